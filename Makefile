@@ -1,0 +1,52 @@
+# A few verbs run everything. Each does its own set-up, on a machine with Python 3.11 or newer.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip --disable-pip-version-check --quiet
+
+.PHONY: up test check tests journeys lock reset clean
+
+up: $(VENV)/.ready  ## the whole system on this machine
+	@exec $(BIN)/tapewire up $(ARGS)
+
+test: check tests  ## everything that must hold
+
+check: $(VENV)/.ready-dev  ## form, types and architecture
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+tests: $(VENV)/.ready-dev  ## unit, property, Kafka and browser tests
+	$(BIN)/python -m pytest $(ARGS)
+
+journeys: $(VENV)/.ready-dev  ## only what needs a broker
+	$(BIN)/python -m pytest -m kafka $(ARGS)
+
+lock: $(VENV)/.ready-dev  ## resolve the dependencies anew
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--no-header --upgrade pyproject.toml --group build -o requirements/run.lock
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--no-header --upgrade pyproject.toml --group dev -c requirements/run.lock -o requirements/dev.lock
+
+reset: $(VENV)/.ready  ## forget every event of the embedded broker
+	$(BIN)/tapewire reset
+
+clean:
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+$(VENV)/bin/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Tapewire needs Python 3.11 or newer; set PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.ready: requirements/run.lock pyproject.toml | $(VENV)/bin/pip
+	@echo "installing Tapewire's dependencies into $(VENV) (a minute, once)"
+	@$(PIP) install --require-hashes -r requirements/run.lock
+	@$(PIP) install --no-build-isolation --no-deps -e .
+	@touch $@
+
+$(VENV)/.ready-dev: requirements/dev.lock $(VENV)/.ready
+	@$(PIP) install --require-hashes -r requirements/dev.lock
+	@touch $@

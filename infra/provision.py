@@ -1,0 +1,70 @@
+"""The catalogue's topics, made where they are missing."""
+
+import time
+from collections.abc import Iterable
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from infra.errors import InfraError, KafkaUnreachable
+from schemas.topics import CATALOGUE, Topic
+
+_REQUEST_TIMEOUT_S = 30.0
+_ASK_S = 1.0
+
+
+def wait_for_kafka(bootstrap_servers: str, *, within_s: float) -> None:
+    """Return when a broker answers.
+
+    Raises:
+        KafkaUnreachable: none has within `within_s`.
+    """
+    admin = _admin(bootstrap_servers)
+    deadline = time.monotonic() + within_s
+    while True:
+        try:
+            admin.list_topics(timeout=_ASK_S)
+        except KafkaException as error:
+            if time.monotonic() > deadline:
+                raise KafkaUnreachable(
+                    f"no Kafka has answered at {bootstrap_servers} within {within_s:g} s: "
+                    f"{error.args[0].str()}"
+                ) from error
+        else:
+            return
+
+
+def provision(
+    bootstrap_servers: str, *, prefix: str = "", topics: Iterable[Topic] = CATALOGUE
+) -> list[str]:
+    """Make the topics that do not exist yet; those that do are left as they are.
+
+    Replication is the cluster's default.
+
+    Returns:
+        The names of those that were made.
+
+    Raises:
+        InfraError: Kafka refused one; the message says which, and why.
+    """
+    wanted = [
+        NewTopic(prefix + topic.name, num_partitions=topic.partitions, config=topic.config())
+        for topic in topics
+    ]
+    made = []
+    admin = _admin(bootstrap_servers)  # the answers die with it
+    answers = admin.create_topics(wanted, request_timeout=_REQUEST_TIMEOUT_S)
+    for name, answer in answers.items():
+        try:
+            answer.result()
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise InfraError(f"topic {name} could not be made: {error.args[0].str()}") from error
+        else:
+            made.append(name)
+    return made
+
+
+def _admin(bootstrap_servers: str) -> AdminClient:
+    # Its own log goes to stderr, and says in other words what is raised here.
+    return AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 0})

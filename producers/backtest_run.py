@@ -1,0 +1,122 @@
+"""One real backtest: a moving-average crossover over the packaged prices, day by day.
+
+Long while the fast average of past closes stands above the slow one, in cash otherwise. A day's
+position is decided at the close before; each switch costs `COST` of the capital.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date
+
+import numpy as np
+
+from producers.broadcaster import BlockingBroadcaster
+from producers.prices import Prices
+
+COST = 0.001
+"""Of the capital, for each change of position: ten basis points."""
+
+TRADING_DAYS_A_YEAR = 252
+
+
+@dataclass(frozen=True, slots=True)
+class Crossover:
+    """A strategy and what it trades; windows in trading days."""
+
+    symbol: str
+    fast: int = 20
+    slow: int = 100
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.fast < self.slow:
+            raise ValueError(f"fast is {self.fast} and slow {self.slow}; 1 <= fast < slow must hold")
+
+
+def backtest(
+    reporter: BlockingBroadcaster,
+    backtest_id: str,
+    strategy: Crossover,
+    prices: Prices,
+    *,
+    reports: int = 25,
+    pause: Callable[[], object] = lambda: None,
+) -> dict[str, float]:
+    """Simulate, report on the way, and return the final results.
+
+    Results are `total_return` (a fraction), `sharpe_ratio` (annualised, riskless rate zero),
+    `max_drawdown` (a positive fraction) and `trades`.
+
+    Args:
+        reporter: where the progress goes.
+        backtest_id: the run's name.
+        strategy: what to trade, and when.
+        prices: adjusted closes.
+        reports: how many progress events the run is divided into.
+        pause: called between them, for those who watch.
+
+    Raises:
+        Unsent: Kafka is away; the run stops.
+    """
+    days = sorted(prices[strategy.symbol])
+    closes = np.array([prices[strategy.symbol][day] for day in days])
+    daily, trades = daily_returns(closes, strategy)
+    name = f"{strategy.symbol} {strategy.fast}/{strategy.slow}"
+    reporter.send_backtest_progress(
+        backtest_id, 0.0, "started", f"{name} over {len(days)} days", str(days[0])
+    )
+    results: dict[str, float] = {}
+    for upto in np.linspace(len(days) / reports, len(days), reports).astype(int):
+        results = summary(daily[:upto]) | {"trades": float(trades[:upto].sum())}
+        reporter.send_backtest_progress(
+            backtest_id,
+            100.0 * float(upto) / len(days),
+            "running",
+            f"simulating {days[upto - 1]}",
+            _iso(days[upto - 1]),
+            results,
+        )
+        pause()
+    reporter.send_backtest_progress(
+        backtest_id,
+        100.0,
+        "completed",
+        f"{name}: {results['total_return']:+.1%} in {trades.sum():.0f} trades",
+        _iso(days[-1]),
+        results,
+    )
+    return results
+
+
+def daily_returns(closes: np.ndarray, strategy: Crossover) -> tuple[np.ndarray, np.ndarray]:
+    """The strategy's return of each day after costs, and whether it traded; shape (days,)."""
+    held = np.zeros(len(closes))
+    decided = _average(closes, strategy.fast) > _average(closes, strategy.slow)
+    held[1:] = decided[:-1]  # tomorrow's position is decided on today's close
+    change = np.diff(closes, prepend=closes[0]) / np.concatenate(([closes[0]], closes[:-1]))
+    trades = np.abs(np.diff(held, prepend=0.0))
+    return held * change - trades * COST, trades
+
+
+def summary(daily: np.ndarray) -> dict[str, float]:
+    """Total return, annualised Sharpe ratio and maximum drawdown of daily returns, shape (days,)."""
+    capital = np.cumprod(1.0 + daily)
+    deviation = float(daily.std(ddof=1)) if len(daily) > 1 else 0.0
+    ratio = float(daily.mean()) / deviation if deviation > 0 else 0.0
+    peaks = np.maximum.accumulate(np.maximum(capital, 1.0))
+    return {
+        "total_return": float(capital[-1] - 1.0),
+        "sharpe_ratio": ratio * TRADING_DAYS_A_YEAR**0.5,
+        "max_drawdown": float((1.0 - capital / peaks).max()),
+    }
+
+
+def _average(closes: np.ndarray, days: int) -> np.ndarray:
+    """The mean of the last `days` closes; not a number before there are so many."""
+    sums = np.cumsum(closes)
+    sums[days:] -= sums[:-days].copy()
+    sums[: days - 1] = np.nan
+    return sums / days
+
+
+def _iso(day: date) -> str:
+    return day.isoformat()

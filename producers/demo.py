@@ -1,0 +1,125 @@
+"""The demo: real history replayed at a chosen pace, and real runs beside it, one at a time.
+
+Started again, it goes on where the log ends: the last returns in Kafka say which day was replayed
+last. What was cut off in the middle of a day is sent again; processors recognize the repeat.
+"""
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable
+from datetime import date
+from itertools import count
+
+from producers.backtest_run import Crossover, backtest
+from producers.broadcaster import BlockingBroadcaster
+from producers.log_end import newest
+from producers.prices import Prices, laps, load_prices, trading_days
+from producers.publisher import Publisher
+from producers.returns import ReturnsPublisher
+from producers.settings import ProducerSettings
+from producers.training_run import train
+from schemas.events import ReturnBatch
+from schemas.instants import to_date
+from schemas.topics import PORTFOLIO_RETURNS
+
+log = logging.getLogger(__name__)
+
+TICK_S = 0.05
+"""How often returns are sent: what a tick brings travels together."""
+
+STEP_S = 1.0
+"""Pause between two progress reports of a run, for those who watch."""
+
+_CROSSOVERS = (
+    Crossover("AAPL", 20, 100),
+    Crossover("IBM", 50, 200),
+    Crossover("MSFT", 10, 50),
+    Crossover("GOOG", 20, 100),
+)
+
+
+async def run(settings: ProducerSettings, *, speed: float, stop: asyncio.Event) -> None:
+    """Replay and run until `stop` is set.
+
+    Args:
+        settings: how to reach Kafka.
+        speed: trading days a second.
+        stop: asks for an orderly end.
+
+    Raises:
+        Unsent: Kafka is away for longer than the settings' patience.
+    """
+    prices = load_prices()
+    halt = threading.Event()
+    try:
+        async with asyncio.TaskGroup() as both:
+            both.create_task(_replay(settings, prices, speed, stop))
+            both.create_task(asyncio.to_thread(_runs, settings, prices, halt))
+            await stop.wait()
+            halt.set()
+    finally:
+        halt.set()
+
+
+async def _replay(
+    settings: ProducerSettings, prices: Prices, speed: float, stop: asyncio.Event
+) -> None:
+    after = await _last_day(settings)
+    log.info("replaying returns at %g days/s, after %s", speed, after or "nothing yet")
+    days = laps(trading_days(prices), after)
+    async with Publisher(settings) as publisher:
+        returns = ReturnsPublisher(publisher)
+        began = time.monotonic()
+        sent = 0
+        while not stop.is_set():
+            due = int((time.monotonic() - began) * speed) - sent
+            await returns.send([one for _ in range(due) for one in next(days).at_close()])
+            sent += due
+            try:
+                async with asyncio.timeout(TICK_S):
+                    await stop.wait()
+            except TimeoutError:
+                continue
+
+
+async def _last_day(settings: ProducerSettings) -> date | None:
+    """The last day that every partition has returns of."""
+    last = [
+        batch.event_time_us
+        for batch in await newest(PORTFOLIO_RETURNS, settings)
+        if isinstance(batch, ReturnBatch)
+    ]
+    return date.fromisoformat(to_date(min(last))) if last else None
+
+
+def _runs(settings: ProducerSettings, prices: Prices, halt: threading.Event) -> None:
+    """Train, then backtest, and again, with other parameters each time."""
+
+    def pause() -> None:
+        if halt.wait(STEP_S):
+            raise _Halted
+
+    with BlockingBroadcaster(settings) as reporter:
+        for turn in count():
+            name = f"{int(time.time()):x}"
+            task_id = f"digits-{name}"
+            try:
+                train(reporter, task_id, seed=turn, pause=pause)
+            except _Halted:
+                return _report_stop(reporter.send_training_progress, task_id)
+            strategy = _CROSSOVERS[turn % len(_CROSSOVERS)]
+            backtest_id = f"{strategy.symbol.lower()}-crossover-{name}"
+            try:
+                backtest(reporter, backtest_id, strategy, prices, pause=pause)
+            except _Halted:
+                return _report_stop(reporter.send_backtest_progress, backtest_id)
+
+
+def _report_stop(send: Callable[[str, float, str, str], object], run_id: str) -> None:
+    send(run_id, 0.0, "failed", "stopped before its end, with the demo")
+
+
+class _Halted(Exception):
+    """The demo ends; the run in progress ends here."""

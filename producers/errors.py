@@ -1,0 +1,31 @@
+"""What can go wrong for somebody who reports.
+
+    ProducerError
+    ├── InvalidReport     the arguments; nothing was sent
+    └── Unsent            Kafka is away; `unsent` events still wait in the buffer
+        └── BufferFull    ... and there was no room for one more, which was not taken
+"""
+
+
+class ProducerError(Exception):
+    """A report could not be made."""
+
+
+class InvalidReport(ProducerError, ValueError):
+    """A report's argument is wrong; the message names it and what would be right."""
+
+
+class Unsent(ProducerError, TimeoutError):
+    """Kafka has not acknowledged in time.
+
+    The events stay in the buffer and go out, in order, when Kafka is back: do not send them again.
+    """
+
+    def __init__(self, message: str, unsent: int) -> None:
+        super().__init__(message)
+        self.unsent = unsent
+        """How many events wait in the buffer."""
+
+
+class BufferFull(Unsent):
+    """The buffer stayed full: this one event was not taken, and may be sent again."""

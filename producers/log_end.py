@@ -1,0 +1,50 @@
+"""The newest record of each partition of a topic: where an earlier run of a producer stopped."""
+
+import asyncio
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from producers.settings import ProducerSettings
+from schemas.codec import decode
+from schemas.errors import Undecodable
+from schemas.events import Record
+from schemas.topics import Topic
+
+_TIMEOUT_S = 30.0
+
+
+async def newest(topic: Topic, settings: ProducerSettings) -> list[Record]:
+    """Read the last record of each partition that has any; what cannot be read is left out.
+
+    Raises:
+        KafkaConnectionError: there is no Kafka at the configured address.
+        TimeoutError: Kafka did not answer within half a minute.
+    """
+    name = settings.topic_prefix + topic.name
+    consumer = AIOKafkaConsumer(
+        name,
+        bootstrap_servers=settings.bootstrap_servers,
+        isolation_level="read_committed",
+        enable_auto_commit=False,
+    )
+    async with asyncio.timeout(_TIMEOUT_S), consumer:
+        consumer.unsubscribe()
+        partitions = consumer.partitions_for_topic(name) or set()
+        found = [
+            await _last(consumer, TopicPartition(name, partition))
+            for partition in sorted(partitions)
+        ]
+    return [record for record in found if record is not None]
+
+
+async def _last(consumer: AIOKafkaConsumer, partition: TopicPartition) -> Record | None:
+    consumer.assign([partition])
+    end = (await consumer.end_offsets([partition]))[partition]
+    if end == 0:
+        return None
+    consumer.seek(partition, end - 1)
+    records = (await consumer.getmany(timeout_ms=1000)).get(partition, [])
+    try:
+        return decode(records[-1].value) if records else None
+    except Undecodable:
+        return None

@@ -1,0 +1,112 @@
+"""Real daily prices, from inside a package, and the returns of portfolios made of them.
+
+`bokeh_sampledata` ships the split- and dividend-adjusted closes of five stocks, 2000-03-01 to
+2013-03-01: the end of the dot-com bubble, 2008 and 2011 are in them. Nothing is downloaded.
+
+A portfolio here has constant weights: its return of a day is the weighted sum of its
+constituents' simple returns, close to close. A day's return spans weekends and holidays; there are
+no zero returns for days without trading. A portfolio begins when its youngest constituent does.
+"""
+
+import csv
+import gzip
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from importlib.util import find_spec
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+from schemas.events import Return
+from schemas.instants import from_datetime
+
+PORTFOLIOS: Mapping[str, Mapping[str, float]] = {
+    "AAPL": {"AAPL": 1.0},
+    "FB": {"FB": 1.0},
+    "GOOG": {"GOOG": 1.0},
+    "IBM": {"IBM": 1.0},
+    "MSFT": {"MSFT": 1.0},
+    "equal-weight": {"AAPL": 1 / 3, "IBM": 1 / 3, "MSFT": 1 / 3},
+    "growth": {"AAPL": 0.5, "GOOG": 0.3, "MSFT": 0.2},
+    "balanced": {"AAPL": 0.2, "GOOG": 0.2, "IBM": 0.4, "MSFT": 0.2},
+    "value": {"IBM": 0.6, "MSFT": 0.4},
+}
+"""Each stock alone, an equal weight, and a few weighted ones: portfolio to symbol to weight."""
+
+_CLOSE = time(16, tzinfo=ZoneInfo("America/New_York"))
+
+Prices = Mapping[str, Mapping[date, float]]
+"""Symbol to trading day to adjusted close."""
+
+
+@dataclass(frozen=True, slots=True)
+class TradingDay:
+    """What one day's close brought."""
+
+    day: date
+    returns: Mapping[str, float]
+    """By portfolio; simple, as a fraction."""
+
+    def at_close(self) -> list[Return]:
+        """The returns as events of that day's close, 16:00 in New York."""
+        instant = from_datetime(datetime.combine(self.day, _CLOSE).astimezone(UTC))
+        return [
+            Return(portfolio_id=portfolio, event_time_us=instant, value=value)
+            for portfolio, value in self.returns.items()
+        ]
+
+
+def load_prices() -> Prices:
+    """Read the packaged prices."""
+    spec = find_spec("bokeh_sampledata")  # found, not imported: importing it takes a second
+    assert spec is not None
+    assert spec.origin is not None
+    prices: dict[str, dict[date, float]] = {}
+    packed = Path(spec.origin).parent / "_data" / "stocks.csv.gz"
+    with gzip.open(packed, "rt", encoding="utf-8", newline="") as rows:
+        for row in csv.DictReader(rows):
+            day = date.fromisoformat(row["Date"])
+            prices.setdefault(row["Ticker"], {})[day] = float(row["Adj Close"])
+    return prices
+
+
+def trading_days(prices: Prices) -> list[TradingDay]:
+    """The returns of all portfolios, day by day, oldest first."""
+    changes = {symbol: dict(_changes(closes)) for symbol, closes in prices.items()}
+    days = sorted({day for closes in changes.values() for day in closes})
+    return [TradingDay(day, _returns_on(day, changes)) for day in days]
+
+
+def laps(days: list[TradingDay], after: date | None = None) -> Iterator[TradingDay]:
+    """Go through history, and on again from its end, for ever.
+
+    A lap's days follow the last of the lap before: whole weeks later than they really were, so
+    that time never runs backwards and weekdays stay weekdays.
+
+    Args:
+        days: one history, oldest first.
+        after: where an earlier run stopped; None for the beginning.
+    """
+    length = days[-1].day - days[0].day
+    shift = timedelta(weeks=length.days // 7 + 1)
+    lap = 0 if after is None else max(0, (after - days[0].day) // shift)
+    while True:
+        for one in days:
+            moved = one.day + lap * shift
+            if after is None or moved > after:
+                yield TradingDay(moved, one.returns)
+        lap += 1
+
+
+def _changes(closes: Mapping[date, float]) -> Iterator[tuple[date, float]]:
+    days = sorted(closes)
+    for before, day in zip(days, days[1:], strict=False):
+        yield day, closes[day] / closes[before] - 1.0
+
+
+def _returns_on(day: date, changes: Prices) -> dict[str, float]:
+    return {
+        portfolio: sum(weight * changes[symbol][day] for symbol, weight in weights.items())
+        for portfolio, weights in PORTFOLIOS.items()
+        if all(day in changes[symbol] for symbol in weights)
+    }

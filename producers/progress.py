@@ -1,0 +1,191 @@
+"""What happened becomes events: the arguments of a report, checked, as one immutable value.
+
+Pure: the time comes in as an argument. A number that is not finite has no place in JSON, and so
+none in an event; it is refused here, where the caller can still see why.
+"""
+
+from collections.abc import Mapping
+from datetime import date
+from math import isfinite
+from uuid import NAMESPACE_URL, uuid5
+
+from producers.errors import InvalidReport
+from schemas.events import BacktestProgress, DashboardUpdate, RiskAlert, TrainingProgress
+
+NAME_CHARS_MAX = 256
+MESSAGE_CHARS_MAX = 8_192
+METRICS_MAX = 256
+STATUSES = ("started", "running", "completed", "failed")
+SEVERITIES = ("low", "medium", "high", "critical")
+
+
+def training_progress(
+    task_id: str,
+    progress: float,
+    status: str,
+    message: str = "",
+    metrics: Mapping[str, float] | None = None,
+    *,
+    now_us: int,
+) -> TrainingProgress:
+    """A training run has come `progress` percent far.
+
+    Raises:
+        InvalidReport: naming the argument that is wrong.
+    """
+    return TrainingProgress(
+        task_id=_name("task_id", task_id),
+        progress=_percent("progress", progress),
+        status=_one_of("status", status, STATUSES),
+        message=_text("message", message),
+        metrics=_numbers("metrics", metrics),
+        event_time_us=now_us,
+    )
+
+
+def backtest_progress(
+    backtest_id: str,
+    progress: float,
+    status: str,
+    message: str = "",
+    current_date: str | None = None,
+    results: Mapping[str, float] | None = None,
+    *,
+    now_us: int,
+) -> BacktestProgress:
+    """A backtest has come `progress` percent far, and simulates `current_date` (YYYY-MM-DD).
+
+    Raises:
+        InvalidReport: naming the argument that is wrong.
+    """
+    return BacktestProgress(
+        backtest_id=_name("backtest_id", backtest_id),
+        progress=_percent("progress", progress),
+        status=_one_of("status", status, STATUSES),
+        message=_text("message", message),
+        current_date=None if current_date is None else _day("current_date", current_date),
+        results=_numbers("results", results),
+        event_time_us=now_us,
+    )
+
+
+def risk_alert(
+    alert_type: str,
+    severity: str,
+    message: str,
+    metric_name: str,
+    metric_value: float,
+    threshold: float,
+    entity_type: str,
+    entity_id: str,
+    *,
+    now_us: int,
+) -> RiskAlert:
+    """Somebody's own check has found a metric beyond its threshold.
+
+    Raises:
+        InvalidReport: naming the argument that is wrong.
+    """
+    about = f"{_name('alert_type', alert_type)}:{_name('metric_name', metric_name)}"
+    whose = f"{_name('entity_type', entity_type)}:{_name('entity_id', entity_id)}"
+    alert_id = uuid5(NAMESPACE_URL, f"reported-alert:{about}:{whose}:{now_us}")
+    return RiskAlert(
+        alert_id=str(alert_id),
+        transition_id=str(uuid5(alert_id, "1:raised")),
+        alert_type=alert_type,
+        state="raised",
+        severity=_one_of("severity", severity, SEVERITIES),
+        message=_text("message", message),
+        metric_name=metric_name,
+        metric_value=_number("metric_value", metric_value),
+        threshold=_number("threshold", threshold),
+        entity_type=entity_type,
+        entity_id=entity_id,
+        event_time_us=now_us,
+    )
+
+
+def dashboard_update(
+    values: Mapping[str, float], update_type: str = "custom", *, now_us: int
+) -> DashboardUpdate:
+    """Somebody's own figures for the dashboard.
+
+    Raises:
+        InvalidReport: naming the argument that is wrong.
+    """
+    return DashboardUpdate(
+        window_id=f"{_name('update_type', update_type)}:{now_us}",
+        update_type=update_type,
+        values=_numbers("values", values),
+        event_time_us=now_us,
+    )
+
+
+def _name(argument: str, value: object) -> str:
+    if not isinstance(value, str) or not value or len(value) > NAME_CHARS_MAX:
+        raise InvalidReport(
+            f"{argument} is {_shown(value)}; it must be a text of 1 to {NAME_CHARS_MAX} characters"
+        )
+    return _text(argument, value)
+
+
+def _text(argument: str, value: object) -> str:
+    if not isinstance(value, str) or len(value) > MESSAGE_CHARS_MAX:
+        raise InvalidReport(
+            f"{argument} is {_shown(value)}; "
+            f"it must be a text of at most {MESSAGE_CHARS_MAX} characters"
+        )
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidReport(
+            f"{argument} holds half a surrogate pair at character {error.start}; "
+            "it must be valid Unicode"
+        ) from error
+    return value
+
+
+def _number(argument: str, value: object) -> float:
+    # A NumPy scalar is as good as a float: what converts without loss of meaning is taken.
+    if isinstance(value, (str, bytes, bool)) or not hasattr(value, "__float__"):
+        raise InvalidReport(f"{argument} is {_shown(value)}; it must be a number")
+    number = float(value)
+    if not isfinite(number):
+        raise InvalidReport(f"{argument} is {number}; it must be a finite number")
+    return number
+
+
+def _percent(argument: str, value: object) -> float:
+    number = _number(argument, value)
+    if not 0 <= number <= 100:  # noqa: PLR2004  # what a percentage is
+        raise InvalidReport(f"{argument} is {number}; it must lie between 0 and 100")
+    return number
+
+
+def _one_of(argument: str, value: object, allowed: tuple[str, ...]) -> str:
+    if value not in allowed:
+        raise InvalidReport(f"{argument} is {_shown(value)}; it must be one of {', '.join(allowed)}")
+    return str(value)
+
+
+def _day(argument: str, value: str) -> str:
+    try:
+        return date.fromisoformat(value).isoformat()
+    except (TypeError, ValueError) as error:
+        raise InvalidReport(f"{argument} is {_shown(value)}; it must be a day, YYYY-MM-DD") from error
+
+
+def _numbers(argument: str, values: Mapping[str, float] | None) -> dict[str, float]:
+    if values is None:
+        return {}
+    if not isinstance(values, Mapping) or len(values) > METRICS_MAX:
+        raise InvalidReport(f"{argument} must map at most {METRICS_MAX} names to numbers")
+    return {
+        _name(f"a name in {argument}", name): _number(f"{argument}[{name!r}]", value)
+        for name, value in values.items()
+    }
+
+
+def _shown(value: object) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= 80 else f"{shown[:77]}..."  # noqa: PLR2004  # a line's worth

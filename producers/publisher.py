@@ -1,0 +1,267 @@
+"""Events go to Kafka, keyed by subject: the one door to aiokafka on the writing side.
+
+What arrives are events; what leaves are records on the topic that the catalogue names. Holds for
+ever: `publish` returns when Kafka has the event on all in-sync replicas, and events of one key
+stand in the log in the order in which they were published.
+
+There is no background task. Whoever waits for an acknowledgement drives the buffer for everybody
+else who waits (a turn at a time), so that nothing is in flight that nobody waits for, and many
+callers at once share a batch.
+
+An idempotent producer can be left unusable by a clean broker restart (aiokafka #1017): a record is
+reported as failed although it is in the log, and every later send fails. Any failure therefore
+ends with a new producer, and what was not acknowledged is sent again under the same CloudEvents
+id. Readers recognize the repeat.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from contextlib import suppress
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+from aiokafka.partitioner import DefaultPartitioner
+
+from producers.errors import BufferFull, InvalidReport, Unsent
+from producers.settings import ProducerSettings
+from schemas.codec import VALUE_BYTES_MAX, encode
+from schemas.events import Event
+from schemas.headers import Headers, headers_of
+from schemas.topics import Topic, key_of, topic_of
+
+log = logging.getLogger(__name__)
+
+_BACKOFF_S = (0.1, 0.2, 0.5, 1.0, 2.0)
+_STOP_S = 2.0
+_HEADERS_ROOM_BYTES = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where an event stands in the log."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+@dataclass(slots=True, eq=False)
+class _Entry:
+    """One event in the buffer, until Kafka has it."""
+
+    topic: str
+    key: bytes | None
+    value: bytes
+    headers: Headers
+    partition: int | None
+    delivery: asyncio.Future[object] | None = None
+    position: Position | None = None
+
+
+class Publisher:
+    """Writes events to Kafka, once each, in order, or says what it could not write.
+
+    Use it in `async with`: leaving the block waits for everything that is unsent.
+    """
+
+    def __init__(self, settings: ProducerSettings | None = None) -> None:
+        self._settings = settings or ProducerSettings()
+        self._waiting: deque[_Entry] = deque()
+        self._turn = asyncio.Lock()
+        self._producer: AIOKafkaProducer | None = None
+        self._last_error: BaseException | None = None
+
+    @property
+    def unsent(self) -> int:
+        """How many events wait for Kafka."""
+        return len(self._waiting)
+
+    async def publish(self, event: Event, *, partition: int | None = None) -> Position:
+        """Write an event, and return where it stands once every in-sync replica has it.
+
+        Raises:
+            InvalidReport: the event does not fit its schema, or is over a mebibyte.
+            Unsent: Kafka did not acknowledge within `patience_s`; the event stays in the buffer.
+            BufferFull: the buffer stayed full for so long; the event was not taken.
+        """
+        entry = self._entry_of(event, partition)
+        try:
+            async with asyncio.timeout(self._settings.patience_s):
+                while len(self._waiting) >= self._settings.buffer_events_max:
+                    await self._drive(self._waiting[0])
+                self._waiting.append(entry)
+                await self._drive(entry)
+        except TimeoutError:
+            raise self._unsent(taken=entry in self._waiting) from self._last_error
+        assert entry.position is not None
+        return entry.position
+
+    async def flush(self) -> None:
+        """Wait until Kafka has everything.
+
+        Raises:
+            Unsent: it did not within `patience_s`; call again to go on waiting.
+        """
+        try:
+            async with asyncio.timeout(self._settings.patience_s):
+                while self._waiting:
+                    await self._drive(self._waiting[-1])
+        except TimeoutError:
+            raise self._unsent(taken=True) from self._last_error
+
+    async def partition_for(self, topic: Topic, key: bytes) -> int:
+        """The partition that Kafka's default partitioner gives a key.
+
+        Raises:
+            Unsent: Kafka could not be asked within `patience_s`.
+        """
+        try:
+            async with asyncio.timeout(self._settings.patience_s):
+                partitions = await self._partitions(self._settings.topic_prefix + topic.name)
+        except TimeoutError:
+            raise self._unsent(taken=True) from self._last_error
+        return int(DefaultPartitioner()(key, partitions, partitions))
+
+    async def close(self) -> None:
+        """Flush, and let go of Kafka.
+
+        Raises:
+            Unsent: events remain; they are lost with the process.
+        """
+        try:
+            await self.flush()
+        finally:
+            async with self._turn:
+                await self._drop_producer()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    def _entry_of(self, event: Event, partition: int | None) -> _Entry:
+        topic = topic_of(event)
+        try:
+            value = encode(event)
+        except (ValueError, TypeError, AttributeError) as error:
+            raise InvalidReport(f"{type(event).__name__} does not fit its schema: {error}") from error
+        if len(value) + _HEADERS_ROOM_BYTES > VALUE_BYTES_MAX:
+            raise InvalidReport(
+                f"{type(event).__name__} has {len(value)} bytes; "
+                f"at most {VALUE_BYTES_MAX - _HEADERS_ROOM_BYTES} fit in a record"
+            )
+        headers = headers_of(event, value, self._settings.source, tenant=self._settings.tenant)
+        name = self._settings.topic_prefix + topic.name
+        return _Entry(name, key_of(event), value, headers, partition)
+
+    def _unsent(self, *, taken: bool) -> Unsent:
+        reason = f"; last error: {self._last_error!r}" if self._last_error else ""
+        message = (
+            f"Kafka at {self._settings.bootstrap_servers} has not acknowledged within "
+            f"{self._settings.patience_s:g} s: {self.unsent} events are unsent{reason}"
+        )
+        if taken:
+            return Unsent(message, self.unsent)
+        return BufferFull(f"{message}; the buffer is full, and one more was not taken", self.unsent)
+
+    async def _drive(self, entry: _Entry) -> None:
+        """Wait for an entry's acknowledgement, taking turns with the others at moving the buffer."""
+        while entry.position is None:
+            async with self._turn:
+                if entry.position is None:
+                    await self._send_waiting()
+
+    async def _send_waiting(self) -> None:
+        failures = 0
+        while self._waiting:
+            try:
+                await self._send_all()
+                await self._settle_all()
+            except (KafkaError, OSError) as error:
+                self._last_error = error
+                log.warning("%d events wait for Kafka: %r", len(self._waiting), error)
+                await self._drop_producer()
+                await asyncio.sleep(_BACKOFF_S[min(failures, len(_BACKOFF_S) - 1)])
+                failures += 1
+            else:
+                self._last_error = None
+
+    async def _send_all(self) -> None:
+        producer = await self._connected()
+        for entry in tuple(self._waiting):
+            if entry.delivery is None:
+                entry.delivery = await producer.send(
+                    entry.topic,
+                    entry.value,
+                    entry.key,
+                    partition=entry.partition,
+                    headers=entry.headers,
+                )
+
+    async def _settle_all(self) -> None:
+        while self._waiting:
+            entry = self._waiting[0]
+            if entry.delivery is None:  # came while we waited for another
+                return
+            stands: object = await asyncio.shield(entry.delivery)
+            topic, partition, offset = (
+                getattr(stands, name) for name in ("topic", "partition", "offset")
+            )
+            entry.position = Position(topic, partition, offset)
+            self._waiting.popleft()
+
+    async def _partitions(self, topic: str) -> list[int]:
+        failures = 0
+        while True:
+            async with self._turn:
+                try:
+                    producer = await self._connected()
+                    return sorted(await producer.partitions_for(topic))
+                except (KafkaError, OSError) as error:
+                    self._last_error = error
+                    await self._drop_producer()
+                    await asyncio.sleep(_BACKOFF_S[min(failures, len(_BACKOFF_S) - 1)])
+                    failures += 1
+
+    async def _connected(self) -> AIOKafkaProducer:
+        if self._producer is None:
+            producer = AIOKafkaProducer(
+                bootstrap_servers=self._settings.bootstrap_servers,
+                acks="all",
+                enable_idempotence=True,
+                linger_ms=self._settings.linger_ms,
+                max_request_size=VALUE_BYTES_MAX,
+            )
+            try:
+                await producer.start()
+            except BaseException:
+                with suppress(KafkaError, OSError):
+                    await producer.stop()
+                raise
+            self._producer = producer
+        return self._producer
+
+    async def _drop_producer(self) -> None:
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            # stop() first waits for what is in flight, which may be for ever.
+            with suppress(KafkaError, OSError, TimeoutError):
+                async with asyncio.timeout(_STOP_S):
+                    await producer.stop()
+        for entry in self._waiting:
+            if entry.delivery is not None and not _succeeded(entry.delivery):
+                entry.delivery = None
+
+
+def _succeeded(delivery: asyncio.Future[object]) -> bool:
+    return delivery.done() and not delivery.cancelled() and delivery.exception() is None

@@ -1,0 +1,191 @@
+"""Events to bytes and back: Avro's single-object encoding.
+
+A value is a two-byte marker, the schema's 64-bit fingerprint and the Avro body, so that a reader
+needs no registry: every version of every record is in `schemas/avro/NAME/VERSION.avsc`, writers
+use the newest, and readers resolve whichever one was written to it.
+
+Whatever arrives either decodes or is refused by name. fastavro checks neither the fingerprint nor
+what trails the body, and an array of zero-size items takes gigabytes from 41 bytes; so the marker,
+the size and the end are checked here, and no schema with such an array is let in.
+"""
+
+import json
+from dataclasses import fields
+from functools import cache
+from importlib.resources import files
+from io import BytesIO
+from typing import Any, NamedTuple
+
+import fastavro
+from avro.schema import parse as parse_strictly
+from fastavro.schema import fingerprint, parse_schema, to_parsing_canonical_form
+
+from schemas import events
+from schemas.errors import TooLarge, Undecodable, UnknownEvent
+from schemas.events import Record, Return, ReturnBatch
+
+MARKER = b"\xc3\x01"
+_HEAD_BYTES = len(MARKER) + 8
+
+VALUE_BYTES_MAX = 1 << 20
+"""The largest value that is decoded; Kafka's own default limit for a message."""
+
+_RECORDS: dict[str, type[Record]] = {
+    kind.__name__: kind
+    for kind in (
+        events.TrainingProgress,
+        events.BacktestProgress,
+        events.ReturnBatch,
+        events.RiskMeasure,
+        events.RiskAlert,
+        events.DashboardUpdate,
+        events.WindowTally,
+        events.DeadLetter,
+        events.PortfolioState,
+    )
+}
+
+
+class _Writer(NamedTuple):
+    head: bytes
+    schema: Any
+    names: tuple[str, ...]
+
+
+class _Reader(NamedTuple):
+    kind: type[Record]
+    written: Any
+    wanted: Any
+
+
+def encode(record: Record) -> bytes:
+    """Write a record in the newest version of its schema.
+
+    Raises:
+        UnknownEvent: no schema has the name of its class.
+        ValueError, TypeError: a field's value does not fit the schema.
+    """
+    writer = _writers().get(type(record).__name__)
+    if writer is None:
+        raise UnknownEvent(
+            f"no schema is called {type(record).__name__}; there are {', '.join(sorted(_RECORDS))}"
+        )
+    body = BytesIO(writer.head)
+    body.seek(_HEAD_BYTES)
+    fastavro.schemaless_writer(body, writer.schema, _as_datum(record, writer.names))
+    return body.getvalue()
+
+
+def decode(value: bytes | None) -> Record:
+    """Read a record of any version.
+
+    Raises:
+        Undecodable: saying whether the marker, the fingerprint, the body or its end is wrong.
+        TooLarge: the value exceeds `VALUE_BYTES_MAX`.
+    """
+    if value is None or value[:2] != MARKER or len(value) < _HEAD_BYTES:
+        found = "nothing" if value is None else (value[:_HEAD_BYTES].hex(" ") or "no bytes")
+        raise Undecodable(f"expected Avro's single-object marker c3 01, found {found}")
+    if len(value) > VALUE_BYTES_MAX:
+        raise TooLarge(f"{len(value)} bytes are over the limit of {VALUE_BYTES_MAX}")
+    reader = _readers().get(value[2:_HEAD_BYTES])
+    if reader is None:
+        raise Undecodable(f"no schema has the fingerprint {value[2:_HEAD_BYTES].hex()}")
+    body = BytesIO(value)
+    body.seek(_HEAD_BYTES)
+    try:
+        datum: Any = fastavro.schemaless_reader(body, reader.written, reader.wanted)
+    except Exception as error:  # fastavro raises whatever its C code meets
+        raise Undecodable(f"the body is no {reader.kind.__name__}: {error!r}") from error
+    if body.tell() != len(value):
+        raise Undecodable(f"{len(value) - body.tell()} bytes follow the {reader.kind.__name__}")
+    if reader.kind is ReturnBatch:
+        return ReturnBatch(returns=[Return(**one) for one in datum["returns"]])
+    return reader.kind(**datum)
+
+
+def versions(name: str) -> list[dict[str, Any]]:
+    """Every version of a record's schema on disk, oldest first, as JSON objects."""
+    folder = files("schemas") / "avro" / name
+    paths = sorted(folder.iterdir(), key=lambda path: int(path.name.removesuffix(".avsc")))
+    return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+
+
+def record_names() -> list[str]:
+    """The records there are schemas for."""
+    return sorted(_RECORDS)
+
+
+def _as_datum(record: Record, names: tuple[str, ...]) -> dict[str, Any]:
+    if isinstance(record, ReturnBatch):
+        return {"returns": [_as_datum_of_return(one) for one in record.returns]}
+    return {name: getattr(record, name) for name in names}
+
+
+def _as_datum_of_return(one: Return) -> dict[str, Any]:
+    return {
+        "portfolio_id": one.portfolio_id,
+        "event_time_us": one.event_time_us,
+        "value": one.value,
+        "version": one.version,
+    }
+
+
+@cache
+def _writers() -> dict[str, _Writer]:
+    writers = {}
+    for name, kind in _RECORDS.items():
+        newest = versions(name)[-1]
+        head = MARKER + _fingerprint(newest)
+        names = tuple(field.name for field in fields(kind))
+        writers[name] = _Writer(head, _parse(newest), names)
+    return writers
+
+
+@cache
+def _readers() -> dict[bytes, _Reader]:
+    readers = {}
+    for name, kind in _RECORDS.items():
+        wanted = _writers()[name].schema
+        for version in versions(name):
+            mark = _fingerprint(version)
+            written = _parse(version)
+            same = mark == _writers()[name].head[2:]
+            readers[mark] = _Reader(kind, written, None if same else wanted)
+    return readers
+
+
+def _parse(schema: dict[str, Any]) -> Any:
+    parse_strictly(json.dumps(schema))  # avro's own parser is the stricter one
+    bare = _without_logical_types(schema)
+    _refuse_zero_size_items(bare)
+    return parse_schema(bare)
+
+
+def _fingerprint(schema: dict[str, Any]) -> bytes:
+    return bytes.fromhex(fingerprint(to_parsing_canonical_form(schema), "CRC-64-AVRO"))
+
+
+def _without_logical_types(schema: Any) -> Any:
+    """Keep times integers; the canonical form, and so the fingerprint, has no logical types."""
+    if isinstance(schema, dict):
+        return {
+            key: _without_logical_types(value)
+            for key, value in schema.items()
+            if key != "logicalType"
+        }
+    return [_without_logical_types(one) for one in schema] if isinstance(schema, list) else schema
+
+
+def _refuse_zero_size_items(schema: Any) -> None:
+    if isinstance(schema, list):
+        for one in schema:
+            _refuse_zero_size_items(one)
+    if not isinstance(schema, dict):
+        return
+    items = schema.get("items")
+    empty = isinstance(items, dict) and (items.get("fields") == [] or items.get("size") == 0)
+    if items == "null" or empty:
+        raise ValueError(f"an array of items without a size can be a bomb: {schema}")
+    for value in schema.values():
+        _refuse_zero_size_items(value)

@@ -1,0 +1,209 @@
+"""The events: immutable facts, in the past tense, as Python values.
+
+One class for each Avro record of `schemas/avro`, with the same names; `schemas.codec` turns one
+into the other. Times are integers, microseconds since 1970 UTC: what a window compares a million
+times an hour should cost nothing to read. `schemas.instants` words them for people.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingProgress:
+    """A training run has come this far. `progress` is a percentage."""
+
+    task_id: str
+    progress: float
+    status: str
+    message: str
+    metrics: Mapping[str, float]
+    event_time_us: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BacktestProgress:
+    """A backtest has come this far. `progress` is a percentage, `current_date` a simulated day."""
+
+    backtest_id: str
+    progress: float
+    status: str
+    message: str
+    current_date: str | None = None
+    results: Mapping[str, float]
+    event_time_us: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Return:
+    """A simple return of one observation period, as a fraction of net asset value."""
+
+    portfolio_id: str
+    event_time_us: int
+    value: float
+    version: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReturnBatch:
+    """Returns of portfolios that share a partition, in the order in which they were observed."""
+
+    returns: Sequence[Return]
+
+    @property
+    def event_time_us(self) -> int:
+        """When the newest of them was observed."""
+        return max((one.event_time_us for one in self.returns), default=0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RiskMeasure:
+    """What a window of returns says. VaR and ES are positive losses, fractions of NAV."""
+
+    portfolio_id: str
+    as_of_us: int
+    method: str
+    status: str
+    observations: int
+    var_95: float | None = None
+    es_95: float | None = None
+    var_99: float | None = None
+    es_99: float | None = None
+    scenario_us: int | None = None
+    threshold: float | None = None
+    utilisation: float | None = None
+    event_id: str
+    source_topic: str
+    source_partition: int
+    source_offset: int
+
+    @property
+    def event_time_us(self) -> int:
+        """A measure is as old as the newest return in it."""
+        return self.as_of_us
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RiskAlert:
+    """One step of an alert's life: raised, escalated, deescalated or cleared."""
+
+    alert_id: str
+    transition_id: str
+    alert_type: str
+    state: str
+    severity: str
+    message: str
+    metric_name: str
+    metric_value: float
+    threshold: float
+    entity_type: str
+    entity_id: str
+    event_time_us: int
+    level: str | None = None
+    utilisation: float | None = None
+    rule_id: str | None = None
+    scenario_us: int | None = None
+    source_topic: str | None = None
+    source_partition: int | None = None
+    source_offset: int | None = None
+
+    @property
+    def event_id(self) -> str:
+        """A repeat of a step, after a crash, carries the same id."""
+        return self.transition_id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DashboardUpdate:
+    """Counts and figures of one window of time, `window_end_us` exclusive."""
+
+    window_id: str
+    update_type: str
+    values: Mapping[str, float]
+    event_time_us: int
+    window_start_us: int | None = None
+    window_end_us: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WindowTally:
+    """What one partition contributed to a window: an amount to add, not a total."""
+
+    window_start_us: int
+    window_us: int
+    counts: Mapping[str, int]
+    source_topic: str
+    source_partition: int
+    last_offset: int
+
+    @property
+    def window_id(self) -> str:
+        """The window's start and length, in microseconds."""
+        return f"{self.window_start_us}+{self.window_us}"
+
+    @property
+    def event_time_us(self) -> int:
+        """A tally belongs to the end of its window."""
+        return self.window_start_us + self.window_us
+
+    @property
+    def event_id(self) -> str:
+        """The same records, counted again after a crash, give the same id."""
+        where = f"{self.source_topic}/{self.source_partition}/{self.last_offset}"
+        return f"tally:{self.window_id}:{where}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadLetter:
+    """A record, or the `index`-th part of one, that could not be applied, and why."""
+
+    reason: str
+    error: str
+    topic: str
+    partition: int
+    offset: int
+    index: int | None = None
+    key: bytes | None = None
+    value: bytes | None = None
+    event_time_us: int
+
+    @property
+    def event_id(self) -> str:
+        """Where the record stands says which letter it is."""
+        part = "" if self.index is None else f"/{self.index}"
+        return f"dead:{self.topic}/{self.partition}/{self.offset}{part}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PortfolioState:
+    """Everything the risk processor knows of a portfolio, and up to where it has read."""
+
+    portfolio_id: str
+    offset: int
+    index: int
+    times_us: Sequence[int]
+    values: Sequence[float]
+    versions: Sequence[int]
+    level: int = 0
+    run: Sequence[int] = ()
+    run_up: bool = True
+    alert_id: str | None = None
+    transitions: int = 0
+    judged_us: int | None = None
+    outcomes: Mapping[str, int] = field(default_factory=dict)
+
+
+Event = (
+    TrainingProgress
+    | BacktestProgress
+    | ReturnBatch
+    | RiskMeasure
+    | RiskAlert
+    | DashboardUpdate
+    | WindowTally
+    | DeadLetter
+)
+"""What a topic can carry."""
+
+Record = Event | PortfolioState
+"""What the codec can write: the events, and a processor's own state."""

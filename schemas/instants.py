@@ -1,0 +1,33 @@
+"""Instants in words: microseconds since 1970 UTC, and RFC 3339, either way."""
+
+from datetime import UTC, datetime, timedelta
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+def to_rfc3339(instant_us: int) -> str:
+    """Word an instant, in UTC: `2008-10-10T00:00:00Z`; fractions only where there are any."""
+    return (_EPOCH + timedelta(microseconds=instant_us)).isoformat().replace("+00:00", "Z")
+
+
+def to_date(instant_us: int) -> str:
+    """Word the UTC day of an instant: `2008-10-10`."""
+    return (_EPOCH + timedelta(microseconds=instant_us)).date().isoformat()
+
+
+def from_rfc3339(text: str) -> int:
+    """Read an instant.
+
+    Raises:
+        ValueError: the text is no RFC 3339 time, or names no offset from UTC.
+    """
+    instant = datetime.fromisoformat(text)
+    if instant.tzinfo is None:
+        raise ValueError(f"{text!r} has no time zone; write it as in 2008-10-10T00:00:00Z")
+    return from_datetime(instant)
+
+
+def from_datetime(instant: datetime) -> int:
+    """Read an aware datetime."""
+    return (instant - _EPOCH) // _MICROSECOND

@@ -1,0 +1,102 @@
+"""The catalogue: which log carries what, by which key, and how long.
+
+Provisioning, producers, processors and edges all read this one table. The key decides the
+partition, so the events of one entity are in order. Every topic stamps records with the broker's
+time: records that replay 2008 would otherwise be older than any retention, and deleted at once.
+What happened when is in the event itself.
+"""
+
+from dataclasses import dataclass
+
+from schemas.errors import UnknownEvent
+from schemas.events import (
+    BacktestProgress,
+    DashboardUpdate,
+    DeadLetter,
+    PortfolioState,
+    Record,
+    ReturnBatch,
+    RiskAlert,
+    RiskMeasure,
+    TrainingProgress,
+    WindowTally,
+)
+
+PARTITIONS = 6
+"""Of a topic that says nothing else: what three brokers share evenly, and two as well."""
+
+DAY_MS = 24 * 60 * 60 * 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """One row of the catalogue."""
+
+    name: str
+    record: type[Record]
+    subject: str | None
+    """The field that is the record's key; None where the producer picks the partition itself."""
+    retention_ms: int | None
+    """None: compacted, the newest of a key is kept for ever."""
+    partitions: int = PARTITIONS
+
+    def config(self) -> dict[str, str]:
+        """Kafka's settings of the topic."""
+        if self.retention_ms is None:
+            # Recovery reads every row that is not compacted yet, so compaction is kept eager.
+            kept = {
+                "cleanup.policy": "compact",
+                "min.cleanable.dirty.ratio": "0.2",
+                "max.compaction.lag.ms": "600000",
+                "segment.ms": "600000",
+            }
+        else:
+            kept = {"cleanup.policy": "delete", "retention.ms": str(self.retention_ms)}
+        return kept | {"message.timestamp.type": "LogAppendTime"}
+
+
+TRAINING_EVENTS = Topic("training.events", TrainingProgress, "task_id", 7 * DAY_MS)
+BACKTEST_EVENTS = Topic("backtest.events", BacktestProgress, "backtest_id", 30 * DAY_MS)
+PORTFOLIO_RETURNS = Topic("portfolio.returns", ReturnBatch, None, 30 * DAY_MS)
+RISK_MEASURES = Topic("risk.measures", RiskMeasure, "portfolio_id", None)
+RISK_ALERTS = Topic("risk.alerts", RiskAlert, "entity_id", 90 * DAY_MS)
+DASHBOARD_TALLIES = Topic("dashboard.tallies", WindowTally, "window_id", DAY_MS)
+DASHBOARD_UPDATES = Topic("dashboard.updates", DashboardUpdate, "window_id", DAY_MS)
+DEAD_LETTERS = Topic("dead.letters", DeadLetter, None, 30 * DAY_MS)
+RISK_STATE = Topic("risk.state", PortfolioState, "portfolio_id", None)
+
+CATALOGUE = (
+    TRAINING_EVENTS,
+    BACKTEST_EVENTS,
+    PORTFOLIO_RETURNS,
+    RISK_MEASURES,
+    RISK_ALERTS,
+    DASHBOARD_TALLIES,
+    DASHBOARD_UPDATES,
+    DEAD_LETTERS,
+    RISK_STATE,
+)
+
+
+def topic_of(record: Record) -> Topic:
+    """The topic that carries a record.
+
+    Raises:
+        UnknownEvent: none does.
+    """
+    for topic in CATALOGUE:
+        if topic.record is type(record):
+            return topic
+    carried = ", ".join(topic.record.__name__ for topic in CATALOGUE)
+    raise UnknownEvent(f"no topic carries a {type(record).__name__}; they carry {carried}")
+
+
+def key_of(record: Record) -> bytes | None:
+    """A record's key: what it is about; None where its topic has none."""
+    subject = topic_of(record).subject
+    return None if subject is None else str(getattr(record, subject)).encode()
+
+
+def type_name(record: type[Record]) -> str:
+    """The CloudEvents type of a record, as in `tapewire.RiskAlert`."""
+    return f"tapewire.{record.__name__}"

@@ -1,0 +1,31 @@
+"""`python -m stream_processors`: one worker. Start more, with other ids, to share the partitions."""
+
+import logging
+import sys
+
+import faust
+from mode.loop import use as use_loop
+from pydantic import ValidationError
+
+from stream_processors.app import build_app
+from stream_processors.settings import ProcessorSettings
+from stream_processors.thresholds import InvalidRule
+
+
+def main() -> None:
+    """Run a worker until SIGTERM or Ctrl-C; exit with 2 where a setting has no meaning."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    # Faust builds its debug records at any level, and they cost a tenth of the time or more.
+    logging.disable(logging.DEBUG)
+    try:
+        app = build_app(ProcessorSettings())
+    except (ValidationError, InvalidRule) as error:
+        sys.exit(f"a setting has no meaning: {error}")
+    worker = faust.Worker(app, loglevel="info", redirect_stdouts=False, override_logging=False)
+    worker.execute_from_commandline()
+
+
+if __name__ == "__main__":
+    if sys.platform != "win32":
+        use_loop("uvloop")
+    main()

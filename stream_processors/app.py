@@ -1,0 +1,341 @@
+"""Faust moves the events; what they mean is decided in the pure modules beside this one.
+
+Three agents:
+
+- `measure_returns`: returns become measures and alerts;
+- `tally_events`: what happened is counted for each partition and window;
+- `total_windows`: a window's tallies become a `dashboard_update`.
+
+What holds for ever: a record is acknowledged after everything that follows from it is in Kafka, in
+this order: alerts, measures, state, acknowledgement. So a crash at any point loses nothing; what is
+read again is skipped by the position in the state, or written again under the same id.
+
+Faust acknowledges a record whose agent failed. Hence `noack_take`, acknowledging by hand, and a
+supervisor under which an exception stops the worker.
+"""
+
+import logging
+import time
+from collections.abc import Awaitable, Iterable
+from typing import Any, TypeVar
+
+import faust
+import sdnotify
+from faust.types import TP
+from mode import CrashingSupervisor
+
+from schemas.codec import decode, encode
+from schemas.errors import Undecodable
+from schemas.events import (
+    DeadLetter,
+    Event,
+    PortfolioState,
+    Record,
+    Return,
+    ReturnBatch,
+    RiskAlert,
+    WindowTally,
+)
+from schemas.headers import headers_of
+from schemas.topics import (
+    BACKTEST_EVENTS,
+    DASHBOARD_TALLIES,
+    DEAD_LETTERS,
+    PARTITIONS,
+    PORTFOLIO_RETURNS,
+    RISK_ALERTS,
+    RISK_MEASURES,
+    RISK_STATE,
+    TRAINING_EVENTS,
+    Topic,
+    key_of,
+    topic_of,
+)
+from stream_processors.measures import Outcome
+from stream_processors.risk import PortfolioRisk, Position, RiskConfig, Source
+from stream_processors.settings import ProcessorSettings
+from stream_processors.tumbling import Partition, Tallying, Totalling
+
+log = logging.getLogger(__name__)
+
+SOURCE = "/stream_processors"
+
+R = TypeVar("R")
+
+_KEPT_BYTES_MAX = 512 * 1024
+"""Of a value that goes to the dead letters: one that filled a record would not fit in another."""
+
+_BUFFERED_MESSAGES_MAX = 100_000
+_CLOSE_EVERY_S = 0.25
+_TALLY_DELAY_US = 300_000
+"""How long a record may be under way from the broker to a worker that has read everything."""
+_TOTAL_DELAY_US = 1_000_000
+"""How long a window's tallies may be under way."""
+
+
+def build_app(settings: ProcessorSettings) -> faust.App:
+    """The worker's app: agents, table and timers, ready to be started."""
+    app = faust.App(
+        f"{settings.topic_prefix}tapewire",
+        broker=[f"kafka://{server}" for server in settings.bootstrap_servers.split(",")],
+        store="memory://",
+        topic_disable_leader=True,
+        topic_allow_declare=False,  # the catalogue provisions, with its own settings
+        topic_partitions=PARTITIONS,
+        web_enabled=False,
+        worker_redirect_stdouts=False,
+        agent_supervisor=CrashingSupervisor,
+        broker_session_timeout=10.0,
+        broker_heartbeat_interval=3.0,
+        broker_commit_interval=1.0,
+        consumer_group_instance_id=f"{settings.topic_prefix}{settings.worker_id}",
+        consumer_auto_offset_reset="earliest",
+        producer_linger=0.01,
+        producer_max_batch_size=1 << 19,
+        producer_acks=-1,
+        table_standby_replicas=0,
+        cython_optimizations=True,
+    )
+    writer = _Writer(app, settings)
+    _add_risk(app, settings, writer)
+    _add_dashboard(app, settings, writer)
+
+    @app.task
+    async def widen_the_producer_buffer() -> None:
+        # At its default of 100 a take's worth of state rows stalls, with a warning for each.
+        app.producer.buffer.max_messages = _BUFFERED_MESSAGES_MAX
+
+    @app.on_rebalance_complete.connect(weak=False)
+    async def ready(*_: object, **__: object) -> None:
+        sdnotify.SystemdNotifier().notify("READY=1\nSTATUS=measuring, judging and counting")
+
+    return app
+
+
+class _Writer:
+    """Sends events to their topics, and waits until Kafka has them."""
+
+    def __init__(self, app: faust.App, settings: ProcessorSettings) -> None:
+        self._prefix = settings.topic_prefix
+        self._app = app
+        self._topics: dict[str, Any] = {}
+
+    def topic(self, *topics: Topic, **options: Any) -> Any:
+        """The catalogue's topics as one of Faust's, of raw bytes."""
+        names = [self._prefix + topic.name for topic in topics]
+        return self._app.topic(
+            *names,
+            key_type=bytes,
+            value_type=bytes,
+            key_serializer="raw",
+            value_serializer="raw",
+            **options,
+        )
+
+    async def send_all(self, events: Iterable[Event], *, key: bytes | None = None) -> None:
+        """Send events in order; when this returns, all are acknowledged."""
+        sent: list[Awaitable[object]] = [await self._send(event, key) for event in events]
+        for delivered in sent:
+            await delivered
+
+    async def _send(self, event: Event, key: bytes | None) -> Awaitable[object]:
+        topic = topic_of(event)
+        to = self._topics.get(topic.name)
+        if to is None:
+            to = self._topics[topic.name] = self.topic(topic)
+        value = encode(event)
+        headers = dict(headers_of(event, value, SOURCE))
+        delivered: Awaitable[object] = await to.send(
+            key=key_of(event) or key, value=value, headers=headers
+        )
+        return delivered
+
+
+def _add_risk(app: faust.App, settings: ProcessorSettings, writer: _Writer) -> None:
+    config = settings.risk()
+    portfolios: dict[str, PortfolioRisk] = {}
+    states = app.Table(
+        "risk_state",
+        partitions=PARTITIONS,
+        key_type=bytes,
+        value_type=bytes,
+        # As Faust makes its own: not acknowledged, and with room for recovery to run ahead.
+        changelog_topic=writer.topic(
+            RISK_STATE, acks=False, internal=True, allow_empty=True, maxsize=131_072
+        ),
+    )
+
+    @states.on_recover
+    async def recover() -> None:
+        portfolios.clear()
+        for value in states.data.values():
+            state = decode(value)
+            assert isinstance(state, PortfolioState)
+            portfolios[state.portfolio_id] = PortfolioRisk.unpack(state, config)
+        log.info("recovered %d portfolios", len(portfolios))
+
+    @app.agent(writer.topic(PORTFOLIO_RETURNS), name="measure_returns")
+    async def measure_returns(stream: Any) -> None:
+        async for events in stream.noack_take(
+            settings.batch_records_max, within=settings.batch_within_s
+        ):
+            round_ = _Round(portfolios, config)
+            for event in events:
+                round_.take(event)
+            await writer.send_all(round_.dead)
+            await writer.send_all(round_.alerts)
+            await writer.send_all(round_.measures())
+            written = []
+            for portfolio_id, source in round_.changed.items():
+                key, value = portfolio_id.encode(), encode(portfolios[portfolio_id].pack())
+                written.append(states.send_changelog(source.partition, key, value))
+                states.data[key] = value
+            for delivered in written:
+                await delivered
+            for event in events:
+                await stream.ack(event)
+
+
+class _Round:
+    """What follows from one take of records."""
+
+    def __init__(self, portfolios: dict[str, PortfolioRisk], config: RiskConfig) -> None:
+        self._portfolios = portfolios
+        self._config = config
+        self.changed: dict[str, Source] = {}
+        self.alerts: list[RiskAlert] = []
+        self.dead: list[DeadLetter] = []
+
+    def take(self, event: Any) -> None:
+        """Apply one record."""
+        batch = _decoded(event.message, ReturnBatch)
+        if isinstance(batch, DeadLetter):
+            self.dead.append(batch)
+            return
+        message = event.message
+        source = Source(message.topic, message.partition)
+        for index, one in enumerate(batch.returns):
+            risk = self._portfolios.get(one.portfolio_id)
+            if risk is None:
+                risk = PortfolioRisk(one.portfolio_id, self._config)
+                self._portfolios[one.portfolio_id] = risk
+            outcome, alert = risk.apply(one, Position(message.offset, index), source)
+            if outcome is None:
+                continue
+            self.changed[one.portfolio_id] = source
+            if alert is not None:
+                self.alerts.append(alert)
+            if outcome is Outcome.REJECTED:
+                self.dead.append(_refused_return(event.message, index, one))
+
+    def measures(self) -> Iterable[Event]:
+        """The last measure of each portfolio that changed."""
+        for portfolio_id, source in self.changed.items():
+            measure = self._portfolios[portfolio_id].measure_event(source)
+            if measure is not None:
+                yield measure
+
+
+def _add_dashboard(app: faust.App, settings: ProcessorSettings, writer: _Writer) -> None:
+    tallying: Tallying[Any] = Tallying(int(settings.dashboard_window_s * 1_000_000))
+    totalling: Totalling[Any] = Totalling()
+    sources = (TRAINING_EVENTS, BACKTEST_EVENTS, RISK_MEASURES, RISK_ALERTS)
+    counted = {settings.topic_prefix + topic.name: topic for topic in sources}
+
+    @app.agent(writer.topic(*sources), name="tally_events")
+    async def tally_events(stream: Any) -> None:
+        async for events in stream.noack_take(1000, within=0.1):
+            for event in events:
+                message = event.message
+                topic = counted[message.topic]
+                record = _decoded(message, topic.record)
+                if isinstance(record, DeadLetter):
+                    await writer.send_all([record], key=message.key)
+                where = Partition(message.topic, message.partition)
+                at_us = _log_time_us(message)
+                tallying.add(where, message.offset, at_us, _count_name(topic, record), event)
+
+    @app.agent(writer.topic(DASHBOARD_TALLIES), name="total_windows")
+    async def total_windows(stream: Any) -> None:
+        async for events in stream.noack_take(1000, within=0.1):
+            for event in events:
+                tally = _decoded(event.message, WindowTally)
+                if isinstance(tally, DeadLetter):
+                    await writer.send_all([tally], key=event.message.key)
+                    await stream.ack(event)
+                else:
+                    totalling.add(tally, event)
+
+    def caught_up(where: Partition, offset: int) -> bool:
+        end = app.consumer.highwater(TP(where.topic, where.partition))
+        return end is not None and offset + 1 >= end
+
+    @app.timer(_CLOSE_EVERY_S)
+    async def close_windows() -> None:
+        now_us = time.time_ns() // 1000
+        for tally, held in tallying.close(now_us - _TALLY_DELAY_US, caught_up):
+            await writer.send_all([tally])
+            _acknowledge(held)
+        for update, held in totalling.close(now_us - _TOTAL_DELAY_US):
+            await writer.send_all([update])
+            _acknowledge(held)
+
+    @app.on_partitions_revoked.connect(weak=False)
+    async def forget(*_: object, **__: object) -> None:
+        tallying.forget()
+        totalling.forget()
+
+
+def _decoded(message: Any, kind: type[R]) -> R | DeadLetter:
+    """A message's record, or the letter that says why there is none."""
+    try:
+        record = decode(message.value)
+    except Undecodable as error:
+        return _dead_letter(message, error.reason, str(error))
+    if isinstance(record, kind):
+        return record
+    wrong = f"expected a {kind.__name__}, found a {type(record).__name__}"
+    return _dead_letter(message, "unexpected_record", wrong)
+
+
+def _refused_return(message: Any, index: int, one: Return) -> DeadLetter:
+    error = f"the return of {one.portfolio_id} is {one.value}; it must be a finite number"
+    return _dead_letter(message, "invalid", error, index=index)
+
+
+def _dead_letter(
+    message: Any, reason: str, error: str, *, index: int | None = None
+) -> DeadLetter:
+    log.warning(
+        "%s/%d offset %d goes to %s: %s",
+        *(message.topic, message.partition, message.offset, DEAD_LETTERS.name, error),
+    )
+    value = message.value
+    return DeadLetter(
+        reason=reason,
+        error=error,
+        topic=message.topic,
+        partition=message.partition,
+        offset=message.offset,
+        index=index,
+        key=message.key,
+        value=None if value is None else value[:_KEPT_BYTES_MAX],
+        event_time_us=_log_time_us(message),
+    )
+
+
+def _count_name(topic: Topic, record: Record) -> str:
+    if isinstance(record, DeadLetter):
+        return "undecodable"
+    if isinstance(record, RiskAlert):
+        return f"alerts_{record.state}"
+    return topic.name.replace(".", "_")
+
+
+def _log_time_us(message: Any) -> int:
+    return round(message.timestamp * 1_000_000)
+
+
+def _acknowledge(events: Iterable[Any]) -> None:
+    for event in events:
+        event.ack()
