@@ -13,8 +13,8 @@ from producers.errors import InvalidReport
 from schemas.events import BacktestProgress, DashboardUpdate, RiskAlert, TrainingProgress
 
 NAME_CHARS_MAX = 256
-MESSAGE_CHARS_MAX = 8_192
-METRICS_MAX = 256
+MESSAGE_CHARS_MAX = 4_096
+METRICS_MAX = 64
 STATUSES = ("started", "running", "completed", "failed")
 SEVERITIES = ("low", "medium", "high", "critical")
 

@@ -1,0 +1,314 @@
+"""Routes, headers, answers: the one door to HTTP.
+
+A stream's response is a plain ASGI application below FastAPI's streaming response: it writes what
+its connection hands it, and learns from `receive` when the client has gone.
+"""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse, JSONResponse
+from fastapi.staticfiles import StaticFiles
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+
+from schemas.instants import from_rfc3339
+from sse_edge.connection import Connection, Wishes, retry_ms, unavailable
+from sse_edge.errors import EdgeError, InvalidParameter, NotAcceptable, Unavailable
+from sse_edge.hub import At, End, Hub, Start
+from sse_edge.kafka_log import KafkaLog
+from sse_edge.settings import EdgeSettings
+from sse_edge.stream import CHANNELS, Stream, many_channels, one_channel
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+PAGE = Path(__file__).with_name("page")
+
+STREAM_HEADERS = {
+    "Content-Type": "text/event-stream; charset=utf-8",
+    "Cache-Control": "no-cache, no-transform",
+    "X-Accel-Buffering": "no",
+}
+
+CLIENT_ID_CHARS_MAX = 256
+
+
+def build_app(settings: EdgeSettings) -> FastAPI:
+    """The edge as an ASGI application."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with (
+            KafkaLog(settings.bootstrap_servers, readers_max=settings.readers_max) as log,
+            asyncio.TaskGroup() as tasks,
+        ):
+            app.state.hub = Hub(log, settings)
+            following = tasks.create_task(app.state.hub.tail.run())
+            yield
+            following.cancel()
+
+    app = FastAPI(
+        title="Tapewire edge",
+        description="Server-sent events from Kafka, resumable on any node.",
+        lifespan=lifespan,
+        redirect_slashes=False,
+    )
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(settings.cors_origins),
+            allow_credentials=True,
+            allow_methods=["GET", "HEAD"],
+            allow_headers=["Last-Event-ID", "Cache-Control", "Authorization"],
+        )
+    _add_errors(app)
+    _add_streams(app)
+    _add_health(app)
+    app.mount("/assets", StaticFiles(directory=PAGE))
+
+    @app.get("/", include_in_schema=False)
+    async def page() -> FileResponse:
+        return FileResponse(PAGE / "index.html", headers={"Cache-Control": "no-cache"})
+
+    return app
+
+
+def _add_streams(app: FastAPI) -> None:
+    for name in CHANNELS:
+        app.add_api_route(
+            f"/api/v1/sse/{name}",
+            _channel_endpoint(name),
+            methods=["GET", "HEAD"],
+            response_class=Response,
+            summary=f"The {name} channel",
+            tags=["streams"],
+            responses=dict(_DOCUMENTED),
+        )
+
+    @app.get("/api/v1/sse/status", tags=["streams"], summary="Who is connected")
+    async def status(request: Request) -> dict[str, object]:
+        hub: Hub = request.app.state.hub
+        return {
+            "status": "draining" if hub.draining else "active",
+            "total_connections": hub.connections,
+            "channels": {
+                name: {"connection_count": len(clients), "clients": list(clients)}
+                for name, clients in hub.clients.items()
+            },
+        }
+
+    @app.api_route(
+        "/api/v1/sse/streams",
+        methods=["GET", "HEAD"],
+        response_class=Response,
+        summary="Several channels in one connection",
+        tags=["streams"],
+        responses=dict(_DOCUMENTED),
+    )
+    async def streams(
+        request: Request,
+        topic: list[str] = Query(default=[], description="`NAME` or `NAME:ENTITY`, repeated"),
+    ) -> Response:
+        return _answer(request, many_channels(topic, _event_names(request)))
+
+
+def _channel_endpoint(name: str) -> Callable[[Request], Awaitable[Response]]:
+    async def channel(request: Request) -> Response:
+        return _answer(request, one_channel(name, request.query_params, _event_names(request)))
+
+    return channel
+
+
+def _answer(request: Request, stream: Stream) -> Response:
+    """Open a stream, or say why not."""
+    hub: Hub = request.app.state.hub
+    accepted = request.headers.get("accept", "*/*").lower()
+    if not any(kind in accepted for kind in ("text/event-stream", "text/*", "*/*")):
+        raise NotAcceptable(f"this is text/event-stream, and Accept is {accepted!r}")
+    hub.refuse_over_limit(_address(request.scope))
+    cursor = _given_cursor(request)
+    start = _start(request) if cursor is None else hub.codec(stream).decode(cursor)
+    wishes = Wishes(
+        client_id=_client_id(request),
+        start=start,
+        close_on_gap=_choice(request, "on_gap", ("continue", "close")) == "close",
+        named_checkpoints=_choice(request, "checkpoint", ("id", "event")) == "event",
+    )
+    if request.method == "HEAD":
+        return Response(headers=STREAM_HEADERS)
+    if getattr(start, "ended", False):
+        return Response(status_code=204)  # on which browsers stop reconnecting
+    reason = "draining" if hub.draining else None if hub.tail.connected else "no_broker"
+    if reason is not None and "text/event-stream" not in accepted:
+        raise Unavailable(reason, "streams cannot be served now")
+    return StreamResponse(hub, stream, wishes, unavailable_for=reason)
+
+
+class StreamResponse(Response):
+    """An ASGI response that is a connection."""
+
+    def __init__(
+        self, hub: Hub, stream: Stream, wishes: Wishes, *, unavailable_for: str | None = None
+    ) -> None:
+        super().__init__(headers=STREAM_HEADERS)
+        # A stream has no length, and the base class has given the empty body one.
+        self.raw_headers = [pair for pair in self.raw_headers if pair[0] != b"content-length"]
+        self._hub = hub
+        self._stream = stream
+        self._wishes = wishes
+        self._unavailable_for = unavailable_for
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def write(data: bytes) -> None:
+            await send({"type": "http.response.body", "body": data, "more_body": True})
+
+        with self._hub.admitted(self._stream, self._wishes.client_id, _address(scope)):
+            start = {"status": 200, "headers": self.raw_headers}
+            await send({"type": "http.response.start", **start})
+            if self._unavailable_for is None:
+                await self._serve(Connection(self._hub, self._stream, self._wishes, write), receive)
+            else:
+                await write(unavailable(self._unavailable_for, retry_ms(self._hub.settings)))
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _serve(self, connection: Connection, receive: Receive) -> None:
+        """Run the connection until it ends, or the client goes."""
+        try:
+            async with asyncio.TaskGroup() as both:
+                gone = both.create_task(_until_gone(receive))
+                await connection.run()
+                gone.cancel()
+        except* _ClientGone:
+            pass
+
+
+class _ClientGone(Exception):
+    """The client has closed its connection."""
+
+
+async def _until_gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    raise _ClientGone
+
+
+def _add_health(app: FastAPI) -> None:
+    @app.get("/health/live", tags=["health"], summary="Whether the process answers")
+    async def live() -> dict[str, str]:
+        return {"status": "live"}
+
+    @app.get("/health/ready", tags=["health"], summary="Whether streams can be served")
+    async def ready(request: Request) -> Response:
+        hub: Hub = request.app.state.hub
+        if hub.draining:
+            return _problem(Unavailable("draining", "this node is on its way out"))
+        if not hub.tail.connected:
+            return _problem(Unavailable("no_broker", "Kafka does not answer"))
+        return JSONResponse({"status": "ready"})
+
+
+def _add_errors(app: FastAPI) -> None:
+    @app.exception_handler(EdgeError)
+    async def refused(_: Request, error: EdgeError) -> Response:
+        return _problem(error)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        return _problem(InvalidParameter(str(first["loc"][-1]), str(first["msg"])))
+
+    @app.exception_handler(HTTPException)
+    async def other(_: Request, error: HTTPException) -> Response:
+        body = {"type": "about:blank", "title": error.detail, "status": error.status_code}
+        return JSONResponse(
+            body, error.status_code, error.headers, media_type="application/problem+json"
+        )
+
+
+def _problem(error: EdgeError) -> Response:
+    """An error as RFC 9457 words it."""
+    body: dict[str, object] = {
+        "type": "about:blank",
+        "title": error.title,
+        "status": error.status,
+        "detail": str(error),
+    }
+    for name in ("parameter", "reason"):
+        if hasattr(error, name):
+            body[name] = getattr(error, name)
+    headers = {}
+    if error.retry_after_s is not None:
+        headers["Retry-After"] = str(error.retry_after_s)
+    return JSONResponse(body, error.status, headers, media_type="application/problem+json")
+
+
+def _address(scope: Scope) -> str:
+    return str((scope.get("client") or ("unknown",))[0])
+
+
+def _given_cursor(request: Request) -> str | None:
+    """The client's cursor: the header before the parameter, the last of several, empty is none."""
+    given = (*request.query_params.getlist("last_event_id"),)[-1:]
+    headers = request.headers.getlist("last-event-id")
+    return next((text for text in (*headers[-1:], *given) if text), None)
+
+
+def _start(request: Request) -> Start:
+    text = request.query_params.get("from", End.LATEST)
+    if text in tuple(End):
+        return End(text)
+    try:
+        # A plus sign that was not percent-encoded arrives as a space.
+        return At(from_rfc3339(text.replace(" ", "+")) // 1000)
+    except (ValueError, OverflowError) as error:
+        raise InvalidParameter(
+            "from",
+            f"{text[:60]!r} is neither earliest nor latest nor an RFC 3339 time "
+            "such as 2026-01-31T09:30:00Z",
+        ) from error
+
+
+def _client_id(request: Request) -> str:
+    given = request.query_params.get("client_id")
+    if not given:
+        return f"client-{uuid.uuid4().hex[:12]}"
+    if len(given) > CLIENT_ID_CHARS_MAX:
+        raise InvalidParameter(
+            "client_id", f"it has {len(given)} characters; at most {CLIENT_ID_CHARS_MAX} are one"
+        )
+    return given
+
+
+def _choice(request: Request, parameter: str, allowed: tuple[str, ...]) -> str:
+    """A parameter that is one of a few words; the first of them where it is not given."""
+    text = request.query_params.get(parameter) or allowed[0]
+    if text not in allowed:
+        raise InvalidParameter(parameter, f"{text[:60]!r} is none of {', '.join(allowed)}")
+    return text
+
+
+def _event_names(request: Request) -> list[str]:
+    names = request.query_params.get("events", "")
+    return [name.strip() for name in names.split(",") if name.strip()]
+
+
+_DOCUMENTED: Mapping[int | str, dict[str, Any]] = {
+    200: {
+        "description": "Server-sent events. Each event's id is the cursor after it: send it back "
+        "as `Last-Event-ID`, to any node, to get everything that follows.",
+        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+    },
+    204: {"description": "The stream had ended before this cursor."},
+    400: {"description": "A parameter or the cursor has no meaning; `detail` says why."},
+    406: {"description": "`Accept` excludes `text/event-stream`."},
+    429: {"description": "This address holds as many connections as it may."},
+    503: {"description": "No broker, or the node is on its way out."},
+}

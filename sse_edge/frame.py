@@ -1,0 +1,58 @@
+"""Events become text/event-stream: blocks of lines, as bytes.
+
+Pure. JSON is ASCII-escaped and stands on one `data:` line, so that no character of any text can
+end a line or a block. An `id:` is the last line of its block: some clients keep the id of a block
+that a broken connection cut in two, and would skip the event for ever.
+"""
+
+import json
+from collections.abc import Mapping
+
+FRAME_BYTES_MAX = 64 << 10
+"""Readers of several client libraries have a buffer of this size for a line."""
+
+COMMENT = b":\n"
+"""A heartbeat that no client takes for an event: one line, and no blank line after it."""
+
+
+def block(event: str | None, data: object, *, retry_ms: int | None = None) -> bytes:
+    """A block without an id: `event:`, `retry:` and `data:` lines, and the end of the block.
+
+    Args:
+        event: its name; None for an unnamed one.
+        data: any JSON-able value without NaN or infinities.
+        retry_ms: when the client should come back after a loss of connection.
+    """
+    return body(event, data, retry_ms=retry_ms) + b"\n"
+
+
+def body(event: str | None, data: object, *, retry_ms: int | None = None) -> bytes:
+    """A block that still lacks its id and its end; see `with_id`."""
+    lines = [] if event is None else [b"event: " + event.encode()]
+    if retry_ms is not None:
+        lines.append(b"retry: %d" % retry_ms)
+    text = json.dumps(data, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    lines.append(b"data: " + text.encode("ascii"))
+    return b"\n".join(lines) + b"\n"
+
+
+def with_id(unfinished: bytes, cursor: str) -> bytes:
+    """Finish a block with the cursor after it."""
+    return b"%bid: %b\n\n" % (unfinished, cursor.encode())
+
+
+def checkpoint(cursor: str, *, named: bool = False, retry_ms: int | None = None) -> bytes:
+    """Move the client's cursor without an event.
+
+    Browsers store the id of a block without data and dispatch nothing. Client libraries that drop
+    such blocks ask for a named one.
+    """
+    if named:
+        return with_id(body("checkpoint", {}, retry_ms=retry_ms), cursor)
+    retry = b"" if retry_ms is None else b"retry: %d\n" % retry_ms
+    return with_id(retry, cursor)
+
+
+def envelope(event: str, data: Mapping[str, object], timestamp: str) -> dict[str, object]:
+    """The envelope of the MyStocks dialect."""
+    return {"event": event, "data": data, "timestamp": timestamp}

@@ -1,0 +1,232 @@
+"""The log is Kafka: the one door to aiokafka and confluent-kafka on the edge's side.
+
+Partitions are assigned by hand and read by offset, without a consumer group. Some things that the
+clients do not say by themselves:
+
+- an unknown partition that is assigned gives no error, and no records: so the metadata is asked;
+- aiokafka knows no topic ids; confluent-kafka's admin client does;
+- after an error a client may be of no use: so each trouble ends with a new one.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError
+from aiokafka.partitioner import DefaultPartitioner
+from confluent_kafka import KafkaException, TopicCollection
+from confluent_kafka.admin import AdminClient
+
+from schemas.headers import ID
+from sse_edge.errors import LogUnavailable, OffsetOutOfRange
+from sse_edge.log import TailReader
+from sse_edge.record import Batch, Partition, Record, TopicInfo
+
+log = logging.getLogger(__name__)
+
+_ANSWER_S = 5.0
+_POLL_MS = 200
+_READ_MS = 1_000
+_READ_RECORDS = 500
+_READ_BYTES = 256 << 10
+_TAIL_BYTES = 1 << 20
+
+
+class KafkaLog:
+    """Kafka as a `Log`. Use it in `async with`."""
+
+    def __init__(self, bootstrap_servers: str, *, readers_max: int = 4) -> None:
+        self._servers = bootstrap_servers
+        self._idle: list[AIOKafkaConsumer] = []
+        self._slots = asyncio.Semaphore(readers_max)
+        self._admin: AdminClient | None = None
+        self._partitioner = DefaultPartitioner()
+
+    async def __aenter__(self) -> "KafkaLog":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        while self._idle:
+            await _stopped(self._idle.pop())
+
+    async def describe(self, topics: Iterable[str]) -> Mapping[str, TopicInfo]:
+        """What Kafka says of topics; those that do not exist are left out."""
+        return await asyncio.to_thread(self._describe, list(topics))
+
+    async def begin_offsets(self, partitions: Iterable[Partition]) -> Mapping[Partition, int]:
+        """The oldest offset of each partition that is still there."""
+        async with self._consumer() as consumer:
+            return _ours(await consumer.beginning_offsets(_theirs(partitions)))
+
+    async def end_offsets(self, partitions: Iterable[Partition]) -> Mapping[Partition, int]:
+        """Where each partition's committed records end."""
+        async with self._consumer() as consumer:
+            return _ours(await consumer.end_offsets(_theirs(partitions)))
+
+    async def offsets_at(
+        self, partitions: Iterable[Partition], timestamp_ms: int
+    ) -> Mapping[Partition, int]:
+        """The first offset of each partition appended at a time or later; its end if none is."""
+        wanted = _theirs(partitions)
+        async with self._consumer() as consumer:
+            found = await consumer.offsets_for_times(dict.fromkeys(wanted, timestamp_ms))
+            ends = await consumer.end_offsets(wanted)
+        # offset None: nothing has been appended since
+        return _ours(
+            {one: ends[one] if at is None else min(at.offset, ends[one]) for one, at in found.items()}
+        )
+
+    async def read(self, partition: Partition, offset: int) -> Batch:
+        """A bounded number of records from an offset on."""
+        where = TopicPartition(*partition)
+        async with self._consumer() as consumer:
+            consumer.assign([where])
+            consumer.seek(where, offset)
+            records = await consumer.getmany(timeout_ms=_READ_MS, max_records=_READ_RECORDS)
+            return await _batch(consumer, where, records.get(where, []))
+
+    def partition_of(self, key: bytes, partitions: int) -> int:
+        """The partition that producers give a key: Kafka's murmur2."""
+        numbers = list(range(partitions))
+        return int(self._partitioner(key, numbers, numbers))
+
+    @asynccontextmanager
+    async def tail(self) -> AsyncIterator[TailReader]:
+        """A reader of its own for the tail."""
+        with _translated():
+            consumer = await self._started(max_partition_fetch_bytes=_TAIL_BYTES)
+        try:
+            yield _KafkaTail(consumer)
+        finally:
+            await _stopped(consumer)
+
+    def _describe(self, topics: list[str]) -> Mapping[str, TopicInfo]:
+        if self._admin is None:
+            self._admin = AdminClient({"bootstrap.servers": self._servers, "log_level": 0})
+        found = {}
+        answers = self._admin.describe_topics(
+            TopicCollection(topics), request_timeout=_ANSWER_S
+        )
+        for name, answer in answers.items():
+            try:
+                topic = answer.result()
+            except KafkaException as error:
+                if error.args[0].name() == "UNKNOWN_TOPIC_OR_PART":
+                    continue
+                raise LogUnavailable(f"topic {name}: {error.args[0].str()}") from error
+            found[name] = TopicInfo(name, _id_bytes(topic.topic_id), len(topic.partitions))
+        return found
+
+    @asynccontextmanager
+    async def _consumer(self) -> AsyncIterator[AIOKafkaConsumer]:
+        """One of the pool, for a moment; in trouble it is not given back."""
+        async with self._slots:
+            with _translated():
+                consumer = self._idle.pop() if self._idle else await self._started()
+                try:
+                    async with asyncio.timeout(_ANSWER_S):
+                        yield consumer
+                except BaseException:
+                    await _stopped(consumer)
+                    raise
+            self._idle.append(consumer)
+
+    async def _started(self, max_partition_fetch_bytes: int = _READ_BYTES) -> AIOKafkaConsumer:
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=self._servers,
+            isolation_level="read_committed",
+            auto_offset_reset="none",
+            enable_auto_commit=False,
+            max_partition_fetch_bytes=max_partition_fetch_bytes,
+            fetch_max_wait_ms=_POLL_MS,
+        )
+        try:
+            async with asyncio.timeout(_ANSWER_S):
+                await consumer.start()
+        except BaseException:
+            await _stopped(consumer)
+            raise
+        return consumer
+
+
+class _KafkaTail:
+    """One consumer that follows whatever is assigned to it."""
+
+    def __init__(self, consumer: AIOKafkaConsumer) -> None:
+        self._consumer = consumer
+
+    def assign(self, positions: Mapping[Partition, int]) -> None:
+        self._consumer.assign(_theirs(positions))
+        for partition, offset in positions.items():
+            self._consumer.seek(TopicPartition(*partition), offset)
+
+    async def poll(self) -> Mapping[Partition, Batch]:
+        with _translated():
+            found = await self._consumer.getmany(timeout_ms=_POLL_MS)
+            if not found:
+                # Aborted transactions and control records move positions without a record.
+                found = {where: [] for where in self._consumer.assignment()}
+            return {
+                Partition(where.topic, where.partition): await _batch(
+                    self._consumer, where, records
+                )
+                for where, records in found.items()
+            }
+
+
+async def _batch(
+    consumer: AIOKafkaConsumer, where: TopicPartition, records: list[ConsumerRecord]
+) -> Batch:
+    partition = Partition(where.topic, where.partition)
+    return Batch(
+        tuple(_record(partition, record) for record in records), await consumer.position(where)
+    )
+
+
+def _record(partition: Partition, record: ConsumerRecord) -> Record:
+    event_id = next((value for name, value in record.headers if name == ID), None)
+    return Record(
+        partition, record.offset, record.timestamp, record.key, record.value, event_id
+    )
+
+
+async def _stopped(consumer: AIOKafkaConsumer) -> None:
+    with suppress(KafkaError, OSError, TimeoutError, AssertionError):
+        async with asyncio.timeout(_ANSWER_S):
+            await consumer.stop()
+
+
+class _translated:  # noqa: N801  # used like a function
+    """Kafka's errors become the log's."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        match error:
+            case OffsetOutOfRangeError():
+                raise OffsetOutOfRange(str(error)) from error
+            case KafkaError() | OSError():  # a TimeoutError is an OSError
+                raise LogUnavailable(f"{type(error).__name__}: {error}") from error
+            case _:
+                return
+
+
+def _theirs(partitions: Iterable[Partition]) -> list[TopicPartition]:
+    return [TopicPartition(*one) for one in partitions]
+
+
+def _ours(offsets: Mapping[TopicPartition, int]) -> dict[Partition, int]:
+    return {Partition(one.topic, one.partition): offset for one, offset in offsets.items()}
+
+
+def _id_bytes(topic_id: Any) -> bytes:
+    most: int = topic_id.get_most_significant_bits()
+    least: int = topic_id.get_least_significant_bits()
+    return (most & _MASK_64).to_bytes(8, "big") + (least & _MASK_64).to_bytes(8, "big")
+
+
+_MASK_64 = (1 << 64) - 1

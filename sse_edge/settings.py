@@ -1,0 +1,72 @@
+"""How an edge node reaches Kafka, and what it allows."""
+
+from typing import Annotated
+
+from pydantic import AliasChoices, BeforeValidator, Field, SecretStr
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+
+def _listed(text: object) -> object:
+    if not isinstance(text, str):
+        return text
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+class EdgeSettings(BaseSettings):
+    """Read from the environment: `TAPEWIRE_...`, or the name that a field gives."""
+
+    model_config = SettingsConfigDict(env_prefix="TAPEWIRE_", frozen=True)
+
+    bootstrap_servers: str = Field(
+        default="localhost:9092",
+        validation_alias=AliasChoices("KAFKA_BOOTSTRAP_SERVERS", "bootstrap_servers"),
+    )
+    """Kafka's addresses, `host:port` with commas between."""
+
+    topic_prefix: str = ""
+    """Stands before every topic's name, so that several systems can share a cluster."""
+
+    host: str = "127.0.0.1"
+    """Where to listen. Nobody is asked who they are yet, hence loopback."""
+
+    port: int = Field(default=8000, ge=0, le=65535)
+    """Where to listen; 0 for any free port."""
+
+    cursor_secret: SecretStr | None = None
+    """Signs cursors; the same on all nodes. Without it a checksum guards them against accidents."""
+
+    cors_origins: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)] = ()
+    """Origins whose pages may read the streams, with commas between; never `*`."""
+
+    connections_per_ip_max: int = Field(default=100, ge=1)
+    """What one address may hold; as the clients' original server has it."""
+
+    window_bytes_max: int = Field(default=8 << 20, ge=1 << 10)
+    """Of the newest records of one partition that are kept in memory: some 20,000 alerts."""
+
+    readers_max: int = Field(default=4, ge=1)
+    """Consumers that read what lies before the windows; each costs one connection to Kafka."""
+
+    write_bytes_max: int = Field(default=256 << 10, ge=1 << 10)
+    """What one connection takes at a time; others have their turn between."""
+
+    ping_s: float = Field(default=30.0, gt=0)
+    """Silence after which a `ping` is sent."""
+
+    checkpoint_s: float = Field(default=15.0, gt=0)
+    """How long a client's cursor may lag behind what was filtered out for it."""
+
+    checkpoint_records: int = Field(default=500, ge=1)
+    """How many filtered records it may lag behind."""
+
+    retry_ms: int = Field(default=2_000, ge=1)
+    """When a client should come back: jittered between this and twice as much."""
+
+    metadata_s: float = Field(default=5.0, gt=0)
+    """How often topic ids and partition counts are looked at."""
+
+    broker_patience_s: float = Field(default=3.0, gt=0)
+    """How long an opening stream waits for Kafka before it ends with an `error` event."""
+
+    drain_s: float = Field(default=5.0, ge=0)
+    """Over how long the streams end after SIGTERM."""

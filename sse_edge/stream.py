@@ -1,0 +1,241 @@
+"""What a stream is: topics, keys, filter, wording, end. A table, and what a request makes of it.
+
+Routes are this table; a dialect is only a way to word the same events. Adding a channel is adding
+a row.
+"""
+
+import json
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from schemas.codec import decode
+from schemas.errors import Undecodable
+from schemas.instants import to_rfc3339
+from schemas.topics import (
+    BACKTEST_EVENTS,
+    DASHBOARD_UPDATES,
+    RISK_ALERTS,
+    RISK_MEASURES,
+    TRAINING_EVENTS,
+    Topic,
+)
+from sse_edge import mystocks
+from sse_edge.errors import InvalidParameter
+from sse_edge.frame import FRAME_BYTES_MAX, body, envelope
+from sse_edge.mystocks import Worded
+from sse_edge.record import Record
+
+log = logging.getLogger(__name__)
+
+ENTITY_CHARS_MAX = 256
+ENTITIES_MAX = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """One row: a topic, and how its events are worded."""
+
+    name: str
+    topic: Topic
+    event: str
+    """What its events are called, for the `events=` filter."""
+    word: Callable[[Any], Worded]
+    entity_parameters: tuple[str, ...] = ("entity_id",)
+    """Query parameters that name the one entity to follow."""
+    has_end: bool = False
+    """Whether an entity's story ends, and its stream with it."""
+
+
+CHANNELS: Mapping[str, Channel] = {
+    channel.name: channel
+    for channel in (
+        Channel(
+            "training",
+            TRAINING_EVENTS,
+            "training_progress",
+            mystocks.training_progress,
+            ("task_id", "entity_id"),
+            has_end=True,
+        ),
+        Channel(
+            "backtest",
+            BACKTEST_EVENTS,
+            "backtest_progress",
+            mystocks.backtest_progress,
+            ("backtest_id", "entity_id"),
+            has_end=True,
+        ),
+        Channel("alerts", RISK_ALERTS, "risk_alert", mystocks.risk_alert),
+        Channel("dashboard", DASHBOARD_UPDATES, "dashboard_update", mystocks.dashboard_update),
+        Channel("measures", RISK_MEASURES, "risk_measure", mystocks.risk_measure),
+    )
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A record as bytes that still lack the cursor, and what a filter needs to know of it."""
+
+    event: str
+    body: bytes
+    ends: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A channel, and whose events of it; everybody's, where `entities` is empty."""
+
+    channel: Channel
+    entities: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Stream:
+    """What one connection reads."""
+
+    sources: tuple[Source, ...]
+    events: frozenset[str] = frozenset()
+    """Names of the events to send; all, where it is empty."""
+
+    @property
+    def name(self) -> str:
+        """The channels' names."""
+        return ",".join(source.channel.name for source in self.sources)
+
+    @cached_property
+    def identity(self) -> str:
+        """Topics, keys and filter in words: what a cursor is bound to."""
+        return json.dumps(
+            [
+                [[source.channel.name, sorted(source.entities)] for source in self.sources],
+                sorted(self.events),
+            ]
+        )
+
+    @property
+    def has_end(self) -> bool:
+        """Whether the stream ends with its one entity's story."""
+        return (
+            len(self.sources) == 1
+            and self.sources[0].channel.has_end
+            and len(self.sources[0].entities) == 1
+        )
+
+    @cached_property
+    def keys(self) -> tuple[frozenset[bytes], ...]:
+        """For each source, the keys of its entities; none, where all are wanted."""
+        return tuple(
+            frozenset(entity.encode() for entity in source.entities) for source in self.sources
+        )
+
+
+def one_channel(
+    name: str, query: Mapping[str, str], events: Iterable[str] | None = None
+) -> Stream:
+    """The stream of a channel's own endpoint.
+
+    Args:
+        name: the channel's.
+        query: the request's parameters.
+        events: names of the events to send; None for all.
+
+    Raises:
+        InvalidParameter: an entity parameter does not belong to the channel, two of them
+            contradict each other, or an event has a name that the channel does not know.
+    """
+    channel = CHANNELS[name]
+    entities = set()
+    for parameter in ("task_id", "backtest_id", "entity_id"):
+        value = query.get(parameter)
+        if not value:
+            continue
+        if parameter not in channel.entity_parameters:
+            fitting = " or ".join(channel.entity_parameters)
+            raise InvalidParameter(
+                parameter, f"the {name} channel is filtered by {fitting}, not by {parameter}"
+            )
+        entities.add(_entity(parameter, value))
+    if len(entities) > 1:
+        pair = " and ".join(channel.entity_parameters)
+        raise InvalidParameter("entity_id", f"{pair} name two different entities; give one")
+    return _stream((Source(channel, frozenset(entities)),), events)
+
+
+def many_channels(topics: Iterable[str], events: Iterable[str] | None = None) -> Stream:
+    """The stream of several channels in one connection.
+
+    Args:
+        topics: `NAME` or `NAME:ENTITY` each, as in `training:T1`.
+        events: names of the events to send; None for all.
+
+    Raises:
+        InvalidParameter: there is no topic, or none of that name.
+    """
+    wanted: dict[str, set[str]] = {}
+    everything = set()
+    for topic in topics:
+        name, colon, entity = topic.partition(":")
+        if name not in CHANNELS:
+            raise InvalidParameter(
+                "topic", f"{_shown(name)} is no stream; there are {', '.join(CHANNELS)}"
+            )
+        entities = wanted.setdefault(name, set())
+        if colon:
+            entities.add(_entity("topic", entity))
+        else:
+            everything.add(name)
+    if not wanted:
+        raise InvalidParameter("topic", f"name at least one stream of {', '.join(CHANNELS)}")
+    if sum(map(len, wanted.values())) > ENTITIES_MAX:
+        raise InvalidParameter("topic", f"more than {ENTITIES_MAX} entities in one stream")
+    sources = tuple(
+        Source(CHANNELS[name], frozenset() if name in everything else frozenset(wanted[name]))
+        for name in sorted(wanted)
+    )
+    return _stream(sources, events)
+
+
+def frame_of(channel: Channel, record: Record) -> Frame | None:
+    """Word a record; None where it cannot be, which is logged and holds up nobody."""
+    if record.value is None:
+        return None  # a tombstone of a compacted topic
+    try:
+        event = decode(record.value)
+        if not isinstance(event, channel.topic.record):
+            raise Undecodable(f"a {type(event).__name__} where {channel.name} events belong")
+        worded = channel.word(event)
+        timestamp = to_rfc3339(record.timestamp_ms * 1000)
+        unfinished = body(worded.event, envelope(worded.event, worded.data, timestamp))
+        if len(unfinished) > FRAME_BYTES_MAX:
+            raise Undecodable(f"{len(unfinished)} bytes; an event has at most {FRAME_BYTES_MAX}")
+    except (Undecodable, ValueError, OverflowError) as error:
+        log.warning(
+            "%s/%d offset %d is skipped: %s", *record.partition, record.offset, error
+        )
+        return None
+    return Frame(worded.event, unfinished, worded.ends)
+
+
+def _stream(sources: tuple[Source, ...], events: Iterable[str] | None) -> Stream:
+    names = frozenset(events or ())
+    known = sorted(source.channel.event for source in sources)
+    for name in sorted(names - set(known)):
+        raise InvalidParameter(
+            "events", f"{_shown(name)} is no event of this stream; it has {', '.join(known)}"
+        )
+    return Stream(sources, names)
+
+
+def _entity(parameter: str, value: str) -> str:
+    if not 1 <= len(value) <= ENTITY_CHARS_MAX:
+        raise InvalidParameter(
+            parameter, f"it has {len(value)} characters; a name has 1 to {ENTITY_CHARS_MAX}"
+        )
+    return value
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= 60 else f"{text[:57]}...")  # noqa: PLR2004  # a line's worth

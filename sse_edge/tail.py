@@ -1,0 +1,209 @@
+"""The tail: one reader a process, from the end on, for every partition that somebody reads.
+
+What arrives are the log's newest records; what leaves are windows, and a bell that wakes those who
+wait. A topic is followed from the first moment that somebody asks for it. When Kafka goes away the
+windows stay, and the tail goes on from their ends with a new reader.
+
+The metadata is looked at every few seconds: a topic with another id is another log, and gets new
+windows; a partition that was added gets one from its first record on.
+"""
+
+import asyncio
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from sse_edge.cursor import incarnation_of
+from sse_edge.errors import LogError, OffsetOutOfRange
+from sse_edge.log import Log, TailReader
+from sse_edge.record import Partition, TopicInfo
+from sse_edge.settings import EdgeSettings
+from sse_edge.window import Window
+
+log = logging.getLogger(__name__)
+
+_BACKOFF_S = (0.1, 0.2, 0.5, 1.0, 2.0)
+
+
+class TopicTail:
+    """One incarnation of a topic, as far as it is followed."""
+
+    def __init__(self, info: TopicInfo, windows: Mapping[Partition, Window]) -> None:
+        self.info = info
+        self.windows = windows
+        self.incarnation = incarnation_of(info.topic_id)
+        self.replaced = False
+        """Whether another one has taken its place: positions have to be found anew."""
+
+
+class Tail:
+    """The windows of all topics that are followed."""
+
+    def __init__(self, source: Log, settings: EdgeSettings) -> None:
+        self._log = source
+        self._settings = settings
+        self._topics: dict[str, TopicTail] = {}
+        self._asked: dict[str, asyncio.Event] = {}
+        self._infos: dict[str, TopicInfo] = {}
+        self._waiting: dict[str, set[asyncio.Event]] = {}
+        self._restart = False
+        self._ask_again_at = 0.0
+        self.connected = False
+        """Whether Kafka answered when it was last asked."""
+
+    async def follow(self, topic: str) -> TopicTail:
+        """A topic's windows, once they are there; the caller puts a limit on the time."""
+        while True:
+            followed = self._topics.get(topic)
+            if followed is not None:
+                return followed
+            asked = self._asked.setdefault(topic, asyncio.Event())
+            await asked.wait()
+
+    @contextmanager
+    def waking(self, topics: Sequence[str], wake: asyncio.Event) -> Iterator[None]:
+        """Set `wake` whenever something comes on one of the topics."""
+        for topic in topics:
+            self._waiting.setdefault(topic, set()).add(wake)
+        try:
+            yield
+        finally:
+            for topic in topics:
+                self._waiting[topic].discard(wake)
+
+    async def run(self) -> None:
+        """Follow, for ever; Kafka's absence is waited for, with backoff."""
+        failures = 0
+        while True:
+            try:
+                async with self._log.tail() as reader, asyncio.TaskGroup() as both:
+                    await self._look_at_metadata()
+                    self.connected = True
+                    failures = 0
+                    both.create_task(self._watch_metadata())
+                    await self._follow_with(reader)
+            except* LogError as errors:
+                self.connected = False
+                log.warning("the tail waits for Kafka: %s", errors.exceptions[0])
+            await asyncio.sleep(_BACKOFF_S[min(failures, len(_BACKOFF_S) - 1)])
+            failures += 1
+
+    async def _watch_metadata(self) -> None:
+        while True:
+            await asyncio.sleep(self._settings.metadata_s)
+            await self._look_at_metadata()
+
+    async def _look_at_metadata(self) -> None:
+        names = {*self._topics, *self._asked}
+        if not names:
+            # Nobody reads anything yet; whether Kafka answers at all is still worth knowing.
+            await self._log.describe(["tapewire.nothing"])
+            return
+        infos = dict(await self._log.describe(names))
+        for name, followed in tuple(self._topics.items()):
+            if name in infos and infos[name] != followed.info:
+                log.warning("%s has changed: %s, was %s", name, infos[name], followed.info)
+                self._restart = True
+        self._infos = infos
+
+    async def _follow_with(self, reader: TailReader) -> None:
+        self._assign(reader)
+        while True:
+            if self._asked and asyncio.get_running_loop().time() >= self._ask_again_at:
+                await self._begin_asked()
+            if self._restart:
+                self._replace_changed()
+                self._assign(reader)
+            if not self._topics:
+                await asyncio.sleep(_BACKOFF_S[0])
+                continue
+            try:
+                batches = await reader.poll()
+            except OffsetOutOfRange:
+                await self._look_at_metadata()
+                await self._move_into_range()
+                self._restart = True
+                continue
+            for partition, batch in batches.items():
+                window = self._topics[partition.topic].windows.get(partition)
+                if window is not None and batch.next_offset > window.next_offset:
+                    window.append(batch)
+                    self._wake(partition.topic)
+
+    def _assign(self, reader: TailReader) -> None:
+        self._restart = False
+        reader.assign(
+            {
+                partition: window.next_offset
+                for topic in self._topics.values()
+                for partition, window in topic.windows.items()
+            }
+        )
+
+    async def _begin_asked(self) -> None:
+        """Make the windows that are waited for, from the log's present end on."""
+        await self._look_at_metadata()
+        for name, asked in tuple(self._asked.items()):
+            info = self._infos.get(name)
+            if info is None:
+                log.warning("%s is asked for, and does not exist", name)
+                self._ask_again_at = asyncio.get_running_loop().time() + _BACKOFF_S[-1]
+                continue
+            ends = await self._log.end_offsets(_partitions(info))
+            self._put(info, ends)
+            del self._asked[name]
+            asked.set()
+            self._restart = True
+
+    def _replace_changed(self) -> None:
+        """Give topics that are not what they were new windows."""
+        for name, followed in tuple(self._topics.items()):
+            info = self._infos.get(name)
+            if info is None or info == followed.info:
+                continue
+            same_log = info.topic_id == followed.info.topic_id
+            kept = followed.windows if same_log else {}
+            followed.replaced = True
+            # What an added partition, or a topic made again, holds is all new to our readers.
+            self._put(info, dict.fromkeys(_partitions(info), 0), kept)
+            self._wake(name)
+
+    async def _move_into_range(self) -> None:
+        """Windows whose end is not in the log any more go on where the log does."""
+        partitions = [one for topic in self._topics.values() for one in topic.windows]
+        begins = await self._log.begin_offsets(partitions)
+        ends = await self._log.end_offsets(partitions)
+        for name, topic in tuple(self._topics.items()):
+            windows = dict(topic.windows)
+            for partition, window in topic.windows.items():
+                inside = max(begins[partition], min(window.next_offset, ends[partition]))
+                if inside != window.next_offset:
+                    windows[partition] = Window(inside, self._settings.window_bytes_max)
+            if any(windows[one] is not topic.windows[one] for one in windows):
+                topic.replaced = True
+                self._topics[name] = TopicTail(topic.info, windows)
+                self._wake(name)
+
+    def _put(
+        self,
+        info: TopicInfo,
+        starts: Mapping[Partition, int],
+        kept: Mapping[Partition, Window] | None = None,
+    ) -> None:
+        kept = kept or {}
+        self._topics[info.name] = TopicTail(
+            info,
+            {
+                partition: kept.get(partition)
+                or Window(starts[partition], self._settings.window_bytes_max)
+                for partition in _partitions(info)
+            },
+        )
+
+    def _wake(self, topic: str) -> None:
+        for wake in self._waiting.get(topic, ()):
+            wake.set()
+
+
+def _partitions(info: TopicInfo) -> list[Partition]:
+    return [Partition(info.name, number) for number in range(info.partitions)]
