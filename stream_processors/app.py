@@ -93,6 +93,8 @@ def build_app(settings: ProcessorSettings) -> faust.App:
         producer_linger=0.01,
         producer_max_batch_size=1 << 19,
         producer_acks=-1,
+        # Records of open windows are held on purpose; whoever takes over reads them again.
+        stream_wait_empty=False,
         table_standby_replicas=0,
         cython_optimizations=True,
     )

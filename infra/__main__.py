@@ -1,0 +1,101 @@
+"""`tapewire`: the system by one command."""
+
+import asyncio
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic import ValidationError
+
+from infra.errors import InfraError
+from infra.settings import InfraSettings
+from infra.system import Wanted, reset as remove, run
+
+cli = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    help="""Tapewire: event streams that browsers can resume on any node.
+
+    Producers write progress and alerts to Kafka; processors judge risk; edge nodes serve
+    server-sent events whose ids are cursors into the log.
+
+    `tapewire up` runs all of it on this machine. Settings come from the environment: set
+    KAFKA_BOOTSTRAP_SERVERS to use a Kafka of your own; the README lists the others.""",
+)
+
+DataDir = Annotated[
+    Path | None,
+    typer.Option(
+        help="Where the embedded broker's log and all parts' logs are kept.  [default: .tapewire]",
+        show_default=False,
+    ),
+]
+
+
+@cli.command()
+def up(
+    port: Annotated[
+        int, typer.Option(min=1, max=65535, help="Of the first edge; the next free one if taken.")
+    ] = 8000,
+    data_dir: DataDir = None,
+    demo: Annotated[
+        bool,
+        typer.Option(
+            "--demo/--no-demo",
+            help="Replay real prices, 2000 to 2013, and run real trainings and backtests.",
+        ),
+    ] = True,
+    edges: Annotated[int, typer.Option(min=1, max=64, help="How many edge nodes to run.")] = 1,
+    speed: Annotated[
+        float, typer.Option(help="Trading days that the demo replays a second.")
+    ] = 40.0,
+) -> None:
+    """Run the whole system: broker, topics, processor, edges and demo.
+
+    Prints a line for each part as it becomes ready, then the address to open. Ctrl-C stops the
+    parts in order. A part that dies is started again; one that keeps dying stops everything, with
+    exit code 1.
+    """
+    if not speed > 0:
+        raise typer.BadParameter(f"it is {speed}; it must be more than 0", param_hint="--speed")
+    wanted = Wanted(port=port, edges=edges, demo=demo, speed=speed)
+    _or_explain(lambda: asyncio.run(run(_settings(data_dir), wanted, _say)))
+
+
+@cli.command()
+def reset(data_dir: DataDir = None) -> None:
+    """Forget everything: remove the embedded broker's log and all parts' logs."""
+    folder = _settings(data_dir).data_dir
+    removed = []
+    _or_explain(lambda: removed.append(remove(folder)))
+    _say(f"{folder} is gone" if any(removed) else f"there is no {folder}")
+
+
+def main() -> None:
+    """Run the command line."""
+    cli()
+
+
+def _settings(data_dir: Path | None) -> InfraSettings:
+    try:
+        settings = InfraSettings()
+    except ValidationError as error:
+        sys.exit(f"tapewire: a setting has no meaning: {error}")
+    return settings if data_dir is None else settings.model_copy(update={"data_dir": data_dir})
+
+
+def _or_explain(action: Callable[[], object]) -> None:
+    try:
+        action()
+    except InfraError as error:
+        sys.exit(f"tapewire: {error}")
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+if __name__ == "__main__":
+    main()

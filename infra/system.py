@@ -1,0 +1,168 @@
+"""The whole system on one machine: which parts there are, in which order, and how they are told.
+
+    kafka ──▶ topics ──▶ processor, edge 1 .. N, demo
+
+Each part is the same program that runs in production; only the broker is the embedded one, and
+only where no other is named.
+"""
+
+import asyncio
+import fcntl
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from infra.errors import DirectoryInUse, InfraError
+from infra.kafka import free_port, prepare
+from infra.provision import provision, wait_for_kafka
+from infra.settings import InfraSettings
+from infra.supervisor import Part, Say, Supervisor
+
+KAFKA_PORT = 9092
+_FOREIGN_KAFKA_S = 30.0
+_BROKER_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is to run."""
+
+    port: int = 8000
+    """Of the first edge, or the next free one."""
+    edges: int = 1
+    demo: bool = True
+    speed: float = 40.0
+    """Trading days that the demo replays a second."""
+
+
+async def run(settings: InfraSettings, wanted: Wanted, say: Say = print) -> None:
+    """Run the system until SIGINT, SIGTERM or SIGHUP.
+
+    Raises:
+        InfraError: it could not be started, or a part could not be kept alive.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    starting = asyncio.current_task()
+    assert starting is not None
+
+    def told() -> None:
+        stop.set()
+        if not up:
+            starting.cancel()
+
+    up = False
+    for sig in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(sig, told)
+    with locked(settings.data_dir):
+        supervisor = Supervisor(settings.data_dir / "logs", say)
+        try:
+            address = await _start(settings, wanted, supervisor, say)
+            up = True
+            say(f"\nopen {address}   (Ctrl-C stops; logs are in {settings.data_dir / 'logs'})\n")
+            await supervisor.watch(stop)
+        except asyncio.CancelledError:
+            if not stop.is_set():
+                raise
+        finally:
+            for sig in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                loop.add_signal_handler(sig, say, "stopping; please wait")
+            await supervisor.stop()
+
+
+@contextmanager
+def locked(data_dir: Path) -> Iterator[None]:
+    """Hold a data directory for oneself.
+
+    Raises:
+        DirectoryInUse: somebody else does.
+    """
+    data_dir.mkdir(parents=True, exist_ok=True)
+    with (data_dir / "lock").open("a+", encoding="utf-8") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            lock.seek(0)
+            raise DirectoryInUse(
+                f"process {lock.read().strip() or 'unknown'} runs a system on {data_dir}; "
+                "stop it, or choose another with --data-dir"
+            ) from error
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
+
+def reset(data_dir: Path) -> bool:
+    """Remove the embedded broker's log, and all parts' logs; whether there was anything.
+
+    Raises:
+        DirectoryInUse: a system runs on it.
+    """
+    if not data_dir.exists():
+        return False
+    with locked(data_dir):
+        shutil.rmtree(data_dir)
+    return True
+
+
+async def _start(
+    settings: InfraSettings, wanted: Wanted, supervisor: Supervisor, say: Say
+) -> str:
+    servers = settings.bootstrap_servers
+    if servers is None:
+        servers = await _start_broker(settings.data_dir / "kafka", supervisor, say)
+    else:
+        await asyncio.to_thread(wait_for_kafka, servers, within_s=_FOREIGN_KAFKA_S)
+        say(f"{'kafka':<10} yours at {servers}")
+    made = await asyncio.to_thread(provision, servers, prefix=settings.topic_prefix)
+    say(f"{'topics':<10} ready{' ' * 13}{len(made)} made" if made else f"{'topics':<10} ready")
+    edges = list(_edges(wanted, say))
+    env = {"KAFKA_BOOTSTRAP_SERVERS": servers, "TAPEWIRE_VAR_LIMITS": settings.var_limits}
+    parts = [
+        _python("processor", "stream_processors", env),
+        *(
+            _python(name, "sse_edge", env | {"TAPEWIRE_PORT": str(port)})
+            for name, port in edges
+        ),
+    ]
+    if wanted.demo:
+        parts.append(_python("demo", "producers", env, "--speed", f"{wanted.speed:g}"))
+    await supervisor.start(*parts)
+    return f"http://localhost:{edges[0][1]}"
+
+
+async def _start_broker(data_dir: Path, supervisor: Supervisor, say: Say) -> str:
+    if not data_dir.exists():
+        say(f"{'kafka':<10} is set up: 43 MB of jars come from Maven Central, once")
+    broker = await asyncio.to_thread(prepare, data_dir, free_port(KAFKA_PORT))
+
+    async def answers() -> str:
+        await asyncio.to_thread(wait_for_kafka, broker.bootstrap_servers, within_s=_BROKER_S)
+        return broker.bootstrap_servers
+
+    await supervisor.start(Part("kafka", broker.command, probe=answers))
+    return broker.bootstrap_servers
+
+
+def _edges(wanted: Wanted, say: Say) -> Iterator[tuple[str, int]]:
+    """Names and ports of the edges."""
+    port = wanted.port
+    for number in range(1, wanted.edges + 1):
+        try:
+            free = free_port(port)
+        except OSError as error:
+            raise InfraError(f"no port from {port} to 65535 is free for an edge") from error
+        if free != port:
+            say(f"{'edge':<10} port {port} is taken; using {free}")
+        yield ("edge" if wanted.edges == 1 else f"edge-{number}"), free
+        port = free + 1
+
+
+def _python(name: str, module: str, env: dict[str, str], *arguments: str) -> Part:
+    return Part(name, (sys.executable, "-m", module, *arguments), env)
