@@ -40,7 +40,7 @@ def up(
         int, typer.Option(min=1, max=65535, help="Of the first edge; the next free one if taken.")
     ] = 8000,
     data_dir: DataDir = None,
-    demo: Annotated[
+    demo: Annotated[  # noqa: FBT002  # a flag of the command line
         bool,
         typer.Option(
             "--demo/--no-demo",

@@ -1,10 +1,10 @@
 """What can go wrong with what a system stands on.
 
-    InfraError
-    ├── KafkaUnreachable    nobody answers at the configured address
-    ├── BrokerFailed        the embedded broker could not be set up or did not start
-    ├── PartFailed          a part of the system died more often than a restart can help
-    └── DirectoryInUse      another system runs on the same data directory
+InfraError
+├── KafkaUnreachable    nobody answers at the configured address
+├── BrokerFailed        the embedded broker could not be set up or did not start
+├── PartFailed          a part of the system died more often than a restart can help
+└── DirectoryInUse      another system runs on the same data directory
 """
 
 

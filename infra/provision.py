@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterable
 
 from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
 from infra.errors import InfraError, KafkaUnreachable
 from schemas.topics import CATALOGUE, Topic
@@ -59,7 +59,9 @@ def provision(
             answer.result()
         except KafkaException as error:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                raise InfraError(f"topic {name} could not be made: {error.args[0].str()}") from error
+                raise InfraError(
+                    f"topic {name} could not be made: {error.args[0].str()}"
+                ) from error
         else:
             made.append(name)
     return made

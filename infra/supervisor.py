@@ -81,9 +81,7 @@ class Supervisor:
         """
         try:
             async with asyncio.TaskGroup() as watching:
-                keepers = [
-                    watching.create_task(self._keep(running)) for running in self._running
-                ]
+                keepers = [watching.create_task(self._keep(running)) for running in self._running]
                 await stop.wait()
                 for keeper in keepers:
                     keeper.cancel()
@@ -149,7 +147,7 @@ class _Running:
             address = f"{folder}/ready"
             with notified:
                 notified.bind(address)
-                notified.setblocking(False)
+                notified.setblocking(False)  # noqa: FBT003  # its only argument
                 with self.log_path.open("ab") as log:
                     self._process = await asyncio.create_subprocess_exec(
                         *self.part.command,

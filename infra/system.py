@@ -12,7 +12,7 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,7 +76,7 @@ async def run(settings: InfraSettings, wanted: Wanted, say: Say = print) -> None
 
 
 @contextmanager
-def locked(data_dir: Path) -> Iterator[None]:
+def locked(data_dir: Path) -> Generator[None]:
     """Hold a data directory for oneself.
 
     Raises:
@@ -111,9 +111,7 @@ def reset(data_dir: Path) -> bool:
     return True
 
 
-async def _start(
-    settings: InfraSettings, wanted: Wanted, supervisor: Supervisor, say: Say
-) -> str:
+async def _start(settings: InfraSettings, wanted: Wanted, supervisor: Supervisor, say: Say) -> str:
     servers = settings.bootstrap_servers
     if servers is None:
         servers = await _start_broker(settings.data_dir / "kafka", supervisor, say)
@@ -126,10 +124,7 @@ async def _start(
     env = {"KAFKA_BOOTSTRAP_SERVERS": servers, "TAPEWIRE_VAR_LIMITS": settings.var_limits}
     parts = [
         _python("processor", "stream_processors", env),
-        *(
-            _python(name, "sse_edge", env | {"TAPEWIRE_PORT": str(port)})
-            for name, port in edges
-        ),
+        *(_python(name, "sse_edge", env | {"TAPEWIRE_PORT": str(port)}) for name, port in edges),
     ]
     if wanted.demo:
         parts.append(_python("demo", "producers", env, "--speed", f"{wanted.speed:g}"))
@@ -138,7 +133,7 @@ async def _start(
 
 
 async def _start_broker(data_dir: Path, supervisor: Supervisor, say: Say) -> str:
-    if not data_dir.exists():
+    if not data_dir.exists():  # noqa: ASYNC240  # nothing else runs yet
         say(f"{'kafka':<10} is set up: 43 MB of jars come from Maven Central, once")
     broker = await asyncio.to_thread(prepare, data_dir, free_port(KAFKA_PORT))
 

@@ -29,7 +29,9 @@ class Crossover:
 
     def __post_init__(self) -> None:
         if not 1 <= self.fast < self.slow:
-            raise ValueError(f"fast is {self.fast} and slow {self.slow}; 1 <= fast < slow must hold")
+            raise ValueError(
+                f"fast is {self.fast} and slow {self.slow}; 1 <= fast < slow must hold"
+            )
 
 
 def backtest(
@@ -98,7 +100,7 @@ def daily_returns(closes: np.ndarray, strategy: Crossover) -> tuple[np.ndarray, 
 
 
 def summary(daily: np.ndarray) -> dict[str, float]:
-    """Total return, annualised Sharpe ratio and maximum drawdown of daily returns, shape (days,)."""
+    """Total return, annualised Sharpe ratio and maximum drawdown of returns, shape (days,)."""
     capital = np.cumprod(1.0 + daily)
     deviation = float(daily.std(ddof=1)) if len(daily) > 1 else 0.0
     ratio = float(daily.mean()) / deviation if deviation > 0 else 0.0

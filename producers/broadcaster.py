@@ -14,7 +14,12 @@ from types import TracebackType
 from typing import Self, TypeVar
 from weakref import WeakKeyDictionary
 
-from producers import progress as reports
+from producers.progress import (
+    backtest_progress,
+    dashboard_update,
+    risk_alert,
+    training_progress,
+)
 from producers.publisher import Position, Publisher
 from producers.settings import ProducerSettings
 from schemas.events import Event
@@ -51,9 +56,7 @@ class SSEBroadcaster:
         metrics: Mapping[str, float] | None = None,
     ) -> Position:
         """Report how far a training run has come, in percent."""
-        event = reports.training_progress(
-            task_id, progress, status, message, metrics, now_us=_now_us()
-        )
+        event = training_progress(task_id, progress, status, message, metrics, now_us=_now_us())
         return await self.publish(event)
 
     async def send_backtest_progress(
@@ -66,7 +69,7 @@ class SSEBroadcaster:
         results: Mapping[str, float] | None = None,
     ) -> Position:
         """Report how far a backtest has come, in percent, and the day that it simulates."""
-        event = reports.backtest_progress(
+        event = backtest_progress(
             backtest_id, progress, status, message, current_date, results, now_us=_now_us()
         )
         return await self.publish(event)
@@ -83,7 +86,7 @@ class SSEBroadcaster:
         entity_id: str,
     ) -> Position:
         """Report that a check of your own found a metric beyond its threshold."""
-        event = reports.risk_alert(
+        event = risk_alert(
             alert_type,
             severity,
             message,
@@ -100,9 +103,7 @@ class SSEBroadcaster:
         self, values: Mapping[str, float], update_type: str = "custom"
     ) -> Position:
         """Report figures of your own for the dashboard stream."""
-        return await self.publish(
-            reports.dashboard_update(values, update_type, now_us=_now_us())
-        )
+        return await self.publish(dashboard_update(values, update_type, now_us=_now_us()))
 
     async def publish(self, event: Event) -> Position:
         """Write any event of the catalogue."""

@@ -108,13 +108,15 @@ def _runs(settings: ProducerSettings, prices: Prices, halt: threading.Event) -> 
             try:
                 train(reporter, task_id, seed=turn, pause=pause)
             except _Halted:
-                return _report_stop(reporter.send_training_progress, task_id)
+                _report_stop(reporter.send_training_progress, task_id)
+                break
             strategy = _CROSSOVERS[turn % len(_CROSSOVERS)]
             backtest_id = f"{strategy.symbol.lower()}-crossover-{name}"
             try:
                 backtest(reporter, backtest_id, strategy, prices, pause=pause)
             except _Halted:
-                return _report_stop(reporter.send_backtest_progress, backtest_id)
+                _report_stop(reporter.send_backtest_progress, backtest_id)
+                break
 
 
 def _report_stop(send: Callable[[str, float, str, str], object], run_id: str) -> None:

@@ -1,9 +1,9 @@
 """What can go wrong for somebody who reports.
 
-    ProducerError
-    ├── InvalidReport     the arguments; nothing was sent
-    └── Unsent            Kafka is away; `unsent` events still wait in the buffer
-        └── BufferFull    ... and there was no room for one more, which was not taken
+ProducerError
+├── InvalidReport     the arguments; nothing was sent
+└── Unsent            Kafka is away; `unsent` events still wait in the buffer
+    └── BufferFull    ... and there was no room for one more, which was not taken
 """
 
 

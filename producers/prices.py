@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -100,7 +101,7 @@ def laps(days: list[TradingDay], after: date | None = None) -> Iterator[TradingD
 
 def _changes(closes: Mapping[date, float]) -> Iterator[tuple[date, float]]:
     days = sorted(closes)
-    for before, day in zip(days, days[1:], strict=False):
+    for before, day in pairwise(days):
         yield day, closes[day] / closes[before] - 1.0
 
 

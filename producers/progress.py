@@ -7,6 +7,7 @@ none in an event; it is refused here, where the caller can still see why.
 from collections.abc import Mapping
 from datetime import date
 from math import isfinite
+from typing import SupportsFloat
 from uuid import NAMESPACE_URL, uuid5
 
 from producers.errors import InvalidReport
@@ -147,7 +148,7 @@ def _text(argument: str, value: object) -> str:
 
 def _number(argument: str, value: object) -> float:
     # A NumPy scalar is as good as a float: what converts without loss of meaning is taken.
-    if isinstance(value, (str, bytes, bool)) or not hasattr(value, "__float__"):
+    if isinstance(value, (str, bytes, bool)) or not isinstance(value, SupportsFloat):
         raise InvalidReport(f"{argument} is {_shown(value)}; it must be a number")
     number = float(value)
     if not isfinite(number):
@@ -164,7 +165,9 @@ def _percent(argument: str, value: object) -> float:
 
 def _one_of(argument: str, value: object, allowed: tuple[str, ...]) -> str:
     if value not in allowed:
-        raise InvalidReport(f"{argument} is {_shown(value)}; it must be one of {', '.join(allowed)}")
+        raise InvalidReport(
+            f"{argument} is {_shown(value)}; it must be one of {', '.join(allowed)}"
+        )
     return str(value)
 
 
@@ -172,13 +175,15 @@ def _day(argument: str, value: str) -> str:
     try:
         return date.fromisoformat(value).isoformat()
     except (TypeError, ValueError) as error:
-        raise InvalidReport(f"{argument} is {_shown(value)}; it must be a day, YYYY-MM-DD") from error
+        raise InvalidReport(
+            f"{argument} is {_shown(value)}; it must be a day, YYYY-MM-DD"
+        ) from error
 
 
 def _numbers(argument: str, values: Mapping[str, float] | None) -> dict[str, float]:
     if values is None:
         return {}
-    if not isinstance(values, Mapping) or len(values) > METRICS_MAX:
+    if len(values) > METRICS_MAX:
         raise InvalidReport(f"{argument} must map at most {METRICS_MAX} names to numbers")
     return {
         _name(f"a name in {argument}", name): _number(f"{argument}[{name!r}]", value)

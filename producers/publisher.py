@@ -154,7 +154,9 @@ class Publisher:
         try:
             value = encode(event)
         except (ValueError, TypeError, AttributeError) as error:
-            raise InvalidReport(f"{type(event).__name__} does not fit its schema: {error}") from error
+            raise InvalidReport(
+                f"{type(event).__name__} does not fit its schema: {error}"
+            ) from error
         if len(value) + _HEADERS_ROOM_BYTES > VALUE_BYTES_MAX:
             raise InvalidReport(
                 f"{type(event).__name__} has {len(value)} bytes; "
@@ -175,7 +177,7 @@ class Publisher:
         return BufferFull(f"{message}; the buffer is full, and one more was not taken", self.unsent)
 
     async def _drive(self, entry: _Entry) -> None:
-        """Wait for an entry's acknowledgement, taking turns with the others at moving the buffer."""
+        """Wait for an entry's acknowledgement, taking turns at moving the buffer."""
         while entry.position is None:
             async with self._turn:
                 if entry.position is None:

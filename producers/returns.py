@@ -9,7 +9,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Iterable
 
-from producers.errors import InvalidReport
+from producers.errors import InvalidReport, ProducerError
 from producers.progress import NAME_CHARS_MAX
 from producers.publisher import Publisher
 from schemas.events import Return, ReturnBatch
@@ -43,7 +43,7 @@ class ReturnsPublisher:
             async with asyncio.TaskGroup() as sends:
                 for partition, many in by_partition.items():
                     sends.create_task(self._send_to(partition, many))
-        except* Exception as errors:
+        except* ProducerError as errors:
             raise errors.exceptions[0] from None  # one reason is enough: they share it
 
     async def _send_to(self, partition: int, returns: list[Return]) -> None:

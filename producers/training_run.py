@@ -39,15 +39,15 @@ def train(
     Raises:
         Unsent: Kafka is away; the run stops.
     """
-    digits = load_digits()
+    images, labels = load_digits(return_X_y=True)
     train_x, test_x, train_y, test_y = train_test_split(
-        digits.data, digits.target, test_size=0.3, random_state=seed, stratify=digits.target
+        images, labels, test_size=0.3, random_state=seed, stratify=labels
     )
     scaler = StandardScaler().fit(train_x)
     train_x, test_x = scaler.transform(train_x), scaler.transform(test_x)
     model = MLPClassifier((32,), learning_rate_init=1e-3, random_state=seed)
     order = np.random.default_rng(seed)
-    classes = np.unique(digits.target)
+    classes = np.unique(labels)
     reporter.send_training_progress(task_id, 0.0, "started", f"training on {len(train_y)} digits")
     began = time.monotonic()
     loss = accuracy = 0.0

@@ -1,9 +1,9 @@
 """What can be wrong with a record.
 
-    SchemaError
-    ├── Undecodable      the bytes are not a record that this catalogue knows
-    │   └── TooLarge     ... and are not even looked at
-    └── UnknownEvent     a Python object that no topic carries
+SchemaError
+├── Undecodable      the bytes are not a record that this catalogue knows
+│   └── TooLarge     ... and are not even looked at
+└── UnknownEvent     a Python object that no topic carries
 """
 
 

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import socket
 import sys
+from types import FrameType
 
 import sdnotify
 import uvicorn
@@ -34,8 +35,9 @@ class DrainingServer(uvicorn.Server):
             host, port = self.servers[0].sockets[0].getsockname()[:2]
             sdnotify.SystemdNotifier().notify(f"READY=1\nSTATUS=http://{host}:{port}")
 
-    def handle_exit(self, sig: int, frame: object) -> None:
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Drain first, then stop."""
+        del sig, frame
         hub = getattr(getattr(self.config.app, "state", None), "hub", None)
         if self._draining or hub is None or not hub.connections:
             self.should_exit = True

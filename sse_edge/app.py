@@ -6,10 +6,10 @@ its connection hands it, and learns from `receive` when the client has gone.
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, MutableMapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -45,7 +45,7 @@ def build_app(settings: EdgeSettings) -> FastAPI:
     """The edge as an ASGI application."""
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         async with (
             KafkaLog(settings.bootstrap_servers, readers_max=settings.readers_max) as log,
             asyncio.TaskGroup() as tasks,
@@ -115,9 +115,9 @@ def _add_streams(app: FastAPI) -> None:
     )
     async def streams(
         request: Request,
-        topic: list[str] = Query(default=[], description="`NAME` or `NAME:ENTITY`, repeated"),
+        topic: Annotated[list[str] | None, Query(description="`NAME` or `NAME:ENTITY`")] = None,
     ) -> Response:
-        return _answer(request, many_channels(topic, _event_names(request)))
+        return _answer(request, many_channels(topic or (), _event_names(request)))
 
 
 def _channel_endpoint(name: str) -> Callable[[Request], Awaitable[Response]]:
@@ -167,6 +167,8 @@ class StreamResponse(Response):
         self._unavailable_for = unavailable_for
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve it."""
+
         async def write(data: bytes) -> None:
             await send({"type": "http.response.body", "body": data, "more_body": True})
 

@@ -5,10 +5,10 @@
                   ▼ a partition's position lies before its window
                 read a bounded piece of the log, beside the loop
 
-There is no queue: a position in each partition is all there is, and it moves only with what has been
-handed to the socket. A slow client's writes wait, and so its position stays; nobody else notices.
-Reading the log goes on beside the loop, a piece for each partition at a time, so that heartbeats and
-the other partitions do not wait for Kafka.
+There is no queue: a position in each partition is all there is, and it moves only with what has
+been handed to the socket. A slow client's writes wait, and so its position stays; nobody else
+notices. Reading the log goes on beside the loop, a piece for each partition at a time, so that
+heartbeats and the other partitions do not wait for Kafka.
 
 Every event carries the cursor after it. Opening, ping, gap and error events carry none.
 """
@@ -120,7 +120,7 @@ class Connection:
         return True
 
     async def _tell(self, feed: Feed, taken: Taken) -> Position:
-        """Write what was taken, and a checkpoint where much was taken that the client did not see."""
+        """Write what was taken, and a checkpoint where much of it was not for the client."""
         if taken.events:
             await self._write(taken.data)
             self._told = taken.told
@@ -133,7 +133,7 @@ class Connection:
     async def _catch_up(
         self, feed: Feed, position: Position, at: int, reads: asyncio.TaskGroup
     ) -> tuple[Position, bool]:
-        """Take in what a read brought, or begin one; the position, and whether the stream goes on."""
+        """Take in what a read brought, or begin one; the position, and whether to go on."""
         partition = feed.partitions[at]
         read = self._reads.get(partition)
         if read is None:

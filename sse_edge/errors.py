@@ -1,16 +1,16 @@
 """What can be wrong, whose fault it is, and what HTTP says to it.
 
-    EdgeError
-    ├── InvalidParameter      400   a query parameter has no meaning
-    ├── InvalidCursor         400   a cursor cannot be read
-    │   └── ForeignCursor     400   ... or belongs to another stream
-    ├── NotAcceptable         406   the caller does not take text/event-stream
-    ├── TooManyConnections    429   one address holds as many as it may
-    └── Unavailable           503   no broker, or the node is on its way out
+EdgeError
+├── InvalidParameter      400   a query parameter has no meaning
+├── InvalidCursor         400   a cursor cannot be read
+│   └── ForeignCursor     400   ... or belongs to another stream
+├── NotAcceptable         406   the caller does not take text/event-stream
+├── TooManyConnections    429   one address holds as many as it may
+└── Unavailable           503   no broker, or the node is on its way out
 
-    LogError                        inside: the log could not answer
-    ├── LogUnavailable              Kafka is away
-    └── OffsetOutOfRange            a position is not in the log (any more)
+LogError                        inside: the log could not answer
+├── LogUnavailable              Kafka is away
+└── OffsetOutOfRange            a position is not in the log (any more)
 """
 
 
@@ -56,7 +56,7 @@ class TooManyConnections(EdgeError):
 
     status = 429
     title = "Too many connections"
-    retry_after_s = 30
+    retry_after_s: int | None = 30
 
 
 class Unavailable(EdgeError):
@@ -64,7 +64,7 @@ class Unavailable(EdgeError):
 
     status = 503
     title = "Unavailable"
-    retry_after_s = 2
+    retry_after_s: int | None = 2
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)

@@ -7,7 +7,7 @@ the cursor asks for and the log cannot give any more is a gap, which the client 
 import asyncio
 import random
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -97,7 +97,7 @@ class Hub:
             raise TooManyConnections(f"{address} holds {limit} connections; no more are allowed")
 
     @contextmanager
-    def admitted(self, stream: Stream, client_id: str, address: str) -> Iterator[None]:
+    def admitted(self, stream: Stream, client_id: str, address: str) -> Generator[None]:
         """Count a connection while it lasts."""
         self._per_address[address] += 1
         channels = [source.channel.name for source in stream.sources]
@@ -113,7 +113,7 @@ class Hub:
                 del self._per_address[address]
 
     @contextmanager
-    def leaving(self, leave_by: Callable[[float], None]) -> Iterator[None]:
+    def leaving(self, leave_by: Callable[[float], None]) -> Generator[None]:
         """Tell a connection, while it lasts, when it is to leave: a time of the event loop."""
         self._leave.add(leave_by)
         try:
@@ -138,9 +138,7 @@ class Hub:
         """A source's topic, as Kafka knows it."""
         return self.settings.topic_prefix + source.channel.topic.name
 
-    async def resolve(
-        self, stream: Stream, start: Start
-    ) -> tuple[Feed, Position, Sequence[Gap]]:
+    async def resolve(self, stream: Stream, start: Start) -> tuple[Feed, Position, Sequence[Gap]]:
         """Find where a connection begins, for every partition it reads.
 
         Raises:
@@ -221,9 +219,7 @@ class Hub:
                 wanted |= again
                 gaps += lost
         ahead = [
-            one
-            for one, end in zip(feed.partitions, feed.ends, strict=True)
-            if wanted[one] > end
+            one for one, end in zip(feed.partitions, feed.ends, strict=True) if wanted[one] > end
         ]
         if ahead:
             # Another node may be ahead of this one's tail; nobody is ahead of the log.

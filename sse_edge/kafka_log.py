@@ -10,9 +10,9 @@ clients do not say by themselves:
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
-from typing import Any
+from typing import Any, Self
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
@@ -45,7 +45,7 @@ class KafkaLog:
         self._admin: AdminClient | None = None
         self._partitioner = DefaultPartitioner()
 
-    async def __aenter__(self) -> "KafkaLog":
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -76,7 +76,10 @@ class KafkaLog:
             ends = await consumer.end_offsets(wanted)
         # offset None: nothing has been appended since
         return _ours(
-            {one: ends[one] if at is None else min(at.offset, ends[one]) for one, at in found.items()}
+            {
+                one: ends[one] if at is None else min(at.offset, ends[one])
+                for one, at in found.items()
+            }
         )
 
     async def read(self, partition: Partition, offset: int) -> Batch:
@@ -94,7 +97,7 @@ class KafkaLog:
         return int(self._partitioner(key, numbers, numbers))
 
     @asynccontextmanager
-    async def tail(self) -> AsyncIterator[TailReader]:
+    async def tail(self) -> AsyncGenerator[TailReader]:
         """A reader of its own for the tail."""
         with _translated():
             consumer = await self._started(max_partition_fetch_bytes=_TAIL_BYTES)
@@ -107,9 +110,7 @@ class KafkaLog:
         if self._admin is None:
             self._admin = AdminClient({"bootstrap.servers": self._servers, "log_level": 0})
         found = {}
-        answers = self._admin.describe_topics(
-            TopicCollection(topics), request_timeout=_ANSWER_S
-        )
+        answers = self._admin.describe_topics(TopicCollection(topics), request_timeout=_ANSWER_S)
         for name, answer in answers.items():
             try:
                 topic = answer.result()
@@ -121,7 +122,7 @@ class KafkaLog:
         return found
 
     @asynccontextmanager
-    async def _consumer(self) -> AsyncIterator[AIOKafkaConsumer]:
+    async def _consumer(self) -> AsyncGenerator[AIOKafkaConsumer]:
         """One of the pool, for a moment; in trouble it is not given back."""
         async with self._slots:
             with _translated():
@@ -178,7 +179,7 @@ class _KafkaTail:
 
 
 async def _batch(
-    consumer: AIOKafkaConsumer, where: TopicPartition, records: list[ConsumerRecord]
+    consumer: AIOKafkaConsumer, where: TopicPartition, records: list[ConsumerRecord[bytes, bytes]]
 ) -> Batch:
     partition = Partition(where.topic, where.partition)
     return Batch(
@@ -186,11 +187,9 @@ async def _batch(
     )
 
 
-def _record(partition: Partition, record: ConsumerRecord) -> Record:
+def _record(partition: Partition, record: ConsumerRecord[bytes, bytes]) -> Record:
     event_id = next((value for name, value in record.headers if name == ID), None)
-    return Record(
-        partition, record.offset, record.timestamp, record.key, record.value, event_id
-    )
+    return Record(partition, record.offset, record.timestamp, record.key, record.value, event_id)
 
 
 async def _stopped(consumer: AIOKafkaConsumer) -> None:

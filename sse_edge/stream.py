@@ -132,9 +132,7 @@ class Stream:
         )
 
 
-def one_channel(
-    name: str, query: Mapping[str, str], events: Iterable[str] | None = None
-) -> Stream:
+def one_channel(name: str, query: Mapping[str, str], events: Iterable[str] | None = None) -> Stream:
     """The stream of a channel's own endpoint.
 
     Args:
@@ -203,19 +201,21 @@ def frame_of(channel: Channel, record: Record) -> Frame | None:
     if record.value is None:
         return None  # a tombstone of a compacted topic
     try:
-        event = decode(record.value)
-        if not isinstance(event, channel.topic.record):
-            raise Undecodable(f"a {type(event).__name__} where {channel.name} events belong")
-        worded = channel.word(event)
-        timestamp = to_rfc3339(record.timestamp_ms * 1000)
-        unfinished = body(worded.event, envelope(worded.event, worded.data, timestamp))
-        if len(unfinished) > FRAME_BYTES_MAX:
-            raise Undecodable(f"{len(unfinished)} bytes; an event has at most {FRAME_BYTES_MAX}")
+        return _framed(channel, record)
     except (Undecodable, ValueError, OverflowError) as error:
-        log.warning(
-            "%s/%d offset %d is skipped: %s", *record.partition, record.offset, error
-        )
+        log.warning("%s/%d offset %d is skipped: %s", *record.partition, record.offset, error)
         return None
+
+
+def _framed(channel: Channel, record: Record) -> Frame:
+    event = decode(record.value)
+    if not isinstance(event, channel.topic.record):
+        raise Undecodable(f"a {type(event).__name__} where {channel.name} events belong")
+    worded = channel.word(event)
+    timestamp = to_rfc3339(record.timestamp_ms * 1000)
+    unfinished = body(worded.event, envelope(worded.event, worded.data, timestamp))
+    if len(unfinished) > FRAME_BYTES_MAX:
+        raise Undecodable(f"{len(unfinished)} bytes; an event has at most {FRAME_BYTES_MAX}")
     return Frame(worded.event, unfinished, worded.ends)
 
 

@@ -10,7 +10,7 @@ windows; a partition that was added gets one from its first record on.
 
 import asyncio
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 
 from sse_edge.cursor import incarnation_of
@@ -61,7 +61,7 @@ class Tail:
             await asked.wait()
 
     @contextmanager
-    def waking(self, topics: Sequence[str], wake: asyncio.Event) -> Iterator[None]:
+    def waking(self, topics: Sequence[str], wake: asyncio.Event) -> Generator[None]:
         """Set `wake` whenever something comes on one of the topics."""
         for topic in topics:
             self._waiting.setdefault(topic, set()).add(wake)

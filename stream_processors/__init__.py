@@ -1,0 +1,1 @@
+"""What follows from it: judgements that are pure, and an app that runs them."""

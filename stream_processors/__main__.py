@@ -1,4 +1,4 @@
-"""`python -m stream_processors`: one worker. Start more, with other ids, to share the partitions."""
+"""`python -m stream_processors`: one worker. Start more, with other ids, to share the work."""
 
 import logging
 import sys

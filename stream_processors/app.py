@@ -239,53 +239,79 @@ class _Round:
 
 
 def _add_dashboard(app: faust.App, settings: ProcessorSettings, writer: _Writer) -> None:
-    tallying: Tallying[Any] = Tallying(int(settings.dashboard_window_s * 1_000_000))
-    totalling: Totalling[Any] = Totalling()
-    sources = (TRAINING_EVENTS, BACKTEST_EVENTS, RISK_MEASURES, RISK_ALERTS)
-    counted = {settings.topic_prefix + topic.name: topic for topic in sources}
+    counting = _Counting(app, settings, writer)
 
-    @app.agent(writer.topic(*sources), name="tally_events")
+    @app.agent(writer.topic(*_COUNTED), name="tally_events")
     async def tally_events(stream: Any) -> None:
         async for events in stream.noack_take(1000, within=0.1):
-            for event in events:
-                message = event.message
-                topic = counted[message.topic]
-                record = _decoded(message, topic.record)
-                if isinstance(record, DeadLetter):
-                    await writer.send_all([record], key=message.key)
-                where = Partition(message.topic, message.partition)
-                at_us = _log_time_us(message)
-                tallying.add(where, message.offset, at_us, _count_name(topic, record), event)
+            await counting.tally(events)
 
     @app.agent(writer.topic(DASHBOARD_TALLIES), name="total_windows")
     async def total_windows(stream: Any) -> None:
         async for events in stream.noack_take(1000, within=0.1):
-            for event in events:
-                tally = _decoded(event.message, WindowTally)
-                if isinstance(tally, DeadLetter):
-                    await writer.send_all([tally], key=event.message.key)
-                    await stream.ack(event)
-                else:
-                    totalling.add(tally, event)
-
-    def caught_up(where: Partition, offset: int) -> bool:
-        end = app.consumer.highwater(TP(where.topic, where.partition))
-        return end is not None and offset + 1 >= end
+            await counting.total(events)
 
     @app.timer(_CLOSE_EVERY_S)
     async def close_windows() -> None:
-        now_us = time.time_ns() // 1000
-        for tally, held in tallying.close(now_us - _TALLY_DELAY_US, caught_up):
-            await writer.send_all([tally])
-            _acknowledge(held)
-        for update, held in totalling.close(now_us - _TOTAL_DELAY_US):
-            await writer.send_all([update])
-            _acknowledge(held)
+        await counting.close(time.time_ns() // 1000)
 
     @app.on_partitions_revoked.connect(weak=False)
     async def forget(*_: object, **__: object) -> None:
-        tallying.forget()
-        totalling.forget()
+        counting.forget()
+
+
+_COUNTED = (TRAINING_EVENTS, BACKTEST_EVENTS, RISK_MEASURES, RISK_ALERTS)
+
+
+class _Counting:
+    """The two stages of counting, and what they hold until a window closes."""
+
+    def __init__(self, app: faust.App, settings: ProcessorSettings, writer: _Writer) -> None:
+        self._app = app
+        self._writer = writer
+        self._topics = {settings.topic_prefix + topic.name: topic for topic in _COUNTED}
+        self._tallying: Tallying[Any] = Tallying(int(settings.dashboard_window_s * 1_000_000))
+        self._totalling: Totalling[Any] = Totalling()
+
+    async def tally(self, events: Iterable[Any]) -> None:
+        """Count records; they are acknowledged when their window closes."""
+        for event in events:
+            message = event.message
+            topic = self._topics[message.topic]
+            record = _decoded(message, topic.record)
+            if isinstance(record, DeadLetter):
+                await self._writer.send_all([record], key=message.key)
+            where = Partition(message.topic, message.partition)
+            name = _count_name(topic, record)
+            self._tallying.add(where, message.offset, _log_time_us(message), name, event)
+
+    async def total(self, events: Iterable[Any]) -> None:
+        """Add tallies up; they are acknowledged when their window's total is out."""
+        for event in events:
+            tally = _decoded(event.message, WindowTally)
+            if isinstance(tally, DeadLetter):
+                await self._writer.send_all([tally], key=event.message.key)
+                event.ack()
+            else:
+                self._totalling.add(tally, event)
+
+    async def close(self, now_us: int) -> None:
+        """Write the windows that are over."""
+        for tally, held in self._tallying.close(now_us - _TALLY_DELAY_US, self._caught_up):
+            await self._writer.send_all([tally])
+            _acknowledge(held)
+        for update, held in self._totalling.close(now_us - _TOTAL_DELAY_US):
+            await self._writer.send_all([update])
+            _acknowledge(held)
+
+    def forget(self) -> None:
+        """Drop everything: whoever gets the partitions reads what was not acknowledged again."""
+        self._tallying.forget()
+        self._totalling.forget()
+
+    def _caught_up(self, where: Partition, offset: int) -> bool:
+        end: int | None = self._app.consumer.highwater(TP(where.topic, where.partition))
+        return end is not None and offset + 1 >= end
 
 
 def _decoded(message: Any, kind: type[R]) -> R | DeadLetter:
@@ -305,9 +331,7 @@ def _refused_return(message: Any, index: int, one: Return) -> DeadLetter:
     return _dead_letter(message, "invalid", error, index=index)
 
 
-def _dead_letter(
-    message: Any, reason: str, error: str, *, index: int | None = None
-) -> DeadLetter:
+def _dead_letter(message: Any, reason: str, error: str, *, index: int | None = None) -> DeadLetter:
     log.warning(
         "%s/%d offset %d goes to %s: %s",
         *(message.topic, message.partition, message.offset, DEAD_LETTERS.name, error),
@@ -335,7 +359,8 @@ def _count_name(topic: Topic, record: Record) -> str:
 
 
 def _log_time_us(message: Any) -> int:
-    return round(message.timestamp * 1_000_000)
+    milliseconds: int = round(message.timestamp * 1_000)  # a float of seconds holds these exactly
+    return milliseconds * 1_000
 
 
 def _acknowledge(events: Iterable[Any]) -> None:

@@ -30,7 +30,8 @@ class Position(NamedTuple):
     """Where a return stands in its partition."""
 
     offset: int
-    index: int
+    place: int
+    """Within a batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +95,7 @@ class PortfolioRisk:
         return PortfolioState(
             portfolio_id=self.portfolio_id,
             offset=self.position.offset,
-            index=self.position.index,
+            index=self.position.place,
             times_us=self._window.times_us,
             values=self._window.values,
             versions=self._window.versions,

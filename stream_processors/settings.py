@@ -60,7 +60,7 @@ class ProcessorSettings(BaseSettings):
     var_limit: float = 0.05
     """What var_95 may be, as a fraction of net asset value."""
 
-    var_limits: Annotated[dict[str, float], NoDecode, BeforeValidator(_limits)] = {}  # noqa: RUF012
+    var_limits: Annotated[dict[str, float], NoDecode, BeforeValidator(_limits)] = {}
     """Limits of single portfolios: `AAPL=0.06,IBM=0.035`."""
 
     var_hysteresis: float = 0.1
