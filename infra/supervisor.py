@@ -55,7 +55,7 @@ class Supervisor:
     def __init__(self, log_dir: Path, say: Say = print) -> None:
         self._log_dir = log_dir
         self._say = say
-        self._running: list[_Running] = []
+        self._running: list[Process] = []
 
     async def start(self, *parts: Part) -> None:
         """Start parts side by side, and return when all are ready.
@@ -64,7 +64,7 @@ class Supervisor:
             PartFailed: one was not ready in time, or died before it was.
         """
         self._log_dir.mkdir(parents=True, exist_ok=True)
-        started = [_Running(part, self._log_dir / f"{part.name}.log") for part in parts]
+        started = [Process(part, self._log_dir / f"{part.name}.log") for part in parts]
         self._running += started
         try:
             async with asyncio.TaskGroup() as starting:
@@ -95,7 +95,7 @@ class Supervisor:
                 self._say(f"{running.part.name:<10} stopped")
         self._running.clear()
 
-    async def _start(self, running: "_Running") -> None:
+    async def _start(self, running: "Process") -> None:
         began = time.monotonic()
         try:
             where = await running.start()
@@ -105,7 +105,7 @@ class Supervisor:
         took = time.monotonic() - began
         self._say(f"{running.part.name:<10} ready in {took:4.1f} s   {where}")
 
-    async def _keep(self, running: "_Running") -> None:
+    async def _keep(self, running: "Process") -> None:
         deaths: deque[float] = deque()
         while True:
             code = await running.ended()
@@ -125,13 +125,13 @@ class Supervisor:
             with suppress(PartFailed):  # it died again, or hangs: either is one more death
                 await self._start(running)
 
-    def _show_end(self, running: "_Running") -> None:
+    def _show_end(self, running: "Process") -> None:
         for line in running.last_lines():
             self._say(f"  {running.part.name} | {line}")
 
 
-class _Running:
-    """A part and its process."""
+class Process:
+    """A part, while it runs."""
 
     def __init__(self, part: Part, log_path: Path) -> None:
         self.part = part
@@ -159,6 +159,11 @@ class _Running:
                         preexec_fn=_die_with_parent if sys.platform == "linux" else None,
                     )
                 return await self._until_ready(notified)
+
+    def send_signal(self, sig: signal.Signals) -> None:
+        """Send the process a signal."""
+        assert self._process is not None
+        self._process.send_signal(sig)
 
     async def ended(self) -> int:
         """Wait for the process's end."""

@@ -1,0 +1,75 @@
+import csv
+import gzip
+from datetime import date, timedelta
+from importlib.util import find_spec
+from itertools import islice, pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from producers.prices import PORTFOLIOS, laps, load_prices, trading_days
+from schemas.instants import to_rfc3339
+
+
+def packaged_closes(symbol: str) -> list[tuple[str, float]]:
+    spec = find_spec("bokeh_sampledata")
+    assert spec is not None
+    assert spec.origin is not None
+    path = Path(spec.origin).parent / "_data" / "stocks.csv.gz"
+    rows = csv.DictReader(gzip.decompress(path.read_bytes()).decode().splitlines())
+    return [(row["Date"], float(row["Adj Close"])) for row in rows if row["Ticker"] == symbol]
+
+
+def test_a_stocks_returns_are_those_of_the_packaged_closes() -> None:
+    closes = sorted(packaged_closes("IBM"))
+    expected = {day: b / a - 1 for (_, a), (day, b) in pairwise(closes)}
+    found = {str(day.day): day.returns["IBM"] for day in trading_days(load_prices())}
+    assert found == pytest.approx(expected)
+    assert len(found) == 3269
+
+
+def test_a_portfolios_return_is_the_weighted_sum_of_its_stocks() -> None:
+    for day in trading_days(load_prices())[::97]:
+        for portfolio, weights in PORTFOLIOS.items():
+            if portfolio in day.returns:
+                expected = np.dot(list(weights.values()), [day.returns[one] for one in weights])
+                assert day.returns[portfolio] == pytest.approx(expected, rel=1e-12)
+
+
+def test_weights_sum_to_one() -> None:
+    for weights in PORTFOLIOS.values():
+        assert sum(weights.values()) == pytest.approx(1.0)
+
+
+def test_a_portfolio_begins_with_its_youngest_constituent() -> None:
+    days = trading_days(load_prices())
+    first = {name: next(day.day for day in days if name in day.returns) for name in PORTFOLIOS}
+    assert first["value"] == date(2000, 3, 2)
+    assert first["growth"] == first["GOOG"] == date(2004, 8, 20)
+
+
+def test_a_close_is_at_four_in_new_york() -> None:
+    days = {day.day: day for day in trading_days(load_prices())}
+    winter = days[date(2008, 1, 4)].at_close()[0].event_time_us
+    summer = days[date(2008, 7, 3)].at_close()[0].event_time_us
+    assert to_rfc3339(winter) == "2008-01-04T21:00:00Z"
+    assert to_rfc3339(summer) == "2008-07-03T20:00:00Z"
+
+
+def test_laps_go_on_for_ever_with_time_running_forwards_on_weekdays() -> None:
+    days = trading_days(load_prices())
+    replayed = list(islice(laps(days), 2 * len(days) + 5))
+    assert all(a.day < b.day for a, b in pairwise(replayed))
+    assert all(day.day.weekday() < 5 for day in replayed)
+    again = replayed[len(days)]
+    assert again.returns == days[0].returns
+    assert (again.day - days[0].day) % timedelta(weeks=1) == timedelta(0)
+
+
+@pytest.mark.parametrize("stopped_at", [0, 100, 3268, 3269, 5000])
+def test_a_replay_goes_on_where_it_was_stopped(stopped_at: int) -> None:
+    days = trading_days(load_prices())
+    straight = list(islice(laps(days), stopped_at + 10))
+    went_on = list(islice(laps(days, after=straight[stopped_at].day), 9))
+    assert went_on == straight[stopped_at + 1 :]

@@ -1,0 +1,114 @@
+import json
+from dataclasses import fields
+
+import fastavro
+import pytest
+from avro.compatibility import ReaderWriterCompatibilityChecker, SchemaCompatibilityType
+from avro.schema import parse
+from hypothesis import given, strategies as st
+
+from schemas import codec
+from schemas.codec import MARKER, VALUE_BYTES_MAX, decode, encode, record_names, versions
+from schemas.errors import TooLarge, Undecodable, UnknownEvent
+from schemas.events import Return, ReturnBatch, TrainingProgress
+
+texts = st.text(st.characters(exclude_categories=["Cs"]))
+numbers = st.floats(allow_nan=False)
+instants = st.integers(-(2**62), 2**62)
+
+progress = st.builds(
+    TrainingProgress,
+    task_id=texts,
+    progress=numbers,
+    status=texts,
+    message=texts,
+    metrics=st.dictionaries(texts, numbers),
+    event_time_us=instants,
+)
+batches = st.builds(
+    ReturnBatch,
+    returns=st.lists(
+        st.builds(
+            Return,
+            portfolio_id=texts,
+            event_time_us=instants,
+            value=numbers,
+            version=st.integers(1, 2**31 - 1),
+        )
+    ),
+)
+
+
+@given(progress | batches)
+def test_what_is_encoded_is_decoded(event: TrainingProgress | ReturnBatch) -> None:
+    assert decode(encode(event)) == event
+
+
+@given(st.binary(max_size=200) | st.binary(max_size=100).map(lambda tail: MARKER + tail))
+def test_any_bytes_decode_or_are_refused_by_name(value: bytes) -> None:
+    try:
+        decode(value)
+    except Undecodable as error:
+        assert str(error)
+
+
+@given(progress, st.data())
+def test_a_cut_or_lengthened_record_is_refused(event: TrainingProgress, data: st.DataObject) -> None:
+    value = encode(event)
+    cut = data.draw(st.integers(0, len(value) - 1))
+    with pytest.raises(Undecodable):
+        decode(value[:cut])
+    with pytest.raises(Undecodable, match="1 bytes follow the TrainingProgress"):
+        decode(value + b"\x00")
+
+
+def test_the_head_is_avros_single_object_encoding() -> None:
+    event = TrainingProgress(
+        task_id="t", progress=1.0, status="running", message="", metrics={}, event_time_us=0
+    )
+    value = encode(event)
+    schema = fastavro.parse_schema(versions("TrainingProgress")[-1])
+    canonical = fastavro.schema.to_parsing_canonical_form(schema)
+    fingerprint = fastavro.schema.fingerprint(canonical, "CRC-64-AVRO")
+    assert value[:2].hex() == "c301"
+    assert value[2:10].hex() == fingerprint
+
+
+def test_none_an_unknown_fingerprint_and_a_huge_value_are_refused_by_name() -> None:
+    with pytest.raises(Undecodable, match="found nothing"):
+        decode(None)
+    with pytest.raises(Undecodable, match="no schema has the fingerprint 0000000000000000"):
+        decode(MARKER + bytes(20))
+    with pytest.raises(TooLarge, match=f"over the limit of {VALUE_BYTES_MAX}"):
+        decode(MARKER + bytes(VALUE_BYTES_MAX))
+
+
+def test_an_object_without_a_schema_cannot_be_encoded() -> None:
+    with pytest.raises(UnknownEvent, match="no schema is called object"):
+        encode(object())  # type: ignore[arg-type]
+
+
+def test_arrays_of_items_without_a_size_are_not_let_in() -> None:
+    bomb = {
+        "type": "record",
+        "name": "Bomb",
+        "fields": [{"name": "many", "type": {"type": "array", "items": "null"}}],
+    }
+    with pytest.raises(ValueError, match="can be a bomb"):
+        codec._parse(bomb)
+
+
+@pytest.mark.parametrize("name", record_names())
+def test_every_version_on_disk_can_read_every_earlier_one(name: str) -> None:
+    schemas = [parse(json.dumps(version)) for version in versions(name)]
+    assert schemas
+    for place, reader in enumerate(schemas):
+        for writer in schemas[: place + 1]:
+            found = ReaderWriterCompatibilityChecker().get_compatibility(reader, writer)
+            assert found.compatibility is SchemaCompatibilityType.compatible, found.messages
+
+
+@pytest.mark.parametrize("name", record_names())
+def test_a_record_and_its_newest_schema_have_the_same_fields(name: str) -> None:
+    written = [field["name"] for field in versions(name)[-1]["fields"]]
+    assert sorted(field.name for field in fields(codec._RECORDS[name])) == sorted(written)

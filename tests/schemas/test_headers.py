@@ -1,0 +1,56 @@
+from dataclasses import replace
+
+from schemas.codec import encode
+from schemas.events import RiskAlert, TrainingProgress
+from schemas.headers import headers_of
+
+PROGRESS = TrainingProgress(
+    task_id="t-1",
+    progress=1.0,
+    status="running",
+    message="",
+    metrics={},
+    event_time_us=1_223_596_800_000_000,
+)
+
+
+def described(event: TrainingProgress | RiskAlert, **kinds: str) -> dict[str, str]:
+    found = headers_of(event, encode(event), "/tests", **kinds)
+    return {name: value.decode() for name, value in found}
+
+
+def test_headers_are_cloudevents_in_binary_mode() -> None:
+    headers = described(PROGRESS, tenant="acme")
+    assert headers.pop("ce_id")
+    assert headers == {
+        "ce_specversion": "1.0",
+        "ce_type": "tapewire.TrainingProgress",
+        "ce_source": "/tests",
+        "ce_time": "2008-10-10T00:00:00Z",
+        "ce_subject": "t-1",
+        "content-type": "application/avro",
+        "tenant": "acme",
+    }
+
+
+def test_the_same_fact_has_the_same_id_and_another_one_another() -> None:
+    assert described(PROGRESS)["ce_id"] == described(replace(PROGRESS))["ce_id"]
+    assert described(PROGRESS)["ce_id"] != described(replace(PROGRESS, progress=2.0))["ce_id"]
+
+
+def test_an_alerts_id_is_its_transitions() -> None:
+    alert = RiskAlert(
+        alert_id="a",
+        transition_id="the-transition",
+        alert_type="var_exceeded",
+        state="raised",
+        severity="high",
+        message="",
+        metric_name="var_95",
+        metric_value=0.06,
+        threshold=0.05,
+        entity_type="portfolio",
+        entity_id="p",
+        event_time_us=0,
+    )
+    assert described(alert)["ce_id"] == "the-transition"

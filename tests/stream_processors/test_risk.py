@@ -1,0 +1,146 @@
+from collections.abc import Iterable
+
+import numpy as np
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from producers.prices import load_prices, trading_days
+from schemas.codec import decode, encode
+from schemas.events import PortfolioState, Return, RiskAlert, RiskMeasure
+from stream_processors.measures import Outcome
+from stream_processors.risk import PortfolioRisk, Position, RiskConfig, Source
+from stream_processors.thresholds import Rule
+
+CONFIG = RiskConfig(
+    window=250,
+    observations_min=100,
+    lateness_us=0,
+    default_rule=Rule("var_95", 0.05),
+    rules={"strict": Rule("var_95", 0.01)},
+)
+SOURCE = Source("portfolio.returns", 3)
+
+
+def history(symbol: str) -> list[Return]:
+    return [
+        one
+        for day in trading_days(load_prices())
+        for one in day.at_close()
+        if one.portfolio_id == symbol
+    ]
+
+
+def folded(
+    returns: Iterable[Return], risk: PortfolioRisk, start: int = 0
+) -> tuple[list[RiskMeasure | None], list[RiskAlert]]:
+    measures, alerts = [], []
+    for offset, one in enumerate(returns, start):
+        _, alert = risk.apply(one, Position(offset, 0), SOURCE)
+        measures.append(risk.measure_event(SOURCE))
+        alerts += [alert] if alert else []
+    return measures, alerts
+
+
+@pytest.mark.parametrize("symbol", ["AAPL", "IBM", "equal-weight", "FB"])
+def test_over_the_whole_history_measures_equal_numpys(symbol: str) -> None:
+    returns = history(symbol)
+    values = np.array([one.value for one in returns])
+    measures, _ = folded(returns, PortfolioRisk(symbol, CONFIG))
+    for upto, found in enumerate(measures, 1):
+        assert found is not None
+        losses = -values[max(0, upto - 250) : upto]
+        if upto < 100:
+            assert found.status == "insufficient_data"
+            assert found.var_95 is None
+            continue
+        assert found.var_95 == np.quantile(losses, 0.95, method="inverted_cdf")
+        assert found.var_99 == np.quantile(losses, 0.99, method="inverted_cdf")
+        beyond = np.maximum(losses - found.var_95, 0).sum() / (len(losses) * 0.05)
+        assert found.es_95 == pytest.approx(found.var_95 + beyond, rel=1e-9)
+
+
+def test_the_crises_show() -> None:
+    _, alerts = folded(history("MSFT"), PortfolioRisk("MSFT", CONFIG))
+    assert [alert.state for alert in alerts[:2]] == ["raised", "cleared"]
+    raised = [alert for alert in alerts if alert.state == "raised"]
+    years = {1970 + alert.event_time_us // 31_556_952_000_000 for alert in raised}
+    assert {2000, 2008} <= years
+    assert all(alert.message.startswith("VaR exceeded threshold: 0.05") for alert in raised[1:])
+
+
+def test_an_alert_says_what_a_desk_needs_to_know() -> None:
+    _, alerts = folded(history("AAPL"), PortfolioRisk("AAPL", CONFIG))
+    alert = alerts[0]
+    assert alert.message == f"VaR exceeded threshold: {alert.metric_value:.4f} > 0.0500"
+    assert (alert.severity, alert.level, alert.state) == ("high", "breach", "raised")
+    assert alert.utilisation == pytest.approx(alert.metric_value / 0.05)
+    assert (alert.source_topic, alert.source_partition) == ("portfolio.returns", 3)
+    scenario = next(one for one in history("AAPL") if one.event_time_us == alert.scenario_us)
+    assert -scenario.value == alert.metric_value
+
+
+def test_a_portfolio_may_have_a_limit_of_its_own() -> None:
+    risk = PortfolioRisk("strict", CONFIG)
+    _, alerts = folded(history("IBM"), risk)
+    assert alerts[0].threshold == 0.01
+
+
+@given(st.data())
+@settings(max_examples=60, deadline=None)
+def test_a_restart_at_any_point_changes_nothing(data: st.DataObject) -> None:
+    """State goes through its bytes; after it, some records come a second time."""
+    dice = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
+    count = data.draw(st.integers(1, 400))
+    values = dice.normal(0, dice.choice([0.01, 0.04], size=count))
+    returns = [
+        Return(portfolio_id="p", event_time_us=at, value=float(value))
+        for at, value in enumerate(values)
+    ]
+    straight = PortfolioRisk("p", CONFIG)
+    measures, alerts = folded(returns, straight)
+
+    stop = data.draw(st.integers(0, count))
+    again = data.draw(st.integers(0, stop))
+    risk = PortfolioRisk("p", CONFIG)
+    _, first_alerts = folded(returns[:stop], risk)
+    state = decode(encode(risk.pack()))
+    assert isinstance(state, PortfolioState)
+    risk = PortfolioRisk.unpack(state, CONFIG)
+    _, more_alerts = folded(returns[again:], risk, start=again)
+
+    assert first_alerts + more_alerts == alerts
+    assert risk.pack() == straight.pack()
+    if stop < count:
+        assert risk.measure_event(SOURCE) == measures[-1]
+
+
+def test_what_is_not_newer_than_the_state_is_skipped() -> None:
+    risk = PortfolioRisk("p", CONFIG)
+    one = Return(portfolio_id="p", event_time_us=1, value=0.1)
+    assert risk.apply(one, Position(5, 2), SOURCE)[0] is Outcome.ACCEPTED
+    assert risk.apply(one, Position(5, 2), SOURCE)[0] is None
+    assert risk.apply(one, Position(4, 9), SOURCE)[0] is None
+    assert risk.apply(one, Position(5, 3), SOURCE)[0] is Outcome.DUPLICATE
+    assert risk.outcomes == {"accepted": 1, "duplicate": 1}
+
+
+def test_a_correction_of_the_past_changes_the_measure_and_does_not_judge_again() -> None:
+    config = RiskConfig(
+        window=250,
+        observations_min=100,
+        lateness_us=10**9,
+        default_rule=Rule("var_95", 0.05),
+        rules={},
+    )
+    risk = PortfolioRisk("p", config)
+    calm = [Return(portfolio_id="p", event_time_us=at, value=0.001 * at) for at in range(120)]
+    folded(calm, risk)
+    corrected = [
+        Return(portfolio_id="p", event_time_us=at, value=-0.2, version=2) for at in range(20)
+    ]
+    measures, alerts = folded(corrected, risk, start=200)
+    assert alerts == []
+    assert measures[-1] is not None
+    assert measures[-1].var_95 == 0.2
+    _, alerts = folded([Return(portfolio_id="p", event_time_us=120, value=0.0)], risk, start=300)
+    assert [alert.state for alert in alerts] == ["raised"]
