@@ -18,6 +18,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 
 from schemas.instants import to_rfc3339
 from sse_edge import mystocks
@@ -67,7 +68,8 @@ class Connection:
         self._told: Position = ()
         """What the client's cursor stands for."""
         self._last_event_s = self._last_id_s = _now_s()
-        self._leave_at_s: float | None = None
+        self._leave_at_s = inf
+        self._is_leaving = False
 
     async def run(self) -> None:
         """Serve until the stream's end or a drain; losing the client comes as a cancellation."""
@@ -101,7 +103,7 @@ class Connection:
             for at in taken.behind:
                 position, stays = await self._catch_up(feed, position, at, reads)
                 going = going and stays
-            if going and self._leave_at_s is not None and _now_s() >= self._leave_at_s:
+            if going and (self._is_leaving or _now_s() >= self._leave_at_s):
                 await self._write(self._cursor_block(feed, position, retry_ms(self._settings)))
                 return
             if going and not taken.moved:
@@ -184,25 +186,23 @@ class Connection:
             except LogUnavailable:
                 await self._wait(feed, position, at_most_s=_RETRY_READ_S)
 
-    async def _wait(self, feed: Feed, position: Position, at_most_s: float | None = None) -> None:
+    async def _wait(self, feed: Feed, position: Position, at_most_s: float = inf) -> None:
         """Wait for the bell, and say something when it is time to."""
+        ping_at = self._last_event_s + self._settings.ping_s
         moved = position != self._told
-        deadlines = [self._last_event_s + self._settings.ping_s]
-        if moved:
-            deadlines.append(self._last_id_s + self._settings.checkpoint_s)
-        if self._leave_at_s is not None:
-            deadlines.append(self._leave_at_s)
-        if at_most_s is not None:
-            deadlines.append(_now_s() + at_most_s)
+        checkpoint_at = self._last_id_s + self._settings.checkpoint_s if moved else inf
+        due = min(ping_at, checkpoint_at, self._leave_at_s, _now_s() + at_most_s)
         try:
-            async with asyncio.timeout_at(min(deadlines)):
+            async with asyncio.timeout_at(due):
                 await self._wake.wait()
         except TimeoutError:
-            if moved and _now_s() >= self._last_id_s + self._settings.checkpoint_s:
+            # What was due is due: a timer may fire a clock tick before its time.
+            if due == checkpoint_at:
                 await self._write(self._cursor_block(feed, position))
-            if _now_s() >= self._last_event_s + self._settings.ping_s:
+            if due == ping_at:
                 await self._write(_ping())
                 self._last_event_s = _now_s()
+            self._is_leaving = due == self._leave_at_s
 
     def _opening(self) -> bytes:
         data = mystocks.connected(self._wishes.client_id, self._stream.name)

@@ -144,7 +144,11 @@ class Hub:
         Raises:
             LogUnavailable: Kafka is away, and had to be asked.
         """
-        tails = [await self.tail.follow(self.topic_name(source)) for source in stream.sources]
+        tails = await self._follow(stream)
+        if isinstance(start, Cursor) and _knows_more(start, tails):
+            # It comes from a node that has seen a topic change before this one has.
+            await self.tail.look_again()
+            tails = await self._follow(stream)
         partitions = self._partitions(stream, tails, start)
         feed = self._feed(stream, tails, partitions)
         match start:
@@ -171,6 +175,9 @@ class Hub:
             return Gap(GapReason.EXPIRED, partition, offset, begin)
         end = (await self.log.end_offsets([partition]))[partition]
         return Gap(GapReason.FUTURE, partition, offset, min(offset, end))
+
+    async def _follow(self, stream: Stream) -> list[TopicTail]:
+        return [await self.tail.follow(self.topic_name(source)) for source in stream.sources]
 
     def _partitions(
         self, stream: Stream, tails: Sequence[TopicTail], start: Start
@@ -240,3 +247,12 @@ class Hub:
             for one in partitions
         ]
         return begins, gaps
+
+
+def _knows_more(cursor: Cursor, tails: Sequence[TopicTail]) -> bool:
+    """Whether a cursor names an incarnation or a partition that a topic is not known to have."""
+    return any(
+        known.incarnation != tail.incarnation
+        or any(number >= tail.info.partitions for number, _ in known.offsets)
+        for known, tail in zip(cursor.topics, tails, strict=True)
+    )

@@ -60,6 +60,14 @@ class Tail:
             asked = self._asked.setdefault(topic, asyncio.Event())
             await asked.wait()
 
+    async def look_again(self) -> None:
+        """See whether the topics are what they were.
+
+        Raises:
+            LogUnavailable: Kafka is away.
+        """
+        await self._look_at_metadata()
+
     @contextmanager
     def waking(self, topics: Sequence[str], wake: asyncio.Event) -> Generator[None]:
         """Set `wake` whenever something comes on one of the topics."""
@@ -99,12 +107,12 @@ class Tail:
             # Nobody reads anything yet; whether Kafka answers at all is still worth knowing.
             await self._log.describe(["tapewire.nothing"])
             return
-        infos = dict(await self._log.describe(names))
+        self._infos = dict(await self._log.describe(names))
         for name, followed in tuple(self._topics.items()):
-            if name in infos and infos[name] != followed.info:
-                log.warning("%s has changed: %s, was %s", name, infos[name], followed.info)
-                self._restart = True
-        self._infos = infos
+            info = self._infos.get(name)
+            if info is not None and info != followed.info:
+                log.warning("%s has changed: it is %s, and was %s", name, info, followed.info)
+                self._replace(followed, info)
 
     async def _follow_with(self, reader: TailReader) -> None:
         self._assign(reader)
@@ -112,7 +120,6 @@ class Tail:
             if self._asked and asyncio.get_running_loop().time() >= self._ask_again_at:
                 await self._begin_asked()
             if self._restart:
-                self._replace_changed()
                 self._assign(reader)
             if not self._topics:
                 await asyncio.sleep(_BACKOFF_S[0])
@@ -124,6 +131,8 @@ class Tail:
                 await self._move_into_range()
                 self._restart = True
                 continue
+            if self._restart:
+                continue  # what was read may be of windows that are not there any more
             for partition, batch in batches.items():
                 window = self._topics[partition.topic].windows.get(partition)
                 if window is not None and batch.next_offset > window.next_offset:
@@ -155,18 +164,15 @@ class Tail:
             asked.set()
             self._restart = True
 
-    def _replace_changed(self) -> None:
-        """Give topics that are not what they were new windows."""
-        for name, followed in tuple(self._topics.items()):
-            info = self._infos.get(name)
-            if info is None or info == followed.info:
-                continue
-            same_log = info.topic_id == followed.info.topic_id
-            kept = followed.windows if same_log else {}
-            followed.replaced = True
-            # What an added partition, or a topic made again, holds is all new to our readers.
-            self._put(info, dict.fromkeys(_partitions(info), 0), kept)
-            self._wake(name)
+    def _replace(self, followed: TopicTail, info: TopicInfo) -> None:
+        """Give a topic that is not what it was its new windows."""
+        same_log = info.topic_id == followed.info.topic_id
+        kept = followed.windows if same_log else {}
+        followed.replaced = True
+        # What an added partition, or a topic made again, holds is all new to our readers.
+        self._put(info, dict.fromkeys(_partitions(info), 0), kept)
+        self._restart = True
+        self._wake(info.name)
 
     async def _move_into_range(self) -> None:
         """Windows whose end is not in the log any more go on where the log does."""

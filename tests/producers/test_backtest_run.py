@@ -39,4 +39,3 @@ def test_a_loss_from_the_start_is_a_drawdown() -> None:
 def test_windows_must_make_sense() -> None:
     with pytest.raises(ValueError, match="1 <= fast < slow"):
         Crossover("X", 20, 20)
-

@@ -53,7 +53,9 @@ def test_any_bytes_decode_or_are_refused_by_name(value: bytes) -> None:
 
 
 @given(progress, st.data())
-def test_a_cut_or_lengthened_record_is_refused(event: TrainingProgress, data: st.DataObject) -> None:
+def test_a_cut_or_lengthened_record_is_refused(
+    event: TrainingProgress, data: st.DataObject
+) -> None:
     value = encode(event)
     cut = data.draw(st.integers(0, len(value) - 1))
     with pytest.raises(Undecodable):

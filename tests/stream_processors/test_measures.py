@@ -62,7 +62,9 @@ def test_a_measure_depends_on_what_arrived_not_on_the_order(
 ) -> None:
     """With a lateness that covers everything; equal instants and versions carry equal values."""
     known: dict[tuple[int, int], float] = {}
-    once = [(at, known.setdefault((at, version), value), version) for at, value, version in arrivals]
+    once = [
+        (at, known.setdefault((at, version), value), version) for at, value, version in arrivals
+    ]
     newest = {
         at: max((version, value) for a, value, version in once if a == at) for at, _, _ in once
     }

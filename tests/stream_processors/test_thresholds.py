@@ -123,12 +123,15 @@ def test_steps_alternate_and_levels_only_change_by_steps(many: list[float]) -> N
     assert all(before != after for before, after in pairwise(levels))
     for before, step in zip(levels, judged.steps, strict=False):
         up = step.level > before
-        assert step.kind == {
-            (True, True): "raised",
-            (True, False): "escalated",
-            (False, True): "cleared",
-            (False, False): "deescalated",
-        }[up, (before if up else step.level) is AlertLevel.NORMAL]
+        assert (
+            step.kind
+            == {
+                (True, True): "raised",
+                (True, False): "escalated",
+                (False, True): "cleared",
+                (False, False): "deescalated",
+            }[up, (before if up else step.level) is AlertLevel.NORMAL]
+        )
     assert judged.state.level == levels[-1]
 
 

@@ -1,0 +1,167 @@
+"""One broker for the session; topics, processes and ports of its own for each test.
+
+Which broker: the one that `KAFKA_BOOTSTRAP_SERVERS` names; else, with `TAPEWIRE_TEST_KAFKA=docker`,
+one in a container; else the embedded one.
+"""
+
+import asyncio
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import uuid
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from infra.kafka import Broker, free_port, prepare
+from infra.provision import provision, wait_for_kafka
+from infra.supervisor import Part, Process
+from producers.settings import ProducerSettings
+
+_START_S = 60.0
+_CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+
+
+@dataclass
+class TestKafka:
+    """The broker that tests talk to."""
+
+    __test__ = False
+
+    bootstrap_servers: str
+    broker: Broker | None = None
+    log_path: Path | None = None
+    _process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def can_restart(self) -> bool:
+        return self.broker is not None
+
+    def start(self) -> None:
+        assert self.broker is not None
+        assert self.log_path is not None
+        with self.log_path.open("ab") as log:
+            self._process = subprocess.Popen(self.broker.command, stdout=log, stderr=log)
+        wait_for_kafka(self.bootstrap_servers, within_s=_START_S)
+
+    def stop(self, sig: signal.Signals = signal.SIGTERM) -> None:
+        assert self._process is not None
+        self._process.send_signal(sig)
+        self._process.wait(timeout=_START_S)
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Generator[TestKafka]:
+    given = os.environ.get("KAFKA_BOOTSTRAP_SERVERS")
+    if given:
+        wait_for_kafka(given, within_s=_START_S)
+        yield TestKafka(given)
+        return
+    if os.environ.get("TAPEWIRE_TEST_KAFKA") == "docker":
+        from testcontainers.community.kafka import KafkaContainer  # noqa: PLC0415
+
+        with KafkaContainer() as container:
+            yield TestKafka(container.get_bootstrap_server())
+        return
+    folder = tmp_path_factory.mktemp("kafka")
+    broker = prepare(folder, free_port())
+    kafka = TestKafka(broker.bootstrap_servers, broker, folder / "kafka.log")
+    kafka.start()
+    try:
+        yield kafka
+    finally:
+        kafka.stop()
+
+
+@dataclass
+class World:
+    """A system of a test's own: a prefix on the shared broker, and processes that use it."""
+
+    kafka: TestKafka
+    prefix: str
+    folder: Path
+    stack: AsyncExitStack
+
+    @property
+    def producer_settings(self) -> ProducerSettings:
+        return ProducerSettings(
+            bootstrap_servers=self.kafka.bootstrap_servers,
+            topic_prefix=self.prefix,
+            patience_s=60,
+        )
+
+    def topic(self, name: str) -> str:
+        return self.prefix + name
+
+    async def edge(self, **settings: object) -> "Started":
+        env = {f"TAPEWIRE_{name.upper()}": str(value) for name, value in settings.items()}
+        return await self._start("edge", "sse_edge", {"TAPEWIRE_PORT": "0"} | env)
+
+    async def worker(self, **settings: object) -> "Started":
+        env = {f"TAPEWIRE_{name.upper()}": str(value) for name, value in settings.items()}
+        return await self._start("worker", "stream_processors", env)
+
+    async def _start(self, name: str, module: str, env: dict[str, str]) -> "Started":
+        common = {
+            "KAFKA_BOOTSTRAP_SERVERS": self.kafka.bootstrap_servers,
+            "TAPEWIRE_TOPIC_PREFIX": self.prefix,
+        }
+        part = Part(f"{name}-{uuid.uuid4().hex[:6]}", (sys.executable, "-m", module), common | env)
+        process = Process(part, self.folder / f"{part.name}.log")
+        started = Started(process, await process.start())
+        self.stack.push_async_callback(started.stop)
+        return started
+
+
+@dataclass
+class Started:
+    """A running part, and where it answers."""
+
+    process: Process
+    url: str
+
+    async def kill(self) -> None:
+        """As by kill -9."""
+        self.process.send_signal(signal.SIGKILL)
+        await self.process.ended()
+
+    async def stop(self) -> None:
+        await self.process.stop()
+
+
+@pytest.fixture
+def new_world(kafka: TestKafka, tmp_path: Path) -> Callable[[], AbstractAsyncContextManager[World]]:
+    """Makes worlds, each with all topics of the catalogue."""
+
+    @asynccontextmanager
+    async def make() -> AsyncGenerator[World]:
+        prefix = f"t{uuid.uuid4().hex[:8]}."
+        await asyncio.to_thread(provision, kafka.bootstrap_servers, prefix=prefix)
+        async with AsyncExitStack() as stack:
+            yield World(kafka, prefix, tmp_path, stack)
+
+    return make
+
+
+@pytest.fixture
+async def world(
+    new_world: Callable[[], AbstractAsyncContextManager[World]],
+) -> AsyncGenerator[World]:
+    async with new_world() as one:
+        yield one
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """Where Chromium is; without it a test is skipped, but not where `TAPEWIRE_NEEDS_BROWSER`."""
+    found = next(filter(None, map(shutil.which, _CHROMIUM)), None)
+    if found is None and os.environ.get("TAPEWIRE_NEEDS_BROWSER"):
+        pytest.fail("no Chromium is installed, and TAPEWIRE_NEEDS_BROWSER asks for one")
+    if found is None:
+        pytest.skip("no Chromium is installed; Debian's package is called chromium")
+    return found

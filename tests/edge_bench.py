@@ -1,0 +1,164 @@
+"""An edge on a bench: hub, tail and connections over a fake log, in virtual time."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+import looptime
+
+from schemas.codec import encode
+from schemas.events import RiskAlert, TrainingProgress
+from sse_edge.connection import Connection, Wishes
+from sse_edge.cursor import Cursor
+from sse_edge.hub import End, Hub, Start
+from sse_edge.settings import EdgeSettings
+from sse_edge.stream import Stream, one_channel
+from tests.fake_log import FakeLog
+from tests.sse import Block, Reader
+
+T = TypeVar("T")
+
+ALERTS = "risk.alerts"
+TRAINING = "training.events"
+
+
+def in_virtual_time(main: Coroutine[Any, Any, T]) -> T:
+    """Run to the end; what waits fifteen seconds takes none."""
+    with asyncio.Runner(loop_factory=lambda: looptime.new_event_loop(start=0)) as runner:
+        return runner.run(main)
+
+
+def alert(entity: str, number: int) -> bytes:
+    return encode(
+        RiskAlert(
+            alert_id=f"a{number}",
+            transition_id=f"{entity}/{number}",
+            alert_type="var_exceeded",
+            state="raised",
+            severity="high",
+            message=f"number {number}",
+            metric_name="var_95",
+            metric_value=0.06,
+            threshold=0.05,
+            entity_type="portfolio",
+            entity_id=entity,
+            event_time_us=number,
+        )
+    )
+
+
+def progress(task: str, percent: float, status: str = "running") -> bytes:
+    return encode(
+        TrainingProgress(
+            task_id=task,
+            progress=percent,
+            status=status,
+            message="",
+            metrics={},
+            event_time_us=0,
+        )
+    )
+
+
+class Client:
+    """One connection's other end: takes what is written, or refuses to."""
+
+    def __init__(self) -> None:
+        self.blocks: list[Block] = []
+        self.reader = Reader()
+        self.reads = asyncio.Event()
+        self.reads.set()
+        self._came = asyncio.Event()
+        self.over = False
+
+    async def write(self, data: bytes) -> None:
+        await self.reads.wait()
+        self.blocks += self.reader.feed(data)
+        self._came.set()
+
+    async def until(self, count: int, *, event: str | None = None) -> list[Block]:
+        """Wait until so many blocks (of an event) have come; these."""
+        async with asyncio.timeout(300):
+            while True:
+                found = [one for one in self.blocks if event is None or one.event == event]
+                if len(found) >= count:
+                    return found
+                self._came.clear()
+                await self._came.wait()
+
+    @property
+    def last_id(self) -> str | None:
+        return next((block.id for block in reversed(self.blocks) if block.id), None)
+
+    @property
+    def messages(self) -> list[str]:
+        """What the alerts among the events say."""
+        return [block.inner["message"] for block in self.blocks if block.event == "risk_alert"]
+
+
+class Edge:
+    """A node, and a way to connect to it."""
+
+    def __init__(self, hub: Hub, tasks: asyncio.TaskGroup) -> None:
+        self.hub = hub
+        self._tasks = tasks
+        self._open: dict[Client, asyncio.Task[None]] = {}
+        self.connections = 0
+
+    def connect(
+        self,
+        stream: Stream | None = None,
+        start: Start | str = End.LATEST,
+        *,
+        close_on_gap: bool = False,
+        named_checkpoints: bool = False,
+    ) -> Client:
+        stream = stream or one_channel("alerts", {})
+        if isinstance(start, str) and not isinstance(start, End):
+            start = self.hub.codec(stream).decode(start)
+        wishes = Wishes("client", start, close_on_gap, named_checkpoints)
+        client = Client()
+        connection = Connection(self.hub, stream, wishes, client.write)
+
+        async def run() -> None:
+            await connection.run()
+            client.over = True
+            client._came.set()
+
+        self.connections += 1
+        self._open[client] = self._tasks.create_task(run())
+        return client
+
+    async def drop(self, client: Client) -> None:
+        """Lose a client in the middle of whatever is going on."""
+        task = self._open.pop(client)
+        task.cancel()
+        await asyncio.wait([task])
+
+    async def ended(self, client: Client) -> None:
+        """Wait until the node ends a client's stream."""
+        async with asyncio.timeout(300):
+            await self._open[client]
+
+    def cursor(self, stream: Stream, text: str) -> Cursor:
+        return self.hub.codec(stream).decode(text)
+
+
+@asynccontextmanager
+async def edge(log: FakeLog, **settings: Any) -> AsyncGenerator[Edge]:
+    """A running node; when it is left, it is gone at once, as by kill -9."""
+    hub = Hub(log, EdgeSettings(**settings))
+    async with asyncio.TaskGroup() as tasks:
+        tail = tasks.create_task(hub.tail.run())
+        node = Edge(hub, tasks)
+        yield node
+        tail.cancel()
+        for task in node._open.values():
+            task.cancel()
+
+
+def alerts_log(partitions: int = 1, seed: int = 0) -> FakeLog:
+    log = FakeLog(seed)
+    log.make(ALERTS, partitions)
+    return log

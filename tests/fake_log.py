@@ -1,0 +1,149 @@
+"""A log in memory that keeps the real one's promises, slow where a seed says.
+
+It does retention, holes (as compaction and aborted transactions leave them), deleted and recreated
+topics, added partitions, and absence. The same seed is slow in the same places.
+"""
+
+import asyncio
+import zlib
+from collections.abc import AsyncGenerator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from random import Random
+
+from sse_edge.errors import LogUnavailable, OffsetOutOfRange
+from sse_edge.record import Batch, Partition, Record, TopicInfo
+
+_POLL_S = 0.05
+_POLLED_MAX = 50
+
+
+@dataclass
+class _Partition:
+    records: list[Record] = field(default_factory=list)
+    begin: int = 0
+    end: int = 0
+
+
+@dataclass
+class _Topic:
+    topic_id: bytes
+    partitions: list[_Partition]
+
+
+class FakeLog:
+    def __init__(self, seed: int = 0, slowest_s: float = 0.02) -> None:
+        self.dice = Random(seed)
+        self.slowest_s = slowest_s
+        self.is_away = False
+        self.reads = 0
+        self._topics: dict[str, _Topic] = {}
+        self._clock_ms = 1_700_000_000_000
+
+    # What producers and administrators do.
+
+    def make(self, topic: str, partitions: int = 1) -> None:
+        made = [_Partition() for _ in range(partitions)]
+        self._topics[topic] = _Topic(self.dice.randbytes(16), made)
+
+    def add_partition(self, topic: str) -> None:
+        self._topics[topic].partitions.append(_Partition())
+
+    def append(
+        self, topic: str, number: int, key: bytes, value: bytes, event_id: bytes | None = None
+    ) -> int:
+        partition = self._topics[topic].partitions[number]
+        self._clock_ms += 1
+        offset = partition.end
+        where = Partition(topic, number)
+        partition.records.append(Record(where, offset, self._clock_ms, key, value, event_id))
+        partition.end = offset + 1
+        return offset
+
+    def leave_hole(self, topic: str, number: int, size: int = 1) -> None:
+        self._topics[topic].partitions[number].end += size
+
+    def expire(self, topic: str, number: int, upto: int) -> None:
+        partition = self._topics[topic].partitions[number]
+        partition.begin = max(partition.begin, min(upto, partition.end))
+        partition.records = [one for one in partition.records if one.offset >= partition.begin]
+
+    # What an edge sees.
+
+    async def describe(self, topics: Iterable[str]) -> Mapping[str, TopicInfo]:
+        await self._slow()
+        return {
+            name: TopicInfo(name, topic.topic_id, len(topic.partitions))
+            for name, topic in self._topics.items()
+            if name in set(topics)
+        }
+
+    async def begin_offsets(self, partitions: Iterable[Partition]) -> Mapping[Partition, int]:
+        await self._slow()
+        return {one: self._at(one).begin for one in partitions}
+
+    async def end_offsets(self, partitions: Iterable[Partition]) -> Mapping[Partition, int]:
+        await self._slow()
+        return {one: self._at(one).end for one in partitions}
+
+    async def offsets_at(
+        self, partitions: Iterable[Partition], timestamp_ms: int
+    ) -> Mapping[Partition, int]:
+        await self._slow()
+        return {
+            one: next(
+                (r.offset for r in self._at(one).records if r.timestamp_ms >= timestamp_ms),
+                self._at(one).end,
+            )
+            for one in partitions
+        }
+
+    async def read(self, partition: Partition, offset: int) -> Batch:
+        self.reads += 1
+        await self._slow()
+        return self._batch(partition, offset, self.dice.randint(1, 20))
+
+    def partition_of(self, key: bytes, partitions: int) -> int:
+        return zlib.crc32(key) % partitions
+
+    @asynccontextmanager
+    async def tail(self) -> AsyncGenerator["_FakeTail"]:
+        await self._slow()
+        yield _FakeTail(self)
+
+    async def _slow(self) -> None:
+        await asyncio.sleep(self.dice.uniform(0, self.slowest_s))
+        if self.is_away:
+            raise LogUnavailable("nobody answers")
+
+    def _at(self, partition: Partition) -> _Partition:
+        return self._topics[partition.topic].partitions[partition.number]
+
+    def _batch(self, partition: Partition, offset: int, count: int) -> Batch:
+        log = self._at(partition)
+        if not log.begin <= offset <= log.end:
+            raise OffsetOutOfRange(f"{offset} is not in {log.begin}..{log.end}")
+        left = [record for record in log.records if record.offset >= offset]
+        found = tuple(left[:count])
+        return Batch(found, log.end if len(left) <= count else found[-1].offset + 1)
+
+
+class _FakeTail:
+    def __init__(self, log: FakeLog) -> None:
+        self._log = log
+        self._positions: dict[Partition, int] = {}
+
+    def assign(self, positions: Mapping[Partition, int]) -> None:
+        self._positions = dict(positions)
+
+    async def poll(self) -> Mapping[Partition, Batch]:
+        await self._log._slow()
+        found = {}
+        for partition, position in self._positions.items():
+            batch = self._log._batch(partition, position, self._log.dice.randint(1, _POLLED_MAX))
+            if batch.next_offset > position:
+                found[partition] = batch
+                self._positions[partition] = batch.next_offset
+        if not found:
+            await asyncio.sleep(_POLL_S)
+        return found

@@ -1,0 +1,208 @@
+"""The worker on a real broker: killed in mid-stream it says what a straight run says."""
+
+import asyncio
+from collections.abc import Callable
+from math import nan
+
+import numpy as np
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+
+from infra.errors import PartFailed
+from producers.prices import load_prices, trading_days
+from producers.publisher import Publisher
+from producers.returns import ReturnsPublisher
+from schemas.codec import decode
+from schemas.events import (
+    DashboardUpdate,
+    DeadLetter,
+    Record,
+    Return,
+    RiskAlert,
+    RiskMeasure,
+)
+from stream_processors.risk import PortfolioRisk, Position, RiskConfig, Source
+from stream_processors.thresholds import Rule
+from tests.conftest import World
+
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
+
+DAYS = 1_500
+CONFIG = RiskConfig(
+    window=250,
+    observations_min=100,
+    lateness_us=7 * 86_400 * 1_000_000,
+    default_rule=Rule("var_95", 0.05),
+    rules={},
+)
+
+
+class TopicReader:
+    """Everything on a topic, as it comes."""
+
+    def __init__(self, world: World, *topics: str) -> None:
+        self.records: list[Record] = []
+        self._consumer = AIOKafkaConsumer(
+            *map(world.topic, topics),
+            bootstrap_servers=world.kafka.bootstrap_servers,
+            auto_offset_reset="earliest",
+            metadata_max_age_ms=500,
+        )
+
+    async def __aenter__(self) -> "TopicReader":
+        await self._consumer.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._consumer.stop()
+
+    async def until(self, done: Callable[[list[Record]], bool]) -> list[Record]:
+        async with asyncio.timeout(90):
+            while not done(self.records):
+                for found in (await self._consumer.getmany(timeout_ms=200)).values():
+                    self.records += [decode(record.value) for record in found]
+        return self.records
+
+
+def straight_run(days: int) -> tuple[dict[tuple[str, int], RiskMeasure], list[RiskAlert]]:
+    """All measures by portfolio and instant, and all alerts, computed without Kafka."""
+    risks: dict[str, PortfolioRisk] = {}
+    measures: dict[tuple[str, int], RiskMeasure] = {}
+    alerts = []
+    for offset, day in enumerate(trading_days(load_prices())[:days]):
+        for one in day.at_close():
+            risk = risks.setdefault(one.portfolio_id, PortfolioRisk(one.portfolio_id, CONFIG))
+            _, alert = risk.apply(one, Position(offset, 0), Source("", 0))
+            measure = risk.measure_event(Source("", 0))
+            assert measure is not None
+            measures[one.portfolio_id, measure.as_of_us] = measure
+            alerts += [alert] if alert else []
+    return measures, alerts
+
+
+def meaning(event: RiskMeasure | RiskAlert) -> dict[str, object]:
+    """An event without where its return stands, which depends on the batches."""
+    names = event.__slots__
+    return {name: getattr(event, name) for name in names if not name.startswith("source_")}
+
+
+async def send_days(world: World, first: int, last: int) -> None:
+    days = trading_days(load_prices())
+    async with Publisher(world.producer_settings) as publisher:
+        returns = ReturnsPublisher(publisher)
+        for start in range(first, last, 5):
+            many = [one for day in days[start : min(start + 5, last)] for one in day.at_close()]
+            await returns.send(many)
+
+
+async def test_kill_minus_nine_in_mid_stream_changes_nothing(world: World) -> None:
+    expected_measures, expected_alerts = straight_run(DAYS)
+    end = max(at for _, at in expected_measures)
+    portfolios = {name for name, at in expected_measures if at == end}
+
+    async with TopicReader(world, "risk.measures", "risk.alerts") as reader:
+        worker = await world.worker(batch_within_s=0.05, batch_records_max=20)
+        async with asyncio.TaskGroup() as sending:
+            sending.create_task(send_days(world, 0, DAYS))
+            for seen in (15, 60, 200):
+                await reader.until(lambda records, seen=seen: len(records) >= seen)  # type: ignore[misc]
+                await worker.kill()
+                worker = await world.worker(batch_within_s=0.05, batch_records_max=20)
+        await reader.until(
+            lambda records: (
+                {
+                    one.portfolio_id
+                    for one in records
+                    if isinstance(one, RiskMeasure) and one.as_of_us == end
+                }
+                == portfolios
+            )
+        )
+
+    measures = [one for one in reader.records if isinstance(one, RiskMeasure)]
+    for measure in measures:
+        expected = expected_measures[measure.portfolio_id, measure.as_of_us]
+        assert meaning(measure) == meaning(expected)
+    alerts = {one.transition_id: one for one in reader.records if isinstance(one, RiskAlert)}
+    assert {key: meaning(one) for key, one in alerts.items()} == {
+        one.transition_id: meaning(one) for one in expected_alerts
+    }
+    assert len(expected_alerts) > 5
+
+
+async def test_what_cannot_be_read_goes_to_the_dead_letters_and_stops_nothing(
+    world: World,
+) -> None:
+    await world.worker(batch_within_s=0.05)
+    poison = b"\xc3\x01 this is no batch of returns"
+    async with AIOKafkaProducer(bootstrap_servers=world.kafka.bootstrap_servers) as producer:
+        for topic in ("portfolio.returns", "training.events"):
+            await producer.send_and_wait(world.topic(topic), poison, b"key", partition=3)
+    returns = list(np.random.default_rng(1).normal(0, 0.02, 150))
+    async with (
+        Publisher(world.producer_settings) as publisher,
+        TopicReader(world, "risk.measures", "dead.letters") as reader,
+    ):
+        await ReturnsPublisher(publisher).send(
+            [
+                Return(portfolio_id="p", event_time_us=at, value=nan if at == 50 else float(value))
+                for at, value in enumerate(returns)
+            ]
+        )
+        await reader.until(
+            lambda records: (
+                any(isinstance(one, RiskMeasure) for one in records)
+                and sum(isinstance(one, DeadLetter) for one in records) >= 3
+            )
+        )
+    letters = {
+        (one.topic.removeprefix(world.prefix), one.reason): one
+        for one in reader.records
+        if isinstance(one, DeadLetter)
+    }
+    batch = letters["portfolio.returns", "undecodable"]
+    assert (batch.partition, batch.offset, batch.key, batch.value) == (3, 0, b"key", poison)
+    assert "no schema has the fingerprint" in batch.error
+    assert letters["training.events", "undecodable"].partition == 3
+    refused = letters["portfolio.returns", "invalid"]
+    assert refused.index == 50
+    assert "the return of p is nan; it must be a finite number" in refused.error
+    last = [one for one in reader.records if isinstance(one, RiskMeasure)][-1]
+    assert last.observations == 149
+
+
+async def test_dashboard_windows_count_every_alert_and_measure_once(world: World) -> None:
+    await world.worker(dashboard_window_s=0.5)
+    async with TopicReader(world, "risk.measures", "risk.alerts", "dashboard.updates") as reader:
+        await send_days(world, 0, 800)
+
+        def totals(records: list[Record]) -> dict[str, int]:
+            newest = {one.window_id: one for one in records if isinstance(one, DashboardUpdate)}
+            found: dict[str, int] = {}
+            for update in newest.values():
+                for name, count in update.values.items():
+                    found[name] = found.get(name, 0) + int(count)
+            return found
+
+        def written(records: list[Record]) -> dict[str, int]:
+            found: dict[str, int] = {}
+            for one in records:
+                if isinstance(one, RiskMeasure):
+                    found["risk_measures"] = found.get("risk_measures", 0) + 1
+                if isinstance(one, RiskAlert):
+                    name = f"alerts_{one.state}"
+                    found[name] = found.get(name, 0) + 1
+            return found
+
+        def done(records: list[Record]) -> bool:
+            last = max((one.as_of_us for one in records if isinstance(one, RiskMeasure)), default=0)
+            return last == end and totals(records) == written(records)
+
+        end = trading_days(load_prices())[799].at_close()[0].event_time_us
+        await reader.until(done)
+    assert totals(reader.records)["alerts_raised"] > 0
+
+
+async def test_limits_without_meaning_stop_the_worker_at_once(world: World) -> None:
+    with pytest.raises(PartFailed, match="died with exit code"):
+        await world.worker(var_limits="IBM=much")

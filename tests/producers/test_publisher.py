@@ -1,0 +1,192 @@
+import asyncio
+import signal
+from collections import defaultdict
+from math import nan
+
+import pytest
+from aiokafka import AIOKafkaConsumer, ConsumerRecord
+
+from producers.broadcaster import BlockingBroadcaster, SSEBroadcaster
+from producers.errors import BufferFull, InvalidReport, Unsent
+from producers.log_end import newest
+from producers.progress import training_progress
+from producers.publisher import Publisher
+from producers.returns import BATCH_RETURNS_MAX, ReturnsPublisher
+from producers.settings import ProducerSettings
+from schemas.codec import decode
+from schemas.events import Return, ReturnBatch, TrainingProgress
+from schemas.topics import PORTFOLIO_RETURNS, RISK_MEASURES
+from tests.conftest import World
+
+pytestmark = pytest.mark.kafka
+
+
+async def everything(world: World, topic: str, count: int) -> list[ConsumerRecord[bytes, bytes]]:
+    """The first records of a topic, at least `count`."""
+    found: list[ConsumerRecord[bytes, bytes]] = []
+    async with (
+        AIOKafkaConsumer(
+            world.topic(topic),
+            bootstrap_servers=world.kafka.bootstrap_servers,
+            auto_offset_reset="earliest",
+        ) as consumer,
+        asyncio.timeout(30),
+    ):
+        while len(found) < count:
+            for records in (await consumer.getmany(timeout_ms=200)).values():
+                found += records
+    return found
+
+
+def progress(task: str, percent: float) -> TrainingProgress:
+    return training_progress(task, percent, "running", now_us=int(percent * 1000))
+
+
+async def test_events_are_keyed_described_and_in_order(world: World) -> None:
+    async with Publisher(world.producer_settings) as publisher, asyncio.TaskGroup() as tasks:
+        for task in ("a", "b", "c"):
+
+            async def report(task: str = task) -> None:
+                for percent in range(50):
+                    await publisher.publish(progress(task, percent))
+
+            tasks.create_task(report())
+    seen: defaultdict[bytes, list[float]] = defaultdict(list)
+    partitions = defaultdict(set)
+    for record in await everything(world, "training.events", 150):
+        assert record.key is not None
+        event = decode(record.value)
+        assert isinstance(event, TrainingProgress)
+        seen[record.key].append(event.progress)
+        partitions[record.key].add(record.partition)
+        headers = dict(record.headers)
+        assert headers["ce_type"] == b"tapewire.TrainingProgress"
+        assert headers["ce_subject"] == record.key
+    assert seen == {task: list(range(50)) for task in (b"a", b"b", b"c")}
+    assert all(len(ones) == 1 for ones in partitions.values())
+
+
+async def test_a_send_says_where_the_event_stands(world: World) -> None:
+    async with Publisher(world.producer_settings) as publisher:
+        first = await publisher.publish(progress("a", 1))
+        second = await publisher.publish(progress("a", 2))
+    assert first.partition == second.partition
+    assert (first.offset, second.offset) == (0, 1)
+    assert first.topic == world.topic("training.events")
+
+
+async def test_when_kafka_is_away_it_says_how_many_events_are_unsent(world: World) -> None:
+    settings = ProducerSettings(
+        bootstrap_servers="localhost:1", patience_s=0.5, buffer_events_max=2
+    )
+    publisher = Publisher(settings)
+    with pytest.raises(Unsent, match="has not acknowledged within 0.5 s: 1 events are unsent"):
+        await publisher.publish(progress("a", 1))
+    with pytest.raises(Unsent) as second:
+        await publisher.publish(progress("a", 2))
+    assert second.value.unsent == publisher.unsent == 2
+    with pytest.raises(BufferFull, match="one more was not taken") as full:
+        await publisher.publish(progress("a", 3))
+    assert full.value.unsent == 2
+    with pytest.raises(Unsent, match="2 events are unsent"):
+        await publisher.close()
+
+
+async def test_a_broker_restart_loses_nothing_and_keeps_the_order(world: World) -> None:
+    if not world.kafka.can_restart:
+        pytest.skip("this broker is not ours to restart")
+    async with Publisher(world.producer_settings) as publisher:
+        await publisher.publish(progress("a", 0))
+
+        async def report() -> None:
+            for percent in range(1, 40):
+                await publisher.publish(progress("a", percent))
+                await asyncio.sleep(0.01)
+
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(report())
+            await asyncio.sleep(0.1)
+            await asyncio.to_thread(world.kafka.stop, signal.SIGTERM)
+            await asyncio.to_thread(world.kafka.start)
+    ids: dict[bytes, float] = {}
+    for record in await everything(world, "training.events", 40):
+        event = decode(record.value)
+        assert isinstance(event, TrainingProgress)
+        ids.setdefault(dict(record.headers)["ce_id"], event.progress)
+    assert list(ids.values()) == list(range(40))
+
+
+async def test_an_event_that_does_not_fit_is_refused_before_it_is_sent(world: World) -> None:
+    async with Publisher(world.producer_settings) as publisher:
+        too_large = TrainingProgress(
+            task_id="t",
+            progress=0,
+            status="running",
+            message="x" * (1 << 20),
+            metrics={},
+            event_time_us=0,
+        )
+        with pytest.raises(InvalidReport, match=r"has 1048\d+ bytes; at most 104\d+ fit"):
+            await publisher.publish(too_large)
+        assert publisher.unsent == 0
+
+
+async def test_returns_travel_in_batches_by_the_portfolios_partition(world: World) -> None:
+    returns = [
+        Return(portfolio_id=f"p{at % 7}", event_time_us=at, value=nan if at == 3 else at / 1000)
+        for at in range(1_500)
+    ]
+    async with Publisher(world.producer_settings) as publisher:
+        await ReturnsPublisher(publisher).send(returns)
+        with pytest.raises(InvalidReport, match="portfolio_id has 0 characters"):
+            await ReturnsPublisher(publisher).send(
+                [Return(portfolio_id="", event_time_us=0, value=0.0)]
+            )
+        expected = {
+            f"p{at}": await publisher.partition_for(RISK_MEASURES, b"p%d" % at) for at in range(7)
+        }
+    found: defaultdict[str, list[int]] = defaultdict(list)
+    for record in await everything(world, "portfolio.returns", 8):
+        batch = decode(record.value)
+        assert isinstance(batch, ReturnBatch)
+        assert len(batch.returns) <= BATCH_RETURNS_MAX
+        for one in batch.returns:
+            assert record.partition == expected[one.portfolio_id]
+            found[one.portfolio_id].append(one.event_time_us)
+    assert found == {f"p{at}": list(range(at, 1_500, 7)) for at in range(7)}
+
+
+async def test_the_newest_records_say_where_a_producer_stopped(world: World) -> None:
+    assert await newest(PORTFOLIO_RETURNS, world.producer_settings) == []
+    async with Publisher(world.producer_settings) as publisher:
+        sender = ReturnsPublisher(publisher)
+        for at in range(3):
+            await sender.send([Return(portfolio_id="p", event_time_us=at, value=0.0)])
+    [last] = await newest(PORTFOLIO_RETURNS, world.producer_settings)
+    assert isinstance(last, ReturnBatch)
+    assert last.event_time_us == 2
+
+
+async def test_a_plain_loop_reports_without_asyncio(world: World) -> None:
+    def train() -> None:
+        with BlockingBroadcaster(world.producer_settings) as reporter:
+            for percent in (0, 50, 100):
+                reporter.send_training_progress("t", percent, "running", "", {"loss": 1 / 2})
+            with pytest.raises(InvalidReport, match="progress is 101"):
+                reporter.send_training_progress("t", 101, "running")
+
+    await asyncio.to_thread(train)
+    events = [decode(one.value) for one in await everything(world, "training.events", 3)]
+    assert [one.progress for one in events if isinstance(one, TrainingProgress)] == [0, 50, 100]
+
+
+def test_a_broadcaster_serves_one_event_loop_after_another(kafka: object, world: World) -> None:
+    broadcaster = SSEBroadcaster(world.producer_settings)
+
+    async def report(percent: float) -> int:
+        position = await broadcaster.send_training_progress("t", percent, "running")
+        await broadcaster.close()
+        return position.offset
+
+    assert kafka
+    assert [asyncio.run(report(1)), asyncio.run(report(2))] == [0, 1]

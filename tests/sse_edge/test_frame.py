@@ -1,0 +1,56 @@
+import pytest
+from hypothesis import given, strategies as st
+
+from sse_edge.frame import COMMENT, block, body, checkpoint, with_id
+from tests.sse import Reader
+
+anything = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=10,
+)
+
+
+@given(anything, st.lists(st.integers(1, 50), max_size=20))
+def test_any_text_travels_on_one_line_however_the_bytes_are_cut(
+    data: object, cuts: list[int]
+) -> None:
+    sent = block("name", data, retry_ms=5) + with_id(body(None, data), "abc") + checkpoint("x_-9")
+    reader, blocks = Reader(), []
+    for size in cuts:
+        blocks += reader.feed(sent[:size])
+        sent = sent[size:]
+    blocks += reader.feed(sent)
+    named, unnamed, moved = blocks
+    assert (named.event, named.json, named.retry_ms, named.id) == ("name", data, 5, None)
+    assert (unnamed.event, unnamed.json, unnamed.id) == (None, data, "abc")
+    assert (moved.event, moved.data, moved.id) == (None, None, "x_-9")
+    assert reader.is_between_blocks
+
+
+@given(st.text())
+def test_frames_are_ascii_with_lf_alone(text: str) -> None:
+    sent = block("name", {"text": text})
+    assert sent.isascii()
+    assert b"\r" not in sent
+    assert b"\x00" not in sent
+    assert sent.count(b"\n") == 3
+
+
+def test_what_json_cannot_say_is_refused() -> None:
+    with pytest.raises(ValueError, match="JSON compliant|Out of range"):
+        block("name", {"loss": float("nan")})
+
+
+def test_an_id_is_the_last_line_of_its_block() -> None:
+    assert with_id(body("name", {}), "c").endswith(b"\nid: c\n\n")
+    assert checkpoint("c", retry_ms=9) == b"retry: 9\nid: c\n\n"
+    assert checkpoint("c", named=True) == b"event: checkpoint\ndata: {}\nid: c\n\n"
+
+
+def test_a_comment_is_one_line_without_a_blank_one() -> None:
+    assert COMMENT == b":\n"
