@@ -247,8 +247,7 @@ class Publisher:
             try:
                 await producer.start()
             except BaseException:
-                with suppress(KafkaError, OSError):
-                    await producer.stop()
+                await _stopped(producer)
                 raise
             self._producer = producer
         return self._producer
@@ -256,13 +255,24 @@ class Publisher:
     async def _drop_producer(self) -> None:
         producer, self._producer = self._producer, None
         if producer is not None:
-            # stop() first waits for what is in flight, which may be for ever.
-            with suppress(KafkaError, OSError, TimeoutError):
-                async with asyncio.timeout(_STOP_S):
-                    await producer.stop()
+            await _stopped(producer)
         for entry in self._waiting:
             if entry.delivery is not None and not _succeeded(entry.delivery):
                 entry.delivery = None
+
+
+async def _stopped(producer: AIOKafkaProducer) -> None:
+    """Stop a client, whatever state it is in."""
+    with suppress(KafkaError, OSError):
+        try:
+            # It first waits for what is in flight, which may be for ever.
+            async with asyncio.timeout(_STOP_S):
+                await producer.stop()
+        except asyncio.CancelledError:
+            # aiokafka awaits tasks that it has cancelled, and hands their end on as if it were ours.
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
 
 
 def _succeeded(delivery: asyncio.Future[object]) -> bool:

@@ -5,6 +5,8 @@ its connection hands it, and learns from `receive` when the client has gone.
 """
 
 import asyncio
+import logging
+import signal
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, MutableMapping
 from contextlib import asynccontextmanager
@@ -25,6 +27,8 @@ from sse_edge.hub import At, End, Hub, Start
 from sse_edge.kafka_log import KafkaLog
 from sse_edge.settings import EdgeSettings
 from sse_edge.stream import CHANNELS, Stream, many_channels, one_channel
+
+log = logging.getLogger(__name__)
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -52,7 +56,9 @@ def build_app(settings: EdgeSettings) -> FastAPI:
         ):
             app.state.hub = Hub(log, settings)
             following = tasks.create_task(app.state.hub.tail.run())
+            following.add_done_callback(_stop_without_a_tail)
             yield
+            following.remove_done_callback(_stop_without_a_tail)
             following.cancel()
 
     app = FastAPI(
@@ -79,6 +85,13 @@ def build_app(settings: EdgeSettings) -> FastAPI:
         return FileResponse(PAGE / "index.html", headers={"Cache-Control": "no-cache"})
 
     return app
+
+
+def _stop_without_a_tail(tail: asyncio.Task[None]) -> None:
+    """A node that does not follow the log would look alive, and tell nobody anything."""
+    reason = "cancelled" if tail.cancelled() else repr(tail.exception())
+    log.critical("the tail has ended (%s); this node stops", reason)
+    signal.raise_signal(signal.SIGTERM)
 
 
 def _add_streams(app: FastAPI) -> None:
@@ -146,25 +159,22 @@ def _answer(request: Request, stream: Stream) -> Response:
         return Response(headers=STREAM_HEADERS)
     if getattr(start, "ended", False):
         return Response(status_code=204)  # on which browsers stop reconnecting
-    reason = "draining" if hub.draining else None if hub.tail.connected else "no_broker"
+    reason = hub.unavailable_for
     if reason is not None and "text/event-stream" not in accepted:
         raise Unavailable(reason, "streams cannot be served now")
-    return StreamResponse(hub, stream, wishes, unavailable_for=reason)
+    return StreamResponse(hub, stream, wishes)
 
 
 class StreamResponse(Response):
     """An ASGI response that is a connection."""
 
-    def __init__(
-        self, hub: Hub, stream: Stream, wishes: Wishes, *, unavailable_for: str | None = None
-    ) -> None:
+    def __init__(self, hub: Hub, stream: Stream, wishes: Wishes) -> None:
         super().__init__(headers=STREAM_HEADERS)
         # A stream has no length, and the base class has given the empty body one.
         self.raw_headers = [pair for pair in self.raw_headers if pair[0] != b"content-length"]
         self._hub = hub
         self._stream = stream
         self._wishes = wishes
-        self._unavailable_for = unavailable_for
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve it."""
@@ -175,10 +185,10 @@ class StreamResponse(Response):
         with self._hub.admitted(self._stream, self._wishes.client_id, _address(scope)):
             start = {"status": 200, "headers": self.raw_headers}
             await send({"type": "http.response.start", **start})
-            if self._unavailable_for is None:
-                await self._serve(Connection(self._hub, self._stream, self._wishes, write), receive)
+            if self._hub.draining:
+                await write(unavailable("draining", retry_ms(self._hub.settings)))
             else:
-                await write(unavailable(self._unavailable_for, retry_ms(self._hub.settings)))
+                await self._serve(Connection(self._hub, self._stream, self._wishes, write), receive)
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _serve(self, connection: Connection, receive: Receive) -> None:
@@ -210,10 +220,8 @@ def _add_health(app: FastAPI) -> None:
     @app.get("/health/ready", tags=["health"], summary="Whether streams can be served")
     async def ready(request: Request) -> Response:
         hub: Hub = request.app.state.hub
-        if hub.draining:
-            return _problem(Unavailable("draining", "this node is on its way out"))
-        if not hub.tail.connected:
-            return _problem(Unavailable("no_broker", "Kafka does not answer"))
+        if hub.unavailable_for is not None:
+            return _problem(Unavailable(hub.unavailable_for, "streams cannot be served now"))
         return JSONResponse({"status": "ready"})
 
 

@@ -82,6 +82,13 @@ class Hub:
         return sum(self._per_address.values())
 
     @property
+    def unavailable_for(self) -> str | None:
+        """Why streams cannot be served now; None where they can."""
+        if self.draining:
+            return "draining"
+        return None if self.tail.connected else "no_broker"
+
+    @property
     def clients(self) -> Mapping[str, Sequence[str]]:
         """Who is connected, by channel."""
         return self._clients

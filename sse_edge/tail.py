@@ -47,7 +47,7 @@ class Tail:
         self._infos: dict[str, TopicInfo] = {}
         self._waiting: dict[str, set[asyncio.Event]] = {}
         self._restart = False
-        self._ask_again_at = 0.0
+        self._ask_again_at_s = self._look_at_s = 0.0
         self.connected = False
         """Whether Kafka answered when it was last asked."""
 
@@ -84,24 +84,19 @@ class Tail:
         failures = 0
         while True:
             try:
-                async with self._log.tail() as reader, asyncio.TaskGroup() as both:
+                async with self._log.tail() as reader:
                     await self._look_at_metadata()
                     self.connected = True
                     failures = 0
-                    both.create_task(self._watch_metadata())
                     await self._follow_with(reader)
-            except* LogError as errors:
+            except LogError as error:
                 self.connected = False
-                log.warning("the tail waits for Kafka: %s", errors.exceptions[0])
+                log.warning("the tail waits for Kafka: %s", error)
             await asyncio.sleep(_BACKOFF_S[min(failures, len(_BACKOFF_S) - 1)])
             failures += 1
 
-    async def _watch_metadata(self) -> None:
-        while True:
-            await asyncio.sleep(self._settings.metadata_s)
-            await self._look_at_metadata()
-
     async def _look_at_metadata(self) -> None:
+        self._look_at_s = _now_s() + self._settings.metadata_s
         names = {*self._topics, *self._asked}
         if not names:
             # Nobody reads anything yet; whether Kafka answers at all is still worth knowing.
@@ -117,7 +112,9 @@ class Tail:
     async def _follow_with(self, reader: TailReader) -> None:
         self._assign(reader)
         while True:
-            if self._asked and asyncio.get_running_loop().time() >= self._ask_again_at:
+            if _now_s() >= self._look_at_s:
+                await self._look_at_metadata()
+            if self._asked and _now_s() >= self._ask_again_at_s:
                 await self._begin_asked()
             if self._restart:
                 self._assign(reader)
@@ -156,7 +153,7 @@ class Tail:
             info = self._infos.get(name)
             if info is None:
                 log.warning("%s is asked for, and does not exist", name)
-                self._ask_again_at = asyncio.get_running_loop().time() + _BACKOFF_S[-1]
+                self._ask_again_at_s = _now_s() + _BACKOFF_S[-1]
                 continue
             ends = await self._log.end_offsets(_partitions(info))
             self._put(info, ends)
@@ -209,6 +206,10 @@ class Tail:
     def _wake(self, topic: str) -> None:
         for wake in self._waiting.get(topic, ()):
             wake.set()
+
+
+def _now_s() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def _partitions(info: TopicInfo) -> list[Partition]:

@@ -16,11 +16,12 @@ supervisor under which an exception stops the worker.
 
 import logging
 import time
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Iterable, Mapping
 from typing import Any, TypeVar
 
 import faust
 import sdnotify
+from faust.transport.drivers.aiokafka import Consumer
 from faust.types import TP
 from mode import CrashingSupervisor
 
@@ -98,6 +99,7 @@ def build_app(settings: ProcessorSettings) -> faust.App:
         table_standby_replicas=0,
         cython_optimizations=True,
     )
+    app.transport.Consumer = _RewindingConsumer
     writer = _Writer(app, settings)
     _add_risk(app, settings, writer)
     _add_dashboard(app, settings, writer)
@@ -112,6 +114,21 @@ def build_app(settings: ProcessorSettings) -> faust.App:
         sdnotify.SystemdNotifier().notify("READY=1\nSTATUS=measuring, judging and counting")
 
     return app
+
+
+class _RewindingConsumer(Consumer):
+    """Begins at the beginning of every partition that nothing was committed for yet.
+
+    Before it recovers its tables Faust fetches, and throws away. Afterwards it seeks to what was
+    committed, and stays where it is in a partition without that: a worker killed in its first
+    second, and started again, would never see what was thrown away.
+    """
+
+    async def seek_to_committed(self) -> Mapping[TP, int]:
+        """Seek to the committed offsets, or to the beginning."""
+        committed: Mapping[TP, int] = await super().seek_to_committed()
+        await self.seek_wait({one: 0 for one, offset in committed.items() if not offset})
+        return committed
 
 
 class _Writer:
@@ -175,6 +192,10 @@ def _add_risk(app: faust.App, settings: ProcessorSettings, writer: _Writer) -> N
             assert isinstance(state, PortfolioState)
             portfolios[state.portfolio_id] = PortfolioRisk.unpack(state, config)
         log.info("recovered %d portfolios", len(portfolios))
+        # Faust resumes the partitions before it seeks; a record from further on that slips through
+        # between would move the state's position past all that lies before it. Here they are still
+        # paused.
+        await app.consumer.perform_seek()
 
     @app.agent(writer.topic(PORTFOLIO_RETURNS), name="measure_returns")
     async def measure_returns(stream: Any) -> None:

@@ -41,6 +41,7 @@ class Tallying(Generic[E]):
         self._window_us = window_us
         self._open: dict[tuple[Partition, int], _Open[E]] = {}
         self._seen_us: dict[Partition, int] = {}
+        self._read: dict[Partition, int] = {}
 
     def add(self, where: Partition, offset: int, at_us: int, name: str, held: E) -> None:
         """Count a record under a name; `held` is given back when its window closes."""
@@ -49,9 +50,11 @@ class Tallying(Generic[E]):
         self._seen_us[where] = at_us
         start = at_us - at_us % self._window_us
         window = self._open.setdefault((where, start), _Open())
-        window.counts[name] += 1
-        window.last_offset = offset
         window.held.append(held)
+        if offset > self._read.get(where, -1):  # else it is read a second time
+            self._read[where] = offset
+            window.counts[name] += 1
+            window.last_offset = offset
 
     def close(
         self, now_us: int, caught_up: Callable[[Partition, int], bool]
@@ -83,6 +86,7 @@ class Tallying(Generic[E]):
         """Drop everything: the partitions may be somebody else's now."""
         self._open.clear()
         self._seen_us.clear()
+        self._read.clear()
 
 
 class Totalling(Generic[E]):

@@ -101,13 +101,13 @@ async def test_kill_minus_nine_in_mid_stream_changes_nothing(world: World) -> No
     portfolios = {name for name, at in expected_measures if at == end}
 
     async with TopicReader(world, "risk.measures", "risk.alerts") as reader:
-        worker = await world.worker(batch_within_s=0.05, batch_records_max=20)
+        worker = await world.worker(batch_within_s=0.05, batch_records_max=3)
         async with asyncio.TaskGroup() as sending:
             sending.create_task(send_days(world, 0, DAYS))
-            for seen in (15, 60, 200):
+            for seen in (15, 60, 150):
                 await reader.until(lambda records, seen=seen: len(records) >= seen)  # type: ignore[misc]
                 await worker.kill()
-                worker = await world.worker(batch_within_s=0.05, batch_records_max=20)
+                worker = await world.worker(batch_within_s=0.05, batch_records_max=3)
         await reader.until(
             lambda records: (
                 {
