@@ -269,7 +269,7 @@ async def _stopped(producer: AIOKafkaProducer) -> None:
             async with asyncio.timeout(_STOP_S):
                 await producer.stop()
         except asyncio.CancelledError:
-            # aiokafka awaits tasks that it has cancelled, and hands their end on as if it were ours.
+            # aiokafka awaits tasks that it has cancelled, and hands on their end as if ours.
             task = asyncio.current_task()
             if task is None or task.cancelling():
                 raise

@@ -99,7 +99,8 @@ def build_app(settings: ProcessorSettings) -> faust.App:
         table_standby_replicas=0,
         cython_optimizations=True,
     )
-    app.transport.Consumer = _RewindingConsumer
+    transport: Any = app.transport
+    transport.Consumer = _RewindingConsumer
     writer = _Writer(app, settings)
     _add_risk(app, settings, writer)
     _add_dashboard(app, settings, writer)

@@ -56,10 +56,17 @@ class StreamClient:
 
 @asynccontextmanager
 async def stream(
-    base: str, path: str, *, headers: Mapping[str, str] | None = None, **params: Any
+    base: str,
+    path: str,
+    *,
+    headers: Mapping[str, str] | None = None,
+    since: str | None = None,
+    **params: Any,
 ) -> AsyncGenerator[StreamClient]:
-    """Open a stream on an edge."""
+    """Open a stream on an edge; `since` is the parameter `from`."""
     accept = {"Accept": "text/event-stream"}
+    if since is not None:
+        params["from"] = since
     async with (
         httpx.AsyncClient(base_url=base, timeout=httpx.Timeout(10.0, read=_PATIENCE_S)) as http,
         http.stream("GET", path, params=params, headers=accept | dict(headers or {})) as response,

@@ -20,8 +20,21 @@ def python(name: str, *lines: str, **more: float) -> Part:
 
 
 class Said(list[str]):
+    def __init__(self) -> None:
+        super().__init__()
+        self._more = asyncio.Event()
+
+    def append(self, line: str) -> None:
+        super().append(line)
+        self._more.set()
+
     def about(self, text: str) -> list[str]:
         return [line for line in self if text in line]
+
+    async def until(self, text: str, *, times: int) -> None:
+        while len(self.about(text)) < times:
+            self._more.clear()
+            await self._more.wait()
 
 
 async def test_parts_start_when_ready_and_stop_in_reverse_order(tmp_path: Path) -> None:
@@ -50,8 +63,7 @@ async def test_a_part_that_dies_is_named_and_started_again(tmp_path: Path) -> No
     stop = asyncio.Event()
     async with asyncio.TaskGroup() as tasks, asyncio.timeout(30):
         tasks.create_task(supervisor.watch(stop))
-        while len(said.about("ready")) < 2:
-            await asyncio.sleep(0.02)
+        await said.until("ready", times=2)
         stop.set()
     assert said.about("part       died with exit code 1; its log ends:")
     assert said.about("part | I have lost my way")
@@ -73,7 +85,7 @@ async def test_a_part_that_keeps_dying_stops_everything(
 async def test_a_part_that_never_becomes_ready_is_named(tmp_path: Path) -> None:
     said = Said()
     supervisor = Supervisor(tmp_path, said.append)
-    with pytest.raises(PartFailed, match="mute was not ready within 0.2 s"):
+    with pytest.raises(PartFailed, match=r"mute was not ready within 0\.2 s"):
         await supervisor.start(python("mute", FOREVER, ready_within_s=0.2))
     with pytest.raises(PartFailed, match="dead died with exit code 1 before it was ready"):
         await supervisor.start(python("dead", "raise SystemExit('no luck')"))

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from math import nan
+from typing import Self
 
 import numpy as np
 import pytest
@@ -49,7 +50,7 @@ class TopicReader:
             metadata_max_age_ms=500,
         )
 
-    async def __aenter__(self) -> "TopicReader":
+    async def __aenter__(self) -> Self:
         await self._consumer.start()
         return self
 

@@ -72,7 +72,7 @@ async def test_alerts_of_real_crises_whose_numbers_are_right(tmp_path: Path) -> 
     """What a new user does: one command, then curl; and the arithmetic checked from outside."""
     async with up(tmp_path / "data", "--speed", "400") as system:
         assert {line.split()[0] for line in system.lines if " ready" in line} == _PARTS
-        async with stream(system.url, "/api/v1/sse/alerts", **{"from": "earliest"}) as client:
+        async with stream(system.url, "/api/v1/sse/alerts", since="earliest") as client:
             alerts = [block.inner for block in await client.events("risk_alert", 24)]
         processes = system.pids()
         assert len(processes) == 4

@@ -1,4 +1,5 @@
 from math import inf, nan
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +23,9 @@ def test_a_report_becomes_an_event() -> None:
 
 
 def test_numpy_numbers_are_numbers() -> None:
-    event = training_progress("t", np.float32(50), "running", "", {"n": np.int64(3)}, now_us=0)
+    progress: Any = np.float32(50)
+    metrics: Any = {"n": np.int64(3)}
+    event = training_progress("t", progress, "running", "", metrics, now_us=0)
     assert decode(encode(event)) == event
 
 
@@ -51,7 +54,7 @@ def test_a_wrong_argument_is_named_with_what_would_be_right(
 def test_a_backtests_day_must_be_one() -> None:
     event = backtest_progress("b", 1, "running", "", "2008-10-10", {}, now_us=0)
     assert event.current_date == "2008-10-10"
-    with pytest.raises(InvalidReport, match="current_date is '10.10.2008'; it must be a day"):
+    with pytest.raises(InvalidReport, match=r"current_date is '10\.10\.2008'; it must be a day"):
         backtest_progress("b", 1, "running", "", "10.10.2008", {}, now_us=0)
 
 

@@ -75,12 +75,12 @@ async def test_a_send_says_where_the_event_stands(world: World) -> None:
     assert first.topic == world.topic("training.events")
 
 
-async def test_when_kafka_is_away_it_says_how_many_events_are_unsent(world: World) -> None:
+async def test_when_kafka_is_away_it_says_how_many_events_are_unsent() -> None:
     settings = ProducerSettings(
         bootstrap_servers="localhost:1", patience_s=0.5, buffer_events_max=2
     )
     publisher = Publisher(settings)
-    with pytest.raises(Unsent, match="has not acknowledged within 0.5 s: 1 events are unsent"):
+    with pytest.raises(Unsent, match=r"has not acknowledged within 0\.5 s: 1 events are unsent"):
         await publisher.publish(progress("a", 1))
     with pytest.raises(Unsent) as second:
         await publisher.publish(progress("a", 2))

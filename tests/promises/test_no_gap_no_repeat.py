@@ -67,7 +67,7 @@ async def follow(
 def take(client: Client, seen: Account) -> None:
     """What a client has up to its last id: it keeps nothing of a block without one."""
     for block in client.blocks:
-        assert block.event not in {"gap"}, block
+        assert block.event != "gap", block
         if block.event == "risk_alert":
             assert block.id
             entity = block.inner["entity_id"]

@@ -82,7 +82,7 @@ async def test_a_client_resumes_by_header_and_by_parameter_and_the_header_wins(
     async with SSEBroadcaster(world.producer_settings) as reporter:
         for percent in range(5):
             await reporter.send_training_progress("t", percent, "running")
-        async with stream(edge.url, TRAINING, **{"from": "earliest"}) as client:
+        async with stream(edge.url, TRAINING, since="earliest") as client:
             ids = [block.id or "" for block in await client.events("training_progress", 5)]
 
     async def rest(**how: object) -> list[float]:
@@ -101,14 +101,14 @@ async def test_a_stream_begins_at_a_moment(world: World) -> None:
     edge = await world.edge()
     async with SSEBroadcaster(world.producer_settings) as reporter:
         await reporter.send_training_progress("t", 1, "running")
-        async with stream(edge.url, TRAINING, **{"from": "earliest"}) as client:
+        async with stream(edge.url, TRAINING, since="earliest") as client:
             [first] = await client.events("training_progress", 1)
         await asyncio.sleep(0.01)  # the next record's timestamp is another millisecond
         await reporter.send_training_progress("t", 2, "running")
     moment = first.json["timestamp"].replace("Z", "+00:00")
-    async with stream(edge.url, TRAINING, **{"from": moment}) as client:
+    async with stream(edge.url, TRAINING, since=moment) as client:
         assert (await client.events("training_progress", 1))[0].inner["progress"] == 1.0
-    async with stream(edge.url, TRAINING, **{"from": to_rfc3339(0)}) as client:
+    async with stream(edge.url, TRAINING, since=to_rfc3339(0)) as client:
         assert len(await client.events("training_progress", 2)) == 2
 
 
@@ -205,7 +205,7 @@ async def test_pages_of_listed_origins_may_read(world: World) -> None:
 
 
 async def test_without_a_broker_the_node_lives_and_says_so(world: World) -> None:
-    edge = await world.edge(**{"broker_patience_s": 0.2})
+    edge = await world.edge(broker_patience_s=0.2)
     nowhere = World(type(world.kafka)("localhost:1"), world.prefix, world.folder, world.stack)
     lonely = await nowhere.edge()
     async with httpx.AsyncClient() as http:

@@ -235,7 +235,7 @@ def test_an_unfiltered_channel_does_not_end_with_somebodys_task() -> None:
     in_virtual_time(main())
 
 
-async def resumed_after(node: Edge, log: FakeLog, cursor: str) -> tuple[Client, dict[str, object]]:
+async def resumed_after(node: Edge, cursor: str) -> tuple[Client, dict[str, object]]:
     client = node.connect(start=cursor)
     [gap] = await client.until(1, event="gap")
     assert gap.id is None
@@ -251,7 +251,7 @@ def test_what_retention_has_removed_is_a_gap() -> None:
             events = await client.until(10, event="risk_alert")
         log.expire(ALERTS, 0, 6)
         async with edge(log) as node:
-            client, gap = await resumed_after(node, log, events[2].id or "")
+            client, gap = await resumed_after(node, events[2].id or "")
             assert gap == {
                 "reason": "expired",
                 "partitions": [{"topic": ALERTS, "partition": 0, "from_offset": 3, "to_offset": 6}],
@@ -273,7 +273,7 @@ def test_a_topic_that_was_made_again_is_a_gap_and_is_read_from_its_first_event()
         log.make(ALERTS)
         write(log, *range(100, 109))
         async with edge(log) as node:
-            client, gap = await resumed_after(node, log, cursor)
+            client, gap = await resumed_after(node, cursor)
             assert gap["reason"] == "topic_recreated"
             await client.until(9, event="risk_alert")
             assert said(client) == list(range(100, 109))
@@ -310,7 +310,7 @@ def test_a_cursor_beyond_the_log_is_a_gap() -> None:
         log._topics[ALERTS].partitions[0].end = 1
         del log._topics[ALERTS].partitions[0].records[1:]
         async with edge(log) as node:
-            client, gap = await resumed_after(node, log, cursor)
+            client, gap = await resumed_after(node, cursor)
             assert gap["reason"] == "future"
             write(log, 50)
             await client.until(1, event="risk_alert")

@@ -42,7 +42,7 @@ def test_frames_are_ascii_with_lf_alone(text: str) -> None:
 
 
 def test_what_json_cannot_say_is_refused() -> None:
-    with pytest.raises(ValueError, match="JSON compliant|Out of range"):
+    with pytest.raises(ValueError, match=r"JSON compliant|Out of range"):
         block("name", {"loss": float("nan")})
 
 

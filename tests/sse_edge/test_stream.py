@@ -16,7 +16,7 @@ def test_entity_parameters_belong_to_channels() -> None:
     assert by_task.identity == one_channel("training", {"entity_id": "t"}).identity
     assert by_task.has_end
     assert not one_channel("alerts", {"entity_id": "AAPL"}).has_end
-    with pytest.raises(InvalidParameter, match="task_id: the alerts channel is filtered by ent"):
+    with pytest.raises(InvalidParameter, match=r"task_id: the alerts channel is filtered by ent"):
         one_channel("alerts", {"task_id": "t"})
     with pytest.raises(InvalidParameter, match="two different entities"):
         one_channel("training", {"task_id": "t", "entity_id": "u"})
@@ -25,7 +25,7 @@ def test_entity_parameters_belong_to_channels() -> None:
 
 
 def test_event_names_are_checked() -> None:
-    with pytest.raises(InvalidParameter, match="'risk_alerts' is no event .* it has risk_alert"):
+    with pytest.raises(InvalidParameter, match=r"'risk_alerts' is no event .* it has risk_alert"):
         one_channel("alerts", {}, ["risk_alerts"])
 
 
@@ -40,7 +40,7 @@ def test_many_channels_are_one_stream_in_whatever_order_they_are_named() -> None
 
 @pytest.mark.parametrize("wrong", [[], ["nothing"], ["training:"], ["alerts:" + "x" * 257]])
 def test_topics_are_checked(wrong: list[str]) -> None:
-    with pytest.raises(InvalidParameter, match="^topic: "):
+    with pytest.raises(InvalidParameter, match=r"^topic: "):
         many_channels(wrong)
 
 

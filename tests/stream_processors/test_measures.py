@@ -136,7 +136,7 @@ def test_the_scenario_is_the_day_that_var_names() -> None:
 
 @pytest.mark.parametrize("wrong", ["0.5", "1", "95", "0"])
 def test_ninety_five_is_no_confidence(wrong: str) -> None:
-    with pytest.raises(InvalidInput, match="between 0.5 and 1"):
+    with pytest.raises(InvalidInput, match=r"between 0\.5 and 1"):
         Level.of(wrong)
 
 
