@@ -54,6 +54,8 @@ class DrainingServer(uvicorn.Server):
 def main() -> None:
     """Serve until SIGTERM or Ctrl-C; exit with 2 where a setting has no meaning."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    # While Kafka is away it says ten times a second what the tail says once.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     try:
         settings = EdgeSettings()
     except ValidationError as error:
