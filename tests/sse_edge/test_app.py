@@ -216,6 +216,6 @@ async def test_without_a_broker_the_node_lives_and_says_so(world: World) -> None
         assert plain.headers["retry-after"]
         assert (await http.get(f"{edge.url}/health/live")).status_code == 200
     async with stream(lonely.url, TRAINING) as client:
-        [error] = await client.to_end()
+        _, error = await client.to_end()
         assert (error.event, error.inner["reason"], error.id) == ("error", "no_broker", None)
         assert error.retry_ms is not None
