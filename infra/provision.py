@@ -27,8 +27,9 @@ def wait_for_kafka(bootstrap_servers: str, *, within_s: float) -> None:
         except KafkaException as error:
             if time.monotonic() > deadline:
                 raise KafkaUnreachable(
-                    f"no Kafka has answered at {bootstrap_servers} within {within_s:g} s: "
-                    f"{error.args[0].str()}"
+                    f"no Kafka has answered at {bootstrap_servers} within {within_s:g} s "
+                    f"({error.args[0].str()}); KAFKA_BOOTSTRAP_SERVERS names another, and where "
+                    "it is not set an embedded one is started"
                 ) from error
         else:
             return

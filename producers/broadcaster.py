@@ -8,10 +8,10 @@ calls for code that knows nothing of asyncio.
 import asyncio
 import threading
 import time
-from collections.abc import Coroutine, Mapping
-from functools import cache
+from collections.abc import Callable, Coroutine, Mapping
+from functools import cache, update_wrapper
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Concatenate, ParamSpec, Self, TypeVar
 from weakref import WeakKeyDictionary
 
 from producers.progress import (
@@ -24,6 +24,7 @@ from producers.publisher import Position, Publisher
 from producers.settings import ProducerSettings
 from schemas.events import Event
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -137,6 +138,18 @@ class SSEBroadcaster:
         await self.close()
 
 
+def _blocking(
+    method: Callable[Concatenate[SSEBroadcaster, P], Coroutine[object, object, T]],
+) -> Callable[Concatenate["BlockingBroadcaster", P], T]:
+    """An async method as one that waits; same arguments, same errors."""
+
+    def call(self: "BlockingBroadcaster", *args: P.args, **kwargs: P.kwargs) -> T:
+        return self.run(method(self.broadcaster, *args, **kwargs))
+
+    update_wrapper(call, method)
+    return call
+
+
 class BlockingBroadcaster:
     """The same reports from code without asyncio, such as a plain training loop.
 
@@ -145,81 +158,27 @@ class BlockingBroadcaster:
     """
 
     def __init__(self, settings: ProducerSettings | None = None) -> None:
-        self._broadcaster = SSEBroadcaster(settings)
+        self.broadcaster = SSEBroadcaster(settings)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(
             target=self._loop.run_forever, name="tapewire-broadcaster", daemon=True
         )
         self._thread.start()
 
-    def send_training_progress(
-        self,
-        task_id: str,
-        progress: float,
-        status: str,
-        message: str = "",
-        metrics: Mapping[str, float] | None = None,
-    ) -> Position:
-        """Report how far a training run has come, in percent."""
-        return self._run(
-            self._broadcaster.send_training_progress(task_id, progress, status, message, metrics)
-        )
+    send_training_progress = _blocking(SSEBroadcaster.send_training_progress)
+    send_backtest_progress = _blocking(SSEBroadcaster.send_backtest_progress)
+    send_risk_alert = _blocking(SSEBroadcaster.send_risk_alert)
+    send_dashboard_update = _blocking(SSEBroadcaster.send_dashboard_update)
+    flush = _blocking(SSEBroadcaster.flush)
 
-    def send_backtest_progress(
-        self,
-        backtest_id: str,
-        progress: float,
-        status: str,
-        message: str = "",
-        current_date: str | None = None,
-        results: Mapping[str, float] | None = None,
-    ) -> Position:
-        """Report how far a backtest has come, in percent, and the day that it simulates."""
-        return self._run(
-            self._broadcaster.send_backtest_progress(
-                backtest_id, progress, status, message, current_date, results
-            )
-        )
-
-    def send_risk_alert(
-        self,
-        alert_type: str,
-        severity: str,
-        message: str,
-        metric_name: str,
-        metric_value: float,
-        threshold: float,
-        entity_type: str,
-        entity_id: str,
-    ) -> Position:
-        """Report that a check of your own found a metric beyond its threshold."""
-        return self._run(
-            self._broadcaster.send_risk_alert(
-                alert_type,
-                severity,
-                message,
-                metric_name,
-                metric_value,
-                threshold,
-                entity_type,
-                entity_id,
-            )
-        )
-
-    def send_dashboard_update(
-        self, values: Mapping[str, float], update_type: str = "custom"
-    ) -> Position:
-        """Report figures of your own for the dashboard stream."""
-        return self._run(self._broadcaster.send_dashboard_update(values, update_type))
-
-    def flush(self) -> None:
-        """Wait for what earlier sends gave up waiting for."""
-        self._run(self._broadcaster.flush())
+    def run(self, call: Coroutine[object, object, T]) -> T:
+        """Run a coroutine where the broadcaster lives, and wait for it."""
+        return asyncio.run_coroutine_threadsafe(call, self._loop).result()
 
     def close(self) -> None:
         """Flush, let go of Kafka, and end the thread."""
         try:
-            self._run(self._broadcaster.close())
+            self.run(self.broadcaster.close())
         finally:
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join()
@@ -235,9 +194,6 @@ class BlockingBroadcaster:
         trace: TracebackType | None,
     ) -> None:
         self.close()
-
-    def _run(self, call: Coroutine[object, object, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(call, self._loop).result()
 
 
 def _now_us() -> int:
