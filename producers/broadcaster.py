@@ -143,7 +143,7 @@ def _blocking(
 ) -> Callable[Concatenate["BlockingBroadcaster", P], T]:
     """An async method as one that waits; same arguments, same errors."""
 
-    def call(self: "BlockingBroadcaster", *args: P.args, **kwargs: P.kwargs) -> T:
+    def call(self: "BlockingBroadcaster", /, *args: P.args, **kwargs: P.kwargs) -> T:
         return self.run(method(self.broadcaster, *args, **kwargs))
 
     update_wrapper(call, method)
