@@ -23,7 +23,7 @@ from math import inf
 from schemas.instants import to_rfc3339
 from sse_edge import mystocks
 from sse_edge.cursor import Cursor
-from sse_edge.errors import LogUnavailable, OffsetOutOfRange
+from sse_edge.errors import LogUnavailable
 from sse_edge.feed import Feed, Position, Taken
 from sse_edge.frame import block, checkpoint, envelope
 from sse_edge.hub import Gap, Hub, Start
@@ -89,7 +89,8 @@ class Connection:
     async def _serve(
         self, feed: Feed, position: Position, gaps: Sequence[Gap], reads: asyncio.TaskGroup
     ) -> None:
-        going = await self._begin(feed, position, gaps)
+        resumes = isinstance(self._wishes.start, Cursor) and not gaps
+        going = await self._begin(feed, position, gaps, knows_position=resumes)
         while going:
             self._wake.clear()
             if feed.replaced:
@@ -109,13 +110,15 @@ class Connection:
             if going and not taken.moved:
                 await self._wait(feed, position)
 
-    async def _begin(self, feed: Feed, position: Position, gaps: Sequence[Gap]) -> bool:
+    async def _begin(
+        self, feed: Feed, position: Position, gaps: Sequence[Gap], *, knows_position: bool = False
+    ) -> bool:
         """Tell gaps, and where the client is; whether the stream goes on."""
         if gaps:
             await self._write(self._gap_block(gaps))
             if self._wishes.close_on_gap:
                 return False
-        if gaps or not isinstance(self._wishes.start, Cursor):
+        if not knows_position:
             # So that one who is lost before the first event comes back to here, not to "latest".
             await self._write(self._cursor_block(feed, position))
         self._told = position
@@ -144,37 +147,29 @@ class Connection:
         if not read.done():
             return position, True
         del self._reads[partition]
+        self._wake.set()  # whatever it brought, this partition is to be looked at again
         match read.result():
             case Batch(records, next_offset):
                 repeats = self._repeats.setdefault(partition, RepeatFilter())
                 entries = [Entry(record, repeats.is_repeat(record)) for record in records]
                 taken = feed.take_read(position, at, entries, next_offset)
-                position = await self._tell(feed, taken)
-                self._wake.set()
-                return position, not taken.ended
+                return await self._tell(feed, taken), not taken.ended
             case Gap() as gap:
                 position = (*position[:at], gap.to_offset, *position[at + 1 :])
-                self._wake.set()
                 return position, await self._begin(feed, position, [gap])
             case None:
                 return position, True
 
     async def _read(self, partition: Partition, offset: int) -> "_Read":
-        """A piece of the log, or the gap that is there instead; None where Kafka is away."""
+        """A piece of the log, or the gap that is there instead; None where nothing came yet."""
         try:
-            piece = await self._hub.log.read(partition, offset)
-            if piece.next_offset > offset:
-                return piece
-        except OffsetOutOfRange:
-            try:
-                return await self._hub.expired(partition, offset)
-            except LogUnavailable:
-                await asyncio.sleep(_RETRY_READ_S)
+            found = await self._hub.read(partition, offset)
         except LogUnavailable:
+            found = None
+        if found is None:
             await asyncio.sleep(_RETRY_READ_S)
-        finally:
-            self._wake.set()
-        return None
+        self._wake.set()
+        return found
 
     async def _found_again(
         self, feed: Feed, position: Position

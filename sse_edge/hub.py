@@ -15,10 +15,10 @@ from itertools import chain
 from weakref import WeakValueDictionary
 
 from sse_edge.cursor import Cursor, CursorCodec, TopicPosition
-from sse_edge.errors import TooManyConnections
+from sse_edge.errors import OffsetOutOfRange, TooManyConnections
 from sse_edge.feed import Feed, Position
 from sse_edge.log import Log
-from sse_edge.record import Partition
+from sse_edge.record import Batch, Partition
 from sse_edge.settings import EdgeSettings
 from sse_edge.stream import CHANNELS, Source, Stream
 from sse_edge.tail import Tail, TopicTail
@@ -171,12 +171,19 @@ class Hub:
                 position, gaps = await self._at_cursor(feed, tails, partitions, start)
                 return feed, position, gaps
 
-    async def expired(self, partition: Partition, offset: int) -> Gap:
-        """Where to go on from a position that is not in the log.
+    async def read(self, partition: Partition, offset: int) -> Batch | Gap | None:
+        """A piece of the log, the gap that is there instead, or None where nothing came in time.
 
         Raises:
             LogUnavailable: Kafka is away.
         """
+        try:
+            piece = await self.log.read(partition, offset)
+        except OffsetOutOfRange:
+            return await self._gap_at(partition, offset)
+        return piece if piece.next_offset > offset else None
+
+    async def _gap_at(self, partition: Partition, offset: int) -> Gap:
         begin = (await self.log.begin_offsets([partition]))[partition]
         if offset < begin:
             return Gap(GapReason.EXPIRED, partition, offset, begin)
@@ -228,6 +235,11 @@ class Hub:
             if known.incarnation == tail.incarnation:
                 at = dict(known.offsets)
                 wanted |= {one: at.get(one.number, 0) for one in ones}
+                gaps += [
+                    Gap(GapReason.FUTURE, Partition(tail.info.name, number), offset, 0)
+                    for number, offset in known.offsets
+                    if number >= tail.info.partitions
+                ]
             else:
                 again, lost = await self._from_the_new_beginning(ones, known)
                 wanted |= again

@@ -44,7 +44,6 @@ class Tail:
         self._settings = settings
         self._topics: dict[str, TopicTail] = {}
         self._asked: dict[str, asyncio.Event] = {}
-        self._infos: dict[str, TopicInfo] = {}
         self._waiting: dict[str, set[asyncio.Event]] = {}
         self._restart = False
         self._ask_again_at_s = self._look_at_s = 0.0
@@ -95,19 +94,18 @@ class Tail:
             await asyncio.sleep(_BACKOFF_S[min(failures, len(_BACKOFF_S) - 1)])
             failures += 1
 
-    async def _look_at_metadata(self) -> None:
+    async def _look_at_metadata(self) -> Mapping[str, TopicInfo]:
+        """See what the topics are; those that have changed get new windows."""
         self._look_at_s = _now_s() + self._settings.metadata_s
         names = {*self._topics, *self._asked}
-        if not names:
-            # Nobody reads anything yet; whether Kafka answers at all is still worth knowing.
-            await self._log.describe(["tapewire.nothing"])
-            return
-        self._infos = dict(await self._log.describe(names))
+        # While nobody reads anything, whether Kafka answers at all is still worth knowing.
+        infos = await self._log.describe(names or {"tapewire.nothing"})
         for name, followed in tuple(self._topics.items()):
-            info = self._infos.get(name)
+            info = infos.get(name)
             if info is not None and info != followed.info:
                 log.warning("%s has changed: it is %s, and was %s", name, info, followed.info)
                 self._replace(followed, info)
+        return infos
 
     async def _follow_with(self, reader: TailReader) -> None:
         self._assign(reader)
@@ -148,9 +146,9 @@ class Tail:
 
     async def _begin_asked(self) -> None:
         """Make the windows that are waited for, from the log's present end on."""
-        await self._look_at_metadata()
+        infos = await self._look_at_metadata()
         for name, asked in tuple(self._asked.items()):
-            info = self._infos.get(name)
+            info = infos.get(name)
             if info is None:
                 log.warning("%s is asked for, and does not exist", name)
                 self._ask_again_at_s = _now_s() + _BACKOFF_S[-1]

@@ -426,6 +426,25 @@ def test_while_kafka_is_away_heartbeats_go_on_and_then_nothing_is_missing() -> N
     in_virtual_time(main())
 
 
+def test_catching_up_goes_on_when_kafka_is_back_also_on_a_quiet_topic() -> None:
+    async def main() -> None:
+        log = alerts_log()
+        write(log, *range(300))
+        async with edge(log) as node:
+            client = node.connect(start=End.EARLIEST)
+            await client.until(2)
+            log.is_away = True
+            await asyncio.sleep(4)
+            assert len(client.messages) < 300
+            log.is_away = False
+            back = asyncio.get_running_loop().time()
+            await client.until(300, event="risk_alert")
+            assert asyncio.get_running_loop().time() - back < 3
+            assert said(client) == list(range(300))
+
+    in_virtual_time(main())
+
+
 def test_without_kafka_a_new_stream_ends_with_a_reason_and_a_time_to_come_back() -> None:
     async def main() -> None:
         log = alerts_log()
