@@ -11,9 +11,6 @@ from collections.abc import Mapping
 FRAME_BYTES_MAX = 64 << 10
 """Readers of several client libraries have a buffer of this size for a line."""
 
-COMMENT = b":\n"
-"""A heartbeat that no client takes for an event: one line, and no blank line after it."""
-
 
 def block(event: str | None, data: object, *, retry_ms: int | None = None) -> bytes:
     """A block without an id: `event:`, `retry:` and `data:` lines, and the end of the block.

@@ -1,7 +1,7 @@
 import pytest
 from hypothesis import given, strategies as st
 
-from sse_edge.frame import COMMENT, block, body, checkpoint, with_id
+from sse_edge.frame import block, body, checkpoint, with_id
 from tests.sse import Reader
 
 anything = st.recursive(
@@ -50,7 +50,3 @@ def test_an_id_is_the_last_line_of_its_block() -> None:
     assert with_id(body("name", {}), "c").endswith(b"\nid: c\n\n")
     assert checkpoint("c", retry_ms=9) == b"retry: 9\nid: c\n\n"
     assert checkpoint("c", named=True) == b"event: checkpoint\ndata: {}\nid: c\n\n"
-
-
-def test_a_comment_is_one_line_without_a_blank_one() -> None:
-    assert COMMENT == b":\n"
