@@ -25,6 +25,7 @@ from typing import Self
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from aiokafka.partitioner import DefaultPartitioner
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from producers.errors import BufferFull, InvalidReport, Unsent
 from producers.settings import ProducerSettings
@@ -162,7 +163,13 @@ class Publisher:
                 f"{type(event).__name__} has {len(value)} bytes; "
                 f"at most {VALUE_BYTES_MAX - _HEADERS_ROOM_BYTES} fit in a record"
             )
-        headers = headers_of(event, value, self._settings.source, tenant=self._settings.tenant)
+        headers = headers_of(
+            event,
+            value,
+            self._settings.source,
+            tenant=self._settings.tenant,
+            traceparent=_traceparent(),
+        )
         name = self._settings.topic_prefix + topic.name
         return _Entry(name, key_of(event), value, headers, partition)
 
@@ -259,6 +266,13 @@ class Publisher:
         for entry in self._waiting:
             if entry.delivery is not None and not _succeeded(entry.delivery):
                 entry.delivery = None
+
+
+def _traceparent() -> str | None:
+    """The caller's trace, where its program is traced by OpenTelemetry."""
+    carrier: dict[str, str] = {}
+    TraceContextTextMapPropagator().inject(carrier)
+    return carrier.get("traceparent")
 
 
 async def _stopped(producer: AIOKafkaProducer) -> None:

@@ -17,7 +17,14 @@ ID = "ce_id"
 TYPE = "ce_type"
 
 
-def headers_of(event: Event, value: bytes, source: str, *, tenant: str | None = None) -> Headers:
+def headers_of(
+    event: Event,
+    value: bytes,
+    source: str,
+    *,
+    tenant: str | None = None,
+    traceparent: str | None = None,
+) -> Headers:
     """Describe an event.
 
     Args:
@@ -25,6 +32,7 @@ def headers_of(event: Event, value: bytes, source: str, *, tenant: str | None = 
         value: its encoding; where an event names no id of its own, its content does.
         source: who wrote it, such as `/producers/demo`.
         tenant: whose it is, where several share a cluster.
+        traceparent: the W3C trace context that it was written in.
     """
     key = key_of(event)
     described = {
@@ -39,6 +47,8 @@ def headers_of(event: Event, value: bytes, source: str, *, tenant: str | None = 
         described["ce_subject"] = key.decode()
     if tenant is not None:
         described["tenant"] = tenant
+    if traceparent is not None:
+        described["traceparent"] = traceparent
     return [(name, text.encode()) for name, text in described.items()]
 
 

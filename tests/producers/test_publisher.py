@@ -5,6 +5,7 @@ from math import nan
 
 import pytest
 from aiokafka import AIOKafkaConsumer, ConsumerRecord
+from opentelemetry.trace import NonRecordingSpan, SpanContext, use_span
 
 from producers.broadcaster import BlockingBroadcaster, SSEBroadcaster
 from producers.errors import BufferFull, InvalidReport, Unsent
@@ -66,6 +67,18 @@ async def test_events_are_keyed_described_and_in_order(world: World) -> None:
     assert all(len(ones) == 1 for ones in partitions.values())
 
 
+async def test_an_event_carries_its_writers_trace(world: World) -> None:
+    span = NonRecordingSpan(SpanContext(0xABC, 0xDEF, is_remote=False))
+    async with Publisher(world.producer_settings) as publisher:
+        with use_span(span):
+            await publisher.publish(progress("traced", 1))
+        await publisher.publish(progress("untraced", 2))
+    headers = {one.key: dict(one.headers) for one in await everything(world, "training.events", 2)}
+    trace = b"00-00000000000000000000000000000abc-0000000000000def-00"
+    assert headers[b"traced"]["traceparent"] == trace
+    assert "traceparent" not in headers[b"untraced"]
+
+
 async def test_a_send_says_where_the_event_stands(world: World) -> None:
     async with Publisher(world.producer_settings) as publisher:
         first = await publisher.publish(progress("a", 1))
@@ -98,14 +111,18 @@ async def test_a_broker_restart_loses_nothing_and_keeps_the_order(world: World) 
     async with Publisher(world.producer_settings) as publisher:
         await publisher.publish(progress("a", 0))
 
+        under_way = asyncio.Event()
+
         async def report() -> None:
             for percent in range(1, 40):
                 await publisher.publish(progress("a", percent))
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(0.01)  # the broker is to go away between two of them
+                if percent == 10:
+                    under_way.set()
 
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(report())
-            await asyncio.sleep(0.1)
+            await under_way.wait()
             await asyncio.to_thread(world.kafka.stop, signal.SIGTERM)
             await asyncio.to_thread(world.kafka.start)
     ids: dict[bytes, float] = {}
