@@ -131,6 +131,43 @@ async def test_kill_minus_nine_in_mid_stream_changes_nothing(world: World) -> No
     assert len(expected_alerts) > 5
 
 
+async def test_workers_share_the_portfolios_and_take_over_from_each_other(world: World) -> None:
+    days = 900
+    expected_measures, expected_alerts = straight_run(days)
+    end = max(at for _, at in expected_measures)
+    portfolios = {name for name, at in expected_measures if at == end}
+    half = trading_days(load_prices())[449].at_close()[0].event_time_us
+
+    def all_at(instant: int) -> Callable[[list[Record]], bool]:
+        return lambda records: (
+            {
+                one.portfolio_id
+                for one in records
+                if isinstance(one, RiskMeasure) and one.as_of_us == instant
+            }
+            >= portfolios
+        )
+
+    async with TopicReader(world, "risk.measures", "risk.alerts") as reader:
+        await world.worker(worker_id="one", batch_within_s=0.05)
+        await send_days(world, 0, 300)
+        second = await world.worker(worker_id="two", batch_within_s=0.05)
+        await send_days(world, 300, 450)
+        await reader.until(all_at(half))
+        await second.stop()
+        await send_days(world, 450, days)
+        await reader.until(all_at(end))
+
+    for measure in reader.records:
+        if isinstance(measure, RiskMeasure):
+            expected = expected_measures[measure.portfolio_id, measure.as_of_us]
+            assert meaning(measure) == meaning(expected)
+    alerts = {one.transition_id: one for one in reader.records if isinstance(one, RiskAlert)}
+    assert {key: meaning(one) for key, one in alerts.items()} == {
+        one.transition_id: meaning(one) for one in expected_alerts
+    }
+
+
 async def test_what_cannot_be_read_goes_to_the_dead_letters_and_stops_nothing(
     world: World,
 ) -> None:
