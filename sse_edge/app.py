@@ -22,6 +22,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from schemas.instants import from_rfc3339
 from sse_edge.connection import Connection, Wishes, retry_ms, unavailable
+from sse_edge.cursor import Cursor
 from sse_edge.errors import EdgeError, InvalidParameter, NotAcceptable, Unavailable
 from sse_edge.hub import At, End, Hub, Start
 from sse_edge.kafka_log import KafkaLog
@@ -157,7 +158,7 @@ def _answer(request: Request, stream: Stream) -> Response:
     )
     if request.method == "HEAD":
         return Response(headers=STREAM_HEADERS)
-    if getattr(start, "ended", False):
+    if isinstance(start, Cursor) and start.ended:
         return Response(status_code=204)  # on which browsers stop reconnecting
     reason = hub.unavailable_for
     if reason is not None and "text/event-stream" not in accepted:

@@ -123,6 +123,8 @@ class Hub:
     def leaving(self, leave_by: Callable[[float], None]) -> Generator[None]:
         """Tell a connection, while it lasts, when it is to leave: a time of the event loop."""
         self._leave.add(leave_by)
+        if self.draining:  # since it was let in
+            leave_by(asyncio.get_running_loop().time())
         try:
             yield
         finally:

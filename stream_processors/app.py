@@ -152,22 +152,22 @@ class _Writer:
             **options,
         )
 
-    async def send_all(self, events: Iterable[Event], *, key: bytes | None = None) -> None:
+    async def send_all(self, events: Iterable[Event]) -> None:
         """Send events in order; when this returns, all are acknowledged."""
-        sent: list[Awaitable[object]] = [await self._send(event, key) for event in events]
+        sent: list[Awaitable[object]] = [await self._send(event) for event in events]
         for delivered in sent:
             await delivered
 
-    async def _send(self, event: Event, key: bytes | None) -> Awaitable[object]:
+    async def _send(self, event: Event) -> Awaitable[object]:
         topic = topic_of(event)
         to = self._topics.get(topic.name)
         if to is None:
             to = self._topics[topic.name] = self.topic(topic)
         value = encode(event)
         headers = dict(headers_of(event, value, SOURCE))
-        delivered: Awaitable[object] = await to.send(
-            key=key_of(event) or key, value=value, headers=headers
-        )
+        # A letter lies where the record that it is about would lie.
+        key = event.key if isinstance(event, DeadLetter) else key_of(event)
+        delivered: Awaitable[object] = await to.send(key=key, value=value, headers=headers)
         return delivered
 
 
@@ -302,7 +302,7 @@ class _Counting:
             topic = self._topics[message.topic]
             record = _decoded(message, topic.record)
             if isinstance(record, DeadLetter):
-                await self._writer.send_all([record], key=message.key)
+                await self._writer.send_all([record])
             where = Partition(message.topic, message.partition)
             name = _count_name(topic, record)
             self._tallying.add(where, message.offset, _log_time_us(message), name, event)
@@ -312,7 +312,7 @@ class _Counting:
         for event in events:
             tally = _decoded(event.message, WindowTally)
             if isinstance(tally, DeadLetter):
-                await self._writer.send_all([tally], key=event.message.key)
+                await self._writer.send_all([tally])
                 event.ack()
             else:
                 self._totalling.add(tally, event)

@@ -434,7 +434,7 @@ def test_catching_up_goes_on_when_kafka_is_back_also_on_a_quiet_topic() -> None:
             client = node.connect(start=End.EARLIEST)
             await client.until(2)
             log.is_away = True
-            await asyncio.sleep(4)
+            await asyncio.sleep(4)  # virtual seconds, in which reads fail again and again
             assert len(client.messages) < 300
             log.is_away = False
             back = asyncio.get_running_loop().time()
@@ -483,6 +483,20 @@ def test_draining_ends_streams_between_events_spread_over_the_window() -> None:
                 ends.append(last.retry_ms)
             assert asyncio.get_running_loop().time() - began <= 10.5
             assert len(set(ends)) > 30
+
+    in_virtual_time(main())
+
+
+def test_a_client_that_is_let_in_just_before_the_drain_leaves_with_the_others() -> None:
+    async def main() -> None:
+        log = alerts_log()
+        async with edge(log, drain_s=1) as node:
+            client = node.connect()
+            await client.until(1)
+            node.hub.drain()
+            await node.ended(client)
+            assert client.last_id
+            assert asyncio.get_running_loop().time() < 2
 
     in_virtual_time(main())
 
