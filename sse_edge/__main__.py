@@ -11,6 +11,7 @@ import uvicorn
 from pydantic import ValidationError
 
 from sse_edge.app import build_app
+from sse_edge.protocol import EdgeProtocol
 from sse_edge.settings import EdgeSettings
 
 _SHUTDOWN_S = 2
@@ -69,6 +70,7 @@ def main() -> None:
         timeout_graceful_shutdown=_SHUTDOWN_S,
         timeout_keep_alive=75,
         backlog=4096,
+        http=EdgeProtocol,
     )
     DrainingServer(config, settings.drain_s).run()
 

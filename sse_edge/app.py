@@ -17,15 +17,18 @@ from fastapi import FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
 from schemas.instants import from_rfc3339
-from sse_edge.connection import Connection, Wishes, retry_ms, unavailable
+from sse_edge.connection import Connection, Slow, Wishes
 from sse_edge.cursor import Cursor
 from sse_edge.errors import EdgeError, InvalidParameter, NotAcceptable, Unavailable
 from sse_edge.hub import At, End, Hub, Start
 from sse_edge.kafka_log import KafkaLog
+from sse_edge.meter import Collector
+from sse_edge.protocol import EXTENSION, SocketWire
 from sse_edge.settings import EdgeSettings
 from sse_edge.stream import CHANNELS, Stream, many_channels, one_channel
 
@@ -43,6 +46,8 @@ STREAM_HEADERS = {
     "X-Accel-Buffering": "no",
 }
 
+GZIP_HEADERS = {"Content-Encoding": "gzip", "Vary": "Accept-Encoding"}
+
 CLIENT_ID_CHARS_MAX = 256
 
 
@@ -56,7 +61,7 @@ def build_app(settings: EdgeSettings) -> FastAPI:
             asyncio.TaskGroup() as tasks,
         ):
             app.state.hub = Hub(log, settings)
-            following = tasks.create_task(app.state.hub.tail.run())
+            following = tasks.create_task(app.state.hub.run())
             following.add_done_callback(_stop_without_a_tail)
             yield
             following.remove_done_callback(_stop_without_a_tail)
@@ -150,11 +155,16 @@ def _answer(request: Request, stream: Stream) -> Response:
     hub.refuse_over_limit(_address(request.scope))
     cursor = _given_cursor(request)
     start = _start(request) if cursor is None else hub.codec(stream).decode(cursor)
+    slow = Slow(_choice(request, "slow", tuple(Slow)))
+    if slow is Slow.CONFLATE and not stream.is_latest_value:
+        raise InvalidParameter("slow", f"every event of {stream.name} counts; use pause or close")
     wishes = Wishes(
         client_id=_client_id(request),
         start=start,
         close_on_gap=_choice(request, "on_gap", ("continue", "close")) == "close",
         named_checkpoints=_choice(request, "checkpoint", ("id", "event")) == "event",
+        slow=slow,
+        gzip=_takes_gzip(request.headers.get("accept-encoding", "")),
     )
     if request.method == "HEAD":
         return Response(headers=STREAM_HEADERS)
@@ -167,10 +177,14 @@ def _answer(request: Request, stream: Stream) -> Response:
 
 
 class StreamResponse(Response):
-    """An ASGI response that is a connection."""
+    """An ASGI response that is a connection.
+
+    The response begins and ends as ASGI has it; between, its connection writes to the wire that
+    `sse_edge.protocol` puts into the scope.
+    """
 
     def __init__(self, hub: Hub, stream: Stream, wishes: Wishes) -> None:
-        super().__init__(headers=STREAM_HEADERS)
+        super().__init__(headers=STREAM_HEADERS | (GZIP_HEADERS if wishes.gzip else {}))
         # A stream has no length, and the base class has given the empty body one.
         self.raw_headers = [pair for pair in self.raw_headers if pair[0] != b"content-length"]
         self._hub = hub
@@ -178,45 +192,37 @@ class StreamResponse(Response):
         self._wishes = wishes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve it."""
-
-        async def write(data: bytes) -> None:
-            await send({"type": "http.response.body", "body": data, "more_body": True})
-
-        with self._hub.admitted(self._stream, self._wishes.client_id, _address(scope)):
-            start = {"status": 200, "headers": self.raw_headers}
-            await send({"type": "http.response.start", **start})
-            if self._hub.draining:
-                await write(unavailable("draining", retry_ms(self._hub.settings)))
-            else:
-                await self._serve(Connection(self._hub, self._stream, self._wishes, write), receive)
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-    async def _serve(self, connection: Connection, receive: Receive) -> None:
-        """Run the connection until it ends, or the client goes."""
+        """Serve it; the client's going away ends it."""
+        del receive
+        wire: SocketWire = scope["extensions"][EXTENSION]
+        connection = Connection(self._hub, self._stream, self._wishes, wire, _address(scope))
+        task = asyncio.current_task()
+        assert task is not None
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        wire.when_gone(task.cancel)
         try:
-            async with asyncio.TaskGroup() as both:
-                gone = both.create_task(_until_gone(receive))
+            if not wire.is_gone:
                 await connection.run()
-                gone.cancel()
-        except* _ClientGone:
-            pass
-
-
-class _ClientGone(Exception):
-    """The client has closed its connection."""
-
-
-async def _until_gone(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-    raise _ClientGone
+                connection.end()
+        except asyncio.CancelledError:
+            if not wire.is_gone or task.uncancel() > 0:
+                raise
+        finally:
+            wire.when_gone(None)
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 def _add_health(app: FastAPI) -> None:
     @app.get("/health/live", tags=["health"], summary="Whether the process answers")
     async def live() -> dict[str, str]:
         return {"status": "live"}
+
+    @app.get("/metrics", tags=["health"], summary="For Prometheus")
+    async def metrics(request: Request) -> Response:
+        hub: Hub = request.app.state.hub
+        registry = CollectorRegistry()
+        registry.register(Collector(lambda: hub.meter.families(hub.gauges())))
+        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
     @app.get("/health/ready", tags=["health"], summary="Whether streams can be served")
     async def ready(request: Request) -> Response:
@@ -296,6 +302,15 @@ def _client_id(request: Request) -> str:
             "client_id", f"it has {len(given)} characters; at most {CLIENT_ID_CHARS_MAX} are one"
         )
     return given
+
+
+def _takes_gzip(accepted: str) -> bool:
+    """Whether a client takes gzip, by its `Accept-Encoding`."""
+    for one in accepted.lower().split(","):
+        coding, _, weight = one.partition(";")
+        if coding.strip() in ("gzip", "x-gzip", "*"):
+            return weight.replace(" ", "") not in ("q=0", "q=0.0", "q=0.00", "q=0.000")
+    return False
 
 
 def _choice(request: Request, parameter: str, allowed: tuple[str, ...]) -> str:

@@ -1,14 +1,15 @@
 """A connection: one client, and a cursor that catches up, then lives. No gap and no repeat.
 
-    resolve ──▶ take from the windows ──▶ write ──▶ nothing new: wait for the bell
-                  │            ▲
-                  ▼ a partition's position lies before its window
-                read a bounded piece of the log, beside the loop
+    resolve ──▶ take what is behind the horizon ──▶ nothing more: join the audience, and be told
+                  │            ▲                                     │
+                  ▼            │                                     ▼
+        before the window: read the log              the socket is full, the topic is another one:
+        piece by piece, beside the loop              leave it, and go on by oneself from there
 
 There is no queue: a position in each partition is all there is, and it moves only with what has
-been handed to the socket. A slow client's writes wait, and so its position stays; nobody else
-notices. Reading the log goes on beside the loop, a piece for each partition at a time, so that
-heartbeats and the other partitions do not wait for Kafka.
+been handed to the socket. A slow client keeps its position; nobody else notices. Reading the log
+goes on beside the loop, a piece for each partition at a time, so that heartbeats and the other
+partitions do not wait for Kafka.
 
 Every event carries the cursor after it. Opening, ping, gap and error events carry none.
 """
@@ -16,24 +17,24 @@ Every event carries the cursor after it. Opening, ping, gap and error events car
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import inf
+from enum import StrEnum
 
 from schemas.instants import to_rfc3339
 from sse_edge import mystocks
+from sse_edge.audience import Audience
+from sse_edge.catch_up import Piece
+from sse_edge.compression import Gzip
 from sse_edge.cursor import Cursor
 from sse_edge.errors import LogUnavailable
-from sse_edge.feed import Feed, Position, Taken
+from sse_edge.feed import Taken
 from sse_edge.frame import block, checkpoint, envelope
-from sse_edge.hub import Gap, Hub, Start
-from sse_edge.record import Batch, Partition
+from sse_edge.history import Position
+from sse_edge.hub import At, End, Gap, Hub, Start
 from sse_edge.settings import EdgeSettings
 from sse_edge.stream import Stream
-from sse_edge.window import Entry, RepeatFilter
-
-Write = Callable[[bytes], Awaitable[None]]
-"""Hands bytes to the socket, and returns when it will take more."""
+from sse_edge.wire import Chunk, Wire
 
 _RETRY_READ_S = 0.5
 
@@ -41,6 +42,17 @@ _REASONS = {
     "no_broker": "Kafka does not answer; come back a little later",
     "draining": "this node is on its way out; come back, to another one",
 }
+
+
+class Slow(StrEnum):
+    """What becomes of a client that does not read what waits for it."""
+
+    PAUSE = "pause"
+    """It keeps its place, and gets everything when it reads on."""
+    CONFLATE = "conflate"
+    """It gets the newest event of each key when it reads on."""
+    CLOSE = "close"
+    """Its stream ends after a while; it comes back where it was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,167 +63,324 @@ class Wishes:
     start: Start
     close_on_gap: bool = False
     named_checkpoints: bool = False
+    slow: Slow = Slow.PAUSE
+    gzip: bool = False
 
 
 class Connection:
     """Runs one client's stream from its opening event to its end."""
 
-    def __init__(self, hub: Hub, stream: Stream, wishes: Wishes, write: Write) -> None:
+    __slots__ = (
+        "_attention",
+        "_audience",
+        "_conflates",
+        "_has_ended",
+        "_hub",
+        "_is_called",
+        "_is_leaving",
+        "_last_s",
+        "_moved_s",
+        "_position",
+        "_stalled_s",
+        "_told",
+        "_wishes",
+        "address",
+        "gzip",
+        "is_catching_up",
+        "stream",
+        "wire",
+    )
+
+    def __init__(self, hub: Hub, stream: Stream, wishes: Wishes, wire: Wire, address: str) -> None:
+        self.stream = stream
+        self.wire = wire
+        self.address = address
+        self.gzip = Gzip() if wishes.gzip else None
+        self.is_catching_up = False
+        """Whether it reads the log for itself."""
         self._hub = hub
-        self._settings = hub.settings
-        self._stream = stream
         self._wishes = wishes
-        self._write = write
-        self._wake = asyncio.Event()
-        self._reads: dict[Partition, asyncio.Task[_Read]] = {}
-        self._repeats: dict[Partition, RepeatFilter] = {}
+        self._audience: Audience | None = None
+        self._position: Position = ()
         self._told: Position = ()
-        """What the client's cursor stands for."""
-        self._last_event_s = self._last_id_s = _now_s()
-        self._leave_at_s = inf
-        self._is_leaving = False
+        """What the client's cursor stands for, but for what its audience has told it since."""
+        self._last_s = self._moved_s = _now_s()
+        """When something was last written, and when its cursor last moved."""
+        self._stalled_s: float | None = None
+        """Since when the socket has taken nothing of what waits for the client."""
+        self._attention: asyncio.Future[None] | None = None
+        self._is_called = self._is_leaving = self._has_ended = self._conflates = False
+
+    @property
+    def client_id(self) -> str:
+        """What the client calls itself."""
+        return self._wishes.client_id
 
     async def run(self) -> None:
         """Serve until the stream's end or a drain; losing the client comes as a cancellation."""
-        await self._write(self._opening())
-        try:
-            async with asyncio.timeout(self._settings.broker_patience_s):
-                feed, position, gaps = await self._hub.resolve(self._stream, self._wishes.start)
-        except (TimeoutError, LogUnavailable):
-            await self._write(unavailable("no_broker", retry_ms(self._settings)))
+        settings = self._hub.settings
+        if self._hub.draining:
+            self._write(unavailable("draining", retry_ms(settings)))
             return
-        topics = [self._hub.topic_name(source) for source in self._stream.sources]
-        with self._hub.tail.waking(topics, self._wake), self._hub.leaving(self._leave_by):
-            async with asyncio.TaskGroup() as reads:
-                await self._serve(feed, position, gaps, reads)
-                self._stop_reading()
+        self._write(self._opening())
+        with self._hub.admitted(self):
+            try:
+                async with asyncio.timeout(settings.broker_patience_s):
+                    found = await self._hub.resolve(self.stream, self._wishes.start)
+            except (TimeoutError, LogUnavailable):
+                self._write(unavailable("no_broker", retry_ms(settings)))
+            else:
+                self._hub.meter.opened[_outcome(self._wishes.start, found[2])] += 1
+                await self._serve(*found)
 
-    async def _serve(
-        self, feed: Feed, position: Position, gaps: Sequence[Gap], reads: asyncio.TaskGroup
-    ) -> None:
-        resumes = isinstance(self._wishes.start, Cursor) and not gaps
-        going = await self._begin(feed, position, gaps, knows_position=resumes)
-        while going:
-            self._wake.clear()
-            if feed.replaced:
-                self._stop_reading()
-                feed, position, gaps = await self._found_again(feed, position)
-                going = await self._begin(feed, position, gaps)
-                continue
-            taken = feed.take(position)
-            position = await self._tell(feed, taken)
-            going = not taken.ended
-            for at in taken.behind:
-                position, stays = await self._catch_up(feed, position, at, reads)
-                going = going and stays
-            if going and (self._is_leaving or _now_s() >= self._leave_at_s):
-                await self._write(self._cursor_block(feed, position, retry_ms(self._settings)))
-                return
-            if going and not taken.moved:
-                await self._wait(feed, position)
+    def end(self) -> None:
+        """Write what ends an encoding."""
+        if self.gzip is not None:
+            self.wire.write(Chunk(self.gzip.end()))
 
-    async def _begin(
-        self, feed: Feed, position: Position, gaps: Sequence[Gap], *, knows_position: bool = False
-    ) -> bool:
+    def called(self) -> None:
+        """Hear that something is to be seen to."""
+        self._is_called = True
+        if self._attention is not None and not self._attention.done():
+            self._attention.set_result(None)
+
+    def finish(self) -> None:
+        """Hear that the stream has ended, and everything been told."""
+        self._has_ended = True
+        self.called()
+
+    def leave(self) -> None:
+        """End the stream, at an event's boundary."""
+        self._is_leaving = True
+        self.called()
+
+    def tick(self) -> None:
+        """Say something where it is time to; let go of a client that does not listen."""
+        settings, now_s = self._hub.settings, _now_s()
+        if self.wire.is_full:
+            self._see_to_a_full_wire(now_s)
+            return
+        self._stalled_s = None
+        audience = self._audience
+        if audience is None:
+            return
+        told, told_s, position = self._told, self._moved_s, self._position
+        if self in audience:
+            position = audience.feed.horizon
+            told, told_s = max(told, audience.told, key=sum), max(told_s, audience.told_s)
+        unseen = sum(position) - sum(told)
+        is_due = unseen >= settings.checkpoint_records or now_s - told_s >= settings.checkpoint_s
+        if unseen > 0 and is_due:
+            self._write(self._cursor_block(position))
+        elif now_s - max(self._last_s, told_s) >= settings.ping_s:
+            self._write(_ping())
+            self._last_s = now_s
+
+    def _see_to_a_full_wire(self, now_s: float) -> None:
+        self._stalled_s = self._stalled_s or now_s
+        bound_s = self._hub.settings.slow_close_s
+        if self._wishes.slow is Slow.CLOSE and now_s - self._stalled_s >= bound_s:
+            self._hub.meter.slow_closes += 1
+            # What waits for it are whole events: if it reads them, it is at a cursor.
+            self.wire.close_within(bound_s)
+
+    async def _serve(self, audience: Audience, position: Position, gaps: Sequence[Gap]) -> None:
+        self._go_to(audience, position)
+        try:
+            resumes = isinstance(self._wishes.start, Cursor) and not gaps
+            going = self._begin(gaps, knows_position=resumes)
+            while going:
+                going = await self._step()
+        finally:
+            if self._audience is not None:
+                self._hub.desert(self, self._audience)
+
+    async def _step(self) -> bool:
+        """Do what comes next; whether to go on."""
+        audience = self._current
+        if self._has_ended or self._is_leaving:
+            self._say_goodbye()
+            return False
+        if audience.feed.replaced:
+            return await self._find_again()
+        if self.wire.is_full:
+            await self._room()
+            return True
+        if self._position != audience.feed.horizon:
+            await self._hub.turnstile.turn()
+        taken = audience.take(self._position, newest_only=self._conflates)
+        self._tell(taken)
+        if taken.ended:
+            return False
+        if taken.behind:
+            return await self._catch_up()
+        if not taken.moved:
+            self._conflates = False
+            await self._attend()
+        return True
+
+    def _say_goodbye(self) -> None:
+        """Let the client come back to where it was, a little later than others."""
+        if not self._has_ended:
+            self._hub.meter.drained += 1
+            self._write(self._cursor_block(self._position, retry_ms(self._hub.settings)))
+
+    async def _room(self) -> None:
+        """Wait until the client has read what waits for it."""
+        self._conflates = self._wishes.slow is Slow.CONFLATE
+        await self.wire.room()
+
+    @property
+    def _current(self) -> Audience:
+        assert self._audience is not None
+        return self._audience
+
+    def _go_to(self, audience: Audience, position: Position) -> None:
+        """Read with others from now on."""
+        if self._audience is not None:
+            self._hub.desert(self, self._audience)
+        self._audience = audience
+        self._hub.attend(self, audience)
+        self._position = position
+
+    def _begin(self, gaps: Sequence[Gap], *, knows_position: bool = False) -> bool:
         """Tell gaps, and where the client is; whether the stream goes on."""
+        self._told = self._position
         if gaps:
-            await self._write(self._gap_block(gaps))
+            self._hub.meter.gaps.update(gap.reason for gap in gaps)
+            self._write(self._gap_block(gaps))
             if self._wishes.close_on_gap:
                 return False
         if not knows_position:
             # So that one who is lost before the first event comes back to here, not to "latest".
-            await self._write(self._cursor_block(feed, position))
-        self._told = position
+            self._write(self._cursor_block(self._position))
         return True
 
-    async def _tell(self, feed: Feed, taken: Taken) -> Position:
+    def _tell(self, taken: Taken) -> None:
         """Write what was taken, and a checkpoint where much of it was not for the client."""
+        if taken.merged:
+            self._hub.meter.merged += taken.merged
+            self._write(_enveloped("conflated", {"merged": taken.merged}))
         if taken.events:
-            await self._write(taken.data)
+            size = self._write(taken.data)
+            meter = self._hub.meter.of(self.stream.name)
+            meter.events += taken.events
+            meter.bytes += size
             self._told = taken.told
-            self._last_event_s = self._last_id_s = _now_s()
+            self._moved_s = self._last_s
+        self._position = taken.position
         unseen = sum(taken.position) - sum(self._told)
-        if unseen >= self._settings.checkpoint_records and not taken.ended:
-            await self._write(self._cursor_block(feed, taken.position))
-        return taken.position
+        if unseen >= self._hub.settings.checkpoint_records and not taken.ended:
+            self._write(self._cursor_block(taken.position))
 
-    async def _catch_up(
-        self, feed: Feed, position: Position, at: int, reads: asyncio.TaskGroup
-    ) -> tuple[Position, bool]:
-        """Take in what a read brought, or begin one; the position, and whether to go on."""
-        partition = feed.partitions[at]
-        read = self._reads.get(partition)
-        if read is None:
-            read = reads.create_task(self._read(partition, position[at]))
-            self._reads[partition] = read
-        if not read.done():
-            return position, True
-        del self._reads[partition]
-        self._wake.set()  # whatever it brought, this partition is to be looked at again
-        match read.result():
-            case Batch(records, next_offset):
-                repeats = self._repeats.setdefault(partition, RepeatFilter())
-                entries = [Entry(record, repeats.is_repeat(record)) for record in records]
-                taken = feed.take_read(position, at, entries, next_offset)
-                return await self._tell(feed, taken), not taken.ended
-            case Gap() as gap:
-                position = (*position[:at], gap.to_offset, *position[at + 1 :])
-                return position, await self._begin(feed, position, [gap])
-            case None:
-                return position, True
-
-    async def _read(self, partition: Partition, offset: int) -> "_Read":
-        """A piece of the log, or the gap that is there instead; None where nothing came yet."""
+    async def _attend(self) -> None:
+        """Be told, until there is something that the audience does not do."""
+        audience = self._current
+        if self._is_called:
+            self._is_called = False
+            return
+        audience.join(self, self._position)
+        self._attention = asyncio.get_running_loop().create_future()
         try:
-            found = await self._hub.read(partition, offset)
+            await self._attention
+        finally:
+            self._attention, self._is_called = None, False
+            stands = audience.leave(self)
+            if stands is not None:
+                self._position = stands
+                if sum(audience.told) > sum(self._told):
+                    self._told, self._moved_s = min(audience.told, stands, key=sum), audience.told_s
+
+    async def _catch_up(self) -> bool:
+        """Read what lies before the windows, until they are reached; whether to go on."""
+        reads: dict[int, asyncio.Task[Piece | Gap]] = {}
+        self.is_catching_up = True
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                going = True
+                while going and not (self._is_leaving or self._current.feed.replaced):
+                    if self.wire.is_full:
+                        await self._room()
+                        continue
+                    taken = self._current.take(self._position, newest_only=self._conflates)
+                    self._tell(taken)
+                    going = not taken.ended
+                    if going and not taken.behind:
+                        break
+                    came = False
+                    for at in taken.behind:
+                        if at not in reads:
+                            reads[at] = tasks.create_task(self._read(at, self._position[at]))
+                        elif reads[at].done():
+                            came = True
+                            await self._hub.turnstile.turn()
+                            going = going and self._take_in(at, reads.pop(at).result())
+                    if going and not came and not taken.moved:
+                        await self._attend()
+                for read in reads.values():
+                    read.cancel()
+        finally:
+            self.is_catching_up = False
+        return going
+
+    def _take_in(self, at: int, found: Piece | Gap) -> bool:
+        """Tell what a read brought; whether to go on."""
+        if isinstance(found, Gap):
+            self._position = (
+                *self._position[:at],
+                found.to_offset,
+                *self._position[at + 1 :],
+            )
+            return self._begin([found])
+        feed, entries, upto = self._current.feed, found.entries, found.next_offset
+        taken = feed.take_read(self._position, at, entries, upto, newest_only=self._conflates)
+        self._tell(taken)
+        return not taken.ended
+
+    async def _read(self, at: int, offset: int) -> Piece | Gap:
+        """A piece of the log, or the gap that is there instead."""
+        found: Piece | Gap = Piece((), offset)
+        try:
+            found = await self._hub.read(self._current.feed, at, offset)
         except LogUnavailable:
-            found = None
-        if found is None:
             await asyncio.sleep(_RETRY_READ_S)
-        self._wake.set()
+        self.called()
         return found
 
-    async def _found_again(
-        self, feed: Feed, position: Position
-    ) -> tuple[Feed, Position, Sequence[Gap]]:
+    async def _find_again(self) -> bool:
         """Go on where the topics are not what they were: as a client with our cursor would."""
-        while True:
-            try:
-                return await self._hub.resolve(self._stream, feed.as_cursor(position))
-            except LogUnavailable:
-                await self._wait(feed, position, at_most_s=_RETRY_READ_S)
-
-    async def _wait(self, feed: Feed, position: Position, at_most_s: float = inf) -> None:
-        """Wait for the bell, and say something when it is time to."""
-        ping_at = self._last_event_s + self._settings.ping_s
-        moved = position != self._told
-        checkpoint_at = self._last_id_s + self._settings.checkpoint_s if moved else inf
-        due = min(ping_at, checkpoint_at, self._leave_at_s, _now_s() + at_most_s)
+        feed = self._current.feed
         try:
-            async with asyncio.timeout_at(due):
-                await self._wake.wait()
-        except TimeoutError:
-            # What was due is due: a timer may fire a clock tick before its time.
-            if due == checkpoint_at:
-                await self._write(self._cursor_block(feed, position))
-            if due == ping_at:
-                await self._write(_ping())
-                self._last_event_s = _now_s()
-            self._is_leaving = due == self._leave_at_s
+            found = await self._hub.resolve(self.stream, feed.as_cursor(self._position), feed)
+        except LogUnavailable:
+            await asyncio.sleep(_RETRY_READ_S)
+            return True
+        audience, position, gaps = found
+        self._go_to(audience, position)
+        return self._begin(gaps)
+
+    def _write(self, data: bytes) -> int:
+        """Hand bytes to the socket; how many."""
+        self._last_s = _now_s()
+        if self._audience is not None:
+            return self._audience.write_alone(self, data)
+        if self.gzip is not None:
+            data = self.gzip.encode(data)
+        self.wire.write(Chunk(data))
+        return len(data)
 
     def _opening(self) -> bytes:
-        data = mystocks.connected(self._wishes.client_id, self._stream.name)
-        return _enveloped("connected", data, retry_ms=retry_ms(self._settings))
+        data = mystocks.connected(self._wishes.client_id, self.stream.name)
+        return _enveloped("connected", data, retry_ms=retry_ms(self._hub.settings))
 
-    def _cursor_block(self, feed: Feed, position: Position, retry: int | None = None) -> bytes:
-        self._told = position
-        self._last_id_s = _now_s()
+    def _cursor_block(self, position: Position, retry: int | None = None) -> bytes:
+        self._told, self._moved_s = position, _now_s()
         named = self._wishes.named_checkpoints
-        return checkpoint(feed.cursor(position), named=named, retry_ms=retry)
+        return checkpoint(self._current.feed.cursor(position), named=named, retry_ms=retry)
 
     def _gap_block(self, gaps: Sequence[Gap]) -> bytes:
         reasons: dict[str, list[dict[str, object]]] = {}
-        prefix = self._settings.topic_prefix
+        prefix = self._hub.settings.topic_prefix
         for gap in gaps:
             reasons.setdefault(gap.reason, []).append(
                 {
@@ -226,19 +395,6 @@ class Connection:
             for reason, partitions in reasons.items()
         )
 
-    def _leave_by(self, at_s: float) -> None:
-        self._leave_at_s = at_s
-        self._wake.set()
-
-    def _stop_reading(self) -> None:
-        for read in self._reads.values():
-            read.cancel()
-        self._reads.clear()
-        self._repeats.clear()
-
-
-_Read = Batch | Gap | None
-
 
 def unavailable(reason: str, retry: int) -> bytes:
     """What a client is told that cannot be served now, in a stream that ends at once."""
@@ -248,6 +404,16 @@ def unavailable(reason: str, retry: int) -> bytes:
 def retry_ms(settings: EdgeSettings) -> int:
     """When a client should come back: another time for each, so that they do not come at once."""
     return round(random.uniform(settings.retry_ms, 2 * settings.retry_ms))  # noqa: S311
+
+
+def _outcome(start: Start, gaps: Sequence[Gap]) -> str:
+    match start:
+        case Cursor():
+            return "gap" if gaps else "exact"
+        case At():
+            return "time"
+        case End():
+            return start.value
 
 
 def _ping() -> bytes:

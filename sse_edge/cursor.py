@@ -17,10 +17,10 @@ Pure. Bounds are checked here, before anything reaches Kafka: an offset of 2^63 
 """
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from binascii import Error as Base64Error
+from binascii import Error as Base64Error, b2a_base64
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2s
-from itertools import chain
 
 from sse_edge.errors import ForeignCursor, InvalidCursor
 
@@ -36,6 +36,9 @@ _INCARNATION_BYTES = 4
 _HEAD_BYTES = 1 + _CHECK_BYTES + _STREAM_BYTES
 _PARTITIONS_MAX = 4096
 _VARINT_BYTES_MAX = 9
+_FLAGS = bytes((VERSION,))
+_FLAGS_ENDED = bytes((VERSION | _ENDED,))
+_TO_URLSAFE = bytes.maketrans(b"+/", b"-_")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +82,19 @@ class CursorCodec:
 
     def encode(self, cursor: Cursor) -> str:
         """Write a cursor."""
-        flags = bytes((VERSION | (_ENDED if cursor.ended else 0),))
-        rest = bytearray(self._stream)
-        for topic in cursor.topics:
-            rest += topic.incarnation
-            _put_offsets(rest, topic.offsets)
-        check = self._check(flags, bytes(rest))
-        return urlsafe_b64encode(flags + check + rest).rstrip(b"=").decode()
+        writer = self.writer(
+            [(topic.incarnation, [at for at, _ in topic.offsets]) for topic in cursor.topics]
+        )
+        offsets = [offset for topic in cursor.topics for _, offset in topic.offsets]
+        return writer.write(offsets, ended=cursor.ended).decode()
+
+    def writer(self, layout: Sequence[tuple[bytes, Sequence[int]]]) -> "CursorWriter":
+        """What writes many cursors that differ in their offsets only.
+
+        Args:
+            layout: for each topic, its incarnation and its partitions in ascending order.
+        """
+        return CursorWriter(self._stream, self._identity, self._secret, layout)
 
     def decode(self, text: str) -> Cursor:
         """Read a cursor.
@@ -116,26 +125,76 @@ class CursorCodec:
         return Cursor(topics, ended=bool(raw[0] & _ENDED))
 
     def _check(self, flags: bytes, rest: bytes) -> bytes:
-        over = flags + rest + self._identity
-        return blake2s(over, digest_size=_CHECK_BYTES, key=self._secret, person=b"cursor").digest()
+        return _checksum(flags + rest + self._identity, self._secret)
 
 
-def _put_offsets(out: bytearray, offsets: tuple[tuple[int, int], ...]) -> None:
-    numbers = [number for number, _ in offsets]
-    if numbers and numbers == list(range(len(offsets))):
-        _put(out, len(offsets), *(offset for _, offset in offsets))
-    else:
-        _put(out, 0, len(offsets), *chain.from_iterable(offsets))
+class CursorWriter:
+    """Writes cursors of one stream over the same partitions, one after another.
+
+    Each event of a stream has a cursor, and from one event to the next a single offset differs. So
+    what stays is prepared, and `cells` are moved one at a time.
+    """
+
+    def __init__(
+        self,
+        stream: bytes,
+        identity: bytes,
+        secret: bytes,
+        layout: Sequence[tuple[bytes, Sequence[int]]],
+    ) -> None:
+        self._identity = identity
+        self._secret = secret
+        self._cells: list[bytes] = []
+        """What stands before an offset, and the offset, in turn; what follows the last one."""
+        before = stream
+        for incarnation, numbers in layout:
+            before += incarnation
+            is_dense = bool(numbers) and list(numbers) == list(range(len(numbers)))
+            before += varint(len(numbers)) if is_dense else b"\0" + varint(len(numbers))
+            for number in numbers:
+                self._cells += [before if is_dense else before + varint(number), b"\0"]
+                before = b""
+        self._cells.append(before)
+
+    def start(self, offsets: Sequence[int]) -> list[bytes]:
+        """The cells of a position, which `move` and `finish` work on."""
+        cells = self._cells.copy()
+        cells[1::2] = map(varint, offsets)
+        return cells
+
+    def finish(self, cells: list[bytes], *, ended: bool = False) -> bytes:
+        """The cursor that cells stand for."""
+        flags = _FLAGS_ENDED if ended else _FLAGS
+        rest = b"".join(cells)
+        check = _checksum(flags + rest + self._identity, self._secret)
+        text = b2a_base64(flags + check + rest, newline=False)
+        return text.translate(_TO_URLSAFE).rstrip(b"=")
+
+    def write(self, offsets: Sequence[int], *, ended: bool = False) -> bytes:
+        """The cursor of a position."""
+        return self.finish(self.start(offsets), ended=ended)
 
 
-def _put(out: bytearray, *values: int) -> None:
-    for value in values:
-        assert 0 <= value <= OFFSET_MAX
-        rest = value
-        while rest > 0x7F:  # noqa: PLR2004  # a varint's seven bits a byte
-            out.append(rest & 0x7F | 0x80)
-            rest >>= 7
-        out.append(rest)
+def move(cells: list[bytes], at: int, offset: int) -> None:
+    """Change the offset of the `at`-th partition of a writer's cells."""
+    cells[2 * at + 1] = varint(offset)
+
+
+def varint(value: int) -> bytes:
+    """A number in as many bytes as it needs, seven bits each, the lowest first."""
+    assert 0 <= value <= OFFSET_MAX
+    if value <= 0x7F:  # noqa: PLR2004  # seven bits
+        return bytes((value,))
+    out = bytearray()
+    while value > 0x7F:  # noqa: PLR2004  # seven bits
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def _checksum(over: bytes, secret: bytes) -> bytes:
+    return blake2s(over, digest_size=_CHECK_BYTES, key=secret, person=b"cursor").digest()
 
 
 def _topic_position(reading: "_Reading") -> TopicPosition:

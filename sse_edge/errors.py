@@ -11,6 +11,8 @@ EdgeError
 LogError                        inside: the log could not answer
 ├── LogUnavailable              Kafka is away
 └── OffsetOutOfRange            a position is not in the log (any more)
+
+Unframable                      inside: a record that cannot become an event; it is skipped
 """
 
 
@@ -81,3 +83,7 @@ class LogUnavailable(LogError):
 
 class OffsetOutOfRange(LogError):
     """A position is not in the log: retention has passed it, or it was never reached."""
+
+
+class Unframable(Exception):
+    """A record is no event of its channel; the message says why."""

@@ -8,6 +8,8 @@ that a broken connection cut in two, and would skip the event for ever.
 import json
 from collections.abc import Mapping
 
+import orjson
+
 FRAME_BYTES_MAX = 64 << 10
 """Readers of several client libraries have a buffer of this size for a line."""
 
@@ -17,7 +19,7 @@ def block(event: str | None, data: object, *, retry_ms: int | None = None) -> by
 
     Args:
         event: its name; None for an unnamed one.
-        data: any JSON-able value without NaN or infinities.
+        data: any JSON-able value; NaN and infinities become null, since JSON has neither.
         retry_ms: when the client should come back after a loss of connection.
     """
     return body(event, data, retry_ms=retry_ms) + b"\n"
@@ -28,17 +30,16 @@ def body(event: str | None, data: object, *, retry_ms: int | None = None) -> byt
     lines = [] if event is None else [b"event: " + event.encode()]
     if retry_ms is not None:
         lines.append(b"retry: %d" % retry_ms)
-    text = json.dumps(data, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
-    lines.append(b"data: " + text.encode("ascii"))
+    lines.append(b"data: " + _json(data))
     return b"\n".join(lines) + b"\n"
 
 
-def with_id(unfinished: bytes, cursor: str) -> bytes:
+def with_id(unfinished: bytes, cursor: bytes) -> bytes:
     """Finish a block with the cursor after it."""
-    return b"%bid: %b\n\n" % (unfinished, cursor.encode())
+    return b"%bid: %b\n\n" % (unfinished, cursor)
 
 
-def checkpoint(cursor: str, *, named: bool = False, retry_ms: int | None = None) -> bytes:
+def checkpoint(cursor: bytes, *, named: bool = False, retry_ms: int | None = None) -> bytes:
     """Move the client's cursor without an event.
 
     Browsers store the id of a block without data and dispatch nothing. Client libraries that drop
@@ -53,3 +54,13 @@ def checkpoint(cursor: str, *, named: bool = False, retry_ms: int | None = None)
 def envelope(event: str, data: Mapping[str, object], timestamp: str) -> dict[str, object]:
     """The envelope of the MyStocks dialect."""
     return {"event": event, "data": data, "timestamp": timestamp}
+
+
+def _json(data: object) -> bytes:
+    try:
+        text = orjson.dumps(data)
+    except orjson.JSONEncodeError:  # a lone surrogate, which only a caller's own text can hold
+        return json.dumps(data, allow_nan=False, separators=(",", ":")).encode("ascii")
+    if text.isascii():
+        return text
+    return json.dumps(orjson.loads(text), separators=(",", ":")).encode("ascii")

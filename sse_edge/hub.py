@@ -5,23 +5,42 @@ the cursor asks for and the log cannot give any more is a gap, which the client 
 """
 
 import asyncio
+import logging
 import random
-from collections import defaultdict
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+import time
+from collections import Counter
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import chain
-from weakref import WeakValueDictionary
+from typing import NamedTuple, Protocol
 
+from sse_edge.audience import Audience, Pacer
+from sse_edge.catch_up import CatchUp, Piece
 from sse_edge.cursor import Cursor, CursorCodec, TopicPosition
-from sse_edge.errors import OffsetOutOfRange, TooManyConnections
-from sse_edge.feed import Feed, Position
+from sse_edge.errors import OffsetOutOfRange, TooManyConnections, Unframable
+from sse_edge.feed import Feed
+from sse_edge.history import Position
 from sse_edge.log import Log
-from sse_edge.record import Batch, Partition
+from sse_edge.meter import Gauges, Meter
+from sse_edge.record import Partition, Record
 from sse_edge.settings import EdgeSettings
-from sse_edge.stream import CHANNELS, Source, Stream
-from sse_edge.tail import Tail, TopicTail
+from sse_edge.stream import CHANNELS, Channel, Frame, Source, Stream, frame_of
+from sse_edge.tail import Cut, Tail, TopicTail
+from sse_edge.turnstile import Turnstile
+from sse_edge.wire import Wire
+
+log = logging.getLogger(__name__)
+
+DIALECT = "mystocks"
+
+_SWEEP_S = 1.0
+_BREATH = 200
+_HISTORIES_MAX = 8
+"""Streams of everybody's events have one; more of them than this are somebody's experiment."""
+
+_Name = tuple[str, tuple[Partition, ...]]
 
 
 class End(StrEnum):
@@ -60,26 +79,56 @@ class Gap:
     to_offset: int
 
 
+class Client(Protocol):
+    """A connection, as far as the hub deals with it."""
+
+    stream: Stream
+    address: str
+    wire: Wire
+    is_catching_up: bool
+
+    @property
+    def client_id(self) -> str:
+        """What the client calls itself."""
+        ...
+
+    def tick(self) -> None:
+        """See whether it is time to say something."""
+        ...
+
+    def leave(self) -> None:
+        """End the stream, at an event's boundary."""
+        ...
+
+
+class _Attended(NamedTuple):
+    clients: set[Client]
+    bells: ExitStack
+
+
 class Hub:
     """What the connections of one node share."""
 
     def __init__(self, log: Log, settings: EdgeSettings) -> None:
         self.log = log
         self.settings = settings
+        self.meter = Meter()
         self.tail = Tail(log, settings)
+        self.turnstile = Turnstile()
         self.draining = False
         """Whether the node is on its way out."""
-        self._leave: set[Callable[[float], None]] = set()
-        self._feeds: WeakValueDictionary[tuple[str, tuple[Partition, ...]], Feed] = (
-            WeakValueDictionary()
-        )
-        self._clients: dict[str, list[str]] = {name: [] for name in CHANNELS}
-        self._per_address: defaultdict[str, int] = defaultdict(int)
+        self._catch_up = CatchUp(log, settings.catch_up_bytes_max)
+        self._pacer = Pacer()
+        self._audiences: dict[_Name, Audience] = {}
+        self._attended: dict[Audience, _Attended] = {}
+        self._clients: dict[Client, None] = {}
+        self._per_address: Counter[str] = Counter()
+        self._breaths = 0
 
     @property
     def connections(self) -> int:
         """How many streams are open."""
-        return sum(self._per_address.values())
+        return len(self._clients)
 
     @property
     def unavailable_for(self) -> str | None:
@@ -91,7 +140,17 @@ class Hub:
     @property
     def clients(self) -> Mapping[str, Sequence[str]]:
         """Who is connected, by channel."""
-        return self._clients
+        found: dict[str, list[str]] = {name: [] for name in CHANNELS}
+        for client in self._clients:
+            for source in client.stream.sources:
+                found[source.channel.name].append(client.client_id)
+        return found
+
+    async def run(self) -> None:
+        """Follow the log, and see to what time brings, for ever."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.tail.run())
+            tasks.create_task(self._sweep())
 
     def refuse_over_limit(self, address: str) -> None:
         """See whether an address may open one more.
@@ -100,42 +159,96 @@ class Hub:
             TooManyConnections: it holds as many as it may.
         """
         limit = self.settings.connections_per_ip_max
-        if self._per_address.get(address, 0) >= limit:
+        if self._per_address[address] >= limit:
             raise TooManyConnections(f"{address} holds {limit} connections; no more are allowed")
 
     @contextmanager
-    def admitted(self, stream: Stream, client_id: str, address: str) -> Generator[None]:
-        """Count a connection while it lasts."""
-        self._per_address[address] += 1
-        channels = [source.channel.name for source in stream.sources]
-        for name in channels:
-            self._clients[name].append(client_id)
-        try:
-            yield
-        finally:
-            for name in channels:
-                self._clients[name].remove(client_id)
-            self._per_address[address] -= 1
-            if not self._per_address[address]:
-                del self._per_address[address]
-
-    @contextmanager
-    def leaving(self, leave_by: Callable[[float], None]) -> Generator[None]:
-        """Tell a connection, while it lasts, when it is to leave: a time of the event loop."""
-        self._leave.add(leave_by)
+    def admitted(self, client: Client) -> Generator[None]:
+        """Count a connection while it lasts, and tell it of time and drains."""
+        self._per_address[client.address] += 1
+        self._clients[client] = None
         if self.draining:  # since it was let in
-            leave_by(asyncio.get_running_loop().time())
+            client.leave()
         try:
             yield
         finally:
-            self._leave.discard(leave_by)
+            del self._clients[client]
+            self._per_address[client.address] -= 1
+            if not self._per_address[client.address]:
+                del self._per_address[client.address]
+
+    def attend(self, client: Client, audience: Audience) -> None:
+        """Keep an audience for a client; it hears the bells from the first one on."""
+        attended = self._attended.get(audience)
+        if attended is None:
+            attended = self._attended[audience] = _Attended(set(), ExitStack())
+            feed = audience.feed
+            for tail, keys in zip(feed.tails, feed.stream.keys, strict=True):
+                ringing = self.tail.ringing(tail.info.name, keys, audience.ring)
+                attended.bells.enter_context(ringing)
+        attended.clients.add(client)
+
+    def desert(self, client: Client, audience: Audience) -> None:
+        """Keep it for the client no longer."""
+        attended = self._attended[audience]
+        attended.clients.discard(client)
+        if not attended.clients:
+            attended.bells.close()
+            del self._attended[audience]
 
     def drain(self) -> None:
         """Take no more connections, and let those that there are leave, spread over `drain_s`."""
         self.draining = True
-        now_s = asyncio.get_running_loop().time()
-        for leave_by in tuple(self._leave):
-            leave_by(now_s + random.uniform(0.0, self.settings.drain_s))  # noqa: S311
+        loop = asyncio.get_running_loop()
+        clients = list(self._clients)
+        random.shuffle(clients)
+        for place, client in enumerate(clients):
+            part = (place + random.random()) / len(clients)  # noqa: S311
+            loop.call_later(self.settings.drain_s * part, client.leave)
+
+    def gauges(self) -> Gauges:
+        """What is so now, for the metrics."""
+        found = Gauges()
+        streams = Counter((client.stream.name, DIALECT) for client in self._clients)
+        found.connections = {names: float(count) for names, count in streams.items()}
+        found.paused = sum(client.wire.is_full for client in self._clients)
+        found.catching_up = sum(client.is_catching_up for client in self._clients)
+        found.reads_waiting = self._catch_up.waiting
+        found.reads, found.read_records = self._catch_up.reads, self._catch_up.records
+        found.tail_records = self.tail.records
+        found.draining, found.connected = self.draining, self.tail.connected
+        now_ms = time.time() * 1000
+        for partition, window in self.tail.windows.items():
+            labels = (partition.topic, str(partition.number))
+            oldest = window.oldest
+            age_s = 0.0 if oldest is None else (now_ms - oldest.timestamp_ms) / 1000
+            found.window_bytes[labels] = window.bytes
+            found.window_age_s[labels] = age_s
+            found.leaders[labels] = partition in self.tail.leaders
+        return found
+
+    async def _sweep(self) -> None:
+        """Give everybody a look at the clock, and let go of what is not used."""
+        while True:
+            await asyncio.sleep(_SWEEP_S)
+            for audience in list(self._attended):
+                await self._breathe()
+                # Records that are nobody's here ring no bell, but cursors have to pass them.
+                audience.tell()
+            for client in list(self._clients):
+                await self._breathe()
+                if client in self._clients:
+                    client.tick()
+            self._audiences = {
+                name: one for name, one in self._audiences.items() if one in self._attended
+            }
+            self.tail.release({one for kept in self._attended for one in kept.feed.partitions})
+
+    async def _breathe(self) -> None:
+        """Let others have the loop, now and then."""
+        self._breaths += 1
+        if self._breaths % _BREATH == 0:
+            await asyncio.sleep(0)
 
     def codec(self, stream: Stream) -> CursorCodec:
         """How cursors of a stream are written."""
@@ -147,43 +260,58 @@ class Hub:
         """A source's topic, as Kafka knows it."""
         return self.settings.topic_prefix + source.channel.topic.name
 
-    async def resolve(self, stream: Stream, start: Start) -> tuple[Feed, Position, Sequence[Gap]]:
+    async def resolve(
+        self, stream: Stream, start: Start, was: Feed | None = None
+    ) -> tuple[Audience, Position, Sequence[Gap]]:
         """Find where a connection begins, for every partition it reads.
+
+        Args:
+            stream: what it reads.
+            start: where it wants to begin.
+            was: what it read up to now, where `start` is its position there.
 
         Raises:
             LogUnavailable: Kafka is away, and had to be asked.
         """
-        tails = await self._follow(stream)
+        tails = [await self.tail.topic(self.topic_name(source)) for source in stream.sources]
         if isinstance(start, Cursor) and _knows_more(start, tails):
             # It comes from a node that has seen a topic change before this one has.
             await self.tail.look_again()
-            tails = await self._follow(stream)
-        partitions = self._partitions(stream, tails, start)
-        feed = self._feed(stream, tails, partitions)
+        while True:
+            tails = [await self.tail.topic(self.topic_name(source)) for source in stream.sources]
+            partitions = self._partitions(stream, tails, start)
+            for tail, ones in zip(tails, partitions, strict=True):
+                await self.tail.follow(tail, ones)
+            if not any(tail.replaced for tail in tails):
+                break
+        audience = self._audience(stream, tails, partitions)
+        feed = audience.feed
         match start:
             case End.LATEST:
-                return feed, feed.ends, ()
+                return audience, feed.horizon if len(audience) else feed.ends, ()
             case End.EARLIEST:
                 begins = await self.log.begin_offsets(feed.partitions)
-                return feed, tuple(begins[one] for one in feed.partitions), ()
+                return audience, tuple(begins[one] for one in feed.partitions), ()
             case At(timestamp_ms):
                 found = await self.log.offsets_at(feed.partitions, timestamp_ms)
-                return feed, tuple(found[one] for one in feed.partitions), ()
+                return audience, tuple(found[one] for one in feed.partitions), ()
             case Cursor():
-                position, gaps = await self._at_cursor(feed, tails, partitions, start)
-                return feed, position, gaps
+                position, gaps = await self._at_cursor(feed, tails, partitions, start, was)
+                return audience, position, gaps
 
-    async def read(self, partition: Partition, offset: int) -> Batch | Gap | None:
-        """A piece of the log, the gap that is there instead, or None where nothing came in time.
+    async def read(self, feed: Feed, at: int, offset: int) -> Piece | Gap:
+        """A piece of the log of a feed's `at`-th partition, or the gap that is there instead.
 
         Raises:
             LogUnavailable: Kafka is away.
         """
+        partition = feed.partitions[at]
+        tail = next(one for one in feed.tails if partition in one.windows)
+        place = (tail.info.topic_id + bytes([len(tail.cuts) % 256]), partition)
         try:
-            piece = await self.log.read(partition, offset)
+            return await self._catch_up.read(place, offset)
         except OffsetOutOfRange:
             return await self._gap_at(partition, offset)
-        return piece if piece.next_offset > offset else None
 
     async def _gap_at(self, partition: Partition, offset: int) -> Gap:
         begin = (await self.log.begin_offsets([partition]))[partition]
@@ -191,9 +319,6 @@ class Hub:
             return Gap(GapReason.EXPIRED, partition, offset, begin)
         end = (await self.log.end_offsets([partition]))[partition]
         return Gap(GapReason.FUTURE, partition, offset, min(offset, end))
-
-    async def _follow(self, stream: Stream) -> list[TopicTail]:
-        return [await self.tail.follow(self.topic_name(source)) for source in stream.sources]
 
     def _partitions(
         self, stream: Stream, tails: Sequence[TopicTail], start: Start
@@ -210,19 +335,47 @@ class Hub:
             read.append([Partition(tail.info.name, number) for number in sorted(numbers)])
         return read
 
-    def _feed(
+    def _audience(
         self,
         stream: Stream,
         tails: Sequence[TopicTail],
         partitions: Sequence[Sequence[Partition]],
-    ) -> Feed:
+    ) -> Audience:
         name = (stream.identity, tuple(chain.from_iterable(partitions)))
-        feed = self._feeds.get(name)
-        if feed is None or feed.replaced:
-            bytes_max = self.settings.write_bytes_max
-            feed = Feed(stream, tails, partitions, self.codec(stream), bytes_max)
-            self._feeds[name] = feed
-        return feed
+        audience = self._audiences.get(name)
+        if audience is not None and not audience.feed.replaced:
+            return audience
+        settings = self.settings
+        has_room = len(self._audiences) < _HISTORIES_MAX
+        feed = Feed(
+            stream,
+            tails,
+            partitions,
+            self.codec(stream),
+            self._word,
+            write_bytes_max=settings.write_bytes_max,
+            history_bytes_max=settings.history_bytes_max // _HISTORIES_MAX if has_room else 0,
+        )
+        meter = self.meter.of(stream.name)
+        audience = Audience(feed, self._pacer, meter, settings.checkpoint_records)
+        self._audiences[name] = audience
+        return audience
+
+    def _word(self, channel: Channel, record: Record) -> Frame | None:
+        """Word a record; one that cannot be is counted, and holds up nobody."""
+        try:
+            return frame_of(channel, record)
+        except Unframable as error:
+            topic = record.partition.topic
+            self.meter.skipped[topic] += 1
+            log.warning(
+                "%s/%d offset %d is skipped: %s",
+                topic,
+                record.partition.number,
+                record.offset,
+                error,
+            )
+            return None
 
     async def _at_cursor(
         self,
@@ -230,6 +383,7 @@ class Hub:
         tails: Sequence[TopicTail],
         partitions: Sequence[Sequence[Partition]],
         cursor: Cursor,
+        was: Feed | None,
     ) -> tuple[Position, Sequence[Gap]]:
         wanted: dict[Partition, int] = {}
         gaps: list[Gap] = []
@@ -246,6 +400,13 @@ class Hub:
                 again, lost = await self._from_the_new_beginning(ones, known)
                 wanted |= again
                 gaps += lost
+        if was is not None:
+            for cut in _cuts_since(was, tails):
+                if wanted.get(cut.partition, 0) > cut.offset:
+                    gaps.append(
+                        Gap(GapReason.FUTURE, cut.partition, wanted[cut.partition], cut.offset)
+                    )
+                    wanted[cut.partition] = cut.offset
         ahead = [
             one for one, end in zip(feed.partitions, feed.ends, strict=True) if wanted[one] > end
         ]
@@ -268,6 +429,13 @@ class Hub:
             for one in partitions
         ]
         return begins, gaps
+
+
+def _cuts_since(was: Feed, tails: Sequence[TopicTail]) -> Iterator[Cut]:
+    """Where the log lost its end since a feed was made."""
+    for before, now in zip(was.tails, tails, strict=True):
+        if before.incarnation == now.incarnation:
+            yield from now.cuts[len(before.cuts) :]
 
 
 def _knows_more(cursor: Cursor, tails: Sequence[TopicTail]) -> bool:

@@ -17,8 +17,8 @@ from typing import Any, Self
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from aiokafka.partitioner import DefaultPartitioner
-from confluent_kafka import KafkaException, TopicCollection
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import KafkaException, TopicCollection, TopicPartition as KafkaPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
 from schemas.headers import ID
 from sse_edge.errors import LogUnavailable, OffsetOutOfRange
@@ -65,6 +65,10 @@ class KafkaLog:
         """Where each partition's committed records end."""
         async with self._consumer() as consumer:
             return _ours(await consumer.end_offsets(_theirs(partitions)))
+
+    async def leader_epochs(self, partitions: Iterable[Partition]) -> Mapping[Partition, int]:
+        """How many leaders each partition has had; those without one now are left out."""
+        return await asyncio.to_thread(self._leader_epochs, list(partitions))
 
     async def offsets_at(
         self, partitions: Iterable[Partition], timestamp_ms: int
@@ -120,6 +124,20 @@ class KafkaLog:
                 raise LogUnavailable(f"topic {name}: {error.args[0].str()}") from error
             found[name] = TopicInfo(name, _id_bytes(topic.topic_id), len(topic.partitions))
         return found
+
+    def _leader_epochs(self, partitions: list[Partition]) -> Mapping[Partition, int]:
+        if self._admin is None or not partitions:
+            return {}
+        latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+        asked = {KafkaPartition(*one): latest for one in partitions}
+        epochs = {}
+        answers = self._admin.list_offsets(asked, request_timeout=_ANSWER_S)
+        for where, answer in answers.items():
+            try:
+                epochs[Partition(where.topic, where.partition)] = answer.result().leader_epoch
+            except KafkaException as error:
+                log.debug("%s/%d: %s", where.topic, where.partition, error)
+        return epochs
 
     @asynccontextmanager
     async def _consumer(self) -> AsyncGenerator[AIOKafkaConsumer]:
@@ -188,7 +206,11 @@ async def _batch(
 
 
 def _record(partition: Partition, record: ConsumerRecord[bytes, bytes]) -> Record:
-    event_id = next((value for name, value in record.headers if name == ID), None)
+    event_id = None
+    for name, value in record.headers:
+        if name == ID:
+            event_id = value
+            break
     return Record(partition, record.offset, record.timestamp, record.key, record.value, event_id)
 
 

@@ -43,6 +43,13 @@ class Log(Protocol):
         """The offset that each partition's next record will have."""
         ...
 
+    async def leader_epochs(self, partitions: Iterable[Partition]) -> Mapping[Partition, int]:
+        """How many leaders each partition has had; those without one now are left out.
+
+        A log can lose its end only where another leader begins.
+        """
+        ...
+
     async def offsets_at(
         self, partitions: Iterable[Partition], timestamp_ms: int
     ) -> Mapping[Partition, int]:

@@ -44,11 +44,23 @@ class EdgeSettings(BaseSettings):
     window_bytes_max: int = Field(default=8 << 20, ge=1 << 10)
     """Of the newest records of one partition that are kept in memory: some 20,000 alerts."""
 
+    history_bytes_max: int = Field(default=64 << 20, ge=0)
+    """Of what was told to everybody, kept ready for those who come back."""
+
+    catch_up_bytes_max: int = Field(default=32 << 20, ge=1 << 10)
+    """Of what was read from before the windows, kept for others who need it."""
+
+    linger_s: float = Field(default=60.0, ge=0)
+    """How long a partition is followed after its last reader has gone."""
+
     readers_max: int = Field(default=4, ge=1)
     """Consumers that read what lies before the windows; each costs one connection to Kafka."""
 
     write_bytes_max: int = Field(default=256 << 10, ge=1 << 10)
     """What one connection takes at a time; others have their turn between."""
+
+    slow_close_s: float = Field(default=30.0, gt=0)
+    """With `slow=close`: how long a client may take nothing of what waits for it."""
 
     ping_s: float = Field(default=30.0, gt=0)
     """Silence after which a `ping` is sent."""
@@ -57,13 +69,13 @@ class EdgeSettings(BaseSettings):
     """How long a client's cursor may lag behind what was filtered out for it."""
 
     checkpoint_records: int = Field(default=500, ge=1)
-    """How many filtered records it may lag behind."""
+    """How many filtered records it may lag behind; looked at once a second at most."""
 
     retry_ms: int = Field(default=2_000, ge=1)
     """When a client should come back: jittered between this and twice as much."""
 
-    metadata_s: float = Field(default=5.0, gt=0)
-    """How often topic ids and partition counts are looked at."""
+    metadata_s: float = Field(default=2.0, gt=0)
+    """How often topic ids, partition counts and leaders are looked at."""
 
     broker_patience_s: float = Field(default=3.0, gt=0)
     """How long an opening stream waits for Kafka before it ends with an `error` event."""

@@ -5,7 +5,6 @@ a row.
 """
 
 import json
-import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,12 +22,10 @@ from schemas.topics import (
     Topic,
 )
 from sse_edge import mystocks
-from sse_edge.errors import InvalidParameter
+from sse_edge.errors import InvalidParameter, Unframable
 from sse_edge.frame import FRAME_BYTES_MAX, body, envelope
 from sse_edge.mystocks import Worded
 from sse_edge.record import Record
-
-log = logging.getLogger(__name__)
 
 ENTITY_CHARS_MAX = 256
 ENTITIES_MAX = 100
@@ -47,6 +44,8 @@ class Channel:
     """Query parameters that name the one entity to follow."""
     has_end: bool = False
     """Whether an entity's story ends, and its stream with it."""
+    is_latest_value: bool = True
+    """Whether the newest event of a key says everything that older ones said."""
 
 
 CHANNELS: Mapping[str, Channel] = {
@@ -68,7 +67,7 @@ CHANNELS: Mapping[str, Channel] = {
             ("backtest_id", "entity_id"),
             has_end=True,
         ),
-        Channel("alerts", RISK_ALERTS, "risk_alert", mystocks.risk_alert),
+        Channel("alerts", RISK_ALERTS, "risk_alert", mystocks.risk_alert, is_latest_value=False),
         Channel("dashboard", DASHBOARD_UPDATES, "dashboard_update", mystocks.dashboard_update),
         Channel("measures", RISK_MEASURES, "risk_measure", mystocks.risk_measure),
     )
@@ -82,6 +81,10 @@ class Frame:
     event: str
     body: bytes
     ends: bool
+
+
+Word = Callable[[Channel, Record], Frame | None]
+"""Words a record, and deals with one that cannot be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +126,11 @@ class Stream:
             and self.sources[0].channel.has_end
             and len(self.sources[0].entities) == 1
         )
+
+    @property
+    def is_latest_value(self) -> bool:
+        """Whether who is slow can do with the newest event of each key."""
+        return all(source.channel.is_latest_value for source in self.sources)
 
     @cached_property
     def keys(self) -> tuple[frozenset[bytes], ...]:
@@ -197,25 +205,24 @@ def many_channels(topics: Iterable[str], events: Iterable[str] | None = None) ->
 
 
 def frame_of(channel: Channel, record: Record) -> Frame | None:
-    """Word a record; None where it cannot be, which is logged and holds up nobody."""
+    """Word a record; None for a tombstone of a compacted topic.
+
+    Raises:
+        Unframable: it is no event of the channel, or too large for one.
+    """
     if record.value is None:
-        return None  # a tombstone of a compacted topic
-    try:
-        return _framed(channel, record)
-    except (Undecodable, ValueError, OverflowError) as error:
-        log.warning("%s/%d offset %d is skipped: %s", *record.partition, record.offset, error)
         return None
-
-
-def _framed(channel: Channel, record: Record) -> Frame:
-    event = decode(record.value)
-    if not isinstance(event, channel.topic.record):
-        raise Undecodable(f"a {type(event).__name__} where {channel.name} events belong")
-    worded = channel.word(event)
-    timestamp = to_rfc3339(record.timestamp_ms * 1000)
-    unfinished = body(worded.event, envelope(worded.event, worded.data, timestamp))
+    try:
+        event = decode(record.value)
+        if not isinstance(event, channel.topic.record):
+            raise Unframable(f"a {type(event).__name__} where {channel.name} events belong")
+        worded = channel.word(event)
+        timestamp = to_rfc3339(record.timestamp_ms * 1000)
+        unfinished = body(worded.event, envelope(worded.event, worded.data, timestamp))
+    except (Undecodable, ValueError, OverflowError) as error:
+        raise Unframable(str(error)) from error
     if len(unfinished) > FRAME_BYTES_MAX:
-        raise Undecodable(f"{len(unfinished)} bytes; an event has at most {FRAME_BYTES_MAX}")
+        raise Unframable(f"{len(unfinished)} bytes; an event has at most {FRAME_BYTES_MAX}")
     return Frame(worded.event, unfinished, worded.ends)
 
 

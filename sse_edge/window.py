@@ -3,31 +3,44 @@
 What holds for ever: every record of the log from `start` up to `next_offset` is in the window, but
 for the log's own holes; so a position between the two needs nothing but the window. Each record is
 worded once, when somebody first asks for it, however many read it.
+
+Records of one key are linked, so that whoever follows a key touches no others.
 """
 
 from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 
 from sse_edge.record import Batch, Record
-from sse_edge.stream import Frame
+from sse_edge.stream import Channel, Frame, Word
 
-_ENTRY_BYTES = 400
+_ENTRY_BYTES = 450
 """What an entry costs besides its key, value and frame; measured with tracemalloc."""
 
 _COMPACT_FROM = 256
 
 
-@dataclass(slots=True, eq=False)
 class Entry:
-    """A record, and its frame once it has one."""
+    """A record, and its frame once somebody has asked for it."""
 
-    record: Record
-    is_repeat: bool
-    """Written again by a producer or processor that could not know that it stood there."""
-    frame: Frame | None = None
-    framed: bool = False
+    __slots__ = ("_frame", "_is_framed", "is_repeat", "newer", "older", "record")
+
+    def __init__(self, record: Record, *, is_repeat: bool = False) -> None:
+        self.record = record
+        self.is_repeat = is_repeat
+        """Written again by a producer or processor that could not know that it stood there."""
+        self.older: Entry | None = None
+        """The record of the same key before this one, where the window still has it."""
+        self.newer: Entry | None = None
+        self._frame: Frame | None = None
+        self._is_framed = False
+
+    def frame(self, channel: Channel, word: Word) -> Frame | None:
+        """The record as a channel words it; None where it says nothing, or cannot be read."""
+        if not self._is_framed:
+            self._frame = word(channel, self.record)
+            self._is_framed = True
+        return self._frame
 
 
 class RepeatFilter:
@@ -49,6 +62,12 @@ class RepeatFilter:
             self._seen.popitem(last=False)
         return False
 
+    def copy(self) -> "RepeatFilter":
+        """One that remembers the same, and goes on by itself."""
+        copied = RepeatFilter(self._remembered)
+        copied._seen = self._seen.copy()  # its own kind
+        return copied
+
 
 class Window:
     """The newest records of a partition."""
@@ -61,17 +80,28 @@ class Window:
         self._entries: list[Entry] = []
         self._offsets: list[int] = []
         self._gone = 0  # entries at the front that are let go of, but not yet cut off
+        self._newest: dict[bytes | None, Entry] = {}
         self._repeats = RepeatFilter()
+
+    @property
+    def oldest(self) -> Record | None:
+        """The first record that is still there."""
+        return self._entries[self._gone].record if self._gone < len(self._entries) else None
 
     def append(self, batch: Batch) -> None:
         """Take in what follows `next_offset`; the oldest records make room."""
         for record in batch.records:
             if record.offset < self.next_offset:
                 continue
-            self._entries.append(Entry(record, self._repeats.is_repeat(record)))
+            entry = Entry(record, is_repeat=self._repeats.is_repeat(record))
+            older = self._newest.get(record.key)
+            if older is not None:
+                entry.older, older.newer = older, entry
+            self._newest[record.key] = entry
+            self._entries.append(entry)
             self._offsets.append(record.offset)
             self.next_offset = record.offset + 1
-            self.bytes += _size_of(record)
+            self.bytes += size_of(record)
         self.next_offset = max(self.next_offset, batch.next_offset)
         while self.bytes > self._bytes_max and self._gone < len(self._entries):
             self._let_go_of_oldest()
@@ -83,18 +113,47 @@ class Window:
         """Whether a reader at a position can go on from this window."""
         return offset >= self.start
 
-    def after(self, offset: int, count: int) -> Sequence[Entry]:
-        """Up to `count` entries from a covered position on."""
+    def between(self, offset: int, upto: int, count: int) -> Sequence[Entry]:
+        """Up to `count` entries from a covered position on, before another one."""
         first = bisect_left(self._offsets, offset, lo=self._gone)
-        return self._entries[first : first + count]
+        last = len(self._offsets)
+        if upto < self.next_offset:
+            last = bisect_left(self._offsets, upto, lo=first)
+        return self._entries[first : min(last, first + count)]
+
+    def between_of(self, keys: Iterable[bytes], offset: int, upto: int) -> Sequence[Entry]:
+        """All entries of certain keys between two covered positions, in their order."""
+        found: list[Entry] = []
+        for key in keys:
+            entry = self._newest.get(key)
+            while entry is not None and entry.record.offset >= offset:
+                if entry.record.offset < upto:
+                    found.append(entry)
+                entry = entry.older
+        found.sort(key=lambda one: one.record.offset)
+        return found
+
+    def last(self, count: int) -> Sequence[Record]:
+        """The newest records, at most so many, in their order."""
+        return [entry.record for entry in self._entries[max(self._gone, len(self) - count) :]]
+
+    def __len__(self) -> int:
+        return len(self._entries)
 
     def _let_go_of_oldest(self) -> None:
-        record = self._entries[self._gone].record
-        self.bytes -= _size_of(record)
+        entry = self._entries[self._gone]
+        record = entry.record
+        # A link to what is gone would keep it, and everything before it.
+        if entry.newer is None:
+            del self._newest[record.key]
+        else:
+            entry.newer.older = None
+        self.bytes -= size_of(record)
         self.start = record.offset + 1
         self._gone += 1
 
 
-def _size_of(record: Record) -> int:
+def size_of(record: Record) -> int:
+    """About what a record costs in memory, with its frame; in bytes."""
     # A frame is about as large as its value, hence twice.
     return _ENTRY_BYTES + len(record.key or b"") + 2 * len(record.value or b"")

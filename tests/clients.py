@@ -19,7 +19,7 @@ class StreamClient:
         self.response = response
         self.blocks: list[Block] = []
         self.reader = Reader()
-        self._chunks = response.aiter_raw()
+        self._chunks = response.aiter_bytes()
         self.ended = False
 
     async def until(self, done: Callable[[list[Block]], bool]) -> list[Block]:

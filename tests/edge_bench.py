@@ -1,7 +1,8 @@
 """An edge on a bench: hub, tail and connections over a fake log, in virtual time."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Coroutine
+import zlib
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -14,6 +15,7 @@ from sse_edge.cursor import Cursor
 from sse_edge.hub import End, Hub, Start
 from sse_edge.settings import EdgeSettings
 from sse_edge.stream import Stream, one_channel
+from sse_edge.wire import Chunk
 from tests.fake_log import FakeLog
 from tests.sse import Block, Reader
 
@@ -62,20 +64,46 @@ def progress(task: str, percent: float, status: str = "running") -> bytes:
 
 
 class Client:
-    """One connection's other end: takes what is written, or refuses to."""
+    """One connection's other end, and its wire: takes what is written, or refuses to."""
 
     def __init__(self) -> None:
         self.blocks: list[Block] = []
         self.reader = Reader()
-        self.reads = asyncio.Event()
-        self.reads.set()
-        self._came = asyncio.Event()
+        self.writes: list[bytes] = []
+        self.is_full = False
         self.over = False
+        self._room = asyncio.Event()
+        self._room.set()
+        self._came = asyncio.Event()
+        self._unzip = zlib.decompressobj(wbits=31)
+        self._is_zipped = False
+        self._close: Callable[[], object] = lambda: None
 
-    async def write(self, data: bytes) -> None:
-        await self.reads.wait()
+    def zipped(self) -> None:
+        self._is_zipped = True
+
+    def stall(self) -> None:
+        """Read nothing more: what is written is the last that fits."""
+        self.is_full = True
+        self._room.clear()
+
+    def read_on(self) -> None:
+        self.is_full = False
+        self._room.set()
+
+    def write(self, chunk: Chunk) -> None:
+        data = chunk.data
+        if self._is_zipped:
+            data = self._unzip.decompress(data)
+        self.writes.append(data)
         self.blocks += self.reader.feed(data)
         self._came.set()
+
+    async def room(self) -> None:
+        await self._room.wait()
+
+    def close_within(self, seconds: float) -> None:
+        asyncio.get_running_loop().call_later(seconds, self._close)
 
     async def until(self, count: int, *, event: str | None = None) -> list[Block]:
         """Wait until so many blocks (of an event) have come; these."""
@@ -110,24 +138,26 @@ class Edge:
         self,
         stream: Stream | None = None,
         start: Start | str = End.LATEST,
-        *,
-        close_on_gap: bool = False,
-        named_checkpoints: bool = False,
+        **wishes: Any,
     ) -> Client:
         stream = stream or one_channel("alerts", {})
         if isinstance(start, str) and not isinstance(start, End):
             start = self.hub.codec(stream).decode(start)
-        wishes = Wishes("client", start, close_on_gap, named_checkpoints)
+        asked = Wishes("client", start, **wishes)
         client = Client()
-        connection = Connection(self.hub, stream, wishes, client.write)
+        if asked.gzip:
+            client.zipped()
+        connection = Connection(self.hub, stream, asked, client, "here")
 
         async def run() -> None:
             await connection.run()
+            connection.end()
             client.over = True
             client._came.set()
 
         self.connections += 1
-        self._open[client] = self._tasks.create_task(run())
+        task = self._open[client] = self._tasks.create_task(run())
+        client._close = task.cancel
         return client
 
     async def drop(self, client: Client) -> None:
@@ -150,7 +180,7 @@ async def edge(log: FakeLog, **settings: Any) -> AsyncGenerator[Edge]:
     """A running node; when it is left, it is gone at once, as by kill -9."""
     hub = Hub(log, EdgeSettings(**settings))
     async with asyncio.TaskGroup() as tasks:
-        tail = tasks.create_task(hub.tail.run())
+        tail = tasks.create_task(hub.run())
         node = Edge(hub, tasks)
         yield node
         tail.cancel()

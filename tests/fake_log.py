@@ -23,6 +23,7 @@ class _Partition:
     records: list[Record] = field(default_factory=list)
     begin: int = 0
     end: int = 0
+    epoch: int = 0
 
 
 @dataclass
@@ -68,6 +69,13 @@ class FakeLog:
         partition.begin = max(partition.begin, min(upto, partition.end))
         partition.records = [one for one in partition.records if one.offset >= partition.begin]
 
+    def cut_off(self, topic: str, number: int, offset: int) -> None:
+        """As an unclean restart does: the end is lost, and its offsets are given out again."""
+        partition = self._topics[topic].partitions[number]
+        partition.records = [one for one in partition.records if one.offset < offset]
+        partition.end = min(partition.end, offset)
+        partition.epoch += 1
+
     # What an edge sees.
 
     async def describe(self, topics: Iterable[str]) -> Mapping[str, TopicInfo]:
@@ -85,6 +93,10 @@ class FakeLog:
     async def end_offsets(self, partitions: Iterable[Partition]) -> Mapping[Partition, int]:
         await self._slow()
         return {one: self._at(one).end for one in partitions}
+
+    async def leader_epochs(self, partitions: Iterable[Partition]) -> Mapping[Partition, int]:
+        await self._slow()
+        return {one: self._at(one).epoch for one in partitions}
 
     async def offsets_at(
         self, partitions: Iterable[Partition], timestamp_ms: int

@@ -60,7 +60,7 @@ async def test_it_shows_risk_training_and_backtests_live(world: World, page: Pag
     await page.wait_for_selector("#chart canvas")
     alert = page.locator("#alerts li", has_text="AAPL").first
     assert "VaR exceeded threshold: 0.0" in (await alert.text_content() or "")
-    assert await page.text_content("#as-of") == str(days[-1].day)
+    await page.locator("#as-of", has_text=str(days[-1].day)).wait_for()
     await page.click("[data-show=utilisation]")
     await page.wait_for_selector("[data-show=utilisation][aria-pressed=true]")
     wide = await page.evaluate("document.documentElement.scrollWidth - innerWidth")

@@ -53,9 +53,9 @@ async def follow(
         last = until.is_set()
         stays_s = 20.0 if last else dice.choice((0.0, 0.01, 0.05, 0.3))
         if dice.random() < 0.3:
-            client.reads.clear()
+            client.stall()
             await asyncio.sleep(dice.uniform(0, 0.3))
-            client.reads.set()
+            client.read_on()
         await asyncio.sleep(stays_s)
         await node.drop(client)
         take(client, seen)

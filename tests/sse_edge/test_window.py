@@ -26,11 +26,15 @@ def test_a_window_holds_every_record_between_its_start_and_its_end(
         window.append(Batch((written[-1],), offset))
         assert window.next_offset == offset
         kept = [one.offset for one in written if one.offset >= window.start]
-        assert [entry.record.offset for entry in window.after(window.start, 1000)] == kept
+        assert [
+            entry.record.offset for entry in window.between(window.start, window.next_offset, 1000)
+        ] == kept
         assert window.bytes <= bytes_max
         for position in range(window.start, offset + 1):
             expected = [one for one in kept if one >= position]
-            found = [entry.record.offset for entry in window.after(position, 1000)]
+            found = [
+                entry.record.offset for entry in window.between(position, window.next_offset, 1000)
+            ]
             assert found == expected
             assert window.covers(position)
         assert not window.covers(window.start - 1)
@@ -40,7 +44,7 @@ def test_what_has_come_before_is_not_taken_twice() -> None:
     window = Window(0, 10_000)
     window.append(Batch((record(0), record(1)), 2))
     window.append(Batch((record(1), record(2)), 3))
-    assert [entry.record.offset for entry in window.after(0, 9)] == [0, 1, 2]
+    assert [entry.record.offset for entry in window.between(0, window.next_offset, 9)] == [0, 1, 2]
 
 
 def test_an_end_of_holes_moves_the_window() -> None:
@@ -53,7 +57,7 @@ def test_an_end_of_holes_moves_the_window() -> None:
 def test_a_record_larger_than_the_window_leaves_it_empty_and_right() -> None:
     window = Window(0, 1_000)
     window.append(Batch((record(0, size=5_000),), 1))
-    assert window.after(1, 9) == []
+    assert window.between(1, window.next_offset, 9) == []
     assert (window.start, window.next_offset, window.bytes) == (1, 1, 0)
 
 

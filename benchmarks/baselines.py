@@ -1,0 +1,151 @@
+"""Two ways to serve Kafka as server-sent events that tutorials show, to compare the edge with.
+
+`consumer`: each connection starts a Kafka consumer of its own. `queue`: one consumer a process,
+which words each event once and puts it into a queue for each connection; it keeps the newest events
+in memory and puts what a client has missed, by its last id, into that client's queue.
+
+Both speak the edge's paths and word events alike, with the offset as the id.
+"""
+
+import argparse
+import asyncio
+import json
+from collections import defaultdict, deque
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import asdict
+
+import uvicorn
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from fastapi import FastAPI, Request
+from fastapi.responses import StreamingResponse
+
+from schemas.codec import decode
+
+_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+_PING_S = 30.0
+
+Queue = asyncio.Queue[bytes]
+
+
+def _frame(record: "ConsumerRecord[bytes, bytes]") -> bytes:
+    data = asdict(decode(record.value))
+    envelope = {"event": "training_progress", "data": data, "timestamp": record.timestamp}
+    return (
+        f"event: training_progress\ndata: {json.dumps(envelope)}\n"
+        f"id: {record.partition}:{record.offset}\n\n"
+    ).encode()
+
+
+def consumer_per_connection(servers: str, topic: str, partitions: int) -> FastAPI:
+    """An application whose connections each have a consumer."""
+    app = FastAPI()
+
+    @app.get("/api/v1/sse/training")
+    async def training(task_id: str | None = None) -> StreamingResponse:
+        async def events() -> AsyncGenerator[bytes]:
+            consumer = _consumer(servers)
+            await consumer.start()
+            try:
+                consumer.assign([TopicPartition(topic, number) for number in range(partitions)])
+                await consumer.seek_to_end()
+                yield b"event: connected\ndata: {}\n\n"
+                async for record in consumer:
+                    if task_id is None or record.key == task_id.encode():
+                        yield _frame(record)
+            finally:
+                await consumer.stop()
+
+        return StreamingResponse(events(), media_type="text/event-stream", headers=_HEADERS)
+
+    return app
+
+
+def queue_per_connection(servers: str, topic: str, partitions: int, kept: int) -> FastAPI:
+    """An application with one consumer, and a queue for each connection."""
+    everybody: set[Queue] = set()
+    by_key: defaultdict[bytes, set[Queue]] = defaultdict(set)
+    history: deque[tuple[str, bytes, bytes]] = deque(maxlen=kept)
+
+    async def follow() -> None:
+        consumer = _consumer(servers)
+        await consumer.start()
+        try:
+            consumer.assign([TopicPartition(topic, number) for number in range(partitions)])
+            await consumer.seek_to_end()
+            async for record in consumer:
+                frame = _frame(record)
+                key = record.key or b""
+                history.append((f"{record.partition}:{record.offset}", key, frame))
+                for queue in everybody:
+                    queue.put_nowait(frame)
+                for queue in by_key.get(key, ()):
+                    queue.put_nowait(frame)
+        finally:
+            await consumer.stop()
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with asyncio.TaskGroup() as tasks:
+            following = tasks.create_task(follow())
+            yield
+            following.cancel()
+
+    app = FastAPI(lifespan=lifespan)
+
+    @app.get("/api/v1/sse/training")
+    async def training(request: Request, task_id: str | None = None) -> StreamingResponse:
+        key = None if task_id is None else task_id.encode()
+        last_id = request.headers.get("last-event-id")
+
+        async def events() -> AsyncGenerator[bytes]:
+            queue: Queue = asyncio.Queue()
+            missed = False
+            for event_id, event_key, frame in history if last_id else ():
+                if missed and key in (None, event_key):
+                    queue.put_nowait(frame)
+                missed = missed or event_id == last_id
+            queues = everybody if key is None else by_key[key]
+            queues.add(queue)
+            try:
+                yield b"event: connected\ndata: {}\n\n"
+                while True:
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(_PING_S):
+                            frame = await queue.get()
+                        yield frame
+                        continue
+                    yield b": ping\n"
+            finally:
+                queues.discard(queue)
+
+        return StreamingResponse(events(), media_type="text/event-stream", headers=_HEADERS)
+
+    return app
+
+
+def _consumer(servers: str) -> "AIOKafkaConsumer":
+    return AIOKafkaConsumer(
+        bootstrap_servers=servers, enable_auto_commit=False, auto_offset_reset="latest"
+    )
+
+
+def main() -> None:
+    """Serve one of the two."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("kind", choices=("consumer", "queue"))
+    parser.add_argument("--servers", required=True)
+    parser.add_argument("--topic", required=True)
+    parser.add_argument("--partitions", type=int, required=True)
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--kept", type=int, default=250_000)
+    told = parser.parse_args()
+    if told.kind == "consumer":
+        app = consumer_per_connection(told.servers, told.topic, told.partitions)
+    else:
+        app = queue_per_connection(told.servers, told.topic, told.partitions, told.kept)
+    uvicorn.run(app, port=told.port, access_log=False, log_level="warning", backlog=4096)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,470 @@
+"""`make bench-edge`: the edge beside two baselines, in one run on one machine.
+
+Each figure is taken from a server process of its own, with Kafka, producers and clients in other
+processes; CPU time is the server's, of all its threads. What a figure means is in README.md.
+"""
+
+import argparse
+import os
+import random
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Generator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
+
+from benchmarks.load import Counted, Fleet, Produced, Running, produce
+from infra.kafka import free_port, prepare
+from infra.provision import wait_for_kafka
+
+PATH = "/api/v1/sse/training"
+_START_S = 60.0
+_CLIENTS = 1_000
+_FLEETS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Kafka:
+    """The broker, and how to make topics on it."""
+
+    servers: str
+
+    def topic(self, prefix: str, partitions: int) -> str:
+        """Make a topic, and return when it is there."""
+        name = f"{prefix}training.events"
+        admin = AdminClient({"bootstrap.servers": self.servers})
+        made = admin.create_topics([NewTopic(name, num_partitions=partitions)])
+        for answer in made.values():
+            answer.result()
+        return name
+
+
+class Server:
+    """A server under test."""
+
+    def __init__(self, kind: str, kafka: Kafka, prefix: str, partitions: int, **env: str) -> None:
+        self.kind = kind
+        self.port = free_port()
+        if kind == "edge":
+            command = [sys.executable, "-m", "sse_edge"]
+        else:
+            command = [sys.executable, "-m", "benchmarks.baselines", kind]
+            command += ["--servers", kafka.servers, "--topic", f"{prefix}training.events"]
+            command += ["--partitions", str(partitions), "--port", str(self.port)]
+        settings = {
+            "KAFKA_BOOTSTRAP_SERVERS": kafka.servers,
+            "TAPEWIRE_TOPIC_PREFIX": prefix,
+            "TAPEWIRE_PORT": str(self.port),
+            "TAPEWIRE_CONNECTIONS_PER_IP_MAX": "100000",
+            "TAPEWIRE_WINDOW_BYTES_MAX": str(400 << 20),
+            "TAPEWIRE_HISTORY_BYTES_MAX": str(1600 << 20),
+        }
+        self._process = subprocess.Popen(  # noqa: S603  # our own servers
+            command,
+            env=os.environ | settings | env,
+            stdout=subprocess.DEVNULL,
+            stderr=None if os.environ.get("BENCH_STDERR") else subprocess.DEVNULL,
+        )
+        self._ps = psutil.Process(self._process.pid)
+        deadline = time.monotonic() + _START_S
+        while True:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
+                    break
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"{kind} did not start")
+            time.sleep(0.05)
+
+    def cpu_s(self) -> float:
+        """CPU time used up to now."""
+        times = self._ps.cpu_times()
+        return float(times.user + times.system)
+
+    def rss(self) -> int:
+        """Resident memory, in bytes."""
+        return int(self._ps.memory_info().rss)
+
+    def stop(self) -> None:
+        """End it at once."""
+        self._process.kill()
+        self._process.wait()
+
+
+@dataclass
+class Bench:
+    """What all measurements need."""
+
+    kafka: Kafka
+    quick: bool
+
+    @contextmanager
+    def server(self, kind: str, partitions: int = 1, **env: str) -> Generator[tuple[Server, str]]:
+        """A fresh server on a fresh topic."""
+        prefix = f"b{random.randrange(16**8):08x}."  # noqa: S311
+        topic = self.kafka.topic(prefix, partitions)
+        server = Server(kind, self.kafka, prefix, partitions, **env)
+        try:
+            yield server, topic
+        finally:
+            server.stop()
+
+    def producing(self, topic: str, rate: float, seconds: float) -> Running:
+        """A producer of one task's events at a rate."""
+        what = Produced(self.kafka.servers, topic, rate, seconds, start_at=time.time() + 1.0)
+        return Running(produce, what)
+
+
+@contextmanager
+def fleets(count: int = _FLEETS) -> Generator[list[Fleet]]:
+    """Client processes."""
+    made = [Fleet() for _ in range(count)]
+    try:
+        yield made
+    finally:
+        for fleet in made:
+            fleet.close()
+
+
+def open_all(many: Sequence[Fleet], port: int, clients: int, **how: object) -> None:
+    """Open so many streams, spread over client processes."""
+    for number, fleet in enumerate(many):
+        share = clients // len(many) + (number < clients % len(many))
+        fleet.open(port, [PATH] * share, **how)
+
+
+def counted(many: Sequence[Fleet]) -> Counted:
+    """What all clients have seen since they were last asked."""
+    total = Counted()
+    for fleet in many:
+        one = fleet.count()
+        total.events += one.events
+        total.bytes += one.bytes
+        total.connections += one.connections
+        total.refused += one.refused
+        total.latencies_s += one.latencies_s
+        total.done_s = max(total.done_s, one.done_s)
+    return total
+
+
+def until_counted(many: Sequence[Fleet], events: int, within_s: float) -> tuple[Counted, bool]:
+    """Wait until so many events have come, or for so long."""
+    total = Counted()
+    deadline = time.monotonic() + within_s
+    while total.events < events and time.monotonic() < deadline:
+        time.sleep(0.05)
+        more = counted(many)
+        total.events += more.events
+        total.bytes += more.bytes
+        total.latencies_s += more.latencies_s
+        total.done_s = max(total.done_s, more.done_s)
+    return total, total.events >= events
+
+
+def quantile(values: Sequence[float], part: float) -> float:
+    """A quantile of measured values; nan where there are none."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(part * len(ordered)))] if ordered else float("nan")
+
+
+@dataclass(frozen=True, slots=True)
+class Broadcast:
+    """How a broadcast at some rate went."""
+
+    deliveries: int
+    complete: bool
+    cpu_s: float
+    p50_ms: float
+    p99_ms: float
+    bytes: int
+    seconds: float
+
+
+def broadcast(
+    bench: Bench,
+    server: Server,
+    topic: str,
+    many: Sequence[Fleet],
+    clients: int,
+    rate: float,
+    seconds: float,
+) -> Broadcast:
+    """Tell everybody `rate` events a second, and wait until they have them."""
+    counted(many)
+    running = bench.producing(topic, rate, seconds)
+    cpu_s, began = server.cpu_s(), time.monotonic()
+    seen, complete = until_counted(many, round(rate * seconds) * clients, seconds + 6.0)
+    took_s = time.monotonic() - began
+    cpu_s = server.cpu_s() - cpu_s
+    running.result()
+    return Broadcast(
+        seen.events,
+        complete,
+        cpu_s,
+        quantile(seen.latencies_s, 0.5) * 1000,
+        quantile(seen.latencies_s, 0.99) * 1000,
+        seen.bytes,
+        took_s,
+    )
+
+
+Row = tuple[str, dict[str, str], str]
+"""A measurement: what, the figures by server, and how it compares."""
+
+
+def at_100_000(bench: Bench) -> Row:
+    """CPU time and p99 at 100,000 deliveries a second, to 1,000 connections."""
+    seconds = 4.0 if bench.quick else 8.0
+    shown, per_delivery = {}, {}
+    for kind in ("consumer", "queue", "edge"):
+        clients = 50 if kind == "consumer" else _CLIENTS
+        rate = 80.0 if kind == "consumer" else 100.0
+        with bench.server(kind) as (server, topic), fleets() as many:
+            open_all(many, server.port, clients, burst=10 if kind == "consumer" else 100)
+            broadcast(bench, server, topic, many, clients, 10.0, 1.0)
+            got = broadcast(bench, server, topic, many, clients, rate, seconds)
+            cpu = got.cpu_s / max(got.deliveries, 1) * 100_000
+            per_delivery[kind] = cpu
+            late = "" if got.complete else ", falls behind"
+            at = f" at {rate * clients:,.0f}/s" if kind == "consumer" else ""
+            shown[kind] = f"{cpu:.2f} s{at}, p99 {got.p99_ms:,.0f} ms{late}"
+    ratio = per_delivery["edge"] / per_delivery["queue"]
+    return "100,000 deliveries/s: CPU s per 100,000", shown, f"{ratio:.2f} of queue's CPU"
+
+
+def highest_broadcast(bench: Bench) -> Row:
+    """The most deliveries a second to 1,000 connections, all of them, with p99 under 250 ms."""
+    seconds = 3.0 if bench.quick else 5.0
+    rates = {
+        "consumer": (20, 40, 80, 160, 320),
+        "queue": (20, 40, 60, 80, 100, 150, 200),
+        "edge": (1_000, 2_000, 3_000, 4_000, 5_000, 6_000, 8_000, 10_000),
+    }
+    shown, best = {}, {}
+    for kind, steps in rates.items():
+        clients = 50 if kind == "consumer" else _CLIENTS
+        best[kind] = 0.0
+        with bench.server(kind) as (server, topic), fleets() as many:
+            open_all(many, server.port, clients, burst=10 if kind == "consumer" else 100)
+            broadcast(bench, server, topic, many, clients, 10.0, 1.0)
+            for rate in steps:
+                got = broadcast(bench, server, topic, many, clients, rate, seconds)
+                if not got.complete or got.p99_ms > 250:
+                    break
+                best[kind] = rate * clients
+        shown[kind] = f"{best[kind]:,.0f}/s"
+    ratio = best["edge"] / max(best["queue"], 1.0)
+    return "highest broadcast, p99 under 250 ms", shown, f"{ratio:.0f} times queue's"
+
+
+def keyed(bench: Bench) -> Row:
+    """CPU per event, 2,000 streams of one key each, 20,000 events a second in all."""
+    streams, rate, seconds = 2_000, 20_000.0, 4.0 if bench.quick else 6.0
+    tasks = [f"task-{number}" for number in range(streams)]
+    partitions = [number % 6 for number in range(streams)]
+    shown, per_event = {}, {}
+    for kind in ("queue", "edge"):
+        with bench.server(kind, 6, TAPEWIRE_METADATA_S="2") as (server, topic), fleets() as many:
+            # The edge looks for a key where producers put it.
+            placed = [_home(task) for task in tasks] if kind == "edge" else partitions
+            for number, fleet in enumerate(many):
+                fleet.open(server.port, [f"{PATH}?task_id={task}" for task in tasks[number::2]])
+            counted(many)
+            what = Produced(
+                bench.kafka.servers, topic, rate, seconds,
+                tasks=tasks, partitions=placed, start_at=time.time() + 1.0,
+            )  # fmt: skip
+            running = Running(produce, what)
+            cpu_s = server.cpu_s()
+            seen, complete = until_counted(many, round(rate * seconds), seconds + 8.0)
+            cpu_s = server.cpu_s() - cpu_s
+            running.result()
+            per_event[kind] = cpu_s / max(seen.events, 1) * 1e6
+            late = "" if complete else ", falls behind"
+            p99_ms = quantile(seen.latencies_s, 0.99) * 1000
+            shown[kind] = f"{per_event[kind]:.0f} µs, p99 {p99_ms:,.0f} ms{late}"
+    ratio = per_event["edge"] / per_event["queue"]
+    return "2,000 keyed streams, 20,000 events/s: CPU per event", shown, f"{ratio:.2f} of queue's"
+
+
+def resume_storm(bench: Bench) -> Row:
+    """1,000 clients come back at once, each having missed 1,000 events."""
+    shown, took = {}, {}
+    for kind in ("queue", "edge"):
+        with bench.server(kind) as (server, topic), fleets(1) as watching:
+            open_all(watching, server.port, 1, keeps_id=True)
+            produce(Produced(bench.kafka.servers, topic, 100.0, count=20))
+            until_counted(watching, 20, 20)
+            last_id = watching[0].ids()[0]
+            produce(Produced(bench.kafka.servers, topic, 2_000.0, count=1_000))
+            until_counted(watching, 1_000, 30)
+            with fleets() as many:
+                counted(many)
+                began = time.monotonic()
+                for fleet in many:
+                    share = _CLIENTS // len(many)
+                    fleet.open(server.port, [PATH] * share, last_ids=[last_id] * share, burst=share)
+                seen, complete = until_counted(many, _CLIENTS * 1_000, 120.0)
+            took[kind] = seen.done_s - began
+            late = "" if complete else f", {seen.events:,} of {_CLIENTS * 1_000:,} came"
+            shown[kind] = f"{took[kind]:.2f} s, {server.rss() / 2**20:,.0f} MiB{late}"
+    ratio = took["queue"] / took["edge"]
+    return "1,000 clients resume 1,000 events each: done after", shown, f"{ratio:.1f} times faster"
+
+
+def replay(bench: Bench) -> Row:
+    """One client that replays 200,000 events from memory."""
+    events = 50_000 if bench.quick else 200_000
+    shown, speed = {}, {}
+    for kind in ("queue", "edge"):
+        with bench.server(kind) as (server, topic), fleets(1) as watching:
+            open_all(watching, server.port, 1, keeps_id=True)
+            produce(Produced(bench.kafka.servers, topic, 100.0, count=20))
+            until_counted(watching, 20, 20)
+            last_id = watching[0].ids()[0]
+            produce(Produced(bench.kafka.servers, topic, 20_000.0, count=events))
+            until_counted(watching, events, 60)
+            speeds = []
+            for _ in range(3):
+                with fleets(1) as one:
+                    counted(one)
+                    began = time.monotonic()
+                    one[0].open(server.port, [PATH], last_ids=[last_id])
+                    seen, complete = until_counted(one, events, 60.0)
+                    speeds.append(events / (seen.done_s - began) if complete else 0.0)
+            speed[kind] = max(speeds)
+            shown[kind] = f"{speed[kind]:,.0f}/s"
+    ratio = speed["edge"] / max(speed["queue"], 1.0)
+    return f"one client replays {events:,} events from memory", shown, f"{ratio:.1f} times queue's"
+
+
+def deep_replay(bench: Bench) -> Row:
+    """One client that replays events from Kafka, from before the window."""
+    events = 100_000 if bench.quick else 300_000
+    with bench.server("edge") as (server, topic):
+        produce(Produced(bench.kafka.servers, topic, 0, count=events))
+        speeds = []
+        for _ in range(2):
+            with fleets(1) as one:
+                counted(one)
+                began = time.monotonic()
+                one[0].open(server.port, [f"{PATH}?from=earliest"])
+                seen, complete = until_counted(one, events, 60.0)
+                speeds.append(events / (seen.done_s - began) if complete else 0.0)
+    return (
+        f"one client replays {events:,} events from Kafka",
+        {"edge": f"{speeds[0]:,.0f}/s; again {speeds[1]:,.0f}/s"},
+        "at least 80,000/s",
+    )
+
+
+def idle(bench: Bench) -> Row:
+    """Memory per idle connection; the edge holds 10,000."""
+    shown, each = {}, {}
+    for kind, clients in (("consumer", 50), ("queue", 2_000), ("edge", 10_000)):
+        with bench.server(kind) as (server, topic), fleets() as many:
+            open_all(many, server.port, 10, burst=10)
+            produce(Produced(bench.kafka.servers, topic, 100.0, count=20))
+            time.sleep(1.0)
+            before = server.rss()
+            open_all(many, server.port, clients, burst=10 if kind == "consumer" else 100)
+            time.sleep(2.0)
+            each[kind] = (server.rss() - before) / clients / 1024
+            held = counted(many).connections - 10
+            shown[kind] = f"{each[kind]:.1f} KiB ({held:,} held)"
+    ratio = each["edge"] / each["queue"]
+    return "memory per idle connection", shown, f"{ratio:.2f} of queue's"
+
+
+def dropping(bench: Bench) -> Row:
+    """p99 of 100,000 deliveries a second while clients drop and resume, 3,500 in 12 s."""
+    reconnects, seconds = (1_166, 4.0) if bench.quick else (3_500, 12.0)
+    with bench.server("edge") as (server, topic), fleets(3) as many:
+        for fleet in many[:2]:
+            fleet.open(server.port, [PATH] * 350, keeps_id=True)
+        many[2].open(server.port, [PATH] * 300, keeps_id=True)
+        broadcast(bench, server, topic, many, _CLIENTS, 10.0, 1.0)
+        counted(many)
+        running = bench.producing(topic, 100.0, seconds + 2)
+        time.sleep(1.5)
+        counted(many)
+        many[2].begin_churn(server.port, PATH, reconnects, seconds)
+        time.sleep(seconds)
+        done = many[2].answer()
+        seen = counted(many[:2])
+        running.result()
+    p99_ms = quantile(seen.latencies_s, 0.99) * 1000
+    return (
+        f"{done:,} drops and resumes in {seconds:.0f} s: p99 of the others",
+        {"edge": f"{p99_ms:,.0f} ms"},
+        "under 200 ms",
+    )
+
+
+def quiet(bench: Bench) -> Row:
+    """p50 at 10 events a second to 100 clients."""
+    shown = {}
+    for kind in ("queue", "edge"):
+        with bench.server(kind) as (server, topic), fleets() as many:
+            open_all(many, server.port, 100)
+            broadcast(bench, server, topic, many, 100, 10.0, 1.0)
+            got = broadcast(bench, server, topic, many, 100, 10.0, 4.0)
+            shown[kind] = f"p50 {got.p50_ms:.1f} ms, p99 {got.p99_ms:.1f} ms"
+    return "10 events/s to 100 clients", shown, "p50 under 5 ms"
+
+
+MEASUREMENTS: dict[str, Callable[[Bench], Row]] = {
+    one.__name__.replace("_", "-"): one
+    for one in (
+        at_100_000, highest_broadcast, keyed, resume_storm, replay, deep_replay, idle, dropping,
+        quiet,
+    )
+}  # fmt: skip
+
+
+def _home(task: str) -> int:
+    from aiokafka.partitioner import DefaultPartitioner  # noqa: PLC0415
+
+    return int(DefaultPartitioner()(task.encode(), list(range(6)), list(range(6))))
+
+
+@contextmanager
+def _kafka() -> Generator[Kafka]:
+    given = os.environ.get("KAFKA_BOOTSTRAP_SERVERS")
+    if given:
+        yield Kafka(given)
+        return
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        broker = prepare(Path(folder), free_port())
+        process = subprocess.Popen(broker.command, stdout=subprocess.DEVNULL)  # noqa: S603
+        stack.callback(process.wait)
+        stack.callback(process.terminate)
+        wait_for_kafka(broker.bootstrap_servers, within_s=_START_S)
+        yield Kafka(broker.bootstrap_servers)
+
+
+def main() -> None:
+    """Measure, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("only", nargs="*", choices=[[], *MEASUREMENTS], help="these, not all")
+    parser.add_argument("--quick", action="store_true", help="shorter, and less exact")
+    told = parser.parse_args()
+    with _kafka() as kafka:
+        bench = Bench(kafka, told.quick)
+        print(f"{psutil.cpu_count()} cores; payload about 250 bytes, one partition, 1,000 clients")
+        print("| | consumer per connection | queue per connection | edge | |")
+        print("| --- | --- | --- | --- | --- |")
+        for name in told.only or MEASUREMENTS:
+            what, shown, compared = MEASUREMENTS[name](bench)
+            figures = " | ".join(shown.get(kind, "-") for kind in ("consumer", "queue", "edge"))
+            print(f"| {what} | {figures} | {compared} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,119 @@
+"""Gzip for streams: flushed at each write, and compressed once for all caught-up clients.
+
+A deflate stream may go on with any bytes that refer to nothing before them. So while a client
+catches up it has a compressor of its own, and when it is caught up it goes on with its audience's
+shared one, which forgets what it has seen whenever somebody joins. What is written to one client
+alone shifts that client's history, so after it the shared one has to forget, too.
+
+The trailer's CRC-32 covers what this client got. It is put together from what it got alone and what
+was shared meanwhile, by the arithmetic of zlib's crc32_combine: CRC(AB) = shift(CRC(A), |B|) ^
+CRC(B), where the shift is a multiplication by x^(8|B|) modulo the polynomial of RFC 1952.
+"""
+
+import zlib
+from functools import cache
+from struct import pack
+
+LEVEL = 5
+"""Chosen by `make bench-edge`: above it the bytes hardly shrink, and the CPU time doubles."""
+
+_HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
+_END_OF_DEFLATE = b"\x03\x00"
+_POLYNOMIAL = 0xEDB88320
+_X8 = 0x00800000
+"""x^8 in the reflected order that CRC-32 uses."""
+
+
+class SharedGzip:
+    """The compressor of an audience."""
+
+    def __init__(self) -> None:
+        self._compressor: zlib._Compress | None = None
+        self.crc = 0
+        self.length = 0
+
+    def forget(self) -> None:
+        """Refer to nothing that was compressed before."""
+        self._compressor = None
+
+    def encode(self, data: bytes) -> bytes:
+        """Compress, to a boundary of bytes."""
+        if self._compressor is None:
+            self._compressor = _compressor()
+        self.crc = zlib.crc32(data, self.crc)
+        self.length += len(data)
+        return self._compressor.compress(data) + self._compressor.flush(zlib.Z_SYNC_FLUSH)
+
+
+class Gzip:
+    """One client's gzip stream."""
+
+    __slots__ = ("_compressor", "_crc", "_is_begun", "_joined_crc", "_joined_length", "_length")
+
+    def __init__(self) -> None:
+        self._compressor: zlib._Compress | None = None
+        self._is_begun = False
+        self._crc = 0
+        self._length = 0
+        self._joined_crc = 0
+        self._joined_length = 0
+
+    def encode(self, data: bytes) -> bytes:
+        """Compress for this client alone, to a boundary of bytes."""
+        if self._compressor is None:
+            self._compressor = _compressor()
+        self._crc = zlib.crc32(data, self._crc)
+        self._length += len(data)
+        head = b"" if self._is_begun else _HEADER
+        self._is_begun = True
+        return head + self._compressor.compress(data) + self._compressor.flush(zlib.Z_SYNC_FLUSH)
+
+    def join(self, shared: SharedGzip) -> None:
+        """Go on with what is shared; something has been encoded before."""
+        shared.forget()
+        self._compressor = None  # its memory is a quarter of a megabyte
+        self._joined_crc, self._joined_length = shared.crc, shared.length
+
+    def leave(self, shared: SharedGzip) -> None:
+        """Go on alone."""
+        length = shared.length - self._joined_length
+        # Of what was shared since: CRC(B) = CRC(AB) ^ shift(CRC(A), |B|).
+        crc = shared.crc ^ _shifted(self._joined_crc, length)
+        self._crc = _shifted(self._crc, length) ^ crc
+        self._length += length
+
+    def end(self) -> bytes:
+        """What ends the stream."""
+        head = b"" if self._is_begun else _HEADER
+        return head + _END_OF_DEFLATE + pack("<II", self._crc, self._length & 0xFFFFFFFF)
+
+
+def _compressor() -> "zlib._Compress":
+    return zlib.compressobj(LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS)
+
+
+def _shifted(crc: int, length: int) -> int:
+    """A CRC after so many more bytes of zeros, but for the inversions, which cancel out."""
+    for bit in range(length.bit_length()):
+        if length >> bit & 1:
+            crc = _multiplied(_x8_to_the_power_of_two(bit), crc)
+    return crc
+
+
+@cache
+def _x8_to_the_power_of_two(exponent: int) -> int:
+    """x^(8 * 2^exponent) modulo the polynomial."""
+    if exponent == 0:
+        return _X8
+    half = _x8_to_the_power_of_two(exponent - 1)
+    return _multiplied(half, half)
+
+
+def _multiplied(a: int, b: int) -> int:
+    """A product of polynomials over GF(2), modulo CRC-32's, in reflected order."""
+    product = 0
+    for bit in range(31, -1, -1):
+        if a >> bit & 1:
+            product ^= b
+        b = b >> 1 ^ (_POLYNOMIAL if b & 1 else 0)
+    return product

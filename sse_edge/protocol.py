@@ -1,0 +1,197 @@
+"""Uvicorn's HTTP protocol with what it lacks: bounds, deadlines, and a direct way to the socket.
+
+Uvicorn has no deadline for a request's head and none for writing: slow heads and readers that read
+nothing are held for ever, and its parser takes heads of any size. Only the protocol class sees
+these bytes, so here is where they are bounded:
+
+- a head has `HEAD_BYTES_MAX` bytes and `HEAD_S` seconds;
+- a client that takes nothing while bytes wait for it is let go after `STALLED_S`.
+
+A stream writes to its `SocketWire`, found in the request's scope under `EXTENSION`. It goes to the
+transport without a coroutine, so that one loop can serve a thousand caught-up clients.
+"""
+
+import asyncio
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from sse_edge.wire import Chunk
+
+EXTENSION = "tapewire.wire"
+
+HEAD_BYTES_MAX = 32 << 10
+"""A cursor has at most 2 KiB; the rest is for cookies and proxies. Nginx has the same bound."""
+HEAD_S = 10.0
+STALLED_S = 600.0
+"""Slow, but alive, is what `slow=pause` is for: this is for those who have silently gone."""
+
+_UNSENT_BYTES_MAX = 128 << 10
+"""What the kernel keeps for a client besides what is on its way; else it is megabytes each."""
+
+
+class SocketWire:
+    """The wire of one request of a protocol."""
+
+    __slots__ = ("_is_chunked", "_on_gone", "_protocol", "_room", "_write", "is_full", "is_gone")
+
+    def __init__(self, protocol: "EdgeProtocol", *, is_chunked: bool) -> None:
+        self._protocol = protocol
+        self._write = protocol.transport.write
+        self._is_chunked = is_chunked
+        self._room: asyncio.Future[None] | None = None
+        self._on_gone: Callable[[], object] | None = None
+        self.is_full = False
+        self.is_gone = False
+
+    def write(self, chunk: Chunk) -> None:
+        """Hand whole blocks over; nothing happens where the client has gone."""
+        if not self.is_gone:
+            self._write(chunk.framed if self._is_chunked else chunk.data)
+
+    async def room(self) -> None:
+        """Wait until it is not full."""
+        if self.is_full and not self.is_gone:
+            self._room = asyncio.get_running_loop().create_future()
+            try:
+                await self._room
+            finally:
+                self._room = None
+
+    def close_within(self, seconds: float) -> None:
+        """End the connection; what the client has not read by then, it will not."""
+        transport = self._protocol.transport
+        if self._is_chunked and not self.is_gone:
+            self._write(b"0\r\n\r\n")
+        transport.close()
+        self._protocol.loop.call_later(seconds, transport.abort)
+
+    def when_gone(self, call: Callable[[], object] | None) -> None:
+        """Call when the client has gone; None to call nobody."""
+        self._on_gone = call
+
+    def fill(self, *, is_full: bool) -> None:
+        """Hear from the transport whether it takes more."""
+        self.is_full = is_full
+        if not is_full and self._room is not None and not self._room.done():
+            self._room.set_result(None)
+
+    def lose(self) -> None:
+        """Hear from the transport that it is closed."""
+        self.is_gone = True
+        self.fill(is_full=False)
+        if self._on_gone is not None:
+            self._on_gone()
+
+
+class EdgeProtocol(HttpToolsProtocol):
+    """One connection from a client."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._wires: list[SocketWire] = []
+        """Of the request that is answered, and of those that wait behind it."""
+        self._head_bytes = 0
+        self._reads_head = True
+        self._is_refused = False
+        self._head_limit: asyncio.TimerHandle | None = None
+        self._stall_limit: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to wait for a request's head."""
+        super().connection_made(transport)
+        sock = transport.get_extra_info("socket")
+        if sock is not None and hasattr(socket, "TCP_NOTSENT_LOWAT"):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES_MAX)
+        self._head_limit = self.loop.call_later(HEAD_S, transport.abort)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse, and count while it is a head."""
+        if self._is_refused:
+            return
+        if self._reads_head:
+            self._head_bytes += len(data)
+        super().data_received(data)
+        if self._reads_head and self._head_bytes > HEAD_BYTES_MAX:
+            self._refuse()
+
+    def on_message_begin(self) -> None:
+        """Begin a head."""
+        super().on_message_begin()
+        self._reads_head = True
+        if self._head_limit is None:
+            self._head_limit = self.loop.call_later(HEAD_S, self.transport.abort)
+
+    def on_headers_complete(self) -> None:
+        """Start the answer, with a wire in its scope."""
+        self._reads_head = False
+        self._head_bytes = 0
+        self._head_limit = _stopped(self._head_limit)
+        size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+        if size > HEAD_BYTES_MAX:
+            self._refuse()
+            return
+        wire = SocketWire(self, is_chunked=self.parser.get_http_version() != "1.0")
+        wire.is_full = self.flow.write_paused
+        self._wires.append(wire)
+        extensions: dict[Any, Any] = {EXTENSION: wire}
+        self.scope["extensions"] = extensions
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Take in a piece of a request's body."""
+        if not self._is_refused:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """End a request."""
+        if not self._is_refused:
+            super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """Go on to the next request."""
+        if self._wires:
+            del self._wires[0]
+        super().on_response_complete()
+
+    def pause_writing(self) -> None:
+        """Hear that bytes wait for the client."""
+        super().pause_writing()
+        self._stall_limit = self.loop.call_later(STALLED_S, self.transport.abort)
+        for wire in self._wires:
+            wire.fill(is_full=True)
+
+    def resume_writing(self) -> None:
+        """Hear that the client reads."""
+        super().resume_writing()
+        self._stall_limit = _stopped(self._stall_limit)
+        for wire in self._wires:
+            wire.fill(is_full=False)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell whoever writes that nobody reads any more."""
+        self._head_limit = _stopped(self._head_limit)
+        self._stall_limit = _stopped(self._stall_limit)
+        super().connection_lost(exc)
+        for wire in self._wires:
+            wire.lose()
+        self._wires.clear()
+
+    def _refuse(self) -> None:
+        """Answer a head that is too large, and hear no more of it."""
+        self._is_refused = True
+        body = b"a request's head has at most %d bytes\n" % HEAD_BYTES_MAX
+        self.transport.write(
+            STATUS_LINE[431]
+            + b"content-type: text/plain; charset=utf-8\r\nconnection: close\r\n"
+            + b"content-length: %d\r\n\r\n%b" % (len(body), body)
+        )
+        self.transport.close()
+
+
+def _stopped(timer: asyncio.TimerHandle | None) -> asyncio.TimerHandle | None:
+    if timer is not None:
+        timer.cancel()
+    return None

@@ -1,0 +1,43 @@
+"""The wire: one client's socket, as far as a connection needs it.
+
+Writing never waits. What the socket does not take is kept for it, and it is said to be full; a
+connection that sees this writes nothing more until there is room, so that a slow client costs what
+one write left over, and nothing else.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+
+class Chunk:
+    """Bytes that many clients get, put into HTTP's chunked encoding once."""
+
+    __slots__ = ("data", "framed")
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.framed = b"%x\r\n%b\r\n" % (len(data), data)
+
+
+class Wire(Protocol):
+    """A client's socket, with a response begun on it."""
+
+    is_full: bool
+    """Whether what was written is still waiting for the client to read."""
+
+    def write(self, chunk: Chunk) -> None:
+        """Hand whole blocks over."""
+        ...
+
+    async def room(self) -> None:
+        """Wait until it is not full."""
+        ...
+
+    def close_within(self, seconds: float) -> None:
+        """End the response, and the connection, whether or not the client reads what is left."""
+        ...
+
+
+def joined(pieces: Sequence[bytes]) -> Chunk:
+    """One chunk of several pieces."""
+    return Chunk(b"".join(pieces))
