@@ -61,7 +61,7 @@ def produce(what: Produced) -> int:
     producer = Producer(
         {
             "bootstrap.servers": what.servers,
-            "linger.ms": 1 if what.rate else 20,
+            "linger.ms": (0 if what.rate <= 100 else 5) if what.rate else 20,
             "enable.idempotence": True,
             "queue.buffering.max.messages": 1_000_000,
         }
