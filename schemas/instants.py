@@ -1,13 +1,16 @@
 """Instants in words: microseconds since 1970 UTC, and RFC 3339, either way."""
 
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 
+@lru_cache(maxsize=4096)
 def to_rfc3339(instant_us: int) -> str:
     """Word an instant, in UTC: `2008-10-10T00:00:00Z`; fractions only where there are any."""
+    # Cached, since the log stamps what came together alike.
     return (_EPOCH + timedelta(microseconds=instant_us)).isoformat().replace("+00:00", "Z")
 
 

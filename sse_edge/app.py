@@ -5,19 +5,32 @@ its connection hands it, and learns from `receive` when the client has gone.
 """
 
 import asyncio
+import gc
 import logging
+import os
 import signal
 import uuid
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, MutableMapping
-from contextlib import asynccontextmanager
+from collections.abc import (
+    AsyncGenerator,
+    Awaitable,
+    Callable,
+    Generator,
+    Iterator,
+    Mapping,
+    MutableMapping,
+)
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Any
 
+import sdnotify
 from fastapi import FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client.metrics_core import Metric
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
@@ -30,7 +43,9 @@ from sse_edge.kafka_log import KafkaLog
 from sse_edge.meter import Collector
 from sse_edge.protocol import EXTENSION, SocketWire
 from sse_edge.settings import EdgeSettings
+from sse_edge.siblings import Siblings
 from sse_edge.stream import CHANNELS, Stream, many_channels, one_channel
+from sse_edge.turnstile import Turnstile
 
 log = logging.getLogger(__name__)
 
@@ -38,9 +53,17 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
+ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+ADDRESS = "TAPEWIRE_ADDRESS"
+"""Where this node listens, for whoever started it."""
+SIBLINGS = "TAPEWIRE_SIBLINGS"
+"""The folder that the processes behind one port share."""
+
 PAGE = Path(__file__).with_name("page")
 
 STREAM_HEADERS = {
+    "Connection": "close",
     "Content-Type": "text/event-stream; charset=utf-8",
     "Cache-Control": "no-cache, no-transform",
     "X-Accel-Buffering": "no",
@@ -49,10 +72,23 @@ STREAM_HEADERS = {
 GZIP_HEADERS = {"Content-Encoding": "gzip", "Vary": "Accept-Encoding"}
 
 CLIENT_ID_CHARS_MAX = 256
+_COLLECT_FROM = 50_000
 
 
-def build_app(settings: EdgeSettings) -> FastAPI:
+def from_environment() -> ASGIApp:
+    """The edge of this process, as uvicorn starts it."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    # While Kafka is away it says ten times a second what the tail says once.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    # Windows are many objects that live long and form no cycles: looking through them again and
+    # again took a tenth of the time under load.
+    gc.set_threshold(_COLLECT_FROM, 20, 100)
+    return build_app(EdgeSettings())
+
+
+def build_app(settings: EdgeSettings) -> ASGIApp:
     """The edge as an ASGI application."""
+    turnstile = Turnstile()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
@@ -60,10 +96,15 @@ def build_app(settings: EdgeSettings) -> FastAPI:
             KafkaLog(settings.bootstrap_servers, readers_max=settings.readers_max) as log,
             asyncio.TaskGroup() as tasks,
         ):
-            app.state.hub = Hub(log, settings)
-            following = tasks.create_task(app.state.hub.run())
+            hub = app.state.hub = Hub(log, settings, turnstile)
+            following = tasks.create_task(hub.run())
             following.add_done_callback(_stop_without_a_tail)
-            yield
+            if SIBLINGS in os.environ:
+                app.state.siblings = Siblings(Path(os.environ[SIBLINGS]))
+                hub.each_second = lambda: app.state.siblings.publish(_families(hub))
+            with _drained_first(hub, settings.drain_s):
+                sdnotify.SystemdNotifier().notify(f"READY=1\nSTATUS={os.environ.get(ADDRESS, '')}")
+                yield
             following.remove_done_callback(_stop_without_a_tail)
             following.cancel()
 
@@ -90,7 +131,45 @@ def build_app(settings: EdgeSettings) -> FastAPI:
     async def page() -> FileResponse:
         return FileResponse(PAGE / "index.html", headers={"Cache-Control": "no-cache"})
 
-    return app
+    async def one_at_a_time(scope: Scope, receive: Receive, send: Send) -> None:
+        # A crowd that comes back at once is let in between events, not before them.
+        if scope["type"] == "http":
+            await turnstile.turn()
+        await app(scope, receive, send)
+
+    return one_at_a_time
+
+
+@contextmanager
+def _drained_first(hub: Hub, drain_s: float) -> Generator[None]:
+    """Let streams end at an event's boundary before the server stops.
+
+    Uvicorn alone cuts them. A second signal stops at once.
+    """
+    loop = asyncio.get_running_loop()
+
+    def handler(stop: Callable[[int, FrameType | None], object]) -> Callable[..., None]:
+        def told(sig: int, frame: FrameType | None) -> None:
+            if hub.draining or not hub.connections:
+                hub.draining = True
+                stop(sig, frame)
+                return
+            loop.call_soon_threadsafe(hub.drain)
+            loop.call_soon_threadsafe(loop.call_later, drain_s + 0.5, stop, sig, frame)
+
+        return told
+
+    before = {}
+    for sig in (signal.SIGTERM, signal.SIGINT):
+        stop = signal.getsignal(sig)
+        if callable(stop):
+            before[sig] = stop
+            signal.signal(sig, handler(stop))
+    try:
+        yield
+    finally:
+        for sig, stop in before.items():
+            signal.signal(sig, stop)
 
 
 def _stop_without_a_tail(tail: asyncio.Task[None]) -> None:
@@ -177,10 +256,10 @@ def _answer(request: Request, stream: Stream) -> Response:
 
 
 class StreamResponse(Response):
-    """An ASGI response that is a connection.
+    """An ASGI response that becomes a connection.
 
-    The response begins and ends as ASGI has it; between, its connection writes to the wire that
-    `sse_edge.protocol` puts into the scope.
+    It begins as ASGI has it. Then its connection takes over the wire that `sse_edge.protocol` has
+    put into the scope, and the request is over.
     """
 
     def __init__(self, hub: Hub, stream: Stream, wishes: Wishes) -> None:
@@ -192,24 +271,20 @@ class StreamResponse(Response):
         self._wishes = wishes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve it; the client's going away ends it."""
+        """Begin the response, and start its connection."""
         del receive
         wire: SocketWire = scope["extensions"][EXTENSION]
-        connection = Connection(self._hub, self._stream, self._wishes, wire, _address(scope))
-        task = asyncio.current_task()
-        assert task is not None
+        wire.begin()
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-        wire.when_gone(task.cancel)
-        try:
-            if not wire.is_gone:
-                await connection.run()
-                connection.end()
-        except asyncio.CancelledError:
-            if not wire.is_gone or task.uncancel() > 0:
-                raise
-        finally:
-            wire.when_gone(None)
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+        if wire.is_gone:
+            return
+        wire.take_over()
+        connection = Connection(self._hub, self._stream, self._wishes, wire, _address(scope))
+        wire.when_gone(self._hub.serve(connection.run(), wire).cancel)
+
+
+def _families(hub: Hub) -> Iterator[Metric]:
+    return hub.meter.families(hub.gauges())
 
 
 def _add_health(app: FastAPI) -> None:
@@ -220,8 +295,10 @@ def _add_health(app: FastAPI) -> None:
     @app.get("/metrics", tags=["health"], summary="For Prometheus")
     async def metrics(request: Request) -> Response:
         hub: Hub = request.app.state.hub
+        siblings: Siblings | None = getattr(request.app.state, "siblings", None)
+        found = _families(hub) if siblings is None else siblings.with_others(_families(hub))
         registry = CollectorRegistry()
-        registry.register(Collector(lambda: hub.meter.families(hub.gauges())))
+        registry.register(Collector(lambda: found))
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
     @app.get("/health/ready", tags=["health"], summary="Whether streams can be served")

@@ -6,7 +6,7 @@ Reading is bounded by the log's readers; a partition that does not answer holds 
 """
 
 import asyncio
-from bisect import bisect_right
+from bisect import bisect_right, insort
 from collections import OrderedDict, defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
@@ -95,7 +95,7 @@ class CatchUp:
             batch.next_offset,
             entries,
             [one.offset for one in batch.records],
-            sum(size_of(one) for one in batch.records),
+            sum(map(size_of, batch.records)),
             repeats,
         )
         self._keep(place, kept)
@@ -122,7 +122,7 @@ class CatchUp:
         if kept.start in self._kept[place]:
             self._forget(place, kept.start)
         self._kept[place][kept.start] = kept
-        self._starts[place] = sorted(self._kept[place])
+        insort(self._starts[place], kept.start)
         self._by_use[place, kept.start] = None
         self._bytes += kept.bytes
         while self._bytes > self._bytes_max and len(self._by_use) > 1:
@@ -131,6 +131,6 @@ class CatchUp:
     def _forget(self, place: Place, start: int) -> None:
         del self._by_use[place, start]
         self._bytes -= self._kept[place].pop(start).bytes
-        self._starts[place] = sorted(self._kept[place])
+        self._starts[place].remove(start)
         if not self._kept[place]:
             del self._kept[place], self._starts[place]

@@ -37,6 +37,8 @@ from sse_edge.stream import Stream
 from sse_edge.wire import Chunk, Wire
 
 _RETRY_READ_S = 0.5
+_SLICE = 250
+"""How many records that were read are worded at a time: some three milliseconds."""
 
 _REASONS = {
     "no_broker": "Kafka does not answer; come back a little later",
@@ -118,25 +120,15 @@ class Connection:
 
     async def run(self) -> None:
         """Serve until the stream's end or a drain; losing the client comes as a cancellation."""
-        settings = self._hub.settings
         if self._hub.draining:
-            self._write(unavailable("draining", retry_ms(settings)))
-            return
-        self._write(self._opening())
-        with self._hub.admitted(self):
-            try:
-                async with asyncio.timeout(settings.broker_patience_s):
-                    found = await self._hub.resolve(self.stream, self._wishes.start)
-            except (TimeoutError, LogUnavailable):
-                self._write(unavailable("no_broker", retry_ms(settings)))
-            else:
-                self._hub.meter.opened[_outcome(self._wishes.start, found[2])] += 1
-                await self._serve(*found)
-
-    def end(self) -> None:
-        """Write what ends an encoding."""
+            self._write(unavailable("draining", retry_ms(self._hub.settings)))
+        else:
+            self._write(self._opening())
+            with self._hub.admitted(self):
+                await self._serve()
         if self.gzip is not None:
             self.wire.write(Chunk(self.gzip.end()))
+        self.wire.end(self._hub.settings.slow_close_s)
 
     def called(self) -> None:
         """Hear that something is to be seen to."""
@@ -179,21 +171,30 @@ class Connection:
     def _see_to_a_full_wire(self, now_s: float) -> None:
         self._stalled_s = self._stalled_s or now_s
         bound_s = self._hub.settings.slow_close_s
-        if self._wishes.slow is Slow.CLOSE and now_s - self._stalled_s >= bound_s:
+        is_over = self._has_ended or now_s - self._stalled_s < bound_s
+        if self._wishes.slow is Slow.CLOSE and not is_over:
+            self._has_ended = True
             self._hub.meter.slow_closes += 1
             # What waits for it are whole events: if it reads them, it is at a cursor.
-            self.wire.close_within(bound_s)
+            self.wire.end(bound_s)
 
-    async def _serve(self, audience: Audience, position: Position, gaps: Sequence[Gap]) -> None:
+    async def _serve(self) -> None:
+        settings, start = self._hub.settings, self._wishes.start
+        try:
+            async with asyncio.timeout(settings.broker_patience_s):
+                audience, position, gaps = await self._hub.resolve(self.stream, start)
+        except (TimeoutError, LogUnavailable):
+            self._write(unavailable("no_broker", retry_ms(settings)))
+            return
+        self._hub.meter.opened[_outcome(start, gaps)] += 1
         self._go_to(audience, position)
         try:
-            resumes = isinstance(self._wishes.start, Cursor) and not gaps
-            going = self._begin(gaps, knows_position=resumes)
+            going = self._begin(gaps, knows_position=isinstance(start, Cursor) and not gaps)
             while going:
                 going = await self._step()
         finally:
-            if self._audience is not None:
-                self._hub.desert(self, self._audience)
+            self._hub.desert(self, self._current)
+            self._audience = None
 
     async def _step(self) -> bool:
         """Do what comes next; whether to go on."""
@@ -313,8 +314,7 @@ class Connection:
                             reads[at] = tasks.create_task(self._read(at, self._position[at]))
                         elif reads[at].done():
                             came = True
-                            await self._hub.turnstile.turn()
-                            going = going and self._take_in(at, reads.pop(at).result())
+                            going = going and await self._take_in(at, reads.pop(at).result())
                     if going and not came and not taken.moved:
                         await self._attend()
                 for read in reads.values():
@@ -323,19 +323,30 @@ class Connection:
             self.is_catching_up = False
         return going
 
-    def _take_in(self, at: int, found: Piece | Gap) -> bool:
-        """Tell what a read brought; whether to go on."""
+    async def _take_in(self, at: int, found: Piece | Gap) -> bool:
+        """Tell what a read brought, a slice at a time; whether to go on."""
         if isinstance(found, Gap):
-            self._position = (
-                *self._position[:at],
-                found.to_offset,
-                *self._position[at + 1 :],
-            )
+            position = self._position
+            self._position = (*position[:at], found.to_offset, *position[at + 1 :])
             return self._begin([found])
-        feed, entries, upto = self._current.feed, found.entries, found.next_offset
-        taken = feed.take_read(self._position, at, entries, upto, newest_only=self._conflates)
-        self._tell(taken)
-        return not taken.ended
+        feed, entries = self._current.feed, found.entries
+        for first in range(0, max(1, len(entries)), _SLICE):
+            rest = entries[first + _SLICE :]
+            upto = rest[0].record.offset if rest else found.next_offset
+            if self.wire.is_full:
+                await self._room()
+            await self._hub.turnstile.turn()
+            taken = feed.take_read(
+                self._position,
+                at,
+                entries[first : first + _SLICE],
+                upto,
+                newest_only=self._conflates,
+            )
+            self._tell(taken)
+            if taken.ended:
+                return False
+        return True
 
     async def _read(self, at: int, offset: int) -> Piece | Gap:
         """A piece of the log, or the gap that is there instead."""

@@ -27,11 +27,9 @@ def block(event: str | None, data: object, *, retry_ms: int | None = None) -> by
 
 def body(event: str | None, data: object, *, retry_ms: int | None = None) -> bytes:
     """A block that still lacks its id and its end; see `with_id`."""
-    lines = [] if event is None else [b"event: " + event.encode()]
-    if retry_ms is not None:
-        lines.append(b"retry: %d" % retry_ms)
-    lines.append(b"data: " + _json(data))
-    return b"\n".join(lines) + b"\n"
+    name = b"" if event is None else b"event: %b\n" % event.encode()
+    retry = b"" if retry_ms is None else b"retry: %d\n" % retry_ms
+    return b"%b%bdata: %b\n" % (name, retry, _json(data))
 
 
 def with_id(unfinished: bytes, cursor: bytes) -> bytes:

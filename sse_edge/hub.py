@@ -9,7 +9,7 @@ import logging
 import random
 import time
 from collections import Counter
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -109,12 +109,16 @@ class _Attended(NamedTuple):
 class Hub:
     """What the connections of one node share."""
 
-    def __init__(self, log: Log, settings: EdgeSettings) -> None:
+    def __init__(
+        self, log: Log, settings: EdgeSettings, turnstile: Turnstile | None = None
+    ) -> None:
         self.log = log
         self.settings = settings
         self.meter = Meter()
         self.tail = Tail(log, settings)
-        self.turnstile = Turnstile()
+        self.turnstile = turnstile or Turnstile()
+        self.each_second: Callable[[], None] = lambda: None
+        """What else is to be done now and then."""
         self.draining = False
         """Whether the node is on its way out."""
         self._catch_up = CatchUp(log, settings.catch_up_bytes_max)
@@ -124,6 +128,7 @@ class Hub:
         self._clients: dict[Client, None] = {}
         self._per_address: Counter[str] = Counter()
         self._breaths = 0
+        self._tasks = asyncio.TaskGroup()
 
     @property
     def connections(self) -> int:
@@ -149,8 +154,13 @@ class Hub:
     async def run(self) -> None:
         """Follow the log, and see to what time brings, for ever."""
         async with asyncio.TaskGroup() as tasks:
+            self._tasks = tasks
             tasks.create_task(self.tail.run())
             tasks.create_task(self._sweep())
+
+    def serve(self, run: Coroutine[None, None, None], wire: Wire) -> asyncio.Task[None]:
+        """Run a connection; should it fail, that is the end of it, and of nobody else."""
+        return self._tasks.create_task(_guarded(run, wire))
 
     def refuse_over_limit(self, address: str) -> None:
         """See whether an address may open one more.
@@ -231,6 +241,7 @@ class Hub:
         """Give everybody a look at the clock, and let go of what is not used."""
         while True:
             await asyncio.sleep(_SWEEP_S)
+            self.each_second()
             for audience in list(self._attended):
                 await self._breathe()
                 # Records that are nobody's here ring no bell, but cursors have to pass them.
@@ -429,6 +440,14 @@ class Hub:
             for one in partitions
         ]
         return begins, gaps
+
+
+async def _guarded(run: Coroutine[None, None, None], wire: Wire) -> None:
+    try:
+        await run
+    except Exception:
+        log.exception("a connection has failed, and ends")
+        wire.end(0.0)
 
 
 def _cuts_since(was: Feed, tails: Sequence[TopicTail]) -> Iterator[Cut]:

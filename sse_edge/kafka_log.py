@@ -12,7 +12,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
@@ -30,9 +30,20 @@ log = logging.getLogger(__name__)
 _ANSWER_S = 5.0
 _POLL_MS = 200
 _READ_MS = 1_000
-_READ_RECORDS = 500
-_READ_BYTES = 256 << 10
+_READ_RECORDS = 2_000
+_READ_BYTES = 1 << 20
+_KEPT_S = 1.0
+"""How long a reader stands ready to go on where it stopped."""
 _TAIL_BYTES = 1 << 20
+
+
+_Where = tuple[TopicPartition, int]
+
+
+class _Idle(NamedTuple):
+    consumer: AIOKafkaConsumer
+    stands: _Where | None
+    since_s: float
 
 
 class KafkaLog:
@@ -40,7 +51,7 @@ class KafkaLog:
 
     def __init__(self, bootstrap_servers: str, *, readers_max: int = 4) -> None:
         self._servers = bootstrap_servers
-        self._idle: list[AIOKafkaConsumer] = []
+        self._idle: list[_Idle] = []
         self._slots = asyncio.Semaphore(readers_max)
         self._admin: AdminClient | None = None
         self._partitioner = DefaultPartitioner()
@@ -50,7 +61,7 @@ class KafkaLog:
 
     async def __aexit__(self, *_: object) -> None:
         while self._idle:
-            await _stopped(self._idle.pop())
+            await _stopped(self._idle.pop().consumer)
 
     async def describe(self, topics: Iterable[str]) -> Mapping[str, TopicInfo]:
         """What Kafka says of topics; those that do not exist are left out."""
@@ -89,9 +100,10 @@ class KafkaLog:
     async def read(self, partition: Partition, offset: int) -> Batch:
         """A bounded number of records from an offset on."""
         where = TopicPartition(*partition)
-        async with self._consumer() as consumer:
-            consumer.assign([where])
-            consumer.seek(where, offset)
+        async with self._consumer((where, offset)) as consumer:
+            if consumer.assignment() != {where} or await consumer.position(where) != offset:
+                consumer.assign([where])
+                consumer.seek(where, offset)
             records = await consumer.getmany(timeout_ms=_READ_MS, max_records=_READ_RECORDS)
             return await _batch(consumer, where, records.get(where, []))
 
@@ -104,7 +116,7 @@ class KafkaLog:
     async def tail(self) -> AsyncGenerator[TailReader]:
         """A reader of its own for the tail."""
         with _translated():
-            consumer = await self._started(max_partition_fetch_bytes=_TAIL_BYTES)
+            consumer = await self._started(_TAIL_BYTES)
         try:
             yield _KafkaTail(consumer)
         finally:
@@ -140,20 +152,36 @@ class KafkaLog:
         return epochs
 
     @asynccontextmanager
-    async def _consumer(self) -> AsyncGenerator[AIOKafkaConsumer]:
-        """One of the pool, for a moment; in trouble it is not given back."""
+    async def _consumer(self, at: _Where | None = None) -> AsyncGenerator[AIOKafkaConsumer]:
+        """One of the pool, for a moment; in trouble it is not given back.
+
+        Where one has just stopped at the place that is asked for it goes on there, with what it
+        has fetched ahead.
+        """
         async with self._slots:
             with _translated():
-                consumer = self._idle.pop() if self._idle else await self._started()
+                consumer = await self._one_for(at)
                 try:
                     async with asyncio.timeout(_ANSWER_S):
                         yield consumer
+                        stands = await _where(consumer) if at is not None else None
                 except BaseException:
                     await _stopped(consumer)
                     raise
-            self._idle.append(consumer)
+            self._idle.append(_Idle(consumer, stands, asyncio.get_running_loop().time()))
 
-    async def _started(self, max_partition_fetch_bytes: int = _READ_BYTES) -> AIOKafkaConsumer:
+    async def _one_for(self, at: _Where | None) -> AIOKafkaConsumer:
+        if not self._idle:
+            return await self._started(_READ_BYTES)
+        now_s = asyncio.get_running_loop().time()
+        for number, idle in enumerate(self._idle):
+            if at is not None and idle.stands == at and now_s - idle.since_s < _KEPT_S:
+                return self._idle.pop(number).consumer
+        consumer = self._idle.pop(0).consumer
+        consumer.unsubscribe()
+        return consumer
+
+    async def _started(self, max_partition_fetch_bytes: int) -> AIOKafkaConsumer:
         consumer = AIOKafkaConsumer(
             bootstrap_servers=self._servers,
             isolation_level="read_committed",
@@ -194,6 +222,12 @@ class _KafkaTail:
                 )
                 for where, records in found.items()
             }
+
+
+async def _where(consumer: AIOKafkaConsumer) -> _Where | None:
+    """What a consumer of one partition would read next."""
+    assigned = tuple(consumer.assignment())
+    return (assigned[0], await consumer.position(assigned[0])) if len(assigned) == 1 else None
 
 
 async def _batch(

@@ -4,8 +4,11 @@ Pure: an event of the catalogue in, its name and data out. The envelope's time i
 that every node words a record alike.
 """
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Callable, Hashable
+from dataclasses import fields
+from functools import cache
+from operator import attrgetter
+from typing import Any, NamedTuple, cast
 
 from schemas.events import (
     BacktestProgress,
@@ -21,8 +24,7 @@ HEARTBEAT = "ping"
 _FINAL = frozenset({"completed", "failed"})
 
 
-@dataclass(frozen=True, slots=True)
-class Worded:
+class Worded(NamedTuple):
     """An event as clients of a dialect see it."""
 
     event: str
@@ -83,4 +85,13 @@ def dashboard_update(event: DashboardUpdate) -> Worded:
 
 def _fields(event: Any) -> dict[str, object]:
     """An event's fields; those in microseconds are worded where they matter."""
-    return {name: value for name, value in asdict(event).items() if not name.endswith("_us")}
+    names, values = _getter(cast("Hashable", type(event)))
+    return dict(zip(names, values(event), strict=True))
+
+
+@cache
+def _getter(kind: Hashable) -> tuple[tuple[str, ...], Callable[[Any], tuple[object, ...]]]:
+    names = tuple(
+        field.name for field in fields(cast("type[Any]", kind)) if not field.name.endswith("_us")
+    )
+    return names, attrgetter(*names)

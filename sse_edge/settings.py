@@ -32,6 +32,9 @@ class EdgeSettings(BaseSettings):
     port: int = Field(default=8000, ge=0, le=65535)
     """Where to listen; 0 for any free port."""
 
+    workers: int = Field(default=1, ge=1)
+    """Processes on the one port; `--workers` overrides it."""
+
     cursor_secret: SecretStr | None = None
     """Signs cursors; the same on all nodes. Without it a checksum guards them against accidents."""
 

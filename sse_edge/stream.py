@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from schemas.codec import decode
 from schemas.errors import Undecodable
@@ -74,8 +74,7 @@ CHANNELS: Mapping[str, Channel] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(NamedTuple):
     """A record as bytes that still lack the cursor, and what a filter needs to know of it."""
 
     event: str

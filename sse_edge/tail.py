@@ -176,11 +176,13 @@ class Tail:
         async with self._locks[f"{partition.topic}/{partition.number}"]:
             while partition not in topic.windows and not topic.replaced:
                 try:
+                    epochs = await self._log.leader_epochs([partition])
                     end = (await self._log.end_offsets([partition]))[partition]
                 except LogError as error:
                     log.warning("%s/%d cannot be followed yet: %s", *partition, error)
                     await asyncio.sleep(_BACKOFF_S[1])
                     continue
+                self._epochs |= epochs
                 topic.windows[partition] = Window(end, self._settings.window_bytes_max)
                 self._assigned_anew.set()
 
@@ -202,9 +204,11 @@ class Tail:
 
     async def _look_at_leaders(self) -> None:
         """See whether partitions with a new leader still are what the windows hold."""
-        epochs = await self._log.leader_epochs(tuple(self.windows))
-        for partition in self._epochs.keys() - epochs.keys():
-            self._leaderless[partition] = self._epochs.pop(partition)
+        asked = tuple(self.windows)
+        epochs = await self._log.leader_epochs(asked)
+        for partition in asked:
+            if partition in self._epochs and partition not in epochs:
+                self._leaderless[partition] = self._epochs.pop(partition)
         for partition, epoch in epochs.items():
             before = self._epochs.get(partition, self._leaderless.pop(partition, None))
             window = self._topics[partition.topic].windows.get(partition)

@@ -8,7 +8,6 @@ Records of one key are linked, so that whoever follows a key touches no others.
 """
 
 from bisect import bisect_left
-from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 
 from sse_edge.record import Batch, Record
@@ -48,24 +47,25 @@ class RepeatFilter:
 
     def __init__(self, remembered: int = 1024) -> None:
         self._remembered = remembered
-        self._seen: OrderedDict[tuple[bytes | None, bytes], None] = OrderedDict()
+        self._young: set[tuple[bytes | None, bytes]] = set()
+        self._old: set[tuple[bytes | None, bytes]] = set()
 
     def is_repeat(self, record: Record) -> bool:
         """Whether a record with the same id was seen a little while ago; remembers this one."""
         if record.event_id is None:
             return False
         mark = (record.key, record.event_id)
-        if mark in self._seen:
+        if mark in self._young or mark in self._old:
             return True
-        self._seen[mark] = None
-        if len(self._seen) > self._remembered:
-            self._seen.popitem(last=False)
+        self._young.add(mark)
+        if len(self._young) >= self._remembered:
+            self._old, self._young = self._young, set()
         return False
 
     def copy(self) -> "RepeatFilter":
         """One that remembers the same, and goes on by itself."""
         copied = RepeatFilter(self._remembered)
-        copied._seen = self._seen.copy()  # its own kind
+        copied._young, copied._old = self._young.copy(), self._old  # its own kind
         return copied
 
 

@@ -5,7 +5,6 @@ connection that sees this writes nothing more until there is room, so that a slo
 one write left over, and nothing else.
 """
 
-from collections.abc import Sequence
 from typing import Protocol
 
 
@@ -33,11 +32,6 @@ class Wire(Protocol):
         """Wait until it is not full."""
         ...
 
-    def close_within(self, seconds: float) -> None:
-        """End the response, and the connection, whether or not the client reads what is left."""
+    def end(self, within_s: float) -> None:
+        """End the response and the connection; what is not read by then will not be."""
         ...
-
-
-def joined(pieces: Sequence[bytes]) -> Chunk:
-    """One chunk of several pieces."""
-    return Chunk(b"".join(pieces))

@@ -102,8 +102,8 @@ class Client:
     async def room(self) -> None:
         await self._room.wait()
 
-    def close_within(self, seconds: float) -> None:
-        asyncio.get_running_loop().call_later(seconds, self._close)
+    def end(self, within_s: float) -> None:
+        asyncio.get_running_loop().call_later(within_s if self.is_full else 0, self._close)
 
     async def until(self, count: int, *, event: str | None = None) -> list[Block]:
         """Wait until so many blocks (of an event) have come; these."""
@@ -151,7 +151,6 @@ class Edge:
 
         async def run() -> None:
             await connection.run()
-            connection.end()
             client.over = True
             client._came.set()
 

@@ -2,6 +2,7 @@ import asyncio
 
 import pytest
 
+from sse_edge.connection import Slow
 from sse_edge.hub import At, End
 from sse_edge.stream import many_channels, one_channel
 from tests.edge_bench import (
@@ -535,5 +536,238 @@ def test_caught_up_clients_share_their_bytes() -> None:
                 await client.until(10, event="risk_alert")
             assert log.reads == 0
             assert len({tuple(one.raw for one in client.blocks[1:]) for client in clients}) == 1
+
+    in_virtual_time(main())
+
+
+def test_clients_that_take_gzip_share_it_and_read_the_same() -> None:
+    async def main() -> None:
+        log = alerts_log()
+        async with edge(log) as node:
+            early, plain = node.connect(gzip=True), node.connect()
+            await early.until(2)
+            write(log, *range(20))
+            await early.until(20, event="risk_alert")
+            late = node.connect(start=End.EARLIEST, gzip=True)
+            await late.until(20, event="risk_alert")
+            write(log, *range(20, 40))
+            for client in (early, late, plain):
+                await client.until(2)
+            await early.until(2, event="ping")
+            write(log, *range(40, 50))
+            await late.until(50, event="risk_alert")
+            await early.until(50, event="risk_alert")
+            await plain.until(50, event="risk_alert")
+            assert said(early) == said(late) == said(plain) == list(range(50))
+            node.hub.drain()
+            for client in (early, late):
+                await node.ended(client)
+                assert client._unzip.eof  # with a CRC that is right
+
+    in_virtual_time(main())
+
+
+def test_a_conflating_client_gets_the_newest_of_each_key_and_how_many_were_merged() -> None:
+    async def main() -> None:
+        log = FakeLog()
+        log.make(TRAINING)
+        async with edge(log) as node:
+            client = node.connect(one_channel("training", {}), slow=Slow.CONFLATE)
+            await client.until(2)
+            log.append(TRAINING, 0, b"t", progress("t", 1.0))
+            await client.until(1, event="training_progress")
+            client.stall()
+            for percent in range(2, 50):
+                log.append(TRAINING, 0, b"t", progress("t", percent))
+                log.append(TRAINING, 0, b"u", progress("u", percent))
+            await asyncio.sleep(5)
+            client.read_on()
+            events = await client.until(3, event="training_progress")
+            assert [(e.inner["task_id"], e.inner["progress"]) for e in events] == [
+                ("t", 1.0),
+                ("t", 49.0),
+                ("u", 49.0),
+            ]
+            assert sum(one.inner["merged"] for one in named(client.blocks, "conflated")) == 94
+            assert all(one.id is None for one in named(client.blocks, "conflated"))
+            log.append(TRAINING, 0, b"t", progress("t", 50.0))
+            log.append(TRAINING, 0, b"t", progress("t", 51.0))
+            await client.until(5, event="training_progress")
+            assert node.hub.meter.merged == 94
+
+    in_virtual_time(main())
+
+
+def test_a_slow_client_that_wants_to_be_closed_is_and_comes_back_where_it_was() -> None:
+    async def main() -> None:
+        log = alerts_log()
+        async with edge(log, slow_close_s=10) as node:
+            slow, patient = node.connect(slow=Slow.CLOSE), node.connect()
+            for client in (slow, patient):
+                await client.until(2)
+                client.stall()
+            write(log, *range(5))
+            await asyncio.sleep(60)
+            assert slow.over or node._open[slow].done()
+            assert not node._open[patient].done()
+            assert node.hub.meter.slow_closes == 1
+            again = node.connect(start=slow.last_id or "")
+            await again.until(5, event="risk_alert")
+            assert said(again) == list(range(5))
+
+    in_virtual_time(main())
+
+
+def test_many_that_come_back_from_before_the_window_share_what_is_read() -> None:
+    async def main() -> None:
+        log = alerts_log()
+        async with edge(log, window_bytes_max=2_000) as node:
+            live = node.connect()
+            await live.until(2)
+            write(log, *range(600))
+            events = await live.until(600, event="risk_alert")
+            log.reads = 0
+            back = [node.connect(start=events[number].id or "") for number in range(0, 300)]
+            for number, client in enumerate(back):
+                await client.until(599 - number, event="risk_alert")
+                assert said(client) == list(range(number + 1, 600))
+            assert log.reads < 200
+
+    in_virtual_time(main())
+
+
+def test_a_log_that_lost_its_end_is_a_gap_for_those_who_had_read_it() -> None:
+    async def main() -> None:
+        log = alerts_log()
+        async with edge(log, metadata_s=1) as node:
+            client = node.connect()
+            await client.until(2)
+            write(log, *range(10))
+            await client.until(10, event="risk_alert")
+            log.cut_off(ALERTS, 0, 7)
+            write(log, *range(100, 110))  # the lost offsets, and more
+            [gap] = await client.until(1, event="gap")
+            assert gap.inner["reason"] == "future"
+            assert gap.inner["partitions"][0]["to_offset"] == 7
+            seen = client.blocks.index(gap)
+            before = len(named(client.blocks[:seen], "risk_alert"))
+            await client.until(before + 10, event="risk_alert")
+            assert said(client)[before:] == list(range(100, 110))
+
+    in_virtual_time(main())
+
+
+def test_a_leader_that_lost_nothing_is_no_gap() -> None:
+    async def main() -> None:
+        log = alerts_log()
+        async with edge(log, metadata_s=1) as node:
+            client = node.connect()
+            await client.until(2)
+            write(log, *range(10))
+            await client.until(10, event="risk_alert")
+            log._topics[ALERTS].partitions[0].epoch += 1
+            await asyncio.sleep(5)
+            write(log, 10)
+            await client.until(11, event="risk_alert")
+            assert said(client) == list(range(11))
+            assert not named(client.blocks, "gap")
+
+    in_virtual_time(main())
+
+
+def test_a_partition_is_let_go_of_a_while_after_its_last_reader() -> None:
+    async def main() -> None:
+        log = alerts_log(partitions=2)
+        async with edge(log, linger_s=30) as node:
+            client = node.connect()
+            await client.until(2)
+            assert len(node.hub.tail.windows) == 2
+            await node.drop(client)
+            await asyncio.sleep(20)
+            assert len(node.hub.tail.windows) == 2
+            await asyncio.sleep(20)
+            assert not node.hub.tail.windows
+            write(log, 1)
+            again = node.connect(start=client.last_id or "")
+            await again.until(1, event="risk_alert")
+            assert said(again) == [1]
+
+    in_virtual_time(main())
+
+
+def test_an_entitys_stream_follows_its_partition_alone() -> None:
+    async def main() -> None:
+        log = alerts_log(partitions=6)
+        async with edge(log) as node:
+            client = node.connect(one_channel("alerts", {"entity_id": "mine"}))
+            await client.until(2)
+            assert [one.number for one in node.hub.tail.windows] == [log.partition_of(b"mine", 6)]
+
+    in_virtual_time(main())
+
+
+def test_a_client_that_knows_more_than_its_node_waits_for_the_node() -> None:
+    async def main() -> None:
+        log = alerts_log(partitions=2)
+        async with edge(log) as quick, edge(log) as slow:
+            behind = slow.connect()
+            await behind.until(2)
+            client = quick.connect()
+            await client.until(2)
+            write(log, 1, 2, partition=1)
+            last = (await client.until(2, event="risk_alert"))[-1].id or ""
+            again = slow.connect(start=last)
+            write(log, 3, partition=0)
+            write(log, 4, partition=1)
+            await again.until(2, event="risk_alert")
+            await behind.until(4, event="risk_alert")
+            assert sorted(said(again)) == [3, 4]
+            assert sorted(said(behind)) == [1, 2, 3, 4]
+
+    in_virtual_time(main())
+
+
+def test_a_filter_that_lets_nothing_through_moves_the_cursor_all_the_same() -> None:
+    async def main() -> None:
+        log = alerts_log()
+        log.make(TRAINING)
+        stream = many_channels(["alerts", "training"], ["training_progress"])
+        async with edge(log, checkpoint_records=100) as node:
+            client = node.connect(stream)
+            await client.until(2)
+            for start in range(0, 10_000, 50):
+                write(log, *range(start, start + 50))
+                await asyncio.sleep(0.02)
+            await asyncio.sleep(1)
+            await node.drop(client)
+            alerts, _ = node.cursor(stream, client.last_id or "").topics
+            assert 10_000 - alerts.offsets[0][1] < 100
+            assert len(client.blocks) < 10_000 / 100 * 1.5
+
+    in_virtual_time(main())
+
+
+def test_what_is_skipped_is_counted() -> None:
+    async def main() -> None:
+        log = alerts_log()
+        async with edge(log) as node:
+            client = node.connect()
+            await client.until(2)
+            log.append(ALERTS, 0, b"p", b"nonsense")
+            write(log, 1)
+            await client.until(1, event="risk_alert")
+            assert node.hub.meter.skipped == {ALERTS: 1}
+            metrics = {
+                sample.name: sample.value
+                for family in node.hub.meter.families(node.hub.gauges())
+                for sample in family.samples
+            }
+            assert metrics["tapewire_connections"] == 1
+            assert metrics["tapewire_events_sent_total"] == 1
+            assert metrics["tapewire_delivery_lag_seconds_count"] == 1
+            assert metrics["tapewire_streams_opened_total"] == 1
+            assert metrics["tapewire_window_bytes"] > 0
+            assert metrics["tapewire_kafka_connected"] == 1
+            assert metrics["tapewire_partition_connected"] == 1
 
     in_virtual_time(main())

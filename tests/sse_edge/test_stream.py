@@ -1,6 +1,6 @@
 import pytest
 
-from sse_edge.errors import InvalidParameter
+from sse_edge.errors import InvalidParameter, Unframable
 from sse_edge.frame import FRAME_BYTES_MAX
 from sse_edge.record import Partition, Record
 from sse_edge.stream import CHANNELS, frame_of, many_channels, one_channel
@@ -55,11 +55,19 @@ def test_a_record_becomes_an_event_in_an_envelope() -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [None, b"", b"\xc3\x01", progress("t", 1.0), alert("p", 1) + b"\x00"]
+    ("value", "named"),
+    [
+        (b"", "found no bytes"),
+        (b"\xc3\x01", "single-object marker"),
+        (progress("t", 1.0), "a TrainingProgress where alerts events belong"),
+        (alert("p", 1) + b"\x00", "1 bytes follow"),
+        (alert("p" * FRAME_BYTES_MAX, 1), "at most 65536"),
+    ],
 )
-def test_what_cannot_be_worded_is_passed(value: bytes | None) -> None:
-    assert frame_of(CHANNELS["alerts"], record(value)) is None
+def test_what_cannot_be_worded_is_refused_by_name(value: bytes, named: str) -> None:
+    with pytest.raises(Unframable, match=named):
+        frame_of(CHANNELS["alerts"], record(value))
 
 
-def test_an_event_that_clients_could_not_take_is_passed() -> None:
-    assert frame_of(CHANNELS["alerts"], record(alert("p" * FRAME_BYTES_MAX, 1))) is None
+def test_a_tombstone_says_nothing() -> None:
+    assert frame_of(CHANNELS["alerts"], record(None)) is None

@@ -61,12 +61,15 @@ def test_a_record_larger_than_the_window_leaves_it_empty_and_right() -> None:
     assert (window.start, window.next_offset, window.bytes) == (1, 1, 0)
 
 
-def test_repeats_are_recognized_by_key_and_id() -> None:
+def test_repeats_are_recognized_by_key_and_id_among_the_last() -> None:
     seen = RepeatFilter(remembered=2)
     assert not seen.is_repeat(record(0, b"a"))
     assert seen.is_repeat(record(1, b"a"))
     assert not seen.is_repeat(record(2, None))
     assert not seen.is_repeat(record(3, None))
-    assert not seen.is_repeat(record(4, b"b"))
-    assert not seen.is_repeat(record(5, b"c"))
-    assert not seen.is_repeat(record(6, b"a"))
+    for offset, name in enumerate((b"b", b"c", b"d"), 4):
+        assert not seen.is_repeat(record(offset, name))
+    other = seen.copy()
+    assert seen.is_repeat(record(7, b"c"))
+    assert not seen.is_repeat(record(8, b"a"))
+    assert other.is_repeat(record(8, b"d"))
