@@ -18,7 +18,11 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 
 from sse_edge.wire import Chunk
 
@@ -38,7 +42,16 @@ _UNSENT_BYTES_MAX = 128 << 10
 class SocketWire:
     """The wire of one request of a protocol."""
 
-    __slots__ = ("_is_chunked", "_on_gone", "_protocol", "_room", "_write", "is_full", "is_gone")
+    __slots__ = (
+        "_is_chunked",
+        "_on_gone",
+        "_protocol",
+        "_room",
+        "_write",
+        "cycle",
+        "is_full",
+        "is_gone",
+    )
 
     def __init__(self, protocol: "EdgeProtocol", *, is_chunked: bool) -> None:
         self._protocol = protocol
@@ -46,6 +59,8 @@ class SocketWire:
         self._is_chunked = is_chunked
         self._room: asyncio.Future[None] | None = None
         self._on_gone: Callable[[], object] | None = None
+        self.cycle: RequestResponseCycle | None = None
+        """Uvicorn's own part in the request, until the socket is taken over."""
         self.is_full = False
         self.is_gone = False
 
@@ -66,10 +81,15 @@ class SocketWire:
     def begin(self) -> None:
         """Get ready for a response without an end that is known, before it begins."""
         if not self._is_chunked:  # HTTP/1.0, which uvicorn would send chunks that it cannot read
-            self._protocol.cycle.chunked_encoding = False
+            assert self.cycle is not None
+            self.cycle.chunked_encoding = False
 
     def take_over(self) -> None:
         """Have the socket for oneself, once the response has begun."""
+        cycle, self.cycle = self.cycle, None
+        assert cycle is not None
+        # Uvicorn is told that the response is complete, and forgets the request.
+        cycle.response_complete = True
         self._protocol.hand_over()
 
     def end(self, within_s: float) -> None:
@@ -154,6 +174,7 @@ class EdgeProtocol(HttpToolsProtocol):
         extensions: dict[Any, Any] = {EXTENSION: wire}
         self.scope["extensions"] = extensions
         super().on_headers_complete()
+        wire.cycle = self.cycle
 
     def on_body(self, body: bytes) -> None:
         """Take in a piece of a request's body."""
@@ -199,8 +220,6 @@ class EdgeProtocol(HttpToolsProtocol):
         self._is_deaf = True
         self._unset_keepalive_if_required()
         self.flow.resume_reading()  # or its going away would not be noticed
-        # Uvicorn is told that the response is complete, and forgets the request.
-        self.cycle.response_complete = True
         del self._wires[1:]
         self.pipeline.clear()
         self.cycle = self.scope = self.headers = self.parser = None  # type: ignore[assignment]
