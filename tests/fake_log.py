@@ -38,6 +38,8 @@ class FakeLog:
         self.slowest_s = slowest_s
         self.is_away = False
         self.reads = 0
+        self.read_max = 20
+        """How many records a read brings at most."""
         self._topics: dict[str, _Topic] = {}
         self._clock_ms = 1_700_000_000_000
 
@@ -113,7 +115,7 @@ class FakeLog:
     async def read(self, partition: Partition, offset: int) -> Batch:
         self.reads += 1
         await self._slow()
-        return self._batch(partition, offset, self.dice.randint(1, 20))
+        return self._batch(partition, offset, self.dice.randint(1, self.read_max))
 
     def partition_of(self, key: bytes, partitions: int) -> int:
         return zlib.crc32(key) % partitions

@@ -636,6 +636,26 @@ def test_many_that_come_back_from_before_the_window_share_what_is_read() -> None
     in_virtual_time(main())
 
 
+def test_a_large_piece_is_told_in_slices_without_a_seam() -> None:
+    async def main() -> None:
+        log = alerts_log(partitions=2)
+        log.read_max = 2_000
+        write(log, *range(1_500))
+        write(log, *range(1_500, 3_000), partition=1)
+        async with edge(log) as node:
+            everything = node.connect(start=End.EARLIEST)
+            mine = node.connect(one_channel("alerts", {"entity_id": "p"}), End.EARLIEST)
+            await everything.until(3_000, event="risk_alert")
+            assert sorted(said(everything)) == list(range(3_000))
+            write(log, 3_000)
+            await everything.until(3_001, event="risk_alert")
+            home = log.partition_of(b"p", 2)
+            await mine.until(1_500 + (home == 0), event="risk_alert")
+            assert said(mine)[:1_500] == list(range(1_500 * home, 1_500 * (home + 1)))
+
+    in_virtual_time(main())
+
+
 def test_a_log_that_lost_its_end_is_a_gap_for_those_who_had_read_it() -> None:
     async def main() -> None:
         log = alerts_log()

@@ -1,0 +1,217 @@
+"""Planted bugs that the tests must catch: `make mutants`.
+
+Each is a fault that somebody could make at a seam, as a change of a few characters. It is planted
+into a copy of the code, and the tests of the edge are run until one fails. A mutant that lives is
+a promise that nobody checks.
+"""
+
+import argparse
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parents[1]
+TESTS = ("tests/sse_edge", "tests/promises", "-m", "not kafka")
+TIMEOUT_S = 240
+
+
+class Mutant(NamedTuple):
+    """One change to one file."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+
+
+MUTANTS = (
+    Mutant(
+        "window to live: the audience skips a record",
+        "feed.py",
+        "found, cut, behind = self._found(self.horizon, upto)",
+        "found, cut, behind = self._found(tuple(one + 1 for one in self.horizon), upto)",
+    ),
+    Mutant(
+        "window to live: a member that falls out thinks it was told",
+        "audience.py",
+        "self._fallen[member] = position",
+        "self._fallen[member] = self.feed.horizon",
+    ),
+    Mutant(
+        "history to live: one block too few",
+        "history.py",
+        "index = bisect_right(self._sums, sum(position), lo=self._gone)",
+        "index = bisect_right(self._sums, sum(position), lo=self._gone) + 1",
+    ),
+    Mutant(
+        "history to live: one block too many",
+        "history.py",
+        "return self._blocks[index:last], self._positions[last - 1]",
+        "return self._blocks[max(0, index - 1):last], self._positions[last - 1]",
+    ),
+    Mutant(
+        "history: another node's order is taken for this one's",
+        "history.py",
+        "fits = _between(before, position, after) and position[at] < after[at]",
+        "fits = True",
+    ),
+    Mutant(
+        "Kafka to window: a piece ends one record later",
+        "catch_up.py",
+        "return Piece(kept.entries[first:], kept.next_offset)",
+        "return Piece(kept.entries[first:], kept.next_offset + 1)",
+    ),
+    Mutant(
+        "Kafka to window: a piece begins one record later",
+        "catch_up.py",
+        "first = bisect_right(kept.offsets, offset - 1)",
+        "first = bisect_right(kept.offsets, offset)",
+    ),
+    Mutant(
+        "Kafka to window: a slice's end is skipped",
+        "connection.py",
+        "upto = rest[0].record.offset if rest else found.next_offset",
+        "upto = rest[0].record.offset + 1 if rest else found.next_offset",
+    ),
+    Mutant(
+        "a window says that it covers what it has let go of",
+        "window.py",
+        "return offset >= self.start",
+        "return offset >= self.start - 1",
+    ),
+    Mutant(
+        "a window's key index forgets the newest",
+        "window.py",
+        "while entry is not None and entry.record.offset >= offset:",
+        "while entry is not None and entry.record.offset > offset:",
+    ),
+    Mutant(
+        "a resumed cursor is one too far",
+        "hub.py",
+        "wanted |= {one: at.get(one.number, 0) for one in ones}",
+        "wanted |= {one: at.get(one.number, -1) + 1 for one in ones}",
+    ),
+    Mutant(
+        "an idle partition is resumed at latest",
+        "hub.py",
+        "wanted |= {one: at.get(one.number, 0) for one in ones}",
+        "wanted |= {one: at.get(one.number) or tail.windows[one].next_offset for one in ones}",
+    ),
+    Mutant(
+        "an added partition is read from its end",
+        "hub.py",
+        "wanted |= {one: at.get(one.number, 0) for one in ones}",
+        "wanted |= {one: at.get(one.number, tail.windows[one].next_offset) for one in ones}",
+    ),
+    Mutant(
+        "a control frame has an id",
+        "connection.py",
+        "self._write(_ping())",
+        "self._write(_ping()[:-1] + b'id: AAAA\\n\\n')",
+    ),
+    Mutant(
+        "an event's id is the cursor before it",
+        "feed.py",
+        "            move(cells, at, moved[at])\n",
+        "            move(cells, at, moved[at] - 1)\n",
+    ),
+    Mutant(
+        "an id is not the last line of its block",
+        "frame.py",
+        'return b"%bid: %b\\n\\n" % (unfinished, cursor)',
+        'return b"id: %b\\n%b\\n" % (cursor, unfinished)',
+    ),
+    Mutant(
+        "a topic that was made again is read on",
+        "tail.py",
+        "if info is not None and info != followed.info and not followed.replaced:",
+        "if info is not None and info.partitions != followed.info.partitions:",
+    ),
+    Mutant(
+        "a log that was cut off is read on",
+        "tail.py",
+        "if found.get(record.offset, record) != record:",
+        "if record.offset not in found:",
+    ),
+    Mutant(
+        "what retention took is passed in silence",
+        "connection.py",
+        "            self._write(self._gap_block(gaps))\n",
+        "",
+    ),
+    Mutant(
+        "a gap is told, and the stream goes on where it was",
+        "hub.py",
+        "return Gap(GapReason.EXPIRED, partition, offset, begin)",
+        "return Gap(GapReason.EXPIRED, partition, offset, begin + 1)",
+    ),
+    Mutant(
+        "checkpoints of filtered streams are not sent",
+        "connection.py",
+        "if unseen > 0 and is_due:",
+        "if unseen < 0 and is_due:",
+    ),
+    Mutant(
+        "a repeat is told twice",
+        "feed.py",
+        "            if entry.is_repeat:\n                continue\n",
+        "",
+    ),
+    Mutant(
+        "the shared compressor does not forget",
+        "compression.py",
+        "        shared.forget()\n",
+        "",
+    ),
+)
+
+
+def lives(mutant: Mutant, folder: Path) -> bool:
+    """Whether the tests pass with the mutant."""
+    copy = folder / "copy"
+    shutil.rmtree(copy, ignore_errors=True)
+    shutil.copytree(
+        ROOT,
+        copy,
+        ignore=shutil.ignore_patterns(".*", "*.egg-info", "__pycache__", "*tapewire-data"),
+    )
+    path = copy / "sse_edge" / mutant.file
+    text = path.read_text(encoding="utf-8")
+    if text.count(mutant.old) != 1:
+        raise SystemExit(f"{mutant.name}: its place stands {text.count(mutant.old)} times there")
+    path.write_text(text.replace(mutant.old, mutant.new), encoding="utf-8")
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *TESTS]
+    try:
+        ran = subprocess.run(
+            command, cwd=copy, timeout=TIMEOUT_S, capture_output=True, check=False, text=True
+        )
+    except subprocess.TimeoutExpired:
+        return False  # something waits for ever: that is seen
+    if ran.returncode not in (0, 1):
+        raise SystemExit(f"{mutant.name}: the tests did not run\n{ran.stdout[-2000:]}")
+    return ran.returncode == 0
+
+
+def main() -> None:
+    """Plant each; exit with 1 where one lives."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("only", nargs="?", default="", help="those whose name holds this")
+    only = parser.parse_args().only
+    alive = []
+    with tempfile.TemporaryDirectory() as folder:
+        for mutant in (one for one in MUTANTS if only in one.name):
+            began = time.monotonic()
+            survived = lives(mutant, Path(folder))
+            alive += [mutant.name] if survived else []
+            verdict = "LIVES " if survived else "caught"
+            print(f"{verdict} {time.monotonic() - began:5.0f} s  {mutant.name}", flush=True)
+    print(f"{len(alive)} of {len(MUTANTS)} planted bugs live" if alive else "all are caught")
+    sys.exit(1 if alive else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,250 @@
+"""A soak: `make soak`. Edges are killed, the broker is restarted, clients drop, events flow.
+
+In the end every client must have had every event, once, in order for each key; the account is
+printed, and the exit is 1 where it does not balance.
+"""
+
+import argparse
+import asyncio
+import random
+import signal
+import sys
+import tempfile
+import time
+import uuid
+from collections import Counter
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from infra.kafka import free_port, prepare
+from infra.provision import provision
+from producers.broadcaster import SSEBroadcaster
+from producers.errors import Unsent
+from producers.settings import ProducerSettings
+from tests.conftest import Started, TestKafka, World
+
+PATH = "/api/v1/sse/training"
+EDGES = 3
+TASKS = tuple(f"task-{number}" for number in range(12))
+_EVENT = b"event: training_progress\n"
+_PATIENCE_S = 120.0
+
+
+@dataclass
+class Account:
+    """What one client has had, up to its last id."""
+
+    cursor: str = ""
+    had: dict[str, int] = field(default_factory=dict)
+    """By task, the number of the last event."""
+    delivered: int = 0
+    repeated: int = 0
+    out_of_order: int = 0
+    lost: int = 0
+    gaps: int = 0
+    resumes: int = 0
+
+    def take(self, block: bytes) -> None:
+        """Take in a whole block."""
+        if block.startswith(_EVENT[:-1]):
+            task = _between(block, b'"task_id":"', b'"')
+            number = int(_between(block, b'"message":"', b'"'))
+            last = self.had.get(task, -1)
+            self.delivered += 1
+            if number <= last:
+                self.repeated += number == last
+                self.out_of_order += number < last
+            else:
+                self.lost += number - last - 1
+                self.had[task] = number
+        elif block.startswith(b"event: gap"):
+            self.gaps += 1
+        at = block.rfind(b"\nid: ")
+        if at >= 0 or block.startswith(b"id: "):
+            self.cursor = block[at + 5 :].decode() if at >= 0 else block[4:].decode()
+
+
+def _between(block: bytes, before: bytes, after: bytes) -> str:
+    start = block.index(before) + len(before)
+    return block[start : block.index(after, start)].decode()
+
+
+@dataclass
+class Soak:
+    """Everything that takes part."""
+
+    world: World
+    dice: random.Random
+    rate: float
+    edges: list[Started] = field(default_factory=list)
+    ports: list[int] = field(default_factory=list)
+    produced: Counter[str] = field(default_factory=Counter)
+    faults: Counter[str] = field(default_factory=Counter)
+    over: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def produce(self, seconds: float) -> None:
+        """Write events at the rate; none is given up."""
+        settings = ProducerSettings(
+            bootstrap_servers=self.world.kafka.bootstrap_servers,
+            topic_prefix=self.world.prefix,
+            patience_s=_PATIENCE_S,
+        )
+        until = time.monotonic() + seconds
+        async with SSEBroadcaster(settings) as reporter:
+            while time.monotonic() < until:
+                began = time.monotonic()
+                async with asyncio.TaskGroup() as tasks:
+                    for task in TASKS:
+                        tasks.create_task(self._send(reporter, task))
+                await asyncio.sleep(max(0.0, len(TASKS) / self.rate - (time.monotonic() - began)))
+
+    async def _send(self, reporter: SSEBroadcaster, task: str) -> None:
+        number = self.produced[task]
+        with suppress(Unsent):  # it is still in the buffer, and will be sent
+            await reporter.send_training_progress(task, 50.0, "running", str(number))
+        self.produced[task] += 1
+
+    async def follow(self, account: Account) -> None:
+        """Be a client: read, drop, resume elsewhere; in the end, read everything."""
+        while True:
+            port = self.dice.choice(self.ports)
+            stays_s = self.dice.choice((0.3, 1.0, 3.0, 10.0, 30.0))
+            with suppress(OSError, asyncio.IncompleteReadError, TimeoutError):
+                async with asyncio.timeout(stays_s), _stream(port, account.cursor) as reader:
+                    await self._read(reader, account)
+            account.resumes += 1
+            if self.over.is_set() and self._has_everything(account):
+                return
+            await asyncio.sleep(self.dice.uniform(0, 0.2))
+
+    async def _read(self, reader: asyncio.StreamReader, account: Account) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        if not head.startswith(b"HTTP/1.1 200"):
+            raise SystemExit(f"an edge refused a client: {head!r} {await reader.read(500)!r}")
+        rest = b""
+        while not (self.over.is_set() and self._has_everything(account)):
+            size = int(await reader.readline() or b"0", 16)
+            data = (await reader.readexactly(size + 2))[:-2]
+            *blocks, rest = (rest + data).split(b"\n\n")
+            for block in blocks:
+                account.take(block)
+            if size == 0:
+                return
+
+    def _has_everything(self, account: Account) -> bool:
+        return all(account.had.get(task, -1) >= self.produced[task] - 1 for task in TASKS)
+
+    async def kill_edges(self) -> None:
+        """Kill one now and then, or end it in order, and start it again on its port."""
+        while not self.over.is_set():
+            await self._pause(self.dice.uniform(10, 25))
+            which = self.dice.randrange(EDGES)
+            if self.dice.random() < 0.5:
+                await self.edges[which].kill()
+                self.faults["edges killed"] += 1
+            else:
+                await self.edges[which].stop()
+                self.faults["edges drained"] += 1
+            self.edges[which] = await self.world.edge(port=self.ports[which], drain_s=1)
+
+    async def restart_broker(self) -> None:
+        """Stop it, in order or not, and start it again a little later."""
+        while not self.over.is_set():
+            await self._pause(self.dice.uniform(40, 80))
+            if self.over.is_set():
+                return
+            how = self.dice.choice((signal.SIGTERM, signal.SIGKILL))
+            await asyncio.to_thread(self.world.kafka.stop, how)
+            await asyncio.sleep(self.dice.uniform(0.5, 5))
+            await asyncio.to_thread(self.world.kafka.start)
+            self.faults[f"broker restarts after {how.name}"] += 1
+
+    async def _pause(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self.over.wait()
+
+
+@asynccontextmanager
+async def _stream(port: int, cursor: str) -> AsyncGenerator[asyncio.StreamReader]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 22)
+    resume = f"Last-Event-ID: {cursor}\r\n" if cursor else ""
+    where = PATH if cursor else f"{PATH}?from=earliest"
+    writer.write(
+        f"GET {where} HTTP/1.1\r\nHost: a\r\nAccept: text/event-stream\r\n{resume}\r\n".encode()
+    )
+    try:
+        yield reader
+    finally:
+        writer.transport.abort()
+
+
+async def run(minutes: float, clients: int, rate: float, seed: int) -> bool:
+    """Run it; whether the account balances."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder)
+        broker = prepare(path / "kafka", free_port())
+        kafka = TestKafka(broker.bootstrap_servers, broker, path / "kafka.log")
+        await asyncio.to_thread(kafka.start)
+        prefix = f"s{uuid.uuid4().hex[:6]}."
+        await asyncio.to_thread(provision, kafka.bootstrap_servers, prefix=prefix)
+        try:
+            async with AsyncExitStack() as stack:
+                soak = Soak(World(kafka, prefix, path, stack), random.Random(seed), rate)
+                for _ in range(EDGES):
+                    soak.edges.append(await soak.world.edge(drain_s=1))
+                    soak.ports.append(int(soak.edges[-1].url.rsplit(":", 1)[1]))
+                accounts = [Account() for _ in range(clients)]
+                await _take_part(soak, accounts, minutes)
+        finally:
+            kafka.stop(signal.SIGKILL)
+    return _balance(soak, accounts)
+
+
+async def _take_part(soak: Soak, accounts: list[Account], minutes: float) -> None:
+    async with asyncio.TaskGroup() as tasks:
+        for account in accounts:
+            tasks.create_task(soak.follow(account))
+        faults = [tasks.create_task(one) for one in (soak.kill_edges(), soak.restart_broker())]
+        await soak.produce(minutes * 60)
+        soak.over.set()
+        await asyncio.wait(faults)
+        async with asyncio.timeout(_PATIENCE_S):
+            while not all(soak._has_everything(one) for one in accounts):  # noqa: SLF001
+                await asyncio.sleep(0.5)
+
+
+def _balance(soak: Soak, accounts: list[Account]) -> bool:
+    produced = sum(soak.produced.values())
+    totals = {
+        name: sum(getattr(account, name) for account in accounts)
+        for name in ("delivered", "lost", "repeated", "out_of_order", "gaps", "resumes")
+    }
+    expected = produced * len(accounts)
+    print(", ".join(f"{count} {what}" for what, count in sorted(soak.faults.items())))
+    print(f"produced      {produced:>12,}")
+    print(f"clients       {len(accounts):>12,}   resumed {totals['resumes']:,} times")
+    print(f"delivered     {totals['delivered']:>12,}   of {expected:,}")
+    for name in ("lost", "repeated", "out_of_order", "gaps"):
+        print(f"{name.replace('_', ' '):<13} {totals[name]:>12,}")
+    faults = totals["lost"] + totals["repeated"] + totals["out_of_order"] + totals["gaps"]
+    return faults == 0 and totals["delivered"] == expected
+
+
+def main() -> None:
+    """Soak, and print the account."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--clients", type=int, default=40)
+    parser.add_argument("--rate", type=float, default=400.0, help="events a second")
+    parser.add_argument("--seed", type=int, default=random.randrange(2**32))
+    told = parser.parse_args()
+    print(f"seed {told.seed}", flush=True)
+    if not asyncio.run(run(told.minutes, told.clients, told.rate, told.seed)):
+        sys.exit("the account does not balance")
+
+
+if __name__ == "__main__":
+    main()
