@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: up test check tests journeys lock reset clean
+.PHONY: up test check tests journeys mutants soak bench-edge lock reset clean
 
 up: $(VENV)/.ready  ## the whole system on this machine
 	@exec $(BIN)/tapewire up $(ARGS)
@@ -23,6 +23,15 @@ tests: $(VENV)/.ready-dev  ## unit, property, Kafka and browser tests
 
 journeys: $(VENV)/.ready-dev  ## only what needs a broker
 	$(BIN)/python -m pytest -m kafka $(ARGS)
+
+mutants: $(VENV)/.ready-dev  ## planted bugs, each of which the tests must catch
+	$(BIN)/python -m tests.mutants $(ARGS)
+
+soak: $(VENV)/.ready-dev  ## ten minutes of kills, restarts and drops; ends with an account
+	$(BIN)/python -m tests.soak $(ARGS)
+
+bench-edge: $(VENV)/.ready-dev  ## what the edge costs, beside two baselines
+	$(BIN)/python -m benchmarks.edge $(ARGS)
 
 lock: $(VENV)/.ready-dev  ## resolve the dependencies anew
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \

@@ -11,8 +11,8 @@ import argparse
 import asyncio
 import json
 from collections import defaultdict, deque
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from dataclasses import asdict
 
 import uvicorn
@@ -61,33 +61,64 @@ def consumer_per_connection(servers: str, topic: str, partitions: int) -> FastAP
     return app
 
 
-def queue_per_connection(servers: str, topic: str, partitions: int, kept: int) -> FastAPI:
-    """An application with one consumer, and a queue for each connection."""
-    everybody: set[Queue] = set()
-    by_key: defaultdict[bytes, set[Queue]] = defaultdict(set)
-    history: deque[tuple[str, bytes, bytes]] = deque(maxlen=kept)
+class Shared:
+    """One consumer, the newest events in memory, and who is to have the next."""
 
-    async def follow() -> None:
-        consumer = _consumer(servers)
+    def __init__(self, servers: str, topic: str, partitions: int, kept: int) -> None:
+        self._servers = servers
+        self._assigned = [TopicPartition(topic, number) for number in range(partitions)]
+        self._history: deque[tuple[str, bytes, bytes]] = deque(maxlen=kept)
+        self._everybody: set[Queue] = set()
+        self._by_key: defaultdict[bytes, set[Queue]] = defaultdict(set)
+
+    async def follow(self) -> None:
+        """Word each event once, and put it into the queues."""
+        consumer = _consumer(self._servers)
         await consumer.start()
         try:
-            consumer.assign([TopicPartition(topic, number) for number in range(partitions)])
+            consumer.assign(self._assigned)
             await consumer.seek_to_end()
             async for record in consumer:
-                frame = _frame(record)
-                key = record.key or b""
-                history.append((f"{record.partition}:{record.offset}", key, frame))
-                for queue in everybody:
+                frame, key = _frame(record), record.key or b""
+                self._history.append((f"{record.partition}:{record.offset}", key, frame))
+                for queue in self._everybody:
                     queue.put_nowait(frame)
-                for queue in by_key.get(key, ()):
+                for queue in self._by_key.get(key, ()):
                     queue.put_nowait(frame)
         finally:
             await consumer.stop()
 
+    async def events(self, key: bytes | None, last_id: str | None) -> AsyncGenerator[bytes]:
+        """What one connection is sent."""
+        queue: Queue = asyncio.Queue()
+        missed = False
+        for event_id, event_key, frame in self._history if last_id else ():
+            if missed and key in (None, event_key):
+                queue.put_nowait(frame)
+            missed = missed or event_id == last_id
+        queues = self._everybody if key is None else self._by_key[key]
+        queues.add(queue)
+        try:
+            yield b"event: connected\ndata: {}\n\n"
+            while True:
+                try:
+                    async with asyncio.timeout(_PING_S):
+                        frame = await queue.get()
+                except TimeoutError:
+                    frame = b": ping\n"
+                yield frame
+        finally:
+            queues.discard(queue)
+
+
+def queue_per_connection(servers: str, topic: str, partitions: int, kept: int) -> FastAPI:
+    """An application with one consumer, and a queue for each connection."""
+    shared = Shared(servers, topic, partitions, kept)
+
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
         async with asyncio.TaskGroup() as tasks:
-            following = tasks.create_task(follow())
+            following = tasks.create_task(shared.follow())
             yield
             following.cancel()
 
@@ -96,30 +127,8 @@ def queue_per_connection(servers: str, topic: str, partitions: int, kept: int) -
     @app.get("/api/v1/sse/training")
     async def training(request: Request, task_id: str | None = None) -> StreamingResponse:
         key = None if task_id is None else task_id.encode()
-        last_id = request.headers.get("last-event-id")
-
-        async def events() -> AsyncGenerator[bytes]:
-            queue: Queue = asyncio.Queue()
-            missed = False
-            for event_id, event_key, frame in history if last_id else ():
-                if missed and key in (None, event_key):
-                    queue.put_nowait(frame)
-                missed = missed or event_id == last_id
-            queues = everybody if key is None else by_key[key]
-            queues.add(queue)
-            try:
-                yield b"event: connected\ndata: {}\n\n"
-                while True:
-                    with suppress(TimeoutError):
-                        async with asyncio.timeout(_PING_S):
-                            frame = await queue.get()
-                        yield frame
-                        continue
-                    yield b": ping\n"
-            finally:
-                queues.discard(queue)
-
-        return StreamingResponse(events(), media_type="text/event-stream", headers=_HEADERS)
+        events = shared.events(key, request.headers.get("last-event-id"))
+        return StreamingResponse(events, media_type="text/event-stream", headers=_HEADERS)
 
     return app
 

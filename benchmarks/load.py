@@ -23,6 +23,8 @@ _EVENT = b"event: training_progress\n"
 _SENT = b'"sent":'
 _ID = b"\nid: "
 _TICK_S = 0.005
+_POLL_EACH = 500
+_QUIET = 100.0
 _LATENCIES_MAX = 200_000
 
 
@@ -61,7 +63,7 @@ def produce(what: Produced) -> int:
     producer = Producer(
         {
             "bootstrap.servers": what.servers,
-            "linger.ms": (0 if what.rate <= 100 else 5) if what.rate else 20,
+            "linger.ms": 0 if 0 < what.rate <= _QUIET else 10,
             "enable.idempotence": True,
             "queue.buffering.max.messages": 1_000_000,
         }
@@ -82,12 +84,12 @@ def produce(what: Produced) -> int:
                 key=keys[which],
                 partition=what.partitions[which],
             )
-            if number % 500 == 0:
+            if number % _POLL_EACH == 0:
                 producer.poll(0)
         written = due
         producer.poll(0)
         if what.rate:
-            time.sleep(max(_TICK_S, 0.0))
+            time.sleep(_TICK_S)
     producer.flush(60)
     return written
 
@@ -131,6 +133,8 @@ class Counted:
     refused: int = 0
     done_s: float = 0.0
     """When the last event came, by the machine's monotonic clock."""
+    lost_s: list[float] = field(default_factory=list)
+    """When the server ended connections."""
 
 
 class _Client(asyncio.Protocol):
@@ -144,8 +148,7 @@ class _Client(asyncio.Protocol):
         self._tail = b""
         self.last_id = ""
         self.transport: Any = None
-        self.opened = False
-        self.lost = False
+        self.opened = asyncio.Event()
 
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
@@ -153,8 +156,8 @@ class _Client(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         seen = self._seen
-        if not self.opened:
-            self.opened = True
+        if not self.opened.is_set():
+            self.opened.set()
             seen.connections += 1
             if not data.startswith(b"HTTP/1.1 200"):
                 seen.refused += 1
@@ -183,8 +186,9 @@ class _Client(asyncio.Protocol):
         if at >= 0 and end > 0:
             self.last_id = data[at + len(_ID) : end].decode()
 
-    def connection_lost(self, _: Exception | None) -> None:
-        self.lost = True
+    def connection_lost(self, exc: Exception | None) -> None:
+        del exc
+        self._seen.lost_s.append(time.monotonic())
 
 
 class Fleet:
@@ -198,6 +202,10 @@ class Fleet:
     def open(self, port: int, paths: Sequence[str], **how: Any) -> None:
         """Open a stream for each path; `last_ids`, `keeps_id`, `pauses`, `headers`, `burst`."""
         self._ask("open", port, paths, how)
+
+    def begin_open(self, port: int, paths: Sequence[str], **how: Any) -> None:
+        """As `open`, all at once; that they are open is asked for with `answer`."""
+        self._ours.send(("open", port, paths, how | {"burst": len(paths)}))
 
     def count(self) -> Counted:
         """What was seen since the last time."""
@@ -277,8 +285,8 @@ class _Fleet:
             if burst < len(paths):
                 await asyncio.sleep(0.02)
         async with asyncio.timeout(120):
-            while not all(client.opened for client in opened):
-                await asyncio.sleep(0.01)
+            for client in opened:
+                await client.opened.wait()
         self._clients += opened
 
     async def _open(

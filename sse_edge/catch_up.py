@@ -13,8 +13,10 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from sse_edge.errors import OffsetOutOfRange
+from sse_edge.framers import Framers
 from sse_edge.log import Log
 from sse_edge.record import Partition
+from sse_edge.stream import Channel
 from sse_edge.window import Entry, RepeatFilter, size_of
 
 _ALIGNED = 1_000
@@ -43,8 +45,16 @@ class _Kept(NamedTuple):
 class CatchUp:
     """Reads pieces of the log, each for as many as ask for it."""
 
-    def __init__(self, log: Log, bytes_max: int) -> None:
+    def __init__(self, log: Log, bytes_max: int, framers: Framers | None = None) -> None:
+        """Read a log.
+
+        Args:
+            log: what is read.
+            bytes_max: how much of it is kept for others.
+            framers: word what is read, where all of it is needed.
+        """
         self._log = log
+        self._framers = framers or Framers(0)
         self._bytes_max = bytes_max
         self._bytes = 0
         self._kept: defaultdict[Place, dict[int, _Kept]] = defaultdict(dict)
@@ -58,8 +68,13 @@ class CatchUp:
         self.records = 0
         """How many records stood in them."""
 
-    async def read(self, place: Place, offset: int) -> Piece:
+    async def read(self, place: Place, offset: int, channel: Channel | None = None) -> Piece:
         """Records from an offset on; none, and the same offset, where nothing came in time.
+
+        Args:
+            place: whose.
+            offset: where to begin.
+            channel: how all of them will be worded; None where most are not needed.
 
         Raises:
             OffsetOutOfRange: the offset is not in the log.
@@ -68,7 +83,7 @@ class CatchUp:
         self.waiting += 1
         try:
             async with self._locks[place]:
-                kept = self._covering(place, offset) or await self._read(place, offset)
+                kept = self._covering(place, offset) or await self._read(place, offset, channel)
         finally:
             self.waiting -= 1
         if kept is None:
@@ -76,7 +91,7 @@ class CatchUp:
         first = bisect_right(kept.offsets, offset - 1)
         return Piece(kept.entries[first:], kept.next_offset)
 
-    async def _read(self, place: Place, offset: int) -> _Kept | None:
+    async def _read(self, place: Place, offset: int, channel: Channel | None) -> _Kept | None:
         before = self._ending_at(place, offset)
         start, batch = offset - offset % _ALIGNED, None
         if before is None and start < offset:
@@ -88,6 +103,8 @@ class CatchUp:
             return None
         repeats = RepeatFilter() if before is None else before.repeats.copy()
         entries = [Entry(one, is_repeat=repeats.is_repeat(one)) for one in batch.records]
+        if channel is not None:
+            await self._framers.frame(channel, entries)
         self.reads += 1
         self.records += len(entries)
         kept = _Kept(

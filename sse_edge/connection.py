@@ -20,6 +20,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from schemas.instants import to_rfc3339
 from sse_edge import mystocks
@@ -55,6 +56,11 @@ class Slow(StrEnum):
     """It gets the newest event of each key when it reads on."""
     CLOSE = "close"
     """Its stream ends after a while; it comes back where it was."""
+
+
+class _Read(NamedTuple):
+    offset: int
+    task: asyncio.Task[Piece | Gap]
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,12 +300,12 @@ class Connection:
 
     async def _catch_up(self) -> bool:
         """Read what lies before the windows, until they are reached; whether to go on."""
-        reads: dict[int, asyncio.Task[Piece | Gap]] = {}
+        reads: dict[int, _Read] = {}
         self.is_catching_up = True
         try:
             async with asyncio.TaskGroup() as tasks:
-                going = True
-                while going and not (self._is_leaving or self._current.feed.replaced):
+                going, feed = True, self._current.feed
+                while going and not (self._is_leaving or feed.replaced):
                     if self.wire.is_full:
                         await self._room()
                         continue
@@ -310,18 +316,26 @@ class Connection:
                         break
                     came = False
                     for at in taken.behind:
-                        if at not in reads:
-                            reads[at] = tasks.create_task(self._read(at, self._position[at]))
-                        elif reads[at].done():
+                        read = reads.get(at)
+                        if read is None or read.offset != self._position[at]:
+                            reads[at] = self._begin_read(tasks, at, self._position[at])
+                        elif read.task.done():
                             came = True
-                            going = going and await self._take_in(at, reads.pop(at).result())
+                            found = reads.pop(at).task.result()
+                            if isinstance(found, Piece) and not feed.covers(at, found.next_offset):
+                                # What comes next is read while this is told.
+                                reads[at] = self._begin_read(tasks, at, found.next_offset)
+                            going = going and await self._take_in(at, found)
                     if going and not came and not taken.moved:
                         await self._attend()
                 for read in reads.values():
-                    read.cancel()
+                    read.task.cancel()
         finally:
             self.is_catching_up = False
         return going
+
+    def _begin_read(self, tasks: asyncio.TaskGroup, at: int, offset: int) -> _Read:
+        return _Read(offset, tasks.create_task(self._read(at, offset)))
 
     async def _take_in(self, at: int, found: Piece | Gap) -> bool:
         """Tell what a read brought, a slice at a time; whether to go on."""

@@ -16,7 +16,7 @@ from sse_edge.cursor import Cursor, CursorCodec, TopicPosition, move
 from sse_edge.frame import with_id
 from sse_edge.history import History, Position
 from sse_edge.record import Partition
-from sse_edge.stream import Source, Stream, Word
+from sse_edge.stream import Channel, Source, Stream, Word
 from sse_edge.tail import TopicTail
 from sse_edge.window import Entry, Window
 
@@ -121,6 +121,16 @@ class Feed:
             offsets = tuple((number, next(rest)) for number in numbers)
             topics.append(TopicPosition(incarnation, offsets))
         return Cursor(tuple(topics))
+
+    def channel_of_all(self, at: int) -> Channel | None:
+        """The channel of the `at`-th partition where the stream wants all of it."""
+        source, keys = self._sources[at]
+        unwanted = self.stream.events and source.channel.event not in self.stream.events
+        return None if keys or unwanted else source.channel
+
+    def covers(self, at: int, offset: int) -> bool:
+        """Whether the `at`-th partition's window has what follows an offset."""
+        return self._windows[at].covers(offset)
 
     def advance(self) -> Taken:
         """Move the horizon towards the windows' ends, by one write's worth at most.

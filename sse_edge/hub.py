@@ -21,6 +21,7 @@ from sse_edge.catch_up import CatchUp, Piece
 from sse_edge.cursor import Cursor, CursorCodec, TopicPosition
 from sse_edge.errors import OffsetOutOfRange, TooManyConnections, Unframable
 from sse_edge.feed import Feed
+from sse_edge.framers import Framers
 from sse_edge.history import Position
 from sse_edge.log import Log
 from sse_edge.meter import Gauges, Meter
@@ -121,7 +122,8 @@ class Hub:
         """What else is to be done now and then."""
         self.draining = False
         """Whether the node is on its way out."""
-        self._catch_up = CatchUp(log, settings.catch_up_bytes_max)
+        self._framers = Framers(settings.framers)
+        self._catch_up = CatchUp(log, settings.catch_up_bytes_max, self._framers)
         self._pacer = Pacer()
         self._audiences: dict[_Name, Audience] = {}
         self._attended: dict[Audience, _Attended] = {}
@@ -153,10 +155,13 @@ class Hub:
 
     async def run(self) -> None:
         """Follow the log, and see to what time brings, for ever."""
-        async with asyncio.TaskGroup() as tasks:
-            self._tasks = tasks
-            tasks.create_task(self.tail.run())
-            tasks.create_task(self._sweep())
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                self._tasks = tasks
+                tasks.create_task(self.tail.run())
+                tasks.create_task(self._sweep())
+        finally:
+            self._framers.close()
 
     def serve(self, run: Coroutine[None, None, None], wire: Wire) -> asyncio.Task[None]:
         """Run a connection; should it fail, that is the end of it, and of nobody else."""
@@ -320,7 +325,7 @@ class Hub:
         tail = next(one for one in feed.tails if partition in one.windows)
         place = (tail.info.topic_id + bytes([len(tail.cuts) % 256]), partition)
         try:
-            return await self._catch_up.read(place, offset)
+            return await self._catch_up.read(place, offset, feed.channel_of_all(at))
         except OffsetOutOfRange:
             return await self._gap_at(partition, offset)
 

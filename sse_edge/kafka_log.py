@@ -140,8 +140,10 @@ class KafkaLog:
     def _leader_epochs(self, partitions: list[Partition]) -> Mapping[Partition, int]:
         if self._admin is None or not partitions:
             return {}
-        latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
-        asked = {KafkaPartition(*one): latest for one in partitions}
+        latest: Any = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+        asked: dict[KafkaPartition, OffsetSpec] = {
+            KafkaPartition(*one): latest for one in partitions
+        }
         epochs = {}
         answers = self._admin.list_offsets(asked, request_timeout=_ANSWER_S)
         for where, answer in answers.items():

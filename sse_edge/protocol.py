@@ -16,8 +16,9 @@ that it went through, were two thirds of what an idle connection costs.
 import asyncio
 import socket
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import (
     STATUS_LINE,
     HttpToolsProtocol,
@@ -168,7 +169,8 @@ class EdgeProtocol(HttpToolsProtocol):
         if size > HEAD_BYTES_MAX:
             self._refuse()
             return
-        wire = SocketWire(self, is_chunked=self.parser.get_http_version() != "1.0")
+        parser = cast("httptools.HttpRequestParser", self.parser)
+        wire = SocketWire(self, is_chunked=parser.get_http_version() != "1.0")
         wire.is_full = self.flow.write_paused
         self._wires.append(wire)
         extensions: dict[Any, Any] = {EXTENSION: wire}

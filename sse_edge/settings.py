@@ -59,6 +59,9 @@ class EdgeSettings(BaseSettings):
     readers_max: int = Field(default=4, ge=1)
     """Consumers that read what lies before the windows; each costs one connection to Kafka."""
 
+    framers: int = Field(default=2, ge=0)
+    """Processes that word what lies before the windows; they start when first needed."""
+
     write_bytes_max: int = Field(default=256 << 10, ge=1 << 10)
     """What one connection takes at a time; others have their turn between."""
 

@@ -209,14 +209,19 @@ def frame_of(channel: Channel, record: Record) -> Frame | None:
     Raises:
         Unframable: it is no event of the channel, or too large for one.
     """
-    if record.value is None:
+    return frame_of_value(channel, record.value, record.timestamp_ms)
+
+
+def frame_of_value(channel: Channel, value: bytes | None, timestamp_ms: int) -> Frame | None:
+    """As `frame_of`, of a record's value and its time in the log."""
+    if value is None:
         return None
     try:
-        event = decode(record.value)
+        event = decode(value)
         if not isinstance(event, channel.topic.record):
             raise Unframable(f"a {type(event).__name__} where {channel.name} events belong")
         worded = channel.word(event)
-        timestamp = to_rfc3339(record.timestamp_ms * 1000)
+        timestamp = to_rfc3339(timestamp_ms * 1000)
         unfinished = body(worded.event, envelope(worded.event, worded.data, timestamp))
     except (Undecodable, ValueError, OverflowError) as error:
         raise Unframable(str(error)) from error

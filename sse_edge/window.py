@@ -41,6 +41,10 @@ class Entry:
             self._is_framed = True
         return self._frame
 
+    def set_frame(self, frame: Frame) -> None:
+        """Have a frame that was made elsewhere."""
+        self._frame, self._is_framed = frame, True
+
 
 class RepeatFilter:
     """Recognizes a record that was written twice: by its key and CloudEvents id, among the last."""

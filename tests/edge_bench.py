@@ -177,7 +177,8 @@ class Edge:
 @asynccontextmanager
 async def edge(log: FakeLog, **settings: Any) -> AsyncGenerator[Edge]:
     """A running node; when it is left, it is gone at once, as by kill -9."""
-    hub = Hub(log, EdgeSettings(**settings))
+    options: dict[str, Any] = {"framers": 0} | settings
+    hub = Hub(log, EdgeSettings(**options))
     async with asyncio.TaskGroup() as tasks:
         tail = tasks.create_task(hub.run())
         node = Edge(hub, tasks)

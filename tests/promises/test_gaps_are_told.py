@@ -107,18 +107,21 @@ async def simulate(seed: int) -> tuple[World, list[Account]]:
     accounts = [Account() for _ in range(3)]
     options = {"window_bytes_max": dice.choice((1_024, 20_000)), "metadata_s": 0.3}
     done = asyncio.Event()
-    async with edge(world.log, **options) as one, edge(world.log, **options) as two:
-        async with asyncio.TaskGroup() as tasks:
-            for account, drops in zip(accounts, (True, True, False), strict=True):
-                tasks.create_task(follow([one, two], dice, account, done, drops=drops))
-            for _ in range(120):
-                await asyncio.sleep(dice.choice((0, 0, 0.001, 0.1)))
-                world.write()
-                if dice.random() < 0.03:
-                    await asyncio.sleep(1.0)
-                    world.lose_something()
-                    await asyncio.sleep(1.0)
-            done.set()
+    async with (
+        edge(world.log, **options) as one,
+        edge(world.log, **options) as two,
+        asyncio.TaskGroup() as tasks,
+    ):
+        for account, drops in zip(accounts, (True, True, False), strict=True):
+            tasks.create_task(follow([one, two], dice, account, done, drops=drops))
+        for _ in range(120):
+            await asyncio.sleep(dice.choice((0, 0, 0.001, 0.1)))
+            world.write()
+            if dice.random() < 0.03:
+                await asyncio.sleep(1.0)
+                world.lose_something()
+                await asyncio.sleep(1.0)
+        done.set()
     return world, accounts
 
 

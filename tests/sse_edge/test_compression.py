@@ -23,25 +23,24 @@ def test_a_client_reads_what_it_got_alone_and_what_was_shared_meanwhile(
     said = [b"hello"] * 3
     sent = [client.encode(b"hello") for client in clients]
     for which, what, data in script:
-        client = clients[which]
-        if what == "join" and which not in joined:
-            client.join(shared)
-            joined.add(which)
-        elif what == "leave" and which in joined:
-            client.leave(shared)
-            joined.discard(which)
-        elif what == "alone":
-            if which in joined:
-                client.leave(shared)
-            said[which] += data
-            sent[which] += client.encode(data)
-            if which in joined:
+        client, is_joined = clients[which], which in joined
+        match what:
+            case "join" if not is_joined:
                 client.join(shared)
-        elif what == "shared":
-            encoded = shared.encode(data)
-            for one in joined:
-                said[one] += data
-                sent[one] += encoded
+                joined.add(which)
+            case "leave" if is_joined:
+                client.leave(shared)
+                joined.discard(which)
+            case "alone" if not is_joined:
+                said[which] += data
+                sent[which] += client.encode(data)
+            case "shared":
+                encoded = shared.encode(data)
+                for one in joined:
+                    said[one] += data
+                    sent[one] += encoded
+            case _:
+                pass
     for which, client in enumerate(clients):
         if which in joined:
             client.leave(shared)

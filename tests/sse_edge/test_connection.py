@@ -627,7 +627,7 @@ def test_many_that_come_back_from_before_the_window_share_what_is_read() -> None
             write(log, *range(600))
             events = await live.until(600, event="risk_alert")
             log.reads = 0
-            back = [node.connect(start=events[number].id or "") for number in range(0, 300)]
+            back = [node.connect(start=events[number].id or "") for number in range(300)]
             for number, client in enumerate(back):
                 await client.until(599 - number, event="risk_alert")
                 assert said(client) == list(range(number + 1, 600))
