@@ -16,9 +16,8 @@ that it went through, were two thirds of what an idle connection costs.
 import asyncio
 import socket
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
-import httptools
 from uvicorn.protocols.http.httptools_impl import (
     STATUS_LINE,
     HttpToolsProtocol,
@@ -169,7 +168,7 @@ class EdgeProtocol(HttpToolsProtocol):
         if size > HEAD_BYTES_MAX:
             self._refuse()
             return
-        parser = cast("httptools.HttpRequestParser", self.parser)
+        parser: Any = self.parser
         wire = SocketWire(self, is_chunked=parser.get_http_version() != "1.0")
         wire.is_full = self.flow.write_paused
         self._wires.append(wire)
