@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from sse_edge.errors import OffsetOutOfRange
-from sse_edge.framers import Framers
+from sse_edge.framers import PART, Framers
 from sse_edge.log import Log
 from sse_edge.record import Partition
 from sse_edge.stream import Channel
@@ -31,6 +31,14 @@ class Piece(NamedTuple):
 
     entries: Sequence[Entry]
     next_offset: int
+    framing: Sequence[asyncio.Future[None]] = ()
+    skipped: int = 0
+
+    async def worded(self, upto: int) -> None:
+        """Wait until the entries up to one are worded, where that is done beside the loop."""
+        part = min((self.skipped + upto - 1) // PART, len(self.framing) - 1)
+        if part >= 0 and not self.framing[part].done():
+            await asyncio.wait(self.framing[: part + 1])  # it is waited for by others, too
 
 
 class _Kept(NamedTuple):
@@ -40,6 +48,8 @@ class _Kept(NamedTuple):
     offsets: list[int]
     bytes: int
     repeats: RepeatFilter
+    framing: Sequence[asyncio.Future[None]]
+    """For each `PART` of the entries, what is done when they are worded."""
 
 
 class CatchUp:
@@ -89,7 +99,7 @@ class CatchUp:
         if kept is None:
             return Piece((), offset)
         first = bisect_right(kept.offsets, offset - 1)
-        return Piece(kept.entries[first:], kept.next_offset)
+        return Piece(kept.entries[first:], kept.next_offset, kept.framing, first)
 
     async def _read(self, place: Place, offset: int, channel: Channel | None) -> _Kept | None:
         before = self._ending_at(place, offset)
@@ -103,8 +113,6 @@ class CatchUp:
             return None
         repeats = RepeatFilter() if before is None else before.repeats.copy()
         entries = [Entry(one, is_repeat=repeats.is_repeat(one)) for one in batch.records]
-        if channel is not None:
-            await self._framers.frame(channel, entries)
         self.reads += 1
         self.records += len(entries)
         kept = _Kept(
@@ -114,6 +122,7 @@ class CatchUp:
             [one.offset for one in batch.records],
             sum(map(size_of, batch.records)),
             repeats,
+            () if channel is None else self._framers.frame(channel, entries),
         )
         self._keep(place, kept)
         return kept

@@ -349,6 +349,7 @@ class Connection:
             upto = rest[0].record.offset if rest else found.next_offset
             if self.wire.is_full:
                 await self._room()
+            await found.worded(min(first + _SLICE, len(entries)))
             await self._hub.turnstile.turn()
             taken = feed.take_read(
                 self._position,

@@ -21,9 +21,10 @@ from sse_edge.window import Entry
 
 log = logging.getLogger(__name__)
 
-_WORTHWHILE = 250
-"""Fewer records are worded sooner than handed over."""
-_PART = 500
+_Framed = tuple[str, bytes, bool] | None
+
+PART = 250
+"""Records that are handed over at a time; fewer are worded sooner than handed over."""
 
 
 class Framers:
@@ -33,27 +34,51 @@ class Framers:
         self._count = count
         self._pool: ProcessPoolExecutor | None = None
 
-    async def frame(self, channel: Channel, entries: Sequence[Entry]) -> None:
-        """Give entries their frames, but for those that cannot be worded."""
-        if self._count == 0 or len(entries) < _WORTHWHILE:
-            return
+    def frame(self, channel: Channel, entries: Sequence[Entry]) -> Sequence[asyncio.Future[None]]:
+        """Give entries their frames, but for those that cannot be worded.
+
+        Returns:
+            for each `PART` of the entries, what is done when they have them; none, where the loop
+            has to word them.
+        """
+        if self._count == 0 or len(entries) < PART:
+            return ()
         if self._pool is None:
             context = multiprocessing.get_context("spawn")
             self._pool = ProcessPoolExecutor(self._count, context, initializer=_live_with_parent)
-        loop, pool = asyncio.get_running_loop(), self._pool
-        try:
-            asked = []
-            for first in range(0, len(entries), _PART):
-                part = entries[first : first + _PART]
-                records = [(one.record.value, one.record.timestamp_ms) for one in part]
-                asked.append((part, loop.run_in_executor(pool, frames_of, channel.name, records)))
-            for part, framed in asked:
-                for entry, frame in zip(part, await framed, strict=True):
+        return [
+            self._begin(self._pool, channel, entries[first : first + PART])
+            for first in range(0, len(entries), PART)
+        ]
+
+    def _begin(
+        self, pool: ProcessPoolExecutor, channel: Channel, part: Sequence[Entry]
+    ) -> asyncio.Future[None]:
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[None] = loop.create_future()
+        records = [(one.record.value, one.record.timestamp_ms) for one in part]
+
+        def take(answer: asyncio.Future[list[_Framed]]) -> None:
+            try:
+                for entry, frame in zip(part, answer.result(), strict=True):
                     if frame is not None:
                         entry.set_frame(Frame(*frame))
-        except BrokenProcessPool as error:
-            log.warning("events are worded in the loop from now on: %s", error)
+            except asyncio.CancelledError:  # the node ends
+                pass
+            except BrokenProcessPool as error:
+                log.warning("events are worded in the loop from now on: %s", error)
+                self._count = 0
+            finally:
+                done.set_result(None)
+
+        try:
+            asked = loop.run_in_executor(pool, frames_of, channel.name, records)
+        except BrokenProcessPool:
             self._count = 0
+            done.set_result(None)
+        else:
+            asked.add_done_callback(take)
+        return done
 
     def close(self) -> None:
         """End the processes."""
@@ -61,11 +86,9 @@ class Framers:
             self._pool.shutdown(wait=False, cancel_futures=True)
 
 
-def frames_of(
-    channel: str, records: Sequence[tuple[bytes | None, int]]
-) -> list[tuple[str, bytes, bool] | None]:
+def frames_of(channel: str, records: Sequence[tuple[bytes | None, int]]) -> list[_Framed]:
     """The frames of values with their times in the log; None for what cannot be worded."""
-    framed: list[tuple[str, bytes, bool] | None] = []
+    framed: list[_Framed] = []
     for value, timestamp_ms in records:
         try:
             frame = frame_of_value(CHANNELS[channel], value, timestamp_ms)

@@ -62,8 +62,8 @@ MUTANTS = (
     Mutant(
         "Kafka to window: a piece ends one record later",
         "catch_up.py",
-        "return Piece(kept.entries[first:], kept.next_offset)",
-        "return Piece(kept.entries[first:], kept.next_offset + 1)",
+        "return Piece(kept.entries[first:], kept.next_offset, kept.framing, first)",
+        "return Piece(kept.entries[first:], kept.next_offset + 1, kept.framing, first)",
     ),
     Mutant(
         "Kafka to window: a piece begins one record later",
