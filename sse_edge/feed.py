@@ -21,7 +21,7 @@ from sse_edge.tail import TopicTail
 from sse_edge.window import Entry, Window
 
 _TAKEN_ENTRIES_MAX = 1_000
-_REMEMBERED_MAX = 16
+_REMEMBERED_MAX = 32
 
 Found = list[tuple[int, Entry]]
 """Entries in the order in which they are told, each with the place of its partition."""

@@ -34,6 +34,8 @@ HEAD_S = 10.0
 STALLED_S = 600.0
 """Slow, but alive, is what `slow=pause` is for: this is for those who have silently gone."""
 
+_WAITING_BYTES_MAX = 16 << 10
+"""What may wait here for a client before it counts as slow; one write may exceed it."""
 _LINGER_S = 0.5
 _UNSENT_BYTES_MAX = 128 << 10
 """What the kernel keeps for a client besides what is on its way; else it is megabytes each."""
@@ -137,6 +139,7 @@ class EdgeProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for a request's head."""
         super().connection_made(transport)
+        transport.set_write_buffer_limits(high=_WAITING_BYTES_MAX)
         sock = transport.get_extra_info("socket")
         if sock is not None and hasattr(socket, "TCP_NOTSENT_LOWAT"):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES_MAX)
