@@ -311,7 +311,9 @@ def _add_health(app: FastAPI) -> None:
 
 def _add_errors(app: FastAPI) -> None:
     @app.exception_handler(EdgeError)
-    async def refused(_: Request, error: EdgeError) -> Response:
+    async def refused(request: Request, error: EdgeError) -> Response:
+        hub: Hub = request.app.state.hub
+        hub.meter.refused[str(error.status)] += 1
         return _problem(error)
 
     @app.exception_handler(RequestValidationError)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
-from sse_edge.cursor import Cursor, CursorCodec, TopicPosition, move
+from sse_edge.cursor import Cursor, CursorCodec, TopicPosition
 from sse_edge.frame import with_id
 from sse_edge.history import History, Position
 from sse_edge.record import Partition
@@ -269,7 +269,7 @@ class Feed:
             read += 1
             record = entry.record
             moved[at] = record.offset + 1
-            move(cells, at, moved[at])
+            self._writer.move(cells, at, moved[at])
             if entry.is_repeat:
                 continue
             frame = entry.frame(self._sources[at][0].channel, self._word)

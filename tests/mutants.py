@@ -116,8 +116,8 @@ MUTANTS = (
     Mutant(
         "an event's id is the cursor before it",
         "feed.py",
-        "            move(cells, at, moved[at])\n",
-        "            move(cells, at, moved[at] - 1)\n",
+        "self._writer.move(cells, at, moved[at])",
+        "self._writer.move(cells, at, moved[at] - 1)",
     ),
     Mutant(
         "an id is not the last line of its block",

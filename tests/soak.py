@@ -13,7 +13,7 @@ import tempfile
 import time
 import uuid
 from collections import Counter
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -106,16 +106,18 @@ class Soak:
             await reporter.send_training_progress(task, 50.0, "running", str(number))
         self.produced[task] += 1
 
-    async def follow(self, account: Account) -> None:
-        """Be a client: read, drop, resume elsewhere; in the end, read everything."""
+    async def follow(
+        self, account: Account, stays: Sequence[float] = (0.3, 1.0, 3.0, 10.0, 30.0)
+    ) -> None:
+        """Be a client: read, drop after a while, resume elsewhere; in the end, read everything."""
         while True:
             port = self.dice.choice(self.ports)
-            stays_s = self.dice.choice((0.3, 1.0, 3.0, 10.0, 30.0))
+            stays_s = self.dice.choice(stays)
             with suppress(OSError, asyncio.IncompleteReadError, TimeoutError):
                 async with asyncio.timeout(stays_s), _stream(port, account.cursor) as reader:
                     await self._read(reader, account)
             account.resumes += 1
-            if self.over.is_set() and self._has_everything(account):
+            if self.over.is_set() and self.has_everything(account):
                 return
             await asyncio.sleep(self.dice.uniform(0, 0.2))
 
@@ -124,7 +126,7 @@ class Soak:
         if not head.startswith(b"HTTP/1.1 200"):
             raise SystemExit(f"an edge refused a client: {head!r} {await reader.read(500)!r}")
         rest = b""
-        while not (self.over.is_set() and self._has_everything(account)):
+        while not (self.over.is_set() and self.has_everything(account)):
             size = int(await reader.readline() or b"0", 16)
             data = (await reader.readexactly(size + 2))[:-2]
             *blocks, rest = (rest + data).split(b"\n\n")
@@ -133,21 +135,26 @@ class Soak:
             if size == 0:
                 return
 
-    def _has_everything(self, account: Account) -> bool:
+    def has_everything(self, account: Account) -> bool:
         return all(account.had.get(task, -1) >= self.produced[task] - 1 for task in TASKS)
+
+    async def start_edges(self) -> None:
+        """Start those that clients choose from."""
+        for _ in range(EDGES):
+            self.edges.append(await self.world.edge(drain_s=1))
+            self.ports.append(int(self.edges[-1].url.rsplit(":", 1)[1]))
+
+    async def restart_edge(self, which: int, *, kill: bool) -> None:
+        """End one, in order or not, and start it again on its port."""
+        await (self.edges[which].kill() if kill else self.edges[which].stop())
+        self.faults["edges killed" if kill else "edges drained"] += 1
+        self.edges[which] = await self.world.edge(port=self.ports[which], drain_s=1)
 
     async def kill_edges(self) -> None:
         """Kill one now and then, or end it in order, and start it again on its port."""
         while not self.over.is_set():
             await self._pause(self.dice.uniform(10, 25))
-            which = self.dice.randrange(EDGES)
-            if self.dice.random() < 0.5:
-                await self.edges[which].kill()
-                self.faults["edges killed"] += 1
-            else:
-                await self.edges[which].stop()
-                self.faults["edges drained"] += 1
-            self.edges[which] = await self.world.edge(port=self.ports[which], drain_s=1)
+            await self.restart_edge(self.dice.randrange(EDGES), kill=self.dice.random() < 0.5)
 
     async def restart_broker(self) -> None:
         """Stop it, in order or not, and start it again a little later."""
@@ -193,9 +200,7 @@ async def run(minutes: float, clients: int, rate: float, seed: int) -> bool:
         try:
             async with AsyncExitStack() as stack:
                 soak = Soak(World(kafka, prefix, path, stack), random.Random(seed), rate)
-                for _ in range(EDGES):
-                    soak.edges.append(await soak.world.edge(drain_s=1))
-                    soak.ports.append(int(soak.edges[-1].url.rsplit(":", 1)[1]))
+                await soak.start_edges()
                 accounts = [Account() for _ in range(clients)]
                 await _take_part(soak, accounts, minutes)
         finally:

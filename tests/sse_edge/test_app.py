@@ -142,6 +142,8 @@ WRONG: list[tuple[str, dict[str, str], int, str]] = [
     ("/alerts?events=nope", {}, 400, "events: 'nope' is no event of this stream"),
     ("/alerts?on_gap=cry", {}, 400, "on_gap: 'cry' is none of continue, close"),
     ("/alerts?client_id=" + "x" * 257, {}, 400, "client_id: it has 257 characters"),
+    ("/alerts?slow=never", {}, 400, "slow: 'never' is none of pause, conflate, close"),
+    ("/alerts?slow=conflate", {}, 400, "slow: every event of alerts counts"),
     ("/streams", {}, 400, "topic: name at least one stream"),
     ("/streams?topic=weather", {}, 400, "topic: 'weather' is no stream"),
     ("/alerts", {"Accept": "application/json"}, 406, "text/event-stream"),
@@ -158,6 +160,40 @@ async def test_what_is_wrong_is_said_as_problem_json(world: World) -> None:
             assert answer.headers["content-type"] == "application/problem+json"
             assert answer.json()["status"] == status
             assert named in answer.json().get("detail", ""), path
+
+
+async def test_metrics_say_what_was_sent_and_what_refused(world: World) -> None:
+    edge = await world.edge()
+    async with (
+        stream(edge.url, TRAINING) as client,
+        SSEBroadcaster(world.producer_settings) as reporter,
+        httpx.AsyncClient(base_url=edge.url) as http,
+    ):
+        await client.until(lambda blocks: len(blocks) >= 2)
+        await reporter.send_training_progress("t", 1, "running")
+        await client.events("training_progress", 1)
+        await http.get(TRAINING, headers={"Last-Event-ID": "AAAA"})
+        answer = await http.get("/metrics")
+        assert answer.headers["content-type"].startswith("text/plain; version=")
+        lines = answer.text.splitlines()
+    for line in (
+        'tapewire_connections{dialect="mystocks",stream="training"} 1.0',
+        'tapewire_events_sent_total{stream="training"} 1.0',
+        'tapewire_streams_opened_total{start="latest"} 1.0',
+        'tapewire_refused_total{status="400"} 1.0',
+        'tapewire_delivery_lag_seconds_count{stream="training"} 1.0',
+        "tapewire_kafka_connected 1.0",
+        f'tapewire_partition_connected{{partition="0",topic="{world.prefix}training.events"}} 1.0',
+    ):
+        assert line in lines, line
+
+
+async def test_compression_is_for_those_who_ask(world: World) -> None:
+    edge = await world.edge()
+    for asked, given in (("gzip, br", "gzip"), ("br", None), ("gzip;q=0, identity", None)):
+        async with stream(edge.url, TRAINING, headers={"Accept-Encoding": asked}) as client:
+            await client.until(lambda blocks: len(blocks) >= 2)
+            assert client.response.headers.get("content-encoding") == given
 
 
 async def test_a_cursor_of_another_stream_is_refused(world: World) -> None:

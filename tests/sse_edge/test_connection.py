@@ -390,6 +390,27 @@ def test_poison_is_passed_and_everything_around_it_arrives() -> None:
     in_virtual_time(main())
 
 
+def test_hostile_text_travels_and_a_field_of_a_megabyte_is_passed() -> None:
+    async def main() -> None:
+        log = alerts_log()
+        hostile = "\r\n\nid: 1\n\ndata: x\0\u2028\u2029\x85\ufeff\U0001f4a5 é \x1c"
+        async with edge(log) as node:
+            client = node.connect()
+            await client.until(2)
+            log.append(ALERTS, 0, b"p", alert("x" * (1 << 20), 0))
+            log.append(ALERTS, 0, b"p", alert("x" * 900_000, 1))
+            log.append(ALERTS, 0, b"p", alert(hostile, 2))
+            log.append(ALERTS, 0, b"p", alert("p", 3).replace(b"raised", b"rai\xed\xa0\x80"))
+            write(log, 4)
+            events = await client.until(2, event="risk_alert")
+            assert events[0].inner["entity_id"] == hostile
+            assert said(client) == [2, 4]
+            assert node.hub.meter.skipped == {ALERTS: 3}
+            assert all(block.raw.isascii() for block in client.blocks)
+
+    in_virtual_time(main())
+
+
 def test_a_record_that_was_written_twice_is_told_once() -> None:
     async def main() -> None:
         log = alerts_log()

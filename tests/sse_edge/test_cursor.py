@@ -42,6 +42,41 @@ def test_twelve_partitions_fit_in_128_characters(many: list[int]) -> None:
     assert len(codec(Cursor(halves)).encode(Cursor(halves))) <= 128
 
 
+def test_many_partitions_that_are_filled_alike_fit_in_128_characters() -> None:
+    topics = tuple(
+        TopicPosition(b"abcd", tuple((number, 10**7 + 97 * number) for number in range(6)))
+        for _ in range(4)
+    )
+    text = codec(Cursor(topics)).encode(Cursor(topics))
+    assert len(text) <= 128
+    assert codec(Cursor(topics)).decode(text) == Cursor(topics)
+
+
+many = st.lists(offsets, min_size=13, max_size=40).map(lambda some: tuple(enumerate(some)))
+
+
+@given(st.binary(min_size=4, max_size=4), many)
+def test_a_cursor_of_many_partitions_is_exact(
+    incarnation: bytes, some: tuple[tuple[int, int], ...]
+) -> None:
+    cursor = Cursor((TopicPosition(incarnation, some),))
+    assert codec(cursor).decode(codec(cursor).encode(cursor)) == cursor
+
+
+@given(st.lists(st.integers(0, 2**40), min_size=1, max_size=20), st.data())
+def test_a_writer_that_moves_on_writes_what_one_that_starts_there_does(
+    start: list[int], data: st.DataObject
+) -> None:
+    writer = CursorCodec("stream", 1).writer([(b"abcd", range(len(start)))])
+    cells, offsets = writer.start(start), list(start)
+    for _ in range(5):
+        at = data.draw(st.integers(0, len(start) - 1))
+        offsets[at] += data.draw(st.integers(0, 1_000))
+        writer.move(cells, at, offsets[at])
+        [topic] = CursorCodec("stream", 1).decode(writer.finish(cells).decode()).topics
+        assert topic.offsets == tuple(enumerate(offsets))
+
+
 @given(cursors, st.data())
 def test_an_altered_cursor_is_refused(cursor: Cursor, data: st.DataObject) -> None:
     text = codec(cursor).encode(cursor)
@@ -77,7 +112,7 @@ def test_a_cursor_of_another_secret_is_refused() -> None:
     ("text", "named"),
     [
         ("", "too early"),
-        ("AAAAAAAAAAAA", "version 0; this edge reads version 1"),
+        ("AAAAAAAAAAAA", "version 0; this edge reads 1 and 2"),
         ("a b", "characters other than|base64url"),
         ("x" * 3000, "3000 characters"),
         ("A", "base64url"),
@@ -106,6 +141,10 @@ GOLDEN = {
             ended=True,
         ),
         "garsdGdDuGFhYWECAQJiYmJiAf__________fw",
+    ),
+    "thirteen partitions, in version 2": (
+        Cursor((TopicPosition(b"abcd", tuple((n, 70_000 + n * n) for n in range(13))),)),
+        "AncvOIFDuGFiY2QN8KIEAAEECRAZJDFAUWR5kAE",
     ),
 }
 
