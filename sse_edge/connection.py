@@ -124,6 +124,12 @@ class Connection:
         """What the client calls itself."""
         return self._wishes.client_id
 
+    @property
+    def depth(self) -> int:
+        """How many records it is behind its windows' ends."""
+        ends = () if self._audience is None else self._audience.feed.ends
+        return max(0, sum(ends) - sum(self._position)) if self.is_catching_up else 0
+
     async def run(self) -> None:
         """Serve until the stream's end or a drain; losing the client comes as a cancellation."""
         if self._hub.draining:
@@ -160,8 +166,8 @@ class Connection:
             return
         self._stalled_s = None
         audience = self._audience
-        if audience is None:
-            return
+        if audience is None or self._is_called:
+            return  # where it stands is about to be seen to
         told, told_s, position = self._told, self._moved_s, self._position
         if self in audience:
             position = audience.feed.horizon

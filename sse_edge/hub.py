@@ -93,6 +93,11 @@ class Client(Protocol):
         """What the client calls itself."""
         ...
 
+    @property
+    def depth(self) -> int:
+        """How many records it is behind its windows' ends."""
+        ...
+
     def tick(self) -> None:
         """See whether it is time to say something."""
         ...
@@ -228,6 +233,7 @@ class Hub:
         found.connections = {names: float(count) for names, count in streams.items()}
         found.paused = sum(client.wire.is_full for client in self._clients)
         found.catching_up = sum(client.is_catching_up for client in self._clients)
+        found.depth = sum(client.depth for client in self._clients)
         found.reads_waiting = self._catch_up.waiting
         found.reads, found.read_records = self._catch_up.reads, self._catch_up.records
         found.tail_records = self.tail.records

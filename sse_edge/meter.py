@@ -78,6 +78,7 @@ class Meter:
         for name, help_text, number in (
             ("paused_clients", "Clients that do not read what waits for them", gauges.paused),
             ("catching_up_clients", "Clients that are behind the windows", gauges.catching_up),
+            ("catch_up_depth_records", "Records that those have before them", gauges.depth),
             ("catch_up_reads_waiting", "Reads behind the windows under way", gauges.reads_waiting),
             ("draining", "Whether the node is on its way out", gauges.draining),
             ("kafka_connected", "Whether Kafka answered when last asked", gauges.connected),
@@ -97,7 +98,7 @@ class Gauges:
 
     def __init__(self) -> None:
         self.connections: Mapping[tuple[str, ...], float] = {}
-        self.paused = self.catching_up = self.reads_waiting = 0
+        self.paused = self.catching_up = self.depth = self.reads_waiting = 0
         self.reads = self.read_records = self.tail_records = 0
         self.draining = self.connected = False
         self.window_bytes: dict[tuple[str, ...], float] = {}

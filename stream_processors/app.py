@@ -17,6 +17,7 @@ supervisor under which an exception stops the worker.
 import logging
 import time
 from collections.abc import Awaitable, Iterable, Mapping
+from tempfile import gettempdir
 from typing import Any, TypeVar
 
 import faust
@@ -80,6 +81,7 @@ def build_app(settings: ProcessorSettings) -> faust.App:
         f"{settings.topic_prefix}tapewire",
         broker=[f"kafka://{server}" for server in settings.bootstrap_servers.split(",")],
         store="memory://",
+        datadir=f"{gettempdir()}/{settings.topic_prefix}tapewire-faust",  # made, and left empty
         topic_disable_leader=True,
         topic_allow_declare=False,  # the catalogue provisions, with its own settings
         topic_partitions=PARTITIONS,
