@@ -37,7 +37,7 @@ STALLED_S = 600.0
 _WAITING_BYTES_MAX = 16 << 10
 """What may wait here for a client before it counts as slow; one write may exceed it."""
 _LINGER_S = 0.5
-_UNSENT_BYTES_MAX = 128 << 10
+_UNSENT_BYTES_MAX = 256 << 10
 """What the kernel keeps for a client besides what is on its way; else it is megabytes each."""
 
 
