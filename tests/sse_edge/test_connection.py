@@ -677,6 +677,29 @@ def test_a_large_piece_is_told_in_slices_without_a_seam() -> None:
     in_virtual_time(main())
 
 
+def test_no_checkpoint_of_a_catch_up_is_ahead_of_what_was_told() -> None:
+    async def main() -> None:
+        log = alerts_log()
+        log.read_max = 5_000
+        for number in range(2_000):
+            write(log, number, entity="mine" if number % 125 == 0 else "other")
+        stream = one_channel("alerts", {"entity_id": "mine"})
+        async with edge(log, checkpoint_records=100) as node:
+            client = node.connect(stream, End.EARLIEST)
+            await client.until(16, event="risk_alert")
+        told, checkpoints = set[int](), 0
+        for block in client.blocks:
+            if block.event == "risk_alert":
+                told.add(int(block.inner["message"].split()[-1]))
+            elif block.id is not None:
+                checkpoints += 1
+                [(_, offset)] = node.cursor(stream, block.id).topics[0].offsets
+                assert told == set(range(0, offset, 125))
+        assert checkpoints > 3
+
+    in_virtual_time(main())
+
+
 def test_a_log_that_lost_its_end_is_a_gap_for_those_who_had_read_it() -> None:
     async def main() -> None:
         log = alerts_log()
