@@ -9,12 +9,15 @@ from collections import defaultdict
 from dataclasses import dataclass
 from random import Random
 
+import pytest
 from hypothesis import given, settings, strategies as st
 
 from sse_edge.hub import End
 from sse_edge.stream import Stream, one_channel
 from tests.edge_bench import ALERTS, Client, Edge, alert, alerts_log, edge, in_virtual_time
 from tests.fake_log import FakeLog
+
+pytestmark = pytest.mark.timeout(300)
 
 Account = dict[int, list[int]]
 """By partition, the numbers of the events, in order."""
