@@ -35,6 +35,7 @@ from sse_edge.history import Position
 from sse_edge.hub import At, End, Gap, Hub, Start
 from sse_edge.settings import EdgeSettings
 from sse_edge.stream import Stream
+from sse_edge.tail import FAR_AWAY
 from sse_edge.wire import Chunk, Wire
 
 _RETRY_READ_S = 0.5
@@ -127,8 +128,10 @@ class Connection:
     @property
     def depth(self) -> int:
         """How many records it is behind its windows' ends."""
-        ends = () if self._audience is None else self._audience.feed.ends
-        return max(0, sum(ends) - sum(self._position)) if self.is_catching_up else 0
+        if self._audience is None or not self.is_catching_up:
+            return 0
+        ends = zip(self._audience.feed.ends, self._position, strict=True)
+        return sum(max(0, end - at) for end, at in ends if end < FAR_AWAY)
 
     async def run(self) -> None:
         """Serve until the stream's end or a drain; losing the client comes as a cancellation."""

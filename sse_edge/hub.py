@@ -28,7 +28,7 @@ from sse_edge.meter import Gauges, Meter
 from sse_edge.record import Partition, Record
 from sse_edge.settings import EdgeSettings
 from sse_edge.stream import CHANNELS, Channel, Frame, Source, Stream, frame_of
-from sse_edge.tail import Cut, Tail, TopicTail
+from sse_edge.tail import FAR_AWAY, Cut, Tail, TopicTail
 from sse_edge.turnstile import Turnstile
 from sse_edge.wire import Wire
 
@@ -38,6 +38,7 @@ DIALECT = "mystocks"
 
 _SWEEP_S = 1.0
 _BREATH = 200
+_LEADER_S = 0.2
 _HISTORIES_MAX = 8
 """Streams of everybody's events have one; more of them than this are somebody's experiment."""
 
@@ -304,8 +305,13 @@ class Hub:
             partitions = self._partitions(stream, tails, start)
             for tail, ones in zip(tails, partitions, strict=True):
                 await self.tail.follow(tail, ones)
-            if not any(tail.replaced for tail in tails):
+            if any(tail.replaced for tail in tails):
+                continue
+            if start is not End.LATEST or not _is_leaderless(tails, partitions):
                 break
+            # Its end is nowhere, until it has a leader again.
+            await asyncio.sleep(_LEADER_S)
+            await self.tail.look_again()
         audience = self._audience(stream, tails, partitions)
         feed = audience.feed
         match start:
@@ -466,6 +472,14 @@ def _cuts_since(was: Feed, tails: Sequence[TopicTail]) -> Iterator[Cut]:
     for before, now in zip(was.tails, tails, strict=True):
         if before.incarnation == now.incarnation:
             yield from now.cuts[len(before.cuts) :]
+
+
+def _is_leaderless(tails: Sequence[TopicTail], partitions: Sequence[Sequence[Partition]]) -> bool:
+    return any(
+        tail.windows[one].start == FAR_AWAY
+        for tail, ones in zip(tails, partitions, strict=True)
+        for one in ones
+    )
 
 
 def _knows_more(cursor: Cursor, tails: Sequence[TopicTail]) -> bool:

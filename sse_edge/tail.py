@@ -18,7 +18,7 @@ from collections.abc import Callable, Collection, Generator, Iterable, Mapping, 
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from sse_edge.cursor import incarnation_of
+from sse_edge.cursor import OFFSET_MAX, incarnation_of
 from sse_edge.errors import LogError, LogUnavailable, OffsetOutOfRange
 from sse_edge.log import Log, TailReader
 from sse_edge.record import Partition, Record, TopicInfo
@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 
 _BACKOFF_S = (0.1, 0.2, 0.5, 1.0, 2.0)
 _COMPARED = 500
+FAR_AWAY = OFFSET_MAX
+"""Where the window of a partition without a leader begins: beyond every position."""
 
 Bell = Callable[[], None]
 
@@ -107,7 +109,8 @@ class Tail:
     async def follow(self, topic: TopicTail, partitions: Iterable[Partition]) -> None:
         """Have windows for these partitions, from the log's present end on.
 
-        Each waits for its own leader only. Ends early where the topic is replaced meanwhile.
+        One that has no leader gets a window that holds nothing, and is far away: whoever has a
+        position there goes on with the others. Ends early where the topic is replaced meanwhile.
         """
         missing = []
         for partition in partitions:
@@ -176,14 +179,16 @@ class Tail:
         async with self._locks[f"{partition.topic}/{partition.number}"]:
             while partition not in topic.windows and not topic.replaced:
                 try:
+                    start = FAR_AWAY
                     epochs = await self._log.leader_epochs([partition])
-                    end = (await self._log.end_offsets([partition]))[partition]
+                    if epochs:
+                        start = (await self._log.end_offsets([partition]))[partition]
                 except LogError as error:
                     log.warning("%s/%d cannot be followed yet: %s", *partition, error)
                     await asyncio.sleep(_BACKOFF_S[1])
                     continue
                 self._epochs |= epochs
-                topic.windows[partition] = Window(end, self._settings.window_bytes_max)
+                topic.windows[partition] = Window(start, self._settings.window_bytes_max)
                 self._assigned_anew.set()
 
     async def _look_at_metadata(self) -> None:
@@ -210,6 +215,14 @@ class Tail:
             if partition in self._epochs and partition not in epochs:
                 self._leaderless[partition] = self._epochs.pop(partition)
         for partition, epoch in epochs.items():
+            topic = self._topics[partition.topic]
+            if partition in topic.windows and topic.windows[partition].start == FAR_AWAY:
+                log.warning("%s/%d has a leader", *partition)
+                again = TopicTail(topic.info, dict(topic.windows))
+                again.cuts = topic.cuts
+                del again.windows[partition]
+                self._replace(topic, again)
+                continue
             before = self._epochs.get(partition, self._leaderless.pop(partition, None))
             window = self._topics[partition.topic].windows.get(partition)
             if before is not None and epoch != before and window is not None:
@@ -249,14 +262,16 @@ class Tail:
 
     async def _follow_with(self, reader: TailReader) -> None:
         self._assigned_anew.set()
+        near: dict[Partition, int] = {}
         while True:
             if _now_s() >= self._look_at_s:
                 await self._look_at_metadata()
             windows = self.windows
             if self._assigned_anew.is_set():
                 self._assigned_anew.clear()
-                reader.assign({one: window.next_offset for one, window in windows.items()})
-            if not windows:
+                near = {at: one.next_offset for at, one in windows.items() if one.start < FAR_AWAY}
+                reader.assign(near)
+            if not near:
                 await self._wait_for_work()
                 continue
             try:
@@ -285,6 +300,8 @@ class Tail:
     async def _move_into_range(self) -> None:
         """Windows whose end is not in the log any more go on where the log does."""
         for partition, window in self.windows.items():
+            if window.start == FAR_AWAY:
+                continue
             begin = (await self._log.begin_offsets([partition]))[partition]
             end = (await self._log.end_offsets([partition]))[partition]
             inside = max(begin, min(window.next_offset, end))

@@ -37,6 +37,7 @@ class FakeLog:
         self.dice = Random(seed)
         self.slowest_s = slowest_s
         self.is_away = False
+        self.leaderless: set[Partition] = set()
         self.reads = 0
         self.read_max = 20
         """How many records a read brings at most."""
@@ -89,16 +90,18 @@ class FakeLog:
         }
 
     async def begin_offsets(self, partitions: Iterable[Partition]) -> Mapping[Partition, int]:
-        await self._slow()
+        partitions = list(partitions)
+        await self._slow(*partitions)
         return {one: self._at(one).begin for one in partitions}
 
     async def end_offsets(self, partitions: Iterable[Partition]) -> Mapping[Partition, int]:
-        await self._slow()
+        partitions = list(partitions)
+        await self._slow(*partitions)
         return {one: self._at(one).end for one in partitions}
 
     async def leader_epochs(self, partitions: Iterable[Partition]) -> Mapping[Partition, int]:
         await self._slow()
-        return {one: self._at(one).epoch for one in partitions}
+        return {one: self._at(one).epoch for one in partitions if one not in self.leaderless}
 
     async def offsets_at(
         self, partitions: Iterable[Partition], timestamp_ms: int
@@ -114,7 +117,7 @@ class FakeLog:
 
     async def read(self, partition: Partition, offset: int) -> Batch:
         self.reads += 1
-        await self._slow()
+        await self._slow(partition)
         return self._batch(partition, offset, self.dice.randint(1, self.read_max))
 
     def partition_of(self, key: bytes, partitions: int) -> int:
@@ -125,9 +128,9 @@ class FakeLog:
         await self._slow()
         yield _FakeTail(self)
 
-    async def _slow(self) -> None:
+    async def _slow(self, *partitions: Partition) -> None:
         await asyncio.sleep(self.dice.uniform(0, self.slowest_s))
-        if self.is_away:
+        if self.is_away or self.leaderless.intersection(partitions):
             raise LogUnavailable("nobody answers")
 
     def _at(self, partition: Partition) -> _Partition:
@@ -154,6 +157,8 @@ class _FakeTail:
         await self._log._slow()
         found = {}
         for partition, position in self._positions.items():
+            if partition in self._log.leaderless:
+                continue
             batch = self._log._batch(partition, position, self._log.dice.randint(1, _POLLED_MAX))
             if batch.next_offset > position:
                 found[partition] = batch

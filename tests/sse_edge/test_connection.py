@@ -4,6 +4,7 @@ import pytest
 
 from sse_edge.connection import Slow
 from sse_edge.hub import At, End
+from sse_edge.record import Partition
 from sse_edge.stream import many_channels, one_channel
 from tests.edge_bench import (
     ALERTS,
@@ -673,6 +674,40 @@ def test_a_large_piece_is_told_in_slices_without_a_seam() -> None:
             home = log.partition_of(b"p", 2)
             await mine.until(1_500 + (home == 0), event="risk_alert")
             assert said(mine)[:1_500] == list(range(1_500 * home, 1_500 * (home + 1)))
+
+    in_virtual_time(main())
+
+
+def test_a_partition_without_a_leader_stops_itself_alone() -> None:
+    async def main() -> None:
+        log = alerts_log(partitions=2)
+        async with edge(log) as node:
+            client = node.connect()
+            await client.until(2)
+            write(log, 0, partition=0)
+            write(log, 1, partition=1)
+            await client.until(2, event="risk_alert")
+            cursor = client.last_id or ""
+            log.leaderless.add(Partition(ALERTS, 1))
+            write(log, 2, partition=0)
+            await client.until(3, event="risk_alert")
+            async with edge(log) as other:
+                again = other.connect(start=cursor)
+                await again.until(1, event="risk_alert")
+                write(log, 3, partition=0)
+                await again.until(2, event="risk_alert")
+                latest = other.connect()
+                await other.ended(latest)
+                assert latest.blocks[-1].inner["reason"] == "no_broker"
+                write(log, 4, partition=1)
+                log.leaderless.clear()
+                await again.until(3, event="risk_alert")
+                await client.until(5, event="risk_alert")
+                write(log, 5, partition=1)
+                await again.until(4, event="risk_alert")
+                assert said(again) == [2, 3, 4, 5]
+                assert not named(again.blocks, "gap")
+            assert sorted(said(client)[:5]) == [0, 1, 2, 3, 4]
 
     in_virtual_time(main())
 
