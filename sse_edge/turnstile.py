@@ -8,8 +8,8 @@ import asyncio
 from collections import deque
 
 _REST = 8
-"""Rounds of the loop between two turns. They cost nothing where nobody else has anything to do; and
-an event that comes from Kafka takes as many, from the socket to the tail."""
+"""Rounds of the loop between two turns of a crowd. They cost little where nobody else has anything
+to do; and an event that comes from Kafka takes as many, from the socket to the tail."""
 
 
 class Turnstile:
@@ -36,6 +36,7 @@ class Turnstile:
             first = self._waiting.popleft()
             if not first.done():
                 first.set_result(None)
-                asyncio.get_running_loop().call_soon(self._next, _REST)
+                rest = _REST if self._waiting else 1
+                asyncio.get_running_loop().call_soon(self._next, rest)
                 return
         self._turns = False
