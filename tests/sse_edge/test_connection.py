@@ -716,12 +716,12 @@ def test_no_checkpoint_of_a_catch_up_is_ahead_of_what_was_told() -> None:
     async def main() -> None:
         log = alerts_log()
         log.read_max = 5_000
-        for number in range(2_000):
+        for number in range(4_000):
             write(log, number, entity="mine" if number % 125 == 0 else "other")
         stream = one_channel("alerts", {"entity_id": "mine"})
         async with edge(log, checkpoint_records=100) as node:
             client = node.connect(stream, End.EARLIEST)
-            await client.until(16, event="risk_alert")
+            await client.until(32, event="risk_alert")
         told, checkpoints = set[int](), 0
         for block in client.blocks:
             if block.event == "risk_alert":
