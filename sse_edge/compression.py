@@ -15,7 +15,7 @@ from functools import cache
 from struct import pack
 
 LEVEL = 5
-"""Chosen by `make bench-edge`: above it the bytes hardly shrink, and the CPU time doubles."""
+"""A middle: level 9 takes more than twice its time, for less than a hundredth of the bytes."""
 
 _HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 _END_OF_DEFLATE = b"\x03\x00"
