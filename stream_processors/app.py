@@ -14,9 +14,10 @@ Faust acknowledges a record whose agent failed. Hence `noack_take`, acknowledgin
 supervisor under which an exception stops the worker.
 """
 
+import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping
 from tempfile import gettempdir
 from typing import Any, TypeVar
 
@@ -119,19 +120,52 @@ def build_app(settings: ProcessorSettings) -> faust.App:
     return app
 
 
-class _RewindingConsumer(Consumer):
-    """Begins at the beginning of every partition that nothing was committed for yet.
+_FETCH_WAIT_S = 0.2
+"""How long a fetch waits for records, and so, at most, a rewind for a fetch."""
 
-    Before it recovers its tables Faust fetches, and throws away. Afterwards it seeks to what was
-    committed, and stays where it is in a partition without that: a worker killed in its first
-    second, and started again, would never see what was thrown away.
+
+class _RewindingConsumer(Consumer):
+    """Goes back to what was committed with nothing under way from further on.
+
+    Before it recovers its tables Faust fetches from all partitions, and throws away. It then seeks
+    back while a fetch may still be under way. Records of such a fetch, delivered after the seek,
+    move the place that it has read up to past everything that it is about to read: it drops that
+    without a word, as read before.
     """
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._nothing_under_way = asyncio.Event()
+        self._nothing_under_way.set()
+
+    async def rewind(self) -> None:
+        """Stop the flow, and stand where was committed; Faust resumes the flow when it is ready."""
+        self.stop_flow()
+        await self._nothing_under_way.wait()
+        await self.perform_seek()
+
     async def seek_to_committed(self) -> Mapping[TP, int]:
-        """Seek to the committed offsets, or to the beginning."""
+        """Seek to the committed offsets, or to the beginning.
+
+        Faust stays where it is in a partition that nothing was committed for: a worker killed in
+        its first second, and started again, would never see what was thrown away.
+        """
         committed: Mapping[TP, int] = await super().seek_to_committed()
         await self.seek_wait({one: 0 for one, offset in committed.items() if not offset})
         return committed
+
+    async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Any]]:
+        """Fetch, and deliver."""
+        try:
+            async for one in super().getmany(min(timeout, _FETCH_WAIT_S)):
+                yield one
+        finally:
+            self._nothing_under_way.set()
+
+    async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:
+        self._nothing_under_way.clear()
+        # The set is Faust's own, which it empties under the fetch; an empty one means all.
+        return await super()._getmany(active_partitions and set(active_partitions), timeout)
 
 
 class _Writer:
@@ -195,10 +229,8 @@ def _add_risk(app: faust.App, settings: ProcessorSettings, writer: _Writer) -> N
             assert isinstance(state, PortfolioState)
             portfolios[state.portfolio_id] = PortfolioRisk.unpack(state, config)
         log.info("recovered %d portfolios", len(portfolios))
-        # Faust resumes the partitions before it seeks; a record from further on that slips through
-        # between would move the state's position past all that lies before it. Here they are still
-        # paused.
-        await app.consumer.perform_seek()
+        consumer: Any = app.consumer
+        await consumer.rewind()
 
     @app.agent(writer.topic(PORTFOLIO_RETURNS), name="measure_returns")
     async def measure_returns(stream: Any) -> None:
