@@ -31,6 +31,8 @@ _ANSWER_S = 5.0
 _POLL_MS = 200
 _READ_MS = 1_000
 _READ_RECORDS = 2_000
+_UNPACKED_RECORDS = 250
+"""How many are unpacked at a time: a millisecond or two."""
 _READ_BYTES = 1 << 20
 _KEPT_S = 1.0
 """How long a reader stands ready to go on where it stopped."""
@@ -104,8 +106,16 @@ class KafkaLog:
             if consumer.assignment() != {where} or await consumer.position(where) != offset:
                 consumer.assign([where])
                 consumer.seek(where, offset)
-            records = await consumer.getmany(timeout_ms=_READ_MS, max_records=_READ_RECORDS)
-            return await _batch(consumer, where, records.get(where, []))
+            records: list[Record] = []
+            wait_ms = _READ_MS
+            while len(records) < _READ_RECORDS:
+                found = await consumer.getmany(timeout_ms=wait_ms, max_records=_UNPACKED_RECORDS)
+                if not found:
+                    break
+                records += (_record(partition, one) for one in found[where])
+                wait_ms = 0
+                await asyncio.sleep(0)
+            return Batch(tuple(records), await consumer.position(where))
 
     def partition_of(self, key: bytes, partitions: int) -> int:
         """The partition that producers give a key: Kafka's murmur2."""
@@ -218,27 +228,18 @@ class _KafkaTail:
             if not found:
                 # Aborted transactions and control records move positions without a record.
                 found = {where: [] for where in self._consumer.assignment()}
-            return {
-                Partition(where.topic, where.partition): await _batch(
-                    self._consumer, where, records
-                )
-                for where, records in found.items()
-            }
+            batches = {}
+            for where, records in found.items():
+                partition = Partition(where.topic, where.partition)
+                read = tuple(_record(partition, one) for one in records)
+                batches[partition] = Batch(read, await self._consumer.position(where))
+            return batches
 
 
 async def _where(consumer: AIOKafkaConsumer) -> _Where | None:
     """What a consumer of one partition would read next."""
     assigned = tuple(consumer.assignment())
     return (assigned[0], await consumer.position(assigned[0])) if len(assigned) == 1 else None
-
-
-async def _batch(
-    consumer: AIOKafkaConsumer, where: TopicPartition, records: list[ConsumerRecord[bytes, bytes]]
-) -> Batch:
-    partition = Partition(where.topic, where.partition)
-    return Batch(
-        tuple(_record(partition, record) for record in records), await consumer.position(where)
-    )
 
 
 def _record(partition: Partition, record: ConsumerRecord[bytes, bytes]) -> Record:
