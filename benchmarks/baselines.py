@@ -1,8 +1,9 @@
-"""Two ways to serve Kafka as server-sent events that tutorials show, to compare the edge with.
+"""Ways to serve Kafka as server-sent events that tutorials show, to compare the edge with.
 
 `consumer`: each connection starts a Kafka consumer of its own. `queue`: one consumer a process,
 which words each event once and puts it into a queue for each connection; it keeps the newest events
-in memory and puts what a client has missed, by its last id, into that client's queue.
+in memory and puts what a client has missed, by its last id, into that client's queue. `joined`: the
+same, but it finds the last id at once, and puts what was missed into the queue as one.
 
 Both speak the edge's paths and word events alike, with the offset as the id.
 """
@@ -14,6 +15,7 @@ from collections import defaultdict, deque
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import asdict
+from itertools import islice
 
 import uvicorn
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
@@ -64,8 +66,13 @@ def consumer_per_connection(servers: str, topic: str, partitions: int) -> FastAP
 class Shared:
     """One consumer, the newest events in memory, and who is to have the next."""
 
-    def __init__(self, servers: str, topic: str, partitions: int, kept: int) -> None:
+    def __init__(
+        self, servers: str, topic: str, partitions: int, kept: int, *, joins: bool
+    ) -> None:
         self._servers = servers
+        self._joins = joins
+        self._place: dict[str, int] = {}
+        """After each event, how many there had been; of a topic's worth of a benchmark."""
         self._assigned = [TopicPartition(topic, number) for number in range(partitions)]
         self._history: deque[tuple[str, bytes, bytes]] = deque(maxlen=kept)
         self._everybody: set[Queue] = set()
@@ -80,7 +87,9 @@ class Shared:
             await consumer.seek_to_end()
             async for record in consumer:
                 frame, key = _frame(record), record.key or b""
-                self._history.append((f"{record.partition}:{record.offset}", key, frame))
+                event_id = f"{record.partition}:{record.offset}"
+                self._history.append((event_id, key, frame))
+                self._place[event_id] = len(self._place) + 1
                 for queue in self._everybody:
                     queue.put_nowait(frame)
                 for queue in self._by_key.get(key, ()):
@@ -91,11 +100,11 @@ class Shared:
     async def events(self, key: bytes | None, last_id: str | None) -> AsyncGenerator[bytes]:
         """What one connection is sent."""
         queue: Queue = asyncio.Queue()
-        missed = False
-        for event_id, event_key, frame in self._history if last_id else ():
-            if missed and key in (None, event_key):
-                queue.put_nowait(frame)
-            missed = missed or event_id == last_id
+        missed = self._missed(key, last_id) if last_id else []
+        if self._joins:
+            missed = [b"".join(missed)] if missed else []
+        for frame in missed:
+            queue.put_nowait(frame)
         queues = self._everybody if key is None else self._by_key[key]
         queues.add(queue)
         try:
@@ -110,10 +119,25 @@ class Shared:
         finally:
             queues.discard(queue)
 
+    def _missed(self, key: bytes | None, last_id: str) -> list[bytes]:
+        if self._joins:
+            since = len(self._place) - self._place.get(last_id, len(self._place))
+            first = max(0, len(self._history) - since)
+            return [
+                frame
+                for _, event_key, frame in islice(self._history, first, None)
+                if key in (None, event_key)
+            ]
+        missed, found = [], False
+        for event_id, event_key, frame in self._history:
+            if found and key in (None, event_key):
+                missed.append(frame)
+            found = found or event_id == last_id
+        return missed
 
-def queue_per_connection(servers: str, topic: str, partitions: int, kept: int) -> FastAPI:
+
+def queue_per_connection(shared: Shared) -> FastAPI:
     """An application with one consumer, and a queue for each connection."""
-    shared = Shared(servers, topic, partitions, kept)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
@@ -140,9 +164,9 @@ def _consumer(servers: str) -> "AIOKafkaConsumer":
 
 
 def main() -> None:
-    """Serve one of the two."""
+    """Serve one of them."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("kind", choices=("consumer", "queue"))
+    parser.add_argument("kind", choices=("consumer", "queue", "joined"))
     parser.add_argument("--servers", required=True)
     parser.add_argument("--topic", required=True)
     parser.add_argument("--partitions", type=int, required=True)
@@ -152,7 +176,10 @@ def main() -> None:
     if told.kind == "consumer":
         app = consumer_per_connection(told.servers, told.topic, told.partitions)
     else:
-        app = queue_per_connection(told.servers, told.topic, told.partitions, told.kept)
+        shared = Shared(
+            told.servers, told.topic, told.partitions, told.kept, joins=told.kind == "joined"
+        )
+        app = queue_per_connection(shared)
     uvicorn.run(app, port=told.port, access_log=False, log_level="warning", backlog=4096)
 
 
