@@ -34,6 +34,8 @@ _RECORDS: dict[str, type[Record]] = {
     kind.__name__: kind
     for kind in (
         events.TrainingProgress,
+        events.TrainingCommand,
+        events.TaskState,
         events.BacktestProgress,
         events.ReturnBatch,
         events.RiskMeasure,

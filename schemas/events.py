@@ -11,13 +11,42 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingProgress:
-    """A training run has come this far. `progress` is a percentage."""
+    """A training run has come this far. `progress` is a percentage.
+
+    One that was asked for by a `TrainingCommand` is a task: it has a stage, and may have attempts.
+    """
 
     task_id: str
     progress: float
     status: str
     message: str
     metrics: Mapping[str, float]
+    event_time_us: int
+    stage: str | None = None
+    attempt: int = 1
+    estimated_completion_us: int | None = None
+    details: Mapping[str, int | float | str] = field(default_factory=dict)
+    error: str | None = None
+    error_details: str | None = None
+
+    @property
+    def ends(self) -> bool:
+        """Whether this is the last of the run's story."""
+        return self.status in ("completed", "failed")
+
+    @property
+    def event_id(self) -> str | None:
+        """A task ends once: a second worker's ending, after a crash, carries the same id."""
+        return f"task:{self.task_id}:ended" if self.stage is not None and self.ends else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingCommand:
+    """Somebody wants a forecast of a meter's consumption trained."""
+
+    task_id: str
+    meter_id: str
+    meter_type: str
     event_time_us: int
 
 
@@ -193,8 +222,21 @@ class PortfolioState:
     outcomes: Mapping[str, int] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskState:
+    """Where a task's story stands in its partition of the event topic, and how far it has come."""
+
+    task_id: str
+    status: str
+    partition: int
+    first_offset: int
+    last_offset: int
+    ended: bool
+
+
 Event = (
     TrainingProgress
+    | TrainingCommand
     | BacktestProgress
     | ReturnBatch
     | RiskMeasure
@@ -205,5 +247,5 @@ Event = (
 )
 """What a topic can carry."""
 
-Record = Event | PortfolioState
-"""What the codec can write: the events, and a processor's own state."""
+Record = Event | PortfolioState | TaskState
+"""What the codec can write: the events, and processors' own state."""

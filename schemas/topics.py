@@ -18,6 +18,8 @@ from schemas.events import (
     ReturnBatch,
     RiskAlert,
     RiskMeasure,
+    TaskState,
+    TrainingCommand,
     TrainingProgress,
     WindowTally,
 )
@@ -37,12 +39,15 @@ class Topic:
     subject: str | None
     """The field that is the record's key; None where the producer picks the partition itself."""
     retention_ms: int | None
-    """None: compacted, the newest of a key is kept for ever."""
+    """None: the newest of a key is kept for ever."""
     partitions: int = PARTITIONS
+    compacted: bool = False
+    """Whether only the newest of a key is kept, where there is a retention too."""
 
     def config(self) -> dict[str, str]:
         """Kafka's settings of the topic."""
-        if self.retention_ms is None:
+        kept = {}
+        if self.retention_ms is None or self.compacted:
             # Recovery reads every row that is not compacted yet, so compaction is kept eager.
             kept = {
                 "cleanup.policy": "compact",
@@ -50,12 +55,15 @@ class Topic:
                 "max.compaction.lag.ms": "600000",
                 "segment.ms": "600000",
             }
-        else:
-            kept = {"cleanup.policy": "delete", "retention.ms": str(self.retention_ms)}
+        if self.retention_ms is not None:
+            policy = "compact,delete" if self.compacted else "delete"
+            kept |= {"cleanup.policy": policy, "retention.ms": str(self.retention_ms)}
         return kept | {"message.timestamp.type": "LogAppendTime"}
 
 
 TRAINING_EVENTS = Topic("training.events", TrainingProgress, "task_id", 7 * DAY_MS)
+TRAINING_COMMANDS = Topic("training.commands", TrainingCommand, "task_id", 7 * DAY_MS)
+TRAINING_TASKS = Topic("training.tasks", TaskState, "task_id", 7 * DAY_MS, compacted=True)
 BACKTEST_EVENTS = Topic("backtest.events", BacktestProgress, "backtest_id", 30 * DAY_MS)
 PORTFOLIO_RETURNS = Topic("portfolio.returns", ReturnBatch, None, 30 * DAY_MS)
 RISK_MEASURES = Topic("risk.measures", RiskMeasure, "portfolio_id", None)
@@ -67,6 +75,8 @@ RISK_STATE = Topic("risk.state", PortfolioState, "portfolio_id", None)
 
 CATALOGUE = (
     TRAINING_EVENTS,
+    TRAINING_COMMANDS,
+    TRAINING_TASKS,
     BACKTEST_EVENTS,
     PORTFOLIO_RETURNS,
     RISK_MEASURES,

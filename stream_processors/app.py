@@ -1,8 +1,9 @@
 """Faust moves the events; what they mean is decided in the pure modules beside this one.
 
-Three agents:
+Four agents:
 
 - `measure_returns`: returns become measures and alerts;
+- `follow_tasks`: where a task's story stands is noted;
 - `tally_events`: what happened is counted for each partition and window;
 - `total_windows`: a window's tallies become a `dashboard_update`.
 
@@ -37,6 +38,8 @@ from schemas.events import (
     Return,
     ReturnBatch,
     RiskAlert,
+    TaskState,
+    TrainingProgress,
     WindowTally,
 )
 from schemas.headers import headers_of
@@ -50,6 +53,7 @@ from schemas.topics import (
     RISK_MEASURES,
     RISK_STATE,
     TRAINING_EVENTS,
+    TRAINING_TASKS,
     Topic,
     key_of,
     topic_of,
@@ -57,6 +61,7 @@ from schemas.topics import (
 from stream_processors.measures import Outcome
 from stream_processors.risk import PortfolioRisk, Position, RiskConfig, Source
 from stream_processors.settings import ProcessorSettings
+from stream_processors.stories import follow
 from stream_processors.tumbling import Partition, Tallying, Totalling
 
 log = logging.getLogger(__name__)
@@ -106,6 +111,7 @@ def build_app(settings: ProcessorSettings) -> faust.App:
     transport.Consumer = _RewindingConsumer
     writer = _Writer(app, settings)
     _add_risk(app, settings, writer)
+    _add_tasks(app, writer)
     _add_dashboard(app, settings, writer)
 
     @app.task
@@ -210,16 +216,7 @@ class _Writer:
 def _add_risk(app: faust.App, settings: ProcessorSettings, writer: _Writer) -> None:
     config = settings.risk()
     portfolios: dict[str, PortfolioRisk] = {}
-    states = app.Table(
-        "risk_state",
-        partitions=PARTITIONS,
-        key_type=bytes,
-        value_type=bytes,
-        # As Faust makes its own: not acknowledged, and with room for recovery to run ahead.
-        changelog_topic=writer.topic(
-            RISK_STATE, acks=False, internal=True, allow_empty=True, maxsize=131_072
-        ),
-    )
+    states = _table(app, writer, RISK_STATE)
 
     @states.on_recover
     async def recover() -> None:
@@ -252,6 +249,61 @@ def _add_risk(app: faust.App, settings: ProcessorSettings, writer: _Writer) -> N
                 await delivered
             for event in events:
                 await stream.ack(event)
+
+
+def _add_tasks(app: faust.App, writer: _Writer) -> None:
+    tasks: dict[bytes, TaskState] = {}
+    states = _table(app, writer, TRAINING_TASKS)
+
+    @states.on_recover
+    async def recover() -> None:
+        tasks.clear()
+        for key, value in states.data.items():
+            state = decode(value)
+            assert isinstance(state, TaskState)
+            tasks[key] = state
+
+    @app.agent(writer.topic(TRAINING_EVENTS), name="follow_tasks")
+    async def follow_tasks(stream: Any) -> None:
+        async for events in stream.noack_take(1000, within=0.02):
+            changed: dict[bytes, TaskState] = {}
+            for event in events:
+                message = event.message
+                state = _followed(tasks.get(message.key), message)
+                if state is not None:
+                    tasks[message.key] = changed[message.key] = state
+            written = []
+            for key, state in changed.items():
+                value = encode(state)
+                written.append(states.send_changelog(state.partition, key, value))
+                states.data[key] = value
+            for delivered in written:
+                await delivered
+            for event in events:
+                await stream.ack(event)
+
+
+def _followed(known: TaskState | None, message: Any) -> TaskState | None:
+    try:
+        progress = decode(message.value)
+    except Undecodable:
+        return None  # `tally_events` writes the letter
+    if not isinstance(progress, TrainingProgress):
+        return None
+    return follow(known, progress, message.partition, message.offset)
+
+
+def _table(app: faust.App, writer: _Writer, topic: Topic) -> Any:
+    return app.Table(
+        topic.name.replace(".", "_"),
+        partitions=PARTITIONS,
+        key_type=bytes,
+        value_type=bytes,
+        # As Faust makes its own: not acknowledged, and with room for recovery to run ahead.
+        changelog_topic=writer.topic(
+            topic, acks=False, internal=True, allow_empty=True, maxsize=131_072
+        ),
+    )
 
 
 class _Round:
