@@ -23,16 +23,16 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from schemas.instants import to_rfc3339
-from sse_edge import mystocks
 from sse_edge.audience import Audience
 from sse_edge.catch_up import Piece
 from sse_edge.compression import Gzip
 from sse_edge.cursor import Cursor
+from sse_edge.dialect import Listener
 from sse_edge.errors import LogUnavailable
 from sse_edge.feed import Taken
-from sse_edge.frame import block, checkpoint, envelope
+from sse_edge.frame import block, checkpoint
 from sse_edge.history import Position
-from sse_edge.hub import At, End, Gap, Hub, Start
+from sse_edge.hub import At, End, Gap, Hub, Start, Upon
 from sse_edge.settings import EdgeSettings
 from sse_edge.stream import Stream
 from sse_edge.tail import FAR_AWAY
@@ -82,6 +82,7 @@ class Connection:
     __slots__ = (
         "_attention",
         "_audience",
+        "_began_s",
         "_conflates",
         "_has_ended",
         "_hub",
@@ -113,8 +114,8 @@ class Connection:
         self._position: Position = ()
         self._told: Position = ()
         """What the client's cursor stands for, but for what its audience has told it since."""
-        self._last_s = self._moved_s = _now_s()
-        """When something was last written, and when its cursor last moved."""
+        self._began_s = self._last_s = self._moved_s = _now_s()
+        """When it began, when something was last written, and when its cursor last moved."""
         self._stalled_s: float | None = None
         """Since when the socket has taken nothing of what waits for the client."""
         self._attention: asyncio.Future[None] | None = None
@@ -136,7 +137,7 @@ class Connection:
     async def run(self) -> None:
         """Serve until the stream's end or a drain; losing the client comes as a cancellation."""
         if self._hub.draining:
-            self._write(unavailable("draining", retry_ms(self._hub.settings)))
+            self._write(self._unavailable("draining"))
         else:
             self._write(self._opening())
             with self._hub.admitted(self):
@@ -163,7 +164,9 @@ class Connection:
 
     def tick(self) -> None:
         """Say something where it is time to; let go of a client that does not listen."""
-        settings, now_s = self._hub.settings, _now_s()
+        settings, dialect, now_s = self._hub.settings, self.stream.dialect, _now_s()
+        if dialect.lasts_s is not None and now_s - self._began_s >= dialect.lasts_s:
+            self.leave()
         if self.wire.is_full:
             self._see_to_a_full_wire(now_s)
             return
@@ -179,8 +182,8 @@ class Connection:
         is_due = unseen >= settings.checkpoint_records or now_s - told_s >= settings.checkpoint_s
         if unseen > 0 and is_due:
             self._write(self._cursor_block(position))
-        elif now_s - max(self._last_s, told_s) >= settings.ping_s:
-            self._write(_ping())
+        elif now_s - max(self._last_s, told_s) >= (dialect.heartbeat_s or settings.ping_s):
+            self._write(dialect.beat(self._listener, _now()))
             self._last_s = now_s
 
     def _see_to_a_full_wire(self, now_s: float) -> None:
@@ -199,7 +202,7 @@ class Connection:
             async with asyncio.timeout(settings.broker_patience_s):
                 audience, position, gaps = await self._hub.resolve(self.stream, start)
         except (TimeoutError, LogUnavailable):
-            self._write(unavailable("no_broker", retry_ms(settings)))
+            self._write(self._unavailable("no_broker"))
             return
         self._hub.meter.opened[_outcome(start, gaps)] += 1
         self._go_to(audience, position)
@@ -238,7 +241,7 @@ class Connection:
     def _say_goodbye(self) -> None:
         """Let the client come back to where it was, a little later than others."""
         if not self._has_ended:
-            self._hub.meter.drained += 1
+            self._hub.meter.drained += self._hub.draining
             self._write(self._cursor_block(self._position, retry_ms(self._hub.settings)))
 
     async def _room(self) -> None:
@@ -276,7 +279,7 @@ class Connection:
         """Write what was taken, and a checkpoint where much of it was not for the client."""
         if taken.merged:
             self._hub.meter.merged += taken.merged
-            self._write(_enveloped("conflated", {"merged": taken.merged}))
+            self._write(self._notice("conflated", {"merged": taken.merged}))
         if taken.events:
             size = self._write(taken.data)
             meter = self._hub.meter.of(self.stream.name)
@@ -405,8 +408,7 @@ class Connection:
         return len(data)
 
     def _opening(self) -> bytes:
-        data = mystocks.connected(self._wishes.client_id, self.stream.name)
-        return _enveloped("connected", data, retry_ms=retry_ms(self._hub.settings))
+        return self.stream.dialect.open(self._listener, _now(), retry_ms(self._hub.settings))
 
     def _cursor_block(self, position: Position, retry: int | None = None) -> bytes:
         self._told, self._moved_s = position, _now_s()
@@ -426,14 +428,24 @@ class Connection:
                 }
             )
         return b"".join(
-            _enveloped("gap", {"reason": reason, "partitions": partitions})
+            self._notice("gap", {"reason": reason, "partitions": partitions})
             for reason, partitions in reasons.items()
         )
 
+    def _unavailable(self, reason: str) -> bytes:
+        """What a client is told that cannot be served now, in a stream that ends at once."""
+        data = {"reason": reason, "message": _REASONS[reason]}
+        return self._notice("error", data, retry_ms=retry_ms(self._hub.settings))
 
-def unavailable(reason: str, retry: int) -> bytes:
-    """What a client is told that cannot be served now, in a stream that ends at once."""
-    return _enveloped("error", {"reason": reason, "message": _REASONS[reason]}, retry_ms=retry)
+    def _notice(
+        self, event: str, data: Mapping[str, object], *, retry_ms: int | None = None
+    ) -> bytes:
+        said = self.stream.dialect.notice(self._listener, event, data, _now())
+        return block(*said, retry_ms=retry_ms)
+
+    @property
+    def _listener(self) -> Listener:
+        return Listener(self._wishes.client_id, self.stream.name, self.stream.entities)
 
 
 def retry_ms(settings: EdgeSettings) -> int:
@@ -447,18 +459,14 @@ def _outcome(start: Start, gaps: Sequence[Gap]) -> str:
             return "gap" if gaps else "exact"
         case At():
             return "time"
+        case Upon():
+            return "story"
         case End():
             return start.value
 
 
-def _ping() -> bytes:
-    timestamp = to_rfc3339(time.time_ns() // 1000)
-    return block(mystocks.HEARTBEAT, {"event": "ping", "data": {"timestamp": timestamp}})
-
-
-def _enveloped(event: str, data: Mapping[str, object], *, retry_ms: int | None = None) -> bytes:
-    timestamp = to_rfc3339(time.time_ns() // 1000)
-    return block(event, envelope(event, data, timestamp), retry_ms=retry_ms)
+def _now() -> str:
+    return to_rfc3339(time.time_ns() // 1000)
 
 
 def _now_s() -> float:

@@ -125,8 +125,8 @@ class Feed:
     def channel_of_all(self, at: int) -> Channel | None:
         """The channel of the `at`-th partition where the stream wants all of it."""
         source, keys = self._sources[at]
-        unwanted = self.stream.events and source.channel.event not in self.stream.events
-        return None if keys or unwanted else source.channel
+        filters = self.stream.events and not source.channel.events <= self.stream.events
+        return None if keys or filters else source.channel
 
     def covers(self, at: int, offset: int) -> bool:
         """Whether the `at`-th partition's window has what follows an offset."""

@@ -6,7 +6,6 @@ that a broken connection cut in two, and would skip the event for ever.
 """
 
 import json
-from collections.abc import Mapping
 
 import orjson
 
@@ -47,11 +46,6 @@ def checkpoint(cursor: bytes, *, named: bool = False, retry_ms: int | None = Non
         return with_id(body("checkpoint", {}, retry_ms=retry_ms), cursor)
     retry = b"" if retry_ms is None else b"retry: %d\n" % retry_ms
     return with_id(retry, cursor)
-
-
-def envelope(event: str, data: Mapping[str, object], timestamp: str) -> dict[str, object]:
-    """The envelope of the MyStocks dialect."""
-    return {"event": event, "data": data, "timestamp": timestamp}
 
 
 def _json(data: object) -> bytes:

@@ -62,7 +62,7 @@ class Framers:
             try:
                 for entry, frame in zip(part, answer.result(), strict=True):
                     if frame is not None:
-                        entry.set_frame(Frame(*frame))
+                        entry.set_frame(channel, Frame(*frame))
             except asyncio.CancelledError:  # the node ends
                 pass
             except BrokenProcessPool as error:

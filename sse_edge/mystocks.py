@@ -4,11 +4,11 @@ Pure: an event of the catalogue in, its name and data out. The envelope's time i
 that every node words a record alike.
 """
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import fields
 from functools import cache
 from operator import attrgetter
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 from schemas.events import (
     BacktestProgress,
@@ -18,33 +18,50 @@ from schemas.events import (
     TrainingProgress,
 )
 from schemas.instants import to_date, to_rfc3339
-
-HEARTBEAT = "ping"
+from sse_edge.dialect import Dialect, Listener, Said, Worded
 
 _FINAL = frozenset({"completed", "failed"})
 
 
-class Worded(NamedTuple):
-    """An event as clients of a dialect see it."""
-
-    event: str
-    data: dict[str, object]
-    ends: bool = False
-    """Whether it is the last of its entity's story."""
-
-
-def connected(client_id: str, channel: str) -> dict[str, object]:
-    """The data of the opening event."""
-    return {
-        "client_id": client_id,
-        "channel": channel,
-        "message": f"Connected to {channel} channel",
+def _connected(listener: Listener, timestamp: str) -> Said:
+    data = {
+        "client_id": listener.client_id,
+        "channel": listener.stream,
+        "message": f"Connected to {listener.stream} channel",
     }
+    return _notice(listener, "connected", data, timestamp)
+
+
+def _ping(_: Listener, timestamp: str) -> Said:
+    return Said("ping", {"event": "ping", "data": {"timestamp": timestamp}})
+
+
+def _wrapped(worded: Worded, timestamp: str) -> Said:
+    return Said(worded.event, envelope(worded.event, worded.data, timestamp))
+
+
+def _notice(_: Listener, event: str, data: Mapping[str, object], timestamp: str) -> Said:
+    return Said(event, envelope(event, data, timestamp))
+
+
+MYSTOCKS = Dialect("mystocks", wrap=_wrapped, notice=_notice, opening=_connected, heartbeat=_ping)
+
+
+def envelope(event: str, data: Mapping[str, object], timestamp: str) -> dict[str, object]:
+    """What the data of every event looks like."""
+    return {"event": event, "data": data, "timestamp": timestamp}
 
 
 def training_progress(event: TrainingProgress) -> Worded:
     """A training run has come this far."""
-    return Worded("training_progress", _fields(event), ends=event.status in _FINAL)
+    data: dict[str, object] = {
+        "task_id": event.task_id,
+        "progress": event.progress,
+        "status": event.status,
+        "message": event.message,
+        "metrics": event.metrics,
+    }
+    return Worded("training_progress", data, ends=event.ends)
 
 
 def backtest_progress(event: BacktestProgress) -> Worded:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from sse_edge.record import Batch, Record
 from sse_edge.stream import Channel, Frame, Word
 
-_ENTRY_BYTES = 580
+_ENTRY_BYTES = 588
 """What an entry of a key of its own costs besides key, value and frame, by tracemalloc."""
 
 _COMPACT_FROM = 256
@@ -22,7 +22,7 @@ _COMPACT_FROM = 256
 class Entry:
     """A record, and its frame once somebody has asked for it."""
 
-    __slots__ = ("_frame", "_is_framed", "is_repeat", "newer", "older", "record")
+    __slots__ = ("_channel", "_frame", "_others", "is_repeat", "newer", "older", "record")
 
     def __init__(self, record: Record, *, is_repeat: bool = False) -> None:
         self.record = record
@@ -31,19 +31,29 @@ class Entry:
         self.older: Entry | None = None
         """The record of the same key before this one, where the window still has it."""
         self.newer: Entry | None = None
+        self._channel: Channel | None = None
+        """Whose words `_frame` is: nearly always there is one."""
         self._frame: Frame | None = None
-        self._is_framed = False
+        self._others: dict[str, Frame | None] | None = None
+        """The frames of other channels over the same topic."""
 
     def frame(self, channel: Channel, word: Word) -> Frame | None:
         """The record as a channel words it; None where it says nothing, or cannot be read."""
-        if not self._is_framed:
-            self._frame = word(channel, self.record)
-            self._is_framed = True
-        return self._frame
+        if self._channel is channel:
+            return self._frame
+        if self._others is not None and channel.name in self._others:
+            return self._others[channel.name]
+        frame = word(channel, self.record)
+        self.set_frame(channel, frame)
+        return frame
 
-    def set_frame(self, frame: Frame) -> None:
+    def set_frame(self, channel: Channel, frame: Frame | None) -> None:
         """Have a frame that was made elsewhere."""
-        self._frame, self._is_framed = frame, True
+        if self._channel is None or self._channel is channel:
+            self._channel, self._frame = channel, frame
+        else:
+            self._others = self._others or {}
+            self._others[channel.name] = frame
 
 
 class RepeatFilter:
