@@ -2,6 +2,8 @@
 
 ProducerError
 ├── InvalidReport     the arguments; nothing was sent
+├── UnknownMeter      there are no readings of such a meter
+├── TooFewReadings    a meter has not counted for long enough
 └── Unsent            Kafka is away; `unsent` events still wait in the buffer
     └── BufferFull    ... and there was no room for one more, which was not taken
 """
@@ -13,6 +15,14 @@ class ProducerError(Exception):
 
 class InvalidReport(ProducerError, ValueError):
     """A report's argument is wrong; the message names it and what would be right."""
+
+
+class UnknownMeter(ProducerError, ValueError):
+    """There are no readings of such a meter."""
+
+
+class TooFewReadings(ProducerError, ValueError):
+    """A meter has not counted for long enough to learn from."""
 
 
 class Unsent(ProducerError, TimeoutError):

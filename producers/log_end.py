@@ -1,8 +1,9 @@
-"""The newest record of each partition of a topic: where an earlier run of a producer stopped."""
+"""The newest records of a topic: where an earlier run of a producer stopped."""
 
 import asyncio
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.partitioner import DefaultPartitioner
 
 from producers.settings import ProducerSettings
 from schemas.codec import decode
@@ -35,6 +36,42 @@ async def newest(topic: Topic, settings: ProducerSettings) -> list[Record]:
             for partition in sorted(partitions)
         ]
     return [record for record in found if record is not None]
+
+
+async def newest_of(
+    topic: Topic, key: bytes, since_ms: int, settings: ProducerSettings
+) -> Record | None:
+    """Read the last record of a key, of those written since a time by the log's clock.
+
+    Raises:
+        KafkaConnectionError: there is no Kafka at the configured address.
+        TimeoutError: Kafka did not answer within half a minute.
+    """
+    name = settings.topic_prefix + topic.name
+    consumer = AIOKafkaConsumer(
+        name,
+        bootstrap_servers=settings.bootstrap_servers,
+        isolation_level="read_committed",
+        enable_auto_commit=False,
+    )
+    async with asyncio.timeout(_TIMEOUT_S), consumer:
+        consumer.unsubscribe()
+        partitions = sorted(consumer.partitions_for_topic(name) or {0})
+        home = TopicPartition(name, DefaultPartitioner()(key, partitions, partitions))
+        consumer.assign([home])
+        begin = (await consumer.offsets_for_times({home: since_ms}))[home]
+        end = (await consumer.end_offsets([home]))[home]
+        if begin is None:
+            return None
+        consumer.seek(home, begin.offset)
+        last = None
+        while await consumer.position(home) < end:
+            for record in (await consumer.getmany(timeout_ms=1000)).get(home, []):
+                last = record.value if record.key == key else last
+    try:
+        return None if last is None else decode(last)
+    except Undecodable:
+        return None
 
 
 async def _last(consumer: AIOKafkaConsumer, partition: TopicPartition) -> Record | None:

@@ -1,5 +1,7 @@
 """How producers find Kafka, and how patient they are."""
 
+from pathlib import Path
+
 from pydantic import AliasChoices, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -32,3 +34,15 @@ class ProducerSettings(BaseSettings):
 
     linger_ms: int = Field(default=5, ge=0)
     """How long Kafka's client waits for company: 5 ms fill a batch and nobody notices them."""
+
+
+class TrainerSettings(BaseSettings):
+    """What a trainer needs beside Kafka; read from the environment, too."""
+
+    model_config = SettingsConfigDict(env_prefix="TAPEWIRE_", frozen=True)
+
+    models_dir: Path = Path("models")
+    """Where trained models go: a folder for each type of meter."""
+
+    training_step_pause_s: float = Field(default=0.0, ge=0)
+    """Pause between two steps of a training, for those who watch."""

@@ -1,0 +1,154 @@
+"""Commands from Kafka, shared by a group of workers: each is done, to its end, by one of them.
+
+A command is acknowledged when its work has ended. Work takes longer than Kafka waits for a sign of
+life, so its partitions are paused meanwhile, and asked for nothing. Who loses a partition in the
+middle of its work stops it; whoever has the partition now begins again.
+"""
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
+from aiokafka.errors import KafkaError
+
+from producers.log_end import newest_of
+from producers.settings import ProducerSettings
+from schemas.codec import decode
+from schemas.errors import Undecodable
+from schemas.events import Record
+from schemas.topics import Topic
+
+log = logging.getLogger(__name__)
+
+_POLL_MS = 500
+_SESSION_MS = 10_000
+_BEFORE_MS = 60_000
+"""A story's first event may be written a little before its command."""
+_AGAIN_S = 1.0
+
+Message = ConsumerRecord[bytes, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A command, and what was last told of its work."""
+
+    command: Record
+    last_event: Record | None
+
+
+Work = Callable[[Taken, Callable[[], bool]], None]
+"""Does what a command asks for, in a thread, until the function says that it is to stop."""
+
+
+class Commands:
+    """A worker's share of a topic of commands."""
+
+    def __init__(self, commands: Topic, events: Topic, settings: ProducerSettings) -> None:
+        """Share commands with all workers of the same topics.
+
+        Args:
+            commands: where they come from.
+            events: where their work is told of, under the same keys.
+            settings: how to reach Kafka.
+        """
+        self._topic = settings.topic_prefix + commands.name
+        self._events = events
+        self._settings = settings
+        self._group = f"{settings.topic_prefix}tapewire-{commands.name}"
+
+    async def run(self, work: Work, stop: asyncio.Event) -> None:
+        """Do commands, one at a time, until `stop` is set; then the present one is stopped."""
+        while not stop.is_set():
+            try:
+                await self._run(work, stop)
+            except (KafkaError, OSError) as error:
+                log.warning("commands wait for Kafka: %r", error)
+                await asyncio.sleep(_AGAIN_S)
+
+    async def _run(self, work: Work, stop: asyncio.Event) -> None:
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=self._settings.bootstrap_servers,
+            group_id=self._group,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            isolation_level="read_committed",
+            max_poll_records=1,
+            session_timeout_ms=_SESSION_MS,
+        )
+        share = _Share(consumer)
+        consumer.subscribe([self._topic], listener=share)
+        async with consumer:
+            while not stop.is_set():
+                message = await share.next()
+                if message is not None:
+                    await self._do(message, work, share, stop)
+
+    async def _do(self, message: Message, work: Work, share: "_Share", stop: asyncio.Event) -> None:
+        where = TopicPartition(message.topic, message.partition)
+        try:
+            command = decode(message.value)
+        except Undecodable as error:
+            log.warning("%s/%d offset %d is skipped: %s", *where, message.offset, error)
+            await share.done(where, message.offset)
+            return
+        since_ms = message.timestamp - _BEFORE_MS
+        last = await newest_of(self._events, message.key or b"", since_ms, self._settings)
+        halted = threading.Event()
+        loop = asyncio.get_running_loop()
+        working = loop.run_in_executor(None, work, Taken(command, last), halted.is_set)
+        while not working.done():
+            await share.keep()
+            if stop.is_set() or not share.has(where):
+                halted.set()
+        if halted.is_set():
+            log.info("stopped in the middle of %s: %r", command, working.exception())
+            return
+        working.result()
+        await share.done(where, message.offset)
+
+
+class _Share(ConsumerRebalanceListener):
+    """The partitions that a worker has now, and what it was given of them."""
+
+    def __init__(self, consumer: AIOKafkaConsumer) -> None:
+        self._consumer = consumer
+        self._given: list[Message] = []
+
+    async def next(self) -> Message | None:
+        """The next command; None where there is none for the moment."""
+        if not self._given:
+            self._consumer.resume(*self._consumer.paused())
+            await self._poll()
+        return self._given.pop(0) if self._given else None
+
+    async def keep(self) -> None:
+        """Keep what one has, and take in nothing."""
+        self._consumer.pause(*self._consumer.assignment())
+        await self._poll()
+
+    async def _poll(self) -> None:
+        found = await self._consumer.getmany(timeout_ms=_POLL_MS)
+        for messages in found.values():
+            self._given += messages
+
+    def has(self, partition: TopicPartition) -> bool:
+        """Whether a partition is still one's own."""
+        return partition in self._consumer.assignment()
+
+    async def done(self, partition: TopicPartition, offset: int) -> None:
+        """Acknowledge a command."""
+        await self._consumer.commit({partition: offset + 1})
+
+    def on_partitions_revoked(self, revoked: Sequence[TopicPartition]) -> None:
+        """Forget what was given of partitions that others have now."""
+        gone = set(revoked)
+        self._given = [
+            one for one in self._given if TopicPartition(one.topic, one.partition) not in gone
+        ]
+
+    def on_partitions_assigned(self, assigned: Sequence[TopicPartition]) -> None:
+        """Begin where the last one stopped, as the group's offsets have it."""

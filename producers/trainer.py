@@ -1,0 +1,180 @@
+"""A trainer: takes up training commands, one at a time, and tells how each goes.
+
+Several trainers share the commands. One that is lost in the middle of a task is replaced: another
+takes the command up again, as the task's next attempt. A task ends once: who finds that it has
+ended does nothing, and an ending that is written twice carries the same id.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from urllib.parse import quote
+
+import joblib
+
+from producers.broadcaster import BlockingBroadcaster
+from producers.commands import Commands, Taken
+from producers.errors import ProducerError, Unsent
+from producers.forecast import train
+from producers.meters import read_meter
+from producers.settings import ProducerSettings, TrainerSettings
+from schemas.events import TrainingCommand, TrainingProgress
+from schemas.instants import to_rfc3339
+from schemas.topics import TRAINING_COMMANDS, TRAINING_EVENTS
+
+log = logging.getLogger(__name__)
+
+_ATTEMPTS_MAX = 3
+_FETCHED, _TRAINED, _SAVED = 10.0, 90.0, 95.0
+_FILE_NAME_CHARS_MAX = 200
+
+
+class Stopped(Exception):
+    """Somebody wants the task to stop here; another trainer takes it up."""
+
+
+async def run(settings: ProducerSettings, trainer: TrainerSettings, stop: asyncio.Event) -> None:
+    """Take up commands until `stop` is set.
+
+    Raises:
+        Unsent: Kafka is away for longer than the settings' patience.
+    """
+    commands = Commands(TRAINING_COMMANDS, TRAINING_EVENTS, settings)
+    with BlockingBroadcaster(settings) as reporter:
+
+        def work(taken: Taken, halted: Callable[[], bool]) -> None:
+            command, last = taken.command, taken.last_event
+            assert isinstance(command, TrainingCommand)
+            assert last is None or isinstance(last, TrainingProgress)
+            if last is None or not last.ends:
+                Task(reporter, command, _attempt_after(last), trainer, halted).run()
+
+        await commands.run(work, stop)
+
+
+def _attempt_after(last: TrainingProgress | None) -> int:
+    return 1 if last is None or last.stage == "PENDING" else last.attempt + 1
+
+
+@dataclass(frozen=True)
+class Task:
+    """One attempt at a task."""
+
+    reporter: BlockingBroadcaster
+    command: TrainingCommand
+    attempt: int
+    settings: TrainerSettings
+    halted: Callable[[], bool]
+
+    def run(self) -> None:
+        """Fetch, train, save, and tell each step.
+
+        Raises:
+            Stopped: it was halted; nothing more is told of it.
+            Unsent: Kafka is away.
+        """
+        try:
+            self._run()
+        except (Stopped, Unsent):
+            raise
+        except ProducerError as error:
+            self._fail(str(error), type(error).__name__)
+        except Exception as error:
+            log.exception("task %s has failed", self.command.task_id)
+            self._fail(f"the training broke: {error}", repr(error))
+
+    def _run(self) -> None:
+        command = self.command
+        if self.attempt > _ATTEMPTS_MAX:
+            self._fail(
+                f"given up: {_ATTEMPTS_MAX} trainers were lost on it; ask for it again",
+                f"attempt {self.attempt}",
+            )
+            return
+        self._tell("FETCHING_DATA", 1.0, f"Reading {command.meter_type} meter {command.meter_id}")
+        began = time.monotonic()
+        consumption = read_meter(command.meter_id, command.meter_type)
+        fetched_s = time.monotonic() - began
+        self._tell("TRAINING_MODEL", _FETCHED, f"Training on {len(consumption.kwh):,} hours")
+        began = time.monotonic()
+        model = None
+        metrics: dict[str, float] = {}
+        for step in train(consumption):
+            model, metrics = step.model, step.metrics
+            self._tell(
+                "TRAINING_MODEL",
+                _FETCHED + (_TRAINED - _FETCHED) * step.part,
+                f"{metrics['trees']:.0f} trees; {metrics['mean_absolute_error']:.4f} kWh off, "
+                f"the week before {metrics['mean_absolute_error_of_week_before']:.4f}",
+                metrics,
+                remaining_s=step.remaining_s,
+            )
+            time.sleep(self.settings.training_step_pause_s)
+        trained_s = time.monotonic() - began
+        self._tell("SAVING_MODEL", _SAVED, "Saving the model", metrics)
+        path = model_path(self.settings.models_dir, command)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_suffix(f".{command.task_id}")
+        joblib.dump(model, unfinished)
+        unfinished.replace(path)
+        done = self._event("SUCCESS", 100.0, f"Model trained and saved at {path}", metrics)
+        details: dict[str, int | float | str] = {
+            "meter_id": command.meter_id,
+            "meter_type": command.meter_type,
+            "data_points": len(consumption.kwh),
+            "model_path": str(path),
+            "training_completed": to_rfc3339(done.event_time_us),
+            "data_fetch_time_seconds": round(fetched_s, 3),
+            "training_time_seconds": round(trained_s, 3),
+        }
+        self._publish(replace(done, details=details))
+
+    def _tell(
+        self,
+        stage: str,
+        progress: float,
+        message: str,
+        metrics: dict[str, float] | None = None,
+        *,
+        remaining_s: float | None = None,
+    ) -> None:
+        event = self._event(stage, progress, message, metrics or {})
+        if remaining_s is not None:
+            done_us = event.event_time_us + int(remaining_s * 1_000_000)
+            event = replace(event, estimated_completion_us=done_us)
+        self._publish(event)
+
+    def _fail(self, error: str, details: str) -> None:
+        event = self._event("FAILURE", 0.0, error, {})
+        self._publish(replace(event, error=error, error_details=details))
+
+    def _event(
+        self, stage: str, progress: float, message: str, metrics: dict[str, float]
+    ) -> TrainingProgress:
+        return TrainingProgress(
+            task_id=self.command.task_id,
+            progress=round(progress, 1),
+            status=_STATUS_OF.get(stage, "running"),
+            message=message,
+            metrics=metrics,
+            event_time_us=time.time_ns() // 1000,
+            stage=stage,
+            attempt=self.attempt,
+        )
+
+    def _publish(self, event: TrainingProgress) -> None:
+        if self.halted():
+            raise Stopped
+        self.reporter.run(self.reporter.broadcaster.publish(event))
+
+
+_STATUS_OF = {"FETCHING_DATA": "started", "SUCCESS": "completed", "FAILURE": "failed"}
+
+
+def model_path(folder: Path, command: TrainingCommand) -> Path:
+    """Where a command's model goes: a file that no meter's name can lead out of the folder."""
+    name = quote(command.meter_id, safe=" ").replace(".", "%2E")[:_FILE_NAME_CHARS_MAX]
+    return folder / command.meter_type / f"{name}.joblib"
