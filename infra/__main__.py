@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 
+from infra import tasks
 from infra.errors import InfraError
 from infra.settings import InfraSettings
 from infra.system import Wanted, reset as remove, run
@@ -71,6 +72,43 @@ def reset(data_dir: DataDir = None) -> None:
     removed = []
     _or_explain(lambda: removed.append(remove(folder)))
     _say(f"{folder} is gone" if any(removed) else f"there is no {folder}")
+
+
+@cli.command()
+def task(
+    task_id: Annotated[str | None, typer.Argument(help="The task to follow.")] = None,
+    new: Annotated[  # noqa: FBT002  # a flag of the command line
+        bool, typer.Option("--new", help="Ask for a training, and follow it.")
+    ] = False,
+    compare: Annotated[
+        str | None,
+        typer.Option(metavar="ID", help="Poll and stream this task, and compare the two."),
+    ] = None,
+    meter_id: Annotated[str, typer.Option(help="With --new: whose consumption.")] = "meter_1",
+    meter_type: Annotated[
+        str, typer.Option(help="With --new: electricity, gas or water.")
+    ] = "electricity",
+    url: Annotated[str, typer.Option(help="Of any edge.")] = "http://localhost:8000",
+) -> None:
+    """Train a forecast of a meter's consumption, and watch it.
+
+    `tapewire task --new` asks for one and follows it; `tapewire task ID` follows one;
+    `tapewire task --compare ID` polls and streams the same task and prints what each took.
+    """
+    if sum((task_id is not None, new, compare is not None)) != 1:
+        raise typer.BadParameter("give one of ID, --new and --compare ID")
+    if compare is not None:
+        _or_explain(lambda: asyncio.run(tasks.compare(url, compare, _say)))
+    else:
+        _or_explain(lambda: asyncio.run(_watch(url, task_id, meter_id, meter_type)))
+
+
+async def _watch(url: str, task_id: str | None, meter_id: str, meter_type: str) -> None:
+    if task_id is None:
+        task_id = await tasks.ask(url, meter_id, meter_type)
+        _say(f"task {task_id}")
+    async for status in tasks.follow(url, task_id):
+        _say(tasks.line_of(status))
 
 
 def main() -> None:

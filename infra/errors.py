@@ -4,7 +4,9 @@ InfraError
 ├── KafkaUnreachable    nobody answers at the configured address
 ├── BrokerFailed        the embedded broker could not be set up or did not start
 ├── PartFailed          a part of the system died more often than a restart can help
-└── DirectoryInUse      another system runs on the same data directory
+├── DirectoryInUse      another system runs on the same data directory
+├── EdgeUnreachable     no edge answers at the address
+└── TaskRefused         an edge does not do what was asked for
 """
 
 
@@ -26,3 +28,11 @@ class PartFailed(InfraError):
 
 class DirectoryInUse(InfraError):
     """Another system runs on the same data directory."""
+
+
+class EdgeUnreachable(InfraError):
+    """No edge answers at the address."""
+
+
+class TaskRefused(InfraError):
+    """The edge does not do what was asked for; the message says why."""

@@ -1,6 +1,6 @@
 """The whole system on one machine: which parts there are, in which order, and how they are told.
 
-    kafka ──▶ topics ──▶ processor, edge 1 .. N, demo
+    kafka ──▶ topics ──▶ processor, edge 1 .. N, trainer, demo
 
 Each part is the same program that runs in production; only the broker is the embedded one, and
 only where no other is named.
@@ -125,6 +125,7 @@ async def _start(settings: InfraSettings, wanted: Wanted, supervisor: Supervisor
     parts = [
         _python("processor", "stream_processors", env),
         *(_python(name, "sse_edge", env | {"TAPEWIRE_PORT": str(port)}) for name, port in edges),
+        _python("trainer", "producers", _models(settings) | env, "trainer"),
     ]
     if wanted.demo:
         parts.append(_python("demo", "producers", env, "--speed", f"{wanted.speed:g}"))
@@ -157,6 +158,12 @@ def _edges(wanted: Wanted, say: Say) -> Iterator[tuple[str, int]]:
             say(f"{'edge':<10} port {port} is taken; using {free}")
         yield ("edge" if wanted.edges == 1 else f"edge-{number}"), free
         port = free + 1
+
+
+def _models(settings: InfraSettings) -> dict[str, str]:
+    """Where a trainer writes, unless the environment says."""
+    folder = os.environ.get("TAPEWIRE_MODELS_DIR") or str(settings.data_dir / "models")
+    return {"TAPEWIRE_MODELS_DIR": folder}
 
 
 def _python(name: str, module: str, env: dict[str, str], *arguments: str) -> Part:

@@ -9,20 +9,17 @@ import gc
 import logging
 import os
 import signal
-import uuid
 from collections.abc import (
     AsyncGenerator,
     Awaitable,
     Callable,
     Generator,
     Iterator,
-    Mapping,
-    MutableMapping,
 )
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any
+from typing import Annotated
 
 import sdnotify
 from fastapi import FastAPI, Query, Request, Response
@@ -34,24 +31,20 @@ from prometheus_client.metrics_core import Metric
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
-from schemas.instants import from_rfc3339
-from sse_edge.connection import Connection, Slow, Wishes
-from sse_edge.cursor import Cursor
-from sse_edge.errors import EdgeError, InvalidParameter, NotAcceptable, Unavailable
-from sse_edge.hub import At, End, Hub, Start
+from producers.publisher import Publisher
+from producers.settings import ProducerSettings
+from sse_edge import trainmodel
+from sse_edge.errors import EdgeError, InvalidParameter, Unavailable
+from sse_edge.hub import Hub
 from sse_edge.kafka_log import KafkaLog
 from sse_edge.meter import Collector
-from sse_edge.protocol import EXTENSION, SocketWire
+from sse_edge.opening import DOCUMENTED, Receive, Scope, Send, answer, event_names
 from sse_edge.settings import EdgeSettings
 from sse_edge.siblings import Siblings
-from sse_edge.stream import CHANNELS, Stream, many_channels, one_channel
+from sse_edge.stream import MYSTOCKS_CHANNELS, many_channels, one_channel
 from sse_edge.turnstile import Turnstile
 
 log = logging.getLogger(__name__)
-
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
@@ -62,16 +55,6 @@ SIBLINGS = "TAPEWIRE_SIBLINGS"
 
 PAGE = Path(__file__).with_name("page")
 
-STREAM_HEADERS = {
-    "Connection": "close",
-    "Content-Type": "text/event-stream; charset=utf-8",
-    "Cache-Control": "no-cache, no-transform",
-    "X-Accel-Buffering": "no",
-}
-
-GZIP_HEADERS = {"Content-Encoding": "gzip", "Vary": "Accept-Encoding"}
-
-CLIENT_ID_CHARS_MAX = 256
 _COLLECTED = (1_000, 5, 20_000)
 """Python's thresholds for its garbage collector; see `from_environment`."""
 
@@ -96,6 +79,7 @@ def build_app(settings: EdgeSettings) -> ASGIApp:
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         async with (
             KafkaLog(settings.bootstrap_servers, readers_max=settings.readers_max) as log,
+            Publisher(_as_producer(settings)) as app.state.publisher,
             asyncio.TaskGroup() as tasks,
         ):
             hub = app.state.hub = Hub(log, settings, turnstile)
@@ -121,11 +105,12 @@ def build_app(settings: EdgeSettings) -> ASGIApp:
             CORSMiddleware,
             allow_origins=list(settings.cors_origins),
             allow_credentials=True,
-            allow_methods=["GET", "HEAD"],
-            allow_headers=["Last-Event-ID", "Cache-Control", "Authorization"],
+            allow_methods=["GET", "HEAD", "POST"],
+            allow_headers=["Last-Event-ID", "Cache-Control", "Authorization", "Content-Type"],
         )
     _add_errors(app)
     _add_streams(app)
+    app.include_router(trainmodel.routes)
     _add_health(app)
     app.mount("/assets", StaticFiles(directory=PAGE))
 
@@ -140,6 +125,17 @@ def build_app(settings: EdgeSettings) -> ASGIApp:
         await app(scope, receive, send)
 
     return one_at_a_time
+
+
+def _as_producer(settings: EdgeSettings) -> ProducerSettings:
+    """How commands that come over HTTP are written."""
+    return ProducerSettings(
+        bootstrap_servers=settings.bootstrap_servers,
+        topic_prefix=settings.topic_prefix,
+        source="/sse_edge",
+        patience_s=settings.broker_patience_s,
+        linger_ms=0,
+    )
 
 
 @contextmanager
@@ -182,7 +178,7 @@ def _stop_without_a_tail(tail: asyncio.Task[None]) -> None:
 
 
 def _add_streams(app: FastAPI) -> None:
-    for name in CHANNELS:
+    for name in MYSTOCKS_CHANNELS:
         app.add_api_route(
             f"/api/v1/sse/{name}",
             _channel_endpoint(name),
@@ -190,7 +186,7 @@ def _add_streams(app: FastAPI) -> None:
             response_class=Response,
             summary=f"The {name} channel",
             tags=["streams"],
-            responses=dict(_DOCUMENTED),
+            responses=dict(DOCUMENTED),
         )
 
     @app.get("/api/v1/sse/status", tags=["streams"], summary="Who is connected")
@@ -211,78 +207,20 @@ def _add_streams(app: FastAPI) -> None:
         response_class=Response,
         summary="Several channels in one connection",
         tags=["streams"],
-        responses=dict(_DOCUMENTED),
+        responses=dict(DOCUMENTED),
     )
     async def streams(
         request: Request,
         topic: Annotated[list[str] | None, Query(description="`NAME` or `NAME:ENTITY`")] = None,
     ) -> Response:
-        return _answer(request, many_channels(topic or (), _event_names(request)))
+        return answer(request, many_channels(topic or (), event_names(request)))
 
 
 def _channel_endpoint(name: str) -> Callable[[Request], Awaitable[Response]]:
     async def channel(request: Request) -> Response:
-        return _answer(request, one_channel(name, request.query_params, _event_names(request)))
+        return answer(request, one_channel(name, request.query_params, event_names(request)))
 
     return channel
-
-
-def _answer(request: Request, stream: Stream) -> Response:
-    """Open a stream, or say why not."""
-    hub: Hub = request.app.state.hub
-    accepted = request.headers.get("accept", "*/*").lower()
-    if not any(kind in accepted for kind in ("text/event-stream", "text/*", "*/*")):
-        raise NotAcceptable(f"this is text/event-stream, and Accept is {accepted!r}")
-    hub.refuse_over_limit(_address(request.scope))
-    cursor = _given_cursor(request)
-    start = _start(request) if cursor is None else hub.codec(stream).decode(cursor)
-    slow = Slow(_choice(request, "slow", tuple(Slow)))
-    if slow is Slow.CONFLATE and not stream.is_latest_value:
-        raise InvalidParameter("slow", f"every event of {stream.name} counts; use pause or close")
-    wishes = Wishes(
-        client_id=_client_id(request),
-        start=start,
-        close_on_gap=_choice(request, "on_gap", ("continue", "close")) == "close",
-        named_checkpoints=_choice(request, "checkpoint", ("id", "event")) == "event",
-        slow=slow,
-        gzip=_takes_gzip(request.headers.get("accept-encoding", "")),
-    )
-    if request.method == "HEAD":
-        return Response(headers=STREAM_HEADERS)
-    if isinstance(start, Cursor) and start.ended:
-        return Response(status_code=204)  # on which browsers stop reconnecting
-    reason = hub.unavailable_for
-    if reason is not None and "text/event-stream" not in accepted:
-        raise Unavailable(reason, "streams cannot be served now")
-    return StreamResponse(hub, stream, wishes)
-
-
-class StreamResponse(Response):
-    """An ASGI response that becomes a connection.
-
-    It begins as ASGI has it. Then its connection takes over the wire that `sse_edge.protocol` has
-    put into the scope, and the request is over.
-    """
-
-    def __init__(self, hub: Hub, stream: Stream, wishes: Wishes) -> None:
-        super().__init__(headers=STREAM_HEADERS | (GZIP_HEADERS if wishes.gzip else {}))
-        # A stream has no length, and the base class has given the empty body one.
-        self.raw_headers = [pair for pair in self.raw_headers if pair[0] != b"content-length"]
-        self._hub = hub
-        self._stream = stream
-        self._wishes = wishes
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Begin the response, and start its connection."""
-        del receive
-        wire: SocketWire = scope["extensions"][EXTENSION]
-        wire.begin()
-        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-        if wire.is_gone:
-            return
-        wire.take_over()
-        connection = Connection(self._hub, self._stream, self._wishes, wire, _address(scope))
-        wire.when_gone(self._hub.serve(connection.run(), wire).cancel)
 
 
 def _families(hub: Hub) -> Iterator[Metric]:
@@ -293,6 +231,10 @@ def _add_health(app: FastAPI) -> None:
     @app.get("/health/live", tags=["health"], summary="Whether the process answers")
     async def live() -> dict[str, str]:
         return {"status": "live"}
+
+    @app.get("/health/", tags=["health"], summary="As `/health/ready`, for older clients")
+    async def health(request: Request) -> Response:
+        return _readiness(request.app.state.hub)
 
     @app.get("/metrics", tags=["health"], summary="For Prometheus")
     async def metrics(request: Request) -> Response:
@@ -305,10 +247,13 @@ def _add_health(app: FastAPI) -> None:
 
     @app.get("/health/ready", tags=["health"], summary="Whether streams can be served")
     async def ready(request: Request) -> Response:
-        hub: Hub = request.app.state.hub
-        if hub.unavailable_for is not None:
-            return _problem(Unavailable(hub.unavailable_for, "streams cannot be served now"))
-        return JSONResponse({"status": "ready"})
+        return _readiness(request.app.state.hub)
+
+
+def _readiness(hub: Hub) -> Response:
+    if hub.unavailable_for is not None:
+        return _problem(Unavailable(hub.unavailable_for, "streams cannot be served now"))
+    return JSONResponse({"status": "ready"})
 
 
 def _add_errors(app: FastAPI) -> None:
@@ -346,76 +291,3 @@ def _problem(error: EdgeError) -> Response:
     if error.retry_after_s is not None:
         headers["Retry-After"] = str(error.retry_after_s)
     return JSONResponse(body, error.status, headers, media_type="application/problem+json")
-
-
-def _address(scope: Scope) -> str:
-    return str((scope.get("client") or ("unknown",))[0])
-
-
-def _given_cursor(request: Request) -> str | None:
-    """The client's cursor: the header before the parameter, the last of several, empty is none."""
-    given = (*request.query_params.getlist("last_event_id"),)[-1:]
-    headers = request.headers.getlist("last-event-id")
-    return next((text for text in (*headers[-1:], *given) if text), None)
-
-
-def _start(request: Request) -> Start:
-    text = request.query_params.get("from", End.LATEST)
-    if text in tuple(End):
-        return End(text)
-    try:
-        # A plus sign that was not percent-encoded arrives as a space.
-        return At(from_rfc3339(text.replace(" ", "+")) // 1000)
-    except (ValueError, OverflowError) as error:
-        raise InvalidParameter(
-            "from",
-            f"{text[:60]!r} is neither earliest nor latest nor an RFC 3339 time "
-            "such as 2026-01-31T09:30:00Z",
-        ) from error
-
-
-def _client_id(request: Request) -> str:
-    given = request.query_params.get("client_id")
-    if not given:
-        return f"client-{uuid.uuid4().hex[:12]}"
-    if len(given) > CLIENT_ID_CHARS_MAX:
-        raise InvalidParameter(
-            "client_id", f"it has {len(given)} characters; at most {CLIENT_ID_CHARS_MAX} are one"
-        )
-    return given
-
-
-def _takes_gzip(accepted: str) -> bool:
-    """Whether a client takes gzip, by its `Accept-Encoding`."""
-    for one in accepted.lower().split(","):
-        coding, _, weight = one.partition(";")
-        if coding.strip() in ("gzip", "x-gzip", "*"):
-            return weight.replace(" ", "") not in ("q=0", "q=0.0", "q=0.00", "q=0.000")
-    return False
-
-
-def _choice(request: Request, parameter: str, allowed: tuple[str, ...]) -> str:
-    """A parameter that is one of a few words; the first of them where it is not given."""
-    text = request.query_params.get(parameter) or allowed[0]
-    if text not in allowed:
-        raise InvalidParameter(parameter, f"{text[:60]!r} is none of {', '.join(allowed)}")
-    return text
-
-
-def _event_names(request: Request) -> list[str]:
-    names = request.query_params.get("events", "")
-    return [name.strip() for name in names.split(",") if name.strip()]
-
-
-_DOCUMENTED: Mapping[int | str, dict[str, Any]] = {
-    200: {
-        "description": "Server-sent events. Each event's id is the cursor after it: send it back "
-        "as `Last-Event-ID`, to any node, to get everything that follows.",
-        "content": {"text/event-stream": {"schema": {"type": "string"}}},
-    },
-    204: {"description": "The stream had ended before this cursor."},
-    400: {"description": "A parameter or the cursor has no meaning; `detail` says why."},
-    406: {"description": "`Accept` excludes `text/event-stream`."},
-    429: {"description": "This address holds as many connections as it may."},
-    503: {"description": "No broker, or the node is on its way out."},
-}

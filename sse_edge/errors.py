@@ -46,6 +46,13 @@ class ForeignCursor(InvalidCursor):
     """A cursor belongs to another stream than the one that is asked for."""
 
 
+class NoSuchThing(EdgeError):
+    """What a path names does not exist."""
+
+    status = 404
+    title = "Not found"
+
+
 class NotAcceptable(EdgeError):
     """The caller does not take `text/event-stream`."""
 

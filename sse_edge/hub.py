@@ -16,6 +16,7 @@ from enum import StrEnum
 from itertools import chain
 from typing import NamedTuple, Protocol
 
+from schemas.topics import TRAINING_TASKS
 from sse_edge.audience import Audience, Pacer
 from sse_edge.catch_up import CatchUp, Piece
 from sse_edge.cursor import Cursor, CursorCodec, TopicPosition
@@ -30,11 +31,10 @@ from sse_edge.settings import EdgeSettings
 from sse_edge.stream import CHANNELS, Channel, Frame, Source, Stream, frame_of
 from sse_edge.tail import FAR_AWAY, Cut, Tail, TopicTail
 from sse_edge.turnstile import Turnstile
+from sse_edge.view import TaskView
 from sse_edge.wire import Wire
 
 log = logging.getLogger(__name__)
-
-DIALECT = "mystocks"
 
 _SWEEP_S = 1.0
 _BREATH = 200
@@ -59,7 +59,14 @@ class At:
     timestamp_ms: int
 
 
-Start = Cursor | End | At
+@dataclass(frozen=True, slots=True)
+class Upon:
+    """Certain records: by partition number the first to read; of other partitions what comes."""
+
+    offsets: Mapping[int, int]
+
+
+Start = Cursor | End | At | Upon
 """Where a client wants to begin."""
 
 
@@ -128,6 +135,9 @@ class Hub:
         """What else is to be done now and then."""
         self.draining = False
         """Whether the node is on its way out."""
+        self.tasks = TaskView(
+            log, settings.topic_prefix + TRAINING_TASKS.name, TRAINING_TASKS.retention_ms or 0
+        )
         self._framers = Framers(settings.framers)
         self._catch_up = CatchUp(log, settings.catch_up_bytes_max, self._framers)
         self._pacer = Pacer()
@@ -166,6 +176,7 @@ class Hub:
                 self._tasks = tasks
                 tasks.create_task(self.tail.run())
                 tasks.create_task(self._sweep())
+                tasks.create_task(self.tasks.run())
         finally:
             self._framers.close()
 
@@ -230,7 +241,9 @@ class Hub:
     def gauges(self) -> Gauges:
         """What is so now, for the metrics."""
         found = Gauges()
-        streams = Counter((client.stream.name, DIALECT) for client in self._clients)
+        streams = Counter(
+            (client.stream.name, client.stream.dialect.name) for client in self._clients
+        )
         found.connections = {names: float(count) for names, count in streams.items()}
         found.paused = sum(client.wire.is_full for client in self._clients)
         found.catching_up = sum(client.is_catching_up for client in self._clients)
@@ -296,6 +309,34 @@ class Hub:
         Raises:
             LogUnavailable: Kafka is away, and had to be asked.
         """
+        tails, partitions = await self._followed(stream, start)
+        audience = self._audience(stream, tails, partitions)
+        feed = audience.feed
+        match start:
+            case End.LATEST:
+                return audience, feed.horizon if len(audience) else feed.ends, ()
+            case End.EARLIEST:
+                begins = await self.log.begin_offsets(feed.partitions)
+                return audience, tuple(begins[one] for one in feed.partitions), ()
+            case At(timestamp_ms):
+                found = await self.log.offsets_at(feed.partitions, timestamp_ms)
+                return audience, tuple(found[one] for one in feed.partitions), ()
+            case Upon(offsets):
+                begins = await self.log.begin_offsets(feed.partitions)
+                ends = zip(feed.partitions, feed.ends, strict=True)
+                return (
+                    audience,
+                    tuple(max(begins[one], offsets.get(one.number, end)) for one, end in ends),
+                    (),
+                )
+            case Cursor():
+                position, gaps = await self._at_cursor(feed, tails, partitions, start, was)
+                return audience, position, gaps
+
+    async def _followed(
+        self, stream: Stream, start: Start
+    ) -> tuple[list[TopicTail], list[list[Partition]]]:
+        """A stream's topics, and the partitions to read of each, with windows for them."""
         tails = [await self.tail.topic(self.topic_name(source)) for source in stream.sources]
         if isinstance(start, Cursor) and _knows_more(start, tails):
             # It comes from a node that has seen a topic change before this one has.
@@ -312,20 +353,7 @@ class Hub:
             # Its end is nowhere, until it has a leader again.
             await asyncio.sleep(_LEADER_S)
             await self.tail.look_again()
-        audience = self._audience(stream, tails, partitions)
-        feed = audience.feed
-        match start:
-            case End.LATEST:
-                return audience, feed.horizon if len(audience) else feed.ends, ()
-            case End.EARLIEST:
-                begins = await self.log.begin_offsets(feed.partitions)
-                return audience, tuple(begins[one] for one in feed.partitions), ()
-            case At(timestamp_ms):
-                found = await self.log.offsets_at(feed.partitions, timestamp_ms)
-                return audience, tuple(found[one] for one in feed.partitions), ()
-            case Cursor():
-                position, gaps = await self._at_cursor(feed, tails, partitions, start, was)
-                return audience, position, gaps
+        return tails, partitions
 
     async def read(self, feed: Feed, at: int, offset: int) -> Piece | Gap:
         """A piece of the log of a feed's `at`-th partition, or the gap that is there instead.
@@ -360,6 +388,8 @@ class Hub:
                 # Before partitions were added, an entity's events went to another one.
                 known = {number for number, _ in start.topics[place].offsets}
                 numbers |= {number for number in known if number < count}
+            elif isinstance(start, Upon):
+                numbers |= set(start.offsets)
             read.append([Partition(tail.info.name, number) for number in sorted(numbers)])
         return read
 

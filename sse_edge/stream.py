@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from typing import Any, NamedTuple
 
 from schemas.codec import decode
@@ -21,10 +22,10 @@ from schemas.topics import (
     TRAINING_EVENTS,
     Topic,
 )
-from sse_edge import mystocks
+from sse_edge import mystocks, training_task
+from sse_edge.dialect import Dialect, Worded
 from sse_edge.errors import InvalidParameter, Unframable
-from sse_edge.frame import FRAME_BYTES_MAX, body, envelope
-from sse_edge.mystocks import Worded
+from sse_edge.frame import FRAME_BYTES_MAX, body
 from sse_edge.record import Record
 
 ENTITY_CHARS_MAX = 256
@@ -37,9 +38,10 @@ class Channel:
 
     name: str
     topic: Topic
-    event: str
+    events: frozenset[str]
     """What its events are called, for the `events=` filter."""
     word: Callable[[Any], Worded]
+    dialect: Dialect = mystocks.MYSTOCKS
     entity_parameters: tuple[str, ...] = ("entity_id",)
     """Query parameters that name the one entity to follow."""
     has_end: bool = False
@@ -54,24 +56,50 @@ CHANNELS: Mapping[str, Channel] = {
         Channel(
             "training",
             TRAINING_EVENTS,
-            "training_progress",
+            frozenset({"training_progress"}),
             mystocks.training_progress,
-            ("task_id", "entity_id"),
+            entity_parameters=("task_id", "entity_id"),
             has_end=True,
         ),
         Channel(
             "backtest",
             BACKTEST_EVENTS,
-            "backtest_progress",
+            frozenset({"backtest_progress"}),
             mystocks.backtest_progress,
-            ("backtest_id", "entity_id"),
+            entity_parameters=("backtest_id", "entity_id"),
             has_end=True,
         ),
-        Channel("alerts", RISK_ALERTS, "risk_alert", mystocks.risk_alert, is_latest_value=False),
-        Channel("dashboard", DASHBOARD_UPDATES, "dashboard_update", mystocks.dashboard_update),
-        Channel("measures", RISK_MEASURES, "risk_measure", mystocks.risk_measure),
+        Channel(
+            "alerts",
+            RISK_ALERTS,
+            frozenset({"risk_alert"}),
+            mystocks.risk_alert,
+            is_latest_value=False,
+        ),
+        Channel(
+            "dashboard",
+            DASHBOARD_UPDATES,
+            frozenset({"dashboard_update"}),
+            mystocks.dashboard_update,
+        ),
+        Channel("measures", RISK_MEASURES, frozenset({"risk_measure"}), mystocks.risk_measure),
+        Channel(
+            "trainmodel",
+            TRAINING_EVENTS,
+            training_task.STAGES,
+            training_task.status,
+            training_task.TRAINING_TASK,
+            entity_parameters=("task_id",),
+            has_end=True,
+        ),
     )
 }
+
+
+MYSTOCKS_CHANNELS = tuple(
+    name for name, channel in CHANNELS.items() if channel.dialect is mystocks.MYSTOCKS
+)
+"""Those that have an endpoint of their own, and can be had several in one connection."""
 
 
 class Frame(NamedTuple):
@@ -106,6 +134,16 @@ class Stream:
     def name(self) -> str:
         """The channels' names."""
         return ",".join(source.channel.name for source in self.sources)
+
+    @property
+    def dialect(self) -> Dialect:
+        """How its events are worded."""
+        return self.sources[0].channel.dialect
+
+    @property
+    def entities(self) -> tuple[str, ...]:
+        """Whose events it is about; everybody's, where it is empty."""
+        return tuple(chain.from_iterable(sorted(source.entities) for source in self.sources))
 
     @cached_property
     def identity(self) -> str:
@@ -169,6 +207,28 @@ def one_channel(name: str, query: Mapping[str, str], events: Iterable[str] | Non
     return _stream((Source(channel, frozenset(entities)),), events)
 
 
+def of_entities(name: str, entities: Iterable[str], events: Iterable[str] | None = None) -> Stream:
+    """The stream of certain entities of a channel.
+
+    Args:
+        name: the channel's.
+        entities: whose events to send; at least one.
+        events: names of the events to send; None for all.
+
+    Raises:
+        InvalidParameter: there are no entities, or too many, or one has no name; or an event has a
+            name that the channel does not know.
+    """
+    channel = CHANNELS[name]
+    parameter = channel.entity_parameters[0]
+    wanted = frozenset(_entity(parameter, entity) for entity in entities)
+    if not 1 <= len(wanted) <= ENTITIES_MAX:
+        raise InvalidParameter(
+            parameter, f"{len(wanted)} are given; a stream has 1 to {ENTITIES_MAX}"
+        )
+    return _stream((Source(channel, wanted),), events)
+
+
 def many_channels(topics: Iterable[str], events: Iterable[str] | None = None) -> Stream:
     """The stream of several channels in one connection.
 
@@ -183,9 +243,9 @@ def many_channels(topics: Iterable[str], events: Iterable[str] | None = None) ->
     everything = set()
     for topic in topics:
         name, colon, entity = topic.partition(":")
-        if name not in CHANNELS:
+        if name not in MYSTOCKS_CHANNELS:
             raise InvalidParameter(
-                "topic", f"{_shown(name)} is no stream; there are {', '.join(CHANNELS)}"
+                "topic", f"{_shown(name)} is no stream; there are {', '.join(MYSTOCKS_CHANNELS)}"
             )
         entities = wanted.setdefault(name, set())
         if colon:
@@ -193,7 +253,9 @@ def many_channels(topics: Iterable[str], events: Iterable[str] | None = None) ->
         else:
             everything.add(name)
     if not wanted:
-        raise InvalidParameter("topic", f"name at least one stream of {', '.join(CHANNELS)}")
+        raise InvalidParameter(
+            "topic", f"name at least one stream of {', '.join(MYSTOCKS_CHANNELS)}"
+        )
     if sum(map(len, wanted.values())) > ENTITIES_MAX:
         raise InvalidParameter("topic", f"more than {ENTITIES_MAX} entities in one stream")
     sources = tuple(
@@ -222,7 +284,7 @@ def frame_of_value(channel: Channel, value: bytes | None, timestamp_ms: int) -> 
             raise Unframable(f"a {type(event).__name__} where {channel.name} events belong")
         worded = channel.word(event)
         timestamp = to_rfc3339(timestamp_ms * 1000)
-        unfinished = body(worded.event, envelope(worded.event, worded.data, timestamp))
+        unfinished = body(*channel.dialect.wrap(worded, timestamp))
     except (Undecodable, ValueError, OverflowError) as error:
         raise Unframable(str(error)) from error
     if len(unfinished) > FRAME_BYTES_MAX:
@@ -232,7 +294,7 @@ def frame_of_value(channel: Channel, value: bytes | None, timestamp_ms: int) -> 
 
 def _stream(sources: tuple[Source, ...], events: Iterable[str] | None) -> Stream:
     names = frozenset(events or ())
-    known = sorted(source.channel.event for source in sources)
+    known = sorted({event for source in sources for event in source.channel.events})
     for name in sorted(names - set(known)):
         raise InvalidParameter(
             "events", f"{_shown(name)} is no event of this stream; it has {', '.join(known)}"

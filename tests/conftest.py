@@ -106,12 +106,23 @@ class World:
         env = {f"TAPEWIRE_{name.upper()}": str(value) for name, value in settings.items()}
         return await self._start("worker", "stream_processors", env)
 
-    async def _start(self, name: str, module: str, env: dict[str, str]) -> "Started":
+    async def trainer(self, **settings: object) -> "Started":
+        env = {f"TAPEWIRE_{name.upper()}": str(value) for name, value in settings.items()}
+        models = {"TAPEWIRE_MODELS_DIR": str(self.folder / "models")}
+        return await self._start("trainer", "producers", models | env, "trainer")
+
+    async def _start(
+        self, name: str, module: str, env: dict[str, str], *arguments: str
+    ) -> "Started":
         common = {
             "KAFKA_BOOTSTRAP_SERVERS": self.kafka.bootstrap_servers,
             "TAPEWIRE_TOPIC_PREFIX": self.prefix,
         }
-        part = Part(f"{name}-{uuid.uuid4().hex[:6]}", (sys.executable, "-m", module), common | env)
+        part = Part(
+            f"{name}-{uuid.uuid4().hex[:6]}",
+            (sys.executable, "-m", module, *arguments),
+            common | env,
+        )
         process = Process(part, self.folder / f"{part.name}.log")
         started = Started(process, await process.start())
         self.stack.push_async_callback(started.stop)

@@ -9,7 +9,7 @@ import pytest
 import uvicorn
 
 from sse_edge import protocol
-from sse_edge.app import Receive, Scope, Send
+from sse_edge.opening import Receive, Scope, Send
 from sse_edge.protocol import EXTENSION, EdgeProtocol, SocketWire
 from sse_edge.wire import Chunk
 

@@ -1,0 +1,179 @@
+"""Opening a stream: what a request asks for, and the response that becomes a connection.
+
+What is wrong with a request is said before the stream begins; what happens later, inside it.
+"""
+
+import uuid
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from typing import Any
+
+from fastapi import Request, Response
+
+from schemas.instants import from_rfc3339
+from sse_edge.connection import Connection, Slow, Wishes
+from sse_edge.cursor import Cursor
+from sse_edge.errors import InvalidParameter, NotAcceptable, Unavailable
+from sse_edge.hub import At, End, Hub, Start
+from sse_edge.protocol import EXTENSION, SocketWire
+from sse_edge.stream import Stream
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+STREAM_HEADERS = {
+    "Connection": "close",
+    "Content-Type": "text/event-stream; charset=utf-8",
+    "Cache-Control": "no-cache, no-transform",
+    "X-Accel-Buffering": "no",
+}
+
+GZIP_HEADERS = {"Content-Encoding": "gzip", "Vary": "Accept-Encoding"}
+
+CLIENT_ID_CHARS_MAX = 256
+
+
+def answer(request: Request, stream: Stream, start: Start | None = None) -> Response:
+    """Open a stream, or say why not.
+
+    Args:
+        request: the client's.
+        stream: what it is to read.
+        start: where it begins without a cursor; None for where the request says.
+
+    Raises:
+        EdgeError: a parameter or the cursor has no meaning, or the stream cannot be had.
+    """
+    hub: Hub = request.app.state.hub
+    accepted = request.headers.get("accept", "*/*").lower()
+    if not any(kind in accepted for kind in ("text/event-stream", "text/*", "*/*")):
+        raise NotAcceptable(f"this is text/event-stream, and Accept is {accepted!r}")
+    hub.refuse_over_limit(_address(request.scope))
+    cursor = given_cursor(request)
+    if cursor is not None:
+        start = hub.codec(stream).decode(cursor)
+    elif start is None or "from" in request.query_params:
+        start = _start(request)
+    slow = Slow(_choice(request, "slow", tuple(Slow)))
+    if slow is Slow.CONFLATE and not stream.is_latest_value:
+        raise InvalidParameter("slow", f"every event of {stream.name} counts; use pause or close")
+    wishes = Wishes(
+        client_id=_client_id(request),
+        start=start,
+        close_on_gap=_choice(request, "on_gap", ("continue", "close")) == "close",
+        named_checkpoints=_choice(request, "checkpoint", ("id", "event")) == "event",
+        slow=slow,
+        gzip=_takes_gzip(request.headers.get("accept-encoding", "")),
+    )
+    if request.method == "HEAD":
+        return Response(headers=STREAM_HEADERS)
+    if isinstance(start, Cursor) and start.ended:
+        return Response(status_code=204)  # on which browsers stop reconnecting
+    reason = hub.unavailable_for
+    if reason is not None and "text/event-stream" not in accepted:
+        raise Unavailable(reason, "streams cannot be served now")
+    return StreamResponse(hub, stream, wishes)
+
+
+class StreamResponse(Response):
+    """An ASGI response that becomes a connection.
+
+    It begins as ASGI has it. Then its connection takes over the wire that `sse_edge.protocol` has
+    put into the scope, and the request is over.
+    """
+
+    def __init__(self, hub: Hub, stream: Stream, wishes: Wishes) -> None:
+        super().__init__(headers=STREAM_HEADERS | (GZIP_HEADERS if wishes.gzip else {}))
+        # A stream has no length, and the base class has given the empty body one.
+        self.raw_headers = [pair for pair in self.raw_headers if pair[0] != b"content-length"]
+        self._hub = hub
+        self._stream = stream
+        self._wishes = wishes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Begin the response, and start its connection."""
+        del receive
+        wire: SocketWire = scope["extensions"][EXTENSION]
+        wire.begin()
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        if wire.is_gone:
+            return
+        wire.take_over()
+        connection = Connection(self._hub, self._stream, self._wishes, wire, _address(scope))
+        wire.when_gone(self._hub.serve(connection.run(), wire).cancel)
+
+
+def _address(scope: Scope) -> str:
+    return str((scope.get("client") or ("unknown",))[0])
+
+
+def given_cursor(request: Request) -> str | None:
+    """The client's cursor: the header before the parameter, the last of several, empty is none."""
+    given = (*request.query_params.getlist("last_event_id"),)[-1:]
+    headers = request.headers.getlist("last-event-id")
+    return next((text for text in (*headers[-1:], *given) if text), None)
+
+
+def _start(request: Request) -> Start:
+    text = request.query_params.get("from", End.LATEST)
+    if text in tuple(End):
+        return End(text)
+    try:
+        # A plus sign that was not percent-encoded arrives as a space.
+        return At(from_rfc3339(text.replace(" ", "+")) // 1000)
+    except (ValueError, OverflowError) as error:
+        raise InvalidParameter(
+            "from",
+            f"{text[:60]!r} is neither earliest nor latest nor an RFC 3339 time "
+            "such as 2026-01-31T09:30:00Z",
+        ) from error
+
+
+def _client_id(request: Request) -> str:
+    given = request.query_params.get("client_id")
+    if not given:
+        return f"client-{uuid.uuid4().hex[:12]}"
+    if len(given) > CLIENT_ID_CHARS_MAX:
+        raise InvalidParameter(
+            "client_id", f"it has {len(given)} characters; at most {CLIENT_ID_CHARS_MAX} are one"
+        )
+    return given
+
+
+def _takes_gzip(accepted: str) -> bool:
+    """Whether a client takes gzip, by its `Accept-Encoding`."""
+    for one in accepted.lower().split(","):
+        coding, _, weight = one.partition(";")
+        if coding.strip() in ("gzip", "x-gzip", "*"):
+            return weight.replace(" ", "") not in ("q=0", "q=0.0", "q=0.00", "q=0.000")
+    return False
+
+
+def _choice(request: Request, parameter: str, allowed: tuple[str, ...]) -> str:
+    """A parameter that is one of a few words; the first of them where it is not given."""
+    text = request.query_params.get(parameter) or allowed[0]
+    if text not in allowed:
+        raise InvalidParameter(parameter, f"{text[:60]!r} is none of {', '.join(allowed)}")
+    return text
+
+
+def event_names(request: Request) -> list[str]:
+    """The `events=` filter: names with commas between."""
+    names = request.query_params.get("events", "")
+    return [name.strip() for name in names.split(",") if name.strip()]
+
+
+DOCUMENTED: Mapping[int | str, dict[str, Any]] = {
+    200: {
+        "description": "Server-sent events. Each event's id is the cursor after it: send it back "
+        "as `Last-Event-ID`, to any node, to get everything that follows.",
+        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+    },
+    204: {"description": "The stream had ended before this cursor."},
+    400: {"description": "A parameter or the cursor has no meaning; `detail` says why."},
+    406: {"description": "`Accept` excludes `text/event-stream`."},
+    429: {"description": "This address holds as many connections as it may."},
+    503: {"description": "No broker, or the node is on its way out."},
+}

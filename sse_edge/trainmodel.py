@@ -1,0 +1,161 @@
+"""Training tasks over HTTP: ask for one, ask how it stands, follow it.
+
+A task is asked for by a command in Kafka. Its story begins with `PENDING`, written here before the
+command, so that whoever has the answer can follow it on any node at once.
+"""
+
+import time
+import uuid
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from producers.errors import Unsent
+from producers.publisher import Publisher
+from schemas.codec import decode
+from schemas.events import TaskState, TrainingCommand, TrainingProgress
+from sse_edge.errors import LogUnavailable, NoSuchThing, Unavailable
+from sse_edge.hub import Hub, Upon
+from sse_edge.opening import DOCUMENTED, answer, event_names
+from sse_edge.record import Partition
+from sse_edge.stream import CHANNELS, of_entities
+from sse_edge.training_task import status as worded
+
+CHANNEL = "trainmodel"
+
+_KNOWN_WITHIN_S = 3.0
+"""After a task's first event a processor takes a moment to note where its story stands."""
+
+routes = APIRouter(prefix="/trainmodel", tags=["training tasks"])
+
+
+class MeterType(StrEnum):
+    """What a meter measures."""
+
+    ELECTRICITY = "electricity"
+    GAS = "gas"
+    WATER = "water"
+
+
+class Wanted(BaseModel):
+    """What is to be trained: a forecast of a meter's consumption."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"meter_id": "meter_test_001", "meter_type": "electricity"}]
+        }
+    )
+
+    meter_id: Annotated[str, Field(min_length=1, max_length=256)]
+    meter_type: MeterType
+
+
+class Accepted(BaseModel):
+    """A task that waits for a trainer."""
+
+    task_id: str
+    status: str = "PENDING"
+    progress: int = 0
+
+
+@routes.post("/", summary="Ask for a training", responses={503: {"description": "No broker."}})
+async def train(request: Request, wanted: Wanted) -> Accepted:
+    """Write a command that a trainer takes up; the answer comes when Kafka has it."""
+    publisher: Publisher = request.app.state.publisher
+    task_id, now_us = str(uuid.uuid4()), time.time_ns() // 1000
+    pending = TrainingProgress(
+        task_id=task_id,
+        progress=0.0,
+        status="started",
+        message=f"A forecast of {wanted.meter_type} meter {wanted.meter_id} waits for a trainer",
+        metrics={},
+        event_time_us=now_us,
+        stage="PENDING",
+    )
+    command = TrainingCommand(
+        task_id=task_id,
+        meter_id=wanted.meter_id,
+        meter_type=wanted.meter_type,
+        event_time_us=now_us,
+    )
+    try:
+        await publisher.publish(pending)
+        await publisher.publish(command)
+    except Unsent as error:
+        raise Unavailable("no_broker", str(error)) from error
+    return Accepted(task_id=task_id)
+
+
+@routes.get(
+    "/status/{task_id}",
+    summary="How a task stands",
+    responses={404: {"description": "There is no such task."}},
+)
+async def status(request: Request, task_id: str) -> dict[str, object]:
+    """The last thing that a task has said of itself, as its stream says it."""
+    hub: Hub = request.app.state.hub
+    state = await _known(hub, task_id)
+    stream = of_entities(CHANNEL, [task_id])
+    where = Partition(hub.topic_name(stream.sources[0]), state.partition)
+    try:
+        batch = await hub.log.read(where, state.last_offset)
+    except LogUnavailable as error:
+        raise Unavailable("no_broker", str(error)) from error
+    event = decode(batch.records[0].value)
+    assert isinstance(event, TrainingProgress)
+    return worded(event).data
+
+
+@routes.api_route(
+    "/stream/{task_id}",
+    methods=["GET", "HEAD"],
+    response_class=Response,
+    summary="Follow a task to its end",
+    responses=dict(DOCUMENTED),
+)
+async def one_task(request: Request, task_id: str) -> Response:
+    """How the task stands now, and then each step, until it has succeeded or failed."""
+    return await _follow(request, [task_id])
+
+
+@routes.api_route(
+    "/stream",
+    methods=["GET", "HEAD"],
+    response_class=Response,
+    summary="Follow several tasks in one connection",
+    responses=dict(DOCUMENTED),
+)
+async def several_tasks(
+    request: Request,
+    task_id: Annotated[list[str] | None, Query(description="once for each task")] = None,
+) -> Response:
+    """How each task stands now, and then each step of any of them."""
+    return await _follow(request, task_id or ())
+
+
+async def _follow(request: Request, task_ids: Sequence[str]) -> Response:
+    hub: Hub = request.app.state.hub
+    stream = of_entities(CHANNEL, task_ids, event_names(request))
+    offsets: dict[int, int] = {}
+    if hub.unavailable_for is None:
+        for state in [await _known(hub, task_id) for task_id in stream.entities]:
+            before = offsets.get(state.partition, state.last_offset)
+            offsets[state.partition] = min(before, state.last_offset)
+    return answer(request, stream, Upon(offsets))
+
+
+async def _known(hub: Hub, task_id: str) -> TaskState:
+    try:
+        state = await hub.tasks.find(task_id, _KNOWN_WITHIN_S)
+    except LogUnavailable as error:
+        raise Unavailable("no_broker", str(error)) from error
+    if state is None:
+        kept_days = (CHANNELS[CHANNEL].topic.retention_ms or 0) // 86_400_000
+        raise NoSuchThing(
+            f"there is no task {task_id[:60]!r}; POST /trainmodel/ makes one, "
+            f"and it is kept for {kept_days} days"
+        )
+    return state

@@ -1,0 +1,110 @@
+"""A view: where each task's story stands in the log, kept in memory from a compacted topic.
+
+Each node has its own, and can make it anew at any time. It is begun when somebody first asks.
+"""
+
+import asyncio
+import logging
+from collections import OrderedDict, defaultdict
+
+from schemas.codec import decode
+from schemas.errors import Undecodable
+from schemas.events import TaskState
+from sse_edge.errors import LogUnavailable, OffsetOutOfRange
+from sse_edge.log import Log
+from sse_edge.record import Partition, Record
+
+log = logging.getLogger(__name__)
+
+_AGAIN_S = 0.5
+
+
+class TaskView:
+    """The last state of each task."""
+
+    def __init__(self, log: Log, topic: str, kept_ms: int) -> None:
+        """Have a view.
+
+        Args:
+            log: what it is read from.
+            topic: the compacted topic's full name.
+            kept_ms: for how long the log keeps a state that does not change.
+        """
+        self._log = log
+        self._topic = topic
+        self._kept_ms = kept_ms
+        self._states: OrderedDict[str, tuple[int, TaskState]] = OrderedDict()
+        """By task, with the log's time; the oldest first."""
+        self._is_wanted = asyncio.Event()
+        self._is_complete = asyncio.Event()
+        self._waiting: defaultdict[str, set[asyncio.Future[TaskState]]] = defaultdict(set)
+
+    async def run(self) -> None:
+        """Follow the topic, for ever, once somebody has asked."""
+        await self._is_wanted.wait()
+        while True:
+            try:
+                await self._follow()
+            except (LogUnavailable, OffsetOutOfRange) as error:
+                log.warning("%s is read again: %s", self._topic, error)
+                await asyncio.sleep(_AGAIN_S)
+
+    async def find(self, task_id: str, within_s: float) -> TaskState | None:
+        """A task's state; None where there is still none after a while.
+
+        Raises:
+            LogUnavailable: the view could not be completed meanwhile.
+        """
+        self._is_wanted.set()
+        future: asyncio.Future[TaskState] = asyncio.get_running_loop().create_future()
+        self._waiting[task_id].add(future)
+        try:
+            async with asyncio.timeout(within_s):
+                await self._is_complete.wait()
+                if task_id in self._states:
+                    return self._states[task_id][1]
+                return await future
+        except TimeoutError:
+            if not self._is_complete.is_set():
+                raise LogUnavailable(f"{self._topic} could not be read") from None
+            return None
+        finally:
+            self._waiting[task_id].discard(future)
+            if not self._waiting[task_id]:
+                del self._waiting[task_id]
+
+    async def _follow(self) -> None:
+        info = (await self._log.describe([self._topic])).get(self._topic)
+        if info is None:
+            raise LogUnavailable(f"there is no topic {self._topic}")
+        partitions = [Partition(self._topic, number) for number in range(info.partitions)]
+        position = dict(await self._log.begin_offsets(partitions))
+        ends = await self._log.end_offsets(partitions)
+        async with self._log.tail() as reader:
+            reader.assign(position)
+            while True:
+                for partition, batch in (await reader.poll()).items():
+                    for record in batch.records:
+                        self._take(record)
+                    position[partition] = batch.next_offset
+                if all(position[one] >= ends[one] for one in partitions):
+                    self._is_complete.set()
+
+    def _take(self, record: Record) -> None:
+        task_id = (record.key or b"").decode()
+        if record.value is None:
+            self._states.pop(task_id, None)
+            return
+        try:
+            state = decode(record.value)
+        except Undecodable as error:
+            log.warning("%s offset %d is skipped: %s", self._topic, record.offset, error)
+            return
+        assert isinstance(state, TaskState)
+        self._states[task_id] = (record.timestamp_ms, state)
+        self._states.move_to_end(task_id)
+        while next(iter(self._states.values()))[0] < record.timestamp_ms - self._kept_ms:
+            self._states.popitem(last=False)
+        for future in self._waiting.get(task_id, ()):
+            if not future.done():
+                future.set_result(state)
