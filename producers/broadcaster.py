@@ -19,6 +19,7 @@ from producers.progress import (
     dashboard_update,
     risk_alert,
     training_progress,
+    user_update,
 )
 from producers.publisher import Position, Publisher
 from producers.settings import ProducerSettings
@@ -106,6 +107,10 @@ class SSEBroadcaster:
         """Report figures of your own for the dashboard stream."""
         return await self.publish(dashboard_update(values, update_type, now_us=_now_us()))
 
+    async def send_user_update(self, user_id: str, data: object, kind: str = "update") -> Position:
+        """Show something to one user: an `update`, or a `fatal_error` that ends their stream."""
+        return await self.publish(user_update(user_id, data, kind, now_us=_now_us()))
+
     async def publish(self, event: Event) -> Position:
         """Write any event of the catalogue."""
         loop = asyncio.get_running_loop()
@@ -169,6 +174,7 @@ class BlockingBroadcaster:
     send_backtest_progress = _blocking(SSEBroadcaster.send_backtest_progress)
     send_risk_alert = _blocking(SSEBroadcaster.send_risk_alert)
     send_dashboard_update = _blocking(SSEBroadcaster.send_dashboard_update)
+    send_user_update = _blocking(SSEBroadcaster.send_user_update)
     flush = _blocking(SSEBroadcaster.flush)
 
     def run(self, call: Coroutine[object, object, T]) -> T:

@@ -4,6 +4,7 @@ Pure: the time comes in as an argument. A number that is not finite has no place
 none in an event; it is refused here, where the caller can still see why.
 """
 
+import json
 from collections.abc import Mapping
 from datetime import date
 from math import isfinite
@@ -11,12 +12,19 @@ from typing import SupportsFloat
 from uuid import NAMESPACE_URL, uuid5
 
 from producers.errors import InvalidReport
-from schemas.events import BacktestProgress, DashboardUpdate, RiskAlert, TrainingProgress
+from schemas.events import (
+    BacktestProgress,
+    DashboardUpdate,
+    RiskAlert,
+    TrainingProgress,
+    UserUpdate,
+)
 
 NAME_CHARS_MAX = 256
 MESSAGE_CHARS_MAX = 4_096
 METRICS_MAX = 64
 STATUSES = ("started", "running", "completed", "failed")
+UPDATES = ("update", "error", "fatal_error")
 SEVERITIES = ("low", "medium", "high", "critical")
 
 
@@ -66,6 +74,24 @@ def backtest_progress(
         message=_text("message", message),
         current_date=None if current_date is None else _day("current_date", current_date),
         results=_numbers("results", results),
+        event_time_us=now_us,
+    )
+
+
+def user_update(user_id: str, data: object, kind: str = "update", *, now_us: int) -> UserUpdate:
+    """Something that one user is to see; `data` is anything that JSON can say.
+
+    Raises:
+        InvalidReport: naming the argument that is wrong.
+    """
+    try:
+        text = json.dumps(data, allow_nan=False, separators=(",", ":"))
+    except (TypeError, ValueError) as error:
+        raise InvalidReport(f"data cannot be said in JSON: {error}") from error
+    return UserUpdate(
+        user_id=_name("user_id", user_id),
+        kind=_one_of("kind", kind, UPDATES),
+        data=text,
         event_time_us=now_us,
     )
 

@@ -37,6 +37,8 @@ _RECORDS: dict[str, type[Record]] = {
         events.TrainingCommand,
         events.TaskState,
         events.BacktestProgress,
+        events.ChatEvent,
+        events.UserUpdate,
         events.ReturnBatch,
         events.RiskMeasure,
         events.RiskAlert,

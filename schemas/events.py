@@ -64,6 +64,27 @@ class BacktestProgress:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ChatEvent:
+    """Somebody has joined a room, said something in it, or left it."""
+
+    room: str
+    kind: str
+    user: str
+    message: str = ""
+    event_time_us: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserUpdate:
+    """Something that one user is to see, and nobody else; `data` is JSON."""
+
+    user_id: str
+    kind: str
+    data: str
+    event_time_us: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Return:
     """A simple return of one observation period, as a fraction of net asset value."""
 
@@ -238,6 +259,8 @@ Event = (
     TrainingProgress
     | TrainingCommand
     | BacktestProgress
+    | ChatEvent
+    | UserUpdate
     | ReturnBatch
     | RiskMeasure
     | RiskAlert

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from schemas.errors import UnknownEvent
 from schemas.events import (
     BacktestProgress,
+    ChatEvent,
     DashboardUpdate,
     DeadLetter,
     PortfolioState,
@@ -21,6 +22,7 @@ from schemas.events import (
     TaskState,
     TrainingCommand,
     TrainingProgress,
+    UserUpdate,
     WindowTally,
 )
 
@@ -70,6 +72,8 @@ RISK_MEASURES = Topic("risk.measures", RiskMeasure, "portfolio_id", None)
 RISK_ALERTS = Topic("risk.alerts", RiskAlert, "entity_id", 90 * DAY_MS)
 DASHBOARD_TALLIES = Topic("dashboard.tallies", WindowTally, "window_id", DAY_MS)
 DASHBOARD_UPDATES = Topic("dashboard.updates", DashboardUpdate, "window_id", DAY_MS)
+CHAT_MESSAGES = Topic("chat.messages", ChatEvent, "room", 7 * DAY_MS)
+USER_UPDATES = Topic("user.updates", UserUpdate, "user_id", 7 * DAY_MS)
 DEAD_LETTERS = Topic("dead.letters", DeadLetter, None, 30 * DAY_MS)
 RISK_STATE = Topic("risk.state", PortfolioState, "portfolio_id", None)
 
@@ -83,6 +87,8 @@ CATALOGUE = (
     RISK_ALERTS,
     DASHBOARD_TALLIES,
     DASHBOARD_UPDATES,
+    CHAT_MESSAGES,
+    USER_UPDATES,
     DEAD_LETTERS,
     RISK_STATE,
 )

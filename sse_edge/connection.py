@@ -74,6 +74,8 @@ class Wishes:
     named_checkpoints: bool = False
     slow: Slow = Slow.PAUSE
     gzip: bool = False
+    prelude: bytes = b""
+    """Blocks that come after the opening event; they have no ids."""
 
 
 class Connection:
@@ -408,7 +410,8 @@ class Connection:
         return len(data)
 
     def _opening(self) -> bytes:
-        return self.stream.dialect.open(self._listener, _now(), retry_ms(self._hub.settings))
+        opening = self.stream.dialect.open(self._listener, _now(), retry_ms(self._hub.settings))
+        return opening + self._wishes.prelude
 
     def _cursor_block(self, position: Position, retry: int | None = None) -> bytes:
         self._told, self._moved_s = position, _now_s()

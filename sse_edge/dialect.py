@@ -7,7 +7,7 @@ of them: adding one is adding a value of this class.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sse_edge.frame import block
 
@@ -17,7 +17,8 @@ class Worded(NamedTuple):
 
     event: str
     """Its name, for the `events=` filter, too."""
-    data: dict[str, object]
+    data: Any
+    """A JSON-able value, or a `Text`."""
     ends: bool = False
     """Whether it is the last of its entity's story."""
 

@@ -6,11 +6,20 @@ that a broken connection cut in two, and would skip the event for ever.
 """
 
 import json
+import re
 
 import orjson
 
+_LINE_END = re.compile(r"\r\n|\r|\n")
+
 FRAME_BYTES_MAX = 64 << 10
 """Readers of several client libraries have a buffer of this size for a line."""
+
+
+class Text(str):
+    """Data that is sent as it is, a line for each of its lines, not as JSON."""
+
+    __slots__ = ()
 
 
 def block(event: str | None, data: object, *, retry_ms: int | None = None) -> bytes:
@@ -18,7 +27,8 @@ def block(event: str | None, data: object, *, retry_ms: int | None = None) -> by
 
     Args:
         event: its name; None for an unnamed one.
-        data: any JSON-able value; NaN and infinities become null, since JSON has neither.
+        data: any JSON-able value, or a `Text`; NaN and infinities become null, since JSON has
+            neither.
         retry_ms: when the client should come back after a loss of connection.
     """
     return body(event, data, retry_ms=retry_ms) + b"\n"
@@ -28,7 +38,7 @@ def body(event: str | None, data: object, *, retry_ms: int | None = None) -> byt
     """A block that still lacks its id and its end; see `with_id`."""
     name = b"" if event is None else b"event: %b\n" % event.encode()
     retry = b"" if retry_ms is None else b"retry: %d\n" % retry_ms
-    return b"%b%bdata: %b\n" % (name, retry, _json(data))
+    return b"%b%b%b" % (name, retry, _data(data))
 
 
 def with_id(unfinished: bytes, cursor: bytes) -> bytes:
@@ -46,6 +56,13 @@ def checkpoint(cursor: bytes, *, named: bool = False, retry_ms: int | None = Non
         return with_id(body("checkpoint", {}, retry_ms=retry_ms), cursor)
     retry = b"" if retry_ms is None else b"retry: %d\n" % retry_ms
     return with_id(retry, cursor)
+
+
+def _data(data: object) -> bytes:
+    if not isinstance(data, Text):
+        return b"data: %b\n" % _json(data)
+    lines = _LINE_END.split(data)
+    return "".join(f"data: {line}\n" for line in lines).encode(errors="replace")
 
 
 def _json(data: object) -> bytes:

@@ -184,6 +184,10 @@ class Hub:
         """Run a connection; should it fail, that is the end of it, and of nobody else."""
         return self._tasks.create_task(_guarded(run, wire))
 
+    def begin(self, work: Coroutine[None, None, None]) -> None:
+        """Do something beside the connections; a failure of it is told, and stops nothing."""
+        self._tasks.create_task(_guarded(work))
+
     def refuse_over_limit(self, address: str) -> None:
         """See whether an address may open one more.
 
@@ -489,12 +493,13 @@ class Hub:
         return begins, gaps
 
 
-async def _guarded(run: Coroutine[None, None, None], wire: Wire) -> None:
+async def _guarded(run: Coroutine[None, None, None], wire: Wire | None = None) -> None:
     try:
         await run
     except Exception:
         log.exception("a connection has failed, and ends")
-        wire.end(0.0)
+        if wire is not None:
+            wire.end(0.0)
 
 
 def _cuts_since(was: Feed, tails: Sequence[TopicTail]) -> Iterator[Cut]:

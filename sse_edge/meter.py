@@ -48,6 +48,11 @@ class Meter:
         self.slow_closes = 0
         self.drained = 0
 
+    @property
+    def sent(self) -> int:
+        """How many events were sent, of all streams."""
+        return sum(one.events for one in self._streams.values())
+
     def of(self, stream: str) -> StreamMeter:
         """The meter of a stream's name."""
         return self._streams[stream]

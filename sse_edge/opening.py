@@ -35,13 +35,24 @@ GZIP_HEADERS = {"Content-Encoding": "gzip", "Vary": "Accept-Encoding"}
 CLIENT_ID_CHARS_MAX = 256
 
 
-def answer(request: Request, stream: Stream, start: Start | None = None) -> Response:
+def answer(
+    request: Request,
+    stream: Stream,
+    start: Start | None = None,
+    *,
+    client_id: str | None = None,
+    prelude: bytes = b"",
+    when_over: Callable[[], object] | None = None,
+) -> Response:
     """Open a stream, or say why not.
 
     Args:
         request: the client's.
         stream: what it is to read.
         start: where it begins without a cursor; None for where the request says.
+        client_id: what to call the client; None for what it calls itself.
+        prelude: blocks without ids that come after the opening event.
+        when_over: is called when the stream has ended.
 
     Raises:
         EdgeError: a parameter or the cursor has no meaning, or the stream cannot be had.
@@ -60,12 +71,13 @@ def answer(request: Request, stream: Stream, start: Start | None = None) -> Resp
     if slow is Slow.CONFLATE and not stream.is_latest_value:
         raise InvalidParameter("slow", f"every event of {stream.name} counts; use pause or close")
     wishes = Wishes(
-        client_id=_client_id(request),
+        client_id=client_id or _client_id(request),
         start=start,
         close_on_gap=_choice(request, "on_gap", ("continue", "close")) == "close",
         named_checkpoints=_choice(request, "checkpoint", ("id", "event")) == "event",
         slow=slow,
         gzip=_takes_gzip(request.headers.get("accept-encoding", "")),
+        prelude=prelude,
     )
     if request.method == "HEAD":
         return Response(headers=STREAM_HEADERS)
@@ -74,7 +86,7 @@ def answer(request: Request, stream: Stream, start: Start | None = None) -> Resp
     reason = hub.unavailable_for
     if reason is not None and "text/event-stream" not in accepted:
         raise Unavailable(reason, "streams cannot be served now")
-    return StreamResponse(hub, stream, wishes)
+    return StreamResponse(hub, stream, wishes, when_over)
 
 
 class StreamResponse(Response):
@@ -84,13 +96,20 @@ class StreamResponse(Response):
     put into the scope, and the request is over.
     """
 
-    def __init__(self, hub: Hub, stream: Stream, wishes: Wishes) -> None:
+    def __init__(
+        self,
+        hub: Hub,
+        stream: Stream,
+        wishes: Wishes,
+        when_over: Callable[[], object] | None = None,
+    ) -> None:
         super().__init__(headers=STREAM_HEADERS | (GZIP_HEADERS if wishes.gzip else {}))
         # A stream has no length, and the base class has given the empty body one.
         self.raw_headers = [pair for pair in self.raw_headers if pair[0] != b"content-length"]
         self._hub = hub
         self._stream = stream
         self._wishes = wishes
+        self._when_over = when_over
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Begin the response, and start its connection."""
@@ -99,10 +118,16 @@ class StreamResponse(Response):
         wire.begin()
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         if wire.is_gone:
+            if self._when_over is not None:
+                self._when_over()
             return
         wire.take_over()
         connection = Connection(self._hub, self._stream, self._wishes, wire, _address(scope))
-        wire.when_gone(self._hub.serve(connection.run(), wire).cancel)
+        serving = self._hub.serve(connection.run(), wire)
+        wire.when_gone(serving.cancel)
+        if self._when_over is not None:
+            over = self._when_over
+            serving.add_done_callback(lambda _: over())
 
 
 def _address(scope: Scope) -> str:

@@ -16,13 +16,15 @@ from schemas.errors import Undecodable
 from schemas.instants import to_rfc3339
 from schemas.topics import (
     BACKTEST_EVENTS,
+    CHAT_MESSAGES,
     DASHBOARD_UPDATES,
     RISK_ALERTS,
     RISK_MEASURES,
     TRAINING_EVENTS,
+    USER_UPDATES,
     Topic,
 )
-from sse_edge import mystocks, training_task
+from sse_edge import chat_words, mystocks, training_task
 from sse_edge.dialect import Dialect, Worded
 from sse_edge.errors import InvalidParameter, Unframable
 from sse_edge.frame import FRAME_BYTES_MAX, body
@@ -91,6 +93,25 @@ CHANNELS: Mapping[str, Channel] = {
             training_task.TRAINING_TASK,
             entity_parameters=("task_id",),
             has_end=True,
+        ),
+        Channel(
+            "chat",
+            CHAT_MESSAGES,
+            chat_words.CHAT_EVENTS,
+            chat_words.chat_event,
+            chat_words.CHAT,
+            entity_parameters=("room",),
+            is_latest_value=False,
+        ),
+        Channel(
+            "user",
+            USER_UPDATES,
+            chat_words.USER_EVENTS,
+            chat_words.user_update,
+            chat_words.RESPONSE,
+            entity_parameters=("user_id",),
+            has_end=True,
+            is_latest_value=False,
         ),
     )
 }

@@ -106,7 +106,8 @@ async def status(request: Request, task_id: str) -> dict[str, object]:
         raise Unavailable("no_broker", str(error)) from error
     event = decode(batch.records[0].value)
     assert isinstance(event, TrainingProgress)
-    return worded(event).data
+    data: dict[str, object] = worded(event).data
+    return data
 
 
 @routes.api_route(

@@ -1,0 +1,172 @@
+"""Chat rooms and users' own streams, on the log: who comes back on any node has missed nothing."""
+
+import time
+import uuid
+from collections.abc import Sequence
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import BaseModel, Field
+
+from producers.errors import Unsent
+from producers.publisher import Position, Publisher
+from schemas.codec import decode
+from schemas.errors import Undecodable
+from schemas.events import ChatEvent
+from sse_edge.chat_words import chat_event
+from sse_edge.errors import Unavailable
+from sse_edge.frame import block
+from sse_edge.hub import Hub, Upon
+from sse_edge.log import Log
+from sse_edge.opening import DOCUMENTED, answer, event_names, given_cursor
+from sse_edge.record import Partition, Record
+from sse_edge.sse_response import SENT
+from sse_edge.stream import of_entities
+
+ROOM = "lobby"
+"""Where one is who names no room."""
+REMEMBERED = 10
+"""How many messages one who comes in is shown."""
+
+_LOOKED_AT_ONCE = 1_000
+_LOOKS_MAX = 5
+"""A room that is silent while so many thousand records of others go by shows fewer messages."""
+
+_Name = Annotated[str, Query(min_length=1, max_length=256)]
+
+routes = APIRouter(tags=["chat"])
+
+
+class Said(BaseModel):
+    """What somebody says in a room."""
+
+    user: Annotated[str, Field(min_length=1, max_length=256)] = "Anonymous"
+    message: Annotated[str, Field(max_length=10_000)] = ""
+    room: Annotated[str, Field(min_length=1, max_length=256)] = ROOM
+
+
+@routes.post(
+    "/send-message", summary="Say something", responses={503: {"description": "No broker."}}
+)
+async def send_message(request: Request, said: Said) -> dict[str, str]:
+    """Write a message; the answer comes when Kafka has it."""
+    await _write(request, said.room, "message", said.user, said.message)
+    return {"status": "sent"}
+
+
+@routes.api_route(
+    "/chat-stream",
+    methods=["GET", "HEAD"],
+    response_class=Response,
+    summary="Be in a room",
+    responses=dict(DOCUMENTED),
+)
+async def chat_stream(request: Request, room: _Name = ROOM, user: _Name | None = None) -> Response:
+    """One's own `join`, the last ten messages, and then whatever happens in the room."""
+    hub: Hub = request.app.state.hub
+    stream = of_entities("chat", [room], event_names(request))
+    who = user or f"User-{uuid.uuid4().hex[:6]}"
+    if request.method == "HEAD" or hub.unavailable_for is not None:
+        return answer(request, stream, client_id=who)
+    cursor = given_cursor(request)
+    if cursor is not None:
+        hub.codec(stream).decode(cursor)  # what is wrong with it is said before anybody joins
+    try:
+        joined = await _write(request, room, "join", who)
+    except Unavailable:
+        return answer(request, stream, client_id=who)
+
+    def leave() -> None:
+        hub.begin(_left(request, room, who))
+
+    try:
+        prelude = b""
+        if cursor is None:
+            where = Partition(joined.topic, joined.partition)
+            messages = await last_messages(hub.log, where, room.encode(), joined.offset)
+            prelude = b"".join(_shown(record) for record in messages)
+        start = Upon({joined.partition: joined.offset + 1})
+        return answer(request, stream, start, client_id=who, prelude=prelude, when_over=leave)
+    except Exception:
+        leave()
+        raise
+
+
+@routes.api_route(
+    "/user-specific-stream/{user_id}",
+    methods=["GET", "HEAD"],
+    response_class=Response,
+    summary="What one user is to see",
+    responses=dict(DOCUMENTED),
+)
+async def user_stream(request: Request, user_id: str) -> Response:
+    """Each `update` for the user; an `error` passes, a `fatal_error` ends the stream."""
+    return answer(request, of_entities("user", [user_id], event_names(request)))
+
+
+@routes.get("/sse-metrics", summary="In short; `/metrics` has more")
+async def sse_metrics(request: Request) -> dict[str, int]:
+    """Of this process: open streams, events sent, and streams that failed."""
+    hub: Hub = request.app.state.hub
+    return {
+        "active_connections": hub.connections + SENT.open,
+        "total_events_sent": hub.meter.sent + SENT.events,
+        "errors": SENT.errors + sum(hub.meter.refused.values()),
+    }
+
+
+async def last_messages(log: Log, where: Partition, room: bytes, before: int) -> Sequence[Record]:
+    """The last messages of a room before an offset, in their order.
+
+    Raises:
+        LogError: Kafka cannot be read.
+    """
+    found: list[Record] = []
+    begin = (await log.begin_offsets([where]))[where]
+    end = before
+    for _ in range(_LOOKS_MAX):
+        if end <= begin or len(found) >= REMEMBERED:
+            break
+        start = offset = max(begin, end - _LOOKED_AT_ONCE)
+        older: list[Record] = []
+        while offset < end:
+            batch = await log.read(where, offset)
+            older += (
+                one
+                for one in batch.records
+                if one.offset < end and one.key == room and _is_message(one)
+            )
+            if batch.next_offset == offset:
+                break
+            offset = batch.next_offset
+        found, end = older + found, start
+    return found[-REMEMBERED:]
+
+
+def _is_message(record: Record) -> bool:
+    try:
+        event = decode(record.value)
+    except Undecodable:
+        return False
+    return isinstance(event, ChatEvent) and event.kind == "message"
+
+
+def _shown(record: Record) -> bytes:
+    event = decode(record.value)
+    assert isinstance(event, ChatEvent)
+    worded = chat_event(event)
+    return block(worded.event, worded.data)
+
+
+async def _write(request: Request, room: str, kind: str, user: str, message: str = "") -> Position:
+    publisher: Publisher = request.app.state.publisher
+    now_us = time.time_ns() // 1000
+    event = ChatEvent(room=room, kind=kind, user=user, message=message, event_time_us=now_us)
+    try:
+        return await publisher.publish(event)
+    except Unsent as error:
+        raise Unavailable("no_broker", str(error)) from error
+
+
+async def _left(request: Request, room: str, user: str) -> None:
+    await _write(request, room, "leave", user)

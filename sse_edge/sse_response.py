@@ -1,0 +1,159 @@
+"""`SSEResponse`: an async iterator as server-sent events, for endpoints of one's own.
+
+    @app.get("/counter")
+    async def counter():
+        async def count():
+            for number in range(10):
+                yield {"data": number, "event": "count", "id": str(number)}
+                await asyncio.sleep(1)
+
+        return SSEResponse(count(), ping_interval=30)
+
+What it sends is as durable as the iterator is: ids that can be resumed anywhere come from a topic
+and a channel of the edge.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.background import BackgroundTask
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from sse_edge.frame import Text, body
+
+log = logging.getLogger(__name__)
+
+HEADERS = {
+    "Content-Type": "text/event-stream; charset=utf-8",
+    "Cache-Control": "no-cache, no-transform",
+    "X-Accel-Buffering": "no",
+}
+_FIELDS = frozenset({"data", "event", "id", "retry"})
+
+
+@dataclass(slots=True)
+class Sent:
+    """What responses of this process have sent."""
+
+    open: int = 0
+    events: int = 0
+    errors: int = 0
+
+
+SENT = Sent()
+
+
+class SSEResponse(Response):
+    """Streams what an async iterator yields, until it ends or the client leaves."""
+
+    def __init__(
+        self,
+        content: AsyncIterator[Any],
+        *,
+        ping_interval: float | None = None,
+        background: BackgroundTask | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        """Stream an iterator.
+
+        Args:
+            content: yields a `str`, sent as it is; a mapping of `data` and, where wanted, `event`,
+                `id` and `retry` in milliseconds; or any other JSON-able value. When the client
+                leaves it is closed.
+            ping_interval: seconds of silence after which a comment keeps the connection alive.
+            background: runs once, when the stream is over, however it ended.
+            headers: more of them.
+        """
+        super().__init__(headers={**HEADERS, **(headers or {})})
+        self.raw_headers = [pair for pair in self.raw_headers if pair[0] != b"content-length"]
+        self._content = content
+        self._ping_s = ping_interval
+        self._after = background
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve it."""
+        del scope
+        SENT.open += 1
+        try:
+            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            async with asyncio.TaskGroup() as tasks:
+                streaming = tasks.create_task(self._stream(send))
+                leaving = tasks.create_task(_until_gone(receive))
+                streaming.add_done_callback(lambda _: leaving.cancel())
+                leaving.add_done_callback(lambda _: streaming.cancel())
+        finally:
+            SENT.open -= 1
+            if self._after is not None:
+                await self._after()
+
+    async def _stream(self, send: Send) -> None:
+        try:
+            try:
+                await self._hand_on(send)
+            except Exception:
+                SENT.errors += 1
+                log.exception("a stream's iterator has failed; the stream ends")
+                error = {"error": "the stream has failed on the server"}
+                await _write(send, body("fatal_error", error) + b"\n")
+            await send({"type": "http.response.body", "body": b""})
+        finally:
+            close = getattr(self._content, "aclose", None)
+            if close is not None:
+                await close()
+
+    async def _hand_on(self, send: Send) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                coming = tasks.create_task(_next(self._content))
+                while not (await asyncio.wait({coming}, timeout=self._ping_s))[0]:
+                    await _write(send, b": ping\n")
+                found = coming.result()
+                if not found:
+                    return
+                await _write(send, event_block(found[0]))
+                SENT.events += 1
+
+
+def event_block(value: Any) -> bytes:
+    """A yielded value as a block.
+
+    Raises:
+        ValueError: an event's name or id would end its line.
+        TypeError: JSON cannot say the value.
+    """
+    if not (isinstance(value, Mapping) and "data" in value and value.keys() <= _FIELDS):
+        return body(None, _data(value)) + b"\n"
+    name, event_id, retry = (value.get(field) for field in ("event", "id", "retry"))
+    for field, text in (("event", name), ("id", event_id)):
+        if text is not None and any(one in str(text) for one in "\r\n\0"):
+            raise ValueError(f"{field} is {text!r}; it must stand on one line")
+    unfinished = body(
+        None if name is None else str(name),
+        _data(value["data"]),
+        retry_ms=None if retry is None else int(retry),
+    )
+    return unfinished + (b"\n" if event_id is None else f"id: {event_id}\n\n".encode())
+
+
+def _data(value: Any) -> Any:
+    return Text(value) if isinstance(value, str) else value
+
+
+async def _next(content: AsyncIterator[Any]) -> tuple[Any, ...]:
+    try:
+        return (await anext(content),)
+    except StopAsyncIteration:
+        return ()
+
+
+async def _write(send: Send, data: bytes) -> None:
+    await send({"type": "http.response.body", "body": data, "more_body": True})
+
+
+async def _until_gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
