@@ -1,6 +1,6 @@
 """The whole system on one machine: which parts there are, in which order, and how they are told.
 
-    kafka ──▶ topics ──▶ processor, edge 1 .. N, trainer, demo
+    kafka ──▶ topics ──▶ processor, edge 1 .. N, trainer, agents, demo
 
 Each part is the same program that runs in production; only the broker is the embedded one, and
 only where no other is named.
@@ -126,6 +126,7 @@ async def _start(settings: InfraSettings, wanted: Wanted, supervisor: Supervisor
         _python("processor", "stream_processors", env),
         *(_python(name, "sse_edge", env | {"TAPEWIRE_PORT": str(port)}) for name, port in edges),
         _python("trainer", "producers", _models(settings) | env, "trainer"),
+        _python("agents", "producers", env, "orchestrator"),
     ]
     if wanted.demo:
         parts.append(_python("demo", "producers", env, "--speed", f"{wanted.speed:g}"))

@@ -1,20 +1,24 @@
-"""`python -m producers`: the demo, or a trainer, as a part of a running system."""
+"""`python -m producers`: the demo, a trainer or an orchestrator, as a part of a running system."""
 
 import argparse
 import asyncio
 import logging
 import signal
+import sys
 
 import sdnotify
 
-from producers import demo, trainer
-from producers.settings import ProducerSettings, TrainerSettings
+from producers import agents, demo, orchestrator, trainer
+from producers.errors import UnknownAgent
+from producers.settings import OrchestratorSettings, ProducerSettings, TrainerSettings
 
 
 def main() -> None:
     """Run until SIGTERM or Ctrl-C."""
     parser = argparse.ArgumentParser(prog="python -m producers", description=__doc__)
-    parser.add_argument("part", nargs="?", choices=("demo", "trainer"), default="demo")
+    parser.add_argument(
+        "part", nargs="?", choices=("demo", "trainer", "orchestrator"), default="demo"
+    )
     parser.add_argument(
         "--speed", type=float, default=40.0, help="trading days that the demo replays a second"
     )
@@ -23,16 +27,31 @@ def main() -> None:
     if not speed > 0:
         parser.error(f"--speed is {speed}; it must be more than 0")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    if told.part == "trainer":
-        asyncio.run(_train())
-    else:
-        asyncio.run(_replay(speed))
+    match told.part:
+        case "trainer":
+            asyncio.run(_train())
+        case "orchestrator":
+            asyncio.run(_answer())
+        case _:
+            asyncio.run(_replay(speed))
 
 
 async def _train() -> None:
     stop = _until_told()
     sdnotify.SystemdNotifier().notify("READY=1\nSTATUS=waiting for commands")
     await trainer.run(ProducerSettings(source="/producers/trainer"), TrainerSettings(), stop)
+
+
+async def _answer() -> None:
+    stop = _until_told()
+    settings = ProducerSettings(source="/producers/orchestrator")
+    added = [one.strip() for one in OrchestratorSettings().agents.split(",") if one.strip()]
+    try:
+        there = agents.agents(settings, added)
+    except UnknownAgent as error:
+        sys.exit(f"TAPEWIRE_AGENTS: {error}")
+    sdnotify.SystemdNotifier().notify("READY=1\nSTATUS=waiting for messages")
+    await orchestrator.run(settings, there, stop)
 
 
 async def _replay(speed: float) -> None:

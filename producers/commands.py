@@ -24,6 +24,8 @@ from schemas.topics import Topic
 log = logging.getLogger(__name__)
 
 _POLL_MS = 500
+_KEEP_S = 0.5
+"""How often Kafka gets a sign of life while a command is worked on."""
 _SESSION_MS = 10_000
 _BEFORE_MS = 60_000
 """A story's first event may be written a little before its command."""
@@ -104,6 +106,7 @@ class Commands:
             await share.keep()
             if stop.is_set() or not share.has(where):
                 halted.set()
+            await asyncio.wait([working], timeout=_KEEP_S)
         if halted.is_set():
             log.info("stopped in the middle of %s: %r", command, working.exception())
             return
@@ -122,16 +125,16 @@ class _Share(ConsumerRebalanceListener):
         """The next command; None where there is none for the moment."""
         if not self._given:
             self._consumer.resume(*self._consumer.paused())
-            await self._poll()
+            await self._poll(_POLL_MS)
         return self._given.pop(0) if self._given else None
 
     async def keep(self) -> None:
         """Keep what one has, and take in nothing."""
         self._consumer.pause(*self._consumer.assignment())
-        await self._poll()
+        await self._poll(0)
 
-    async def _poll(self) -> None:
-        found = await self._consumer.getmany(timeout_ms=_POLL_MS)
+    async def _poll(self, within_ms: int) -> None:
+        found = await self._consumer.getmany(timeout_ms=within_ms)
         for messages in found.values():
             self._given += messages
 

@@ -4,6 +4,9 @@ ProducerError
 ├── InvalidReport     the arguments; nothing was sent
 ├── UnknownMeter      there are no readings of such a meter
 ├── TooFewReadings    a meter has not counted for long enough
+├── AgentError        an agent has no answer
+├── UnknownAgent      a setting names no agent
+├── RunStopped        somebody else goes on with a run
 └── Unsent            Kafka is away; `unsent` events still wait in the buffer
     └── BufferFull    ... and there was no room for one more, which was not taken
 """
@@ -23,6 +26,18 @@ class UnknownMeter(ProducerError, ValueError):
 
 class TooFewReadings(ProducerError, ValueError):
     """A meter has not counted for long enough to learn from."""
+
+
+class AgentError(ProducerError):
+    """An agent has no answer; the message is for the user."""
+
+
+class UnknownAgent(ProducerError, ValueError):
+    """A setting names no agent."""
+
+
+class RunStopped(ProducerError):
+    """A run is to stop here; another worker takes it up."""
 
 
 class Unsent(ProducerError, TimeoutError):

@@ -46,3 +46,12 @@ class TrainerSettings(BaseSettings):
 
     training_step_pause_s: float = Field(default=0.0, ge=0)
     """Pause between two steps of a training, for those who watch."""
+
+
+class OrchestratorSettings(BaseSettings):
+    """What an orchestrator needs beside Kafka; read from the environment, too."""
+
+    model_config = SettingsConfigDict(env_prefix="TAPEWIRE_", frozen=True)
+
+    agents: str = ""
+    """Agents of one's own, as `package.module:Class`, with commas between."""

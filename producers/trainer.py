@@ -17,7 +17,7 @@ import joblib
 
 from producers.broadcaster import BlockingBroadcaster
 from producers.commands import Commands, Taken
-from producers.errors import ProducerError, Unsent
+from producers.errors import ProducerError, RunStopped, Unsent
 from producers.forecast import train
 from producers.meters import read_meter
 from producers.settings import ProducerSettings, TrainerSettings
@@ -30,10 +30,6 @@ log = logging.getLogger(__name__)
 _ATTEMPTS_MAX = 3
 _FETCHED, _TRAINED, _SAVED = 10.0, 90.0, 95.0
 _FILE_NAME_CHARS_MAX = 200
-
-
-class Stopped(Exception):
-    """Somebody wants the task to stop here; another trainer takes it up."""
 
 
 async def run(settings: ProducerSettings, trainer: TrainerSettings, stop: asyncio.Event) -> None:
@@ -73,12 +69,12 @@ class Task:
         """Fetch, train, save, and tell each step.
 
         Raises:
-            Stopped: it was halted; nothing more is told of it.
+            RunStopped: it was halted; nothing more is told of it.
             Unsent: Kafka is away.
         """
         try:
             self._run()
-        except (Stopped, Unsent):
+        except (RunStopped, Unsent):
             raise
         except ProducerError as error:
             self._fail(str(error), type(error).__name__)
@@ -167,7 +163,7 @@ class Task:
 
     def _publish(self, event: TrainingProgress) -> None:
         if self.halted():
-            raise Stopped
+            raise RunStopped
         self.reporter.run(self.reporter.broadcaster.publish(event))
 
 

@@ -35,8 +35,10 @@ _RECORDS: dict[str, type[Record]] = {
     for kind in (
         events.TrainingProgress,
         events.TrainingCommand,
-        events.TaskState,
+        events.StoryState,
         events.BacktestProgress,
+        events.AgentCommand,
+        events.AgentEvent,
         events.ChatEvent,
         events.UserUpdate,
         events.ReturnBatch,

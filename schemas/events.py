@@ -64,6 +64,45 @@ class BacktestProgress:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AgentCommand:
+    """Somebody wants a message answered."""
+
+    run_id: str
+    message: str
+    event_time_us: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentEvent:
+    """A step of a run: routing, then an agent's answer, a piece of text at a time."""
+
+    run_id: str
+    kind: str
+    attempt: int = 1
+    number: int = 0
+    """Of the step, within its attempt."""
+    agent_id: str | None = None
+    agent_name: str | None = None
+    protocol: str | None = None
+    confidence: float | None = None
+    reasoning: str | None = None
+    text: str | None = None
+    """A piece of the answer; of a completed run all of it; of one that failed, why."""
+    event_time_us: int
+
+    @property
+    def ends(self) -> bool:
+        """Whether this is the last of the run's story."""
+        return self.kind in ("completed", "error")
+
+    @property
+    def event_id(self) -> str:
+        """A step that is told again, after a crash, carries the same id; and a run ends once."""
+        step = "ended" if self.ends else f"{self.attempt}:{self.number}"
+        return f"run:{self.run_id}:{step}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ChatEvent:
     """Somebody has joined a room, said something in it, or left it."""
 
@@ -244,10 +283,10 @@ class PortfolioState:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TaskState:
-    """Where a task's story stands in its partition of the event topic, and how far it has come."""
+class StoryState:
+    """Where a task's story stands in its partition of the event topic, and how far it is."""
 
-    task_id: str
+    subject: str
     status: str
     partition: int
     first_offset: int
@@ -259,6 +298,8 @@ Event = (
     TrainingProgress
     | TrainingCommand
     | BacktestProgress
+    | AgentCommand
+    | AgentEvent
     | ChatEvent
     | UserUpdate
     | ReturnBatch
@@ -270,5 +311,5 @@ Event = (
 )
 """What a topic can carry."""
 
-Record = Event | PortfolioState | TaskState
+Record = Event | PortfolioState | StoryState
 """What the codec can write: the events, and processors' own state."""

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 from schemas.errors import UnknownEvent
 from schemas.events import (
+    AgentCommand,
+    AgentEvent,
     BacktestProgress,
     ChatEvent,
     DashboardUpdate,
@@ -19,7 +21,7 @@ from schemas.events import (
     ReturnBatch,
     RiskAlert,
     RiskMeasure,
-    TaskState,
+    StoryState,
     TrainingCommand,
     TrainingProgress,
     UserUpdate,
@@ -65,13 +67,15 @@ class Topic:
 
 TRAINING_EVENTS = Topic("training.events", TrainingProgress, "task_id", 7 * DAY_MS)
 TRAINING_COMMANDS = Topic("training.commands", TrainingCommand, "task_id", 7 * DAY_MS)
-TRAINING_TASKS = Topic("training.tasks", TaskState, "task_id", 7 * DAY_MS, compacted=True)
+TRAINING_TASKS = Topic("training.tasks", StoryState, "subject", 7 * DAY_MS, compacted=True)
 BACKTEST_EVENTS = Topic("backtest.events", BacktestProgress, "backtest_id", 30 * DAY_MS)
 PORTFOLIO_RETURNS = Topic("portfolio.returns", ReturnBatch, None, 30 * DAY_MS)
 RISK_MEASURES = Topic("risk.measures", RiskMeasure, "portfolio_id", None)
 RISK_ALERTS = Topic("risk.alerts", RiskAlert, "entity_id", 90 * DAY_MS)
 DASHBOARD_TALLIES = Topic("dashboard.tallies", WindowTally, "window_id", DAY_MS)
 DASHBOARD_UPDATES = Topic("dashboard.updates", DashboardUpdate, "window_id", DAY_MS)
+AGENT_COMMANDS = Topic("agent.commands", AgentCommand, "run_id", 7 * DAY_MS)
+AGENT_EVENTS = Topic("agent.events", AgentEvent, "run_id", 7 * DAY_MS)
 CHAT_MESSAGES = Topic("chat.messages", ChatEvent, "room", 7 * DAY_MS)
 USER_UPDATES = Topic("user.updates", UserUpdate, "user_id", 7 * DAY_MS)
 DEAD_LETTERS = Topic("dead.letters", DeadLetter, None, 30 * DAY_MS)
@@ -87,6 +91,8 @@ CATALOGUE = (
     RISK_ALERTS,
     DASHBOARD_TALLIES,
     DASHBOARD_UPDATES,
+    AGENT_COMMANDS,
+    AGENT_EVENTS,
     CHAT_MESSAGES,
     USER_UPDATES,
     DEAD_LETTERS,

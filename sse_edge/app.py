@@ -33,7 +33,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from producers.publisher import Publisher
 from producers.settings import ProducerSettings
-from sse_edge import chat, trainmodel
+from sse_edge import agents, chat, trainmodel
 from sse_edge.errors import EdgeError, InvalidParameter, Unavailable
 from sse_edge.hub import Hub
 from sse_edge.kafka_log import KafkaLog
@@ -112,6 +112,7 @@ def build_app(settings: EdgeSettings) -> ASGIApp:
     _add_streams(app)
     app.include_router(trainmodel.routes)
     app.include_router(chat.routes)
+    app.include_router(agents.routes)
     _add_health(app)
     app.mount("/assets", StaticFiles(directory=PAGE))
 

@@ -74,14 +74,16 @@ def incarnation_of(topic_id: bytes) -> bytes:
 class CursorCodec:
     """Cursors of one stream to text and back."""
 
-    def __init__(self, identity: str, topics: int, secret: bytes = b"") -> None:
+    def __init__(self, identity: str, topics: int, secret: bytes = b"", prefix: str = "") -> None:
         """Bind to a stream.
 
         Args:
             identity: its topics, key and filter in words; the same on every node.
             topics: how many it reads.
             secret: signs the text; at most 32 bytes count.
+            prefix: stands before the text, where a cursor has to say by itself whose it is.
         """
+        self._prefix = prefix
         self._topics = topics
         self._secret = secret[:32]
         self._identity = identity.encode()
@@ -101,7 +103,8 @@ class CursorCodec:
         Args:
             layout: for each topic, its incarnation and its partitions in ascending order.
         """
-        return CursorWriter(self._stream, self._identity, self._secret, layout)
+        prefix = self._prefix.encode()
+        return CursorWriter(self._stream, self._identity, self._secret, layout, prefix)
 
     def decode(self, text: str) -> Cursor:
         """Read a cursor.
@@ -110,7 +113,9 @@ class CursorCodec:
             ForeignCursor: it belongs to another stream.
             InvalidCursor: it is none, or has been altered; the message says what is wrong.
         """
-        raw = _from_base64(text)
+        if not text.startswith(self._prefix):
+            raise ForeignCursor(f"the cursor belongs to another stream than {self._prefix}'s")
+        raw = _from_base64(text.removeprefix(self._prefix))
         if len(raw) < _HEAD_BYTES:
             raise InvalidCursor(f"the cursor ends after {len(raw)} bytes, too early for any")
         version = raw[0] & ~_ENDED
@@ -148,7 +153,9 @@ class CursorWriter:
         identity: bytes,
         secret: bytes,
         layout: Sequence[tuple[bytes, Sequence[int]]],
+        prefix: bytes = b"",
     ) -> None:
+        self._prefix = prefix
         self._identity = identity
         self._secret = secret
         self._sizes = [len(numbers) for _, numbers in layout]
@@ -198,7 +205,7 @@ class CursorWriter:
         rest = b"".join(cells)
         check = _checksum(flags + rest + self._identity, self._secret)
         text = b2a_base64(flags + check + rest, newline=False)
-        return text.translate(_TO_URLSAFE).rstrip(b"=")
+        return self._prefix + text.translate(_TO_URLSAFE).rstrip(b"=")
 
     def write(self, offsets: Sequence[int], *, ended: bool = False) -> bytes:
         """The cursor of a position."""

@@ -31,7 +31,7 @@ from sse_edge.settings import EdgeSettings
 from sse_edge.stream import CHANNELS, Channel, Frame, Source, Stream, frame_of
 from sse_edge.tail import FAR_AWAY, Cut, Tail, TopicTail
 from sse_edge.turnstile import Turnstile
-from sse_edge.view import TaskView
+from sse_edge.view import StoryView
 from sse_edge.wire import Wire
 
 log = logging.getLogger(__name__)
@@ -135,7 +135,7 @@ class Hub:
         """What else is to be done now and then."""
         self.draining = False
         """Whether the node is on its way out."""
-        self.tasks = TaskView(
+        self.tasks = StoryView(
             log, settings.topic_prefix + TRAINING_TASKS.name, TRAINING_TASKS.retention_ms or 0
         )
         self._framers = Framers(settings.framers)
@@ -294,7 +294,7 @@ class Hub:
         """How cursors of a stream are written."""
         secret = self.settings.cursor_secret
         key = b"" if secret is None else secret.get_secret_value().encode()
-        return CursorCodec(stream.identity, len(stream.sources), key)
+        return CursorCodec(stream.identity, len(stream.sources), key, stream.cursor_prefix)
 
     def topic_name(self, source: Source) -> str:
         """A source's topic, as Kafka knows it."""

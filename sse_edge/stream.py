@@ -15,6 +15,7 @@ from schemas.codec import decode
 from schemas.errors import Undecodable
 from schemas.instants import to_rfc3339
 from schemas.topics import (
+    AGENT_EVENTS,
     BACKTEST_EVENTS,
     CHAT_MESSAGES,
     DASHBOARD_UPDATES,
@@ -24,7 +25,7 @@ from schemas.topics import (
     USER_UPDATES,
     Topic,
 )
-from sse_edge import chat_words, mystocks, training_task
+from sse_edge import agent_words, chat_words, mystocks, training_task
 from sse_edge.dialect import Dialect, Worded
 from sse_edge.errors import InvalidParameter, Unframable
 from sse_edge.frame import FRAME_BYTES_MAX, body
@@ -48,6 +49,8 @@ class Channel:
     """Query parameters that name the one entity to follow."""
     has_end: bool = False
     """Whether an entity's story ends, and its stream with it."""
+    cursor_names_entity: bool = False
+    """Whether a cursor begins with the entity's name, where a request cannot say it."""
     is_latest_value: bool = True
     """Whether the newest event of a key says everything that older ones said."""
 
@@ -93,6 +96,17 @@ CHANNELS: Mapping[str, Channel] = {
             training_task.TRAINING_TASK,
             entity_parameters=("task_id",),
             has_end=True,
+        ),
+        Channel(
+            "agent",
+            AGENT_EVENTS,
+            agent_words.KINDS,
+            agent_words.step,
+            agent_words.AGENT,
+            entity_parameters=("run_id",),
+            has_end=True,
+            cursor_names_entity=True,
+            is_latest_value=False,
         ),
         Channel(
             "chat",
@@ -165,6 +179,11 @@ class Stream:
     def entities(self) -> tuple[str, ...]:
         """Whose events it is about; everybody's, where it is empty."""
         return tuple(chain.from_iterable(sorted(source.entities) for source in self.sources))
+
+    @property
+    def cursor_prefix(self) -> str:
+        """What the stream's cursors begin with."""
+        return self.entities[0] if self.sources[0].channel.cursor_names_entity else ""
 
     @cached_property
     def identity(self) -> str:

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from producers.errors import Unsent
 from producers.publisher import Publisher
 from schemas.codec import decode
-from schemas.events import TaskState, TrainingCommand, TrainingProgress
+from schemas.events import StoryState, TrainingCommand, TrainingProgress
 from sse_edge.errors import LogUnavailable, NoSuchThing, Unavailable
 from sse_edge.hub import Hub, Upon
 from sse_edge.opening import DOCUMENTED, answer, event_names
@@ -148,7 +148,7 @@ async def _follow(request: Request, task_ids: Sequence[str]) -> Response:
     return answer(request, stream, Upon(offsets))
 
 
-async def _known(hub: Hub, task_id: str) -> TaskState:
+async def _known(hub: Hub, task_id: str) -> StoryState:
     try:
         state = await hub.tasks.find(task_id, _KNOWN_WITHIN_S)
     except LogUnavailable as error:

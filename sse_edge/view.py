@@ -9,7 +9,7 @@ from collections import OrderedDict, defaultdict
 
 from schemas.codec import decode
 from schemas.errors import Undecodable
-from schemas.events import TaskState
+from schemas.events import StoryState
 from sse_edge.errors import LogUnavailable, OffsetOutOfRange
 from sse_edge.log import Log
 from sse_edge.record import Partition, Record
@@ -19,8 +19,8 @@ log = logging.getLogger(__name__)
 _AGAIN_S = 0.5
 
 
-class TaskView:
-    """The last state of each task."""
+class StoryView:
+    """The last state of each story."""
 
     def __init__(self, log: Log, topic: str, kept_ms: int) -> None:
         """Have a view.
@@ -33,11 +33,11 @@ class TaskView:
         self._log = log
         self._topic = topic
         self._kept_ms = kept_ms
-        self._states: OrderedDict[str, tuple[int, TaskState]] = OrderedDict()
-        """By task, with the log's time; the oldest first."""
+        self._states: OrderedDict[str, tuple[int, StoryState]] = OrderedDict()
+        """By subject, with the log's time; the oldest first."""
         self._is_wanted = asyncio.Event()
         self._is_complete = asyncio.Event()
-        self._waiting: defaultdict[str, set[asyncio.Future[TaskState]]] = defaultdict(set)
+        self._waiting: defaultdict[str, set[asyncio.Future[StoryState]]] = defaultdict(set)
 
     async def run(self) -> None:
         """Follow the topic, for ever, once somebody has asked."""
@@ -49,29 +49,29 @@ class TaskView:
                 log.warning("%s is read again: %s", self._topic, error)
                 await asyncio.sleep(_AGAIN_S)
 
-    async def find(self, task_id: str, within_s: float) -> TaskState | None:
-        """A task's state; None where there is still none after a while.
+    async def find(self, subject: str, within_s: float) -> StoryState | None:
+        """A story's state; None where there is still none after a while.
 
         Raises:
             LogUnavailable: the view could not be completed meanwhile.
         """
         self._is_wanted.set()
-        future: asyncio.Future[TaskState] = asyncio.get_running_loop().create_future()
-        self._waiting[task_id].add(future)
+        future: asyncio.Future[StoryState] = asyncio.get_running_loop().create_future()
+        self._waiting[subject].add(future)
         try:
             async with asyncio.timeout(within_s):
                 await self._is_complete.wait()
-                if task_id in self._states:
-                    return self._states[task_id][1]
+                if subject in self._states:
+                    return self._states[subject][1]
                 return await future
         except TimeoutError:
             if not self._is_complete.is_set():
                 raise LogUnavailable(f"{self._topic} could not be read") from None
             return None
         finally:
-            self._waiting[task_id].discard(future)
-            if not self._waiting[task_id]:
-                del self._waiting[task_id]
+            self._waiting[subject].discard(future)
+            if not self._waiting[subject]:
+                del self._waiting[subject]
 
     async def _follow(self) -> None:
         info = (await self._log.describe([self._topic])).get(self._topic)
@@ -91,20 +91,20 @@ class TaskView:
                     self._is_complete.set()
 
     def _take(self, record: Record) -> None:
-        task_id = (record.key or b"").decode()
+        subject = (record.key or b"").decode()
         if record.value is None:
-            self._states.pop(task_id, None)
+            self._states.pop(subject, None)
             return
         try:
             state = decode(record.value)
         except Undecodable as error:
             log.warning("%s offset %d is skipped: %s", self._topic, record.offset, error)
             return
-        assert isinstance(state, TaskState)
-        self._states[task_id] = (record.timestamp_ms, state)
-        self._states.move_to_end(task_id)
+        assert isinstance(state, StoryState)
+        self._states[subject] = (record.timestamp_ms, state)
+        self._states.move_to_end(subject)
         while next(iter(self._states.values()))[0] < record.timestamp_ms - self._kept_ms:
             self._states.popitem(last=False)
-        for future in self._waiting.get(task_id, ()):
+        for future in self._waiting.get(subject, ()):
             if not future.done():
                 future.set_result(state)

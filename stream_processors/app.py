@@ -3,7 +3,7 @@
 Four agents:
 
 - `measure_returns`: returns become measures and alerts;
-- `follow_tasks`: where a task's story stands is noted;
+- `follow_training.tasks`: where each task's story stands is noted;
 - `tally_events`: what happened is counted for each partition and window;
 - `total_windows`: a window's tallies become a `dashboard_update`.
 
@@ -38,7 +38,7 @@ from schemas.events import (
     Return,
     ReturnBatch,
     RiskAlert,
-    TaskState,
+    StoryState,
     TrainingProgress,
     WindowTally,
 )
@@ -111,7 +111,7 @@ def build_app(settings: ProcessorSettings) -> faust.App:
     transport.Consumer = _RewindingConsumer
     writer = _Writer(app, settings)
     _add_risk(app, settings, writer)
-    _add_tasks(app, writer)
+    _add_stories(app, writer, TRAINING_EVENTS, TRAINING_TASKS)
     _add_dashboard(app, settings, writer)
 
     @app.task
@@ -251,27 +251,27 @@ def _add_risk(app: faust.App, settings: ProcessorSettings, writer: _Writer) -> N
                 await stream.ack(event)
 
 
-def _add_tasks(app: faust.App, writer: _Writer) -> None:
-    tasks: dict[bytes, TaskState] = {}
-    states = _table(app, writer, TRAINING_TASKS)
+def _add_stories(app: faust.App, writer: _Writer, events: Topic, kept_in: Topic) -> None:
+    stories: dict[bytes, StoryState] = {}
+    states = _table(app, writer, kept_in)
 
     @states.on_recover
     async def recover() -> None:
-        tasks.clear()
+        stories.clear()
         for key, value in states.data.items():
             state = decode(value)
-            assert isinstance(state, TaskState)
-            tasks[key] = state
+            assert isinstance(state, StoryState)
+            stories[key] = state
 
-    @app.agent(writer.topic(TRAINING_EVENTS), name="follow_tasks")
-    async def follow_tasks(stream: Any) -> None:
-        async for events in stream.noack_take(1000, within=0.02):
-            changed: dict[bytes, TaskState] = {}
-            for event in events:
-                message = event.message
-                state = _followed(tasks.get(message.key), message)
+    @app.agent(writer.topic(events), name=f"follow_{kept_in.name}")
+    async def follow_stories(stream: Any) -> None:
+        async for steps in stream.noack_take(1000, within=0.02):
+            changed: dict[bytes, StoryState] = {}
+            for step in steps:
+                message = step.message
+                state = _followed(stories.get(message.key), message)
                 if state is not None:
-                    tasks[message.key] = changed[message.key] = state
+                    stories[message.key] = changed[message.key] = state
             written = []
             for key, state in changed.items():
                 value = encode(state)
@@ -279,18 +279,22 @@ def _add_tasks(app: faust.App, writer: _Writer) -> None:
                 states.data[key] = value
             for delivered in written:
                 await delivered
-            for event in events:
-                await stream.ack(event)
+            for step in steps:
+                await stream.ack(step)
 
 
-def _followed(known: TaskState | None, message: Any) -> TaskState | None:
+def _followed(known: StoryState | None, message: Any) -> StoryState | None:
     try:
-        progress = decode(message.value)
-    except Undecodable:
-        return None  # `tally_events` writes the letter
-    if not isinstance(progress, TrainingProgress):
+        event = decode(message.value)
+    except Undecodable as error:
+        log.warning(
+            "%s/%d offset %d is no part of a story: %s",
+            *(message.topic, message.partition, message.offset, error),
+        )
         return None
-    return follow(known, progress, message.partition, message.offset)
+    if not isinstance(event, TrainingProgress):
+        return None
+    return follow(known, message.key.decode(), event, message.partition, message.offset)
 
 
 def _table(app: faust.App, writer: _Writer, topic: Topic) -> Any:

@@ -5,24 +5,25 @@ Pure. A story is all events of one key; they are in one partition, in order.
 
 from dataclasses import replace
 
-from schemas.events import TaskState, TrainingProgress
+from schemas.events import StoryState, TrainingProgress
 
 
 def follow(
-    known: TaskState | None, event: TrainingProgress, partition: int, offset: int
-) -> TaskState | None:
-    """A task's state after one of its events; None where the event changes nothing.
+    known: StoryState | None, subject: str, event: TrainingProgress, partition: int, offset: int
+) -> StoryState | None:
+    """A story's state after one of its events; None where the event changes nothing.
 
     Args:
-        known: what was known of the task.
+        known: what was known of it.
+        subject: whose story it is, by its key.
         event: what has happened.
         partition: where that stands.
         offset: where that stands.
     """
     status = event.stage or event.status
     if known is None or known.partition != partition:
-        return TaskState(
-            task_id=event.task_id,
+        return StoryState(
+            subject=subject,
             status=status,
             partition=partition,
             first_offset=offset,
@@ -30,6 +31,6 @@ def follow(
             ended=event.ends,
         )
     if known.ended or offset <= known.last_offset:
-        # A task ends once: what a worker says that was thought dead changes nothing.
+        # A story ends once: what a worker says that was thought dead changes nothing.
         return None
     return replace(known, status=status, last_offset=offset, ended=event.ends)

@@ -2,7 +2,7 @@
 
 from hypothesis import given, strategies as st
 
-from schemas.events import TaskState, TrainingProgress
+from schemas.events import StoryState, TrainingProgress
 from stream_processors.stories import follow
 
 
@@ -19,10 +19,10 @@ def event(status: str, stage: str | None = None) -> TrainingProgress:
 
 
 def folded(
-    events: list[TrainingProgress], known: TaskState | None = None, start: int = 0
-) -> TaskState | None:
+    events: list[TrainingProgress], known: StoryState | None = None, start: int = 0
+) -> StoryState | None:
     for offset, one in enumerate(events[start:], start):
-        known = follow(known, one, 3, offset) or known
+        known = follow(known, "T", one, 3, offset) or known
     return known
 
 
@@ -45,8 +45,8 @@ def test_a_story_begins_with_its_first_event_and_ends_with_its_first_ending(
     state = folded([event(status) for status in statuses])
     endings = [at for at, status in enumerate(statuses) if status in ("completed", "failed")]
     last = endings[0] if endings else len(statuses) - 1
-    assert state == TaskState(
-        task_id="T",
+    assert state == StoryState(
+        subject="T",
         status=statuses[last],
         partition=3,
         first_offset=0,

@@ -1,0 +1,238 @@
+"""Agents: what answers messages. Three come along; your own is a class, or any object, like them.
+
+An agent says who it is, by which examples a message that is meant for it is recognized, and answers
+with an async generator of pieces of text:
+
+    class Greeter:
+        agent_id = "greeter"
+        name = "Greeter"
+        protocol = "local"
+        examples: Sequence[str] = ("hello there", "good morning", "hi, how are you?")
+
+        async def answer(self, message: str) -> AsyncGenerator[str]:
+            yield "Hello "
+            yield "to you."
+
+`TAPEWIRE_AGENTS=my_package.greeting:Greeter` adds it: each entry, with commas between, is called
+without arguments. An `AgentError` that it raises is what the user is told.
+"""
+
+import re
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from importlib import import_module
+from typing import Protocol
+
+from simpleeval import InvalidExpression, simple_eval
+
+from producers.errors import AgentError, UnknownAgent
+from producers.log_end import newest_by_key
+from producers.settings import ProducerSettings
+from schemas.events import RiskMeasure
+from schemas.instants import to_rfc3339
+from schemas.topics import RISK_MEASURES
+
+_WORDS_A_PIECE = 3
+
+
+class Agent(Protocol):
+    """Answers messages of a kind."""
+
+    agent_id: str
+    name: str
+    protocol: str
+    examples: Sequence[str]
+    """Messages that are meant for it."""
+
+    def answer(self, message: str) -> AsyncGenerator[str]:
+        """The answer, a piece of text at a time.
+
+        Raises:
+            AgentError: there is none; the message is for the user.
+        """
+        ...
+
+
+class Arithmetic:
+    """Works out what is written in numbers and operators, or in words for them."""
+
+    agent_id = "arithmetic"
+    name = "Arithmetic"
+    protocol = "local"
+    examples: Sequence[str] = (
+        "What's 2+2?",
+        "what is 17 * 23",
+        "compute (3 + 4) / 2",
+        "calculate 12 divided by 5",
+        "how much is 7 times 8",
+        "2 ** 10",
+        "add 4 and 5",
+        "what is 15 percent of 80?",
+        "100 minus 37",
+    )
+
+    _OPERATORS: Mapping[str, str] = {
+        "plus": "+",
+        "minus": "-",
+        "times": "*",
+        "multiplied by": "*",
+        "divided by": "/",
+        "over": "/",
+        "to the power of": "**",
+        "percent of": "/ 100 *",
+        "% of": "/ 100 *",
+        "^": "**",
+        "×": "*",  # noqa: RUF001  # what people type
+        "÷": "/",
+    }
+    _EXPRESSION = re.compile(r"[\d.(+-][\d\s.+\-*/()%]*")
+
+    async def answer(self, message: str) -> AsyncGenerator[str]:
+        """The expression, and what it comes to."""
+        expression = self._expression(message)
+        try:
+            # Parsed, not evaluated by Python; numbers and powers have bounds.
+            value = simple_eval(expression, functions={}, names={})
+        except ZeroDivisionError:
+            raise AgentError(f"{expression} divides by zero") from None
+        except (InvalidExpression, SyntaxError, TypeError, ValueError, OverflowError) as error:
+            raise AgentError(f"{expression!r} cannot be worked out: {error}") from error
+        if not isinstance(value, int | float):
+            raise AgentError(f"{expression!r} is no arithmetic")
+        yield f"{expression} "
+        yield "= "
+        yield f"{value:.12g}" if isinstance(value, float) else str(value)
+
+    def _expression(self, message: str) -> str:
+        text = message.lower()
+        for words, operator in self._OPERATORS.items():
+            text = text.replace(words, f" {operator} ")
+        text = re.sub(r"\badd ([\d.]+) (?:and|to) ([\d.]+)", r"\1 + \2", text)
+        found = [one.strip() for one in self._EXPRESSION.findall(text)]
+        found = [one for one in found if any(each.isdigit() for each in one)]
+        if not found:
+            raise AgentError("there are no numbers in it; ask, for example, what 17 * 23 is")
+        return " ".join(max(found, key=len).split())
+
+
+class Risk:
+    """Says what the live measures say of a portfolio."""
+
+    agent_id = "risk"
+    name = "Risk desk"
+    protocol = "local"
+    examples: Sequence[str] = (
+        "what is the VaR of AAPL?",
+        "value at risk of the growth portfolio",
+        "how risky is IBM",
+        "expected shortfall of balanced",
+        "is MSFT over its limit?",
+        "what is the 99% VaR of GOOG",
+        "utilisation of equal-weight",
+        "risk of my portfolio today",
+    )
+
+    def __init__(self, settings: ProducerSettings | None = None) -> None:
+        self._settings = settings or ProducerSettings()
+
+    async def answer(self, message: str) -> AsyncGenerator[str]:
+        """The portfolio's last measure, in words."""
+        measures = {
+            key.decode(): one
+            for key, one in (await newest_by_key(RISK_MEASURES, self._settings)).items()
+            if isinstance(one, RiskMeasure)
+        }
+        asked = re.findall(r"[\w-]+", message.lower())
+        named = [name for name in measures if name.lower() in asked]
+        if not named:
+            known = ", ".join(sorted(measures)) or "none yet"
+            raise AgentError(f"name a portfolio that is measured; there are: {known}")
+        for name in named:
+            for piece in _in_pieces(_in_words(measures[name])):
+                yield piece
+
+
+class Help:
+    """Says where in this API to find what is asked about."""
+
+    agent_id = "help"
+    name = "Help"
+    protocol = "local"
+    examples: Sequence[str] = (
+        "how do I use this API?",
+        "which endpoints are there",
+        "help",
+        "how do I follow a training",
+        "where are the alerts",
+        "what can you do?",
+        "how can a client resume a stream",
+        "how do I chat",
+        "where is the documentation",
+    )
+
+    _ANSWERS: Mapping[str, str] = {
+        "alert": "Alerts: GET /api/v1/sse/alerts, with ?from=earliest for all that are kept.",
+        "train": "Trainings: POST /trainmodel/ with meter_id and meter_type, then "
+        "GET /trainmodel/stream/TASK_ID.",
+        "resume": "Send the last id that you have seen as Last-Event-ID, to any node.",
+        "chat": "Chat: GET /chat-stream?room=ROOM, and POST /send-message with user and message.",
+        "risk": "Risk: ask for the VaR of a portfolio, or follow GET /api/v1/sse/measures.",
+        "dashboard": "What happens, in windows of a second: GET /api/v1/sse/dashboard.",
+    }
+
+    async def answer(self, message: str) -> AsyncGenerator[str]:
+        """What fits; where nothing does, everything."""
+        text = message.lower()
+        fitting = [told for word, told in self._ANSWERS.items() if word in text]
+        for told in fitting or self._ANSWERS.values():
+            for piece in _in_pieces(told + "\n"):
+                yield piece
+        yield "GET /docs describes every endpoint."
+
+
+def agents(settings: ProducerSettings, added: Sequence[str] = ()) -> Sequence[Agent]:
+    """The agents that there are.
+
+    Args:
+        settings: how to reach Kafka.
+        added: more of them, as `module:name`.
+
+    Raises:
+        UnknownAgent: one of them cannot be had.
+    """
+    return (Arithmetic(), Risk(settings), Help(), *map(_added, added))
+
+
+def _added(where: str) -> Agent:
+    module, _, name = where.partition(":")
+    try:
+        agent: Agent = getattr(import_module(module), name)()
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UnknownAgent(f"{where!r} is no agent, as in package.module:Class: {error}") from error
+    missing = [
+        one
+        for one in ("agent_id", "name", "protocol", "examples", "answer")
+        if not hasattr(agent, one)
+    ]
+    if missing:
+        raise UnknownAgent(f"{where} has no {', '.join(missing)}")
+    return agent
+
+
+def _in_words(measure: RiskMeasure) -> str:
+    when = to_rfc3339(measure.as_of_us)[:10]
+    if measure.var_95 is None or measure.es_95 is None:
+        return f"{measure.portfolio_id}: {measure.status}, {measure.observations} returns. "
+    text = (
+        f"{measure.portfolio_id} as of {when}: VaR 95 % is {measure.var_95:.4f} of its value, "
+        f"expected shortfall {measure.es_95:.4f}"
+    )
+    if measure.var_99 is not None:
+        text += f", VaR 99 % {measure.var_99:.4f}"
+    if measure.utilisation is not None and measure.threshold is not None:
+        text += f"; {measure.utilisation:.0%} of its limit of {measure.threshold:.4f} is used"
+    return text + ". "
+
+
+def _in_pieces(text: str) -> Sequence[str]:
+    words = re.findall(r"\S+\s*", text)
+    return ["".join(words[at : at + _WORDS_A_PIECE]) for at in range(0, len(words), _WORDS_A_PIECE)]

@@ -1,0 +1,119 @@
+"""The orchestrator: takes up messages, routes each to an agent, and writes its answer by steps.
+
+A run is begun again, as its next attempt, where its worker was lost, and it ends once.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Sequence
+
+from producers.agents import Agent
+from producers.broadcaster import BlockingBroadcaster
+from producers.commands import Commands, Taken
+from producers.errors import AgentError, RunStopped, Unsent
+from producers.router import Router
+from producers.settings import ProducerSettings
+from schemas.events import AgentCommand, AgentEvent
+from schemas.topics import AGENT_COMMANDS, AGENT_EVENTS
+
+log = logging.getLogger(__name__)
+
+_ATTEMPTS_MAX = 3
+
+
+async def run(settings: ProducerSettings, agents: Sequence[Agent], stop: asyncio.Event) -> None:
+    """Take up messages until `stop` is set."""
+    router = Router(agents)
+    commands = Commands(AGENT_COMMANDS, AGENT_EVENTS, settings)
+    with BlockingBroadcaster(settings) as reporter:
+
+        def work(taken: Taken, halted: Callable[[], bool]) -> None:
+            command, last = taken.command, taken.last_event
+            assert isinstance(command, AgentCommand)
+            assert last is None or isinstance(last, AgentEvent)
+            if last is None or not last.ends:
+                attempt = 1 if last is None else last.attempt + 1
+                run = Run(reporter.broadcaster.publish, command, attempt, halted)
+                reporter.run(run.answer(router))
+
+        await commands.run(work, stop)
+
+
+class Run:
+    """One attempt at an answer."""
+
+    def __init__(
+        self,
+        publish: Callable[[AgentEvent], Awaitable[object]],
+        command: AgentCommand,
+        attempt: int,
+        halted: Callable[[], bool],
+    ) -> None:
+        self._publish = publish
+        self._command = command
+        self._attempt = attempt
+        self._halted = halted
+        self._number = 0
+
+    async def answer(self, router: Router) -> None:
+        """Route, and write what the agent says.
+
+        Raises:
+            RunStopped: it was halted; nothing more is told of it.
+            Unsent: Kafka is away.
+        """
+        if self._attempt > _ATTEMPTS_MAX:
+            await self._tell("error", text=f"given up: {_ATTEMPTS_MAX} workers were lost on it")
+            return
+        await self._tell("routing_started")
+        route = await asyncio.to_thread(router.route, self._command.message)
+        agent = route.agent
+        await self._tell(
+            "routing_completed",
+            agent,
+            confidence=round(route.confidence, 4),
+            reasoning=route.reasoning,
+        )
+        await self._tell("agent_execution_started", agent)
+        said = []
+        try:
+            async for piece in agent.answer(self._command.message):
+                said.append(piece)
+                await self._tell("response_chunk", agent, text=piece)
+        except AgentError as error:
+            await self._tell("error", agent, text=str(error))
+        except (RunStopped, Unsent):
+            raise
+        except Exception:
+            log.exception("%s failed on run %s", agent.agent_id, self._command.run_id)
+            await self._tell("error", agent, text=f"{agent.name} has failed; ask again")
+        else:
+            await self._tell("completed", agent, text="".join(said))
+
+    async def _tell(
+        self,
+        kind: str,
+        agent: Agent | None = None,
+        *,
+        confidence: float | None = None,
+        reasoning: str | None = None,
+        text: str | None = None,
+    ) -> None:
+        if self._halted():
+            raise RunStopped
+        event = AgentEvent(
+            run_id=self._command.run_id,
+            kind=kind,
+            attempt=self._attempt,
+            number=self._number,
+            agent_id=None if agent is None else agent.agent_id,
+            agent_name=None if agent is None else agent.name,
+            protocol=None if agent is None else agent.protocol,
+            confidence=confidence,
+            reasoning=reasoning,
+            text=text,
+            event_time_us=time.time_ns() // 1000,
+        )
+        self._number += 1
+        await self._publish(event)

@@ -1,0 +1,104 @@
+"""Messages to agents: asked over HTTP, answered by a worker, followed in the log.
+
+A run has a name, and its cursors begin with it: a browser that comes back has the same URL and its
+last id, so the id says which run it was, and nothing is run twice.
+"""
+
+import asyncio
+import base64
+import hashlib
+import secrets
+import time
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Query, Request, Response
+from pydantic import BaseModel, Field
+
+from producers.errors import Unsent
+from producers.publisher import Publisher
+from schemas.events import AgentCommand
+from sse_edge.errors import InvalidCursor, LogError, Unavailable
+from sse_edge.hub import At, Hub, Start, Upon
+from sse_edge.opening import DOCUMENTED, answer, event_names, given_cursor
+from sse_edge.record import Partition
+from sse_edge.stream import of_entities
+
+CHANNEL = "agent"
+
+_RUN_ID_BYTES = 16
+_RUN_ID_CHARS = 22
+_RETRIED_WITHIN_MS = 600_000
+"""Within so long a request is looked for in the log that came with the same key before."""
+
+_Message = Annotated[str, Query(min_length=1, max_length=10_000)]
+_Key = Annotated[str | None, Query(min_length=1, max_length=256)]
+_KeyHeader = Annotated[str | None, Header(min_length=1, max_length=256)]
+
+routes = APIRouter(prefix="/process", tags=["agents"])
+
+
+class Question(BaseModel):
+    """What an agent is to answer."""
+
+    message: Annotated[str, Field(min_length=1, max_length=10_000)]
+
+
+@routes.post("/stream", response_class=Response, summary="Ask an agent", responses=dict(DOCUMENTED))
+async def ask(request: Request, question: Question, idempotency_key: _KeyHeader = None) -> Response:
+    """The answer, step by step. With an `Idempotency-Key`, a repeated request joins the first."""
+    return await _run(request, question.message, idempotency_key)
+
+
+@routes.get(
+    "/stream",
+    response_class=Response,
+    summary="Ask an agent, from a browser's EventSource",
+    responses=dict(DOCUMENTED),
+)
+async def ask_by_get(request: Request, message: _Message, idempotency_key: _Key = None) -> Response:
+    """The answer, step by step. Coming back with the last id goes on where it stopped."""
+    return await _run(request, message, idempotency_key)
+
+
+async def _run(request: Request, message: str, key: str | None) -> Response:
+    hub: Hub = request.app.state.hub
+    cursor = given_cursor(request)
+    if cursor is not None:
+        if len(cursor) <= _RUN_ID_CHARS:
+            raise InvalidCursor(f"the cursor {cursor!r} is too short to name a run")
+        stream = of_entities(CHANNEL, [cursor[:_RUN_ID_CHARS]], event_names(request))
+        return answer(request, stream)
+    run_id = secrets.token_urlsafe(_RUN_ID_BYTES) if key is None else _named(key, message)
+    stream = of_entities(CHANNEL, [run_id], event_names(request))
+    if hub.unavailable_for is not None:
+        return answer(request, stream)
+    try:
+        async with asyncio.timeout(hub.settings.broker_patience_s):
+            start = await _begun(hub, run_id, is_new=key is None)
+            await _command(request, run_id, message)
+    except (LogError, Unsent, TimeoutError) as error:
+        raise Unavailable("no_broker", f"the message could not be handed on: {error}") from error
+    return answer(request, stream, start)
+
+
+async def _begun(hub: Hub, run_id: str, *, is_new: bool) -> Start:
+    """Where a run's story begins, or will begin."""
+    if not is_new:
+        return At(time.time_ns() // 1_000_000 - _RETRIED_WITHIN_MS)
+    source = of_entities(CHANNEL, [run_id]).sources[0]
+    topic = (await hub.tail.topic(hub.topic_name(source))).info
+    where = Partition(topic.name, hub.log.partition_of(run_id.encode(), topic.partitions))
+    return Upon({where.number: (await hub.log.end_offsets([where]))[where]})
+
+
+async def _command(request: Request, run_id: str, message: str) -> None:
+    """Have it answered; a worker that finds the run ended does nothing."""
+    publisher: Publisher = request.app.state.publisher
+    now_us = time.time_ns() // 1000
+    await publisher.publish(AgentCommand(run_id=run_id, message=message, event_time_us=now_us))
+
+
+def _named(key: str, message: str) -> str:
+    """The run that a key and a message stand for."""
+    digest = hashlib.blake2b(f"{len(key)}:{key}{message}".encode(), digest_size=_RUN_ID_BYTES)
+    return base64.urlsafe_b64encode(digest.digest()).rstrip(b"=").decode()

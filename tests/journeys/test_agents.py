@@ -1,0 +1,197 @@
+"""Messages to agents: streamed, resumed on another edge, and never run twice."""
+
+import asyncio
+import json
+from typing import Any
+
+import httpx
+import pytest
+from aiokafka import AIOKafkaConsumer
+from playwright.async_api import async_playwright
+
+from producers.publisher import Publisher
+from schemas.codec import decode
+from schemas.events import AgentEvent, RiskMeasure
+from tests.clients import StreamClient, stream
+from tests.conftest import Started, World
+from tests.sse import Block
+
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
+
+PATH = "/process/stream"
+STEPS = ["routing_started", "routing_completed", "agent_execution_started"]
+
+
+def told(blocks: list[Block]) -> list[Any]:
+    return [block.json for block in blocks if block.data]
+
+
+def text_of(steps: list[Any]) -> str:
+    """An answer as its pieces come."""
+    chunks = [one for one in steps if one["event"] == "response_chunk"]
+    return "".join(
+        part["text"] for one in chunks for part in one["response_data"]["raw_response"]["parts"]
+    )
+
+
+async def edges(world: World) -> tuple[Started, Started]:
+    async with asyncio.TaskGroup() as starting:
+        first, second = starting.create_task(world.edge()), starting.create_task(world.edge())
+        starting.create_task(world.orchestrator())
+    return first.result(), second.result()
+
+
+async def runs_in_the_log(world: World) -> dict[str, list[str]]:
+    """The steps of each run."""
+    found: dict[str, list[str]] = {}
+    consumer = AIOKafkaConsumer(
+        world.topic("agent.events"),
+        bootstrap_servers=world.kafka.bootstrap_servers,
+        auto_offset_reset="earliest",
+    )
+    async with consumer:
+        for records in (await consumer.getmany(timeout_ms=3_000)).values():
+            for record in records:
+                event = decode(record.value)
+                assert isinstance(event, AgentEvent)
+                found.setdefault(event.run_id, []).append(event.kind)
+    return found
+
+
+async def test_an_answer_comes_in_steps_and_ends(world: World) -> None:
+    first, _ = await edges(world)
+    async with (
+        httpx.AsyncClient(base_url=first.url, timeout=60) as http,
+        http.stream("POST", PATH, json={"message": "What is 17 * 23?"}) as response,
+    ):
+        client = StreamClient(response)
+        steps = told(await client.to_end())
+    assert [one["event"] for one in steps[:3]] == STEPS
+    routed = steps[1]
+    assert (routed["agent_id"], routed["protocol"]) == ("arithmetic", "local")
+    assert routed["agent_name"] == "Arithmetic"
+    assert 0 < routed["confidence"] <= 1
+    assert "Arithmetic" in routed["reasoning"]
+    assert text_of(steps) == "17 * 23 = 391"
+    assert steps[-1]["event"] == "completed"
+    assert steps[-1]["response_data"]["raw_response"]["parts"][0]["text"] == "17 * 23 = 391"
+    # Who comes back after the end is told to stay away.
+    async with stream(
+        first.url, PATH, headers={"Last-Event-ID": client.last_id}, message="x"
+    ) as it:
+        assert it.response.status_code == 204
+
+
+async def test_a_client_that_drops_resumes_elsewhere_and_nothing_runs_twice(world: World) -> None:
+    first, second = await edges(world)
+    question = "how do I use this API?"
+    blocks: list[Block] = []
+    async with stream(first.url, PATH, message=question) as client:
+        await client.until(lambda seen: any("response_chunk" in (one.data or "") for one in seen))
+        # A connection may break at any block; take it that it did after the first piece.
+        for block in client.blocks:
+            blocks.append(block)
+            if "response_chunk" in (block.data or ""):
+                break
+    last_id = next(block.id for block in reversed(blocks) if block.id)
+    async with stream(
+        second.url, PATH, headers={"Last-Event-ID": last_id}, message=question
+    ) as client:
+        blocks += await client.to_end()
+    steps = told(blocks)
+    assert steps[-1]["event"] == "completed"
+    assert text_of(steps) == steps[-1]["response_data"]["raw_response"]["parts"][0]["text"]
+    (kinds,) = (await runs_in_the_log(world)).values()
+    assert kinds == [one["event"] for one in steps]
+
+
+async def test_a_repeated_request_with_a_key_joins_the_first(world: World) -> None:
+    first, second = await edges(world)
+    asked: Any = {"message": "what is 6 * 7", "idempotency_key": "k-1"}
+    answers = []
+    for edge in (first, second):
+        async with stream(edge.url, PATH, **asked) as client:
+            answers.append(told(await client.to_end()))
+    assert answers[0] == answers[1]
+    assert text_of(answers[0]) == "6 * 7 = 42"
+    assert len(await runs_in_the_log(world)) == 1
+
+
+async def test_risk_questions_are_answered_from_the_live_measures(world: World) -> None:
+    first, _ = await edges(world)
+    async with Publisher(world.producer_settings) as publisher:
+        for var_95 in (0.01, 0.0234):
+            await publisher.publish(
+                RiskMeasure(
+                    portfolio_id="growth",
+                    as_of_us=1_230_000_000_000_000,
+                    method="historical",
+                    status="ok",
+                    observations=250,
+                    var_95=var_95,
+                    es_95=0.0345,
+                    threshold=0.05,
+                    utilisation=var_95 / 0.05,
+                    event_id=f"m-{var_95}",
+                    source_topic="t",
+                    source_partition=0,
+                    source_offset=0,
+                )
+            )
+    async with stream(first.url, PATH, message="What is the VaR of Growth?") as client:
+        answer = text_of(told(await client.to_end()))
+    assert "growth as of 2008-12-23: VaR 95 % is 0.0234" in answer
+    assert "47% of its limit of 0.0500" in answer
+    async with stream(first.url, PATH, message="what is the VaR of nothing?") as client:
+        last = told(await client.to_end())[-1]
+    assert last["event"] == "error"
+    assert last["error"] == "name a portfolio that is measured; there are: growth"
+
+
+async def test_a_browser_asks(world: World, chromium: str) -> None:
+    first, _ = await edges(world)
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = await browser.new_page()
+        await page.goto(f"{first.url}/health/live")
+        seen = await page.evaluate(
+            """() => new Promise(done => {
+                const seen = [];
+                const message = encodeURIComponent("What's 2+2?");
+                const eventSource = new EventSource(`/process/stream?message=${message}`);
+                eventSource.onmessage = (event) => {
+                    const data = JSON.parse(event.data);
+                    seen.push(data);
+                    if (data.event === 'completed' || data.event === 'error') {
+                        eventSource.close();
+                        done(seen);
+                    }
+                };
+            })"""
+        )
+        await browser.close()
+    assert [one["event"] for one in seen[:3]] == STEPS
+    assert text_of(seen) == "2+2 = 4"
+    assert seen[1]["agent"] == "Arithmetic"
+    assert json.dumps(seen[-1])
+
+
+@pytest.mark.parametrize(
+    ("query", "headers", "named"),
+    [
+        ({}, {}, "message"),
+        ({"message": ""}, {}, "message"),
+        ({"message": "x"}, {"Last-Event-ID": "short"}, "too short"),
+        ({"message": "x"}, {"Last-Event-ID": "A" * 60}, "cursor"),
+        ({"message": "x", "events": "answers"}, {}, "answers"),
+    ],
+)
+async def test_what_is_wrong_is_said(
+    world: World, query: dict[str, str], headers: dict[str, str], named: str
+) -> None:
+    edge = await world.edge()
+    async with httpx.AsyncClient(base_url=edge.url, timeout=30) as client:
+        answer = await client.get(PATH, params=query, headers=headers)
+    assert answer.status_code == 400
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert named in answer.text

@@ -1,0 +1,134 @@
+"""Routing and arithmetic: what a message is meant for, and what it comes to."""
+
+import asyncio
+import sys
+import types
+from collections.abc import AsyncGenerator
+
+import pytest
+from hypothesis import assume, given, strategies as st
+
+from producers.agents import Agent, Arithmetic, Help, agents
+from producers.errors import AgentError, UnknownAgent
+from producers.router import Router
+from producers.settings import ProducerSettings
+
+SETTINGS = ProducerSettings()
+
+
+async def said(agent: Agent, message: str) -> str:
+    return "".join([piece async for piece in agent.answer(message)])
+
+
+@pytest.mark.parametrize(
+    ("message", "agent_id"),
+    [
+        ("What's 2+2?", "arithmetic"),
+        ("please compute 31 * 4 - 7", "arithmetic"),
+        ("how much is 12 divided by 3", "arithmetic"),
+        ("what is the VaR of GOOG?", "risk"),
+        ("is the growth portfolio over its limit", "risk"),
+        ("expected shortfall for IBM please", "risk"),
+        ("how do I follow a training?", "help"),
+        ("which endpoints does this API have", "help"),
+    ],
+)
+def test_messages_it_has_not_seen_reach_who_is_meant(message: str, agent_id: str) -> None:
+    route = Router(agents(SETTINGS)).route(message)
+    assert route.agent.agent_id == agent_id
+    assert 0.4 < route.confidence <= 1
+    assert route.agent.name in route.reasoning
+    assert f"{route.confidence:.0%}" in route.reasoning
+
+
+def test_the_reason_names_words_of_the_message() -> None:
+    reasoning = Router(agents(SETTINGS)).route("the VaR of a portfolio").reasoning
+    assert "'var'" in reasoning or "'portfolio'" in reasoning
+
+
+@pytest.mark.parametrize(
+    ("message", "answer"),
+    [
+        ("What's 2+2?", "2+2 = 4"),
+        ("what is (3 + 4) / 2", "(3 + 4) / 2 = 3.5"),
+        ("how much is 7 times 8, please", "7 * 8 = 56"),
+        ("2 to the power of 10", "2 ** 10 = 1024"),
+        ("what is 15 percent of 80", "15 / 100 * 80 = 12"),
+        ("add 4 and 5", "4 + 5 = 9"),
+        ("-3 minus 4", "-3 - 4 = -7"),
+    ],
+)
+async def test_arithmetic_in_numbers_and_in_words(message: str, answer: str) -> None:
+    assert await said(Arithmetic(), message) == answer
+
+
+@given(st.integers(-999, 999), st.sampled_from("+-*"), st.integers(1, 999))
+def test_it_is_right(left: int, operator: str, right: int) -> None:
+    expected = {"+": left + right, "-": left - right, "*": left * right}[operator]
+    answer = asyncio.run(said(Arithmetic(), f"what is {left} {operator} {right}?"))
+    assert answer.rsplit("= ", 1)[1] == str(expected)
+
+
+@pytest.mark.parametrize(
+    ("message", "why"),
+    [
+        ("what is 1 / 0", "divides by zero"),
+        ("hello", "no numbers"),
+        ("9 ** 9 ** 9 ** 9", "cannot be worked out"),
+        ("2 +* 3", "cannot be worked out"),
+    ],
+)
+async def test_what_cannot_be_worked_out_says_why(message: str, why: str) -> None:
+    with pytest.raises(AgentError, match=why):
+        await said(Arithmetic(), message)
+
+
+@given(st.text())
+def test_no_text_does_anything_but_answer_or_refuse(text: str) -> None:
+    assume(any(one.isdigit() for one in text))
+    try:
+        answer = asyncio.run(said(Arithmetic(), text))
+    except AgentError:
+        return
+    assert " = " in answer
+
+
+async def test_help_finds_what_is_asked_about() -> None:
+    answer = await said(Help(), "how do I follow a training?")
+    assert "/trainmodel/stream" in answer
+    assert "/chat-stream" not in answer
+    assert "/chat-stream" in await said(Help(), "what is there?")
+
+
+class Greeter:
+    agent_id = "greeter"
+    name = "Greeter"
+    protocol = "local"
+    examples = ("hello there", "good morning", "hi, how are you?")
+
+    async def answer(self, message: str) -> AsyncGenerator[str]:
+        del message
+        yield "Hello "
+        yield "to you."
+
+
+async def test_an_agent_of_ones_own_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = types.ModuleType("greeting")
+    vars(module)["Greeter"] = Greeter
+    monkeypatch.setitem(sys.modules, "greeting", module)
+    route = Router(agents(SETTINGS, ["greeting:Greeter"])).route("good morning to you")
+    assert route.agent.agent_id == "greeter"
+    assert await said(route.agent, "x") == "Hello to you."
+
+
+@pytest.mark.parametrize(
+    ("where", "why"),
+    [
+        ("nowhere:Agent", "is no agent, as in package.module:Class"),
+        ("producers.agents:Nobody", "is no agent"),
+        ("collections:OrderedDict", "has no agent_id, name, protocol, examples, answer"),
+    ],
+)
+def test_what_is_no_agent_is_refused_at_start(where: str, why: str) -> None:
+    with pytest.raises(UnknownAgent, match=why):
+        agents(SETTINGS, [where])
