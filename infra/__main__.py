@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 
-from infra import tasks
+from infra import issuer, tasks
 from infra.errors import InfraError
 from infra.settings import InfraSettings
 from infra.system import Wanted, reset as remove, run
@@ -109,6 +109,17 @@ async def _watch(url: str, task_id: str | None, meter_id: str, meter_type: str) 
         _say(f"task {task_id}")
     async for status in tasks.follow(url, task_id):
         _say(tasks.line_of(status))
+
+
+@cli.command()
+def token(
+    sub: Annotated[str, typer.Option(help="Who it says one is.")],
+    tenant: Annotated[str | None, typer.Option(help="Whose events one may see.")] = None,
+    ttl: Annotated[float, typer.Option(min=1, help="Seconds for which it is good.")] = 3600.0,
+    data_dir: DataDir = None,
+) -> None:
+    """Print a token for a system that `tapewire up` runs with no issuer configured."""
+    _say(issuer.token(_settings(data_dir).data_dir, sub, tenant, ttl))
 
 
 def main() -> None:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from infra.errors import DirectoryInUse, InfraError
+from infra.issuer import jwks_path
 from infra.kafka import free_port, prepare
 from infra.provision import provision, wait_for_kafka
 from infra.settings import InfraSettings
@@ -122,9 +123,13 @@ async def _start(settings: InfraSettings, wanted: Wanted, supervisor: Supervisor
     say(f"{'topics':<10} ready{' ' * 13}{len(made)} made" if made else f"{'topics':<10} ready")
     edges = list(_edges(wanted, say))
     env = {"KAFKA_BOOTSTRAP_SERVERS": servers, "TAPEWIRE_VAR_LIMITS": settings.var_limits}
+    demo = {"TAPEWIRE_DEMO_JWKS": str(jwks_path(settings.data_dir))}
     parts = [
         _python("processor", "stream_processors", env),
-        *(_python(name, "sse_edge", env | {"TAPEWIRE_PORT": str(port)}) for name, port in edges),
+        *(
+            _python(name, "sse_edge", env | demo | {"TAPEWIRE_PORT": str(port)})
+            for name, port in edges
+        ),
         _python("trainer", "producers", _models(settings) | env, "trainer"),
         _python("agents", "producers", env, "orchestrator"),
     ]

@@ -111,13 +111,13 @@ class SSEBroadcaster:
         """Show something to one user: an `update`, or a `fatal_error` that ends their stream."""
         return await self.publish(user_update(user_id, data, kind, now_us=_now_us()))
 
-    async def publish(self, event: Event) -> Position:
-        """Write any event of the catalogue."""
+    async def publish(self, event: Event, *, tenant: str | None = None) -> Position:
+        """Write any event of the catalogue, of a tenant's where one is given."""
         loop = asyncio.get_running_loop()
         publisher = self._publishers.get(loop)
         if publisher is None:
             publisher = self._publishers[loop] = Publisher(self._settings)
-        return await publisher.publish(event)
+        return await publisher.publish(event, tenant=tenant)
 
     async def flush(self) -> None:
         """Wait for what earlier sends gave up waiting for."""

@@ -19,6 +19,7 @@ from producers.settings import ProducerSettings
 from schemas.codec import decode
 from schemas.errors import Undecodable
 from schemas.events import Record
+from schemas.headers import TENANT
 from schemas.topics import Topic
 
 log = logging.getLogger(__name__)
@@ -40,6 +41,8 @@ class Taken:
 
     command: Record
     last_event: Record | None
+    tenant: str | None
+    """Whose it is."""
 
 
 Work = Callable[[Taken, Callable[[], bool]], None]
@@ -101,7 +104,9 @@ class Commands:
         last = await newest_of(self._events, message.key or b"", since_ms, self._settings)
         halted = threading.Event()
         loop = asyncio.get_running_loop()
-        working = loop.run_in_executor(None, work, Taken(command, last), halted.is_set)
+        working = loop.run_in_executor(
+            None, work, Taken(command, last, _tenant(message)), halted.is_set
+        )
         while not working.done():
             await share.keep()
             if stop.is_set() or not share.has(where):
@@ -112,6 +117,10 @@ class Commands:
             return
         working.result()
         await share.done(where, message.offset)
+
+
+def _tenant(message: Message) -> str | None:
+    return next((value.decode() for name, value in message.headers if name == TENANT), None)
 
 
 class _Share(ConsumerRebalanceListener):

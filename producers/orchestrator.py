@@ -7,6 +7,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 
 from producers.agents import Agent
 from producers.broadcaster import BlockingBroadcaster
@@ -34,7 +35,8 @@ async def run(settings: ProducerSettings, agents: Sequence[Agent], stop: asyncio
             assert last is None or isinstance(last, AgentEvent)
             if last is None or not last.ends:
                 attempt = 1 if last is None else last.attempt + 1
-                run = Run(reporter.broadcaster.publish, command, attempt, halted)
+                publish = partial(reporter.broadcaster.publish, tenant=taken.tenant)
+                run = Run(publish, command, attempt, halted)
                 reporter.run(run.answer(router))
 
         await commands.run(work, stop)

@@ -81,15 +81,22 @@ class Publisher:
         """How many events wait for Kafka."""
         return len(self._waiting)
 
-    async def publish(self, event: Event, *, partition: int | None = None) -> Position:
+    async def publish(
+        self, event: Event, *, partition: int | None = None, tenant: str | None = None
+    ) -> Position:
         """Write an event, and return where it stands once every in-sync replica has it.
+
+        Args:
+            event: what has happened.
+            partition: where to; None for where its key leads.
+            tenant: whose it is; None for the settings' tenant.
 
         Raises:
             InvalidReport: the event does not fit its schema, or is over a mebibyte.
             Unsent: Kafka did not acknowledge within `patience_s`; the event stays in the buffer.
             BufferFull: the buffer stayed full for so long; the event was not taken.
         """
-        entry = self._entry_of(event, partition)
+        entry = self._entry_of(event, partition, tenant)
         try:
             async with asyncio.timeout(self._settings.patience_s):
                 while len(self._waiting) >= self._settings.buffer_events_max:
@@ -150,7 +157,7 @@ class Publisher:
     ) -> None:
         await self.close()
 
-    def _entry_of(self, event: Event, partition: int | None) -> _Entry:
+    def _entry_of(self, event: Event, partition: int | None, tenant: str | None) -> _Entry:
         topic = topic_of(event)
         try:
             value = encode(event)
@@ -167,7 +174,7 @@ class Publisher:
             event,
             value,
             self._settings.source,
-            tenant=self._settings.tenant,
+            tenant=tenant or self._settings.tenant,
             traceparent=_traceparent(),
         )
         name = self._settings.topic_prefix + topic.name

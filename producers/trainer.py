@@ -46,7 +46,7 @@ async def run(settings: ProducerSettings, trainer: TrainerSettings, stop: asynci
             assert isinstance(command, TrainingCommand)
             assert last is None or isinstance(last, TrainingProgress)
             if last is None or not last.ends:
-                Task(reporter, command, _attempt_after(last), trainer, halted).run()
+                Task(reporter, command, _attempt_after(last), trainer, halted, taken.tenant).run()
 
         await commands.run(work, stop)
 
@@ -64,6 +64,7 @@ class Task:
     attempt: int
     settings: TrainerSettings
     halted: Callable[[], bool]
+    tenant: str | None = None
 
     def run(self) -> None:
         """Fetch, train, save, and tell each step.
@@ -164,7 +165,7 @@ class Task:
     def _publish(self, event: TrainingProgress) -> None:
         if self.halted():
             raise RunStopped
-        self.reporter.run(self.reporter.broadcaster.publish(event))
+        self.reporter.run(self.reporter.broadcaster.publish(event, tenant=self.tenant))
 
 
 _STATUS_OF = {"FETCHING_DATA": "started", "SUCCESS": "completed", "FAILURE": "failed"}

@@ -15,6 +15,7 @@ Headers = list[tuple[str, bytes]]
 
 ID = "ce_id"
 TYPE = "ce_type"
+TENANT = "tenant"
 
 
 def headers_of(
@@ -46,7 +47,7 @@ def headers_of(
     if key is not None:
         described["ce_subject"] = key.decode()
     if tenant is not None:
-        described["tenant"] = tenant
+        described[TENANT] = tenant
     if traceparent is not None:
         described["traceparent"] = traceparent
     return [(name, text.encode()) for name, text in described.items()]

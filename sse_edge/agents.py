@@ -19,7 +19,7 @@ from producers.publisher import Publisher
 from schemas.events import AgentCommand
 from sse_edge.errors import InvalidCursor, LogError, Unavailable
 from sse_edge.hub import At, Hub, Start, Upon
-from sse_edge.opening import DOCUMENTED, answer, event_names, given_cursor
+from sse_edge.opening import DOCUMENTED, answer, event_names, given_cursor, tenant_of
 from sse_edge.record import Partition
 from sse_edge.stream import of_entities
 
@@ -95,7 +95,8 @@ async def _command(request: Request, run_id: str, message: str) -> None:
     """Have it answered; a worker that finds the run ended does nothing."""
     publisher: Publisher = request.app.state.publisher
     now_us = time.time_ns() // 1000
-    await publisher.publish(AgentCommand(run_id=run_id, message=message, event_time_us=now_us))
+    command = AgentCommand(run_id=run_id, message=message, event_time_us=now_us)
+    await publisher.publish(command, tenant=tenant_of(request))
 
 
 def _named(key: str, message: str) -> str:

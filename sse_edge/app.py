@@ -19,10 +19,10 @@ from collections.abc import (
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, Any
 
 import sdnotify
-from fastapi import FastAPI, Query, Request, Response
+from fastapi import Depends, FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
@@ -34,11 +34,28 @@ from starlette.middleware.cors import CORSMiddleware
 from producers.publisher import Publisher
 from producers.settings import ProducerSettings
 from sse_edge import agents, chat, trainmodel
-from sse_edge.errors import EdgeError, InvalidParameter, Unavailable
+from sse_edge.errors import (
+    EdgeError,
+    Forbidden,
+    InvalidParameter,
+    NoSuchThing,
+    Unauthorized,
+    Unavailable,
+)
 from sse_edge.hub import Hub
+from sse_edge.identity import Identity
 from sse_edge.kafka_log import KafkaLog
 from sse_edge.meter import Collector
-from sse_edge.opening import DOCUMENTED, Receive, Scope, Send, answer, event_names
+from sse_edge.opening import (
+    DOCUMENTED,
+    Receive,
+    Scope,
+    Send,
+    answer,
+    caller_of,
+    event_names,
+    identified,
+)
 from sse_edge.settings import EdgeSettings
 from sse_edge.siblings import Siblings
 from sse_edge.stream import MYSTOCKS_CHANNELS, many_channels, one_channel
@@ -83,6 +100,7 @@ def build_app(settings: EdgeSettings) -> ASGIApp:
             asyncio.TaskGroup() as tasks,
         ):
             hub = app.state.hub = Hub(log, settings, turnstile)
+            _say_who_is_served(settings)
             following = tasks.create_task(hub.run())
             following.add_done_callback(_stop_without_a_tail)
             if SIBLINGS in os.environ:
@@ -94,6 +112,7 @@ def build_app(settings: EdgeSettings) -> ASGIApp:
             following.remove_done_callback(_stop_without_a_tail)
             following.cancel()
 
+    known = [Depends(identified)]
     app = FastAPI(
         title="Tapewire edge",
         description="Server-sent events from Kafka, resumable on any node.",
@@ -108,11 +127,11 @@ def build_app(settings: EdgeSettings) -> ASGIApp:
             allow_methods=["GET", "HEAD", "POST"],
             allow_headers=["Last-Event-ID", "Cache-Control", "Authorization", "Content-Type"],
         )
+    app.state.identity = Identity(settings)
     _add_errors(app)
-    _add_streams(app)
-    app.include_router(trainmodel.routes)
-    app.include_router(chat.routes)
-    app.include_router(agents.routes)
+    _add_streams(app, known)
+    for router in (trainmodel.routes, chat.routes, agents.routes):
+        app.include_router(router, dependencies=known)
     _add_health(app)
     app.mount("/assets", StaticFiles(directory=PAGE))
 
@@ -127,6 +146,16 @@ def build_app(settings: EdgeSettings) -> ASGIApp:
         await app(scope, receive, send)
 
     return one_at_a_time
+
+
+def _say_who_is_served(settings: EdgeSettings) -> None:
+    rules = settings.issues
+    if rules is None:
+        log.warning("this edge is open: nobody is asked who they are; it serves %s", settings.host)
+    elif rules.is_demo:
+        log.warning("this edge is open: tokens of `tapewire token` are known, and none is needed")
+    else:
+        log.info("this edge serves those who have a token of %s", rules.issuer)
 
 
 def _as_producer(settings: EdgeSettings) -> ProducerSettings:
@@ -179,7 +208,7 @@ def _stop_without_a_tail(tail: asyncio.Task[None]) -> None:
     signal.raise_signal(signal.SIGTERM)
 
 
-def _add_streams(app: FastAPI) -> None:
+def _add_streams(app: FastAPI, known: list[Any]) -> None:
     for name in MYSTOCKS_CHANNELS:
         app.add_api_route(
             f"/api/v1/sse/{name}",
@@ -189,9 +218,24 @@ def _add_streams(app: FastAPI) -> None:
             summary=f"The {name} channel",
             tags=["streams"],
             responses=dict(DOCUMENTED),
+            dependencies=known,
         )
 
-    @app.get("/api/v1/sse/status", tags=["streams"], summary="Who is connected")
+    @app.post("/api/v1/sse/renew/{challenge}", tags=["streams"], status_code=204)
+    async def renew(request: Request, challenge: str) -> None:
+        """Keep a stream with a fresh token, which comes as tokens do."""
+        hub: Hub = request.app.state.hub
+        await identified(request)
+        caller, stream = caller_of(request), hub.challenged.get(challenge)
+        if stream is None:
+            raise NoSuchThing(
+                "no stream of this node has asked by this; come back with the fresh token and the "
+                "last id instead"
+            )
+        if caller is None or not stream.renew(caller):
+            raise Forbidden("the token is somebody else's than the stream's")
+
+    @app.get("/api/v1/sse/status", tags=["streams"], summary="Who is connected", dependencies=known)
     async def status(request: Request) -> dict[str, object]:
         hub: Hub = request.app.state.hub
         return {
@@ -208,6 +252,7 @@ def _add_streams(app: FastAPI) -> None:
         methods=["GET", "HEAD"],
         response_class=Response,
         summary="Several channels in one connection",
+        dependencies=known,
         tags=["streams"],
         responses=dict(DOCUMENTED),
     )
@@ -290,6 +335,8 @@ def _problem(error: EdgeError) -> Response:
         if hasattr(error, name):
             body[name] = getattr(error, name)
     headers = {}
+    if isinstance(error, Unauthorized):
+        headers["WWW-Authenticate"] = "Bearer"
     if error.retry_after_s is not None:
         headers["Retry-After"] = str(error.retry_after_s)
     return JSONResponse(body, error.status, headers, media_type="application/problem+json")

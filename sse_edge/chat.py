@@ -14,11 +14,19 @@ from schemas.codec import decode
 from schemas.errors import Undecodable
 from schemas.events import ChatEvent
 from sse_edge.chat_words import chat_event
-from sse_edge.errors import Unavailable
+from sse_edge.errors import Forbidden, Unavailable
 from sse_edge.frame import block
 from sse_edge.hub import Hub, Upon
 from sse_edge.log import Log
-from sse_edge.opening import DOCUMENTED, answer, event_names, given_cursor
+from sse_edge.opening import (
+    DOCUMENTED,
+    answer,
+    caller_of,
+    event_names,
+    given_cursor,
+    may_read,
+    tenant_of,
+)
 from sse_edge.record import Partition, Record
 from sse_edge.sse_response import SENT
 from sse_edge.stream import of_entities
@@ -84,7 +92,7 @@ async def chat_stream(request: Request, room: _Name = ROOM, user: _Name | None =
         if cursor is None:
             where = Partition(joined.topic, joined.partition)
             messages = await last_messages(hub.log, where, room.encode(), joined.offset)
-            prelude = b"".join(_shown(record) for record in messages)
+            prelude = b"".join(_shown(one) for one in messages if may_read(request, one))
         start = Upon({joined.partition: joined.offset + 1})
         return answer(request, stream, start, client_id=who, prelude=prelude, when_over=leave)
     except Exception:
@@ -101,6 +109,9 @@ async def chat_stream(request: Request, room: _Name = ROOM, user: _Name | None =
 )
 async def user_stream(request: Request, user_id: str) -> Response:
     """Each `update` for the user; an `error` passes, a `fatal_error` ends the stream."""
+    caller = caller_of(request)
+    if caller is not None and caller.subject != user_id:
+        raise Forbidden(f"this is user {user_id[:60]}'s stream; your token says {caller.subject}")
     return answer(request, of_entities("user", [user_id], event_names(request)))
 
 
@@ -163,7 +174,7 @@ async def _write(request: Request, room: str, kind: str, user: str, message: str
     now_us = time.time_ns() // 1000
     event = ChatEvent(room=room, kind=kind, user=user, message=message, event_time_us=now_us)
     try:
-        return await publisher.publish(event)
+        return await publisher.publish(event, tenant=tenant_of(request))
     except Unsent as error:
         raise Unavailable("no_broker", str(error)) from error
 

@@ -16,6 +16,7 @@ Every event carries the cursor after it. Opening, ping, gap and error events car
 
 import asyncio
 import random
+import secrets
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -33,12 +34,15 @@ from sse_edge.feed import Taken
 from sse_edge.frame import block, checkpoint
 from sse_edge.history import Position
 from sse_edge.hub import At, End, Gap, Hub, Start, Upon
+from sse_edge.identity import Caller
 from sse_edge.settings import EdgeSettings
 from sse_edge.stream import Stream
 from sse_edge.tail import FAR_AWAY
 from sse_edge.wire import Chunk, Wire
 
 _RETRY_READ_S = 0.5
+_LAST_MOMENT_S = 1.5
+"""A stream is looked at once a second, and is over when its token is."""
 _SLICE = 500
 """How many records that were read are told at a time: a millisecond."""
 
@@ -76,16 +80,21 @@ class Wishes:
     gzip: bool = False
     prelude: bytes = b""
     """Blocks that come after the opening event; they have no ids."""
+    caller: Caller | None = None
+    """Who asks, by a token."""
 
 
 class Connection:
     """Runs one client's stream from its opening event to its end."""
 
     __slots__ = (
+        "__weakref__",
         "_attention",
         "_audience",
         "_began_s",
+        "_challenge",
         "_conflates",
+        "_expires_s",
         "_has_ended",
         "_hub",
         "_is_called",
@@ -121,12 +130,30 @@ class Connection:
         self._stalled_s: float | None = None
         """Since when the socket has taken nothing of what waits for the client."""
         self._attention: asyncio.Future[None] | None = None
+        caller = wishes.caller
+        self._expires_s = None if caller is None else caller.expires_s
+        self._challenge: str | None = None
+        """What the client is asked for a fresh token by."""
         self._is_called = self._is_leaving = self._has_ended = self._conflates = False
 
     @property
     def client_id(self) -> str:
         """What the client calls itself."""
         return self._wishes.client_id
+
+    @property
+    def subject(self) -> str | None:
+        """Who it is, by its token."""
+        caller = self._wishes.caller
+        return None if caller is None else caller.subject
+
+    def renew(self, caller: Caller) -> bool:
+        """Live on with a fresh token; False where it is somebody else's."""
+        before = self._wishes.caller
+        if before is None or (before.subject, before.tenant) != (caller.subject, caller.tenant):
+            return False
+        self._expires_s, self._challenge = caller.expires_s, None
+        return True
 
     @property
     def depth(self) -> int:
@@ -169,6 +196,8 @@ class Connection:
         settings, dialect, now_s = self._hub.settings, self.stream.dialect, _now_s()
         if dialect.lasts_s is not None and now_s - self._began_s >= dialect.lasts_s:
             self.leave()
+        if self._expires_s is not None:
+            self._see_to_the_token(self._expires_s - time.time())
         if self.wire.is_full:
             self._see_to_a_full_wire(now_s)
             return
@@ -187,6 +216,19 @@ class Connection:
         elif now_s - max(self._last_s, told_s) >= (dialect.heartbeat_s or settings.ping_s):
             self._write(dialect.beat(self._listener, _now()))
             self._last_s = now_s
+
+    def _see_to_the_token(self, good_for_s: float) -> None:
+        if good_for_s <= _LAST_MOMENT_S:
+            self.leave()
+        elif good_for_s <= self._hub.settings.challenge_s and self._challenge is None:
+            self._challenge = secrets.token_urlsafe(16)
+            self._hub.challenged[self._challenge] = self
+            self._write(
+                self._notice(
+                    "challenge",
+                    {"url": f"/api/v1/sse/renew/{self._challenge}", "seconds": int(good_for_s)},
+                )
+            )
 
     def _see_to_a_full_wire(self, now_s: float) -> None:
         self._stalled_s = self._stalled_s or now_s

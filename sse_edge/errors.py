@@ -46,6 +46,20 @@ class ForeignCursor(InvalidCursor):
     """A cursor belongs to another stream than the one that is asked for."""
 
 
+class Unauthorized(EdgeError):
+    """There is no token, or it is not good."""
+
+    status = 401
+    title = "Unauthorized"
+
+
+class Forbidden(EdgeError):
+    """The caller may not read it."""
+
+    status = 403
+    title = "Forbidden"
+
+
 class NoSuchThing(EdgeError):
     """What a path names does not exist."""
 

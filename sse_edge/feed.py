@@ -86,6 +86,7 @@ class Feed:
         ]
         self._writer = codec.writer(self._layout)
         self._word = word
+        self._tenant = None if stream.tenant is None else stream.tenant.encode()
         self._bytes_max = write_bytes_max
         self._sources: list[tuple[Source, frozenset[bytes]]] = []
         self._windows: list[Window] = []
@@ -270,7 +271,7 @@ class Feed:
             record = entry.record
             moved[at] = record.offset + 1
             self._writer.move(cells, at, moved[at])
-            if entry.is_repeat:
+            if entry.is_repeat or self._tenant not in (None, record.tenant):
                 continue
             frame = entry.frame(self._sources[at][0].channel, self._word)
             if frame is None or (self.stream.events and frame.event not in self.stream.events):

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from itertools import chain
 from typing import NamedTuple, Protocol
+from weakref import WeakValueDictionary
 
 from schemas.topics import TRAINING_TASKS
 from sse_edge.audience import Audience, Pacer
@@ -24,6 +25,7 @@ from sse_edge.errors import OffsetOutOfRange, TooManyConnections, Unframable
 from sse_edge.feed import Feed
 from sse_edge.framers import Framers
 from sse_edge.history import Position
+from sse_edge.identity import Caller
 from sse_edge.log import Log
 from sse_edge.meter import Gauges, Meter
 from sse_edge.record import Partition, Record
@@ -102,6 +104,11 @@ class Client(Protocol):
         ...
 
     @property
+    def subject(self) -> str | None:
+        """Who it is, by its token."""
+        ...
+
+    @property
     def depth(self) -> int:
         """How many records it is behind its windows' ends."""
         ...
@@ -112,6 +119,14 @@ class Client(Protocol):
 
     def leave(self) -> None:
         """End the stream, at an event's boundary."""
+        ...
+
+
+class Renewable(Protocol):
+    """A connection whose token runs out."""
+
+    def renew(self, caller: Caller) -> bool:
+        """Live on with a fresh token; False where it is somebody else's."""
         ...
 
 
@@ -133,6 +148,8 @@ class Hub:
         self.turnstile = turnstile or Turnstile()
         self.each_second: Callable[[], None] = lambda: None
         """What else is to be done now and then."""
+        self.challenged: WeakValueDictionary[str, Renewable] = WeakValueDictionary()
+        """Connections that were asked for a fresh token, by what they were asked with."""
         self.draining = False
         """Whether the node is on its way out."""
         self.tasks = StoryView(
@@ -145,6 +162,7 @@ class Hub:
         self._attended: dict[Audience, _Attended] = {}
         self._clients: dict[Client, None] = {}
         self._per_address: Counter[str] = Counter()
+        self._per_user: Counter[str] = Counter()
         self._breaths = 0
         self._tasks = asyncio.TaskGroup()
 
@@ -188,12 +206,15 @@ class Hub:
         """Do something beside the connections; a failure of it is told, and stops nothing."""
         self._tasks.create_task(_guarded(work))
 
-    def refuse_over_limit(self, address: str) -> None:
-        """See whether an address may open one more.
+    def refuse_over_limit(self, address: str, subject: str | None = None) -> None:
+        """See whether an address, and a user, may open one more.
 
         Raises:
             TooManyConnections: it holds as many as it may.
         """
+        limit = self.settings.connections_per_user_max
+        if subject is not None and self._per_user[subject] >= limit:
+            raise TooManyConnections(f"you hold {limit} connections; no more are allowed")
         limit = self.settings.connections_per_ip_max
         if self._per_address[address] >= limit:
             raise TooManyConnections(f"{address} holds {limit} connections; no more are allowed")
@@ -201,7 +222,10 @@ class Hub:
     @contextmanager
     def admitted(self, client: Client) -> Generator[None]:
         """Count a connection while it lasts, and tell it of time and drains."""
+        subject = client.subject
         self._per_address[client.address] += 1
+        if subject is not None:
+            self._per_user[subject] += 1
         self._clients[client] = None
         if self.draining:  # since it was let in
             client.leave()
@@ -212,6 +236,10 @@ class Hub:
             self._per_address[client.address] -= 1
             if not self._per_address[client.address]:
                 del self._per_address[client.address]
+            if subject is not None:
+                self._per_user[subject] -= 1
+                if not self._per_user[subject]:
+                    del self._per_user[subject]
 
     def attend(self, client: Client, audience: Audience) -> None:
         """Keep an audience for a client; it hears the bells from the first one on."""

@@ -20,7 +20,7 @@ from aiokafka.partitioner import DefaultPartitioner
 from confluent_kafka import KafkaException, TopicCollection, TopicPartition as KafkaPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
-from schemas.headers import ID
+from schemas.headers import ID, TENANT
 from sse_edge.errors import LogUnavailable, OffsetOutOfRange
 from sse_edge.log import TailReader
 from sse_edge.record import Batch, Partition, Record, TopicInfo
@@ -243,12 +243,21 @@ async def _where(consumer: AIOKafkaConsumer) -> _Where | None:
 
 
 def _record(partition: Partition, record: ConsumerRecord[bytes, bytes]) -> Record:
-    event_id = None
+    event_id, tenant = None, b""
     for name, value in record.headers:
         if name == ID:
             event_id = value
-            break
-    return Record(partition, record.offset, record.timestamp, record.key, record.value, event_id)
+        elif name == TENANT:
+            tenant = value
+    return Record(
+        partition,
+        record.offset,
+        record.timestamp,
+        record.key,
+        record.value,
+        event_id,
+        tenant,
+    )
 
 
 async def _stopped(consumer: AIOKafkaConsumer) -> None:

@@ -5,6 +5,7 @@ What is wrong with a request is said before the stream begins; what happens late
 
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from dataclasses import replace
 from typing import Any
 
 from fastapi import Request, Response
@@ -14,7 +15,9 @@ from sse_edge.connection import Connection, Slow, Wishes
 from sse_edge.cursor import Cursor
 from sse_edge.errors import InvalidParameter, NotAcceptable, Unavailable
 from sse_edge.hub import At, End, Hub, Start
+from sse_edge.identity import Caller, Identity
 from sse_edge.protocol import EXTENSION, SocketWire
+from sse_edge.record import Record
 from sse_edge.stream import Stream
 
 Scope = MutableMapping[str, Any]
@@ -61,7 +64,10 @@ def answer(
     accepted = request.headers.get("accept", "*/*").lower()
     if not any(kind in accepted for kind in ("text/event-stream", "text/*", "*/*")):
         raise NotAcceptable(f"this is text/event-stream, and Accept is {accepted!r}")
-    hub.refuse_over_limit(_address(request.scope))
+    caller = caller_of(request)
+    if caller is not None:
+        stream = replace(stream, tenant=caller.tenant or "")
+    hub.refuse_over_limit(_address(request.scope), None if caller is None else caller.subject)
     cursor = given_cursor(request)
     if cursor is not None:
         start = hub.codec(stream).decode(cursor)
@@ -78,6 +84,7 @@ def answer(
         slow=slow,
         gzip=_takes_gzip(request.headers.get("accept-encoding", "")),
         prelude=prelude,
+        caller=caller,
     )
     if request.method == "HEAD":
         return Response(headers=STREAM_HEADERS)
@@ -87,6 +94,42 @@ def answer(
     if reason is not None and "text/event-stream" not in accepted:
         raise Unavailable(reason, "streams cannot be served now")
     return StreamResponse(hub, stream, wishes, when_over)
+
+
+async def identified(request: Request) -> None:
+    """Find out who calls; a dependency of every route that serves anything of anybody's.
+
+    Raises:
+        Unauthorized: nobody is known, and somebody has to be.
+        Unavailable: it cannot be found out now.
+    """
+    identity: Identity = request.app.state.identity
+    scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
+    given = (
+        bearer.strip() if scheme.lower() == "bearer" else "",
+        request.query_params.get("token", ""),
+        request.cookies.get(request.app.state.hub.settings.token_cookie, ""),
+    )
+    token = next((one for one in given if one), None)
+    request.state.caller = await identity.caller(token)
+
+
+def caller_of(request: Request) -> Caller | None:
+    """Who calls, once `identified` has found out."""
+    caller: Caller | None = getattr(request.state, "caller", None)
+    return caller
+
+
+def tenant_of(request: Request) -> str | None:
+    """Whose what the caller writes is."""
+    caller = caller_of(request)
+    return None if caller is None else caller.tenant
+
+
+def may_read(request: Request, record: Record) -> bool:
+    """Whether a record is the caller's to read, as its tenant goes."""
+    caller = caller_of(request)
+    return caller is None or record.tenant == (caller.tenant or "").encode()
 
 
 class StreamResponse(Response):

@@ -21,6 +21,8 @@ class Record(NamedTuple):
     value: bytes | None
     event_id: bytes | None
     """The CloudEvents id; a repeat of a record after a producer's crash carries the same one."""
+    tenant: bytes = b""
+    """Whose it is, where several share a cluster."""
 
 
 class Batch(NamedTuple):

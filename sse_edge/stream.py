@@ -164,6 +164,8 @@ class Stream:
     sources: tuple[Source, ...]
     events: frozenset[str] = frozenset()
     """Names of the events to send; all, where it is empty."""
+    tenant: str | None = None
+    """Whose records only, by their `tenant` header; "" for those without one, None for all."""
 
     @property
     def name(self) -> str:
@@ -192,6 +194,7 @@ class Stream:
             [
                 [[source.channel.name, sorted(source.entities)] for source in self.sources],
                 sorted(self.events),
+                *([] if self.tenant is None else [["tenant", self.tenant]]),
             ]
         )
 

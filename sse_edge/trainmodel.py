@@ -19,7 +19,7 @@ from schemas.codec import decode
 from schemas.events import StoryState, TrainingCommand, TrainingProgress
 from sse_edge.errors import LogUnavailable, NoSuchThing, Unavailable
 from sse_edge.hub import Hub, Upon
-from sse_edge.opening import DOCUMENTED, answer, event_names
+from sse_edge.opening import DOCUMENTED, answer, event_names, given_cursor, may_read, tenant_of
 from sse_edge.record import Partition
 from sse_edge.stream import CHANNELS, of_entities
 from sse_edge.training_task import status as worded
@@ -82,8 +82,8 @@ async def train(request: Request, wanted: Wanted) -> Accepted:
         event_time_us=now_us,
     )
     try:
-        await publisher.publish(pending)
-        await publisher.publish(command)
+        await publisher.publish(pending, tenant=tenant_of(request))
+        await publisher.publish(command, tenant=tenant_of(request))
     except Unsent as error:
         raise Unavailable("no_broker", str(error)) from error
     return Accepted(task_id=task_id)
@@ -104,6 +104,8 @@ async def status(request: Request, task_id: str) -> dict[str, object]:
         batch = await hub.log.read(where, state.last_offset)
     except LogUnavailable as error:
         raise Unavailable("no_broker", str(error)) from error
+    if not may_read(request, batch.records[0]):
+        raise _no_such_task(task_id)
     event = decode(batch.records[0].value)
     assert isinstance(event, TrainingProgress)
     data: dict[str, object] = worded(event).data
@@ -141,7 +143,7 @@ async def _follow(request: Request, task_ids: Sequence[str]) -> Response:
     hub: Hub = request.app.state.hub
     stream = of_entities(CHANNEL, task_ids, event_names(request))
     offsets: dict[int, int] = {}
-    if hub.unavailable_for is None:
+    if given_cursor(request) is None and hub.unavailable_for is None:
         for state in [await _known(hub, task_id) for task_id in stream.entities]:
             before = offsets.get(state.partition, state.last_offset)
             offsets[state.partition] = min(before, state.last_offset)
@@ -154,9 +156,13 @@ async def _known(hub: Hub, task_id: str) -> StoryState:
     except LogUnavailable as error:
         raise Unavailable("no_broker", str(error)) from error
     if state is None:
-        kept_days = (CHANNELS[CHANNEL].topic.retention_ms or 0) // 86_400_000
-        raise NoSuchThing(
-            f"there is no task {task_id[:60]!r}; POST /trainmodel/ makes one, "
-            f"and it is kept for {kept_days} days"
-        )
+        raise _no_such_task(task_id)
     return state
+
+
+def _no_such_task(task_id: str) -> NoSuchThing:
+    kept_days = (CHANNELS[CHANNEL].topic.retention_ms or 0) // 86_400_000
+    return NoSuchThing(
+        f"there is no task {task_id[:60]!r}; POST /trainmodel/ makes one, "
+        f"and it is kept for {kept_days} days"
+    )

@@ -1,0 +1,183 @@
+"""Tokens: which are good, and what is said of those that are not."""
+
+import base64
+import hashlib
+import hmac
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
+from pydantic import ValidationError
+
+from infra import issuer
+from sse_edge.errors import Unauthorized, Unavailable
+from sse_edge.identity import Identity
+from sse_edge.settings import EdgeSettings
+
+ISSUER = "https://issuer.example"
+RSA = rsa.generate_private_key(65537, 2048)
+EC = ec.generate_private_key(ec.SECP256R1())
+ED = Ed25519PrivateKey.generate()
+
+_TO_JWK: Any = {
+    "RS256": (RSAAlgorithm, RSA),
+    "ES256": (ECAlgorithm, EC),
+    "EdDSA": (OKPAlgorithm, ED),
+}
+
+
+def write_keys(path: Path, *algorithms: str, suffix: str = "") -> None:
+    keys = []
+    for algorithm in algorithms:
+        kind, private = _TO_JWK[algorithm]
+        shown = kind.to_jwk(private.public_key(), as_dict=True)
+        keys.append(shown | {"kid": algorithm + suffix, "use": "sig"})
+    path.write_text(json.dumps({"keys": keys}))
+
+
+def token(algorithm: str = "RS256", kid: str | None = None, **claims: object) -> str:
+    now_s = int(time.time())
+    said: dict[str, object] = {"iss": ISSUER, "aud": "tapewire", "sub": "alice", "exp": now_s + 60}
+    said |= claims
+    said = {name: value for name, value in said.items() if value is not None}
+    return jwt.encode(said, _TO_JWK[algorithm][1], algorithm, {"kid": kid or algorithm})
+
+
+@pytest.fixture
+def jwks(tmp_path: Path) -> Path:
+    path = tmp_path / "jwks.json"
+    write_keys(path, "RS256", "ES256", "EdDSA")
+    return path
+
+
+@pytest.fixture
+def identity(jwks: Path) -> Identity:
+    return Identity(
+        EdgeSettings(jwt_issuer=ISSUER, jwt_audience="tapewire", jwt_jwks=str(jwks), jwt_leeway_s=1)
+    )
+
+
+@pytest.mark.parametrize("algorithm", ["RS256", "ES256", "EdDSA"])
+async def test_it_knows_whose_a_good_token_is(identity: Identity, algorithm: str) -> None:
+    caller = await identity.caller(token(algorithm, tenant="acme"))
+    assert caller is not None
+    assert (caller.subject, caller.tenant) == ("alice", "acme")
+    assert caller.expires_s == pytest.approx(time.time() + 60, abs=5)
+
+
+def _public_pem() -> bytes:
+    return RSA.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+
+
+def _confused() -> str:
+    """Signed with the public key, as if that were a shared secret."""
+
+    def part(value: object) -> bytes:
+        return base64.urlsafe_b64encode(json.dumps(value).encode()).rstrip(b"=")
+
+    claims = {"iss": ISSUER, "aud": "tapewire", "sub": "mallory", "exp": int(time.time()) + 60}
+    signed = part({"alg": "HS256", "kid": "RS256"}) + b"." + part(claims)
+    check = hmac.new(_public_pem(), signed, hashlib.sha256).digest()
+    return (signed + b"." + base64.urlsafe_b64encode(check).rstrip(b"=")).decode()
+
+
+@pytest.mark.parametrize(
+    ("made", "why"),
+    [
+        (lambda: None, "a token is needed"),
+        (lambda: "nonsense", "not good"),
+        (lambda: token(exp=int(time.time()) - 5), "expired"),
+        (lambda: token(nbf=int(time.time()) + 60), "not yet valid"),
+        (lambda: token(iss="https://other.example"), "[Ii]ssuer"),
+        (lambda: token(aud="other"), "[Aa]udience"),
+        (lambda: token(aud=None), "aud"),
+        (lambda: token(sub=None), "sub"),
+        (lambda: token(exp=None), "exp"),
+        (lambda: token(kid="unknown"), "no key 'unknown'"),
+        (lambda: token("ES256", kid="RS256"), "alg"),
+        (lambda: token()[:-4] + "AAAA", "[Ss]ignature"),
+        (lambda: jwt.encode({"sub": "x"}, "", "none", {"kid": "RS256"}), "alg"),
+        (_confused, "alg"),
+    ],
+)
+async def test_what_is_wrong_with_a_token_is_said(identity: Identity, made: Any, why: str) -> None:
+    with pytest.raises(Unauthorized, match=why):
+        await identity.caller(made())
+
+
+async def test_a_rotated_key_is_found_without_a_restart(
+    identity: Identity, jwks: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert await identity.caller(token())
+    write_keys(jwks, "RS256", suffix="-2")
+    now = time.monotonic()
+    with pytest.raises(Unauthorized, match="no key"):  # it has looked a moment ago
+        await identity.caller(token(kid="RS256-2"))
+    monkeypatch.setattr(time, "monotonic", lambda: now + 60)
+    assert await identity.caller(token(kid="RS256-2"))
+    with pytest.raises(Unauthorized, match="no key"):
+        await identity.caller(token())
+
+
+async def test_keys_that_cannot_be_had_are_no_fault_of_the_caller(tmp_path: Path) -> None:
+    there = Identity(EdgeSettings(jwt_issuer=ISSUER, jwt_jwks=str(tmp_path / "none.json")))
+    with pytest.raises(Unavailable, match="keys cannot be read from"):
+        await there.caller(token())
+
+
+async def test_a_shared_secret_counts_only_where_it_is_set() -> None:
+    secret = "s" * 32
+    signed = jwt.encode(
+        {"iss": ISSUER, "sub": "dev", "exp": int(time.time()) + 60}, secret, "HS256"
+    )
+    there = Identity(
+        EdgeSettings.model_validate({"jwt_issuer": ISSUER, "jwt_hs256_secret": secret})
+    )
+    caller = await there.caller(signed)
+    assert caller is not None
+    assert caller.subject == "dev"
+
+
+def test_firebase_is_one_setting() -> None:
+    rules = EdgeSettings(firebase_project="my-app").issues
+    assert rules is not None
+    assert (rules.issuer, rules.audience) == ("https://securetoken.google.com/my-app", "my-app")
+    assert rules.jwks is not None
+    assert rules.jwks.startswith("https://www.googleapis.com/")
+
+
+async def test_a_demo_token_is_known_and_none_is_needed(tmp_path: Path) -> None:
+    there = Identity(EdgeSettings(demo_jwks=str(issuer.jwks_path(tmp_path))))
+    assert await there.caller(None) is None
+    caller = await there.caller(issuer.token(tmp_path, "alice", "acme", 60))
+    assert caller is not None
+    assert (caller.subject, caller.tenant) == ("alice", "acme")
+    with pytest.raises(Unauthorized):
+        await there.caller("nonsense")
+
+
+def test_the_demo_counts_for_nothing_where_another_issuer_is_set(jwks: Path) -> None:
+    settings = EdgeSettings(jwt_issuer=ISSUER, jwt_jwks=str(jwks), demo_jwks="demo.json")
+    assert settings.issues is not None
+    assert (settings.issues.issuer, settings.issues.is_demo) == (ISSUER, False)
+
+
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [
+        ({"host": "192.0.2.1"}, "nobody is asked who they are"),
+        ({"host": "192.0.2.1", "demo_jwks": "x"}, "nobody is asked who they are"),
+        ({"jwt_issuer": ISSUER}, "needs one of TAPEWIRE_JWT_JWKS"),
+        ({"jwt_issuer": ISSUER, "jwt_jwks": "x", "jwt_hs256_secret": "y"}, "needs one of"),
+    ],
+)
+def test_settings_that_would_let_anybody_in_are_refused(settings: Any, why: str) -> None:
+    with pytest.raises(ValidationError, match=why):
+        EdgeSettings.model_validate(settings)
