@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import joblib
@@ -21,7 +22,7 @@ from producers.errors import ProducerError, RunStopped, Unsent
 from producers.forecast import train
 from producers.meters import read_meter
 from producers.settings import ProducerSettings, TrainerSettings
-from schemas.events import TrainingCommand, TrainingProgress
+from schemas.events import TaskStep, TrainingCommand, TrainingProgress
 from schemas.instants import to_rfc3339
 from schemas.topics import TRAINING_COMMANDS, TRAINING_EVENTS
 
@@ -52,7 +53,9 @@ async def run(settings: ProducerSettings, trainer: TrainerSettings, stop: asynci
 
 
 def _attempt_after(last: TrainingProgress | None) -> int:
-    return 1 if last is None or last.stage == "PENDING" else last.attempt + 1
+    if last is None or last.task is None or last.task.stage == "PENDING":
+        return 1
+    return last.task.attempt + 1
 
 
 @dataclass(frozen=True)
@@ -127,7 +130,7 @@ class Task:
             "data_fetch_time_seconds": round(fetched_s, 3),
             "training_time_seconds": round(trained_s, 3),
         }
-        self._publish(replace(done, details=details))
+        self._publish(done, details=details)
 
     def _tell(
         self,
@@ -139,14 +142,14 @@ class Task:
         remaining_s: float | None = None,
     ) -> None:
         event = self._event(stage, progress, message, metrics or {})
+        done_us = None
         if remaining_s is not None:
             done_us = event.event_time_us + int(remaining_s * 1_000_000)
-            event = replace(event, estimated_completion_us=done_us)
-        self._publish(event)
+        self._publish(event, estimated_completion_us=done_us)
 
     def _fail(self, error: str, details: str) -> None:
         event = self._event("FAILURE", 0.0, error, {})
-        self._publish(replace(event, error=error, error_details=details))
+        self._publish(event, error=error, error_details=details)
 
     def _event(
         self, stage: str, progress: float, message: str, metrics: dict[str, float]
@@ -158,13 +161,14 @@ class Task:
             message=message,
             metrics=metrics,
             event_time_us=time.time_ns() // 1000,
-            stage=stage,
-            attempt=self.attempt,
+            task=TaskStep(stage=stage, attempt=self.attempt),
         )
 
-    def _publish(self, event: TrainingProgress) -> None:
+    def _publish(self, event: TrainingProgress, **step: Any) -> None:
         if self.halted():
             raise RunStopped
+        assert event.task is not None
+        event = replace(event, task=replace(event.task, **step))
         self.reporter.run(self.reporter.broadcaster.publish(event, tenant=self.tenant))
 
 

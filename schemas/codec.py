@@ -10,7 +10,7 @@ the size and the end are checked here, and no schema with such an array is let i
 """
 
 import json
-from dataclasses import fields
+from dataclasses import asdict, fields
 from functools import cache
 from importlib.resources import files
 from io import BytesIO
@@ -22,7 +22,7 @@ from fastavro.schema import fingerprint, parse_schema, to_parsing_canonical_form
 
 from schemas import events
 from schemas.errors import TooLarge, Undecodable, UnknownEvent
-from schemas.events import Record, Return, ReturnBatch
+from schemas.events import Record, Return, ReturnBatch, TaskStep, TrainingProgress
 
 MARKER = b"\xc3\x01"
 _HEAD_BYTES = len(MARKER) + 8
@@ -107,6 +107,8 @@ def decode(value: bytes | None) -> Record:
         raise Undecodable(f"{len(value) - body.tell()} bytes follow the {reader.kind.__name__}")
     if reader.kind is ReturnBatch:
         return ReturnBatch(returns=[Return(**one) for one in datum["returns"]])
+    if reader.kind is TrainingProgress and datum["task"] is not None:
+        datum["task"] = TaskStep(**datum["task"])
     return reader.kind(**datum)
 
 
@@ -125,7 +127,10 @@ def record_names() -> list[str]:
 def _as_datum(record: Record, names: tuple[str, ...]) -> dict[str, Any]:
     if isinstance(record, ReturnBatch):
         return {"returns": [_as_datum_of_return(one) for one in record.returns]}
-    return {name: getattr(record, name) for name in names}
+    datum = {name: getattr(record, name) for name in names}
+    if isinstance(record, TrainingProgress) and record.task is not None:
+        datum["task"] = asdict(record.task)
+    return datum
 
 
 def _as_datum_of_return(one: Return) -> dict[str, Any]:

@@ -10,10 +10,22 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TaskStep:
+    """Where a task is, and what came of it; a lost worker's task is another's next attempt."""
+
+    stage: str
+    attempt: int = 1
+    estimated_completion_us: int | None = None
+    details: Mapping[str, int | float | str] = field(default_factory=dict)
+    error: str | None = None
+    error_details: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingProgress:
     """A training run has come this far. `progress` is a percentage.
 
-    One that was asked for by a `TrainingCommand` is a task: it has a stage, and may have attempts.
+    One that was asked for by a `TrainingCommand` is a task.
     """
 
     task_id: str
@@ -22,12 +34,7 @@ class TrainingProgress:
     message: str
     metrics: Mapping[str, float]
     event_time_us: int
-    stage: str | None = None
-    attempt: int = 1
-    estimated_completion_us: int | None = None
-    details: Mapping[str, int | float | str] = field(default_factory=dict)
-    error: str | None = None
-    error_details: str | None = None
+    task: TaskStep | None = None
 
     @property
     def ends(self) -> bool:
@@ -37,7 +44,7 @@ class TrainingProgress:
     @property
     def event_id(self) -> str | None:
         """A task ends once: a second worker's ending, after a crash, carries the same id."""
-        return f"task:{self.task_id}:ended" if self.stage is not None and self.ends else None
+        return f"task:{self.task_id}:ended" if self.task is not None and self.ends else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@ Pure. What a task says of itself is the same object in the stream and by `GET ..
 
 from collections.abc import Mapping
 
-from schemas.events import TrainingProgress
+from schemas.events import TaskStep, TrainingProgress
 from schemas.instants import to_rfc3339
 from sse_edge.dialect import Dialect, Listener, Said, Worded
 
@@ -24,8 +24,8 @@ _STAGE_OF = {
 
 def status(event: TrainingProgress) -> Worded:
     """What a task says of itself."""
-    stage = event.stage or _STAGE_OF[event.status]
-    done = event.estimated_completion_us
+    task = event.task or TaskStep(stage=_STAGE_OF[event.status])
+    stage, done = task.stage, task.estimated_completion_us
     failed = stage == "FAILURE"
     data: dict[str, object] = {
         "task_id": event.task_id,
@@ -34,16 +34,16 @@ def status(event: TrainingProgress) -> Worded:
         "message": event.message,
         "updated_at": to_rfc3339(event.event_time_us),
         "estimated_completion": None if done is None else to_rfc3339(done),
-        "result": _result(event) if stage == "SUCCESS" else None,
-        "error": (event.error or event.message) if failed else None,
-        "error_details": event.error_details if failed else None,
-        "attempt": event.attempt,
+        "result": _result(event, task) if stage == "SUCCESS" else None,
+        "error": (task.error or event.message) if failed else None,
+        "error_details": task.error_details if failed else None,
+        "attempt": task.attempt,
     }
     return Worded(stage, data, ends=event.ends)
 
 
-def _result(event: TrainingProgress) -> dict[str, object]:
-    details = dict(event.details) or dict(event.metrics)
+def _result(event: TrainingProgress, task: TaskStep) -> dict[str, object]:
+    details = dict(task.details) or dict(event.metrics)
     return {"status": "success", "message": event.message, "details": details}
 
 

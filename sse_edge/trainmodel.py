@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from producers.errors import Unsent
 from producers.publisher import Publisher
 from schemas.codec import decode
-from schemas.events import StoryState, TrainingCommand, TrainingProgress
+from schemas.events import StoryState, TaskStep, TrainingCommand, TrainingProgress
 from sse_edge.errors import LogUnavailable, NoSuchThing, Unavailable
 from sse_edge.hub import Hub, Upon
 from sse_edge.opening import DOCUMENTED, answer, event_names, given_cursor, may_read, tenant_of
@@ -73,7 +73,7 @@ async def train(request: Request, wanted: Wanted) -> Accepted:
         message=f"A forecast of {wanted.meter_type} meter {wanted.meter_id} waits for a trainer",
         metrics={},
         event_time_us=now_us,
-        stage="PENDING",
+        task=TaskStep(stage="PENDING"),
     )
     command = TrainingCommand(
         task_id=task_id,

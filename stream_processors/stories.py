@@ -20,7 +20,7 @@ def follow(
         partition: where that stands.
         offset: where that stands.
     """
-    status = event.stage or event.status
+    status = event.status if event.task is None else event.task.stage
     if known is None or known.partition != partition:
         return StoryState(
             subject=subject,

@@ -1,8 +1,10 @@
 import json
 from contextlib import suppress
 from dataclasses import fields
+from io import BytesIO
 from typing import Any
 
+import fastavro
 import pytest
 from avro.compatibility import ReaderWriterCompatibilityChecker, SchemaCompatibilityType
 from avro.schema import parse
@@ -12,12 +14,21 @@ from hypothesis import given, strategies as st
 from schemas import codec
 from schemas.codec import MARKER, VALUE_BYTES_MAX, decode, encode, record_names, versions
 from schemas.errors import TooLarge, Undecodable, UnknownEvent
-from schemas.events import Return, ReturnBatch, TrainingProgress
+from schemas.events import Return, ReturnBatch, TaskStep, TrainingProgress
 
 texts = st.text(st.characters(exclude_categories=["Cs"]))
 numbers = st.floats(allow_nan=False)
 instants = st.integers(-(2**62), 2**62)
 
+steps = st.builds(
+    TaskStep,
+    stage=texts,
+    attempt=st.integers(1, 2**31 - 1),
+    estimated_completion_us=st.none() | instants,
+    details=st.dictionaries(texts, instants | numbers | texts),
+    error=st.none() | texts,
+    error_details=st.none() | texts,
+)
 progress = st.builds(
     TrainingProgress,
     task_id=texts,
@@ -26,6 +37,7 @@ progress = st.builds(
     message=texts,
     metrics=st.dictionaries(texts, numbers),
     event_time_us=instants,
+    task=st.none() | steps,
 )
 batches = st.builds(
     ReturnBatch,
@@ -62,6 +74,22 @@ def test_a_cut_or_lengthened_record_is_refused(
         decode(value[:cut])
     with pytest.raises(Undecodable, match="1 bytes follow the TrainingProgress"):
         decode(value + b"\x00")
+
+
+def test_what_the_first_version_wrote_is_read() -> None:
+    (first, *_) = versions("TrainingProgress")
+    written: dict[str, Any] = {
+        "task_id": "t",
+        "progress": 1.0,
+        "status": "running",
+        "message": "m",
+        "metrics": {"loss": 0.5},
+        "event_time_us": 7,
+    }
+    body = BytesIO()
+    fastavro.schemaless_writer(body, parse_schema(first), written)
+    mark = bytes.fromhex(fingerprint(to_parsing_canonical_form(parse_schema(first)), "CRC-64-AVRO"))
+    assert decode(MARKER + mark + body.getvalue()) == TrainingProgress(**written)
 
 
 def test_the_head_is_avros_single_object_encoding() -> None:

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from schemas.events import TrainingProgress
+from schemas.events import TaskStep, TrainingProgress
 from sse_edge.dialect import Listener
 from sse_edge.stream import of_entities
 from sse_edge.training_task import TRAINING_TASK, status
@@ -15,8 +15,7 @@ RUNNING = TrainingProgress(
     message="Training model...",
     metrics={"loss": 0.5},
     event_time_us=1_705_314_735_123_456,
-    stage="TRAINING_MODEL",
-    estimated_completion_us=1_705_314_900_000_000,
+    task=TaskStep(stage="TRAINING_MODEL", estimated_completion_us=1_705_314_900_000_000),
 )
 ALONE = Listener("c", "trainmodel", ("T1",))
 NOW = "2024-01-15T10:32:20.000000Z"
@@ -38,17 +37,23 @@ def test_a_status_has_the_fields_that_clients_read() -> None:
 
 
 def test_a_failure_says_why_and_a_success_what() -> None:
-    failed = replace(RUNNING, status="failed", stage="FAILURE", error="no data", error_details="x")
+    failed = replace(
+        RUNNING,
+        status="failed",
+        task=TaskStep(stage="FAILURE", error="no data", error_details="x"),
+    )
     assert (status(failed).data["error"], status(failed).data["error_details"]) == ("no data", "x")
     assert status(failed).ends
     details: dict[str, int | float | str] = {"model_path": "gas/m.joblib", "data_points": 8760}
-    done = replace(RUNNING, status="completed", stage="SUCCESS", message="ok", details=details)
+    done = replace(
+        RUNNING, status="completed", message="ok", task=TaskStep(stage="SUCCESS", details=details)
+    )
     assert status(done).data["result"] == {"status": "success", "message": "ok", "details": details}
 
 
 def test_a_run_that_a_training_loop_reports_is_a_task_as_well() -> None:
     found = [
-        status(replace(RUNNING, stage=None, status=one)).event
+        status(replace(RUNNING, task=None, status=one)).event
         for one in ("started", "running", "completed", "failed")
     ]
     assert found == ["TRAINING_MODEL", "TRAINING_MODEL", "SUCCESS", "FAILURE"]

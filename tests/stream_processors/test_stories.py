@@ -2,7 +2,7 @@
 
 from hypothesis import given, strategies as st
 
-from schemas.events import StoryState, TrainingProgress
+from schemas.events import StoryState, TaskStep, TrainingProgress
 from stream_processors.stories import follow
 
 
@@ -14,7 +14,7 @@ def event(status: str, stage: str | None = None) -> TrainingProgress:
         message="",
         metrics={},
         event_time_us=0,
-        stage=stage,
+        task=None if stage is None else TaskStep(stage=stage),
     )
 
 
