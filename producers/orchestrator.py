@@ -21,6 +21,8 @@ from schemas.topics import AGENT_COMMANDS, AGENT_EVENTS
 log = logging.getLogger(__name__)
 
 _ATTEMPTS_MAX = 3
+_TEXT_CHARS_MAX = 8_000
+"""In one event, which has at most 64 KiB; of a longer answer the end has the beginning only."""
 
 
 async def run(settings: ProducerSettings, agents: Sequence[Agent], stop: asyncio.Event) -> None:
@@ -82,7 +84,9 @@ class Run:
         try:
             async for piece in agent.answer(self._command.message):
                 said.append(piece)
-                await self._tell("response_chunk", agent, text=piece)
+                for at in range(0, len(piece), _TEXT_CHARS_MAX):
+                    text = piece[at : at + _TEXT_CHARS_MAX]
+                    await self._tell("response_chunk", agent, text=text)
         except AgentError as error:
             await self._tell("error", agent, text=str(error))
         except (RunStopped, Unsent):
@@ -91,7 +95,7 @@ class Run:
             log.exception("%s failed on run %s", agent.agent_id, self._command.run_id)
             await self._tell("error", agent, text=f"{agent.name} has failed; ask again")
         else:
-            await self._tell("completed", agent, text="".join(said))
+            await self._tell("completed", agent, text="".join(said)[:_TEXT_CHARS_MAX])
 
     async def _tell(
         self,

@@ -94,7 +94,7 @@ class AgentEvent:
     confidence: float | None = None
     reasoning: str | None = None
     text: str | None = None
-    """A piece of the answer; of a completed run all of it; of one that failed, why."""
+    """A piece of the answer; of a completed run its beginning at least; of a failed one, why."""
     event_time_us: int
 
     @property

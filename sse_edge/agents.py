@@ -17,9 +17,10 @@ from pydantic import BaseModel, Field
 from producers.errors import Unsent
 from producers.publisher import Publisher
 from schemas.events import AgentCommand
+from sse_edge import described
 from sse_edge.errors import InvalidCursor, LogError, Unavailable
 from sse_edge.hub import At, Hub, Start, Upon
-from sse_edge.opening import DOCUMENTED, answer, event_names, given_cursor, tenant_of
+from sse_edge.opening import answer, event_names, given_cursor, stream_route, tenant_of
 from sse_edge.record import Partition
 from sse_edge.stream import of_entities
 
@@ -43,17 +44,20 @@ class Question(BaseModel):
     message: Annotated[str, Field(min_length=1, max_length=10_000)]
 
 
-@routes.post("/stream", response_class=Response, summary="Ask an agent", responses=dict(DOCUMENTED))
+@routes.post(
+    "/stream",
+    response_class=Response,
+    summary="Ask an agent",
+    responses=described.of(CHANNEL),
+    openapi_extra=described.PARAMETERS,
+)
 async def ask(request: Request, question: Question, idempotency_key: _KeyHeader = None) -> Response:
     """The answer, step by step. With an `Idempotency-Key`, a repeated request joins the first."""
     return await _run(request, question.message, idempotency_key)
 
 
-@routes.get(
-    "/stream",
-    response_class=Response,
-    summary="Ask an agent, from a browser's EventSource",
-    responses=dict(DOCUMENTED),
+@stream_route(
+    routes, "/stream", "Ask an agent, from a browser's EventSource", described.of(CHANNEL)
 )
 async def ask_by_get(request: Request, message: _Message, idempotency_key: _Key = None) -> Response:
     """The answer, step by step. Coming back with the last id goes on where it stopped."""
@@ -63,6 +67,8 @@ async def ask_by_get(request: Request, message: _Message, idempotency_key: _Key 
 async def _run(request: Request, message: str, key: str | None) -> Response:
     hub: Hub = request.app.state.hub
     cursor = given_cursor(request)
+    if request.method == "HEAD":
+        return answer(request, of_entities(CHANNEL, ["-"], event_names(request)))
     if cursor is not None:
         if len(cursor) <= _RUN_ID_CHARS:
             raise InvalidCursor(f"the cursor {cursor!r} is too short to name a run")

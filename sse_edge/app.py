@@ -19,13 +19,13 @@ from collections.abc import (
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any
 
 import sdnotify
-from fastapi import Depends, FastAPI, Query, Request, Response
+from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
+from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.metrics_core import Metric
 from starlette.exceptions import HTTPException
@@ -33,12 +33,10 @@ from starlette.middleware.cors import CORSMiddleware
 
 from producers.publisher import Publisher
 from producers.settings import ProducerSettings
-from sse_edge import agents, chat, trainmodel
+from sse_edge import agents, channels, chat, trainmodel
 from sse_edge.errors import (
     EdgeError,
-    Forbidden,
     InvalidParameter,
-    NoSuchThing,
     Unauthorized,
     Unavailable,
 )
@@ -47,18 +45,13 @@ from sse_edge.identity import Identity
 from sse_edge.kafka_log import KafkaLog
 from sse_edge.meter import Collector
 from sse_edge.opening import (
-    DOCUMENTED,
     Receive,
     Scope,
     Send,
-    answer,
-    caller_of,
-    event_names,
     identified,
 )
 from sse_edge.settings import EdgeSettings
 from sse_edge.siblings import Siblings
-from sse_edge.stream import MYSTOCKS_CHANNELS, many_channels, one_channel
 from sse_edge.turnstile import Turnstile
 
 log = logging.getLogger(__name__)
@@ -91,6 +84,19 @@ def from_environment() -> ASGIApp:
 def build_app(settings: EdgeSettings) -> ASGIApp:
     """The edge as an ASGI application."""
     turnstile = Turnstile()
+    api = build_api(settings, turnstile)
+
+    async def one_at_a_time(scope: Scope, receive: Receive, send: Send) -> None:
+        # A crowd that comes back at once is let in between events, not before them.
+        if scope["type"] == "http":
+            await turnstile.turn()
+        await api(scope, receive, send)
+
+    return one_at_a_time
+
+
+def build_api(settings: EdgeSettings, turnstile: Turnstile) -> FastAPI:
+    """The edge's routes, and what runs behind them."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
@@ -113,7 +119,7 @@ def build_app(settings: EdgeSettings) -> ASGIApp:
             following.cancel()
 
     known = [Depends(identified)]
-    app = FastAPI(
+    app = FastAPIOffline(
         title="Tapewire edge",
         description="Server-sent events from Kafka, resumable on any node.",
         lifespan=lifespan,
@@ -129,8 +135,7 @@ def build_app(settings: EdgeSettings) -> ASGIApp:
         )
     app.state.identity = Identity(settings)
     _add_errors(app)
-    _add_streams(app, known)
-    for router in (trainmodel.routes, chat.routes, agents.routes):
+    for router in (channels.routes, trainmodel.routes, chat.routes, agents.routes):
         app.include_router(router, dependencies=known)
     _add_health(app)
     app.mount("/assets", StaticFiles(directory=PAGE))
@@ -139,13 +144,7 @@ def build_app(settings: EdgeSettings) -> ASGIApp:
     async def page() -> FileResponse:
         return FileResponse(PAGE / "index.html", headers={"Cache-Control": "no-cache"})
 
-    async def one_at_a_time(scope: Scope, receive: Receive, send: Send) -> None:
-        # A crowd that comes back at once is let in between events, not before them.
-        if scope["type"] == "http":
-            await turnstile.turn()
-        await app(scope, receive, send)
-
-    return one_at_a_time
+    return app
 
 
 def _say_who_is_served(settings: EdgeSettings) -> None:
@@ -206,68 +205,6 @@ def _stop_without_a_tail(tail: asyncio.Task[None]) -> None:
     reason = "cancelled" if tail.cancelled() else repr(tail.exception())
     log.critical("the tail has ended (%s); this node stops", reason)
     signal.raise_signal(signal.SIGTERM)
-
-
-def _add_streams(app: FastAPI, known: list[Any]) -> None:
-    for name in MYSTOCKS_CHANNELS:
-        app.add_api_route(
-            f"/api/v1/sse/{name}",
-            _channel_endpoint(name),
-            methods=["GET", "HEAD"],
-            response_class=Response,
-            summary=f"The {name} channel",
-            tags=["streams"],
-            responses=dict(DOCUMENTED),
-            dependencies=known,
-        )
-
-    @app.post("/api/v1/sse/renew/{challenge}", tags=["streams"], status_code=204)
-    async def renew(request: Request, challenge: str) -> None:
-        """Keep a stream with a fresh token, which comes as tokens do."""
-        hub: Hub = request.app.state.hub
-        await identified(request)
-        caller, stream = caller_of(request), hub.challenged.get(challenge)
-        if stream is None:
-            raise NoSuchThing(
-                "no stream of this node has asked by this; come back with the fresh token and the "
-                "last id instead"
-            )
-        if caller is None or not stream.renew(caller):
-            raise Forbidden("the token is somebody else's than the stream's")
-
-    @app.get("/api/v1/sse/status", tags=["streams"], summary="Who is connected", dependencies=known)
-    async def status(request: Request) -> dict[str, object]:
-        hub: Hub = request.app.state.hub
-        return {
-            "status": "draining" if hub.draining else "active",
-            "total_connections": hub.connections,
-            "channels": {
-                name: {"connection_count": len(clients), "clients": list(clients)}
-                for name, clients in hub.clients.items()
-            },
-        }
-
-    @app.api_route(
-        "/api/v1/sse/streams",
-        methods=["GET", "HEAD"],
-        response_class=Response,
-        summary="Several channels in one connection",
-        dependencies=known,
-        tags=["streams"],
-        responses=dict(DOCUMENTED),
-    )
-    async def streams(
-        request: Request,
-        topic: Annotated[list[str] | None, Query(description="`NAME` or `NAME:ENTITY`")] = None,
-    ) -> Response:
-        return answer(request, many_channels(topic or (), event_names(request)))
-
-
-def _channel_endpoint(name: str) -> Callable[[Request], Awaitable[Response]]:
-    async def channel(request: Request) -> Response:
-        return answer(request, one_channel(name, request.query_params, event_names(request)))
-
-    return channel
 
 
 def _families(hub: Hub) -> Iterator[Metric]:

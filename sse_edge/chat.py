@@ -13,18 +13,20 @@ from producers.publisher import Position, Publisher
 from schemas.codec import decode
 from schemas.errors import Undecodable
 from schemas.events import ChatEvent
+from sse_edge import described
 from sse_edge.chat_words import chat_event
 from sse_edge.errors import Forbidden, Unavailable
 from sse_edge.frame import block
 from sse_edge.hub import Hub, Upon
 from sse_edge.log import Log
 from sse_edge.opening import (
-    DOCUMENTED,
     answer,
+    as_readable_by,
     caller_of,
     event_names,
     given_cursor,
     may_read,
+    stream_route,
     tenant_of,
 )
 from sse_edge.record import Partition, Record
@@ -62,13 +64,7 @@ async def send_message(request: Request, said: Said) -> dict[str, str]:
     return {"status": "sent"}
 
 
-@routes.api_route(
-    "/chat-stream",
-    methods=["GET", "HEAD"],
-    response_class=Response,
-    summary="Be in a room",
-    responses=dict(DOCUMENTED),
-)
+@stream_route(routes, "/chat-stream", "Be in a room", described.of("chat"))
 async def chat_stream(request: Request, room: _Name = ROOM, user: _Name | None = None) -> Response:
     """One's own `join`, the last ten messages, and then whatever happens in the room."""
     hub: Hub = request.app.state.hub
@@ -78,7 +74,9 @@ async def chat_stream(request: Request, room: _Name = ROOM, user: _Name | None =
         return answer(request, stream, client_id=who)
     cursor = given_cursor(request)
     if cursor is not None:
-        hub.codec(stream).decode(cursor)  # what is wrong with it is said before anybody joins
+        hub.codec(as_readable_by(request, stream)).decode(
+            cursor
+        )  # what is wrong with it is said before anybody joins
     try:
         joined = await _write(request, room, "join", who)
     except Unavailable:
@@ -100,12 +98,8 @@ async def chat_stream(request: Request, room: _Name = ROOM, user: _Name | None =
         raise
 
 
-@routes.api_route(
-    "/user-specific-stream/{user_id}",
-    methods=["GET", "HEAD"],
-    response_class=Response,
-    summary="What one user is to see",
-    responses=dict(DOCUMENTED),
+@stream_route(
+    routes, "/user-specific-stream/{user_id}", "What one user is to see", described.of("user")
 )
 async def user_stream(request: Request, user_id: str) -> Response:
     """Each `update` for the user; an `error` passes, a `fatal_error` ends the stream."""

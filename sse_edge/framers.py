@@ -16,7 +16,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 
 from sse_edge.errors import Unframable
-from sse_edge.stream import CHANNELS, Channel, Frame, frame_of_value
+from sse_edge.stream import BY_KEY, Channel, Frame, frame_of_value
 from sse_edge.window import Entry
 
 log = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ class Framers:
                 done.set_result(None)
 
         try:
-            asked = loop.run_in_executor(pool, frames_of, channel.name, records)
+            asked = loop.run_in_executor(pool, frames_of, channel.key, records)
         except BrokenProcessPool:
             self._count = 0
             done.set_result(None)
@@ -91,7 +91,7 @@ def frames_of(channel: str, records: Sequence[tuple[bytes | None, int]]) -> list
     framed: list[_Framed] = []
     for value, timestamp_ms in records:
         try:
-            frame = frame_of_value(CHANNELS[channel], value, timestamp_ms)
+            frame = frame_of_value(BY_KEY[channel], value, timestamp_ms)
         except Unframable:
             frame = None
         framed.append(None if frame is None else (frame.event, frame.body, frame.ends))

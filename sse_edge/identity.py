@@ -4,6 +4,7 @@ RS256, ES256 and EdDSA, by a JSON Web Key Set from a URL or a file; HS256 where 
 configured, and only then. A key that is not known yet is looked for again: issuers rotate theirs.
 """
 
+import asyncio
 import json
 import logging
 import time
@@ -92,6 +93,7 @@ class _Keys:
         self._where = where
         self._keys: dict[str | None, tuple[Any, str]] = {}
         self._read_s = float("-inf")
+        self._reading = asyncio.Lock()
 
     async def find(self, key_id: str | None) -> tuple[Any, str]:
         """A key, and the algorithm that goes with it.
@@ -100,9 +102,10 @@ class _Keys:
             jwt.InvalidTokenError: the issuer has no such key.
             Unavailable: its keys cannot be had.
         """
-        age_s = time.monotonic() - self._read_s
-        if age_s > _KEPT_S or (key_id not in self._keys and age_s > _AGAIN_AFTER_S):
-            await self._read()
+        async with self._reading:
+            age_s = time.monotonic() - self._read_s
+            if age_s > _KEPT_S or (key_id not in self._keys and age_s > _AGAIN_AFTER_S):
+                await self._read()
         found = self._keys.get(key_id)
         if found is None and key_id is None and len(self._keys) == 1:
             found = next(iter(self._keys.values()))

@@ -5,7 +5,7 @@ that every node words a record alike.
 """
 
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import cache
 from operator import attrgetter
 from typing import Any, cast
@@ -45,6 +45,26 @@ def _notice(_: Listener, event: str, data: Mapping[str, object], timestamp: str)
 
 
 MYSTOCKS = Dialect("mystocks", wrap=_wrapped, notice=_notice, opening=_connected, heartbeat=_ping)
+
+
+_STREAM_OF = {
+    "training_progress": ("training", "task_id"),
+    "backtest_progress": ("backtest", "backtest_id"),
+    "risk_alert": ("alerts", "entity_id"),
+    "risk_measure": ("measures", "portfolio_id"),
+    "dashboard_update": ("dashboard", "window_id"),
+}
+"""Which channel an event is of, and what names its entity."""
+
+
+def _wrapped_with_stream(worded: Worded, timestamp: str) -> Said:
+    channel, entity = _STREAM_OF[worded.event]
+    stream = {"stream": f"{channel}:{worded.data[entity]}"}
+    return Said(worded.event, envelope(worded.event, worded.data, timestamp) | stream)
+
+
+MYSTOCKS_MANY = replace(MYSTOCKS, name="mystocks_many", wrap=_wrapped_with_stream)
+"""Several channels in one connection: each event says which stream it is of."""
 
 
 def envelope(event: str, data: Mapping[str, object], timestamp: str) -> dict[str, object]:

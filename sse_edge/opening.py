@@ -4,13 +4,14 @@ What is wrong with a request is said before the stream begins; what happens late
 """
 
 import uuid
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
-from fastapi import Request, Response
+from fastapi import APIRouter, Request, Response
 
 from schemas.instants import from_rfc3339
+from sse_edge import described
 from sse_edge.connection import Connection, Slow, Wishes
 from sse_edge.cursor import Cursor
 from sse_edge.errors import InvalidParameter, NotAcceptable, Unavailable
@@ -35,7 +36,32 @@ STREAM_HEADERS = {
 
 GZIP_HEADERS = {"Content-Encoding": "gzip", "Vary": "Accept-Encoding"}
 
+Endpoint = TypeVar("Endpoint", bound=Callable[..., Awaitable[Response]])
+
 CLIENT_ID_CHARS_MAX = 256
+
+
+def stream_route(
+    routes: APIRouter, path: str, summary: str, responses: dict[int | str, dict[str, Any]]
+) -> Callable[[Endpoint], Endpoint]:
+    """Serve a stream at a path: GET, as it is described, and HEAD."""
+
+    def add(endpoint: Endpoint) -> Endpoint:
+        routes.add_api_route(
+            path,
+            endpoint,
+            methods=["GET"],
+            response_class=Response,
+            summary=summary,
+            responses=responses,
+            openapi_extra=described.PARAMETERS,
+        )
+        routes.add_api_route(
+            path, endpoint, methods=["HEAD"], response_class=Response, include_in_schema=False
+        )
+        return endpoint
+
+    return add
 
 
 def answer(
@@ -64,9 +90,7 @@ def answer(
     accepted = request.headers.get("accept", "*/*").lower()
     if not any(kind in accepted for kind in ("text/event-stream", "text/*", "*/*")):
         raise NotAcceptable(f"this is text/event-stream, and Accept is {accepted!r}")
-    caller = caller_of(request)
-    if caller is not None:
-        stream = replace(stream, tenant=caller.tenant or "")
+    caller, stream = caller_of(request), as_readable_by(request, stream)
     hub.refuse_over_limit(_address(request.scope), None if caller is None else caller.subject)
     cursor = given_cursor(request)
     if cursor is not None:
@@ -118,6 +142,12 @@ def caller_of(request: Request) -> Caller | None:
     """Who calls, once `identified` has found out."""
     caller: Caller | None = getattr(request.state, "caller", None)
     return caller
+
+
+def as_readable_by(request: Request, stream: Stream) -> Stream:
+    """A stream, of the caller's tenant's records only."""
+    caller = caller_of(request)
+    return stream if caller is None else replace(stream, tenant=caller.tenant or "")
 
 
 def tenant_of(request: Request) -> str | None:
@@ -231,17 +261,3 @@ def event_names(request: Request) -> list[str]:
     """The `events=` filter: names with commas between."""
     names = request.query_params.get("events", "")
     return [name.strip() for name in names.split(",") if name.strip()]
-
-
-DOCUMENTED: Mapping[int | str, dict[str, Any]] = {
-    200: {
-        "description": "Server-sent events. Each event's id is the cursor after it: send it back "
-        "as `Last-Event-ID`, to any node, to get everything that follows.",
-        "content": {"text/event-stream": {"schema": {"type": "string"}}},
-    },
-    204: {"description": "The stream had ended before this cursor."},
-    400: {"description": "A parameter or the cursor has no meaning; `detail` says why."},
-    406: {"description": "`Accept` excludes `text/event-stream`."},
-    429: {"description": "This address holds as many connections as it may."},
-    503: {"description": "No broker, or the node is on its way out."},
-}

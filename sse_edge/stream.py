@@ -6,7 +6,7 @@ a row.
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
 from typing import Any, NamedTuple
@@ -53,6 +53,12 @@ class Channel:
     """Whether a cursor begins with the entity's name, where a request cannot say it."""
     is_latest_value: bool = True
     """Whether the newest event of a key says everything that older ones said."""
+
+    @property
+    def key(self) -> str:
+        """What tells it from all other channels, and from itself in another dialect."""
+        is_one_of_many = self.dialect is mystocks.MYSTOCKS_MANY
+        return f"{self.name}+" if is_one_of_many else self.name
 
 
 CHANNELS: Mapping[str, Channel] = {
@@ -137,6 +143,17 @@ MYSTOCKS_CHANNELS = tuple(
 """Those that have an endpoint of their own, and can be had several in one connection."""
 
 
+ONE_OF_MANY: Mapping[str, Channel] = {
+    name: replace(CHANNELS[name], dialect=mystocks.MYSTOCKS_MANY) for name in MYSTOCKS_CHANNELS
+}
+"""The same, as several of them come in one connection."""
+
+BY_KEY: Mapping[str, Channel] = {
+    channel.key: channel for channel in (*CHANNELS.values(), *ONE_OF_MANY.values())
+}
+"""Every channel there is."""
+
+
 class Frame(NamedTuple):
     """A record as bytes that still lack the cursor, and what a filter needs to know of it."""
 
@@ -192,7 +209,7 @@ class Stream:
         """Topics, keys and filter in words: what a cursor is bound to."""
         return json.dumps(
             [
-                [[source.channel.name, sorted(source.entities)] for source in self.sources],
+                [[source.channel.key, sorted(source.entities)] for source in self.sources],
                 sorted(self.events),
                 *([] if self.tenant is None else [["tenant", self.tenant]]),
             ]
@@ -302,7 +319,7 @@ def many_channels(topics: Iterable[str], events: Iterable[str] | None = None) ->
     if sum(map(len, wanted.values())) > ENTITIES_MAX:
         raise InvalidParameter("topic", f"more than {ENTITIES_MAX} entities in one stream")
     sources = tuple(
-        Source(CHANNELS[name], frozenset() if name in everything else frozenset(wanted[name]))
+        Source(ONE_OF_MANY[name], frozenset() if name in everything else frozenset(wanted[name]))
         for name in sorted(wanted)
     )
     return _stream(sources, events)

@@ -17,9 +17,17 @@ from producers.errors import Unsent
 from producers.publisher import Publisher
 from schemas.codec import decode
 from schemas.events import StoryState, TaskStep, TrainingCommand, TrainingProgress
+from sse_edge import described
 from sse_edge.errors import LogUnavailable, NoSuchThing, Unavailable
 from sse_edge.hub import Hub, Upon
-from sse_edge.opening import DOCUMENTED, answer, event_names, given_cursor, may_read, tenant_of
+from sse_edge.opening import (
+    answer,
+    event_names,
+    given_cursor,
+    may_read,
+    stream_route,
+    tenant_of,
+)
 from sse_edge.record import Partition
 from sse_edge.stream import CHANNELS, of_entities
 from sse_edge.training_task import status as worded
@@ -112,25 +120,13 @@ async def status(request: Request, task_id: str) -> dict[str, object]:
     return data
 
 
-@routes.api_route(
-    "/stream/{task_id}",
-    methods=["GET", "HEAD"],
-    response_class=Response,
-    summary="Follow a task to its end",
-    responses=dict(DOCUMENTED),
-)
+@stream_route(routes, "/stream/{task_id}", "Follow a task to its end", described.of(CHANNEL))
 async def one_task(request: Request, task_id: str) -> Response:
     """How the task stands now, and then each step, until it has succeeded or failed."""
     return await _follow(request, [task_id])
 
 
-@routes.api_route(
-    "/stream",
-    methods=["GET", "HEAD"],
-    response_class=Response,
-    summary="Follow several tasks in one connection",
-    responses=dict(DOCUMENTED),
-)
+@stream_route(routes, "/stream", "Follow several tasks in one connection", described.of(CHANNEL))
 async def several_tasks(
     request: Request,
     task_id: Annotated[list[str] | None, Query(description="once for each task")] = None,

@@ -100,7 +100,9 @@ class StoryView:
         except Undecodable as error:
             log.warning("%s offset %d is skipped: %s", self._topic, record.offset, error)
             return
-        assert isinstance(state, StoryState)
+        if not isinstance(state, StoryState):
+            log.warning("%s offset %d is skipped: it is no state", self._topic, record.offset)
+            return
         self._states[subject] = (record.timestamp_ms, state)
         self._states.move_to_end(subject)
         while next(iter(self._states.values()))[0] < record.timestamp_ms - self._kept_ms:

@@ -41,8 +41,8 @@ class Entry:
         """The record as a channel words it; None where it says nothing, or cannot be read."""
         if self._channel is channel:
             return self._frame
-        if self._others is not None and channel.name in self._others:
-            return self._others[channel.name]
+        if self._others is not None and channel.key in self._others:
+            return self._others[channel.key]
         frame = word(channel, self.record)
         self.set_frame(channel, frame)
         return frame
@@ -53,7 +53,7 @@ class Entry:
             self._channel, self._frame = channel, frame
         else:
             self._others = self._others or {}
-            self._others[channel.name] = frame
+            self._others[channel.key] = frame
 
 
 class RepeatFilter:

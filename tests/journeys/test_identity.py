@@ -89,6 +89,27 @@ async def test_tenants_see_their_own_and_a_cursor_does_not_change_that(
         assert (await http.get(path, headers=headers)).status_code == 400
 
 
+async def test_a_room_of_a_tenant_is_resumed_and_is_no_other_tenants(
+    world: World, tmp_path: Path
+) -> None:
+    edge = await strict_edge(world, tmp_path)
+    ours = {"Authorization": bearer(tmp_path, "alice", "acme")}
+    theirs = {"Authorization": bearer(tmp_path, "eve", "other")}
+    async with httpx.AsyncClient(base_url=edge.url, timeout=30) as http:
+        for headers in (ours, theirs):
+            said = {"user": headers["Authorization"][-5:], "message": "hello"}
+            assert (await http.post("/send-message", json=said, headers=headers)).status_code == 200
+    async with stream(edge.url, "/chat-stream", headers=ours, user="alice") as first:
+        await first.until(is_placed)
+        assert [one.json["user"] for one in first.blocks if one.event == "message"] == [
+            ours["Authorization"][-5:]
+        ]
+    headers = ours | {"Last-Event-ID": first.last_id}
+    async with stream(edge.url, "/chat-stream", headers=headers, user="alice") as again:
+        assert again.response.status_code == 200
+        await again.events("join", 2)
+
+
 async def test_a_stream_asks_for_a_fresh_token_and_ends_without_one(
     world: World, tmp_path: Path
 ) -> None:

@@ -102,3 +102,16 @@ async def test_it_survives_the_edge_without_a_reload_and_without_a_gap(
     assert await shown_alerts(page) == [f"number {number}" for number in range(11)]
     assert await page.evaluate("window.isTheSamePage")
     assert await page.is_hidden("#notice")
+
+
+async def test_the_api_is_described_with_nothing_from_elsewhere(world: World, page: Page) -> None:
+    edge = await world.edge()
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    await page.goto(f"{edge.url}/docs")
+    await page.wait_for_selector(".opblock")
+    await page.get_by_text("/trainmodel/stream/{task_id}").click()
+    await page.get_by_text("TRAINING_MODEL").first.wait_for()
+    assert {url.split("/")[2] for url in asked if not url.startswith("data:")} == {
+        edge.url.split("/")[2]
+    }

@@ -1,0 +1,61 @@
+"""OpenAPI describes every stream, and each of its events as it comes."""
+
+from typing import Any
+
+import pytest
+
+from schemas.codec import decode, encode
+from sse_edge.app import build_api
+from sse_edge.described import EXAMPLES
+from sse_edge.settings import EdgeSettings
+from sse_edge.stream import CHANNELS
+from sse_edge.turnstile import Turnstile
+from tests.sse import Reader
+
+
+@pytest.fixture(scope="module")
+def paths() -> dict[str, Any]:
+    found: dict[str, Any] = build_api(EdgeSettings(), Turnstile()).openapi()["paths"]
+    return found
+
+
+STREAMS = {
+    "/api/v1/sse/training": "training",
+    "/api/v1/sse/backtest": "backtest",
+    "/api/v1/sse/alerts": "alerts",
+    "/api/v1/sse/measures": "measures",
+    "/api/v1/sse/dashboard": "dashboard",
+    "/trainmodel/stream/{task_id}": "trainmodel",
+    "/trainmodel/stream": "trainmodel",
+    "/chat-stream": "chat",
+    "/user-specific-stream/{user_id}": "user",
+    "/process/stream": "agent",
+}
+
+
+@pytest.mark.parametrize(("path", "channel"), STREAMS.items())
+def test_each_event_has_an_example_that_a_client_can_read(
+    paths: dict[str, Any], path: str, channel: str
+) -> None:
+    described = paths[path]["get"]
+    examples = described["responses"]["200"]["content"]["text/event-stream"]["examples"]
+    assert set(examples) == CHANNELS[channel].events
+    for example in examples.values():
+        (block,) = Reader().feed(example["value"].encode())
+        assert block.data
+        assert block.id
+    names = {parameter["name"] for parameter in described["parameters"]}
+    assert {"Last-Event-ID", "from", "events", "slow", "token"} <= names
+
+
+def test_every_channel_is_described() -> None:
+    assert set(EXAMPLES) == set(CHANNELS)
+    for name, records in EXAMPLES.items():
+        assert all(isinstance(one, CHANNELS[name].topic.record) for one in records)
+        assert [decode(encode(one)) for one in records] == list(records)
+
+
+def test_every_endpoint_says_what_it_is_for(paths: dict[str, Any]) -> None:
+    for path, methods in paths.items():
+        for method, described in methods.items():
+            assert described.get("summary"), (method, path)
