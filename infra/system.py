@@ -1,6 +1,6 @@
 """The whole system on one machine: which parts there are, in which order, and how they are told.
 
-    kafka ──▶ topics ──▶ processor, edge 1 .. N, trainer, agents, demo
+    kafka ──▶ topics ──▶ processor, edge 1 .. N, trainer, backtester, agents, demo
 
 Each part is the same program that runs in production; only the broker is the embedded one, and
 only where no other is named.
@@ -131,6 +131,7 @@ async def _start(settings: InfraSettings, wanted: Wanted, supervisor: Supervisor
             for name, port in edges
         ),
         _python("trainer", "producers", _models(settings) | env, "trainer"),
+        _python("backtester", "producers", env, "backtester"),
         _python("agents", "producers", env, "orchestrator"),
     ]
     if wanted.demo:

@@ -1,4 +1,4 @@
-"""`python -m producers`: the demo, a trainer or an orchestrator, as a part of a running system."""
+"""`python -m producers`: the demo, or a worker that takes up commands, as a part of a system."""
 
 import argparse
 import asyncio
@@ -8,16 +8,21 @@ import sys
 
 import sdnotify
 
-from producers import agents, demo, orchestrator, trainer
+from producers import agents, backtester, demo, orchestrator, trainer
 from producers.errors import UnknownAgent
-from producers.settings import OrchestratorSettings, ProducerSettings, TrainerSettings
+from producers.settings import (
+    BacktesterSettings,
+    OrchestratorSettings,
+    ProducerSettings,
+    TrainerSettings,
+)
 
 
 def main() -> None:
     """Run until SIGTERM or Ctrl-C."""
     parser = argparse.ArgumentParser(prog="python -m producers", description=__doc__)
     parser.add_argument(
-        "part", nargs="?", choices=("demo", "trainer", "orchestrator"), default="demo"
+        "part", nargs="?", choices=("demo", "trainer", "backtester", "orchestrator"), default="demo"
     )
     parser.add_argument(
         "--speed", type=float, default=40.0, help="trading days that the demo replays a second"
@@ -30,6 +35,8 @@ def main() -> None:
     match told.part:
         case "trainer":
             asyncio.run(_train())
+        case "backtester":
+            asyncio.run(_backtest())
         case "orchestrator":
             asyncio.run(_answer())
         case _:
@@ -40,6 +47,13 @@ async def _train() -> None:
     stop = _until_told()
     sdnotify.SystemdNotifier().notify("READY=1\nSTATUS=waiting for commands")
     await trainer.run(ProducerSettings(source="/producers/trainer"), TrainerSettings(), stop)
+
+
+async def _backtest() -> None:
+    stop = _until_told()
+    sdnotify.SystemdNotifier().notify("READY=1\nSTATUS=waiting for jobs")
+    settings = ProducerSettings(source="/producers/backtester")
+    await backtester.run(settings, BacktesterSettings(), stop)
 
 
 async def _answer() -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 
-from producers.log_end import newest_of
+from producers.log_end import story_of
 from producers.settings import ProducerSettings
 from schemas.codec import decode
 from schemas.errors import Undecodable
@@ -43,6 +43,8 @@ class Taken:
     last_event: Record | None
     tenant: str | None
     """Whose it is."""
+    cancelled: Callable[[], bool]
+    """Whether it is not wanted any more."""
 
 
 Work = Callable[[Taken, Callable[[], bool]], None]
@@ -52,14 +54,22 @@ Work = Callable[[Taken, Callable[[], bool]], None]
 class Commands:
     """A worker's share of a topic of commands."""
 
-    def __init__(self, commands: Topic, events: Topic, settings: ProducerSettings) -> None:
+    def __init__(
+        self,
+        commands: Topic,
+        events: Topic,
+        settings: ProducerSettings,
+        cancels: Callable[[Record], bool] = lambda _: False,
+    ) -> None:
         """Share commands with all workers of the same topics.
 
         Args:
             commands: where they come from.
             events: where their work is told of, under the same keys.
             settings: how to reach Kafka.
+            cancels: whether an event says that its work is not wanted any more.
         """
+        self._cancels = cancels
         self._topic = settings.topic_prefix + commands.name
         self._events = events
         self._settings = settings
@@ -100,18 +110,22 @@ class Commands:
             log.warning("%s/%d offset %d is skipped: %s", *where, message.offset, error)
             await share.done(where, message.offset)
             return
-        since_ms = message.timestamp - _BEFORE_MS
-        last = await newest_of(self._events, message.key or b"", since_ms, self._settings)
-        halted = threading.Event()
-        loop = asyncio.get_running_loop()
-        working = loop.run_in_executor(
-            None, work, Taken(command, last, _tenant(message)), halted.is_set
-        )
-        while not working.done():
-            await share.keep()
-            if stop.is_set() or not share.has(where):
-                halted.set()
-            await asyncio.wait([working], timeout=_KEEP_S)
+        halted, cancelled = threading.Event(), threading.Event()
+        key, since_ms = message.key or b"", message.timestamp - _BEFORE_MS
+        async with story_of(self._events, key, since_ms, self._settings) as story:
+            told = await story.news()
+            if any(map(self._cancels, told)):
+                cancelled.set()
+            taken = Taken(command, told[-1] if told else None, _tenant(message), cancelled.is_set)
+            loop = asyncio.get_running_loop()
+            working = loop.run_in_executor(None, work, taken, halted.is_set)
+            while not working.done():
+                await share.keep()
+                if stop.is_set() or not share.has(where):
+                    halted.set()
+                if any(map(self._cancels, await story.news())):
+                    cancelled.set()
+                await asyncio.wait([working], timeout=_KEEP_S)
         if halted.is_set():
             log.info("stopped in the middle of %s: %r", command, working.exception())
             return

@@ -4,6 +4,7 @@ ProducerError
 ├── InvalidReport     the arguments; nothing was sent
 ├── UnknownMeter      there are no readings of such a meter
 ├── TooFewReadings    a meter has not counted for long enough
+├── InvalidStrategy   a backtest cannot be run as it was asked for
 ├── AgentError        an agent has no answer
 ├── UnknownAgent      a setting names no agent
 ├── RunStopped        somebody else goes on with a run
@@ -26,6 +27,10 @@ class UnknownMeter(ProducerError, ValueError):
 
 class TooFewReadings(ProducerError, ValueError):
     """A meter has not counted for long enough to learn from."""
+
+
+class InvalidStrategy(ProducerError, ValueError):
+    """A backtest cannot be run as it was asked for; the message says what would be right."""
 
 
 class AgentError(ProducerError):

@@ -1,7 +1,7 @@
 """The newest records of a topic: where an earlier run of a producer stopped."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -55,33 +55,46 @@ async def newest_by_key(topic: Topic, settings: ProducerSettings) -> Mapping[byt
     return found
 
 
-async def newest_of(
+class Story:
+    """The records of one key, of those written since a time by the log's clock, as they come."""
+
+    def __init__(self, consumer: AIOKafkaConsumer, topic: str, key: bytes, since_ms: int) -> None:
+        partitions = sorted(consumer.partitions_for_topic(topic) or {0})
+        self._home = TopicPartition(topic, DefaultPartitioner()(key, partitions, partitions))
+        self._consumer = consumer
+        self._key = key
+        self._since_ms: int | None = since_ms
+
+    async def news(self) -> Sequence[Record]:
+        """What has come since the last time; what cannot be read is left out."""
+        home, consumer = self._home, self._consumer
+        end = (await consumer.end_offsets([home]))[home]
+        if self._since_ms is not None:
+            consumer.assign([home])
+            begin = (await consumer.offsets_for_times({home: self._since_ms}))[home]
+            consumer.seek(home, end if begin is None else begin.offset)
+            self._since_ms = None
+        found = []
+        while await consumer.position(home) < end:
+            for record in (await consumer.getmany(timeout_ms=1000)).get(home, []):
+                if record.key == self._key:
+                    with suppress(Undecodable):
+                        found.append(decode(record.value))
+        return found
+
+
+@asynccontextmanager
+async def story_of(
     topic: Topic, key: bytes, since_ms: int, settings: ProducerSettings
-) -> Record | None:
-    """Read the last record of a key, of those written since a time by the log's clock.
+) -> AsyncGenerator[Story]:
+    """Follow a key's records.
 
     Raises:
         KafkaConnectionError: there is no Kafka at the configured address.
-        TimeoutError: Kafka did not answer within half a minute.
     """
     name = settings.topic_prefix + topic.name
-    async with asyncio.timeout(_TIMEOUT_S), _reader(name, settings) as consumer:
-        partitions = sorted(consumer.partitions_for_topic(name) or {0})
-        home = TopicPartition(name, DefaultPartitioner()(key, partitions, partitions))
-        consumer.assign([home])
-        begin = (await consumer.offsets_for_times({home: since_ms}))[home]
-        end = (await consumer.end_offsets([home]))[home]
-        if begin is None:
-            return None
-        consumer.seek(home, begin.offset)
-        last = None
-        while await consumer.position(home) < end:
-            for record in (await consumer.getmany(timeout_ms=1000)).get(home, []):
-                last = record.value if record.key == key else last
-    try:
-        return None if last is None else decode(last)
-    except Undecodable:
-        return None
+    async with _reader(name, settings) as consumer:
+        yield Story(consumer, name, key, since_ms)
 
 
 @asynccontextmanager

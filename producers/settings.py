@@ -55,3 +55,12 @@ class OrchestratorSettings(BaseSettings):
 
     agents: str = ""
     """Agents of one's own, as `package.module:Class`, with commas between."""
+
+
+class BacktesterSettings(BaseSettings):
+    """What a backtester needs beside Kafka; read from the environment, too."""
+
+    model_config = SettingsConfigDict(env_prefix="TAPEWIRE_", frozen=True)
+
+    backtest_step_pause_s: float = Field(default=0.0, ge=0)
+    """Pause between two reports of a backtest, for those who watch."""

@@ -22,7 +22,15 @@ from fastavro.schema import fingerprint, parse_schema, to_parsing_canonical_form
 
 from schemas import events
 from schemas.errors import TooLarge, Undecodable, UnknownEvent
-from schemas.events import Record, Return, ReturnBatch, TaskStep, TrainingProgress
+from schemas.events import (
+    BacktestProgress,
+    JobStep,
+    Record,
+    Return,
+    ReturnBatch,
+    TaskStep,
+    TrainingProgress,
+)
 
 MARKER = b"\xc3\x01"
 _HEAD_BYTES = len(MARKER) + 8
@@ -37,6 +45,8 @@ _RECORDS: dict[str, type[Record]] = {
         events.TrainingCommand,
         events.StoryState,
         events.BacktestProgress,
+        events.BacktestCommand,
+        events.JobState,
         events.AgentCommand,
         events.AgentEvent,
         events.ChatEvent,
@@ -109,6 +119,8 @@ def decode(value: bytes | None) -> Record:
         return ReturnBatch(returns=[Return(**one) for one in datum["returns"]])
     if reader.kind is TrainingProgress and datum["task"] is not None:
         datum["task"] = TaskStep(**datum["task"])
+    if reader.kind is BacktestProgress and datum["job"] is not None:
+        datum["job"] = JobStep(**datum["job"])
     return reader.kind(**datum)
 
 
@@ -130,6 +142,8 @@ def _as_datum(record: Record, names: tuple[str, ...]) -> dict[str, Any]:
     datum = {name: getattr(record, name) for name in names}
     if isinstance(record, TrainingProgress) and record.task is not None:
         datum["task"] = asdict(record.task)
+    if isinstance(record, BacktestProgress) and record.job is not None:
+        datum["job"] = asdict(record.job)
     return datum
 
 

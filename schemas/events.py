@@ -58,6 +58,20 @@ class TrainingCommand:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class JobStep:
+    """A step of a backtest job; `data` is JSON, of transactions or of a result."""
+
+    kind: str
+    attempt: int = 1
+    symbol: str
+    strategy: str
+    owner: str | None = None
+    current_bar: int | None = None
+    total_bars: int | None = None
+    data: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BacktestProgress:
     """A backtest has come this far. `progress` is a percentage, `current_date` a simulated day."""
 
@@ -68,6 +82,59 @@ class BacktestProgress:
     current_date: str | None = None
     results: Mapping[str, float]
     event_time_us: int
+    job: JobStep | None = None
+
+    @property
+    def ends(self) -> bool:
+        """Whether this is the last of the run's story."""
+        if self.job is not None:
+            return self.job.kind in ("completed", "failed", "cancelled")
+        return self.status in ("completed", "failed")
+
+    @property
+    def event_id(self) -> str | None:
+        """A job ends once: a second worker's ending, after a crash, carries the same id."""
+        return f"job:{self.backtest_id}:ended" if self.job is not None and self.ends else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BacktestCommand:
+    """Somebody wants a strategy tried on past prices; dates are YYYY-MM-DD, both included."""
+
+    job_id: str
+    owner: str | None = None
+    symbol: str
+    strategy: str
+    parameters: Mapping[str, float]
+    start_date: str | None = None
+    end_date: str | None = None
+    cost: float
+    initial_cash: float
+    event_time_us: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobState:
+    """What lists show of a backtest job, and where its story stands; the result is JSON."""
+
+    job_id: str
+    owner: str | None = None
+    status: str
+    progress: float
+    message: str
+    symbol: str
+    strategy: str
+    created_us: int
+    updated_us: int
+    partition: int
+    first_offset: int
+    last_offset: int
+    result_summary: str | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether there is no more to come."""
+        return self.status in ("completed", "failed", "cancelled")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -305,6 +372,7 @@ Event = (
     TrainingProgress
     | TrainingCommand
     | BacktestProgress
+    | BacktestCommand
     | AgentCommand
     | AgentEvent
     | ChatEvent
@@ -318,5 +386,5 @@ Event = (
 )
 """What a topic can carry."""
 
-Record = Event | PortfolioState | StoryState
+Record = Event | PortfolioState | StoryState | JobState
 """What the codec can write: the events, and processors' own state."""

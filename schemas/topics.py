@@ -12,10 +12,12 @@ from schemas.errors import UnknownEvent
 from schemas.events import (
     AgentCommand,
     AgentEvent,
+    BacktestCommand,
     BacktestProgress,
     ChatEvent,
     DashboardUpdate,
     DeadLetter,
+    JobState,
     PortfolioState,
     Record,
     ReturnBatch,
@@ -68,6 +70,8 @@ class Topic:
 TRAINING_EVENTS = Topic("training.events", TrainingProgress, "task_id", 7 * DAY_MS)
 TRAINING_COMMANDS = Topic("training.commands", TrainingCommand, "task_id", 7 * DAY_MS)
 TRAINING_TASKS = Topic("training.tasks", StoryState, "subject", 7 * DAY_MS, compacted=True)
+BACKTEST_COMMANDS = Topic("backtest.commands", BacktestCommand, "job_id", 7 * DAY_MS)
+BACKTEST_JOBS = Topic("backtest.jobs", JobState, "job_id", 30 * DAY_MS, compacted=True)
 BACKTEST_EVENTS = Topic("backtest.events", BacktestProgress, "backtest_id", 30 * DAY_MS)
 PORTFOLIO_RETURNS = Topic("portfolio.returns", ReturnBatch, None, 30 * DAY_MS)
 RISK_MEASURES = Topic("risk.measures", RiskMeasure, "portfolio_id", None)
@@ -86,6 +90,8 @@ CATALOGUE = (
     TRAINING_COMMANDS,
     TRAINING_TASKS,
     BACKTEST_EVENTS,
+    BACKTEST_COMMANDS,
+    BACKTEST_JOBS,
     PORTFOLIO_RETURNS,
     RISK_MEASURES,
     RISK_ALERTS,

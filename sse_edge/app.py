@@ -33,7 +33,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from producers.publisher import Publisher
 from producers.settings import ProducerSettings
-from sse_edge import agents, channels, chat, trainmodel
+from sse_edge import agents, backtests, channels, chat, trainmodel
 from sse_edge.errors import (
     EdgeError,
     InvalidParameter,
@@ -130,12 +130,13 @@ def build_api(settings: EdgeSettings, turnstile: Turnstile) -> FastAPI:
             CORSMiddleware,
             allow_origins=list(settings.cors_origins),
             allow_credentials=True,
-            allow_methods=["GET", "HEAD", "POST"],
+            allow_methods=["GET", "HEAD", "POST", "DELETE"],
             allow_headers=["Last-Event-ID", "Cache-Control", "Authorization", "Content-Type"],
         )
     app.state.identity = Identity(settings)
     _add_errors(app)
-    for router in (channels.routes, trainmodel.routes, chat.routes, agents.routes):
+    rooms = (channels, trainmodel, backtests, chat, agents)
+    for router in (one.routes for one in rooms):
         app.include_router(router, dependencies=known)
     _add_health(app)
     app.mount("/assets", StaticFiles(directory=PAGE))

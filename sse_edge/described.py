@@ -12,6 +12,7 @@ from schemas.events import (
     BacktestProgress,
     ChatEvent,
     DashboardUpdate,
+    JobStep,
     Record,
     RiskAlert,
     RiskMeasure,
@@ -42,6 +43,19 @@ def _progress(status: str, progress: float, task: TaskStep | None = None) -> Tra
         metrics={"loss": 0.41, "accuracy": 0.87},
         event_time_us=_AT_US,
         task=task,
+    )
+
+
+def _job(kind: str, message: str, progress: float, **more: Any) -> BacktestProgress:
+    return BacktestProgress(
+        backtest_id="J1",
+        progress=progress,
+        status="running",
+        message=message,
+        current_date="2008-10-10",
+        results={},
+        event_time_us=_AT_US,
+        job=JobStep(kind=kind, symbol="AAPL", strategy="rsi", **more),
     )
 
 
@@ -121,6 +135,13 @@ EXAMPLES: Mapping[str, Sequence[Record]] = {
             TaskStep(stage="SUCCESS", details={"model_path": "models/gas/m.joblib"}),
         ),
         _progress("failed", 0.0, TaskStep(stage="FAILURE", error="the meter has too few hours")),
+    ],
+    "backtest_job": [
+        _job("progress", "simulating 2008-10-10", 60.0, current_bar=2_170, total_bars=3_270),
+        _job("transaction", "sold", 60.0, data='[{"time":"2008-10-10","side":"sell"}]'),
+        _job("completed", "AAPL: +12.0%", 100.0, data='{"total_return":0.12,"trades":14}'),
+        _job("failed", "there are no prices of XYZ; there are AAPL, FB, GOOG", 0.0),
+        _job("cancelled", "cancelled", 60.0),
     ],
     "chat": [
         ChatEvent(room="lobby", kind=kind, user="ann", message="hello", event_time_us=_AT_US)

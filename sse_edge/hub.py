@@ -17,7 +17,8 @@ from itertools import chain
 from typing import NamedTuple, Protocol
 from weakref import WeakValueDictionary
 
-from schemas.topics import TRAINING_TASKS
+from schemas.events import JobState, StoryState
+from schemas.topics import BACKTEST_JOBS, TRAINING_TASKS, Topic
 from sse_edge.audience import Audience, Pacer
 from sse_edge.catch_up import CatchUp, Piece
 from sse_edge.cursor import Cursor, CursorCodec, TopicPosition
@@ -33,7 +34,7 @@ from sse_edge.settings import EdgeSettings
 from sse_edge.stream import CHANNELS, Channel, Frame, Source, Stream, frame_of
 from sse_edge.tail import FAR_AWAY, Cut, Tail, TopicTail
 from sse_edge.turnstile import Turnstile
-from sse_edge.view import StoryView
+from sse_edge.view import S, View
 from sse_edge.wire import Wire
 
 log = logging.getLogger(__name__)
@@ -152,9 +153,8 @@ class Hub:
         """Connections that were asked for a fresh token, by what they were asked with."""
         self.draining = False
         """Whether the node is on its way out."""
-        self.tasks = StoryView(
-            log, settings.topic_prefix + TRAINING_TASKS.name, TRAINING_TASKS.retention_ms or 0
-        )
+        self.tasks = self._view(TRAINING_TASKS, StoryState)
+        self.jobs = self._view(BACKTEST_JOBS, JobState)
         self._framers = Framers(settings.framers)
         self._catch_up = CatchUp(log, settings.catch_up_bytes_max, self._framers)
         self._pacer = Pacer()
@@ -195,6 +195,7 @@ class Hub:
                 tasks.create_task(self.tail.run())
                 tasks.create_task(self._sweep())
                 tasks.create_task(self.tasks.run())
+                tasks.create_task(self.jobs.run())
         finally:
             self._framers.close()
 
@@ -317,6 +318,10 @@ class Hub:
         self._breaths += 1
         if self._breaths % _BREATH == 0:
             await asyncio.sleep(0)
+
+    def _view(self, topic: Topic, kind: type[S]) -> View[S]:
+        name = self.settings.topic_prefix + topic.name
+        return View(self.log, name, kind, topic.retention_ms or 0)
 
     def codec(self, stream: Stream) -> CursorCodec:
         """How cursors of a stream are written."""

@@ -20,8 +20,6 @@ from schemas.events import (
 from schemas.instants import to_date, to_rfc3339
 from sse_edge.dialect import Dialect, Listener, Said, Worded
 
-_FINAL = frozenset({"completed", "failed"})
-
 
 def _connected(listener: Listener, timestamp: str) -> Said:
     data = {
@@ -86,7 +84,15 @@ def training_progress(event: TrainingProgress) -> Worded:
 
 def backtest_progress(event: BacktestProgress) -> Worded:
     """A backtest has come this far."""
-    return Worded("backtest_progress", _fields(event), ends=event.status in _FINAL)
+    data: dict[str, object] = {
+        "backtest_id": event.backtest_id,
+        "progress": event.progress,
+        "status": event.status,
+        "message": event.message,
+        "current_date": event.current_date,
+        "results": event.results,
+    }
+    return Worded("backtest_progress", data, ends=event.ends)
 
 
 def risk_alert(event: RiskAlert) -> Worded:

@@ -25,7 +25,7 @@ from schemas.topics import (
     USER_UPDATES,
     Topic,
 )
-from sse_edge import agent_words, chat_words, mystocks, training_task
+from sse_edge import agent_words, backtest_words, chat_words, mystocks, training_task
 from sse_edge.dialect import Dialect, Worded
 from sse_edge.errors import InvalidParameter, Unframable
 from sse_edge.frame import FRAME_BYTES_MAX, body
@@ -43,7 +43,8 @@ class Channel:
     topic: Topic
     events: frozenset[str]
     """What its events are called, for the `events=` filter."""
-    word: Callable[[Any], Worded]
+    word: Callable[[Any], Worded | None]
+    """Words an event; None for one that is not for clients."""
     dialect: Dialect = mystocks.MYSTOCKS
     entity_parameters: tuple[str, ...] = ("entity_id",)
     """Query parameters that name the one entity to follow."""
@@ -102,6 +103,16 @@ CHANNELS: Mapping[str, Channel] = {
             training_task.TRAINING_TASK,
             entity_parameters=("task_id",),
             has_end=True,
+        ),
+        Channel(
+            "backtest_job",
+            BACKTEST_EVENTS,
+            backtest_words.EVENTS,
+            backtest_words.step,
+            backtest_words.BACKTEST,
+            entity_parameters=("job_id",),
+            has_end=True,
+            is_latest_value=False,
         ),
         Channel(
             "agent",
@@ -343,6 +354,8 @@ def frame_of_value(channel: Channel, value: bytes | None, timestamp_ms: int) -> 
         if not isinstance(event, channel.topic.record):
             raise Unframable(f"a {type(event).__name__} where {channel.name} events belong")
         worded = channel.word(event)
+        if worded is None:
+            return None
         timestamp = to_rfc3339(timestamp_ms * 1000)
         unfinished = body(*channel.dialect.wrap(worded, timestamp))
     except (Undecodable, ValueError, OverflowError) as error:

@@ -1,4 +1,4 @@
-"""A view: where each task's story stands in the log, kept in memory from a compacted topic.
+"""A view: the last state of each task or job, kept in memory from a compacted topic.
 
 Each node has its own, and can make it anew at any time. It is begun when somebody first asks.
 """
@@ -6,38 +6,45 @@ Each node has its own, and can make it anew at any time. It is begun when somebo
 import asyncio
 import logging
 from collections import OrderedDict, defaultdict
+from collections.abc import Sequence
+from typing import Generic, TypeVar
 
 from schemas.codec import decode
 from schemas.errors import Undecodable
-from schemas.events import StoryState
+from schemas.events import Record
 from sse_edge.errors import LogUnavailable, OffsetOutOfRange
 from sse_edge.log import Log
-from sse_edge.record import Partition, Record
+from sse_edge.record import Partition, Record as LogRecord
 
 log = logging.getLogger(__name__)
 
 _AGAIN_S = 0.5
 
 
-class StoryView:
-    """The last state of each story."""
+S = TypeVar("S", bound=Record)
 
-    def __init__(self, log: Log, topic: str, kept_ms: int) -> None:
+
+class View(Generic[S]):
+    """The last state of each key."""
+
+    def __init__(self, log: Log, topic: str, kind: type[S], kept_ms: int) -> None:
         """Have a view.
 
         Args:
             log: what it is read from.
             topic: the compacted topic's full name.
+            kind: what stands in it.
             kept_ms: for how long the log keeps a state that does not change.
         """
         self._log = log
         self._topic = topic
+        self._kind = kind
         self._kept_ms = kept_ms
-        self._states: OrderedDict[str, tuple[int, StoryState]] = OrderedDict()
+        self._states: OrderedDict[str, tuple[int, S]] = OrderedDict()
         """By subject, with the log's time; the oldest first."""
         self._is_wanted = asyncio.Event()
         self._is_complete = asyncio.Event()
-        self._waiting: defaultdict[str, set[asyncio.Future[StoryState]]] = defaultdict(set)
+        self._waiting: defaultdict[str, set[asyncio.Future[S]]] = defaultdict(set)
 
     async def run(self) -> None:
         """Follow the topic, for ever, once somebody has asked."""
@@ -49,14 +56,14 @@ class StoryView:
                 log.warning("%s is read again: %s", self._topic, error)
                 await asyncio.sleep(_AGAIN_S)
 
-    async def find(self, subject: str, within_s: float) -> StoryState | None:
+    async def find(self, subject: str, within_s: float) -> S | None:
         """A story's state; None where there is still none after a while.
 
         Raises:
             LogUnavailable: the view could not be completed meanwhile.
         """
         self._is_wanted.set()
-        future: asyncio.Future[StoryState] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[S] = asyncio.get_running_loop().create_future()
         self._waiting[subject].add(future)
         try:
             async with asyncio.timeout(within_s):
@@ -72,6 +79,20 @@ class StoryView:
             self._waiting[subject].discard(future)
             if not self._waiting[subject]:
                 del self._waiting[subject]
+
+    async def all(self, within_s: float) -> Sequence[S]:
+        """Every state, the last changed one last.
+
+        Raises:
+            LogUnavailable: the view could not be completed in time.
+        """
+        self._is_wanted.set()
+        try:
+            async with asyncio.timeout(within_s):
+                await self._is_complete.wait()
+        except TimeoutError:
+            raise LogUnavailable(f"{self._topic} could not be read") from None
+        return [state for _, state in self._states.values()]
 
     async def _follow(self) -> None:
         info = (await self._log.describe([self._topic])).get(self._topic)
@@ -90,7 +111,7 @@ class StoryView:
                 if all(position[one] >= ends[one] for one in partitions):
                     self._is_complete.set()
 
-    def _take(self, record: Record) -> None:
+    def _take(self, record: LogRecord) -> None:
         subject = (record.key or b"").decode()
         if record.value is None:
             self._states.pop(subject, None)
@@ -100,7 +121,7 @@ class StoryView:
         except Undecodable as error:
             log.warning("%s offset %d is skipped: %s", self._topic, record.offset, error)
             return
-        if not isinstance(state, StoryState):
+        if not isinstance(state, self._kind):
             log.warning("%s offset %d is skipped: it is no state", self._topic, record.offset)
             return
         self._states[subject] = (record.timestamp_ms, state)

@@ -1,9 +1,10 @@
 """Faust moves the events; what they mean is decided in the pure modules beside this one.
 
-Four agents:
+Five agents:
 
 - `measure_returns`: returns become measures and alerts;
-- `follow_training.tasks`: where each task's story stands is noted;
+- `follow_training.tasks`, `follow_backtest.jobs`: how far each task and job is, and where its
+  story stands;
 - `tally_events`: what happened is counted for each partition and window;
 - `total_windows`: a window's tallies become a `dashboard_update`.
 
@@ -18,7 +19,7 @@ supervisor under which an exception stops the worker.
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from tempfile import gettempdir
 from typing import Any, TypeVar
 
@@ -31,8 +32,10 @@ from mode import CrashingSupervisor
 from schemas.codec import decode, encode
 from schemas.errors import Undecodable
 from schemas.events import (
+    BacktestProgress,
     DeadLetter,
     Event,
+    JobState,
     PortfolioState,
     Record,
     Return,
@@ -45,6 +48,7 @@ from schemas.events import (
 from schemas.headers import headers_of
 from schemas.topics import (
     BACKTEST_EVENTS,
+    BACKTEST_JOBS,
     DASHBOARD_TALLIES,
     DEAD_LETTERS,
     PARTITIONS,
@@ -61,7 +65,7 @@ from schemas.topics import (
 from stream_processors.measures import Outcome
 from stream_processors.risk import PortfolioRisk, Position, RiskConfig, Source
 from stream_processors.settings import ProcessorSettings
-from stream_processors.stories import follow
+from stream_processors.stories import follow, follow_job
 from stream_processors.tumbling import Partition, Tallying, Totalling
 
 log = logging.getLogger(__name__)
@@ -111,7 +115,8 @@ def build_app(settings: ProcessorSettings) -> faust.App:
     transport.Consumer = _RewindingConsumer
     writer = _Writer(app, settings)
     _add_risk(app, settings, writer)
-    _add_stories(app, writer, TRAINING_EVENTS, TRAINING_TASKS)
+    _add_stories(app, writer, TRAINING_EVENTS, TRAINING_TASKS, _followed_task)
+    _add_stories(app, writer, BACKTEST_EVENTS, BACKTEST_JOBS, _followed_job)
     _add_dashboard(app, settings, writer)
 
     @app.task
@@ -251,50 +256,91 @@ def _add_risk(app: faust.App, settings: ProcessorSettings, writer: _Writer) -> N
                 await stream.ack(event)
 
 
-def _add_stories(app: faust.App, writer: _Writer, events: Topic, kept_in: Topic) -> None:
-    stories: dict[bytes, StoryState] = {}
+def _add_stories(
+    app: faust.App,
+    writer: _Writer,
+    events: Topic,
+    kept_in: Topic,
+    followed: Callable[[Any, Any], Record | None],
+) -> None:
+    """Keep where each story of a topic stands, in a compacted one.
+
+    Args:
+        app: the worker's.
+        writer: makes topics.
+        events: whose keys' stories are followed.
+        kept_in: where their states go.
+        followed: the state after a message, where it changes: from the one before, and the message.
+    """
+    stories: dict[bytes, Record] = {}
     states = _table(app, writer, kept_in)
 
     @states.on_recover
     async def recover() -> None:
         stories.clear()
-        for key, value in states.data.items():
-            state = decode(value)
-            assert isinstance(state, StoryState)
-            stories[key] = state
+        stories.update((key, decode(value)) for key, value in states.data.items())
 
     @app.agent(writer.topic(events), name=f"follow_{kept_in.name}")
     async def follow_stories(stream: Any) -> None:
         async for steps in stream.noack_take(1000, within=0.02):
-            changed: dict[bytes, StoryState] = {}
-            for step in steps:
-                message = step.message
-                state = _followed(stories.get(message.key), message)
-                if state is not None:
-                    stories[message.key] = changed[message.key] = state
+            changed = _changes(stories, [step.message for step in steps], followed)
             written = []
-            for key, state in changed.items():
-                value = encode(state)
-                written.append(states.send_changelog(state.partition, key, value))
-                states.data[key] = value
+            for key, (partition, kept) in changed.items():
+                value = None if kept is None else encode(kept)
+                written.append(states.send_changelog(partition, key, value))
+                if value is None:
+                    states.data.pop(key, None)
+                else:
+                    states.data[key] = value
             for delivered in written:
                 await delivered
             for step in steps:
                 await stream.ack(step)
 
 
-def _followed(known: StoryState | None, message: Any) -> StoryState | None:
-    try:
-        event = decode(message.value)
-    except Undecodable as error:
-        log.warning(
-            "%s/%d offset %d is no part of a story: %s",
-            *(message.topic, message.partition, message.offset, error),
-        )
-        return None
+def _changes(
+    stories: dict[bytes, Record],
+    messages: Iterable[Any],
+    followed: Callable[[Any, Any], Record | None],
+) -> dict[bytes, tuple[int, Record | None]]:
+    """Apply messages; for each story that changed its partition, and its state if it has one."""
+    changed: dict[bytes, tuple[int, Record | None]] = {}
+    for message in messages:
+        if _is_removal(message):
+            stories.pop(message.key, None)
+            changed[message.key] = message.partition, None
+            continue
+        state = followed(stories.get(message.key), message)
+        if state is not None:
+            stories[message.key] = state
+            changed[message.key] = message.partition, state
+    return changed
+
+
+def _is_removal(message: Any) -> bool:
+    event = _event(message)
+    return isinstance(event, BacktestProgress) and bool(event.job and event.job.kind == "removed")
+
+
+def _followed_task(known: StoryState | None, message: Any) -> StoryState | None:
+    event = _event(message)
     if not isinstance(event, TrainingProgress):
         return None
     return follow(known, message.key.decode(), event, message.partition, message.offset)
+
+
+def _followed_job(known: JobState | None, message: Any) -> JobState | None:
+    event = _event(message)
+    if not isinstance(event, BacktestProgress):
+        return None
+    return follow_job(known, event, message.partition, message.offset)
+
+
+def _event(message: Any) -> Record | None:
+    try:
+        return decode(message.value)
+    except Undecodable:
+        return None  # `tally_events` writes the letter
 
 
 def _table(app: faust.App, writer: _Writer, topic: Topic) -> Any:

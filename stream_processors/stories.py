@@ -5,7 +5,7 @@ Pure. A story is all events of one key; they are in one partition, in order.
 
 from dataclasses import replace
 
-from schemas.events import StoryState, TrainingProgress
+from schemas.events import BacktestProgress, JobState, StoryState, TrainingProgress
 
 
 def follow(
@@ -34,3 +34,53 @@ def follow(
         # A story ends once: what a worker says that was thought dead changes nothing.
         return None
     return replace(known, status=status, last_offset=offset, ended=event.ends)
+
+
+_STATUS_OF = {
+    "submitted": "pending",
+    "progress": "running",
+    "transaction": "running",
+    "completed": "completed",
+    "failed": "failed",
+    "cancelled": "cancelled",
+}
+
+
+def follow_job(
+    known: JobState | None, event: BacktestProgress, partition: int, offset: int
+) -> JobState | None:
+    """A backtest job's state after one of its events; None where the event changes nothing.
+
+    Args:
+        known: what was known of the job.
+        event: what has happened.
+        partition: where that stands.
+        offset: where that stands.
+    """
+    job = event.job
+    if job is None or (known is not None and (known.ended or offset <= known.last_offset)):
+        return None
+    if known is None:
+        known = JobState(
+            job_id=event.backtest_id,
+            owner=job.owner,
+            status="pending",
+            progress=0.0,
+            message=event.message,
+            symbol=job.symbol,
+            strategy=job.strategy,
+            created_us=event.event_time_us,
+            updated_us=event.event_time_us,
+            partition=partition,
+            first_offset=offset,
+            last_offset=offset,
+        )
+    return replace(
+        known,
+        status=_STATUS_OF.get(job.kind, known.status),
+        progress=max(known.progress, event.progress) if job.kind != "submitted" else 0.0,
+        message=event.message,
+        updated_us=event.event_time_us,
+        last_offset=offset,
+        result_summary=job.data if job.kind == "completed" else None,
+    )

@@ -111,6 +111,10 @@ class World:
         models = {"TAPEWIRE_MODELS_DIR": str(self.folder / "models")}
         return await self._start("trainer", "producers", models | env, "trainer")
 
+    async def backtester(self, **settings: object) -> "Started":
+        env = {f"TAPEWIRE_{name.upper()}": str(value) for name, value in settings.items()}
+        return await self._start("backtester", "producers", env, "backtester")
+
     async def orchestrator(self, **settings: object) -> "Started":
         env = {f"TAPEWIRE_{name.upper()}": str(value) for name, value in settings.items()}
         return await self._start("agents", "producers", env, "orchestrator")

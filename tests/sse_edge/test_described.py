@@ -27,6 +27,7 @@ STREAMS = {
     "/api/v1/sse/dashboard": "dashboard",
     "/trainmodel/stream/{task_id}": "trainmodel",
     "/trainmodel/stream": "trainmodel",
+    "/api/sse/backtest/{job_id}": "backtest_job",
     "/chat-stream": "chat",
     "/user-specific-stream/{user_id}": "user",
     "/process/stream": "agent",

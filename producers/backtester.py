@@ -1,0 +1,250 @@
+"""A backtester: takes up backtest jobs, runs each over the packaged prices, and tells how it goes.
+
+Several share the jobs. One that is lost in the middle of a job is replaced: another runs it again,
+as its next attempt. A job is cancelled by an event in its story, and ends once.
+"""
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date
+
+import numpy as np
+
+from producers.broadcaster import BlockingBroadcaster
+from producers.commands import Commands, Taken
+from producers.errors import InvalidStrategy, ProducerError, RunStopped, Unsent
+from producers.prices import Prices, load_prices
+from producers.settings import BacktesterSettings, ProducerSettings
+from producers.strategies import Floats, Simulation, simulate, statistics
+from schemas.events import BacktestCommand, BacktestProgress, JobStep, Record
+from schemas.topics import BACKTEST_COMMANDS, BACKTEST_EVENTS
+
+log = logging.getLogger(__name__)
+
+_ATTEMPTS_MAX = 3
+_REPORTS = 25
+_BARS_MIN = 2
+_CURVE_POINTS_MAX = 200
+_TRANSACTIONS_AT_ONCE = 100
+
+
+async def run(
+    settings: ProducerSettings, backtester: BacktesterSettings, stop: asyncio.Event
+) -> None:
+    """Take up jobs until `stop` is set."""
+    prices = load_prices()
+    commands = Commands(BACKTEST_COMMANDS, BACKTEST_EVENTS, settings, cancels=_cancels)
+    with BlockingBroadcaster(settings) as reporter:
+
+        def work(taken: Taken, halted: Callable[[], bool]) -> None:
+            command, last = taken.command, taken.last_event
+            assert isinstance(command, BacktestCommand)
+            assert last is None or isinstance(last, BacktestProgress)
+            if last is None or not last.ends:
+                attempt = 1 if last is None or last.job is None else _next_attempt(last.job)
+                Job(reporter, taken, command, attempt, prices, backtester, halted).run()
+
+        await commands.run(work, stop)
+
+
+def _cancels(event: Record) -> bool:
+    return (
+        isinstance(event, BacktestProgress)
+        and event.job is not None
+        and event.job.kind == "cancel_requested"
+    )
+
+
+def _next_attempt(last: JobStep) -> int:
+    return last.attempt if last.kind in ("submitted", "cancel_requested") else last.attempt + 1
+
+
+Order = dict[str, str | float]
+
+
+class _Cancelled(Exception):
+    """Its owner does not want the job any more."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One attempt at a job."""
+
+    reporter: BlockingBroadcaster
+    taken: Taken
+    command: BacktestCommand
+    attempt: int
+    prices: Prices
+    settings: BacktesterSettings
+    halted: Callable[[], bool]
+
+    def run(self) -> None:
+        """Simulate, and tell each step.
+
+        Raises:
+            RunStopped: it was halted; nothing more is told of it.
+            Unsent: Kafka is away.
+        """
+        try:
+            self._run()
+        except _Cancelled:
+            self._tell("cancelled", "cancelled, as was asked for")
+        except (RunStopped, Unsent):
+            raise
+        except ProducerError as error:
+            self._tell("failed", str(error))
+        except Exception as error:
+            log.exception("job %s has failed", self.command.job_id)
+            self._tell("failed", f"the backtest broke: {error}")
+
+    def _run(self) -> None:
+        if self.attempt > _ATTEMPTS_MAX:
+            lost = f"given up: {_ATTEMPTS_MAX} workers were lost on it; ask for it again"
+            raise InvalidStrategy(lost)
+        command = self.command
+        days, closes = self._bars()
+        simulation = simulate(closes, command.strategy, command.parameters, command.cost)
+        orders = list(_orders(days, closes, simulation, command))
+        told = 0
+        for upto in np.unique(np.linspace(1, len(days), _REPORTS).astype(int)):
+            if self.taken.cancelled():
+                raise _Cancelled
+            day = days[upto - 1].isoformat()
+            for some in _batches([one for one in orders[told:] if str(one["time"]) <= day]):
+                message = f"{len(some)} orders up to {day}"
+                self._tell("transaction", message, data=json.dumps(some), day=day)
+                told += len(some)
+            part = Simulation(
+                simulation.held[:upto], simulation.returns[:upto], simulation.capital[:upto]
+            )
+            self._tell(
+                "progress",
+                f"simulating {day}",
+                progress=round(100.0 * float(upto) / len(days), 1),
+                bars=(int(upto), len(days)),
+                day=day,
+                results=_shown(statistics(part)),
+            )
+            time.sleep(self.settings.backtest_step_pause_s)
+        if self.taken.cancelled():
+            raise _Cancelled
+        figures = statistics(simulation)
+        curve = np.unique(np.linspace(0, len(days) - 1, _CURVE_POINTS_MAX).astype(int))
+        summary = figures | {
+            "number_of_trades": len(orders),
+            "final_value": float(simulation.capital[-1]) * command.initial_cash,
+            "start_date": days[0].isoformat(),
+            "end_date": days[-1].isoformat(),
+            "equity_curve": [
+                {
+                    "time": days[at].isoformat(),
+                    "value": round(float(simulation.capital[at]) * command.initial_cash, 2),
+                }
+                for at in curve
+            ],
+        }
+        self._tell(
+            "completed",
+            f"{command.symbol}: {figures['total_return']:+.1%} in {len(orders)} orders",
+            progress=100.0,
+            bars=(len(days), len(days)),
+            day=days[-1].isoformat(),
+            results=_shown(figures),
+            data=json.dumps(summary),
+        )
+
+    def _bars(self) -> tuple[Sequence[date], Floats]:
+        command = self.command
+        series = self.prices.get(command.symbol)
+        if series is None:
+            raise InvalidStrategy(
+                f"there are no prices of {command.symbol[:60]}; there are "
+                f"{', '.join(sorted(self.prices))}"
+            )
+        first, last = _day(command.start_date, min(series)), _day(command.end_date, max(series))
+        days = [day for day in sorted(series) if first <= day <= last]
+        if len(days) < _BARS_MIN:
+            raise InvalidStrategy(
+                f"{command.symbol} has {len(days)} days from {first} to {last}; its prices go from "
+                f"{min(series)} to {max(series)}"
+            )
+        return days, np.array([series[day] for day in days])
+
+    def _tell(
+        self,
+        kind: str,
+        message: str,
+        *,
+        progress: float = 0.0,
+        bars: tuple[int, int] | None = None,
+        day: str | None = None,
+        results: dict[str, float] | None = None,
+        data: str | None = None,
+    ) -> None:
+        if self.halted():
+            raise RunStopped
+        command = self.command
+        event = BacktestProgress(
+            backtest_id=command.job_id,
+            progress=progress,
+            status=_STATUS_OF.get(kind, "running"),
+            message=message,
+            current_date=day,
+            results=results or {},
+            event_time_us=time.time_ns() // 1000,
+            job=JobStep(
+                kind=kind,
+                attempt=self.attempt,
+                symbol=command.symbol,
+                strategy=command.strategy,
+                owner=command.owner,
+                current_bar=None if bars is None else bars[0],
+                total_bars=None if bars is None else bars[1],
+                data=data,
+            ),
+        )
+        self.reporter.run(self.reporter.broadcaster.publish(event, tenant=self.taken.tenant))
+
+
+_STATUS_OF = {"completed": "completed", "failed": "failed", "cancelled": "failed"}
+
+
+def _orders(
+    days: Sequence[date], closes: Floats, simulation: Simulation, command: BacktestCommand
+) -> Iterator[Order]:
+    """What was bought and sold: decided, and done, at the close before a position changes."""
+    changes = np.diff(simulation.held, prepend=0.0)
+    for at in np.flatnonzero(changes):
+        done = max(0, int(at) - 1)
+        value = float(simulation.capital[done]) * command.initial_cash
+        yield {
+            "time": days[done].isoformat(),
+            "side": "buy" if changes[at] > 0 else "sell",
+            "price": float(closes[done]),
+            "quantity": value / float(closes[done]),
+            "value": value,
+            "cost": value * command.cost,
+        }
+
+
+def _batches(orders: list[Order]) -> Iterator[list[Order]]:
+    """As many as an event holds, at a time."""
+    for at in range(0, len(orders), _TRANSACTIONS_AT_ONCE):
+        yield orders[at : at + _TRANSACTIONS_AT_ONCE]
+
+
+def _shown(figures: dict[str, float | None]) -> dict[str, float]:
+    return {name: value for name, value in figures.items() if value is not None}
+
+
+def _day(text: str | None, otherwise: date) -> date:
+    if text is None:
+        return otherwise
+    try:
+        return date.fromisoformat(text)
+    except ValueError as error:
+        raise InvalidStrategy(f"{text!r} is no day, as in 2008-10-10: {error}") from error

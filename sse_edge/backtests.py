@@ -1,0 +1,224 @@
+"""Backtest jobs over HTTP: ask for one, cancel it, list them, follow one's story."""
+
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from producers.errors import Unsent
+from producers.publisher import Position, Publisher
+from schemas.events import BacktestCommand, BacktestProgress, JobState, JobStep
+from sse_edge import described
+from sse_edge.backtest_words import backtest, job as as_job
+from sse_edge.errors import Forbidden, LogUnavailable, NoSuchThing, Unavailable
+from sse_edge.hub import Hub, Upon
+from sse_edge.opening import (
+    answer,
+    caller_of,
+    event_names,
+    given_cursor,
+    stream_route,
+    tenant_of,
+)
+from sse_edge.stream import of_entities
+
+CHANNEL = "backtest_job"
+
+_KNOWN_WITHIN_S = 3.0
+"""After a job's first event a processor takes a moment to note where its story stands."""
+_LIMIT_MAX = 10_000
+
+_Limit = Annotated[int, Query(ge=1, le=_LIMIT_MAX)]
+
+routes = APIRouter(tags=["backtests"])
+
+
+class Strategy(StrEnum):
+    """What decides when to hold."""
+
+    MOVING_AVERAGE_CROSSOVER = "moving_average_crossover"
+    RSI = "rsi"
+    BUY_AND_HOLD = "buy_and_hold"
+
+
+class JobStatus(StrEnum):
+    """How far a job is."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+_Day = Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$")]
+
+
+class Wanted(BaseModel):
+    """A strategy to try on past prices."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "symbol": "AAPL",
+                    "strategy": "moving_average_crossover",
+                    "parameters": {"fast": 20, "slow": 100},
+                    "start_date": "2005-01-01",
+                    "end_date": "2010-12-31",
+                }
+            ]
+        }
+    )
+
+    symbol: Annotated[str, Field(min_length=1, max_length=256)]
+    strategy: Strategy = Strategy.MOVING_AVERAGE_CROSSOVER
+    parameters: Mapping[str, float] = {}
+    start_date: _Day | None = None
+    end_date: _Day | None = None
+    cost: Annotated[float, Field(ge=0, lt=1)] = 0.001
+    initial_cash: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 10_000.0
+    interval: Literal["day"] = "day"
+
+
+@routes.post(
+    "/api/backtesting/jobs",
+    summary="Ask for a backtest",
+    responses={503: {"description": "No broker."}},
+)
+async def submit(request: Request, wanted: Wanted) -> dict[str, object]:
+    """Write a command that a worker takes up; the answer comes when Kafka has it."""
+    caller = caller_of(request)
+    owner, now_us = None if caller is None else caller.subject, time.time_ns() // 1000
+    job_id = str(uuid.uuid4())
+    step = JobStep(kind="submitted", symbol=wanted.symbol, strategy=wanted.strategy, owner=owner)
+    submitted = _event(job_id, step, f"{wanted.symbol} waits for a worker", now_us)
+    command = BacktestCommand(
+        job_id=job_id,
+        owner=owner,
+        symbol=wanted.symbol,
+        strategy=wanted.strategy,
+        parameters=wanted.parameters,
+        start_date=wanted.start_date,
+        end_date=wanted.end_date,
+        cost=wanted.cost,
+        initial_cash=wanted.initial_cash,
+        event_time_us=now_us,
+    )
+    position = await _write(request, submitted)
+    await _write(request, command)
+    return as_job(
+        JobState(
+            job_id=job_id,
+            owner=owner,
+            status="pending",
+            progress=0.0,
+            message=submitted.message,
+            symbol=wanted.symbol,
+            strategy=wanted.strategy,
+            created_us=now_us,
+            updated_us=now_us,
+            partition=position.partition,
+            first_offset=position.offset,
+            last_offset=position.offset,
+        )
+    )
+
+
+@routes.get("/api/backtesting/jobs", summary="Jobs, the newest first")
+async def jobs(
+    request: Request, status_filter: JobStatus | None = None, limit: _Limit = 10
+) -> list[dict[str, object]]:
+    """One's own jobs, all or those of one status."""
+    found = [one for one in await _mine(request) if status_filter in (None, one.status)]
+    return [as_job(one) for one in found[:limit]]
+
+
+@routes.get("/api/backtesting/history", summary="Backtests that have ended, the newest first")
+async def history(request: Request, limit: _Limit = 10) -> list[dict[str, object]]:
+    """One's own."""
+    return [backtest(one) for one in await _mine(request) if one.ended][:limit]
+
+
+@routes.delete(
+    "/api/backtesting/jobs/{job_id}",
+    summary="Cancel a job, or remove one that has ended",
+    responses={404: {"description": "There is no such job."}},
+)
+async def cancel(request: Request, job_id: str) -> dict[str, str]:
+    """A running job ends with `cancelled`; one that has ended is no longer listed."""
+    state = await _known(request, job_id)
+    kind = "removed" if state.ended else "cancel_requested"
+    step = JobStep(kind=kind, symbol=state.symbol, strategy=state.strategy, owner=state.owner)
+    message = "removed" if state.ended else "is to be cancelled"
+    await _write(request, _event(job_id, step, message, time.time_ns() // 1000, state.progress))
+    return {"job_id": job_id, "status": "removed" if state.ended else "cancelling"}
+
+
+@stream_route(
+    routes, "/api/sse/backtest/{job_id}", "A job's story, from its start", described.of(CHANNEL)
+)
+async def story(request: Request, job_id: str) -> Response:
+    """What has happened so far, whatever comes, and the end."""
+    hub: Hub = request.app.state.hub
+    stream = of_entities(CHANNEL, [job_id], event_names(request))
+    if hub.unavailable_for is not None:
+        return answer(request, stream)
+    if given_cursor(request) is not None and caller_of(request) is None:
+        return answer(request, stream)
+    state = await _known(request, job_id)
+    return answer(request, stream, Upon({state.partition: state.first_offset}))
+
+
+async def _mine(request: Request) -> Sequence[JobState]:
+    hub: Hub = request.app.state.hub
+    try:
+        found = await hub.jobs.all(_KNOWN_WITHIN_S)
+    except LogUnavailable as error:
+        raise Unavailable("no_broker", str(error)) from error
+    caller = caller_of(request)
+    mine = [one for one in found if caller is None or one.owner == caller.subject]
+    return sorted(mine, key=lambda one: (one.created_us, one.job_id), reverse=True)
+
+
+async def _known(request: Request, job_id: str) -> JobState:
+    hub: Hub = request.app.state.hub
+    try:
+        state = await hub.jobs.find(job_id, _KNOWN_WITHIN_S)
+    except LogUnavailable as error:
+        raise Unavailable("no_broker", str(error)) from error
+    if state is None:
+        raise NoSuchThing(
+            f"there is no job {job_id[:60]!r}; POST /api/backtesting/jobs makes one, "
+            "and it is kept for 30 days"
+        )
+    caller = caller_of(request)
+    if caller is not None and caller.subject != state.owner:
+        raise Forbidden(f"job {job_id[:60]} is somebody else's")
+    return state
+
+
+async def _write(request: Request, event: BacktestProgress | BacktestCommand) -> Position:
+    publisher: Publisher = request.app.state.publisher
+    try:
+        return await publisher.publish(event, tenant=tenant_of(request))
+    except Unsent as error:
+        raise Unavailable("no_broker", str(error)) from error
+
+
+def _event(
+    job_id: str, step: JobStep, message: str, now_us: int, progress: float = 0.0
+) -> BacktestProgress:
+    return BacktestProgress(
+        backtest_id=job_id,
+        progress=progress,
+        status="started" if step.kind == "submitted" else "running",
+        message=message,
+        results={},
+        event_time_us=now_us,
+        job=step,
+    )

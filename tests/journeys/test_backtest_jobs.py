@@ -1,0 +1,221 @@
+"""Backtest jobs: asked for, followed from their start on any edge, cancelled, and run again."""
+
+import asyncio
+import json
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from playwright.async_api import async_playwright
+
+from infra.issuer import ISSUER, jwks_path, token
+from producers.prices import load_prices
+from producers.strategies import simulate, statistics
+from tests.clients import stream
+from tests.conftest import Started, World
+from tests.sse import Block
+
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
+
+JOBS = "/api/backtesting/jobs"
+WANTED: dict[str, Any] = {
+    "symbol": "IBM",
+    "strategy": "moving_average_crossover",
+    "parameters": {"fast": 10, "slow": 50},
+    "start_date": "2005-01-01",
+    "end_date": "2009-12-31",
+}
+
+
+class System:
+    """Two edges, and what a job needs."""
+
+    def __init__(self, world: World, first: Started, second: Started) -> None:
+        self.world, self.first, self.second = world, first, second
+
+    async def call(self, method: str, path: str, body: object = None) -> Any:
+        """Ask the first edge."""
+        async with httpx.AsyncClient(base_url=self.first.url, timeout=30) as client:
+            return (await client.request(method, path, json=body)).raise_for_status().json()
+
+    async def ask(self, **wanted: object) -> str:
+        """Ask for a backtest; the job's id."""
+        return str((await self.call("POST", JOBS, WANTED | wanted))["job_id"])
+
+    async def story(self, edge: Started, job_id: str, **how: Any) -> list[Block]:
+        """A job's story to its end."""
+        async with stream(edge.url, f"/api/sse/backtest/{job_id}", **how) as client:
+            return await client.to_end()
+
+
+@pytest.fixture
+async def system(world: World) -> System:
+    async with asyncio.TaskGroup() as starting:
+        first, second = starting.create_task(world.edge()), starting.create_task(world.edge())
+        starting.create_task(world.worker())
+    return System(world, first.result(), second.result())
+
+
+def told(blocks: list[Block]) -> list[tuple[str, Any]]:
+    return [(block.event, block.json) for block in blocks if block.event]
+
+
+async def test_a_job_is_run_and_its_story_told_from_the_start(system: System) -> None:
+    job_id = await system.ask()
+    await system.world.backtester()
+    live = told(await system.story(system.first, job_id))
+    late = told(await system.story(system.second, job_id))
+
+    assert [name for name, _ in live[:2]] == ["connection", "progress"]
+    assert live[1][1]["status"] == "pending"
+    assert live[1:] == late[1:]
+    assert live[-1][0] == "completed"
+    summary = live[-1][1]["result_summary"]
+    series = load_prices()["IBM"]
+    days = [day for day in sorted(series) if "2005-01-01" <= day.isoformat() <= "2009-12-31"]
+    expected = simulate(
+        np.array([series[day] for day in days]),
+        WANTED["strategy"],
+        WANTED["parameters"],
+        0.001,
+    )
+    for name, value in statistics(expected).items():
+        assert summary[name] == pytest.approx(value)
+    assert summary["equity_curve"][-1]["value"] == pytest.approx(
+        10_000 * float(expected.capital[-1]), abs=0.01
+    )
+    orders = [one for name, data in live if name == "transaction" for one in data["transactions"]]
+    assert len(orders) == summary["number_of_trades"]
+    assert [one["side"] for one in orders[:2]] == ["buy", "sell"]
+    bars = [data["current_bar"] for name, data in live if name == "progress"][1:]
+    assert bars == sorted(bars)
+    assert bars[-1] == len(days)
+
+    (listed,) = await system.call("GET", JOBS)
+    assert (listed["job_id"], listed["status"], listed["progress"]) == (job_id, "completed", 100.0)
+    assert listed["result_summary"] == summary
+    (past,) = await system.call("GET", "/api/backtesting/history")
+    assert past["id"] == past["backtest_id"] == job_id
+    # MyStocks clients see the same run as they know it.
+    path = f"/api/v1/sse/backtest?backtest_id={job_id}&from=earliest"
+    async with httpx.AsyncClient(base_url=system.first.url, timeout=60) as http:
+        text = (await http.get(path, headers={"Accept": "text/event-stream"})).text
+    last = json.loads([line for line in text.splitlines() if line.startswith("data: ")][-1][6:])
+    assert last["data"]["status"] == "completed"
+    assert last["data"]["results"]["total_return"] == pytest.approx(summary["total_return"])
+
+
+async def test_a_job_is_cancelled_in_mid_run_then_removed(system: System) -> None:
+    await system.world.backtester(backtest_step_pause_s=0.3)
+    job_id = await system.ask()
+    async with stream(system.first.url, f"/api/sse/backtest/{job_id}") as client:
+        await client.until(lambda blocks: any("simulating" in (one.data or "") for one in blocks))
+        assert await system.call("DELETE", f"{JOBS}/{job_id}") == {
+            "job_id": job_id,
+            "status": "cancelling",
+        }
+        blocks = await client.to_end()
+    assert told(blocks)[-1][0] == "cancelled"
+    (listed,) = await system.call("GET", f"{JOBS}?status_filter=cancelled")
+    assert listed["job_id"] == job_id
+    assert await system.call("GET", f"{JOBS}?status_filter=completed") == []
+    assert (await system.call("DELETE", f"{JOBS}/{job_id}"))["status"] == "removed"
+    async with asyncio.timeout(20):
+        while await system.call("GET", JOBS):
+            continue
+
+
+async def test_a_worker_is_killed_and_another_ends_the_job_once(system: System) -> None:
+    lost = await system.world.backtester(backtest_step_pause_s=0.3)
+    job_id = await system.ask()
+    path = f"/api/sse/backtest/{job_id}"
+    async with stream(system.first.url, path) as client:
+        blocks = await client.until(
+            lambda seen: sum("simulating" in (one.data or "") for one in seen) >= 2
+        )
+        last_id = client.last_id
+    await lost.kill()
+    await system.world.backtester()
+    rest = await system.story(system.second, job_id, headers={"Last-Event-ID": last_id})
+    story = told(blocks) + told(rest)
+    attempts = [data["attempt"] for name, data in story if name != "connection"]
+    assert attempts == sorted(attempts)
+    assert attempts[-1] == 2
+    assert [name for name, _ in story if name in ("completed", "failed")] == ["completed"]
+
+
+async def test_a_browser_follows_a_job(system: System, chromium: str) -> None:
+    job_id = await system.ask(strategy="rsi", parameters={})
+    await system.world.backtester()
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = await browser.new_page()
+        await page.goto(f"{system.first.url}/health/live")
+        seen = await page.evaluate(
+            """jobId => new Promise(done => {
+                const seen = {transactions: 0, progress: []};
+                const eventSource = new EventSource(`/api/sse/backtest/${jobId}?token=`);
+                eventSource.addEventListener('progress', (e) => {
+                    seen.progress.push(JSON.parse(e.data).progress);
+                });
+                eventSource.addEventListener('transaction', (e) => {
+                    seen.transactions += JSON.parse(e.data).transactions.length;
+                });
+                eventSource.addEventListener('completed', (e) => {
+                    seen.result = JSON.parse(e.data).result_summary;
+                    eventSource.close();
+                    done(seen);
+                });
+            })""",
+            job_id,
+        )
+        await browser.close()
+    assert seen["progress"] == sorted(seen["progress"])
+    assert seen["transactions"] == seen["result"]["number_of_trades"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "why"),
+    [
+        ({"symbol": "XYZ"}, "there are no prices of XYZ; there are AAPL"),
+        ({"parameters": {"fast": 200}}, "fast < slow must hold"),
+        ({"start_date": "2030-01-01", "end_date": None}, "its prices go from"),
+        ({"start_date": "2005-13-01"}, "is no day, as in 2008-10-10"),
+    ],
+)
+async def test_a_job_that_cannot_be_run_says_what_to_change(
+    system: System, wanted: dict[str, object], why: str
+) -> None:
+    job_id = await system.ask(**wanted)
+    await system.world.backtester()
+    name, data = told(await system.story(system.first, job_id))[-1]
+    assert name == "failed"
+    assert why in data["error_message"]
+
+
+async def test_bad_requests_and_strangers_are_told_so(world: World, tmp_path: Any) -> None:
+    settings = {"jwt_issuer": ISSUER, "jwt_jwks": jwks_path(tmp_path)}
+    edge = await world.edge(**settings)
+    await world.worker()
+    alice = {"Authorization": f"Bearer {token(tmp_path, 'alice', None, 60)}"}
+    bob = {"Authorization": f"Bearer {token(tmp_path, 'bob', None, 60)}"}
+    async with httpx.AsyncClient(base_url=edge.url, timeout=30) as http:
+        for body, named in (
+            ({"symbol": ""}, "symbol"),
+            ({"symbol": "IBM", "strategy": "magic"}, "strategy"),
+            ({"symbol": "IBM", "cost": 2}, "cost"),
+            ({"symbol": "IBM", "start_date": "yesterday"}, "start_date"),
+        ):
+            answer = await http.post(JOBS, json=body, headers=alice)
+            assert (answer.status_code, named in answer.text) == (400, True)
+        for query in ("limit=0", "limit=10001", "status_filter=odd"):
+            answer = await http.get(f"{JOBS}?{query}", headers=alice)
+            assert (answer.status_code, query.split("=")[0] in answer.text) == (400, True)
+        job_id = (await http.post(JOBS, json=WANTED, headers=alice)).json()["job_id"]
+        path = f"/api/sse/backtest/{job_id}"
+        assert (await http.get(path)).status_code == 401
+        assert (await http.get(path, headers=bob)).status_code == 403
+        assert (await http.delete(f"{JOBS}/{job_id}", headers=bob)).status_code == 403
+        assert (await http.get(f"{JOBS}", headers=bob)).json() == []
+        assert (await http.get("/api/sse/backtest/nothing", headers=bob)).status_code == 404
