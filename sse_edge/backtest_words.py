@@ -67,6 +67,11 @@ def job(state: JobState) -> dict[str, object]:
     }
 
 
+def listed(state: JobState) -> Worded:
+    """What has changed of a job in a list."""
+    return Worded("job_updated", {"job": job(state)})
+
+
 def backtest(state: JobState) -> dict[str, object]:
     """A job as a backtest that has been run."""
     return {"id": state.job_id, "backtest_id": state.job_id, **job(state)}

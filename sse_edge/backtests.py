@@ -32,7 +32,7 @@ _KNOWN_WITHIN_S = 3.0
 """After a job's first event a processor takes a moment to note where its story stands."""
 _LIMIT_MAX = 10_000
 
-_Limit = Annotated[int, Query(ge=1, le=_LIMIT_MAX)]
+Limit = Annotated[int, Query(ge=1, le=_LIMIT_MAX)]
 
 routes = APIRouter(tags=["backtests"])
 
@@ -131,17 +131,17 @@ async def submit(request: Request, wanted: Wanted) -> dict[str, object]:
 
 @routes.get("/api/backtesting/jobs", summary="Jobs, the newest first")
 async def jobs(
-    request: Request, status_filter: JobStatus | None = None, limit: _Limit = 10
+    request: Request, status_filter: JobStatus | None = None, limit: Limit = 10
 ) -> list[dict[str, object]]:
     """One's own jobs, all or those of one status."""
-    found = [one for one in await _mine(request) if status_filter in (None, one.status)]
+    found = [one for one in await mine(request) if status_filter in (None, one.status)]
     return [as_job(one) for one in found[:limit]]
 
 
 @routes.get("/api/backtesting/history", summary="Backtests that have ended, the newest first")
-async def history(request: Request, limit: _Limit = 10) -> list[dict[str, object]]:
+async def history(request: Request, limit: Limit = 10) -> list[dict[str, object]]:
     """One's own."""
-    return [backtest(one) for one in await _mine(request) if one.ended][:limit]
+    return [backtest(one) for one in await mine(request) if one.ended][:limit]
 
 
 @routes.delete(
@@ -174,7 +174,12 @@ async def story(request: Request, job_id: str) -> Response:
     return answer(request, stream, Upon({state.partition: state.first_offset}))
 
 
-async def _mine(request: Request) -> Sequence[JobState]:
+async def mine(request: Request) -> Sequence[JobState]:
+    """The caller's own jobs, the newest first; everybody's where nobody is asked who they are.
+
+    Raises:
+        Unavailable: it cannot be known now.
+    """
     hub: Hub = request.app.state.hub
     try:
         found = await hub.jobs.all(_KNOWN_WITHIN_S)

@@ -12,6 +12,7 @@ from schemas.events import (
     BacktestProgress,
     ChatEvent,
     DashboardUpdate,
+    JobState,
     JobStep,
     Record,
     RiskAlert,
@@ -143,6 +144,21 @@ EXAMPLES: Mapping[str, Sequence[Record]] = {
         _job("failed", "there are no prices of XYZ; there are AAPL, FB, GOOG", 0.0),
         _job("cancelled", "cancelled", 60.0),
     ],
+    "backtest_jobs": [
+        JobState(
+            job_id="J1",
+            status="running",
+            progress=60.0,
+            message="simulating 2008-10-10",
+            symbol="AAPL",
+            strategy="rsi",
+            created_us=_AT_US,
+            updated_us=_AT_US,
+            partition=0,
+            first_offset=0,
+            last_offset=9,
+        )
+    ],
     "chat": [
         ChatEvent(room="lobby", kind=kind, user="ann", message="hello", event_time_us=_AT_US)
         for kind in ("join", "message", "leave")
@@ -226,3 +242,8 @@ PARAMETERS: dict[str, object] = {
     ]
 }
 """What every stream takes."""
+
+TOKEN: dict[str, object] = {
+    "parameters": [_query("token", "who it is, where no header can be sent")]
+}
+"""What a list takes beside its own."""

@@ -87,11 +87,9 @@ def answer(
         EdgeError: a parameter or the cursor has no meaning, or the stream cannot be had.
     """
     hub: Hub = request.app.state.hub
-    accepted = request.headers.get("accept", "*/*").lower()
-    if not any(kind in accepted for kind in ("text/event-stream", "text/*", "*/*")):
-        raise NotAcceptable(f"this is text/event-stream, and Accept is {accepted!r}")
+    accepted = refuse_unacceptable(request)
     caller, stream = caller_of(request), as_readable_by(request, stream)
-    hub.refuse_over_limit(_address(request.scope), None if caller is None else caller.subject)
+    hub.refuse_over_limit(address_of(request.scope), None if caller is None else caller.subject)
     cursor = given_cursor(request)
     if cursor is not None:
         start = hub.codec(stream).decode(cursor)
@@ -101,7 +99,7 @@ def answer(
     if slow is Slow.CONFLATE and not stream.is_latest_value:
         raise InvalidParameter("slow", f"every event of {stream.name} counts; use pause or close")
     wishes = Wishes(
-        client_id=client_id or _client_id(request),
+        client_id=client_id or client_id_of(request),
         start=start,
         close_on_gap=_choice(request, "on_gap", ("continue", "close")) == "close",
         named_checkpoints=_choice(request, "checkpoint", ("id", "event")) == "event",
@@ -142,6 +140,18 @@ def caller_of(request: Request) -> Caller | None:
     """Who calls, once `identified` has found out."""
     caller: Caller | None = getattr(request.state, "caller", None)
     return caller
+
+
+def refuse_unacceptable(request: Request) -> str:
+    """See whether the caller takes a stream; what it takes.
+
+    Raises:
+        NotAcceptable: it does not.
+    """
+    accepted = request.headers.get("accept", "*/*").lower()
+    if not any(kind in accepted for kind in ("text/event-stream", "text/*", "*/*")):
+        raise NotAcceptable(f"this is text/event-stream, and Accept is {accepted!r}")
+    return accepted
 
 
 def as_readable_by(request: Request, stream: Stream) -> Stream:
@@ -195,7 +205,7 @@ class StreamResponse(Response):
                 self._when_over()
             return
         wire.take_over()
-        connection = Connection(self._hub, self._stream, self._wishes, wire, _address(scope))
+        connection = Connection(self._hub, self._stream, self._wishes, wire, address_of(scope))
         serving = self._hub.serve(connection.run(), wire)
         wire.when_gone(serving.cancel)
         if self._when_over is not None:
@@ -203,7 +213,8 @@ class StreamResponse(Response):
             serving.add_done_callback(lambda _: over())
 
 
-def _address(scope: Scope) -> str:
+def address_of(scope: Scope) -> str:
+    """Where the caller's connection comes from."""
     return str((scope.get("client") or ("unknown",))[0])
 
 
@@ -229,7 +240,12 @@ def _start(request: Request) -> Start:
         ) from error
 
 
-def _client_id(request: Request) -> str:
+def client_id_of(request: Request) -> str:
+    """What the caller calls itself, or a name that is made for it.
+
+    Raises:
+        InvalidParameter: it is too long.
+    """
     given = request.query_params.get("client_id")
     if not given:
         return f"client-{uuid.uuid4().hex[:12]}"

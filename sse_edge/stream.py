@@ -17,6 +17,7 @@ from schemas.instants import to_rfc3339
 from schemas.topics import (
     AGENT_EVENTS,
     BACKTEST_EVENTS,
+    BACKTEST_JOBS,
     CHAT_MESSAGES,
     DASHBOARD_UPDATES,
     RISK_ALERTS,
@@ -113,6 +114,13 @@ CHANNELS: Mapping[str, Channel] = {
             entity_parameters=("job_id",),
             has_end=True,
             is_latest_value=False,
+        ),
+        Channel(
+            "backtest_jobs",
+            BACKTEST_JOBS,
+            frozenset({"job_updated"}),
+            backtest_words.listed,
+            backtest_words.BACKTEST,
         ),
         Channel(
             "agent",

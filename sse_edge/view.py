@@ -6,15 +6,16 @@ Each node has its own, and can make it anew at any time. It is begun when somebo
 import asyncio
 import logging
 from collections import OrderedDict, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Generic, TypeVar
 
 from schemas.codec import decode
 from schemas.errors import Undecodable
 from schemas.events import Record
+from sse_edge.cursor import Cursor, TopicPosition, incarnation_of
 from sse_edge.errors import LogUnavailable, OffsetOutOfRange
 from sse_edge.log import Log
-from sse_edge.record import Partition, Record as LogRecord
+from sse_edge.record import Partition, Record as LogRecord, TopicInfo
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +43,11 @@ class View(Generic[S]):
         self._kept_ms = kept_ms
         self._states: OrderedDict[str, tuple[int, S]] = OrderedDict()
         """By subject, with the log's time; the oldest first."""
+        self.version = 0
+        """Another one after each change."""
+        self.cursor = Cursor(())
+        """Up to where the view has read."""
+        self._bell = asyncio.Event()
         self._is_wanted = asyncio.Event()
         self._is_complete = asyncio.Event()
         self._waiting: defaultdict[str, set[asyncio.Future[S]]] = defaultdict(set)
@@ -94,6 +100,11 @@ class View(Generic[S]):
             raise LogUnavailable(f"{self._topic} could not be read") from None
         return [state for _, state in self._states.values()]
 
+    async def changed_since(self, version: int) -> None:
+        """Wait until the view is of another version."""
+        while self.version == version:
+            await self._bell.wait()
+
     async def _follow(self) -> None:
         info = (await self._log.describe([self._topic])).get(self._topic)
         if info is None:
@@ -101,20 +112,47 @@ class View(Generic[S]):
         partitions = [Partition(self._topic, number) for number in range(info.partitions)]
         position = dict(await self._log.begin_offsets(partitions))
         ends = await self._log.end_offsets(partitions)
+        # Old states are read before newer ones: who asks sees the last whole view meanwhile.
+        states: OrderedDict[str, tuple[int, S]] = OrderedDict()
         async with self._log.tail() as reader:
             reader.assign(position)
             while True:
+                changed = False
                 for partition, batch in (await reader.poll()).items():
                     for record in batch.records:
-                        self._take(record)
+                        self._take(states, record)
+                    changed = changed or bool(batch.records)
                     position[partition] = batch.next_offset
                 if all(position[one] >= ends[one] for one in partitions):
-                    self._is_complete.set()
+                    self._show(states, info, position, changed=changed)
 
-    def _take(self, record: LogRecord) -> None:
+    def _show(
+        self,
+        states: OrderedDict[str, tuple[int, S]],
+        info: TopicInfo,
+        position: Mapping[Partition, int],
+        *,
+        changed: bool,
+    ) -> None:
+        if not changed and self._states is states:
+            return
+        self._states = states
+        offsets = tuple((one.number, offset) for one, offset in sorted(position.items()))
+        self.cursor = Cursor((TopicPosition(incarnation_of(info.topic_id), offsets),))
+        self._is_complete.set()
+        self.version += 1
+        self._bell.set()
+        self._bell = asyncio.Event()
+        for subject, futures in self._waiting.items():
+            if subject in states:
+                for future in futures:
+                    if not future.done():
+                        future.set_result(states[subject][1])
+
+    def _take(self, states: OrderedDict[str, tuple[int, S]], record: LogRecord) -> None:
         subject = (record.key or b"").decode()
         if record.value is None:
-            self._states.pop(subject, None)
+            states.pop(subject, None)
             return
         try:
             state = decode(record.value)
@@ -124,10 +162,7 @@ class View(Generic[S]):
         if not isinstance(state, self._kind):
             log.warning("%s offset %d is skipped: it is no state", self._topic, record.offset)
             return
-        self._states[subject] = (record.timestamp_ms, state)
-        self._states.move_to_end(subject)
-        while next(iter(self._states.values()))[0] < record.timestamp_ms - self._kept_ms:
-            self._states.popitem(last=False)
-        for future in self._waiting.get(subject, ()):
-            if not future.done():
-                future.set_result(state)
+        states[subject] = (record.timestamp_ms, state)
+        states.move_to_end(subject)
+        while next(iter(states.values()))[0] < record.timestamp_ms - self._kept_ms:
+            states.popitem(last=False)

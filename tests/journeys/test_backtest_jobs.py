@@ -126,6 +126,45 @@ async def test_a_job_is_cancelled_in_mid_run_then_removed(system: System) -> Non
             continue
 
 
+async def test_a_live_list_shows_what_the_polled_one_does(system: System) -> None:
+    first_job = await system.ask(symbol="AAPL")
+    query: Any = {"status_filter": "pending", "limit": 2}
+    async with stream(system.second.url, "/api/sse/backtest/jobs", **query) as pending:
+        (snapshot,) = await pending.events("snapshot", 1)
+        assert [one["job_id"] for one in snapshot.json["jobs"]] == [first_job]
+        second_job, third_job = await system.ask(symbol="MSFT"), await system.ask(symbol="IBM")
+        await pending.events("job_added", 2)
+        # There is room for two: the oldest has made room.
+        (pushed_out,) = await pending.events("job_removed", 1)
+        assert pushed_out.json == {"job_id": first_job}
+        await system.world.backtester()
+        await pending.events("job_removed", 3)
+        last_id = pending.last_id
+    async with stream(system.first.url, "/api/sse/backtest/history") as past:
+        (snapshot,) = await past.events("snapshot", 1)
+        shown = {one["id"] for one in snapshot.json["backtests"]}
+        added = await past.events("backtest_added", 3 - len(shown))
+        shown |= {one.json["backtest"]["backtest_id"] for one in added}
+        assert shown == {first_job, second_job, third_job}
+    # On another node the list is there again, with what has happened meanwhile.
+    headers = {"Last-Event-ID": last_id}
+    async with stream(system.first.url, "/api/sse/backtest/jobs", headers=headers) as again:
+        (snapshot,) = await again.events("snapshot", 1)
+    polled = await system.call("GET", JOBS)
+    assert snapshot.json["jobs"] == polled
+    assert [one["job_id"] for one in polled] == [third_job, second_job, first_job]
+    assert {one["status"] for one in polled} == {"completed"}
+    await system.call("DELETE", f"{JOBS}/{second_job}")
+    async with stream(system.first.url, "/api/sse/backtest/jobs", limit=1) as short:
+        (snapshot,) = await short.events("snapshot", 1)
+        assert [one["job_id"] for one in snapshot.json["jobs"]] == [third_job]
+        await system.call("DELETE", f"{JOBS}/{third_job}")
+        await short.events("job_added", 1)
+    names = [(one.event, one.json) for one in short.blocks if one.event][2:]
+    assert names[0] == ("job_removed", {"job_id": third_job})
+    assert (names[1][0], names[1][1]["job"]["job_id"]) == ("job_added", first_job)
+
+
 async def test_a_worker_is_killed_and_another_ends_the_job_once(system: System) -> None:
     lost = await system.world.backtester(backtest_step_pause_s=0.3)
     job_id = await system.ask()
@@ -209,6 +248,12 @@ async def test_bad_requests_and_strangers_are_told_so(world: World, tmp_path: An
         ):
             answer = await http.post(JOBS, json=body, headers=alice)
             assert (answer.status_code, named in answer.text) == (400, True)
+        assert (await http.head("/api/sse/backtest/jobs", headers=alice)).status_code == 200
+        unfit = alice | {"Accept": "application/json"}
+        assert (await http.get("/api/sse/backtest/jobs", headers=unfit)).status_code == 406
+        assert (await http.get("/api/sse/backtest/jobs")).status_code == 401
+        bad = alice | {"Last-Event-ID": "nonsense"}
+        assert (await http.get("/api/sse/backtest/jobs", headers=bad)).status_code == 400
         for query in ("limit=0", "limit=10001", "status_filter=odd"):
             answer = await http.get(f"{JOBS}?{query}", headers=alice)
             assert (answer.status_code, query.split("=")[0] in answer.text) == (400, True)

@@ -1,0 +1,188 @@
+"""Lists of jobs as streams: a snapshot, and then what changes in it.
+
+What a client shows depends on what it showed before, so each connection keeps its list, of `limit`
+jobs. Who comes back, to any node, begins with a new snapshot: what happened meanwhile is in it.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+
+from schemas.events import JobState
+from schemas.instants import to_rfc3339
+from sse_edge import described
+from sse_edge.backtest_words import BACKTEST, backtest, job as as_job
+from sse_edge.backtests import JobStatus, Limit, mine
+from sse_edge.dialect import Listener
+from sse_edge.errors import Unavailable
+from sse_edge.hub import Hub
+from sse_edge.job_list import changes, shown
+from sse_edge.opening import (
+    STREAM_HEADERS,
+    address_of,
+    caller_of,
+    client_id_of,
+    given_cursor,
+    refuse_unacceptable,
+)
+from sse_edge.sse_response import SSEResponse
+from sse_edge.stream import CHANNELS, Source, Stream
+
+CHANNEL = "backtest_jobs"
+
+_PACE_S = 0.1
+"""Changes that come faster are told together."""
+_PING_S = 15.0
+_ENDED = frozenset({JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED})
+
+routes = APIRouter(prefix="/api/sse/backtest", tags=["backtests"])
+
+
+@dataclass(frozen=True, slots=True)
+class Wording:
+    """How a list and its changes are called."""
+
+    plural: str
+    singular: str
+    word: Callable[[JobState], Mapping[str, object]]
+
+
+_JOBS = Wording("jobs", "job", as_job)
+_HISTORY = Wording("backtests", "backtest", backtest)
+
+
+@routes.get(
+    "/jobs",
+    response_class=Response,
+    summary="A list of jobs, live",
+    responses=described.of("backtest_jobs"),
+    openapi_extra=described.TOKEN,
+)
+async def jobs(
+    request: Request, status_filter: JobStatus | None = None, limit: Limit = 10
+) -> Response:
+    """One's own jobs, the newest first: `snapshot`, then what is added, updated and removed."""
+    statuses = frozenset() if status_filter is None else frozenset({str(status_filter)})
+    return _answer(request, _JOBS, statuses, limit)
+
+
+@routes.get(
+    "/history",
+    response_class=Response,
+    summary="A list of backtests that have ended, live",
+    responses=described.of("backtest_jobs"),
+    openapi_extra=described.TOKEN,
+)
+async def history(request: Request, limit: Limit = 10) -> Response:
+    """One's own, the newest first: `snapshot`, then what is added and updated."""
+    return _answer(request, _HISTORY, frozenset(map(str, _ENDED)), limit)
+
+
+for _path, _endpoint in (("/jobs", jobs), ("/history", history)):
+    routes.add_api_route(_path, _endpoint, methods=["HEAD"], include_in_schema=False)
+
+
+class _NeverFull:
+    """A list keeps its newest state only, so nothing waits for a slow client."""
+
+    is_full = False
+
+
+@dataclass(eq=False)
+class _Reader:
+    """A connection, as far as the hub deals with it."""
+
+    stream: Stream
+    address: str
+    client_id: str
+    subject: str | None
+    leaving: asyncio.Event = field(default_factory=asyncio.Event)
+    wire: Any = field(default_factory=_NeverFull)
+    is_catching_up: bool = False
+    depth: int = 0
+
+    def tick(self) -> None:
+        """Do nothing: the response pings by itself."""
+
+    def leave(self) -> None:
+        """End the stream."""
+        self.leaving.set()
+
+
+def _answer(request: Request, wording: Wording, statuses: frozenset[str], limit: int) -> Response:
+    hub: Hub = request.app.state.hub
+    refuse_unacceptable(request)
+    caller = caller_of(request)
+    subject = None if caller is None else caller.subject
+    hub.refuse_over_limit(address_of(request.scope), subject)
+    stream = Stream((Source(CHANNELS[CHANNEL]),))
+    cursor = given_cursor(request)
+    if cursor is not None:
+        hub.codec(stream).decode(cursor)  # one that is none is refused; any other is passed by now
+    if request.method == "HEAD":
+        return Response(headers=STREAM_HEADERS)
+    reader = _Reader(stream, address_of(request.scope), client_id_of(request), subject)
+    content = _told(hub, request, reader, wording, statuses, limit)
+    return SSEResponse(content, ping_interval=_PING_S)
+
+
+async def _told(
+    hub: Hub,
+    request: Request,
+    reader: _Reader,
+    wording: Wording,
+    statuses: frozenset[str],
+    limit: int,
+) -> AsyncGenerator[Mapping[str, object]]:
+    retry = round(random.uniform(hub.settings.retry_ms, 2 * hub.settings.retry_ms))  # noqa: S311
+    assert BACKTEST.opening is not None
+    name, data = BACKTEST.opening(
+        Listener(reader.client_id, wording.plural), to_rfc3339(time.time_ns() // 1000)
+    )
+    yield {"event": name, "data": data, "retry": retry}
+    with hub.admitted(reader):
+        before: Sequence[JobState] | None = None
+        version = -1
+        while not reader.leaving.is_set():
+            try:
+                all_jobs = await mine(request)
+            except Unavailable as error:
+                yield {"event": "error", "data": {"reason": "no_broker", "message": str(error)}}
+                return
+            version = hub.jobs.version
+            after = shown(all_jobs, statuses, limit)
+            told_by = hub.codec(reader.stream).encode(hub.jobs.cursor)
+            for event, said in _events(wording, before, after):
+                yield {"event": event, "data": said, "id": told_by}
+            before = after
+            await _either(hub.jobs.changed_since(version), reader.leaving.wait())
+            await asyncio.sleep(_PACE_S)
+
+
+def _events(
+    wording: Wording, before: Sequence[JobState] | None, after: Sequence[JobState]
+) -> Sequence[tuple[str, Mapping[str, object]]]:
+    if before is None:
+        return [("snapshot", {wording.plural: [wording.word(one) for one in after]})]
+    told: list[tuple[str, Mapping[str, object]]] = []
+    for change in changes(before, after):
+        event = f"{wording.singular}_{change.kind}"
+        if change.kind == "removed":
+            told.append((event, {"job_id": change.job.job_id}))
+        else:
+            told.append((event, {wording.singular: wording.word(change.job)}))
+    return told
+
+
+async def _either(*waits: Coroutine[object, object, object]) -> None:
+    """Wait for the first of several."""
+    async with asyncio.TaskGroup() as tasks:
+        waiting = [tasks.create_task(one) for one in waits]
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        for one in waiting:
+            one.cancel()
