@@ -17,10 +17,10 @@ import numpy as np
 from producers.broadcaster import BlockingBroadcaster
 from producers.commands import Commands, Taken
 from producers.errors import InvalidStrategy, ProducerError, RunStopped, Unsent
-from producers.prices import Prices, load_prices
+from producers.prices import Prices, load_bars, load_prices
 from producers.settings import BacktesterSettings, ProducerSettings
 from producers.strategies import Floats, Simulation, simulate, statistics
-from schemas.events import BacktestCommand, BacktestProgress, JobStep, Record
+from schemas.events import BacktestCommand, BacktestProgress, BarChunk, JobStep, Record
 from schemas.topics import BACKTEST_COMMANDS, BACKTEST_EVENTS
 
 log = logging.getLogger(__name__)
@@ -30,6 +30,7 @@ _REPORTS = 25
 _BARS_MIN = 2
 _CURVE_POINTS_MAX = 200
 _TRANSACTIONS_AT_ONCE = 100
+_BARS_AT_ONCE = 500
 
 
 async def run(
@@ -108,6 +109,7 @@ class Job:
         command = self.command
         days, closes = self._bars()
         simulation = simulate(closes, command.strategy, command.parameters, command.cost)
+        self._tell_bars(days)
         orders = list(_orders(days, closes, simulation, command))
         told = 0
         for upto in np.unique(np.linspace(1, len(days), _REPORTS).astype(int)):
@@ -157,6 +159,21 @@ class Job:
             data=json.dumps(summary),
         )
 
+    def _tell_bars(self, days: Sequence[date]) -> None:
+        """Write what the job runs on, for charts."""
+        known = load_bars(self.command.symbol)
+        bars = [known[day] for day in days]
+        for first in range(0, len(bars), _BARS_AT_ONCE):
+            chunk = BarChunk(
+                job_id=self.command.job_id,
+                interval="day",
+                first=first,
+                total=len(bars),
+                bars=bars[first : first + _BARS_AT_ONCE],
+                event_time_us=time.time_ns() // 1000,
+            )
+            self._publish(chunk)
+
     def _bars(self) -> tuple[Sequence[date], Floats]:
         command = self.command
         series = self.prices.get(command.symbol)
@@ -185,8 +202,6 @@ class Job:
         results: dict[str, float] | None = None,
         data: str | None = None,
     ) -> None:
-        if self.halted():
-            raise RunStopped
         command = self.command
         event = BacktestProgress(
             backtest_id=command.job_id,
@@ -207,6 +222,11 @@ class Job:
                 data=data,
             ),
         )
+        self._publish(event)
+
+    def _publish(self, event: BacktestProgress | BarChunk) -> None:
+        if self.halted():
+            raise RunStopped
         self.reporter.run(self.reporter.broadcaster.publish(event, tenant=self.taken.tenant))
 
 

@@ -70,6 +70,7 @@ class Commands:
             cancels: whether an event says that its work is not wanted any more.
         """
         self._cancels = cancels
+        self._commands = commands
         self._topic = settings.topic_prefix + commands.name
         self._events = events
         self._settings = settings
@@ -102,12 +103,24 @@ class Commands:
                 if message is not None:
                     await self._do(message, work, share, stop)
 
-    async def _do(self, message: Message, work: Work, share: "_Share", stop: asyncio.Event) -> None:
-        where = TopicPartition(message.topic, message.partition)
+    def _command(self, message: Message) -> Record | None:
+        """What a message asks for; None where it asks for nothing that can be done."""
         try:
             command = decode(message.value)
         except Undecodable as error:
-            log.warning("%s/%d offset %d is skipped: %s", *where, message.offset, error)
+            wrong = str(error)
+        else:
+            if isinstance(command, self._commands.record):
+                return command
+            wrong = f"expected a {self._commands.record.__name__}, found {type(command).__name__}"
+        place = (message.topic, message.partition, message.offset)
+        log.warning("%s/%d offset %d is skipped: %s", *place, wrong)
+        return None
+
+    async def _do(self, message: Message, work: Work, share: "_Share", stop: asyncio.Event) -> None:
+        where = TopicPartition(message.topic, message.partition)
+        command = self._command(message)
+        if command is None:
             await share.done(where, message.offset)
             return
         halted, cancelled = threading.Event(), threading.Event()

@@ -18,7 +18,7 @@ from itertools import pairwise
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from schemas.events import Return
+from schemas.events import Bar, Return
 from schemas.instants import from_datetime
 
 PORTFOLIOS: Mapping[str, Mapping[str, float]] = {
@@ -57,18 +57,39 @@ class TradingDay:
         ]
 
 
+def load_bars(symbol: str) -> Mapping[date, Bar]:
+    """Read a symbol's packaged daily bars; prices are adjusted as the closes are."""
+    bars = {}
+    for row in _rows():
+        if row["Ticker"] == symbol:
+            adjusted = float(row["Adj Close"]) / float(row["Close"])
+            bars[date.fromisoformat(row["Date"])] = Bar(
+                time=row["Date"],
+                open=float(row["Open"]) * adjusted,
+                high=float(row["High"]) * adjusted,
+                low=float(row["Low"]) * adjusted,
+                close=float(row["Adj Close"]),
+                volume=float(row["Volume"]),
+            )
+    return bars
+
+
 def load_prices() -> Prices:
     """Read the packaged prices."""
+    prices: dict[str, dict[date, float]] = {}
+    for row in _rows():
+        day = date.fromisoformat(row["Date"])
+        prices.setdefault(row["Ticker"], {})[day] = float(row["Adj Close"])
+    return prices
+
+
+def _rows() -> Iterator[Mapping[str, str]]:
     spec = find_spec("bokeh_sampledata")  # found, not imported: importing it takes a second
     assert spec is not None
     assert spec.origin is not None
-    prices: dict[str, dict[date, float]] = {}
     packed = Path(spec.origin).parent / "_data" / "stocks.csv.gz"
     with gzip.open(packed, "rt", encoding="utf-8", newline="") as rows:
-        for row in csv.DictReader(rows):
-            day = date.fromisoformat(row["Date"])
-            prices.setdefault(row["Ticker"], {})[day] = float(row["Adj Close"])
-    return prices
+        yield from csv.DictReader(rows)
 
 
 def trading_days(prices: Prices) -> list[TradingDay]:

@@ -24,6 +24,8 @@ from schemas import events
 from schemas.errors import TooLarge, Undecodable, UnknownEvent
 from schemas.events import (
     BacktestProgress,
+    Bar,
+    BarChunk,
     JobStep,
     Record,
     Return,
@@ -46,6 +48,7 @@ _RECORDS: dict[str, type[Record]] = {
         events.StoryState,
         events.BacktestProgress,
         events.BacktestCommand,
+        events.BarChunk,
         events.JobState,
         events.AgentCommand,
         events.AgentEvent,
@@ -117,6 +120,8 @@ def decode(value: bytes | None) -> Record:
         raise Undecodable(f"{len(value) - body.tell()} bytes follow the {reader.kind.__name__}")
     if reader.kind is ReturnBatch:
         return ReturnBatch(returns=[Return(**one) for one in datum["returns"]])
+    if reader.kind is BarChunk:
+        datum["bars"] = [Bar(**one) for one in datum["bars"]]
     if reader.kind is TrainingProgress and datum["task"] is not None:
         datum["task"] = TaskStep(**datum["task"])
     if reader.kind is BacktestProgress and datum["job"] is not None:
@@ -140,6 +145,8 @@ def _as_datum(record: Record, names: tuple[str, ...]) -> dict[str, Any]:
     if isinstance(record, ReturnBatch):
         return {"returns": [_as_datum_of_return(one) for one in record.returns]}
     datum = {name: getattr(record, name) for name in names}
+    if isinstance(record, BarChunk):
+        datum["bars"] = [asdict(one) for one in record.bars]
     if isinstance(record, TrainingProgress) and record.task is not None:
         datum["task"] = asdict(record.task)
     if isinstance(record, BacktestProgress) and record.job is not None:

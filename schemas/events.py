@@ -114,6 +114,35 @@ class BacktestCommand:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Bar:
+    """Prices of one interval; `time` is RFC 3339 or, of a day, YYYY-MM-DD."""
+
+    time: str
+    open: float
+    high: float
+    low: float
+    close: float
+    volume: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BarChunk:
+    """Some of the bars that a backtest ran on: those from the `first`-th on, of `total`."""
+
+    job_id: str
+    interval: str
+    first: int
+    total: int
+    bars: Sequence[Bar]
+    event_time_us: int
+
+    @property
+    def event_id(self) -> str:
+        """A later attempt says the same."""
+        return f"bars:{self.job_id}:{self.interval}:{self.first}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JobState:
     """What lists show of a backtest job, and where its story stands; the result is JSON."""
 
@@ -373,6 +402,7 @@ Event = (
     | TrainingCommand
     | BacktestProgress
     | BacktestCommand
+    | BarChunk
     | AgentCommand
     | AgentEvent
     | ChatEvent

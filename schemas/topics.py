@@ -14,6 +14,7 @@ from schemas.events import (
     AgentEvent,
     BacktestCommand,
     BacktestProgress,
+    BarChunk,
     ChatEvent,
     DashboardUpdate,
     DeadLetter,
@@ -71,6 +72,7 @@ TRAINING_EVENTS = Topic("training.events", TrainingProgress, "task_id", 7 * DAY_
 TRAINING_COMMANDS = Topic("training.commands", TrainingCommand, "task_id", 7 * DAY_MS)
 TRAINING_TASKS = Topic("training.tasks", StoryState, "subject", 7 * DAY_MS, compacted=True)
 BACKTEST_COMMANDS = Topic("backtest.commands", BacktestCommand, "job_id", 7 * DAY_MS)
+BACKTEST_BARS = Topic("backtest.bars", BarChunk, "job_id", 30 * DAY_MS)
 BACKTEST_JOBS = Topic("backtest.jobs", JobState, "job_id", 30 * DAY_MS, compacted=True)
 BACKTEST_EVENTS = Topic("backtest.events", BacktestProgress, "backtest_id", 30 * DAY_MS)
 PORTFOLIO_RETURNS = Topic("portfolio.returns", ReturnBatch, None, 30 * DAY_MS)
@@ -91,6 +93,7 @@ CATALOGUE = (
     TRAINING_TASKS,
     BACKTEST_EVENTS,
     BACKTEST_COMMANDS,
+    BACKTEST_BARS,
     BACKTEST_JOBS,
     PORTFOLIO_RETURNS,
     RISK_MEASURES,

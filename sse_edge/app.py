@@ -33,7 +33,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from producers.publisher import Publisher
 from producers.settings import ProducerSettings
-from sse_edge import agents, backtests, channels, chat, job_lists, trainmodel
+from sse_edge import agents, backtests, bars, channels, chat, job_lists, trainmodel
 from sse_edge.errors import (
     EdgeError,
     InvalidParameter,
@@ -135,7 +135,7 @@ def build_api(settings: EdgeSettings, turnstile: Turnstile) -> FastAPI:
         )
     app.state.identity = Identity(settings)
     _add_errors(app)
-    rooms = (channels, trainmodel, job_lists, backtests, chat, agents)
+    rooms = (channels, trainmodel, job_lists, bars, backtests, chat, agents)
     for router in (one.routes for one in rooms):
         app.include_router(router, dependencies=known)
     _add_health(app)

@@ -151,7 +151,7 @@ async def history(request: Request, limit: Limit = 10) -> list[dict[str, object]
 )
 async def cancel(request: Request, job_id: str) -> dict[str, str]:
     """A running job ends with `cancelled`; one that has ended is no longer listed."""
-    state = await _known(request, job_id)
+    state = await known(request, job_id)
     kind = "removed" if state.ended else "cancel_requested"
     step = JobStep(kind=kind, symbol=state.symbol, strategy=state.strategy, owner=state.owner)
     message = "removed" if state.ended else "is to be cancelled"
@@ -170,7 +170,7 @@ async def story(request: Request, job_id: str) -> Response:
         return answer(request, stream)
     if given_cursor(request) is not None and caller_of(request) is None:
         return answer(request, stream)
-    state = await _known(request, job_id)
+    state = await known(request, job_id)
     return answer(request, stream, Upon({state.partition: state.first_offset}))
 
 
@@ -190,7 +190,14 @@ async def mine(request: Request) -> Sequence[JobState]:
     return sorted(mine, key=lambda one: (one.created_us, one.job_id), reverse=True)
 
 
-async def _known(request: Request, job_id: str) -> JobState:
+async def known(request: Request, job_id: str) -> JobState:
+    """A job of the caller's.
+
+    Raises:
+        NoSuchThing: there is none.
+        Forbidden: it is somebody else's.
+        Unavailable: it cannot be known now.
+    """
     hub: Hub = request.app.state.hub
     try:
         state = await hub.jobs.find(job_id, _KNOWN_WITHIN_S)

@@ -205,7 +205,10 @@ class Hub:
 
     def begin(self, work: Coroutine[None, None, None]) -> None:
         """Do something beside the connections; a failure of it is told, and stops nothing."""
-        self._tasks.create_task(_guarded(work))
+        try:
+            self._tasks.create_task(_guarded(work))
+        except RuntimeError:  # the node has ended meanwhile
+            work.close()
 
     def refuse_over_limit(self, address: str, subject: str | None = None) -> None:
         """See whether an address, and a user, may open one more.

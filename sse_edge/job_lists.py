@@ -9,6 +9,7 @@ import random
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -148,7 +149,7 @@ async def _told(
     with hub.admitted(reader):
         before: Sequence[JobState] | None = None
         version = -1
-        while not reader.leaving.is_set():
+        while not reader.leaving.is_set() and _good_for_s(request) > 0:
             try:
                 all_jobs = await mine(request)
             except Unavailable as error:
@@ -160,7 +161,8 @@ async def _told(
             for event, said in _events(wording, before, after):
                 yield {"event": event, "data": said, "id": told_by}
             before = after
-            await _either(hub.jobs.changed_since(version), reader.leaving.wait())
+            changed, leaving = hub.jobs.changed_since(version), reader.leaving.wait()
+            await _either(changed, leaving, within_s=_good_for_s(request))
             await asyncio.sleep(_PACE_S)
 
 
@@ -179,10 +181,17 @@ def _events(
     return told
 
 
-async def _either(*waits: Coroutine[object, object, object]) -> None:
-    """Wait for the first of several."""
+def _good_for_s(request: Request) -> float:
+    """How long the caller's token is good."""
+    caller = caller_of(request)
+    return inf if caller is None else caller.expires_s - time.time()
+
+
+async def _either(*waits: Coroutine[object, object, object], within_s: float) -> None:
+    """Wait for the first of several, or for so long."""
     async with asyncio.TaskGroup() as tasks:
         waiting = [tasks.create_task(one) for one in waits]
-        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        timeout_s = None if within_s == inf else max(0.0, within_s)
+        await asyncio.wait(waiting, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
         for one in waiting:
             one.cancel()

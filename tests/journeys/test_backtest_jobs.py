@@ -126,6 +126,47 @@ async def test_a_job_is_cancelled_in_mid_run_then_removed(system: System) -> Non
             continue
 
 
+async def test_the_bars_of_a_job_come_in_chunks_and_are_resumed(system: System) -> None:
+    job_id = await system.ask(start_date="2009-01-01")
+    await system.world.backtester()
+    await system.story(system.first, job_id)
+    path = f"/api/sse/backtest/{job_id}/data"
+    wanted: Any = {"interval": "day", "limit": 100, "chunk_size": 40}
+    async with stream(system.first.url, path, **wanted) as whole:
+        blocks = await whole.to_end()
+    assert [one.event for one in blocks] == ["interval_start", *["data_chunk"] * 3, "complete"]
+    assert blocks[0].json == {"interval": "day", "total_points": 100}
+    assert [one.json["points_sent"] for one in blocks[1:4]] == [40, 80, 100]
+    points = [point for one in blocks[1:4] for point in one.json["data_points"]]
+    series = load_prices()["IBM"]
+    days = [day for day in sorted(series) if "2009-01-01" <= day.isoformat() <= "2009-12-31"]
+    assert [one["time"] for one in points] == [day.isoformat() for day in days[-100:]]
+    assert [one["close"] for one in points] == [series[day] for day in days[-100:]]
+    assert all(one["low"] <= one["close"] <= one["high"] for one in points)
+    # Who has the first chunk only gets the rest on the other edge.
+    headers = {"Last-Event-ID": str(blocks[1].id)}
+    async with stream(system.second.url, path, headers=headers, **wanted) as rest:
+        more = await rest.to_end()
+    assert [one.json for one in more[1:]] == [one.json for one in blocks[2:]]
+    headers = {"Last-Event-ID": str(blocks[3].id)}
+    async with stream(system.second.url, path, headers=headers, **wanted) as last:
+        assert [one.event for one in await last.to_end()] == ["interval_start", "complete"]
+    headers = {"Last-Event-ID": str(blocks[-1].id)}
+    async with stream(system.second.url, path, headers=headers, **wanted) as over:
+        assert over.response.status_code == 204
+    async with stream(system.second.url, path, interval="minute") as other:
+        (error,) = await other.to_end()
+    assert (error.event, error.json) == (
+        "error",
+        {"message": "this job has no minute bars; it has: day"},
+    )
+    async with httpx.AsyncClient(base_url=system.first.url, timeout=30) as http:
+        for query in ("limit=10&chunk_size=11", "interval=hour", "limit=0"):
+            assert (await http.get(f"{path}?{query}")).status_code == 400
+        assert (await http.get(path, headers={"Last-Event-ID": "x"})).status_code == 400
+        assert (await http.get("/api/sse/backtest/nothing/data")).status_code == 404
+
+
 async def test_a_live_list_shows_what_the_polled_one_does(system: System) -> None:
     first_job = await system.ask(symbol="AAPL")
     query: Any = {"status_filter": "pending", "limit": 2}

@@ -141,6 +141,15 @@ async def test_a_stream_asks_for_a_fresh_token_and_ends_without_one(
         assert status["total_connections"] == 1
 
 
+async def test_a_list_ends_with_its_token(world: World, tmp_path: Path) -> None:
+    edge = await strict_edge(world, tmp_path, jwt_leeway_s=0)
+    headers = {"Authorization": bearer(tmp_path, "alice", seconds=3)}
+    async with stream(edge.url, "/api/sse/backtest/jobs", headers=headers) as jobs:
+        blocks = await jobs.to_end()
+    assert [one.event for one in blocks if one.event] == ["connection", "snapshot"]
+    assert blocks[-1].json == {"jobs": []}
+
+
 async def test_a_user_holds_so_many_connections(world: World, tmp_path: Path) -> None:
     edge = await strict_edge(world, tmp_path, connections_per_user_max=1)
     headers = {"Authorization": bearer(tmp_path, "alice")}

@@ -1,0 +1,160 @@
+"""The bars that a backtest ran on, as a finite stream in chunks: what charts are drawn from.
+
+An id says how many points have been sent, so whoever comes back, to any node, gets the rest.
+"""
+
+import random
+import re
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import asdict
+from enum import StrEnum
+
+from fastapi import APIRouter, Request, Response
+
+from schemas.codec import decode
+from schemas.errors import Undecodable
+from schemas.events import Bar, BarChunk, JobState
+from schemas.topics import BACKTEST_BARS
+from sse_edge import described
+from sse_edge.backtests import Limit, known
+from sse_edge.errors import InvalidCursor, InvalidParameter, LogError
+from sse_edge.hub import Hub
+from sse_edge.opening import STREAM_HEADERS, given_cursor, refuse_unacceptable
+from sse_edge.record import Partition
+from sse_edge.sse_response import SSEResponse
+
+_PING_S = 15.0
+_BEFORE_MS = 60_000
+"""The log's clock and the submitter's may be so far apart."""
+_CURSOR = re.compile(r"p(\d{1,9})")
+_COMPLETE = "complete"
+
+routes = APIRouter(tags=["backtests"])
+
+
+class Interval(StrEnum):
+    """How long a bar is."""
+
+    MINUTE = "minute"
+    THREE_MINUTES = "3minute"
+    DAY = "day"
+
+
+@routes.api_route(
+    "/api/sse/backtest/{job_id}/data",
+    methods=["GET"],
+    response_class=Response,
+    summary="The bars that a job ran on",
+    responses={404: {"description": "There is no such job."}},
+    openapi_extra=described.TOKEN,
+)
+async def data(
+    request: Request,
+    job_id: str,
+    interval: Interval = Interval.DAY,
+    limit: Limit = 1_000,
+    chunk_size: Limit = 500,
+) -> Response:
+    """`interval_start`, the newest `limit` bars in `data_chunk`s, `complete`."""
+    hub: Hub = request.app.state.hub
+    refuse_unacceptable(request)
+    if "chunk_size" not in request.query_params:
+        chunk_size = min(chunk_size, limit)
+    if chunk_size > limit:
+        raise InvalidParameter("chunk_size", f"it is {chunk_size}; at most limit, {limit}, is one")
+    cursor = given_cursor(request)
+    sent = _sent_before(cursor)
+    state = await known(request, job_id)
+    if cursor == _COMPLETE:
+        return Response(status_code=204)  # on which browsers stop reconnecting
+    if request.method == "HEAD":
+        return Response(headers=STREAM_HEADERS)
+    try:
+        found = await _bars(hub, state)
+    except LogError as error:
+        content = _told_error(f"the bars cannot be read now: {error}")
+        return SSEResponse(content, ping_interval=_PING_S)
+    bars = found.get(interval, ())[-limit:]
+    if not bars:
+        has = ", ".join(sorted(found)) or "none yet"
+        content = _told_error(f"this job has no {interval} bars; it has: {has}")
+    else:
+        content = _told(hub, interval, bars, chunk_size, sent)
+    return SSEResponse(content, ping_interval=_PING_S)
+
+
+routes.add_api_route(
+    "/api/sse/backtest/{job_id}/data", data, methods=["HEAD"], include_in_schema=False
+)
+
+
+def _sent_before(cursor: str | None) -> int:
+    if cursor is None or cursor == _COMPLETE:
+        return 0
+    found = _CURSOR.fullmatch(cursor)
+    if found is None:
+        raise InvalidCursor(f"{cursor[:60]!r} is no id of a stream of bars")
+    return int(found[1])
+
+
+async def _told(
+    hub: Hub, interval: str, bars: Sequence[Bar], chunk_size: int, sent: int
+) -> AsyncGenerator[Mapping[str, object]]:
+    retry = round(random.uniform(hub.settings.retry_ms, 2 * hub.settings.retry_ms))  # noqa: S311
+    total = len(bars)
+    yield {
+        "event": "interval_start",
+        "data": {"interval": interval, "total_points": total},
+        "id": f"p{sent}",
+        "retry": retry,
+    }
+    while sent < total:
+        some = bars[sent : sent + chunk_size]
+        sent += len(some)
+        points = [asdict(one) for one in some]
+        data = {"data_points": points, "points_sent": sent, "total_points": total}
+        yield {"event": "data_chunk", "data": data, "id": f"p{sent}"}
+    yield {"event": "complete", "data": {"total_points": total}, "id": _COMPLETE}
+
+
+async def _told_error(message: str) -> AsyncGenerator[Mapping[str, object]]:
+    yield {"event": "error", "data": {"message": message}}
+
+
+async def _bars(hub: Hub, state: JobState) -> Mapping[str, Sequence[Bar]]:
+    """A job's bars by interval, where all of them are there.
+
+    Raises:
+        LogError: Kafka cannot be read.
+    """
+    name = hub.settings.topic_prefix + BACKTEST_BARS.name
+    topic = (await hub.tail.topic(name)).info
+    key = state.job_id.encode()
+    where = Partition(name, hub.log.partition_of(key, topic.partitions))
+    since_ms = state.created_us // 1000 - _BEFORE_MS
+    offset = (await hub.log.offsets_at([where], since_ms))[where]
+    end = (await hub.log.end_offsets([where]))[where]
+    chunks: dict[str, dict[int, BarChunk]] = {}
+    while offset < end:
+        batch = await hub.log.read(where, offset)
+        for record in batch.records:
+            chunk = _chunk(record.value) if record.key == key else None
+            if chunk is not None:
+                chunks.setdefault(chunk.interval, {})[chunk.first] = chunk
+        if batch.next_offset == offset:
+            break
+        offset = batch.next_offset
+    found = {}
+    for interval, ones in chunks.items():
+        bars = [bar for first in sorted(ones) for bar in ones[first].bars]
+        if len(bars) == next(iter(ones.values())).total:
+            found[interval] = bars
+    return found
+
+
+def _chunk(value: bytes | None) -> BarChunk | None:
+    try:
+        chunk = decode(value)
+    except Undecodable:
+        return None
+    return chunk if isinstance(chunk, BarChunk) else None
