@@ -33,7 +33,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from producers.publisher import Publisher
 from producers.settings import ProducerSettings
-from sse_edge import agents, backtests, bars, channels, chat, job_lists, trainmodel
+from sse_edge import agents, backtest_socket, backtests, bars, channels, chat, job_lists, trainmodel
 from sse_edge.errors import (
     EdgeError,
     InvalidParameter,
@@ -138,6 +138,7 @@ def build_api(settings: EdgeSettings, turnstile: Turnstile) -> FastAPI:
     rooms = (channels, trainmodel, job_lists, bars, backtests, chat, agents)
     for router in (one.routes for one in rooms):
         app.include_router(router, dependencies=known)
+    app.include_router(backtest_socket.routes)  # it finds out by itself who calls
     _add_health(app)
     app.mount("/assets", StaticFiles(directory=PAGE))
 

@@ -16,6 +16,7 @@ from sse_edge import described
 from sse_edge.backtest_words import backtest, job as as_job
 from sse_edge.errors import Forbidden, LogUnavailable, NoSuchThing, Unavailable
 from sse_edge.hub import Hub, Upon
+from sse_edge.identity import Caller
 from sse_edge.opening import (
     answer,
     caller_of,
@@ -191,14 +192,18 @@ async def mine(request: Request) -> Sequence[JobState]:
 
 
 async def known(request: Request, job_id: str) -> JobState:
-    """A job of the caller's.
+    """A job of the caller's; see `known_to`."""
+    return await known_to(request.app.state.hub, caller_of(request), job_id)
+
+
+async def known_to(hub: Hub, caller: Caller | None, job_id: str) -> JobState:
+    """A job of a caller's.
 
     Raises:
         NoSuchThing: there is none.
         Forbidden: it is somebody else's.
         Unavailable: it cannot be known now.
     """
-    hub: Hub = request.app.state.hub
     try:
         state = await hub.jobs.find(job_id, _KNOWN_WITHIN_S)
     except LogUnavailable as error:
@@ -208,7 +213,6 @@ async def known(request: Request, job_id: str) -> JobState:
             f"there is no job {job_id[:60]!r}; POST /api/backtesting/jobs makes one, "
             "and it is kept for 30 days"
         )
-    caller = caller_of(request)
     if caller is not None and caller.subject != state.owner:
         raise Forbidden(f"job {job_id[:60]} is somebody else's")
     return state

@@ -2,12 +2,15 @@
 
 import asyncio
 import json
+from contextlib import suppress
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
 from playwright.async_api import async_playwright
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosedError
 
 from infra.issuer import ISSUER, jwks_path, token
 from producers.prices import load_prices
@@ -165,6 +168,38 @@ async def test_the_bars_of_a_job_come_in_chunks_and_are_resumed(system: System) 
             assert (await http.get(f"{path}?{query}")).status_code == 400
         assert (await http.get(path, headers={"Last-Event-ID": "x"})).status_code == 400
         assert (await http.get("/api/sse/backtest/nothing/data")).status_code == 404
+
+
+async def heard(url: str) -> tuple[list[Any], int | None]:
+    """What a WebSocket says to its end, and the code that it is closed with."""
+    async with connect(url.replace("http://", "ws://")) as socket:
+        said: list[Any] = []
+        with suppress(ConnectionClosedError):
+            said.extend([json.loads(message) async for message in socket])
+    return said, socket.close_code
+
+
+async def test_a_websocket_tells_the_same_story(system: System, tmp_path: Any) -> None:
+    job_id = await system.ask()
+    async with asyncio.TaskGroup() as both:
+        listening = both.create_task(heard(f"{system.second.url}/ws/backtest/{job_id}?token="))
+        await system.world.backtester()
+    said, code = listening.result()
+    assert code == 1000
+    streamed = await system.story(system.first, job_id)
+    assert [(one["type"], one.get("id")) for one in said[1:]] == [
+        (one.event, one.id) for one in streamed[1:] if one.data
+    ]
+    assert said[-1]["result_summary"] == streamed[-1].json["result_summary"]
+    rest, _ = await heard(f"{system.first.url}/ws/backtest/{job_id}?last_event_id={said[-2]['id']}")
+    assert [one["type"] for one in rest] == ["connection", "completed"]
+    over = f"{system.first.url}/ws/backtest/{job_id}?last_event_id={said[-1]['id']}"
+    assert await heard(over) == ([], 1000)
+    assert (await heard(f"{system.first.url}/ws/backtest/nothing"))[1] == 4404
+    strict = await system.world.edge(jwt_issuer=ISSUER, jwt_jwks=jwks_path(tmp_path))
+    path = f"{strict.url}/ws/backtest/{job_id}"
+    assert (await heard(path))[1] == 4401
+    assert (await heard(f"{path}?token={token(tmp_path, 'eve', None, 60)}"))[1] == 4403
 
 
 async def test_a_live_list_shows_what_the_polled_one_does(system: System) -> None:

@@ -1,0 +1,132 @@
+"""A backtest job's story over a WebSocket, for clients that have not moved to streams yet.
+
+Each event is a JSON object: its `type` is the event's name, `id` the cursor after it.
+"""
+
+import asyncio
+import json
+import uuid
+from contextlib import suppress
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, WebSocket, WebSocketDisconnect
+
+from sse_edge.backtests import CHANNEL, known_to
+from sse_edge.connection import Connection, Wishes
+from sse_edge.cursor import Cursor
+from sse_edge.errors import EdgeError, Forbidden, NoSuchThing, Unauthorized
+from sse_edge.hub import Hub, Start, Upon
+from sse_edge.identity import Identity
+from sse_edge.stream import of_entities
+from sse_edge.wire import Chunk
+
+_WAITING_MAX = 64
+"""Messages that wait for a slow client; what follows waits in the log."""
+_CLOSE_CODES: dict[type[EdgeError], int] = {
+    Unauthorized: 4401,
+    Forbidden: 4403,
+    NoSuchThing: 4404,
+}
+_BAD_REQUEST = 4400
+_REASON_BYTES_MAX = 120
+
+routes = APIRouter()
+
+
+class SocketMessages:
+    """A wire whose blocks become messages."""
+
+    def __init__(self) -> None:
+        self.waiting: asyncio.Queue[str | None] = asyncio.Queue()
+        """What the client is sent next; None at the end."""
+        self.is_full = False
+        self._room = asyncio.Event()
+
+    def write(self, chunk: Chunk) -> None:
+        """Take whole blocks."""
+        for block in chunk.data.decode().split("\n\n"):
+            message = _message(block)
+            if message is not None:
+                self.waiting.put_nowait(json.dumps(message))
+        self.is_full = self.waiting.qsize() >= _WAITING_MAX
+
+    async def room(self) -> None:
+        """Wait until it is not full."""
+        while self.is_full:
+            self._room.clear()
+            await self._room.wait()
+
+    def end(self, within_s: float) -> None:
+        """Have no more come."""
+        del within_s
+        self.waiting.put_nowait(None)
+
+    async def next(self) -> str | None:
+        """The next message; None where there is no more."""
+        message = await self.waiting.get()
+        self.is_full = self.waiting.qsize() >= _WAITING_MAX
+        if not self.is_full:
+            self._room.set()
+        return message
+
+
+def _message(block: str) -> dict[str, Any] | None:
+    """A block as a message; None for one that says nothing."""
+    fields: dict[str, str] = {}
+    for line in block.split("\n"):
+        name, _, value = line.partition(": ")
+        fields[name] = value
+    if "data" not in fields:
+        return None
+    cursor = {"id": fields["id"]} if "id" in fields else {}
+    return {"type": fields.get("event", "message"), **json.loads(fields["data"]), **cursor}
+
+
+@routes.websocket("/ws/backtest/{job_id}")
+async def story(
+    websocket: WebSocket,
+    job_id: str,
+    token: Annotated[str | None, Query()] = None,
+    last_event_id: Annotated[str | None, Query()] = None,
+) -> None:
+    """What has happened so far, whatever comes, and the end."""
+    hub: Hub = websocket.app.state.hub
+    identity: Identity = websocket.app.state.identity
+    address = str(websocket.client.host) if websocket.client else "unknown"
+    await websocket.accept()
+    try:
+        caller = await identity.caller(token or None)
+        hub.refuse_over_limit(address, None if caller is None else caller.subject)
+        state = await known_to(hub, caller, job_id)
+        stream = of_entities(CHANNEL, [job_id])
+        start: Start = Upon({state.partition: state.first_offset})
+        if last_event_id:
+            start = hub.codec(stream).decode(last_event_id)
+    except EdgeError as error:
+        code = _CLOSE_CODES.get(type(error), _BAD_REQUEST)
+        await websocket.close(code, str(error).encode()[:_REASON_BYTES_MAX].decode(errors="ignore"))
+        return
+    if isinstance(start, Cursor) and start.ended:
+        await websocket.close()
+        return
+    wire = SocketMessages()
+    wishes = Wishes(f"client-{uuid.uuid4().hex[:12]}", start, caller=caller)
+    serving = hub.serve(Connection(hub, stream, wishes, wire, address).run(), wire)
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            leaving = tasks.create_task(_until_gone(websocket))
+            leaving.add_done_callback(lambda _: wire.end(0.0))
+            while (message := await wire.next()) is not None:
+                await websocket.send_text(message)
+            leaving.cancel()
+        with suppress(RuntimeError):  # the client was first
+            await websocket.close()
+    except* WebSocketDisconnect:
+        pass
+    finally:
+        serving.cancel()
+
+
+async def _until_gone(websocket: WebSocket) -> None:
+    while (await websocket.receive())["type"] != "websocket.disconnect":
+        pass
