@@ -1,7 +1,7 @@
-"""Routes, headers, answers: the one door to HTTP.
+"""The edge as an application: what runs while it does, its routes, and how errors are worded.
 
-A stream's response is a plain ASGI application below FastAPI's streaming response: it writes what
-its connection hands it, and learns from `receive` when the client has gone.
+Each family of endpoints has a module of its own, with a router; a stream's response is in
+`sse_edge.opening`.
 """
 
 import asyncio
