@@ -209,6 +209,10 @@ class Connection:
         if self in audience:
             position = audience.feed.horizon
             told, told_s = max(told, audience.told, key=sum), max(told_s, audience.told_s)
+            if self._hub.is_over(audience.feed):
+                self._write(checkpoint(audience.feed.cursor(position, ended=True)))
+                self.finish()
+                return
         unseen = sum(position) - sum(told)
         is_due = unseen >= settings.checkpoint_records or now_s - told_s >= settings.checkpoint_s
         if unseen > 0 and is_due:

@@ -18,7 +18,7 @@ from typing import NamedTuple, Protocol
 from weakref import WeakValueDictionary
 
 from schemas.events import JobState, StoryState
-from schemas.topics import BACKTEST_JOBS, TRAINING_TASKS, Topic
+from schemas.topics import BACKTEST_JOBS, TRAINING_EVENTS, TRAINING_TASKS, Topic
 from sse_edge.audience import Audience, Pacer
 from sse_edge.catch_up import CatchUp, Piece
 from sse_edge.cursor import Cursor, CursorCodec, TopicPosition
@@ -321,6 +321,22 @@ class Hub:
         self._breaths += 1
         if self._breaths % _BREATH == 0:
             await asyncio.sleep(0)
+
+    def is_over(self, feed: Feed) -> bool:
+        """Whether everything is told of several tasks that a stream follows.
+
+        The stream of one ends with its last event, which says so itself.
+        """
+        first, *others = feed.stream.sources
+        is_of_tasks = not others and first.channel.topic is TRAINING_EVENTS
+        if not is_of_tasks or feed.stream.has_end or not first.entities:
+            return False
+        told = dict(zip((one.number for one in feed.partitions), feed.horizon, strict=True))
+        states = [self.tasks.last(task) for task in first.entities]
+        return all(
+            state is not None and state.ended and state.last_offset < told.get(state.partition, 0)
+            for state in states
+        )
 
     def _view(self, topic: Topic, kind: type[S]) -> View[S]:
         name = self.settings.topic_prefix + topic.name

@@ -86,6 +86,11 @@ class View(Generic[S]):
             if not self._waiting[subject]:
                 del self._waiting[subject]
 
+    def last(self, subject: str) -> S | None:
+        """A state, as far as the view has read."""
+        found = self._states.get(subject)
+        return None if found is None else found[1]
+
     async def all(self, within_s: float) -> Sequence[S]:
         """Every state, the last changed one last.
 
