@@ -109,7 +109,7 @@ def statistics(simulation: Simulation) -> dict[str, float | None]:
     trips = round_trips(simulation)
     return {
         "total_return": total,
-        "annual_return": float((1 + total) ** (year / len(returns)) - 1),
+        "annual_return": _annualised(total, len(returns)),
         "volatility": deviation * year**0.5,
         "sharpe_ratio": mean / deviation * year**0.5 if deviation > 0 else None,
         "sortino_ratio": mean / downside * year**0.5 if downside > 0 else None,
@@ -117,6 +117,14 @@ def statistics(simulation: Simulation) -> dict[str, float | None]:
         "win_rate": sum(one > 0 for one in trips) / len(trips) if trips else None,
         "trades": float(np.abs(np.diff(simulation.held, prepend=0.0)).sum()),
     }
+
+
+def _annualised(total: float, bars: int) -> float | None:
+    """A return as that of a year; None where a few good days make it more than can be said."""
+    try:
+        return float((1 + total) ** (TRADING_DAYS_A_YEAR / bars) - 1)
+    except OverflowError:
+        return None
 
 
 def round_trips(simulation: Simulation) -> Sequence[float]:

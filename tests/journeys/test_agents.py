@@ -176,22 +176,18 @@ async def test_a_browser_asks(world: World, chromium: str) -> None:
     assert json.dumps(seen[-1])
 
 
-@pytest.mark.parametrize(
-    ("query", "headers", "named"),
-    [
+async def test_what_is_wrong_is_said(world: World) -> None:
+    wrong: list[tuple[dict[str, str], dict[str, str], str]] = [
         ({}, {}, "message"),
         ({"message": ""}, {}, "message"),
         ({"message": "x"}, {"Last-Event-ID": "short"}, "too short"),
         ({"message": "x"}, {"Last-Event-ID": "A" * 60}, "cursor"),
         ({"message": "x", "events": "answers"}, {}, "answers"),
-    ],
-)
-async def test_what_is_wrong_is_said(
-    world: World, query: dict[str, str], headers: dict[str, str], named: str
-) -> None:
+    ]
     edge = await world.edge()
     async with httpx.AsyncClient(base_url=edge.url, timeout=30) as client:
-        answer = await client.get(PATH, params=query, headers=headers)
-    assert answer.status_code == 400
-    assert answer.headers["content-type"] == "application/problem+json"
-    assert named in answer.text
+        for query, headers, named in wrong:
+            answer = await client.get(PATH, params=query, headers=headers)
+            assert answer.status_code == 400
+            assert answer.headers["content-type"] == "application/problem+json"
+            assert named in answer.text

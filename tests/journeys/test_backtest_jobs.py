@@ -290,23 +290,19 @@ async def test_a_browser_follows_a_job(system: System, chromium: str) -> None:
     assert seen["transactions"] == seen["result"]["number_of_trades"]
 
 
-@pytest.mark.parametrize(
-    ("wanted", "why"),
-    [
+async def test_jobs_that_cannot_be_run_say_what_to_change(system: System) -> None:
+    wrong: list[tuple[dict[str, object], str]] = [
         ({"symbol": "XYZ"}, "there are no prices of XYZ; there are AAPL"),
         ({"parameters": {"fast": 200}}, "fast < slow must hold"),
         ({"start_date": "2030-01-01", "end_date": None}, "its prices go from"),
         ({"start_date": "2005-13-01"}, "is no day, as in 2008-10-10"),
-    ],
-)
-async def test_a_job_that_cannot_be_run_says_what_to_change(
-    system: System, wanted: dict[str, object], why: str
-) -> None:
-    job_id = await system.ask(**wanted)
+    ]
+    asked = [(await system.ask(**wanted), why) for wanted, why in wrong]
     await system.world.backtester()
-    name, data = told(await system.story(system.first, job_id))[-1]
-    assert name == "failed"
-    assert why in data["error_message"]
+    for job_id, why in asked:
+        name, data = told(await system.story(system.first, job_id))[-1]
+        assert name == "failed"
+        assert why in data["error_message"]
 
 
 async def test_bad_requests_and_strangers_are_told_so(world: World, tmp_path: Any) -> None:

@@ -220,9 +220,8 @@ async def test_the_command_line_asks_follows_and_compares(system: System) -> Non
     assert "there is no task 'nobody'" in complaint
 
 
-@pytest.mark.parametrize(
-    ("method", "path", "body", "status", "named"),
-    [
+async def test_what_is_wrong_is_said(system: System) -> None:
+    wrong: list[tuple[str, str, object, int, str]] = [
         ("POST", "/trainmodel/", {"meter_id": "m", "meter_type": "steam"}, 400, "meter_type"),
         ("POST", "/trainmodel/", {"meter_id": "", "meter_type": "gas"}, 400, "meter_id"),
         ("POST", "/trainmodel/", {"meter_type": "gas"}, 400, "meter_id"),
@@ -230,13 +229,10 @@ async def test_the_command_line_asks_follows_and_compares(system: System) -> Non
         ("GET", "/trainmodel/stream/nobody", None, 404, "nobody"),
         ("GET", "/trainmodel/stream", None, 400, "task_id"),
         ("GET", "/trainmodel/stream/x?events=DONE", None, 400, "DONE"),
-    ],
-)
-async def test_what_is_wrong_is_said(
-    system: System, method: str, path: str, body: object, status: int, named: str
-) -> None:
+    ]
     async with httpx.AsyncClient(base_url=system.first.url, timeout=30) as client:
-        answer = await client.request(method, path, json=body)
-    assert answer.status_code == status
-    assert answer.headers["content-type"] == "application/problem+json"
-    assert named in answer.text
+        for method, path, body, status, named in wrong:
+            answer = await client.request(method, path, json=body)
+            assert answer.status_code == status
+            assert answer.headers["content-type"] == "application/problem+json"
+            assert named in answer.text

@@ -105,6 +105,11 @@ def test_what_cannot_be_said_is_not_said() -> None:
     assert (found["sharpe_ratio"], found["sortino_ratio"], found["win_rate"]) == (None,) * 3
 
 
+def test_a_good_day_is_no_year() -> None:
+    found = statistics(simulate(np.array([1.0, 280.0]), "buy_and_hold", {}, 0.0))
+    assert (found["total_return"], found["annual_return"]) == (279.0, None)
+
+
 def test_real_prices_are_traded_by_every_strategy() -> None:
     series = load_prices()["IBM"]
     closes = np.array([series[day] for day in sorted(series)])

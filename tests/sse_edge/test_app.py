@@ -64,9 +64,13 @@ async def test_every_call_of_the_reporter_reaches_its_channel(world: World) -> N
         await reporter.send_risk_alert("margin", "low", "m", "used", 0.9, 0.8, "desk", "rates")
         await reporter.send_dashboard_update({"jobs": 4}, "ops")
         await client.until(lambda blocks: len(blocks) >= 6)
-    streams = [block.json["stream"].split(":")[0] for block in client.blocks[2:]]
-    assert streams == ["training", "backtest", "alerts", "dashboard"]
-    assert client.blocks[2].json["stream"] == "training:t"
+    streams = {block.event: block.json["stream"] for block in client.blocks[2:]}
+    assert streams.pop("dashboard_update").startswith("dashboard:")
+    assert streams == {
+        "training_progress": "training:t",
+        "backtest_progress": "backtest:b",
+        "risk_alert": "alerts:rates",
+    }
     found = {block.event: block.inner for block in client.blocks[2:]}
     assert found["training_progress"]["status"] == "started"
     assert found["backtest_progress"]["current_date"] == "2008-10-10"
