@@ -110,8 +110,8 @@ MUTANTS = (
     Mutant(
         "a control frame has an id",
         "connection.py",
-        "self._write(_ping())",
-        "self._write(_ping()[:-1] + b'id: AAAA\\n\\n')",
+        "self._write(dialect.beat(self._listener, _now()))",
+        "self._write(dialect.beat(self._listener, _now())[:-1] + b'id: AAAA\\n\\n')",
     ),
     Mutant(
         "an event's id is the cursor before it",
@@ -158,7 +158,7 @@ MUTANTS = (
     Mutant(
         "a repeat is told twice",
         "feed.py",
-        "            if entry.is_repeat:\n                continue\n",
+        "            if entry.is_repeat or self._tenant not in (None, record.tenant):\n                continue\n",
         "",
     ),
     Mutant(
