@@ -158,7 +158,8 @@ MUTANTS = (
     Mutant(
         "a repeat is told twice",
         "feed.py",
-        "            if entry.is_repeat or self._tenant not in (None, record.tenant):\n                continue\n",
+        "            if entry.is_repeat or self._tenant not in (None, record.tenant):\n"
+        "                continue\n",
         "",
     ),
     Mutant(
