@@ -8,7 +8,7 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 
@@ -31,6 +31,8 @@ _BARS_MIN = 2
 _CURVE_POINTS_MAX = 200
 _TRANSACTIONS_AT_ONCE = 100
 _BARS_AT_ONCE = 500
+_OF_OWNERS = frozenset({"submitted", "cancel_requested", "removed"})
+"""Steps that are told by whoever owns the job."""
 
 
 async def run(
@@ -42,12 +44,10 @@ async def run(
     with BlockingBroadcaster(settings) as reporter:
 
         def work(taken: Taken, halted: Callable[[], bool]) -> None:
-            command, last = taken.command, taken.last_event
+            command = taken.command
             assert isinstance(command, BacktestCommand)
-            assert last is None or isinstance(last, BacktestProgress)
-            if last is None or not last.ends:
-                attempt = 1 if last is None or last.job is None else _next_attempt(last.job)
-                Job(reporter, taken, command, attempt, prices, backtester, halted).run()
+            attempt = _attempt_after(taken.told)
+            Job(reporter, taken, command, attempt, prices, backtester, halted).run()
 
         await commands.run(work, stop)
 
@@ -60,8 +60,10 @@ def _cancels(event: Record) -> bool:
     )
 
 
-def _next_attempt(last: JobStep) -> int:
-    return last.attempt if last.kind in ("submitted", "cancel_requested") else last.attempt + 1
+def _attempt_after(told: Iterable[Record]) -> int:
+    """One more than the last that a worker has begun."""
+    steps = [one.job for one in told if isinstance(one, BacktestProgress) and one.job]
+    return 1 + max((one.attempt for one in steps if one.kind not in _OF_OWNERS), default=0)
 
 
 Order = dict[str, str | float]

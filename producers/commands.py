@@ -1,8 +1,9 @@
 """Commands from Kafka, shared by a group of workers: each is done, to its end, by one of them.
 
-A command is acknowledged when its work has ended. Work takes longer than Kafka waits for a sign of
-life, so its partitions are paused meanwhile, and asked for nothing. Who loses a partition in the
-middle of its work stops it; whoever has the partition now begins again.
+A command is acknowledged when its work has ended, and passed where its story has ended already.
+Work takes longer than Kafka waits for a sign of life, so its partitions are paused meanwhile, and
+asked for nothing. Who loses a partition in the middle of its work stops it; whoever has the
+partition now begins again.
 """
 
 import asyncio
@@ -37,10 +38,10 @@ Message = ConsumerRecord[bytes, bytes]
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """A command, and what was last told of its work."""
+    """A command, and what was told of its work by those who were lost on it."""
 
     command: Record
-    last_event: Record | None
+    told: Sequence[Record]
     tenant: str | None
     """Whose it is."""
     cancelled: Callable[[], bool]
@@ -127,9 +128,13 @@ class Commands:
         key, since_ms = message.key or b"", message.timestamp - _BEFORE_MS
         async with story_of(self._events, key, since_ms, self._settings) as story:
             told = await story.news()
+            if any(getattr(event, "ends", False) for event in told):
+                # Whoever ended it was lost before it could say that it had.
+                await share.done(where, message.offset)
+                return
             if any(map(self._cancels, told)):
                 cancelled.set()
-            taken = Taken(command, told[-1] if told else None, _tenant(message), cancelled.is_set)
+            taken = Taken(command, told, _tenant(message), cancelled.is_set)
             loop = asyncio.get_running_loop()
             working = loop.run_in_executor(None, work, taken, halted.is_set)
             while not working.done():

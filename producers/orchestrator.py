@@ -32,14 +32,12 @@ async def run(settings: ProducerSettings, agents: Sequence[Agent], stop: asyncio
     with BlockingBroadcaster(settings) as reporter:
 
         def work(taken: Taken, halted: Callable[[], bool]) -> None:
-            command, last = taken.command, taken.last_event
+            command = taken.command
             assert isinstance(command, AgentCommand)
-            assert last is None or isinstance(last, AgentEvent)
-            if last is None or not last.ends:
-                attempt = 1 if last is None else last.attempt + 1
-                publish = partial(reporter.broadcaster.publish, tenant=taken.tenant)
-                run = Run(publish, command, attempt, halted)
-                reporter.run(run.answer(router))
+            begun = [one.attempt for one in taken.told if isinstance(one, AgentEvent)]
+            publish = partial(reporter.broadcaster.publish, tenant=taken.tenant)
+            run = Run(publish, command, 1 + max(begun, default=0), halted)
+            reporter.run(run.answer(router))
 
         await commands.run(work, stop)
 

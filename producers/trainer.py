@@ -8,7 +8,7 @@ ended does nothing, and an ending that is written twice carries the same id.
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from producers.errors import ProducerError, RunStopped, Unsent
 from producers.forecast import train
 from producers.meters import read_meter
 from producers.settings import ProducerSettings, TrainerSettings
-from schemas.events import TaskStep, TrainingCommand, TrainingProgress
+from schemas.events import Record, TaskStep, TrainingCommand, TrainingProgress
 from schemas.instants import to_rfc3339
 from schemas.topics import TRAINING_COMMANDS, TRAINING_EVENTS
 
@@ -34,28 +34,23 @@ _FILE_NAME_CHARS_MAX = 200
 
 
 async def run(settings: ProducerSettings, trainer: TrainerSettings, stop: asyncio.Event) -> None:
-    """Take up commands until `stop` is set.
-
-    Raises:
-        Unsent: Kafka is away for longer than the settings' patience.
-    """
+    """Take up commands until `stop` is set."""
     commands = Commands(TRAINING_COMMANDS, TRAINING_EVENTS, settings)
     with BlockingBroadcaster(settings) as reporter:
 
         def work(taken: Taken, halted: Callable[[], bool]) -> None:
-            command, last = taken.command, taken.last_event
+            command = taken.command
             assert isinstance(command, TrainingCommand)
-            assert last is None or isinstance(last, TrainingProgress)
-            if last is None or not last.ends:
-                Task(reporter, command, _attempt_after(last), trainer, halted, taken.tenant).run()
+            attempt = _attempt_after(taken.told)
+            Task(reporter, command, attempt, trainer, halted, taken.tenant).run()
 
         await commands.run(work, stop)
 
 
-def _attempt_after(last: TrainingProgress | None) -> int:
-    if last is None or last.task is None or last.task.stage == "PENDING":
-        return 1
-    return last.task.attempt + 1
+def _attempt_after(told: Iterable[Record]) -> int:
+    """One more than the last that a trainer has begun."""
+    steps = [one.task for one in told if isinstance(one, TrainingProgress) and one.task]
+    return 1 + max((one.attempt for one in steps if one.stage != "PENDING"), default=0)
 
 
 @dataclass(frozen=True)

@@ -2,19 +2,24 @@
 
 import asyncio
 import json
+import time
 from contextlib import suppress
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
+from aiokafka import AIOKafkaConsumer
 from playwright.async_api import async_playwright
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosedError
 
 from infra.issuer import ISSUER, jwks_path, token
 from producers.prices import load_prices
+from producers.publisher import Publisher
 from producers.strategies import simulate, statistics
+from schemas.codec import decode
+from schemas.events import BacktestCommand, BacktestProgress, JobStep
 from tests.clients import stream
 from tests.conftest import Started, World
 from tests.sse import Block
@@ -258,6 +263,56 @@ async def test_a_worker_is_killed_and_another_ends_the_job_once(system: System) 
     assert attempts == sorted(attempts)
     assert attempts[-1] == 2
     assert [name for name, _ in story if name in ("completed", "failed")] == ["completed"]
+
+
+@pytest.mark.parametrize("afterwards", ["removed", "cancel_requested"])
+async def test_a_job_that_has_ended_is_not_run_again(system: System, afterwards: str) -> None:
+    """Its worker was lost before it could acknowledge; and something was told after the end."""
+
+    def step(job_id: str, kind: str) -> BacktestProgress:
+        job = JobStep(kind=kind, symbol="IBM", strategy="buy_and_hold")
+        now_us = time.time_ns() // 1000
+        return BacktestProgress(
+            backtest_id=job_id,
+            progress=0.0,
+            status="running",
+            message="",
+            results={},
+            event_time_us=now_us,
+            job=job,
+        )
+
+    def command(job_id: str) -> BacktestCommand:
+        return BacktestCommand(
+            job_id=job_id,
+            symbol="IBM",
+            strategy="buy_and_hold",
+            parameters={},
+            cost=0.0,
+            initial_cash=1.0,
+            event_time_us=time.time_ns() // 1000,
+        )
+
+    async with Publisher(system.world.producer_settings) as publisher:
+        for kind in ("submitted", "completed", afterwards):
+            await publisher.publish(step("over", kind))
+        await publisher.publish(step("next", "submitted"))
+        # One after the other, in one partition: when the second has ended, the first was seen.
+        for job_id in ("over", "next"):
+            await publisher.publish(command(job_id), partition=0)
+    await system.world.backtester()
+    assert told(await system.story(system.first, "next"))[-1][0] == "completed"
+
+    events = AIOKafkaConsumer(
+        system.world.topic("backtest.events"),
+        bootstrap_servers=system.world.kafka.bootstrap_servers,
+        auto_offset_reset="earliest",
+    )
+    async with events:
+        found = (await events.getmany(timeout_ms=3_000)).values()
+    steps = [decode(one.value) for many in found for one in many if one.key == b"over"]
+    kinds = [one.job.kind for one in steps if isinstance(one, BacktestProgress) and one.job]
+    assert kinds == ["submitted", "completed", afterwards]
 
 
 async def test_a_browser_follows_a_job(system: System, chromium: str) -> None:
