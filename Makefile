@@ -39,7 +39,7 @@ lock: $(VENV)/.ready-dev  ## resolve the dependencies anew
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--no-header --upgrade pyproject.toml --group dev -c requirements/run.lock -o requirements/dev.lock
 	$(BIN)/uv pip compile --quiet --no-deps --generate-hashes --no-emit-index-url --no-header \
-		--upgrade --group data -o requirements/data.lock
+		--upgrade --group bare -o requirements/bare.lock
 
 reset: $(VENV)/.ready  ## forget every event of the embedded broker
 	$(BIN)/tapewire reset
@@ -52,10 +52,10 @@ $(VENV)/bin/pip:
 		|| { echo "Tapewire needs Python 3.11 or newer; set PYTHON=/path/to/python3.11"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.ready: requirements/run.lock requirements/data.lock pyproject.toml | $(VENV)/bin/pip
+$(VENV)/.ready: requirements/run.lock requirements/bare.lock pyproject.toml | $(VENV)/bin/pip
 	@echo "installing Tapewire's dependencies into $(VENV) (a minute, once)"
 	@$(PIP) install --require-hashes -r requirements/run.lock
-	@$(PIP) install --require-hashes --no-deps -r requirements/data.lock
+	@$(PIP) install --require-hashes --no-deps -r requirements/bare.lock
 	@$(PIP) install --no-build-isolation --no-deps -e .
 	@touch $@
 

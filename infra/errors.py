@@ -3,6 +3,7 @@
 InfraError
 ├── KafkaUnreachable    nobody answers at the configured address
 ├── BrokerFailed        the embedded broker could not be set up or did not start
+├── NoTrades            the package with trades is not to be had
 ├── PartFailed          a part of the system died more often than a restart can help
 ├── DirectoryInUse      another system runs on the same data directory
 ├── EdgeUnreachable     no edge answers at the address
@@ -20,6 +21,10 @@ class KafkaUnreachable(InfraError):
 
 class BrokerFailed(InfraError):
     """The embedded broker could not be set up, or did not start."""
+
+
+class NoTrades(InfraError):
+    """The package with trades is not to be had; the rest of the system does without."""
 
 
 class PartFailed(InfraError):

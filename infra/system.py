@@ -1,6 +1,6 @@
 """The whole system on one machine: which parts there are, in which order, and how they are told.
 
-    kafka ──▶ topics ──▶ processor, edge 1 .. N, trainer, backtester, agents, demo
+    kafka ──▶ topics ──▶ processor, edge 1 .. N, trainer, backtester, agents, market, demo
 
 Each part is the same program that runs in production; only the broker is the embedded one, and
 only where no other is named.
@@ -17,9 +17,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from infra.errors import DirectoryInUse, InfraError
+from infra.errors import DirectoryInUse, InfraError, NoTrades
 from infra.issuer import jwks_path
 from infra.kafka import free_port, prepare
+from infra.market import trades_jar
 from infra.provision import provision, wait_for_kafka
 from infra.settings import InfraSettings
 from infra.supervisor import Part, Say, Supervisor
@@ -134,6 +135,11 @@ async def _start(settings: InfraSettings, wanted: Wanted, supervisor: Supervisor
         _python("backtester", "producers", env, "backtester"),
         _python("agents", "producers", env, "orchestrator"),
     ]
+    try:
+        trades = {"TAPEWIRE_TRADES_JAR": str(await asyncio.to_thread(trades_jar))}
+        parts.append(_python("market", "producers", trades | env, "market"))
+    except NoTrades as error:
+        say(f"{'market':<10} left out: {error}")
     if wanted.demo:
         parts.append(_python("demo", "producers", env, "--speed", f"{wanted.speed:g}"))
     await supervisor.start(*parts)

@@ -8,10 +8,11 @@ import sys
 
 import sdnotify
 
-from producers import agents, backtester, demo, orchestrator, trainer
-from producers.errors import UnknownAgent
+from producers import agents, backtester, demo, market, orchestrator, trainer
+from producers.errors import NoTrades, UnknownAgent
 from producers.settings import (
     BacktesterSettings,
+    MarketSettings,
     OrchestratorSettings,
     ProducerSettings,
     TrainerSettings,
@@ -22,7 +23,10 @@ def main() -> None:
     """Run until SIGTERM or Ctrl-C."""
     parser = argparse.ArgumentParser(prog="python -m producers", description=__doc__)
     parser.add_argument(
-        "part", nargs="?", choices=("demo", "trainer", "backtester", "orchestrator"), default="demo"
+        "part",
+        nargs="?",
+        choices=("demo", "trainer", "backtester", "orchestrator", "market"),
+        default="demo",
     )
     parser.add_argument(
         "--speed", type=float, default=40.0, help="trading days that the demo replays a second"
@@ -39,6 +43,8 @@ def main() -> None:
             asyncio.run(_backtest())
         case "orchestrator":
             asyncio.run(_answer())
+        case "market":
+            asyncio.run(_trade())
         case _:
             asyncio.run(_replay(speed))
 
@@ -66,6 +72,17 @@ async def _answer() -> None:
         sys.exit(f"TAPEWIRE_AGENTS: {error}")
     sdnotify.SystemdNotifier().notify("READY=1\nSTATUS=waiting for messages")
     await orchestrator.run(settings, there, stop)
+
+
+async def _trade() -> None:
+    stop = _until_told()
+    sdnotify.SystemdNotifier().notify("READY=1\nSTATUS=writing trades")
+    try:
+        await market.run(
+            ProducerSettings(source="/producers/market"), MarketSettings().trades_jar, stop
+        )
+    except NoTrades as error:
+        sys.exit(f"TAPEWIRE_TRADES_JAR: {error}")
 
 
 async def _replay(speed: float) -> None:

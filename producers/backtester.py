@@ -1,4 +1,4 @@
-"""A backtester: takes up backtest jobs, runs each over the packaged prices, and tells how it goes.
+"""A backtester: takes up backtest jobs, runs each over past prices, and tells how it goes.
 
 Several share the jobs. One that is lost in the middle of a job is replaced: another runs it again,
 as its next attempt. A job is cancelled by an event in its story, and ends once.
@@ -8,18 +8,18 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from datetime import date
 
 import numpy as np
 
 from producers.broadcaster import BlockingBroadcaster
 from producers.commands import Commands, Taken
-from producers.errors import InvalidStrategy, ProducerError, RunStopped, Unsent
-from producers.prices import Prices, load_bars, load_prices
+from producers.errors import InvalidStrategy, ProducerError, RunStopped, Unread, Unsent
+from producers.prices import load_bars
+from producers.series import Packaged, Series, find_series
 from producers.settings import BacktesterSettings, ProducerSettings
-from producers.strategies import Floats, Simulation, simulate, statistics
+from producers.strategies import Simulation, simulate, statistics
 from schemas.events import BacktestCommand, BacktestProgress, BarChunk, JobStep, Record
 from schemas.topics import BACKTEST_COMMANDS, BACKTEST_EVENTS
 
@@ -27,7 +27,6 @@ log = logging.getLogger(__name__)
 
 _ATTEMPTS_MAX = 3
 _REPORTS = 25
-_BARS_MIN = 2
 _CURVE_POINTS_MAX = 200
 _TRANSACTIONS_AT_ONCE = 100
 _BARS_AT_ONCE = 500
@@ -39,7 +38,7 @@ async def run(
     settings: ProducerSettings, backtester: BacktesterSettings, stop: asyncio.Event
 ) -> None:
     """Take up jobs until `stop` is set."""
-    prices = load_prices()
+    packaged = load_bars()
     commands = Commands(BACKTEST_COMMANDS, BACKTEST_EVENTS, settings, cancels=_cancels)
     with BlockingBroadcaster(settings) as reporter:
 
@@ -47,7 +46,7 @@ async def run(
             command = taken.command
             assert isinstance(command, BacktestCommand)
             attempt = _attempt_after(taken.told)
-            Job(reporter, taken, command, attempt, prices, backtester, halted).run()
+            Job(reporter, taken, command, attempt, packaged, settings, backtester, halted).run()
 
         await commands.run(work, stop)
 
@@ -81,7 +80,8 @@ class Job:
     taken: Taken
     command: BacktestCommand
     attempt: int
-    prices: Prices
+    packaged: Packaged
+    kafka: ProducerSettings
     settings: BacktesterSettings
     halted: Callable[[], bool]
 
@@ -91,12 +91,13 @@ class Job:
         Raises:
             RunStopped: it was halted; nothing more is told of it.
             Unsent: Kafka is away.
+            Unread: it is away where candles are to be read.
         """
         try:
             self._run()
         except _Cancelled:
             self._tell("cancelled", "cancelled, as was asked for")
-        except (RunStopped, Unsent):
+        except (RunStopped, Unsent, Unread):
             raise
         except ProducerError as error:
             self._tell("failed", str(error))
@@ -109,17 +110,20 @@ class Job:
             lost = f"given up: {_ATTEMPTS_MAX} workers were lost on it; ask for it again"
             raise InvalidStrategy(lost)
         command = self.command
-        days, closes = self._bars()
-        simulation = simulate(closes, command.strategy, command.parameters, command.cost)
-        self._tell_bars(days)
-        orders = list(_orders(days, closes, simulation, command))
+        series = self._series()
+        times = [bar.time for bar in series.bars]
+        simulation = simulate(series.closes, command.strategy, command.parameters, command.cost)
+        self._tell_bars(series)
+        orders = list(_orders(series, simulation, command))
         told = 0
-        for upto in np.unique(np.linspace(1, len(days), _REPORTS).astype(int)):
+        for upto in np.unique(np.linspace(1, len(times), _REPORTS).astype(int)):
             if self.taken.cancelled():
                 raise _Cancelled
-            day = days[upto - 1].isoformat()
-            for some in _batches([one for one in orders[told:] if str(one["time"]) <= day]):
-                message = f"{len(some)} orders up to {day}"
+            upto_time = times[upto - 1]
+            day = upto_time[:10]
+            due = [one for one in orders[told:] if str(one["time"]) <= upto_time]
+            for some in _batches(due):
+                message = f"{len(some)} orders up to {upto_time}"
                 self._tell("transaction", message, data=json.dumps(some), day=day)
                 told += len(some)
             part = Simulation(
@@ -127,25 +131,26 @@ class Job:
             )
             self._tell(
                 "progress",
-                f"simulating {day}",
-                progress=round(100.0 * float(upto) / len(days), 1),
-                bars=(int(upto), len(days)),
+                f"simulating {upto_time}",
+                progress=round(100.0 * float(upto) / len(times), 1),
+                bars=(int(upto), len(times)),
                 day=day,
-                results=_shown(statistics(part)),
+                results=_shown(statistics(part, series.bars_a_year)),
             )
             time.sleep(self.settings.backtest_step_pause_s)
         if self.taken.cancelled():
             raise _Cancelled
-        figures = statistics(simulation)
-        curve = np.unique(np.linspace(0, len(days) - 1, _CURVE_POINTS_MAX).astype(int))
+        figures = statistics(simulation, series.bars_a_year)
+        curve = np.unique(np.linspace(0, len(times) - 1, _CURVE_POINTS_MAX).astype(int))
         summary = figures | {
             "number_of_trades": len(orders),
             "final_value": float(simulation.capital[-1]) * command.initial_cash,
-            "start_date": days[0].isoformat(),
-            "end_date": days[-1].isoformat(),
+            "interval": series.interval,
+            "start_date": times[0][:10],
+            "end_date": times[-1][:10],
             "equity_curve": [
                 {
-                    "time": days[at].isoformat(),
+                    "time": times[at],
                     "value": round(float(simulation.capital[at]) * command.initial_cash, 2),
                 }
                 for at in curve
@@ -155,43 +160,37 @@ class Job:
             "completed",
             f"{command.symbol}: {figures['total_return']:+.1%} in {len(orders)} orders",
             progress=100.0,
-            bars=(len(days), len(days)),
-            day=days[-1].isoformat(),
+            bars=(len(times), len(times)),
+            day=times[-1][:10],
             results=_shown(figures),
             data=json.dumps(summary),
         )
 
-    def _tell_bars(self, days: Sequence[date]) -> None:
-        """Write what the job runs on, for charts."""
-        known = load_bars(self.command.symbol)
-        bars = [known[day] for day in days]
-        for first in range(0, len(bars), _BARS_AT_ONCE):
-            chunk = BarChunk(
-                job_id=self.command.job_id,
-                interval="day",
-                first=first,
-                total=len(bars),
-                bars=bars[first : first + _BARS_AT_ONCE],
-                event_time_us=time.time_ns() // 1000,
-            )
-            self._publish(chunk)
-
-    def _bars(self) -> tuple[Sequence[date], Floats]:
+    def _series(self) -> Series:
         command = self.command
-        series = self.prices.get(command.symbol)
-        if series is None:
-            raise InvalidStrategy(
-                f"there are no prices of {command.symbol[:60]}; there are "
-                f"{', '.join(sorted(self.prices))}"
-            )
-        first, last = _day(command.start_date, min(series)), _day(command.end_date, max(series))
-        days = [day for day in sorted(series) if first <= day <= last]
-        if len(days) < _BARS_MIN:
-            raise InvalidStrategy(
-                f"{command.symbol} has {len(days)} days from {first} to {last}; its prices go from "
-                f"{min(series)} to {max(series)}"
-            )
-        return days, np.array([series[day] for day in days])
+        found = find_series(
+            command.symbol,
+            command.interval,
+            command.start_date,
+            command.end_date,
+            self.packaged,
+            self.kafka,
+        )
+        return self.reporter.run(found)
+
+    def _tell_bars(self, series: Series) -> None:
+        """Write what the job runs on, for charts."""
+        for interval, bars in {series.interval: series.bars, **series.wider}.items():
+            for first in range(0, len(bars), _BARS_AT_ONCE):
+                chunk = BarChunk(
+                    job_id=self.command.job_id,
+                    interval=interval,
+                    first=first,
+                    total=len(bars),
+                    bars=bars[first : first + _BARS_AT_ONCE],
+                    event_time_us=time.time_ns() // 1000,
+                )
+                self._publish(chunk)
 
     def _tell(
         self,
@@ -235,19 +234,18 @@ class Job:
 _STATUS_OF = {"completed": "completed", "failed": "failed", "cancelled": "failed"}
 
 
-def _orders(
-    days: Sequence[date], closes: Floats, simulation: Simulation, command: BacktestCommand
-) -> Iterator[Order]:
+def _orders(series: Series, simulation: Simulation, command: BacktestCommand) -> Iterator[Order]:
     """What was bought and sold: decided, and done, at the close before a position changes."""
     changes = np.diff(simulation.held, prepend=0.0)
     for at in np.flatnonzero(changes):
         done = max(0, int(at) - 1)
+        bar = series.bars[done]
         value = float(simulation.capital[done]) * command.initial_cash
         yield {
-            "time": days[done].isoformat(),
+            "time": bar.time,
             "side": "buy" if changes[at] > 0 else "sell",
-            "price": float(closes[done]),
-            "quantity": value / float(closes[done]),
+            "price": bar.close,
+            "quantity": value / bar.close,
             "value": value,
             "cost": value * command.cost,
         }
@@ -261,12 +259,3 @@ def _batches(orders: list[Order]) -> Iterator[list[Order]]:
 
 def _shown(figures: dict[str, float | None]) -> dict[str, float]:
     return {name: value for name, value in figures.items() if value is not None}
-
-
-def _day(text: str | None, otherwise: date) -> date:
-    if text is None:
-        return otherwise
-    try:
-        return date.fromisoformat(text)
-    except ValueError as error:
-        raise InvalidStrategy(f"{text!r} is no day, as in 2008-10-10: {error}") from error

@@ -4,10 +4,12 @@ ProducerError
 ├── InvalidReport     the arguments; nothing was sent
 ├── UnknownMeter      there are no readings of such a meter
 ├── TooFewReadings    a meter has not counted for long enough
+├── NoTrades          a file has no trades in it
 ├── InvalidStrategy   a backtest cannot be run as it was asked for
 ├── AgentError        an agent has no answer
 ├── UnknownAgent      a setting names no agent
 ├── RunStopped        somebody else goes on with a run
+├── Unread            Kafka is away, for those who read
 └── Unsent            Kafka is away; `unsent` events still wait in the buffer
     └── BufferFull    ... and there was no room for one more, which was not taken
 """
@@ -29,6 +31,10 @@ class TooFewReadings(ProducerError, ValueError):
     """A meter has not counted for long enough to learn from."""
 
 
+class NoTrades(ProducerError, ValueError):
+    """A file is not the package with trades in it."""
+
+
 class InvalidStrategy(ProducerError, ValueError):
     """A backtest cannot be run as it was asked for; the message says what would be right."""
 
@@ -43,6 +49,10 @@ class UnknownAgent(ProducerError, ValueError):
 
 class RunStopped(ProducerError):
     """A run is to stop here; another worker takes it up."""
+
+
+class Unread(ProducerError, OSError):
+    """Kafka cannot be read."""
 
 
 class Unsent(ProducerError, TimeoutError):

@@ -5,8 +5,10 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
 from aiokafka.partitioner import DefaultPartitioner
 
+from producers.errors import Unread
 from producers.settings import ProducerSettings
 from schemas.codec import decode
 from schemas.errors import Undecodable
@@ -20,7 +22,7 @@ async def newest(topic: Topic, settings: ProducerSettings) -> list[Record]:
     """Read the last record of each partition that has any; what cannot be read is left out.
 
     Raises:
-        KafkaConnectionError: there is no Kafka at the configured address.
+        Unread: there is no Kafka at the configured address.
         TimeoutError: Kafka did not answer within half a minute.
     """
     name = settings.topic_prefix + topic.name
@@ -37,7 +39,7 @@ async def newest_by_key(topic: Topic, settings: ProducerSettings) -> Mapping[byt
     """Read a compacted topic: the last record of each key; what cannot be read is left out.
 
     Raises:
-        KafkaConnectionError: there is no Kafka at the configured address.
+        Unread: there is no Kafka at the configured address.
         TimeoutError: Kafka did not answer within half a minute.
     """
     name = settings.topic_prefix + topic.name
@@ -90,7 +92,7 @@ async def story_of(
     """Follow a key's records.
 
     Raises:
-        KafkaConnectionError: there is no Kafka at the configured address.
+        Unread: there is no Kafka at the configured address, or none any more.
     """
     name = settings.topic_prefix + topic.name
     async with _reader(name, settings) as consumer:
@@ -106,9 +108,12 @@ async def _reader(topic: str, settings: ProducerSettings) -> AsyncGenerator[AIOK
         isolation_level="read_committed",
         enable_auto_commit=False,
     )
-    async with consumer:
-        consumer.unsubscribe()
-        yield consumer
+    try:
+        async with consumer:
+            consumer.unsubscribe()
+            yield consumer
+    except KafkaError as error:
+        raise Unread(f"{topic} cannot be read: {error!r}") from error
 
 
 async def _last(consumer: AIOKafkaConsumer, partition: TopicPartition) -> Record | None:

@@ -10,7 +10,7 @@ no zero returns for days without trading. A portfolio begins when its youngest c
 
 import csv
 import gzip
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from importlib.util import find_spec
@@ -57,20 +57,20 @@ class TradingDay:
         ]
 
 
-def load_bars(symbol: str) -> Mapping[date, Bar]:
-    """Read a symbol's packaged daily bars; prices are adjusted as the closes are."""
-    bars = {}
+def load_bars() -> Mapping[str, Sequence[Bar]]:
+    """Read the packaged daily bars by symbol, in order; prices are adjusted as the closes are."""
+    bars: dict[str, list[Bar]] = {}
     for row in _rows():
-        if row["Ticker"] == symbol:
-            adjusted = float(row["Adj Close"]) / float(row["Close"])
-            bars[date.fromisoformat(row["Date"])] = Bar(
-                time=row["Date"],
-                open=float(row["Open"]) * adjusted,
-                high=float(row["High"]) * adjusted,
-                low=float(row["Low"]) * adjusted,
-                close=float(row["Adj Close"]),
-                volume=float(row["Volume"]),
-            )
+        adjusted = float(row["Adj Close"]) / float(row["Close"])
+        bar = Bar(
+            time=row["Date"],
+            open=float(row["Open"]) * adjusted,
+            high=float(row["High"]) * adjusted,
+            low=float(row["Low"]) * adjusted,
+            close=float(row["Adj Close"]),
+            volume=float(row["Volume"]),
+        )
+        bars.setdefault(row["Ticker"], []).append(bar)
     return bars
 
 

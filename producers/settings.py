@@ -48,6 +48,15 @@ class TrainerSettings(BaseSettings):
     """Pause between two steps of a training, for those who watch."""
 
 
+class MarketSettings(BaseSettings):
+    """What a market needs beside Kafka; read from the environment, too."""
+
+    model_config = SettingsConfigDict(env_prefix="TAPEWIRE_", frozen=True)
+
+    trades_jar: Path = Path("ta4j-examples-0.18.jar")
+    """The package with the trades."""
+
+
 class OrchestratorSettings(BaseSettings):
     """What an orchestrator needs beside Kafka; read from the environment, too."""
 

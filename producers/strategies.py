@@ -1,12 +1,15 @@
-"""Strategies over daily closes, what they would have traded, and how they would have done.
+"""Strategies over closes, what they would have traded, and how they would have done.
 
-Pure. A position is decided at a day's close and held over the next day; each change of position
+Pure. A position is decided at a bar's close and held over the next bar; each change of position
 costs a fraction of what is traded. All of the capital is in the market, or none of it.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import empyrical
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,7 +24,7 @@ DEFAULTS: Mapping[str, Mapping[str, float]] = {
     "rsi": {"period": 14, "lower": 30, "upper": 70},
     "buy_and_hold": {},
 }
-"""The parameters that each strategy has; periods are trading days."""
+"""The parameters that each strategy has; periods are bars."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +69,11 @@ def simulate(
     return Simulation(held, returns, capital)
 
 
-def moving_average(closes: Floats, days: int) -> Floats:
-    """The mean of the last `days` closes; not a number before there are so many."""
+def moving_average(closes: Floats, bars: int) -> Floats:
+    """The mean of the last `bars` closes; not a number before there are so many."""
     averages = np.full(len(closes), np.nan)
-    if len(closes) >= days:
-        averages[days - 1 :] = np.convolve(closes, np.full(days, 1 / days), "valid")
+    if len(closes) >= bars:
+        averages[bars - 1 :] = np.convolve(closes, np.full(bars, 1 / bars), "valid")
     return averages
 
 
@@ -94,37 +97,35 @@ def relative_strength(closes: Floats, period: int) -> Floats:
     return index
 
 
-def statistics(simulation: Simulation) -> dict[str, float | None]:
-    """How it did; ratios with a riskless rate of zero, annualised by 252 trading days.
+def statistics(simulation: Simulation, bars_a_year: float) -> dict[str, float | None]:
+    """How it did; ratios with a riskless rate of zero.
 
     Volatility has ddof 1; Sortino's deviation is the root of the mean squared loss over all bars.
     A figure that cannot be said is None. `win_rate` is the share of closed round trips that gained.
     """
-    returns, capital = simulation.returns, simulation.capital
-    total = float(capital[-1] - 1)
-    deviation = float(returns.std(ddof=1)) if len(returns) > 1 else 0.0
-    downside = float(np.sqrt(np.mean(np.minimum(returns, 0) ** 2)))
-    mean, year = float(returns.mean()), TRADING_DAYS_A_YEAR
-    peaks = np.maximum.accumulate(np.maximum(capital, 1.0))
+    returns = simulation.returns
     trips = round_trips(simulation)
-    return {
-        "total_return": total,
-        "annual_return": _annualised(total, len(returns)),
-        "volatility": deviation * year**0.5,
-        "sharpe_ratio": mean / deviation * year**0.5 if deviation > 0 else None,
-        "sortino_ratio": mean / downside * year**0.5 if downside > 0 else None,
-        "max_drawdown": float((1 - capital / peaks).max()),
-        "win_rate": sum(one > 0 for one in trips) / len(trips) if trips else None,
-        "trades": float(np.abs(np.diff(simulation.held, prepend=0.0)).sum()),
-    }
+    with np.errstate(all="ignore"):  # what cannot be said is not said
+        figures = {
+            "total_return": empyrical.cum_returns_final(returns),
+            "annual_return": _annual_return(returns, bars_a_year),
+            "volatility": empyrical.annual_volatility(returns, annualization=bars_a_year),
+            "sharpe_ratio": empyrical.sharpe_ratio(returns, annualization=bars_a_year),
+            "sortino_ratio": empyrical.sortino_ratio(returns, annualization=bars_a_year),
+            "max_drawdown": -empyrical.max_drawdown(returns),
+            "win_rate": sum(one > 0 for one in trips) / len(trips) if trips else math.nan,
+            "trades": np.abs(np.diff(simulation.held, prepend=0.0)).sum(),
+        }
+    return {name: float(value) if np.isfinite(value) else None for name, value in figures.items()}
 
 
-def _annualised(total: float, bars: int) -> float | None:
-    """A return as that of a year; None where a few good days make it more than can be said."""
+def _annual_return(returns: Floats, bars_a_year: float) -> float:
+    """A return as that of a year; NaN where a few good bars make it more than can be said."""
     try:
-        return float((1 + total) ** (TRADING_DAYS_A_YEAR / bars) - 1)
+        found: Any = empyrical.annual_return(returns, annualization=bars_a_year)
     except OverflowError:
-        return None
+        return math.nan
+    return float(found)
 
 
 def round_trips(simulation: Simulation) -> Sequence[float]:
@@ -139,7 +140,7 @@ def round_trips(simulation: Simulation) -> Sequence[float]:
 
 
 def _crossover(closes: Floats, parameters: Mapping[str, float]) -> Floats:
-    fast, slow = _days(parameters, "fast"), _days(parameters, "slow")
+    fast, slow = _bars(parameters, "fast"), _bars(parameters, "slow")
     if fast >= slow:
         raise InvalidStrategy(f"fast is {fast} and slow {slow}; fast < slow must hold")
     return (moving_average(closes, fast) > moving_average(closes, slow)).astype(np.float64)
@@ -153,7 +154,7 @@ def _rsi(closes: Floats, parameters: Mapping[str, float]) -> Floats:
         )
     decided = np.zeros(len(closes))
     holds = 0.0
-    for at, index in enumerate(relative_strength(closes, _days(parameters, "period"))):
+    for at, index in enumerate(relative_strength(closes, _bars(parameters, "period"))):
         if index < lower:
             holds = 1.0
         elif index > upper:
@@ -169,8 +170,8 @@ def _hold(closes: Floats, _: Mapping[str, float]) -> Floats:
 _DECIDED = {"moving_average_crossover": _crossover, "rsi": _rsi, "buy_and_hold": _hold}
 
 
-def _days(parameters: Mapping[str, float], name: str) -> int:
-    days = parameters[name]
-    if not (days >= 1 and float(days).is_integer()):
-        raise InvalidStrategy(f"{name} is {days:g}; it must be a whole number of days, 1 or more")
-    return int(days)
+def _bars(parameters: Mapping[str, float], name: str) -> int:
+    bars = parameters[name]
+    if not (bars >= 1 and float(bars).is_integer()):
+        raise InvalidStrategy(f"{name} is {bars:g}; it must be a whole number of bars, 1 or more")
+    return int(bars)

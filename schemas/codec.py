@@ -10,6 +10,7 @@ the size and the end are checked here, and no schema with such an array is let i
 """
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from functools import cache
 from importlib.resources import files
@@ -26,11 +27,15 @@ from schemas.events import (
     BacktestProgress,
     Bar,
     BarChunk,
+    Candle,
+    CandleState,
     JobStep,
     Record,
     Return,
     ReturnBatch,
     TaskStep,
+    Trade,
+    TradeBatch,
     TrainingProgress,
 )
 
@@ -54,6 +59,9 @@ _RECORDS: dict[str, type[Record]] = {
         events.AgentEvent,
         events.ChatEvent,
         events.UserUpdate,
+        events.TradeBatch,
+        events.Candle,
+        events.CandleState,
         events.ReturnBatch,
         events.RiskMeasure,
         events.RiskAlert,
@@ -63,6 +71,16 @@ _RECORDS: dict[str, type[Record]] = {
         events.PortfolioState,
     )
 }
+
+
+_PARTS: Mapping[type[Record], tuple[str, type[Any]]] = {
+    BarChunk: ("bars", Bar),
+    BacktestProgress: ("job", JobStep),
+    CandleState: ("forming", Candle),
+    TradeBatch: ("trades", Trade),
+    TrainingProgress: ("task", TaskStep),
+}
+"""The field of a record that holds another, or a list of others."""
 
 
 class _Writer(NamedTuple):
@@ -120,12 +138,14 @@ def decode(value: bytes | None) -> Record:
         raise Undecodable(f"{len(value) - body.tell()} bytes follow the {reader.kind.__name__}")
     if reader.kind is ReturnBatch:
         return ReturnBatch(returns=[Return(**one) for one in datum["returns"]])
-    if reader.kind is BarChunk:
-        datum["bars"] = [Bar(**one) for one in datum["bars"]]
-    if reader.kind is TrainingProgress and datum["task"] is not None:
-        datum["task"] = TaskStep(**datum["task"])
-    if reader.kind is BacktestProgress and datum["job"] is not None:
-        datum["job"] = JobStep(**datum["job"])
+    part = _PARTS.get(reader.kind)
+    if part is not None:
+        name, kind = part
+        inside = datum[name]
+        if isinstance(inside, list):
+            datum[name] = [kind(**one) for one in inside]
+        elif inside is not None:
+            datum[name] = kind(**inside)
     return reader.kind(**datum)
 
 
@@ -145,12 +165,14 @@ def _as_datum(record: Record, names: tuple[str, ...]) -> dict[str, Any]:
     if isinstance(record, ReturnBatch):
         return {"returns": [_as_datum_of_return(one) for one in record.returns]}
     datum = {name: getattr(record, name) for name in names}
-    if isinstance(record, BarChunk):
-        datum["bars"] = [asdict(one) for one in record.bars]
-    if isinstance(record, TrainingProgress) and record.task is not None:
-        datum["task"] = asdict(record.task)
-    if isinstance(record, BacktestProgress) and record.job is not None:
-        datum["job"] = asdict(record.job)
+    part = _PARTS.get(type(record))
+    if part is not None:
+        name, _ = part
+        inside = datum[name]
+        if isinstance(inside, Sequence):
+            datum[name] = [asdict(one) for one in inside]
+        elif inside is not None:
+            datum[name] = asdict(inside)
     return datum
 
 

@@ -106,6 +106,7 @@ class BacktestCommand:
     symbol: str
     strategy: str
     parameters: Mapping[str, float]
+    interval: str = "day"
     start_date: str | None = None
     end_date: str | None = None
     cost: float
@@ -123,6 +124,76 @@ class Bar:
     low: float
     close: float
     volume: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trade:
+    """Something has changed hands; the amount is in units of the symbol."""
+
+    time_us: int
+    price: float
+    amount: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TradeBatch:
+    """Trades of one symbol, in the order in which they were made.
+
+    The `first` is so many-eth of all of the symbol's trades; every later one is of `watermark_us`
+    or after it.
+    """
+
+    symbol: str
+    first: int
+    trades: Sequence[Trade]
+    watermark_us: int
+
+    @property
+    def event_time_us(self) -> int:
+        """How far it brings the symbol's time."""
+        return self.watermark_us
+
+    @property
+    def event_id(self) -> str:
+        """Sent again, it says the same."""
+        return f"trades:{self.symbol}:{self.first}:{len(self.trades)}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candle:
+    """Prices of one interval in which there was a trade, `end_us` exclusive."""
+
+    symbol: str
+    interval: str
+    start_us: int
+    end_us: int
+    open: float
+    high: float
+    low: float
+    close: float
+    volume: float
+    trades: int
+
+    @property
+    def event_time_us(self) -> int:
+        """It is told when its interval is over."""
+        return self.end_us
+
+    @property
+    def event_id(self) -> str:
+        """An interval has one candle, however often it is told."""
+        return f"candle:{self.symbol}:{self.interval}:{self.start_us}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CandleState:
+    """What is known of a symbol: up to which trade, and the candles that still change."""
+
+    symbol: str
+    next: int
+    watermark_us: int
+    forming: Sequence[Candle]
+    late: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -407,6 +478,8 @@ Event = (
     | AgentEvent
     | ChatEvent
     | UserUpdate
+    | TradeBatch
+    | Candle
     | ReturnBatch
     | RiskMeasure
     | RiskAlert
@@ -416,5 +489,5 @@ Event = (
 )
 """What a topic can carry."""
 
-Record = Event | PortfolioState | StoryState | JobState
+Record = Event | PortfolioState | StoryState | JobState | CandleState
 """What the codec can write: the events, and processors' own state."""

@@ -15,6 +15,8 @@ from schemas.events import (
     BacktestCommand,
     BacktestProgress,
     BarChunk,
+    Candle,
+    CandleState,
     ChatEvent,
     DashboardUpdate,
     DeadLetter,
@@ -25,6 +27,7 @@ from schemas.events import (
     RiskAlert,
     RiskMeasure,
     StoryState,
+    TradeBatch,
     TrainingCommand,
     TrainingProgress,
     UserUpdate,
@@ -35,6 +38,7 @@ PARTITIONS = 6
 """Of a topic that says nothing else: what three brokers share evenly, and two as well."""
 
 DAY_MS = 24 * 60 * 60 * 1000
+FOR_EVER_MS = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +88,9 @@ AGENT_COMMANDS = Topic("agent.commands", AgentCommand, "run_id", 7 * DAY_MS)
 AGENT_EVENTS = Topic("agent.events", AgentEvent, "run_id", 7 * DAY_MS)
 CHAT_MESSAGES = Topic("chat.messages", ChatEvent, "room", 7 * DAY_MS)
 USER_UPDATES = Topic("user.updates", UserUpdate, "user_id", 7 * DAY_MS)
+MARKET_TRADES = Topic("market.trades", TradeBatch, "symbol", FOR_EVER_MS)
+MARKET_CANDLES = Topic("market.candles", Candle, "symbol", FOR_EVER_MS)
+MARKET_FORMING = Topic("market.forming", CandleState, "symbol", None)
 DEAD_LETTERS = Topic("dead.letters", DeadLetter, None, 30 * DAY_MS)
 RISK_STATE = Topic("risk.state", PortfolioState, "portfolio_id", None)
 
@@ -104,6 +111,9 @@ CATALOGUE = (
     AGENT_EVENTS,
     CHAT_MESSAGES,
     USER_UPDATES,
+    MARKET_TRADES,
+    MARKET_CANDLES,
+    MARKET_FORMING,
     DEAD_LETTERS,
     RISK_STATE,
 )

@@ -4,7 +4,7 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
@@ -46,6 +46,14 @@ class Strategy(StrEnum):
     BUY_AND_HOLD = "buy_and_hold"
 
 
+class Interval(StrEnum):
+    """How long a bar is: stocks have days, and what is traded by the second has all of them."""
+
+    MINUTE = "minute"
+    THREE_MINUTES = "3minute"
+    DAY = "day"
+
+
 class JobStatus(StrEnum):
     """How far a job is."""
 
@@ -71,7 +79,8 @@ class Wanted(BaseModel):
                     "parameters": {"fast": 20, "slow": 100},
                     "start_date": "2005-01-01",
                     "end_date": "2010-12-31",
-                }
+                },
+                {"symbol": "BTC-USD", "interval": "minute", "strategy": "rsi"},
             ]
         }
     )
@@ -83,7 +92,7 @@ class Wanted(BaseModel):
     end_date: _Day | None = None
     cost: Annotated[float, Field(ge=0, lt=1)] = 0.001
     initial_cash: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 10_000.0
-    interval: Literal["day"] = "day"
+    interval: Interval = Interval.DAY
 
 
 @routes.post(
@@ -104,6 +113,7 @@ async def submit(request: Request, wanted: Wanted) -> dict[str, object]:
         symbol=wanted.symbol,
         strategy=wanted.strategy,
         parameters=wanted.parameters,
+        interval=wanted.interval,
         start_date=wanted.start_date,
         end_date=wanted.end_date,
         cost=wanted.cost,

@@ -7,7 +7,6 @@ import random
 import re
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import asdict
-from enum import StrEnum
 
 from fastapi import APIRouter, Request, Response
 
@@ -16,7 +15,7 @@ from schemas.errors import Undecodable
 from schemas.events import Bar, BarChunk, JobState
 from schemas.topics import BACKTEST_BARS
 from sse_edge import described
-from sse_edge.backtests import Limit, known
+from sse_edge.backtests import Interval, Limit, known
 from sse_edge.errors import InvalidCursor, InvalidParameter, LogError
 from sse_edge.hub import Hub
 from sse_edge.opening import STREAM_HEADERS, given_cursor, refuse_unacceptable
@@ -30,14 +29,6 @@ _CURSOR = re.compile(r"p(\d{1,9})")
 _COMPLETE = "complete"
 
 routes = APIRouter(tags=["backtests"])
-
-
-class Interval(StrEnum):
-    """How long a bar is."""
-
-    MINUTE = "minute"
-    THREE_MINUTES = "3minute"
-    DAY = "day"
 
 
 @routes.api_route(

@@ -1,10 +1,11 @@
 """Faust moves the events; what they mean is decided in the pure modules beside this one.
 
-Five agents:
+Six agents:
 
 - `measure_returns`: returns become measures and alerts;
 - `follow_training.tasks`, `follow_backtest.jobs`: how far each task and job is, and where its
   story stands;
+- `form_candles`: trades become candles;
 - `tally_events`: what happened is counted for each partition and window;
 - `total_windows`: a window's tallies become a `dashboard_update`.
 
@@ -33,6 +34,7 @@ from schemas.codec import decode, encode
 from schemas.errors import Undecodable
 from schemas.events import (
     BacktestProgress,
+    CandleState,
     DeadLetter,
     Event,
     JobState,
@@ -42,6 +44,7 @@ from schemas.events import (
     ReturnBatch,
     RiskAlert,
     StoryState,
+    TradeBatch,
     TrainingProgress,
     WindowTally,
 )
@@ -51,6 +54,8 @@ from schemas.topics import (
     BACKTEST_JOBS,
     DASHBOARD_TALLIES,
     DEAD_LETTERS,
+    MARKET_FORMING,
+    MARKET_TRADES,
     PARTITIONS,
     PORTFOLIO_RETURNS,
     RISK_ALERTS,
@@ -62,6 +67,7 @@ from schemas.topics import (
     key_of,
     topic_of,
 )
+from stream_processors.candles import SymbolCandles
 from stream_processors.measures import Outcome
 from stream_processors.risk import PortfolioRisk, Position, RiskConfig, Source
 from stream_processors.settings import ProcessorSettings
@@ -78,6 +84,7 @@ _KEPT_BYTES_MAX = 512 * 1024
 """Of a value that goes to the dead letters: one that filled a record would not fit in another."""
 
 _BUFFERED_MESSAGES_MAX = 100_000
+_TRADE_BATCHES_MAX = 20
 _CLOSE_EVERY_S = 0.25
 _TALLY_DELAY_US = 300_000
 """How long a record may be under way from the broker to a worker that has read everything."""
@@ -117,6 +124,7 @@ def build_app(settings: ProcessorSettings) -> faust.App:
     _add_risk(app, settings, writer)
     _add_stories(app, writer, TRAINING_EVENTS, TRAINING_TASKS, _followed_task)
     _add_stories(app, writer, BACKTEST_EVENTS, BACKTEST_JOBS, _followed_job)
+    _add_candles(app, writer)
     _add_dashboard(app, settings, writer)
 
     @app.task
@@ -245,13 +253,11 @@ def _add_risk(app: faust.App, settings: ProcessorSettings, writer: _Writer) -> N
             await writer.send_all(round_.dead)
             await writer.send_all(round_.alerts)
             await writer.send_all(round_.measures())
-            written = []
-            for portfolio_id, source in round_.changed.items():
-                key, value = portfolio_id.encode(), encode(portfolios[portfolio_id].pack())
-                written.append(states.send_changelog(source.partition, key, value))
-                states.data[key] = value
-            for delivered in written:
-                await delivered
+            rows = {
+                portfolio_id.encode(): (source.partition, portfolios[portfolio_id].pack())
+                for portfolio_id, source in round_.changed.items()
+            }
+            await _keep(states, rows)
             for event in events:
                 await stream.ack(event)
 
@@ -284,16 +290,7 @@ def _add_stories(
     async def follow_stories(stream: Any) -> None:
         async for steps in stream.noack_take(1000, within=0.02):
             changed = _changes(stories, [step.message for step in steps], followed)
-            written = []
-            for key, (partition, kept) in changed.items():
-                value = None if kept is None else encode(kept)
-                written.append(states.send_changelog(partition, key, value))
-                if value is None:
-                    states.data.pop(key, None)
-                else:
-                    states.data[key] = value
-            for delivered in written:
-                await delivered
+            await _keep(states, changed)
             for step in steps:
                 await stream.ack(step)
 
@@ -343,6 +340,46 @@ def _event(message: Any) -> Record | None:
         return None  # `tally_events` writes the letter
 
 
+def _add_candles(app: faust.App, writer: _Writer) -> None:
+    symbols: dict[str, SymbolCandles] = {}
+    states = _table(app, writer, MARKET_FORMING)
+
+    @states.on_recover
+    async def recover() -> None:
+        symbols.clear()
+        for value in states.data.values():
+            state = decode(value)
+            assert isinstance(state, CandleState)
+            symbols[state.symbol] = SymbolCandles(state.symbol, state)
+
+    @app.agent(writer.topic(MARKET_TRADES), name="form_candles")
+    async def form_candles(stream: Any) -> None:
+        async for events in stream.noack_take(_TRADE_BATCHES_MAX, within=0.02):
+            changed: dict[str, int] = {}
+            told: list[Event] = []
+            for event in events:
+                batch = _decoded(event.message, TradeBatch)
+                if isinstance(batch, DeadLetter):
+                    told.append(batch)
+                    continue
+                symbol = symbols.setdefault(batch.symbol, SymbolCandles(batch.symbol))
+                taken = symbol.take(batch)
+                told += taken.closed
+                told += [
+                    _dead_letter(event.message, one.reason, one.error, index=one.index)
+                    for one in taken.refused
+                ]
+                changed[batch.symbol] = event.message.partition
+            await writer.send_all(told)
+            rows = {
+                name.encode(): (partition, symbols[name].pack())
+                for name, partition in changed.items()
+            }
+            await _keep(states, rows)
+            for event in events:
+                await stream.ack(event)
+
+
 def _table(app: faust.App, writer: _Writer, topic: Topic) -> Any:
     return app.Table(
         topic.name.replace(".", "_"),
@@ -354,6 +391,20 @@ def _table(app: faust.App, writer: _Writer, topic: Topic) -> Any:
             topic, acks=False, internal=True, allow_empty=True, maxsize=131_072
         ),
     )
+
+
+async def _keep(states: Any, rows: Mapping[bytes, tuple[int, Record | None]]) -> None:
+    """Write rows of a table, each to its partition; when this returns, all are acknowledged."""
+    written = []
+    for key, (partition, record) in rows.items():
+        value = None if record is None else encode(record)
+        written.append(states.send_changelog(partition, key, value))
+        if value is None:
+            states.data.pop(key, None)
+        else:
+            states.data[key] = value
+    for delivered in written:
+        await delivered
 
 
 class _Round:

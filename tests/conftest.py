@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from infra.kafka import Broker, free_port, prepare
+from infra.market import trades_jar
 from infra.provision import provision, wait_for_kafka
 from infra.supervisor import Part, Process
 from producers.settings import ProducerSettings
@@ -114,6 +115,10 @@ class World:
     async def backtester(self, **settings: object) -> "Started":
         env = {f"TAPEWIRE_{name.upper()}": str(value) for name, value in settings.items()}
         return await self._start("backtester", "producers", env, "backtester")
+
+    async def market(self) -> "Started":
+        trades = {"TAPEWIRE_TRADES_JAR": str(await asyncio.to_thread(trades_jar))}
+        return await self._start("market", "producers", trades, "market")
 
     async def orchestrator(self, **settings: object) -> "Started":
         env = {f"TAPEWIRE_{name.upper()}": str(value) for name, value in settings.items()}

@@ -88,7 +88,7 @@ async def test_a_job_is_run_and_its_story_told_from_the_start(system: System) ->
         WANTED["parameters"],
         0.001,
     )
-    for name, value in statistics(expected).items():
+    for name, value in statistics(expected, 252).items():
         assert summary[name] == pytest.approx(value)
     assert summary["equity_curve"][-1]["value"] == pytest.approx(
         10_000 * float(expected.capital[-1]), abs=0.01

@@ -1,0 +1,89 @@
+"""Real trades, from inside a package, as a stream: 100,000 of Bitcoin for dollars, six days long.
+
+`ta4j-examples`, a Java package, ships trades of the exchange Bitstamp, 2013-11-25 to 2013-12-01,
+to the second. Many share a second; their order in the file is the order in which they were made.
+"""
+
+import asyncio
+import csv
+import io
+import logging
+import zipfile
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+from producers.errors import NoTrades
+from producers.log_end import newest
+from producers.publisher import Publisher
+from producers.settings import ProducerSettings
+from schemas.events import Trade, TradeBatch
+from schemas.topics import MARKET_TRADES
+
+log = logging.getLogger(__name__)
+
+SYMBOL = "BTC-USD"
+
+_MEMBER = "bitstamp_trades_from_20131125_usd.csv"
+_BATCH_TRADES = 500
+_US = 1_000_000
+_MINUTE_US = 60 * _US
+
+
+def read_trades(jar: Path) -> Iterator[Trade]:
+    """Read the packaged trades, in order.
+
+    Raises:
+        NoTrades: the file is not there, or not that package.
+    """
+    try:
+        with zipfile.ZipFile(jar) as package, package.open(_MEMBER) as packed:
+            for row in csv.DictReader(io.TextIOWrapper(packed, encoding="ascii")):
+                yield Trade(
+                    time_us=int(row["timestamp"]) * _US,
+                    price=float(row["price"]),
+                    amount=float(row["amount"]),
+                )
+    except (OSError, zipfile.BadZipFile, KeyError, ValueError) as error:
+        raise NoTrades(f"{jar} has no trades in {_MEMBER}: {error}") from error
+
+
+def batches(trades: Iterator[Trade]) -> Iterator[TradeBatch]:
+    """Trades as events; with the last of them time goes on to the end of its minute."""
+    first, some = 0, list(islice(trades, _BATCH_TRADES))
+    while some:
+        following = list(islice(trades, _BATCH_TRADES))
+        last_us = some[-1].time_us
+        watermark_us = last_us if following else last_us - last_us % _MINUTE_US + _MINUTE_US
+        yield TradeBatch(symbol=SYMBOL, first=first, trades=some, watermark_us=watermark_us)
+        first, some = first + len(some), following
+
+
+async def run(settings: ProducerSettings, jar: Path, stop: asyncio.Event) -> None:
+    """Write all trades that are not in Kafka yet, in order; then wait until `stop` is set.
+
+    Raises:
+        NoTrades: there are none to read.
+        Unsent: Kafka is away for longer than the settings' patience.
+    """
+    there = _next(await newest(MARKET_TRADES, settings))
+    sent = 0
+    async with Publisher(settings) as publisher:
+        for batch in batches(read_trades(jar)):
+            if stop.is_set():
+                return
+            if batch.first + len(batch.trades) > there:
+                # One after the other: what follows an unsent batch must not be there before it.
+                await publisher.publish(batch)
+                sent += len(batch.trades)
+    log.info("%d trades of %s were there, and %d are new", there, SYMBOL, sent)
+    await stop.wait()
+
+
+def _next(there: Sequence[object]) -> int:
+    ends = [
+        one.first + len(one.trades)
+        for one in there
+        if isinstance(one, TradeBatch) and one.symbol == SYMBOL
+    ]
+    return max(ends, default=0)

@@ -1,0 +1,141 @@
+"""What backtests run on: packaged daily bars of stocks, or the candles that the market's log holds.
+
+Daily bars come with the program; candles are read from Kafka, as far as they have been made.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+
+import numpy as np
+
+from producers.errors import InvalidStrategy
+from producers.log_end import newest_by_key, story_of
+from producers.settings import ProducerSettings
+from producers.strategies import TRADING_DAYS_A_YEAR, Floats
+from schemas.events import Bar, Candle
+from schemas.instants import to_date, to_rfc3339
+from schemas.topics import MARKET_CANDLES, MARKET_FORMING
+
+INTERVALS = ("minute", "3minute", "day")
+"""The narrowest first."""
+
+_DAY = "day"
+_BARS_MIN = 2
+_YEAR_US = 365 * 24 * 60 * 60 * 1_000_000
+
+Packaged = Mapping[str, Sequence[Bar]]
+"""Symbol to daily bars, in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """Bars of one symbol, in order."""
+
+    symbol: str
+    interval: str
+    bars: Sequence[Bar]
+    bars_a_year: float
+    """How many make a year: 252 days of a stock; of what is traded around the clock, as many as
+    there would be at the pace of these."""
+    wider: Mapping[str, Sequence[Bar]]
+    """The same time in wider intervals, for charts."""
+
+    @property
+    def closes(self) -> Floats:
+        """Shape (bars,)."""
+        return np.array([bar.close for bar in self.bars])
+
+
+async def find_series(
+    symbol: str,
+    interval: str,
+    first_day: str | None,
+    last_day: str | None,
+    packaged: Packaged,
+    settings: ProducerSettings,
+) -> Series:
+    """Bars of a symbol from one day to another, both included; days are YYYY-MM-DD.
+
+    Raises:
+        InvalidStrategy: there are none; the message says what there is.
+        Unread: candles are asked for, and there is no Kafka at the configured address.
+    """
+    within = _Days(_day(first_day), _day(last_day))
+    daily = packaged.get(symbol)
+    if daily is not None:
+        if interval != _DAY:
+            raise InvalidStrategy(f"{symbol} has no {interval} bars; it has: {_DAY}")
+        bars = within.of(symbol, daily)
+        return Series(symbol, interval, bars, TRADING_DAYS_A_YEAR, {})
+    candles = await _candles(symbol, settings)
+    if not any(candles.values()):
+        traded = sorted(key.decode() for key in await newest_by_key(MARKET_FORMING, settings))
+        others = f"; by the minute, 3 minutes and day: {', '.join(traded)}" if traded else ""
+        raise InvalidStrategy(
+            f"there are no prices of {symbol[:60]}; there are {', '.join(sorted(packaged))} "
+            f"by the day{others}"
+        )
+    bars = within.of(symbol, [_bar(one) for one in candles[interval]])
+    wider = {
+        name: within.kept([_bar(one) for one in candles[name]])
+        for name in INTERVALS[INTERVALS.index(interval) + 1 :]
+    }
+    shown = candles[interval]
+    a_year = _YEAR_US / (shown[-1].end_us - shown[0].start_us) * len(shown)
+    return Series(symbol, interval, bars, a_year, wider)
+
+
+@dataclass(frozen=True, slots=True)
+class _Days:
+    first: str | None
+    last: str | None
+
+    def kept(self, bars: Sequence[Bar]) -> Sequence[Bar]:
+        """Those of the days."""
+        first, last = self.first or "", self.last or "9"
+        return [bar for bar in bars if first <= bar.time[:10] <= last]
+
+    def of(self, symbol: str, bars: Sequence[Bar]) -> Sequence[Bar]:
+        """Those of the days, if they are enough."""
+        kept = self.kept(bars)
+        if len(kept) >= _BARS_MIN:
+            return kept
+        if not bars:
+            raise InvalidStrategy(f"{symbol} has no bars that are over; wait until there are some")
+        since, until = bars[0].time, bars[-1].time
+        raise InvalidStrategy(
+            f"{symbol} has {len(kept)} bars from {self.first or since} to {self.last or until}, "
+            f"and a backtest takes {_BARS_MIN}; its prices go from {since} to {until}"
+        )
+
+
+async def _candles(symbol: str, settings: ProducerSettings) -> Mapping[str, Sequence[Candle]]:
+    """Each interval's candles, in order; one that was told twice counts once."""
+    found: dict[str, dict[int, Candle]] = {name: {} for name in INTERVALS}
+    async with story_of(MARKET_CANDLES, symbol.encode(), 0, settings) as story:
+        for one in await story.news():
+            if isinstance(one, Candle) and one.interval in found:
+                found[one.interval][one.start_us] = one
+    return {name: [ones[at] for at in sorted(ones)] for name, ones in found.items()}
+
+
+def _bar(candle: Candle) -> Bar:
+    word = to_date if candle.interval == _DAY else to_rfc3339
+    return Bar(
+        time=word(candle.start_us),
+        open=candle.open,
+        high=candle.high,
+        low=candle.low,
+        close=candle.close,
+        volume=candle.volume,
+    )
+
+
+def _day(text: str | None) -> str | None:
+    if text is None:
+        return None
+    try:
+        return date.fromisoformat(text).isoformat()
+    except ValueError as error:
+        raise InvalidStrategy(f"{text!r} is no day, as in 2008-10-10: {error}") from error

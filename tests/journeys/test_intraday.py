@@ -1,0 +1,126 @@
+"""Real trades become candles, and backtests run on them."""
+
+import asyncio
+from typing import Any
+
+import httpx
+import pytest
+from aiokafka import AIOKafkaConsumer
+
+from infra.market import trades_jar
+from producers.market import batches, read_trades
+from schemas.codec import decode
+from schemas.events import Candle, Record
+from stream_processors.candles import SymbolCandles
+from tests.clients import stream
+from tests.conftest import World
+
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(240)]
+
+JOBS = "/api/backtesting/jobs"
+
+
+async def read(world: World, topic: str, wanted: int) -> list[Record]:
+    """The first records of a topic, as soon as there are so many."""
+    consumer = AIOKafkaConsumer(
+        world.topic(topic),
+        bootstrap_servers=world.kafka.bootstrap_servers,
+        auto_offset_reset="earliest",
+    )
+    found: list[Record] = []
+    async with consumer, asyncio.timeout(90):
+        while len(found) < wanted:
+            for many in (await consumer.getmany(timeout_ms=1000)).values():
+                found += [decode(one.value) for one in many]
+    return found
+
+
+def expected() -> list[Candle]:
+    symbol = SymbolCandles("BTC-USD")
+    trades = read_trades(trades_jar())
+    return [candle for batch in batches(trades) for candle in symbol.take(batch).closed]
+
+
+async def test_a_worker_that_is_killed_makes_the_same_candles(world: World) -> None:
+    candles = expected()
+    worker = await world.worker()
+    market = await world.market()
+    await read(world, "market.candles", 100)
+    await worker.kill()
+    await market.kill()
+    await world.worker()
+    await world.market()
+    found = await read(world, "market.candles", len(candles))
+    ones = {one.event_id: one for one in found if isinstance(one, Candle)}
+    assert list(ones.values()) == candles
+
+
+async def run(edge: str, **wanted: object) -> str:
+    async with httpx.AsyncClient(base_url=edge, timeout=30) as http:
+        answer = await http.post(JOBS, json=wanted)
+        job_id = str(answer.raise_for_status().json()["job_id"])
+    async with stream(edge, f"/api/sse/backtest/{job_id}") as client:
+        blocks = await client.to_end()
+    assert blocks[-1].event in ("completed", "failed"), blocks[-1]
+    return job_id
+
+
+async def bars(edge: str, job_id: str, interval: str) -> list[Any]:
+    path = f"/api/sse/backtest/{job_id}/data"
+    async with stream(edge, path, interval=interval, limit=10_000, chunk_size=700) as client:
+        blocks = await client.until(
+            lambda seen: any(one.event in ("complete", "error") for one in seen)
+        )
+    return [(one.event, one.json) for one in blocks if one.event]
+
+
+async def test_a_backtest_runs_on_minutes_and_charts_show_every_width(world: World) -> None:
+    candles = expected()
+    edge, other = await world.edge(), await world.edge()
+    await world.worker()
+    await world.market()
+    await world.backtester()
+    there = await read(world, "market.candles", len(candles))
+
+    wanted = {"symbol": "BTC-USD", "interval": "minute", "strategy": "rsi", "parameters": {}}
+    days = {"start_date": "2013-11-26", "end_date": "2013-11-28"}
+    job_id = await run(edge.url, **wanted, **days)
+    for interval in ("minute", "3minute", "day"):
+        *told, (last, total) = await bars(other.url, job_id, interval)
+        points = [
+            point for name, data in told if name == "data_chunk" for point in data["data_points"]
+        ]
+        of_days = [
+            (one.open, one.high, one.low, one.close, one.volume)
+            for one in there
+            if isinstance(one, Candle)
+            and one.interval == interval
+            and 1_385_424_000_000_000 <= one.start_us < 1_385_683_200_000_000
+        ]
+        assert [
+            (one["open"], one["high"], one["low"], one["close"], one["volume"]) for one in points
+        ] == of_days
+        assert (last, total) == ("complete", {"total_points": len(points)})
+    (listed,) = (await ask(edge.url, JOBS))[:1]
+    assert listed["result_summary"]["interval"] == "minute"
+    assert listed["result_summary"]["trades"] > 0
+
+    on_days = await run(edge.url, symbol="IBM", strategy="buy_and_hold")
+    (name, data), *_ = await bars(edge.url, on_days, "3minute")
+    assert (name, data["message"]) == ("error", "this job has no 3minute bars; it has: day")
+
+
+async def ask(edge: str, path: str) -> Any:
+    async with httpx.AsyncClient(base_url=edge, timeout=30) as http:
+        return (await http.get(path)).raise_for_status().json()
+
+
+async def test_what_there_are_no_bars_of_is_said(world: World) -> None:
+    edge = await world.edge()
+    await world.worker()
+    await world.backtester()
+    await run(edge.url, symbol="IBM", interval="minute")
+    await run(edge.url, symbol="BTC-USD", interval="minute")
+    unknown, stock = await ask(edge.url, JOBS)
+    assert "IBM has no minute bars; it has: day" in stock["message"]
+    assert "there are no prices of BTC-USD; there are AAPL" in unknown["message"]

@@ -1,0 +1,30 @@
+import zipfile
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from infra.market import trades_jar
+from producers.errors import NoTrades
+from producers.market import batches, read_trades
+
+
+def test_batches_hold_every_trade_in_order_and_bring_time_to_the_end_of_the_last_minute() -> None:
+    trades = list(read_trades(trades_jar()))
+    sent = list(batches(iter(trades)))
+    assert [trade for batch in sent for trade in batch.trades] == trades
+    assert [batch.first for batch in sent] == list(range(0, len(trades), 500))
+    for batch, following in pairwise(sent):
+        assert batch.watermark_us <= following.trades[0].time_us
+    assert sent[-1].watermark_us > trades[-1].time_us
+    assert sent[-1].watermark_us % 60_000_000 == 0
+
+
+def test_what_is_not_that_package_is_said(tmp_path: Path) -> None:
+    with pytest.raises(NoTrades, match=r"nothing\.jar has no trades"):
+        list(read_trades(tmp_path / "nothing.jar"))
+    other = tmp_path / "other.jar"
+    with zipfile.ZipFile(other, "w") as package:
+        package.writestr("bitstamp_trades_from_20131125_usd.csv", "timestamp,price\nx,1\n")
+    with pytest.raises(NoTrades, match=r"other\.jar has no trades"):
+        list(read_trades(other))
