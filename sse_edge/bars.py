@@ -79,9 +79,9 @@ routes.add_api_route(
 )
 
 
-def _sent_before(cursor: str | None) -> int:
+def _sent_before(cursor: str | None) -> int | None:
     if cursor is None or cursor == _COMPLETE:
-        return 0
+        return None
     found = _CURSOR.fullmatch(cursor)
     if found is None:
         raise InvalidCursor(f"{cursor[:60]!r} is no id of a stream of bars")
@@ -89,23 +89,26 @@ def _sent_before(cursor: str | None) -> int:
 
 
 async def _told(
-    hub: Hub, interval: str, bars: Sequence[Bar], chunk_size: int, sent: int
+    hub: Hub, interval: str, bars: Sequence[Bar], chunk_size: int, sent: int | None
 ) -> AsyncGenerator[Mapping[str, object]]:
-    retry = round(random.uniform(hub.settings.retry_ms, 2 * hub.settings.retry_ms))  # noqa: S311
+    """The bars from the first that was not sent; None where nothing was begun."""
+    retry_ms = hub.settings.retry_ms
+    opening = {"retry": round(random.uniform(retry_ms, 2 * retry_ms))}  # noqa: S311
     total = len(bars)
-    yield {
-        "event": "interval_start",
-        "data": {"interval": interval, "total_points": total},
-        "id": f"p{sent}",
-        "retry": retry,
-    }
+    if sent is None:
+        # Who comes back does not hear it again: clients forget what they have when they hear it.
+        sent = 0
+        started = {"interval": interval, "total_points": total}
+        yield {"event": "interval_start", "data": started, "id": "p0", **opening}
+        opening = {}
     while sent < total:
         some = bars[sent : sent + chunk_size]
         sent += len(some)
         points = [asdict(one) for one in some]
         data = {"data_points": points, "points_sent": sent, "total_points": total}
-        yield {"event": "data_chunk", "data": data, "id": f"p{sent}"}
-    yield {"event": "complete", "data": {"total_points": total}, "id": _COMPLETE}
+        yield {"event": "data_chunk", "data": data, "id": f"p{sent}", **opening}
+        opening = {}
+    yield {"event": "complete", "data": {"total_points": total}, "id": _COMPLETE, **opening}
 
 
 async def _told_error(message: str) -> AsyncGenerator[Mapping[str, object]]:
