@@ -1,14 +1,17 @@
 """Messages to agents: asked over HTTP, answered by a worker, followed in the log.
 
 A run has a name, and its cursors begin with it: a browser that comes back has the same URL and its
-last id, so the id says which run it was, and nothing is run twice.
+last id, so the id says which run it was, and nothing is run twice. The name says whose run it is,
+too: whoever else has got hold of an id cannot read the answer with it.
 """
 
 import asyncio
-import base64
+import binascii
 import hashlib
+import json
 import secrets
 import time
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request, Response
@@ -18,15 +21,26 @@ from producers.errors import Unsent
 from producers.publisher import Publisher
 from schemas.events import AgentCommand
 from sse_edge import described
-from sse_edge.errors import InvalidCursor, LogError, Unavailable
+from sse_edge.errors import Forbidden, InvalidCursor, LogError, Unavailable
 from sse_edge.hub import At, Hub, Start, Upon
-from sse_edge.opening import answer, event_names, given_cursor, stream_route, tenant_of
+from sse_edge.identity import Caller
+from sse_edge.opening import (
+    answer,
+    as_readable_by,
+    caller_of,
+    count_write,
+    event_names,
+    given_cursor,
+    stream_route,
+    tenant_of,
+)
 from sse_edge.record import Partition
 from sse_edge.stream import of_entities
 
 CHANNEL = "agent"
 
-_RUN_ID_BYTES = 16
+_NAME_BYTES = 8
+_OWNER_BYTES = 8
 _RUN_ID_CHARS = 22
 _RETRIED_WITHIN_MS = 600_000
 """Within so long a request is looked for in the log that came with the same key before."""
@@ -72,9 +86,11 @@ async def _run(request: Request, message: str, key: str | None) -> Response:
     if cursor is not None:
         if len(cursor) <= _RUN_ID_CHARS:
             raise InvalidCursor(f"the cursor {cursor!r} is too short to name a run")
-        stream = of_entities(CHANNEL, [cursor[:_RUN_ID_CHARS]], event_names(request))
-        return answer(request, stream)
-    run_id = secrets.token_urlsafe(_RUN_ID_BYTES) if key is None else _named(key, message)
+        return _resumed(request, cursor[:_RUN_ID_CHARS], cursor)
+    if request.method == "GET":
+        count_write(request)
+    name = secrets.token_bytes(_NAME_BYTES) if key is None else _name_of(key, message)
+    run_id = _run_id(name, caller_of(request))
     stream = of_entities(CHANNEL, [run_id], event_names(request))
     if hub.unavailable_for is not None:
         return answer(request, stream)
@@ -85,6 +101,15 @@ async def _run(request: Request, message: str, key: str | None) -> Response:
     except (LogError, Unsent, TimeoutError) as error:
         raise Unavailable("no_broker", f"the message could not be handed on: {error}") from error
     return answer(request, stream, start)
+
+
+def _resumed(request: Request, run_id: str, cursor: str) -> Response:
+    hub: Hub = request.app.state.hub
+    stream = of_entities(CHANNEL, [run_id], event_names(request))
+    hub.codec(as_readable_by(request, stream)).decode(cursor)  # a broken one is nobody's
+    if _run_id(_name_in(run_id), caller_of(request)) != run_id:
+        raise Forbidden("the cursor is of somebody else's run")
+    return answer(request, stream)
 
 
 async def _begun(hub: Hub, run_id: str, *, is_new: bool) -> Start:
@@ -105,7 +130,21 @@ async def _command(request: Request, run_id: str, message: str) -> None:
     await publisher.publish(command, tenant=tenant_of(request))
 
 
-def _named(key: str, message: str) -> str:
-    """The run that a key and a message stand for."""
-    digest = hashlib.blake2b(f"{len(key)}:{key}{message}".encode(), digest_size=_RUN_ID_BYTES)
-    return base64.urlsafe_b64encode(digest.digest()).rstrip(b"=").decode()
+def _name_of(key: str, message: str) -> bytes:
+    """What a key and a message stand for."""
+    text = f"{len(key)}:{key}{message}".encode()
+    return hashlib.blake2b(text, digest_size=_NAME_BYTES).digest()
+
+
+def _run_id(name: bytes, owner: Caller | None) -> str:
+    """A run's id: its name, and a digest of whose it is."""
+    who = b"" if owner is None else json.dumps([owner.tenant, owner.subject]).encode()
+    digest = hashlib.blake2b(name + who, digest_size=_OWNER_BYTES).digest()
+    return urlsafe_b64encode(name + digest).rstrip(b"=").decode()
+
+
+def _name_in(run_id: str) -> bytes:
+    try:
+        return urlsafe_b64decode(f"{run_id}==")[:_NAME_BYTES]
+    except binascii.Error as error:
+        raise InvalidCursor(f"the cursor begins with {run_id!r}, which is no run") from error

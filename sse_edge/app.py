@@ -50,6 +50,7 @@ from sse_edge.opening import (
     Send,
     identified,
 )
+from sse_edge.quota import Quota
 from sse_edge.settings import EdgeSettings
 from sse_edge.siblings import Siblings
 from sse_edge.turnstile import Turnstile
@@ -131,9 +132,16 @@ def build_api(settings: EdgeSettings, turnstile: Turnstile) -> FastAPI:
             allow_origins=list(settings.cors_origins),
             allow_credentials=True,
             allow_methods=["GET", "HEAD", "POST", "DELETE"],
-            allow_headers=["Last-Event-ID", "Cache-Control", "Authorization", "Content-Type"],
+            allow_headers=[
+                "Last-Event-ID",
+                "Cache-Control",
+                "Authorization",
+                "Content-Type",
+                "Idempotency-Key",
+            ],
         )
     app.state.identity = Identity(settings)
+    app.state.quota = Quota(settings.writes_per_minute_max)
     _add_errors(app)
     rooms = (channels, trainmodel, job_lists, bars, backtests, chat, agents)
     for router in (one.routes for one in rooms):

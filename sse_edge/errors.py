@@ -6,6 +6,7 @@ EdgeError
 │   └── ForeignCursor     400   ... or belongs to another stream
 ├── NotAcceptable         406   the caller does not take text/event-stream
 ├── TooManyConnections    429   one address holds as many as it may
+├── TooManyRequests       429   one caller writes more often than it may
 └── Unavailable           503   no broker, or the node is on its way out
 
 LogError                        inside: the log could not answer
@@ -80,6 +81,17 @@ class TooManyConnections(EdgeError):
     status = 429
     title = "Too many connections"
     retry_after_s: int | None = 30
+
+
+class TooManyRequests(EdgeError):
+    """One caller writes more often than it may."""
+
+    status = 429
+    title = "Too many requests"
+
+    def __init__(self, message: str, retry_after_s: int) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class Unavailable(EdgeError):

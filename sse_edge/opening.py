@@ -18,6 +18,7 @@ from sse_edge.errors import InvalidParameter, NotAcceptable, Unavailable
 from sse_edge.hub import At, End, Hub, Start
 from sse_edge.identity import Caller, Identity
 from sse_edge.protocol import EXTENSION, SocketWire
+from sse_edge.quota import Quota
 from sse_edge.record import Record
 from sse_edge.stream import Stream
 
@@ -39,6 +40,8 @@ GZIP_HEADERS = {"Content-Encoding": "gzip", "Vary": "Accept-Encoding"}
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Awaitable[Response]])
 
 CLIENT_ID_CHARS_MAX = 256
+
+_WRITING = frozenset({"POST", "PUT", "DELETE"})
 
 
 def stream_route(
@@ -124,6 +127,7 @@ async def identified(request: Request) -> None:
     Raises:
         Unauthorized: nobody is known, and somebody has to be.
         Unavailable: it cannot be found out now.
+        TooManyRequests: the caller has written as often as it may.
     """
     identity: Identity = request.app.state.identity
     scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
@@ -134,6 +138,19 @@ async def identified(request: Request) -> None:
     )
     token = next((one for one in given if one), None)
     request.state.caller = await identity.caller(token)
+    if request.method in _WRITING:
+        count_write(request)
+
+
+def count_write(request: Request) -> None:
+    """Count that a caller has something written.
+
+    Raises:
+        TooManyRequests: it has as often as it may.
+    """
+    quota: Quota = request.app.state.quota
+    caller = caller_of(request)
+    quota.spend(address_of(request.scope) if caller is None else f"sub {caller.subject}")
 
 
 def caller_of(request: Request) -> Caller | None:

@@ -92,6 +92,9 @@ class EdgeSettings(BaseSettings):
     connections_per_user_max: int = Field(default=100, ge=1)
     """What one user may hold, from wherever."""
 
+    writes_per_minute_max: int = Field(default=600, ge=1)
+    """What one user, or one address without a token, may have a node write."""
+
     cors_origins: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)] = ()
     """Origins whose pages may read the streams, with commas between; never `*`."""
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -9,6 +10,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer
 from playwright.async_api import async_playwright
 
+from infra.issuer import ISSUER, jwks_path, token
 from producers.publisher import Publisher
 from schemas.codec import decode
 from schemas.events import AgentEvent, RiskMeasure
@@ -115,6 +117,49 @@ async def test_a_repeated_request_with_a_key_joins_the_first(world: World) -> No
     assert answers[0] == answers[1]
     assert text_of(answers[0]) == "6 * 7 = 42"
     assert len(await runs_in_the_log(world)) == 1
+
+
+async def test_a_run_is_its_owners(world: World, tmp_path: Path) -> None:
+    """Neither another's id nor the same key and message lets anybody read an answer."""
+    edge = await world.edge(jwt_issuer=ISSUER, jwt_jwks=jwks_path(tmp_path))
+    await world.orchestrator()
+    asked: Any = {"message": "what is 6 * 7", "idempotency_key": "k-1"}
+    ids = {}
+    for name, tenant in (("alice", "acme"), ("bob", "acme"), ("alice", "other")):
+        bearer = {"Authorization": f"Bearer {token(tmp_path, name, tenant, 60)}"}
+        async with stream(edge.url, PATH, headers=bearer, **asked) as client:
+            blocks = await client.until(
+                lambda seen: any("completed" in (one.data or "") for one in seen)
+            )
+        assert text_of(told(blocks)) == "6 * 7 = 42"
+        ids[name, tenant] = next(one.id for one in blocks if one.id)
+        for owner, last_id in ids.items():
+            async with httpx.AsyncClient(base_url=edge.url, timeout=30) as http:
+                answer = await http.get(
+                    PATH, params=asked, headers={"Last-Event-ID": str(last_id), **bearer}
+                )
+            # Another tenant's cursor is of another stream, a colleague's is not one's own.
+            refused = 400 if owner[1] != tenant else 403
+            assert answer.status_code == (200 if owner == (name, tenant) else refused)
+    assert len(await runs_in_the_log(world)) == 3
+
+
+async def test_who_asks_too_often_is_told_when_to_come_back(world: World, tmp_path: Path) -> None:
+    edge = await world.edge(
+        jwt_issuer=ISSUER, jwt_jwks=jwks_path(tmp_path), writes_per_minute_max=2
+    )
+    async with httpx.AsyncClient(base_url=edge.url, timeout=30) as http:
+
+        async def say(name: str) -> httpx.Response:
+            bearer = {"Authorization": f"Bearer {token(tmp_path, name, None, 60)}"}
+            body = {"user": name, "message": "hello"}
+            return await http.post("/send-message", json=body, headers=bearer)
+
+        assert [(await say("alice")).status_code for _ in range(3)] == [200, 200, 429]
+        refused = await say("alice")
+        assert 1 <= int(refused.headers["Retry-After"]) <= 60
+        assert "2 requests a minute are allowed" in refused.json()["detail"]
+        assert (await say("bob")).status_code == 200
 
 
 async def test_risk_questions_are_answered_from_the_live_measures(world: World) -> None:
