@@ -12,17 +12,25 @@ import subprocess
 import sys
 import uuid
 from collections.abc import AsyncGenerator, Callable, Generator
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    suppress,
+)
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
 
 from infra.kafka import Broker, free_port, prepare
 from infra.market import trades_jar
 from infra.provision import provision, wait_for_kafka
 from infra.supervisor import Part, Process
 from producers.settings import ProducerSettings
+from schemas.topics import CATALOGUE
 
 _START_S = 60.0
 _CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -166,10 +174,22 @@ def new_world(kafka: TestKafka, tmp_path: Path) -> Callable[[], AbstractAsyncCon
     async def make() -> AsyncGenerator[World]:
         prefix = f"t{uuid.uuid4().hex[:8]}."
         await asyncio.to_thread(provision, kafka.bootstrap_servers, prefix=prefix)
-        async with AsyncExitStack() as stack:
-            yield World(kafka, prefix, tmp_path, stack)
+        try:
+            async with AsyncExitStack() as stack:
+                yield World(kafka, prefix, tmp_path, stack)
+        finally:
+            # A broker that has thousands of partitions takes long to start again.
+            await asyncio.to_thread(_forget, kafka.bootstrap_servers, prefix)
 
     return make
+
+
+def _forget(bootstrap_servers: str, prefix: str) -> None:
+    admin = AdminClient({"bootstrap.servers": bootstrap_servers})
+    names = [prefix + topic.name for topic in CATALOGUE]
+    with suppress(KafkaException):  # a test may have deleted some, or left no broker behind
+        for answer in admin.delete_topics(names, request_timeout=10).values():
+            answer.result()
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from aiokafka import AIOKafkaConsumer
 from infra.market import trades_jar
 from producers.market import batches, read_trades
 from schemas.codec import decode
-from schemas.events import Candle, Record
+from schemas.events import Candle
 from stream_processors.candles import SymbolCandles
 from tests.clients import stream
 from tests.conftest import World
@@ -20,19 +20,22 @@ pytestmark = [pytest.mark.kafka, pytest.mark.timeout(240)]
 JOBS = "/api/backtesting/jobs"
 
 
-async def read(world: World, topic: str, wanted: int) -> list[Record]:
-    """The first records of a topic, as soon as there are so many."""
+async def read(world: World, topic: str, wanted: int) -> list[Candle]:
+    """A topic's candles, each once, as soon as there are so many."""
     consumer = AIOKafkaConsumer(
         world.topic(topic),
         bootstrap_servers=world.kafka.bootstrap_servers,
         auto_offset_reset="earliest",
     )
-    found: list[Record] = []
+    found: dict[str, Candle] = {}
     async with consumer, asyncio.timeout(90):
         while len(found) < wanted:
             for many in (await consumer.getmany(timeout_ms=1000)).values():
-                found += [decode(one.value) for one in many]
-    return found
+                for one in many:
+                    candle = decode(one.value)
+                    assert isinstance(candle, Candle)
+                    assert found.setdefault(candle.event_id, candle) == candle
+    return list(found.values())
 
 
 def expected() -> list[Candle]:
@@ -50,9 +53,7 @@ async def test_a_worker_that_is_killed_makes_the_same_candles(world: World) -> N
     await market.kill()
     await world.worker()
     await world.market()
-    found = await read(world, "market.candles", len(candles))
-    ones = {one.event_id: one for one in found if isinstance(one, Candle)}
-    assert list(ones.values()) == candles
+    assert await read(world, "market.candles", len(candles)) == candles
 
 
 async def run(edge: str, **wanted: object) -> str:
@@ -93,8 +94,7 @@ async def test_a_backtest_runs_on_minutes_and_charts_show_every_width(world: Wor
         of_days = [
             (one.open, one.high, one.low, one.close, one.volume)
             for one in there
-            if isinstance(one, Candle)
-            and one.interval == interval
+            if one.interval == interval
             and 1_385_424_000_000_000 <= one.start_us < 1_385_683_200_000_000
         ]
         assert [
