@@ -17,10 +17,10 @@ An update is a binary search and a shift in two small lists, about a microsecond
 from bisect import bisect_left, insort
 from dataclasses import dataclass
 from enum import StrEnum
-from fractions import Fraction
-from math import ceil, isfinite
+from math import isfinite
 
 from schemas.events import Return
+from stream_processors.levels import InvalidInput, Level
 
 
 class Outcome(StrEnum):
@@ -39,10 +39,6 @@ class Status(StrEnum):
     OK = "ok"
     DEGENERATE = "degenerate"  # every return in the window is the same
     INSUFFICIENT_DATA = "insufficient_data"
-
-
-class InvalidInput(ValueError):
-    """A parameter has no meaning; the message names it and what would have one."""
 
 
 class ReturnWindow:
@@ -130,43 +126,6 @@ class ReturnWindow:
     def _forget_oldest(self) -> None:
         del self._ascending[bisect_left(self._ascending, self.values[0])]
         del self.times_us[0], self.values[0], self.versions[0]
-
-
-@dataclass(frozen=True, slots=True)
-class Level:
-    """A confidence level, exact: 0.95 is nineteen twentieths, and no double."""
-
-    confidence: Fraction
-
-    @classmethod
-    def of(cls, confidence: str) -> "Level":
-        """Read a level such as "0.95".
-
-        Raises:
-            InvalidInput: it does not lie between 0.5 and 1.
-        """
-        level = Fraction(confidence)
-        if not Fraction(1, 2) < level < 1:
-            raise InvalidInput(
-                f"the confidence is {confidence}; it must lie between 0.5 and 1, as 0.95 does"
-            )
-        return cls(level)
-
-    @property
-    def tail(self) -> float:
-        """The share of losses beyond."""
-        return float(1 - self.confidence)
-
-    @property
-    def observations_min(self) -> int:
-        """Fewer scenarios than these say nothing about such a tail: 20 at 95 %, 100 at 99 %."""
-        return ceil(1 / (1 - self.confidence))
-
-    def rank(self, observations: int) -> int:
-        """Which loss is the VaR, counted from the smallest, from 1."""
-        # -(-a // b) is a ceiling in integers: no rounding error moves the scenario.
-        top, bottom = self.confidence.numerator, self.confidence.denominator
-        return -(-observations * top // bottom)
 
 
 VAR_95 = Level.of("0.95")

@@ -6,11 +6,10 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from schemas.events import Return
+from stream_processors.levels import InvalidInput, Level
 from stream_processors.measures import (
     VAR_95,
     VAR_99,
-    InvalidInput,
-    Level,
     Outcome,
     ReturnWindow,
     Status,
