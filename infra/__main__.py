@@ -2,14 +2,14 @@
 
 import asyncio
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from pydantic import ValidationError
 
-from infra import issuer, tasks
+from infra import issuer, limits, tasks
 from infra.errors import InfraError
 from infra.settings import InfraSettings
 from infra.system import Wanted, reset as remove, run
@@ -122,6 +122,64 @@ def token(
     _say(issuer.token(_settings(data_dir).data_dir, sub, tenant, ttl))
 
 
+limits_cli = typer.Typer(no_args_is_help=True, help="What portfolios' risk may be.")
+cli.add_typer(limits_cli, name="limits")
+
+Url = Annotated[str, typer.Option(help="Of any edge.")]
+Bearer = Annotated[
+    str | None, typer.Option("--token", envvar="TAPEWIRE_TOKEN", help="Who you are, as a JWT.")
+]
+_EDGE = "http://localhost:8000"
+
+
+@limits_cli.command("set")
+def set_limit(
+    portfolio: Annotated[str, typer.Argument(help="Whose risk.")],
+    limit: Annotated[float, typer.Argument(help="What it may be, as a fraction of its value.")],
+    metric: Annotated[str, typer.Option(help="var_95, es_95, var_99 or es_99.")] = "var_95",
+    warn_ratio: Annotated[
+        float | None, typer.Option(help="Share of the limit from which to warn.")
+    ] = None,
+    critical_ratio: Annotated[
+        float | None, typer.Option(help="Multiple of the limit from which it is critical.")
+    ] = None,
+    stale_after: Annotated[
+        float | None, typer.Option(help="Seconds after which a measure is too old.")
+    ] = None,
+    comment: Annotated[str, typer.Option(help="Why; kept in the log.")] = "",
+    url: Url = _EDGE,
+    token: Bearer = None,
+) -> None:
+    """Set a portfolio's limit, in place of those it had; processors judge by it at once."""
+    one = {"metric": metric, "limit": limit, "warn_ratio": warn_ratio}
+    wanted = {
+        "limits": [one | {"critical_ratio": critical_ratio}],
+        "stale_after_s": stale_after,
+        "comment": comment,
+    }
+    _say_all(lambda: limits.change(url, portfolio, wanted, token))
+
+
+@limits_cli.command("withdraw")
+def withdraw_limits(
+    portfolio: Annotated[str, typer.Argument(help="Whose limits.")],
+    url: Url = _EDGE,
+    token: Bearer = None,
+) -> None:
+    """Go back to the processors' defaults."""
+    _say_all(lambda: limits.change(url, portfolio, None, token))
+
+
+@limits_cli.command("show")
+def show_limits(
+    portfolio: Annotated[str | None, typer.Argument(help="Whose; all, if not given.")] = None,
+    url: Url = _EDGE,
+    token: Bearer = None,
+) -> None:
+    """Show the limits that were set."""
+    _say_all(lambda: limits.show(url, portfolio, token))
+
+
 def main() -> None:
     """Run the command line."""
     cli()
@@ -140,6 +198,10 @@ def _or_explain(action: Callable[[], object]) -> None:
         action()
     except InfraError as error:
         sys.exit(f"tapewire: {error}")
+
+
+def _say_all(action: Callable[[], Sequence[str]]) -> None:
+    _or_explain(lambda: _say("\n".join(action())))
 
 
 def _say(line: str) -> None:

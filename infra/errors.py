@@ -7,7 +7,8 @@ InfraError
 ├── PartFailed          a part of the system died more often than a restart can help
 ├── DirectoryInUse      another system runs on the same data directory
 ├── EdgeUnreachable     no edge answers at the address
-└── TaskRefused         an edge does not do what was asked for
+├── TaskRefused         an edge does not do what was asked for
+└── LimitRefused        an edge does not take a limit
 """
 
 
@@ -41,3 +42,7 @@ class EdgeUnreachable(InfraError):
 
 class TaskRefused(InfraError):
     """The edge does not do what was asked for; the message says why."""
+
+
+class LimitRefused(InfraError):
+    """The edge does not take a limit; the message says why."""

@@ -11,7 +11,7 @@ the size and the end are checked here, and no schema with such an array is let i
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import fields
 from functools import cache
 from importlib.resources import files
 from io import BytesIO
@@ -30,13 +30,20 @@ from schemas.events import (
     Candle,
     CandleState,
     JobStep,
+    ModelBacktest,
+    PortfolioState,
     Record,
     Return,
     ReturnBatch,
+    RiskEstimate,
+    RiskLimit,
+    RiskLimits,
+    RiskMeasure,
     TaskStep,
     Trade,
     TradeBatch,
     TrainingProgress,
+    WatchState,
 )
 
 MARKER = b"\xc3\x01"
@@ -65,6 +72,9 @@ _RECORDS: dict[str, type[Record]] = {
         events.ReturnBatch,
         events.RiskMeasure,
         events.RiskAlert,
+        events.RiskLimits,
+        events.AlertAck,
+        events.OpenAlert,
         events.DashboardUpdate,
         events.WindowTally,
         events.DeadLetter,
@@ -73,14 +83,26 @@ _RECORDS: dict[str, type[Record]] = {
 }
 
 
-_PARTS: Mapping[type[Record], tuple[str, type[Any]]] = {
-    BarChunk: ("bars", Bar),
-    BacktestProgress: ("job", JobStep),
-    CandleState: ("forming", Candle),
-    TradeBatch: ("trades", Trade),
-    TrainingProgress: ("task", TaskStep),
+_PARTS: Mapping[type[Record], Mapping[str, type[Any]]] = {
+    BarChunk: {"bars": Bar},
+    BacktestProgress: {"job": JobStep},
+    CandleState: {"forming": Candle},
+    PortfolioState: {"watches": WatchState, "limits": RiskLimit, "estimates": RiskEstimate},
+    RiskLimits: {"limits": RiskLimit},
+    RiskMeasure: {"estimates": RiskEstimate, "model_backtests": ModelBacktest},
+    TradeBatch: {"trades": Trade},
+    TrainingProgress: {"task": TaskStep},
 }
-"""The field of a record that holds another, or a list of others."""
+"""The fields of a record that hold another, or a list of others."""
+
+
+def _names(kind: type[Any]) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(kind))
+
+
+_PART_NAMES: Mapping[type[Any], tuple[str, ...]] = {
+    kind: _names(kind) for parts in _PARTS.values() for kind in parts.values()
+}
 
 
 class _Writer(NamedTuple):
@@ -138,9 +160,7 @@ def decode(value: bytes | None) -> Record:
         raise Undecodable(f"{len(value) - body.tell()} bytes follow the {reader.kind.__name__}")
     if reader.kind is ReturnBatch:
         return ReturnBatch(returns=[Return(**one) for one in datum["returns"]])
-    part = _PARTS.get(reader.kind)
-    if part is not None:
-        name, kind = part
+    for name, kind in _PARTS.get(reader.kind, {}).items():
         inside = datum[name]
         if isinstance(inside, list):
             datum[name] = [kind(**one) for one in inside]
@@ -165,15 +185,17 @@ def _as_datum(record: Record, names: tuple[str, ...]) -> dict[str, Any]:
     if isinstance(record, ReturnBatch):
         return {"returns": [_as_datum_of_return(one) for one in record.returns]}
     datum = {name: getattr(record, name) for name in names}
-    part = _PARTS.get(type(record))
-    if part is not None:
-        name, _ = part
+    for name, kind in _PARTS.get(type(record), {}).items():
         inside = datum[name]
         if isinstance(inside, Sequence):
-            datum[name] = [asdict(one) for one in inside]
+            datum[name] = [_as_part(one, kind) for one in inside]
         elif inside is not None:
-            datum[name] = asdict(inside)
+            datum[name] = _as_part(inside, kind)
     return datum
+
+
+def _as_part(part: object, kind: type[Any]) -> dict[str, Any]:
+    return {name: getattr(part, name) for name in _PART_NAMES[kind]}
 
 
 def _as_datum_of_return(one: Return) -> dict[str, Any]:
@@ -191,8 +213,7 @@ def _writers() -> dict[str, _Writer]:
     for name, kind in _RECORDS.items():
         newest = versions(name)[-1]
         head = MARKER + _fingerprint(newest)
-        names = tuple(field.name for field in fields(kind))
-        writers[name] = _Writer(head, _parse(newest), names)
+        writers[name] = _Writer(head, _parse(newest), _names(kind))
     return writers
 
 

@@ -320,6 +320,39 @@ class ReturnBatch:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RiskEstimate:
+    """What one method says, at one confidence, of so many periods ahead."""
+
+    method: str
+    confidence: float
+    horizon: int
+    status: str
+    var: float | None = None
+    es: float | None = None
+    scaled: bool = False
+    """By the root of the horizon."""
+    domain_ok: bool = True
+    """Whether the method may be used on such returns."""
+    as_of_us: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelBacktest:
+    """How often losses have exceeded the forecast VaR; each ratio with its p-value."""
+
+    confidence: float
+    observations: int
+    exceptions: int
+    zone: str
+    kupiec: float
+    kupiec_p: float
+    independence: float
+    independence_p: float
+    conditional_coverage: float
+    conditional_coverage_p: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RiskMeasure:
     """What a window of returns says. VaR and ES are positive losses, fractions of NAV."""
 
@@ -339,6 +372,11 @@ class RiskMeasure:
     source_topic: str
     source_partition: int
     source_offset: int
+    volatility: float | None = None
+    drawdown: float | None = None
+    max_drawdown: float | None = None
+    estimates: Sequence[RiskEstimate] = ()
+    model_backtests: Sequence[ModelBacktest] = ()
 
     @property
     def event_time_us(self) -> int:
@@ -348,7 +386,7 @@ class RiskMeasure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RiskAlert:
-    """One step of an alert's life: raised, escalated, deescalated or cleared."""
+    """One step of an alert's life: raised, escalated, acknowledged, deescalated, cleared, ..."""
 
     alert_id: str
     transition_id: str
@@ -374,6 +412,58 @@ class RiskAlert:
     def event_id(self) -> str:
         """A repeat of a step, after a crash, carries the same id."""
         return self.transition_id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RiskLimit:
+    """What one metric of a portfolio may be."""
+
+    metric: str
+    limit: float
+    hysteresis: float = 0.1
+    warn_ratio: float | None = None
+    critical_ratio: float | None = None
+    raise_after: int = 1
+    clear_after: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RiskLimits:
+    """What a portfolio's risk may be, from now on; with no limits, the defaults."""
+
+    portfolio_id: str
+    limits: Sequence[RiskLimit]
+    stale_after_s: float | None = None
+    set_by: str | None = None
+    comment: str = ""
+    event_time_us: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlertAck:
+    """Somebody has seen an alert, and deals with it."""
+
+    alert_id: str
+    entity_id: str
+    by: str | None = None
+    comment: str = ""
+    event_time_us: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenAlert:
+    """An alert that is not cleared, after its last step."""
+
+    alert_id: str
+    entity_id: str
+    alert_type: str
+    rule_id: str | None = None
+    state: str
+    level: str | None = None
+    severity: str
+    message: str
+    acknowledged: bool
+    event_time_us: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -438,8 +528,25 @@ class DeadLetter:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WatchState:
+    """Where one rule stands for a portfolio."""
+
+    rule_id: str
+    level: int
+    run: Sequence[int]
+    run_up: bool
+    alert_id: str | None
+    transitions: int
+    judged_us: int | None
+    acknowledged: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PortfolioState:
-    """Everything the risk processor knows of a portfolio, and up to where it has read."""
+    """Everything the risk processor knows of a portfolio, and up to where it has read.
+
+    `level` to `judged_us` are the one rule's that there was before there were `watches`.
+    """
 
     portfolio_id: str
     offset: int
@@ -454,6 +561,23 @@ class PortfolioState:
     transitions: int = 0
     judged_us: int | None = None
     outcomes: Mapping[str, int] = field(default_factory=dict)
+    watches: Sequence[WatchState] = ()
+    limits: Sequence[RiskLimit] = ()
+    stale_after_s: float | None = None
+    limits_offset: int = -1
+    acks_offset: int = -1
+    variance_sum: float | None = None
+    exceptions: Mapping[str, str] = field(default_factory=dict)
+    """By confidence: of each of the last days, the oldest first, whether it was one (x)."""
+    estimates: Sequence[RiskEstimate] = ()
+    """The last of those that are made on the slower clock."""
+    accepted: int = 0
+    """How many returns were taken in: the slower clock."""
+    cause: str = ""
+    """Which return the last measure came with."""
+    partition: int = -1
+    """Of the returns."""
+    tenant: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -483,6 +607,9 @@ Event = (
     | ReturnBatch
     | RiskMeasure
     | RiskAlert
+    | RiskLimits
+    | AlertAck
+    | OpenAlert
     | DashboardUpdate
     | WindowTally
     | DeadLetter

@@ -12,6 +12,7 @@ from schemas.errors import UnknownEvent
 from schemas.events import (
     AgentCommand,
     AgentEvent,
+    AlertAck,
     BacktestCommand,
     BacktestProgress,
     BarChunk,
@@ -21,10 +22,12 @@ from schemas.events import (
     DashboardUpdate,
     DeadLetter,
     JobState,
+    OpenAlert,
     PortfolioState,
     Record,
     ReturnBatch,
     RiskAlert,
+    RiskLimits,
     RiskMeasure,
     StoryState,
     TradeBatch,
@@ -82,6 +85,9 @@ BACKTEST_EVENTS = Topic("backtest.events", BacktestProgress, "backtest_id", 30 *
 PORTFOLIO_RETURNS = Topic("portfolio.returns", ReturnBatch, None, 30 * DAY_MS)
 RISK_MEASURES = Topic("risk.measures", RiskMeasure, "portfolio_id", None)
 RISK_ALERTS = Topic("risk.alerts", RiskAlert, "entity_id", 90 * DAY_MS)
+RISK_LIMITS = Topic("risk.limits", RiskLimits, "portfolio_id", None)
+RISK_ACKS = Topic("risk.acks", AlertAck, "entity_id", 90 * DAY_MS)
+RISK_OPEN = Topic("risk.open", OpenAlert, "alert_id", None)
 DASHBOARD_TALLIES = Topic("dashboard.tallies", WindowTally, "window_id", DAY_MS)
 DASHBOARD_UPDATES = Topic("dashboard.updates", DashboardUpdate, "window_id", DAY_MS)
 AGENT_COMMANDS = Topic("agent.commands", AgentCommand, "run_id", 7 * DAY_MS)
@@ -105,6 +111,9 @@ CATALOGUE = (
     PORTFOLIO_RETURNS,
     RISK_MEASURES,
     RISK_ALERTS,
+    RISK_LIMITS,
+    RISK_ACKS,
+    RISK_OPEN,
     DASHBOARD_TALLIES,
     DASHBOARD_UPDATES,
     AGENT_COMMANDS,

@@ -33,7 +33,17 @@ from starlette.middleware.cors import CORSMiddleware
 
 from producers.publisher import Publisher
 from producers.settings import ProducerSettings
-from sse_edge import agents, backtest_socket, backtests, bars, channels, chat, job_lists, trainmodel
+from sse_edge import (
+    agents,
+    backtest_socket,
+    backtests,
+    bars,
+    channels,
+    chat,
+    desk,
+    job_lists,
+    trainmodel,
+)
 from sse_edge.errors import (
     EdgeError,
     InvalidParameter,
@@ -131,7 +141,7 @@ def build_api(settings: EdgeSettings, turnstile: Turnstile) -> FastAPI:
             CORSMiddleware,
             allow_origins=list(settings.cors_origins),
             allow_credentials=True,
-            allow_methods=["GET", "HEAD", "POST", "DELETE"],
+            allow_methods=["GET", "HEAD", "POST", "PUT", "DELETE"],
             allow_headers=[
                 "Last-Event-ID",
                 "Cache-Control",
@@ -143,7 +153,7 @@ def build_api(settings: EdgeSettings, turnstile: Turnstile) -> FastAPI:
     app.state.identity = Identity(settings)
     app.state.quota = Quota(settings.writes_per_minute_max)
     _add_errors(app)
-    rooms = (channels, trainmodel, job_lists, bars, backtests, chat, agents)
+    rooms = (channels, trainmodel, job_lists, bars, backtests, chat, agents, desk)
     for router in (one.routes for one in rooms):
         app.include_router(router, dependencies=known)
     app.include_router(backtest_socket.routes)  # it finds out by itself who calls

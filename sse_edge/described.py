@@ -16,6 +16,7 @@ from schemas.events import (
     JobStep,
     Record,
     RiskAlert,
+    RiskEstimate,
     RiskMeasure,
     TaskStep,
     TrainingProgress,
@@ -112,6 +113,18 @@ EXAMPLES: Mapping[str, Sequence[Record]] = {
             observations=250,
             var_95=0.0612,
             es_95=0.0801,
+            volatility=0.41,
+            estimates=[
+                RiskEstimate(
+                    method="cornish_fisher",
+                    confidence=0.95,
+                    horizon=1,
+                    status="ok",
+                    var=0.0594,
+                    es=0.0876,
+                    as_of_us=_AT_US,
+                )
+            ],
             **_MEASURED,
         )
     ],

@@ -17,8 +17,15 @@ from itertools import chain
 from typing import NamedTuple, Protocol
 from weakref import WeakValueDictionary
 
-from schemas.events import JobState, StoryState
-from schemas.topics import BACKTEST_JOBS, TRAINING_EVENTS, TRAINING_TASKS, Topic
+from schemas.events import JobState, OpenAlert, RiskLimits, StoryState
+from schemas.topics import (
+    BACKTEST_JOBS,
+    RISK_LIMITS,
+    RISK_OPEN,
+    TRAINING_EVENTS,
+    TRAINING_TASKS,
+    Topic,
+)
 from sse_edge.audience import Audience, Pacer
 from sse_edge.catch_up import CatchUp, Piece
 from sse_edge.cursor import Cursor, CursorCodec, TopicPosition
@@ -155,6 +162,8 @@ class Hub:
         """Whether the node is on its way out."""
         self.tasks = self._view(TRAINING_TASKS, StoryState)
         self.jobs = self._view(BACKTEST_JOBS, JobState)
+        self.limits = self._view(RISK_LIMITS, RiskLimits)
+        self.open_alerts = self._view(RISK_OPEN, OpenAlert)
         self._framers = Framers(settings.framers)
         self._catch_up = CatchUp(log, settings.catch_up_bytes_max, self._framers)
         self._pacer = Pacer()
@@ -196,6 +205,8 @@ class Hub:
                 tasks.create_task(self._sweep())
                 tasks.create_task(self.tasks.run())
                 tasks.create_task(self.jobs.run())
+                tasks.create_task(self.limits.run())
+                tasks.create_task(self.open_alerts.run())
         finally:
             self._framers.close()
 
@@ -340,7 +351,7 @@ class Hub:
 
     def _view(self, topic: Topic, kind: type[S]) -> View[S]:
         name = self.settings.topic_prefix + topic.name
-        return View(self.log, name, kind, topic.retention_ms or 0)
+        return View(self.log, name, kind, topic.retention_ms)
 
     def codec(self, stream: Stream) -> CursorCodec:
         """How cursors of a stream are written."""

@@ -108,6 +108,10 @@ def risk_measure(event: RiskMeasure) -> Worded:
     """What a portfolio's window says."""
     data = _fields(event)
     data["as_of"] = to_rfc3339(event.as_of_us)
+    data["estimates"] = [
+        _fields(one) | {"as_of": to_rfc3339(one.as_of_us)} for one in event.estimates
+    ]
+    data["model_backtests"] = [_fields(one) for one in event.model_backtests]
     if event.scenario_us is not None:
         data["var_scenario_date"] = to_date(event.scenario_us)
     return Worded("risk_measure", data)

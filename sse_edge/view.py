@@ -7,7 +7,7 @@ import asyncio
 import logging
 from collections import OrderedDict, defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from schemas.codec import decode
 from schemas.errors import Undecodable
@@ -25,24 +25,30 @@ _AGAIN_S = 0.5
 S = TypeVar("S", bound=Record)
 
 
+class _Kept(NamedTuple, Generic[S]):
+    timestamp_ms: int
+    state: S
+    tenant: bytes
+
+
 class View(Generic[S]):
     """The last state of each key."""
 
-    def __init__(self, log: Log, topic: str, kind: type[S], kept_ms: int) -> None:
+    def __init__(self, log: Log, topic: str, kind: type[S], kept_ms: int | None) -> None:
         """Have a view.
 
         Args:
             log: what it is read from.
             topic: the compacted topic's full name.
             kind: what stands in it.
-            kept_ms: for how long the log keeps a state that does not change.
+            kept_ms: for how long the log keeps a state that does not change; None for ever.
         """
         self._log = log
         self._topic = topic
         self._kind = kind
         self._kept_ms = kept_ms
-        self._states: OrderedDict[str, tuple[int, S]] = OrderedDict()
-        """By subject, with the log's time; the oldest first."""
+        self._states: OrderedDict[str, _Kept[S]] = OrderedDict()
+        """By subject; the last changed last."""
         self.version = 0
         """Another one after each change."""
         self.cursor = Cursor(())
@@ -75,7 +81,7 @@ class View(Generic[S]):
             async with asyncio.timeout(within_s):
                 await self._is_complete.wait()
                 if subject in self._states:
-                    return self._states[subject][1]
+                    return self._states[subject].state
                 return await future
         except TimeoutError:
             if not self._is_complete.is_set():
@@ -89,10 +95,14 @@ class View(Generic[S]):
     def last(self, subject: str) -> S | None:
         """A state, as far as the view has read."""
         found = self._states.get(subject)
-        return None if found is None else found[1]
+        return None if found is None else found.state
 
-    async def all(self, within_s: float) -> Sequence[S]:
+    async def all(self, within_s: float, tenant: str | None = None) -> Sequence[S]:
         """Every state, the last changed one last.
+
+        Args:
+            within_s: how long to wait for the view.
+            tenant: whose; "" for nobody's, None for all.
 
         Raises:
             LogUnavailable: the view could not be completed in time.
@@ -103,7 +113,8 @@ class View(Generic[S]):
                 await self._is_complete.wait()
         except TimeoutError:
             raise LogUnavailable(f"{self._topic} could not be read") from None
-        return [state for _, state in self._states.values()]
+        wanted = None if tenant is None else tenant.encode()
+        return [one.state for one in self._states.values() if wanted in (None, one.tenant)]
 
     async def changed_since(self, version: int) -> None:
         """Wait until the view is of another version."""
@@ -118,7 +129,7 @@ class View(Generic[S]):
         position = dict(await self._log.begin_offsets(partitions))
         ends = await self._log.end_offsets(partitions)
         # Old states are read before newer ones: who asks sees the last whole view meanwhile.
-        states: OrderedDict[str, tuple[int, S]] = OrderedDict()
+        states: OrderedDict[str, _Kept[S]] = OrderedDict()
         async with self._log.tail() as reader:
             reader.assign(position)
             while True:
@@ -133,7 +144,7 @@ class View(Generic[S]):
 
     def _show(
         self,
-        states: OrderedDict[str, tuple[int, S]],
+        states: OrderedDict[str, _Kept[S]],
         info: TopicInfo,
         position: Mapping[Partition, int],
         *,
@@ -152,9 +163,9 @@ class View(Generic[S]):
             if subject in states:
                 for future in futures:
                     if not future.done():
-                        future.set_result(states[subject][1])
+                        future.set_result(states[subject].state)
 
-    def _take(self, states: OrderedDict[str, tuple[int, S]], record: LogRecord) -> None:
+    def _take(self, states: OrderedDict[str, _Kept[S]], record: LogRecord) -> None:
         subject = (record.key or b"").decode()
         if record.value is None:
             states.pop(subject, None)
@@ -167,7 +178,9 @@ class View(Generic[S]):
         if not isinstance(state, self._kind):
             log.warning("%s offset %d is skipped: it is no state", self._topic, record.offset)
             return
-        states[subject] = (record.timestamp_ms, state)
+        states[subject] = _Kept(record.timestamp_ms, state, record.tenant)
         states.move_to_end(subject)
-        while next(iter(states.values()))[0] < record.timestamp_ms - self._kept_ms:
+        if self._kept_ms is None:
+            return
+        while next(iter(states.values())).timestamp_ms < record.timestamp_ms - self._kept_ms:
             states.popitem(last=False)

@@ -2,7 +2,8 @@
 
 Six agents:
 
-- `measure_returns`: returns become measures and alerts;
+- `measure_returns`: returns become measures and alerts, by limits that may change, and people
+  acknowledge the alerts;
 - `follow_training.tasks`, `follow_backtest.jobs`: how far each task and job is, and where its
   story stands;
 - `form_candles`: trades become candles;
@@ -33,22 +34,25 @@ from mode import CrashingSupervisor
 from schemas.codec import decode, encode
 from schemas.errors import Undecodable
 from schemas.events import (
+    AlertAck,
     BacktestProgress,
     CandleState,
     DeadLetter,
     Event,
     JobState,
+    OpenAlert,
     PortfolioState,
     Record,
     Return,
     ReturnBatch,
     RiskAlert,
+    RiskLimits,
     StoryState,
     TradeBatch,
     TrainingProgress,
     WindowTally,
 )
-from schemas.headers import headers_of
+from schemas.headers import TENANT, headers_of
 from schemas.topics import (
     BACKTEST_EVENTS,
     BACKTEST_JOBS,
@@ -58,8 +62,11 @@ from schemas.topics import (
     MARKET_TRADES,
     PARTITIONS,
     PORTFOLIO_RETURNS,
+    RISK_ACKS,
     RISK_ALERTS,
+    RISK_LIMITS,
     RISK_MEASURES,
+    RISK_OPEN,
     RISK_STATE,
     TRAINING_EVENTS,
     TRAINING_TASKS,
@@ -67,11 +74,13 @@ from schemas.topics import (
     key_of,
     topic_of,
 )
+from stream_processors.alerts import Source
 from stream_processors.candles import SymbolCandles
 from stream_processors.measures import Outcome
-from stream_processors.risk import PortfolioRisk, Position, RiskConfig, Source
+from stream_processors.risk import PortfolioRisk, Position, RiskConfig
 from stream_processors.settings import ProcessorSettings
 from stream_processors.stories import follow, follow_job
+from stream_processors.thresholds import InvalidRule
 from stream_processors.tumbling import Partition, Tallying, Totalling
 
 log = logging.getLogger(__name__)
@@ -85,6 +94,7 @@ _KEPT_BYTES_MAX = 512 * 1024
 
 _BUFFERED_MESSAGES_MAX = 100_000
 _TRADE_BATCHES_MAX = 20
+_LOOK_AT_CLOCK_S = 1.0
 _CLOSE_EVERY_S = 0.25
 _TALLY_DELAY_US = 300_000
 """How long a record may be under way from the broker to a worker that has read everything."""
@@ -209,17 +219,31 @@ class _Writer:
 
     async def send_all(self, events: Iterable[Event]) -> None:
         """Send events in order; when this returns, all are acknowledged."""
-        sent: list[Awaitable[object]] = [await self._send(event) for event in events]
+        await self.send_each((event, None) for event in events)
+
+    async def send_each(self, events: Iterable[tuple[Event, str | None]]) -> None:
+        """As `send_all`, each with the tenant whose it is."""
+        sent: list[Awaitable[object]] = [await self._send(*one) for one in events]
         for delivered in sent:
             await delivered
 
-    async def _send(self, event: Event) -> Awaitable[object]:
-        topic = topic_of(event)
+    async def forget(self, topic: Topic, keys: Iterable[str]) -> None:
+        """Write tombstones."""
+        to = self._sender(topic)
+        sent = [await to.send(key=key.encode(), value=None) for key in keys]
+        for delivered in sent:
+            await delivered
+
+    def _sender(self, topic: Topic) -> Any:
         to = self._topics.get(topic.name)
         if to is None:
             to = self._topics[topic.name] = self.topic(topic)
+        return to
+
+    async def _send(self, event: Event, tenant: str | None) -> Awaitable[object]:
+        to = self._sender(topic_of(event))
         value = encode(event)
-        headers = dict(headers_of(event, value, SOURCE))
+        headers = dict(headers_of(event, value, SOURCE, tenant=tenant))
         # A letter lies where the record that it is about would lie.
         key = event.key if isinstance(event, DeadLetter) else key_of(event)
         delivered: Awaitable[object] = await to.send(key=key, value=value, headers=headers)
@@ -228,6 +252,7 @@ class _Writer:
 
 def _add_risk(app: faust.App, settings: ProcessorSettings, writer: _Writer) -> None:
     config = settings.risk()
+    returns_topic = settings.topic_prefix + PORTFOLIO_RETURNS.name
     portfolios: dict[str, PortfolioRisk] = {}
     states = _table(app, writer, RISK_STATE)
 
@@ -237,29 +262,44 @@ def _add_risk(app: faust.App, settings: ProcessorSettings, writer: _Writer) -> N
         for value in states.data.values():
             state = decode(value)
             assert isinstance(state, PortfolioState)
-            portfolios[state.portfolio_id] = PortfolioRisk.unpack(state, config)
+            portfolios[state.portfolio_id] = PortfolioRisk.unpack(state, config, returns_topic)
         log.info("recovered %d portfolios", len(portfolios))
         consumer: Any = app.consumer
         await consumer.rewind()
 
-    @app.agent(writer.topic(PORTFOLIO_RETURNS), name="measure_returns")
+    one_at_a_time = asyncio.Lock()
+
+    async def publish(round_: "_Round") -> None:
+        await writer.send_all(round_.dead)
+        await writer.send_each(round_.alerts)
+        await writer.send_each(round_.open_alerts())
+        await writer.forget(RISK_OPEN, round_.closed_alerts())
+        await writer.send_each(round_.measures())
+        rows = {
+            portfolio_id.encode(): (risk.source.partition, risk.pack())
+            for portfolio_id, risk in round_.changed.items()
+        }
+        await _keep(states, rows)
+
+    @app.agent(writer.topic(PORTFOLIO_RETURNS, RISK_LIMITS, RISK_ACKS), name="measure_returns")
     async def measure_returns(stream: Any) -> None:
         async for events in stream.noack_take(
             settings.batch_records_max, within=settings.batch_within_s
         ):
-            round_ = _Round(portfolios, config)
-            for event in events:
-                round_.take(event)
-            await writer.send_all(round_.dead)
-            await writer.send_all(round_.alerts)
-            await writer.send_all(round_.measures())
-            rows = {
-                portfolio_id.encode(): (source.partition, portfolios[portfolio_id].pack())
-                for portfolio_id, source in round_.changed.items()
-            }
-            await _keep(states, rows)
-            for event in events:
-                await stream.ack(event)
+            async with one_at_a_time:
+                round_ = _Round(portfolios, config, returns_topic)
+                for event in events:
+                    round_.take(event)
+                await publish(round_)
+                for event in events:
+                    await stream.ack(event)
+
+    @app.timer(_LOOK_AT_CLOCK_S)
+    async def look_at_the_clock() -> None:
+        async with one_at_a_time:
+            round_ = _Round(portfolios, config, returns_topic)
+            round_.tick(time.time_ns() // 1000)
+            await publish(round_)
 
 
 def _add_stories(
@@ -410,41 +450,123 @@ async def _keep(states: Any, rows: Mapping[bytes, tuple[int, Record | None]]) ->
 class _Round:
     """What follows from one take of records."""
 
-    def __init__(self, portfolios: dict[str, PortfolioRisk], config: RiskConfig) -> None:
+    def __init__(
+        self, portfolios: dict[str, PortfolioRisk], config: RiskConfig, returns_topic: str
+    ) -> None:
         self._portfolios = portfolios
         self._config = config
-        self.changed: dict[str, Source] = {}
-        self.alerts: list[RiskAlert] = []
+        self._returns_topic = returns_topic
+        self.changed: dict[str, PortfolioRisk] = {}
+        self.alerts: list[tuple[RiskAlert, str | None]] = []
+        """Each with the tenant whose it is."""
         self.dead: list[DeadLetter] = []
 
     def take(self, event: Any) -> None:
-        """Apply one record."""
-        batch = _decoded(event.message, ReturnBatch)
-        if isinstance(batch, DeadLetter):
-            self.dead.append(batch)
-            return
+        """Apply one record: returns, limits, or an acknowledgement."""
         message = event.message
-        source = Source(message.topic, message.partition)
-        for index, one in enumerate(batch.returns):
-            risk = self._portfolios.get(one.portfolio_id)
-            if risk is None:
-                risk = PortfolioRisk(one.portfolio_id, self._config)
-                self._portfolios[one.portfolio_id] = risk
-            outcome, alert = risk.apply(one, Position(message.offset, index), source)
-            if outcome is None:
-                continue
-            self.changed[one.portfolio_id] = source
-            if alert is not None:
-                self.alerts.append(alert)
-            if outcome is Outcome.REJECTED:
-                self.dead.append(_refused_return(event.message, index, one))
+        record: ReturnBatch | RiskLimits | AlertAck | DeadLetter
+        record = _decoded(message, ReturnBatch, RiskLimits, AlertAck)
+        match record:
+            case ReturnBatch():
+                tenant = _tenant(message)
+                for index, one in enumerate(record.returns):
+                    self._take_return(message, index, one, tenant)
+            case RiskLimits():
+                self._take_limits(message, record)
+            case AlertAck():
+                risk = self._risk_of(record.entity_id, message)
+                self._tell(risk, risk.acknowledge(record, message.offset))
+            case DeadLetter():
+                self.dead.append(record)
 
-    def measures(self) -> Iterable[Event]:
+    def tick(self, now_us: int) -> None:
+        """Look at the clock."""
+        for risk in self._portfolios.values():
+            alerts = risk.tick(now_us)
+            if alerts:
+                self.changed[risk.portfolio_id] = risk
+                self._tell(risk, alerts)
+
+    def open_alerts(self) -> Iterable[tuple[Event, str | None]]:
+        """The last step of each alert that is not over."""
+        last = {alert.alert_id: (alert, tenant) for alert, tenant in self.alerts}
+        return [
+            (_as_open(alert), tenant)
+            for alert, tenant in last.values()
+            if alert.state not in _CLOSING
+        ]
+
+    def closed_alerts(self) -> list[str]:
+        """The alerts that are over."""
+        last = {alert.alert_id: alert.state for alert, _ in self.alerts}
+        return [alert_id for alert_id, state in last.items() if state in _CLOSING]
+
+    def measures(self) -> Iterable[tuple[Event, str | None]]:
         """The last measure of each portfolio that changed."""
-        for portfolio_id, source in self.changed.items():
-            measure = self._portfolios[portfolio_id].measure_event(source)
+        for risk in self.changed.values():
+            measure = risk.measure_event()
             if measure is not None:
-                yield measure
+                yield measure, risk.tenant
+
+    def _take_limits(self, message: Any, limits: RiskLimits) -> None:
+        risk = self._risk_of(limits.portfolio_id, message)
+        if risk.position.offset >= 0 and risk.tenant != _tenant(message):
+            wrong = f"{limits.portfolio_id} is another tenant's"
+            self.dead.append(_dead_letter(message, "foreign", wrong))
+            return
+        try:
+            self._tell(risk, risk.set_limits(limits, message.offset))
+        except InvalidRule as error:
+            self.dead.append(_dead_letter(message, "invalid", str(error)))
+
+    def _take_return(self, message: Any, index: int, one: Return, tenant: str | None) -> None:
+        risk = self._risk_of(one.portfolio_id, message)
+        risk.tenant = tenant
+        outcome, alerts = risk.apply(one, Position(message.offset, index))
+        if outcome is None:
+            return
+        self._tell(risk, alerts)
+        if outcome is Outcome.REJECTED:
+            self.dead.append(_refused_return(message, index, one))
+
+    def _risk_of(self, portfolio_id: str, message: Any) -> PortfolioRisk:
+        risk = self._portfolios.get(portfolio_id)
+        if risk is None:
+            source = Source(self._returns_topic, message.partition)
+            risk = self._portfolios[portfolio_id] = PortfolioRisk(
+                portfolio_id, self._config, source
+            )
+        self.changed[portfolio_id] = risk
+        return risk
+
+    def _tell(self, risk: PortfolioRisk, alerts: Iterable[RiskAlert]) -> None:
+        self.alerts += [(alert, risk.tenant) for alert in alerts]
+
+
+_CLOSING = frozenset({"cleared", "stale_cleared"})
+
+
+def _tenant(message: Any) -> str | None:
+    """Whose a record is, by its header."""
+    for name, value in message.headers or ():
+        if name == TENANT:
+            return str(value.decode())
+    return None
+
+
+def _as_open(alert: RiskAlert) -> OpenAlert:
+    return OpenAlert(
+        alert_id=alert.alert_id,
+        entity_id=alert.entity_id,
+        alert_type=alert.alert_type,
+        rule_id=alert.rule_id,
+        state=alert.state,
+        level=alert.level,
+        severity=alert.severity,
+        message=alert.message,
+        acknowledged=alert.state == "acknowledged",
+        event_time_us=alert.event_time_us,
+    )
 
 
 def _add_dashboard(app: faust.App, settings: ProcessorSettings, writer: _Writer) -> None:
@@ -523,15 +645,17 @@ class _Counting:
         return end is not None and offset + 1 >= end
 
 
-def _decoded(message: Any, kind: type[R]) -> R | DeadLetter:
+def _decoded(message: Any, *kinds: type[R]) -> R | DeadLetter:
     """A message's record, or the letter that says why there is none."""
     try:
         record = decode(message.value)
     except Undecodable as error:
         return _dead_letter(message, error.reason, str(error))
-    if isinstance(record, kind):
-        return record
-    wrong = f"expected a {kind.__name__}, found a {type(record).__name__}"
+    for kind in kinds:
+        if isinstance(record, kind):
+            return record
+    wanted = " or ".join(kind.__name__ for kind in kinds)
+    wrong = f"expected a {wanted}, found a {type(record).__name__}"
     return _dead_letter(message, "unexpected_record", wrong)
 
 

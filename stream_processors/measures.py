@@ -21,6 +21,7 @@ from math import isfinite
 
 from schemas.events import Return
 from stream_processors.levels import InvalidInput, Level
+from stream_processors.moments import RunningMoments, RunningVariance
 
 
 class Outcome(StrEnum):
@@ -44,12 +45,23 @@ class Status(StrEnum):
 class ReturnWindow:
     """The last `size` returns of one portfolio, by event time."""
 
-    __slots__ = ("_ascending", "size", "times_us", "values", "versions")
+    __slots__ = ("_ascending", "moments", "size", "times_us", "values", "variance", "versions")
 
-    def __init__(self, size: int = 250) -> None:
+    def __init__(self, size: int = 250, *, with_moments: bool = False) -> None:
+        """Have an empty window.
+
+        Args:
+            size: how many observations it holds.
+            with_moments: whether moments and variance are kept, too.
+
+        Raises:
+            InvalidInput: there is room for none.
+        """
         if size < 1:
             raise InvalidInput(f"the window's size is {size}; it must be at least 1")
         self.size = size
+        self.moments = RunningMoments() if with_moments else None
+        self.variance = RunningVariance(size)
         self.times_us: list[int] = []
         self.values: list[float] = []
         self.versions: list[int] = []
@@ -57,14 +69,27 @@ class ReturnWindow:
 
     @classmethod
     def of(
-        cls, size: int, times_us: list[int], values: list[float], versions: list[int]
+        cls,
+        size: int,
+        times_us: list[int],
+        values: list[float],
+        versions: list[int],
+        *,
+        variance_sum: float | None = None,
+        with_moments: bool = False,
     ) -> "ReturnWindow":
         """A window as it was; the newest `size` observations of it."""
-        window = cls(size)
+        window = cls(size, with_moments=with_moments)
         window.times_us = times_us[-size:]
         window.values = values[-size:]
         window.versions = versions[-size:]
         window._ascending = sorted(window.values)
+        if with_moments:
+            window.moments = RunningMoments(window.values)
+            window.variance.reset(window.values)
+            if variance_sum is not None and len(times_us) <= size:
+                # To the last bit as it was, and not only nearly.
+                window.variance.sum = variance_sum
         return window
 
     def __len__(self) -> int:
@@ -95,8 +120,9 @@ class ReturnWindow:
         self.values.insert(at, one.value)
         self.versions.insert(at, one.version)
         insort(self._ascending, one.value)
-        if len(times) > self.size:
-            self._forget_oldest()
+        oldest = self._forget_oldest() if len(times) > self.size else None
+        if self.moments is not None:
+            self._note(one.value, oldest, is_newest=at == len(times) - (oldest is None))
         return Outcome.ACCEPTED
 
     @property
@@ -117,15 +143,34 @@ class ReturnWindow:
         at = len(self.values) - 1 - self.values[::-1].index(0.0 - var)
         return self.times_us[at]
 
+    def _note(self, value: float, oldest: float | None, *, is_newest: bool) -> None:
+        assert self.moments is not None
+        self.moments.add(value)
+        if oldest is not None:
+            self.moments.remove(oldest)
+        if not is_newest:
+            self.variance.reset(self.values)
+            return
+        self.variance.add(value)
+        if oldest is not None:
+            self.variance.remove_oldest(oldest)
+
     def _replace(self, at: int, one: Return) -> None:
         del self._ascending[bisect_left(self._ascending, self.values[at])]
         insort(self._ascending, one.value)
+        if self.moments is not None:
+            self.moments.remove(self.values[at])
+            self.moments.add(one.value)
         self.values[at] = one.value
         self.versions[at] = one.version
+        if self.moments is not None:
+            self.variance.reset(self.values)
 
-    def _forget_oldest(self) -> None:
-        del self._ascending[bisect_left(self._ascending, self.values[0])]
+    def _forget_oldest(self) -> float:
+        oldest = self.values[0]
+        del self._ascending[bisect_left(self._ascending, oldest)]
         del self.times_us[0], self.values[0], self.versions[0]
+        return oldest
 
 
 VAR_95 = Level.of("0.95")

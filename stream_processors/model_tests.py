@@ -70,6 +70,13 @@ def zone(observations: int, exceptions: int, level: Level) -> str:
     return "yellow" if probability < _RED else "red"
 
 
+def most_before_red(observations: int, level: Level) -> int:
+    """How many exceptions there may be before the light is red."""
+    return next(
+        count for count in range(observations + 1) if zone(observations, count + 1, level) == "red"
+    )
+
+
 def acerbi_szekely(
     returns: Floats, var: Floats, es: Floats, level: Level
 ) -> tuple[float | None, float]:

@@ -5,6 +5,8 @@ from typing import Annotated
 from pydantic import AliasChoices, BeforeValidator, Field
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from stream_processors.estimates import CLOSED, Methods
+from stream_processors.levels import Level
 from stream_processors.risk import RiskConfig
 from stream_processors.thresholds import InvalidRule, Rule
 
@@ -23,6 +25,12 @@ def _limits(text: object) -> object:
         if not equals or not name:
             raise ValueError(f"{pair!r} is no limit; write PORTFOLIO=FRACTION, as in IBM=0.035")
     return limits
+
+
+def _listed(text: object) -> object:
+    if not isinstance(text, str):
+        return text
+    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 class ProcessorSettings(BaseSettings):
@@ -72,6 +80,36 @@ class ProcessorSettings(BaseSettings):
     var_critical_ratio: float | None = None
     """Multiple of the limit from which an alert is critical; unset: never."""
 
+    es_limit: float | None = None
+    """What es_95 may be; unset: any."""
+
+    risk_methods: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)] = (
+        "historical",
+        *CLOSED,
+        "fhs",
+        "age_weighted",
+    )
+    """What is measured: `historical` always is."""
+
+    risk_levels: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)] = (
+        "0.95",
+        "0.975",
+        "0.99",
+    )
+    """Confidence levels of the methods."""
+
+    risk_horizons: Annotated[tuple[int, ...], NoDecode, BeforeValidator(_listed)] = (1,)
+    """Periods ahead, with commas between."""
+
+    risk_dof: float = 6.0
+    """Degrees of freedom of the Student-t method."""
+
+    risk_slower_every: int = 20
+    """How many returns of a portfolio lie between two looks at its whole window."""
+
+    risk_periods_a_year: int = Field(default=252, ge=1)
+    """What volatility is annualised by: 252 trading days, or 365."""
+
     dashboard_window_s: float = Field(default=1.0, gt=0)
     """Length of the windows of `dashboard_update`."""
 
@@ -80,24 +118,37 @@ class ProcessorSettings(BaseSettings):
 
         Raises:
             InvalidRule: a limit or ratio has no meaning.
+            InvalidInput: a method, level or horizon has none.
         """
         return RiskConfig(
             window=self.risk_window,
             observations_min=self.risk_observations_min,
             lateness_us=int(self.risk_lateness_s * 1_000_000),
-            default_rule=self._rule(self.var_limit),
-            rules={name: self._named_rule(name, limit) for name, limit in self.var_limits.items()},
+            default_rules=self._rules(self.var_limit),
+            rules={name: self._named(name, limit) for name, limit in self.var_limits.items()},
+            methods=Methods(
+                names=self.risk_methods,
+                levels=tuple(map(Level.of, self.risk_levels)),
+                horizons=self.risk_horizons,
+                dof=self.risk_dof,
+                slower_every=self.risk_slower_every,
+            ),
+            periods_a_year=self.risk_periods_a_year,
         )
 
-    def _named_rule(self, portfolio_id: str, limit: float) -> Rule:
+    def _named(self, portfolio_id: str, limit: float) -> tuple[Rule, ...]:
         try:
-            return self._rule(limit)
+            return self._rules(limit)
         except InvalidRule as error:
             raise InvalidRule(f"of {portfolio_id}: {error}") from error
 
-    def _rule(self, limit: float) -> Rule:
+    def _rules(self, var_limit: float) -> tuple[Rule, ...]:
+        rules = (self._rule("var_95", var_limit),)
+        return rules if self.es_limit is None else (*rules, self._rule("es_95", self.es_limit))
+
+    def _rule(self, rule_id: str, limit: float) -> Rule:
         return Rule(
-            rule_id="var_95",
+            rule_id=rule_id,
             limit=limit,
             hysteresis=self.var_hysteresis,
             warn_ratio=self.var_warn_ratio,

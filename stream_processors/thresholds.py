@@ -103,6 +103,8 @@ class AlertState:
     alert_id: str | None = None
     transitions: int = 0
     judged_us: int | None = None
+    acknowledged: bool = False
+    """Whether somebody deals with the present level."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +114,7 @@ class Transition:
     alert_id: str
     transition_id: str
     kind: str
-    """raised, escalated, deescalated or cleared."""
+    """raised, escalated, acknowledged, deescalated or cleared."""
     level: AlertLevel
     value: float
 
@@ -125,18 +127,20 @@ def judge(
     measure_id: str,
     at_us: int,
     value: float | None,
+    again: bool = False,
 ) -> tuple[AlertState, Transition | None]:
     """Judge one measure.
 
     A measure that is not newer than the last one judged, or that has no finite value, has no
-    effect: no data is no reason to clear.
+    effect: no data is no reason to clear. With `again` the last one is judged once more, by a rule
+    that has changed.
 
     Returns:
         The state after it, and the step that it caused, if any.
     """
     if value is None or not isfinite(value):
         return state, None
-    if state.judged_us is not None and at_us <= state.judged_us:
+    if state.judged_us is not None and at_us <= state.judged_us and not again:
         return state, None
     state = replace(state, judged_us=at_us)
     raw, held = rule.raw_level(value), rule.held_level(value, state.level)
@@ -157,6 +161,36 @@ def judge(
     return _stepped(rule, state, to, kind, f"{portfolio_id}:{measure_id}", value)
 
 
+def acknowledge(state: AlertState, value: float) -> tuple[AlertState, Transition | None]:
+    """Note that somebody deals with an alert: once per level, and only while there is one."""
+    if state.alert_id is None or state.acknowledged or state.level is AlertLevel.NORMAL:
+        return state, None
+    number = state.transitions + 1
+    step = _transition(state.alert_id, number, "acknowledged", state.level, value)
+    return replace(state, acknowledged=True, transitions=number), step
+
+
+def withdraw(state: AlertState, value: float) -> Transition | None:
+    """The end of an alert whose rule there is no more; None where there is no alert."""
+    if state.alert_id is None:
+        return None
+    return _transition(state.alert_id, state.transitions + 1, "cleared", AlertLevel.NORMAL, value)
+
+
+def stale_step(rule_id: str, cause: str, value: float) -> tuple[AlertState, Transition]:
+    """The beginning of a silence, after the measure that `cause` names."""
+    alert_id = str(uuid5(NAMESPACE_URL, f"risk-alert:{rule_id}:{cause}"))
+    state = AlertState(level=AlertLevel.BREACH, alert_id=alert_id, transitions=1)
+    return state, _transition(alert_id, 1, "stale", AlertLevel.BREACH, value)
+
+
+def silence_ended(state: AlertState) -> Transition:
+    """Its end."""
+    assert state.alert_id is not None
+    number = state.transitions + 1
+    return _transition(state.alert_id, number, "stale_cleared", AlertLevel.NORMAL, 0.0)
+
+
 def _extended(state: AlertState, asked: AlertLevel, *, up: bool) -> AlertState:
     before = state.run if state.run_up is up else ()
     return replace(state, run=(*before, asked), run_up=up)
@@ -167,13 +201,7 @@ def _stepped(
 ) -> tuple[AlertState, Transition]:
     alert_id = state.alert_id or str(uuid5(NAMESPACE_URL, f"risk-alert:{rule.rule_id}:{cause}"))
     number = state.transitions + 1
-    step = Transition(
-        alert_id=alert_id,
-        transition_id=str(uuid5(UUID(alert_id), f"{number}:{kind}")),
-        kind=kind,
-        level=to,
-        value=value,
-    )
+    step = _transition(alert_id, number, kind, to, value)
     over = to is AlertLevel.NORMAL
     after = replace(
         state,
@@ -181,5 +209,18 @@ def _stepped(
         run=(),
         alert_id=None if over else alert_id,
         transitions=0 if over else number,
+        acknowledged=False,
     )
     return after, step
+
+
+def _transition(
+    alert_id: str, number: int, kind: str, level: AlertLevel, value: float
+) -> Transition:
+    return Transition(
+        alert_id=alert_id,
+        transition_id=str(uuid5(UUID(alert_id), f"{number}:{kind}")),
+        kind=kind,
+        level=level,
+        value=value,
+    )

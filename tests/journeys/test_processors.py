@@ -22,7 +22,9 @@ from schemas.events import (
     RiskAlert,
     RiskMeasure,
 )
-from stream_processors.risk import PortfolioRisk, Position, RiskConfig, Source
+from stream_processors.alerts import Source
+from stream_processors.risk import PortfolioRisk, Position, RiskConfig
+from stream_processors.settings import ProcessorSettings
 from stream_processors.thresholds import Rule
 from tests.conftest import World
 
@@ -33,8 +35,8 @@ CONFIG = RiskConfig(
     window=250,
     observations_min=100,
     lateness_us=7 * 86_400 * 1_000_000,
-    default_rule=Rule("var_95", 0.05),
-    rules={},
+    default_rules=(Rule("var_95", 0.05),),
+    methods=ProcessorSettings().risk().methods,
 )
 
 
@@ -69,15 +71,17 @@ def straight_run(days: int) -> tuple[dict[tuple[str, int], RiskMeasure], list[Ri
     """All measures by portfolio and instant, and all alerts, computed without Kafka."""
     risks: dict[str, PortfolioRisk] = {}
     measures: dict[tuple[str, int], RiskMeasure] = {}
-    alerts = []
+    alerts: list[RiskAlert] = []
     for offset, day in enumerate(trading_days(load_prices())[:days]):
         for one in day.at_close():
-            risk = risks.setdefault(one.portfolio_id, PortfolioRisk(one.portfolio_id, CONFIG))
-            _, alert = risk.apply(one, Position(offset, 0), Source("", 0))
-            measure = risk.measure_event(Source("", 0))
+            risk = risks.setdefault(
+                one.portfolio_id, PortfolioRisk(one.portfolio_id, CONFIG, Source("", 0))
+            )
+            _, told = risk.apply(one, Position(offset, 0))
+            measure = risk.measure_event()
             assert measure is not None
             measures[one.portfolio_id, measure.as_of_us] = measure
-            alerts += [alert] if alert else []
+            alerts += told
     return measures, alerts
 
 

@@ -21,7 +21,17 @@ from tests.clients import stream
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(240)]
 
-_PARTS = {"kafka", "topics", "processor", "edge", "trainer", "backtester", "agents", "demo"}
+_PARTS = {
+    "kafka",
+    "market",
+    "topics",
+    "processor",
+    "edge",
+    "trainer",
+    "backtester",
+    "agents",
+    "demo",
+}
 
 
 class System:

@@ -1,0 +1,72 @@
+"""`tapewire limits`: what portfolios' risk may be, set and shown over any edge."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+
+from infra.errors import EdgeUnreachable, LimitRefused
+
+_TIMEOUT_S = 10.0
+
+
+def show(url: str, portfolio_id: str | None, bearer: str | None) -> Sequence[str]:
+    """The limits that were set, as lines of a table.
+
+    Raises:
+        LimitRefused: the edge says why.
+        EdgeUnreachable: there is none at the address.
+    """
+    path = "" if portfolio_id is None else f"/{quote(portfolio_id, safe='')}"
+    found = _call("GET", url, path, bearer, None)
+    rows = found if isinstance(found, list) else [found]
+    lines = [line for row in rows for line in _lines(row)]
+    return lines or ["no limits were set; the processors' defaults hold"]
+
+
+def change(
+    url: str, portfolio_id: str, wanted: Mapping[str, Any] | None, bearer: str | None
+) -> Sequence[str]:
+    """Set a portfolio's limits, or withdraw them where there are none to set.
+
+    Raises:
+        LimitRefused: the edge says why.
+        EdgeUnreachable: there is none at the address.
+    """
+    path = f"/{quote(portfolio_id, safe='')}"
+    row = _call("DELETE" if wanted is None else "PUT", url, path, bearer, wanted)
+    return _lines(row) or [f"{portfolio_id}: the processors' defaults hold"]
+
+
+def _call(method: str, url: str, path: str, bearer: str | None, body: object) -> Any:
+    headers = {} if bearer is None else {"Authorization": f"Bearer {bearer}"}
+    try:
+        with httpx.Client(base_url=url, timeout=_TIMEOUT_S, headers=headers) as http:
+            answer = http.request(method, f"/api/v1/limits{path}", json=body)
+    except httpx.TransportError as error:
+        raise EdgeUnreachable(f"no edge answers at {url}: {error!r}") from error
+    if answer.is_success:
+        return answer.json()
+    try:
+        reason = answer.json()["detail"]
+    except (ValueError, KeyError):
+        reason = f"status {answer.status_code}"
+    raise LimitRefused(f"the edge says: {reason}")
+
+
+def _lines(row: Mapping[str, Any]) -> list[str]:
+    return [
+        f"{row['portfolio_id']:<24} {one['metric']:<7} {one['limit']:<8g} "
+        f"warn {_ratio(one['warn_ratio'])}, critical {_ratio(one['critical_ratio'])}; "
+        f"set {row['set_at']}{_by(row['set_by'])}"
+        for one in row["limits"]
+    ]
+
+
+def _ratio(ratio: float | None) -> str:
+    return "never" if ratio is None else f"at {ratio:.0%}"
+
+
+def _by(name: str | None) -> str:
+    return "" if name is None else f" by {name}"

@@ -1,0 +1,215 @@
+"""Every method that is configured, on one window: closed forms at each return, others less often.
+
+Over more than one period: what has a zero mean grows by the root of the horizon; everything else
+looks at overlapping returns. VaR and ES are never annualised.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import isfinite, sqrt
+from typing import NamedTuple
+
+import numpy as np
+
+from schemas.events import RiskEstimate
+from stream_processors.levels import InvalidInput, Level
+from stream_processors.measures import ReturnWindow
+from stream_processors.methods import (
+    Floats,
+    age_weighted,
+    filtered_scenarios,
+    historical,
+    overlapping,
+    student_t_fitted,
+)
+from stream_processors.moments import (
+    CornishFisher,
+    Estimate,
+    Moments,
+    Normal,
+    RunningMoments,
+    StudentT,
+    is_monotone,
+)
+
+CLOSED = ("normal", "student_t", "cornish_fisher", "ewma")
+"""One period ahead these cost the same however long the window is."""
+METHODS = ("historical", *CLOSED, "fhs", "age_weighted", "student_t_fitted")
+
+_SCENARIOS = frozenset({"historical", "fhs", "age_weighted"})
+"""Their VaR is an observed loss: so there must be some beyond the level."""
+_SCALED = "ewma"
+
+Form = Callable[[Moments, float], Estimate]
+"""From a window's moments, and its deviation by EWMA."""
+
+
+class Closed(NamedTuple):
+    """A closed form's answer, one period ahead."""
+
+    method: str
+    level: Level
+    estimate: Estimate
+    domain_ok: bool
+
+
+@dataclass(frozen=True)
+class Methods:
+    """Which methods, at which levels, over how many periods."""
+
+    names: tuple[str, ...] = ("historical",)
+    levels: tuple[Level, ...] = ()
+    horizons: tuple[int, ...] = (1,)
+    dof: float = 6.0
+    """Degrees of freedom of `student_t`."""
+    slower_every: int = 20
+    """How many returns of a portfolio lie between two looks at its whole window."""
+
+    def __post_init__(self) -> None:
+        for name in self.names:
+            if name not in METHODS:
+                raise InvalidInput(f"{name!r} is no method; there are {', '.join(METHODS)}")
+        for horizon in self.horizons:
+            if horizon < 1:
+                raise InvalidInput(f"the horizon is {horizon}; it must be 1 period or more")
+        if self.slower_every < 1:
+            raise InvalidInput(f"slower_every is {self.slower_every}; it must be 1 or more")
+        StudentT(Level.of("0.95"), self.dof)
+
+    @property
+    def has_closed(self) -> bool:
+        """Whether there is anything to say at each return, beside the historical method."""
+        return bool(self._forms)
+
+    def closed(self, window: ReturnWindow) -> Sequence[Closed]:
+        """The closed forms of a window that keeps moments, one period ahead.
+
+        None where the returns are so large that there is no number to say.
+        """
+        assert window.moments is not None
+        try:
+            moments = window.moments.moments()
+        except OverflowError:
+            return ()
+        spread = sqrt(window.variance.variance(len(window)))
+        fits = is_monotone(moments) if "cornish_fisher" in self.names else True
+        return [
+            Closed(name, level, form(moments, spread), fits or name != "cornish_fisher")
+            for name, level, form in self._forms
+        ]
+
+    def named(self, closed: Sequence[Closed], as_of_us: int) -> Iterator[RiskEstimate]:
+        """Closed forms as they are published, with the horizons that are a matter of scale."""
+        for name, level, estimate, domain_ok in closed:
+            for horizon in self.horizons if name == _SCALED else (1,):
+                root = sqrt(horizon)
+                scaled = Estimate(estimate.var * root, estimate.es * root)
+                yield _published(name, level, horizon, scaled, as_of_us, domain_ok=domain_ok)
+
+    def slower(self, window: ReturnWindow, observations_min: int) -> Sequence[RiskEstimate]:
+        """What takes a look at the whole window."""
+        returns = np.array(window.values)
+        as_of_us = window.times_us[-1]
+        found = []
+        for name, horizon in self._slower:
+            if len(returns) < max(horizon, observations_min):
+                found += [_published(name, one, horizon, None, as_of_us) for one in self.levels]
+                continue
+            ahead = overlapping(returns, horizon)
+            moments = RunningMoments(map(float, ahead)) if name in CLOSED else None
+            found += [
+                self._looked(name, level, horizon, ahead, moments, as_of_us)
+                for level in self.levels
+            ]
+        return found
+
+    @cached_property
+    def _forms(self) -> Sequence[tuple[str, Level, Form]]:
+        return [
+            (name, level, _form(name, level, self.dof))
+            for level in self.levels
+            for name in self.names
+            if name in CLOSED and (1 in self.horizons or name == _SCALED)
+        ]
+
+    @cached_property
+    def _slower(self) -> Sequence[tuple[str, int]]:
+        return [
+            (name, horizon)
+            for name in self.names
+            for horizon in self.horizons
+            if name != _SCALED and (horizon > 1 or name not in ("historical", *CLOSED))
+        ]
+
+    def _looked(
+        self,
+        name: str,
+        level: Level,
+        horizon: int,
+        ahead: Floats,
+        running: RunningMoments | None,
+        as_of_us: int,
+    ) -> RiskEstimate:
+        if running is not None:
+            try:
+                moments = running.moments()
+            except OverflowError:
+                return _published(name, level, horizon, None, as_of_us, status="unavailable")
+            estimate = _form(name, level, self.dof)(moments, 0.0)
+            fits = name != "cornish_fisher" or is_monotone(moments)
+            return _published(name, level, horizon, estimate, as_of_us, domain_ok=fits)
+        scenarios = filtered_scenarios(ahead) if name == "fhs" else ahead
+        if name in _SCENARIOS and len(scenarios) < level.observations_min:
+            return _published(name, level, horizon, None, as_of_us)
+        return _published(name, level, horizon, _WHOLE[name](scenarios, level), as_of_us)
+
+
+_WHOLE: dict[str, Callable[[Floats, Level], Estimate]] = {
+    "historical": historical,
+    "fhs": historical,
+    "age_weighted": age_weighted,
+    "student_t_fitted": student_t_fitted,
+}
+
+
+def _form(name: str, level: Level, dof: float) -> Form:
+    normal = Normal(level)
+    match name:
+        case "normal":
+            return lambda moments, _: normal.of(moments.mean, moments.deviation)
+        case "ewma":
+            return lambda _, spread: normal.of(0.0, spread)
+        case "student_t":
+            heavy = StudentT(level, dof)
+            return lambda moments, _: heavy.of(moments.mean, moments.deviation)
+        case _:
+            bent = CornishFisher(level)
+            return lambda moments, _: bent.of(moments)
+
+
+def _published(
+    name: str,
+    level: Level,
+    horizon: int,
+    estimate: Estimate | None,
+    as_of_us: int,
+    *,
+    domain_ok: bool = True,
+    status: str = "insufficient_data",
+) -> RiskEstimate:
+    """An estimate as an event has it; one that is no finite number is not available."""
+    if estimate is not None:
+        status = "ok" if isfinite(estimate.var) and isfinite(estimate.es) else "unavailable"
+    known = estimate if status == "ok" else None
+    return RiskEstimate(
+        method=name,
+        confidence=float(level.confidence),
+        horizon=horizon,
+        status=status,
+        var=None if known is None else known.var,
+        es=None if known is None else known.es,
+        scaled=horizon > 1 and name == _SCALED,
+        domain_ok=domain_ok,
+        as_of_us=as_of_us,
+    )
