@@ -14,6 +14,7 @@ from schemas.events import (
     DashboardUpdate,
     JobState,
     JobStep,
+    ModelBacktest,
     Record,
     RiskAlert,
     RiskEstimate,
@@ -123,6 +124,20 @@ EXAMPLES: Mapping[str, Sequence[Record]] = {
                     var=0.0594,
                     es=0.0876,
                     as_of_us=_AT_US,
+                )
+            ],
+            model_backtests=[
+                ModelBacktest(
+                    confidence=0.99,
+                    observations=250,
+                    exceptions=4,
+                    zone="green",
+                    kupiec=0.77,
+                    kupiec_p=0.38,
+                    independence=0.13,
+                    independence_p=0.72,
+                    conditional_coverage=0.9,
+                    conditional_coverage_p=0.64,
                 )
             ],
             **_MEASURED,

@@ -8,6 +8,7 @@ from mode.loop import use as use_loop
 from pydantic import ValidationError
 
 from stream_processors.app import build_app
+from stream_processors.levels import InvalidInput
 from stream_processors.settings import ProcessorSettings
 from stream_processors.thresholds import InvalidRule
 
@@ -19,7 +20,7 @@ def main() -> None:
     logging.disable(logging.DEBUG)
     try:
         app = build_app(ProcessorSettings())
-    except (ValidationError, InvalidRule) as error:
+    except (ValidationError, InvalidRule, InvalidInput) as error:
         sys.exit(f"a setting has no meaning: {error}")
     worker = faust.Worker(app, loglevel="info", redirect_stdouts=False, override_logging=False)
     worker.execute_from_commandline()
