@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: up test check tests journeys mutants soak bench-edge lock reset clean
+.PHONY: up test check tests journeys mutants soak bench-edge bench-processors lock reset clean
 
 up: $(VENV)/.ready  ## the whole system on this machine
 	@exec $(BIN)/tapewire up $(ARGS)
@@ -32,6 +32,9 @@ soak: $(VENV)/.ready-dev  ## ten minutes of kills, restarts and drops; ends with
 
 bench-edge: $(VENV)/.ready-dev  ## what the edge costs, beside two baselines
 	$(BIN)/python -m benchmarks.edge $(ARGS)
+
+bench-processors: $(VENV)/.ready-dev  ## what measuring risk costs, beside plain Faust and a bare loop
+	$(BIN)/python -m benchmarks.processors $(ARGS)
 
 lock: $(VENV)/.ready-dev  ## resolve the dependencies anew
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \

@@ -10,21 +10,19 @@ import random
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from urllib.request import urlopen
 
 import psutil
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
+from benchmarks.broker import running_kafka
 from benchmarks.load import Counted, Fleet, Produced, Running, produce
-from infra.kafka import free_port, prepare
-from infra.provision import wait_for_kafka
+from infra.kafka import free_port
 
 PATH = "/api/v1/sse/training"
 _START_S = 60.0
@@ -552,29 +550,14 @@ def _home(task: str) -> int:
     return int(DefaultPartitioner()(task.encode(), list(range(6)), list(range(6))))
 
 
-@contextmanager
-def _kafka() -> Generator[Kafka]:
-    given = os.environ.get("KAFKA_BOOTSTRAP_SERVERS")
-    if given:
-        yield Kafka(given)
-        return
-    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        broker = prepare(Path(folder), free_port())
-        process = subprocess.Popen(broker.command, stdout=subprocess.DEVNULL)  # noqa: S603
-        stack.callback(process.wait)
-        stack.callback(process.terminate)
-        wait_for_kafka(broker.bootstrap_servers, within_s=_START_S)
-        yield Kafka(broker.bootstrap_servers)
-
-
 def main() -> None:
     """Measure, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("only", nargs="*", choices=[[], *MEASUREMENTS], help="these, not all")
     parser.add_argument("--quick", action="store_true", help="shorter, and less exact")
     told = parser.parse_args()
-    with _kafka() as kafka:
-        bench = Bench(kafka, told.quick)
+    with running_kafka() as servers:
+        bench = Bench(Kafka(servers), told.quick)
         print(f"{psutil.cpu_count()} cores; payload about 250 bytes, one partition, 1,000 clients")
         print("| | consumer per connection | queue per connection | edge | |")
         print("| --- | --- | --- | --- | --- |")

@@ -160,6 +160,12 @@ class Process:
                     )
                 return await self._until_ready(notified)
 
+    @property
+    def pid(self) -> int:
+        """The process's number, once it was started."""
+        assert self._process is not None
+        return self._process.pid
+
     def send_signal(self, sig: signal.Signals) -> None:
         """Send the process a signal."""
         assert self._process is not None

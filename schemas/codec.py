@@ -97,7 +97,8 @@ _PARTS: Mapping[type[Record], Mapping[str, type[Any]]] = {
 
 
 def _names(kind: type[Any]) -> tuple[str, ...]:
-    return tuple(field.name for field in fields(kind))
+    named: tuple[str, ...] | None = getattr(kind, "_fields", None)
+    return named or tuple(field.name for field in fields(kind))
 
 
 _PART_NAMES: Mapping[type[Any], tuple[str, ...]] = {
@@ -159,7 +160,8 @@ def decode(value: bytes | None) -> Record:
     if body.tell() != len(value):
         raise Undecodable(f"{len(value) - body.tell()} bytes follow the {reader.kind.__name__}")
     if reader.kind is ReturnBatch:
-        return ReturnBatch(returns=[Return(**one) for one in datum["returns"]])
+        # In the schema's order, which is the class's: these are many.
+        return ReturnBatch(returns=[Return(*one.values()) for one in datum["returns"]])
     for name, kind in _PARTS.get(reader.kind, {}).items():
         inside = datum[name]
         if isinstance(inside, list):
@@ -183,7 +185,7 @@ def record_names() -> list[str]:
 
 def _as_datum(record: Record, names: tuple[str, ...]) -> dict[str, Any]:
     if isinstance(record, ReturnBatch):
-        return {"returns": [_as_datum_of_return(one) for one in record.returns]}
+        return {"returns": [one._asdict() for one in record.returns]}
     datum = {name: getattr(record, name) for name in names}
     for name, kind in _PARTS.get(type(record), {}).items():
         inside = datum[name]
@@ -195,16 +197,9 @@ def _as_datum(record: Record, names: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _as_part(part: object, kind: type[Any]) -> dict[str, Any]:
+    if isinstance(part, tuple):
+        return dict(zip(_PART_NAMES[kind], part, strict=True))
     return {name: getattr(part, name) for name in _PART_NAMES[kind]}
-
-
-def _as_datum_of_return(one: Return) -> dict[str, Any]:
-    return {
-        "portfolio_id": one.portfolio_id,
-        "event_time_us": one.event_time_us,
-        "value": one.value,
-        "version": one.version,
-    }
 
 
 @cache

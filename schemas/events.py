@@ -7,6 +7,7 @@ times an hour should cost nothing to read. `schemas.instants` words them for peo
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -297,8 +298,7 @@ class UserUpdate:
     event_time_us: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Return:
+class Return(NamedTuple):
     """A simple return of one observation period, as a fraction of net asset value."""
 
     portfolio_id: str
@@ -319,25 +319,23 @@ class ReturnBatch:
         return max((one.event_time_us for one in self.returns), default=0)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RiskEstimate:
+class RiskEstimate(NamedTuple):
     """What one method says, at one confidence, of so many periods ahead."""
 
     method: str
     confidence: float
     horizon: int
     status: str
+    as_of_us: int
     var: float | None = None
     es: float | None = None
     scaled: bool = False
     """By the root of the horizon."""
     domain_ok: bool = True
     """Whether the method may be used on such returns."""
-    as_of_us: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelBacktest:
+class ModelBacktest(NamedTuple):
     """How often losses have exceeded the forecast VaR; each ratio with its p-value."""
 
     confidence: float
@@ -414,8 +412,7 @@ class RiskAlert:
         return self.transition_id
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RiskLimit:
+class RiskLimit(NamedTuple):
     """What one metric of a portfolio may be."""
 
     metric: str
@@ -488,6 +485,8 @@ class WindowTally:
     source_topic: str
     source_partition: int
     last_offset: int
+    first_offset: int = -1
+    """Of several tallies of one partition, which; -1 for one that has no others."""
 
     @property
     def window_id(self) -> str:
@@ -527,8 +526,7 @@ class DeadLetter:
         return f"dead:{self.topic}/{self.partition}/{self.offset}{part}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WatchState:
+class WatchState(NamedTuple):
     """Where one rule stands for a portfolio."""
 
     rule_id: str
@@ -545,15 +543,19 @@ class WatchState:
 class PortfolioState:
     """Everything the risk processor knows of a portfolio, and up to where it has read.
 
-    `level` to `judged_us` are the one rule's that there was before there were `watches`.
+    `times_us` to `versions` are what the window was before it was packed, and `level` to
+    `judged_us` the one rule's that there was before there were `watches`.
     """
 
     portfolio_id: str
     offset: int
     index: int
-    times_us: Sequence[int]
-    values: Sequence[float]
-    versions: Sequence[int]
+    window: bytes = b""
+    observations: int = 0
+    """In the window."""
+    times_us: Sequence[int] = ()
+    values: Sequence[float] = ()
+    versions: Sequence[int] = ()
     level: int = 0
     run: Sequence[int] = ()
     run_up: bool = True
@@ -571,10 +573,9 @@ class PortfolioState:
     """By confidence: of each of the last days, the oldest first, whether it was one (x)."""
     estimates: Sequence[RiskEstimate] = ()
     """The last of those that are made on the slower clock."""
-    accepted: int = 0
-    """How many returns were taken in: the slower clock."""
-    cause: str = ""
-    """Which return the last measure came with."""
+    cause_us: int | None = None
+    """Time and version of the return that the last measure came with."""
+    cause_version: int = 0
     partition: int = -1
     """Of the returns."""
     tenant: str | None = None

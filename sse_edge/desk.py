@@ -217,9 +217,14 @@ def _who(request: Request) -> str | None:
 
 
 def _shown(limits: RiskLimits) -> dict[str, object]:
-    shown = asdict(limits)
-    shown["set_at"] = to_rfc3339(shown.pop("event_time_us"))
-    return shown
+    return {
+        "portfolio_id": limits.portfolio_id,
+        "limits": [one._asdict() for one in limits.limits],
+        "stale_after_s": limits.stale_after_s,
+        "set_by": limits.set_by,
+        "comment": limits.comment,
+        "set_at": to_rfc3339(limits.event_time_us),
+    }
 
 
 def _worded(alert: OpenAlert) -> dict[str, object]:

@@ -14,6 +14,7 @@ from schemas.events import (
     BacktestProgress,
     DashboardUpdate,
     RiskAlert,
+    RiskEstimate,
     RiskMeasure,
     TrainingProgress,
 )
@@ -108,13 +109,17 @@ def risk_measure(event: RiskMeasure) -> Worded:
     """What a portfolio's window says."""
     data = _fields(event)
     data["as_of"] = to_rfc3339(event.as_of_us)
-    data["estimates"] = [
-        _fields(one) | {"as_of": to_rfc3339(one.as_of_us)} for one in event.estimates
-    ]
-    data["model_backtests"] = [_fields(one) for one in event.model_backtests]
+    data["estimates"] = [_estimate(one) for one in event.estimates]
+    data["model_backtests"] = [one._asdict() for one in event.model_backtests]
     if event.scenario_us is not None:
         data["var_scenario_date"] = to_date(event.scenario_us)
     return Worded("risk_measure", data)
+
+
+def _estimate(one: RiskEstimate) -> dict[str, object]:
+    data = one._asdict()
+    data["as_of"] = to_rfc3339(data.pop("as_of_us"))
+    return data
 
 
 def dashboard_update(event: DashboardUpdate) -> Worded:

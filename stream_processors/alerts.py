@@ -6,10 +6,11 @@ limits say so, for measures that stay away.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from schemas.events import AlertAck, RiskAlert, RiskLimit, WatchState
-from stream_processors.measures import VAR_99
+from stream_processors.measures import VAR_99, Measured
 from stream_processors.model_tests import most_before_red
 from stream_processors.thresholds import (
     AlertLevel,
@@ -73,13 +74,16 @@ class Alerts:
     def __init__(self, portfolio_id: str, rules: tuple[Rule, ...]) -> None:
         self._portfolio_id = portfolio_id
         self._states: dict[str, AlertState] = {}
+        """Where rules stand that have something to say."""
+        self._judged_us: dict[str, int] = {}
+        """Of which instant each rule judged a measure last: what changes with every measure."""
         self.rules = rules
         self.stale_after_s: float | None = None
 
     def unpack(self, watches: Iterable[WatchState]) -> None:
         """Go on from where rules stood."""
-        self._states = {
-            one.rule_id: AlertState(
+        for one in watches:
+            state = AlertState(
                 level=AlertLevel(one.level),
                 run=tuple(AlertLevel(level) for level in one.run),
                 run_up=one.run_up,
@@ -88,11 +92,12 @@ class Alerts:
                 judged_us=one.judged_us,
                 acknowledged=one.acknowledged,
             )
-            for one in watches
-        }
+            self._put(one.rule_id, state)
 
     def pack(self) -> list[WatchState]:
         """Where each rule stands."""
+        rules = sorted(self._states.keys() | self._judged_us.keys())
+        states = [(rule_id, self._state(rule_id)) for rule_id in rules]
         return [
             WatchState(
                 rule_id=rule_id,
@@ -104,21 +109,49 @@ class Alerts:
                 judged_us=one.judged_us,
                 acknowledged=one.acknowledged,
             )
-            for rule_id, one in self._states.items()
+            for rule_id, one in states
         ]
 
     def rule(self, rule_id: str) -> Rule | None:
         """A rule, where the portfolio has it."""
         return next((one for one in (*self.rules, _MODEL_RULE) if one.rule_id == rule_id), None)
 
-    def judge(self, occasion: Occasion) -> list[RiskAlert]:
-        """Judge a measure that is new."""
+    def judge(
+        self,
+        measured: Measured,
+        exceptions: float | None,
+        at_us: int,
+        occasion: Callable[[], Occasion],
+    ) -> Sequence[RiskAlert]:
+        """Judge a measure that is new.
+
+        Args:
+            measured: what the rules are about, by their names.
+            exceptions: what the rule for the model is about.
+            at_us: of which instant that is.
+            occasion: says more, where there is anything to tell.
+        """
         told: list[RiskAlert] = []
         if STALE in self._states:
-            told.append(self._fresh(occasion))
-        for rule in (*self.rules, _MODEL_RULE):
-            self._judge_by(rule, occasion, told)
+            told.append(self._fresh(occasion()))
+        for rule in self.rules:
+            value: float | None = getattr(measured, rule.rule_id)
+            if value is not None and not self._is_steady(rule, value, at_us):
+                self._judge_by(rule, occasion(), told)
+        if exceptions is not None and not self._is_steady(_MODEL_RULE, exceptions, at_us):
+            self._judge_by(_MODEL_RULE, occasion(), told)
         return told
+
+    def _is_steady(self, rule: Rule, value: float, at_us: int) -> bool:
+        """Judge a measure that changes nothing but the time: nearly every one."""
+        state = self._states.get(rule.rule_id)
+        if state is None:
+            steady = value <= rule.calm_upto
+        else:
+            steady = not state.run and rule.keeps(value, state.level)
+        if steady:
+            self._judged_us[rule.rule_id] = at_us
+        return steady
 
     def change_rules(
         self, rules: tuple[Rule, ...], version: str, occasion: Occasion | None
@@ -136,6 +169,7 @@ class Alerts:
             state = self._states.get(rule.rule_id)
             if state is not None and rule.rule_id not in kept:
                 del self._states[rule.rule_id]
+                self._judged_us.pop(rule.rule_id, None)
                 step = withdraw(state, _value(occasion, rule))
                 if step is not None and occasion is not None:
                     told.append(self._event(rule, step, occasion, "the limit was withdrawn"))
@@ -147,7 +181,7 @@ class Alerts:
 
     def acknowledge(self, ack: AlertAck, occasion: Occasion) -> list[RiskAlert]:
         """Note that somebody deals with an alert, and tell everybody."""
-        for rule_id, state in self._states.items():
+        for rule_id, state in list(self._states.items()):
             rule = self.rule(rule_id)
             if state.alert_id != ack.alert_id or rule is None:
                 continue
@@ -176,20 +210,30 @@ class Alerts:
     def _judge_by(
         self, rule: Rule, occasion: Occasion, told: list[RiskAlert], version: str = ""
     ) -> None:
-        before = self._states.get(rule.rule_id, _CALM)
         after, step = judge(
             rule,
-            before,
+            self._state(rule.rule_id),
             portfolio_id=self._portfolio_id,
             measure_id=occasion.measure_id + version,
             at_us=occasion.as_of_us,
             value=occasion.values.get(rule.rule_id),
             again=bool(version),
         )
-        if after is not before:
-            self._states[rule.rule_id] = after
+        self._put(rule.rule_id, after)
         if step is not None:
             told.append(self._event(rule, step, occasion, message(step, rule)))
+
+    def _state(self, rule_id: str) -> AlertState:
+        state = self._states.get(rule_id, _CALM)
+        return replace(state, judged_us=self._judged_us.get(rule_id))
+
+    def _put(self, rule_id: str, state: AlertState) -> None:
+        if state.judged_us is not None:
+            self._judged_us[rule_id] = state.judged_us
+        if state.level is AlertLevel.NORMAL and not state.run:
+            self._states.pop(rule_id, None)
+        else:
+            self._states[rule_id] = state
 
     def _event(self, rule: Rule, step: Transition, occasion: Occasion, text: str) -> RiskAlert:
         is_model = rule.rule_id == MODEL

@@ -11,8 +11,8 @@ Six agents:
 - `total_windows`: a window's tallies become a `dashboard_update`.
 
 What holds for ever: a record is acknowledged after everything that follows from it is in Kafka, in
-this order: alerts, measures, state, acknowledgement. So a crash at any point loses nothing; what is
-read again is skipped by the position in the state, or written again under the same id.
+this order: alerts and measures, state, acknowledgement. So a crash at any point loses nothing; what
+is read again is skipped by the position in the state, or written again under the same id.
 
 Faust acknowledges a record whose agent failed. Hence `noack_take`, acknowledging by hand, and a
 supervisor under which an exception stops the worker.
@@ -21,7 +21,8 @@ supervisor under which an exception stops the worker.
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from tempfile import gettempdir
 from typing import Any, TypeVar
 
@@ -65,7 +66,6 @@ from schemas.topics import (
     RISK_ACKS,
     RISK_ALERTS,
     RISK_LIMITS,
-    RISK_MEASURES,
     RISK_OPEN,
     RISK_STATE,
     TRAINING_EVENTS,
@@ -95,6 +95,7 @@ _KEPT_BYTES_MAX = 512 * 1024
 _BUFFERED_MESSAGES_MAX = 100_000
 _TRADE_BATCHES_MAX = 20
 _LOOK_AT_CLOCK_S = 1.0
+_TURN_RECORDS = 8
 _CLOSE_EVERY_S = 0.25
 _TALLY_DELAY_US = 300_000
 """How long a record may be under way from the broker to a worker that has read everything."""
@@ -221,16 +222,13 @@ class _Writer:
         """Send events in order; when this returns, all are acknowledged."""
         await self.send_each((event, None) for event in events)
 
-    async def send_each(self, events: Iterable[tuple[Event, str | None]]) -> None:
-        """As `send_all`, each with the tenant whose it is."""
+    async def send_each(
+        self, events: Iterable[tuple[Event, str | None]], closed_alerts: Iterable[str] = ()
+    ) -> None:
+        """As `send_all`, each with the tenant whose it is; then forget alerts that are over."""
         sent: list[Awaitable[object]] = [await self._send(*one) for one in events]
-        for delivered in sent:
-            await delivered
-
-    async def forget(self, topic: Topic, keys: Iterable[str]) -> None:
-        """Write tombstones."""
-        to = self._sender(topic)
-        sent = [await to.send(key=key.encode(), value=None) for key in keys]
+        open_alerts = self._sender(RISK_OPEN)
+        sent += [await open_alerts.send(key=one.encode(), value=None) for one in closed_alerts]
         for delivered in sent:
             await delivered
 
@@ -267,14 +265,11 @@ def _add_risk(app: faust.App, settings: ProcessorSettings, writer: _Writer) -> N
         consumer: Any = app.consumer
         await consumer.rewind()
 
+    window_us = int(settings.dashboard_window_s * 1_000_000)
     one_at_a_time = asyncio.Lock()
 
     async def publish(round_: "_Round") -> None:
-        await writer.send_all(round_.dead)
-        await writer.send_each(round_.alerts)
-        await writer.send_each(round_.open_alerts())
-        await writer.forget(RISK_OPEN, round_.closed_alerts())
-        await writer.send_each(round_.measures())
+        await writer.send_each(round_.events(), round_.closed_alerts())
         rows = {
             portfolio_id.encode(): (risk.source.partition, risk.pack())
             for portfolio_id, risk in round_.changed.items()
@@ -287,9 +282,11 @@ def _add_risk(app: faust.App, settings: ProcessorSettings, writer: _Writer) -> N
             settings.batch_records_max, within=settings.batch_within_s
         ):
             async with one_at_a_time:
-                round_ = _Round(portfolios, config, returns_topic)
-                for event in events:
+                round_ = _Round(portfolios, config, returns_topic, window_us)
+                for number, event in enumerate(events):
                     round_.take(event)
+                    if number % _TURN_RECORDS == 0:
+                        await asyncio.sleep(0)  # others, and what arrives, have a turn
                 await publish(round_)
                 for event in events:
                     await stream.ack(event)
@@ -297,7 +294,7 @@ def _add_risk(app: faust.App, settings: ProcessorSettings, writer: _Writer) -> N
     @app.timer(_LOOK_AT_CLOCK_S)
     async def look_at_the_clock() -> None:
         async with one_at_a_time:
-            round_ = _Round(portfolios, config, returns_topic)
+            round_ = _Round(portfolios, config, returns_topic, window_us)
             round_.tick(time.time_ns() // 1000)
             await publish(round_)
 
@@ -447,15 +444,42 @@ async def _keep(states: Any, rows: Mapping[bytes, tuple[int, Record | None]]) ->
         await delivered
 
 
+_REJECTED = Outcome.REJECTED
+
+
+class _Count:
+    """Returns of one partition in one window."""
+
+    __slots__ = ("first_offset", "last_offset", "returns")
+
+    def __init__(self, first_offset: int) -> None:
+        self.first_offset = self.last_offset = first_offset
+        self.returns = 0
+
+    def add(self, offset: int, returns: int) -> None:
+        """Count some of a record."""
+        self.last_offset = offset
+        self.returns += returns
+
+
 class _Round:
     """What follows from one take of records."""
 
     def __init__(
-        self, portfolios: dict[str, PortfolioRisk], config: RiskConfig, returns_topic: str
+        self,
+        portfolios: dict[str, PortfolioRisk],
+        config: RiskConfig,
+        returns_topic: str,
+        window_us: int,
     ) -> None:
         self._portfolios = portfolios
         self._config = config
         self._returns_topic = returns_topic
+        self._window_us = window_us
+        self._counted: dict[tuple[int, int], _Count] = {}
+        """What was taken in, by partition and window."""
+        self._measured: Counter[int] = Counter()
+        """How many measures were said, by partition."""
         self.changed: dict[str, PortfolioRisk] = {}
         self.alerts: list[tuple[RiskAlert, str | None]] = []
         """Each with the tenant whose it is."""
@@ -468,9 +492,7 @@ class _Round:
         record = _decoded(message, ReturnBatch, RiskLimits, AlertAck)
         match record:
             case ReturnBatch():
-                tenant = _tenant(message)
-                for index, one in enumerate(record.returns):
-                    self._take_return(message, index, one, tenant)
+                self._take_returns(message, record.returns)
             case RiskLimits():
                 self._take_limits(message, record)
             case AlertAck():
@@ -486,6 +508,14 @@ class _Round:
             if alerts:
                 self.changed[risk.portfolio_id] = risk
                 self._tell(risk, alerts)
+
+    def events(self) -> Iterable[tuple[Event, str | None]]:
+        """Everything that is to be told, each with the tenant whose it is."""
+        yield from ((one, None) for one in self.dead)
+        yield from self.alerts
+        yield from self.open_alerts()
+        yield from self.measures()
+        yield from ((one, None) for one in self.tallies())
 
     def open_alerts(self) -> Iterable[tuple[Event, str | None]]:
         """The last step of each alert that is not over."""
@@ -506,7 +536,25 @@ class _Round:
         for risk in self.changed.values():
             measure = risk.measure_event()
             if measure is not None:
+                self._measured[risk.source.partition] += 1
                 yield measure, risk.tenant
+
+    def tallies(self) -> Iterable[WindowTally]:
+        """How many returns were taken in, and measures said, in which window."""
+        newest = dict(sorted(self._counted))
+        for (partition, start), count in self._counted.items():
+            counts = {"returns": count.returns}
+            if newest[partition] == start:
+                counts["risk_measures"] = self._measured[partition]
+            yield WindowTally(
+                window_start_us=start,
+                window_us=self._window_us,
+                counts=counts,
+                source_topic=self._returns_topic,
+                source_partition=partition,
+                last_offset=count.last_offset,
+                first_offset=count.first_offset,
+            )
 
     def _take_limits(self, message: Any, limits: RiskLimits) -> None:
         risk = self._risk_of(limits.portfolio_id, message)
@@ -519,15 +567,33 @@ class _Round:
         except InvalidRule as error:
             self.dead.append(_dead_letter(message, "invalid", str(error)))
 
-    def _take_return(self, message: Any, index: int, one: Return, tenant: str | None) -> None:
-        risk = self._risk_of(one.portfolio_id, message)
-        risk.tenant = tenant
-        outcome, alerts = risk.apply(one, Position(message.offset, index))
-        if outcome is None:
-            return
-        self._tell(risk, alerts)
-        if outcome is Outcome.REJECTED:
-            self.dead.append(_refused_return(message, index, one))
+    def _take_returns(self, message: Any, returns: Sequence[Return]) -> None:
+        tenant, offset, taken = _tenant(message), message.offset, 0
+        portfolios, changed = self._portfolios, self.changed
+        for index, one in enumerate(returns):
+            risk = portfolios.get(one.portfolio_id)
+            if risk is None:
+                risk = self._risk_of(one.portfolio_id, message)
+            outcome, alerts = risk.apply(one, Position(offset, index))
+            if outcome is None:
+                continue
+            taken += 1
+            risk.tenant = tenant
+            changed[one.portfolio_id] = risk
+            if alerts:
+                self._tell(risk, alerts)
+            if outcome is _REJECTED:
+                self.dead.append(_refused_return(message, index, one))
+        if taken:
+            self._count(message).add(offset, taken)
+
+    def _count(self, message: Any) -> "_Count":
+        at_us = _log_time_us(message)
+        key = message.partition, at_us - at_us % self._window_us
+        count = self._counted.get(key)
+        if count is None:
+            count = self._counted[key] = _Count(message.offset)
+        return count
 
     def _risk_of(self, portfolio_id: str, message: Any) -> PortfolioRisk:
         risk = self._portfolios.get(portfolio_id)
@@ -591,7 +657,8 @@ def _add_dashboard(app: faust.App, settings: ProcessorSettings, writer: _Writer)
         counting.forget()
 
 
-_COUNTED = (TRAINING_EVENTS, BACKTEST_EVENTS, RISK_MEASURES, RISK_ALERTS)
+_COUNTED = (TRAINING_EVENTS, BACKTEST_EVENTS, RISK_ALERTS)
+"""Returns and measures, which are many, are counted where they are measured."""
 
 
 class _Counting:

@@ -30,6 +30,7 @@ from stream_processors.moments import (
     Normal,
     RunningMoments,
     StudentT,
+    bent,
     is_monotone,
 )
 
@@ -41,17 +42,19 @@ _SCENARIOS = frozenset({"historical", "fhs", "age_weighted"})
 """Their VaR is an observed loss: so there must be some beyond the level."""
 _SCALED = "ewma"
 
-Form = Callable[[Moments, float], Estimate]
-"""From a window's moments, and its deviation by EWMA."""
+Pair = tuple[float, float]
+"""VaR and ES."""
+
+Forms = Callable[[Moments, float], list[Pair]]
+"""From a window's moments and its deviation by EWMA, the answers at each level."""
 
 
 class Closed(NamedTuple):
-    """A closed form's answer, one period ahead."""
+    """What the closed forms say, one period ahead."""
 
-    method: str
-    level: Level
-    estimate: Estimate
-    domain_ok: bool
+    answers: Sequence[list[Pair]]
+    """Of each method that has a closed form, in order, at each level."""
+    moments: Moments
 
 
 @dataclass(frozen=True)
@@ -75,14 +78,15 @@ class Methods:
                 raise InvalidInput(f"the horizon is {horizon}; it must be 1 period or more")
         if self.slower_every < 1:
             raise InvalidInput(f"slower_every is {self.slower_every}; it must be 1 or more")
-        StudentT(Level.of("0.95"), self.dof)
+        if "student_t" in self.names:
+            StudentT(Level.of("0.95"), self.dof)
 
     @property
     def has_closed(self) -> bool:
         """Whether there is anything to say at each return, beside the historical method."""
         return bool(self._forms)
 
-    def closed(self, window: ReturnWindow) -> Sequence[Closed]:
+    def closed(self, window: ReturnWindow) -> Closed | None:
         """The closed forms of a window that keeps moments, one period ahead.
 
         None where the returns are so large that there is no number to say.
@@ -91,21 +95,22 @@ class Methods:
         try:
             moments = window.moments.moments()
         except OverflowError:
-            return ()
+            return None
         spread = sqrt(window.variance.variance(len(window)))
-        fits = is_monotone(moments) if "cornish_fisher" in self.names else True
-        return [
-            Closed(name, level, form(moments, spread), fits or name != "cornish_fisher")
-            for name, level, form in self._forms
-        ]
+        return Closed([forms(moments, spread) for _, forms in self._forms], moments)
 
-    def named(self, closed: Sequence[Closed], as_of_us: int) -> Iterator[RiskEstimate]:
+    def named(self, closed: Closed | None, as_of_us: int) -> Iterator[RiskEstimate]:
         """Closed forms as they are published, with the horizons that are a matter of scale."""
-        for name, level, estimate, domain_ok in closed:
-            for horizon in self.horizons if name == _SCALED else (1,):
-                root = sqrt(horizon)
-                scaled = Estimate(estimate.var * root, estimate.es * root)
-                yield _published(name, level, horizon, scaled, as_of_us, domain_ok=domain_ok)
+        if closed is None:
+            return
+        fits = is_monotone(closed.moments)
+        for (name, _), pairs in zip(self._forms, closed.answers, strict=True):
+            domain_ok = fits or name != "cornish_fisher"
+            for level, (var, es) in zip(self.levels, pairs, strict=True):
+                for horizon in self.horizons if name == _SCALED else (1,):
+                    root = sqrt(horizon)
+                    scaled = Estimate(var * root, es * root)
+                    yield _published(name, level, horizon, scaled, as_of_us, domain_ok=domain_ok)
 
     def slower(self, window: ReturnWindow, observations_min: int) -> Sequence[RiskEstimate]:
         """What takes a look at the whole window."""
@@ -125,10 +130,9 @@ class Methods:
         return found
 
     @cached_property
-    def _forms(self) -> Sequence[tuple[str, Level, Form]]:
+    def _forms(self) -> Sequence[tuple[str, Forms]]:
         return [
-            (name, level, _form(name, level, self.dof))
-            for level in self.levels
+            (name, _forms(name, self.levels, self.dof))
             for name in self.names
             if name in CLOSED and (1 in self.horizons or name == _SCALED)
         ]
@@ -156,7 +160,8 @@ class Methods:
                 moments = running.moments()
             except OverflowError:
                 return _published(name, level, horizon, None, as_of_us, status="unavailable")
-            estimate = _form(name, level, self.dof)(moments, 0.0)
+            (pair,) = _forms(name, (level,), self.dof)(moments, 0.0)
+            estimate = Estimate(*pair)
             fits = name != "cornish_fisher" or is_monotone(moments)
             return _published(name, level, horizon, estimate, as_of_us, domain_ok=fits)
         scenarios = filtered_scenarios(ahead) if name == "fhs" else ahead
@@ -173,19 +178,22 @@ _WHOLE: dict[str, Callable[[Floats, Level], Estimate]] = {
 }
 
 
-def _form(name: str, level: Level, dof: float) -> Form:
-    normal = Normal(level)
-    match name:
-        case "normal":
-            return lambda moments, _: normal.of(moments.mean, moments.deviation)
-        case "ewma":
-            return lambda _, spread: normal.of(0.0, spread)
-        case "student_t":
-            heavy = StudentT(level, dof)
-            return lambda moments, _: heavy.of(moments.mean, moments.deviation)
-        case _:
-            bent = CornishFisher(level)
-            return lambda moments, _: bent.of(moments)
+def _forms(name: str, levels: Sequence[Level], dof: float) -> Forms:
+    if name == "cornish_fisher":
+        curves = [CornishFisher(level) for level in levels]
+        return lambda moments, _: bent(curves, moments)
+    if name == "student_t":
+        factors = [StudentT(level, dof).factors for level in levels]
+    else:
+        factors = [Normal(level).factors for level in levels]
+    if name == "ewma":
+        return lambda _, spread: [(at * spread, beyond * spread) for at, beyond in factors]
+
+    def about_the_mean(moments: Moments, _: float) -> list[Pair]:
+        mean, deviation = moments.mean, moments.deviation
+        return [(at * deviation - mean, beyond * deviation - mean) for at, beyond in factors]
+
+    return about_the_mean
 
 
 def _published(

@@ -14,14 +14,20 @@ does not depend on the order of arrival, and is the same on replay.
 An update is a binary search and a shift in two small lists, about a microsecond.
 """
 
+from array import array
 from bisect import bisect_left, insort
-from dataclasses import dataclass
+from collections.abc import Sequence
 from enum import StrEnum
+from functools import cache
 from math import isfinite
+from typing import NamedTuple
 
 from schemas.events import Return
 from stream_processors.levels import InvalidInput, Level
 from stream_processors.moments import RunningMoments, RunningVariance
+
+_WORD = 8
+"""Bytes of a number."""
 
 
 class Outcome(StrEnum):
@@ -32,6 +38,10 @@ class Outcome(StrEnum):
     DUPLICATE = "duplicate"
     LATE = "late"
     REJECTED = "rejected"  # not a finite number
+
+
+_ACCEPTED, _REJECTED = Outcome.ACCEPTED, Outcome.REJECTED
+"""An enum's members take a while to look up."""
 
 
 class Status(StrEnum):
@@ -45,7 +55,7 @@ class Status(StrEnum):
 class ReturnWindow:
     """The last `size` returns of one portfolio, by event time."""
 
-    __slots__ = ("_ascending", "moments", "size", "times_us", "values", "variance", "versions")
+    __slots__ = ("_ascending", "_versions", "moments", "size", "times_us", "values", "variance")
 
     def __init__(self, size: int = 250, *, with_moments: bool = False) -> None:
         """Have an empty window.
@@ -62,28 +72,34 @@ class ReturnWindow:
         self.size = size
         self.moments = RunningMoments() if with_moments else None
         self.variance = RunningVariance(size)
-        self.times_us: list[int] = []
-        self.values: list[float] = []
-        self.versions: list[int] = []
-        self._ascending: list[float] = []
+        # Arrays: a thousand portfolios' windows are a third of what lists would be.
+        self.times_us = array("q")
+        self.values = array("d")
+        self._versions: dict[int, int] = {}
+        """By time, of those that are not the first."""
+        self._ascending = array("d")
 
     @classmethod
     def of(
         cls,
         size: int,
-        times_us: list[int],
-        values: list[float],
-        versions: list[int],
+        times_us: Sequence[int],
+        values: Sequence[float],
+        versions: Sequence[int],
         *,
         variance_sum: float | None = None,
         with_moments: bool = False,
     ) -> "ReturnWindow":
         """A window as it was; the newest `size` observations of it."""
         window = cls(size, with_moments=with_moments)
-        window.times_us = times_us[-size:]
-        window.values = values[-size:]
-        window.versions = versions[-size:]
-        window._ascending = sorted(window.values)
+        window.times_us = array("q", times_us[-size:])
+        window.values = array("d", values[-size:])
+        window._versions = {
+            at_us: version
+            for at_us, version in zip(times_us[-size:], versions[-size:], strict=True)
+            if version != 1
+        }
+        window._ascending = array("d", sorted(window.values))
         if with_moments:
             window.moments = RunningMoments(window.values)
             window.variance.reset(window.values)
@@ -91,6 +107,24 @@ class ReturnWindow:
                 # To the last bit as it was, and not only nearly.
                 window.variance.sum = variance_sum
         return window
+
+    def pack(self) -> bytes:
+        """Times, values and, where one is not the first, versions: 16 or 24 bytes each."""
+        packed = self.times_us.tobytes() + self.values.tobytes()
+        return packed + array("q", self.versions).tobytes() if self._versions else packed
+
+    @staticmethod
+    def unpack(packed: bytes, count: int) -> tuple[Sequence[int], Sequence[float], Sequence[int]]:
+        """Times, values and versions of a window of so many observations that was packed."""
+        times_us, values = array("q", packed[: count * _WORD]), array("d")
+        values.frombytes(packed[count * _WORD : 2 * count * _WORD])
+        versions = array("q", packed[2 * count * _WORD :]) or array("q", [1]) * count
+        return times_us, values, versions
+
+    @property
+    def versions(self) -> Sequence[int]:
+        """Of each observation."""
+        return [self._versions.get(at_us, 1) for at_us in self.times_us]
 
     def __len__(self) -> int:
         return len(self.values)
@@ -103,73 +137,79 @@ class ReturnWindow:
             lateness_us: how far behind the newest return one may be, to be taken still.
         """
         times = self.times_us
+        if not times or one.event_time_us > times[-1]:
+            return self._append(one)
         at = bisect_left(times, one.event_time_us)
-        known = at < len(times) and times[at] == one.event_time_us
-        if known and self.versions[at] == one.version:
+        there = times[at] == one.event_time_us
+        known = self._versions.get(one.event_time_us, 1) if there else None
+        if known == one.version:
             return Outcome.DUPLICATE
         if not isfinite(one.value):
             return Outcome.REJECTED
-        if times and one.event_time_us < times[-1] - lateness_us:
+        if one.event_time_us < times[-1] - lateness_us:
             return Outcome.LATE
-        if known:
-            if one.version < self.versions[at]:
-                return Outcome.DUPLICATE
-            self._replace(at, one)
-            return Outcome.CORRECTED
+        if known is not None:
+            return self._correct(at, one) if one.version > known else Outcome.DUPLICATE
         times.insert(at, one.event_time_us)
         self.values.insert(at, one.value)
-        self.versions.insert(at, one.version)
+        if one.version != 1:
+            self._versions[one.event_time_us] = one.version
         insort(self._ascending, one.value)
         oldest = self._forget_oldest() if len(times) > self.size else None
         if self.moments is not None:
-            self._note(one.value, oldest, is_newest=at == len(times) - (oldest is None))
+            self.moments.add(one.value)
+            if oldest is not None:
+                self.moments.remove(oldest)
+            self.variance.reset(self.values)
         return Outcome.ACCEPTED
 
     @property
-    def is_constant(self) -> bool:
-        """Whether all returns are the same."""
-        return bool(self._ascending) and self._ascending[0] == self._ascending[-1]
-
-    def historical(self, level: "Level") -> tuple[float, float]:
-        """VaR and ES of a window that is not empty."""
-        ascending = self._ascending
-        beyond = len(ascending) - level.rank(len(ascending))
-        var = 0.0 - ascending[beyond]
-        excess = sum(-var - value for value in ascending[:beyond])
-        return var, var + excess / (len(ascending) * level.tail)
+    def ascending(self) -> Sequence[float]:
+        """The returns, the worst first."""
+        return self._ascending
 
     def scenario_us(self, var: float) -> int:
         """When the return was observed that a historical VaR names; the latest of equals."""
         at = len(self.values) - 1 - self.values[::-1].index(0.0 - var)
         return self.times_us[at]
 
-    def _note(self, value: float, oldest: float | None, *, is_newest: bool) -> None:
-        assert self.moments is not None
-        self.moments.add(value)
-        if oldest is not None:
-            self.moments.remove(oldest)
-        if not is_newest:
-            self.variance.reset(self.values)
-            return
-        self.variance.add(value)
-        if oldest is not None:
-            self.variance.remove_oldest(oldest)
+    def _append(self, one: Return) -> Outcome:
+        """Take in a return that is newer than all others: nearly every one."""
+        _, at_us, value, version = one
+        if not isfinite(value):
+            return _REJECTED
+        self.times_us.append(at_us)
+        self.values.append(value)
+        if version != 1:
+            self._versions[at_us] = version
+        insort(self._ascending, value)
+        oldest = self._forget_oldest() if len(self.times_us) > self.size else None
+        if self.moments is not None:
+            self.moments.add(value)
+            self.variance.add(value)
+            if oldest is not None:
+                self.moments.remove(oldest)
+                self.variance.remove_oldest(oldest)
+        return _ACCEPTED
 
-    def _replace(self, at: int, one: Return) -> None:
+    def _correct(self, at: int, one: Return) -> Outcome:
         del self._ascending[bisect_left(self._ascending, self.values[at])]
         insort(self._ascending, one.value)
         if self.moments is not None:
             self.moments.remove(self.values[at])
             self.moments.add(one.value)
         self.values[at] = one.value
-        self.versions[at] = one.version
+        self._versions[one.event_time_us] = one.version
         if self.moments is not None:
             self.variance.reset(self.values)
+        return Outcome.CORRECTED
 
     def _forget_oldest(self) -> float:
         oldest = self.values[0]
         del self._ascending[bisect_left(self._ascending, oldest)]
-        del self.times_us[0], self.values[0], self.versions[0]
+        if self._versions:
+            self._versions.pop(self.times_us[0], None)
+        del self.times_us[0], self.values[0]
         return oldest
 
 
@@ -177,8 +217,7 @@ VAR_95 = Level.of("0.95")
 VAR_99 = Level.of("0.99")
 
 
-@dataclass(frozen=True, slots=True)
-class Measured:
+class Measured(NamedTuple):
     """VaR and ES at both levels; None where the window is too short for the level."""
 
     status: Status
@@ -188,6 +227,10 @@ class Measured:
     es_99: float | None = None
 
 
+_OK, _DEGENERATE = Status.OK, Status.DEGENERATE
+_NOTHING = Measured(Status.INSUFFICIENT_DATA)
+
+
 def measure(window: ReturnWindow, *, observations_min: int) -> Measured:
     """Measure a window by the historical method.
 
@@ -195,11 +238,34 @@ def measure(window: ReturnWindow, *, observations_min: int) -> Measured:
         window: the returns.
         observations_min: how many of them must be there; a level's own minimum holds besides.
     """
-    if len(window) < max(observations_min, VAR_95.observations_min):
-        return Measured(Status.INSUFFICIENT_DATA)
-    var_95, es_95 = window.historical(VAR_95)
-    status = Status.DEGENERATE if window.is_constant else Status.OK
-    if len(window) < VAR_99.observations_min:
-        return Measured(status, var_95, es_95)
-    var_99, es_99 = window.historical(VAR_99)
+    ascending = window.ascending
+    count = len(ascending)
+    if count < observations_min or count < VAR_95.observations_min:
+        return _NOTHING
+    status = _DEGENERATE if ascending[0] == ascending[-1] else _OK
+    if count < VAR_99.observations_min:
+        return Measured(status, *historical(ascending, *_place(VAR_95, count)))
+    var_95, es_95 = historical(ascending, *_place(VAR_95, count))
+    var_99, es_99 = historical(ascending, *_place(VAR_99, count))
     return Measured(status, var_95, es_95, var_99, es_99)
+
+
+@cache
+def _place(level: Level, count: int) -> tuple[int, float]:
+    """How many of so many returns lie beyond the VaR, and how many would at the level."""
+    return count - level.rank(count), count * level.tail
+
+
+def historical(ascending: Sequence[float], beyond: int, expected: float) -> tuple[float, float]:
+    """VaR and ES of returns, the worst first.
+
+    Args:
+        ascending: the returns.
+        beyond: how many of them are worse than the VaR.
+        expected: how many would be at the level, n (1 - c).
+    """
+    scenario = ascending[beyond]
+    var = 0.0 - scenario
+    if ascending[0] == scenario:  # nothing lost more: no rounding may say so
+        return var, var
+    return var, var + (beyond * scenario - sum(ascending[:beyond])) / expected

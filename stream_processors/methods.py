@@ -13,12 +13,11 @@ are arrays of shape (observations,), the oldest first, finite; VaR and ES are po
 """
 
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
-from scipy.signal import lfilter
-from scipy.stats import t as student
 
 from stream_processors.levels import InvalidInput, Level
 from stream_processors.moments import DECAY, Estimate, StudentT
@@ -65,9 +64,9 @@ def deviations(returns: Floats, decay: float = DECAY) -> Floats:
 
     The first, which nothing is known for, is 0.
     """
-    squares: Floats = np.asarray(lfilter([1.0], [1.0, -decay], returns * returns))
-    weights: Floats = np.asarray(lfilter([1.0], [1.0, -decay], np.ones(len(returns))))
-    return np.concatenate(([0.0], np.sqrt(squares / weights)))
+    squares = accumulate((returns * returns).tolist(), lambda sum_, one: sum_ * decay + one)
+    weights = (1 - decay ** np.arange(1, len(returns) + 1)) / (1 - decay)
+    return np.concatenate(([0.0], np.sqrt(np.array(list(squares)) / weights)))
 
 
 def filtered_scenarios(returns: Floats, decay: float = DECAY) -> Floats:
@@ -87,6 +86,8 @@ def overlapping(returns: Floats, horizon: int) -> Floats:
 
 def student_t_fitted(returns: Floats, level: Level) -> Estimate:
     """Student-t with degrees of freedom, location and scale by maximum likelihood."""
+    from scipy.stats import t as student  # noqa: PLC0415  # a third of a worker's memory
+
     dof, location, scale = student.fit(returns)
     return StudentT(level, float(dof)).of_scale(float(location), float(scale))
 

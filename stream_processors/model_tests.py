@@ -9,19 +9,50 @@
 An exception is a loss above, not at, the VaR that was forecast before the day.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from math import log
+from functools import lru_cache
+from math import comb, erfc, exp, log, sqrt
 from typing import NamedTuple
-
-import numpy as np
-from scipy.special import bdtr, chdtrc
 
 from stream_processors.levels import Level
 from stream_processors.methods import Floats
 
+EXCEPTION = "x"
+"""How a day with one is written."""
+
+_SIGNS = str.maketrans("01", f".{EXCEPTION}")
+_BITS = str.maketrans(f".{EXCEPTION}", "01")
 _YELLOW = 0.95
 _RED = 0.9999
+
+
+class Days:
+    """The last days of a model: which of them were exceptions."""
+
+    __slots__ = ("_bits", "_mask", "count", "kept")
+
+    def __init__(self, kept: int, days: str = "") -> None:
+        """Have days, the oldest first, as `str` words them; the last `kept` of them."""
+        days = days[-kept:]
+        self.kept = kept
+        self.count = len(days)
+        """How many days there are."""
+        self._mask = (1 << kept) - 1
+        self._bits = int(days.translate(_BITS) or "0", 2)
+
+    def add(self, *, exceeded: bool) -> None:
+        """Note one more day."""
+        self._bits = (self._bits << 1 | exceeded) & self._mask
+        if self.count < self.kept:
+            self.count += 1
+
+    @property
+    def exceptions(self) -> int:
+        """How many of them were exceptions."""
+        return self._bits.bit_count()
+
+    def __str__(self) -> str:
+        """A sign for each day: x for an exception."""
+        return f"{self._bits:0{self.count}b}".translate(_SIGNS) if self.count else ""
 
 
 class Statistic(NamedTuple):
@@ -31,8 +62,7 @@ class Statistic(NamedTuple):
     p_value: float
 
 
-@dataclass(frozen=True, slots=True)
-class ModelTest:
+class ModelTest(NamedTuple):
     """What the last days say of a model."""
 
     observations: int
@@ -45,26 +75,31 @@ class ModelTest:
     """green, yellow or red."""
 
 
-def judge_model(exceptions: Sequence[bool], level: Level) -> ModelTest:
-    """Judge a model by its days, the oldest first; at least one."""
-    count = sum(exceptions)
-    coverage = _coverage(len(exceptions), count, level.tail)
-    independence = _independence(exceptions)
+def judge_model(days: str, level: Level) -> ModelTest:
+    """Judge a model by its days, the oldest first and at least one: an x for each exception."""
+    count = days.count(EXCEPTION)
+    coverage = _coverage(len(days), count, level.tail)
+    independence = _independence(days, count)
+    both = coverage + independence
+    # The survival functions of chi-square with one and two degrees of freedom.
     return ModelTest(
-        observations=len(exceptions),
+        observations=len(days),
         exceptions=count,
-        coverage=Statistic(coverage, float(chdtrc(1, coverage))),
-        independence=Statistic(independence, float(chdtrc(1, independence))),
-        conditional_coverage=Statistic(
-            coverage + independence, float(chdtrc(2, coverage + independence))
-        ),
-        zone=zone(len(exceptions), count, level),
+        coverage=Statistic(coverage, erfc(sqrt(coverage / 2))),
+        independence=Statistic(independence, erfc(sqrt(independence / 2))),
+        conditional_coverage=Statistic(both, exp(-both / 2)),
+        zone=zone(len(days), count, level),
     )
 
 
+@lru_cache(maxsize=10_000)
 def zone(observations: int, exceptions: int, level: Level) -> str:
     """The traffic light: by how probable at most so many exceptions are."""
-    probability = float(bdtr(exceptions, observations, level.tail))
+    tail = level.tail
+    probability = sum(
+        comb(observations, count) * tail**count * (1 - tail) ** (observations - count)
+        for count in range(exceptions + 1)
+    )
     if probability < _YELLOW:
         return "green"
     return "yellow" if probability < _RED else "red"
@@ -98,23 +133,25 @@ def acerbi_szekely(
     return first, shortfall / (len(returns) * level.tail) + 1
 
 
+@lru_cache(maxsize=10_000)
 def _coverage(observations: int, exceptions: int, expected: float) -> float:
     as_expected = _likelihood(observations - exceptions, exceptions, expected)
     as_seen = _likelihood(observations - exceptions, exceptions, exceptions / observations)
     return max(0.0, 2 * (as_seen - as_expected))
 
 
-def _independence(exceptions: Sequence[bool]) -> float:
+def _independence(days: str, count: int) -> float:
     """Of a Markov chain's transitions against independent days."""
-    pairs = np.zeros((2, 2), dtype=int)
-    days = np.asarray(exceptions, dtype=int)
-    np.add.at(pairs, (days[:-1], days[1:]), 1)
-    calm, after_calm = int(pairs[0, 0]), int(pairs[0, 1])
-    after, again = int(pairs[1, 0]), int(pairs[1, 1])
-    rows_and_columns = (calm + after_calm, after + again, calm + after, after_calm + again)
-    if 0 in rows_and_columns:
+    again, at = 0, days.find(EXCEPTION)
+    while at >= 0:
+        again += days.startswith(EXCEPTION, at + 1)
+        at = days.find(EXCEPTION, at + 1)
+    after = count - days.endswith(EXCEPTION) - again
+    after_calm = count - days.startswith(EXCEPTION) - again
+    calm = len(days) - 1 - again - after - after_calm
+    if 0 in (calm + after_calm, after + again, calm + after, after_calm + again):
         return 0.0
-    together = (after_calm + again) / (calm + after_calm + after + again)
+    together = (after_calm + again) / (len(days) - 1)
     apart = _likelihood(calm, after_calm, after_calm / (calm + after_calm))
     apart += _likelihood(after, again, again / (after + again))
     return max(0.0, 2 * (apart - _likelihood(calm + after, after_calm + again, together)))

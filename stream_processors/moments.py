@@ -17,14 +17,13 @@ VaR and ES are positive losses, in the returns' own unit; z and t are quantiles 
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from math import exp, gamma, isfinite, pi, sqrt
+from math import gamma, isfinite, pi, sqrt
+from statistics import NormalDist
 from typing import NamedTuple
-
-from scipy.special import ndtri, stdtrit
 
 from stream_processors.levels import InvalidInput, Level
 
+_NORMAL = NormalDist()
 _SHIFT = 100
 _UNITS = 2.0**_SHIFT
 _EXACT_BELOW = 2.0**900
@@ -41,11 +40,10 @@ class Estimate(NamedTuple):
     es: float
 
 
-@dataclass(frozen=True, slots=True)
-class Moments:
+class Moments(NamedTuple):
     """What a window's returns are like."""
 
-    count: int
+    observations: int
     mean: float
     deviation: float
     """With ddof 1."""
@@ -102,7 +100,7 @@ class RunningMoments:
         four = n * (n * (n * self._fourth - 4 * first * self._third) + 6 * square * second)
         four -= 3 * square * square
         return Moments(
-            count=n,
+            observations=n,
             mean=mean,
             deviation=sqrt(two / (n * (n - 1) << 2 * _SHIFT)),
             skewness=three / float(two) ** 1.5,
@@ -113,7 +111,7 @@ class RunningMoments:
 class RunningVariance:
     """The variance about zero, the newest return weighing most."""
 
-    __slots__ = ("_decay", "_leaving", "_size", "sum")
+    __slots__ = ("_decay", "_leaving", "_size", "_weights", "sum")
 
     def __init__(self, size: int, decay: float = DECAY) -> None:
         if not 0 < decay < 1:
@@ -121,6 +119,7 @@ class RunningVariance:
         self._decay = decay
         self._size = size
         self._leaving = decay**size
+        self._weights = (1.0 - decay**size) / (1.0 - decay)
         self.sum = 0.0
         """Of the squares, each weighted by decay^age."""
 
@@ -140,7 +139,8 @@ class RunningVariance:
 
     def variance(self, count: int) -> float:
         """The forecast for the next period, from `count` returns."""
-        weights = (1.0 - self._decay**count) / (1.0 - self._decay)
+        full = count == self._size
+        weights = self._weights if full else (1.0 - self._decay**count) / (1.0 - self._decay)
         return max(0.0, self.sum) / weights
 
 
@@ -148,12 +148,14 @@ class Normal:
     """The normal method at one level."""
 
     def __init__(self, level: Level) -> None:
-        self._at = float(ndtri(float(level.confidence)))
-        self._beyond = _density(self._at) / level.tail
+        at = _NORMAL.inv_cdf(float(level.confidence))
+        self.factors = at, _NORMAL.pdf(at) / level.tail
+        """How many deviations beyond the mean VaR and ES lie."""
 
     def of(self, mean: float, deviation: float) -> Estimate:
         """Of returns with a mean, and a deviation about it."""
-        return Estimate(-mean + self._at * deviation, -mean + self._beyond * deviation)
+        at, beyond = self.factors
+        return Estimate(at * deviation - mean, beyond * deviation - mean)
 
 
 class StudentT:
@@ -162,41 +164,56 @@ class StudentT:
     def __init__(self, level: Level, dof: float) -> None:
         if not (isfinite(dof) and dof > 2):  # noqa: PLR2004  # or there is no variance
             raise InvalidInput(f"the degrees of freedom are {dof}; they must be more than 2")
+        from scipy.special import stdtrit  # noqa: PLC0415  # a fifth of a worker's memory
+
         at = float(stdtrit(dof, float(level.confidence)))
         density = gamma((dof + 1) / 2) / gamma(dof / 2) / sqrt(dof * pi)
         density *= (1 + at * at / dof) ** (-(dof + 1) / 2)
-        self._at = at
-        self._beyond = density / level.tail * (dof + at * at) / (dof - 1)
-        self._shrunk = sqrt((dof - 2) / dof)
+        self._scaled = at, density / level.tail * (dof + at * at) / (dof - 1)
+        shrunk = sqrt((dof - 2) / dof)
+        self.factors = self._scaled[0] * shrunk, self._scaled[1] * shrunk
+        """How many deviations beyond the mean VaR and ES lie."""
 
     def of(self, mean: float, deviation: float) -> Estimate:
         """Of returns with a mean and a deviation."""
-        return self.of_scale(mean, self._shrunk * deviation)
+        at, beyond = self.factors
+        return Estimate(at * deviation - mean, beyond * deviation - mean)
 
     def of_scale(self, location: float, scale: float) -> Estimate:
         """Of the distribution itself, as a fit has it."""
-        return Estimate(-location + self._at * scale, -location + self._beyond * scale)
+        at, beyond = self._scaled
+        return Estimate(at * scale - location, beyond * scale - location)
 
 
 class CornishFisher:
     """The Cornish-Fisher method at one level."""
 
     def __init__(self, level: Level) -> None:
-        q = -float(ndtri(float(level.confidence)))
-        mean = -_density(q) / level.tail
+        q = -_NORMAL.inv_cdf(float(level.confidence))
+        mean = -_NORMAL.pdf(q) / level.tail
         # The normal's powers, at the quantile, and on average below it.
-        self._at = _bends(q, q * q, q**3)
-        self._beyond = _bends(mean, 1 + q * mean, (q * q + 2) * mean)
+        at = _bends(q, q * q, q**3)
+        beyond = _bends(mean, 1 + q * mean, (q * q + 2) * mean)
+        self.bends = *at, *beyond
+        """Of VaR's quantile, then of the mean beyond it: what a straight normal has, and what
+        skewness, excess kurtosis and the square of the skewness add."""
 
     def of(self, moments: Moments) -> Estimate:
         """Of returns with certain moments."""
-        return Estimate(self._loss(self._at, moments), self._loss(self._beyond, moments))
+        ((var, es),) = bent([self], moments)
+        return Estimate(var, es)
 
-    def _loss(self, bends: tuple[float, float, float, float], moments: Moments) -> float:
-        straight, skewed, heavy, both = bends
-        s, k = moments.skewness, moments.excess_kurtosis
-        quantile = straight + skewed * s + heavy * k - both * s * s
-        return -moments.mean - quantile * moments.deviation
+
+def bent(forms: Iterable[CornishFisher], moments: Moments) -> list[tuple[float, float]]:
+    """VaR and ES of returns with certain moments, at the level of each form."""
+    _, mean, deviation, s, k = moments
+    found = []
+    for form in forms:
+        at, skewed, heavy, both, beyond, beyond_skewed, beyond_heavy, beyond_both = form.bends
+        var = -mean - (at + s * (skewed - both * s) + heavy * k) * deviation
+        curve = beyond + s * (beyond_skewed - beyond_both * s) + beyond_heavy * k
+        found.append((var, -mean - curve * deviation))
+    return found
 
 
 def is_monotone(moments: Moments) -> bool:
@@ -212,11 +229,6 @@ def is_monotone(moments: Moments) -> bool:
 def _bends(one: float, two: float, three: float) -> tuple[float, float, float, float]:
     """How skewness, excess kurtosis and the square of the skewness move a quantile."""
     return one, (two - 1) / 6, (three - 3 * one) / 24, (2 * three - 5 * one) / 36
-
-
-def _density(at: float) -> float:
-    """The standard normal's."""
-    return exp(-at * at / 2) / sqrt(2 * pi)
 
 
 def _units(value: float) -> int:

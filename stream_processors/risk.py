@@ -34,13 +34,12 @@ from stream_processors.measures import (
     ReturnWindow,
     measure,
 )
-from stream_processors.model_tests import judge_model
+from stream_processors.model_tests import Days, judge_model
 from stream_processors.thresholds import Rule
 
 METHOD = "historical"
 
-_LEVELS = {"0.95": VAR_95, "0.99": VAR_99}
-_TAKEN = frozenset({Outcome.ACCEPTED, Outcome.CORRECTED})
+_ACCEPTED, _CORRECTED = Outcome.ACCEPTED, Outcome.CORRECTED
 
 
 class Position(NamedTuple):
@@ -85,19 +84,23 @@ class PortfolioRisk:
         self.tenant: str | None = None
         """Whose it is."""
         self.position = Position(-1, -1)
-        self.outcomes: Counter[str] = Counter()
+        self._others: Counter[str] = Counter()
+        """What became of returns that were not accepted."""
         self._config = config
-        self._window = ReturnWindow(config.window, with_moments=config.methods.has_closed)
+        self._lateness_us = config.lateness_us
+        self._has_closed = config.methods.has_closed
+        self._window = ReturnWindow(config.window, with_moments=self._has_closed)
         self._alerts = Alerts(portfolio_id, config.rules_of(portfolio_id))
         self._limits: Sequence[RiskLimit] = []
         self._limits_offset = self._acks_offset = -1
-        self._exceptions = dict.fromkeys(_LEVELS, "")
+        self._days_95, self._days_99 = Days(DAYS_JUDGED), Days(DAYS_JUDGED)
         self._measured: Measured | None = None
-        self._closed: Sequence[Closed] = ()
+        self._closed: Closed | None = None
         self._slower: Sequence[RiskEstimate] = []
+        self._slower_every = config.methods.slower_every
         self._accepted = 0
-        self._cause = ""
-        """Which return the present measure came with."""
+        self._cause: tuple[int, int] | None = None
+        """Time and version of the return that the present measure came with."""
         self._is_new = False
         """Whether a return was taken in since the state was packed."""
 
@@ -107,12 +110,12 @@ class PortfolioRisk:
         risk = cls(state.portfolio_id, config, Source(topic, state.partition))
         risk.tenant = state.tenant
         risk.position = Position(state.offset, state.index)
-        risk.outcomes = Counter(state.outcomes)
+        risk._others = Counter(state.outcomes)
+        risk._accepted = risk._others.pop(_ACCEPTED, 0)
+        kept = state.times_us, state.values, state.versions
         risk._window = ReturnWindow.of(
             config.window,
-            list(state.times_us),
-            list(state.values),
-            list(state.versions),
+            *(ReturnWindow.unpack(state.window, state.observations) if state.window else kept),
             variance_sum=state.variance_sum,
             with_moments=config.methods.has_closed,
         )
@@ -121,10 +124,11 @@ class PortfolioRisk:
         if state.limits:
             risk._limits, risk._alerts.rules = state.limits, rules_of(state.limits)
         risk._limits_offset, risk._acks_offset = state.limits_offset, state.acks_offset
-        risk._exceptions |= state.exceptions
-        risk._slower, risk._accepted = state.estimates, state.accepted
-        risk._cause = state.cause
-        if state.values:
+        risk._days_95 = Days(DAYS_JUDGED, state.exceptions.get("0.95", ""))
+        risk._days_99 = Days(DAYS_JUDGED, state.exceptions.get("0.99", ""))
+        risk._slower = state.estimates
+        risk._cause = None if state.cause_us is None else (state.cause_us, state.cause_version)
+        if len(risk._window):
             # Tomorrow's return is judged by what was forecast today.
             risk._remeasure()
         return risk
@@ -136,9 +140,8 @@ class PortfolioRisk:
             portfolio_id=self.portfolio_id,
             offset=self.position.offset,
             index=self.position.place,
-            times_us=window.times_us,
-            values=window.values,
-            versions=window.versions,
+            window=window.pack(),
+            observations=len(window),
             outcomes=self.outcomes,
             watches=self._alerts.pack(),
             limits=self._limits,
@@ -146,13 +149,19 @@ class PortfolioRisk:
             limits_offset=self._limits_offset,
             acks_offset=self._acks_offset,
             variance_sum=None if window.moments is None else window.variance.sum,
-            exceptions=self._exceptions,
+            exceptions={"0.95": str(self._days_95), "0.99": str(self._days_99)},
             estimates=self._slower,
-            accepted=self._accepted,
-            cause=self._cause,
+            cause_us=None if self._cause is None else self._cause[0],
+            cause_version=0 if self._cause is None else self._cause[1],
             partition=self.source.partition,
             tenant=self.tenant,
         )
+
+    @property
+    def outcomes(self) -> Mapping[str, int]:
+        """What became of how many returns."""
+        accepted = {_ACCEPTED.value: self._accepted} if self._accepted else {}
+        return accepted | self._others
 
     def apply(self, one: Return, position: Position) -> tuple[Outcome | None, Sequence[RiskAlert]]:
         """Fold one return in.
@@ -163,22 +172,29 @@ class PortfolioRisk:
         if position <= self.position:
             return None, ()
         self.position = position
-        times, forecast = self._window.times_us, self._measured
-        is_next = bool(times) and one.event_time_us > times[-1]
-        outcome = self._window.add(one, lateness_us=self._config.lateness_us)
-        self.outcomes[outcome] += 1
-        if outcome not in _TAKEN:
-            return outcome, ()
-        if is_next and forecast is not None:
+        window, forecast = self._window, self._measured
+        is_next = forecast is not None and one.event_time_us > window.times_us[-1]
+        outcome = window.add(one, lateness_us=self._lateness_us)
+        if outcome is _ACCEPTED:
+            self._accepted += 1
+        else:
+            self._others[outcome] += 1
+            if outcome is not _CORRECTED:
+                return outcome, ()
+        if is_next:
+            assert forecast is not None
             self._note_exceptions(forecast, one.value)
         self._remeasure()
-        self._accepted += 1
-        if self._accepted % self._config.methods.slower_every == 0:
+        if self._accepted % self._slower_every == 0:
             minimum = self._config.observations_min
             self._slower = self._config.methods.slower(self._window, minimum)
         self._is_new = True
-        self._cause = f"{to_rfc3339(one.event_time_us)}/{one.version}"
-        return outcome, self._alerts.judge(self._occasion())
+        self._cause = one.event_time_us, one.version
+        assert self._measured is not None
+        alerts = self._alerts.judge(
+            self._measured, self._exceptions_99(), window.times_us[-1], self._occasion
+        )
+        return outcome, alerts
 
     def set_limits(self, limits: RiskLimits, offset: int) -> Sequence[RiskAlert]:
         """Judge by other limits from now on, and the last measure at once.
@@ -243,39 +259,49 @@ class PortfolioRisk:
         )
 
     def _remeasure(self) -> None:
-        config, window = self._config, self._window
-        self._measured = measure(window, observations_min=config.observations_min)
-        if config.methods.has_closed and len(window) >= config.observations_min:
-            self._closed = config.methods.closed(window)
+        window, minimum = self._window, self._config.observations_min
+        self._measured = measure(window, observations_min=minimum)
+        if self._has_closed and len(window) >= minimum:
+            self._closed = self._config.methods.closed(window)
 
     def _note_exceptions(self, forecast: Measured, value: float) -> None:
         """Whether a return lost more than was forecast before it."""
-        for name, var in (("0.95", forecast.var_95), ("0.99", forecast.var_99)):
-            if var is not None:
-                days = self._exceptions[name] + ("x" if -value > var else ".")
-                self._exceptions[name] = days[-DAYS_JUDGED:]
+        if forecast.var_95 is not None:
+            self._days_95.add(exceeded=-value > forecast.var_95)
+        if forecast.var_99 is not None:
+            self._days_99.add(exceeded=-value > forecast.var_99)
 
-    def _occasion(self) -> Occasion:
+    def _values(self) -> Mapping[str, float | None]:
+        """What rules are about."""
         measured = self._measured
         assert measured is not None
-        values = {
+        return {
             "var_95": measured.var_95,
             "es_95": measured.es_95,
             "var_99": measured.var_99,
             "es_99": measured.es_99,
             MODEL: self._exceptions_99(),
         }
+
+    def _exceptions_99(self) -> float | None:
+        days = self._days_99
+        return float(days.exceptions) if days.count == DAYS_JUDGED else None
+
+    def _occasion(self) -> Occasion:
         return Occasion(
             measure_id=self._measure_id(),
             as_of_us=self._window.times_us[-1],
-            values=values,
+            values=self._values(),
             scenario_us=self._scenario_us,
             source=self.source,
             offset=self.position.offset,
         )
 
     def _measure_id(self) -> str:
-        return f"measure:{self.portfolio_id}:{self._cause}"
+        if self._cause is None:
+            return f"measure:{self.portfolio_id}:"
+        at_us, version = self._cause
+        return f"measure:{self.portfolio_id}:{to_rfc3339(at_us)}/{version}"
 
     def _scenario_us(self, rule_id: str) -> int | None:
         """When the return was observed that is the VaR at a rule's level."""
@@ -285,18 +311,13 @@ class PortfolioRisk:
         var = measured.var_99 if rule_id.endswith("99") else measured.var_95
         return None if var is None else self._window.scenario_us(var)
 
-    def _exceptions_99(self) -> float | None:
-        days = self._exceptions["0.99"]
-        return float(days.count("x")) if len(days) == DAYS_JUDGED else None
-
     def _model_backtests(self) -> Iterator[ModelBacktest]:
-        for name, level in _LEVELS.items():
-            days = self._exceptions[name]
-            if not days:
+        for days, level in ((self._days_95, VAR_95), (self._days_99, VAR_99)):
+            if not days.count:
                 continue
-            found = judge_model([day == "x" for day in days], level)
+            found = judge_model(str(days), level)
             yield ModelBacktest(
-                confidence=float(name),
+                confidence=float(level.confidence),
                 observations=found.observations,
                 exceptions=found.exceptions,
                 zone=found.zone,
@@ -310,13 +331,9 @@ class PortfolioRisk:
 
     def _volatility(self) -> float | None:
         """Of a year; None where moments are not kept, or say nothing."""
-        moments = self._window.moments
-        if moments is None or len(self._window) < self._config.observations_min:
+        if self._closed is None:
             return None
-        try:
-            return moments.moments().deviation * sqrt(self._config.periods_a_year)
-        except OverflowError:
-            return None
+        return self._closed.moments.deviation * sqrt(self._config.periods_a_year)
 
 
 def _utilisation(var: float | None, rule: Rule | None) -> float | None:

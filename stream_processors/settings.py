@@ -53,7 +53,7 @@ class ProcessorSettings(BaseSettings):
     batch_within_s: float = Field(default=0.2, gt=0)
     """How long returns are gathered before they are measured: fewer, larger writes of state."""
 
-    batch_records_max: int = Field(default=400, ge=1)
+    batch_records_max: int = Field(default=1_500, ge=1)
     """Records that one round of measuring takes at most."""
 
     risk_window: int = Field(default=250, ge=1)

@@ -12,7 +12,7 @@ Ids derive from what was judged: the same measures give the same ids, whenever t
 again. No clock, no dice.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from math import isfinite
 from uuid import NAMESPACE_URL, UUID, uuid5
@@ -45,6 +45,10 @@ class Rule:
     """Consecutive measures above, before the level rises."""
     clear_after: int = 1
     """Consecutive measures below, before it falls."""
+    calm_upto: float = field(init=False, compare=False)
+    """What exceeds no threshold at all."""
+    _steps: tuple[tuple[AlertLevel, float], ...] = field(init=False, compare=False, repr=False)
+    """Levels and thresholds, the highest first."""
 
     def __post_init__(self) -> None:
         warn, critical = self.warn_ratio, self.critical_ratio
@@ -64,30 +68,31 @@ class Rule:
             if not right:
                 raise InvalidRule(f"{name} is {getattr(self, name)}; it must be {wanted}")
 
-    def threshold(self, level: AlertLevel) -> float | None:
-        """What a value must exceed to reach a level; None where the rule has no such level."""
-        match level:
-            case AlertLevel.WARNING:
-                return None if self.warn_ratio is None else self.warn_ratio * self.limit
-            case AlertLevel.BREACH:
-                return self.limit
-            case AlertLevel.CRITICAL:
-                return None if self.critical_ratio is None else self.critical_ratio * self.limit
-            case AlertLevel.NORMAL:
-                return None
+        thresholds = {
+            AlertLevel.CRITICAL: None if critical is None else critical * self.limit,
+            AlertLevel.BREACH: self.limit,
+            AlertLevel.WARNING: None if warn is None else warn * self.limit,
+        }
+        steps = tuple((level, at) for level, at in thresholds.items() if at is not None)
+        object.__setattr__(self, "_steps", steps)
+        object.__setattr__(self, "calm_upto", steps[-1][1])
 
     def raw_level(self, value: float) -> AlertLevel:
         """The highest level whose threshold a value exceeds."""
-        return self._highest(value, AlertLevel.CRITICAL, 1.0)
+        for level, threshold in self._steps:
+            if value > threshold:
+                return level
+        return AlertLevel.NORMAL
+
+    def keeps(self, value: float, level: AlertLevel) -> bool:
+        """Whether a value asks for no other level."""
+        return self.raw_level(value) <= level <= self.held_level(value, level)
 
     def held_level(self, value: float, current: AlertLevel) -> AlertLevel:
         """The highest level, up to the current one, that a value has not clearly left."""
-        return self._highest(value, current, 1.0 - self.hysteresis)
-
-    def _highest(self, value: float, upto: AlertLevel, share: float) -> AlertLevel:
-        for level in sorted(AlertLevel, reverse=True):
-            threshold = self.threshold(level)
-            if level <= upto and threshold is not None and value > threshold * share:
+        share = 1.0 - self.hysteresis
+        for level, threshold in self._steps:
+            if level <= current and value > threshold * share:
                 return level
         return AlertLevel.NORMAL
 
@@ -142,22 +147,22 @@ def judge(
         return state, None
     if state.judged_us is not None and at_us <= state.judged_us and not again:
         return state, None
-    state = replace(state, judged_us=at_us)
+    if rule.keeps(value, state.level):
+        return replace(state, judged_us=at_us, run=()), None
     raw, held = rule.raw_level(value), rule.held_level(value, state.level)
+    state = replace(state, judged_us=at_us)
     if raw > state.level:
         state = _extended(state, raw, up=True)
         if len(state.run) < rule.raise_after:
             return state, None
         to = min(state.run)
         kind = "raised" if state.level is AlertLevel.NORMAL else "escalated"
-    elif held < state.level:
+    else:
         state = _extended(state, held, up=False)
         if len(state.run) < rule.clear_after:
             return state, None
         to = max(state.run)
         kind = "cleared" if to is AlertLevel.NORMAL else "deescalated"
-    else:
-        return replace(state, run=()), None
     return _stepped(rule, state, to, kind, f"{portfolio_id}:{measure_id}", value)
 
 

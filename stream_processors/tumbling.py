@@ -5,9 +5,10 @@ stages, so that any number of workers can share it: each source partition's cont
 is tallied where the partition is read, and a window's tallies, which share a key and so a
 partition, are added up.
 
-Neither stage keeps state in Kafka: a record is acknowledged only when what it contributed to has
-been written. After a crash the records of open windows are read again, and the tallies that were
-written twice have the same source and replace each other.
+What is worked on in rounds anyway is tallied round by round, and each round's tally is one of
+several. Else neither stage keeps state in Kafka: a record is acknowledged only when what it
+contributed to has been written. After a crash the records of open windows are read again, and the
+tallies that were written twice have the same source and replace each other.
 """
 
 from collections import Counter
@@ -92,16 +93,16 @@ class Tallying(Generic[E]):
 class Totalling(Generic[E]):
     """The second stage: a window's tallies become its total."""
 
-    def __init__(self, kept: int = 60) -> None:
+    def __init__(self, kept: int = 600) -> None:
         self._kept = kept
-        self._counts: dict[int, dict[Partition, Mapping[str, int]]] = {}
+        self._counts: dict[int, dict[tuple[str, int, int], Mapping[str, int]]] = {}
         self._held: dict[int, list[E]] = {}
         self._length_us: dict[int, int] = {}
 
     def add(self, tally: WindowTally, held: E) -> None:
         """Take a tally in; one of the same source and window replaces the earlier one."""
         start = tally.window_start_us
-        source = Partition(tally.source_topic, tally.source_partition)
+        source = (tally.source_topic, tally.source_partition, tally.first_offset)
         self._counts.setdefault(start, {})[source] = tally.counts
         self._held.setdefault(start, []).append(held)
         self._length_us[start] = tally.window_us

@@ -238,9 +238,11 @@ async def test_dashboard_windows_count_every_alert_and_measure_once(world: World
 
         def done(records: list[Record]) -> bool:
             last = max((one.as_of_us for one in records if isinstance(one, RiskMeasure)), default=0)
-            return last == end and totals(records) == written(records)
+            counted = totals(records)
+            return last == end and counted.pop("returns", 0) == sent and counted == written(records)
 
-        end = trading_days(load_prices())[799].at_close()[0].event_time_us
+        days = trading_days(load_prices())[:800]
+        end, sent = days[-1].at_close()[0].event_time_us, sum(len(day.returns) for day in days)
         await reader.until(done)
     assert totals(reader.records)["alerts_raised"] > 0
 

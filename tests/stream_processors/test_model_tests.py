@@ -13,6 +13,11 @@ from stream_processors.model_tests import acerbi_szekely, judge_model, zone
 
 P95, P99 = Level.of("0.95"), Level.of("0.99")
 
+
+def written(exceptions: list[bool]) -> str:
+    return "".join("x" if one else "." for one in exceptions)
+
+
 days = st.lists(st.booleans(), min_size=20, max_size=260)
 
 
@@ -23,7 +28,7 @@ def test_coverage_is_what_vartests_says(exceptions: list[bool]) -> None:
         expected = kupiec_test(
             x=sum(exceptions), n=len(exceptions), var_conf_level=0.99, conf_level=0.95
         )
-    found = judge_model(exceptions, P99).coverage
+    found = judge_model(written(exceptions), P99).coverage
     named = {name.lower(): value for name, value in expected.items()}
     statistic = next(value for name, value in named.items() if "statistic" in name)
     assert found.ratio == pytest.approx(statistic, rel=1e-9, abs=1e-9)
@@ -35,7 +40,7 @@ def test_independence_is_a_ratio_of_binomial_likelihoods(exceptions: list[bool])
     hits = [int(after[~before].sum()), int(after[before].sum())]
     tries = [int((~before).sum()), int(before.sum())]
     total, count = sum(hits), sum(tries)
-    found = judge_model(exceptions, P95)
+    found = judge_model(written(exceptions), P95)
     if 0 in (*tries, total, count - total):
         assert found.independence.ratio == 0.0
         return
@@ -60,7 +65,7 @@ def test_the_traffic_light_is_the_basel_committees() -> None:
 
 
 def test_no_exception_at_all_is_no_error() -> None:
-    found = judge_model([False] * 250, P95)
+    found = judge_model("." * 250, P95)
     assert found.coverage.ratio == pytest.approx(-2 * 250 * np.log(0.95))
     assert (found.independence.ratio, found.zone) == (0.0, "green")
 

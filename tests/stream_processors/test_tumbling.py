@@ -113,6 +113,23 @@ def test_a_tally_that_was_written_twice_counts_once() -> None:
     assert held == ["first", "second"]
 
 
+def test_tallies_of_several_rounds_of_a_partition_add_up() -> None:
+    totalling: Totalling[str] = Totalling()
+    for first_offset in (0, 10, 10, 20):
+        tally = WindowTally(
+            window_start_us=0,
+            window_us=SECOND,
+            counts={"x": 3},
+            source_topic="t",
+            source_partition=0,
+            last_offset=first_offset + 9,
+            first_offset=first_offset,
+        )
+        totalling.add(tally, "held")
+    [(update, _)] = totalling.close(SECOND)
+    assert update.values == {"x": 9}
+
+
 def test_a_late_tally_changes_its_windows_total_once_more() -> None:
     totalling: Totalling[str] = Totalling()
 

@@ -1,0 +1,29 @@
+"""The Kafka that benchmarks run against: the configured one, or an embedded one for the run."""
+
+import os
+import subprocess
+import tempfile
+from collections.abc import Generator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from infra.kafka import free_port, prepare
+from infra.provision import wait_for_kafka
+
+_START_S = 60.0
+
+
+@contextmanager
+def running_kafka() -> Generator[str]:
+    """Its bootstrap servers, while the block runs."""
+    given = os.environ.get("KAFKA_BOOTSTRAP_SERVERS")
+    if given:
+        yield given
+        return
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        broker = prepare(Path(folder), free_port())
+        process = subprocess.Popen(broker.command, stdout=subprocess.DEVNULL)  # noqa: S603
+        stack.callback(process.wait)
+        stack.callback(process.terminate)
+        wait_for_kafka(broker.bootstrap_servers, within_s=_START_S)
+        yield broker.bootstrap_servers

@@ -1,0 +1,306 @@
+"""`make bench-processors`: the risk worker beside plain Faust and a bare loop, in one run.
+
+A worker is a process of its own, held to one core. How far it is at which time is read from the
+state that it writes, by Kafka's clock. What a figure means is in README.md.
+"""
+
+import argparse
+import asyncio
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import psutil
+from aiokafka import AIOKafkaConsumer
+from aiokafka.partitioner import DefaultPartitioner
+from confluent_kafka import Producer
+
+from benchmarks.broker import running_kafka
+from infra.provision import provision
+from infra.supervisor import Part, Process
+from schemas.codec import decode, encode
+from schemas.events import PortfolioState, Return, ReturnBatch
+from schemas.topics import PARTITIONS, PORTFOLIO_RETURNS, RISK_MEASURES, RISK_STATE
+
+_PORTFOLIOS = 1_000
+_WINDOW = 250
+_RETURNS = 200_000
+_PLAIN_RETURNS = 20_000
+_TOGETHER = 200
+"""Returns in a message, as `ReturnsPublisher` sends what is there at once."""
+_ROUNDS = 3
+_DAY_US = 86_400_000_000
+_LIMIT = "0.0168"
+"""Near what VaR is, so that there are alerts."""
+
+_CLOSED = "historical,normal,student_t,cornish_fisher,ewma"
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """How fast, and at what cost."""
+
+    per_s: float
+    cpu_us: float
+    """Of a return, all threads."""
+    memory_mib: float
+    """At its peak; of all workers."""
+
+
+class Bench:
+    """Runs workers."""
+
+    def __init__(self, servers: str, folder: Path) -> None:
+        self._servers = servers
+        self._folder = folder
+        self._numbers = count(1)
+        self._cores = sorted(psutil.Process().cpu_affinity())
+
+    async def speed(
+        self, module: str, returns: int, together: int, workers: int = 1, **env: str
+    ) -> Speed:
+        """Have returns measured by workers of a module, one on a core each.
+
+        The clock runs from the moment that the first of them is sent, by Kafka's client in another
+        process's thread, to the moment that the last of them is in the state.
+
+        Args:
+            module: what to run.
+            returns: how many are counted; their portfolios' windows are full before.
+            together: how many there are in a message.
+            workers: how many work side by side.
+            **env: settings.
+        """
+        before = _PORTFOLIOS * _WINDOW if together > 1 else 0
+        total = before + returns
+        async with (
+            self._topics() as prefix,
+            self._workers(module, prefix, workers, env) as ran,
+            _Progress(self._servers, prefix) as progress,
+        ):
+            messages = await asyncio.to_thread(_messages, range(total), together, before)
+            await asyncio.to_thread(_publish, self._servers, prefix, messages[0])
+            await progress.until(before)
+            began_s, cpu_s = time.time(), _cpu_s(ran)
+            sending = asyncio.to_thread(_publish, self._servers, prefix, messages[1])
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(sending)
+                ended_ms = await progress.until(total)
+            used_us = (_cpu_s(ran) - cpu_s) * 1e6 / returns
+            memory = sum(map(_peak_mib, ran))
+        return Speed(returns / (ended_ms / 1000 - began_s), used_us, memory)
+
+    async def restart_s(self) -> float:
+        """How long a worker with 1,000 portfolios takes from its start to its next measure."""
+        total = _PORTFOLIOS * _WINDOW
+        before, after = _messages(range(total + _PORTFOLIOS), _TOGETHER, total)
+        async with self._topics() as prefix:
+            async with (
+                self._workers("stream_processors", prefix, 1, {}) as (first,),
+                _Progress(self._servers, prefix) as progress,
+            ):
+                await asyncio.to_thread(_publish, self._servers, prefix, before)
+                await progress.until(total)
+                first.send_signal(signal.SIGKILL)
+                await first.ended()
+            await asyncio.to_thread(_publish, self._servers, prefix, after)
+            began_ms = time.time() * 1000
+            async with self._workers("stream_processors", prefix, 1, {}):
+                return (await _next_measure_ms(self._servers, prefix, began_ms) - began_ms) / 1000
+
+    @asynccontextmanager
+    async def _topics(self) -> AsyncGenerator[str]:
+        prefix = f"b{next(self._numbers)}."
+        await asyncio.to_thread(provision, self._servers, prefix=prefix)
+        yield prefix
+
+    @asynccontextmanager
+    async def _workers(
+        self, module: str, prefix: str, workers: int, env: dict[str, str]
+    ) -> AsyncGenerator[list[Process]]:
+        common = {
+            "KAFKA_BOOTSTRAP_SERVERS": self._servers,
+            "TAPEWIRE_TOPIC_PREFIX": prefix,
+            "TAPEWIRE_VAR_LIMIT": _LIMIT,
+            "TAPEWIRE_RISK_METHODS": "historical",
+        }
+        running = []
+        async with AsyncExitStack() as stack:
+            for number in range(workers):
+                name = f"{prefix}{number}"
+                own = {"TAPEWIRE_WORKER_ID": name}
+                part = Part(name, (sys.executable, "-m", module), common | own | env)
+                process = Process(part, self._folder / f"{name}.log")
+                await process.start()
+                stack.push_async_callback(process.stop)
+                psutil.Process(process.pid).cpu_affinity([self._cores[-1 - number]])
+                running.append(process)
+            yield running
+
+
+Message = tuple[int, bytes]
+"""A partition, and a batch of returns."""
+
+
+def _messages(numbers: range, together: int, before: int) -> tuple[list[Message], list[Message]]:
+    """Returns, portfolio after portfolio and day after day: so many before, and the others."""
+    values = np.random.default_rng(7).normal(0, 0.01, numbers.stop)
+    homes = [_home(portfolio) for portfolio in range(_PORTFOLIOS)]
+    found: tuple[list[Message], list[Message]] = [], []
+    waiting: list[list[Return]] = [[] for _ in range(PARTITIONS)]
+    for number in numbers:
+        into = found[number >= before]
+        if number == before:
+            found[0].extend(_left(waiting))
+        day, portfolio = divmod(number, _PORTFOLIOS)
+        some = waiting[homes[portfolio]]
+        some.append(Return(f"portfolio-{portfolio}", day * _DAY_US, float(values[number])))
+        if len(some) == together:
+            into.append((homes[portfolio], encode(ReturnBatch(returns=some))))
+            some.clear()
+    found[1].extend(_left(waiting))
+    return found
+
+
+def _left(waiting: list[list[Return]]) -> list[Message]:
+    left = [(home, encode(ReturnBatch(returns=some))) for home, some in enumerate(waiting) if some]
+    for some in waiting:
+        some.clear()
+    return left
+
+
+def _publish(servers: str, prefix: str, messages: Sequence[Message]) -> None:
+    producer = Producer({"bootstrap.servers": servers, "linger.ms": 5})
+    topic = prefix + PORTFOLIO_RETURNS.name
+    for partition, value in messages:
+        producer.produce(topic, value, partition=partition)
+        producer.poll(0)
+    producer.flush()
+
+
+def _home(portfolio: int) -> int:
+    partitions = list(range(PARTITIONS))
+    return int(DefaultPartitioner()(f"portfolio-{portfolio}".encode(), partitions, partitions))
+
+
+class _Progress:
+    """How many returns are in the state that workers write."""
+
+    def __init__(self, servers: str, prefix: str) -> None:
+        self._consumer = _reader(servers, prefix + RISK_STATE.name)
+        self._accepted: dict[str, int] = {}
+        self._total = 0
+
+    async def __aenter__(self) -> Self:
+        await self._consumer.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._consumer.stop()
+
+    async def until(self, total: int) -> float:
+        """When, by Kafka's clock, so many were there, in milliseconds."""
+        last_ms = 0.0
+        async with asyncio.timeout(300):
+            while self._total < total:
+                record = await self._consumer.getone()
+                state = decode(record.value)
+                assert isinstance(state, PortfolioState)
+                accepted = state.outcomes["accepted"]
+                self._total += accepted - self._accepted.get(state.portfolio_id, 0)
+                self._accepted[state.portfolio_id] = accepted
+                last_ms = float(record.timestamp)
+        return last_ms
+
+
+async def _next_measure_ms(servers: str, prefix: str, after_ms: float) -> float:
+    """When, by Kafka's clock, there was a measure again."""
+    async with _reader(servers, prefix + RISK_MEASURES.name) as consumer, asyncio.timeout(120):
+        async for record in consumer:
+            if record.timestamp > after_ms:
+                return float(record.timestamp)
+    raise AssertionError("the consumer has ended")
+
+
+def _reader(servers: str, topic: str) -> AIOKafkaConsumer:
+    return AIOKafkaConsumer(topic, bootstrap_servers=servers, auto_offset_reset="earliest")
+
+
+def _cpu_s(processes: Sequence[Process]) -> float:
+    times = [psutil.Process(one.pid).cpu_times() for one in processes]
+    return sum(one.user + one.system for one in times)
+
+
+def _peak_mib(process: Process) -> float:
+    status = Path(f"/proc/{process.pid}/status").read_text(encoding="ascii")
+    line = next(line for line in status.splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) / 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What is measured."""
+
+    name: str
+    module: str
+    together: int = _TOGETHER
+    workers: int = 1
+    methods: str = "historical"
+
+
+PLAIN = Case("plain Faust: a return a message, a table", "benchmarks.plain_faust", together=1)
+WORKER = Case("worker: historical VaR 95, 99 and ES", "stream_processors")
+FIFTY = Case("the same, 50 returns a message", "stream_processors", together=50)
+CLOSED = Case("worker: and all closed forms, three levels", "stream_processors", methods=_CLOSED)
+TWO = Case("two workers on two cores", "stream_processors", workers=2)
+BARE = Case("bare aiokafka loop, the same pure code", "benchmarks.bare_loop")
+
+
+async def measure(servers: str, returns: int, folder: Path) -> None:
+    """Print the table: of each case the best of some rounds, all cases in each of them."""
+    bench = Bench(servers, folder)
+    best: dict[Case, Speed] = {}
+    for _ in range(_ROUNDS):
+        for case in (PLAIN, WORKER, FIFTY, CLOSED, TWO, BARE):
+            found = await bench.speed(
+                case.module,
+                _PLAIN_RETURNS if case is PLAIN else returns,
+                case.together,
+                case.workers,
+                TAPEWIRE_RISK_METHODS=case.methods,
+            )
+            if case not in best or found.per_s > best[case].per_s:
+                best[case] = found
+    print("| | returns/s | times plain Faust | CPU µs a return | MiB |")
+    print("| --- | --- | --- | --- | --- |")
+    for case, speed in best.items():
+        print(
+            f"| {case.name} | {speed.per_s:,.0f} | {speed.per_s / best[PLAIN].per_s:.1f} "
+            f"| {speed.cpu_us:.1f} | {speed.memory_mib:.0f} |"
+        )
+    one = best[WORKER].per_s
+    print(f"\nclosed forms: {best[CLOSED].per_s / one:.2f} of the historical method's speed")
+    print(f"two workers: {best[TWO].per_s / one:.2f} times one")
+    print(f"the worker: {one / best[BARE].per_s:.2f} of the bare loop")
+    print(f"restart with 1,000 portfolios: measuring again after {await bench.restart_s():.1f} s")
+
+
+def main() -> None:
+    """Measure, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="fewer returns, and less exact")
+    quick: bool = parser.parse_args().quick
+    with running_kafka() as servers, tempfile.TemporaryDirectory() as folder:
+        asyncio.run(measure(servers, _RETURNS // 4 if quick else _RETURNS, Path(folder)))
+
+
+if __name__ == "__main__":
+    main()
