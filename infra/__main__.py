@@ -3,16 +3,23 @@
 import asyncio
 import sys
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from pydantic import ValidationError
 
-from infra import issuer, limits, tasks
-from infra.errors import InfraError
+from infra import history, issuer, limits, tasks
+from infra.errors import InfraError, NoHistory
 from infra.settings import InfraSettings
-from infra.system import Wanted, reset as remove, run
+from infra.system import Wanted as WantedSystem, reset as remove, run
+from producers.settings import ProducerSettings
+from schemas.instants import from_datetime
+from stream_processors.estimates import METHODS
+from stream_processors.levels import InvalidInput, Level
+from stream_processors.replay import Wanted
+from stream_processors.thresholds import InvalidRule
 
 cli = typer.Typer(
     no_args_is_help=True,
@@ -61,7 +68,7 @@ def up(
     """
     if not speed > 0:
         raise typer.BadParameter(f"it is {speed}; it must be more than 0", param_hint="--speed")
-    wanted = Wanted(port=port, edges=edges, demo=demo, speed=speed)
+    wanted = WantedSystem(port=port, edges=edges, demo=demo, speed=speed)
     _or_explain(lambda: asyncio.run(run(_settings(data_dir), wanted, _say)))
 
 
@@ -178,6 +185,51 @@ def show_limits(
 ) -> None:
     """Show the limits that were set."""
     _say_all(lambda: limits.show(url, portfolio, token))
+
+
+risk_cli = typer.Typer(no_args_is_help=True, help="Questions about risk in the past.")
+cli.add_typer(risk_cli, name="risk")
+
+
+@risk_cli.command("replay")
+def replay(
+    portfolio: Annotated[str, typer.Option(help="Whose returns.")],
+    since: Annotated[datetime, typer.Option("--from", formats=["%Y-%m-%d"], help="The first day.")],
+    until: Annotated[datetime, typer.Option("--to", formats=["%Y-%m-%d"], help="The last day.")],
+    method: Annotated[str, typer.Option(help=f"One of {', '.join(METHODS)}.")] = "historical",
+    confidence: Annotated[str, typer.Option(help="Of the VaR.")] = "0.95",
+    limit: Annotated[float, typer.Option(help="What the VaR may be.")] = 0.05,
+    out: Annotated[
+        Path | None, typer.Option(help="Draw a picture, too: a .png or .svg file.")
+    ] = None,
+) -> None:
+    """Say what would have alerted: from the log, by any method and limit.
+
+    Prints the steps of the alerts and how the method stood its test. Kafka is the one that
+    KAFKA_BOOTSTRAP_SERVERS names, or that of `tapewire up` on this machine.
+    """
+    day_us = 86_400_000_000
+
+    def answered() -> list[str]:
+        try:
+            wanted = Wanted(
+                portfolio_id=portfolio,
+                method=method,
+                level=Level.of(confidence),
+                limit=limit,
+                since_us=from_datetime(since.replace(tzinfo=UTC)),
+                until_us=from_datetime(until.replace(tzinfo=UTC)) + day_us,
+            )
+            found = history.answer(wanted, ProducerSettings())
+        except (InvalidInput, InvalidRule) as error:
+            raise NoHistory(str(error)) from error
+        lines = list(history.table(found, wanted))
+        if out is not None:
+            history.draw(found, wanted, out)
+            lines.append(f"the picture is {out}")
+        return lines
+
+    _say_all(answered)
 
 
 def main() -> None:

@@ -8,7 +8,8 @@ InfraError
 ├── DirectoryInUse      another system runs on the same data directory
 ├── EdgeUnreachable     no edge answers at the address
 ├── TaskRefused         an edge does not do what was asked for
-└── LimitRefused        an edge does not take a limit
+├── LimitRefused        an edge does not take a limit
+└── NoHistory           the log cannot answer what is asked of the past
 """
 
 
@@ -46,3 +47,7 @@ class TaskRefused(InfraError):
 
 class LimitRefused(InfraError):
     """The edge does not take a limit; the message says why."""
+
+
+class NoHistory(InfraError):
+    """The log cannot answer what is asked of the past; the message says why."""

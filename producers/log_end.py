@@ -57,6 +57,31 @@ async def newest_by_key(topic: Topic, settings: ProducerSettings) -> Mapping[byt
     return found
 
 
+async def partition_of(topic: Topic, key: bytes, settings: ProducerSettings) -> list[Record]:
+    """Read the whole partition where a key's records lie; what cannot be read is left out.
+
+    Raises:
+        Unread: there is no Kafka at the configured address.
+        TimeoutError: Kafka did not answer within half a minute.
+    """
+    name = settings.topic_prefix + topic.name
+    found: list[Record] = []
+    async with _reader(name, settings) as consumer:
+        partitions = sorted(consumer.partitions_for_topic(name) or {0})
+        home = TopicPartition(name, DefaultPartitioner()(key, partitions, partitions))
+        consumer.assign([home])
+        async with asyncio.timeout(_TIMEOUT_S):
+            await consumer.seek_to_beginning()
+            end = (await consumer.end_offsets([home]))[home]
+        while await consumer.position(home) < end:
+            async with asyncio.timeout(_TIMEOUT_S):
+                records = (await consumer.getmany(timeout_ms=1000)).get(home, [])
+            for record in records:
+                with suppress(Undecodable):
+                    found.append(decode(record.value))
+    return found
+
+
 class Story:
     """The records of one key, of those written since a time by the log's clock, as they come."""
 

@@ -231,6 +231,8 @@ class JobState:
     first_offset: int
     last_offset: int
     result_summary: str | None = None
+    previous_status: str | None = None
+    """Before its last event: which lists it was on."""
 
     @property
     def ended(self) -> bool:

@@ -60,6 +60,7 @@ def follow_job(
     job = event.job
     if job is None or (known is not None and (known.ended or offset <= known.last_offset)):
         return None
+    previous_status = None if known is None else known.status
     if known is None:
         known = JobState(
             job_id=event.backtest_id,
@@ -83,4 +84,5 @@ def follow_job(
         updated_us=event.event_time_us,
         last_offset=offset,
         result_summary=job.data if job.kind == "completed" else None,
+        previous_status=previous_status,
     )

@@ -2,8 +2,8 @@
 
 from hypothesis import given, strategies as st
 
-from schemas.events import StoryState, TaskStep, TrainingProgress
-from stream_processors.stories import follow
+from schemas.events import BacktestProgress, JobStep, StoryState, TaskStep, TrainingProgress
+from stream_processors.stories import follow, follow_job
 
 
 def event(status: str, stage: str | None = None) -> TrainingProgress:
@@ -59,3 +59,30 @@ def test_a_task_is_where_its_stage_says() -> None:
     state = folded([event("started", "PENDING"), event("started", "FETCHING_DATA")])
     assert state is not None
     assert (state.status, state.ended) == ("FETCHING_DATA", False)
+
+
+def test_a_job_remembers_what_it_was_before_its_last_event() -> None:
+    state = None
+    for offset, kind in enumerate(("submitted", "progress", "progress", "completed", "progress")):
+        told = BacktestProgress(
+            backtest_id="J",
+            progress=0.0,
+            status="running",
+            message="",
+            results={},
+            event_time_us=offset,
+            job=JobStep(kind=kind, symbol="IBM", strategy="rsi"),
+        )
+        state = follow_job(state, told, 3, offset) or state
+        assert state is not None
+        seen = (state.previous_status, state.status)
+        assert (
+            seen
+            == [
+                (None, "pending"),
+                ("pending", "running"),
+                ("running", "running"),
+                ("running", "completed"),
+                ("running", "completed"),
+            ][offset]
+        )

@@ -1,0 +1,115 @@
+"""`tapewire risk replay`: what would have alerted, from the log, as a table and a picture."""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+
+from infra.errors import NoHistory
+from producers.errors import Unread
+from producers.log_end import partition_of
+from producers.settings import ProducerSettings
+from schemas.events import Return, ReturnBatch
+from schemas.instants import to_date
+from schemas.topics import PORTFOLIO_RETURNS
+from stream_processors.replay import Replayed, Wanted, replay
+
+_DAY_US = 86_400_000_000
+
+
+def answer(wanted: Wanted, settings: ProducerSettings) -> Replayed:
+    """Read a portfolio's returns from Kafka, and measure them again.
+
+    Raises:
+        NoHistory: Kafka cannot be read, or has no such returns.
+        InvalidInput, InvalidRule: a parameter has no meaning.
+    """
+    try:
+        returns = asyncio.run(_returns(wanted.portfolio_id, settings))
+    except (Unread, TimeoutError) as error:
+        raise NoHistory(f"the log cannot be read: {error}") from error
+    found = replay(returns, wanted)
+    if not found.days:
+        raise NoHistory(_nothing(wanted, returns))
+    return found
+
+
+async def _returns(portfolio_id: str, settings: ProducerSettings) -> Sequence[Return]:
+    records = await partition_of(PORTFOLIO_RETURNS, portfolio_id.encode(), settings)
+    batches = (one for one in records if isinstance(one, ReturnBatch))
+    return [one for batch in batches for one in batch.returns]
+
+
+def _nothing(wanted: Wanted, returns: Sequence[Return]) -> str:
+    times = [one.event_time_us for one in returns if one.portfolio_id == wanted.portfolio_id]
+    if times:
+        there = f"they go from {to_date(min(times))} to {to_date(max(times))}"
+        return f"{wanted.portfolio_id} has no returns from {to_date(wanted.since_us)} on; {there}"
+    others = sorted({one.portfolio_id for one in returns})
+    beside = f"; beside where they would be there are {', '.join(others)}" if others else ""
+    return f"the log has no returns of {wanted.portfolio_id}{beside}"
+
+
+def table(found: Replayed, wanted: Wanted) -> Sequence[str]:
+    """The steps of alerts, and how the method did."""
+    tail = wanted.level.tail
+    lines = [f"{'date':<12}{'step':<13}{'level':<10}{'VaR':>8}{'limit':>9}"]
+    for step in found.steps:
+        one = step.transition
+        lines.append(
+            f"{to_date(step.at_us):<12}{one.kind:<13}{one.level.name.lower():<10}"
+            f"{one.value:>8.4f}{wanted.limit:>9.4f}"
+        )
+    if not found.steps:
+        lines.append("nothing would have alerted")
+    test = found.test
+    if test is None:
+        return [*lines, "", f"{len(found.days)} days, and no forecast for any of them"]
+    worst = min(found.days, key=lambda day: day.value)
+    return [
+        *lines,
+        "",
+        (
+            f"{test.observations} days with a forecast; {test.exceptions} exceptions, where "
+            f"{test.observations * tail:.1f} were to be expected"
+        ),
+        (
+            f"Kupiec p = {test.coverage.p_value:.3g}, independence p = "
+            f"{test.independence.p_value:.3g}, traffic light {test.zone}"
+        ),
+        f"the worst day: {to_date(worst.at_us)}, {worst.value:+.4f}",
+    ]
+
+
+def draw(found: Replayed, wanted: Wanted, path: Path) -> None:
+    """Returns, the VaR line and what exceeded it; PNG or SVG, as the file's name says.
+
+    Raises:
+        NoHistory: the name says neither, or the file cannot be written.
+    """
+    from matplotlib.figure import Figure  # noqa: PLC0415  # half a second, for one command
+
+    if path.suffix.lower() not in (".png", ".svg"):
+        raise NoHistory(f"{path} is neither .png nor .svg")
+    figure = Figure(figsize=(11, 5), layout="constrained")
+    axes = figure.subplots()
+    days = found.days
+    times = [day.at_us / _DAY_US for day in days]  # as its axes of dates count
+    axes.xaxis_date()
+    axes.bar(times, [day.value for day in days], width=1.0, color="#8aa4c0", label="return")
+    lines = [float("nan") if day.forecast is None else -day.forecast.var for day in days]
+    axes.plot(times, lines, color="#c0392b", linewidth=1.2, label=f"-VaR, {wanted.method}")
+    axes.axhline(-wanted.limit, color="#7f8c8d", linestyle="--", linewidth=1, label="-limit")
+    exceeded = [(at, day.value) for at, day in zip(times, days, strict=True) if day.exceeded]
+    axes.plot(*zip(*exceeded, strict=True) if exceeded else ([], []), "o", color="#c0392b",
+              markersize=4, label="exception")  # fmt: skip
+    for step in found.steps:
+        color = "#27ae60" if step.transition.kind == "cleared" else "#e67e22"
+        axes.axvline(step.at_us / _DAY_US, color=color, linewidth=0.8, alpha=0.7)
+    confidence = f"{float(wanted.level.confidence):.3g}"
+    axes.set_title(f"{wanted.portfolio_id}: VaR {confidence}, {wanted.method}")
+    axes.set_ylabel("fraction of net asset value")
+    axes.legend(loc="upper right", ncols=4, fontsize="small")
+    try:
+        figure.savefig(path)
+    except OSError as error:
+        raise NoHistory(f"{path} cannot be written: {error}") from error
