@@ -254,19 +254,22 @@ def _add_risk(app: faust.App, settings: ProcessorSettings, writer: _Writer) -> N
     portfolios: dict[str, PortfolioRisk] = {}
     states = _table(app, writer, RISK_STATE)
 
+    one_at_a_time = asyncio.Lock()
+
     @states.on_recover
     async def recover() -> None:
-        portfolios.clear()
-        for value in states.data.values():
-            state = decode(value)
-            assert isinstance(state, PortfolioState)
-            portfolios[state.portfolio_id] = PortfolioRisk.unpack(state, config, returns_topic)
+        # A round that goes on meanwhile would go on from a state without its own beginning.
+        async with one_at_a_time:
+            portfolios.clear()
+            for value in states.data.values():
+                state = decode(value)
+                assert isinstance(state, PortfolioState)
+                portfolios[state.portfolio_id] = PortfolioRisk.unpack(state, config, returns_topic)
         log.info("recovered %d portfolios", len(portfolios))
         consumer: Any = app.consumer
         await consumer.rewind()
 
     window_us = int(settings.dashboard_window_s * 1_000_000)
-    one_at_a_time = asyncio.Lock()
 
     async def publish(round_: "_Round") -> None:
         await writer.send_each(round_.events(), round_.closed_alerts())
@@ -392,7 +395,7 @@ def _add_candles(app: faust.App, writer: _Writer) -> None:
     @app.agent(writer.topic(MARKET_TRADES), name="form_candles")
     async def form_candles(stream: Any) -> None:
         async for events in stream.noack_take(_TRADE_BATCHES_MAX, within=0.02):
-            changed: dict[str, int] = {}
+            changed: dict[bytes, tuple[int, SymbolCandles]] = {}
             told: list[Event] = []
             for event in events:
                 batch = _decoded(event.message, TradeBatch)
@@ -406,13 +409,11 @@ def _add_candles(app: faust.App, writer: _Writer) -> None:
                     _dead_letter(event.message, one.reason, one.error, index=one.index)
                     for one in taken.refused
                 ]
-                changed[batch.symbol] = event.message.partition
+                changed[batch.symbol.encode()] = event.message.partition, symbol
             await writer.send_all(told)
-            rows = {
-                name.encode(): (partition, symbols[name].pack())
-                for name, partition in changed.items()
-            }
-            await _keep(states, rows)
+            await _keep(
+                states, {key: (home, symbol.pack()) for key, (home, symbol) in changed.items()}
+            )
             for event in events:
                 await stream.ack(event)
 

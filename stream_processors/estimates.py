@@ -99,9 +99,20 @@ class Methods:
         spread = sqrt(window.variance.variance(len(window)))
         return Closed([forms(moments, spread) for _, forms in self._forms], moments)
 
-    def named(self, closed: Closed | None, as_of_us: int) -> Iterator[RiskEstimate]:
-        """Closed forms as they are published, with the horizons that are a matter of scale."""
+    def named(
+        self, closed: Closed | None, as_of_us: int, *, missing: str
+    ) -> Iterator[RiskEstimate]:
+        """Closed forms as they are published, with the horizons that are a matter of scale.
+
+        Args:
+            closed: what they say, if they say anything.
+            as_of_us: of which instant.
+            missing: their status where they say nothing.
+        """
         if closed is None:
+            for name, _ in self._forms:
+                for level in self.levels:
+                    yield _published(name, level, 1, None, as_of_us, status=missing)
             return
         fits = is_monotone(closed.moments)
         for (name, _), pairs in zip(self._forms, closed.answers, strict=True):
@@ -114,15 +125,19 @@ class Methods:
 
     def slower(self, window: ReturnWindow, observations_min: int) -> Sequence[RiskEstimate]:
         """What takes a look at the whole window."""
+        with np.errstate(over="ignore", invalid="ignore"):  # what is no number is not said
+            return self._all_slower(window, observations_min)
+
+    def _all_slower(self, window: ReturnWindow, observations_min: int) -> Sequence[RiskEstimate]:
         returns = np.array(window.values)
         as_of_us = window.times_us[-1]
-        found = []
+        found: list[RiskEstimate] = []
         for name, horizon in self._slower:
             if len(returns) < max(horizon, observations_min):
                 found += [_published(name, one, horizon, None, as_of_us) for one in self.levels]
                 continue
             ahead = overlapping(returns, horizon)
-            moments = RunningMoments(map(float, ahead)) if name in CLOSED else None
+            moments = _moments(ahead) if name in CLOSED else None
             found += [
                 self._looked(name, level, horizon, ahead, moments, as_of_us)
                 for level in self.levels
@@ -152,13 +167,11 @@ class Methods:
         level: Level,
         horizon: int,
         ahead: Floats,
-        running: RunningMoments | None,
+        moments: Moments | None,
         as_of_us: int,
     ) -> RiskEstimate:
-        if running is not None:
-            try:
-                moments = running.moments()
-            except OverflowError:
+        if name in CLOSED:
+            if moments is None:
                 return _published(name, level, horizon, None, as_of_us, status="unavailable")
             (pair,) = _forms(name, (level,), self.dof)(moments, 0.0)
             estimate = Estimate(*pair)
@@ -176,6 +189,14 @@ _WHOLE: dict[str, Callable[[Floats, Level], Estimate]] = {
     "age_weighted": age_weighted,
     "student_t_fitted": student_t_fitted,
 }
+
+
+def _moments(returns: Floats) -> Moments | None:
+    """None where the returns are so large that there is no number to say."""
+    try:
+        return RunningMoments(map(float, returns)).moments()
+    except OverflowError:
+        return None
 
 
 def _forms(name: str, levels: Sequence[Level], dof: float) -> Forms:

@@ -190,6 +190,8 @@ class ReturnWindow:
             if oldest is not None:
                 self.moments.remove(oldest)
                 self.variance.remove_oldest(oldest)
+                if not isfinite(self.variance.sum):  # a square was no number, and may have gone
+                    self.variance.reset(self.values)
         return _ACCEPTED
 
     def _correct(self, at: int, one: Return) -> Outcome:

@@ -8,7 +8,7 @@ a record that Kafka delivers again changes nothing and says nothing.
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import sqrt
+from math import isfinite, sqrt
 from typing import NamedTuple
 
 from schemas.events import (
@@ -240,21 +240,21 @@ class PortfolioRisk:
             method=METHOD,
             status=measured.status,
             observations=len(self._window),
-            var_95=measured.var_95,
-            es_95=measured.es_95,
-            var_99=measured.var_99,
-            es_99=measured.es_99,
+            var_95=_finite(measured.var_95),
+            es_95=_finite(measured.es_95),
+            var_99=_finite(measured.var_99),
+            es_99=_finite(measured.es_99),
             scenario_us=self._scenario_us("var_95"),
             threshold=None if rule is None else rule.limit,
-            utilisation=_utilisation(measured.var_95, rule),
+            utilisation=_finite(_utilisation(measured.var_95, rule)),
             event_id=self._measure_id(),
             source_topic=self.source.topic,
             source_partition=self.source.partition,
             source_offset=self.position.offset,
             volatility=self._volatility(),
-            drawdown=drawdowns[0],
-            max_drawdown=drawdowns[1],
-            estimates=[*self._config.methods.named(self._closed, as_of_us), *self._slower],
+            drawdown=_finite(drawdowns[0]),
+            max_drawdown=_finite(drawdowns[1]),
+            estimates=[*self._closed_estimates(as_of_us), *self._slower],
             model_backtests=list(self._model_backtests()),
         )
 
@@ -311,6 +311,11 @@ class PortfolioRisk:
         var = measured.var_99 if rule_id.endswith("99") else measured.var_95
         return None if var is None else self._window.scenario_us(var)
 
+    def _closed_estimates(self, as_of_us: int) -> Iterator[RiskEstimate]:
+        too_few = len(self._window) < self._config.observations_min
+        missing = "insufficient_data" if too_few else "unavailable"
+        return self._config.methods.named(self._closed, as_of_us, missing=missing)
+
     def _model_backtests(self) -> Iterator[ModelBacktest]:
         for days, level in ((self._days_95, VAR_95), (self._days_99, VAR_99)):
             if not days.count:
@@ -334,6 +339,11 @@ class PortfolioRisk:
         if self._closed is None:
             return None
         return self._closed.moments.deviation * sqrt(self._config.periods_a_year)
+
+
+def _finite(value: float | None) -> float | None:
+    """A number that an event may have: JSON has no others."""
+    return value if value is not None and isfinite(value) else None
 
 
 def _utilisation(var: float | None, rule: Rule | None) -> float | None:

@@ -1,5 +1,6 @@
 from collections.abc import Iterable
 from dataclasses import replace
+from math import isfinite
 
 import numpy as np
 import pytest
@@ -161,3 +162,39 @@ def test_a_correction_of_the_past_changes_the_measure_and_does_not_judge_again()
     assert measures[-1].var_95 == 0.2
     _, alerts = folded([Return(portfolio_id="p", event_time_us=120, value=0.0)], risk, start=300)
     assert [alert.state for alert in alerts] == ["raised"]
+
+
+def test_what_cannot_be_said_has_a_status_and_no_number() -> None:
+    """Too few returns, and returns that are so large that no moment is a number."""
+    risk = PortfolioRisk("p", replace(EVERYTHING, default_rules=()), SOURCE)
+    measures, _ = folded(
+        [Return(portfolio_id="p", event_time_us=at, value=0.01 * (at % 7)) for at in range(99)],
+        risk,
+    )
+    (few,) = measures[-1:]
+    assert few is not None
+    assert {one.status for one in few.estimates} == {"insufficient_data"}
+    assert {one.var for one in few.estimates} == {None}
+    huge = [
+        Return(portfolio_id="p", event_time_us=99 + at, value=1e300 * (-1) ** at)
+        for at in range(20)
+    ]
+    measures, _ = folded(huge, risk, start=99)
+    (large,) = measures[-1:]
+    assert large is not None
+    closed = [one for one in large.estimates if one.method in ("normal", "ewma")]
+    assert closed
+    assert all(one.var is None or isfinite(one.var) for one in large.estimates)
+    assert {one.status for one in closed if one.horizon == 1} == {"unavailable"}
+    assert decode(encode(large)) == large
+    numbers = (large.es_95, large.es_99, large.drawdown, large.volatility, large.utilisation)
+    assert all(one is None or isfinite(one) for one in numbers)
+    # When they have gone, everything can be said again.
+    calm = [
+        Return(portfolio_id="p", event_time_us=200 + at, value=0.01 * (at % 7 - 3))
+        for at in range(300)
+    ]
+    measures, _ = folded(calm, risk, start=200)
+    (last,) = measures[-1:]
+    assert last is not None
+    assert {one.status for one in last.estimates} == {"ok"}
