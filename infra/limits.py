@@ -6,6 +6,7 @@ from urllib.parse import quote
 
 import httpx
 
+from infra.answers import reason_of
 from infra.errors import EdgeUnreachable, LimitRefused
 
 _TIMEOUT_S = 10.0
@@ -48,11 +49,7 @@ def _call(method: str, url: str, path: str, bearer: str | None, body: object) ->
         raise EdgeUnreachable(f"no edge answers at {url}: {error!r}") from error
     if answer.is_success:
         return answer.json()
-    try:
-        reason = answer.json()["detail"]
-    except (ValueError, KeyError):
-        reason = f"status {answer.status_code}"
-    raise LimitRefused(f"the edge says: {reason}")
+    raise LimitRefused(reason_of(answer))
 
 
 def _lines(row: Mapping[str, Any]) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 from httpx_sse import aconnect_sse
 
+from infra.answers import reason_of
 from infra.errors import EdgeUnreachable, InfraError, TaskRefused
 
 POLL_S = 2.0
@@ -187,8 +188,4 @@ async def _check(answer: httpx.Response) -> None:
     if answer.is_success:
         return
     await answer.aread()
-    try:
-        reason = answer.json()["detail"]
-    except (ValueError, KeyError):
-        reason = f"status {answer.status_code}"
-    raise TaskRefused(f"the edge says: {reason}")
+    raise TaskRefused(reason_of(answer))

@@ -1,7 +1,4 @@
-"""Methods over whole windows, beside skfolio, NumPy and published numbers."""
-
-import json
-from pathlib import Path
+"""Methods over whole windows, beside skfolio and NumPy."""
 
 import numpy as np
 import pytest
@@ -194,15 +191,3 @@ def test_the_parts_of_a_historical_var_and_es_add_up() -> None:
         parts = historical_parts(weights, returns, level)
         assert parts.var.sum() == pytest.approx(whole.var, rel=1e-9)
         assert parts.es.sum() == pytest.approx(whole.es, rel=1e-9)
-
-
-_PUBLISHED = Path(__file__).parents[3] / "shared" / "risk" / "edhec.json"
-
-
-@pytest.mark.skipif(not _PUBLISHED.exists(), reason="the published series is not at hand")
-def test_published_series_are_as_skfolio_has_them() -> None:
-    for values in json.loads(_PUBLISHED.read_text(encoding="utf-8"))["returns"].values():
-        returns = np.array(values, dtype=float)
-        found = historical(returns, P95)
-        assert found.var == pytest.approx(skfolio.value_at_risk(returns, 0.95), rel=1e-9)
-        assert found.es == pytest.approx(skfolio.cvar(returns, 0.95), rel=1e-9)
