@@ -89,8 +89,9 @@ class KafkaLog:
         """The first offset of each partition appended at a time or later; its end if none is."""
         wanted = _theirs(partitions)
         async with self._consumer() as consumer:
-            found = await consumer.offsets_for_times(dict.fromkeys(wanted, timestamp_ms))
+            # The ends first: what is appended in between is of that time or later, too.
             ends = await consumer.end_offsets(wanted)
+            found = await consumer.offsets_for_times(dict.fromkeys(wanted, timestamp_ms))
         # offset None: nothing has been appended since
         return _ours(
             {

@@ -129,7 +129,7 @@ async def test_a_run_is_its_owners(world: World, tmp_path: Path) -> None:
         bearer = {"Authorization": f"Bearer {token(tmp_path, name, tenant, 60)}"}
         async with stream(edge.url, PATH, headers=bearer, **asked) as client:
             blocks = await client.until(
-                lambda seen: any("completed" in (one.data or "") for one in seen)
+                lambda seen: any(one.data and one.json["event"] == "completed" for one in seen)
             )
         assert text_of(told(blocks)) == "6 * 7 = 42"
         ids[name, tenant] = next(one.id for one in blocks if one.id)
