@@ -246,14 +246,14 @@ def measure(window: ReturnWindow, *, observations_min: int) -> Measured:
         return _NOTHING
     status = _DEGENERATE if ascending[0] == ascending[-1] else _OK
     if count < VAR_99.observations_min:
-        return Measured(status, *historical(ascending, *_place(VAR_95, count)))
-    var_95, es_95 = historical(ascending, *_place(VAR_95, count))
-    var_99, es_99 = historical(ascending, *_place(VAR_99, count))
+        return Measured(status, *historical(ascending, *place(VAR_95, count)))
+    var_95, es_95 = historical(ascending, *place(VAR_95, count))
+    var_99, es_99 = historical(ascending, *place(VAR_99, count))
     return Measured(status, var_95, es_95, var_99, es_99)
 
 
 @cache
-def _place(level: Level, count: int) -> tuple[int, float]:
+def place(level: Level, count: int) -> tuple[int, float]:
     """How many of so many returns lie beyond the VaR, and how many would at the level."""
     return count - level.rank(count), count * level.tail
 

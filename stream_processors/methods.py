@@ -19,6 +19,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
+from stream_processors import measures
 from stream_processors.levels import InvalidInput, Level
 from stream_processors.moments import DECAY, Estimate, StudentT
 
@@ -33,10 +34,9 @@ _SINGULAR = 1e-10
 
 def historical(returns: Floats, level: Level) -> Estimate:
     """An observed loss, and the mean beyond it."""
-    losses = np.sort(-returns)
-    var = float(losses[level.rank(len(losses)) - 1])
-    beyond = float(np.maximum(losses - var, 0).sum())
-    return Estimate(var, var + beyond / (len(losses) * level.tail))
+    count = len(returns)
+    ascending = np.sort(returns).tolist()
+    return Estimate(*measures.historical(ascending, *measures.place(level, count)))
 
 
 def historical_linear(returns: Floats, level: Level) -> float:
