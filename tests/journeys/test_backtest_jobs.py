@@ -69,6 +69,23 @@ def told(blocks: list[Block]) -> list[tuple[str, Any]]:
     return [(block.event, block.json) for block in blocks if block.event]
 
 
+async def steps_in_the_log(world: World, job_id: str) -> list[tuple[str, float]]:
+    """Kind and progress of each step of a job, by a straight reading of its topic."""
+    events = AIOKafkaConsumer(
+        world.topic("backtest.events"),
+        bootstrap_servers=world.kafka.bootstrap_servers,
+        auto_offset_reset="earliest",
+    )
+    async with events:
+        found = (await events.getmany(timeout_ms=3_000)).values()
+    steps = [decode(one.value) for many in found for one in many if one.key == job_id.encode()]
+    return [
+        (one.job.kind, one.progress)
+        for one in steps
+        if isinstance(one, BacktestProgress) and one.job is not None
+    ]
+
+
 async def test_a_job_is_run_and_its_story_told_from_the_start(system: System) -> None:
     job_id = await system.ask()
     await system.world.backtester()
@@ -79,6 +96,13 @@ async def test_a_job_is_run_and_its_story_told_from_the_start(system: System) ->
     assert live[1][1]["status"] == "pending"
     assert live[1:] == late[1:]
     assert live[-1][0] == "completed"
+    logged = await steps_in_the_log(system.world, job_id)
+    assert [name for name, _ in live[1:]] == [
+        "progress" if kind == "submitted" else kind for kind, _ in logged
+    ]
+    assert [data["progress"] for name, data in live[1:] if name == "progress"] == [
+        progress for kind, progress in logged if kind in ("submitted", "progress")
+    ]
     summary = live[-1][1]["result_summary"]
     series = load_prices()["IBM"]
     days = [day for day in sorted(series) if "2005-01-01" <= day.isoformat() <= "2009-12-31"]
@@ -303,15 +327,7 @@ async def test_a_job_that_has_ended_is_not_run_again(system: System, afterwards:
     await system.world.backtester()
     assert told(await system.story(system.first, "next"))[-1][0] == "completed"
 
-    events = AIOKafkaConsumer(
-        system.world.topic("backtest.events"),
-        bootstrap_servers=system.world.kafka.bootstrap_servers,
-        auto_offset_reset="earliest",
-    )
-    async with events:
-        found = (await events.getmany(timeout_ms=3_000)).values()
-    steps = [decode(one.value) for many in found for one in many if one.key == b"over"]
-    kinds = [one.job.kind for one in steps if isinstance(one, BacktestProgress) and one.job]
+    kinds = [kind for kind, _ in await steps_in_the_log(system.world, "over")]
     assert kinds == ["submitted", "completed", afterwards]
 
 
