@@ -77,6 +77,11 @@ class Alerts:
         """Where rules stand that have something to say."""
         self._judged_us: dict[str, int] = {}
         """Of which instant each rule judged a measure last: what changes with every measure."""
+        self._steady: Measured | None = None
+        """What was judged last, where it changed nothing; and beside it the exceptions."""
+        self._steady_exceptions: float | None = None
+        self._steady_us: int | None = None
+        """Of which instant both were judged again."""
         self.rules = rules
         self.stale_after_s: float | None = None
 
@@ -96,6 +101,7 @@ class Alerts:
 
     def pack(self) -> list[WatchState]:
         """Where each rule stands."""
+        self._settle()
         rules = sorted(self._states.keys() | self._judged_us.keys())
         states = [(rule_id, self._state(rule_id)) for rule_id in rules]
         return [
@@ -131,16 +137,31 @@ class Alerts:
             at_us: of which instant that is.
             occasion: says more, where there is anything to tell.
         """
+        if measured is self._steady and exceptions == self._steady_exceptions:
+            self._steady_us = at_us
+            return ()
+        self._settle()
         told: list[RiskAlert] = []
         if STALE in self._states:
             told.append(self._fresh(occasion()))
+        is_steady = True
         for rule in self.rules:
             value: float | None = getattr(measured, rule.rule_id)
             if value is not None and not self._is_steady(rule, value, at_us):
                 self._judge_by(rule, occasion(), told)
+                is_steady = False
         if exceptions is not None and not self._is_steady(_MODEL_RULE, exceptions, at_us):
             self._judge_by(_MODEL_RULE, occasion(), told)
+            is_steady = False
+        if is_steady:
+            self._steady, self._steady_exceptions = measured, exceptions
         return told
+
+    def _settle(self) -> None:
+        """Note when what changed nothing was judged last: by each rule that judged it."""
+        if self._steady_us is not None:
+            self._judged_us = dict.fromkeys(self._judged_us, self._steady_us)
+        self._steady = self._steady_us = None
 
     def _is_steady(self, rule: Rule, value: float, at_us: int) -> bool:
         """Judge a measure that changes nothing but the time: nearly every one."""
@@ -163,6 +184,7 @@ class Alerts:
             version: tells this change from all others.
             occasion: the last measure, if there was one.
         """
+        self._settle()
         told: list[RiskAlert] = []
         kept = {rule.rule_id for rule in rules}
         for rule in self.rules:
@@ -181,6 +203,7 @@ class Alerts:
 
     def acknowledge(self, ack: AlertAck, occasion: Occasion) -> list[RiskAlert]:
         """Note that somebody deals with an alert, and tell everybody."""
+        self._settle()
         for rule_id, state in list(self._states.items()):
             rule = self.rule(rule_id)
             if state.alert_id != ack.alert_id or rule is None:
@@ -198,6 +221,7 @@ class Alerts:
         after_s, age_us = self.stale_after_s, now_us - occasion.as_of_us
         if after_s is None or age_us <= after_s * _US or STALE in self._states:
             return []
+        self._settle()
         cause = f"{self._portfolio_id}:{occasion.measure_id}"
         self._states[STALE], step = stale_step(STALE, cause, age_us / _US)
         return [self._stale_event(step, occasion, after_s)]

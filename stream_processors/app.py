@@ -53,7 +53,7 @@ from schemas.events import (
     TrainingProgress,
     WindowTally,
 )
-from schemas.headers import TENANT, headers_of
+from schemas.headers import TENANT, Headers, headers_of
 from schemas.topics import (
     BACKTEST_EVENTS,
     BACKTEST_JOBS,
@@ -204,7 +204,6 @@ class _Writer:
     def __init__(self, app: faust.App, settings: ProcessorSettings) -> None:
         self._prefix = settings.topic_prefix
         self._app = app
-        self._topics: dict[str, Any] = {}
 
     def topic(self, *topics: Topic, **options: Any) -> Any:
         """The catalogue's topics as one of Faust's, of raw bytes."""
@@ -227,24 +226,34 @@ class _Writer:
     ) -> None:
         """As `send_all`, each with the tenant whose it is; then forget alerts that are over."""
         sent: list[Awaitable[object]] = [await self._send(*one) for one in events]
-        open_alerts = self._sender(RISK_OPEN)
-        sent += [await open_alerts.send(key=one.encode(), value=None) for one in closed_alerts]
+        sent += [await self.put(RISK_OPEN, one.encode(), None) for one in closed_alerts]
         for delivered in sent:
             await delivered
 
-    def _sender(self, topic: Topic) -> Any:
-        to = self._topics.get(topic.name)
-        if to is None:
-            to = self._topics[topic.name] = self.topic(topic)
-        return to
-
     async def _send(self, event: Event, tenant: str | None) -> Awaitable[object]:
-        to = self._sender(topic_of(event))
         value = encode(event)
-        headers = dict(headers_of(event, value, SOURCE, tenant=tenant))
+        headers = headers_of(event, value, SOURCE, tenant=tenant)
         # A letter lies where the record that it is about would lie.
         key = event.key if isinstance(event, DeadLetter) else key_of(event)
-        delivered: Awaitable[object] = await to.send(key=key, value=value, headers=headers)
+        return await self.put(topic_of(event), key, value, headers=headers)
+
+    async def put(
+        self,
+        topic: Topic,
+        key: bytes | None,
+        value: bytes | None,
+        partition: int | None = None,
+        headers: Headers | None = None,
+    ) -> Awaitable[object]:
+        """Hand a record to the producer; what is returned ends when it is acknowledged.
+
+        Past Faust's topics and tables, whose bookkeeping for a record costs as much again.
+        """
+        producer = await self._app.maybe_start_producer()
+        name = self._prefix + topic.name
+        delivered: Awaitable[object] = await producer.send(
+            name, key, value, partition, timestamp=None, headers=headers
+        )
         return delivered
 
 
@@ -252,7 +261,7 @@ def _add_risk(app: faust.App, settings: ProcessorSettings, writer: _Writer) -> N
     config = settings.risk()
     returns_topic = settings.topic_prefix + PORTFOLIO_RETURNS.name
     portfolios: dict[str, PortfolioRisk] = {}
-    states = _table(app, writer, RISK_STATE)
+    states = _States(app, writer, RISK_STATE)
 
     one_at_a_time = asyncio.Lock()
 
@@ -261,8 +270,7 @@ def _add_risk(app: faust.App, settings: ProcessorSettings, writer: _Writer) -> N
         # A round that goes on meanwhile would go on from a state without its own beginning.
         async with one_at_a_time:
             portfolios.clear()
-            for value in states.data.values():
-                state = decode(value)
+            for _, state in states.recovered():
                 assert isinstance(state, PortfolioState)
                 portfolios[state.portfolio_id] = PortfolioRisk.unpack(state, config, returns_topic)
         log.info("recovered %d portfolios", len(portfolios))
@@ -277,7 +285,7 @@ def _add_risk(app: faust.App, settings: ProcessorSettings, writer: _Writer) -> N
             portfolio_id.encode(): (risk.source.partition, risk.pack())
             for portfolio_id, risk in round_.changed.items()
         }
-        await _keep(states, rows)
+        await states.keep(rows)
 
     @app.agent(writer.topic(PORTFOLIO_RETURNS, RISK_LIMITS, RISK_ACKS), name="measure_returns")
     async def measure_returns(stream: Any) -> None:
@@ -319,18 +327,18 @@ def _add_stories(
         followed: the state after a message, where it changes: from the one before, and the message.
     """
     stories: dict[bytes, Record] = {}
-    states = _table(app, writer, kept_in)
+    states = _States(app, writer, kept_in)
 
     @states.on_recover
     async def recover() -> None:
         stories.clear()
-        stories.update((key, decode(value)) for key, value in states.data.items())
+        stories.update(states.recovered())
 
     @app.agent(writer.topic(events), name=f"follow_{kept_in.name}")
     async def follow_stories(stream: Any) -> None:
         async for steps in stream.noack_take(1000, within=0.02):
             changed = _changes(stories, [step.message for step in steps], followed)
-            await _keep(states, changed)
+            await states.keep(changed)
             for step in steps:
                 await stream.ack(step)
 
@@ -382,13 +390,12 @@ def _event(message: Any) -> Record | None:
 
 def _add_candles(app: faust.App, writer: _Writer) -> None:
     symbols: dict[str, SymbolCandles] = {}
-    states = _table(app, writer, MARKET_FORMING)
+    states = _States(app, writer, MARKET_FORMING)
 
     @states.on_recover
     async def recover() -> None:
         symbols.clear()
-        for value in states.data.values():
-            state = decode(value)
+        for _, state in states.recovered():
             assert isinstance(state, CandleState)
             symbols[state.symbol] = SymbolCandles(state.symbol, state)
 
@@ -411,38 +418,46 @@ def _add_candles(app: faust.App, writer: _Writer) -> None:
                 ]
                 changed[batch.symbol.encode()] = event.message.partition, symbol
             await writer.send_all(told)
-            await _keep(
-                states, {key: (home, symbol.pack()) for key, (home, symbol) in changed.items()}
+            await states.keep(
+                {key: (home, symbol.pack()) for key, (home, symbol) in changed.items()}
             )
             for event in events:
                 await stream.ack(event)
 
 
-def _table(app: faust.App, writer: _Writer, topic: Topic) -> Any:
-    return app.Table(
-        topic.name.replace(".", "_"),
-        partitions=PARTITIONS,
-        key_type=bytes,
-        value_type=bytes,
-        # As Faust makes its own: not acknowledged, and with room for recovery to run ahead.
-        changelog_topic=writer.topic(
-            topic, acks=False, internal=True, allow_empty=True, maxsize=131_072
-        ),
-    )
+class _States:
+    """A table of records, and the compacted topic that keeps it."""
 
+    def __init__(self, app: faust.App, writer: _Writer, topic: Topic) -> None:
+        self._writer, self._topic = writer, topic
+        self._table = app.Table(
+            topic.name.replace(".", "_"),
+            partitions=PARTITIONS,
+            key_type=bytes,
+            value_type=bytes,
+            # As Faust makes its own: not acknowledged, and with room for recovery to run ahead.
+            changelog_topic=writer.topic(
+                topic, acks=False, internal=True, allow_empty=True, maxsize=131_072
+            ),
+        )
+        self.on_recover = self._table.on_recover
 
-async def _keep(states: Any, rows: Mapping[bytes, tuple[int, Record | None]]) -> None:
-    """Write rows of a table, each to its partition; when this returns, all are acknowledged."""
-    written = []
-    for key, (partition, record) in rows.items():
-        value = None if record is None else encode(record)
-        written.append(states.send_changelog(partition, key, value))
-        if value is None:
-            states.data.pop(key, None)
-        else:
-            states.data[key] = value
-    for delivered in written:
-        await delivered
+    def recovered(self) -> Iterable[tuple[bytes, Record]]:
+        """Everything that is there, by its key."""
+        return ((key, decode(value)) for key, value in self._table.data.items())
+
+    async def keep(self, rows: Mapping[bytes, tuple[int, Record | None]]) -> None:
+        """Write records, each to its partition; when this returns, all are acknowledged."""
+        written = []
+        for key, (partition, record) in rows.items():
+            value = None if record is None else encode(record)
+            written.append(await self._writer.put(self._topic, key, value, partition))
+            if value is None:
+                self._table.data.pop(key, None)
+            else:
+                self._table.data[key] = value
+        for delivered in written:
+            await delivered
 
 
 _REJECTED = Outcome.REJECTED

@@ -20,14 +20,19 @@ class Level:
     """Fewer scenarios than these say nothing about such a tail: 20 at 95 %, 100 at 99 %."""
     _top: int = field(init=False, compare=False, repr=False)
     _bottom: int = field(init=False, compare=False, repr=False)
+    _hash: int = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        # Worked out once: fractions are slow, and a level is asked at every return.
+        # Worked out once: fractions are slow, to hash too, and a level is asked at every return.
         beyond = 1 - self.confidence
         object.__setattr__(self, "tail", float(beyond))
         object.__setattr__(self, "observations_min", ceil(1 / beyond))
         object.__setattr__(self, "_top", self.confidence.numerator)
         object.__setattr__(self, "_bottom", self.confidence.denominator)
+        object.__setattr__(self, "_hash", hash(self.confidence))
+
+    def __hash__(self) -> int:
+        return self._hash
 
     @classmethod
     def of(cls, confidence: str) -> "Level":

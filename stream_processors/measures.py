@@ -19,7 +19,7 @@ from bisect import bisect_left, insort
 from collections.abc import Sequence
 from enum import StrEnum
 from functools import cache
-from math import isfinite
+from math import inf, isfinite
 from typing import NamedTuple
 
 from schemas.events import Return
@@ -55,7 +55,16 @@ class Status(StrEnum):
 class ReturnWindow:
     """The last `size` returns of one portfolio, by event time."""
 
-    __slots__ = ("_ascending", "_versions", "moments", "size", "times_us", "values", "variance")
+    __slots__ = (
+        "_ascending",
+        "_versions",
+        "lowest_moved",
+        "moments",
+        "size",
+        "times_us",
+        "values",
+        "variance",
+    )
 
     def __init__(self, size: int = 250, *, with_moments: bool = False) -> None:
         """Have an empty window.
@@ -78,6 +87,8 @@ class ReturnWindow:
         self._versions: dict[int, int] = {}
         """By time, of those that are not the first."""
         self._ascending = array("d")
+        self.lowest_moved = -inf
+        """Of the last exchange of a return for the oldest, the worse of both; else -inf."""
 
     @classmethod
     def of(
@@ -139,6 +150,7 @@ class ReturnWindow:
         times = self.times_us
         if not times or one.event_time_us > times[-1]:
             return self._append(one)
+        self.lowest_moved = -inf
         at = bisect_left(times, one.event_time_us)
         there = times[at] == one.event_time_us
         known = self._versions.get(one.event_time_us, 1) if there else None
@@ -184,6 +196,7 @@ class ReturnWindow:
             self._versions[at_us] = version
         insort(self._ascending, value)
         oldest = self._forget_oldest() if len(self.times_us) > self.size else None
+        self.lowest_moved = -inf if oldest is None else min(value, oldest)
         if self.moments is not None:
             self.moments.add(value)
             self.variance.add(value)

@@ -50,9 +50,33 @@ class Days:
         """How many of them were exceptions."""
         return self._bits.bit_count()
 
+    @property
+    def pattern(self) -> "Pattern":
+        """What a test needs to know of them."""
+        bits = self._bits
+        return Pattern(
+            days=self.count,
+            exceptions=bits.bit_count(),
+            repeats=(bits & bits >> 1).bit_count(),
+            first=bool(self.count and bits >> self.count - 1),
+            last=bool(bits & 1),
+        )
+
     def __str__(self) -> str:
         """A sign for each day: x for an exception."""
         return f"{self._bits:0{self.count}b}".translate(_SIGNS) if self.count else ""
+
+
+class Pattern(NamedTuple):
+    """Days, as far as they matter to a test."""
+
+    days: int
+    exceptions: int
+    repeats: int
+    """Exceptions that followed one."""
+    first: bool
+    """Whether the first day was one."""
+    last: bool
 
 
 class Statistic(NamedTuple):
@@ -75,24 +99,23 @@ class ModelTest(NamedTuple):
     """green, yellow or red."""
 
 
-def judge_model(days: str, level: Level) -> ModelTest:
-    """Judge a model by its days, the oldest first and at least one: an x for each exception."""
-    count = days.count(EXCEPTION)
-    coverage = _coverage(len(days), count, level.tail)
-    independence = _independence(days, count)
+@lru_cache(maxsize=10_000)
+def judge_model(seen: Pattern, level: Level) -> ModelTest:
+    """Judge a model by its days, of which there must be one."""
+    coverage = _coverage(seen.days, seen.exceptions, level.tail)
+    independence = _independence(seen)
     both = coverage + independence
     # The survival functions of chi-square with one and two degrees of freedom.
     return ModelTest(
-        observations=len(days),
-        exceptions=count,
+        observations=seen.days,
+        exceptions=seen.exceptions,
         coverage=Statistic(coverage, erfc(sqrt(coverage / 2))),
         independence=Statistic(independence, erfc(sqrt(independence / 2))),
         conditional_coverage=Statistic(both, exp(-both / 2)),
-        zone=zone(len(days), count, level),
+        zone=zone(seen.days, seen.exceptions, level),
     )
 
 
-@lru_cache(maxsize=10_000)
 def zone(observations: int, exceptions: int, level: Level) -> str:
     """The traffic light: by how probable at most so many exceptions are."""
     tail = level.tail
@@ -133,25 +156,21 @@ def acerbi_szekely(
     return first, shortfall / (len(returns) * level.tail) + 1
 
 
-@lru_cache(maxsize=10_000)
 def _coverage(observations: int, exceptions: int, expected: float) -> float:
     as_expected = _likelihood(observations - exceptions, exceptions, expected)
     as_seen = _likelihood(observations - exceptions, exceptions, exceptions / observations)
     return max(0.0, 2 * (as_seen - as_expected))
 
 
-def _independence(days: str, count: int) -> float:
+def _independence(seen: Pattern) -> float:
     """Of a Markov chain's transitions against independent days."""
-    again, at = 0, days.find(EXCEPTION)
-    while at >= 0:
-        again += days.startswith(EXCEPTION, at + 1)
-        at = days.find(EXCEPTION, at + 1)
-    after = count - days.endswith(EXCEPTION) - again
-    after_calm = count - days.startswith(EXCEPTION) - again
-    calm = len(days) - 1 - again - after - after_calm
+    again = seen.repeats
+    after = seen.exceptions - seen.last - again
+    after_calm = seen.exceptions - seen.first - again
+    calm = seen.days - 1 - again - after - after_calm
     if 0 in (calm + after_calm, after + again, calm + after, after_calm + again):
         return 0.0
-    together = (after_calm + again) / (len(days) - 1)
+    together = (after_calm + again) / (seen.days - 1)
     apart = _likelihood(calm, after_calm, after_calm / (calm + after_calm))
     apart += _likelihood(after, again, again / (after + again))
     return max(0.0, 2 * (apart - _likelihood(calm + after, after_calm + again, together)))

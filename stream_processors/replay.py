@@ -22,7 +22,7 @@ from stream_processors.methods import (
     historical,
     student_t_fitted,
 )
-from stream_processors.model_tests import EXCEPTION, ModelTest, judge_model
+from stream_processors.model_tests import EXCEPTION, Days, ModelTest, judge_model
 from stream_processors.moments import Estimate
 from stream_processors.thresholds import AlertState, Rule, Transition, judge
 
@@ -125,7 +125,11 @@ def replay(returns: Iterable[Return], wanted: Wanted) -> Replayed:
         if transition is not None and is_shown:
             steps.append(Step(one.event_time_us, transition))
     judged = "".join(EXCEPTION if day.exceeded else "." for day in days if day.forecast)
-    return Replayed(days, steps, judge_model(judged, wanted.level) if judged else None)
+    return Replayed(
+        days,
+        steps,
+        judge_model(Days(len(judged), judged).pattern, wanted.level) if judged else None,
+    )
 
 
 def _estimating(wanted: Wanted) -> Callable[[ReturnWindow], Estimate | None]:

@@ -260,7 +260,10 @@ class PortfolioRisk:
 
     def _remeasure(self) -> None:
         window, minimum = self._window, self._config.observations_min
-        self._measured = measure(window, observations_min=minimum)
+        last = self._measured
+        # Where nothing came into the tail, or left it, there is nothing new: nine times of ten.
+        if not last or last.var_95 is None or not window.lowest_moved > -last.var_95:
+            self._measured = measure(window, observations_min=minimum)
         if self._has_closed and len(window) >= minimum:
             self._closed = self._config.methods.closed(window)
 
@@ -320,7 +323,7 @@ class PortfolioRisk:
         for days, level in ((self._days_95, VAR_95), (self._days_99, VAR_99)):
             if not days.count:
                 continue
-            found = judge_model(str(days), level)
+            found = judge_model(days.pattern, level)
             yield ModelBacktest(
                 confidence=float(level.confidence),
                 observations=found.observations,

@@ -9,13 +9,14 @@ from scipy import stats
 from vartests import kupiec_test
 
 from stream_processors.levels import Level
-from stream_processors.model_tests import acerbi_szekely, judge_model, zone
+from stream_processors.model_tests import Days, Pattern, acerbi_szekely, judge_model, zone
 
 P95, P99 = Level.of("0.95"), Level.of("0.99")
 
 
-def written(exceptions: list[bool]) -> str:
-    return "".join("x" if one else "." for one in exceptions)
+def written(exceptions: list[bool]) -> Pattern:
+    signs = "".join("x" if one else "." for one in exceptions)
+    return Days(len(signs), signs).pattern
 
 
 days = st.lists(st.booleans(), min_size=20, max_size=260)
@@ -65,7 +66,7 @@ def test_the_traffic_light_is_the_basel_committees() -> None:
 
 
 def test_no_exception_at_all_is_no_error() -> None:
-    found = judge_model("." * 250, P95)
+    found = judge_model(written([False] * 250), P95)
     assert found.coverage.ratio == pytest.approx(-2 * 250 * np.log(0.95))
     assert (found.independence.ratio, found.zone) == (0.0, "green")
 
