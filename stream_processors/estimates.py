@@ -130,7 +130,7 @@ class Methods:
 
     def _all_slower(self, window: ReturnWindow, observations_min: int) -> Sequence[RiskEstimate]:
         returns = np.array(window.values)
-        as_of_us = window.times_us[-1]
+        as_of_us = window.newest_us
         found: list[RiskEstimate] = []
         for name, horizon in self._slower:
             if len(returns) < max(horizon, observations_min):

@@ -29,6 +29,9 @@ from stream_processors.moments import RunningMoments, RunningVariance
 _WORD = 8
 """Bytes of a number."""
 
+_GONE_MAX = 32
+"""Returns that have left a window are removed from memory so many at a time."""
+
 
 class Outcome(StrEnum):
     """What became of a return that arrived."""
@@ -57,12 +60,13 @@ class ReturnWindow:
 
     __slots__ = (
         "_ascending",
+        "_gone",
+        "_times_us",
+        "_values",
         "_versions",
         "lowest_moved",
         "moments",
         "size",
-        "times_us",
-        "values",
         "variance",
     )
 
@@ -81,9 +85,11 @@ class ReturnWindow:
         self.size = size
         self.moments = RunningMoments() if with_moments else None
         self.variance = RunningVariance(size)
-        # Arrays: a thousand portfolios' windows are a third of what lists would be.
-        self.times_us = array("q")
-        self.values = array("d")
+        # Arrays: a thousand portfolios' windows are a third of what lists would be. What has left
+        # them stays at their beginning for a while: to move all the others takes longest of all.
+        self._times_us = array("q")
+        self._values = array("d")
+        self._gone = 0
         self._versions: dict[int, int] = {}
         """By time, of those that are not the first."""
         self._ascending = array("d")
@@ -103,17 +109,17 @@ class ReturnWindow:
     ) -> "ReturnWindow":
         """A window as it was; the newest `size` observations of it."""
         window = cls(size, with_moments=with_moments)
-        window.times_us = array("q", times_us[-size:])
-        window.values = array("d", values[-size:])
+        window._times_us = array("q", times_us[-size:])
+        window._values = array("d", values[-size:])
         window._versions = {
             at_us: version
             for at_us, version in zip(times_us[-size:], versions[-size:], strict=True)
             if version != 1
         }
-        window._ascending = array("d", sorted(window.values))
+        window._ascending = array("d", sorted(window._values))
         if with_moments:
-            window.moments = RunningMoments(window.values)
-            window.variance.reset(window.values)
+            window.moments = RunningMoments(window._values)
+            window.variance.reset(window._values)
             if variance_sum is not None and len(times_us) <= size:
                 # To the last bit as it was, and not only nearly.
                 window.variance.sum = variance_sum
@@ -133,12 +139,27 @@ class ReturnWindow:
         return times_us, values, versions
 
     @property
+    def newest_us(self) -> int:
+        """When the newest return was observed; there must be one."""
+        return self._times_us[-1]
+
+    @property
+    def times_us(self) -> "array[int]":
+        """When each return was observed, the oldest first."""
+        return self._times_us[self._gone :]
+
+    @property
+    def values(self) -> "array[float]":
+        """The returns, the oldest first."""
+        return self._values[self._gone :]
+
+    @property
     def versions(self) -> Sequence[int]:
         """Of each observation."""
         return [self._versions.get(at_us, 1) for at_us in self.times_us]
 
     def __len__(self) -> int:
-        return len(self.values)
+        return len(self._ascending)
 
     def add(self, one: Return, *, lateness_us: int) -> Outcome:
         """Take a return in, where it belongs in time.
@@ -147,11 +168,11 @@ class ReturnWindow:
             one: the return.
             lateness_us: how far behind the newest return one may be, to be taken still.
         """
-        times = self.times_us
+        times = self._times_us
         if not times or one.event_time_us > times[-1]:
             return self._append(one)
         self.lowest_moved = -inf
-        at = bisect_left(times, one.event_time_us)
+        at = bisect_left(times, one.event_time_us, self._gone)
         there = times[at] == one.event_time_us
         known = self._versions.get(one.event_time_us, 1) if there else None
         if known == one.version:
@@ -163,11 +184,11 @@ class ReturnWindow:
         if known is not None:
             return self._correct(at, one) if one.version > known else Outcome.DUPLICATE
         times.insert(at, one.event_time_us)
-        self.values.insert(at, one.value)
+        self._values.insert(at, one.value)
         if one.version != 1:
             self._versions[one.event_time_us] = one.version
         insort(self._ascending, one.value)
-        oldest = self._forget_oldest() if len(times) > self.size else None
+        oldest = self._forget_oldest() if len(self) > self.size else None
         if self.moments is not None:
             self.moments.add(one.value)
             if oldest is not None:
@@ -182,20 +203,20 @@ class ReturnWindow:
 
     def scenario_us(self, var: float) -> int:
         """When the return was observed that a historical VaR names; the latest of equals."""
-        at = len(self.values) - 1 - self.values[::-1].index(0.0 - var)
-        return self.times_us[at]
+        at = len(self._values) - 1 - self._values[::-1].index(0.0 - var)
+        return self._times_us[at]
 
     def _append(self, one: Return) -> Outcome:
         """Take in a return that is newer than all others: nearly every one."""
         _, at_us, value, version = one
         if not isfinite(value):
             return _REJECTED
-        self.times_us.append(at_us)
-        self.values.append(value)
+        self._times_us.append(at_us)
+        self._values.append(value)
         if version != 1:
             self._versions[at_us] = version
         insort(self._ascending, value)
-        oldest = self._forget_oldest() if len(self.times_us) > self.size else None
+        oldest = self._forget_oldest() if len(self._ascending) > self.size else None
         self.lowest_moved = -inf if oldest is None else min(value, oldest)
         if self.moments is not None:
             self.moments.add(value)
@@ -208,23 +229,28 @@ class ReturnWindow:
         return _ACCEPTED
 
     def _correct(self, at: int, one: Return) -> Outcome:
-        del self._ascending[bisect_left(self._ascending, self.values[at])]
+        del self._ascending[bisect_left(self._ascending, self._values[at])]
         insort(self._ascending, one.value)
         if self.moments is not None:
-            self.moments.remove(self.values[at])
+            self.moments.remove(self._values[at])
             self.moments.add(one.value)
-        self.values[at] = one.value
+        self._values[at] = one.value
         self._versions[one.event_time_us] = one.version
         if self.moments is not None:
             self.variance.reset(self.values)
         return Outcome.CORRECTED
 
     def _forget_oldest(self) -> float:
-        oldest = self.values[0]
+        gone = self._gone
+        oldest = self._values[gone]
         del self._ascending[bisect_left(self._ascending, oldest)]
         if self._versions:
-            self._versions.pop(self.times_us[0], None)
-        del self.times_us[0], self.values[0]
+            self._versions.pop(self._times_us[gone], None)
+        gone += 1
+        if gone == _GONE_MAX:
+            del self._times_us[:gone], self._values[:gone]
+            gone = 0
+        self._gone = gone
         return oldest
 
 

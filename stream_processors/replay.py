@@ -105,7 +105,7 @@ def replay(returns: Iterable[Return], wanted: Wanted) -> Replayed:
     for one in returns:
         if one.portfolio_id != wanted.portfolio_id or one.event_time_us >= wanted.until_us:
             continue
-        is_next = not window.times_us or one.event_time_us > window.times_us[-1]
+        is_next = not len(window) or one.event_time_us > window.newest_us
         if window.add(one, lateness_us=0) not in _TAKEN:
             continue
         is_shown = one.event_time_us >= wanted.since_us
@@ -119,7 +119,7 @@ def replay(returns: Iterable[Return], wanted: Wanted) -> Replayed:
             measure_id=(
                 f"measure:{wanted.portfolio_id}:{to_rfc3339(one.event_time_us)}/{one.version}"
             ),
-            at_us=window.times_us[-1],
+            at_us=window.newest_us,
             value=None if forecast is None else forecast.var,
         )
         if transition is not None and is_shown:

@@ -173,7 +173,7 @@ class PortfolioRisk:
             return None, ()
         self.position = position
         window, forecast = self._window, self._measured
-        is_next = forecast is not None and one.event_time_us > window.times_us[-1]
+        is_next = forecast is not None and one.event_time_us > window.newest_us
         outcome = window.add(one, lateness_us=self._lateness_us)
         if outcome is _ACCEPTED:
             self._accepted += 1
@@ -192,7 +192,7 @@ class PortfolioRisk:
         self._cause = one.event_time_us, one.version
         assert self._measured is not None
         alerts = self._alerts.judge(
-            self._measured, self._exceptions_99(), window.times_us[-1], self._occasion
+            self._measured, self._exceptions_99(), window.newest_us, self._occasion
         )
         return outcome, alerts
 
@@ -231,7 +231,7 @@ class PortfolioRisk:
         measured = self._measured
         if measured is None or not self._is_new:
             return None
-        as_of_us = self._window.times_us[-1]
+        as_of_us = self._window.newest_us
         rule = self._alerts.rule("var_95")
         drawdowns = _drawdowns(self._window.values) if self._closed else (None, None)
         return RiskMeasure(
@@ -293,7 +293,7 @@ class PortfolioRisk:
     def _occasion(self) -> Occasion:
         return Occasion(
             measure_id=self._measure_id(),
-            as_of_us=self._window.times_us[-1],
+            as_of_us=self._window.newest_us,
             values=self._values(),
             scenario_us=self._scenario_us,
             source=self.source,
