@@ -16,6 +16,7 @@ id. Readers recognize the repeat.
 
 import asyncio
 import logging
+import time
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
@@ -174,6 +175,7 @@ class Publisher:
             event,
             value,
             self._settings.source,
+            recorded_us=time.time_ns() // 1000,
             tenant=tenant or self._settings.tenant,
             traceparent=_traceparent(),
         )

@@ -27,6 +27,7 @@ from schemas.events import (
     BacktestProgress,
     Bar,
     BarChunk,
+    BoardState,
     Candle,
     CandleState,
     JobStep,
@@ -39,11 +40,14 @@ from schemas.events import (
     RiskLimit,
     RiskLimits,
     RiskMeasure,
+    SourceState,
     TaskStep,
     Trade,
     TradeBatch,
     TrainingProgress,
     WatchState,
+    WindowSlice,
+    WindowTotal,
 )
 
 MARKER = b"\xc3\x01"
@@ -77,6 +81,7 @@ _RECORDS: dict[str, type[Record]] = {
         events.OpenAlert,
         events.DashboardUpdate,
         events.WindowTally,
+        events.BoardState,
         events.DeadLetter,
         events.PortfolioState,
     )
@@ -84,6 +89,7 @@ _RECORDS: dict[str, type[Record]] = {
 
 
 _PARTS: Mapping[type[Record], Mapping[str, type[Any]]] = {
+    BoardState: {"sources": SourceState, "slices": WindowSlice, "totals": WindowTotal},
     BarChunk: {"bars": Bar},
     BacktestProgress: {"job": JobStep},
     CandleState: {"forming": Candle},

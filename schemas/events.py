@@ -233,6 +233,7 @@ class JobState:
     result_summary: str | None = None
     previous_status: str | None = None
     """Before its last event: which lists it was on."""
+    tenant: str | None = None
 
     @property
     def ended(self) -> bool:
@@ -475,6 +476,8 @@ class DashboardUpdate:
     event_time_us: int
     window_start_us: int | None = None
     window_end_us: int | None = None
+    worst: Mapping[str, float] = field(default_factory=dict)
+    """The portfolios that use most of their limits: VaR as a share of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -488,12 +491,19 @@ class WindowTally:
     source_partition: int
     last_offset: int
     first_offset: int = -1
-    """Of several tallies of one partition, which; -1 for one that has no others."""
+    """The first record that is counted here."""
+    newest_us: int = 0
+    """How far the source has come; 0 where it only says how things stand."""
+    gauges: Mapping[str, float] = field(default_factory=dict)
+    """How things stand in the source's partition now, by name."""
+    worst: Mapping[str, float] = field(default_factory=dict)
+    """The portfolios there that use most of their limits: VaR as a share of it."""
+    tenant: str | None = None
 
     @property
-    def window_id(self) -> str:
-        """The window's start and length, in microseconds."""
-        return f"{self.window_start_us}+{self.window_us}"
+    def board(self) -> str:
+        """Where it is counted: a tenant's tallies share a partition."""
+        return self.tenant or ""
 
     @property
     def event_time_us(self) -> int:
@@ -502,9 +512,53 @@ class WindowTally:
 
     @property
     def event_id(self) -> str:
-        """The same records, counted again after a crash, give the same id."""
-        where = f"{self.source_topic}/{self.source_partition}/{self.last_offset}"
-        return f"tally:{self.window_id}:{where}"
+        """The same records, counted again after a crash, give the same id; none for gauges."""
+        window = f"{self.window_start_us}+{self.window_us}@{self.board}"
+        where = f"{self.source_topic}/{self.source_partition}/{self.first_offset}"
+        return f"tally:{window}:{where}-{self.last_offset}" if self.counts else ""
+
+
+class SourceState(NamedTuple):
+    """What a board knows of one of its sources."""
+
+    topic: str
+    partition: int
+    newest_us: int
+    gauges: Mapping[str, float]
+    worst: Mapping[str, float]
+
+
+class WindowSlice(NamedTuple):
+    """What one tally contributed to a window."""
+
+    start_us: int
+    source: int
+    """Which of the board's sources."""
+    first_offset: int
+    counts: Mapping[str, int]
+
+
+class WindowTotal(NamedTuple):
+    """What the closed parts of a wide window come to."""
+
+    start_us: int
+    length_us: int
+    counts: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BoardState:
+    """A dashboard's windows that are still open, and how far it has been read."""
+
+    board: str
+    """The tenant; empty where there are none."""
+    partition: int
+    """Of its tallies."""
+    offset: int = -1
+    watermark_us: int = 0
+    sources: Sequence[SourceState] = ()
+    slices: Sequence[WindowSlice] = ()
+    totals: Sequence[WindowTotal] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -593,6 +647,7 @@ class StoryState:
     first_offset: int
     last_offset: int
     ended: bool
+    tenant: str | None = None
 
 
 Event = (
@@ -619,5 +674,5 @@ Event = (
 )
 """What a topic can carry."""
 
-Record = Event | PortfolioState | StoryState | JobState | CandleState
+Record = Event | PortfolioState | StoryState | JobState | CandleState | BoardState
 """What the codec can write: the events, and processors' own state."""

@@ -15,6 +15,7 @@ Headers = list[tuple[str, bytes]]
 
 ID = "ce_id"
 TYPE = "ce_type"
+RECORDED = "ce_recordedtime"
 TENANT = "tenant"
 
 
@@ -23,6 +24,7 @@ def headers_of(
     value: bytes,
     source: str,
     *,
+    recorded_us: int,
     tenant: str | None = None,
     traceparent: str | None = None,
 ) -> Headers:
@@ -32,6 +34,7 @@ def headers_of(
         event: what is written.
         value: its encoding; where an event names no id of its own, its content does.
         source: who wrote it, such as `/producers/demo`.
+        recorded_us: when that was: what the event is about may have happened long before.
         tenant: whose it is, where several share a cluster.
         traceparent: the W3C trace context that it was written in.
     """
@@ -42,6 +45,7 @@ def headers_of(
         TYPE: type_name(type(event)),
         "ce_source": source,
         "ce_time": to_rfc3339(event.event_time_us),
+        RECORDED: to_rfc3339(recorded_us),
         "content-type": "application/avro",
     }
     if key is not None:

@@ -16,6 +16,7 @@ from schemas.events import (
     BacktestCommand,
     BacktestProgress,
     BarChunk,
+    BoardState,
     Candle,
     CandleState,
     ChatEvent,
@@ -88,7 +89,8 @@ RISK_ALERTS = Topic("risk.alerts", RiskAlert, "entity_id", 90 * DAY_MS)
 RISK_LIMITS = Topic("risk.limits", RiskLimits, "portfolio_id", None)
 RISK_ACKS = Topic("risk.acks", AlertAck, "entity_id", 90 * DAY_MS)
 RISK_OPEN = Topic("risk.open", OpenAlert, "alert_id", None)
-DASHBOARD_TALLIES = Topic("dashboard.tallies", WindowTally, "window_id", DAY_MS)
+DASHBOARD_TALLIES = Topic("dashboard.tallies", WindowTally, "board", DAY_MS)
+DASHBOARD_BOARDS = Topic("dashboard.boards", BoardState, "board", None)
 DASHBOARD_UPDATES = Topic("dashboard.updates", DashboardUpdate, "window_id", DAY_MS)
 AGENT_COMMANDS = Topic("agent.commands", AgentCommand, "run_id", 7 * DAY_MS)
 AGENT_EVENTS = Topic("agent.events", AgentEvent, "run_id", 7 * DAY_MS)
@@ -115,6 +117,7 @@ CATALOGUE = (
     RISK_ACKS,
     RISK_OPEN,
     DASHBOARD_TALLIES,
+    DASHBOARD_BOARDS,
     DASHBOARD_UPDATES,
     AGENT_COMMANDS,
     AGENT_EVENTS,

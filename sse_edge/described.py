@@ -147,10 +147,21 @@ EXAMPLES: Mapping[str, Sequence[Record]] = {
         DashboardUpdate(
             window_id="1223596800000000+1000000",
             update_type="window",
-            values={"risk_measures": 40.0, "alerts_raised": 1.0},
+            values={
+                "returns": 4_000.0,
+                "returns_per_s": 4_000.0,
+                "risk_measures": 40.0,
+                "alerts_raised": 1.0,
+                "late": 2.0,
+                "portfolios": 40.0,
+                "portfolios_over_limit": 1.0,
+                "alerts_open_high": 1.0,
+                "jobs_running": 3.0,
+            },
             event_time_us=_AT_US,
             window_start_us=_AT_US,
             window_end_us=_AT_US + 1_000_000,
+            worst={"IBM": 1.22, "AAPL": 0.87},
         )
     ],
     "trainmodel": [

@@ -129,7 +129,13 @@ def dashboard_update(event: DashboardUpdate) -> Worded:
         "update_type": event.update_type,
         **({"counts": event.values} if event.update_type == "window" else event.values),
     }
+    if event.worst:
+        by_share = sorted(event.worst.items(), key=lambda item: (-item[1], item[0]))
+        data["worst"] = [
+            {"portfolio_id": portfolio_id, "utilisation": share} for portfolio_id, share in by_share
+        ]
     if event.window_start_us is not None and event.window_end_us is not None:
+        data["window_s"] = (event.window_end_us - event.window_start_us) / 1_000_000
         data["window_start"] = to_rfc3339(event.window_start_us)
         data["window_end"] = to_rfc3339(event.window_end_us)
     return Worded("dashboard_update", data)

@@ -122,6 +122,12 @@ class Alerts:
         """A rule, where the portfolio has it."""
         return next((one for one in (*self.rules, _MODEL_RULE) if one.rule_id == rule_id), None)
 
+    def open_severities(self) -> Iterable[str]:
+        """Of each alert that is not over."""
+        for rule_id, state in self._states.items():
+            if state.level is not AlertLevel.NORMAL:
+                yield "medium" if rule_id in (STALE, MODEL) else _SEVERITY[state.level]
+
     def judge(
         self,
         measured: Measured,

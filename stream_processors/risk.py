@@ -6,7 +6,7 @@ a record that Kafka delivers again changes nothing and says nothing.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite, sqrt
 from typing import NamedTuple
@@ -162,6 +162,16 @@ class PortfolioRisk:
         """What became of how many returns."""
         accepted = {_ACCEPTED.value: self._accepted} if self._accepted else {}
         return accepted | self._others
+
+    @property
+    def utilisation(self) -> float | None:
+        """VaR at 95 % as a share of its limit; None without either."""
+        var = None if self._measured is None else self._measured.var_95
+        return _finite(_utilisation(var, self._alerts.rule("var_95")))
+
+    def open_severities(self) -> Iterable[str]:
+        """Of each alert that is not over."""
+        return self._alerts.open_severities()
 
     def apply(self, one: Return, position: Position) -> tuple[Outcome | None, Sequence[RiskAlert]]:
         """Fold one return in.

@@ -6,7 +6,7 @@ from pydantic import AliasChoices, BeforeValidator, Field
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from stream_processors.estimates import CLOSED, Methods
-from stream_processors.levels import Level
+from stream_processors.levels import InvalidInput, Level
 from stream_processors.risk import RiskConfig
 from stream_processors.thresholds import InvalidRule, Rule
 
@@ -110,8 +110,29 @@ class ProcessorSettings(BaseSettings):
     risk_periods_a_year: int = Field(default=252, ge=1)
     """What volatility is annualised by: 252 trading days, or 365."""
 
-    dashboard_window_s: float = Field(default=1.0, gt=0)
-    """Length of the windows of `dashboard_update`."""
+    dashboard_windows_s: Annotated[tuple[float, ...], NoDecode, BeforeValidator(_listed)] = (
+        1.0,
+        10.0,
+        60.0,
+    )
+    """Lengths of the windows of `dashboard_update`, the others multiples of the first."""
+
+    dashboard_lateness_s: float = Field(default=5.0, ge=0)
+    """How much later than a window's end something may still be counted in it."""
+
+    def dashboard_windows_us(self) -> tuple[int, ...]:
+        """The windows' lengths.
+
+        Raises:
+            InvalidInput: one is not positive, or no multiple of the first.
+        """
+        lengths = tuple(round(length * 1_000_000) for length in self.dashboard_windows_s)
+        if not lengths or min(lengths) <= 0 or any(one % lengths[0] for one in lengths):
+            raise InvalidInput(
+                f"dashboard_windows_s is {','.join(map(str, self.dashboard_windows_s))}; all must "
+                "be positive, and the others multiples of the first, as in 1,10,60"
+            )
+        return lengths
 
     def risk(self) -> RiskConfig:
         """What the pure part needs to know.

@@ -9,7 +9,12 @@ from schemas.events import BacktestProgress, JobState, StoryState, TrainingProgr
 
 
 def follow(
-    known: StoryState | None, subject: str, event: TrainingProgress, partition: int, offset: int
+    known: StoryState | None,
+    subject: str,
+    event: TrainingProgress,
+    partition: int,
+    offset: int,
+    tenant: str | None = None,
 ) -> StoryState | None:
     """A story's state after one of its events; None where the event changes nothing.
 
@@ -19,6 +24,7 @@ def follow(
         event: what has happened.
         partition: where that stands.
         offset: where that stands.
+        tenant: whose that is.
     """
     status = event.status if event.task is None else event.task.stage
     if known is None or known.partition != partition:
@@ -29,6 +35,7 @@ def follow(
             first_offset=offset,
             last_offset=offset,
             ended=event.ends,
+            tenant=tenant,
         )
     if known.ended or offset <= known.last_offset:
         # A story ends once: what a worker says that was thought dead changes nothing.
@@ -47,7 +54,11 @@ _STATUS_OF = {
 
 
 def follow_job(
-    known: JobState | None, event: BacktestProgress, partition: int, offset: int
+    known: JobState | None,
+    event: BacktestProgress,
+    partition: int,
+    offset: int,
+    tenant: str | None = None,
 ) -> JobState | None:
     """A backtest job's state after one of its events; None where the event changes nothing.
 
@@ -56,6 +67,7 @@ def follow_job(
         event: what has happened.
         partition: where that stands.
         offset: where that stands.
+        tenant: whose that is.
     """
     job = event.job
     if job is None or (known is not None and (known.ended or offset <= known.last_offset)):
@@ -75,6 +87,7 @@ def follow_job(
             partition=partition,
             first_offset=offset,
             last_offset=offset,
+            tenant=tenant,
         )
     return replace(
         known,

@@ -146,9 +146,7 @@ new ResumableStream(
     training_progress: counted((run) => onRun($("training"), run.task_id, run, run.metrics)),
     backtest_progress: counted((run) => onRun($("backtest"), run.backtest_id, run, run.results)),
     dashboard_update: counted((update) => {
-      const start = Date.parse(update.window_start);
-      const seconds = (Date.parse(update.window_end) - start) / 1000;
-      if (seconds > 0) $("rate").textContent = Math.round((update.counts.risk_measures ?? 0) / seconds);
+      if (update.window_s <= 1) $("rate").textContent = Math.round(update.counts.risk_measures_per_s ?? 0);
     }),
     gap: onGap,
   },

@@ -214,16 +214,19 @@ async def test_what_cannot_be_read_goes_to_the_dead_letters_and_stops_nothing(
 
 
 async def test_dashboard_windows_count_every_alert_and_measure_once(world: World) -> None:
-    await world.worker(dashboard_window_s=0.5)
+    await world.worker(dashboard_windows_s="0.5,5", dashboard_lateness_s=60)
+    alerts = ("raised", "cleared", "escalated", "deescalated")
+    counted = {"returns", "risk_measures", *(f"alerts_{state}" for state in alerts)}
     async with TopicReader(world, "risk.measures", "risk.alerts", "dashboard.updates") as reader:
         await send_days(world, 0, 800)
 
-        def totals(records: list[Record]) -> dict[str, int]:
+        def totals(records: list[Record], window_us: int = 500_000) -> dict[str, int]:
             newest = {one.window_id: one for one in records if isinstance(one, DashboardUpdate)}
             found: dict[str, int] = {}
             for update in newest.values():
-                for name, count in update.values.items():
-                    found[name] = found.get(name, 0) + int(count)
+                if update.window_id.endswith(f"+{window_us}"):
+                    for name in counted & update.values.keys():
+                        found[name] = found.get(name, 0) + int(update.values[name])
             return found
 
         def written(records: list[Record]) -> dict[str, int]:
@@ -244,7 +247,18 @@ async def test_dashboard_windows_count_every_alert_and_measure_once(world: World
         days = trading_days(load_prices())[:800]
         end, sent = days[-1].at_close()[0].event_time_us, sum(len(day.returns) for day in days)
         await reader.until(done)
-    assert totals(reader.records)["alerts_raised"] > 0
+        expected = totals(reader.records)
+        # The wide windows are told when their time has passed, and say the same.
+        await reader.until(lambda records: totals(records, 5_000_000) == expected)
+    assert expected["alerts_raised"] > 0
+    last = [one for one in reader.records if isinstance(one, DashboardUpdate)][-1]
+    newest = {one.portfolio_id: one for one in reader.records if isinstance(one, RiskMeasure)}
+    utilisations = {
+        name: one.utilisation for name, one in newest.items() if one.utilisation is not None
+    }
+    assert last.worst == utilisations
+    assert last.values["portfolios"] == len(newest)
+    assert last.values["portfolios_over_limit"] == sum(one > 1 for one in utilisations.values())
 
 
 async def test_limits_without_meaning_stop_the_worker_at_once(world: World) -> None:

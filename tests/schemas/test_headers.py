@@ -15,7 +15,7 @@ PROGRESS = TrainingProgress(
 
 
 def described(event: TrainingProgress | RiskAlert, **kinds: str) -> dict[str, str]:
-    found = headers_of(event, encode(event), "/tests", **kinds)
+    found = headers_of(event, encode(event), "/tests", recorded_us=1_234_500_000, **kinds)
     return {name: value.decode() for name, value in found}
 
 
@@ -27,6 +27,7 @@ def test_headers_are_cloudevents_in_binary_mode() -> None:
         "ce_type": "tapewire.TrainingProgress",
         "ce_source": "/tests",
         "ce_time": "2008-10-10T00:00:00Z",
+        "ce_recordedtime": "1970-01-01T00:20:34.500000Z",
         "ce_subject": "t-1",
         "content-type": "application/avro",
         "tenant": "acme",

@@ -1,0 +1,201 @@
+"""What follows from one take of records: alerts, measures, counts, and dead letters.
+
+A round lies between Kafka's messages and the portfolios, and sends nothing itself.
+"""
+
+from collections import Counter
+from collections.abc import Container, Iterable, Sequence
+from typing import Any
+
+from schemas.events import (
+    AlertAck,
+    DeadLetter,
+    Event,
+    OpenAlert,
+    Return,
+    ReturnBatch,
+    RiskAlert,
+    RiskLimits,
+    WindowTally,
+)
+from schemas.topics import RISK_STATE
+from stream_processors.alerts import Source
+from stream_processors.measures import Outcome
+from stream_processors.messages import dead_letter, decoded, tenant_of, told_us
+from stream_processors.risk import PortfolioRisk, Position, RiskConfig
+from stream_processors.thresholds import InvalidRule
+from stream_processors.tumbling import Partition, Tallying, gauges
+
+_REJECTED = Outcome.REJECTED
+
+
+class Round:
+    """What follows from one take of records."""
+
+    def __init__(
+        self,
+        portfolios: dict[str, PortfolioRisk],
+        config: RiskConfig,
+        returns_topic: str,
+        window_us: int,
+    ) -> None:
+        self._portfolios = portfolios
+        self._config = config
+        self._returns_topic = returns_topic
+        self._tallying = Tallying(window_us)
+        self._measured: Counter[tuple[int, str | None]] = Counter()
+        """How many measures were said, by partition and tenant."""
+        self.changed: dict[str, PortfolioRisk] = {}
+        self.alerts: list[tuple[RiskAlert, str | None]] = []
+        """Each with the tenant whose it is."""
+        self.dead: list[DeadLetter] = []
+
+    def take(self, event: Any) -> None:
+        """Apply one record: returns, limits, or an acknowledgement."""
+        message = event.message
+        record: ReturnBatch | RiskLimits | AlertAck | DeadLetter
+        record = decoded(message, ReturnBatch, RiskLimits, AlertAck)
+        match record:
+            case ReturnBatch():
+                self._take_returns(message, record.returns)
+            case RiskLimits():
+                self._take_limits(message, record)
+            case AlertAck():
+                risk = self._risk_of(record.entity_id, message)
+                self._tell(risk, risk.acknowledge(record, message.offset))
+            case DeadLetter():
+                self.dead.append(record)
+
+    def tick(self, now_us: int) -> None:
+        """Look at the clock."""
+        for risk in self._portfolios.values():
+            alerts = risk.tick(now_us)
+            if alerts:
+                self.changed[risk.portfolio_id] = risk
+                self._tell(risk, alerts)
+
+    def events(self) -> Iterable[tuple[Event, str | None]]:
+        """Everything that is to be told, each with the tenant whose it is."""
+        yield from ((one, None) for one in self.dead)
+        yield from self.alerts
+        yield from self.open_alerts()
+        yield from self.measures()
+        yield from ((one, None) for one in self.tallies())
+
+    def open_alerts(self) -> Iterable[tuple[Event, str | None]]:
+        """The last step of each alert that is not over."""
+        last = {alert.alert_id: (alert, tenant) for alert, tenant in self.alerts}
+        return [
+            (_as_open(alert), tenant)
+            for alert, tenant in last.values()
+            if alert.state not in _CLOSING
+        ]
+
+    def closed_alerts(self) -> list[str]:
+        """The alerts that are over."""
+        last = {alert.alert_id: alert.state for alert, _ in self.alerts}
+        return [alert_id for alert_id, state in last.items() if state in _CLOSING]
+
+    def measures(self) -> Iterable[tuple[Event, str | None]]:
+        """The last measure of each portfolio that changed."""
+        for risk in self.changed.values():
+            measure = risk.measure_event()
+            if measure is not None:
+                self._measured[risk.source.partition, risk.tenant] += 1
+                yield measure, risk.tenant
+
+    def tallies(self) -> Iterable[WindowTally]:
+        """How many returns were taken in, and measures said, in which window."""
+        for (partition, tenant), count in self._measured.items():
+            where = Partition(self._returns_topic, partition)
+            self._tallying.add_newest(where, tenant, "risk_measures", count)
+        return self._tallying.tallies()
+
+    def _take_limits(self, message: Any, limits: RiskLimits) -> None:
+        risk = self._risk_of(limits.portfolio_id, message)
+        if risk.position.offset >= 0 and risk.tenant != tenant_of(message):
+            wrong = f"{limits.portfolio_id} is another tenant's"
+            self.dead.append(dead_letter(message, "foreign", wrong))
+            return
+        try:
+            self._tell(risk, risk.set_limits(limits, message.offset))
+        except InvalidRule as error:
+            self.dead.append(dead_letter(message, "invalid", str(error)))
+
+    def _take_returns(self, message: Any, returns: Sequence[Return]) -> None:
+        tenant, offset, taken = tenant_of(message), message.offset, 0
+        portfolios, changed = self._portfolios, self.changed
+        for index, one in enumerate(returns):
+            risk = portfolios.get(one.portfolio_id)
+            if risk is None:
+                risk = self._risk_of(one.portfolio_id, message)
+            outcome, alerts = risk.apply(one, Position(offset, index))
+            if outcome is None:
+                continue
+            taken += 1
+            risk.tenant = tenant
+            changed[one.portfolio_id] = risk
+            if alerts:
+                self._tell(risk, alerts)
+            if outcome is _REJECTED:
+                self.dead.append(_refused_return(message, index, one))
+        if taken:
+            where = Partition(message.topic, message.partition)
+            self._tallying.add(where, tenant, offset, told_us(message), "returns", taken)
+
+    def _risk_of(self, portfolio_id: str, message: Any) -> PortfolioRisk:
+        risk = self._portfolios.get(portfolio_id)
+        if risk is None:
+            source = Source(self._returns_topic, message.partition)
+            risk = self._portfolios[portfolio_id] = PortfolioRisk(
+                portfolio_id, self._config, source
+            )
+        self.changed[portfolio_id] = risk
+        return risk
+
+    def _tell(self, risk: PortfolioRisk, alerts: Iterable[RiskAlert]) -> None:
+        self.alerts += [(alert, risk.tenant) for alert in alerts]
+
+
+_CLOSING = frozenset({"cleared", "stale_cleared"})
+
+
+def _as_open(alert: RiskAlert) -> OpenAlert:
+    return OpenAlert(
+        alert_id=alert.alert_id,
+        entity_id=alert.entity_id,
+        alert_type=alert.alert_type,
+        rule_id=alert.rule_id,
+        state=alert.state,
+        level=alert.level,
+        severity=alert.severity,
+        message=alert.message,
+        acknowledged=alert.state == "acknowledged",
+        event_time_us=alert.event_time_us,
+    )
+
+
+def standing(portfolios: Iterable[PortfolioRisk], touched: Container[int]) -> list[WindowTally]:
+    """How portfolios of some partitions stand: how many, how high, and how many alerts are open."""
+    found: dict[tuple[int, str | None], tuple[Counter[str], dict[str, float]]] = {}
+    for risk in portfolios:
+        partition = risk.source.partition
+        if partition not in touched:
+            continue
+        key = partition, risk.tenant
+        stands, utilisations = found.setdefault(key, (Counter(portfolios_over_limit=0), {}))
+        stands["portfolios"] += 1
+        utilisation = risk.utilisation
+        if utilisation is not None:
+            utilisations[risk.portfolio_id] = utilisation
+            stands["portfolios_over_limit"] += utilisation > 1
+        stands.update(f"alerts_open_{severity}" for severity in risk.open_severities())
+    return [
+        gauges(Partition(RISK_STATE.name, partition), tenant, stands, utilisations)
+        for (partition, tenant), (stands, utilisations) in found.items()
+    ]
+
+
+def _refused_return(message: Any, index: int, one: Return) -> DeadLetter:
+    error = f"the return of {one.portfolio_id} is {one.value}; it must be a finite number"
+    return dead_letter(message, "invalid", error, index=index)

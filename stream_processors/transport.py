@@ -1,0 +1,161 @@
+"""Faust, as far as the agents need it: from where a consumer reads on, tables, and what is sent."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping
+from typing import Any
+
+import faust
+from faust.transport.drivers.aiokafka import Consumer
+from faust.types import TP
+
+from schemas.codec import decode, encode
+from schemas.events import DeadLetter, Event, Record
+from schemas.headers import Headers, headers_of
+from schemas.topics import PARTITIONS, RISK_OPEN, Topic, key_of, topic_of
+from stream_processors.settings import ProcessorSettings
+
+SOURCE = "/stream_processors"
+
+
+_FETCH_WAIT_S = 0.2
+"""How long a fetch waits for records, and so, at most, a rewind for a fetch."""
+
+
+class RewindingConsumer(Consumer):
+    """Goes back to what was committed with nothing under way from further on.
+
+    Before it recovers its tables Faust fetches from all partitions, and throws away. It then seeks
+    back while a fetch may still be under way. Records of such a fetch, delivered after the seek,
+    move the place that it has read up to past everything that it is about to read: it drops that
+    without a word, as read before.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._nothing_under_way = asyncio.Event()
+        self._nothing_under_way.set()
+
+    async def rewind(self) -> None:
+        """Stop the flow, and stand where was committed; Faust resumes the flow when it is ready."""
+        self.stop_flow()
+        await self._nothing_under_way.wait()
+        await self.perform_seek()
+
+    async def seek_to_committed(self) -> Mapping[TP, int]:
+        """Seek to the committed offsets, or to the beginning.
+
+        Faust stays where it is in a partition that nothing was committed for: a worker killed in
+        its first second, and started again, would never see what was thrown away.
+        """
+        committed: Mapping[TP, int] = await super().seek_to_committed()
+        await self.seek_wait({one: 0 for one, offset in committed.items() if not offset})
+        return committed
+
+    async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Any]]:
+        """Fetch, and deliver."""
+        try:
+            async for one in super().getmany(min(timeout, _FETCH_WAIT_S)):
+                yield one
+        finally:
+            self._nothing_under_way.set()
+
+    async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:
+        self._nothing_under_way.clear()
+        # The set is Faust's own, which it empties under the fetch; an empty one means all.
+        return await super()._getmany(active_partitions and set(active_partitions), timeout)
+
+
+class Writer:
+    """Sends events to their topics, and waits until Kafka has them."""
+
+    def __init__(self, app: faust.App, settings: ProcessorSettings) -> None:
+        self._prefix = settings.topic_prefix
+        self._app = app
+
+    def topic(self, *topics: Topic, **options: Any) -> Any:
+        """The catalogue's topics as one of Faust's, of raw bytes."""
+        names = [self._prefix + topic.name for topic in topics]
+        return self._app.topic(
+            *names,
+            key_type=bytes,
+            value_type=bytes,
+            key_serializer="raw",
+            value_serializer="raw",
+            **options,
+        )
+
+    async def send_all(self, events: Iterable[Event]) -> None:
+        """Send events in order; when this returns, all are acknowledged."""
+        await self.send_each((event, None) for event in events)
+
+    async def send_each(
+        self, events: Iterable[tuple[Event, str | None]], closed_alerts: Iterable[str] = ()
+    ) -> None:
+        """As `send_all`, each with the tenant whose it is; then forget alerts that are over."""
+        sent: list[Awaitable[object]] = [await self._send(*one) for one in events]
+        sent += [await self.put(RISK_OPEN, one.encode(), None) for one in closed_alerts]
+        for delivered in sent:
+            await delivered
+
+    async def _send(self, event: Event, tenant: str | None) -> Awaitable[object]:
+        value = encode(event)
+        now_us = time.time_ns() // 1000
+        headers = headers_of(event, value, SOURCE, recorded_us=now_us, tenant=tenant)
+        # A letter lies where the record that it is about would lie.
+        key = event.key if isinstance(event, DeadLetter) else key_of(event)
+        return await self.put(topic_of(event), key, value, headers=headers)
+
+    async def put(
+        self,
+        topic: Topic,
+        key: bytes | None,
+        value: bytes | None,
+        partition: int | None = None,
+        headers: Headers | None = None,
+    ) -> Awaitable[object]:
+        """Hand a record to the producer; what is returned ends when it is acknowledged.
+
+        Past Faust's topics and tables, whose bookkeeping for a record costs as much again.
+        """
+        producer = await self._app.maybe_start_producer()
+        name = self._prefix + topic.name
+        delivered: Awaitable[object] = await producer.send(
+            name, key, value, partition, timestamp=None, headers=headers
+        )
+        return delivered
+
+
+class States:
+    """A table of records, and the compacted topic that keeps it."""
+
+    def __init__(self, app: faust.App, writer: Writer, topic: Topic) -> None:
+        self._writer, self._topic = writer, topic
+        self._table = app.Table(
+            topic.name.replace(".", "_"),
+            partitions=PARTITIONS,
+            key_type=bytes,
+            value_type=bytes,
+            # As Faust makes its own: not acknowledged, and with room for recovery to run ahead.
+            changelog_topic=writer.topic(
+                topic, acks=False, internal=True, allow_empty=True, maxsize=131_072
+            ),
+        )
+        self.on_recover = self._table.on_recover
+
+    def recovered(self) -> Iterable[tuple[bytes, Record]]:
+        """Everything that is there, by its key."""
+        return ((key, decode(value)) for key, value in self._table.data.items())
+
+    async def keep(self, rows: Mapping[bytes, tuple[int, Record | None]]) -> None:
+        """Write records, each to its partition; when this returns, all are acknowledged."""
+        written = []
+        for key, (partition, record) in rows.items():
+            value = None if record is None else encode(record)
+            written.append(await self._writer.put(self._topic, key, value, partition))
+            if value is None:
+                self._table.data.pop(key, None)
+            else:
+                self._table.data[key] = value
+        for delivered in written:
+            await delivered
