@@ -635,6 +635,8 @@ class PortfolioState:
     partition: int = -1
     """Of the returns."""
     tenant: str | None = None
+    wanted_by: Mapping[str, str] = field(default_factory=dict)
+    """The trees of books that need the returns, and whose they are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -648,6 +650,132 @@ class StoryState:
     last_offset: int
     ended: bool
     tenant: str | None = None
+
+
+class Holding(NamedTuple):
+    """So much of an instrument, or of a portfolio."""
+
+    series_id: str
+    quantity: float
+    price: float
+    priced_us: int
+    """When the price was that; from then on it moves with the returns."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Book:
+    """What a node of a tree of books holds, from now on."""
+
+    root: str
+    """The book at the top."""
+    book_id: str
+    parent: str | None = None
+    """The book above; the root where none is named."""
+    holdings: Sequence[Holding]
+    nav: float | None = None
+    """Net asset value; the holdings' sum where none is named."""
+    closed: bool = False
+    set_by: str | None = None
+    event_time_us: int
+    tenant: str | None = None
+    """Whose it is, in a processor's state; else the header says so."""
+
+    @property
+    def path(self) -> str:
+        """What tells it from all others."""
+        return f"{self.root}/{self.book_id}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeriesWanted:
+    """A tree of books needs the returns of a series, or does not any more."""
+
+    series_id: str
+    root: str
+    wanted: bool
+    event_time_us: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeriesReturns:
+    """Returns of the series that a tree of books needs."""
+
+    root: str
+    returns: Sequence[Return]
+
+    @property
+    def event_time_us(self) -> int:
+        """As old as the newest."""
+        return max(one.event_time_us for one in self.returns)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeriesState:
+    """The returns of a series, as a tree of books knows them."""
+
+    root: str
+    series_id: str
+    window: bytes
+    observations: int
+
+
+class BookPart(NamedTuple):
+    """A holding, or a book below: what it does to the book's risk; amounts of currency."""
+
+    part_id: str
+    is_book: bool
+    value: float
+    var_95: float
+    """Alone."""
+    marginal_95: float | None
+    """By the normal method, for each unit of value."""
+    component_95: float
+    incremental_95: float
+    historical_95: float
+    """What it lost in the scenario that the VaR names."""
+    historical_es_95: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BookRisk:
+    """What a book may lose, and which of its parts does it; VaR and ES are shares of its NAV."""
+
+    root: str
+    book_id: str
+    parent: str | None = None
+    as_of_us: int
+    status: str
+    observations: int
+    series: int
+    """How many series are below."""
+    missing: Sequence[str]
+    """Those without returns that fit the others'."""
+    value: float
+    nav: float
+    var_95: float | None = None
+    es_95: float | None = None
+    var_99: float | None = None
+    es_99: float | None = None
+    amounts: Mapping[str, float] = field(default_factory=dict)
+    """The same in currency, by name."""
+    undiversified_95: float | None = None
+    """The sum of the parts' own VaR, in currency."""
+    scenario_us: int | None = None
+    """When what the VaR at 95 % names was observed."""
+    estimates: Sequence[RiskEstimate] = ()
+    seed: int = 0
+    """Of the simulation."""
+    parts: Sequence[BookPart] = ()
+
+    @property
+    def path(self) -> str:
+        """What tells the book from all others."""
+        return f"{self.root}/{self.book_id}"
+
+    @property
+    def event_time_us(self) -> int:
+        """As old as the newest return in it."""
+        return self.as_of_us
 
 
 Event = (
@@ -668,11 +796,15 @@ Event = (
     | RiskLimits
     | AlertAck
     | OpenAlert
+    | Book
+    | SeriesWanted
+    | SeriesReturns
+    | BookRisk
     | DashboardUpdate
     | WindowTally
     | DeadLetter
 )
 """What a topic can carry."""
 
-Record = Event | PortfolioState | StoryState | JobState | CandleState | BoardState
+Record = Event | PortfolioState | StoryState | JobState | CandleState | BoardState | SeriesState
 """What the codec can write: the events, and processors' own state."""

@@ -17,6 +17,8 @@ from schemas.events import (
     BacktestProgress,
     BarChunk,
     BoardState,
+    Book,
+    BookRisk,
     Candle,
     CandleState,
     ChatEvent,
@@ -30,6 +32,9 @@ from schemas.events import (
     RiskAlert,
     RiskLimits,
     RiskMeasure,
+    SeriesReturns,
+    SeriesState,
+    SeriesWanted,
     StoryState,
     TradeBatch,
     TrainingCommand,
@@ -89,6 +94,12 @@ RISK_ALERTS = Topic("risk.alerts", RiskAlert, "entity_id", 90 * DAY_MS)
 RISK_LIMITS = Topic("risk.limits", RiskLimits, "portfolio_id", None)
 RISK_ACKS = Topic("risk.acks", AlertAck, "entity_id", 90 * DAY_MS)
 RISK_OPEN = Topic("risk.open", OpenAlert, "alert_id", None)
+RISK_BOOKS = Topic("risk.books", Book, "path", None)
+"""A tree's books share the partition of their root's name: the producer picks it."""
+RISK_WANTED = Topic("risk.wanted", SeriesWanted, "series_id", 7 * DAY_MS)
+RISK_SERIES = Topic("risk.series", SeriesReturns, "root", 7 * DAY_MS)
+RISK_BOOK_RISKS = Topic("risk.book_risks", BookRisk, "path", None)
+RISK_BOOK_STATE = Topic("risk.book_state", SeriesState, "series_id", None)
 DASHBOARD_TALLIES = Topic("dashboard.tallies", WindowTally, "board", DAY_MS)
 DASHBOARD_BOARDS = Topic("dashboard.boards", BoardState, "board", None)
 DASHBOARD_UPDATES = Topic("dashboard.updates", DashboardUpdate, "window_id", DAY_MS)
@@ -116,6 +127,11 @@ CATALOGUE = (
     RISK_LIMITS,
     RISK_ACKS,
     RISK_OPEN,
+    RISK_BOOKS,
+    RISK_WANTED,
+    RISK_SERIES,
+    RISK_BOOK_RISKS,
+    RISK_BOOK_STATE,
     DASHBOARD_TALLIES,
     DASHBOARD_BOARDS,
     DASHBOARD_UPDATES,

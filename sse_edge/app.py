@@ -38,6 +38,7 @@ from sse_edge import (
     backtest_socket,
     backtests,
     bars,
+    books,
     channels,
     chat,
     desk,
@@ -153,7 +154,7 @@ def build_api(settings: EdgeSettings, turnstile: Turnstile) -> FastAPI:
     app.state.identity = Identity(settings)
     app.state.quota = Quota(settings.writes_per_minute_max)
     _add_errors(app)
-    rooms = (channels, trainmodel, job_lists, bars, backtests, chat, agents, desk)
+    rooms = (channels, trainmodel, job_lists, bars, backtests, chat, agents, desk, books)
     for router in (one.routes for one in rooms):
         app.include_router(router, dependencies=known)
     app.include_router(backtest_socket.routes)  # it finds out by itself who calls

@@ -10,6 +10,8 @@ from schemas.codec import encode
 from schemas.events import (
     AgentEvent,
     BacktestProgress,
+    BookPart,
+    BookRisk,
     ChatEvent,
     DashboardUpdate,
     JobState,
@@ -74,6 +76,10 @@ def _step(kind: str, text: str | None = None) -> AgentEvent:
         text=text,
         event_time_us=_AT_US,
     )
+
+
+def _part(series_id: str, *amounts: float) -> BookPart:
+    return BookPart(series_id, False, *amounts)  # noqa: FBT003  # it is no book
 
 
 EXAMPLES: Mapping[str, Sequence[Record]] = {
@@ -141,6 +147,30 @@ EXAMPLES: Mapping[str, Sequence[Record]] = {
                 )
             ],
             **_MEASURED,
+        )
+    ],
+    "books": [
+        BookRisk(
+            root="fund",
+            book_id="tech",
+            parent="fund",
+            as_of_us=_AT_US,
+            status="ok",
+            observations=250,
+            series=2,
+            missing=[],
+            value=12_000.0,
+            nav=12_000.0,
+            var_95=0.042,
+            es_95=0.058,
+            amounts={"var_95": 504.0, "es_95": 696.0},
+            undiversified_95=561.0,
+            scenario_us=_AT_US,
+            estimates=[RiskEstimate("monte_carlo", 0.95, 1, "ok", _AT_US, 0.041, 0.052)],
+            parts=[
+                _part("AAPL", 19_000.0, 912.0, 0.05, 950.0, 405.0, 890.0, 1_204.0),
+                _part("IBM", -7_000.0, 231.0, 0.064, -446.0, -220.0, -386.0, -508.0),
+            ],
         )
     ],
     "dashboard": [

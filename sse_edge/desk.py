@@ -125,7 +125,7 @@ async def withdraw_limits(request: Request, portfolio_id: PortfolioId) -> dict[s
 async def all_limits(request: Request) -> list[dict[str, object]]:
     """By portfolio."""
     hub: Hub = request.app.state.hub
-    found = [one for one in await _all(request, hub.limits) if one.limits or one.stale_after_s]
+    found = [one for one in await all_of(request, hub.limits) if one.limits or one.stale_after_s]
     return [_shown(one) for one in sorted(found, key=lambda one: one.portfolio_id)]
 
 
@@ -133,7 +133,7 @@ async def all_limits(request: Request) -> list[dict[str, object]]:
 async def limits_of(request: Request, portfolio_id: PortfolioId) -> dict[str, object]:
     """Those that were set last; none where the defaults hold."""
     hub: Hub = request.app.state.hub
-    for one in await _all(request, hub.limits):
+    for one in await all_of(request, hub.limits):
         if one.portfolio_id == portfolio_id:
             return _shown(one)
     raise NoSuchThing(
@@ -148,7 +148,7 @@ async def open_alerts(
     """Each after its last step; of one portfolio, or of all."""
     hub: Hub = request.app.state.hub
     found = [
-        one for one in await _all(request, hub.open_alerts) if entity_id in (None, one.entity_id)
+        one for one in await all_of(request, hub.open_alerts) if entity_id in (None, one.entity_id)
     ]
     newest_first = sorted(found, key=lambda one: (one.event_time_us, one.alert_id), reverse=True)
     return [_worded(one) for one in newest_first]
@@ -166,7 +166,8 @@ async def acknowledge(
     """Everybody is told on the alerts' stream; the alert stays open until it clears."""
     hub: Hub = request.app.state.hub
     alert = next(
-        (one for one in await _all(request, hub.open_alerts) if one.alert_id == alert_id), None
+        (one for one in await all_of(request, hub.open_alerts) if one.alert_id == alert_id),
+        None,
     )
     if alert is None:
         raise NoSuchThing(
@@ -175,7 +176,7 @@ async def acknowledge(
     ack = AlertAck(
         alert_id=alert_id,
         entity_id=alert.entity_id,
-        by=_who(request),
+        by=who_asks(request),
         comment="" if said is None else said.comment,
         event_time_us=time.time_ns() // 1000,
     )
@@ -188,14 +189,18 @@ def _limits(request: Request, portfolio_id: str, wanted: Limits) -> RiskLimits:
         portfolio_id=portfolio_id,
         limits=[RiskLimit(**one.model_dump()) for one in wanted.limits],
         stale_after_s=wanted.stale_after_s,
-        set_by=_who(request),
+        set_by=who_asks(request),
         comment=wanted.comment,
         event_time_us=time.time_ns() // 1000,
     )
 
 
-async def _all(request: Request, view: View[S]) -> Sequence[S]:
-    """What the caller's tenant has."""
+async def all_of(request: Request, view: View[S]) -> Sequence[S]:
+    """What the caller's tenant has.
+
+    Raises:
+        Unavailable: the view could not be completed in time.
+    """
     caller = caller_of(request)
     try:
         return await view.all(_KNOWN_WITHIN_S, None if caller is None else caller.tenant or "")
@@ -211,7 +216,8 @@ async def _write(request: Request, event: RiskLimits | AlertAck) -> None:
         raise Unavailable("no_broker", str(error)) from error
 
 
-def _who(request: Request) -> str | None:
+def who_asks(request: Request) -> str | None:
+    """The caller's `sub`, where there are callers."""
     caller = caller_of(request)
     return None if caller is None else caller.subject
 

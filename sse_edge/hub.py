@@ -17,9 +17,11 @@ from itertools import chain
 from typing import NamedTuple, Protocol
 from weakref import WeakValueDictionary
 
-from schemas.events import JobState, OpenAlert, RiskLimits, StoryState
+from schemas.events import Book, BookRisk, JobState, OpenAlert, RiskLimits, StoryState
 from schemas.topics import (
     BACKTEST_JOBS,
+    RISK_BOOK_RISKS,
+    RISK_BOOKS,
     RISK_LIMITS,
     RISK_OPEN,
     TRAINING_EVENTS,
@@ -164,6 +166,8 @@ class Hub:
         self.jobs = self._view(BACKTEST_JOBS, JobState)
         self.limits = self._view(RISK_LIMITS, RiskLimits)
         self.open_alerts = self._view(RISK_OPEN, OpenAlert)
+        self.books = self._view(RISK_BOOKS, Book)
+        self.book_risks = self._view(RISK_BOOK_RISKS, BookRisk)
         self._framers = Framers(settings.framers)
         self._catch_up = CatchUp(log, settings.catch_up_bytes_max, self._framers)
         self._pacer = Pacer()
@@ -207,6 +211,8 @@ class Hub:
                 tasks.create_task(self.jobs.run())
                 tasks.create_task(self.limits.run())
                 tasks.create_task(self.open_alerts.run())
+                tasks.create_task(self.books.run())
+                tasks.create_task(self.book_risks.run())
         finally:
             self._framers.close()
 

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 from schemas.events import (
     BacktestProgress,
+    BookRisk,
     DashboardUpdate,
     RiskAlert,
     RiskEstimate,
@@ -51,6 +52,7 @@ _STREAM_OF = {
     "backtest_progress": ("backtest", "backtest_id"),
     "risk_alert": ("alerts", "entity_id"),
     "risk_measure": ("measures", "portfolio_id"),
+    "book_risk": ("books", "path"),
     "dashboard_update": ("dashboard", "window_id"),
 }
 """Which channel an event is of, and what names its entity."""
@@ -114,6 +116,18 @@ def risk_measure(event: RiskMeasure) -> Worded:
     if event.scenario_us is not None:
         data["var_scenario_date"] = to_date(event.scenario_us)
     return Worded("risk_measure", data)
+
+
+def book_risk(event: BookRisk) -> Worded:
+    """What a book may lose, and which of its parts does it."""
+    data = _fields(event)
+    data["path"] = event.path
+    data["as_of"] = to_rfc3339(event.as_of_us)
+    data["estimates"] = [_estimate(one) for one in event.estimates]
+    data["parts"] = [one._asdict() for one in event.parts]
+    if event.scenario_us is not None:
+        data["var_scenario_date"] = to_date(event.scenario_us)
+    return Worded("book_risk", data)
 
 
 def _estimate(one: RiskEstimate) -> dict[str, object]:

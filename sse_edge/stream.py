@@ -21,6 +21,7 @@ from schemas.topics import (
     CHAT_MESSAGES,
     DASHBOARD_UPDATES,
     RISK_ALERTS,
+    RISK_BOOK_RISKS,
     RISK_MEASURES,
     TRAINING_EVENTS,
     USER_UPDATES,
@@ -96,6 +97,7 @@ CHANNELS: Mapping[str, Channel] = {
             mystocks.dashboard_update,
         ),
         Channel("measures", RISK_MEASURES, frozenset({"risk_measure"}), mystocks.risk_measure),
+        Channel("books", RISK_BOOK_RISKS, frozenset({"book_risk"}), mystocks.book_risk),
         Channel(
             "trainmodel",
             TRAINING_EVENTS,

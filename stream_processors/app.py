@@ -1,9 +1,10 @@
 """Faust moves the events; what they mean is decided in the pure modules beside this one.
 
-Six agents:
+Seven agents:
 
 - `measure_returns`: returns become measures and alerts, by limits that may change, and people
   acknowledge the alerts;
+- `measure_books`: trees of books, such as desk, fund and firm, and what they hold;
 - `follow_training.tasks`, `follow_backtest.jobs`: how far each task and job is, and where its
   story stands;
 - `form_candles`: trades become candles;
@@ -32,6 +33,7 @@ from schemas.topics import (
     TRAINING_EVENTS,
     TRAINING_TASKS,
 )
+from stream_processors.booking import add_books
 from stream_processors.counting import add_dashboard
 from stream_processors.following import add_stories, followed_job, followed_task
 from stream_processors.forming import add_candles
@@ -72,6 +74,7 @@ def build_app(settings: ProcessorSettings) -> faust.App:
     transport.Consumer = RewindingConsumer
     writer = Writer(app, settings)
     add_risk(app, settings, writer)
+    add_books(app, settings, writer)
     add_stories(app, writer, TRAINING_EVENTS, TRAINING_TASKS, followed_task)
     add_stories(app, writer, BACKTEST_EVENTS, BACKTEST_JOBS, followed_job)
     add_candles(app, writer)

@@ -11,7 +11,7 @@ from typing import Any
 import faust
 
 from schemas.events import PortfolioState
-from schemas.topics import PORTFOLIO_RETURNS, RISK_ACKS, RISK_LIMITS, RISK_STATE
+from schemas.topics import PORTFOLIO_RETURNS, RISK_ACKS, RISK_LIMITS, RISK_STATE, RISK_WANTED
 from stream_processors.risk import PortfolioRisk
 from stream_processors.rounds import Round, standing
 from stream_processors.settings import ProcessorSettings
@@ -57,7 +57,9 @@ def add_risk(app: faust.App, settings: ProcessorSettings, writer: Writer) -> Non
         await states.keep(rows)
         touched.update(partition for partition, _ in rows.values())
 
-    @app.agent(writer.topic(PORTFOLIO_RETURNS, RISK_LIMITS, RISK_ACKS), name="measure_returns")
+    read = writer.topic(PORTFOLIO_RETURNS, RISK_LIMITS, RISK_ACKS, RISK_WANTED)
+
+    @app.agent(read, name="measure_returns")
     async def measure_returns(stream: Any) -> None:
         async for events in stream.noack_take(
             settings.batch_records_max, within=settings.batch_within_s

@@ -83,6 +83,8 @@ class PortfolioRisk:
         self.source = source
         self.tenant: str | None = None
         """Whose it is."""
+        self.wanted_by: dict[str, str] = {}
+        """The trees of books that need the returns, and whose each is; nobody's is ""."""
         self.position = Position(-1, -1)
         self._others: Counter[str] = Counter()
         """What became of returns that were not accepted."""
@@ -109,6 +111,7 @@ class PortfolioRisk:
         """Go on from a state that was packed, of returns of a topic."""
         risk = cls(state.portfolio_id, config, Source(topic, state.partition))
         risk.tenant = state.tenant
+        risk.wanted_by = dict(state.wanted_by)
         risk.position = Position(state.offset, state.index)
         risk._others = Counter(state.outcomes)
         risk._accepted = risk._others.pop(_ACCEPTED, 0)
@@ -155,7 +158,15 @@ class PortfolioRisk:
             cause_version=0 if self._cause is None else self._cause[1],
             partition=self.source.partition,
             tenant=self.tenant,
+            wanted_by=self.wanted_by,
         )
+
+    @property
+    def returns(self) -> list[Return]:
+        """What the window holds."""
+        window = self._window
+        columns = zip(window.times_us, window.values, window.versions, strict=True)
+        return [Return(self.portfolio_id, *one) for one in columns]
 
     @property
     def outcomes(self) -> Mapping[str, int]:

@@ -3,7 +3,7 @@
 A round lies between Kafka's messages and the portfolios, and sends nothing itself.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Container, Iterable, Sequence
 from typing import Any
 
@@ -16,6 +16,8 @@ from schemas.events import (
     ReturnBatch,
     RiskAlert,
     RiskLimits,
+    SeriesReturns,
+    SeriesWanted,
     WindowTally,
 )
 from schemas.topics import RISK_STATE
@@ -27,6 +29,9 @@ from stream_processors.thresholds import InvalidRule
 from stream_processors.tumbling import Partition, Tallying, gauges
 
 _REJECTED = Outcome.REJECTED
+_PASSED_ON = (Outcome.ACCEPTED, Outcome.CORRECTED)
+_SERIES_RETURNS_MAX = 5_000
+"""In one record: some 200 KB."""
 
 
 class Round:
@@ -49,12 +54,14 @@ class Round:
         self.alerts: list[tuple[RiskAlert, str | None]] = []
         """Each with the tenant whose it is."""
         self.dead: list[DeadLetter] = []
+        self._series: defaultdict[tuple[str, str], list[Return]] = defaultdict(list)
+        """What trees of books need, by root and tenant."""
 
     def take(self, event: Any) -> None:
-        """Apply one record: returns, limits, or an acknowledgement."""
+        """Apply one record: returns, limits, an acknowledgement, or that books want returns."""
         message = event.message
-        record: ReturnBatch | RiskLimits | AlertAck | DeadLetter
-        record = decoded(message, ReturnBatch, RiskLimits, AlertAck)
+        record: ReturnBatch | RiskLimits | AlertAck | SeriesWanted | DeadLetter
+        record = decoded(message, ReturnBatch, RiskLimits, AlertAck, SeriesWanted)
         match record:
             case ReturnBatch():
                 self._take_returns(message, record.returns)
@@ -63,6 +70,8 @@ class Round:
             case AlertAck():
                 risk = self._risk_of(record.entity_id, message)
                 self._tell(risk, risk.acknowledge(record, message.offset))
+            case SeriesWanted():
+                self._take_wanted(message, record)
             case DeadLetter():
                 self.dead.append(record)
 
@@ -80,6 +89,7 @@ class Round:
         yield from self.alerts
         yield from self.open_alerts()
         yield from self.measures()
+        yield from self.series()
         yield from ((one, None) for one in self.tallies())
 
     def open_alerts(self) -> Iterable[tuple[Event, str | None]]:
@@ -104,6 +114,13 @@ class Round:
                 self._measured[risk.source.partition, risk.tenant] += 1
                 yield measure, risk.tenant
 
+    def series(self) -> Iterable[tuple[Event, str | None]]:
+        """The returns that trees of books need, by tree."""
+        for (root, tenant), returns in self._series.items():
+            for start in range(0, len(returns), _SERIES_RETURNS_MAX):
+                some = returns[start : start + _SERIES_RETURNS_MAX]
+                yield SeriesReturns(root=root, returns=some), tenant or None
+
     def tallies(self) -> Iterable[WindowTally]:
         """How many returns were taken in, and measures said, in which window."""
         for (partition, tenant), count in self._measured.items():
@@ -122,6 +139,24 @@ class Round:
         except InvalidRule as error:
             self.dead.append(dead_letter(message, "invalid", str(error)))
 
+    def _take_wanted(self, message: Any, wanted: SeriesWanted) -> None:
+        risk = self._risk_of(wanted.series_id, message)
+        tenant = tenant_of(message) or ""
+        if not wanted.wanted:
+            risk.wanted_by.pop(wanted.root, None)
+        elif risk.tenant not in (None, tenant):
+            wrong = f"the returns of {wanted.series_id} are another tenant's"
+            self.dead.append(dead_letter(message, "foreign", wrong))
+        else:
+            risk.wanted_by[wanted.root] = tenant
+            self._series[wanted.root, tenant] += risk.returns
+
+    def _pass_on(self, risk: PortfolioRisk, one: Return) -> None:
+        """Have the books that need it know of a return."""
+        for root, tenant in risk.wanted_by.items():
+            if risk.tenant in (None, tenant):
+                self._series[root, tenant].append(one)
+
     def _take_returns(self, message: Any, returns: Sequence[Return]) -> None:
         tenant, offset, taken = tenant_of(message), message.offset, 0
         portfolios, changed = self._portfolios, self.changed
@@ -134,6 +169,8 @@ class Round:
                 continue
             taken += 1
             risk.tenant = tenant
+            if risk.wanted_by and outcome in _PASSED_ON:
+                self._pass_on(risk, one)
             changed[one.portfolio_id] = risk
             if alerts:
                 self._tell(risk, alerts)

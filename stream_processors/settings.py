@@ -5,8 +5,10 @@ from typing import Annotated
 from pydantic import AliasChoices, BeforeValidator, Field
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from stream_processors.books import BookConfig
 from stream_processors.estimates import CLOSED, Methods
 from stream_processors.levels import InvalidInput, Level
+from stream_processors.methods import Simulation
 from stream_processors.risk import RiskConfig
 from stream_processors.thresholds import InvalidRule, Rule
 
@@ -110,6 +112,12 @@ class ProcessorSettings(BaseSettings):
     risk_periods_a_year: int = Field(default=252, ge=1)
     """What volatility is annualised by: 252 trading days, or 365."""
 
+    risk_draws: int = Field(default=10_000, ge=100, le=1_000_000)
+    """Of a Monte Carlo simulation of a book."""
+
+    risk_seed: int = Field(default=0, ge=0)
+    """Of these draws."""
+
     dashboard_windows_s: Annotated[tuple[float, ...], NoDecode, BeforeValidator(_listed)] = (
         1.0,
         10.0,
@@ -133,6 +141,15 @@ class ProcessorSettings(BaseSettings):
                 "be positive, and the others multiples of the first, as in 1,10,60"
             )
         return lengths
+
+    def books(self) -> BookConfig:
+        """How books are measured."""
+        return BookConfig(
+            window=self.risk_window,
+            observations_min=self.risk_observations_min,
+            simulation=Simulation(self.risk_draws, self.risk_seed),
+            simulate_every=self.risk_slower_every,
+        )
 
     def risk(self) -> RiskConfig:
         """What the pure part needs to know.

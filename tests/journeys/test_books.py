@@ -1,0 +1,162 @@
+"""Trees of books: put over HTTP, measured as returns come, kept over the loss of a worker."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from infra.issuer import ISSUER, jwks_path, token
+from producers.publisher import Publisher
+from producers.returns import ReturnsPublisher
+from schemas.events import Return
+from schemas.instants import to_rfc3339
+from tests.clients import stream
+from tests.conftest import Started, World
+
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
+
+DAY_US = 86_400_000_000
+BOOKS = "/api/v1/sse/books"
+FROM: Any = {"from": "earliest"}
+
+
+def values_of(series: str, days: range) -> list[float]:
+    dice = np.random.default_rng(sum(series.encode()))
+    return [float(one) for one in dice.normal(0, 0.01, 1_000)[days.start : days.stop]]
+
+
+async def observed(world: World, days: range, *series: str, tenant: str | None = None) -> None:
+    settings = world.producer_settings
+    if tenant is not None:
+        settings = settings.model_copy(update={"tenant": tenant})
+    async with Publisher(settings) as publisher:
+        for one in series:
+            returns = [
+                Return(one, day * DAY_US, value)
+                for day, value in zip(days, values_of(one, days), strict=True)
+            ]
+            await ReturnsPublisher(publisher).send(returns)
+
+
+async def call(edge: Started, method: str, path: str, body: object = None) -> Any:
+    async with httpx.AsyncClient(base_url=edge.url, timeout=30) as http:
+        answer = await http.request(method, f"/api/v1/books{path}", json=body)
+    return answer.raise_for_status().json()
+
+
+def held(**values: float) -> list[dict[str, object]]:
+    """Priced long after all returns, so that the values are these."""
+    return [
+        {"series_id": name, "quantity": value, "price": 1.0, "priced_at": "2100-01-01T00:00:00Z"}
+        for name, value in values.items()
+    ]
+
+
+def is_measured(path: str, day: int) -> Any:
+    def found(blocks: list[Any]) -> bool:
+        told = [one.inner for one in blocks if one.data and one.inner]
+        return any(
+            one["path"] == path
+            and one["as_of"] == to_rfc3339(day * DAY_US)
+            and one["status"] == "ok"
+            for one in told
+            if "path" in one
+        )
+
+    return found
+
+
+def last_of(blocks: list[Any], path: str) -> Any:
+    told = [one.inner for one in blocks if one.data and one.inner]
+    return [one for one in told if one.get("path") == path][-1]
+
+
+def var_95(pnl: Any) -> float:
+    return float(np.quantile(-pnl, 0.95, method="inverted_cdf"))
+
+
+async def test_a_fund_is_measured_as_it_is_held_also_by_a_worker_that_takes_over(
+    world: World,
+) -> None:
+    first, second = await world.edge(), await world.edge()
+    worker = await world.worker(batch_within_s=0.05)
+    # Some returns are there before anybody wants them, others come later.
+    await observed(world, range(200), "AAPL", "IBM", "growth")
+    async with (
+        stream(first.url, BOOKS, **FROM) as everything,
+        stream(second.url, BOOKS, entity_id="fund/fund", **FROM) as top,
+    ):
+        await call(first, "PUT", "/fund/tech", {"holdings": held(AAPL=600, IBM=-200)})
+        await call(second, "PUT", "/fund/desk", {"holdings": held(growth=1_000)})
+        await everything.until(is_measured("fund/tech", 199))
+        await worker.kill()
+        await world.worker(batch_within_s=0.05)
+        await observed(world, range(200, 300), "AAPL", "IBM", "growth")
+        blocks = await top.until(is_measured("fund/fund", 299))
+    days = range(50, 300)
+    columns = [np.array(values_of(one, days)) for one in ("AAPL", "IBM", "growth")]
+    pnl = columns[0] * 600 - columns[1] * 200 + columns[2] * 1_000
+    fund = last_of(blocks, "fund/fund")
+    assert fund["amounts"]["var_95"] == pytest.approx(var_95(pnl), rel=1e-9)
+    assert fund["var_95"] == pytest.approx(var_95(pnl) / 1_400, rel=1e-9)
+    assert {one["part_id"] for one in fund["parts"]} == {"tech", "desk"}
+    assert fund["amounts"]["var_95"] < fund["undiversified_95"]
+    assert {one["method"] for one in fund["estimates"]} == {"normal", "monte_carlo"}
+
+    # The books as they are held, and measured; then one is closed.
+    assert [one["book_id"] for one in await call(second, "GET", "")] == ["desk", "tech"]
+    assert [one["book_id"] for one in await call(second, "GET", "/fund")] == [
+        "fund",
+        "desk",
+        "tech",
+    ]
+    await call(second, "DELETE", "/fund/desk")
+    async with asyncio.timeout(30):
+        while (await call(first, "GET", "/fund"))[0]["value"] != 400:
+            continue
+    assert [one["book_id"] for one in await call(first, "GET", "/fund")] == ["fund", "tech"]
+
+
+async def test_books_of_a_tenant_are_nobody_elses_and_see_no_foreign_returns(
+    world: World, tmp_path: Path
+) -> None:
+    edge = await world.edge(jwt_issuer=ISSUER, jwt_jwks=jwks_path(tmp_path))
+    await world.worker(batch_within_s=0.05)
+    await observed(world, range(150), "secret", tenant="acme")
+    await observed(world, range(150), "own", tenant="blue")
+    acme = {"Authorization": f"Bearer {token(tmp_path, 'ann', 'acme', 600)}"}
+    blue = {"Authorization": f"Bearer {token(tmp_path, 'bob', 'blue', 600)}"}
+    async with httpx.AsyncClient(base_url=f"{edge.url}/api/v1/books", timeout=30) as http:
+        for series in ("secret", "own"):
+            body = {"holdings": held(**{series: 100.0})}
+            answer = await http.put(f"/fund/{series}", json=body, headers=blue)
+            assert answer.status_code == 200
+        query: Any = {"entity_id": "fund/own"} | FROM
+        async with stream(edge.url, BOOKS, headers=blue, **query) as client:
+            await client.until(is_measured("fund/own", 149))
+        (fund, *books) = (await http.get("/fund", headers=blue)).json()
+        assert fund["missing"] == ["secret"]
+        assert {one["book_id"]: one["status"] for one in books} == {
+            "own": "ok",
+            "secret": "insufficient_data",
+        }
+        assert (await http.get("/fund", headers=acme)).status_code == 404
+        assert (await http.get(f"{edge.url}/api/v1/books", headers=acme)).json() == []
+
+
+async def test_books_that_make_no_sense_are_refused_by_name(world: World) -> None:
+    edge = await world.edge()
+    twice = [*held(IBM=1.0), *held(IBM=2.0)]
+    async with httpx.AsyncClient(base_url=f"{edge.url}/api/v1/books", timeout=30) as http:
+        for body, named in (
+            ({"holdings": twice}, "IBM is held twice"),
+            ({"holdings": [{"series_id": "IBM", "quantity": 1, "price": 0}]}, "price"),
+            ({"nav": -1}, "nav"),
+            ({"held": []}, "held"),
+        ):
+            answer = await http.put("/fund/tech", json=body)
+            assert (answer.status_code, named in answer.text) == (400, True)
+        assert (await http.get("/nothing")).status_code == 404
