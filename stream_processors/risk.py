@@ -97,7 +97,6 @@ class PortfolioRisk:
         self._limits_offset = self._acks_offset = -1
         self._days_95, self._days_99 = Days(DAYS_JUDGED), Days(DAYS_JUDGED)
         self._measured: Measured | None = None
-        self._closed: Closed | None = None
         self._slower: Sequence[RiskEstimate] = []
         self._slower_every = config.methods.slower_every
         self._accepted = 0
@@ -254,7 +253,8 @@ class PortfolioRisk:
             return None
         as_of_us = self._window.newest_us
         rule = self._alerts.rule("var_95")
-        drawdowns = _drawdowns(self._window.values) if self._closed else (None, None)
+        closed = self._closed()
+        drawdowns = (None, None) if closed is None else _drawdowns(self._window.values)
         return RiskMeasure(
             portfolio_id=self.portfolio_id,
             as_of_us=as_of_us,
@@ -272,10 +272,10 @@ class PortfolioRisk:
             source_topic=self.source.topic,
             source_partition=self.source.partition,
             source_offset=self.position.offset,
-            volatility=self._volatility(),
+            volatility=None if closed is None else self._volatility(closed),
             drawdown=_finite(drawdowns[0]),
             max_drawdown=_finite(drawdowns[1]),
-            estimates=[*self._closed_estimates(as_of_us), *self._slower],
+            estimates=[*self._closed_estimates(closed, as_of_us), *self._slower],
             model_backtests=list(self._model_backtests()),
         )
 
@@ -285,8 +285,12 @@ class PortfolioRisk:
         # Where nothing came into the tail, or left it, there is nothing new: nine times of ten.
         if not last or last.var_95 is None or not window.lowest_moved > -last.var_95:
             self._measured = measure(window, observations_min=minimum)
-        if self._has_closed and len(window) >= minimum:
-            self._closed = self._config.methods.closed(window)
+
+    def _closed(self) -> Closed | None:
+        """What the closed forms say of the window: only a measure that is published needs it."""
+        if not self._has_closed or len(self._window) < self._config.observations_min:
+            return None
+        return self._config.methods.closed(self._window)
 
     def _note_exceptions(self, forecast: Measured, value: float) -> None:
         """Whether a return lost more than was forecast before it."""
@@ -335,10 +339,10 @@ class PortfolioRisk:
         var = measured.var_99 if rule_id.endswith("99") else measured.var_95
         return None if var is None else self._window.scenario_us(var)
 
-    def _closed_estimates(self, as_of_us: int) -> Iterator[RiskEstimate]:
+    def _closed_estimates(self, closed: Closed | None, as_of_us: int) -> Iterator[RiskEstimate]:
         too_few = len(self._window) < self._config.observations_min
         missing = "insufficient_data" if too_few else "unavailable"
-        return self._config.methods.named(self._closed, as_of_us, missing=missing)
+        return self._config.methods.named(closed, as_of_us, missing=missing)
 
     def _model_backtests(self) -> Iterator[ModelBacktest]:
         for days, level in ((self._days_95, VAR_95), (self._days_99, VAR_99)):
@@ -358,11 +362,9 @@ class PortfolioRisk:
                 conditional_coverage_p=found.conditional_coverage.p_value,
             )
 
-    def _volatility(self) -> float | None:
-        """Of a year; None where moments are not kept, or say nothing."""
-        if self._closed is None:
-            return None
-        return self._closed.moments.deviation * sqrt(self._config.periods_a_year)
+    def _volatility(self, closed: Closed) -> float:
+        """Of a year."""
+        return closed.moments.deviation * sqrt(self._config.periods_a_year)
 
 
 def _finite(value: float | None) -> float | None:
