@@ -163,7 +163,7 @@ async def _write(request: Request, book: Book) -> None:
 
 
 def _shown(book: Book) -> dict[str, object]:
-    shown = asdict(book)
+    shown: dict[str, object] = asdict(book)
     for name in ("closed", "tenant", "event_time_us"):
         del shown[name]
     shown["holdings"] = [
@@ -175,4 +175,5 @@ def _shown(book: Book) -> dict[str, object]:
         }
         for one in book.holdings
     ]
-    return shown | {"set_at": to_rfc3339(book.event_time_us)}
+    shown["set_at"] = to_rfc3339(book.event_time_us)
+    return shown

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping
 from typing import Any
 
 import faust
-from faust.transport.drivers.aiokafka import Consumer
+from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer
 from faust.types import TP
 
 from schemas.codec import decode, encode
@@ -20,6 +20,19 @@ SOURCE = "/stream_processors"
 
 _FETCH_WAIT_S = 0.2
 """How long a fetch waits for records, and so, at most, a rewind for a fetch."""
+
+
+class _PromptThread(AIOKafkaConsumerThread):
+    """Lets a broker hold a fetch back for a short while only.
+
+    At Faust's one and a half seconds a worker that has recovered, and sought its place, waits as
+    long for the fetch that is under way from elsewhere.
+    """
+
+    def _create_worker_consumer(self, transport: Any) -> Any:
+        consumer = super()._create_worker_consumer(transport)
+        consumer._fetch_max_wait_ms = int(_FETCH_WAIT_S * 1000)  # noqa: SLF001  # no setting
+        return consumer
 
 
 class RewindingConsumer(Consumer):
@@ -59,6 +72,9 @@ class RewindingConsumer(Consumer):
                 yield one
         finally:
             self._nothing_under_way.set()
+
+    def _new_consumer_thread(self) -> AIOKafkaConsumerThread:
+        return _PromptThread(self, loop=self.loop, beacon=self.beacon)
 
     async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:
         self._nothing_under_way.clear()
