@@ -1,6 +1,7 @@
 """`tapewire`: the system by one command."""
 
 import asyncio
+import re
 import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -10,7 +11,7 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 
-from infra import history, issuer, limits, tasks
+from infra import history, issuer, limits, rebuild, tasks
 from infra.errors import InfraError, NoHistory
 from infra.settings import InfraSettings
 from infra.system import Wanted as WantedSystem, reset as remove, run
@@ -127,6 +128,40 @@ def token(
 ) -> None:
     """Print a token for a system that `tapewire up` runs with no issuer configured."""
     _say(issuer.token(_settings(data_dir).data_dir, sub, tenant, ttl))
+
+
+@cli.command(name="rebuild")
+def rebuild_risk(
+    version: Annotated[
+        str,
+        typer.Argument(
+            help="A name for it, such as v2: it stands before the names of the topics written."
+        ),
+    ],
+    switch: Annotated[  # noqa: FBT002  # a flag of the command line
+        bool,
+        typer.Option("--switch/--no-switch", help="Have the running workers go on from it."),
+    ] = True,
+    data_dir: DataDir = None,
+) -> None:
+    """Compute all measures and alerts anew, from the beginning of the log.
+
+    After processors were upgraded, or a method, window or default limit was changed: a worker
+    beside those that run reads everything again, under the settings of this environment, which
+    should be theirs. What differs is printed, then they go on from what it has found.
+    """
+    if not re.fullmatch(r"[a-zA-Z0-9_-]+", version):
+        raise typer.BadParameter(f"it is {version!r}; use letters, digits, - and _")
+    of_system = _settings(data_dir)
+    made = rebuild.rebuild(
+        ProducerSettings(),
+        version,
+        of_system.data_dir / "logs",
+        _say,
+        switch=switch,
+        env={"TAPEWIRE_VAR_LIMITS": of_system.var_limits},
+    )
+    _or_explain(lambda: asyncio.run(made))
 
 
 limits_cli = typer.Typer(no_args_is_help=True, help="What portfolios' risk may be.")

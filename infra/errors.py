@@ -51,3 +51,7 @@ class LimitRefused(InfraError):
 
 class NoHistory(InfraError):
     """The log cannot answer what is asked of the past; the message says why."""
+
+
+class RebuildFailed(InfraError):
+    """Measures and alerts could not be computed anew; the message says why."""

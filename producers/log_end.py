@@ -1,8 +1,9 @@
-"""The newest records of a topic: where an earlier run of a producer stopped."""
+"""What a log holds, looked at from outside: its newest records, all of them, who is behind."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from typing import NamedTuple
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
@@ -124,6 +125,102 @@ async def story_of(
         yield Story(consumer, name, key, since_ms)
 
 
+class Found(NamedTuple):
+    """A record as the log has it."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: float
+    """In seconds since 1970."""
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes]]
+
+
+async def uncommitted(
+    topics: Sequence[Topic], partition: int, group: str, settings: ProducerSettings
+) -> list[Found]:
+    """Read what a consumer group has not committed of a partition of each topic, by the log's time.
+
+    Raises:
+        Unread: there is no Kafka at the configured address.
+        TimeoutError: Kafka did not answer within half a minute.
+    """
+    homes = [TopicPartition(settings.topic_prefix + topic.name, partition) for topic in topics]
+    found: list[Found] = []
+    async with asyncio.timeout(_TIMEOUT_S), _outsider(group, settings) as consumer:
+        consumer.assign(homes)
+        await consumer.seek_to_beginning()
+        for home in homes:
+            offset = await consumer.committed(home)
+            if offset is not None:
+                consumer.seek(home, offset)
+        ends = await consumer.end_offsets(homes)
+        while any([await consumer.position(one) < ends[one] for one in homes]):
+            for home, records in (await consumer.getmany(timeout_ms=1000)).items():
+                found += [
+                    Found(
+                        *home,
+                        record.offset,
+                        record.timestamp / 1000,
+                        record.key,
+                        record.value,
+                        record.headers,
+                    )
+                    for record in records
+                ]
+    return sorted(found, key=lambda one: one.timestamp)
+
+
+async def behind(topics: Sequence[Topic], group: str, settings: ProducerSettings) -> int:
+    """How many records of topics a consumer group has not committed.
+
+    Raises:
+        Unread: there is no Kafka at the configured address.
+        TimeoutError: Kafka did not answer within half a minute.
+    """
+    homes = [
+        TopicPartition(settings.topic_prefix + topic.name, partition)
+        for topic in topics
+        for partition in range(topic.partitions)
+    ]
+    count = 0
+    async with asyncio.timeout(_TIMEOUT_S), _outsider(group, settings) as consumer:
+        consumer.assign(homes)
+        ends = await consumer.end_offsets(homes)
+        begins = await consumer.beginning_offsets(homes)
+        for home in homes:
+            committed = await consumer.committed(home)
+            count += max(0, ends[home] - max(begins[home], committed or 0))
+    return count
+
+
+async def all_of(topic: Topic, settings: ProducerSettings) -> list[Record]:
+    """Read a whole topic; what cannot be read is left out.
+
+    Raises:
+        Unread: there is no Kafka at the configured address.
+        TimeoutError: Kafka did not answer within half a minute.
+    """
+    name = settings.topic_prefix + topic.name
+    found: list[Record] = []
+    async with _reader(name, settings) as consumer:
+        homes = [TopicPartition(name, one) for one in consumer.partitions_for_topic(name) or ()]
+        consumer.assign(homes)
+        async with asyncio.timeout(_TIMEOUT_S):
+            await consumer.seek_to_beginning()
+            ends = await consumer.end_offsets(homes)
+        while any([await consumer.position(one) < ends[one] for one in homes]):
+            async with asyncio.timeout(_TIMEOUT_S):
+                batches = (await consumer.getmany(timeout_ms=1000)).values()
+            for records in batches:
+                for record in records:
+                    with suppress(Undecodable):
+                        found.append(decode(record.value))
+    return found
+
+
 @asynccontextmanager
 async def _reader(topic: str, settings: ProducerSettings) -> AsyncGenerator[AIOKafkaConsumer]:
     """A consumer that knows a topic's partitions, and follows none."""
@@ -139,6 +236,22 @@ async def _reader(topic: str, settings: ProducerSettings) -> AsyncGenerator[AIOK
             yield consumer
     except KafkaError as error:
         raise Unread(f"{topic} cannot be read: {error!r}") from error
+
+
+@asynccontextmanager
+async def _outsider(group: str, settings: ProducerSettings) -> AsyncGenerator[AIOKafkaConsumer]:
+    """A consumer that can ask what a group has committed, and does not join it."""
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=settings.bootstrap_servers,
+        group_id=group,
+        isolation_level="read_committed",
+        enable_auto_commit=False,
+    )
+    try:
+        async with consumer:
+            yield consumer
+    except KafkaError as error:
+        raise Unread(f"{group} cannot be asked after: {error!r}") from error
 
 
 async def _last(consumer: AIOKafkaConsumer, partition: TopicPartition) -> Record | None:

@@ -84,6 +84,7 @@ _RECORDS: dict[str, type[Record]] = {
         events.RiskLimits,
         events.AlertAck,
         events.OpenAlert,
+        events.RebuildDone,
         events.Book,
         events.SeriesWanted,
         events.SeriesReturns,

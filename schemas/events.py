@@ -652,6 +652,16 @@ class StoryState:
     tenant: str | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RebuildDone:
+    """A partition was computed anew; whoever measures it goes on from that."""
+
+    version: str
+    """What it was computed under: what stands before its topics' names."""
+    partition: int
+    event_time_us: int
+
+
 class Holding(NamedTuple):
     """So much of an instrument, or of a portfolio."""
 
@@ -796,6 +806,7 @@ Event = (
     | RiskLimits
     | AlertAck
     | OpenAlert
+    | RebuildDone
     | Book
     | SeriesWanted
     | SeriesReturns

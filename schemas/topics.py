@@ -27,6 +27,7 @@ from schemas.events import (
     JobState,
     OpenAlert,
     PortfolioState,
+    RebuildDone,
     Record,
     ReturnBatch,
     RiskAlert,
@@ -94,6 +95,7 @@ RISK_ALERTS = Topic("risk.alerts", RiskAlert, "entity_id", 90 * DAY_MS)
 RISK_LIMITS = Topic("risk.limits", RiskLimits, "portfolio_id", None)
 RISK_ACKS = Topic("risk.acks", AlertAck, "entity_id", 90 * DAY_MS)
 RISK_OPEN = Topic("risk.open", OpenAlert, "alert_id", None)
+RISK_REBUILDS = Topic("risk.rebuilds", RebuildDone, None, 7 * DAY_MS)
 RISK_BOOKS = Topic("risk.books", Book, "path", None)
 """A tree's books share the partition of their root's name: the producer picks it."""
 RISK_WANTED = Topic("risk.wanted", SeriesWanted, "series_id", 7 * DAY_MS)
@@ -127,6 +129,7 @@ CATALOGUE = (
     RISK_LIMITS,
     RISK_ACKS,
     RISK_OPEN,
+    RISK_REBUILDS,
     RISK_BOOKS,
     RISK_WANTED,
     RISK_SERIES,

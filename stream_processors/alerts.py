@@ -22,6 +22,7 @@ from stream_processors.thresholds import (
     judge,
     silence_ended,
     stale_step,
+    told_again,
     withdraw,
 )
 
@@ -206,6 +207,41 @@ class Alerts:
             for rule in rules:
                 self._judge_by(rule, occasion, told, version)
         return told
+
+    @property
+    def open_ids(self) -> frozenset[str]:
+        """The alerts that are not over, but for silences."""
+        return frozenset(
+            state.alert_id
+            for rule_id, state in self._states.items()
+            if state.alert_id is not None and rule_id != STALE
+        )
+
+    def end(self, known: frozenset[str], occasion: Occasion) -> list[RiskAlert]:
+        """Clear the alerts that another account of the past does not know."""
+        told = []
+        for rule, state in self._open_rules(known):
+            step = withdraw(state, _value(occasion, rule))
+            if step is not None:
+                told.append(self._event(rule, step, occasion, "cleared: the past was rebuilt"))
+        return told
+
+    def tell_again(
+        self, known: frozenset[str], version: str, occasion: Occasion
+    ) -> list[RiskAlert]:
+        """Raise the alerts that another account of the past did not know."""
+        told = []
+        for rule, state in self._open_rules(known):
+            step = told_again(state, version, _value(occasion, rule))
+            if step is not None:
+                told.append(self._event(rule, step, occasion, message(step, rule)))
+        return told
+
+    def _open_rules(self, known: frozenset[str]) -> Iterable[tuple[Rule, AlertState]]:
+        for rule_id, state in self._states.items():
+            rule = self.rule(rule_id)
+            if rule is not None and state.alert_id not in known:
+                yield rule, state
 
     def acknowledge(self, ack: AlertAck, occasion: Occasion) -> list[RiskAlert]:
         """Note that somebody deals with an alert, and tell everybody."""

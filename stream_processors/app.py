@@ -47,10 +47,10 @@ _BUFFERED_MESSAGES_MAX = 100_000
 def build_app(settings: ProcessorSettings) -> faust.App:
     """The worker's app: agents, table and timers, ready to be started."""
     app = faust.App(
-        f"{settings.topic_prefix}tapewire",
+        f"{settings.written_prefix()}tapewire",
         broker=[f"kafka://{server}" for server in settings.bootstrap_servers.split(",")],
         store="memory://",
-        datadir=f"{gettempdir()}/{settings.topic_prefix}tapewire-faust",  # made, and left empty
+        datadir=f"{gettempdir()}/{settings.written_prefix()}tapewire-faust",  # made, and left empty
         topic_disable_leader=True,
         topic_allow_declare=False,  # the catalogue provisions, with its own settings
         topic_partitions=PARTITIONS,
@@ -60,7 +60,7 @@ def build_app(settings: ProcessorSettings) -> faust.App:
         broker_session_timeout=10.0,
         broker_heartbeat_interval=3.0,
         broker_commit_interval=1.0,
-        consumer_group_instance_id=f"{settings.topic_prefix}{settings.worker_id}",
+        consumer_group_instance_id=f"{settings.written_prefix()}{settings.worker_id}",
         consumer_auto_offset_reset="earliest",
         producer_linger=0.01,
         producer_max_batch_size=1 << 19,
@@ -74,11 +74,12 @@ def build_app(settings: ProcessorSettings) -> faust.App:
     transport.Consumer = RewindingConsumer
     writer = Writer(app, settings)
     add_risk(app, settings, writer)
-    add_books(app, settings, writer)
-    add_stories(app, writer, TRAINING_EVENTS, TRAINING_TASKS, followed_task)
-    add_stories(app, writer, BACKTEST_EVENTS, BACKTEST_JOBS, followed_job)
-    add_candles(app, writer)
-    add_dashboard(app, settings, writer)
+    if not settings.rebuild_version:
+        add_books(app, settings, writer)
+        add_stories(app, writer, TRAINING_EVENTS, TRAINING_TASKS, followed_task)
+        add_stories(app, writer, BACKTEST_EVENTS, BACKTEST_JOBS, followed_job)
+        add_candles(app, writer)
+        add_dashboard(app, settings, writer)
 
     @app.task
     async def widen_the_producer_buffer() -> None:

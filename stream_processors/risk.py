@@ -94,7 +94,7 @@ class PortfolioRisk:
         self._window = ReturnWindow(config.window, with_moments=self._has_closed)
         self._alerts = Alerts(portfolio_id, config.rules_of(portfolio_id))
         self._limits: Sequence[RiskLimit] = []
-        self._limits_offset = self._acks_offset = -1
+        self.limits_offset = self.acks_offset = -1
         self._days_95, self._days_99 = Days(DAYS_JUDGED), Days(DAYS_JUDGED)
         self._measured: Measured | None = None
         self._slower: Sequence[RiskEstimate] = []
@@ -125,7 +125,7 @@ class PortfolioRisk:
         risk._alerts.stale_after_s = state.stale_after_s
         if state.limits:
             risk._limits, risk._alerts.rules = state.limits, rules_of(state.limits)
-        risk._limits_offset, risk._acks_offset = state.limits_offset, state.acks_offset
+        risk.limits_offset, risk.acks_offset = state.limits_offset, state.acks_offset
         risk._days_95 = Days(DAYS_JUDGED, state.exceptions.get("0.95", ""))
         risk._days_99 = Days(DAYS_JUDGED, state.exceptions.get("0.99", ""))
         risk._slower = state.estimates
@@ -148,8 +148,8 @@ class PortfolioRisk:
             watches=self._alerts.pack(),
             limits=self._limits,
             stale_after_s=self._alerts.stale_after_s,
-            limits_offset=self._limits_offset,
-            acks_offset=self._acks_offset,
+            limits_offset=self.limits_offset,
+            acks_offset=self.acks_offset,
             variance_sum=None if window.moments is None else window.variance.sum,
             exceptions={"0.95": str(self._days_95), "0.99": str(self._days_99)},
             estimates=self._slower,
@@ -222,9 +222,9 @@ class PortfolioRisk:
         Raises:
             InvalidRule: a limit has no meaning; the others stay as they are.
         """
-        if offset <= self._limits_offset:
+        if offset <= self.limits_offset:
             return ()
-        self._limits_offset = offset
+        self.limits_offset = offset
         rules = rules_of(limits.limits) or self._config.rules_of(self.portfolio_id)
         self._limits = limits.limits
         self._alerts.stale_after_s = limits.stale_after_s
@@ -233,9 +233,9 @@ class PortfolioRisk:
 
     def acknowledge(self, ack: AlertAck, offset: int) -> Sequence[RiskAlert]:
         """Note that somebody deals with an alert, and tell everybody."""
-        if offset <= self._acks_offset:
+        if offset <= self.acks_offset:
             return ()
-        self._acks_offset = offset
+        self.acks_offset = offset
         if self._measured is None:
             return ()
         return self._alerts.acknowledge(ack, self._occasion())
@@ -245,6 +245,25 @@ class PortfolioRisk:
         if self._alerts.stale_after_s is None or self._measured is None:
             return ()
         return self._alerts.tick(now_us, self._occasion())
+
+    @property
+    def open_alert_ids(self) -> frozenset[str]:
+        """The alerts that are not over, but for silences."""
+        return self._alerts.open_ids
+
+    def end_alerts(self, known: frozenset[str]) -> Sequence[RiskAlert]:
+        """The end of the alerts that another account of the same past does not know."""
+        return self._alerts.end(known, self._occasion()) if self.open_alert_ids - known else ()
+
+    def tell_alerts_again(self, known: frozenset[str], version: str) -> Sequence[RiskAlert]:
+        """The alerts that another account of the same past did not know."""
+        if not self.open_alert_ids - known:
+            return ()
+        return self._alerts.tell_again(known, version, self._occasion())
+
+    def tell_again(self) -> None:
+        """Say the latest measure once more."""
+        self._is_new = True
 
     def measure_event(self) -> RiskMeasure | None:
         """The latest measure; None where no return has been taken in since the state was packed."""

@@ -4,7 +4,7 @@ A round lies between Kafka's messages and the portfolios, and sends nothing itse
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 
 from schemas.events import (
@@ -57,9 +57,8 @@ class Round:
         self._series: defaultdict[tuple[str, str], list[Return]] = defaultdict(list)
         """What trees of books need, by root and tenant."""
 
-    def take(self, event: Any) -> None:
+    def take(self, message: Any) -> None:
         """Apply one record: returns, limits, an acknowledgement, or that books want returns."""
-        message = event.message
         record: ReturnBatch | RiskLimits | AlertAck | SeriesWanted | DeadLetter
         record = decoded(message, ReturnBatch, RiskLimits, AlertAck, SeriesWanted)
         match record:
@@ -82,6 +81,25 @@ class Round:
             if alerts:
                 self.changed[risk.portfolio_id] = risk
                 self._tell(risk, alerts)
+
+    def take_over(self, others: Mapping[str, PortfolioRisk], version: str) -> None:
+        """Have the portfolios of this round stand in for those that were measured till now.
+
+        They had read the records of this round: these are counted, and refused, already.
+        """
+        self.dead.clear()
+        self._tallying.clear()
+        self._series.clear()
+        self.alerts.clear()
+        for portfolio_id, risk in self._portfolios.items():
+            self.changed[portfolio_id] = risk
+            risk.tell_again()
+            other = others.get(portfolio_id)
+            if other is not None:
+                risk.wanted_by = other.wanted_by
+                ours, theirs = risk.open_alert_ids, other.open_alert_ids
+                self._tell(risk, other.end_alerts(ours))
+                self._tell(risk, risk.tell_alerts_again(theirs, version))
 
     def events(self) -> Iterable[tuple[Event, str | None]]:
         """Everything that is to be told, each with the tenant whose it is."""

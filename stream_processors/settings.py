@@ -52,6 +52,10 @@ class ProcessorSettings(BaseSettings):
     worker_id: str = "worker-1"
     """Stable for each worker of a system: a restarted one takes its partitions up at once."""
 
+    rebuild_version: str = Field(default="", pattern=r"^[a-zA-Z0-9_-]*$")
+    """Where set, a worker measures everything again beside the others, as `tapewire rebuild` does:
+    what it writes goes to topics with this and a dot before their names."""
+
     batch_within_s: float = Field(default=0.2, gt=0)
     """How long returns are gathered before they are measured: fewer, larger writes of state."""
 
@@ -141,6 +145,11 @@ class ProcessorSettings(BaseSettings):
                 "be positive, and the others multiples of the first, as in 1,10,60"
             )
         return lengths
+
+    def written_prefix(self, version: str | None = None) -> str:
+        """Stands before the names of the topics that are written, under a version."""
+        version = self.rebuild_version if version is None else version
+        return f"{self.topic_prefix}{version}." if version else self.topic_prefix
 
     def books(self) -> BookConfig:
         """How books are measured."""

@@ -182,6 +182,15 @@ def withdraw(state: AlertState, value: float) -> Transition | None:
     return _transition(state.alert_id, state.transitions + 1, "cleared", AlertLevel.NORMAL, value)
 
 
+def told_again(state: AlertState, version: str, value: float) -> Transition | None:
+    """An alert as it stands, for those who know another past; None where there is no alert."""
+    if state.alert_id is None:
+        return None
+    kind = f"raised:{version}"
+    step = _transition(state.alert_id, state.transitions, kind, state.level, value)
+    return replace(step, kind="raised")
+
+
 def stale_step(rule_id: str, cause: str, value: float) -> tuple[AlertState, Transition]:
     """The beginning of a silence, after the measure that `cause` names."""
     alert_id = str(uuid5(NAMESPACE_URL, f"risk-alert:{rule_id}:{cause}"))

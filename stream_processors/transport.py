@@ -86,12 +86,19 @@ class Writer:
     """Sends events to their topics, and waits until Kafka has them."""
 
     def __init__(self, app: faust.App, settings: ProcessorSettings) -> None:
-        self._prefix = settings.topic_prefix
+        self._read_prefix = settings.topic_prefix
+        self._written_prefix = settings.written_prefix()
         self._app = app
 
     def topic(self, *topics: Topic, **options: Any) -> Any:
-        """The catalogue's topics as one of Faust's, of raw bytes."""
-        names = [self._prefix + topic.name for topic in topics]
+        """The catalogue's topics as one of Faust's, of raw bytes: to be read."""
+        return self._topic([self._read_prefix + topic.name for topic in topics], **options)
+
+    def own_topic(self, topic: Topic, **options: Any) -> Any:
+        """One that the worker writes itself, too."""
+        return self._topic([self._written_prefix + topic.name], **options)
+
+    def _topic(self, names: list[str], **options: Any) -> Any:
         return self._app.topic(
             *names,
             key_type=bytes,
@@ -135,7 +142,7 @@ class Writer:
         Past Faust's topics and tables, whose bookkeeping for a record costs as much again.
         """
         producer = await self._app.maybe_start_producer()
-        name = self._prefix + topic.name
+        name = self._written_prefix + topic.name
         delivered: Awaitable[object] = await producer.send(
             name, key, value, partition, timestamp=None, headers=headers
         )
@@ -153,7 +160,7 @@ class States:
             key_type=bytes,
             value_type=bytes,
             # As Faust makes its own: not acknowledged, and with room for recovery to run ahead.
-            changelog_topic=writer.topic(
+            changelog_topic=writer.own_topic(
                 topic, acks=False, internal=True, allow_empty=True, maxsize=131_072
             ),
         )

@@ -80,6 +80,11 @@ class Tallying:
             start = newest_us - newest_us % self._window_us
             self._counts[where, tenant, start].counts[name] += count
 
+    def clear(self) -> None:
+        """Have counted nothing."""
+        self._counts.clear()
+        self._newest_us.clear()
+
     def tallies(self) -> Iterable[WindowTally]:
         """What was counted."""
         for (where, tenant, start), found in self._counts.items():

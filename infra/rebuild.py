@@ -1,0 +1,188 @@
+"""`tapewire rebuild`: measures and alerts computed anew from the beginning of the log.
+
+A worker of its own, beside those that run, reads everything again and writes to topics of its own,
+`VERSION.risk.measures` and so on. When it has caught up, what differs is told, and those that run
+go on from what it has found, partition by partition: clients see the measures that changed, the end
+of alerts that should not have been, and those that should.
+"""
+
+import asyncio
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from infra.errors import RebuildFailed
+from infra.provision import provision
+from infra.supervisor import Part, Process
+from producers.log_end import all_of, behind, newest_by_key
+from producers.publisher import Publisher
+from producers.settings import ProducerSettings
+from schemas.events import RebuildDone, Record, RiskAlert, RiskMeasure
+from schemas.topics import (
+    DASHBOARD_TALLIES,
+    DEAD_LETTERS,
+    PORTFOLIO_RETURNS,
+    RISK_ACKS,
+    RISK_ALERTS,
+    RISK_LIMITS,
+    RISK_MEASURES,
+    RISK_OPEN,
+    RISK_REBUILDS,
+    RISK_SERIES,
+    RISK_STATE,
+    RISK_WANTED,
+)
+
+_READ = (PORTFOLIO_RETURNS, RISK_LIMITS, RISK_ACKS, RISK_WANTED)
+_WRITTEN = (
+    RISK_MEASURES,
+    RISK_ALERTS,
+    RISK_OPEN,
+    RISK_STATE,
+    RISK_SERIES,
+    DASHBOARD_TALLIES,
+    DEAD_LETTERS,
+)
+_LOOK_EVERY_S = 1.0
+_TAKEN_OVER_WITHIN_S = 60.0
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What two accounts of the same past do not share."""
+
+    measures: Mapping[str, int]
+    """Portfolios, by whether their last measures are equal, other, or only in one."""
+    alerts: Mapping[str, int]
+    """Steps of alerts, by whether both know them."""
+
+
+async def rebuild(
+    settings: ProducerSettings,
+    version: str,
+    folder: Path,
+    say: Say,
+    *,
+    switch: bool,
+    env: Mapping[str, str] | None = None,
+) -> None:
+    """Compute everything anew, say what differs, and have the running workers go on from it.
+
+    Args:
+        settings: where Kafka is.
+        version: stands, with a dot, before the names of the topics that are written.
+        folder: where the worker's log goes.
+        say: prints a line.
+        switch: whether running workers are to go on from it.
+        env: the worker's settings, on top of this process's.
+
+    Raises:
+        RebuildFailed: the worker died, or those that run do not take over.
+        InfraError: Kafka refused a topic.
+        Unread: there is no Kafka at the configured address.
+    """
+    prefix = f"{settings.topic_prefix}{version}."
+    await asyncio.to_thread(provision, settings.bootstrap_servers, prefix=prefix, topics=_WRITTEN)
+    where = {
+        "KAFKA_BOOTSTRAP_SERVERS": settings.bootstrap_servers,
+        "TAPEWIRE_TOPIC_PREFIX": settings.topic_prefix,
+        "TAPEWIRE_REBUILD_VERSION": version,
+    }
+    command = sys.executable, "-m", "stream_processors"
+    part = Part(f"rebuild-{version}", command, {**where, **(env or {})})
+    await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
+    worker = Process(part, folder / f"{part.name}.log")
+    await worker.start()
+    try:
+        await _caught_up(worker, f"{prefix}tapewire", settings, say)
+        difference = await compare(settings, version)
+        for line in lines_of(difference):
+            say(line)
+        if switch:
+            await _switch(settings, version, say)
+    finally:
+        await worker.stop()
+
+
+async def compare(settings: ProducerSettings, version: str) -> Difference:
+    """Compare what is there with what was computed anew, as of the same instants.
+
+    Raises:
+        Unread: there is no Kafka at the configured address.
+    """
+    anew = settings.model_copy(update={"topic_prefix": f"{settings.topic_prefix}{version}."})
+    before = _measures(await newest_by_key(RISK_MEASURES, settings))
+    after = _measures(await newest_by_key(RISK_MEASURES, anew))
+    measures = Counter(
+        _standing(before.get(name), after.get(name)) for name in before.keys() | after.keys()
+    )
+    known = _steps(await all_of(RISK_ALERTS, settings))
+    found = _steps(await all_of(RISK_ALERTS, anew))
+    alerts = {
+        "in both": len(known & found),
+        "only before": len(known - found),
+        "only now": len(found - known),
+    }
+    return Difference(measures, alerts)
+
+
+def lines_of(difference: Difference) -> Sequence[str]:
+    """Say it as a table."""
+    rows = [
+        *((f"measures {name}", count) for name, count in sorted(difference.measures.items())),
+        *((f"alert steps {name}", count) for name, count in difference.alerts.items()),
+    ]
+    return [f"{name:<28}{count:>8}" for name, count in rows]
+
+
+async def _caught_up(worker: Process, group: str, settings: ProducerSettings, say: Say) -> None:
+    while left := await behind(_READ, group, settings):
+        say(f"{left} records to read")
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LOOK_EVERY_S):
+                code = await worker.ended()
+            said = "\n".join(worker.last_lines())
+            raise RebuildFailed(f"the worker ended with exit code {code}:\n{said}")
+
+
+async def _switch(settings: ProducerSettings, version: str, say: Say) -> None:
+    async with Publisher(settings) as publisher:
+        for partition in range(PORTFOLIO_RETURNS.partitions):
+            now_us = time.time_ns() // 1000
+            done = RebuildDone(version=version, partition=partition, event_time_us=now_us)
+            await publisher.publish(done, partition=partition)
+    try:
+        async with asyncio.timeout(_TAKEN_OVER_WITHIN_S):
+            group = f"{settings.topic_prefix}tapewire"
+            while await behind([RISK_REBUILDS], group, settings):  # noqa: ASYNC110  # nobody tells
+                await asyncio.sleep(_LOOK_EVERY_S)
+    except TimeoutError:
+        raise RebuildFailed(
+            f"no worker has taken over within {_TAKEN_OVER_WITHIN_S:g} s; one that is started "
+            "later does, as long as the log keeps the request"
+        ) from None
+    say(f"the running workers go on from {version}")
+
+
+def _measures(records: Mapping[bytes, Record]) -> dict[bytes, RiskMeasure]:
+    return {key: one for key, one in records.items() if isinstance(one, RiskMeasure)}
+
+
+def _standing(before: RiskMeasure | None, after: RiskMeasure | None) -> str:
+    if before is None or after is None:
+        return "only before" if after is None else "only now"
+    if before.as_of_us != after.as_of_us:
+        return "of other instants"
+    figures = ("status", "var_95", "es_95", "var_99", "es_99", "observations")
+    same = all(getattr(before, name) == getattr(after, name) for name in figures)
+    return "equal" if same else "different"
+
+
+def _steps(records: Sequence[Record]) -> set[str]:
+    return {one.transition_id for one in records if isinstance(one, RiskAlert)}

@@ -1,0 +1,159 @@
+"""A rebuild: the past computed anew beside a running worker, which then goes on from it."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from infra import rebuild
+from infra.errors import PartFailed, RebuildFailed
+from producers.log_end import all_of, newest_by_key
+from producers.publisher import Publisher
+from producers.returns import ReturnsPublisher
+from schemas.events import Return, RiskAlert, RiskMeasure
+from schemas.topics import RISK_ALERTS, RISK_MEASURES
+from tests.clients import stream
+from tests.conftest import World
+
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
+
+DAY_US = 86_400_000_000
+PORTFOLIOS = ("calm", "wild")
+FROM: Any = {"from": "earliest"}
+
+
+async def observed(world: World, days: range, deviations: Mapping[str, float]) -> None:
+    async with Publisher(world.producer_settings) as publisher:
+        for name, deviation in deviations.items():
+            dice = np.random.default_rng(sum(name.encode()) + days.start)
+            values = dice.normal(0, deviation, len(days))
+            returns = [
+                Return(name, day * DAY_US, float(value))
+                for day, value in zip(days, values, strict=True)
+            ]
+            await ReturnsPublisher(publisher).send(returns)
+
+
+async def measured(world: World, prefix: str = "") -> dict[str, RiskMeasure]:
+    settings = world.producer_settings
+    anew = settings.model_copy(update={"topic_prefix": settings.topic_prefix + prefix})
+    found = (await newest_by_key(RISK_MEASURES, anew)).values()
+    return {one.portfolio_id: one for one in found if isinstance(one, RiskMeasure)}
+
+
+def figures(measures: Mapping[str, RiskMeasure]) -> dict[str, Any]:
+    return {name: (one.observations, one.var_95, one.es_99) for name, one in measures.items()}
+
+
+async def until_measured(world: World, day: int) -> dict[str, RiskMeasure]:
+    async with asyncio.timeout(60):
+        while True:
+            found = await measured(world)
+            if {one.as_of_us for one in found.values()} == {day * DAY_US}:
+                return found
+
+
+async def test_a_rebuild_under_the_same_settings_finds_the_same_and_changes_nothing(
+    world: World,
+) -> None:
+    await world.worker(batch_within_s=0.05, var_limit=0.02)
+    await observed(world, range(300), {"calm": 0.01, "wild": 0.03})
+    before = await until_measured(world, 299)
+    alerts = await all_of(RISK_ALERTS, world.producer_settings)
+    assert alerts
+    said: list[str] = []
+    await rebuild.rebuild(
+        world.producer_settings,
+        "v2",
+        world.folder,
+        said.append,
+        switch=True,
+        env={"TAPEWIRE_VAR_LIMIT": "0.02"},
+    )
+    assert "measures equal                     2" in said
+    assert "alert steps only before            0" in said
+    assert "alert steps only now               0" in said
+    await observed(world, range(300, 310), {"calm": 0.01, "wild": 0.03})
+    after = await until_measured(world, 309)
+    assert after.keys() == before.keys()
+    again = await all_of(RISK_ALERTS, world.producer_settings)
+    assert again[: len(alerts)] == alerts
+
+
+async def test_workers_that_were_given_other_settings_go_on_from_a_past_that_fits_them(
+    world: World,
+) -> None:
+    edge = await world.edge()
+    old = await world.worker(batch_within_s=0.05, var_limit=0.02, risk_window=100)
+    wild = {"calm": 0.005, "wild": 0.03}
+    await observed(world, range(150), wild)
+    await observed(world, range(150, 250), {"calm": 0.03, "wild": 0.005})
+    before = await until_measured(world, 249)
+    await old.stop()
+    # An upgrade: a longer window. Its states go on from shorter ones, until they are rebuilt.
+    settings = {"var_limit": 0.02, "risk_window": 250}
+    await world.worker(batch_within_s=0.05, **settings)
+    async with stream(edge.url, "/api/v1/sse/alerts", **FROM) as client:
+        await rebuild.rebuild(
+            world.producer_settings,
+            "v2",
+            world.folder,
+            print,
+            switch=True,
+            env={f"TAPEWIRE_{name.upper()}": str(value) for name, value in settings.items()},
+        )
+        expected = await measured(world, "v2.")
+        async with asyncio.timeout(60):
+            while {
+                name: (one.observations, one.var_95)
+                for name, one in (await measured(world)).items()
+            } != {name: (one.observations, one.var_95) for name, one in expected.items()}:
+                continue
+        assert {one.observations for one in expected.values()} == {250}
+        assert {one.observations for one in before.values()} == {100}
+
+        # Only over the longer window does what was wild once exceed its limit still.
+        def raised_again(blocks: list[Any]) -> bool:
+            told = [one.inner for one in blocks if one.data and one.inner]
+            steps = [one["state"] for one in told if one.get("entity_id") == "wild"]
+            return steps[-2:] == ["cleared", "raised"]
+
+        await client.until(raised_again)
+    async with asyncio.timeout(60), httpx.AsyncClient(base_url=edge.url, timeout=30) as http:
+        while {one["entity_id"] for one in (await http.get("/api/v1/alerts")).json()} != {
+            "calm",
+            "wild",
+        }:
+            continue
+    # And from there on.
+    await observed(world, range(250, 260), wild)
+    after = await until_measured(world, 259)
+    assert {one.observations for one in after.values()} == {250}
+    steps = [
+        one
+        for one in await all_of(RISK_ALERTS, world.producer_settings)
+        if isinstance(one, RiskAlert)
+    ]
+    assert len({one.transition_id for one in steps}) == len(steps)
+
+
+async def test_a_rebuild_that_cannot_be_says_why(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await observed(world, range(10), {"calm": 0.01})
+    settings = world.producer_settings
+    with pytest.raises(PartFailed, match="died with exit code"):
+        await rebuild.rebuild(
+            settings,
+            "v2",
+            world.folder,
+            print,
+            switch=False,
+            env={"TAPEWIRE_VAR_LIMITS": "IBM=much"},
+        )
+    monkeypatch.setattr(rebuild, "_TAKEN_OVER_WITHIN_S", 3.0)
+    with pytest.raises(RebuildFailed, match="no worker has taken over"):
+        await rebuild.rebuild(settings, "v3", world.folder, print, switch=True)
