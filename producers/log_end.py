@@ -19,8 +19,13 @@ from schemas.topics import Topic
 _TIMEOUT_S = 30.0
 
 
-async def newest(topic: Topic, settings: ProducerSettings) -> list[Record]:
-    """Read the last record of each partition that has any; what cannot be read is left out.
+async def newest(topic: Topic, settings: ProducerSettings, count: int = 1) -> list[Record]:
+    """Read the last records of each partition; what cannot be read is left out.
+
+    Args:
+        topic: what to read.
+        settings: where Kafka is.
+        count: how many of each partition at most.
 
     Raises:
         Unread: there is no Kafka at the configured address.
@@ -28,12 +33,15 @@ async def newest(topic: Topic, settings: ProducerSettings) -> list[Record]:
     """
     name = settings.topic_prefix + topic.name
     async with asyncio.timeout(_TIMEOUT_S), _reader(name, settings) as consumer:
-        partitions = consumer.partitions_for_topic(name) or set()
-        found = [
-            await _last(consumer, TopicPartition(name, partition))
-            for partition in sorted(partitions)
+        homes = [
+            TopicPartition(name, one) for one in sorted(consumer.partitions_for_topic(name) or ())
         ]
-    return [record for record in found if record is not None]
+        consumer.assign(homes)
+        ends = await consumer.end_offsets(homes)
+        begins = await consumer.beginning_offsets(homes)
+        for home in homes:
+            consumer.seek(home, max(begins[home], ends[home] - count))
+        return await _upto(consumer, ends)
 
 
 async def newest_by_key(topic: Topic, settings: ProducerSettings) -> Mapping[bytes, Record]:
@@ -204,21 +212,13 @@ async def all_of(topic: Topic, settings: ProducerSettings) -> list[Record]:
         TimeoutError: Kafka did not answer within half a minute.
     """
     name = settings.topic_prefix + topic.name
-    found: list[Record] = []
     async with _reader(name, settings) as consumer:
         homes = [TopicPartition(name, one) for one in consumer.partitions_for_topic(name) or ()]
         consumer.assign(homes)
         async with asyncio.timeout(_TIMEOUT_S):
             await consumer.seek_to_beginning()
             ends = await consumer.end_offsets(homes)
-        while any([await consumer.position(one) < ends[one] for one in homes]):
-            async with asyncio.timeout(_TIMEOUT_S):
-                batches = (await consumer.getmany(timeout_ms=1000)).values()
-            for records in batches:
-                for record in records:
-                    with suppress(Undecodable):
-                        found.append(decode(record.value))
-    return found
+        return await _upto(consumer, ends)
 
 
 @asynccontextmanager
@@ -254,14 +254,12 @@ async def _outsider(group: str, settings: ProducerSettings) -> AsyncGenerator[AI
         raise Unread(f"{group} cannot be asked after: {error!r}") from error
 
 
-async def _last(consumer: AIOKafkaConsumer, partition: TopicPartition) -> Record | None:
-    consumer.assign([partition])
-    end = (await consumer.end_offsets([partition]))[partition]
-    if end == 0:
-        return None
-    consumer.seek(partition, end - 1)
-    records = (await consumer.getmany(timeout_ms=1000)).get(partition, [])
-    try:
-        return decode(records[-1].value) if records else None
-    except Undecodable:
-        return None
+async def _upto(consumer: AIOKafkaConsumer, ends: Mapping[TopicPartition, int]) -> list[Record]:
+    """Read on, partition by partition in order, to where they ended."""
+    found: dict[TopicPartition, list[Record]] = {home: [] for home in ends}
+    while any([await consumer.position(home) < end for home, end in ends.items()]):
+        for home, records in (await consumer.getmany(timeout_ms=1000)).items():
+            for record in records:
+                with suppress(Undecodable):
+                    found[home].append(decode(record.value))
+    return [record for records in found.values() for record in records]

@@ -7,16 +7,18 @@ a partition was computed anew beside this worker, it goes on from that.
 import asyncio
 import logging
 import time
+from dataclasses import replace
 from typing import Any
 
 import faust
 
 from producers import log_end
 from producers.settings import ProducerSettings
-from schemas.events import DeadLetter, PortfolioState, RebuildDone
+from schemas.events import DeadLetter, PortfolioState, RebuildDone, RiskAlert
 from schemas.topics import (
     PORTFOLIO_RETURNS,
     RISK_ACKS,
+    RISK_ALERTS,
     RISK_LIMITS,
     RISK_REBUILDS,
     RISK_STATE,
@@ -38,6 +40,8 @@ _FOLDED = (PORTFOLIO_RETURNS, RISK_LIMITS, RISK_ACKS)
 """What portfolios carry the positions of."""
 
 _LOOK_AT_CLOCK_S = 1.0
+_LAST_ALERTS = 1_000
+"""Of each partition: more than a round is likely to tell."""
 _TURN_RECORDS = 8
 
 
@@ -76,6 +80,8 @@ class _Measuring:
         """Partitions in which something may stand otherwise than the dashboard has it."""
         self._states = States(app, writer, RISK_STATE)
         self._states.on_recover(self._recover)
+        self._told: set[str] = set()
+        """Steps of alerts that are in the log, though no state says so."""
         self._one_at_a_time = asyncio.Lock()
 
     async def take(self, messages: list[Any]) -> None:
@@ -104,7 +110,7 @@ class _Measuring:
             self._touched.clear()
 
     async def _publish(self, round_: Round) -> None:
-        await self._writer.send_each(round_.events(), round_.closed_alerts())
+        await self._writer.send_each(round_.events(self._told), round_.closed_alerts())
         rows = {
             portfolio_id.encode(): (risk.source.partition, risk.pack())
             for portfolio_id, risk in round_.changed.items()
@@ -159,11 +165,25 @@ class _Measuring:
             self._portfolios.clear()
             for _, state in self._states.recovered():
                 assert isinstance(state, PortfolioState)
+                if state.partition < 0:  # the first version of a state did not say
+                    key = state.portfolio_id.encode()
+                    home = self._app.producer.key_partition(self._returns_topic, key)
+                    state = replace(state, partition=home.partition)  # noqa: PLW2901
                 risk = PortfolioRisk.unpack(state, self._config, self._returns_topic)
                 self._portfolios[state.portfolio_id] = risk
+            self._told = await self._last_told()
         log.info("recovered %d portfolios", len(self._portfolios))
         consumer: Any = self._app.consumer
         await consumer.rewind()
+
+    async def _last_told(self) -> set[str]:
+        """The steps of alerts that a worker may have told, and not lived to acknowledge."""
+        settings = ProducerSettings(
+            bootstrap_servers=self._settings.bootstrap_servers,
+            topic_prefix=self._settings.written_prefix(),
+        )
+        last = await log_end.newest(RISK_ALERTS, settings, _LAST_ALERTS)
+        return {one.transition_id for one in last if isinstance(one, RiskAlert)}
 
     def _round(self, portfolios: dict[str, PortfolioRisk]) -> Round:
         return Round(portfolios, self._config, self._returns_topic, self._window_us)

@@ -101,10 +101,14 @@ class Round:
                 self._tell(risk, other.end_alerts(ours))
                 self._tell(risk, risk.tell_alerts_again(theirs, version))
 
-    def events(self) -> Iterable[tuple[Event, str | None]]:
-        """Everything that is to be told, each with the tenant whose it is."""
+    def events(self, told: Container[str] = ()) -> Iterable[tuple[Event, str | None]]:
+        """Everything that is to be told, each with the tenant whose it is.
+
+        Args:
+            told: steps of alerts that a worker told before it was lost.
+        """
         yield from ((one, None) for one in self.dead)
-        yield from self.alerts
+        yield from (one for one in self.alerts if one[0].transition_id not in told)
         yield from self.open_alerts()
         yield from self.measures()
         yield from self.series()

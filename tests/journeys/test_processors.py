@@ -2,9 +2,11 @@
 
 import asyncio
 from collections.abc import Callable
+from io import BytesIO
 from math import nan
 from typing import Self
 
+import fastavro
 import numpy as np
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
@@ -13,16 +15,20 @@ from infra.errors import PartFailed
 from producers.prices import load_prices, trading_days
 from producers.publisher import Publisher
 from producers.returns import ReturnsPublisher
-from schemas.codec import decode
+from schemas.codec import MARKER, decode, versions
 from schemas.events import (
     DashboardUpdate,
     DeadLetter,
+    PortfolioState,
     Record,
     Return,
+    ReturnBatch,
     RiskAlert,
     RiskMeasure,
 )
+from schemas.topics import PORTFOLIO_RETURNS
 from stream_processors.alerts import Source
+from stream_processors.measures import ReturnWindow
 from stream_processors.risk import PortfolioRisk, Position, RiskConfig
 from stream_processors.settings import ProcessorSettings
 from stream_processors.thresholds import Rule
@@ -128,11 +134,123 @@ async def test_kill_minus_nine_in_mid_stream_changes_nothing(world: World) -> No
     for measure in measures:
         expected = expected_measures[measure.portfolio_id, measure.as_of_us]
         assert meaning(measure) == meaning(expected)
-    alerts = {one.transition_id: one for one in reader.records if isinstance(one, RiskAlert)}
+    told = [one for one in reader.records if isinstance(one, RiskAlert)]
+    alerts = {one.transition_id: one for one in told}
     assert {key: meaning(one) for key, one in alerts.items()} == {
         one.transition_id: meaning(one) for one in expected_alerts
     }
     assert len(expected_alerts) > 5
+    # What a lost worker had told is not told again.
+    assert len(told) == len(alerts)
+
+
+async def test_an_alert_that_a_lost_worker_told_is_not_told_again(world: World) -> None:
+    """It stands in the log, and neither a state nor a commit says so."""
+    _, expected = straight_run(DAYS)
+    async with Publisher(world.producer_settings) as publisher:
+        for alert in expected[:2]:
+            await publisher.publish(alert)
+    async with TopicReader(world, "risk.alerts") as reader:
+        await world.worker(batch_within_s=0.05)
+        await send_days(world, 0, DAYS)
+        await reader.until(lambda records: len(records) >= len(expected))
+    steps = [one.transition_id for one in reader.records if isinstance(one, RiskAlert)]
+    assert sorted(steps) == sorted(one.transition_id for one in expected)
+
+
+async def test_workers_are_restarted_one_after_the_other(world: World) -> None:
+    expected_measures, expected_alerts = straight_run(DAYS)
+    end = max(at for _, at in expected_measures)
+    portfolios = {name for name, at in expected_measures if at == end}
+    async with TopicReader(world, "risk.measures", "risk.alerts") as reader:
+        workers = {
+            name: await world.worker(worker_id=name, batch_within_s=0.05, batch_records_max=3)
+            for name in ("one", "two")
+        }
+        async with asyncio.TaskGroup() as sending:
+            sending.create_task(send_days(world, 0, DAYS))
+            for name, seen in (("one", 15), ("two", 60)):
+                await reader.until(lambda records, seen=seen: len(records) >= seen)  # type: ignore[misc]
+                await workers[name].stop()
+                workers[name] = await world.worker(
+                    worker_id=name, batch_within_s=0.05, batch_records_max=3
+                )
+        await reader.until(
+            lambda records: (
+                {
+                    one.portfolio_id
+                    for one in records
+                    if isinstance(one, RiskMeasure) and one.as_of_us == end
+                }
+                == portfolios
+            )
+        )
+    for measure in reader.records:
+        if isinstance(measure, RiskMeasure):
+            expected = expected_measures[measure.portfolio_id, measure.as_of_us]
+            assert meaning(measure) == meaning(expected)
+    alerts = {one.transition_id: one for one in reader.records if isinstance(one, RiskAlert)}
+    assert {key: meaning(one) for key, one in alerts.items()} == {
+        one.transition_id: meaning(one) for one in expected_alerts
+    }
+
+
+async def test_an_upgraded_worker_goes_on_from_what_the_first_version_left(world: World) -> None:
+    """Its states knew neither partitions nor packed windows, and one rule only."""
+    dice = np.random.default_rng(5)
+    returns = [Return("p", at, float(value)) for at, value in enumerate(dice.normal(0, 0.03, 300))]
+    risk = PortfolioRisk("p", CONFIG, Source("", 0))
+    for offset, one in enumerate(returns[:200]):
+        risk.apply(one, Position(offset, 0))
+    key, topic = b"p", world.topic("risk.state")
+    async with Publisher(world.producer_settings) as publisher:
+        home = await publisher.partition_for(PORTFOLIO_RETURNS, key)
+        for one in returns[:200]:
+            await publisher.publish(ReturnBatch(returns=[one]), partition=home)
+    async with AIOKafkaProducer(bootstrap_servers=world.kafka.bootstrap_servers) as producer:
+        await producer.send_and_wait(topic, as_first_version(risk.pack()), key, partition=home)
+    async with TopicReader(world, "risk.measures") as reader:
+        await world.worker(batch_within_s=0.05)
+        async with Publisher(world.producer_settings) as publisher:
+            await ReturnsPublisher(publisher).send(returns[200:])
+        records = await reader.until(
+            lambda records: any(getattr(one, "as_of_us", 0) == 299 for one in records)
+        )
+    for offset, one in enumerate(returns[200:], 200):
+        risk.apply(one, Position(offset, 0))
+    last, expected = records[-1], risk.measure_event()
+    assert isinstance(last, RiskMeasure)
+    assert expected is not None
+    assert last.observations == 250
+    for name in ("var_95", "es_95", "var_99", "es_99", "event_id"):
+        assert getattr(last, name) == getattr(expected, name)
+
+
+def as_first_version(state: PortfolioState) -> bytes:
+    """A state as the first version of its schema had it."""
+    times_us, values, kept = ReturnWindow.unpack(state.window, state.observations)
+    datum = {
+        "portfolio_id": state.portfolio_id,
+        "offset": state.offset,
+        "index": state.index,
+        "times_us": list(times_us),
+        "values": list(values),
+        "versions": list(kept),
+        "level": 0,
+        "run": [],
+        "run_up": True,
+        "alert_id": None,
+        "transitions": 0,
+        "judged_us": None,
+        "outcomes": dict(state.outcomes),
+    }
+    (first, *_) = versions("PortfolioState")
+    schema, body = fastavro.parse_schema(first), BytesIO()
+    fastavro.schemaless_writer(body, schema, datum)
+    mark = fastavro.schema.fingerprint(
+        fastavro.schema.to_parsing_canonical_form(schema), "CRC-64-AVRO"
+    )
+    return MARKER + bytes.fromhex(mark) + body.getvalue()
 
 
 async def test_workers_share_the_portfolios_and_take_over_from_each_other(world: World) -> None:
