@@ -83,3 +83,34 @@ def test_shortfall_as_forecast_gives_zero_and_twice_as_bad_gives_minus_one() -> 
     first, _ = acerbi_szekely(np.where(-returns > var, returns * 2, returns), var, es, level)
     assert first == pytest.approx(-1, abs=0.05)
     assert acerbi_szekely(np.zeros(5), var[:5], es[:5], level) == (None, 1.0)
+
+
+KUPIEC = {
+    # Probability and days: how many exceptions do not reject the model at 95 %.
+    ("0.99", 255): (0, 6),
+    ("0.99", 510): (2, 10),
+    ("0.99", 1_000): (5, 16),
+    ("0.975", 255): (3, 11),
+    ("0.975", 510): (7, 20),
+    ("0.975", 1_000): (16, 35),
+    ("0.95", 255): (7, 20),
+    ("0.95", 510): (17, 35),
+    ("0.95", 1_000): (38, 64),
+}
+"""Kupiec's regions of 1995, as Jorion, "Value at Risk", prints them."""
+
+
+@pytest.mark.parametrize(("model", "region"), KUPIEC.items())
+def test_models_are_rejected_where_kupiecs_table_says(
+    model: tuple[str, int], region: tuple[int, int]
+) -> None:
+    level, days_seen = Level.of(model[0]), model[1]
+    kept = [
+        count
+        for count in range(1, days_seen // 8)
+        if judge_model(
+            Pattern(days_seen, count, 0, first=False, last=False), level
+        ).coverage.p_value
+        > 0.05
+    ]
+    assert (kept[0], kept[-1]) == (max(1, region[0]), region[1])
