@@ -140,16 +140,12 @@ class _Trees:
         books: defaultdict[str, list[Book]] = defaultdict(list)
         series: defaultdict[str, list[SeriesState]] = defaultdict(list)
         simulated: defaultdict[str, list[BookRisk]] = defaultdict(list)
-        for _, state in self._states.recovered():
-            match state:
-                case Book():
-                    books[state.root].append(state)
-                case SeriesState():
-                    series[state.root].append(state)
-                case BookRisk():
-                    simulated[state.root].append(state)
-                case _:
-                    raise AssertionError(state)
+        for _, book in self._states.recovered(Book):
+            books[book.root].append(book)
+        for _, one in self._states.recovered(SeriesState):
+            series[one.root].append(one)
+        for _, risk in self._states.recovered(BookRisk):
+            simulated[risk.root].append(risk)
         async with self._one_at_a_time:
             self._trees.clear()
             for root, some in books.items():

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from typing import Any
 
 import faust
-from faust.types import TP
 
 from schemas.events import BoardState, DeadLetter, Event, Record, RiskAlert, WindowTally
 from schemas.topics import (
@@ -66,9 +65,7 @@ class _Boards:
     """The boards of the partitions that this worker has, one for each tenant."""
 
     def __init__(self, app: faust.App, settings: ProcessorSettings, writer: Writer) -> None:
-        self._app = app
         self._writer = writer
-        self._topic = settings.topic_prefix + DASHBOARD_TALLIES.name
         self._windows_us = settings.dashboard_windows_us()
         self._lateness_us = int(settings.dashboard_lateness_s * 1_000_000)
         self._boards: dict[str, Board] = {}
@@ -96,9 +93,8 @@ class _Boards:
     async def _tell(self, changed: set[str], now_us: int) -> None:
         rows: dict[bytes, tuple[int, Record | None]] = {}
         told: list[tuple[Event, str | None]] = []
-        assigned = self._app.consumer.assignment()
         for name, board in self._boards.items():
-            if TP(self._topic, board.partition) not in assigned:
+            if not self._writer.has(DASHBOARD_TALLIES, board.partition):
                 continue  # it is another worker's now
             updates = board.advance(now_us)
             told += [(update, board.tenant) for update in updates]
@@ -110,8 +106,7 @@ class _Boards:
     async def _recover(self) -> None:
         async with self._one_at_a_time:
             self._boards.clear()
-            for _, state in self._states.recovered():
-                assert isinstance(state, BoardState)
+            for _, state in self._states.recovered(BoardState):
                 self._board(state)
 
     def _board(self, state: BoardState) -> Board:

@@ -1,7 +1,7 @@
 """The agents that follow stories: how far each task and job is, and where its story stands."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import faust
@@ -32,39 +32,60 @@ def add_stories(
         kept_in: where their states go.
         followed: the state after a message.
     """
-    stories: dict[bytes, Story] = {}
-    statuses = _Statuses(kept_in)
-    states = States(app, writer, kept_in)
-
-    @states.on_recover
-    async def recover() -> None:
-        stories.clear()
-        statuses.clear()
-        for key, state in states.recovered():
-            assert isinstance(state, Story)
-            stories[key] = state
-            statuses.change(None, state)
+    stories = _Stories(app, writer, events, kept_in, followed)
 
     @app.agent(writer.topic(events), name=f"follow_{kept_in.name}")
     async def follow_stories(stream: Any) -> None:
         async for steps in stream.noack_take(1000, within=0.02):
-            changed: dict[bytes, tuple[int, Record | None]] = {}
-            for message in (step.message for step in steps):
-                before = stories.get(message.key)
-                if _is_removal(message):
-                    after = None
-                    stories.pop(message.key, None)
-                else:
-                    after = followed(before, message)
-                    if after is None:
-                        continue
-                    stories[message.key] = after
-                statuses.change(before, after)
-                changed[message.key] = message.partition, after
-            await states.keep(changed)
-            await writer.send_all(statuses.take())
+            await stories.take([step.message for step in steps])
             for step in steps:
                 await stream.ack(step)
+
+
+class _Stories:
+    """The stories in the partitions that this worker has."""
+
+    def __init__(
+        self, app: faust.App, writer: Writer, events: Topic, kept_in: Topic, followed: Followed
+    ) -> None:
+        self._writer = writer
+        self._events = events
+        self._followed = followed
+        self._stories: dict[bytes, Story] = {}
+        self._statuses = _Statuses(kept_in)
+        self._states = States(app, writer, kept_in)
+        self._states.on_recover(self._recover)
+
+    async def take(self, messages: Iterable[Any]) -> None:
+        """Follow stories; when this returns, Kafka has their states."""
+        changed: dict[bytes, tuple[int, Record | None]] = {}
+        for message in messages:
+            before = self._stories.get(message.key)
+            if _is_removal(message):
+                after = None
+                self._stories.pop(message.key, None)
+            else:
+                after = self._followed(before, message)
+                if after is None:
+                    continue
+                self._stories[message.key] = after
+            self._statuses.change(before, after)
+            changed[message.key] = message.partition, after
+        await self._states.keep(changed)
+        await self._writer.send_all(self._statuses.take())
+
+    async def _recover(self) -> None:
+        self._stories.clear()
+        self._statuses.clear()
+        for key, task in self._states.recovered(StoryState):
+            self._restore(key, task)
+        for key, job in self._states.recovered(JobState):
+            self._restore(key, job)
+
+    def _restore(self, key: bytes, state: Story) -> None:
+        if self._writer.has(self._events, state.partition):
+            self._stories[key] = state
+            self._statuses.change(None, state)
 
 
 class _Statuses:

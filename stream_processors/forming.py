@@ -21,8 +21,7 @@ def add_candles(app: faust.App, writer: Writer) -> None:
     @states.on_recover
     async def recover() -> None:
         symbols.clear()
-        for _, state in states.recovered():
-            assert isinstance(state, CandleState)
+        for _, state in states.recovered(CandleState):
             symbols[state.symbol] = SymbolCandles(state.symbol, state)
 
     @app.agent(writer.topic(MARKET_TRADES), name="form_candles")

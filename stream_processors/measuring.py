@@ -163,14 +163,14 @@ class _Measuring:
         # A round that goes on meanwhile would go on from a state without its own beginning.
         async with self._one_at_a_time:
             self._portfolios.clear()
-            for _, state in self._states.recovered():
-                assert isinstance(state, PortfolioState)
+            for key, kept in self._states.recovered(PortfolioState):
+                state = kept
                 if state.partition < 0:  # the first version of a state did not say
-                    key = state.portfolio_id.encode()
                     home = self._app.producer.key_partition(self._returns_topic, key)
-                    state = replace(state, partition=home.partition)  # noqa: PLW2901
-                risk = PortfolioRisk.unpack(state, self._config, self._returns_topic)
-                self._portfolios[state.portfolio_id] = risk
+                    state = replace(state, partition=home.partition)
+                if self._writer.has(PORTFOLIO_RETURNS, state.partition):
+                    risk = PortfolioRisk.unpack(state, self._config, self._returns_topic)
+                    self._portfolios[state.portfolio_id] = risk
             self._told = await self._last_told()
         log.info("recovered %d portfolios", len(self._portfolios))
         consumer: Any = self._app.consumer

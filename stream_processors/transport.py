@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import faust
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer
@@ -16,6 +16,8 @@ from schemas.topics import PARTITIONS, RISK_OPEN, Topic, key_of, topic_of
 from stream_processors.settings import ProcessorSettings
 
 SOURCE = "/stream_processors"
+
+S = TypeVar("S", bound=Record)
 
 
 _FETCH_WAIT_S = 0.2
@@ -89,6 +91,10 @@ class Writer:
         self._read_prefix = settings.topic_prefix
         self._written_prefix = settings.written_prefix()
         self._app = app
+
+    def has(self, topic: Topic, partition: int) -> bool:
+        """Whether this worker reads a partition of a topic now."""
+        return TP(self._read_prefix + topic.name, partition) in self._app.consumer.assignment()
 
     def topic(self, *topics: Topic, **options: Any) -> Any:
         """The catalogue's topics as one of Faust's, of raw bytes: to be read."""
@@ -166,9 +172,12 @@ class States:
         )
         self.on_recover = self._table.on_recover
 
-    def recovered(self) -> Iterable[tuple[bytes, Record]]:
-        """Everything that is there, by its key."""
-        return ((key, decode(value)) for key, value in self._table.data.items())
+    def recovered(self, kind: type[S]) -> Iterable[tuple[bytes, S]]:
+        """Every record of a kind, by its key; of partitions that are another worker's now, too."""
+        for key, value in self._table.data.items():
+            record = decode(value)
+            if isinstance(record, kind):
+                yield key, record
 
     async def keep(self, rows: Mapping[bytes, tuple[int, Record | None]]) -> None:
         """Write records, each to its partition; when this returns, all are acknowledged."""

@@ -10,6 +10,7 @@ import fastavro
 import numpy as np
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from fastavro.schema import fingerprint, parse_schema, to_parsing_canonical_form
 
 from infra.errors import PartFailed
 from producers.prices import load_prices, trading_days
@@ -245,11 +246,9 @@ def as_first_version(state: PortfolioState) -> bytes:
         "outcomes": dict(state.outcomes),
     }
     (first, *_) = versions("PortfolioState")
-    schema, body = fastavro.parse_schema(first), BytesIO()
+    schema, body = parse_schema(first), BytesIO()
     fastavro.schemaless_writer(body, schema, datum)
-    mark = fastavro.schema.fingerprint(
-        fastavro.schema.to_parsing_canonical_form(schema), "CRC-64-AVRO"
-    )
+    mark = fingerprint(to_parsing_canonical_form(schema), "CRC-64-AVRO")
     return MARKER + bytes.fromhex(mark) + body.getvalue()
 
 

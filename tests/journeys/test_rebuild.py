@@ -49,10 +49,11 @@ def figures(measures: Mapping[str, RiskMeasure]) -> dict[str, Any]:
 
 
 async def until_measured(world: World, day: int) -> dict[str, RiskMeasure]:
+    wanted = dict.fromkeys(PORTFOLIOS, day * DAY_US)
     async with asyncio.timeout(60):
         while True:
             found = await measured(world)
-            if {one.as_of_us for one in found.values()} == {day * DAY_US}:
+            if {name: one.as_of_us for name, one in found.items()} == wanted:
                 return found
 
 
