@@ -17,6 +17,8 @@ from schemas.events import Record
 from schemas.topics import Topic
 
 _TIMEOUT_S = 30.0
+_FETCH_WAIT_MS = 20
+"""What is read is there: a broker need not wait for more."""
 
 
 async def newest(topic: Topic, settings: ProducerSettings, count: int = 1) -> list[Record]:
@@ -229,6 +231,7 @@ async def _reader(topic: str, settings: ProducerSettings) -> AsyncGenerator[AIOK
         bootstrap_servers=settings.bootstrap_servers,
         isolation_level="read_committed",
         enable_auto_commit=False,
+        fetch_max_wait_ms=_FETCH_WAIT_MS,
     )
     try:
         async with consumer:
@@ -246,6 +249,7 @@ async def _outsider(group: str, settings: ProducerSettings) -> AsyncGenerator[AI
         group_id=group,
         isolation_level="read_committed",
         enable_auto_commit=False,
+        fetch_max_wait_ms=_FETCH_WAIT_MS,
     )
     try:
         async with consumer:

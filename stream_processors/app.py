@@ -39,7 +39,7 @@ from stream_processors.following import add_stories, followed_job, followed_task
 from stream_processors.forming import add_candles
 from stream_processors.measuring import add_risk
 from stream_processors.settings import ProcessorSettings
-from stream_processors.transport import RewindingConsumer, Writer
+from stream_processors.transport import PromptTables, RewindingConsumer, Writer
 
 _BUFFERED_MESSAGES_MAX = 100_000
 
@@ -57,6 +57,7 @@ def build_app(settings: ProcessorSettings) -> faust.App:
         web_enabled=False,
         worker_redirect_stdouts=False,
         agent_supervisor=CrashingSupervisor,
+        TableManager=PromptTables,
         broker_session_timeout=10.0,
         broker_heartbeat_interval=3.0,
         broker_commit_interval=1.0,

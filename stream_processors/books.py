@@ -81,20 +81,25 @@ class BookTree:
             InvalidInput: a number is not finite, a price not positive, a series named twice, or
                 the book would lie below itself.
         """
-        if book.closed:
-            self.books.pop(book.book_id, None)
-        else:
+        before = self.books
+        others = {name: one for name, one in before.items() if name != book.book_id}
+        changed = self._around(book.book_id)
+        if not book.closed:
             _check(book)
+            self.books = others | {book.book_id: book}
             above = self._above(book)
             if book.book_id in above:
+                self.books = before
                 raise InvalidInput(
                     f"{book.book_id} would lie below itself: {' < '.join([book.book_id, *above])}"
                 )
-            self.books[book.book_id] = book
+        else:
+            self.books = others
+        changed |= self._around(book.book_id)
         self._look_at_series()
-        # Whoever was above is not known any more.
-        self._touched_books |= {self.root, *self.books}
-        self._simulated.clear()
+        self._touched_books |= {one for one in changed if one in self.books or one == self.root}
+        for one in changed:
+            self._simulated.pop(one, None)
 
     def take_all(self, returns: Iterable[Return]) -> None:
         """Take in returns of series; of those that are not held, nothing is kept."""
@@ -150,6 +155,14 @@ class BookTree:
             window=window.pack(),
             observations=len(window),
         )
+
+    def _around(self, book_id: str) -> set[str]:
+        """A book, if there is one, those above it, and those right below it."""
+        book = self.books.get(book_id)
+        if book is None:
+            return {self.root}
+        below = {one.book_id for one in self._children(book_id)}
+        return {book_id, self.root, *self._above(book), *below}
 
     def _look_at_series(self) -> None:
         self.series = frozenset(

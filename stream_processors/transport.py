@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping
 from typing import Any, TypeVar
 
 import faust
+from faust.tables.manager import TableManager
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer
 from faust.types import TP
 
@@ -22,6 +23,19 @@ S = TypeVar("S", bound=Record)
 
 _FETCH_WAIT_S = 0.2
 """How long a fetch waits for records, and so, at most, a rewind for a fetch."""
+
+
+class PromptTables(TableManager):
+    """Begins to recover at once: all tables are known when the app is built.
+
+    Faust waits a second for more.
+    """
+
+    async def on_start(self) -> None:
+        """Recover."""
+        if not self.should_stop:
+            await self._update_channels()
+            await self.recovery.start()
 
 
 class _PromptThread(AIOKafkaConsumerThread):

@@ -1,5 +1,6 @@
 """Tests of trees of books: P&L over real prices, parts that add up, and trees that are no trees."""
 
+from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import pairwise
 from random import Random
@@ -180,9 +181,9 @@ def test_a_moved_or_closed_book_is_counted_where_it_is_now() -> None:
     tree.put(book("desk", "b", IBM=10.0))
     assert values() == {"a": 0.0, "b": 10.0, "desk": 10.0, "firm": 10.0}
     tree.put(Book(root="firm", book_id="b", holdings=(), closed=True, event_time_us=0))
-    assert values() == {"a": 0.0, "desk": 10.0, "firm": 10.0}
+    assert values() == {"desk": 10.0, "firm": 10.0}
     tree.put(Book(root="firm", book_id="desk", holdings=(), closed=True, event_time_us=0))
-    assert values() == {"a": 0.0, "firm": 0.0}
+    assert values() == {"firm": 0.0}
     assert tree.series == frozenset()
 
 
@@ -192,6 +193,10 @@ def test_what_is_no_tree_or_no_number_is_refused_by_name() -> None:
     tree.put(book("b", "a"))
     with pytest.raises(InvalidInput, match="a would lie below itself: a < b < a"):
         tree.put(book("a", "b"))
+    tree.put(book("early", "late"))
+    with pytest.raises(InvalidInput, match="late would lie below itself: late < early < late"):
+        tree.put(book("late", "early"))
+    tree.put(Book(root="firm", book_id="early", holdings=(), closed=True, event_time_us=0))
     for quantity, price, said in ((float("nan"), 1.0, "quantity of X is nan"), (1.0, 0.0, "is 0")):
         wrong = Book(
             root="firm", book_id="c", holdings=[Holding("X", quantity, price, 0)], event_time_us=0
@@ -204,7 +209,31 @@ def test_what_is_no_tree_or_no_number_is_refused_by_name() -> None:
     assert sorted(tree.books) == ["a", "b"]
 
 
-@settings(max_examples=30)
+names = st.sampled_from(["firm", "a", "b", "c", "d"])
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(names, names | st.none(), st.booleans()), max_size=20))
+def test_whatever_is_put_stays_a_tree_and_the_top_has_everything(
+    puts: list[tuple[str, str | None, bool]],
+) -> None:
+    tree = BookTree("firm", CONFIG)
+    seen: dict[str, BookRisk] = {}
+    for book_id, parent, closed in puts:
+        if closed:
+            tree.put(Book(root="firm", book_id=book_id, holdings=(), closed=True, event_time_us=0))
+        else:
+            with suppress(InvalidInput):  # it would lie below itself
+                tree.put(book(book_id, parent, IBM=10.0))
+        seen |= {one.book_id: one for one in tree.changes()[0]}
+        # What was told last is what everything would be told as now.
+        straight = measured(*tree.books.values(), returns=[])
+        assert {name: seen[name] for name in straight} == straight
+    if tree.books:
+        assert seen["firm"].value == pytest.approx(10.0 * len(tree.books))
+
+
+@settings(max_examples=30, deadline=None)
 @given(st.randoms(use_true_random=False), st.integers(0, 800))
 def test_risk_is_the_same_in_whatever_order_returns_come_and_after_a_restart(
     dice: Random, stop: int
