@@ -180,8 +180,7 @@ def decode(value: bytes | None) -> Record:
     if body.tell() != len(value):
         raise Undecodable(f"{len(value) - body.tell()} bytes follow the {reader.kind.__name__}")
     if reader.kind is ReturnBatch:
-        # In the schema's order, which is the class's: these are many.
-        return ReturnBatch(returns=[Return(*one.values()) for one in datum["returns"]])
+        return _return_batch(datum)
     for name, kind in _PARTS.get(reader.kind, {}).items():
         inside = datum[name]
         if isinstance(inside, list):
@@ -203,9 +202,31 @@ def record_names() -> list[str]:
     return sorted(_RECORDS)
 
 
+def _return_batch(datum: Any) -> ReturnBatch:
+    """Returns in columns, or, of the first version, one by one: these are many."""
+    one_by_one, *columns, versions = datum.values()
+    if one_by_one:
+        return ReturnBatch(returns=[Return(*one.values()) for one in one_by_one])
+    if len({len(column) for column in columns}) > 1 or len(versions) not in (0, len(columns[0])):
+        raise Undecodable("the columns of the ReturnBatch are not of one length")
+    with_versions = (*columns, versions) if versions else columns
+    return ReturnBatch(returns=list(map(Return, *with_versions)))
+
+
+def _columns(returns: Sequence[Return]) -> dict[str, Any]:
+    portfolio_ids, times_us, values, versions = zip(*returns, strict=True) if returns else [()] * 4
+    return {
+        "returns": (),
+        "portfolio_ids": portfolio_ids,
+        "times_us": times_us,
+        "values": values,
+        "versions": () if set(versions) == {1} else versions,
+    }
+
+
 def _as_datum(record: Record, names: tuple[str, ...]) -> dict[str, Any]:
     if isinstance(record, ReturnBatch):
-        return {"returns": [one._asdict() for one in record.returns]}
+        return _columns(record.returns)
     datum = {name: getattr(record, name) for name in names}
     for name, kind in _PARTS.get(type(record), {}).items():
         inside = datum[name]

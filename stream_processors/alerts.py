@@ -104,7 +104,7 @@ class Alerts:
         """Where each rule stands."""
         self._settle()
         rules = sorted(self._states.keys() | self._judged_us.keys())
-        states = [(rule_id, self._state(rule_id)) for rule_id in rules]
+        states = ((rule_id, self._states.get(rule_id, _CALM)) for rule_id in rules)
         return [
             WatchState(
                 rule_id=rule_id,
@@ -113,7 +113,7 @@ class Alerts:
                 run_up=one.run_up,
                 alert_id=one.alert_id,
                 transitions=one.transitions,
-                judged_us=one.judged_us,
+                judged_us=self._judged_us.get(rule_id),
                 acknowledged=one.acknowledged,
             )
             for rule_id, one in states

@@ -9,7 +9,9 @@
 An exception is a loss above, not at, the VaR that was forecast before the day.
 """
 
+from collections import deque
 from functools import lru_cache
+from itertools import pairwise
 from math import comb, erfc, exp, log, sqrt
 from typing import NamedTuple
 
@@ -19,8 +21,6 @@ from stream_processors.methods import Floats
 EXCEPTION = "x"
 """How a day with one is written."""
 
-_SIGNS = str.maketrans("01", f".{EXCEPTION}")
-_BITS = str.maketrans(f".{EXCEPTION}", "01")
 _YELLOW = 0.95
 _RED = 0.9999
 
@@ -28,43 +28,55 @@ _RED = 0.9999
 class Days:
     """The last days of a model: which of them were exceptions."""
 
-    __slots__ = ("_bits", "_mask", "count", "kept")
+    __slots__ = ("_day", "_when", "kept")
 
     def __init__(self, kept: int, days: str = "") -> None:
         """Have days, the oldest first, as `str` words them; the last `kept` of them."""
-        days = days[-kept:]
         self.kept = kept
-        self.count = len(days)
-        """How many days there are."""
-        self._mask = (1 << kept) - 1
-        self._bits = int(days.translate(_BITS) or "0", 2)
+        self._day = 0
+        """How many there have been."""
+        self._when: deque[int] = deque()
+        """On which days exceptions were, of those that are kept."""
+        for sign in days[-kept:]:
+            self.add(exceeded=sign == EXCEPTION)
 
     def add(self, *, exceeded: bool) -> None:
         """Note one more day."""
-        self._bits = (self._bits << 1 | exceeded) & self._mask
-        if self.count < self.kept:
-            self.count += 1
+        self._day = day = self._day + 1
+        when = self._when
+        if exceeded:
+            when.append(day)
+        if when and when[0] <= day - self.kept:
+            when.popleft()
+
+    @property
+    def count(self) -> int:
+        """How many days there are."""
+        return min(self._day, self.kept)
 
     @property
     def exceptions(self) -> int:
         """How many of them were exceptions."""
-        return self._bits.bit_count()
+        return len(self._when)
 
     @property
     def pattern(self) -> "Pattern":
         """What a test needs to know of them."""
-        bits = self._bits
+        first = self._day - self.count + 1
         return Pattern(
             days=self.count,
-            exceptions=bits.bit_count(),
-            repeats=(bits & bits >> 1).bit_count(),
-            first=bool(self.count and bits >> self.count - 1),
-            last=bool(bits & 1),
+            exceptions=len(self._when),
+            repeats=sum(after - before == 1 for before, after in pairwise(self._when)),
+            first=first in self._when,
+            last=self._day in self._when,
         )
 
     def __str__(self) -> str:
         """A sign for each day: x for an exception."""
-        return f"{self._bits:0{self.count}b}".translate(_SIGNS) if self.count else ""
+        signs = ["."] * self.count
+        for day in self._when:
+            signs[day - self._day - 1] = EXCEPTION
+        return "".join(signs)
 
 
 class Pattern(NamedTuple):
