@@ -201,10 +201,12 @@ class PortfolioRisk:
             self._others[outcome] += 1
             if outcome is not _CORRECTED:
                 return outcome, ()
-        if is_next:
-            assert forecast is not None
+        if is_next and forecast is not None:
             self._note_exceptions(forecast, one.value)
-        self._remeasure()
+        # Where nothing came into the tail, or left it, there is nothing new: nine times of ten.
+        var = None if forecast is None else forecast.var_95
+        if var is None or not window.lowest_moved > -var:
+            self._remeasure()
         if self._accepted % self._slower_every == 0:
             minimum = self._config.observations_min
             self._slower = self._config.methods.slower(self._window, minimum)
@@ -300,10 +302,7 @@ class PortfolioRisk:
 
     def _remeasure(self) -> None:
         window, minimum = self._window, self._config.observations_min
-        last = self._measured
-        # Where nothing came into the tail, or left it, there is nothing new: nine times of ten.
-        if not last or last.var_95 is None or not window.lowest_moved > -last.var_95:
-            self._measured = measure(window, observations_min=minimum)
+        self._measured = measure(window, observations_min=minimum)
 
     def _closed(self) -> Closed | None:
         """What the closed forms say of the window: only a measure that is published needs it."""
