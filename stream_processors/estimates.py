@@ -126,7 +126,7 @@ class Methods:
     def slower(self, window: ReturnWindow, observations_min: int) -> Sequence[RiskEstimate]:
         """What takes a look at the whole window."""
         if not self._slower:
-            return ()
+            return []
         with np.errstate(over="ignore", invalid="ignore"):  # what is no number is not said
             return self._all_slower(window, observations_min)
 
