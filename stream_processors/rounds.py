@@ -28,8 +28,8 @@ from stream_processors.risk import PortfolioRisk, Position, RiskConfig
 from stream_processors.thresholds import InvalidRule
 from stream_processors.tumbling import Partition, Tallying, gauges
 
-_REJECTED = Outcome.REJECTED
-_PASSED_ON = (Outcome.ACCEPTED, Outcome.CORRECTED)
+_ACCEPTED, _REJECTED = Outcome.ACCEPTED, Outcome.REJECTED
+_PASSED_ON = (_ACCEPTED, Outcome.CORRECTED)
 _SERIES_RETURNS_MAX = 5_000
 """In one record: some 200 KB."""
 
@@ -182,6 +182,7 @@ class Round:
     def _take_returns(self, message: Any, returns: Sequence[Return]) -> None:
         tenant, offset, taken = tenant_of(message), message.offset, 0
         portfolios, changed = self._portfolios, self.changed
+        others: Counter[Outcome] = Counter()
         for index, one in enumerate(returns):
             risk = portfolios.get(one.portfolio_id)
             if risk is None:
@@ -190,6 +191,8 @@ class Round:
             if outcome is None:
                 continue
             taken += 1
+            if outcome is not _ACCEPTED:
+                others[outcome] += 1
             risk.tenant = tenant
             if risk.wanted_by and outcome in _PASSED_ON:
                 self._pass_on(risk, one)
@@ -200,7 +203,10 @@ class Round:
                 self.dead.append(_refused_return(message, index, one))
         if taken:
             where = Partition(message.topic, message.partition)
-            self._tallying.add(where, tenant, offset, told_us(message), "returns", taken)
+            at_us = told_us(message)
+            self._tallying.add(where, tenant, offset, at_us, "returns", taken)
+            for outcome, count in others.items():
+                self._tallying.add(where, tenant, offset, at_us, f"returns_{outcome}", count)
 
     def _risk_of(self, portfolio_id: str, message: Any) -> PortfolioRisk:
         risk = self._portfolios.get(portfolio_id)

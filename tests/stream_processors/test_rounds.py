@@ -1,0 +1,159 @@
+"""Tests of rounds: what follows from a take of records, bad and foreign ones included."""
+
+from math import inf, nan
+from typing import NamedTuple, TypeVar
+
+import pytest
+
+from schemas.codec import encode
+from schemas.events import (
+    DeadLetter,
+    Event,
+    Record,
+    Return,
+    ReturnBatch,
+    RiskLimit,
+    RiskLimits,
+    RiskMeasure,
+    SeriesReturns,
+    SeriesWanted,
+    WindowTally,
+)
+from stream_processors.risk import PortfolioRisk, RiskConfig
+from stream_processors.rounds import Round, standing
+from stream_processors.thresholds import Rule
+
+CONFIG = RiskConfig(
+    window=50, observations_min=20, lateness_us=10, default_rules=(Rule("var_95", 0.01),)
+)
+RETURNS = "portfolio.returns"
+SECOND = 1_000_000
+
+
+class Message(NamedTuple):
+    """What a round needs of one of Faust's."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: list[tuple[str, bytes]]
+    timestamp: float = 100.5
+
+
+def message(
+    record: Record | bytes, offset: int, tenant: str | None = None, topic: str = RETURNS
+) -> Message:
+    value = record if isinstance(record, bytes) else encode(record)
+    headers = [] if tenant is None else [("tenant", tenant.encode())]
+    return Message(topic, 2, offset, b"p", value, headers)
+
+
+class Desk:
+    """Portfolios, and what is told of them, round by round."""
+
+    def __init__(self) -> None:
+        self.portfolios: dict[str, PortfolioRisk] = {}
+
+    def told(self, *messages: Message) -> list[Event]:
+        round_ = Round(self.portfolios, CONFIG, RETURNS, SECOND)
+        for one in messages:
+            round_.take(one)
+        return [event for event, _ in round_.events()]
+
+
+E = TypeVar("E")
+
+
+def of(events: list[Event], kind: type[E]) -> list[E]:
+    return [one for one in events if isinstance(one, kind)]
+
+
+def steady(count: int = 30) -> list[Return]:
+    return [Return("p", at, 0.02 * (-1) ** at) for at in range(100, 100 + count)]
+
+
+def test_each_bad_return_has_its_outcome_and_is_counted() -> None:
+    bad = [
+        Return("p", 130, nan),
+        Return("p", 130, inf),
+        Return("p", 129, 0.5),  # known
+        Return("p", 128, 0.01, 2),  # corrects
+        Return("p", 50, 0.1),  # late
+    ]
+    told = Desk().told(message(ReturnBatch(returns=[*steady(), *bad]), 7))
+    [tally] = of(told, WindowTally)
+    assert tally.counts == {
+        "returns": 35,
+        "returns_rejected": 2,
+        "returns_duplicate": 1,
+        "returns_corrected": 1,
+        "returns_late": 1,
+        "risk_measures": 1,
+    }
+    assert tally.window_start_us == 100 * SECOND
+    letters = of(told, DeadLetter)
+    assert [(one.reason, one.offset, one.index) for one in letters] == [
+        ("invalid", 7, 30),
+        ("invalid", 7, 31),
+    ]
+    [measure] = of(told, RiskMeasure)
+    assert measure.observations == 30
+
+
+def test_a_record_that_comes_again_changes_nothing_and_counts_nothing() -> None:
+    desk = Desk()
+    batch = message(ReturnBatch(returns=steady()), 7)
+    assert of(desk.told(batch), WindowTally)
+    assert desk.told(batch) == []
+
+
+@pytest.mark.parametrize(("value", "reason"), [(b"nonsense", "undecodable"), (None, "undecodable")])
+def test_what_cannot_be_read_is_a_letter_with_where_it_was(
+    value: bytes | None, reason: str
+) -> None:
+    [letter] = Desk().told(Message(RETURNS, 2, 9, b"k", value, []))
+    assert isinstance(letter, DeadLetter)
+    assert (letter.reason, letter.partition, letter.offset, letter.key) == (reason, 2, 9, b"k")
+
+
+def test_another_tenants_limits_and_wishes_are_refused() -> None:
+    desk = Desk()
+    desk.told(message(ReturnBatch(returns=steady()), 7, tenant="acme"))
+    limits = RiskLimits(portfolio_id="p", limits=[RiskLimit("var_95", 0.5)], event_time_us=0)
+    wanted = SeriesWanted(series_id="p", root="fund", wanted=True, event_time_us=0)
+    for refused in (limits, wanted):
+        told = desk.told(message(refused, 1, tenant="blue", topic="other"))
+        assert [one.reason for one in of(told, DeadLetter)] == ["foreign"]
+    assert not of(desk.told(message(limits, 2, tenant="acme", topic="risk.limits")), DeadLetter)
+
+
+def test_books_that_want_returns_get_the_window_then_what_comes() -> None:
+    desk = Desk()
+    desk.told(message(ReturnBatch(returns=steady()), 7))
+    wanted = SeriesWanted(series_id="p", root="fund", wanted=True, event_time_us=0)
+    [window] = of(desk.told(message(wanted, 0, topic="risk.wanted")), SeriesReturns)
+    assert (window.root, list(window.returns)) == ("fund", steady())
+    more = [Return("p", 130, 0.03), Return("p", 130, nan), Return("q", 130, 0.01)]
+    [passed_on] = of(desk.told(message(ReturnBatch(returns=more), 8)), SeriesReturns)
+    assert list(passed_on.returns) == more[:1]
+    no_more = SeriesWanted(series_id="p", root="fund", wanted=False, event_time_us=0)
+    desk.told(message(no_more, 1, topic="risk.wanted"))
+    told = desk.told(message(ReturnBatch(returns=[Return("p", 131, 0.01)]), 9))
+    assert of(told, SeriesReturns) == []
+
+
+def test_how_portfolios_stand_is_told_by_partition_and_tenant() -> None:
+    desk = Desk()
+    calm = [Return("calm", at, 0.0001 * (-1) ** at) for at in range(100, 130)]
+    desk.told(message(ReturnBatch(returns=[*steady(), *calm]), 7, tenant="acme"))
+    assert standing(desk.portfolios.values(), {1}) == []
+    [stands] = standing(desk.portfolios.values(), {2})
+    assert stands.tenant == "acme"
+    assert stands.gauges == {
+        "portfolios": 2,
+        "portfolios_over_limit": 1,
+        "alerts_open_high": 1,
+    }
+    assert stands.worst == pytest.approx({"p": 2.0, "calm": 0.01})
