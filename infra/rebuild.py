@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from infra.errors import RebuildFailed
-from infra.provision import provision
+from infra.provision import provision, wait_for_kafka
 from infra.supervisor import Part, Process
+from producers.errors import ProducerError
 from producers.log_end import all_of, behind, newest_by_key
 from producers.publisher import Publisher
 from producers.settings import ProducerSettings
@@ -47,6 +48,7 @@ _WRITTEN = (
     DASHBOARD_TALLIES,
     DEAD_LETTERS,
 )
+_KAFKA_S = 5.0
 _LOOK_EVERY_S = 1.0
 _TAKEN_OVER_WITHIN_S = 60.0
 
@@ -83,11 +85,11 @@ async def rebuild(
         env: the worker's settings, on top of this process's.
 
     Raises:
-        RebuildFailed: the worker died, or those that run do not take over.
-        InfraError: Kafka refused a topic.
-        Unread: there is no Kafka at the configured address.
+        RebuildFailed: the worker died, those that run do not take over, or Kafka went away.
+        InfraError: Kafka is not there, or refused a topic.
     """
     prefix = f"{settings.topic_prefix}{version}."
+    await asyncio.to_thread(wait_for_kafka, settings.bootstrap_servers, within_s=_KAFKA_S)
     await asyncio.to_thread(provision, settings.bootstrap_servers, prefix=prefix, topics=_WRITTEN)
     where = {
         "KAFKA_BOOTSTRAP_SERVERS": settings.bootstrap_servers,
@@ -106,6 +108,8 @@ async def rebuild(
             say(line)
         if switch:
             await _switch(settings, version, say)
+    except (ProducerError, TimeoutError) as error:
+        raise RebuildFailed(f"Kafka was there, and is not any more: {error!r}") from error
     finally:
         await worker.stop()
 
