@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from schemas.events import Book, BookPart, BookRisk, Holding, Return, RiskEstimate, SeriesState
 from stream_processors.decomposition import historical_parts, normal_parts
-from stream_processors.levels import InvalidInput
+from stream_processors.levels import InvalidInput, Level
 from stream_processors.measures import VAR_95, VAR_99, Outcome, ReturnWindow, Status
 from stream_processors.methods import Floats, Simulation, historical, monte_carlo
 from stream_processors.moments import Estimate, Normal
@@ -39,6 +39,8 @@ class BookConfig:
 
     window: int
     observations_min: int
+    levels: tuple[Level, ...]
+    """Confidence levels of the methods."""
     simulation: Simulation
     simulate_every: int
     """How many days lie between two simulations of a book."""
@@ -273,7 +275,7 @@ class BookTree:
             undiversified_95=sum(one.var_95 for one in parts),
             scenario_us=int(scenario),
             estimates=[
-                *_normal(pnl, risk),
+                *self._estimates(pnl, risk),
                 *self._simulation(book, table, values, risk),
             ],
             seed=self._config.simulation.seed,
@@ -308,6 +310,14 @@ class BookTree:
             for at, (name, is_book, exposures) in enumerate(named)
         ]
 
+    def _estimates(self, pnl: Floats, risk: BookRisk) -> Iterator[RiskEstimate]:
+        mean, deviation = float(pnl.mean()), float(pnl.std(ddof=1))
+        for level in self._config.levels:
+            confidence = float(level.confidence)
+            if len(pnl) >= level.observations_min:
+                yield _estimate("historical", confidence, historical(pnl, level), risk)
+            yield _estimate("normal", confidence, Normal(level).of(mean, deviation), risk)
+
     def _simulation(
         self, book: Book, table: _Table, values: Floats, risk: BookRisk
     ) -> Sequence[RiskEstimate]:
@@ -326,17 +336,10 @@ class BookTree:
                 monte_carlo(values, covariance, level, self._config.simulation),
                 risk,
             )
-            for level in _LEVELS
+            for level in self._config.levels
         ]
         self._simulated[book.book_id] = day, found
         return found
-
-
-def _normal(pnl: Floats, risk: BookRisk) -> Iterator[RiskEstimate]:
-    mean, deviation = float(pnl.mean()), float(pnl.std(ddof=1))
-    for level in _LEVELS:
-        found = Normal(level).of(mean, deviation)
-        yield _estimate("normal", float(level.confidence), found, risk)
 
 
 def _estimate(method: str, confidence: float, found: Estimate, risk: BookRisk) -> RiskEstimate:

@@ -156,6 +156,7 @@ class ProcessorSettings(BaseSettings):
         return BookConfig(
             window=self.risk_window,
             observations_min=self.risk_observations_min,
+            levels=tuple(map(Level.of, self.risk_levels)),
             simulation=Simulation(self.risk_draws, self.risk_seed),
             simulate_every=self.risk_slower_every,
         )

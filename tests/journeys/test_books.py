@@ -104,7 +104,7 @@ async def test_a_fund_is_measured_as_it_is_held_also_by_a_worker_that_takes_over
     assert fund["var_95"] == pytest.approx(var_95(pnl) / 1_400, rel=1e-9)
     assert {one["part_id"] for one in fund["parts"]} == {"tech", "desk"}
     assert fund["amounts"]["var_95"] < fund["undiversified_95"]
-    assert {one["method"] for one in fund["estimates"]} == {"normal", "monte_carlo"}
+    assert {one["method"] for one in fund["estimates"]} == {"historical", "normal", "monte_carlo"}
 
     # The books as they are held, and measured; then one is closed.
     assert [one["book_id"] for one in await call(second, "GET", "")] == ["desk", "tech"]

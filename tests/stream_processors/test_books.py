@@ -8,16 +8,18 @@ from random import Random
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
+from scipy.stats import norm
 from skfolio.measures import cvar, value_at_risk
 
 from producers.prices import load_prices
 from schemas.codec import decode, encode
 from schemas.events import Book, BookRisk, Holding, Record, Return, SeriesState
 from stream_processors.books import BookConfig, BookTree
-from stream_processors.levels import InvalidInput
+from stream_processors.levels import InvalidInput, Level
 from stream_processors.methods import Floats, Simulation
 
-CONFIG = BookConfig(250, 100, Simulation(2_000, seed=7), 20)
+LEVELS = tuple(map(Level.of, ("0.95", "0.975", "0.99")))
+CONFIG = BookConfig(250, 100, LEVELS, Simulation(2_000, seed=7), 20)
 STOCKS = ("AAPL", "GOOG", "IBM", "MSFT")
 NEVER_US = 1 << 52
 """After all days: a price of then has not moved since."""
@@ -73,8 +75,14 @@ def test_a_weighted_portfolio_is_measured_as_skfolio_does() -> None:
     assert risk.amounts["var_99"] == pytest.approx(value_at_risk(pnl, beta=0.99), rel=1e-9)
     assert (risk.nav, risk.observations, risk.status) == (100.0, 250, "ok")
     assert risk.var_95 == pytest.approx(risk.amounts["var_95"] / 100)
-    [normal, *_] = risk.estimates
-    assert normal.var == pytest.approx((-pnl.mean() + 1.6448536269514722 * pnl.std(ddof=1)) / 100)
+    found = {(one.method, one.confidence): one for one in risk.estimates}
+    for level in (0.95, 0.975, 0.99):
+        assert found["historical", level].var == pytest.approx(
+            value_at_risk(pnl, beta=level) / 100, rel=1e-9
+        )
+        expected = (-pnl.mean() + norm.ppf(level) * pnl.std(ddof=1)) / 100
+        assert found["normal", level].var == pytest.approx(expected, rel=1e-9)
+        assert ("monte_carlo", level) in found
 
 
 def test_a_groups_var_is_that_of_its_summed_pnl_and_less_than_its_parts() -> None:
