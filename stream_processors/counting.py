@@ -93,8 +93,9 @@ class _Boards:
     async def _tell(self, changed: set[str], now_us: int) -> None:
         rows: dict[bytes, tuple[int, Record | None]] = {}
         told: list[tuple[Event, str | None]] = []
+        here = self._writer.partitions(DASHBOARD_TALLIES)
         for name, board in self._boards.items():
-            if not self._writer.has(DASHBOARD_TALLIES, board.partition):
+            if board.partition not in here:
                 continue  # it is another worker's now
             updates = board.advance(now_us)
             told += [(update, board.tenant) for update in updates]

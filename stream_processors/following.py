@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable
+from itertools import chain
 from typing import Any
 
 import faust
@@ -77,15 +78,14 @@ class _Stories:
     async def _recover(self) -> None:
         self._stories.clear()
         self._statuses.clear()
-        for key, task in self._states.recovered(StoryState):
-            self._restore(key, task)
-        for key, job in self._states.recovered(JobState):
-            self._restore(key, job)
-
-    def _restore(self, key: bytes, state: Story) -> None:
-        if self._writer.has(self._events, state.partition):
-            self._stories[key] = state
-            self._statuses.change(None, state)
+        here = self._writer.partitions(self._events)
+        kept: Iterable[tuple[bytes, Story]] = chain(
+            self._states.recovered(StoryState), self._states.recovered(JobState)
+        )
+        for key, state in kept:
+            if state.partition in here:
+                self._stories[key] = state
+                self._statuses.change(None, state)
 
 
 class _Statuses:

@@ -163,12 +163,13 @@ class _Measuring:
         # A round that goes on meanwhile would go on from a state without its own beginning.
         async with self._one_at_a_time:
             self._portfolios.clear()
+            here = self._writer.partitions(PORTFOLIO_RETURNS)
             for key, kept in self._states.recovered(PortfolioState):
                 state = kept
                 if state.partition < 0:  # the first version of a state did not say
                     home = self._app.producer.key_partition(self._returns_topic, key)
                     state = replace(state, partition=home.partition)
-                if self._writer.has(PORTFOLIO_RETURNS, state.partition):
+                if state.partition in here:
                     risk = PortfolioRisk.unpack(state, self._config, self._returns_topic)
                     self._portfolios[state.portfolio_id] = risk
             self._told = await self._last_told()

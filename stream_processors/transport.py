@@ -106,9 +106,11 @@ class Writer:
         self._written_prefix = settings.written_prefix()
         self._app = app
 
-    def has(self, topic: Topic, partition: int) -> bool:
-        """Whether this worker reads a partition of a topic now."""
-        return TP(self._read_prefix + topic.name, partition) in self._app.consumer.assignment()
+    def partitions(self, topic: Topic) -> frozenset[int]:
+        """Those of a topic that this worker reads now."""
+        name = self._read_prefix + topic.name
+        assigned: Iterable[TP] = self._app.consumer.assignment()
+        return frozenset(one.partition for one in assigned if one.topic == name)
 
     def topic(self, *topics: Topic, **options: Any) -> Any:
         """The catalogue's topics as one of Faust's, of raw bytes: to be read."""
