@@ -11,6 +11,7 @@ from schemas.topics import CATALOGUE, Topic
 
 _REQUEST_TIMEOUT_S = 30.0
 _ASK_S = 1.0
+_ASK_AGAIN_S = 0.05
 
 
 def wait_for_kafka(bootstrap_servers: str, *, within_s: float) -> None:
@@ -65,7 +66,33 @@ def provision(
                 ) from error
         else:
             made.append(name)
+    _wait_for_leaders(admin, made)
     return made
+
+
+def _wait_for_leaders(admin: AdminClient, names: list[str]) -> None:
+    """Return when topics can be read and written: a while after Kafka has said that they are made.
+
+    Who asks for one before is told that there is none.
+    """
+    missing = set(names)
+    deadline = time.monotonic() + _REQUEST_TIMEOUT_S
+    while missing:
+        topics = admin.list_topics(timeout=_REQUEST_TIMEOUT_S).topics
+        led = {
+            name
+            for name in missing & topics.keys()
+            if topics[name].partitions
+            and all(one.leader >= 0 for one in topics[name].partitions.values())
+        }
+        missing -= led
+        if missing and time.monotonic() > deadline:
+            raise InfraError(
+                f"topics without a leader {_REQUEST_TIMEOUT_S:g} s after they were made: "
+                f"{', '.join(sorted(missing))}; is a broker down?"
+            )
+        if missing:
+            time.sleep(_ASK_AGAIN_S)
 
 
 def _admin(bootstrap_servers: str) -> AdminClient:

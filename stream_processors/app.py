@@ -63,6 +63,7 @@ def build_app(settings: ProcessorSettings) -> faust.App:
         broker_commit_interval=1.0,
         consumer_group_instance_id=f"{settings.written_prefix()}{settings.worker_id}",
         consumer_auto_offset_reset="earliest",
+        consumer_metadata_max_age_ms=5_000,  # topics that are made later are seen soon
         producer_linger=0.01,
         producer_max_batch_size=1 << 19,
         producer_acks=-1,

@@ -18,11 +18,12 @@ def add_candles(app: faust.App, writer: Writer) -> None:
     symbols: dict[str, SymbolCandles] = {}
     states = States(app, writer, MARKET_FORMING)
 
-    @states.on_recover
     async def recover() -> None:
         symbols.clear()
         for _, state in states.recovered(CandleState):
             symbols[state.symbol] = SymbolCandles(state.symbol, state)
+
+    states.on_recover(recover)
 
     @app.agent(writer.topic(MARKET_TRADES), name="form_candles")
     async def form_candles(stream: Any) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 import faust
@@ -77,6 +77,8 @@ class RewindingConsumer(Consumer):
         Faust stays where it is in a partition that nothing was committed for: a worker killed in
         its first second, and started again, would never see what was thrown away.
         """
+        if not self.assignment():  # a worker too many: aiokafka would take it for a mistake
+            return {}
         committed: Mapping[TP, int] = await super().seek_to_committed()
         await self.seek_wait({one: 0 for one, offset in committed.items() if not offset})
         return committed
@@ -186,7 +188,19 @@ class States:
                 topic, acks=False, internal=True, allow_empty=True, maxsize=131_072
             ),
         )
-        self.on_recover = self._table.on_recover
+        self._app = app
+
+    def on_recover(self, recover: Callable[[], Awaitable[None]]) -> None:
+        """Have something done when the table is whole again; where it fails, the worker stops."""
+
+        @self._table.on_recover
+        async def recovered() -> None:
+            try:
+                await recover()
+            except Exception as error:
+                # Faust would go on without, and nobody would hear of it.
+                await self._app.crash(error)
+                raise
 
     def recovered(self, kind: type[S]) -> Iterable[tuple[bytes, S]]:
         """Every record of a kind, by its key; of partitions that are another worker's now, too."""

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from io import BytesIO
 from math import nan
 from typing import Self
@@ -13,6 +14,8 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from fastavro.schema import fingerprint, parse_schema, to_parsing_canonical_form
 
 from infra.errors import PartFailed
+from infra.provision import provision
+from producers.log_end import newest_by_key
 from producers.prices import load_prices, trading_days
 from producers.publisher import Publisher
 from producers.returns import ReturnsPublisher
@@ -27,7 +30,7 @@ from schemas.events import (
     RiskAlert,
     RiskMeasure,
 )
-from schemas.topics import PORTFOLIO_RETURNS
+from schemas.topics import PORTFOLIO_RETURNS, RISK_MEASURES
 from stream_processors.alerts import Source
 from stream_processors.measures import ReturnWindow
 from stream_processors.risk import PortfolioRisk, Position, RiskConfig
@@ -357,3 +360,30 @@ async def test_dashboard_windows_count_every_alert_and_measure_once(world: World
 async def test_limits_without_meaning_stop_the_worker_at_once(world: World) -> None:
     with pytest.raises(PartFailed, match="died with exit code"):
         await world.worker(var_limits="IBM=much")
+
+
+async def test_a_worker_that_was_there_before_its_topics_waits_for_them(world: World) -> None:
+    prefix = f"{world.prefix}late."
+    await world.worker(topic_prefix=prefix, batch_within_s=0.05)
+    await asyncio.to_thread(provision, world.kafka.bootstrap_servers, prefix=prefix)
+    settings = world.producer_settings.model_copy(update={"topic_prefix": prefix})
+    returns = [Return("p", at, 0.01 * (-1) ** at) for at in range(100)]
+    async with Publisher(settings) as publisher:
+        await ReturnsPublisher(publisher).send(returns)
+    async with asyncio.timeout(60):
+        while not await newest_by_key(RISK_MEASURES, settings):
+            continue
+
+
+async def test_a_worker_whose_state_cannot_be_read_stops(world: World) -> None:
+    worker = await world.worker(batch_within_s=0.05)
+    await send_days(world, 0, 10)
+    async with TopicReader(world, "risk.state") as reader:
+        await reader.until(lambda records: len(records) > 0)
+    await worker.stop()
+    async with AIOKafkaProducer(bootstrap_servers=world.kafka.bootstrap_servers) as producer:
+        await producer.send_and_wait(world.topic("risk.state"), b"nonsense", b"IBM", partition=0)
+    with suppress(PartFailed):  # it may die before it is ready, or right after
+        broken = await world.worker(batch_within_s=0.05)
+        async with asyncio.timeout(60):
+            assert await broken.process.ended() != 0
