@@ -27,9 +27,11 @@ def tally(where: Partition, *records: tuple[int, float]) -> list[WindowTally]:
 
 
 def take(to: Board, tallies: Iterable[WindowTally], number: int, now_s: float) -> int:
-    for number, one in enumerate(tallies, start=number):  # noqa: B020, PLR1704 - goes on from it
-        to.add(one, number, int(now_s * SECOND))
-    return number + 1
+    """Have a board take tallies that stand from an offset on; the next offset."""
+    some = list(tallies)
+    for offset, one in enumerate(some, start=number):
+        to.add(one, offset, int(now_s * SECOND))
+    return number + len(some)
 
 
 def told(updates: Iterable[DashboardUpdate], length_s: int = 1) -> dict[int, dict[str, float]]:
