@@ -63,6 +63,9 @@ async def newest_by_key(topic: Topic, settings: ProducerSettings) -> Mapping[byt
         while any([await consumer.position(one) < ends[one] for one in homes]):
             for records in (await consumer.getmany(timeout_ms=1000)).values():
                 for record in records:
+                    found.pop(
+                        record.key or b"", None
+                    )  # a record without a value takes its key's away
                     with suppress(Undecodable):
                         found[record.key or b""] = decode(record.value)
     return found
@@ -76,21 +79,10 @@ async def partition_of(topic: Topic, key: bytes, settings: ProducerSettings) -> 
         TimeoutError: Kafka did not answer within half a minute.
     """
     name = settings.topic_prefix + topic.name
-    found: list[Record] = []
     async with _reader(name, settings) as consumer:
         partitions = sorted(consumer.partitions_for_topic(name) or {0})
         home = TopicPartition(name, DefaultPartitioner()(key, partitions, partitions))
-        consumer.assign([home])
-        async with asyncio.timeout(_TIMEOUT_S):
-            await consumer.seek_to_beginning()
-            end = (await consumer.end_offsets([home]))[home]
-        while await consumer.position(home) < end:
-            async with asyncio.timeout(_TIMEOUT_S):
-                records = (await consumer.getmany(timeout_ms=1000)).get(home, [])
-            for record in records:
-                with suppress(Undecodable):
-                    found.append(decode(record.value))
-    return found
+        return await _whole(consumer, [home])
 
 
 class Story:
@@ -216,11 +208,7 @@ async def all_of(topic: Topic, settings: ProducerSettings) -> list[Record]:
     name = settings.topic_prefix + topic.name
     async with _reader(name, settings) as consumer:
         homes = [TopicPartition(name, one) for one in consumer.partitions_for_topic(name) or ()]
-        consumer.assign(homes)
-        async with asyncio.timeout(_TIMEOUT_S):
-            await consumer.seek_to_beginning()
-            ends = await consumer.end_offsets(homes)
-        return await _upto(consumer, ends)
+        return await _whole(consumer, homes)
 
 
 @asynccontextmanager
@@ -258,12 +246,23 @@ async def _outsider(group: str, settings: ProducerSettings) -> AsyncGenerator[AI
         raise Unread(f"{group} cannot be asked after: {error!r}") from error
 
 
+async def _whole(consumer: AIOKafkaConsumer, homes: Sequence[TopicPartition]) -> list[Record]:
+    async with asyncio.timeout(_TIMEOUT_S):
+        consumer.assign(homes)
+        await consumer.seek_to_beginning()
+        ends = await consumer.end_offsets(homes)
+    return await _upto(consumer, ends)
+
+
 async def _upto(consumer: AIOKafkaConsumer, ends: Mapping[TopicPartition, int]) -> list[Record]:
     """Read on, partition by partition in order, to where they ended."""
     found: dict[TopicPartition, list[Record]] = {home: [] for home in ends}
-    while any([await consumer.position(home) < end for home, end in ends.items()]):
-        for home, records in (await consumer.getmany(timeout_ms=1000)).items():
-            for record in records:
-                with suppress(Undecodable):
-                    found[home].append(decode(record.value))
+    now_s = asyncio.get_running_loop().time
+    async with asyncio.timeout(_TIMEOUT_S) as patience:
+        while any([await consumer.position(home) < end for home, end in ends.items()]):
+            for home, records in (await consumer.getmany(timeout_ms=1000)).items():
+                patience.reschedule(now_s() + _TIMEOUT_S)
+                for record in records:
+                    with suppress(Undecodable):
+                        found[home].append(decode(record.value))
     return [record for records in found.values() for record in records]
