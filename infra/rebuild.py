@@ -19,7 +19,7 @@ from infra.errors import RebuildFailed
 from infra.provision import provision, wait_for_kafka
 from infra.supervisor import Part, Process
 from producers.errors import ProducerError
-from producers.log_end import all_of, behind, newest_by_key
+from producers.log_end import all_of, before, ends_of, newest_by_key
 from producers.publisher import Publisher
 from producers.settings import ProducerSettings
 from schemas.events import RebuildDone, Record, RiskAlert, RiskMeasure
@@ -51,6 +51,8 @@ _WRITTEN = (
 _KAFKA_S = 5.0
 _LOOK_EVERY_S = 1.0
 _TAKEN_OVER_WITHIN_S = 60.0
+_PASSES = 2
+"""The log grows meanwhile: the second time what came during the first is read, and no more."""
 
 Say = Callable[[str], None]
 
@@ -146,13 +148,15 @@ def lines_of(difference: Difference) -> Sequence[str]:
 
 
 async def _caught_up(worker: Process, group: str, settings: ProducerSettings, say: Say) -> None:
-    while left := await behind(_READ, group, settings):
-        say(f"{left} records to read")
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_LOOK_EVERY_S):
-                code = await worker.ended()
-            said = "\n".join(worker.last_lines())
-            raise RebuildFailed(f"the worker ended with exit code {code}:\n{said}")
+    for _ in range(_PASSES):
+        ends = await ends_of(_READ, settings)
+        while left := await before(ends, group, settings):
+            say(f"{left} records to read")
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_EVERY_S):
+                    code = await worker.ended()
+                said = "\n".join(worker.last_lines())
+                raise RebuildFailed(f"the worker ended with exit code {code}:\n{said}")
 
 
 async def _switch(settings: ProducerSettings, version: str, say: Say) -> None:
@@ -164,7 +168,8 @@ async def _switch(settings: ProducerSettings, version: str, say: Say) -> None:
     try:
         async with asyncio.timeout(_TAKEN_OVER_WITHIN_S):
             group = f"{settings.topic_prefix}tapewire"
-            while await behind([RISK_REBUILDS], group, settings):  # noqa: ASYNC110  # nobody tells
+            ends = await ends_of([RISK_REBUILDS], settings)
+            while await before(ends, group, settings):  # noqa: ASYNC110  # nobody tells
                 await asyncio.sleep(_LOOK_EVERY_S)
     except TimeoutError:
         raise RebuildFailed(

@@ -127,6 +127,10 @@ async def story_of(
         yield Story(consumer, name, key, since_ms)
 
 
+Ends = Mapping[TopicPartition, int]
+"""The offset that the next record of each partition will have."""
+
+
 class Found(NamedTuple):
     """A record as the log has it."""
 
@@ -175,8 +179,8 @@ async def uncommitted(
     return sorted(found, key=lambda one: one.timestamp)
 
 
-async def behind(topics: Sequence[Topic], group: str, settings: ProducerSettings) -> int:
-    """How many records of topics a consumer group has not committed.
+async def ends_of(topics: Sequence[Topic], settings: ProducerSettings) -> Ends:
+    """Where topics end now.
 
     Raises:
         Unread: there is no Kafka at the configured address.
@@ -187,14 +191,26 @@ async def behind(topics: Sequence[Topic], group: str, settings: ProducerSettings
         for topic in topics
         for partition in range(topic.partitions)
     ]
+    async with asyncio.timeout(_TIMEOUT_S), _outsider(None, settings) as consumer:
+        consumer.assign(homes)
+        ends: Ends = await consumer.end_offsets(homes)
+    return ends
+
+
+async def before(ends: Ends, group: str, settings: ProducerSettings) -> int:
+    """How many records before some ends a consumer group has not committed.
+
+    Raises:
+        Unread: there is no Kafka at the configured address.
+        TimeoutError: Kafka did not answer within half a minute.
+    """
     count = 0
     async with asyncio.timeout(_TIMEOUT_S), _outsider(group, settings) as consumer:
-        consumer.assign(homes)
-        ends = await consumer.end_offsets(homes)
-        begins = await consumer.beginning_offsets(homes)
-        for home in homes:
+        consumer.assign(list(ends))
+        begins = await consumer.beginning_offsets(list(ends))
+        for home, end in ends.items():
             committed = await consumer.committed(home)
-            count += max(0, ends[home] - max(begins[home], committed or 0))
+            count += max(0, end - max(begins[home], committed or 0))
     return count
 
 
@@ -230,7 +246,9 @@ async def _reader(topic: str, settings: ProducerSettings) -> AsyncGenerator[AIOK
 
 
 @asynccontextmanager
-async def _outsider(group: str, settings: ProducerSettings) -> AsyncGenerator[AIOKafkaConsumer]:
+async def _outsider(
+    group: str | None, settings: ProducerSettings
+) -> AsyncGenerator[AIOKafkaConsumer]:
     """A consumer that can ask what a group has committed, and does not join it."""
     consumer = AIOKafkaConsumer(
         bootstrap_servers=settings.bootstrap_servers,
@@ -243,7 +261,7 @@ async def _outsider(group: str, settings: ProducerSettings) -> AsyncGenerator[AI
         async with consumer:
             yield consumer
     except KafkaError as error:
-        raise Unread(f"{group} cannot be asked after: {error!r}") from error
+        raise Unread(f"Kafka cannot be asked after {group}: {error!r}") from error
 
 
 async def _whole(consumer: AIOKafkaConsumer, homes: Sequence[TopicPartition]) -> list[Record]:
