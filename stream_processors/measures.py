@@ -11,7 +11,7 @@ Both are positive losses, as fractions of net asset value; a gain is a negative 
 last W observations by event time, and a measure is a function of the window's content alone: it
 does not depend on the order of arrival, and is the same on replay.
 
-An update is a binary search and a shift in two small lists, about a microsecond.
+An update is a binary search and a shift in one small array, about a microsecond.
 """
 
 from array import array
