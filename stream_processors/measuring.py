@@ -160,6 +160,7 @@ class _Measuring:
         return {prefix + topic.name: max(some, default=-1) for topic, some in offsets}
 
     async def _recover(self) -> None:
+        consumer: Any = self._app.consumer
         # A round that goes on meanwhile would go on from a state without its own beginning.
         async with self._one_at_a_time:
             self._portfolios.clear()
@@ -167,14 +168,13 @@ class _Measuring:
             for key, kept in self._states.recovered(PortfolioState):
                 state = kept
                 if state.partition < 0:  # the first version of a state did not say
-                    home = self._app.producer.key_partition(self._returns_topic, key)
-                    state = replace(state, partition=home.partition)
+                    home = consumer.key_partition(self._returns_topic, key)
+                    state = replace(state, partition=home)
                 if state.partition in here:
                     risk = PortfolioRisk.unpack(state, self._config, self._returns_topic)
                     self._portfolios[state.portfolio_id] = risk
             self._told = await self._last_told()
         log.info("recovered %d portfolios", len(self._portfolios))
-        consumer: Any = self._app.consumer
         await consumer.rewind()
 
     async def _last_told(self) -> set[str]:
