@@ -87,12 +87,17 @@ async def rebuild(
         env: the worker's settings, on top of this process's.
 
     Raises:
-        RebuildFailed: the worker died, those that run do not take over, or Kafka went away.
+        RebuildFailed: the version is taken, the worker died, those that run do not take over, or
+            Kafka went away.
         InfraError: Kafka is not there, or refused a topic.
     """
     prefix = f"{settings.topic_prefix}{version}."
     await asyncio.to_thread(wait_for_kafka, settings.bootstrap_servers, within_s=_KAFKA_S)
-    await asyncio.to_thread(provision, settings.bootstrap_servers, prefix=prefix, topics=_WRITTEN)
+    servers = settings.bootstrap_servers
+    made = await asyncio.to_thread(provision, servers, prefix=prefix, topics=_WRITTEN)
+    if len(made) < len(_WRITTEN):
+        # Its worker would go on from where the earlier one stopped, whatever its settings were.
+        raise RebuildFailed(f"there is a rebuild {version} already; choose another name")
     where = {
         "KAFKA_BOOTSTRAP_SERVERS": settings.bootstrap_servers,
         "TAPEWIRE_TOPIC_PREFIX": settings.topic_prefix,
