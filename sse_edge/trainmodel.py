@@ -8,7 +8,7 @@ import time
 import uuid
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
@@ -16,9 +16,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from producers.errors import Unsent
 from producers.publisher import Publisher
 from schemas.codec import decode
+from schemas.errors import Undecodable
 from schemas.events import StoryState, TaskStep, TrainingCommand, TrainingProgress
 from sse_edge import described
-from sse_edge.errors import LogUnavailable, NoSuchThing, Unavailable
+from sse_edge.errors import LogUnavailable, NoSuchThing, OffsetOutOfRange, Unavailable
 from sse_edge.hub import Hub, Upon
 from sse_edge.opening import (
     answer,
@@ -28,14 +29,17 @@ from sse_edge.opening import (
     stream_route,
     tenant_of,
 )
-from sse_edge.record import Partition
-from sse_edge.stream import CHANNELS, of_entities
+from sse_edge.record import Partition, Record
+from sse_edge.stream import CHANNELS, Source, of_entities
 from sse_edge.training_task import status as worded
 
 CHANNEL = "trainmodel"
 
 _KNOWN_WITHIN_S = 3.0
 """After a task's first event a processor takes a moment to note where its story stands."""
+
+_PIECES_MAX = 8
+"""How far a task is looked for behind what is known of it, where no processor runs."""
 
 routes = APIRouter(prefix="/trainmodel", tags=["training tasks"])
 
@@ -106,17 +110,15 @@ async def status(request: Request, task_id: str) -> dict[str, object]:
     """The last thing that a task has said of itself, as its stream says it."""
     hub: Hub = request.app.state.hub
     state = await _known(hub, task_id)
-    stream = of_entities(CHANNEL, [task_id])
-    where = Partition(hub.topic_name(stream.sources[0]), state.partition)
     try:
-        batch = await hub.log.read(where, state.last_offset)
+        last = await _read_on(hub, state)
     except LogUnavailable as error:
         raise Unavailable("no_broker", str(error)) from error
-    if not may_read(request, batch.records[0]):
+    except OffsetOutOfRange:
+        last = None
+    if last is None or not may_read(request, last.record):
         raise _no_such_task(task_id)
-    event = decode(batch.records[0].value)
-    assert isinstance(event, TrainingProgress)
-    data: dict[str, object] = worded(event).data
+    data: dict[str, object] = worded(last.event).data
     return data
 
 
@@ -146,6 +148,13 @@ async def _follow(request: Request, task_ids: Sequence[str]) -> Response:
     return answer(request, stream, Upon(offsets))
 
 
+class _Last(NamedTuple):
+    """The last thing that a task has said of itself."""
+
+    record: Record
+    event: TrainingProgress
+
+
 async def _known(hub: Hub, task_id: str) -> StoryState:
     try:
         state = await hub.tasks.find(task_id, _KNOWN_WITHIN_S)
@@ -154,6 +163,38 @@ async def _known(hub: Hub, task_id: str) -> StoryState:
     if state is None:
         raise _no_such_task(task_id)
     return state
+
+
+async def _read_on(hub: Hub, state: StoryState) -> _Last | None:
+    """The last event of a story that the log has: what is known of it may be a moment behind.
+
+    Raises:
+        LogUnavailable: Kafka cannot be read.
+        OffsetOutOfRange: the story has expired.
+    """
+    where = Partition(hub.topic_name(Source(CHANNELS[CHANNEL])), state.partition)
+    end = (await hub.log.end_offsets([where]))[where]
+    last, offset, key = None, state.last_offset, state.subject.encode()
+    for _ in range(_PIECES_MAX):
+        batch = await hub.log.read(where, offset)
+        for record in batch.records:
+            event = _event(record) if record.key == key else None
+            if event is not None:
+                last = _Last(record, event)
+                if event.ends:
+                    return last  # a trainer that was thought dead may have said more
+        if batch.next_offset >= end or batch.next_offset == offset:
+            break
+        offset = batch.next_offset
+    return last
+
+
+def _event(record: Record) -> TrainingProgress | None:
+    try:
+        event = decode(record.value)
+    except Undecodable:
+        return None
+    return event if isinstance(event, TrainingProgress) else None
 
 
 def _no_such_task(task_id: str) -> NoSuchThing:

@@ -101,7 +101,7 @@ async def test_a_backtest_runs_on_minutes_and_charts_show_every_width(world: Wor
             (one["open"], one["high"], one["low"], one["close"], one["volume"]) for one in points
         ] == of_days
         assert (last, total) == ("complete", {"total_points": len(points)})
-    (listed,) = (await ask(edge.url, JOBS))[:1]
+    (listed,) = await ended(edge.url, "completed", 1)
     assert listed["result_summary"]["interval"] == "minute"
     assert listed["result_summary"]["trades"] > 0
 
@@ -110,9 +110,14 @@ async def test_a_backtest_runs_on_minutes_and_charts_show_every_width(world: Wor
     assert (name, data["message"]) == ("error", "this job has no 3minute bars; it has: day")
 
 
-async def ask(edge: str, path: str) -> Any:
-    async with httpx.AsyncClient(base_url=edge, timeout=30) as http:
-        return (await http.get(path)).raise_for_status().json()
+async def ended(edge: str, status: str, count: int) -> list[Any]:
+    """An edge's list of jobs that have ended so, as soon as there are so many."""
+    async with httpx.AsyncClient(base_url=edge, timeout=30) as http, asyncio.timeout(60):
+        while True:
+            answer = await http.get(JOBS, params={"status_filter": status})
+            found: list[Any] = answer.raise_for_status().json()
+            if len(found) >= count:
+                return found
 
 
 async def test_what_there_are_no_bars_of_is_said(world: World) -> None:
@@ -121,6 +126,6 @@ async def test_what_there_are_no_bars_of_is_said(world: World) -> None:
     await world.backtester()
     await run(edge.url, symbol="IBM", interval="minute")
     await run(edge.url, symbol="BTC-USD", interval="minute")
-    unknown, stock = await ask(edge.url, JOBS)
+    unknown, stock = await ended(edge.url, "failed", 2)
     assert "IBM has no minute bars; it has: day" in stock["message"]
     assert "there are no prices of BTC-USD; there are AAPL" in unknown["message"]
