@@ -7,13 +7,13 @@ from typing import Any
 
 import httpx
 import pytest
-from aiokafka import AIOKafkaConsumer
 from playwright.async_api import async_playwright
 
 from infra.issuer import ISSUER, jwks_path, token
+from producers.log_end import all_of
 from producers.publisher import Publisher
-from schemas.codec import decode
 from schemas.events import AgentEvent, RiskMeasure
+from schemas.topics import AGENT_EVENTS
 from tests.clients import StreamClient, stream
 from tests.conftest import Started, World
 from tests.sse import Block
@@ -46,17 +46,9 @@ async def edges(world: World) -> tuple[Started, Started]:
 async def runs_in_the_log(world: World) -> dict[str, list[str]]:
     """The steps of each run."""
     found: dict[str, list[str]] = {}
-    consumer = AIOKafkaConsumer(
-        world.topic("agent.events"),
-        bootstrap_servers=world.kafka.bootstrap_servers,
-        auto_offset_reset="earliest",
-    )
-    async with consumer:
-        for records in (await consumer.getmany(timeout_ms=3_000)).values():
-            for record in records:
-                event = decode(record.value)
-                assert isinstance(event, AgentEvent)
-                found.setdefault(event.run_id, []).append(event.kind)
+    for event in await all_of(AGENT_EVENTS, world.producer_settings):
+        assert isinstance(event, AgentEvent)
+        found.setdefault(event.run_id, []).append(event.kind)
     return found
 
 

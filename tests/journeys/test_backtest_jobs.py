@@ -9,17 +9,17 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from aiokafka import AIOKafkaConsumer
 from playwright.async_api import async_playwright
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosedError
 
 from infra.issuer import ISSUER, jwks_path, token
+from producers.log_end import all_of
 from producers.prices import load_prices
 from producers.publisher import Publisher
 from producers.strategies import simulate, statistics
-from schemas.codec import decode
 from schemas.events import BacktestCommand, BacktestProgress, JobStep
+from schemas.topics import BACKTEST_EVENTS
 from tests.clients import stream
 from tests.conftest import Started, World
 from tests.sse import Block
@@ -82,18 +82,10 @@ def told(blocks: list[Block]) -> list[tuple[str, Any]]:
 
 async def steps_in_the_log(world: World, job_id: str) -> list[tuple[str, float]]:
     """Kind and progress of each step of a job, by a straight reading of its topic."""
-    events = AIOKafkaConsumer(
-        world.topic("backtest.events"),
-        bootstrap_servers=world.kafka.bootstrap_servers,
-        auto_offset_reset="earliest",
-    )
-    async with events:
-        found = (await events.getmany(timeout_ms=3_000)).values()
-    steps = [decode(one.value) for many in found for one in many if one.key == job_id.encode()]
     return [
         (one.job.kind, one.progress)
-        for one in steps
-        if isinstance(one, BacktestProgress) and one.job is not None
+        for one in await all_of(BACKTEST_EVENTS, world.producer_settings)
+        if isinstance(one, BacktestProgress) and one.backtest_id == job_id and one.job is not None
     ]
 
 
