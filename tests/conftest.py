@@ -24,6 +24,7 @@ from pathlib import Path
 import pytest
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
+from hypothesis import HealthCheck, settings as examples
 
 from infra.kafka import Broker, free_port, prepare
 from infra.market import trades_jar
@@ -31,6 +32,12 @@ from infra.provision import provision, wait_for_kafka
 from infra.supervisor import Part, Process
 from producers.settings import ProducerSettings
 from schemas.topics import CATALOGUE
+
+if "CI" not in os.environ:  # there Hypothesis has a profile of its own
+    examples.register_profile(
+        "unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    )
+    examples.load_profile("unhurried")
 
 _START_S = 60.0
 _CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
