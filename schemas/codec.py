@@ -54,6 +54,7 @@ from schemas.events import (
     WindowSlice,
     WindowTotal,
 )
+from schemas.instants import EARLIEST_US, LATEST_US
 
 MARKER = b"\xc3\x01"
 _HEAD_BYTES = len(MARKER) + 8
@@ -115,6 +116,9 @@ _PARTS: Mapping[type[Record], Mapping[str, type[Any]]] = {
 }
 """The fields of a record that hold another, or a list of others."""
 
+_INSTANTS = ("event_time_us", "watermark_us")
+"""What producers say of time."""
+
 
 def _names(kind: type[Any]) -> tuple[str, ...]:
     named: tuple[str, ...] | None = getattr(kind, "_fields", None)
@@ -160,7 +164,8 @@ def decode(value: bytes | None) -> Record:
     """Read a record of any version.
 
     Raises:
-        Undecodable: saying whether the marker, the fingerprint, the body or its end is wrong.
+        Undecodable: saying whether the marker, the fingerprint, the body, its end or its time is
+            wrong.
         TooLarge: the value exceeds `VALUE_BYTES_MAX`.
     """
     if value is None or value[:2] != MARKER or len(value) < _HEAD_BYTES:
@@ -179,15 +184,7 @@ def decode(value: bytes | None) -> Record:
         raise Undecodable(f"the body is no {reader.kind.__name__}: {error!r}") from error
     if body.tell() != len(value):
         raise Undecodable(f"{len(value) - body.tell()} bytes follow the {reader.kind.__name__}")
-    if reader.kind is ReturnBatch:
-        return _return_batch(datum)
-    for name, kind in _PARTS.get(reader.kind, {}).items():
-        inside = datum[name]
-        if isinstance(inside, list):
-            datum[name] = [kind(**one) for one in inside]
-        elif inside is not None:
-            datum[name] = kind(**inside)
-    return reader.kind(**datum)
+    return _return_batch(datum) if reader.kind is ReturnBatch else _record(reader.kind, datum)
 
 
 def versions(name: str) -> list[dict[str, Any]]:
@@ -200,6 +197,20 @@ def versions(name: str) -> list[dict[str, Any]]:
 def record_names() -> list[str]:
     """The records there are schemas for."""
     return sorted(_RECORDS)
+
+
+def _record(kind: type[Record], datum: Any) -> Record:
+    for name in _INSTANTS:
+        at_us = datum.get(name, 0)
+        if not EARLIEST_US <= at_us <= LATEST_US:
+            raise Undecodable(f"{name} is {at_us}; it must be microseconds since 1970 UTC")
+    for name, part in _PARTS.get(kind, {}).items():
+        inside = datum[name]
+        if isinstance(inside, list):
+            datum[name] = [part(**one) for one in inside]
+        elif inside is not None:
+            datum[name] = part(**inside)
+    return kind(**datum)
 
 
 def _return_batch(datum: Any) -> ReturnBatch:

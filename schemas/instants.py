@@ -6,6 +6,10 @@ from functools import lru_cache
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
+EARLIEST_US = (datetime(1, 1, 1, tzinfo=UTC) - _EPOCH) // _MICROSECOND
+LATEST_US = (datetime(9999, 1, 1, tzinfo=UTC) - _EPOCH) // _MICROSECOND
+"""What lies outside has no name in words: nanoseconds, most likely, taken for microseconds."""
+
 
 @lru_cache(maxsize=4096)
 def to_rfc3339(instant_us: int) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from schemas.events import Candle, CandleState, Trade, TradeBatch
+from schemas.instants import EARLIEST_US, LATEST_US
 
 _MINUTE_US = 60_000_000
 MINUTE = "minute"
@@ -128,6 +129,8 @@ class SymbolCandles:
 
 
 def _wrong(trade: Trade) -> str | None:
+    if not EARLIEST_US <= trade.time_us <= LATEST_US:
+        return f"the time is {trade.time_us}; it must be microseconds since 1970 UTC"
     if not (math.isfinite(trade.price) and trade.price > 0):
         return f"the price is {trade.price}; it must be finite and positive"
     if not (math.isfinite(trade.amount) and trade.amount >= 0):

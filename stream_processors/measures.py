@@ -40,6 +40,7 @@ class Outcome(StrEnum):
     CORRECTED = "corrected"  # a higher version replaced what was there
     DUPLICATE = "duplicate"
     LATE = "late"
+    FUTURE = "future"  # of a time that is not yet
     REJECTED = "rejected"  # not a finite number
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from schemas.events import Return
-from schemas.instants import to_rfc3339
+from schemas.instants import EARLIEST_US, to_rfc3339
 from stream_processors.estimates import CLOSED, METHODS, Methods
 from stream_processors.levels import InvalidInput, Level
 from stream_processors.measures import Outcome, ReturnWindow
@@ -103,7 +103,9 @@ def replay(returns: Iterable[Return], wanted: Wanted) -> Replayed:
     days: list[Day] = []
     steps: list[Step] = []
     for one in returns:
-        if one.portfolio_id != wanted.portfolio_id or one.event_time_us >= wanted.until_us:
+        if one.portfolio_id != wanted.portfolio_id:
+            continue
+        if not EARLIEST_US <= one.event_time_us < wanted.until_us:
             continue
         is_next = not len(window) or one.event_time_us > window.newest_us
         if window.add(one, lateness_us=0) not in _TAKEN:

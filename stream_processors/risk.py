@@ -8,7 +8,7 @@ a record that Kafka delivers again changes nothing and says nothing.
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import isfinite, sqrt
+from math import inf, isfinite, sqrt
 from typing import NamedTuple
 
 from schemas.events import (
@@ -23,7 +23,7 @@ from schemas.events import (
     RiskMeasure,
     WatchState,
 )
-from schemas.instants import to_rfc3339
+from schemas.instants import EARLIEST_US, LATEST_US, to_rfc3339
 from stream_processors.alerts import DAYS_JUDGED, MODEL, Alerts, Occasion, Source, rules_of
 from stream_processors.estimates import Closed, Methods
 from stream_processors.measures import (
@@ -57,11 +57,14 @@ class RiskConfig:
     window: int
     observations_min: int
     lateness_us: int
+    """How far behind its portfolio's newest return one may be."""
     default_rules: tuple[Rule, ...]
     rules: Mapping[str, tuple[Rule, ...]] = field(default_factory=dict)
     """By portfolio, where one has rules of its own."""
     methods: Methods = field(default_factory=Methods)
     periods_a_year: int = 252
+    ahead_us: float = inf
+    """How far ahead of the log's clock a return may be."""
 
     def rules_of(self, portfolio_id: str) -> tuple[Rule, ...]:
         """The rules that judge a portfolio that no limits were set for."""
@@ -183,8 +186,16 @@ class PortfolioRisk:
         """Of each alert that is not over."""
         return self._alerts.open_severities()
 
-    def apply(self, one: Return, position: Position) -> tuple[Outcome | None, Sequence[RiskAlert]]:
+    def apply(
+        self, one: Return, position: Position, latest_us: float = LATEST_US
+    ) -> tuple[Outcome | None, Sequence[RiskAlert]]:
         """Fold one return in.
+
+        Args:
+            one: the return.
+            position: where it stands.
+            latest_us: one of a later time is refused: the window would move there, and all that
+                is true would be late.
 
         Returns:
             What became of it (None where it had been applied before), and the alerts it caused.
@@ -192,8 +203,13 @@ class PortfolioRisk:
         if position <= self.position:
             return None, ()
         self.position = position
+        at_us = one.event_time_us
+        if not EARLIEST_US <= at_us <= latest_us and isfinite(one.value):
+            refused = Outcome.FUTURE if at_us > latest_us else Outcome.REJECTED
+            self._others[refused] += 1
+            return refused, ()
         window, forecast = self._window, self._measured
-        is_next = forecast is not None and one.event_time_us > window.newest_us
+        is_next = forecast is not None and at_us > window.newest_us
         outcome = window.add(one, lateness_us=self._lateness_us)
         if outcome is _ACCEPTED:
             self._accepted += 1
@@ -211,7 +227,7 @@ class PortfolioRisk:
             minimum = self._config.observations_min
             self._slower = self._config.methods.slower(self._window, minimum)
         self._is_new = True
-        self._cause = one.event_time_us, one.version
+        self._cause = at_us, one.version
         assert self._measured is not None
         alerts = self._alerts.judge(
             self._measured, self._exceptions_99(), window.newest_us, self._occasion

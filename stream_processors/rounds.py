@@ -5,6 +5,7 @@ A round lies between Kafka's messages and the portfolios, and sends nothing itse
 
 from collections import Counter, defaultdict
 from collections.abc import Container, Iterable, Mapping, Sequence
+from math import isfinite
 from typing import Any
 
 from schemas.events import (
@@ -20,15 +21,17 @@ from schemas.events import (
     SeriesWanted,
     WindowTally,
 )
+from schemas.instants import EARLIEST_US, LATEST_US
 from schemas.topics import RISK_STATE
 from stream_processors.alerts import Source
 from stream_processors.measures import Outcome
-from stream_processors.messages import dead_letter, decoded, tenant_of, told_us
+from stream_processors.messages import dead_letter, decoded, log_time_us, tenant_of, told_us
 from stream_processors.risk import PortfolioRisk, Position, RiskConfig
 from stream_processors.thresholds import InvalidRule
 from stream_processors.tumbling import Partition, Tallying, gauges
 
-_ACCEPTED, _REJECTED = Outcome.ACCEPTED, Outcome.REJECTED
+_ACCEPTED = Outcome.ACCEPTED
+_REFUSED = (Outcome.REJECTED, Outcome.FUTURE)
 _PASSED_ON = (_ACCEPTED, Outcome.CORRECTED)
 _SERIES_RETURNS_MAX = 5_000
 """In one record: some 200 KB."""
@@ -181,26 +184,27 @@ class Round:
 
     def _take_returns(self, message: Any, returns: Sequence[Return]) -> None:
         tenant, offset, taken = tenant_of(message), message.offset, 0
+        latest_us = min(log_time_us(message) + self._config.ahead_us, LATEST_US)
         portfolios, changed = self._portfolios, self.changed
         others: Counter[Outcome] = Counter()
         for index, one in enumerate(returns):
             risk = portfolios.get(one.portfolio_id)
             if risk is None:
                 risk = self._risk_of(one.portfolio_id, message)
-            outcome, alerts = risk.apply(one, Position(offset, index))
+            outcome, alerts = risk.apply(one, Position(offset, index), latest_us)
             if outcome is None:
                 continue
             taken += 1
             if outcome is not _ACCEPTED:
                 others[outcome] += 1
+                if outcome in _REFUSED:
+                    self.dead.append(_refused_return(message, index, one, latest_us))
             risk.tenant = tenant
             if risk.wanted_by and outcome in _PASSED_ON:
                 self._pass_on(risk, one)
             changed[one.portfolio_id] = risk
             if alerts:
                 self._tell(risk, alerts)
-            if outcome is _REJECTED:
-                self.dead.append(_refused_return(message, index, one))
         if taken:
             where = Partition(message.topic, message.partition)
             at_us = told_us(message)
@@ -261,6 +265,11 @@ def standing(portfolios: Iterable[PortfolioRisk], touched: Container[int]) -> li
     ]
 
 
-def _refused_return(message: Any, index: int, one: Return) -> DeadLetter:
+def _refused_return(message: Any, index: int, one: Return, latest_us: float) -> DeadLetter:
     error = f"the return of {one.portfolio_id} is {one.value}; it must be a finite number"
+    if isfinite(one.value):
+        error = (
+            f"the return of {one.portfolio_id} is of {one.event_time_us}, in microseconds since "
+            f"1970 UTC; it must be from {EARLIEST_US} to {int(latest_us)}"
+        )
     return dead_letter(message, "invalid", error, index=index)

@@ -1,5 +1,6 @@
 """How the processors reach Kafka, measure and judge."""
 
+from math import inf
 from typing import Annotated
 
 from pydantic import AliasChoices, BeforeValidator, Field
@@ -70,6 +71,10 @@ class ProcessorSettings(BaseSettings):
 
     risk_lateness_s: float = Field(default=7 * 86_400.0, ge=0)
     """How far behind its portfolio's newest return one may be, in event time."""
+
+    risk_ahead_s: float = Field(default=inf, ge=0)
+    """How far ahead of the log's clock a return may be, in event time; unset: any, as where a past
+    is replayed that is moved on to later years."""
 
     var_limit: float = 0.05
     """What var_95 may be, as a fraction of net asset value."""
@@ -172,6 +177,7 @@ class ProcessorSettings(BaseSettings):
             window=self.risk_window,
             observations_min=self.risk_observations_min,
             lateness_us=int(self.risk_lateness_s * 1_000_000),
+            ahead_us=self.risk_ahead_s * 1_000_000,
             default_rules=self._rules(self.var_limit),
             rules={name: self._named(name, limit) for name, limit in self.var_limits.items()},
             methods=Methods(

@@ -15,17 +15,19 @@ from schemas import codec
 from schemas.codec import MARKER, VALUE_BYTES_MAX, decode, encode, record_names, versions
 from schemas.errors import TooLarge, Undecodable, UnknownEvent
 from schemas.events import Return, ReturnBatch, TaskStep, TrainingProgress
+from schemas.instants import EARLIEST_US, LATEST_US
 
 texts = st.text(st.characters(exclude_categories=["Cs"]))
 numbers = st.floats(allow_nan=False)
-instants = st.integers(-(2**62), 2**62)
+integers = st.integers(-(2**62), 2**62)
+instants = st.integers(EARLIEST_US, LATEST_US)
 
 steps = st.builds(
     TaskStep,
     stage=texts,
     attempt=st.integers(1, 2**31 - 1),
-    estimated_completion_us=st.none() | instants,
-    details=st.dictionaries(texts, instants | numbers | texts),
+    estimated_completion_us=st.none() | integers,
+    details=st.dictionaries(texts, integers | numbers | texts),
     error=st.none() | texts,
     error_details=st.none() | texts,
 )
@@ -45,7 +47,7 @@ batches = st.builds(
         st.builds(
             Return,
             portfolio_id=texts,
-            event_time_us=instants,
+            event_time_us=integers,
             value=numbers,
             version=st.integers(1, 2**31 - 1),
         )
@@ -94,6 +96,16 @@ def test_what_the_first_version_wrote_is_read() -> None:
         "event_time_us": 7,
     }
     assert decode(written_as("TrainingProgress", 0, written)) == TrainingProgress(**written)
+
+
+@pytest.mark.parametrize("at_us", [EARLIEST_US - 1, LATEST_US + 1, 1_700_000_000_000_000_000])
+def test_a_time_that_has_no_name_is_refused(at_us: int) -> None:
+    """Nanoseconds that were taken for microseconds, say; nobody could word it."""
+    event = TrainingProgress(
+        task_id="t", progress=1.0, status="running", message="m", metrics={}, event_time_us=at_us
+    )
+    with pytest.raises(Undecodable, match=f"event_time_us is {at_us}; it must be microseconds"):
+        decode(encode(event))
 
 
 def test_returns_that_were_written_one_by_one_are_read() -> None:

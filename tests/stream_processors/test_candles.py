@@ -123,6 +123,7 @@ def test_what_comes_late_or_is_no_price_is_refused_and_in_no_candle() -> None:
         replace(good, price=float("nan")),
         replace(good, price=0.0),
         replace(good, amount=-1.0),
+        replace(good, time_us=2**63 - 1),
     ]
     taken: Taken = symbol.take(
         TradeBatch(symbol="S", first=0, trades=[good, *wrong], watermark_us=6 * MINUTE_US)
@@ -132,6 +133,7 @@ def test_what_comes_late_or_is_no_price_is_refused_and_in_no_candle() -> None:
         (2, "invalid"),
         (3, "invalid"),
         (4, "invalid"),
+        (5, "invalid"),
     ]
     assert [(one.interval, one.trades, one.low) for one in taken.closed] == [
         ("minute", 1, 10.0),

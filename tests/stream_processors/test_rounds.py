@@ -1,5 +1,6 @@
 """Tests of rounds: what follows from a take of records, bad and foreign ones included."""
 
+from dataclasses import replace
 from math import inf, nan
 from typing import NamedTuple, TypeVar
 
@@ -53,11 +54,12 @@ def message(
 class Desk:
     """Portfolios, and what is told of them, round by round."""
 
-    def __init__(self) -> None:
+    def __init__(self, config: RiskConfig = CONFIG) -> None:
+        self.config = config
         self.portfolios: dict[str, PortfolioRisk] = {}
 
     def told(self, *messages: Message) -> list[Event]:
-        round_ = Round(self.portfolios, CONFIG, RETURNS, SECOND)
+        round_ = Round(self.portfolios, self.config, RETURNS, SECOND)
         for one in messages:
             round_.take(one)
         return [event for event, _ in round_.events()]
@@ -100,6 +102,30 @@ def test_each_bad_return_has_its_outcome_and_is_counted() -> None:
     ]
     [measure] = of(told, RiskMeasure)
     assert measure.observations == 30
+
+
+def test_returns_of_no_time_or_one_that_is_not_yet_are_refused_and_move_nothing() -> None:
+    """Nanoseconds, say, that were taken for microseconds."""
+    desk = Desk(replace(CONFIG, ahead_us=50 * SECOND))
+    allowed = 100_500_000 + 50 * SECOND
+    bad = [
+        Return("p", 2**62, 0.1),
+        Return("p", -(2**62), 0.1),
+        Return("p", 2**62, nan),
+        Return("p", allowed + 1, 0.1),
+    ]
+    told = desk.told(message(ReturnBatch(returns=[*bad, *steady()]), 7))
+    [tally] = of(told, WindowTally)
+    assert (tally.counts["returns_future"], tally.counts["returns_rejected"]) == (2, 2)
+    letters = of(told, DeadLetter)
+    assert [one.index for one in letters] == [0, 1, 2, 3]
+    assert "4611686018427387904, in microseconds since 1970 UTC" in letters[0].error
+    assert f"to {allowed}" in letters[3].error
+    [measure] = of(told, RiskMeasure)
+    assert (measure.observations, measure.as_of_us) == (30, 129)
+    # Without a bound of one's own, any instant that has a name is taken.
+    told = Desk().told(message(ReturnBatch(returns=bad), 7))
+    assert of(told, WindowTally)[0].counts["returns_future"] == 1
 
 
 def test_a_record_that_comes_again_changes_nothing_and_counts_nothing() -> None:
