@@ -39,7 +39,12 @@ from stream_processors.following import add_stories, followed_job, followed_task
 from stream_processors.forming import add_candles
 from stream_processors.measuring import add_risk
 from stream_processors.settings import ProcessorSettings
-from stream_processors.transport import PromptTables, RewindingConsumer, Writer
+from stream_processors.transport import (
+    IdempotentProducer,
+    PromptTables,
+    RewindingConsumer,
+    Writer,
+)
 
 _BUFFERED_MESSAGES_MAX = 100_000
 
@@ -66,14 +71,13 @@ def build_app(settings: ProcessorSettings) -> faust.App:
         consumer_metadata_max_age_ms=5_000,  # topics that are made later are seen soon
         producer_linger=0.01,
         producer_max_batch_size=1 << 19,
-        producer_acks=-1,
         # Records of open windows are held on purpose; whoever takes over reads them again.
         stream_wait_empty=False,
         table_standby_replicas=0,
         cython_optimizations=True,
     )
     transport: Any = app.transport
-    transport.Consumer = RewindingConsumer
+    transport.Consumer, transport.Producer = RewindingConsumer, IdempotentProducer
     writer = Writer(app, settings)
     add_risk(app, settings, writer)
     if not settings.rebuild_version:

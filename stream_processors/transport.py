@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import faust
 from faust.tables.manager import TableManager
-from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer
+from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Producer
 from faust.types import TP
 
 from schemas.codec import decode, encode
@@ -98,6 +98,17 @@ class RewindingConsumer(Consumer):
         self._nothing_under_way.clear()
         # The set is Faust's own, which it empties under the fetch; an empty one means all.
         return await super()._getmany(active_partitions and set(active_partitions), timeout)
+
+
+class IdempotentProducer(Producer):
+    """Sends again what was not acknowledged without its being in the log twice.
+
+    After a clean stop of a broker that lasts it may be of no use any more (aiokafka #1017): every
+    send fails, and so the worker, whose successor goes on from what was committed.
+    """
+
+    def _settings_extra(self) -> Mapping[str, Any]:
+        return {"acks": "all", "enable_idempotence": True}
 
 
 class Writer:

@@ -15,11 +15,19 @@ from confluent_kafka.admin import AdminClient
 from infra.kafka import free_port, prepare
 from infra.provision import provision
 from producers.broadcaster import SSEBroadcaster
+from schemas.events import RiskAlert
 from schemas.topics import RISK_ALERTS, TRAINING_EVENTS
 from tests.clients import StreamClient, stream
 from tests.conftest import TestKafka, World
 from tests.edge_bench import alert
 from tests.sse import named
+from tests.straight_run import (
+    TopicReader,
+    assert_as_straight,
+    measured_at,
+    send_days,
+    straight_run,
+)
 
 pytestmark = pytest.mark.kafka
 
@@ -143,6 +151,33 @@ async def test_a_log_whose_end_was_torn_off_is_a_gap_for_those_who_had_read_it(
         after = [int(one.inner["message"].split()[-1]) for one in client.blocks[seen:]
                  if one.event == "risk_alert"]  # fmt: skip
         assert after == list(range(100, 120))
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+async def test_a_broker_is_restarted_under_a_worker_and_measures_come_out_alike(
+    own_world: World, how: signal.Signals
+) -> None:
+    await asyncio.to_thread(provision, own_world.kafka.bootstrap_servers)
+    days = 600
+    measures, alerts = straight_run(days)
+    end = max(at for _, at in measures)
+    portfolios = {name for name, at in measures if at == end}
+    await own_world.worker(batch_within_s=0.05, batch_records_max=3)
+    async with TopicReader(own_world, "risk.measures", "risk.alerts") as reader:
+
+        async def restart() -> None:
+            await reader.until(lambda records: len(records) >= 100)
+            await asyncio.to_thread(own_world.kafka.stop, how)
+            await asyncio.to_thread(own_world.kafka.start)
+
+        async with asyncio.TaskGroup() as both:
+            both.create_task(send_days(own_world, 0, days))
+            both.create_task(restart())
+        await reader.until(measured_at(end, portfolios))
+    assert_as_straight(reader.records, measures, alerts)
+    told = [one.transition_id for one in reader.records if isinstance(one, RiskAlert)]
+    assert len(told) == len(set(told))
 
 
 async def test_several_processes_serve_one_port_and_their_metrics_come_together(

@@ -1,16 +1,14 @@
 """The worker on a real broker: killed in mid-stream it says what a straight run says."""
 
 import asyncio
-from collections.abc import Callable
 from contextlib import suppress
 from io import BytesIO
 from math import nan
-from typing import Self
 
 import fastavro
 import numpy as np
 import pytest
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaProducer
 from fastavro.schema import fingerprint, parse_schema, to_parsing_canonical_form
 
 from infra.errors import PartFailed
@@ -19,7 +17,7 @@ from producers.log_end import newest_by_key
 from producers.prices import load_prices, trading_days
 from producers.publisher import Publisher
 from producers.returns import ReturnsPublisher
-from schemas.codec import MARKER, decode, versions
+from schemas.codec import MARKER, versions
 from schemas.events import (
     DashboardUpdate,
     DeadLetter,
@@ -33,106 +31,20 @@ from schemas.events import (
 from schemas.topics import PORTFOLIO_RETURNS, RISK_MEASURES
 from stream_processors.alerts import Source
 from stream_processors.measures import ReturnWindow
-from stream_processors.risk import PortfolioRisk, Position, RiskConfig
-from stream_processors.settings import ProcessorSettings
-from stream_processors.thresholds import Rule
+from stream_processors.risk import PortfolioRisk, Position
 from tests.conftest import World
+from tests.straight_run import (
+    CONFIG,
+    TopicReader,
+    assert_as_straight,
+    measured_at,
+    send_days,
+    straight_run,
+)
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
 
 DAYS = 1_500
-CONFIG = RiskConfig(
-    window=250,
-    observations_min=100,
-    lateness_us=7 * 86_400 * 1_000_000,
-    default_rules=(Rule("var_95", 0.05),),
-    methods=ProcessorSettings().risk().methods,
-)
-
-
-class TopicReader:
-    """Everything on a topic, as it comes."""
-
-    def __init__(self, world: World, *topics: str) -> None:
-        self.records: list[Record] = []
-        self._consumer = AIOKafkaConsumer(
-            *map(world.topic, topics),
-            bootstrap_servers=world.kafka.bootstrap_servers,
-            auto_offset_reset="earliest",
-            metadata_max_age_ms=500,
-        )
-
-    async def __aenter__(self) -> Self:
-        await self._consumer.start()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._consumer.stop()
-
-    async def until(self, done: Callable[[list[Record]], bool]) -> list[Record]:
-        async with asyncio.timeout(90):
-            while not done(self.records):
-                for found in (await self._consumer.getmany(timeout_ms=200)).values():
-                    self.records += [decode(record.value) for record in found]
-        return self.records
-
-
-def straight_run(days: int) -> tuple[dict[tuple[str, int], RiskMeasure], list[RiskAlert]]:
-    """All measures by portfolio and instant, and all alerts, computed without Kafka."""
-    risks: dict[str, PortfolioRisk] = {}
-    measures: dict[tuple[str, int], RiskMeasure] = {}
-    alerts: list[RiskAlert] = []
-    for offset, day in enumerate(trading_days(load_prices())[:days]):
-        for one in day.at_close():
-            risk = risks.setdefault(
-                one.portfolio_id, PortfolioRisk(one.portfolio_id, CONFIG, Source("", 0))
-            )
-            _, told = risk.apply(one, Position(offset, 0))
-            measure = risk.measure_event()
-            assert measure is not None
-            measures[one.portfolio_id, measure.as_of_us] = measure
-            alerts += told
-    return measures, alerts
-
-
-def meaning(event: RiskMeasure | RiskAlert) -> dict[str, object]:
-    """An event without where its return stands, which depends on the batches."""
-    names = event.__slots__
-    return {name: getattr(event, name) for name in names if not name.startswith("source_")}
-
-
-def measured_at(instant: int, portfolios: set[str]) -> Callable[[list[Record]], bool]:
-    """Whether all portfolios were measured as of an instant."""
-    return lambda records: (
-        {
-            one.portfolio_id
-            for one in records
-            if isinstance(one, RiskMeasure) and one.as_of_us == instant
-        }
-        >= portfolios
-    )
-
-
-def assert_as_straight(
-    records: list[Record],
-    measures: dict[tuple[str, int], RiskMeasure],
-    alerts: list[RiskAlert],
-) -> None:
-    """What was told means what a straight run says."""
-    for one in records:
-        if isinstance(one, RiskMeasure):
-            assert meaning(one) == meaning(measures[one.portfolio_id, one.as_of_us])
-    told = {one.transition_id: meaning(one) for one in records if isinstance(one, RiskAlert)}
-    assert told == {one.transition_id: meaning(one) for one in alerts}
-
-
-async def send_days(world: World, first: int, last: int) -> None:
-    days = trading_days(load_prices())
-    async with Publisher(world.producer_settings) as publisher:
-        returns = ReturnsPublisher(publisher)
-        for start in range(first, last, 5):
-            many = [one for day in days[start : min(start + 5, last)] for one in day.at_close()]
-            await returns.send(many)
 
 
 async def test_kill_minus_nine_in_mid_stream_changes_nothing(world: World) -> None:
