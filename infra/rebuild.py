@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from infra.errors import RebuildFailed
@@ -193,9 +193,19 @@ def _standing(before: RiskMeasure | None, after: RiskMeasure | None) -> str:
         return "only before" if after is None else "only now"
     if before.as_of_us != after.as_of_us:
         return "of other instants"
-    figures = ("status", "var_95", "es_95", "var_99", "es_99", "observations")
-    same = all(getattr(before, name) == getattr(after, name) for name in figures)
-    return "equal" if same else "different"
+    return "equal" if _without_limits(before) == _without_limits(after) else "different"
+
+
+def _without_limits(measure: RiskMeasure) -> RiskMeasure:
+    """A measure without what depends on when its limit was set, and where its return lies."""
+    return replace(
+        measure,
+        threshold=None,
+        utilisation=None,
+        source_topic="",
+        source_partition=0,
+        source_offset=0,
+    )
 
 
 def _steps(records: Sequence[Record]) -> set[str]:
