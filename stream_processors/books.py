@@ -24,6 +24,9 @@ from stream_processors.measures import VAR_95, VAR_99, Outcome, ReturnWindow, St
 from stream_processors.methods import Floats, Simulation, historical, monte_carlo
 from stream_processors.moments import Estimate, Normal
 
+DEPTH_MAX = 32
+"""Books between a tree's root and its lowest, which is included."""
+
 _ANY_AGE_US = 1 << 62
 """Whoever sent a return has judged whether it came in time."""
 _LEVELS = (VAR_95, VAR_99)
@@ -80,8 +83,8 @@ class BookTree:
         """Have a book hold something else from now on, or nothing any more.
 
         Raises:
-            InvalidInput: a number is not finite, a price not positive, a series named twice, or
-                the book would lie below itself.
+            InvalidInput: a number is not finite, a price not positive, a series named twice, the
+                book would lie below itself, or the tree be too deep.
         """
         before = self.books
         others = {name: one for name, one in before.items() if name != book.book_id}
@@ -94,6 +97,13 @@ class BookTree:
                 self.books = before
                 raise InvalidInput(
                     f"{book.book_id} would lie below itself: {' < '.join([book.book_id, *above])}"
+                )
+            deepest = max(len(self._above(one)) for one in self.books.values())
+            if deepest > DEPTH_MAX:
+                self.books = before
+                raise InvalidInput(
+                    f"with {book.book_id} a book would lie {deepest} levels below {self.root}; "
+                    f"a tree has at most {DEPTH_MAX}"
                 )
         else:
             self.books = others

@@ -14,7 +14,7 @@ from skfolio.measures import cvar, value_at_risk
 from producers.prices import load_prices
 from schemas.codec import decode, encode
 from schemas.events import Book, BookRisk, Holding, Record, Return, SeriesState
-from stream_processors.books import BookConfig, BookTree
+from stream_processors.books import DEPTH_MAX, BookConfig, BookTree
 from stream_processors.levels import InvalidInput, Level
 from stream_processors.methods import Floats, Simulation
 
@@ -201,6 +201,11 @@ def test_what_is_no_tree_or_no_number_is_refused_by_name() -> None:
     tree.put(book("b", "a"))
     with pytest.raises(InvalidInput, match="a would lie below itself: a < b < a"):
         tree.put(book("a", "b"))
+    deep = BookTree("firm", CONFIG)
+    for level in range(DEPTH_MAX):
+        deep.put(book(f"level {level + 1}", f"level {level}"))
+    with pytest.raises(InvalidInput, match=f"levels below firm; a tree has at most {DEPTH_MAX}"):
+        deep.put(book("level 0"))
     tree.put(book("early", "late"))
     with pytest.raises(InvalidInput, match="late would lie below itself: late < early < late"):
         tree.put(book("late", "early"))

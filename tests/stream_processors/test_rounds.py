@@ -5,14 +5,18 @@ from math import inf, nan
 from typing import NamedTuple, TypeVar
 
 import pytest
+from hypothesis import given, strategies as st
 
-from schemas.codec import encode
+from schemas.codec import decode, encode
 from schemas.events import (
+    AlertAck,
     DeadLetter,
     Event,
+    PortfolioState,
     Record,
     Return,
     ReturnBatch,
+    RiskAlert,
     RiskLimit,
     RiskLimits,
     RiskMeasure,
@@ -20,8 +24,10 @@ from schemas.events import (
     SeriesWanted,
     WindowTally,
 )
+from sse_edge.stream import CHANNELS, frame_of_value
 from stream_processors.risk import PortfolioRisk, RiskConfig
 from stream_processors.rounds import Round, standing
+from stream_processors.settings import ProcessorSettings
 from stream_processors.thresholds import Rule
 
 CONFIG = RiskConfig(
@@ -183,3 +189,71 @@ def test_how_portfolios_stand_is_told_by_partition_and_tenant() -> None:
         "alerts_open_high": 1,
     }
     assert stands.worst == pytest.approx({"p": 2.0, "calm": 0.01})
+
+
+WHATEVER = replace(
+    ProcessorSettings(var_limit=0.01, risk_slower_every=3, risk_horizons=(1, 3)).risk(),
+    window=40,
+    observations_min=20,
+)
+_names = st.sampled_from("pq")
+_int32 = st.integers(-(2**31), 2**31 - 1)
+_times = st.integers(90, 140) | st.integers(-(2**63), 2**63 - 1)
+_values = st.floats(-0.1, 0.1) | st.floats()
+_ratios = st.none() | st.just(0.8) | st.just(1.5) | st.floats()
+_metrics = st.sampled_from(["var_95", "es_95", "var_99", "es_99", "model", "nothing"])
+_limits = st.builds(
+    RiskLimit,
+    *(_metrics, st.floats(0.001, 0.1) | st.floats(), st.just(0.1) | st.floats()),
+    *(_ratios, _ratios, st.just(1) | _int32, st.just(1) | _int32),
+)
+_now = st.just(0)
+_records = (
+    st.builds(
+        ReturnBatch,
+        returns=st.lists(
+            st.builds(Return, _names, _times, _values, st.integers(1, 3) | _int32), max_size=8
+        ),
+    )
+    | st.builds(
+        RiskLimits,
+        portfolio_id=_names,
+        limits=st.lists(_limits, max_size=3),
+        stale_after_s=st.none() | st.just(1.0) | st.floats(),
+        event_time_us=_now,
+    )
+    | st.builds(AlertAck, alert_id=st.text(), entity_id=_names, event_time_us=_now)
+    | st.builds(
+        SeriesWanted,
+        series_id=_names,
+        root=st.sampled_from("ab"),
+        wanted=st.booleans(),
+        event_time_us=_now,
+    )
+)
+
+
+@given(st.lists(_records, max_size=12), st.sets(st.integers(0, 12)), st.integers(-(2**62), 2**62))
+def test_no_record_whatever_stops_a_round_or_has_it_say_what_cannot_be_told(
+    records: list[ReturnBatch | RiskLimits | AlertAck | SeriesWanted],
+    restarts: set[int],
+    now_us: int,
+) -> None:
+    portfolios: dict[str, PortfolioRisk] = {}
+    for offset, record in enumerate([ReturnBatch(returns=steady()), *records]):
+        round_ = Round(portfolios, WHATEVER, RETURNS, SECOND)
+        round_.take(message(record, offset))
+        round_.tick(now_us)
+        for event, _ in round_.events():
+            channel = {RiskMeasure: "measures", RiskAlert: "alerts"}.get(type(event))
+            value = encode(event)
+            decode(value)
+            assert channel is None or frame_of_value(CHANNELS[channel], value, 0) is not None
+        assert all(map(encode, standing(portfolios.values(), {2})))
+        states = {name: decode(encode(risk.pack())) for name, risk in portfolios.items()}
+        if offset in restarts:
+            portfolios = {
+                name: PortfolioRisk.unpack(state, WHATEVER, RETURNS)
+                for name, state in states.items()
+                if isinstance(state, PortfolioState)
+            }
