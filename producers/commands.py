@@ -20,7 +20,7 @@ from producers.settings import ProducerSettings
 from schemas.codec import decode
 from schemas.errors import Undecodable
 from schemas.events import Record
-from schemas.headers import TENANT
+from schemas.headers import tenant_in
 from schemas.topics import Topic
 
 log = logging.getLogger(__name__)
@@ -134,7 +134,7 @@ class Commands:
                 return
             if any(map(self._cancels, told)):
                 cancelled.set()
-            taken = Taken(command, told, _tenant(message), cancelled.is_set)
+            taken = Taken(command, told, tenant_in(message.headers), cancelled.is_set)
             loop = asyncio.get_running_loop()
             working = loop.run_in_executor(None, work, taken, halted.is_set)
             while not working.done():
@@ -149,10 +149,6 @@ class Commands:
             return
         working.result()
         await share.done(where, message.offset)
-
-
-def _tenant(message: Message) -> str | None:
-    return next((value.decode() for name, value in message.headers if name == TENANT), None)
 
 
 class _Share(ConsumerRebalanceListener):

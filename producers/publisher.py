@@ -33,6 +33,7 @@ from producers.settings import ProducerSettings
 from schemas.codec import VALUE_BYTES_MAX, encode
 from schemas.events import Event
 from schemas.headers import Headers, headers_of
+from schemas.instants import EARLIEST_US, LATEST_US
 from schemas.topics import Topic, key_of, topic_of
 
 log = logging.getLogger(__name__)
@@ -170,6 +171,11 @@ class Publisher:
             raise InvalidReport(
                 f"{type(event).__name__} has {len(value)} bytes; "
                 f"at most {VALUE_BYTES_MAX - _HEADERS_ROOM_BYTES} fit in a record"
+            )
+        if not EARLIEST_US <= event.event_time_us <= LATEST_US:
+            raise InvalidReport(
+                f"the time of the {type(event).__name__} is {event.event_time_us}; "
+                "it must be microseconds since 1970 UTC"
             )
         headers = headers_of(
             event,

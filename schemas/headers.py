@@ -4,6 +4,7 @@ They let a reader filter by type and recognize repeats without decoding the valu
 from what the event is about, so that the same fact, written again after a crash, has the same id.
 """
 
+from collections.abc import Iterable
 from hashlib import sha256
 from uuid import NAMESPACE_URL, uuid5
 
@@ -55,6 +56,14 @@ def headers_of(
     if traceparent is not None:
         described["traceparent"] = traceparent
     return [(name, text.encode()) for name, text in described.items()]
+
+
+def tenant_in(headers: Iterable[tuple[str, bytes | None]]) -> str | None:
+    """Whose a record is, as its headers have it; who is called by no text is nobody's namesake."""
+    for name, value in headers:
+        if name == TENANT and value is not None:
+            return value.decode(errors="backslashreplace")
+    return None
 
 
 def _id_of_content(event: Event, value: bytes) -> str:

@@ -249,7 +249,7 @@ def _record(partition: Partition, record: ConsumerRecord[bytes, bytes]) -> Recor
         if name == ID:
             event_id = value
         elif name == TENANT:
-            tenant = value
+            tenant = value or b""
     return Record(
         partition,
         record.offset,

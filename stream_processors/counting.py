@@ -15,8 +15,9 @@ from schemas.topics import (
     RISK_ALERTS,
     TRAINING_EVENTS,
     Topic,
+    key_of,
 )
-from stream_processors.messages import decoded, tenant_of, told_us
+from stream_processors.messages import dead_letter, decoded, tenant_of, told_us
 from stream_processors.settings import ProcessorSettings
 from stream_processors.transport import States, Writer
 from stream_processors.tumbling import Board, Partition, Tallying
@@ -44,6 +45,9 @@ def add_dashboard(app: faust.App, settings: ProcessorSettings, writer: Writer) -
                 record = decoded(message, topic.record)
                 if isinstance(record, DeadLetter):
                     letters.append(record)
+                elif message.key != key_of(record):
+                    wrong = f"the key is {message.key!r}; it must be {key_of(record)!r}"
+                    letters.append(dead_letter(message, "misplaced", wrong))
                 where = Partition(message.topic, message.partition)
                 name = _count_name(topic, record)
                 tallying.add(where, tenant_of(message), message.offset, told_us(message), name)

@@ -10,15 +10,16 @@ import faust
 from schemas.codec import decode
 from schemas.errors import Undecodable
 from schemas.events import BacktestProgress, JobState, Record, StoryState, TrainingProgress
-from schemas.topics import Topic
+from schemas.topics import Topic, key_of
 from stream_processors.messages import tenant_of
 from stream_processors.stories import follow, follow_job
 from stream_processors.transport import States, Writer
 from stream_processors.tumbling import Partition, gauges
 
 Story = StoryState | JobState
-Followed = Callable[[Any, Any], Story | None]
-"""A story's state after a message, where it changes: from the one before, and the message."""
+Followed = Callable[[Any, Any, Any], Story | None]
+"""A story's state after an event, where it changes: from the one before, the event and its message.
+"""
 
 
 def add_stories(
@@ -31,7 +32,7 @@ def add_stories(
         writer: makes topics.
         events: whose keys' stories are followed.
         kept_in: where their states go.
-        followed: the state after a message.
+        followed: the state after an event.
     """
     stories = _Stories(app, writer, events, kept_in, followed)
 
@@ -61,12 +62,15 @@ class _Stories:
         """Follow stories; when this returns, Kafka has their states."""
         changed: dict[bytes, tuple[int, Record | None]] = {}
         for message in messages:
+            event = _event(message, self._events)
+            if event is None:
+                continue
             before = self._stories.get(message.key)
-            if _is_removal(message):
+            if _is_removal(event):
                 after = None
                 self._stories.pop(message.key, None)
             else:
-                after = self._followed(before, message)
+                after = self._followed(before, event, message)
                 if after is None:
                     continue
                 self._stories[message.key] = after
@@ -122,30 +126,30 @@ class _Statuses:
         ]
 
 
-def _is_removal(message: Any) -> bool:
-    event = _event(message)
+def _is_removal(event: Record) -> bool:
     return isinstance(event, BacktestProgress) and bool(event.job and event.job.kind == "removed")
 
 
-def followed_task(known: StoryState | None, message: Any) -> StoryState | None:
-    """A training task's state after a message, where it changes."""
-    event = _event(message)
+def followed_task(known: StoryState | None, event: Record, message: Any) -> StoryState | None:
+    """A training task's state after an event, where it changes."""
     if not isinstance(event, TrainingProgress):
         return None
-    subject, where = message.key.decode(), (message.partition, message.offset)
-    return follow(known, subject, event, *where, tenant_of(message))
+    where = message.partition, message.offset
+    return follow(known, event.task_id, event, *where, tenant_of(message))
 
 
-def followed_job(known: JobState | None, message: Any) -> JobState | None:
-    """A backtest job's state after a message, where it changes."""
-    event = _event(message)
+def followed_job(known: JobState | None, event: Record, message: Any) -> JobState | None:
+    """A backtest job's state after an event, where it changes."""
     if not isinstance(event, BacktestProgress):
         return None
     return follow_job(known, event, message.partition, message.offset, tenant_of(message))
 
 
-def _event(message: Any) -> Record | None:
+def _event(message: Any, topic: Topic) -> Record | None:
+    """What has happened; nothing where `tally_events` writes a letter about it."""
     try:
-        return decode(message.value)
+        event = decode(message.value)
     except Undecodable:
-        return None  # `tally_events` writes the letter
+        return None
+    fits = isinstance(event, topic.record) and key_of(event) == message.key
+    return event if fits else None

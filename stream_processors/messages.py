@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from schemas.codec import decode
 from schemas.errors import Undecodable
 from schemas.events import DeadLetter
-from schemas.headers import RECORDED, TENANT
+from schemas.headers import RECORDED, tenant_in
 from schemas.instants import from_rfc3339
 from schemas.topics import DEAD_LETTERS
 
@@ -57,10 +57,7 @@ def dead_letter(message: Any, reason: str, error: str, *, index: int | None = No
 
 def tenant_of(message: Any) -> str | None:
     """Whose a record is, by its header."""
-    for name, value in message.headers or ():
-        if name == TENANT:
-            return str(value.decode())
-    return None
+    return tenant_in(message.headers or ())
 
 
 def log_time_us(message: Any) -> int:
@@ -75,7 +72,7 @@ def told_us(message: Any) -> int:
     for name, value in message.headers or ():
         if name == RECORDED:
             try:
-                return min(from_rfc3339(value.decode()), logged_us)
+                return min(from_rfc3339((value or b"").decode()), logged_us)
             except ValueError:  # somebody else's producer: the log's time will do
                 break
     return logged_us

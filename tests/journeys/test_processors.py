@@ -15,9 +15,10 @@ from infra.errors import PartFailed
 from infra.provision import provision
 from producers.log_end import newest_by_key
 from producers.prices import load_prices, trading_days
+from producers.progress import training_progress
 from producers.publisher import Publisher
 from producers.returns import ReturnsPublisher
-from schemas.codec import MARKER, versions
+from schemas.codec import MARKER, encode, versions
 from schemas.events import (
     DashboardUpdate,
     DeadLetter,
@@ -27,8 +28,9 @@ from schemas.events import (
     ReturnBatch,
     RiskAlert,
     RiskMeasure,
+    StoryState,
 )
-from schemas.topics import PORTFOLIO_RETURNS, RISK_MEASURES
+from schemas.topics import PORTFOLIO_RETURNS, RISK_MEASURES, TRAINING_TASKS
 from stream_processors.alerts import Source
 from stream_processors.measures import ReturnWindow
 from stream_processors.risk import PortfolioRisk, Position
@@ -188,6 +190,13 @@ async def test_what_cannot_be_read_goes_to_the_dead_letters_and_stops_nothing(
     async with AIOKafkaProducer(bootstrap_servers=world.kafka.bootstrap_servers) as producer:
         for topic in ("portfolio.returns", "training.events"):
             await producer.send_and_wait(world.topic(topic), poison, b"key", partition=3)
+        # What nobody's producer writes: no key, a key that is no text, a tenant that is none.
+        for key, tenant in ((None, b"acme"), (b"\xff", b"\xff"), (b"t", None), (b"t", b"\xfe")):
+            value = encode(training_progress("t", 1.0, "running", now_us=0))
+            headers = [("tenant", tenant), ("ce_recordedtime", tenant)]
+            await producer.send_and_wait(
+                world.topic("training.events"), value, key, partition=4, headers=headers
+            )
     returns = list(np.random.default_rng(1).normal(0, 0.02, 150))
     async with (
         Publisher(world.producer_settings) as publisher,
@@ -202,7 +211,7 @@ async def test_what_cannot_be_read_goes_to_the_dead_letters_and_stops_nothing(
         await reader.until(
             lambda records: (
                 any(isinstance(one, RiskMeasure) for one in records)
-                and sum(isinstance(one, DeadLetter) for one in records) >= 3
+                and sum(isinstance(one, DeadLetter) for one in records) >= 5
             )
         )
     letters = {
@@ -214,11 +223,19 @@ async def test_what_cannot_be_read_goes_to_the_dead_letters_and_stops_nothing(
     assert (batch.partition, batch.offset, batch.key, batch.value) == (3, 0, b"key", poison)
     assert "no schema has the fingerprint" in batch.error
     assert letters["training.events", "undecodable"].partition == 3
+    misplaced = letters["training.events", "misplaced"]
+    assert (misplaced.offset, misplaced.error) == (1, "the key is b'\\xff'; it must be b't'")
     refused = letters["portfolio.returns", "invalid"]
     assert refused.index == 50
     assert "the return of p is nan; it must be a finite number" in refused.error
     last = [one for one in reader.records if isinstance(one, RiskMeasure)][-1]
     assert last.observations == 149
+    async with asyncio.timeout(60):
+        while not (followed := await newest_by_key(TRAINING_TASKS, world.producer_settings)):
+            continue
+    (story,) = followed.values()
+    assert isinstance(story, StoryState)
+    assert (story.subject, story.partition, story.tenant) == ("t", 4, None)
 
 
 async def test_dashboard_windows_count_every_alert_and_measure_once(world: World) -> None:

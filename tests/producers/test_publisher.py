@@ -169,6 +169,10 @@ async def test_returns_travel_in_batches_by_the_portfolios_partition(world: Worl
             await ReturnsPublisher(publisher).send(
                 [Return(portfolio_id="", event_time_us=0, value=0.0)]
             )
+        with pytest.raises(
+            InvalidReport, match=r"time of the ReturnBatch is 17\d+; it must be micro"
+        ):
+            await ReturnsPublisher(publisher).send([Return("p", 1_700_000_000_000_000_000, 0.0)])
         expected = {
             f"p{at}": await publisher.partition_for(RISK_MEASURES, b"p%d" % at) for at in range(7)
         }
