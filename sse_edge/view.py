@@ -166,7 +166,7 @@ class View(Generic[S]):
                         future.set_result(states[subject].state)
 
     def _take(self, states: OrderedDict[str, _Kept[S]], record: LogRecord) -> None:
-        subject = (record.key or b"").decode()
+        subject = (record.key or b"").decode(errors="replace")  # somebody else's may be no text
         if record.value is None:
             states.pop(subject, None)
             return
