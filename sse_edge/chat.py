@@ -2,7 +2,7 @@
 
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
@@ -89,8 +89,13 @@ async def chat_stream(request: Request, room: _Name = ROOM, user: _Name | None =
         prelude = b""
         if cursor is None:
             where = Partition(joined.topic, joined.partition)
-            messages = await last_messages(hub.log, where, room.encode(), joined.offset)
-            prelude = b"".join(_shown(one) for one in messages if may_read(request, one))
+            key = room.encode()
+
+            def is_ours(record: Record) -> bool:
+                return record.key == key and may_read(request, record)
+
+            messages = await last_messages(hub.log, where, is_ours, joined.offset)
+            prelude = b"".join(map(_shown, messages))
         start = Upon({joined.partition: joined.offset + 1})
         return answer(request, stream, start, client_id=who, prelude=prelude, when_over=leave)
     except Exception:
@@ -120,8 +125,16 @@ async def sse_metrics(request: Request) -> dict[str, int]:
     }
 
 
-async def last_messages(log: Log, where: Partition, room: bytes, before: int) -> Sequence[Record]:
+async def last_messages(
+    log: Log, where: Partition, is_ours: Callable[[Record], bool], before: int
+) -> Sequence[Record]:
     """The last messages of a room before an offset, in their order.
+
+    Args:
+        log: what is read.
+        where: the room's partition.
+        is_ours: whether a record is of the room, and to be read; tenants' rooms may share a name.
+        before: the offset.
 
     Raises:
         LogError: Kafka cannot be read.
@@ -139,7 +152,7 @@ async def last_messages(log: Log, where: Partition, room: bytes, before: int) ->
             older += (
                 one
                 for one in batch.records
-                if one.offset < end and one.key == room and _is_message(one)
+                if one.offset < end and is_ours(one) and _is_message(one)
             )
             if batch.next_offset == offset:
                 break
