@@ -144,14 +144,17 @@ async def submit(request: Request, wanted: Wanted) -> dict[str, object]:
 async def jobs(
     request: Request, status_filter: JobStatus | None = None, limit: Limit = 10
 ) -> list[dict[str, object]]:
-    """One's own jobs, all or those of one status."""
+    """One's own jobs, all or those of one status.
+
+    What happens is on a job's stream a moment before it is in the list.
+    """
     found = [one for one in await mine(request) if status_filter in (None, one.status)]
     return [as_job(one) for one in found[:limit]]
 
 
 @routes.get("/api/backtesting/history", summary="Backtests that have ended, the newest first")
 async def history(request: Request, limit: Limit = 10) -> list[dict[str, object]]:
-    """One's own."""
+    """One's own; a backtest's end is on its stream a moment before."""
     return [backtest(one) for one in await mine(request) if one.ended][:limit]
 
 
