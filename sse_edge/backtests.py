@@ -14,7 +14,7 @@ from producers.publisher import Position, Publisher
 from schemas.events import BacktestCommand, BacktestProgress, JobState, JobStep
 from sse_edge import described
 from sse_edge.backtest_words import backtest, job as as_job
-from sse_edge.errors import Forbidden, LogUnavailable, NoSuchThing, Unavailable
+from sse_edge.errors import Forbidden, LogError, LogUnavailable, NoSuchThing, Unavailable
 from sse_edge.hub import Hub, Upon
 from sse_edge.identity import Caller
 from sse_edge.opening import (
@@ -31,6 +31,8 @@ CHANNEL = "backtest_job"
 
 _KNOWN_WITHIN_S = 3.0
 """After a job's first event a processor takes a moment to note where its story stands."""
+_FOLLOWED_WITHIN_S = 1.0
+"""Where no processor runs, a list is not what the streams say, and is told nonetheless."""
 _LIMIT_MAX = 10_000
 
 Limit = Annotated[int, Query(ge=1, le=_LIMIT_MAX)]
@@ -144,17 +146,16 @@ async def submit(request: Request, wanted: Wanted) -> dict[str, object]:
 async def jobs(
     request: Request, status_filter: JobStatus | None = None, limit: Limit = 10
 ) -> list[dict[str, object]]:
-    """One's own jobs, all or those of one status.
-
-    What happens is on a job's stream a moment before it is in the list.
-    """
+    """One's own jobs, all or those of one status."""
+    await _catch_up(request)
     found = [one for one in await mine(request) if status_filter in (None, one.status)]
     return [as_job(one) for one in found[:limit]]
 
 
 @routes.get("/api/backtesting/history", summary="Backtests that have ended, the newest first")
 async def history(request: Request, limit: Limit = 10) -> list[dict[str, object]]:
-    """One's own; a backtest's end is on its stream a moment before."""
+    """One's own."""
+    await _catch_up(request)
     return [backtest(one) for one in await mine(request) if one.ended][:limit]
 
 
@@ -165,6 +166,7 @@ async def history(request: Request, limit: Limit = 10) -> list[dict[str, object]
 )
 async def cancel(request: Request, job_id: str) -> dict[str, str]:
     """A running job ends with `cancelled`; one that has ended is no longer listed."""
+    await _catch_up(request)
     state = await known(request, job_id)
     kind = "removed" if state.ended else "cancel_requested"
     step = JobStep(kind=kind, symbol=state.symbol, strategy=state.strategy, owner=state.owner)
@@ -186,6 +188,18 @@ async def story(request: Request, job_id: str) -> Response:
         return answer(request, stream)
     state = await known(request, job_id)
     return answer(request, stream, Upon({state.partition: state.first_offset}))
+
+
+async def _catch_up(request: Request) -> None:
+    """Have what was told on streams so far be in what is known, as long as there is Kafka."""
+    hub: Hub = request.app.state.hub
+    if hub.unavailable_for is not None:
+        return
+    try:
+        await hub.jobs.all(_KNOWN_WITHIN_S)
+        await hub.latest_jobs.catch_up(_FOLLOWED_WITHIN_S)
+    except LogError as error:
+        raise Unavailable("no_broker", str(error)) from error
 
 
 async def mine(request: Request) -> Sequence[JobState]:

@@ -19,6 +19,7 @@ from weakref import WeakValueDictionary
 
 from schemas.events import Book, BookRisk, JobState, OpenAlert, RiskLimits, StoryState
 from schemas.topics import (
+    BACKTEST_EVENTS,
     BACKTEST_JOBS,
     RISK_BOOK_RISKS,
     RISK_BOOKS,
@@ -36,6 +37,7 @@ from sse_edge.feed import Feed
 from sse_edge.framers import Framers
 from sse_edge.history import Position
 from sse_edge.identity import Caller
+from sse_edge.latest_jobs import LatestJobs
 from sse_edge.log import Log
 from sse_edge.meter import Gauges, Meter
 from sse_edge.record import Partition, Record
@@ -164,6 +166,7 @@ class Hub:
         """Whether the node is on its way out."""
         self.tasks = self._view(TRAINING_TASKS, StoryState)
         self.jobs = self._view(BACKTEST_JOBS, JobState)
+        self.latest_jobs = self._latest_jobs()
         self.limits = self._view(RISK_LIMITS, RiskLimits)
         self.open_alerts = self._view(RISK_OPEN, OpenAlert)
         self.books = self._view(RISK_BOOKS, Book)
@@ -354,6 +357,14 @@ class Hub:
             state is not None and state.ended and state.last_offset < told.get(state.partition, 0)
             for state in states
         )
+
+    def _latest_jobs(self) -> LatestJobs:
+        name = self.settings.topic_prefix + BACKTEST_EVENTS.name
+
+        async def partitions() -> int:
+            return (await self.tail.topic(name)).info.partitions
+
+        return LatestJobs(self.log, name, partitions, self.jobs)
 
     def _view(self, topic: Topic, kind: type[S]) -> View[S]:
         name = self.settings.topic_prefix + topic.name
