@@ -58,8 +58,8 @@ def train(consumption: Consumption, *, seed: int = 0) -> Iterator[Step]:
     began = time.monotonic()
     for step in range(1, _STEPS + 1):
         model.set_params(max_iter=step * _TREES_A_STEP)
-        # On so little data one thread is as fast; several wait for each other in busy loops, and
-        # where something else has the cores, for minutes.
+        # On so little data one thread is nearly as fast; several wait for each other in busy loops,
+        # and where something else has the cores, for minutes.
         with threadpool_limits(limits=1, user_api="openmp"):
             model.fit(seen, kwh[:-_HELD_OUT])
             error = float(np.abs(model.predict(held) - kwh[-_HELD_OUT:]).mean())
