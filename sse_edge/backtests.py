@@ -30,9 +30,9 @@ from sse_edge.stream import of_entities
 CHANNEL = "backtest_job"
 
 _KNOWN_WITHIN_S = 3.0
-"""After a job's first event a processor takes a moment to note where its story stands."""
-_FOLLOWED_WITHIN_S = 1.0
-"""Where no processor runs, a list is not what the streams say, and is told nonetheless."""
+"""After a job's event a processor takes a moment to note where its story stands. Where none runs, a
+list is not what streams say, and is told nonetheless.
+"""
 _LIMIT_MAX = 10_000
 
 Limit = Annotated[int, Query(ge=1, le=_LIMIT_MAX)]
@@ -197,7 +197,7 @@ async def _catch_up(request: Request) -> None:
         return
     try:
         await hub.jobs.all(_KNOWN_WITHIN_S)
-        await hub.latest_jobs.catch_up(_FOLLOWED_WITHIN_S)
+        await hub.latest_jobs.catch_up(_KNOWN_WITHIN_S)
     except LogError as error:
         raise Unavailable("no_broker", str(error)) from error
 

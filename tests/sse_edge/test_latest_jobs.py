@@ -65,11 +65,6 @@ class Node:
         return asyncio.get_running_loop().time() - began
 
 
-async def later(log: FakeLog, job_id: str, offset: int, status: str) -> None:
-    await asyncio.sleep(1)
-    follow(log, job_id, offset, status)
-
-
 def test_a_poll_waits_until_a_processor_has_followed_what_was_told() -> None:
     async def main() -> None:
         node = Node()
@@ -78,8 +73,11 @@ def test_a_poll_waits_until_a_processor_has_followed_what_was_told() -> None:
             running = tasks.create_task(node.view.run())
             assert await node.took_s() < 0.5
             told = step(node.log, "new", "completed")
-            tasks.create_task(later(node.log, "new", told, "completed"))
-            assert 1 <= await node.took_s() < 1.5
+            poll = tasks.create_task(node.took_s())
+            done, _ = await asyncio.wait([poll], timeout=WITHIN_S / 2)
+            assert not done
+            follow(node.log, "new", told, "completed")
+            assert await poll < WITHIN_S
             state = node.view.last("new")
             assert state is not None
             assert state.status == "completed"
