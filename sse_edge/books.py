@@ -128,28 +128,23 @@ async def close_book(request: Request, root: Root, book_id: BookId) -> dict[str,
 @routes.get("", summary="All books, and what they hold")
 async def all_books(request: Request) -> list[dict[str, object]]:
     """By tree and name."""
-    return [_shown(one) for one in await _open_books(request)]
+    hub: Hub = request.app.state.hub
+    books: Sequence[Book] = await all_of(request, hub.books)
+    return [_shown(one) for one in sorted(books, key=lambda one: one.path) if not one.closed]
 
 
 @routes.get("/{root}", summary="A tree: what each book may lose")
 async def tree(request: Request, root: Root) -> list[dict[str, object]]:
     """The latest of each book of a tree, the root first, as its stream has it."""
     hub: Hub = request.app.state.hub
-    known = {one.path for one in await _open_books(request)} | {f"{root}/{root}"}
     risks: Sequence[BookRisk] = await all_of(request, hub.book_risks)
-    found = [one for one in risks if one.root == root and one.path in known]
+    found = [one for one in risks if one.root == root]
     if not found:
         raise NoSuchThing(
             f"no book of {root[:60]!r} has been measured; GET /api/v1/books lists all"
         )
     ordered = sorted(found, key=lambda one: (one.parent is not None, one.book_id))
     return [dict(book_risk(one).data) for one in ordered]
-
-
-async def _open_books(request: Request) -> list[Book]:
-    hub: Hub = request.app.state.hub
-    books: Sequence[Book] = await all_of(request, hub.books)
-    return sorted((one for one in books if not one.closed), key=lambda one: one.path)
 
 
 async def _write(request: Request, book: Book) -> None:

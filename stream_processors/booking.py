@@ -23,7 +23,7 @@ from schemas.events import (
     SeriesState,
     SeriesWanted,
 )
-from schemas.topics import RISK_BOOK_STATE, RISK_BOOKS, RISK_SERIES
+from schemas.topics import RISK_BOOK_RISKS, RISK_BOOK_STATE, RISK_BOOKS, RISK_SERIES
 from stream_processors.books import BookTree
 from stream_processors.levels import InvalidInput
 from stream_processors.messages import dead_letter, decoded, tenant_of
@@ -61,6 +61,7 @@ class _Trees:
         async with self._one_at_a_time:
             told: list[tuple[Event, str | None]] = []
             rows: dict[bytes, tuple[int, Record | None]] = {}
+            closed: list[str] = []
             homes: dict[str, int] = {}
             for message in messages:
                 record: Book | SeriesReturns | DeadLetter
@@ -77,8 +78,9 @@ class _Trees:
                         told.append((record, None))
             for root, partition in homes.items():
                 if root in self._trees:
-                    await self._measure(self._trees[root], partition, told, rows)
+                    closed += await self._measure(self._trees[root], partition, told, rows)
             await self._writer.send_each(told)
+            await self._writer.forget(RISK_BOOK_RISKS, closed)
             await self._states.keep(rows)
 
     def _put(
@@ -115,8 +117,6 @@ class _Trees:
                 rows[_series_key(book.root, series_id)] = message.partition, None
         row = None if book.closed else replace(book, tenant=tenant)
         rows[_key(book)] = message.partition, row
-        if book.closed:
-            rows[_simulated_key(book.path)] = message.partition, None
 
     async def _measure(
         self,
@@ -124,9 +124,10 @@ class _Trees:
         partition: int,
         told: list[tuple[Event, str | None]],
         rows: dict[bytes, tuple[int, Record | None]],
-    ) -> None:
+    ) -> Iterable[str]:
+        """Measure what has changed in a tree; the paths of books that are closed."""
         # A thread, since a simulation of many series takes a while, most of it in NumPy.
-        risks, series = await asyncio.to_thread(tree.changes)
+        risks, series, closed = await asyncio.to_thread(tree.changes)
         told += [(risk, tree.tenant) for risk in risks]
         rows |= {_series_key(one.root, one.series_id): (partition, one) for one in series}
         rows |= {
@@ -135,6 +136,8 @@ class _Trees:
             for risk in risks
             if risk.estimates
         }
+        rows |= {_simulated_key(path): (partition, None) for path in closed}
+        return closed
 
     async def _recover(self) -> None:
         books: defaultdict[str, list[Book]] = defaultdict(list)

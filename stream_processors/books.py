@@ -13,6 +13,7 @@ lies below the root, so that nothing that is held is missing at the top.
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,6 +58,16 @@ class _Table:
     """Shape (days,)."""
     returns: Floats
     """Shape (days, series)."""
+
+
+class Changes(NamedTuple):
+    """What has changed in a tree."""
+
+    risks: Sequence[BookRisk]
+    """Of every book whose risk is another now."""
+    series: Sequence[SeriesState]
+    closed: Sequence[str]
+    """Paths of books that there are no more."""
 
 
 class BookTree:
@@ -109,7 +120,7 @@ class BookTree:
             self.books = others
         changed |= self._around(book.book_id)
         self._look_at_series()
-        self._touched_books |= {one for one in changed if one in self.books or one == self.root}
+        self._touched_books |= changed
         for one in changed:
             self._simulated.pop(one, None)
 
@@ -145,8 +156,8 @@ class BookTree:
             self._config.window, *ReturnWindow.unpack(state.window, state.observations)
         )
 
-    def changes(self) -> tuple[list[BookRisk], list[SeriesState]]:
-        """The risk of every book that has changed since this was asked last, and such series."""
+    def changes(self) -> Changes:
+        """What has changed since this was asked last."""
         touched = self._touched_books | {
             book.book_id
             for book in self.books.values()
@@ -155,9 +166,11 @@ class BookTree:
         for book_id in tuple(touched):
             touched.update(self._above(self._book(book_id)))
         series = [self._state(one) for one in sorted(self._touched_series & self.series)]
-        risks = [self._risk(self._book(one)) for one in sorted(touched)]
+        there = {*self.books, self.root} if self.books else set()
+        risks = [self._risk(self._book(one)) for one in sorted(touched & there)]
+        closed = [f"{self.root}/{one}" for one in sorted(touched - there)]
         self._touched_books, self._touched_series = set(), set()
-        return risks, series
+        return Changes(risks, series, closed)
 
     def _state(self, series_id: str) -> SeriesState:
         window = self._windows[series_id]

@@ -20,6 +20,7 @@ from schemas.topics import (
     RISK_ACKS,
     RISK_ALERTS,
     RISK_LIMITS,
+    RISK_OPEN,
     RISK_REBUILDS,
     RISK_STATE,
     RISK_WANTED,
@@ -110,7 +111,8 @@ class _Measuring:
             self._touched.clear()
 
     async def _publish(self, round_: Round) -> None:
-        await self._writer.send_each(round_.events(self._told), round_.closed_alerts())
+        await self._writer.send_each(round_.events(self._told))
+        await self._writer.forget(RISK_OPEN, round_.closed_alerts())
         rows = {
             portfolio_id.encode(): (risk.source.partition, risk.pack())
             for portfolio_id, risk in round_.changed.items()

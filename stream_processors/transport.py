@@ -13,7 +13,7 @@ from faust.types import TP
 from schemas.codec import decode, encode
 from schemas.events import DeadLetter, Event, Record
 from schemas.headers import Headers, headers_of
-from schemas.topics import PARTITIONS, RISK_OPEN, Topic, key_of, topic_of
+from schemas.topics import PARTITIONS, Topic, key_of, topic_of
 from stream_processors.settings import ProcessorSettings
 
 SOURCE = "/stream_processors"
@@ -147,13 +147,14 @@ class Writer:
         """Send events in order; when this returns, all are acknowledged."""
         await self.send_each((event, None) for event in events)
 
-    async def send_each(
-        self, events: Iterable[tuple[Event, str | None]], closed_alerts: Iterable[str] = ()
-    ) -> None:
-        """As `send_all`, each with the tenant whose it is; then forget alerts that are over."""
-        sent: list[Awaitable[object]] = [await self._send(*one) for one in events]
-        sent += [await self.put(RISK_OPEN, one.encode(), None) for one in closed_alerts]
-        for delivered in sent:
+    async def send_each(self, events: Iterable[tuple[Event, str | None]]) -> None:
+        """As `send_all`, each with the tenant whose it is."""
+        for delivered in [await self._send(*one) for one in events]:
+            await delivered
+
+    async def forget(self, topic: Topic, keys: Iterable[str]) -> None:
+        """Have a compacted topic keep nothing of what is over; returns when it is acknowledged."""
+        for delivered in [await self.put(topic, one.encode(), None) for one in keys]:
             await delivered
 
     async def _send(self, event: Event, tenant: str | None) -> Awaitable[object]:

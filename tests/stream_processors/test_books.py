@@ -56,7 +56,7 @@ def measured(*books: Book, returns: list[Return] | None = None) -> dict[str, Boo
     for one in books:
         tree.put(one)
     tree.take_all(returns_of() if returns is None else returns)
-    risks, _ = tree.changes()
+    risks = tree.changes().risks
     return {one.book_id: one for one in risks}
 
 
@@ -127,7 +127,7 @@ def test_monte_carlo_is_near_the_normal_and_is_made_on_a_slower_clock() -> None:
     made = []
     for one in returns_of(("AAPL", "IBM")):
         tree.take_all([one])
-        risks, _ = tree.changes()
+        risks = tree.changes().risks
         made += [risk for risk in risks if risk.book_id == "all" and risk.status == "ok"]
     simulated = [one for risk in made for one in risk.estimates if one.method == "monte_carlo"]
     days = sorted({one.as_of_us for one in simulated})
@@ -183,7 +183,7 @@ def test_a_moved_or_closed_book_is_counted_where_it_is_now() -> None:
     tree.take_all(returns_of(("IBM",)))
 
     def values() -> dict[str, float]:
-        return {one.book_id: one.value for one in tree.changes()[0]}
+        return {one.book_id: one.value for one in tree.changes().risks}
 
     assert values() == {"a": 10.0, "b": 0.0, "desk": 10.0, "firm": 10.0}
     tree.put(book("desk", "b", IBM=10.0))
@@ -238,12 +238,15 @@ def test_whatever_is_put_stays_a_tree_and_the_top_has_everything(
         else:
             with suppress(InvalidInput):  # it would lie below itself
                 tree.put(book(book_id, parent, IBM=10.0))
-        seen |= {one.book_id: one for one in tree.changes()[0]}
+        risks, _, gone = tree.changes()
+        seen |= {one.path: one for one in risks}
+        for path in gone:
+            seen.pop(path, None)
         # What was told last is what everything would be told as now.
         straight = measured(*tree.books.values(), returns=[])
-        assert {name: seen[name] for name in straight} == straight
+        assert seen == {one.path: one for one in straight.values()}
     if tree.books:
-        assert seen["firm"].value == pytest.approx(10.0 * len(tree.books))
+        assert seen["firm/firm"].value == pytest.approx(10.0 * len(tree.books))
 
 
 @settings(max_examples=30, deadline=None)
@@ -260,7 +263,7 @@ def test_risk_is_the_same_in_whatever_order_returns_come_and_after_a_restart(
     for one in books:
         tree.put(one)
     tree.take_all(shuffled[:stop])
-    risks, series = tree.changes()
+    risks, series, _ = tree.changes()
     everything: list[Record] = [*risks, *series]
     kept = [decode(encode(one)) for one in everything]
     again = BookTree("firm", CONFIG)
@@ -273,5 +276,5 @@ def test_risk_is_the_same_in_whatever_order_returns_come_and_after_a_restart(
     # Everything is asked for again, also what has not changed since.
     for one in books:
         again.put(one)
-    found = {one.book_id: one for one in again.changes()[0]}
+    found = {one.book_id: one for one in again.changes().risks}
     assert found == straight
