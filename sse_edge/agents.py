@@ -17,8 +17,6 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Query, Request, Response
 from pydantic import BaseModel, Field
 
-from producers.errors import Unsent
-from producers.publisher import Publisher
 from schemas.events import AgentCommand
 from sse_edge import described
 from sse_edge.errors import Forbidden, InvalidCursor, LogError, Unavailable
@@ -32,7 +30,7 @@ from sse_edge.opening import (
     event_names,
     given_cursor,
     stream_route,
-    tenant_of,
+    write,
 )
 from sse_edge.record import Partition
 from sse_edge.stream import of_entities
@@ -97,8 +95,10 @@ async def _run(request: Request, message: str, key: str | None) -> Response:
     try:
         async with asyncio.timeout(hub.settings.broker_patience_s):
             start = await _begun(hub, run_id, is_new=key is None)
-            await _command(request, run_id, message)
-    except (LogError, Unsent, TimeoutError) as error:
+            now_us = time.time_ns() // 1000
+            # A worker that finds the run ended does nothing.
+            await write(request, AgentCommand(run_id=run_id, message=message, event_time_us=now_us))
+    except (LogError, TimeoutError) as error:
         raise Unavailable("no_broker", f"the message could not be handed on: {error}") from error
     return answer(request, stream, start)
 
@@ -120,14 +120,6 @@ async def _begun(hub: Hub, run_id: str, *, is_new: bool) -> Start:
     topic = (await hub.tail.topic(hub.topic_name(source))).info
     where = Partition(topic.name, hub.log.partition_of(run_id.encode(), topic.partitions))
     return Upon({where.number: (await hub.log.end_offsets([where]))[where]})
-
-
-async def _command(request: Request, run_id: str, message: str) -> None:
-    """Have it answered; a worker that finds the run ended does nothing."""
-    publisher: Publisher = request.app.state.publisher
-    now_us = time.time_ns() // 1000
-    command = AgentCommand(run_id=run_id, message=message, event_time_us=now_us)
-    await publisher.publish(command, tenant=tenant_of(request))
 
 
 def _name_of(key: str, message: str) -> bytes:

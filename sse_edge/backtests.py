@@ -9,8 +9,6 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from producers.errors import Unsent
-from producers.publisher import Position, Publisher
 from schemas.events import BacktestCommand, BacktestProgress, JobState, JobStep
 from sse_edge import described
 from sse_edge.backtest_words import backtest, job as as_job
@@ -23,7 +21,7 @@ from sse_edge.opening import (
     event_names,
     given_cursor,
     stream_route,
-    tenant_of,
+    write,
 )
 from sse_edge.stream import of_entities
 
@@ -122,8 +120,8 @@ async def submit(request: Request, wanted: Wanted) -> dict[str, object]:
         initial_cash=wanted.initial_cash,
         event_time_us=now_us,
     )
-    position = await _write(request, submitted)
-    await _write(request, command)
+    position = await write(request, submitted)
+    await write(request, command)
     return as_job(
         JobState(
             job_id=job_id,
@@ -171,7 +169,7 @@ async def cancel(request: Request, job_id: str) -> dict[str, str]:
     kind = "removed" if state.ended else "cancel_requested"
     step = JobStep(kind=kind, symbol=state.symbol, strategy=state.strategy, owner=state.owner)
     message = "removed" if state.ended else "is to be cancelled"
-    await _write(request, _event(job_id, step, message, time.time_ns() // 1000, state.progress))
+    await write(request, _event(job_id, step, message, time.time_ns() // 1000, state.progress))
     return {"job_id": job_id, "status": "removed" if state.ended else "cancelling"}
 
 
@@ -243,14 +241,6 @@ async def known_to(hub: Hub, caller: Caller | None, job_id: str) -> JobState:
     if caller is not None and caller.subject != state.owner:
         raise Forbidden(f"job {job_id[:60]} is somebody else's")
     return state
-
-
-async def _write(request: Request, event: BacktestProgress | BacktestCommand) -> Position:
-    publisher: Publisher = request.app.state.publisher
-    try:
-        return await publisher.publish(event, tenant=tenant_of(request))
-    except Unsent as error:
-        raise Unavailable("no_broker", str(error)) from error
 
 
 def _event(

@@ -12,16 +12,14 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Request
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator
 
-from producers.errors import Unsent
-from producers.publisher import Publisher
 from schemas.events import Book, BookRisk, Holding
 from schemas.instants import from_datetime, to_rfc3339
 from schemas.topics import RISK_BOOKS
 from sse_edge.desk import all_of, who_asks
-from sse_edge.errors import NoSuchThing, Unavailable
+from sse_edge.errors import NoSuchThing
 from sse_edge.hub import Hub
 from sse_edge.mystocks import book_risk
-from sse_edge.opening import tenant_of
+from sse_edge.opening import write
 
 _HOLDINGS_MAX = 500
 
@@ -106,7 +104,7 @@ async def put_book(
         set_by=who_asks(request),
         event_time_us=now_us,
     )
-    await _write(request, book)
+    await _put(request, book)
     return _shown(book)
 
 
@@ -121,7 +119,7 @@ async def close_book(request: Request, root: Root, book_id: BookId) -> dict[str,
         set_by=who_asks(request),
         event_time_us=time.time_ns() // 1000,
     )
-    await _write(request, book)
+    await _put(request, book)
     return {"root": root, "book_id": book_id, "status": "closed"}
 
 
@@ -147,14 +145,9 @@ async def tree(request: Request, root: Root) -> list[dict[str, object]]:
     return [dict(book_risk(one).data) for one in ordered]
 
 
-async def _write(request: Request, book: Book) -> None:
-    publisher: Publisher = request.app.state.publisher
-    try:
-        # A tree's books share a partition: whoever measures it has all of them.
-        partition = await publisher.partition_for(RISK_BOOKS, book.root.encode())
-        await publisher.publish(book, partition=partition, tenant=tenant_of(request))
-    except Unsent as error:
-        raise Unavailable("no_broker", str(error)) from error
+async def _put(request: Request, book: Book) -> None:
+    # A tree's books share a partition: whoever measures it has all of them.
+    await write(request, book, home=(RISK_BOOKS, book.root))
 
 
 def _shown(book: Book) -> dict[str, object]:

@@ -8,8 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field
 
-from producers.errors import Unsent
-from producers.publisher import Position, Publisher
+from producers.publisher import Position
 from schemas.codec import decode
 from schemas.errors import Undecodable
 from schemas.events import ChatEvent
@@ -27,7 +26,7 @@ from sse_edge.opening import (
     given_cursor,
     may_read,
     stream_route,
-    tenant_of,
+    write,
 )
 from sse_edge.record import Partition, Record
 from sse_edge.sse_response import SENT
@@ -60,7 +59,7 @@ class Said(BaseModel):
 )
 async def send_message(request: Request, said: Said) -> dict[str, str]:
     """Write a message; the answer comes when Kafka has it."""
-    await _write(request, said.room, "message", said.user, said.message)
+    await _say(request, said.room, "message", said.user, said.message)
     return {"status": "sent"}
 
 
@@ -78,7 +77,7 @@ async def chat_stream(request: Request, room: _Name = ROOM, user: _Name | None =
             cursor
         )  # what is wrong with it is said before anybody joins
     try:
-        joined = await _write(request, room, "join", who)
+        joined = await _say(request, room, "join", who)
     except Unavailable:
         return answer(request, stream, client_id=who)
 
@@ -176,15 +175,11 @@ def _shown(record: Record) -> bytes:
     return block(worded.event, worded.data)
 
 
-async def _write(request: Request, room: str, kind: str, user: str, message: str = "") -> Position:
-    publisher: Publisher = request.app.state.publisher
+async def _say(request: Request, room: str, kind: str, user: str, message: str = "") -> Position:
     now_us = time.time_ns() // 1000
     event = ChatEvent(room=room, kind=kind, user=user, message=message, event_time_us=now_us)
-    try:
-        return await publisher.publish(event, tenant=tenant_of(request))
-    except Unsent as error:
-        raise Unavailable("no_broker", str(error)) from error
+    return await write(request, event)
 
 
 async def _left(request: Request, room: str, user: str) -> None:
-    await _write(request, room, "leave", user)
+    await _say(request, room, "leave", user)

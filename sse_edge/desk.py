@@ -14,13 +14,11 @@ from typing import Annotated, TypeVar
 from fastapi import APIRouter, Path, Query, Request
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from producers.errors import Unsent
-from producers.publisher import Publisher
 from schemas.events import AlertAck, OpenAlert, Record, RiskLimit, RiskLimits
 from schemas.instants import to_rfc3339
 from sse_edge.errors import LogUnavailable, NoSuchThing, Unavailable
 from sse_edge.hub import Hub
-from sse_edge.opening import caller_of, tenant_of
+from sse_edge.opening import caller_of, write
 from sse_edge.view import View
 
 _KNOWN_WITHIN_S = 3.0
@@ -109,7 +107,7 @@ async def set_limits(
 ) -> dict[str, object]:
     """In place of all that there were; processors judge by them at once."""
     limits = _limits(request, portfolio_id, wanted)
-    await _write(request, limits)
+    await write(request, limits)
     return _shown(limits)
 
 
@@ -117,7 +115,7 @@ async def set_limits(
 async def withdraw_limits(request: Request, portfolio_id: PortfolioId) -> dict[str, object]:
     """Processors judge by their defaults again, at once."""
     limits = _limits(request, portfolio_id, Limits(limits=[]))
-    await _write(request, limits)
+    await write(request, limits)
     return _shown(limits)
 
 
@@ -180,7 +178,7 @@ async def acknowledge(
         comment="" if said is None else said.comment,
         event_time_us=time.time_ns() // 1000,
     )
-    await _write(request, ack)
+    await write(request, ack)
     return {"alert_id": alert_id, "status": "acknowledging"}
 
 
@@ -205,14 +203,6 @@ async def all_of(request: Request, view: View[S]) -> Sequence[S]:
     try:
         return await view.all(_KNOWN_WITHIN_S, None if caller is None else caller.tenant or "")
     except LogUnavailable as error:
-        raise Unavailable("no_broker", str(error)) from error
-
-
-async def _write(request: Request, event: RiskLimits | AlertAck) -> None:
-    publisher: Publisher = request.app.state.publisher
-    try:
-        await publisher.publish(event, tenant=tenant_of(request))
-    except Unsent as error:
         raise Unavailable("no_broker", str(error)) from error
 
 

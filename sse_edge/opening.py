@@ -10,7 +10,11 @@ from typing import Any, TypeVar
 
 from fastapi import APIRouter, Request, Response
 
+from producers.errors import Unsent
+from producers.publisher import Position, Publisher
+from schemas.events import Event
 from schemas.instants import from_rfc3339
+from schemas.topics import Topic
 from sse_edge import described
 from sse_edge.connection import Connection, Slow, Wishes
 from sse_edge.cursor import Cursor
@@ -181,6 +185,28 @@ def tenant_of(request: Request) -> str | None:
     """Whose what the caller writes is."""
     caller = caller_of(request)
     return None if caller is None else caller.tenant
+
+
+async def write(request: Request, event: Event, home: tuple[Topic, str] | None = None) -> Position:
+    """Write an event of the caller's tenant; where it stands, once Kafka has it.
+
+    Args:
+        request: who writes it.
+        event: what has happened.
+        home: the topic and the key beside which it is to lie, where these are not its own.
+
+    Raises:
+        Unavailable: Kafka does not take it in time.
+    """
+    publisher: Publisher = request.app.state.publisher
+    try:
+        partition = None
+        if home is not None:
+            topic, key = home
+            partition = await publisher.partition_for(topic, key.encode())
+        return await publisher.publish(event, partition=partition, tenant=tenant_of(request))
+    except Unsent as error:
+        raise Unavailable("no_broker", str(error)) from error
 
 
 def may_read(request: Request, record: Record) -> bool:

@@ -13,8 +13,6 @@ from typing import Annotated, NamedTuple
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from producers.errors import Unsent
-from producers.publisher import Publisher
 from schemas.codec import decode
 from schemas.errors import Undecodable
 from schemas.events import StoryState, TaskStep, TrainingCommand, TrainingProgress
@@ -27,7 +25,7 @@ from sse_edge.opening import (
     given_cursor,
     may_read,
     stream_route,
-    tenant_of,
+    write,
 )
 from sse_edge.record import Partition, Record
 from sse_edge.stream import CHANNELS, Source, of_entities
@@ -76,7 +74,6 @@ class Accepted(BaseModel):
 @routes.post("/", summary="Ask for a training", responses={503: {"description": "No broker."}})
 async def train(request: Request, wanted: Wanted) -> Accepted:
     """Write a command that a trainer takes up; the answer comes when Kafka has it."""
-    publisher: Publisher = request.app.state.publisher
     task_id, now_us = str(uuid.uuid4()), time.time_ns() // 1000
     pending = TrainingProgress(
         task_id=task_id,
@@ -93,11 +90,8 @@ async def train(request: Request, wanted: Wanted) -> Accepted:
         meter_type=wanted.meter_type,
         event_time_us=now_us,
     )
-    try:
-        await publisher.publish(pending, tenant=tenant_of(request))
-        await publisher.publish(command, tenant=tenant_of(request))
-    except Unsent as error:
-        raise Unavailable("no_broker", str(error)) from error
+    await write(request, pending)
+    await write(request, command)
     return Accepted(task_id=task_id)
 
 
