@@ -76,6 +76,7 @@ _RECORDS: dict[str, type[Record]] = {
         events.AgentEvent,
         events.ChatEvent,
         events.UserUpdate,
+        events.StreamRenewal,
         events.TradeBatch,
         events.Candle,
         events.CandleState,

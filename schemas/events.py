@@ -451,6 +451,17 @@ class AlertAck:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StreamRenewal:
+    """Whoever follows a stream has a fresh token: the node that tells it lets it live on."""
+
+    challenge: str
+    """What the stream was asked for the token by."""
+    expires_us: int
+    """Until when the token is good."""
+    event_time_us: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OpenAlert:
     """An alert that is not cleared, after its last step."""
 
@@ -798,6 +809,7 @@ Event = (
     | AgentEvent
     | ChatEvent
     | UserUpdate
+    | StreamRenewal
     | TradeBatch
     | Candle
     | ReturnBatch

@@ -37,6 +37,7 @@ from schemas.events import (
     SeriesState,
     SeriesWanted,
     StoryState,
+    StreamRenewal,
     TradeBatch,
     TrainingCommand,
     TrainingProgress,
@@ -47,7 +48,8 @@ from schemas.events import (
 PARTITIONS = 6
 """Of a topic that says nothing else: what three brokers share evenly, and two as well."""
 
-DAY_MS = 24 * 60 * 60 * 1000
+HOUR_MS = 60 * 60 * 1000
+DAY_MS = 24 * HOUR_MS
 FOR_EVER_MS = -1
 
 
@@ -109,6 +111,7 @@ AGENT_COMMANDS = Topic("agent.commands", AgentCommand, "run_id", 7 * DAY_MS)
 AGENT_EVENTS = Topic("agent.events", AgentEvent, "run_id", 7 * DAY_MS)
 CHAT_MESSAGES = Topic("chat.messages", ChatEvent, "room", 7 * DAY_MS)
 USER_UPDATES = Topic("user.updates", UserUpdate, "user_id", 7 * DAY_MS)
+EDGE_RENEWALS = Topic("edge.renewals", StreamRenewal, "challenge", HOUR_MS)
 MARKET_TRADES = Topic("market.trades", TradeBatch, "symbol", FOR_EVER_MS)
 MARKET_CANDLES = Topic("market.candles", Candle, "symbol", FOR_EVER_MS)
 MARKET_FORMING = Topic("market.forming", CandleState, "symbol", None)
@@ -142,6 +145,7 @@ CATALOGUE = (
     AGENT_EVENTS,
     CHAT_MESSAGES,
     USER_UPDATES,
+    EDGE_RENEWALS,
     MARKET_TRADES,
     MARKET_CANDLES,
     MARKET_FORMING,

@@ -6,12 +6,9 @@ too: whoever else has got hold of an id cannot read the answer with it.
 """
 
 import asyncio
-import binascii
 import hashlib
-import json
 import secrets
 import time
-from base64 import urlsafe_b64decode, urlsafe_b64encode
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request, Response
@@ -21,7 +18,7 @@ from schemas.events import AgentCommand
 from sse_edge import described
 from sse_edge.errors import Forbidden, InvalidCursor, LogError, Unavailable
 from sse_edge.hub import At, Hub, Start, Upon
-from sse_edge.identity import Caller
+from sse_edge.identity import NAME_BYTES, OWNED_ID_CHARS, is_owned, owned_id
 from sse_edge.opening import (
     answer,
     as_readable_by,
@@ -37,9 +34,6 @@ from sse_edge.stream import of_entities
 
 CHANNEL = "agent"
 
-_NAME_BYTES = 8
-_OWNER_BYTES = 8
-_RUN_ID_CHARS = 22
 _RETRIED_WITHIN_MS = 600_000
 """Within so long a request is looked for in the log that came with the same key before."""
 
@@ -82,13 +76,13 @@ async def _run(request: Request, message: str, key: str | None) -> Response:
     if request.method == "HEAD":
         return answer(request, of_entities(CHANNEL, ["-"], event_names(request)))
     if cursor is not None:
-        if len(cursor) <= _RUN_ID_CHARS:
+        if len(cursor) <= OWNED_ID_CHARS:
             raise InvalidCursor(f"the cursor {cursor!r} is too short to name a run")
-        return _resumed(request, cursor[:_RUN_ID_CHARS], cursor)
+        return _resumed(request, cursor[:OWNED_ID_CHARS], cursor)
     if request.method == "GET":
         count_write(request)
-    name = secrets.token_bytes(_NAME_BYTES) if key is None else _name_of(key, message)
-    run_id = _run_id(name, caller_of(request))
+    name = secrets.token_bytes(NAME_BYTES) if key is None else _name_of(key, message)
+    run_id = owned_id(name, caller_of(request))
     stream = of_entities(CHANNEL, [run_id], event_names(request))
     if hub.unavailable_for is not None:
         return answer(request, stream)
@@ -107,7 +101,7 @@ def _resumed(request: Request, run_id: str, cursor: str) -> Response:
     hub: Hub = request.app.state.hub
     stream = of_entities(CHANNEL, [run_id], event_names(request))
     hub.codec(as_readable_by(request, stream)).decode(cursor)  # a broken one is nobody's
-    if _run_id(_name_in(run_id), caller_of(request)) != run_id:
+    if not is_owned(run_id, caller_of(request)):
         raise Forbidden("the cursor is of somebody else's run")
     return answer(request, stream)
 
@@ -125,18 +119,4 @@ async def _begun(hub: Hub, run_id: str, *, is_new: bool) -> Start:
 def _name_of(key: str, message: str) -> bytes:
     """What a key and a message stand for."""
     text = f"{len(key)}:{key}{message}".encode()
-    return hashlib.blake2b(text, digest_size=_NAME_BYTES).digest()
-
-
-def _run_id(name: bytes, owner: Caller | None) -> str:
-    """A run's id: its name, and a digest of whose it is."""
-    who = b"" if owner is None else json.dumps([owner.tenant, owner.subject]).encode()
-    digest = hashlib.blake2b(name + who, digest_size=_OWNER_BYTES).digest()
-    return urlsafe_b64encode(name + digest).rstrip(b"=").decode()
-
-
-def _name_in(run_id: str) -> bytes:
-    try:
-        return urlsafe_b64decode(f"{run_id}==")[:_NAME_BYTES]
-    except binascii.Error as error:
-        raise InvalidCursor(f"the cursor begins with {run_id!r}, which is no run") from error
+    return hashlib.blake2b(text, digest_size=NAME_BYTES).digest()

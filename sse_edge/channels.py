@@ -1,14 +1,18 @@
 """The channels, alone and several in one connection, who is connected, and fresh tokens."""
 
+import time
 from collections.abc import Awaitable, Callable
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
+from schemas.events import StreamRenewal
+from schemas.instants import LATEST_US
 from sse_edge import described
 from sse_edge.errors import Forbidden, NoSuchThing
 from sse_edge.hub import Hub
-from sse_edge.opening import answer, caller_of, event_names, stream_route
+from sse_edge.identity import OWNED_ID_CHARS, is_owned
+from sse_edge.opening import answer, caller_of, event_names, stream_route, write
 from sse_edge.stream import MYSTOCKS_CHANNELS, many_channels, one_channel
 
 routes = APIRouter(prefix="/api/v1/sse", tags=["streams"])
@@ -52,13 +56,15 @@ async def status(request: Request) -> dict[str, object]:
 
 @routes.post("/renew/{challenge}", status_code=204, summary="Keep a stream with a fresh token")
 async def renew(request: Request, challenge: str) -> None:
-    """The token comes as tokens do, to the node that has asked for it."""
-    hub: Hub = request.app.state.hub
-    caller, stream = caller_of(request), hub.challenged.get(challenge)
-    if stream is None:
-        raise NoSuchThing(
-            "no stream of this node has asked by this; come back with the fresh token and the "
-            "last id instead"
-        )
-    if caller is None or not stream.renew(caller):
+    """The token comes as tokens do, to any node; the one that asked hears of it from the log."""
+    caller = caller_of(request)
+    if len(challenge) != OWNED_ID_CHARS:
+        raise NoSuchThing("no stream asks by this; POST to the url that `challenge` has told")
+    if caller is None or not is_owned(challenge, caller):
         raise Forbidden("the token is somebody else's than the stream's")
+    renewal = StreamRenewal(
+        challenge=challenge,
+        expires_us=min(int(caller.expires_s * 1e6), LATEST_US),
+        event_time_us=time.time_ns() // 1000,
+    )
+    await write(request, renewal)

@@ -34,7 +34,7 @@ from sse_edge.feed import Taken
 from sse_edge.frame import block, checkpoint
 from sse_edge.history import Position
 from sse_edge.hub import At, End, Gap, Hub, Start, Upon
-from sse_edge.identity import Caller
+from sse_edge.identity import NAME_BYTES, Caller, owned_id
 from sse_edge.settings import EdgeSettings
 from sse_edge.stream import Stream
 from sse_edge.tail import FAR_AWAY
@@ -88,7 +88,6 @@ class Connection:
     """Runs one client's stream from its opening event to its end."""
 
     __slots__ = (
-        "__weakref__",
         "_attention",
         "_audience",
         "_began_s",
@@ -147,14 +146,6 @@ class Connection:
         caller = self._wishes.caller
         return None if caller is None else caller.subject
 
-    def renew(self, caller: Caller) -> bool:
-        """Live on with a fresh token; False where it is somebody else's."""
-        before = self._wishes.caller
-        if before is None or (before.subject, before.tenant) != (caller.subject, caller.tenant):
-            return False
-        self._expires_s, self._challenge = caller.expires_s, None
-        return True
-
     @property
     def depth(self) -> int:
         """How many records it is behind its windows' ends."""
@@ -197,7 +188,7 @@ class Connection:
         if dialect.lasts_s is not None and now_s - self._began_s >= dialect.lasts_s:
             self.leave()
         if self._expires_s is not None:
-            self._see_to_the_token(self._expires_s - time.time())
+            self._see_to_the_token(self._expires_s)
         if self.wire.is_full:
             self._see_to_a_full_wire(now_s)
             return
@@ -221,12 +212,17 @@ class Connection:
             self._write(dialect.beat(self._listener, _now()))
             self._last_s = now_s
 
-    def _see_to_the_token(self, good_for_s: float) -> None:
+    def _see_to_the_token(self, expires_s: float) -> None:
+        if self._challenge is not None:
+            renewal = self._hub.renewals.last(self._challenge)
+            if renewal is not None:
+                self._expires_s = expires_s = renewal.expires_us / 1e6
+                self._challenge = None
+        good_for_s = expires_s - time.time()
         if good_for_s <= _LAST_MOMENT_S:
             self.leave()
         elif good_for_s <= self._hub.settings.challenge_s and self._challenge is None:
-            self._challenge = secrets.token_urlsafe(16)
-            self._hub.challenged[self._challenge] = self
+            self._challenge = owned_id(secrets.token_bytes(NAME_BYTES), self._wishes.caller)
             self._write(
                 self._notice(
                     "challenge",

@@ -15,12 +15,20 @@ from dataclasses import dataclass
 from enum import StrEnum
 from itertools import chain
 from typing import NamedTuple, Protocol
-from weakref import WeakValueDictionary
 
-from schemas.events import Book, BookRisk, JobState, OpenAlert, RiskLimits, StoryState
+from schemas.events import (
+    Book,
+    BookRisk,
+    JobState,
+    OpenAlert,
+    RiskLimits,
+    StoryState,
+    StreamRenewal,
+)
 from schemas.topics import (
     BACKTEST_EVENTS,
     BACKTEST_JOBS,
+    EDGE_RENEWALS,
     RISK_BOOK_RISKS,
     RISK_BOOKS,
     RISK_LIMITS,
@@ -36,7 +44,6 @@ from sse_edge.errors import OffsetOutOfRange, TooManyConnections, Unframable
 from sse_edge.feed import Feed
 from sse_edge.framers import Framers
 from sse_edge.history import Position
-from sse_edge.identity import Caller
 from sse_edge.latest_jobs import LatestJobs
 from sse_edge.log import Log
 from sse_edge.meter import Gauges, Meter
@@ -134,14 +141,6 @@ class Client(Protocol):
         ...
 
 
-class Renewable(Protocol):
-    """A connection whose token runs out."""
-
-    def renew(self, caller: Caller) -> bool:
-        """Live on with a fresh token; False where it is somebody else's."""
-        ...
-
-
 class _Attended(NamedTuple):
     clients: set[Client]
     bells: ExitStack
@@ -160,8 +159,6 @@ class Hub:
         self.turnstile = turnstile or Turnstile()
         self.each_second: Callable[[], None] = lambda: None
         """What else is to be done now and then."""
-        self.challenged: WeakValueDictionary[str, Renewable] = WeakValueDictionary()
-        """Connections that were asked for a fresh token, by what they were asked with."""
         self.draining = False
         """Whether the node is on its way out."""
         self.tasks = self._view(TRAINING_TASKS, StoryState)
@@ -171,6 +168,7 @@ class Hub:
         self.open_alerts = self._view(RISK_OPEN, OpenAlert)
         self.books = self._view(RISK_BOOKS, Book)
         self.book_risks = self._view(RISK_BOOK_RISKS, BookRisk)
+        self.renewals = self._view(EDGE_RENEWALS, StreamRenewal)
         self._framers = Framers(settings.framers)
         self._catch_up = CatchUp(log, settings.catch_up_bytes_max, self._framers)
         self._pacer = Pacer()
@@ -216,6 +214,7 @@ class Hub:
                 tasks.create_task(self.open_alerts.run())
                 tasks.create_task(self.books.run())
                 tasks.create_task(self.book_risks.run())
+                tasks.create_task(self.renewals.run())
         finally:
             self._framers.close()
 

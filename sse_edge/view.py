@@ -93,7 +93,8 @@ class View(Generic[S]):
                 del self._waiting[subject]
 
     def last(self, subject: str) -> S | None:
-        """A state, as far as the view has read."""
+        """A state, as far as the view has read; None where it has just been begun."""
+        self._is_wanted.set()
         found = self._states.get(subject)
         return None if found is None else found.state
 

@@ -115,10 +115,12 @@ async def test_a_stream_asks_for_a_fresh_token_and_ends_without_one(
     world: World, tmp_path: Path
 ) -> None:
     edge = await strict_edge(world, tmp_path, jwt_leeway_s=0, challenge_s=60)
+    other = await strict_edge(world, tmp_path)
     headers = {"Authorization": bearer(tmp_path, "alice", seconds=8)}
     path = "/api/v1/sse/alerts"
     async with (
         httpx.AsyncClient(base_url=edge.url, timeout=30) as http,
+        httpx.AsyncClient(base_url=other.url, timeout=30) as elsewhere,
         stream(edge.url, path, headers=headers) as renewed,
         stream(edge.url, path, headers=headers) as left,
     ):
@@ -129,10 +131,13 @@ async def test_a_stream_asks_for_a_fresh_token_and_ends_without_one(
             ({"Authorization": bearer(tmp_path, "bob")}, 403),
             ({"Authorization": bearer(tmp_path, "alice", "acme")}, 403),
         ):
-            assert (await http.post(url, headers=wrong)).status_code == status
+            assert (await elsewhere.post(url, headers=wrong)).status_code == status
         fresh = {"Authorization": bearer(tmp_path, "alice", seconds=600)}
-        assert (await http.post(url, headers=fresh)).status_code == 204
-        assert (await http.post(f"{url}x", headers=fresh)).status_code == 404
+        assert (await elsewhere.post(f"{url}x", headers=fresh)).status_code == 404
+        forged = f"{url[:-22]}{'é' * 22}"
+        assert (await elsewhere.post(forged, headers=fresh)).status_code == 403
+        # The token goes to whichever node there is, and the one that asked lets the stream live on.
+        assert (await elsewhere.post(url, headers=fresh)).status_code == 204
         await left.to_end()
         assert left.blocks[-1].id
         assert not renewed.ended
