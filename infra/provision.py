@@ -2,9 +2,10 @@
 
 import time
 from collections.abc import Iterable
+from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec  # type: ignore[attr-defined]
 
 from infra.errors import InfraError, KafkaUnreachable
 from schemas.topics import CATALOGUE, Topic
@@ -78,14 +79,7 @@ def _wait_for_leaders(admin: AdminClient, names: list[str]) -> None:
     missing = set(names)
     deadline = time.monotonic() + _REQUEST_TIMEOUT_S
     while missing:
-        topics = admin.list_topics(timeout=_REQUEST_TIMEOUT_S).topics
-        led = {
-            name
-            for name in missing & topics.keys()
-            if topics[name].partitions
-            and all(one.leader >= 0 for one in topics[name].partitions.values())
-        }
-        missing -= led
+        missing = _without_leader(admin, missing)
         if missing and time.monotonic() > deadline:
             raise InfraError(
                 f"topics without a leader {_REQUEST_TIMEOUT_S:g} s after they were made: "
@@ -93,6 +87,25 @@ def _wait_for_leaders(admin: AdminClient, names: list[str]) -> None:
             )
         if missing:
             time.sleep(_ASK_AGAIN_S)
+
+
+def _without_leader(admin: AdminClient, names: set[str]) -> set[str]:
+    """Topics some partition of which nobody answers for.
+
+    The metadata name a leader some time before it has its files, and knows that it leads.
+    """
+    topics = admin.list_topics(timeout=_REQUEST_TIMEOUT_S).topics
+    latest: Any = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+    asked: dict[TopicPartition, OffsetSpec] = {
+        TopicPartition(name, number): latest
+        for name in names & topics.keys()
+        for number in topics[name].partitions
+    }
+    if not asked:
+        return names
+    answers = admin.list_offsets(asked, request_timeout=_REQUEST_TIMEOUT_S)
+    silent = {one.topic for one, answer in answers.items() if answer.exception() is not None}
+    return names - {one.topic for one in asked} | silent
 
 
 def _admin(bootstrap_servers: str) -> AdminClient:

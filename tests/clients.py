@@ -23,9 +23,10 @@ class StreamClient:
         self.ended = False
 
     async def until(self, done: Callable[[list[Block]], bool]) -> list[Block]:
-        """Read until the blocks so far are enough, or the stream ends."""
+        """Read until the blocks so far are enough; the stream must not end before."""
         async with asyncio.timeout(_PATIENCE_S):
-            while not done(self.blocks) and not self.ended:
+            while not done(self.blocks):
+                assert not self.ended, f"the stream has ended: {self.blocks[-3:]}"
                 await self.more()
         return self.blocks
 
@@ -40,7 +41,7 @@ class StreamClient:
 
     async def to_end(self) -> list[Block]:
         """Read until the server ends the stream."""
-        return await self.until(lambda _: False)
+        return await self.until(lambda _: self.ended)
 
     async def more(self) -> None:
         """Read one piece."""
