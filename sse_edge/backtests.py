@@ -27,10 +27,6 @@ from sse_edge.stream import of_entities
 
 CHANNEL = "backtest_job"
 
-_KNOWN_WITHIN_S = 3.0
-"""After a job's event a processor takes a moment to note where its story stands. Where none runs, a
-list is not what streams say, and is told nonetheless.
-"""
 _LIMIT_MAX = 10_000
 
 Limit = Annotated[int, Query(ge=1, le=_LIMIT_MAX)]
@@ -194,8 +190,9 @@ async def _catch_up(request: Request) -> None:
     if hub.unavailable_for is not None:
         return
     try:
-        await hub.jobs.all(_KNOWN_WITHIN_S)
-        await hub.latest_jobs.catch_up(_KNOWN_WITHIN_S)
+        await hub.jobs.all()
+        # Where no processor runs, a list is not what streams say, and is told nonetheless.
+        await hub.latest_jobs.catch_up(hub.settings.processor_patience_s)
     except LogError as error:
         raise Unavailable("no_broker", str(error)) from error
 
@@ -208,7 +205,7 @@ async def mine(request: Request) -> Sequence[JobState]:
     """
     hub: Hub = request.app.state.hub
     try:
-        found = await hub.jobs.all(_KNOWN_WITHIN_S)
+        found = await hub.jobs.all()
     except LogUnavailable as error:
         raise Unavailable("no_broker", str(error)) from error
     caller = caller_of(request)
@@ -230,7 +227,7 @@ async def known_to(hub: Hub, caller: Caller | None, job_id: str) -> JobState:
         Unavailable: it cannot be known now.
     """
     try:
-        state = await hub.jobs.find(job_id, _KNOWN_WITHIN_S)
+        state = await hub.jobs.find(job_id, hub.settings.processor_patience_s)
     except LogUnavailable as error:
         raise Unavailable("no_broker", str(error)) from error
     if state is None:

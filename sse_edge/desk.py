@@ -21,7 +21,6 @@ from sse_edge.hub import Hub
 from sse_edge.opening import caller_of, write
 from sse_edge.view import View
 
-_KNOWN_WITHIN_S = 3.0
 _COMMENT_CHARS_MAX = 1_000
 
 routes = APIRouter(prefix="/api/v1", tags=["risk"])
@@ -201,7 +200,7 @@ async def all_of(request: Request, view: View[S]) -> Sequence[S]:
     """
     caller = caller_of(request)
     try:
-        return await view.all(_KNOWN_WITHIN_S, None if caller is None else caller.tenant or "")
+        return await view.all(None if caller is None else caller.tenant or "")
     except LogUnavailable as error:
         raise Unavailable("no_broker", str(error)) from error
 

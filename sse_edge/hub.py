@@ -367,7 +367,8 @@ class Hub:
 
     def _view(self, topic: Topic, kind: type[S]) -> View[S]:
         name = self.settings.topic_prefix + topic.name
-        return View(self.log, name, kind, topic.retention_ms)
+        patience_s = self.settings.broker_patience_s
+        return View(self.log, name, kind, topic.retention_ms, patience_s)
 
     def codec(self, stream: Stream) -> CursorCodec:
         """How cursors of a stream are written."""

@@ -143,6 +143,9 @@ class EdgeSettings(BaseSettings):
     broker_patience_s: float = Field(default=3.0, gt=0)
     """How long an opening stream waits for Kafka before it ends with an `error` event."""
 
+    processor_patience_s: float = Field(default=3.0, gt=0)
+    """How long an answer about a job or task waits for a processor to have noted it."""
+
     drain_s: float = Field(default=5.0, ge=0)
     """Over how long the streams end after SIGTERM."""
 

@@ -33,9 +33,6 @@ from sse_edge.training_task import status as worded
 
 CHANNEL = "trainmodel"
 
-_KNOWN_WITHIN_S = 3.0
-"""After a task's first event a processor takes a moment to note where its story stands."""
-
 _PIECES_MAX = 8
 """How far a task is looked for behind what is known of it, where no processor runs."""
 
@@ -151,7 +148,7 @@ class _Last(NamedTuple):
 
 async def _known(hub: Hub, task_id: str) -> StoryState:
     try:
-        state = await hub.tasks.find(task_id, _KNOWN_WITHIN_S)
+        state = await hub.tasks.find(task_id, hub.settings.processor_patience_s)
     except LogUnavailable as error:
         raise Unavailable("no_broker", str(error)) from error
     if state is None:

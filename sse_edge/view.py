@@ -34,7 +34,9 @@ class _Kept(NamedTuple, Generic[S]):
 class View(Generic[S]):
     """The last state of each key."""
 
-    def __init__(self, log: Log, topic: str, kind: type[S], kept_ms: int | None) -> None:
+    def __init__(
+        self, log: Log, topic: str, kind: type[S], kept_ms: int | None, patience_s: float
+    ) -> None:
         """Have a view.
 
         Args:
@@ -42,11 +44,13 @@ class View(Generic[S]):
             topic: the compacted topic's full name.
             kind: what stands in it.
             kept_ms: for how long the log keeps a state that does not change; None for ever.
+            patience_s: for how long whoever asks waits for the log to be read.
         """
         self._log = log
         self._topic = topic
         self._kind = kind
         self._kept_ms = kept_ms
+        self._patience_s = patience_s
         self._states: OrderedDict[str, _Kept[S]] = OrderedDict()
         """By subject; the last changed last."""
         self.version = 0
@@ -71,21 +75,22 @@ class View(Generic[S]):
     async def find(self, subject: str, within_s: float) -> S | None:
         """A story's state; None where there is still none after a while.
 
+        Args:
+            subject: which.
+            within_s: how long to wait for whoever writes it.
+
         Raises:
-            LogUnavailable: the view could not be completed meanwhile.
+            LogUnavailable: the log could not be read in time.
         """
-        self._is_wanted.set()
+        await self._complete()
+        if subject in self._states:
+            return self._states[subject].state
         future: asyncio.Future[S] = asyncio.get_running_loop().create_future()
         self._waiting[subject].add(future)
         try:
             async with asyncio.timeout(within_s):
-                await self._is_complete.wait()
-                if subject in self._states:
-                    return self._states[subject].state
                 return await future
         except TimeoutError:
-            if not self._is_complete.is_set():
-                raise LogUnavailable(f"{self._topic} could not be read") from None
             return None
         finally:
             self._waiting[subject].discard(future)
@@ -98,24 +103,26 @@ class View(Generic[S]):
         found = self._states.get(subject)
         return None if found is None else found.state
 
-    async def all(self, within_s: float, tenant: str | None = None) -> Sequence[S]:
+    async def all(self, tenant: str | None = None) -> Sequence[S]:
         """Every state, the last changed one last.
 
         Args:
-            within_s: how long to wait for the view.
             tenant: whose; "" for nobody's, None for all.
 
         Raises:
-            LogUnavailable: the view could not be completed in time.
+            LogUnavailable: the log could not be read in time.
         """
+        await self._complete()
+        wanted = None if tenant is None else tenant.encode()
+        return [one.state for one in self._states.values() if wanted in (None, one.tenant)]
+
+    async def _complete(self) -> None:
         self._is_wanted.set()
         try:
-            async with asyncio.timeout(within_s):
+            async with asyncio.timeout(self._patience_s):
                 await self._is_complete.wait()
         except TimeoutError:
             raise LogUnavailable(f"{self._topic} could not be read") from None
-        wanted = None if tenant is None else tenant.encode()
-        return [one.state for one in self._states.values() if wanted in (None, one.tenant)]
 
     async def changed_since(self, version: int) -> None:
         """Wait until the view is of another version."""

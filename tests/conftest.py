@@ -40,6 +40,12 @@ if "CI" not in os.environ:  # there Hypothesis has a profile of its own
     examples.load_profile("unhurried")
 
 _START_S = 60.0
+_EDGE = {
+    "TAPEWIRE_PORT": "0",
+    # On a busy machine a broker and a processor are slow, and neither is away.
+    "TAPEWIRE_BROKER_PATIENCE_S": "20",
+    "TAPEWIRE_PROCESSOR_PATIENCE_S": "10",
+}
 _CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
@@ -116,7 +122,7 @@ class World:
 
     async def edge(self, **settings: object) -> "Started":
         env = {f"TAPEWIRE_{name.upper()}": str(value) for name, value in settings.items()}
-        return await self._start("edge", "sse_edge", {"TAPEWIRE_PORT": "0"} | env)
+        return await self._start("edge", "sse_edge", _EDGE | env)
 
     async def worker(self, **settings: object) -> "Started":
         env = {f"TAPEWIRE_{name.upper()}": str(value) for name, value in settings.items()}

@@ -51,7 +51,7 @@ class Node:
         self.log = FakeLog(seed=1)
         self.log.make("events")
         self.log.make("jobs")
-        self.view = View(self.log, "jobs", JobState, None)
+        self.view = View(self.log, "jobs", JobState, None, WITHIN_S)
         self.latest = LatestJobs(self.log, "events", self._partitions, self.view)
 
     async def _partitions(self) -> int:
@@ -60,7 +60,7 @@ class Node:
     async def took_s(self) -> float:
         """How long a poll waits."""
         began = asyncio.get_running_loop().time()
-        await self.view.all(WITHIN_S)
+        await self.view.all()
         await self.latest.catch_up(WITHIN_S)
         return asyncio.get_running_loop().time() - began
 
