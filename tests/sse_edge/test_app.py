@@ -247,9 +247,9 @@ async def test_pages_of_listed_origins_may_read(world: World) -> None:
 
 
 async def test_without_a_broker_the_node_lives_and_says_so(world: World) -> None:
-    edge = await world.edge(broker_patience_s=0.2)
+    edge = await world.edge()
     nowhere = World(type(world.kafka)("localhost:1"), world.prefix, world.folder, world.stack)
-    lonely = await nowhere.edge()
+    lonely = await nowhere.edge(broker_patience_s=0.2)
     async with httpx.AsyncClient() as http:
         assert (await http.get(f"{lonely.url}/health/live")).status_code == 200
         assert (await http.get(f"{lonely.url}/health/ready")).status_code == 503
