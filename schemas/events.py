@@ -771,8 +771,9 @@ class BookRisk:
     """How many series are below."""
     missing: Sequence[str]
     """Those without returns that fit the others'."""
-    value: float
-    nav: float
+    value: float | None = None
+    nav: float | None = None
+    """None where they are beyond all numbers."""
     var_95: float | None = None
     es_95: float | None = None
     var_99: float | None = None

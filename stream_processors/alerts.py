@@ -7,6 +7,7 @@ limits say so, for measures that stay away.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from math import isfinite
 from typing import NamedTuple
 
 from schemas.events import AlertAck, RiskAlert, RiskLimit, WatchState
@@ -302,7 +303,7 @@ class Alerts:
             self._states[rule_id] = state
 
     def _event(self, rule: Rule, step: Transition, occasion: Occasion, text: str) -> RiskAlert:
-        is_model = rule.rule_id == MODEL
+        is_model, utilisation = rule.rule_id == MODEL, step.value / rule.limit
         return RiskAlert(
             alert_id=step.alert_id,
             transition_id=step.transition_id,
@@ -317,7 +318,7 @@ class Alerts:
             entity_id=self._portfolio_id,
             event_time_us=occasion.as_of_us,
             level=step.level.name.lower(),
-            utilisation=step.value / rule.limit,
+            utilisation=utilisation if isfinite(utilisation) else None,
             rule_id=rule.rule_id,
             scenario_us=occasion.scenario_us(rule.rule_id),
             source_topic=occasion.source.topic,

@@ -13,6 +13,8 @@ lies below the root, so that nothing that is held is missing at the top.
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
+from itertools import chain
+from math import isfinite
 from typing import NamedTuple
 
 import numpy as np
@@ -167,7 +169,8 @@ class BookTree:
             touched.update(self._above(self._book(book_id)))
         series = [self._state(one) for one in sorted(self._touched_series & self.series)]
         there = {*self.books, self.root} if self.books else set()
-        risks = [self._risk(self._book(one)) for one in sorted(touched & there)]
+        with np.errstate(all="ignore"):  # numbers beyond all others are looked for
+            risks = [self._risk(self._book(one)) for one in sorted(touched & there)]
         closed = [f"{self.root}/{one}" for one in sorted(touched - there)]
         self._touched_books, self._touched_series = set(), set()
         return Changes(risks, series, closed)
@@ -255,7 +258,7 @@ class BookTree:
         exposures = self._exposures(book)
         series = sorted(exposures)
         values = np.array([exposures[one] for one in series])
-        value = float(values.sum())
+        value = _finite(float(values.sum()))
         table = self._table(series)
         days = 0 if table is None else len(table.times_us)
         risk = BookRisk(
@@ -273,10 +276,16 @@ class BookTree:
         minimum = max(self._config.observations_min, VAR_95.observations_min)
         if table is None or days < minimum:
             return risk
-        return self._measured(risk, book, table, values)
+        try:
+            measured = self._measured(risk, book, table, values)
+        except InvalidInput:
+            measured = None
+        if measured is None or not _is_finite(measured):
+            return replace(risk, status=Status.UNAVAILABLE)
+        return measured
 
     def _measured(self, risk: BookRisk, book: Book, table: _Table, values: Floats) -> BookRisk:
-        pnl: Floats = table.returns @ values
+        pnl = _finite_all(table.returns @ values)
         amounts: dict[str, float] = {}
         for level in _LEVELS:
             if len(pnl) >= max(level.observations_min, self._config.observations_min):
@@ -313,7 +322,7 @@ class BookTree:
             return []
         series = sorted({name for _, _, exposures in named for name in exposures})
         held = np.array([[one.get(name, 0.0) for _, _, one in named] for name in series])
-        pnls: Floats = table.returns @ held
+        pnls = _finite_all(table.returns @ held)
         ones = np.ones(len(named))
         covariance = np.atleast_2d(np.cov(pnls, rowvar=False))
         normal = normal_parts(ones, pnls.mean(axis=0), covariance, VAR_95)
@@ -371,9 +380,32 @@ def _estimate(method: str, confidence: float, found: Estimate, risk: BookRisk) -
     return RiskEstimate(method, confidence, 1, status, risk.as_of_us, var, es)
 
 
-def _share(amount: float, nav: float) -> float | None:
+def _share(amount: float, nav: float | None) -> float | None:
     """Of net asset value; None where there is none, as of what is dollar-neutral."""
-    return None if nav == 0 else amount / nav
+    return None if nav is None or nav == 0 else _finite(amount / nav)
+
+
+def _finite(number: float) -> float | None:
+    """A number that an event may have: JSON has no others."""
+    return number if isfinite(number) else None
+
+
+def _finite_all(numbers: Floats) -> Floats:
+    """The same.
+
+    Raises:
+        InvalidInput: one is beyond all numbers.
+    """
+    if not np.isfinite(numbers).all():
+        raise InvalidInput("amounts must be finite")
+    return numbers
+
+
+def _is_finite(risk: BookRisk) -> bool:
+    """Whether all amounts are numbers that an event may have."""
+    amounts = [*risk.amounts.values(), risk.undiversified_95 or 0.0]
+    of_parts = [one for part in risk.parts for one in part if isinstance(one, float)]
+    return all(map(isfinite, chain(amounts, of_parts)))
 
 
 def _check(book: Book) -> None:
@@ -382,9 +414,9 @@ def _check(book: Book) -> None:
         if one.series_id in seen:
             raise InvalidInput(f"{one.series_id} is held twice by {book.book_id}; give its sum")
         seen.add(one.series_id)
-        if not np.isfinite(one.quantity):
+        if not isfinite(one.quantity):
             raise InvalidInput(f"the quantity of {one.series_id} is {one.quantity}; give a number")
-        if not (np.isfinite(one.price) and one.price > 0):
+        if not (isfinite(one.price) and one.price > 0):
             raise InvalidInput(f"the price of {one.series_id} is {one.price}; it must be positive")
-    if book.nav is not None and not np.isfinite(book.nav):
+    if book.nav is not None and not isfinite(book.nav):
         raise InvalidInput(f"the net asset value of {book.book_id} is {book.nav}; give a number")

@@ -54,6 +54,7 @@ class Status(StrEnum):
     OK = "ok"
     DEGENERATE = "degenerate"  # every return in the window is the same
     INSUFFICIENT_DATA = "insufficient_data"
+    UNAVAILABLE = "unavailable"  # what goes in, or comes out, is beyond all numbers
 
 
 class ReturnWindow:

@@ -1,8 +1,11 @@
 """Tests of trees of books: P&L over real prices, parts that add up, and trees that are no trees."""
 
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from dataclasses import asdict
 from datetime import UTC, datetime
-from itertools import pairwise
+from itertools import chain, cycle, islice, pairwise
+from math import isfinite
 from random import Random
 
 import numpy as np
@@ -108,6 +111,7 @@ def test_parts_add_up_to_the_whole() -> None:
     risk = measured(book("all", AAPL=10.0, GOOG=20.0, IBM=30.0, MSFT=-25.0))["all"]
     parts = risk.parts
     normal = next(one for one in risk.estimates if one.method == "normal")
+    assert risk.nav is not None
     assert sum(one.component_95 for one in parts) == pytest.approx((normal.var or 0) * risk.nav)
     assert sum(one.historical_95 for one in parts) == pytest.approx(risk.amounts["var_95"])
     assert sum(one.historical_es_95 for one in parts) == pytest.approx(risk.amounts["es_95"])
@@ -182,7 +186,7 @@ def test_a_moved_or_closed_book_is_counted_where_it_is_now() -> None:
         tree.put(one)
     tree.take_all(returns_of(("IBM",)))
 
-    def values() -> dict[str, float]:
+    def values() -> dict[str, float | None]:
         return {one.book_id: one.value for one in tree.changes().risks}
 
     assert values() == {"a": 10.0, "b": 0.0, "desk": 10.0, "firm": 10.0}
@@ -220,6 +224,47 @@ def test_what_is_no_tree_or_no_number_is_refused_by_name() -> None:
     with pytest.raises(InvalidInput, match="X is held twice by c"):
         tree.put(twice)
     assert sorted(tree.books) == ["a", "b"]
+
+
+some_numbers = st.floats(-2, 2) | st.floats(allow_nan=False, allow_infinity=False)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.tuples(some_numbers, some_numbers.map(abs), st.booleans()), min_size=1, max_size=3),
+    st.none() | some_numbers,
+    st.lists(some_numbers, min_size=1, max_size=4),
+)
+def test_whatever_is_held_and_comes_in_no_number_is_none_and_nothing_stops(
+    held: list[tuple[float, float, bool]], nav: float | None, returns: list[float]
+) -> None:
+    tree = BookTree("firm", CONFIG)
+    for number, (quantity, price, is_old) in enumerate(held):
+        priced_us = 0 if is_old else NEVER_US
+        holdings = [Holding("p", quantity, price, priced_us), Holding("q", 1.0, 1.0, priced_us)]
+        one = Book(root="firm", book_id=f"{number}", holdings=holdings, nav=nav, event_time_us=0)
+        with suppress(InvalidInput):  # the price is nothing
+            tree.put(one)
+    tree.take_all(
+        Return(series, at, value)
+        for at, value in enumerate(islice(cycle(returns), 150))
+        for series in ("p", "q")
+    )
+    for risk in tree.changes().risks:
+        assert all(isfinite(one) for one in numbers_in(risk))
+        assert (risk.status in ("ok", "degenerate")) == ("var_95" in risk.amounts)
+
+
+def numbers_in(value: object) -> Iterator[float]:
+    """All floats of an event, wherever they are."""
+    if isinstance(value, float):
+        yield value
+    elif isinstance(value, BookRisk):
+        yield from numbers_in(asdict(value))
+    elif isinstance(value, Mapping):
+        yield from chain.from_iterable(map(numbers_in, value.values()))
+    elif isinstance(value, list | tuple):
+        yield from chain.from_iterable(map(numbers_in, value))
 
 
 names = st.sampled_from(["firm", "a", "b", "c", "d"])
