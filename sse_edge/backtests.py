@@ -141,7 +141,7 @@ async def jobs(
     request: Request, status_filter: JobStatus | None = None, limit: Limit = 10
 ) -> list[dict[str, object]]:
     """One's own jobs, all or those of one status."""
-    await _catch_up(request)
+    await catch_up(request)
     found = [one for one in await mine(request) if status_filter in (None, one.status)]
     return [as_job(one) for one in found[:limit]]
 
@@ -149,7 +149,7 @@ async def jobs(
 @routes.get("/api/backtesting/history", summary="Backtests that have ended, the newest first")
 async def history(request: Request, limit: Limit = 10) -> list[dict[str, object]]:
     """One's own."""
-    await _catch_up(request)
+    await catch_up(request)
     return [backtest(one) for one in await mine(request) if one.ended][:limit]
 
 
@@ -160,7 +160,7 @@ async def history(request: Request, limit: Limit = 10) -> list[dict[str, object]
 )
 async def cancel(request: Request, job_id: str) -> dict[str, str]:
     """A running job ends with `cancelled`; one that has ended is no longer listed."""
-    await _catch_up(request)
+    await catch_up(request)
     state = await known(request, job_id)
     kind = "removed" if state.ended else "cancel_requested"
     step = JobStep(kind=kind, symbol=state.symbol, strategy=state.strategy, owner=state.owner)
@@ -184,8 +184,12 @@ async def story(request: Request, job_id: str) -> Response:
     return answer(request, stream, Upon({state.partition: state.first_offset}))
 
 
-async def _catch_up(request: Request) -> None:
-    """Have what was told on streams so far be in what is known, as long as there is Kafka."""
+async def catch_up(request: Request) -> None:
+    """Have what was told on streams so far be in what is known, as long as there is Kafka.
+
+    Raises:
+        Unavailable: it cannot be known now.
+    """
     hub: Hub = request.app.state.hub
     if hub.unavailable_for is not None:
         return

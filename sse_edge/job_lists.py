@@ -1,7 +1,8 @@
 """Lists of jobs as streams: a snapshot, and then what changes in it.
 
 What a client shows depends on what it showed before, so each connection keeps its list, of `limit`
-jobs. Who comes back, to any node, begins with a new snapshot: what happened meanwhile is in it.
+jobs. Who comes back, to any node, begins with a new snapshot, which is behind nothing that a stream
+has told: what happened meanwhile is in it.
 """
 
 import asyncio
@@ -18,7 +19,7 @@ from schemas.events import JobState
 from schemas.instants import to_rfc3339
 from sse_edge import described
 from sse_edge.backtest_words import BACKTEST, backtest, job as as_job
-from sse_edge.backtests import JobStatus, Limit, mine
+from sse_edge.backtests import JobStatus, Limit, catch_up, mine
 from sse_edge.dialect import Listener
 from sse_edge.errors import Unavailable
 from sse_edge.hub import Hub
@@ -151,6 +152,8 @@ async def _told(
         version = -1
         while not reader.leaving.is_set() and _good_for_s(request) > 0:
             try:
+                if before is None:
+                    await catch_up(request)
                 all_jobs = await mine(request)
             except Unavailable as error:
                 yield {"event": "error", "data": {"reason": "no_broker", "message": str(error)}}

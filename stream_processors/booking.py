@@ -28,7 +28,7 @@ from stream_processors.books import BookTree
 from stream_processors.levels import InvalidInput
 from stream_processors.messages import dead_letter, decoded, tenant_of
 from stream_processors.settings import ProcessorSettings
-from stream_processors.transport import States, Writer
+from stream_processors.transport import States, Writer, finish_before_stopping
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +55,7 @@ class _Trees:
         self._states = States(app, writer, RISK_BOOK_STATE)
         self._states.on_recover(self._recover)
         self._one_at_a_time = asyncio.Lock()
+        finish_before_stopping(app, self._one_at_a_time)
 
     async def take(self, messages: Iterable[Any]) -> None:
         """Measure what has changed; when this returns, Kafka has all that follows from it."""

@@ -30,7 +30,7 @@ from stream_processors.messages import decoded
 from stream_processors.risk import PortfolioRisk
 from stream_processors.rounds import Round, standing
 from stream_processors.settings import ProcessorSettings
-from stream_processors.transport import States, Writer
+from stream_processors.transport import States, Writer, finish_before_stopping
 
 log = logging.getLogger(__name__)
 
@@ -84,6 +84,7 @@ class _Measuring:
         self._told: set[str] = set()
         """Steps of alerts that are in the log, though no state says so."""
         self._one_at_a_time = asyncio.Lock()
+        finish_before_stopping(app, self._one_at_a_time)
 
     async def take(self, messages: list[Any]) -> None:
         """Measure and judge; when this returns, Kafka has all that follows from it."""

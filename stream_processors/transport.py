@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import faust
@@ -23,6 +24,8 @@ S = TypeVar("S", bound=Record)
 
 _FETCH_WAIT_S = 0.2
 """How long a fetch waits for records, and so, at most, a rewind for a fetch."""
+
+_FINISH_S = 5.0
 
 
 class PromptTables(TableManager):
@@ -109,6 +112,20 @@ class IdempotentProducer(Producer):
 
     def _settings_extra(self) -> Mapping[str, Any]:
         return {"acks": "all", "enable_idempotence": True}
+
+
+def finish_before_stopping(app: faust.App, one_at_a_time: asyncio.Lock) -> None:
+    """Have a round that is under way when the worker is stopped end, and begin no other.
+
+    Cut short, it may have told what no state knows of: a successor with other settings would judge
+    the same records again, and tell otherwise.
+    """
+
+    @app.on_before_shutdown.connect(weak=False)
+    async def finish(*_: object, **__: object) -> None:
+        with suppress(TimeoutError):  # Kafka is away: what is not acknowledged is read again
+            async with asyncio.timeout(_FINISH_S):
+                await one_at_a_time.acquire()
 
 
 class Writer:

@@ -30,7 +30,7 @@ from schemas.events import (
     RiskMeasure,
     StoryState,
 )
-from schemas.topics import PORTFOLIO_RETURNS, RISK_MEASURES, TRAINING_TASKS
+from schemas.topics import PORTFOLIO_RETURNS, RISK_MEASURES, RISK_STATE, TRAINING_TASKS
 from stream_processors.alerts import Source
 from stream_processors.measures import ReturnWindow
 from stream_processors.risk import PortfolioRisk, Position
@@ -104,6 +104,27 @@ async def test_workers_are_restarted_one_after_the_other(world: World) -> None:
                 )
         await reader.until(measured_at(end, portfolios))
     assert_as_straight(reader.records, expected_measures, expected_alerts)
+
+
+async def test_what_a_worker_has_told_when_it_is_stopped_is_in_its_states(world: World) -> None:
+    """So that a successor with other settings goes on, and does not judge the same again."""
+    portfolios = [f"p{number}" for number in range(300)]
+    async with TopicReader(world, "risk.measures") as reader:
+        worker = await world.worker(batch_within_s=0.05, batch_records_max=1)
+        async with Publisher(world.producer_settings) as publisher:
+            for at in range(40):
+                returns = [Return(name, at, 0.01 * (-1) ** at) for name in portfolios]
+                await publisher.publish(ReturnBatch(returns=returns), partition=0)
+        await reader.until(lambda records: len(records) > len(portfolios))
+        await worker.stop()
+    told = await newest_by_key(RISK_MEASURES, world.producer_settings)
+    kept = await newest_by_key(RISK_STATE, world.producer_settings)
+    assert told.keys() == {name.encode() for name in portfolios}
+    for key, measure in told.items():
+        state = kept[key]
+        assert isinstance(measure, RiskMeasure)
+        assert isinstance(state, PortfolioState)
+        assert state.offset == measure.source_offset
 
 
 async def test_an_upgraded_worker_goes_on_from_what_the_first_version_left(world: World) -> None:
