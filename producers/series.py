@@ -22,6 +22,8 @@ INTERVALS = ("minute", "3minute", "day")
 
 _DAY = "day"
 _BARS_MIN = 2
+_NAMED_MAX = 20
+"""How many of the symbols that there are a refusal names."""
 _YEAR_US = 365 * 24 * 60 * 60 * 1_000_000
 
 Packaged = Mapping[str, Sequence[Bar]]
@@ -71,7 +73,10 @@ async def find_series(
     candles = await _candles(symbol, settings)
     if not any(candles.values()):
         traded = sorted(key.decode() for key in await newest_by_key(MARKET_FORMING, settings))
-        others = f"; by the minute, 3 minutes and day: {', '.join(traded)}" if traded else ""
+        named = [one[:60] for one in traded[:_NAMED_MAX]]
+        if len(traded) > _NAMED_MAX:
+            named.append(f"and {len(traded) - _NAMED_MAX} more")
+        others = f"; by the minute, 3 minutes and day: {', '.join(named)}" if named else ""
         raise InvalidStrategy(
             f"there are no prices of {symbol[:60]}; there are {', '.join(sorted(packaged))} "
             f"by the day{others}"
