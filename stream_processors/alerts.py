@@ -7,11 +7,10 @@ limits say so, for measures that stay away.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from math import isfinite
 from typing import NamedTuple
 
 from schemas.events import AlertAck, RiskAlert, RiskLimit, WatchState
-from stream_processors.measures import VAR_99, Measured
+from stream_processors.measures import VAR_99, Measured, finite
 from stream_processors.model_tests import most_before_red
 from stream_processors.thresholds import (
     AlertLevel,
@@ -303,7 +302,7 @@ class Alerts:
             self._states[rule_id] = state
 
     def _event(self, rule: Rule, step: Transition, occasion: Occasion, text: str) -> RiskAlert:
-        is_model, utilisation = rule.rule_id == MODEL, step.value / rule.limit
+        is_model = rule.rule_id == MODEL
         return RiskAlert(
             alert_id=step.alert_id,
             transition_id=step.transition_id,
@@ -318,7 +317,7 @@ class Alerts:
             entity_id=self._portfolio_id,
             event_time_us=occasion.as_of_us,
             level=step.level.name.lower(),
-            utilisation=utilisation if isfinite(utilisation) else None,
+            utilisation=finite(step.value / rule.limit),
             rule_id=rule.rule_id,
             scenario_us=occasion.scenario_us(rule.rule_id),
             source_topic=occasion.source.topic,

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from schemas.events import Book, BookPart, BookRisk, Holding, Return, RiskEstimate, SeriesState
 from stream_processors.decomposition import historical_parts, normal_parts
 from stream_processors.levels import InvalidInput, Level
-from stream_processors.measures import VAR_95, VAR_99, Outcome, ReturnWindow, Status
+from stream_processors.measures import VAR_95, VAR_99, Outcome, ReturnWindow, Status, finite
 from stream_processors.methods import Floats, Simulation, historical, monte_carlo
 from stream_processors.moments import Estimate, Normal
 
@@ -258,7 +258,7 @@ class BookTree:
         exposures = self._exposures(book)
         series = sorted(exposures)
         values = np.array([exposures[one] for one in series])
-        value = _finite(float(values.sum()))
+        value = finite(float(values.sum()))
         table = self._table(series)
         days = 0 if table is None else len(table.times_us)
         risk = BookRisk(
@@ -382,12 +382,7 @@ def _estimate(method: str, confidence: float, found: Estimate, risk: BookRisk) -
 
 def _share(amount: float, nav: float | None) -> float | None:
     """Of net asset value; None where there is none, as of what is dollar-neutral."""
-    return None if nav is None or nav == 0 else _finite(amount / nav)
-
-
-def _finite(number: float) -> float | None:
-    """A number that an event may have: JSON has no others."""
-    return number if isfinite(number) else None
+    return None if nav is None or nav == 0 else finite(amount / nav)
 
 
 def _finite_all(numbers: Floats) -> Floats:

@@ -57,6 +57,11 @@ class Status(StrEnum):
     UNAVAILABLE = "unavailable"  # what goes in, or comes out, is beyond all numbers
 
 
+def finite(value: float | None) -> float | None:
+    """A number that an event may have: JSON has no others."""
+    return value if value is not None and isfinite(value) else None
+
+
 class ReturnWindow:
     """The last `size` returns of one portfolio, by event time."""
 

@@ -32,6 +32,7 @@ from stream_processors.measures import (
     Measured,
     Outcome,
     ReturnWindow,
+    finite,
     measure,
 )
 from stream_processors.model_tests import Days, judge_model
@@ -180,7 +181,7 @@ class PortfolioRisk:
     def utilisation(self) -> float | None:
         """VaR at 95 % as a share of its limit; None without either."""
         var = None if self._measured is None else self._measured.var_95
-        return _finite(_utilisation(var, self._alerts.rule("var_95")))
+        return finite(_utilisation(var, self._alerts.rule("var_95")))
 
     def open_severities(self) -> Iterable[str]:
         """Of each alert that is not over."""
@@ -298,20 +299,20 @@ class PortfolioRisk:
             method=METHOD,
             status=measured.status,
             observations=len(self._window),
-            var_95=_finite(measured.var_95),
-            es_95=_finite(measured.es_95),
-            var_99=_finite(measured.var_99),
-            es_99=_finite(measured.es_99),
+            var_95=finite(measured.var_95),
+            es_95=finite(measured.es_95),
+            var_99=finite(measured.var_99),
+            es_99=finite(measured.es_99),
             scenario_us=self._scenario_us("var_95"),
             threshold=None if rule is None else rule.limit,
-            utilisation=_finite(_utilisation(measured.var_95, rule)),
+            utilisation=finite(_utilisation(measured.var_95, rule)),
             event_id=self._measure_id(),
             source_topic=self.source.topic,
             source_partition=self.source.partition,
             source_offset=self.position.offset,
             volatility=None if closed is None else self._volatility(closed),
-            drawdown=_finite(drawdowns[0]),
-            max_drawdown=_finite(drawdowns[1]),
+            drawdown=finite(drawdowns[0]),
+            max_drawdown=finite(drawdowns[1]),
             estimates=[*self._closed_estimates(closed, as_of_us), *self._slower],
             model_backtests=list(self._model_backtests()),
         )
@@ -399,11 +400,6 @@ class PortfolioRisk:
     def _volatility(self, closed: Closed) -> float:
         """Of a year."""
         return closed.moments.deviation * sqrt(self._config.periods_a_year)
-
-
-def _finite(value: float | None) -> float | None:
-    """A number that an event may have: JSON has no others."""
-    return value if value is not None and isfinite(value) else None
 
 
 def _utilisation(var: float | None, rule: Rule | None) -> float | None:
