@@ -164,6 +164,12 @@ def test_a_correction_of_the_past_changes_the_measure_and_does_not_judge_again()
     assert [alert.state for alert in alerts] == ["raised"]
 
 
+def test_an_alert_over_a_loss_beyond_all_others_has_no_utilisation() -> None:
+    returns = [Return("p", at, 1.7e308 * (-1) ** at) for at in range(120)]
+    _, (raised,) = folded(returns, PortfolioRisk("p", CONFIG, SOURCE))
+    assert (raised.state, raised.metric_value, raised.utilisation) == ("raised", 1.7e308, None)
+
+
 def test_what_cannot_be_said_has_a_status_and_no_number() -> None:
     """Too few returns, and returns that are so large that no moment is a number."""
     risk = PortfolioRisk("p", replace(EVERYTHING, default_rules=()), SOURCE)
