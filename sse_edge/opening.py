@@ -16,6 +16,7 @@ from schemas.events import Event
 from schemas.instants import from_rfc3339
 from schemas.topics import Topic
 from sse_edge import described
+from sse_edge.compression import GZIP_HEADERS, takes_gzip
 from sse_edge.connection import Connection, Slow, Wishes
 from sse_edge.cursor import Cursor
 from sse_edge.errors import InvalidParameter, NotAcceptable, Unavailable
@@ -38,8 +39,6 @@ STREAM_HEADERS = {
     "Cache-Control": "no-cache, no-transform",
     "X-Accel-Buffering": "no",
 }
-
-GZIP_HEADERS = {"Content-Encoding": "gzip", "Vary": "Accept-Encoding"}
 
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Awaitable[Response]])
 
@@ -111,7 +110,7 @@ def answer(
         close_on_gap=_choice(request, "on_gap", ("continue", "close")) == "close",
         named_checkpoints=_choice(request, "checkpoint", ("id", "event")) == "event",
         slow=slow,
-        gzip=_takes_gzip(request.headers.get("accept-encoding", "")),
+        gzip=takes_gzip(request.headers.get("accept-encoding", "")),
         prelude=prelude,
         caller=caller,
     )
@@ -297,15 +296,6 @@ def client_id_of(request: Request) -> str:
             "client_id", f"it has {len(given)} characters; at most {CLIENT_ID_CHARS_MAX} are one"
         )
     return given
-
-
-def _takes_gzip(accepted: str) -> bool:
-    """Whether a client takes gzip, by its `Accept-Encoding`."""
-    for one in accepted.lower().split(","):
-        coding, _, weight = one.partition(";")
-        if coding.strip() in ("gzip", "x-gzip", "*"):
-            return weight.replace(" ", "") not in ("q=0", "q=0.0", "q=0.00", "q=0.000")
-    return False
 
 
 def _choice(request: Request, parameter: str, allowed: tuple[str, ...]) -> str:

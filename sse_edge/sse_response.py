@@ -20,9 +20,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from starlette.background import BackgroundTask
+from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from sse_edge.compression import GZIP_HEADERS, Gzip, takes_gzip
 from sse_edge.frame import Text, body
 
 log = logging.getLogger(__name__)
@@ -76,12 +78,14 @@ class SSEResponse(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve it."""
-        del scope
+        gzip = Gzip() if takes_gzip(Headers(scope=scope).get("accept-encoding", "")) else None
+        if gzip is not None:
+            self.headers.update(GZIP_HEADERS)
         SENT.open += 1
         try:
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
             async with asyncio.TaskGroup() as tasks:
-                streaming = tasks.create_task(self._stream(send))
+                streaming = tasks.create_task(self._stream(_Body(send, gzip)))
                 leaving = tasks.create_task(_until_gone(receive))
                 streaming.add_done_callback(lambda _: leaving.cancel())
                 leaving.add_done_callback(lambda _: streaming.cancel())
@@ -90,32 +94,52 @@ class SSEResponse(Response):
             if self._after is not None:
                 await self._after()
 
-    async def _stream(self, send: Send) -> None:
+    async def _stream(self, out: "_Body") -> None:
         try:
             try:
-                await self._hand_on(send)
+                await self._hand_on(out)
             except Exception:
                 SENT.errors += 1
                 log.exception("a stream's iterator has failed; the stream ends")
                 error = {"error": "the stream has failed on the server"}
-                await _write(send, body("fatal_error", error) + b"\n")
-            await send({"type": "http.response.body", "body": b""})
+                await out.write(body("fatal_error", error) + b"\n")
+            await out.end()
         finally:
             close = getattr(self._content, "aclose", None)
             if close is not None:
                 await close()
 
-    async def _hand_on(self, send: Send) -> None:
+    async def _hand_on(self, out: "_Body") -> None:
         async with asyncio.TaskGroup() as tasks:
             while True:
                 coming = tasks.create_task(_next(self._content))
                 while not (await asyncio.wait({coming}, timeout=self._ping_s))[0]:
-                    await _write(send, b": ping\n")
+                    await out.write(b": ping\n")
                 found = coming.result()
                 if not found:
                     return
-                await _write(send, event_block(found[0]))
+                await out.write(event_block(found[0]))
                 SENT.events += 1
+
+
+class _Body:
+    """What goes out, compressed where the client takes that."""
+
+    def __init__(self, send: Send, gzip: Gzip | None) -> None:
+        self._send = send
+        self._gzip = gzip
+
+    async def write(self, data: bytes) -> None:
+        """Send a block, whole."""
+        if self._gzip is not None:
+            data = self._gzip.encode(data)
+            self._gzip.rest()  # it may be long until the next one
+        await self._send({"type": "http.response.body", "body": data, "more_body": True})
+
+    async def end(self) -> None:
+        """Say that this was all."""
+        rest = b"" if self._gzip is None else self._gzip.end()
+        await self._send({"type": "http.response.body", "body": rest})
 
 
 def event_block(value: Any) -> bytes:
@@ -148,10 +172,6 @@ async def _next(content: AsyncIterator[Any]) -> tuple[Any, ...]:
         return (await anext(content),)
     except StopAsyncIteration:
         return ()
-
-
-async def _write(send: Send, data: bytes) -> None:
-    await send({"type": "http.response.body", "body": data, "more_body": True})
 
 
 async def _until_gone(receive: Receive) -> None:

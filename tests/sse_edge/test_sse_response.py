@@ -1,6 +1,7 @@
 """`SSEResponse`: what an iterator yields reaches the client, and everything is put away after."""
 
 import asyncio
+import zlib
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
@@ -15,8 +16,10 @@ from tests.sse import Block, Reader
 class Browser:
     """Calls a response as a server would, and leaves when it has seen enough."""
 
-    def __init__(self, leaves_after: int | None = None) -> None:
+    def __init__(self, leaves_after: int | None = None, accepts: bytes = b"identity") -> None:
         self.reader, self.blocks = Reader(), list[Block]()
+        self.unzip = zlib.decompressobj(wbits=31)
+        self._accepts = accepts
         self.headers: dict[bytes, bytes] = {}
         self.ended = False
         self._leaves_after = leaves_after
@@ -26,7 +29,8 @@ class Browser:
         """Three times."""
 
     async def get(self, response: SSEResponse) -> None:
-        await response({"type": "http"}, self._receive, self._send)
+        scope = {"type": "http", "headers": [(b"accept-encoding", self._accepts)]}
+        await response(scope, self._receive, self._send)
 
     async def _receive(self) -> Any:
         await self._gone.wait()
@@ -36,7 +40,10 @@ class Browser:
         if message["type"] == "http.response.start":
             self.headers = dict(message["headers"])
             return
-        self.blocks += self.reader.feed(message["body"])
+        is_zipped = self.headers.get(b"content-encoding") == b"gzip"
+        read = self.unzip.decompress(message["body"]) if is_zipped else message["body"]
+        self.blocks += self.reader.feed(read)
+        assert self.reader.is_between_blocks or read.startswith(b":")
         self._pings += message["body"] == b": ping\n"
         if self._pings == 3:
             self.pinged.set()
@@ -64,6 +71,22 @@ async def test_texts_values_and_whole_events() -> None:
         *("welcome", "Welcome", "welcome-1", 3000),
     )
     assert (fourth.event, fourth.json, fourth.id) == ("complete", {"status": "done"}, None)
+
+
+async def test_whoever_takes_gzip_gets_each_event_at_once_and_a_whole_file() -> None:
+    seen: list[int] = []
+
+    async def count() -> AsyncIterator[Any]:
+        for number in range(5):
+            seen.append(len(browser.blocks))
+            yield {"number": number, "text": "the same " * 50}
+
+    browser = Browser(accepts=b"br, gzip;q=0.8")
+    await browser.get(SSEResponse(count()))
+    assert browser.headers[b"content-encoding"] == b"gzip"
+    assert browser.headers[b"vary"] == b"Accept-Encoding"
+    assert [one.json["number"] for one in browser.blocks] == seen == list(range(5))
+    assert browser.unzip.eof  # with a CRC that is right
 
 
 async def test_silence_is_broken_by_pings_that_nobody_sees() -> None:
