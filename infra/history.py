@@ -6,7 +6,7 @@ from pathlib import Path
 
 from infra.errors import NoHistory
 from producers.errors import Unread
-from producers.log_end import partition_of
+from kafka_io.reader import partition_of
 from producers.settings import ProducerSettings
 from schemas.events import Return, ReturnBatch
 from schemas.instants import to_date

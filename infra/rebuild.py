@@ -19,8 +19,8 @@ from infra.errors import RebuildFailed
 from infra.provision import provision, wait_for_kafka
 from infra.supervisor import Part, Process
 from producers.errors import ProducerError
-from producers.log_end import all_of, before, ends_of, newest_by_key
-from producers.publisher import Publisher
+from kafka_io.reader import all_of, before, ends_of, newest_by_key
+from kafka_io.publisher import Publisher
 from producers.settings import ProducerSettings
 from schemas.events import RebuildDone, Record, RiskAlert, RiskMeasure
 from schemas.topics import (

@@ -25,7 +25,7 @@ from typing import Protocol
 from simpleeval import InvalidExpression, simple_eval
 
 from producers.errors import AgentError, UnknownAgent
-from producers.log_end import newest_by_key
+from kafka_io.reader import newest_by_key
 from producers.settings import ProducerSettings
 from schemas.events import RiskMeasure
 from schemas.instants import to_rfc3339

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from producers.broadcaster import BlockingBroadcaster
-from producers.commands import Commands, Taken
+from kafka_io.command_group import Commands, Taken
 from producers.errors import InvalidStrategy, ProducerError, RunStopped, Unread, Unsent
 from producers.prices import load_bars
 from producers.series import Packaged, Series, find_series

@@ -21,7 +21,7 @@ from producers.progress import (
     training_progress,
     user_update,
 )
-from producers.publisher import Position, Publisher
+from kafka_io.publisher import Position, Publisher
 from producers.settings import ProducerSettings
 from schemas.events import Event
 

@@ -14,9 +14,9 @@ from itertools import count
 
 from producers.backtest_run import Crossover, backtest
 from producers.broadcaster import BlockingBroadcaster
-from producers.log_end import newest
+from kafka_io.reader import newest
 from producers.prices import Prices, laps, load_prices, trading_days
-from producers.publisher import Publisher
+from kafka_io.publisher import Publisher
 from producers.returns import ReturnsPublisher
 from producers.settings import ProducerSettings
 from producers.training_run import train

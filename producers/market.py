@@ -14,8 +14,8 @@ from itertools import islice
 from pathlib import Path
 
 from producers.errors import NoTrades
-from producers.log_end import newest
-from producers.publisher import Publisher
+from kafka_io.reader import newest
+from kafka_io.publisher import Publisher
 from producers.settings import ProducerSettings
 from schemas.events import Trade, TradeBatch
 from schemas.topics import MARKET_TRADES

@@ -11,7 +11,7 @@ from functools import partial
 
 from producers.agents import Agent
 from producers.broadcaster import BlockingBroadcaster
-from producers.commands import Commands, Taken
+from kafka_io.command_group import Commands, Taken
 from producers.errors import AgentError, RunStopped, Unsent
 from producers.router import Router
 from producers.settings import ProducerSettings

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from producers.errors import InvalidReport, ProducerError
 from producers.progress import NAME_CHARS_MAX
-from producers.publisher import Publisher
+from kafka_io.publisher import Publisher
 from schemas.events import Return, ReturnBatch
 from schemas.topics import PORTFOLIO_RETURNS
 

@@ -10,7 +10,7 @@ from datetime import date
 import numpy as np
 
 from producers.errors import InvalidStrategy
-from producers.log_end import newest_by_key, story_of
+from kafka_io.reader import newest_by_key, story_of
 from producers.settings import ProducerSettings
 from producers.strategies import TRADING_DAYS_A_YEAR, Floats
 from schemas.events import Bar, Candle

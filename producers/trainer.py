@@ -17,7 +17,7 @@ from urllib.parse import quote
 import joblib
 
 from producers.broadcaster import BlockingBroadcaster
-from producers.commands import Commands, Taken
+from kafka_io.command_group import Commands, Taken
 from producers.errors import ProducerError, RunStopped, Unsent
 from producers.forecast import train
 from producers.meters import read_meter

@@ -31,7 +31,7 @@ from prometheus_client.metrics_core import Metric
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
-from producers.publisher import Publisher
+from kafka_io.publisher import Publisher
 from producers.settings import ProducerSettings
 from sse_edge import (
     agents,

@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field
 
-from producers.publisher import Position
+from kafka_io.publisher import Position
 from schemas.codec import decode
 from schemas.errors import Undecodable
 from schemas.events import ChatEvent

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from fastapi import APIRouter, Request, Response
 
 from producers.errors import Unsent
-from producers.publisher import Position, Publisher
+from kafka_io.publisher import Position, Publisher
 from schemas.events import Event
 from schemas.instants import from_rfc3339
 from schemas.topics import Topic

@@ -12,7 +12,7 @@ from typing import Any
 
 import faust
 
-from producers import log_end
+from kafka_io import reader as log_end
 from producers.settings import ProducerSettings
 from schemas.events import DeadLetter, PortfolioState, RebuildDone, RiskAlert
 from schemas.topics import (

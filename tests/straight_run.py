@@ -7,7 +7,7 @@ from typing import Self
 from aiokafka import AIOKafkaConsumer
 
 from producers.prices import load_prices, trading_days
-from producers.publisher import Publisher
+from kafka_io.publisher import Publisher
 from producers.returns import ReturnsPublisher
 from schemas.codec import decode
 from schemas.events import Record, RiskAlert, RiskMeasure

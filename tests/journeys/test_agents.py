@@ -10,8 +10,8 @@ import pytest
 from playwright.async_api import async_playwright
 
 from infra.issuer import ISSUER, jwks_path, token
-from producers.log_end import all_of
-from producers.publisher import Publisher
+from kafka_io.reader import all_of
+from kafka_io.publisher import Publisher
 from schemas.events import AgentEvent, RiskMeasure
 from schemas.topics import AGENT_EVENTS
 from tests.clients import StreamClient, stream

@@ -14,9 +14,9 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosedError
 
 from infra.issuer import ISSUER, jwks_path, token
-from producers.log_end import all_of
+from kafka_io.reader import all_of
 from producers.prices import load_prices
-from producers.publisher import Publisher
+from kafka_io.publisher import Publisher
 from producers.strategies import simulate, statistics
 from schemas.events import BacktestCommand, BacktestProgress, JobStep
 from schemas.topics import BACKTEST_EVENTS

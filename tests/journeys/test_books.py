@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from infra.issuer import ISSUER, jwks_path, token
-from producers.publisher import Publisher
+from kafka_io.publisher import Publisher
 from producers.returns import ReturnsPublisher
 from schemas.events import Return
 from schemas.instants import to_rfc3339

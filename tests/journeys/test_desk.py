@@ -8,7 +8,7 @@ import httpx
 import numpy as np
 import pytest
 
-from producers.publisher import Publisher
+from kafka_io.publisher import Publisher
 from producers.returns import ReturnsPublisher
 from schemas.events import Return
 from tests.clients import StreamClient, stream

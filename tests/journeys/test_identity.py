@@ -8,7 +8,7 @@ import pytest
 
 from infra.issuer import ISSUER, jwks_path, token
 from producers.progress import training_progress, user_update
-from producers.publisher import Publisher
+from kafka_io.publisher import Publisher
 from tests.clients import stream
 from tests.conftest import Started, World
 from tests.sse import Block

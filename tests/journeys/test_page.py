@@ -7,7 +7,7 @@ from playwright.async_api import Page, async_playwright
 
 from producers.broadcaster import SSEBroadcaster
 from producers.prices import load_prices, trading_days
-from producers.publisher import Publisher
+from kafka_io.publisher import Publisher
 from producers.returns import ReturnsPublisher
 from tests.conftest import World
 

@@ -10,8 +10,8 @@ import pytest
 
 from infra import rebuild
 from infra.errors import PartFailed, RebuildFailed
-from producers.log_end import all_of, newest_by_key
-from producers.publisher import Publisher
+from kafka_io.reader import all_of, newest_by_key
+from kafka_io.publisher import Publisher
 from producers.returns import ReturnsPublisher
 from schemas.events import Return, RiskAlert, RiskMeasure
 from schemas.topics import RISK_ALERTS, RISK_MEASURES

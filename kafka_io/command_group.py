@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 
-from producers.log_end import story_of
+from kafka_io.reader import story_of
 from producers.settings import ProducerSettings
 from schemas.codec import decode
 from schemas.errors import Undecodable

@@ -9,9 +9,9 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, use_span
 
 from producers.broadcaster import BlockingBroadcaster, SSEBroadcaster
 from producers.errors import BufferFull, InvalidReport, Unsent
-from producers.log_end import newest
+from kafka_io.reader import newest
 from producers.progress import training_progress
-from producers.publisher import Publisher
+from kafka_io.publisher import Publisher
 from producers.returns import BATCH_RETURNS_MAX, ReturnsPublisher
 from producers.settings import ProducerSettings
 from schemas.codec import decode
