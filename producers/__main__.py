@@ -8,7 +8,17 @@ import sys
 
 import sdnotify
 
-from producers import agents, backtester, demo, market, orchestrator, trainer
+from producers.agents import agents
+
+from producers.backtesting import backtester
+
+from producers.demo import replay as demo
+
+from producers.market import trades as market
+
+from producers.agents import orchestrator
+
+from producers.training import trainer
 from producers.errors import NoTrades, UnknownAgent
 from producers.settings import (
     BacktesterSettings,

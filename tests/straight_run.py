@@ -6,7 +6,7 @@ from typing import Self
 
 from aiokafka import AIOKafkaConsumer
 
-from producers.prices import load_prices, trading_days
+from producers.market.prices import load_prices, trading_days
 from kafka_io.publisher import Publisher
 from producers.returns import ReturnsPublisher
 from schemas.codec import decode

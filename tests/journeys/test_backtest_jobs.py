@@ -15,9 +15,9 @@ from websockets.exceptions import ConnectionClosedError
 
 from infra.issuer import ISSUER, jwks_path, token
 from kafka_io.reader import all_of
-from producers.prices import load_prices
+from producers.market.prices import load_prices
 from kafka_io.publisher import Publisher
-from producers.strategies import simulate, statistics
+from producers.backtesting.strategies import simulate, statistics
 from schemas.events import BacktestCommand, BacktestProgress, JobStep
 from schemas.topics import BACKTEST_EVENTS
 from tests.clients import stream

@@ -8,7 +8,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer
 
 from infra.market import trades_jar
-from producers.market import batches, read_trades
+from producers.market.trades import batches, read_trades
 from schemas.codec import decode
 from schemas.events import Candle
 from stream_processors.candles import SymbolCandles

@@ -6,7 +6,7 @@ import pytest
 from playwright.async_api import Page, async_playwright
 
 from producers.broadcaster import SSEBroadcaster
-from producers.prices import load_prices, trading_days
+from producers.market.prices import load_prices, trading_days
 from kafka_io.publisher import Publisher
 from producers.returns import ReturnsPublisher
 from tests.conftest import World

@@ -14,7 +14,7 @@ from fastavro.schema import fingerprint, parse_schema, to_parsing_canonical_form
 from infra.errors import PartFailed
 from infra.provision import provision
 from kafka_io.reader import newest_by_key
-from producers.prices import load_prices, trading_days
+from producers.market.prices import load_prices, trading_days
 from producers.progress import training_progress
 from kafka_io.publisher import Publisher
 from producers.returns import ReturnsPublisher

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from producers.prices import load_prices, trading_days
+from producers.market.prices import load_prices, trading_days
 from kafka_io.publisher import Publisher
 from producers.returns import ReturnsPublisher
 from tests.conftest import World

@@ -15,7 +15,7 @@ import numpy as np
 import psutil
 import pytest
 
-from producers.prices import load_prices, trading_days
+from producers.market.prices import load_prices, trading_days
 from schemas.instants import to_rfc3339
 from tests.clients import stream
 

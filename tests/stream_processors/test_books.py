@@ -14,7 +14,7 @@ from hypothesis import given, settings, strategies as st
 from scipy.stats import norm
 from skfolio.measures import cvar, value_at_risk
 
-from producers.prices import load_prices
+from producers.market.prices import load_prices
 from schemas.codec import decode, encode
 from schemas.events import Book, BookRisk, Holding, Record, Return, SeriesState
 from stream_processors.books import DEPTH_MAX, BookConfig, BookTree

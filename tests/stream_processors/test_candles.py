@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from infra.market import trades_jar
-from producers.market import batches, read_trades
+from producers.market.trades import batches, read_trades
 from schemas.codec import decode, encode
 from schemas.events import Candle, CandleState, Trade, TradeBatch
 from stream_processors.candles import SymbolCandles, Taken

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, strategies as st
 from skfolio import measures as skfolio
 
-from producers.prices import PORTFOLIOS, load_prices, trading_days
+from producers.market.prices import PORTFOLIOS, load_prices, trading_days
 from stream_processors.decomposition import historical_parts, normal_parts
 from stream_processors.levels import InvalidInput, Level
 from stream_processors.methods import (

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, strategies as st
 from scipy import integrate, stats
 
-from producers.prices import PORTFOLIOS, load_prices, trading_days
+from producers.market.prices import PORTFOLIOS, load_prices, trading_days
 from stream_processors.levels import InvalidInput, Level
 from stream_processors.methods import Floats
 from stream_processors.moments import (

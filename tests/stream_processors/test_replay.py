@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from producers.prices import load_prices, trading_days
+from producers.market.prices import load_prices, trading_days
 from schemas.events import Return
 from stream_processors.alerts import Source
 from stream_processors.estimates import METHODS

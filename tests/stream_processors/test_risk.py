@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from producers.prices import load_prices, trading_days
+from producers.market.prices import load_prices, trading_days
 from schemas.codec import decode, encode
 from schemas.events import PortfolioState, Return, RiskAlert, RiskMeasure
 from stream_processors.alerts import Source

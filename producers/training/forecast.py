@@ -16,7 +16,7 @@ from sklearn.ensemble import HistGradientBoostingRegressor
 from threadpoolctl import threadpool_limits
 
 from producers.errors import TooFewReadings
-from producers.meters import Consumption
+from producers.training.meters import Consumption
 
 _DAY, _WEEK = 24, 7 * 24
 _HELD_OUT = 8 * _WEEK

@@ -8,9 +8,9 @@ from collections.abc import AsyncGenerator
 import pytest
 from hypothesis import given, strategies as st
 
-from producers.agents import Agent, Arithmetic, Help, agents
+from producers.agents.agents import Agent, Arithmetic, Help, agents
 from producers.errors import AgentError, UnknownAgent
-from producers.router import Router
+from producers.agents.router import Router
 from producers.settings import ProducerSettings
 
 SETTINGS = ProducerSettings()
@@ -124,7 +124,7 @@ async def test_an_agent_of_ones_own_is_asked(monkeypatch: pytest.MonkeyPatch) ->
     ("where", "why"),
     [
         ("nowhere:Agent", "is no agent, as in package.module:Class"),
-        ("producers.agents:Nobody", "is no agent"),
+        ("producers.agents.agents:Nobody", "is no agent"),
         ("collections:OrderedDict", "has no agent_id, name, protocol, examples, answer"),
     ],
 )

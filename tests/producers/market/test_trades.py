@@ -6,7 +6,7 @@ import pytest
 
 from infra.market import trades_jar
 from producers.errors import NoTrades
-from producers.market import batches, read_trades
+from producers.market.trades import batches, read_trades
 
 
 def test_batches_hold_every_trade_in_order_and_bring_time_to_the_end_of_the_last_minute() -> None:

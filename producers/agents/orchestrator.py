@@ -9,11 +9,11 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
-from producers.agents import Agent
+from producers.agents.agents import Agent
 from producers.broadcaster import BlockingBroadcaster
 from kafka_io.command_group import Commands, Taken
 from producers.errors import AgentError, RunStopped, Unsent
-from producers.router import Router
+from producers.agents.router import Router
 from producers.settings import ProducerSettings
 from schemas.events import AgentCommand, AgentEvent
 from schemas.topics import AGENT_COMMANDS, AGENT_EVENTS

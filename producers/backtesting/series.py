@@ -12,7 +12,7 @@ import numpy as np
 from producers.errors import InvalidStrategy
 from kafka_io.reader import newest_by_key, story_of
 from producers.settings import ProducerSettings
-from producers.strategies import TRADING_DAYS_A_YEAR, Floats
+from producers.backtesting.strategies import TRADING_DAYS_A_YEAR, Floats
 from schemas.events import Bar, Candle
 from schemas.instants import to_date, to_rfc3339
 from schemas.topics import MARKET_CANDLES, MARKET_FORMING

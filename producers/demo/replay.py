@@ -12,14 +12,14 @@ from collections.abc import Callable
 from datetime import date
 from itertools import count
 
-from producers.backtest_run import Crossover, backtest
+from producers.backtesting.crossover import Crossover, backtest
 from producers.broadcaster import BlockingBroadcaster
 from kafka_io.reader import newest
-from producers.prices import Prices, laps, load_prices, trading_days
+from producers.market.prices import Prices, laps, load_prices, trading_days
 from kafka_io.publisher import Publisher
 from producers.returns import ReturnsPublisher
 from producers.settings import ProducerSettings
-from producers.training_run import train
+from producers.training.digits import train
 from schemas.events import ReturnBatch
 from schemas.instants import to_date
 from schemas.topics import PORTFOLIO_RETURNS

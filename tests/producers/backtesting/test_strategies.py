@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, strategies as st
 
 from producers.errors import InvalidStrategy
-from producers.prices import load_prices
-from producers.strategies import (
+from producers.market.prices import load_prices
+from producers.backtesting.strategies import (
     moving_average,
     relative_strength,
     round_trips,

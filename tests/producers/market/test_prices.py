@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from producers.prices import PORTFOLIOS, laps, load_prices, trading_days
+from producers.market.prices import PORTFOLIOS, laps, load_prices, trading_days
 from schemas.instants import to_rfc3339
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
-from producers.agents import Agent
+from producers.agents.agents import Agent
 
 _REASONS = 3
 _REGULARIZATION = 10.0

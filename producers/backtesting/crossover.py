@@ -11,7 +11,7 @@ from datetime import date
 import numpy as np
 
 from producers.broadcaster import BlockingBroadcaster
-from producers.prices import Prices
+from producers.market.prices import Prices
 
 COST = 0.001
 """Of the capital, for each change of position: ten basis points."""

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from producers.errors import TooFewReadings, UnknownMeter
-from producers.forecast import train
-from producers.meters import Consumption, read_meter
-from producers.trainer import model_path
+from producers.training.forecast import train
+from producers.training.meters import Consumption, read_meter
+from producers.training.trainer import model_path
 from schemas.events import TrainingCommand
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from producers.backtest_run import COST, Crossover, daily_returns, summary
+from producers.backtesting.crossover import COST, Crossover, daily_returns, summary
 
 
 def by_the_book(closes: np.ndarray, fast: int, slow: int) -> list[float]:

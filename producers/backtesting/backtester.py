@@ -16,10 +16,10 @@ import numpy as np
 from producers.broadcaster import BlockingBroadcaster
 from kafka_io.command_group import Commands, Taken
 from producers.errors import InvalidStrategy, ProducerError, RunStopped, Unread, Unsent
-from producers.prices import load_bars
-from producers.series import Packaged, Series, find_series
+from producers.market.prices import load_bars
+from producers.backtesting.series import Packaged, Series, find_series
 from producers.settings import BacktesterSettings, ProducerSettings
-from producers.strategies import Simulation, simulate, statistics
+from producers.backtesting.strategies import Simulation, simulate, statistics
 from schemas.events import BacktestCommand, BacktestProgress, BarChunk, JobStep, Record
 from schemas.topics import BACKTEST_COMMANDS, BACKTEST_EVENTS
 

@@ -19,8 +19,8 @@ import joblib
 from producers.broadcaster import BlockingBroadcaster
 from kafka_io.command_group import Commands, Taken
 from producers.errors import ProducerError, RunStopped, Unsent
-from producers.forecast import train
-from producers.meters import read_meter
+from producers.training.forecast import train
+from producers.training.meters import read_meter
 from producers.settings import ProducerSettings, TrainerSettings
 from schemas.events import Record, TaskStep, TrainingCommand, TrainingProgress
 from schemas.instants import to_rfc3339
