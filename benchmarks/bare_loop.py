@@ -15,8 +15,8 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from schemas.codec import decode, encode
 from schemas.events import ReturnBatch, RiskAlert
 from schemas.topics import PORTFOLIO_RETURNS, RISK_ALERTS, RISK_MEASURES, RISK_STATE
-from stream_processors.alerts import Source
-from stream_processors.risk import PortfolioRisk, Position
+from stream_processors.risk.alerts import Source
+from stream_processors.risk.portfolio import PortfolioRisk, Position
 from stream_processors.settings import ProcessorSettings
 
 

@@ -12,8 +12,8 @@ import sdnotify
 from schemas.codec import decode, encode
 from schemas.events import ReturnBatch
 from schemas.topics import PORTFOLIO_RETURNS, RISK_ALERTS, RISK_STATE
-from stream_processors.alerts import Source
-from stream_processors.risk import PortfolioRisk, Position
+from stream_processors.risk.alerts import Source
+from stream_processors.risk.portfolio import PortfolioRisk, Position
 from stream_processors.settings import ProcessorSettings
 
 

@@ -17,10 +17,10 @@ from infra.settings import InfraSettings
 from infra.system import Wanted as WantedSystem, reset as remove, run
 from producers.settings import ProducerSettings
 from schemas.instants import from_datetime
-from stream_processors.estimates import METHODS
-from stream_processors.levels import InvalidInput, Level
-from stream_processors.replay import Wanted
-from stream_processors.thresholds import InvalidRule
+from stream_processors.risk.estimates import METHODS
+from stream_processors.risk.confidence import InvalidInput, Level
+from stream_processors.risk.replay import Wanted
+from stream_processors.risk.thresholds import InvalidRule
 
 cli = typer.Typer(
     no_args_is_help=True,

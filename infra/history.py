@@ -11,7 +11,7 @@ from producers.settings import ProducerSettings
 from schemas.events import Return, ReturnBatch
 from schemas.instants import to_date
 from schemas.topics import PORTFOLIO_RETURNS
-from stream_processors.replay import Replayed, Wanted, replay
+from stream_processors.risk.replay import Replayed, Wanted, replay
 
 _DAY_US = 86_400_000_000
 

@@ -9,9 +9,9 @@ from mode.loop import use as use_loop
 from pydantic import ValidationError
 
 from stream_processors.app import build_app
-from stream_processors.levels import InvalidInput
+from stream_processors.risk.confidence import InvalidInput
 from stream_processors.settings import ProcessorSettings
-from stream_processors.thresholds import InvalidRule
+from stream_processors.risk.thresholds import InvalidRule
 
 _COLLECTED = (50_000, 20, 1_000)
 """Portfolios and buffers are many objects that form no cycles: looking through them takes time."""

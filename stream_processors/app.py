@@ -33,13 +33,13 @@ from schemas.topics import (
     TRAINING_EVENTS,
     TRAINING_TASKS,
 )
-from stream_processors.booking import add_books
-from stream_processors.counting import add_dashboard
-from stream_processors.following import add_stories, followed_job, followed_task
-from stream_processors.forming import add_candles
-from stream_processors.measuring import add_risk
+from stream_processors.agents.books import add_books
+from stream_processors.agents.dashboard import add_dashboard
+from stream_processors.agents.lifecycle import add_stories, followed_job, followed_task
+from stream_processors.agents.candles import add_candles
+from stream_processors.agents.risk import add_risk
 from stream_processors.settings import ProcessorSettings
-from stream_processors.transport import (
+from stream_processors.faust_adapter import (
     IdempotentProducer,
     PromptTables,
     RewindingConsumer,

@@ -6,12 +6,12 @@ from typing import Annotated
 from pydantic import AliasChoices, BeforeValidator, Field
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from stream_processors.books import BookConfig
-from stream_processors.estimates import CLOSED, Methods
-from stream_processors.levels import InvalidInput, Level
-from stream_processors.methods import Simulation
-from stream_processors.risk import RiskConfig
-from stream_processors.thresholds import InvalidRule, Rule
+from stream_processors.books.tree import BookConfig
+from stream_processors.risk.estimates import CLOSED, Methods
+from stream_processors.risk.confidence import InvalidInput, Level
+from stream_processors.risk.methods import Simulation
+from stream_processors.risk.portfolio import RiskConfig
+from stream_processors.risk.thresholds import InvalidRule, Rule
 
 
 def _limits(text: object) -> object:

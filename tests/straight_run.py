@@ -11,10 +11,10 @@ from kafka_io.publisher import Publisher
 from producers.returns import ReturnsPublisher
 from schemas.codec import decode
 from schemas.events import Record, RiskAlert, RiskMeasure
-from stream_processors.alerts import Source
-from stream_processors.risk import PortfolioRisk, Position, RiskConfig
+from stream_processors.risk.alerts import Source
+from stream_processors.risk.portfolio import PortfolioRisk, Position, RiskConfig
 from stream_processors.settings import ProcessorSettings
-from stream_processors.thresholds import Rule
+from stream_processors.risk.thresholds import Rule
 from tests.conftest import World
 
 CONFIG = RiskConfig(

@@ -11,7 +11,7 @@ from infra.market import trades_jar
 from producers.market.trades import batches, read_trades
 from schemas.codec import decode
 from schemas.events import Candle
-from stream_processors.candles import SymbolCandles
+from stream_processors.windowing.candles import SymbolCandles
 from tests.clients import stream
 from tests.conftest import World
 

@@ -31,9 +31,9 @@ from schemas.events import (
     StoryState,
 )
 from schemas.topics import PORTFOLIO_RETURNS, RISK_MEASURES, RISK_STATE, TRAINING_TASKS
-from stream_processors.alerts import Source
-from stream_processors.measures import ReturnWindow
-from stream_processors.risk import PortfolioRisk, Position
+from stream_processors.risk.alerts import Source
+from stream_processors.risk.measures import ReturnWindow
+from stream_processors.risk.portfolio import PortfolioRisk, Position
 from tests.conftest import World
 from tests.straight_run import (
     CONFIG,

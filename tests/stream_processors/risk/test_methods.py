@@ -1,0 +1,193 @@
+"""Methods over whole windows, beside skfolio and NumPy."""
+
+import numpy as np
+import pytest
+from hypothesis import given, strategies as st
+from skfolio import measures as skfolio
+
+from producers.market.prices import PORTFOLIOS, load_prices, trading_days
+from stream_processors.risk.decomposition import historical_parts, normal_parts
+from stream_processors.risk.confidence import InvalidInput, Level
+from stream_processors.risk.methods import (
+    BURN_IN,
+    Floats,
+    Simulation,
+    age_weighted,
+    deviations,
+    filtered_scenarios,
+    historical,
+    historical_linear,
+    monte_carlo,
+    overlapping,
+    student_t_fitted,
+)
+from stream_processors.risk.moments import Normal, RunningMoments
+
+LEVELS = [Level.of(text) for text in ("0.95", "0.975", "0.99")]
+P95 = LEVELS[0]
+
+
+@pytest.fixture(scope="module")
+def windows() -> list[Floats]:
+    """Some windows of each portfolio, calm ones and those of 2008."""
+    days = trading_days(load_prices())
+    found = []
+    for name in PORTFOLIOS:
+        returns = np.array([day.returns[name] for day in days if name in day.returns])
+        found += [returns[end - 250 : end] for end in range(250, len(returns), 331)]
+    return found
+
+
+def test_history_is_what_skfolio_says(windows: list[Floats]) -> None:
+    for window in windows:
+        for level in LEVELS:
+            confidence = float(level.confidence)
+            found = historical(window, level)
+            assert found.var == pytest.approx(skfolio.value_at_risk(window, confidence), rel=1e-9)
+            assert found.es == pytest.approx(skfolio.cvar(window, confidence), rel=1e-9)
+
+
+def test_age_weighted_is_what_skfolio_says_with_weights(windows: list[Floats]) -> None:
+    weights = 0.98 ** np.arange(250)[::-1]
+    weights /= weights.sum()
+    for window in windows:
+        for level in LEVELS:
+            confidence = float(level.confidence)
+            found = age_weighted(window, level)
+            expected = skfolio.value_at_risk(window, confidence, sample_weight=weights)
+            assert found.var == pytest.approx(expected, rel=1e-9)
+            tail = skfolio.cvar(window, confidence, sample_weight=weights)
+            assert found.es == pytest.approx(tail, rel=1e-9)
+
+
+def test_equal_ages_are_plain_history(windows: list[Floats]) -> None:
+    for window in windows:
+        assert age_weighted(window, P95, decay=1.0).es == pytest.approx(
+            historical(window, P95).es, rel=1e-9
+        )
+
+
+def test_filtered_history_is_the_definition_word_by_word(windows: list[Floats]) -> None:
+    for window in windows:
+        forecast = [0.0]
+        for until in range(1, 251):
+            ages = np.arange(until)[::-1]
+            weights = 0.94**ages / (0.94**ages).sum()
+            forecast.append(float(np.sqrt((weights * window[:until] ** 2).sum())))
+        assert deviations(window) == pytest.approx(forecast, rel=1e-9)
+        expected = [
+            window[at] / forecast[at] * forecast[250] for at in range(BURN_IN, 250) if forecast[at]
+        ]
+        assert filtered_scenarios(window) == pytest.approx(expected, rel=1e-9)
+
+
+def test_days_without_a_forecast_are_no_scenarios() -> None:
+    quiet = np.concatenate((np.zeros(40), [0.01], np.full(60, 0.02)))
+    assert len(filtered_scenarios(quiet)) == 60
+
+
+@given(st.lists(st.floats(-0.9, 1), min_size=5, max_size=40), st.integers(1, 5))
+def test_longer_horizons_compound_overlapping_periods(values: list[float], horizon: int) -> None:
+    found = overlapping(np.array(values), horizon)
+    assert len(found) == len(values) - horizon + 1
+    for at, one in enumerate(found):
+        assert one == pytest.approx(np.prod(1 + np.array(values[at : at + horizon])) - 1)
+
+
+def test_between_two_scenarios_numpy_interpolates() -> None:
+    returns = -np.arange(1.0, 12.0)
+    assert historical_linear(returns, P95) == pytest.approx(10.5)
+    assert historical(returns, P95).var == 11.0
+
+
+def test_a_fitted_t_finds_what_was_drawn() -> None:
+    dice = np.random.default_rng(5)
+    drawn = 0.01 * dice.standard_t(5, 4000)
+    found = student_t_fitted(drawn, P95)
+    assert found.var == pytest.approx(0.01 * 2.015, rel=0.05)
+    assert found.es > found.var
+
+
+def test_monte_carlo_of_a_normal_portfolio_is_the_normal_var() -> None:
+    dice = np.random.default_rng(3)
+    factors = dice.normal(size=(4, 4)) / 100
+    covariance = factors @ factors.T
+    weights = np.array([0.4, -0.2, 0.5, 0.3])
+    deviation = float(np.sqrt(weights @ covariance @ weights))
+    draws = Simulation(draws=400_000, seed=7)
+    for level in LEVELS:
+        expected = Normal(level).of(0.0, deviation)
+        found = monte_carlo(weights, covariance, level, draws)
+        # The standard error of a quantile from so many draws is under half a percent.
+        assert found.var == pytest.approx(expected.var, rel=0.02)
+        assert found.es == pytest.approx(expected.es, rel=0.02)
+        assert found == monte_carlo(weights, covariance, level, draws)
+    heavy = Simulation(draws=400_000, seed=7, dof=4.0)
+    far = LEVELS[2]
+    assert (
+        monte_carlo(weights, covariance, far, heavy).es
+        > monte_carlo(weights, covariance, far, draws).es
+    )
+
+
+def test_a_singular_covariance_is_one_and_an_impossible_one_is_refused() -> None:
+    weights = np.array([0.5, 0.5])
+    one = np.full((2, 2), 0.0004)
+    assert monte_carlo(weights, one, P95, Simulation(draws=50_000)).var == pytest.approx(
+        0.02 * 1.645, rel=0.03
+    )
+    wrong = [
+        (np.array([[1.0, 2.0], [2.0, 1.0]]), "eigenvalue -1"),
+        (np.array([[1.0, 0.1], [0.2, 1.0]]), "not symmetric"),
+        (np.array([[np.nan, 0.0], [0.0, 1.0]]), "finite"),
+        (np.eye(3), "do not fit"),
+    ]
+    for covariance, why in wrong:
+        with pytest.raises(InvalidInput, match=why):
+            monte_carlo(weights, covariance, P95, Simulation(draws=10))
+    with pytest.raises(InvalidInput, match="more than 2"):
+        monte_carlo(weights, one, P95, Simulation(draws=10, dof=2.0))
+
+
+def stocks() -> tuple[Floats, Floats]:
+    """Weights and returns of three stocks."""
+    days = [day.returns for day in trading_days(load_prices())][-250:]
+    returns = np.array([[day[name] for name in ("AAPL", "IBM", "MSFT")] for day in days])
+    return np.array([0.5, 0.8, -0.3]), returns
+
+
+def test_the_parts_of_a_normal_var_add_up_and_are_its_derivatives() -> None:
+    weights, returns = stocks()
+    mean, covariance = returns.mean(axis=0), np.cov(returns.T)
+    parts = normal_parts(weights, mean, covariance, P95)
+    running = RunningMoments(map(float, returns @ weights)).moments()
+    whole = Normal(P95).of(running.mean, running.deviation).var
+    assert parts.var == pytest.approx(whole, rel=1e-9)
+    assert parts.component.sum() == pytest.approx(parts.var, rel=1e-9)
+    for asset in range(3):
+        step = np.zeros(3)
+        step[asset] = 1e-6
+        more = normal_parts(weights + step, mean, covariance, P95).var
+        less = normal_parts(weights - step, mean, covariance, P95).var
+        assert parts.marginal[asset] == pytest.approx((more - less) / 2e-6, rel=1e-5)
+        without = np.where(np.arange(3) == asset, 0.0, weights)
+        rest = normal_parts(without, mean, covariance, P95).var
+        assert parts.incremental[asset] == pytest.approx(parts.var - rest, rel=1e-9)
+
+
+def test_without_risk_no_part_has_any() -> None:
+    parts = normal_parts(np.zeros(2), np.zeros(2), np.eye(2), P95)
+    assert parts.component.tolist() == parts.marginal.tolist() == [0.0, 0.0]
+    with pytest.raises(InvalidInput, match="do not fit"):
+        normal_parts(np.zeros(2), np.zeros(3), np.eye(2), P95)
+    with pytest.raises(InvalidInput, match="do not fit"):
+        historical_parts(np.zeros(2), np.zeros((5, 3)), P95)
+
+
+def test_the_parts_of_a_historical_var_and_es_add_up() -> None:
+    weights, returns = stocks()
+    for level in LEVELS:
+        whole = historical(returns @ weights, level)
+        parts = historical_parts(weights, returns, level)
+        assert parts.var.sum() == pytest.approx(whole.var, rel=1e-9)
+        assert parts.es.sum() == pytest.approx(whole.es, rel=1e-9)

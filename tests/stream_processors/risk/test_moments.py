@@ -1,0 +1,161 @@
+"""Closed forms: online and exact, and what SciPy and pandas say of the same returns."""
+
+import math
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, strategies as st
+from scipy import integrate, stats
+
+from producers.market.prices import PORTFOLIOS, load_prices, trading_days
+from stream_processors.risk.confidence import InvalidInput, Level
+from stream_processors.risk.methods import Floats
+from stream_processors.risk.moments import (
+    DECAY,
+    CornishFisher,
+    Moments,
+    Normal,
+    RunningMoments,
+    RunningVariance,
+    StudentT,
+    is_monotone,
+)
+
+LEVELS = [Level.of(text) for text in ("0.95", "0.975", "0.99")]
+SIZE = 250
+
+
+@pytest.fixture(scope="module")
+def history() -> dict[str, Floats]:
+    """Every portfolio's returns, 2000 to 2013."""
+    days = trading_days(load_prices())
+    return {
+        name: np.array([day.returns[name] for day in days if name in day.returns])
+        for name in PORTFOLIOS
+    }
+
+
+def of(values: Floats | list[float]) -> Moments:
+    return RunningMoments(map(float, values)).moments()
+
+
+def close(found: float, expected: float, scale: float = 1.0) -> bool:
+    """Equal to 1e-9, of a value that may itself be the difference of larger ones."""
+    return abs(found - expected) <= 1e-9 * max(abs(expected), scale)
+
+
+def test_every_window_of_every_portfolio_is_what_scipy_and_pandas_say(
+    history: dict[str, Floats],
+) -> None:
+    for returns in history.values():
+        running, variance = RunningMoments(), RunningVariance(SIZE)
+        for at, value in enumerate(map(float, returns)):
+            running.add(value)
+            variance.add(value)
+            if at >= SIZE:
+                running.remove(float(returns[at - SIZE]))
+                variance.remove_oldest(float(returns[at - SIZE]))
+            if at % 97 or at < SIZE:
+                continue
+            window = returns[at - SIZE + 1 : at + 1]
+            found = running.moments()
+            assert close(found.mean, window.mean(), found.deviation)
+            assert close(found.deviation, window.std(ddof=1))
+            assert close(found.skewness, stats.skew(window))
+            assert close(found.excess_kurtosis, stats.kurtosis(window))
+            shown = (pd.Series(window) ** 2).ewm(alpha=1 - DECAY, adjust=True).mean()
+            assert close(variance.variance(SIZE), float(shown.iloc[-1]))
+            for level in LEVELS:
+                z = float(stats.norm.ppf(float(level.confidence)))
+                beyond = float(stats.truncnorm(z, np.inf).mean())
+                estimate = Normal(level).of(found.mean, found.deviation)
+                assert close(estimate.var, -window.mean() + z * window.std(ddof=1))
+                assert close(estimate.es, -window.mean() + beyond * window.std(ddof=1))
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("dof", [2.5, 4.0, 6.0, 30.0])
+def test_student_t_is_scipys(level: Level, dof: float) -> None:
+    confidence = float(level.confidence)
+    scale = 0.02 * math.sqrt((dof - 2) / dof)
+    losses = stats.t(dof, loc=-0.001, scale=scale)
+    found = StudentT(level, dof).of(0.001, 0.02)
+    assert close(found.var, losses.ppf(confidence))
+    tail = losses.expect(lambda x: x, lb=losses.ppf(confidence), conditional=True)
+    assert found.es == pytest.approx(tail, rel=1e-6)  # an integral to infinity
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize(("skewness", "excess"), [(0, 0), (-0.4, 1.2), (0.5, 2.0), (-0.1, 0.3)])
+def test_cornish_fisher_is_its_own_quantile_and_the_mean_beyond_it(
+    level: Level, skewness: float, excess: float
+) -> None:
+    moments = Moments(250, 0.0005, 0.015, skewness, excess)
+
+    def loss(share: float) -> float:
+        q = stats.norm.ppf(share)
+        bent = q + (q**2 - 1) * skewness / 6 + (q**3 - 3 * q) * excess / 24
+        bent -= (2 * q**3 - 5 * q) * skewness**2 / 36
+        return float(-0.0005 - bent * 0.015)
+
+    found = CornishFisher(level).of(moments)
+    assert close(found.var, loss(level.tail))
+    tail, _ = integrate.quad(loss, 0, level.tail, epsabs=1e-14)
+    assert found.es == pytest.approx(tail / level.tail, rel=1e-6)
+    assert is_monotone(moments)
+
+
+@given(st.floats(-3, 3), st.floats(-2, 12))
+def test_outside_its_domain_cornish_fisher_says_so(skewness: float, excess: float) -> None:
+    q = np.linspace(-60, 60, 24_001)
+    bent = q + (q**2 - 1) * skewness / 6 + (q**3 - 3 * q) * excess / 24
+    bent -= (2 * q**3 - 5 * q) * skewness**2 / 36
+    rises = bool((np.diff(bent) > -1e-9 * np.abs(bent[1:])).all())
+    if is_monotone(Moments(250, 0.0, 1.0, skewness, excess)):
+        assert rises
+
+
+@given(
+    st.lists(st.floats(-1, 1) | st.floats(-1e9, 1e9), min_size=3, max_size=60),
+    st.integers(2, 20),
+)
+def test_moments_do_not_remember_what_has_gone(values: list[float], size: int) -> None:
+    running = RunningMoments(values[:size])
+    for at in range(size, len(values)):
+        running.add(values[at])
+        running.remove(values[at - size])
+    assert running.moments() == of(values[-size:]) if len(values) > size else of(values)
+
+
+@given(st.lists(st.floats(-1, 1), min_size=2, max_size=80), st.randoms())
+def test_moments_do_not_depend_on_the_order(values: list[float], dice: object) -> None:
+    shuffled = list(values)
+    dice.shuffle(shuffled)  # type: ignore[attr-defined]
+    assert of(shuffled) == of(values)
+
+
+def test_a_constant_series_has_no_deviation_at_all() -> None:
+    moments = of([0.1] * 250)
+    assert (moments.mean, moments.deviation) == (0.1, 0.0)
+    assert (moments.skewness, moments.excess_kurtosis) == (0.0, 0.0)
+    assert Normal(LEVELS[0]).of(moments.mean, moments.deviation) == (-0.1, -0.1)
+
+
+def test_what_is_too_large_is_an_overflow_and_no_wrong_number() -> None:
+    with pytest.raises(OverflowError):
+        of([1e300, -1e300, 1.0])
+
+
+def test_the_normal_es_is_above_its_var_and_both_rise_with_the_level() -> None:
+    estimates = [Normal(level).of(0.0, 0.01) for level in LEVELS]
+    assert all(one.es > one.var for one in estimates)
+    assert all(a.var < b.var and a.es < b.es for a, b in pairwise(estimates))
+
+
+def test_parameters_without_a_meaning_are_refused() -> None:
+    with pytest.raises(InvalidInput, match="must be more than 2"):
+        StudentT(LEVELS[0], 2.0)
+    with pytest.raises(InvalidInput, match="between 0 and 1"):
+        RunningVariance(250, 1.0)

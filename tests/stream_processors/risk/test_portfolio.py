@@ -1,0 +1,206 @@
+from collections.abc import Iterable
+from dataclasses import replace
+from math import isfinite
+
+import numpy as np
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from producers.market.prices import load_prices, trading_days
+from schemas.codec import decode, encode
+from schemas.events import PortfolioState, Return, RiskAlert, RiskMeasure
+from stream_processors.risk.alerts import Source
+from stream_processors.risk.estimates import METHODS, Methods
+from stream_processors.risk.confidence import Level
+from stream_processors.risk.measures import Outcome
+from stream_processors.risk.portfolio import PortfolioRisk, Position, RiskConfig
+from stream_processors.risk.thresholds import Rule
+
+CONFIG = RiskConfig(
+    window=250,
+    observations_min=100,
+    lateness_us=0,
+    default_rules=(Rule("var_95", 0.05),),
+    rules={"strict": (Rule("var_95", 0.01),)},
+)
+SOURCE = Source("portfolio.returns", 3)
+
+
+def history(symbol: str) -> list[Return]:
+    return [
+        one
+        for day in trading_days(load_prices())
+        for one in day.at_close()
+        if one.portfolio_id == symbol
+    ]
+
+
+def folded(
+    returns: Iterable[Return], risk: PortfolioRisk, start: int = 0
+) -> tuple[list[RiskMeasure | None], list[RiskAlert]]:
+    measures: list[RiskMeasure | None] = []
+    alerts: list[RiskAlert] = []
+    for offset, one in enumerate(returns, start):
+        _, told = risk.apply(one, Position(offset, 0))
+        measures.append(risk.measure_event())
+        alerts += told
+    return measures, alerts
+
+
+@pytest.mark.parametrize("symbol", ["AAPL", "IBM", "equal-weight", "FB"])
+def test_over_the_whole_history_measures_equal_numpys(symbol: str) -> None:
+    returns = history(symbol)
+    values = np.array([one.value for one in returns])
+    measures, _ = folded(returns, PortfolioRisk(symbol, CONFIG, SOURCE))
+    for upto, found in enumerate(measures, 1):
+        assert found is not None
+        losses = -values[max(0, upto - 250) : upto]
+        if upto < 100:
+            assert found.status == "insufficient_data"
+            assert found.var_95 is None
+            continue
+        assert found.var_95 == np.quantile(losses, 0.95, method="inverted_cdf")
+        assert found.var_99 == np.quantile(losses, 0.99, method="inverted_cdf")
+        beyond = np.maximum(losses - found.var_95, 0).sum() / (len(losses) * 0.05)
+        assert found.es_95 == pytest.approx(found.var_95 + beyond, rel=1e-9)
+
+
+def test_the_crises_show() -> None:
+    _, alerts = folded(history("MSFT"), PortfolioRisk("MSFT", CONFIG, SOURCE))
+    assert [alert.state for alert in alerts[:2]] == ["raised", "cleared"]
+    raised = [one for one in alerts if one.state == "raised" and one.rule_id == "var_95"]
+    years = {1970 + alert.event_time_us // 31_556_952_000_000 for alert in raised}
+    assert {2000, 2008} <= years
+    assert all(alert.message.startswith("VaR exceeded threshold: 0.05") for alert in raised[1:])
+
+
+def test_an_alert_says_what_a_desk_needs_to_know() -> None:
+    _, alerts = folded(history("AAPL"), PortfolioRisk("AAPL", CONFIG, SOURCE))
+    alert = alerts[0]
+    assert alert.message == f"VaR exceeded threshold: {alert.metric_value:.4f} > 0.0500"
+    assert (alert.severity, alert.level, alert.state) == ("high", "breach", "raised")
+    assert alert.utilisation == pytest.approx(alert.metric_value / 0.05)
+    assert (alert.source_topic, alert.source_partition) == ("portfolio.returns", 3)
+    scenario = next(one for one in history("AAPL") if one.event_time_us == alert.scenario_us)
+    assert -scenario.value == alert.metric_value
+
+
+def test_a_portfolio_may_have_a_limit_of_its_own() -> None:
+    risk = PortfolioRisk("strict", CONFIG, SOURCE)
+    _, alerts = folded(history("IBM"), risk)
+    assert alerts[0].threshold == 0.01
+
+
+EVERYTHING = replace(
+    CONFIG,
+    default_rules=(Rule("var_95", 0.03), Rule("es_95", 0.04, warn_ratio=0.8)),
+    methods=Methods(
+        names=METHODS[:-1],
+        levels=tuple(map(Level.of, ("0.95", "0.99"))),
+        horizons=(1, 10),
+        slower_every=7,
+    ),
+)
+
+
+@pytest.mark.parametrize("config", [CONFIG, EVERYTHING])
+@given(data=st.data())
+@settings(max_examples=40, deadline=None)
+def test_a_restart_at_any_point_changes_nothing(config: RiskConfig, data: st.DataObject) -> None:
+    """State goes through its bytes; after it, some records come a second time."""
+    dice = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
+    count = data.draw(st.integers(1, 400))
+    values = dice.normal(0, dice.choice([0.01, 0.04], size=count))
+    returns = [
+        Return(portfolio_id="p", event_time_us=at, value=float(value))
+        for at, value in enumerate(values)
+    ]
+    straight = PortfolioRisk("p", config, SOURCE)
+    measures, alerts = folded(returns, straight)
+
+    stop = data.draw(st.integers(0, count))
+    again = data.draw(st.integers(0, stop))
+    risk = PortfolioRisk("p", config, SOURCE)
+    _, first_alerts = folded(returns[:stop], risk)
+    state = decode(encode(risk.pack()))
+    assert isinstance(state, PortfolioState)
+    risk = PortfolioRisk.unpack(state, config, SOURCE.topic)
+    _, more_alerts = folded(returns[again:], risk, start=again)
+
+    assert first_alerts + more_alerts == alerts
+    assert risk.pack() == straight.pack()
+    if stop < count:
+        assert risk.measure_event() == measures[-1]
+
+
+def test_what_is_not_newer_than_the_state_is_skipped() -> None:
+    risk = PortfolioRisk("p", CONFIG, SOURCE)
+    one = Return(portfolio_id="p", event_time_us=1, value=0.1)
+    assert risk.apply(one, Position(5, 2))[0] is Outcome.ACCEPTED
+    assert risk.apply(one, Position(5, 2))[0] is None
+    assert risk.apply(one, Position(4, 9))[0] is None
+    assert risk.apply(one, Position(5, 3))[0] is Outcome.DUPLICATE
+    assert risk.outcomes == {"accepted": 1, "duplicate": 1}
+
+
+def test_a_correction_of_the_past_changes_the_measure_and_does_not_judge_again() -> None:
+    config = RiskConfig(
+        window=250,
+        observations_min=100,
+        lateness_us=10**9,
+        default_rules=(Rule("var_95", 0.05),),
+    )
+    risk = PortfolioRisk("p", config, SOURCE)
+    calm = [Return(portfolio_id="p", event_time_us=at, value=0.001 * at) for at in range(120)]
+    folded(calm, risk)
+    corrected = [
+        Return(portfolio_id="p", event_time_us=at, value=-0.2, version=2) for at in range(20)
+    ]
+    measures, alerts = folded(corrected, risk, start=200)
+    assert alerts == []
+    assert measures[-1] is not None
+    assert measures[-1].var_95 == 0.2
+    _, alerts = folded([Return(portfolio_id="p", event_time_us=120, value=0.0)], risk, start=300)
+    assert [alert.state for alert in alerts] == ["raised"]
+
+
+def test_an_alert_over_a_loss_beyond_all_others_has_no_utilisation() -> None:
+    returns = [Return("p", at, 1.7e308 * (-1) ** at) for at in range(120)]
+    _, (raised,) = folded(returns, PortfolioRisk("p", CONFIG, SOURCE))
+    assert (raised.state, raised.metric_value, raised.utilisation) == ("raised", 1.7e308, None)
+
+
+def test_what_cannot_be_said_has_a_status_and_no_number() -> None:
+    """Too few returns, and returns that are so large that no moment is a number."""
+    risk = PortfolioRisk("p", replace(EVERYTHING, default_rules=()), SOURCE)
+    measures, _ = folded(
+        [Return(portfolio_id="p", event_time_us=at, value=0.01 * (at % 7)) for at in range(99)],
+        risk,
+    )
+    (few,) = measures[-1:]
+    assert few is not None
+    assert {one.status for one in few.estimates} == {"insufficient_data"}
+    assert {one.var for one in few.estimates} == {None}
+    huge = [
+        Return(portfolio_id="p", event_time_us=99 + at, value=1e300 * (-1) ** at)
+        for at in range(20)
+    ]
+    measures, _ = folded(huge, risk, start=99)
+    (large,) = measures[-1:]
+    assert large is not None
+    closed = [one for one in large.estimates if one.method in ("normal", "ewma")]
+    assert closed
+    assert all(one.var is None or isfinite(one.var) for one in large.estimates)
+    assert {one.status for one in closed if one.horizon == 1} == {"unavailable"}
+    assert decode(encode(large)) == large
+    numbers = (large.es_95, large.es_99, large.drawdown, large.volatility, large.utilisation)
+    assert all(one is None or isfinite(one) for one in numbers)
+    # When they have gone, everything can be said again.
+    calm = [
+        Return(portfolio_id="p", event_time_us=200 + at, value=0.01 * (at % 7 - 3))
+        for at in range(300)
+    ]
+    measures, _ = folded(calm, risk, start=200)
+    (last,) = measures[-1:]
+    assert last is not None
+    assert {one.status for one in last.estimates} == {"ok"}

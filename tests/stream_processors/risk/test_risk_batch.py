@@ -1,0 +1,259 @@
+"""Tests of rounds: what follows from a take of records, bad and foreign ones included."""
+
+from dataclasses import replace
+from math import inf, nan
+from typing import NamedTuple, TypeVar
+
+import pytest
+from hypothesis import given, strategies as st
+
+from schemas.codec import decode, encode
+from schemas.events import (
+    AlertAck,
+    DeadLetter,
+    Event,
+    PortfolioState,
+    Record,
+    Return,
+    ReturnBatch,
+    RiskAlert,
+    RiskLimit,
+    RiskLimits,
+    RiskMeasure,
+    SeriesReturns,
+    SeriesWanted,
+    WindowTally,
+)
+from sse_edge.stream import CHANNELS, frame_of_value
+from stream_processors.risk.portfolio import PortfolioRisk, RiskConfig
+from stream_processors.risk.risk_batch import Round, standing
+from stream_processors.settings import ProcessorSettings
+from stream_processors.risk.thresholds import Rule
+
+CONFIG = RiskConfig(
+    window=50, observations_min=20, lateness_us=10, default_rules=(Rule("var_95", 0.01),)
+)
+RETURNS = "portfolio.returns"
+SECOND = 1_000_000
+
+
+class Message(NamedTuple):
+    """What a round needs of one of Faust's."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: list[tuple[str, bytes]]
+    timestamp: float = 100.5
+
+
+def message(
+    record: Record | bytes, offset: int, tenant: str | None = None, topic: str = RETURNS
+) -> Message:
+    value = record if isinstance(record, bytes) else encode(record)
+    headers = [] if tenant is None else [("tenant", tenant.encode())]
+    return Message(topic, 2, offset, b"p", value, headers)
+
+
+class Desk:
+    """Portfolios, and what is told of them, round by round."""
+
+    def __init__(self, config: RiskConfig = CONFIG) -> None:
+        self.config = config
+        self.portfolios: dict[str, PortfolioRisk] = {}
+
+    def told(self, *messages: Message) -> list[Event]:
+        round_ = Round(self.portfolios, self.config, RETURNS, SECOND)
+        for one in messages:
+            round_.take(one)
+        return [event for event, _ in round_.events()]
+
+
+E = TypeVar("E")
+
+
+def of(events: list[Event], kind: type[E]) -> list[E]:
+    return [one for one in events if isinstance(one, kind)]
+
+
+def steady(count: int = 30) -> list[Return]:
+    return [Return("p", at, 0.02 * (-1) ** at) for at in range(100, 100 + count)]
+
+
+def test_each_bad_return_has_its_outcome_and_is_counted() -> None:
+    bad = [
+        Return("p", 130, nan),
+        Return("p", 130, inf),
+        Return("p", 129, 0.5),  # known
+        Return("p", 128, 0.01, 2),  # corrects
+        Return("p", 50, 0.1),  # late
+    ]
+    told = Desk().told(message(ReturnBatch(returns=[*steady(), *bad]), 7))
+    [tally] = of(told, WindowTally)
+    assert tally.counts == {
+        "returns": 35,
+        "returns_rejected": 2,
+        "returns_duplicate": 1,
+        "returns_corrected": 1,
+        "returns_late": 1,
+        "risk_measures": 1,
+    }
+    assert tally.window_start_us == 100 * SECOND
+    letters = of(told, DeadLetter)
+    assert [(one.reason, one.offset, one.index) for one in letters] == [
+        ("invalid", 7, 30),
+        ("invalid", 7, 31),
+    ]
+    [measure] = of(told, RiskMeasure)
+    assert measure.observations == 30
+
+
+def test_returns_of_no_time_or_one_that_is_not_yet_are_refused_and_move_nothing() -> None:
+    """Nanoseconds, say, that were taken for microseconds."""
+    desk = Desk(replace(CONFIG, ahead_us=50 * SECOND))
+    allowed = 100_500_000 + 50 * SECOND
+    bad = [
+        Return("p", 2**62, 0.1),
+        Return("p", -(2**62), 0.1),
+        Return("p", 2**62, nan),
+        Return("p", allowed + 1, 0.1),
+    ]
+    told = desk.told(message(ReturnBatch(returns=[*bad, *steady()]), 7))
+    [tally] = of(told, WindowTally)
+    assert (tally.counts["returns_future"], tally.counts["returns_rejected"]) == (2, 2)
+    letters = of(told, DeadLetter)
+    assert [one.index for one in letters] == [0, 1, 2, 3]
+    assert "4611686018427387904, in microseconds since 1970 UTC" in letters[0].error
+    assert f"to {allowed}" in letters[3].error
+    [measure] = of(told, RiskMeasure)
+    assert (measure.observations, measure.as_of_us) == (30, 129)
+    # Without a bound of one's own, any instant that has a name is taken.
+    told = Desk().told(message(ReturnBatch(returns=bad), 7))
+    assert of(told, WindowTally)[0].counts["returns_future"] == 1
+
+
+def test_a_record_that_comes_again_changes_nothing_and_counts_nothing() -> None:
+    desk = Desk()
+    batch = message(ReturnBatch(returns=steady()), 7)
+    assert of(desk.told(batch), WindowTally)
+    assert desk.told(batch) == []
+
+
+@pytest.mark.parametrize(("value", "reason"), [(b"nonsense", "undecodable"), (None, "undecodable")])
+def test_what_cannot_be_read_is_a_letter_with_where_it_was(
+    value: bytes | None, reason: str
+) -> None:
+    [letter] = Desk().told(Message(RETURNS, 2, 9, b"k", value, []))
+    assert isinstance(letter, DeadLetter)
+    assert (letter.reason, letter.partition, letter.offset, letter.key) == (reason, 2, 9, b"k")
+
+
+def test_another_tenants_limits_and_wishes_are_refused() -> None:
+    desk = Desk()
+    desk.told(message(ReturnBatch(returns=steady()), 7, tenant="acme"))
+    limits = RiskLimits(portfolio_id="p", limits=[RiskLimit("var_95", 0.5)], event_time_us=0)
+    wanted = SeriesWanted(series_id="p", root="fund", wanted=True, event_time_us=0)
+    for refused in (limits, wanted):
+        told = desk.told(message(refused, 1, tenant="blue", topic="other"))
+        assert [one.reason for one in of(told, DeadLetter)] == ["foreign"]
+    assert not of(desk.told(message(limits, 2, tenant="acme", topic="risk.limits")), DeadLetter)
+
+
+def test_books_that_want_returns_get_the_window_then_what_comes() -> None:
+    desk = Desk()
+    desk.told(message(ReturnBatch(returns=steady()), 7))
+    wanted = SeriesWanted(series_id="p", root="fund", wanted=True, event_time_us=0)
+    [window] = of(desk.told(message(wanted, 0, topic="risk.wanted")), SeriesReturns)
+    assert (window.root, list(window.returns)) == ("fund", steady())
+    more = [Return("p", 130, 0.03), Return("p", 130, nan), Return("q", 130, 0.01)]
+    [passed_on] = of(desk.told(message(ReturnBatch(returns=more), 8)), SeriesReturns)
+    assert list(passed_on.returns) == more[:1]
+    no_more = SeriesWanted(series_id="p", root="fund", wanted=False, event_time_us=0)
+    desk.told(message(no_more, 1, topic="risk.wanted"))
+    told = desk.told(message(ReturnBatch(returns=[Return("p", 131, 0.01)]), 9))
+    assert of(told, SeriesReturns) == []
+
+
+def test_how_portfolios_stand_is_told_by_partition_and_tenant() -> None:
+    desk = Desk()
+    calm = [Return("calm", at, 0.0001 * (-1) ** at) for at in range(100, 130)]
+    desk.told(message(ReturnBatch(returns=[*steady(), *calm]), 7, tenant="acme"))
+    assert standing(desk.portfolios.values(), {1}) == []
+    [stands] = standing(desk.portfolios.values(), {2})
+    assert stands.tenant == "acme"
+    assert stands.gauges == {
+        "portfolios": 2,
+        "portfolios_over_limit": 1,
+        "alerts_open_high": 1,
+    }
+    assert stands.worst == pytest.approx({"p": 2.0, "calm": 0.01})
+
+
+WHATEVER = replace(
+    ProcessorSettings(var_limit=0.01, risk_slower_every=3, risk_horizons=(1, 3)).risk(),
+    window=40,
+    observations_min=20,
+)
+_names = st.sampled_from("pq")
+_int32 = st.integers(-(2**31), 2**31 - 1)
+_times = st.integers(90, 140) | st.integers(-(2**63), 2**63 - 1)
+_values = st.floats(-0.1, 0.1) | st.floats()
+_ratios = st.none() | st.just(0.8) | st.just(1.5) | st.floats()
+_metrics = st.sampled_from(["var_95", "es_95", "var_99", "es_99", "model", "nothing"])
+_limits = st.builds(
+    RiskLimit,
+    *(_metrics, st.floats(0.001, 0.1) | st.floats(), st.just(0.1) | st.floats()),
+    *(_ratios, _ratios, st.just(1) | _int32, st.just(1) | _int32),
+)
+_now = st.just(0)
+_records = (
+    st.builds(
+        ReturnBatch,
+        returns=st.lists(
+            st.builds(Return, _names, _times, _values, st.integers(1, 3) | _int32), max_size=8
+        ),
+    )
+    | st.builds(
+        RiskLimits,
+        portfolio_id=_names,
+        limits=st.lists(_limits, max_size=3),
+        stale_after_s=st.none() | st.just(1.0) | st.floats(),
+        event_time_us=_now,
+    )
+    | st.builds(AlertAck, alert_id=st.text(), entity_id=_names, event_time_us=_now)
+    | st.builds(
+        SeriesWanted,
+        series_id=_names,
+        root=st.sampled_from("ab"),
+        wanted=st.booleans(),
+        event_time_us=_now,
+    )
+)
+
+
+@given(st.lists(_records, max_size=12), st.sets(st.integers(0, 12)), st.integers(-(2**62), 2**62))
+def test_no_record_whatever_stops_a_round_or_has_it_say_what_cannot_be_told(
+    records: list[ReturnBatch | RiskLimits | AlertAck | SeriesWanted],
+    restarts: set[int],
+    now_us: int,
+) -> None:
+    portfolios: dict[str, PortfolioRisk] = {}
+    for offset, record in enumerate([ReturnBatch(returns=steady()), *records]):
+        round_ = Round(portfolios, WHATEVER, RETURNS, SECOND)
+        round_.take(message(record, offset))
+        round_.tick(now_us)
+        for event, _ in round_.events():
+            channel = {RiskMeasure: "measures", RiskAlert: "alerts"}.get(type(event))
+            value = encode(event)
+            decode(value)
+            assert channel is None or frame_of_value(CHANNELS[channel], value, 0) is not None
+        assert all(map(encode, standing(portfolios.values(), {2})))
+        states = {name: decode(encode(risk.pack())) for name, risk in portfolios.items()}
+        if offset in restarts:
+            portfolios = {
+                name: PortfolioRisk.unpack(state, WHATEVER, RETURNS)
+                for name, state in states.items()
+                if isinstance(state, PortfolioState)
+            }
