@@ -17,7 +17,7 @@ from pydantic import BaseModel, Field
 from schemas.events import AgentCommand
 from sse_edge import described
 from sse_edge.errors import Forbidden, InvalidCursor, LogError, Unavailable
-from sse_edge.hub import At, Hub, Start, Upon
+from sse_edge.delivery.node import At, Hub, Start, Upon
 from sse_edge.identity import NAME_BYTES, OWNED_ID_CHARS, is_owned, owned_id
 from sse_edge.opening import (
     answer,
@@ -29,8 +29,8 @@ from sse_edge.opening import (
     stream_route,
     write,
 )
-from sse_edge.record import Partition
-from sse_edge.stream import of_entities
+from sse_edge.log.record import Partition
+from sse_edge.streams.stream import of_entities
 
 CHANNEL = "agent"
 

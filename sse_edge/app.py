@@ -51,10 +51,10 @@ from sse_edge.errors import (
     Unauthorized,
     Unavailable,
 )
-from sse_edge.hub import Hub
+from sse_edge.delivery.node import Hub
 from sse_edge.identity import Identity
-from sse_edge.kafka_log import KafkaLog
-from sse_edge.meter import Collector
+from sse_edge.log.kafka import KafkaLog
+from sse_edge.metrics.node_metrics import Collector
 from sse_edge.opening import (
     Receive,
     Scope,
@@ -63,8 +63,8 @@ from sse_edge.opening import (
 )
 from sse_edge.quota import Quota
 from sse_edge.settings import EdgeSettings
-from sse_edge.siblings import Siblings
-from sse_edge.turnstile import Turnstile
+from sse_edge.metrics.multiprocess import Siblings
+from sse_edge.delivery.fair_queue import Turnstile
 
 log = logging.getLogger(__name__)
 

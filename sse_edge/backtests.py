@@ -11,9 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from schemas.events import BacktestCommand, BacktestProgress, JobState, JobStep
 from sse_edge import described
-from sse_edge.backtest_words import backtest, job as as_job
+from sse_edge.streams.dialects.backtest import backtest, job as as_job
 from sse_edge.errors import Forbidden, LogError, LogUnavailable, NoSuchThing, Unavailable
-from sse_edge.hub import Hub, Upon
+from sse_edge.delivery.node import Hub, Upon
 from sse_edge.identity import Caller
 from sse_edge.opening import (
     answer,
@@ -23,7 +23,7 @@ from sse_edge.opening import (
     stream_route,
     write,
 )
-from sse_edge.stream import of_entities
+from sse_edge.streams.stream import of_entities
 
 CHANNEL = "backtest_job"
 

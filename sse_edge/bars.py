@@ -17,9 +17,9 @@ from schemas.topics import BACKTEST_BARS
 from sse_edge import described
 from sse_edge.backtests import Interval, Limit, known
 from sse_edge.errors import InvalidCursor, InvalidParameter, LogError
-from sse_edge.hub import Hub
+from sse_edge.delivery.node import Hub
 from sse_edge.opening import STREAM_HEADERS, given_cursor, refuse_unacceptable
-from sse_edge.record import Partition
+from sse_edge.log.record import Partition
 from sse_edge.sse_response import SSEResponse
 
 _PING_S = 15.0

@@ -13,11 +13,11 @@ from schemas.codec import decode
 from schemas.errors import Undecodable
 from schemas.events import ChatEvent
 from sse_edge import described
-from sse_edge.chat_words import chat_event
+from sse_edge.streams.dialects.chat import chat_event
 from sse_edge.errors import Forbidden, Unavailable
 from sse_edge.frame import block
-from sse_edge.hub import Hub, Upon
-from sse_edge.log import Log
+from sse_edge.delivery.node import Hub, Upon
+from sse_edge.log.protocol import Log
 from sse_edge.opening import (
     answer,
     as_readable_by,
@@ -28,9 +28,9 @@ from sse_edge.opening import (
     stream_route,
     write,
 )
-from sse_edge.record import Partition, Record
+from sse_edge.log.record import Partition, Record
 from sse_edge.sse_response import SENT
-from sse_edge.stream import of_entities
+from sse_edge.streams.stream import of_entities
 
 ROOM = "lobby"
 """Where one is who names no room."""

@@ -26,7 +26,7 @@ from schemas.events import (
     UserUpdate,
 )
 from sse_edge.frame import with_id
-from sse_edge.stream import CHANNELS, ONE_OF_MANY, Channel, frame_of_value
+from sse_edge.streams.stream import CHANNELS, ONE_OF_MANY, Channel, frame_of_value
 
 _AT_US = 1_223_596_800_000_000
 _CURSOR = b"AXRg_WkwRn0O6ykGAQAAAAAA"

@@ -17,9 +17,9 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from schemas.events import AlertAck, OpenAlert, Record, RiskLimit, RiskLimits
 from schemas.instants import to_rfc3339
 from sse_edge.errors import LogUnavailable, NoSuchThing, Unavailable
-from sse_edge.hub import Hub
+from sse_edge.delivery.node import Hub
 from sse_edge.opening import caller_of, write
-from sse_edge.view import View
+from sse_edge.cache.table_view import View
 
 _COMMENT_CHARS_MAX = 1_000
 

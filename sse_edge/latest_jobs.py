@@ -13,9 +13,9 @@ from schemas.codec import decode
 from schemas.errors import Undecodable
 from schemas.events import BacktestProgress, JobState
 from sse_edge.errors import OffsetOutOfRange
-from sse_edge.log import Log
-from sse_edge.record import Partition, Record
-from sse_edge.view import View
+from sse_edge.log.protocol import Log
+from sse_edge.log.record import Partition, Record
+from sse_edge.cache.table_view import View
 
 log = logging.getLogger(__name__)
 

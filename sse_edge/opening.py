@@ -17,15 +17,15 @@ from schemas.instants import from_rfc3339
 from schemas.topics import Topic
 from sse_edge import described
 from sse_edge.compression import GZIP_HEADERS, takes_gzip
-from sse_edge.connection import Connection, Slow, Wishes
+from sse_edge.delivery.connection import Connection, Slow, Wishes
 from sse_edge.cursor import Cursor
 from sse_edge.errors import InvalidParameter, NotAcceptable, Unavailable
-from sse_edge.hub import At, End, Hub, Start
+from sse_edge.delivery.node import At, End, Hub, Start
 from sse_edge.identity import Caller, Identity
 from sse_edge.protocol import EXTENSION, SocketWire
 from sse_edge.quota import Quota
-from sse_edge.record import Record
-from sse_edge.stream import Stream
+from sse_edge.log.record import Record
+from sse_edge.streams.stream import Stream
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]

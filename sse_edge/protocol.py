@@ -24,7 +24,7 @@ from uvicorn.protocols.http.httptools_impl import (
     RequestResponseCycle,
 )
 
-from sse_edge.wire import Chunk
+from sse_edge.transport import Chunk
 
 EXTENSION = "tapewire.wire"
 

@@ -18,7 +18,7 @@ from schemas.errors import Undecodable
 from schemas.events import StoryState, TaskStep, TrainingCommand, TrainingProgress
 from sse_edge import described
 from sse_edge.errors import LogUnavailable, NoSuchThing, OffsetOutOfRange, Unavailable
-from sse_edge.hub import Hub, Upon
+from sse_edge.delivery.node import Hub, Upon
 from sse_edge.opening import (
     answer,
     event_names,
@@ -27,9 +27,9 @@ from sse_edge.opening import (
     stream_route,
     write,
 )
-from sse_edge.record import Partition, Record
-from sse_edge.stream import CHANNELS, Source, of_entities
-from sse_edge.training_task import status as worded
+from sse_edge.log.record import Partition, Record
+from sse_edge.streams.stream import CHANNELS, Source, of_entities
+from sse_edge.streams.dialects.training import status as worded
 
 CHANNEL = "trainmodel"
 

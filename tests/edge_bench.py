@@ -10,12 +10,12 @@ import looptime
 
 from schemas.codec import encode
 from schemas.events import RiskAlert, TrainingProgress
-from sse_edge.connection import Connection, Wishes
+from sse_edge.delivery.connection import Connection, Wishes
 from sse_edge.cursor import Cursor
-from sse_edge.hub import End, Hub, Start
+from sse_edge.delivery.node import End, Hub, Start
 from sse_edge.settings import EdgeSettings
-from sse_edge.stream import Stream, one_channel
-from sse_edge.wire import Chunk
+from sse_edge.streams.stream import Stream, one_channel
+from sse_edge.transport import Chunk
 from tests.fake_log import FakeLog
 from tests.sse import Block, Reader
 

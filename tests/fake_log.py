@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 from sse_edge.errors import LogUnavailable, OffsetOutOfRange
-from sse_edge.record import Batch, Partition, Record, TopicInfo
+from sse_edge.log.record import Batch, Partition, Record, TopicInfo
 
 _POLL_S = 0.05
 _POLLED_MAX = 50

@@ -13,16 +13,16 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 from schemas import events
 from schemas.codec import encode
 from schemas.events import JobState
-from sse_edge.agent_words import AGENT
-from sse_edge.backtest_words import BACKTEST
-from sse_edge.chat_words import CHAT, RESPONSE
-from sse_edge.dialect import Dialect, Listener
+from sse_edge.streams.dialects.agent import AGENT
+from sse_edge.streams.dialects.backtest import BACKTEST
+from sse_edge.streams.dialects.chat import CHAT, RESPONSE
+from sse_edge.streams.dialect import Dialect, Listener
 from sse_edge.frame import block, checkpoint, with_id
 from sse_edge.job_lists import _HISTORY, _JOBS, _events
-from sse_edge.mystocks import MYSTOCKS, MYSTOCKS_MANY
+from sse_edge.streams.dialects.mystocks import MYSTOCKS, MYSTOCKS_MANY
 from sse_edge.sse_response import event_block
-from sse_edge.stream import CHANNELS, ONE_OF_MANY, frame_of_value
-from sse_edge.training_task import TRAINING_TASK
+from sse_edge.streams.stream import CHANNELS, ONE_OF_MANY, frame_of_value
+from sse_edge.streams.dialects.training import TRAINING_TASK
 
 GOLDEN = Path(__file__).parent
 """The folder of the golden files."""

@@ -11,8 +11,8 @@ from random import Random
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from sse_edge.hub import End
-from sse_edge.stream import one_channel
+from sse_edge.delivery.node import End
+from sse_edge.streams.stream import one_channel
 from tests.edge_bench import ALERTS, Client, Edge, alert, alerts_log, edge, in_virtual_time
 from tests.fake_log import FakeLog
 

@@ -8,8 +8,8 @@ from schemas.codec import decode, encode
 from sse_edge.app import build_api
 from sse_edge.described import EXAMPLES
 from sse_edge.settings import EdgeSettings
-from sse_edge.stream import CHANNELS
-from sse_edge.turnstile import Turnstile
+from sse_edge.streams.stream import CHANNELS
+from sse_edge.delivery.fair_queue import Turnstile
 from tests.sse import Reader
 
 

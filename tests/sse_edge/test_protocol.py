@@ -11,7 +11,7 @@ import uvicorn
 from sse_edge import protocol
 from sse_edge.opening import Receive, Scope, Send
 from sse_edge.protocol import EXTENSION, EdgeProtocol, SocketWire
-from sse_edge.wire import Chunk
+from sse_edge.transport import Chunk
 
 
 class App:

@@ -24,7 +24,7 @@ from schemas.events import (
     SeriesWanted,
     WindowTally,
 )
-from sse_edge.stream import CHANNELS, frame_of_value
+from sse_edge.streams.stream import CHANNELS, frame_of_value
 from stream_processors.risk.portfolio import PortfolioRisk, RiskConfig
 from stream_processors.risk.risk_batch import Round, standing
 from stream_processors.settings import ProcessorSettings

@@ -1,0 +1,308 @@
+"""The log is Kafka: the one door to aiokafka and confluent-kafka on the edge's side.
+
+Partitions are assigned by hand and read by offset, without a consumer group. Some things that the
+clients do not say by themselves:
+
+- an unknown partition that is assigned gives no error, and no records: so the metadata is asked;
+- aiokafka knows no topic ids; confluent-kafka's admin client does;
+- after an error a client may be of no use: so each trouble ends with a new one.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Iterable, Mapping
+from contextlib import asynccontextmanager, suppress
+from typing import Any, NamedTuple, Self
+
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError
+from aiokafka.partitioner import DefaultPartitioner
+from confluent_kafka import KafkaException, TopicCollection, TopicPartition as KafkaPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
+
+from schemas.headers import ID, TENANT
+from sse_edge.errors import LogUnavailable, OffsetOutOfRange
+from sse_edge.log.protocol import TailReader
+from sse_edge.log.record import Batch, Partition, Record, TopicInfo
+
+log = logging.getLogger(__name__)
+
+_ANSWER_S = 5.0
+_POLL_MS = 200
+_READ_MS = 1_000
+_READ_RECORDS = 2_000
+_UNPACKED_RECORDS = 250
+"""How many are unpacked at a time: a millisecond or two."""
+_READ_BYTES = 1 << 20
+_KEPT_S = 1.0
+"""How long a reader stands ready to go on where it stopped."""
+_TAIL_BYTES = 1 << 20
+
+
+_Where = tuple[TopicPartition, int]
+
+
+class _Idle(NamedTuple):
+    consumer: AIOKafkaConsumer
+    stands: _Where | None
+    since_s: float
+
+
+class KafkaLog:
+    """Kafka as a `Log`. Use it in `async with`."""
+
+    def __init__(self, bootstrap_servers: str, *, readers_max: int = 4) -> None:
+        self._servers = bootstrap_servers
+        self._idle: list[_Idle] = []
+        self._slots = asyncio.Semaphore(readers_max)
+        self._admin: AdminClient | None = None
+        self._partitioner = DefaultPartitioner()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        while self._idle:
+            await _stopped(self._idle.pop().consumer)
+
+    async def describe(self, topics: Iterable[str]) -> Mapping[str, TopicInfo]:
+        """What Kafka says of topics; those that do not exist are left out."""
+        return await asyncio.to_thread(self._describe, list(topics))
+
+    async def begin_offsets(self, partitions: Iterable[Partition]) -> Mapping[Partition, int]:
+        """The oldest offset of each partition that is still there."""
+        async with self._consumer() as consumer:
+            return _ours(await consumer.beginning_offsets(_theirs(partitions)))
+
+    async def end_offsets(self, partitions: Iterable[Partition]) -> Mapping[Partition, int]:
+        """Where each partition's committed records end."""
+        async with self._consumer() as consumer:
+            return _ours(await consumer.end_offsets(_theirs(partitions)))
+
+    async def leader_epochs(self, partitions: Iterable[Partition]) -> Mapping[Partition, int]:
+        """How many leaders each partition has had; those without one now are left out."""
+        return await asyncio.to_thread(self._leader_epochs, list(partitions))
+
+    async def offsets_at(
+        self, partitions: Iterable[Partition], timestamp_ms: int
+    ) -> Mapping[Partition, int]:
+        """The first offset of each partition appended at a time or later; its end if none is."""
+        wanted = _theirs(partitions)
+        async with self._consumer() as consumer:
+            # The ends first: what is appended in between is of that time or later, too.
+            ends = await consumer.end_offsets(wanted)
+            found = await consumer.offsets_for_times(dict.fromkeys(wanted, timestamp_ms))
+        # offset None: nothing has been appended since
+        return _ours(
+            {
+                one: ends[one] if at is None else min(at.offset, ends[one])
+                for one, at in found.items()
+            }
+        )
+
+    async def read(self, partition: Partition, offset: int) -> Batch:
+        """A bounded number of records from an offset on."""
+        where = TopicPartition(*partition)
+        async with self._consumer((where, offset)) as consumer:
+            if consumer.assignment() != {where} or await consumer.position(where) != offset:
+                consumer.assign([where])
+                consumer.seek(where, offset)
+            records: list[Record] = []
+            wait_ms = _READ_MS
+            while len(records) < _READ_RECORDS:
+                found = await consumer.getmany(timeout_ms=wait_ms, max_records=_UNPACKED_RECORDS)
+                if not found:
+                    break
+                records += (_record(partition, one) for one in found[where])
+                wait_ms = 0
+                await asyncio.sleep(0)
+            return Batch(tuple(records), await consumer.position(where))
+
+    def partition_of(self, key: bytes, partitions: int) -> int:
+        """The partition that producers give a key: Kafka's murmur2."""
+        numbers = list(range(partitions))
+        return int(self._partitioner(key, numbers, numbers))
+
+    @asynccontextmanager
+    async def tail(self) -> AsyncGenerator[TailReader]:
+        """A reader of its own for the tail."""
+        with _translated():
+            consumer = await self._started(_TAIL_BYTES)
+        try:
+            yield _KafkaTail(consumer)
+        finally:
+            await _stopped(consumer)
+
+    def _describe(self, topics: list[str]) -> Mapping[str, TopicInfo]:
+        if self._admin is None:
+            self._admin = AdminClient({"bootstrap.servers": self._servers, "log_level": 0})
+        found = {}
+        answers = self._admin.describe_topics(TopicCollection(topics), request_timeout=_ANSWER_S)
+        for name, answer in answers.items():
+            try:
+                topic = answer.result()
+            except KafkaException as error:
+                if error.args[0].name() == "UNKNOWN_TOPIC_OR_PART":
+                    continue
+                raise LogUnavailable(f"topic {name}: {error.args[0].str()}") from error
+            found[name] = TopicInfo(name, _id_bytes(topic.topic_id), len(topic.partitions))
+        return found
+
+    def _leader_epochs(self, partitions: list[Partition]) -> Mapping[Partition, int]:
+        if self._admin is None or not partitions:
+            return {}
+        latest: Any = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+        asked: dict[KafkaPartition, OffsetSpec] = {
+            KafkaPartition(*one): latest for one in partitions
+        }
+        epochs = {}
+        answers = self._admin.list_offsets(asked, request_timeout=_ANSWER_S)
+        for where, answer in answers.items():
+            try:
+                epochs[Partition(where.topic, where.partition)] = answer.result().leader_epoch
+            except KafkaException as error:
+                log.debug("%s/%d: %s", where.topic, where.partition, error)
+        return epochs
+
+    @asynccontextmanager
+    async def _consumer(self, at: _Where | None = None) -> AsyncGenerator[AIOKafkaConsumer]:
+        """One of the pool, for a moment; in trouble it is not given back.
+
+        Where one has just stopped at the place that is asked for it goes on there, with what it
+        has fetched ahead.
+        """
+        async with self._slots:
+            with _translated():
+                consumer = await self._one_for(at)
+                try:
+                    async with asyncio.timeout(_ANSWER_S):
+                        yield consumer
+                        stands = await _where(consumer) if at is not None else None
+                except BaseException:
+                    await _stopped(consumer)
+                    raise
+            self._idle.append(_Idle(consumer, stands, asyncio.get_running_loop().time()))
+
+    async def _one_for(self, at: _Where | None) -> AIOKafkaConsumer:
+        if not self._idle:
+            return await self._started(_READ_BYTES)
+        now_s = asyncio.get_running_loop().time()
+        for number, idle in enumerate(self._idle):
+            if at is not None and idle.stands == at and now_s - idle.since_s < _KEPT_S:
+                return self._idle.pop(number).consumer
+        consumer = self._idle.pop(0).consumer
+        consumer.unsubscribe()
+        return consumer
+
+    async def _started(self, max_partition_fetch_bytes: int) -> AIOKafkaConsumer:
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=self._servers,
+            isolation_level="read_committed",
+            auto_offset_reset="none",
+            enable_auto_commit=False,
+            max_partition_fetch_bytes=max_partition_fetch_bytes,
+            fetch_max_wait_ms=_POLL_MS,
+        )
+        try:
+            async with asyncio.timeout(_ANSWER_S):
+                await consumer.start()
+        except BaseException:
+            await _stopped(consumer)
+            raise
+        return consumer
+
+
+class _KafkaTail:
+    """One consumer that follows whatever is assigned to it."""
+
+    def __init__(self, consumer: AIOKafkaConsumer) -> None:
+        self._consumer = consumer
+
+    def assign(self, positions: Mapping[Partition, int]) -> None:
+        self._consumer.assign(_theirs(positions))
+        for partition, offset in positions.items():
+            self._consumer.seek(TopicPartition(*partition), offset)
+
+    async def poll(self) -> Mapping[Partition, Batch]:
+        with _translated():
+            found = await self._consumer.getmany(timeout_ms=_POLL_MS)
+            if not found:
+                # Aborted transactions and control records move positions without a record.
+                found = {where: [] for where in self._consumer.assignment()}
+            batches = {}
+            for where, records in found.items():
+                partition = Partition(where.topic, where.partition)
+                read = tuple(_record(partition, one) for one in records)
+                batches[partition] = Batch(read, await self._consumer.position(where))
+            return batches
+
+
+async def _where(consumer: AIOKafkaConsumer) -> _Where | None:
+    """What a consumer of one partition would read next."""
+    assigned = tuple(consumer.assignment())
+    return (assigned[0], await consumer.position(assigned[0])) if len(assigned) == 1 else None
+
+
+def _record(partition: Partition, record: ConsumerRecord[bytes, bytes]) -> Record:
+    event_id, tenant = None, b""
+    for name, value in record.headers:
+        if name == ID:
+            event_id = value
+        elif name == TENANT:
+            tenant = value or b""
+    return Record(
+        partition,
+        record.offset,
+        record.timestamp,
+        record.key,
+        record.value,
+        event_id,
+        tenant,
+    )
+
+
+async def _stopped(consumer: AIOKafkaConsumer) -> None:
+    """Stop a client, whatever state it is in."""
+    with suppress(KafkaError, OSError, AssertionError):
+        try:
+            async with asyncio.timeout(_ANSWER_S):
+                await consumer.stop()
+        except asyncio.CancelledError:
+            # aiokafka awaits tasks that it has cancelled, and hands their end on as if it were
+            # ours: taken for one, it would silently end whoever stops a client.
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+
+
+class _translated:  # noqa: N801  # used like a function
+    """Kafka's errors become the log's."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        match error:
+            case OffsetOutOfRangeError():
+                raise OffsetOutOfRange(str(error)) from error
+            case KafkaError() | OSError():  # a TimeoutError is an OSError
+                raise LogUnavailable(f"{type(error).__name__}: {error}") from error
+            case _:
+                return
+
+
+def _theirs(partitions: Iterable[Partition]) -> list[TopicPartition]:
+    return [TopicPartition(*one) for one in partitions]
+
+
+def _ours(offsets: Mapping[TopicPartition, int]) -> dict[Partition, int]:
+    return {Partition(one.topic, one.partition): offset for one, offset in offsets.items()}
+
+
+def _id_bytes(topic_id: Any) -> bytes:
+    most: int = topic_id.get_most_significant_bits()
+    least: int = topic_id.get_least_significant_bits()
+    return (most & _MASK_64).to_bytes(8, "big") + (least & _MASK_64).to_bytes(8, "big")
+
+
+_MASK_64 = (1 << 64) - 1

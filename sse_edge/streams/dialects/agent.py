@@ -1,0 +1,63 @@
+"""The agent dialect: unnamed events, whose data says in `event` which step of a run it is.
+
+Pure.
+"""
+
+from collections.abc import Mapping
+
+from schemas.events import AgentEvent
+from sse_edge.streams.dialect import Dialect, Listener, Said, Worded
+
+KINDS = frozenset(
+    {
+        "routing_started",
+        "routing_completed",
+        "agent_execution_started",
+        "response_chunk",
+        "completed",
+        "error",
+    }
+)
+
+
+def step(event: AgentEvent) -> Worded:
+    """A step of a run."""
+    data: dict[str, object] = {"event": event.kind}
+    match event.kind:
+        case "routing_started":
+            data |= {"run_id": event.run_id, "attempt": event.attempt}
+        case "routing_completed":
+            data |= _agent(event) | {
+                "agent_name": event.agent_name,
+                "agent": event.agent_name,
+                "confidence": event.confidence,
+                "reasoning": event.reasoning,
+            }
+        case "agent_execution_started":
+            data |= _agent(event)
+        case "response_chunk":
+            data |= {"text": event.text, "protocol": event.protocol, **_response(event)}
+        case "completed":
+            data |= _agent(event) | _response(event)
+        case _:
+            data |= {"error": event.text, "message": event.text}
+    return Worded(event.kind, data, ends=event.ends)
+
+
+def _agent(event: AgentEvent) -> dict[str, object]:
+    return {"agent_id": event.agent_id, "protocol": event.protocol}
+
+
+def _response(event: AgentEvent) -> dict[str, object]:
+    return {"response_data": {"raw_response": {"parts": [{"kind": "text", "text": event.text}]}}}
+
+
+def _bare(worded: Worded, _: str) -> Said:
+    return Said(None, worded.data)
+
+
+def _notice(_: Listener, event: str, data: Mapping[str, object], timestamp: str) -> Said:
+    return Said(None, {"event": event, **data, "timestamp": timestamp})
+
+
+AGENT = Dialect("agent", wrap=_bare, notice=_notice, heartbeat_s=15.0)

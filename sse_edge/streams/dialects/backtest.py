@@ -1,0 +1,93 @@
+"""The backtest dialect: named events with bare data, a job's story from its start to its end.
+
+Pure.
+"""
+
+import json
+from collections.abc import Mapping
+
+from schemas.events import BacktestProgress, JobState, JobStep
+from schemas.instants import to_rfc3339
+from sse_edge.streams.dialect import Dialect, Listener, Said, Worded
+
+EVENTS = frozenset({"progress", "transaction", "completed", "failed", "cancelled"})
+
+_SILENT = frozenset({"cancel_requested", "removed"})
+_STATUS_OF = {"submitted": "pending", "progress": "running", "transaction": "running"}
+_KIND_OF = {
+    "started": "progress",
+    "running": "progress",
+    "completed": "completed",
+    "failed": "failed",
+}
+"""Of backtests that a program of somebody's own reports."""
+
+
+def step(event: BacktestProgress) -> Worded | None:
+    """A step of a job; None for what only the workers care about."""
+    job = event.job or JobStep(kind=_KIND_OF[event.status], symbol="", strategy="")
+    if job.kind in _SILENT:
+        return None
+    about = {"job_id": event.backtest_id, "message": event.message, "attempt": job.attempt}
+    match job.kind:
+        case "transaction":
+            return Worded("transaction", about | {"transactions": json.loads(job.data or "[]")})
+        case "completed":
+            summary = json.loads(job.data) if job.data else dict(event.results)
+            return Worded("completed", about | {"result_summary": summary}, ends=True)
+        case "failed":
+            return Worded("failed", about | {"error_message": event.message}, ends=True)
+        case "cancelled":
+            return Worded("cancelled", about, ends=True)
+        case _:
+            data = about | {
+                "status": _STATUS_OF[job.kind],
+                "progress": event.progress,
+                "current_bar": job.current_bar,
+                "total_bars": job.total_bars,
+                "current_date": event.current_date,
+                "results": event.results,
+            }
+            return Worded("progress", data)
+
+
+def job(state: JobState) -> dict[str, object]:
+    """A job as lists show it."""
+    summary = state.result_summary
+    return {
+        "job_id": state.job_id,
+        "status": state.status,
+        "progress": state.progress,
+        "message": state.message,
+        "symbol": state.symbol,
+        "strategy": state.strategy,
+        "created_at": to_rfc3339(state.created_us),
+        "updated_at": to_rfc3339(state.updated_us),
+        "result_summary": None if summary is None else json.loads(summary),
+    }
+
+
+def listed(state: JobState) -> Worded:
+    """What has changed of a job in a list."""
+    return Worded("job_updated", {"job": job(state)})
+
+
+def backtest(state: JobState) -> dict[str, object]:
+    """A job as a backtest that has been run."""
+    return {"id": state.job_id, "backtest_id": state.job_id, **job(state)}
+
+
+def _connection(listener: Listener, timestamp: str) -> Said:
+    data = {"status": "connected", "client_id": listener.client_id, "timestamp": timestamp}
+    return Said("connection", data)
+
+
+def _bare(worded: Worded, _: str) -> Said:
+    return Said(worded.event, worded.data)
+
+
+def _notice(_: Listener, event: str, data: Mapping[str, object], timestamp: str) -> Said:
+    return Said(event, {**data, "timestamp": timestamp})
+
+
+BACKTEST = Dialect("backtest", wrap=_bare, notice=_notice, opening=_connection, heartbeat_s=15.0)

@@ -1,0 +1,50 @@
+"""The response dialect: named events with bare data, as chat rooms and users' own streams have it.
+
+Pure.
+"""
+
+import json
+from collections.abc import Mapping
+
+from schemas.events import ChatEvent, UserUpdate
+from schemas.instants import to_rfc3339
+from sse_edge.streams.dialect import Dialect, Listener, Said, Worded
+from sse_edge.frame import Text
+
+CHAT_EVENTS = frozenset({"join", "message", "leave"})
+USER_EVENTS = frozenset({"update", "error", "fatal_error"})
+
+_HEARTBEAT_S = 15.0
+
+
+def chat_event(event: ChatEvent) -> Worded:
+    """Somebody's words; of one who joins or leaves, the name alone."""
+    if event.kind != "message":
+        return Worded(event.kind, Text(event.user))
+    said = {
+        "user": event.user,
+        "message": event.message,
+        "timestamp": to_rfc3339(event.event_time_us),
+    }
+    return Worded("message", said)
+
+
+def user_update(event: UserUpdate) -> Worded:
+    """What a user is to see; after a fatal error there is no more."""
+    return Worded(event.kind, json.loads(event.data), ends=event.kind == "fatal_error")
+
+
+def _bare(worded: Worded, _: str) -> Said:
+    return Said(worded.event, worded.data)
+
+
+def _notice(_: Listener, event: str, data: Mapping[str, object], timestamp: str) -> Said:
+    return Said(event, {**data, "timestamp": timestamp})
+
+
+def _join(listener: Listener, _: str) -> Said:
+    return Said("join", Text(listener.client_id))
+
+
+RESPONSE = Dialect("response", wrap=_bare, notice=_notice, heartbeat_s=_HEARTBEAT_S)
+CHAT = Dialect("response", wrap=_bare, notice=_notice, opening=_join, heartbeat_s=_HEARTBEAT_S)

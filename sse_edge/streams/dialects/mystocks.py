@@ -1,0 +1,169 @@
+"""The MyStocks dialect: named events, whose data is an envelope with name, data and time.
+
+Pure: an event of the catalogue in, its name and data out. The envelope's time is the log's, so
+that every node words a record alike.
+"""
+
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import fields, replace
+from functools import cache
+from operator import attrgetter
+from typing import Any, cast
+
+from schemas.events import (
+    BacktestProgress,
+    BookRisk,
+    DashboardUpdate,
+    RiskAlert,
+    RiskEstimate,
+    RiskMeasure,
+    TrainingProgress,
+)
+from schemas.instants import to_date, to_rfc3339
+from sse_edge.streams.dialect import Dialect, Listener, Said, Worded
+
+
+def _connected(listener: Listener, timestamp: str) -> Said:
+    data = {
+        "client_id": listener.client_id,
+        "channel": listener.stream,
+        "message": f"Connected to {listener.stream} channel",
+    }
+    return _notice(listener, "connected", data, timestamp)
+
+
+def _ping(_: Listener, timestamp: str) -> Said:
+    return Said("ping", {"event": "ping", "data": {"timestamp": timestamp}})
+
+
+def _wrapped(worded: Worded, timestamp: str) -> Said:
+    return Said(worded.event, envelope(worded.event, worded.data, timestamp))
+
+
+def _notice(_: Listener, event: str, data: Mapping[str, object], timestamp: str) -> Said:
+    return Said(event, envelope(event, data, timestamp))
+
+
+MYSTOCKS = Dialect("mystocks", wrap=_wrapped, notice=_notice, opening=_connected, heartbeat=_ping)
+
+
+_STREAM_OF = {
+    "training_progress": ("training", "task_id"),
+    "backtest_progress": ("backtest", "backtest_id"),
+    "risk_alert": ("alerts", "entity_id"),
+    "risk_measure": ("measures", "portfolio_id"),
+    "book_risk": ("books", "path"),
+    "dashboard_update": ("dashboard", "window_id"),
+}
+"""Which channel an event is of, and what names its entity."""
+
+
+def _wrapped_with_stream(worded: Worded, timestamp: str) -> Said:
+    channel, entity = _STREAM_OF[worded.event]
+    stream = {"stream": f"{channel}:{worded.data[entity]}"}
+    return Said(worded.event, envelope(worded.event, worded.data, timestamp) | stream)
+
+
+MYSTOCKS_MANY = replace(MYSTOCKS, name="mystocks_many", wrap=_wrapped_with_stream)
+"""Several channels in one connection: each event says which stream it is of."""
+
+
+def envelope(event: str, data: Mapping[str, object], timestamp: str) -> dict[str, object]:
+    """What the data of every event looks like."""
+    return {"event": event, "data": data, "timestamp": timestamp}
+
+
+def training_progress(event: TrainingProgress) -> Worded:
+    """A training run has come this far."""
+    data: dict[str, object] = {
+        "task_id": event.task_id,
+        "progress": event.progress,
+        "status": event.status,
+        "message": event.message,
+        "metrics": event.metrics,
+    }
+    return Worded("training_progress", data, ends=event.ends)
+
+
+def backtest_progress(event: BacktestProgress) -> Worded:
+    """A backtest has come this far."""
+    data: dict[str, object] = {
+        "backtest_id": event.backtest_id,
+        "progress": event.progress,
+        "status": event.status,
+        "message": event.message,
+        "current_date": event.current_date,
+        "results": event.results,
+    }
+    return Worded("backtest_progress", data, ends=event.ends)
+
+
+def risk_alert(event: RiskAlert) -> Worded:
+    """An alert was raised, escalated, deescalated or cleared."""
+    data = _fields(event)
+    data["as_of"] = to_rfc3339(event.event_time_us)
+    if event.scenario_us is not None:
+        data["var_scenario_date"] = to_date(event.scenario_us)
+    return Worded("risk_alert", data)
+
+
+def risk_measure(event: RiskMeasure) -> Worded:
+    """What a portfolio's window says."""
+    data = _fields(event)
+    data["as_of"] = to_rfc3339(event.as_of_us)
+    data["estimates"] = [_estimate(one) for one in event.estimates]
+    data["model_backtests"] = [one._asdict() for one in event.model_backtests]
+    if event.scenario_us is not None:
+        data["var_scenario_date"] = to_date(event.scenario_us)
+    return Worded("risk_measure", data)
+
+
+def book_risk(event: BookRisk) -> Worded:
+    """What a book may lose, and which of its parts does it."""
+    data = _fields(event)
+    data["path"] = event.path
+    data["as_of"] = to_rfc3339(event.as_of_us)
+    data["estimates"] = [_estimate(one) for one in event.estimates]
+    data["parts"] = [one._asdict() for one in event.parts]
+    if event.scenario_us is not None:
+        data["var_scenario_date"] = to_date(event.scenario_us)
+    return Worded("book_risk", data)
+
+
+def _estimate(one: RiskEstimate) -> dict[str, object]:
+    data = one._asdict()
+    data["as_of"] = to_rfc3339(data.pop("as_of_us"))
+    return data
+
+
+def dashboard_update(event: DashboardUpdate) -> Worded:
+    """What happened in one window of time."""
+    data: dict[str, object] = {
+        "window_id": event.window_id,
+        "update_type": event.update_type,
+        **({"counts": event.values} if event.update_type == "window" else event.values),
+    }
+    if event.worst:
+        by_share = sorted(event.worst.items(), key=lambda item: (-item[1], item[0]))
+        data["worst"] = [
+            {"portfolio_id": portfolio_id, "utilisation": share} for portfolio_id, share in by_share
+        ]
+    if event.window_start_us is not None and event.window_end_us is not None:
+        data["window_s"] = (event.window_end_us - event.window_start_us) / 1_000_000
+        data["window_start"] = to_rfc3339(event.window_start_us)
+        data["window_end"] = to_rfc3339(event.window_end_us)
+    return Worded("dashboard_update", data)
+
+
+def _fields(event: Any) -> dict[str, object]:
+    """An event's fields; those in microseconds are worded where they matter."""
+    names, values = _getter(cast("Hashable", type(event)))
+    return dict(zip(names, values(event), strict=True))
+
+
+@cache
+def _getter(kind: Hashable) -> tuple[tuple[str, ...], Callable[[Any], tuple[object, ...]]]:
+    names = tuple(
+        field.name for field in fields(cast("type[Any]", kind)) if not field.name.endswith("_us")
+    )
+    return names, attrgetter(*names)

@@ -1,0 +1,79 @@
+"""The training-task dialect: unnamed events, whose data is a task's status.
+
+Pure. What a task says of itself is the same object in the stream and by `GET .../status`.
+"""
+
+from collections.abc import Mapping
+
+from schemas.events import TaskStep, TrainingProgress
+from schemas.instants import to_rfc3339
+from sse_edge.streams.dialect import Dialect, Listener, Said, Worded
+
+STAGES = frozenset(
+    {"PENDING", "FETCHING_DATA", "TRAINING_MODEL", "SAVING_MODEL", "SUCCESS", "FAILURE"}
+)
+
+_STAGE_OF = {
+    "started": "TRAINING_MODEL",
+    "running": "TRAINING_MODEL",
+    "completed": "SUCCESS",
+    "failed": "FAILURE",
+}
+"""Of runs that were reported by a training loop of somebody's own."""
+
+
+def status(event: TrainingProgress) -> Worded:
+    """What a task says of itself."""
+    task = event.task or TaskStep(stage=_STAGE_OF[event.status])
+    stage, done = task.stage, task.estimated_completion_us
+    failed = stage == "FAILURE"
+    data: dict[str, object] = {
+        "task_id": event.task_id,
+        "status": stage,
+        "progress": int(event.progress) if event.progress.is_integer() else event.progress,
+        "message": event.message,
+        "updated_at": to_rfc3339(event.event_time_us),
+        "estimated_completion": None if done is None else to_rfc3339(done),
+        "result": _result(event, task) if stage == "SUCCESS" else None,
+        "error": (task.error or event.message) if failed else None,
+        "error_details": task.error_details if failed else None,
+        "attempt": task.attempt,
+    }
+    return Worded(stage, data, ends=event.ends)
+
+
+def _result(event: TrainingProgress, task: TaskStep) -> dict[str, object]:
+    details = dict(task.details) or dict(event.metrics)
+    return {"status": "success", "message": event.message, "details": details}
+
+
+def _wrapped(worded: Worded, _: str) -> Said:
+    return Said(None, worded.data)
+
+
+def _heartbeat(listener: Listener, timestamp: str) -> Said:
+    return Said(None, _of(listener) | {"type": "heartbeat", "timestamp": timestamp})
+
+
+def _notice(listener: Listener, event: str, data: Mapping[str, object], timestamp: str) -> Said:
+    said = _of(listener) | {"type": event, **data, "timestamp": timestamp}
+    if event == "error":
+        said["error"] = said.pop("message")
+    return Said(None, said)
+
+
+def _of(listener: Listener) -> dict[str, object]:
+    """Whom it is about; several where several are followed."""
+    if len(listener.entities) == 1:
+        return {"task_id": listener.entities[0]}
+    return {"task_ids": list(listener.entities)}
+
+
+TRAINING_TASK = Dialect(
+    "training_task",
+    wrap=_wrapped,
+    notice=_notice,
+    heartbeat=_heartbeat,
+    heartbeat_s=5.0,
+    lasts_s=3600.0,
+)

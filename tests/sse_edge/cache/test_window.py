@@ -1,0 +1,75 @@
+from hypothesis import given, strategies as st
+
+from sse_edge.log.record import Batch, Partition, Record
+from sse_edge.cache.window import RepeatFilter, Window
+
+HERE = Partition("t", 0)
+
+
+def record(offset: int, event_id: bytes | None = None, size: int = 10) -> Record:
+    return Record(HERE, offset, 0, b"k", bytes(size), event_id)
+
+
+steps = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2_000)), min_size=1, max_size=60)
+
+
+@given(steps, st.integers(0, 20), st.integers(500, 6_000))
+def test_a_window_holds_every_record_between_its_start_and_its_end(
+    holes_and_sizes: list[tuple[int, int]], start: int, bytes_max: int
+) -> None:
+    window = Window(start, bytes_max)
+    offset, written = start, []
+    for hole, size in holes_and_sizes:
+        offset += hole
+        written.append(record(offset, size=size))
+        offset += 1
+        window.append(Batch((written[-1],), offset))
+        assert window.next_offset == offset
+        kept = [one.offset for one in written if one.offset >= window.start]
+        assert [
+            entry.record.offset for entry in window.between(window.start, window.next_offset, 1000)
+        ] == kept
+        assert window.bytes <= bytes_max
+        for position in range(window.start, offset + 1):
+            expected = [one for one in kept if one >= position]
+            found = [
+                entry.record.offset for entry in window.between(position, window.next_offset, 1000)
+            ]
+            assert found == expected
+            assert window.covers(position)
+        assert not window.covers(window.start - 1)
+
+
+def test_what_has_come_before_is_not_taken_twice() -> None:
+    window = Window(0, 10_000)
+    window.append(Batch((record(0), record(1)), 2))
+    window.append(Batch((record(1), record(2)), 3))
+    assert [entry.record.offset for entry in window.between(0, window.next_offset, 9)] == [0, 1, 2]
+
+
+def test_an_end_of_holes_moves_the_window() -> None:
+    window = Window(0, 10_000)
+    window.append(Batch((), 5))
+    assert window.next_offset == 5
+    assert window.covers(0)
+
+
+def test_a_record_larger_than_the_window_leaves_it_empty_and_right() -> None:
+    window = Window(0, 1_000)
+    window.append(Batch((record(0, size=5_000),), 1))
+    assert window.between(1, window.next_offset, 9) == []
+    assert (window.start, window.next_offset, window.bytes) == (1, 1, 0)
+
+
+def test_repeats_are_recognized_by_key_and_id_among_the_last() -> None:
+    seen = RepeatFilter(remembered=2)
+    assert not seen.is_repeat(record(0, b"a"))
+    assert seen.is_repeat(record(1, b"a"))
+    assert not seen.is_repeat(record(2, None))
+    assert not seen.is_repeat(record(3, None))
+    for offset, name in enumerate((b"b", b"c", b"d"), 4):
+        assert not seen.is_repeat(record(offset, name))
+    other = seen.copy()
+    assert seen.is_repeat(record(7, b"c"))
+    assert not seen.is_repeat(record(8, b"a"))
+    assert other.is_repeat(record(8, b"d"))
