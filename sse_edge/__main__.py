@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from uvicorn.supervisors import Multiprocess
 
 from sse_edge.app import ADDRESS, SIBLINGS
-from sse_edge.protocol import EdgeProtocol
+from sse_edge.http.protocol import EdgeProtocol
 from sse_edge.settings import EdgeSettings
 
 _BACKLOG = 4096

@@ -1,7 +1,7 @@
 """The edge as an application: what runs while it does, its routes, and how errors are worded.
 
 Each family of endpoints has a module of its own, with a router; a stream's response is in
-`sse_edge.opening`.
+`sse_edge.http.stream_response`.
 """
 
 import asyncio
@@ -52,16 +52,16 @@ from sse_edge.errors import (
     Unavailable,
 )
 from sse_edge.delivery.node import Hub
-from sse_edge.identity import Identity
+from sse_edge.http.auth import Identity
 from sse_edge.log.kafka import KafkaLog
 from sse_edge.metrics.node_metrics import Collector
-from sse_edge.opening import (
+from sse_edge.http.stream_response import (
     Receive,
     Scope,
     Send,
     identified,
 )
-from sse_edge.quota import Quota
+from sse_edge.http.rate_limit import Quota
 from sse_edge.settings import EdgeSettings
 from sse_edge.metrics.multiprocess import Siblings
 from sse_edge.delivery.fair_queue import Turnstile

@@ -34,7 +34,7 @@ from sse_edge.delivery.feed import Taken
 from sse_edge.frame import block, checkpoint
 from sse_edge.delivery.history import Position
 from sse_edge.delivery.node import At, End, Gap, Hub, Start, Upon
-from sse_edge.identity import NAME_BYTES, Caller, owned_id
+from sse_edge.http.auth import NAME_BYTES, Caller, owned_id
 from sse_edge.settings import EdgeSettings
 from sse_edge.streams.stream import Stream
 from sse_edge.cache.tail import FAR_AWAY

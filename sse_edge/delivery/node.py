@@ -44,7 +44,7 @@ from sse_edge.errors import OffsetOutOfRange, TooManyConnections, Unframable
 from sse_edge.delivery.feed import Feed
 from sse_edge.cache.render_pool import Framers
 from sse_edge.delivery.history import Position
-from sse_edge.latest_jobs import LatestJobs
+from sse_edge.routes.latest_jobs import LatestJobs
 from sse_edge.log.protocol import Log
 from sse_edge.metrics.node_metrics import Gauges, Meter
 from sse_edge.log.record import Partition, Record

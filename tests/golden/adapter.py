@@ -18,9 +18,9 @@ from sse_edge.streams.dialects.backtest import BACKTEST
 from sse_edge.streams.dialects.chat import CHAT, RESPONSE
 from sse_edge.streams.dialect import Dialect, Listener
 from sse_edge.frame import block, checkpoint, with_id
-from sse_edge.job_lists import _HISTORY, _JOBS, _events
+from sse_edge.routes.job_lists import _HISTORY, _JOBS, _events
 from sse_edge.streams.dialects.mystocks import MYSTOCKS, MYSTOCKS_MANY
-from sse_edge.sse_response import event_block
+from sse_edge.http.sse_response import event_block
 from sse_edge.streams.stream import CHANNELS, ONE_OF_MANY, frame_of_value
 from sse_edge.streams.dialects.training import TRAINING_TASK
 

@@ -15,15 +15,15 @@ from kafka_io.publisher import Position, Publisher
 from schemas.events import Event
 from schemas.instants import from_rfc3339
 from schemas.topics import Topic
-from sse_edge import described
+from sse_edge.http import openapi as described
 from sse_edge.compression import GZIP_HEADERS, takes_gzip
 from sse_edge.delivery.connection import Connection, Slow, Wishes
 from sse_edge.cursor import Cursor
 from sse_edge.errors import InvalidParameter, NotAcceptable, Unavailable
 from sse_edge.delivery.node import At, End, Hub, Start
-from sse_edge.identity import Caller, Identity
-from sse_edge.protocol import EXTENSION, SocketWire
-from sse_edge.quota import Quota
+from sse_edge.http.auth import Caller, Identity
+from sse_edge.http.protocol import EXTENSION, SocketWire
+from sse_edge.http.rate_limit import Quota
 from sse_edge.log.record import Record
 from sse_edge.streams.stream import Stream
 
@@ -217,7 +217,7 @@ def may_read(request: Request, record: Record) -> bool:
 class StreamResponse(Response):
     """An ASGI response that becomes a connection.
 
-    It begins as ASGI has it. Then its connection takes over the wire that `sse_edge.protocol` has
+    It begins as ASGI has it. Then its connection takes over the wire that `sse_edge.http.protocol` has
     put into the scope, and the request is over.
     """
 

@@ -16,10 +16,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from schemas.codec import decode
 from schemas.errors import Undecodable
 from schemas.events import StoryState, TaskStep, TrainingCommand, TrainingProgress
-from sse_edge import described
+from sse_edge.http import openapi as described
 from sse_edge.errors import LogUnavailable, NoSuchThing, OffsetOutOfRange, Unavailable
 from sse_edge.delivery.node import Hub, Upon
-from sse_edge.opening import (
+from sse_edge.http.stream_response import (
     answer,
     event_names,
     given_cursor,

@@ -8,11 +8,11 @@ from fastapi import APIRouter, Query, Request, Response
 
 from schemas.events import StreamRenewal
 from schemas.instants import LATEST_US
-from sse_edge import described
+from sse_edge.http import openapi as described
 from sse_edge.errors import Forbidden, NoSuchThing
 from sse_edge.delivery.node import Hub
-from sse_edge.identity import OWNED_ID_CHARS, is_owned
-from sse_edge.opening import answer, caller_of, event_names, stream_route, write
+from sse_edge.http.auth import OWNED_ID_CHARS, is_owned
+from sse_edge.http.stream_response import answer, caller_of, event_names, stream_route, write
 from sse_edge.streams.stream import MYSTOCKS_CHANNELS, many_channels, one_channel
 
 routes = APIRouter(prefix="/api/v1/sse", tags=["streams"])

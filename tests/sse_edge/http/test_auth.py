@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from infra import issuer
 from sse_edge.errors import Unauthorized, Unavailable
-from sse_edge.identity import Identity
+from sse_edge.http.auth import Identity
 from sse_edge.settings import EdgeSettings
 
 ISSUER = "https://issuer.example"

@@ -6,7 +6,7 @@ import pytest
 
 from schemas.codec import decode, encode
 from sse_edge.app import build_api
-from sse_edge.described import EXAMPLES
+from sse_edge.http.openapi import EXAMPLES
 from sse_edge.settings import EdgeSettings
 from sse_edge.streams.stream import CHANNELS
 from sse_edge.delivery.fair_queue import Turnstile

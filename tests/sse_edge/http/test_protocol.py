@@ -8,9 +8,9 @@ from contextlib import asynccontextmanager
 import pytest
 import uvicorn
 
-from sse_edge import protocol
-from sse_edge.opening import Receive, Scope, Send
-from sse_edge.protocol import EXTENSION, EdgeProtocol, SocketWire
+from sse_edge.http import protocol
+from sse_edge.http.stream_response import Receive, Scope, Send
+from sse_edge.http.protocol import EXTENSION, EdgeProtocol, SocketWire
 from sse_edge.transport import Chunk
 
 

@@ -17,14 +17,14 @@ from fastapi import APIRouter, Request, Response
 
 from schemas.events import JobState
 from schemas.instants import to_rfc3339
-from sse_edge import described
+from sse_edge.http import openapi as described
 from sse_edge.streams.dialects.backtest import BACKTEST, backtest, job as as_job
-from sse_edge.backtests import JobStatus, Limit, catch_up, mine
+from sse_edge.routes.backtests import JobStatus, Limit, catch_up, mine
 from sse_edge.streams.dialect import Listener
 from sse_edge.errors import Unavailable
 from sse_edge.delivery.node import Hub
-from sse_edge.job_list import changes, shown
-from sse_edge.opening import (
+from sse_edge.routes.job_list import changes, shown
+from sse_edge.http.stream_response import (
     STREAM_HEADERS,
     address_of,
     caller_of,
@@ -32,7 +32,7 @@ from sse_edge.opening import (
     given_cursor,
     refuse_unacceptable,
 )
-from sse_edge.sse_response import SSEResponse
+from sse_edge.http.sse_response import SSEResponse
 from sse_edge.streams.stream import CHANNELS, Source, Stream
 
 CHANNEL = "backtest_jobs"

@@ -15,11 +15,11 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from pydantic import BaseModel, Field
 
 from schemas.events import AgentCommand
-from sse_edge import described
+from sse_edge.http import openapi as described
 from sse_edge.errors import Forbidden, InvalidCursor, LogError, Unavailable
 from sse_edge.delivery.node import At, Hub, Start, Upon
-from sse_edge.identity import NAME_BYTES, OWNED_ID_CHARS, is_owned, owned_id
-from sse_edge.opening import (
+from sse_edge.http.auth import NAME_BYTES, OWNED_ID_CHARS, is_owned, owned_id
+from sse_edge.http.stream_response import (
     answer,
     as_readable_by,
     caller_of,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, strategies as st
 from starlette.background import BackgroundTask
 
-from sse_edge.sse_response import SSEResponse, event_block
+from sse_edge.http.sse_response import SSEResponse, event_block
 from tests.sse import Block, Reader
 
 

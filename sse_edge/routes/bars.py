@@ -14,13 +14,13 @@ from schemas.codec import decode
 from schemas.errors import Undecodable
 from schemas.events import Bar, BarChunk, JobState
 from schemas.topics import BACKTEST_BARS
-from sse_edge import described
-from sse_edge.backtests import Interval, Limit, known
+from sse_edge.http import openapi as described
+from sse_edge.routes.backtests import Interval, Limit, known
 from sse_edge.errors import InvalidCursor, InvalidParameter, LogError
 from sse_edge.delivery.node import Hub
-from sse_edge.opening import STREAM_HEADERS, given_cursor, refuse_unacceptable
+from sse_edge.http.stream_response import STREAM_HEADERS, given_cursor, refuse_unacceptable
 from sse_edge.log.record import Partition
-from sse_edge.sse_response import SSEResponse
+from sse_edge.http.sse_response import SSEResponse
 
 _PING_S = 15.0
 _BEFORE_MS = 60_000

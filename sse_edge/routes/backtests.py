@@ -10,12 +10,12 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from schemas.events import BacktestCommand, BacktestProgress, JobState, JobStep
-from sse_edge import described
+from sse_edge.http import openapi as described
 from sse_edge.streams.dialects.backtest import backtest, job as as_job
 from sse_edge.errors import Forbidden, LogError, LogUnavailable, NoSuchThing, Unavailable
 from sse_edge.delivery.node import Hub, Upon
-from sse_edge.identity import Caller
-from sse_edge.opening import (
+from sse_edge.http.auth import Caller
+from sse_edge.http.stream_response import (
     answer,
     caller_of,
     event_names,

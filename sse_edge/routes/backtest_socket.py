@@ -11,12 +11,12 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, WebSocket, WebSocketDisconnect
 
-from sse_edge.backtests import CHANNEL, known_to
+from sse_edge.routes.backtests import CHANNEL, known_to
 from sse_edge.delivery.connection import Connection, Wishes
 from sse_edge.cursor import Cursor
 from sse_edge.errors import EdgeError, Forbidden, NoSuchThing, Unauthorized
 from sse_edge.delivery.node import Hub, Start, Upon
-from sse_edge.identity import Identity
+from sse_edge.http.auth import Identity
 from sse_edge.streams.stream import of_entities
 from sse_edge.transport import Chunk
 

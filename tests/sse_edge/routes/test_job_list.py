@@ -5,7 +5,7 @@ from dataclasses import replace
 from hypothesis import given, strategies as st
 
 from schemas.events import JobState
-from sse_edge.job_list import Change, changes, shown
+from sse_edge.routes.job_list import Change, changes, shown
 
 STATUSES = ("pending", "running", "completed")
 

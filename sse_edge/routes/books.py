@@ -15,11 +15,11 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validato
 from schemas.events import Book, BookRisk, Holding
 from schemas.instants import from_datetime, to_rfc3339
 from schemas.topics import RISK_BOOKS
-from sse_edge.desk import all_of, who_asks
+from sse_edge.routes.desk import all_of, who_asks
 from sse_edge.errors import NoSuchThing
 from sse_edge.delivery.node import Hub
 from sse_edge.streams.dialects.mystocks import book_risk
-from sse_edge.opening import write
+from sse_edge.http.stream_response import write
 
 _HOLDINGS_MAX = 500
 

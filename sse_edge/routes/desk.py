@@ -18,7 +18,7 @@ from schemas.events import AlertAck, OpenAlert, Record, RiskLimit, RiskLimits
 from schemas.instants import to_rfc3339
 from sse_edge.errors import LogUnavailable, NoSuchThing, Unavailable
 from sse_edge.delivery.node import Hub
-from sse_edge.opening import caller_of, write
+from sse_edge.http.stream_response import caller_of, write
 from sse_edge.cache.table_view import View
 
 _COMMENT_CHARS_MAX = 1_000

@@ -12,13 +12,13 @@ from kafka_io.publisher import Position
 from schemas.codec import decode
 from schemas.errors import Undecodable
 from schemas.events import ChatEvent
-from sse_edge import described
+from sse_edge.http import openapi as described
 from sse_edge.streams.dialects.chat import chat_event
 from sse_edge.errors import Forbidden, Unavailable
 from sse_edge.frame import block
 from sse_edge.delivery.node import Hub, Upon
 from sse_edge.log.protocol import Log
-from sse_edge.opening import (
+from sse_edge.http.stream_response import (
     answer,
     as_readable_by,
     caller_of,
@@ -29,7 +29,7 @@ from sse_edge.opening import (
     write,
 )
 from sse_edge.log.record import Partition, Record
-from sse_edge.sse_response import SENT
+from sse_edge.http.sse_response import SENT
 from sse_edge.streams.stream import of_entities
 
 ROOM = "lobby"
