@@ -8,7 +8,7 @@ import httpx
 import numpy as np
 import pytest
 
-from infra import rebuild
+from cli import rebuild
 from infra.errors import PartFailed, RebuildFailed
 from kafka_io.reader import all_of, newest_by_key
 from kafka_io.publisher import Publisher

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 from httpx_sse import aconnect_sse
 
-from infra.answers import reason_of
+from cli.answers import reason_of
 from infra.errors import EdgeUnreachable, InfraError, TaskRefused
 
 POLL_S = 2.0

@@ -11,7 +11,15 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 
-from infra import history, issuer, limits, rebuild, tasks
+from cli import risk_replay as history
+
+from infra import issuer
+
+from cli import limits
+
+from cli import rebuild
+
+from cli import training_tasks as tasks
 from infra.errors import InfraError, NoHistory
 from infra.settings import InfraSettings
 from infra.system import Wanted as WantedSystem, reset as remove, run

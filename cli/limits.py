@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 import httpx
 
-from infra.answers import reason_of
+from cli.answers import reason_of
 from infra.errors import EdgeUnreachable, LimitRefused
 
 _TIMEOUT_S = 10.0
