@@ -7,8 +7,8 @@ from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from infra.kafka import free_port, prepare
-from infra.provision import wait_for_kafka
+from infra.embedded_broker import free_port, prepare
+from infra.topics import wait_for_kafka
 
 _START_S = 60.0
 

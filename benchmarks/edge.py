@@ -22,7 +22,7 @@ from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-def
 
 from benchmarks.broker import running_kafka
 from benchmarks.load import Counted, Fleet, Produced, Running, produce
-from infra.kafka import free_port
+from infra.embedded_broker import free_port
 
 PATH = "/api/v1/sse/training"
 _START_S = 60.0

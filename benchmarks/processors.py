@@ -24,7 +24,7 @@ from aiokafka.partitioner import DefaultPartitioner
 from confluent_kafka import Producer
 
 from benchmarks.broker import running_kafka
-from infra.provision import provision
+from infra.topics import provision
 from infra.supervisor import Part, Process
 from schemas.codec import decode, encode
 from schemas.events import PortfolioState, Return, ReturnBatch

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from cli import risk_replay as history
 
-from infra import issuer
+from infra import demo_issuer as issuer
 
 from cli import limits
 

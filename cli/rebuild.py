@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from infra.errors import RebuildFailed
-from infra.provision import provision, wait_for_kafka
+from infra.topics import provision, wait_for_kafka
 from infra.supervisor import Part, Process
 from producers.errors import ProducerError
 from kafka_io.reader import all_of, before, ends_of, newest_by_key

@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from infra.errors import DirectoryInUse, InfraError, NoTrades
-from infra.issuer import jwks_path
-from infra.kafka import free_port, prepare
-from infra.market import trades_jar
-from infra.provision import provision, wait_for_kafka
+from infra.demo_issuer import jwks_path
+from infra.embedded_broker import free_port, prepare
+from infra.trades_package import trades_jar
+from infra.topics import provision, wait_for_kafka
 from infra.settings import InfraSettings
 from infra.supervisor import Part, Say, Supervisor
 

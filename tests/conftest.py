@@ -26,9 +26,9 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 from hypothesis import HealthCheck, settings as examples
 
-from infra.kafka import Broker, free_port, prepare
-from infra.market import trades_jar
-from infra.provision import provision, wait_for_kafka
+from infra.embedded_broker import Broker, free_port, prepare
+from infra.trades_package import trades_jar
+from infra.topics import provision, wait_for_kafka
 from infra.supervisor import Part, Process
 from producers.settings import ProducerSettings
 from schemas.topics import CATALOGUE

@@ -18,8 +18,8 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from infra.kafka import free_port, prepare
-from infra.provision import provision
+from infra.embedded_broker import free_port, prepare
+from infra.topics import provision
 from producers.broadcaster import SSEBroadcaster
 from producers.errors import Unsent
 from producers.settings import ProducerSettings

@@ -7,7 +7,7 @@ import psutil
 import pytest
 
 from infra.errors import DirectoryInUse, PartFailed
-from infra.kafka import LOCK, free_port
+from infra.embedded_broker import LOCK, free_port
 from infra.supervisor import RESTARTS_MAX, Part, Supervisor
 from infra.system import locked, reset
 

@@ -9,7 +9,7 @@ import httpx
 import pytest
 from playwright.async_api import async_playwright
 
-from infra.issuer import ISSUER, jwks_path, token
+from infra.demo_issuer import ISSUER, jwks_path, token
 from kafka_io.reader import all_of
 from kafka_io.publisher import Publisher
 from schemas.events import AgentEvent, RiskMeasure

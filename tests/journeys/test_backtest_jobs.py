@@ -13,7 +13,7 @@ from playwright.async_api import async_playwright
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosedError
 
-from infra.issuer import ISSUER, jwks_path, token
+from infra.demo_issuer import ISSUER, jwks_path, token
 from kafka_io.reader import all_of
 from producers.market.prices import load_prices
 from kafka_io.publisher import Publisher

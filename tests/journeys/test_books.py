@@ -8,7 +8,7 @@ import httpx
 import numpy as np
 import pytest
 
-from infra.issuer import ISSUER, jwks_path, token
+from infra.demo_issuer import ISSUER, jwks_path, token
 from kafka_io.publisher import Publisher
 from producers.returns import ReturnsPublisher
 from schemas.events import Return

@@ -12,8 +12,8 @@ import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 
-from infra.kafka import free_port, prepare
-from infra.provision import provision
+from infra.embedded_broker import free_port, prepare
+from infra.topics import provision
 from producers.broadcaster import SSEBroadcaster
 from schemas.events import RiskAlert
 from schemas.topics import RISK_ALERTS, TRAINING_EVENTS

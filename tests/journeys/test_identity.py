@@ -6,7 +6,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from infra.issuer import ISSUER, jwks_path, token
+from infra.demo_issuer import ISSUER, jwks_path, token
 from producers.progress import training_progress, user_update
 from kafka_io.publisher import Publisher
 from tests.clients import stream

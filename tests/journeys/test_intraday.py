@@ -7,7 +7,7 @@ import httpx
 import pytest
 from aiokafka import AIOKafkaConsumer
 
-from infra.market import trades_jar
+from infra.trades_package import trades_jar
 from producers.market.trades import batches, read_trades
 from schemas.codec import decode
 from schemas.events import Candle

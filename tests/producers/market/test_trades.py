@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.market import trades_jar
+from infra.trades_package import trades_jar
 from producers.errors import NoTrades
 from producers.market.trades import batches, read_trades
 

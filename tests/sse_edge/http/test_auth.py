@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 from pydantic import ValidationError
 
-from infra import issuer
+from infra import demo_issuer as issuer
 from sse_edge.errors import Unauthorized, Unavailable
 from sse_edge.http.auth import Identity
 from sse_edge.settings import EdgeSettings

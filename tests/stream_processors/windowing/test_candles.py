@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, strategies as st
 
-from infra.market import trades_jar
+from infra.trades_package import trades_jar
 from producers.market.trades import batches, read_trades
 from schemas.codec import decode, encode
 from schemas.events import Candle, CandleState, Trade, TradeBatch
