@@ -14,9 +14,9 @@ from kafka_io.reader import all_of
 from kafka_io.publisher import Publisher
 from schemas.events import AgentEvent, RiskMeasure
 from schemas.topics import AGENT_EVENTS
-from tests.clients import StreamClient, stream
+from tests.support.clients import StreamClient, stream
 from tests.conftest import Started, World
-from tests.sse import Block
+from tests.support.sse import Block
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
 

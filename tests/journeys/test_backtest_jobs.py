@@ -20,9 +20,9 @@ from kafka_io.publisher import Publisher
 from producers.backtesting.strategies import simulate, statistics
 from schemas.events import BacktestCommand, BacktestProgress, JobStep
 from schemas.topics import BACKTEST_EVENTS
-from tests.clients import stream
+from tests.support.clients import stream
 from tests.conftest import Started, World
-from tests.sse import Block
+from tests.support.sse import Block
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
 

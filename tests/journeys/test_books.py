@@ -13,7 +13,7 @@ from kafka_io.publisher import Publisher
 from producers.returns import ReturnsPublisher
 from schemas.events import Return
 from schemas.instants import to_rfc3339
-from tests.clients import stream
+from tests.support.clients import stream
 from tests.conftest import Started, World
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]

@@ -11,9 +11,9 @@ import pytest
 from kafka_io.publisher import Publisher
 from producers.returns import ReturnsPublisher
 from schemas.events import Return
-from tests.clients import StreamClient, stream
+from tests.support.clients import StreamClient, stream
 from tests.conftest import Started, World
-from tests.sse import Block
+from tests.support.sse import Block
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
 

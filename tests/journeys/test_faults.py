@@ -17,11 +17,11 @@ from infra.topics import provision
 from producers.broadcaster import SSEBroadcaster
 from schemas.events import RiskAlert
 from schemas.topics import RISK_ALERTS, TRAINING_EVENTS
-from tests.clients import StreamClient, stream
+from tests.support.clients import StreamClient, stream
 from tests.conftest import TestKafka, World
-from tests.edge_bench import alert
-from tests.sse import named
-from tests.straight_run import (
+from tests.support.edge_bench import alert
+from tests.support.sse import named
+from tests.support.straight_run import (
     TopicReader,
     assert_as_straight,
     measured_at,

@@ -12,7 +12,7 @@ from producers.market.trades import batches, read_trades
 from schemas.codec import decode
 from schemas.events import Candle
 from stream_processors.windowing.candles import SymbolCandles
-from tests.clients import stream
+from tests.support.clients import stream
 from tests.conftest import World
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(240)]

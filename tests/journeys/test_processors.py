@@ -35,7 +35,7 @@ from stream_processors.risk.alerts import Source
 from stream_processors.risk.measures import ReturnWindow
 from stream_processors.risk.portfolio import PortfolioRisk, Position
 from tests.conftest import World
-from tests.straight_run import (
+from tests.support.straight_run import (
     CONFIG,
     TopicReader,
     assert_as_straight,

@@ -15,7 +15,7 @@ from kafka_io.publisher import Publisher
 from producers.returns import ReturnsPublisher
 from schemas.events import Return, RiskAlert, RiskMeasure
 from schemas.topics import RISK_ALERTS, RISK_MEASURES
-from tests.clients import stream
+from tests.support.clients import stream
 from tests.conftest import World
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]

@@ -8,9 +8,9 @@ import httpx
 import pytest
 
 from producers.broadcaster import SSEBroadcaster
-from tests.clients import StreamClient, stream
+from tests.support.clients import StreamClient, stream
 from tests.conftest import World
-from tests.sse import Block
+from tests.support.sse import Block
 
 pytestmark = pytest.mark.kafka
 

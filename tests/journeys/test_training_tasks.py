@@ -12,9 +12,9 @@ import pytest
 import requests
 from playwright.async_api import async_playwright
 
-from tests.clients import stream
+from tests.support.clients import stream
 from tests.conftest import Started, World
-from tests.sse import Block
+from tests.support.sse import Block
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
 

@@ -17,7 +17,7 @@ import pytest
 
 from producers.market.prices import load_prices, trading_days
 from schemas.instants import to_rfc3339
-from tests.clients import stream
+from tests.support.clients import stream
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(240)]
 

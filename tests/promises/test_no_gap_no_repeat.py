@@ -14,8 +14,8 @@ from hypothesis import given, settings, strategies as st
 
 from sse_edge.delivery.node import End
 from sse_edge.streams.stream import Stream, one_channel
-from tests.edge_bench import ALERTS, Client, Edge, alert, alerts_log, edge, in_virtual_time
-from tests.fake_log import FakeLog
+from tests.support.edge_bench import ALERTS, Client, Edge, alert, alerts_log, edge, in_virtual_time
+from tests.support.fake_log import FakeLog
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -3,7 +3,7 @@ import pytest
 
 from producers.broadcaster import SSEBroadcaster
 from schemas.instants import to_rfc3339
-from tests.clients import stream
+from tests.support.clients import stream
 from tests.conftest import World
 
 pytestmark = pytest.mark.kafka

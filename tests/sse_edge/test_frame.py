@@ -1,7 +1,7 @@
 from hypothesis import given, strategies as st
 
 from sse_edge.frame import block, body, checkpoint, with_id
-from tests.sse import Reader
+from tests.support.sse import Reader
 
 anything = st.recursive(
     st.none()

@@ -6,8 +6,8 @@ import pytest
 from sse_edge.cache.catch_up import CatchUp
 from sse_edge.errors import OffsetOutOfRange
 from sse_edge.log.record import Partition
-from tests.edge_bench import in_virtual_time
-from tests.fake_log import FakeLog
+from tests.support.edge_bench import in_virtual_time
+from tests.support.fake_log import FakeLog
 
 HERE = Partition("t", 0)
 PLACE = (b"id", HERE)

@@ -6,7 +6,7 @@ from sse_edge.delivery.connection import Slow
 from sse_edge.delivery.node import At, End
 from sse_edge.log.record import Partition
 from sse_edge.streams.stream import many_channels, one_channel
-from tests.edge_bench import (
+from tests.support.edge_bench import (
     ALERTS,
     TRAINING,
     Client,
@@ -17,8 +17,8 @@ from tests.edge_bench import (
     in_virtual_time,
     progress,
 )
-from tests.fake_log import FakeLog
-from tests.sse import named
+from tests.support.fake_log import FakeLog
+from tests.support.sse import named
 
 
 def write(log: FakeLog, *numbers: int, entity: str = "p", partition: int = 0) -> None:

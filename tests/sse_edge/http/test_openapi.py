@@ -10,7 +10,7 @@ from sse_edge.http.openapi import EXAMPLES
 from sse_edge.settings import EdgeSettings
 from sse_edge.streams.stream import CHANNELS
 from sse_edge.delivery.fair_queue import Turnstile
-from tests.sse import Reader
+from tests.support.sse import Reader
 
 
 @pytest.fixture(scope="module")

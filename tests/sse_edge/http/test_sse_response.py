@@ -10,7 +10,7 @@ from hypothesis import given, strategies as st
 from starlette.background import BackgroundTask
 
 from sse_edge.http.sse_response import SSEResponse, event_block
-from tests.sse import Block, Reader
+from tests.support.sse import Block, Reader
 
 
 class Browser:

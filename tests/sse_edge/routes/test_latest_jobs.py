@@ -6,8 +6,8 @@ from schemas.codec import encode
 from schemas.events import BacktestProgress, JobState, JobStep
 from sse_edge.routes.latest_jobs import LatestJobs
 from sse_edge.cache.table_view import View
-from tests.edge_bench import in_virtual_time
-from tests.fake_log import FakeLog
+from tests.support.edge_bench import in_virtual_time
+from tests.support.fake_log import FakeLog
 
 WITHIN_S = 5.0
 

@@ -6,7 +6,7 @@ from schemas.events import TaskStep, TrainingProgress
 from sse_edge.streams.dialect import Listener
 from sse_edge.streams.stream import of_entities
 from sse_edge.streams.dialects.training import TRAINING_TASK, status
-from tests.sse import Reader
+from tests.support.sse import Reader
 
 RUNNING = TrainingProgress(
     task_id="T1",

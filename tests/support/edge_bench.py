@@ -16,8 +16,8 @@ from sse_edge.delivery.node import End, Hub, Start
 from sse_edge.settings import EdgeSettings
 from sse_edge.streams.stream import Stream, one_channel
 from sse_edge.transport import Chunk
-from tests.fake_log import FakeLog
-from tests.sse import Block, Reader
+from tests.support.fake_log import FakeLog
+from tests.support.sse import Block, Reader
 
 T = TypeVar("T")
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 
-from tests.sse import Block, Reader
+from tests.support.sse import Block, Reader
 
 _PATIENCE_S = 60.0
 
