@@ -24,7 +24,7 @@ import jgo
 
 from infra.errors import BrokerFailed
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 LOCK = Path(__file__).with_name("kafka.lock.toml")
 

@@ -23,7 +23,7 @@ from schemas.events import Record
 from schemas.headers import tenant_in
 from schemas.topics import Topic
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _POLL_MS = 500
 _KEEP_S = 0.5
@@ -83,7 +83,7 @@ class Commands:
             try:
                 await self._run(work, stop)
             except (KafkaError, OSError) as error:
-                log.warning("commands wait for Kafka: %r", error)
+                logger.warning("commands wait for Kafka: %r", error)
                 await asyncio.sleep(_AGAIN_S)
 
     async def _run(self, work: Work, stop: asyncio.Event) -> None:
@@ -115,7 +115,7 @@ class Commands:
                 return command
             wrong = f"expected a {self._commands.record.__name__}, found {type(command).__name__}"
         place = (message.topic, message.partition, message.offset)
-        log.warning("%s/%d offset %d is skipped: %s", *place, wrong)
+        logger.warning("%s/%d offset %d is skipped: %s", *place, wrong)
         return None
 
     async def _do(self, message: Message, work: Work, share: "_Share", stop: asyncio.Event) -> None:
@@ -145,7 +145,7 @@ class Commands:
                     cancelled.set()
                 await asyncio.wait([working], timeout=_KEEP_S)
         if halted.is_set():
-            log.info("stopped in the middle of %s: %r", command, working.exception())
+            logger.info("stopped in the middle of %s: %r", command, working.exception())
             return
         working.result()
         await share.done(where, message.offset)

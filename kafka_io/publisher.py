@@ -36,7 +36,7 @@ from schemas.headers import Headers, headers_of
 from schemas.instants import EARLIEST_US, LATEST_US
 from schemas.topics import Topic, key_of, topic_of
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _BACKOFF_S = (0.1, 0.2, 0.5, 1.0, 2.0)
 _STOP_S = 2.0
@@ -213,7 +213,7 @@ class Publisher:
                 await self._settle_all()
             except (KafkaError, OSError) as error:
                 self._last_error = error
-                log.warning("%d events wait for Kafka: %r", len(self._waiting), error)
+                logger.warning("%d events wait for Kafka: %r", len(self._waiting), error)
                 await self._drop_producer()
                 await asyncio.sleep(_BACKOFF_S[min(failures, len(_BACKOFF_S) - 1)])
                 failures += 1

@@ -66,7 +66,7 @@ from sse_edge.settings import EdgeSettings
 from sse_edge.metrics.multiprocess import Siblings
 from sse_edge.delivery.fair_queue import Turnstile
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
@@ -171,11 +171,11 @@ def build_api(settings: EdgeSettings, turnstile: Turnstile) -> FastAPI:
 def _say_who_is_served(settings: EdgeSettings) -> None:
     rules = settings.issues
     if rules is None:
-        log.warning("this edge is open: nobody is asked who they are; it serves %s", settings.host)
+        logger.warning("this edge is open: nobody is asked who they are; it serves %s", settings.host)
     elif rules.is_demo:
-        log.warning("this edge is open: tokens of `tapewire token` are known, and none is needed")
+        logger.warning("this edge is open: tokens of `tapewire token` are known, and none is needed")
     else:
-        log.info("this edge serves those who have a token of %s", rules.issuer)
+        logger.info("this edge serves those who have a token of %s", rules.issuer)
 
 
 def _as_producer(settings: EdgeSettings) -> ProducerSettings:
@@ -224,7 +224,7 @@ def _drained_first(hub: Hub, drain_s: float) -> Generator[None]:
 def _stop_without_a_tail(tail: asyncio.Task[None]) -> None:
     """A node that does not follow the log would look alive, and tell nobody anything."""
     reason = "cancelled" if tail.cancelled() else repr(tail.exception())
-    log.critical("the tail has ended (%s); this node stops", reason)
+    logger.critical("the tail has ended (%s); this node stops", reason)
     signal.raise_signal(signal.SIGTERM)
 
 

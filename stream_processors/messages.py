@@ -13,7 +13,7 @@ from schemas.headers import RECORDED, tenant_in
 from schemas.instants import from_rfc3339
 from schemas.topics import DEAD_LETTERS
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 R = TypeVar("R")
 
@@ -37,7 +37,7 @@ def decoded(message: Any, *kinds: type[R]) -> R | DeadLetter:
 
 def dead_letter(message: Any, reason: str, error: str, *, index: int | None = None) -> DeadLetter:
     """The letter about a message that could not be used, or about one of several things in it."""
-    log.warning(
+    logger.warning(
         "%s/%d offset %d goes to %s: %s",
         *(message.topic, message.partition, message.offset, DEAD_LETTERS.name, error),
     )

@@ -18,7 +18,7 @@ from producers.settings import ProducerSettings
 from schemas.events import AgentCommand, AgentEvent
 from schemas.topics import AGENT_COMMANDS, AGENT_EVENTS
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _ATTEMPTS_MAX = 3
 _TEXT_CHARS_MAX = 8_000
@@ -90,7 +90,7 @@ class Run:
         except (RunStopped, Unsent):
             raise
         except Exception:
-            log.exception("%s failed on run %s", agent.agent_id, self._command.run_id)
+            logger.exception("%s failed on run %s", agent.agent_id, self._command.run_id)
             await self._tell("error", agent, text=f"{agent.name} has failed; ask again")
         else:
             await self._tell("completed", agent, text="".join(said)[:_TEXT_CHARS_MAX])

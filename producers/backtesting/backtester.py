@@ -23,7 +23,7 @@ from producers.backtesting.strategies import Simulation, simulate, statistics
 from schemas.events import BacktestCommand, BacktestProgress, BarChunk, JobStep, Record
 from schemas.topics import BACKTEST_COMMANDS, BACKTEST_EVENTS
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _ATTEMPTS_MAX = 3
 _REPORTS = 25
@@ -102,7 +102,7 @@ class Job:
         except ProducerError as error:
             self._tell("failed", str(error))
         except Exception as error:
-            log.exception("job %s has failed", self.command.job_id)
+            logger.exception("job %s has failed", self.command.job_id)
             self._tell("failed", f"the backtest broke: {error}")
 
     def _run(self) -> None:

@@ -24,7 +24,7 @@ from schemas.events import ReturnBatch
 from schemas.instants import to_date
 from schemas.topics import PORTFOLIO_RETURNS
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 TICK_S = 0.05
 """How often returns are sent: what a tick brings travels together."""
@@ -67,7 +67,7 @@ async def _replay(
     settings: ProducerSettings, prices: Prices, speed: float, stop: asyncio.Event
 ) -> None:
     after = await _last_day(settings)
-    log.info("replaying returns at %g days/s, after %s", speed, after or "nothing yet")
+    logger.info("replaying returns at %g days/s, after %s", speed, after or "nothing yet")
     days = laps(trading_days(prices), after)
     async with Publisher(settings) as publisher:
         returns = ReturnsPublisher(publisher)

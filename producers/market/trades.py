@@ -20,7 +20,7 @@ from producers.settings import ProducerSettings
 from schemas.events import Trade, TradeBatch
 from schemas.topics import MARKET_TRADES
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 SYMBOL = "BTC-USD"
 
@@ -76,7 +76,7 @@ async def run(settings: ProducerSettings, jar: Path, stop: asyncio.Event) -> Non
                 # One after the other: what follows an unsent batch must not be there before it.
                 await publisher.publish(batch)
                 sent += len(batch.trades)
-    log.info("%d trades of %s were there, and %d are new", there, SYMBOL, sent)
+    logger.info("%d trades of %s were there, and %d are new", there, SYMBOL, sent)
     await stop.wait()
 
 

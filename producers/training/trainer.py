@@ -26,7 +26,7 @@ from schemas.events import Record, TaskStep, TrainingCommand, TrainingProgress
 from schemas.instants import to_rfc3339
 from schemas.topics import TRAINING_COMMANDS, TRAINING_EVENTS
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _ATTEMPTS_MAX = 3
 _FETCHED, _TRAINED, _SAVED = 10.0, 90.0, 95.0
@@ -78,7 +78,7 @@ class Task:
         except ProducerError as error:
             self._fail(str(error), type(error).__name__)
         except Exception as error:
-            log.exception("task %s has failed", self.command.task_id)
+            logger.exception("task %s has failed", self.command.task_id)
             self._fail(f"the training broke: {error}", repr(error))
 
     def _run(self) -> None:

@@ -19,7 +19,7 @@ from sse_edge.errors import Unframable
 from sse_edge.streams.stream import BY_KEY, Channel, Frame, frame_of_value
 from sse_edge.cache.window import Entry
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _Framed = tuple[str, bytes, bool] | None
 
@@ -66,7 +66,7 @@ class Framers:
             except asyncio.CancelledError:  # the node ends
                 pass
             except BrokenProcessPool as error:
-                log.warning("events are worded in the loop from now on: %s", error)
+                logger.warning("events are worded in the loop from now on: %s", error)
                 self._count = 0
             finally:
                 done.set_result(None)

@@ -17,7 +17,7 @@ from sse_edge.errors import LogUnavailable, OffsetOutOfRange
 from sse_edge.log.protocol import Log
 from sse_edge.log.record import Partition, Record as LogRecord, TopicInfo
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _AGAIN_S = 0.5
 
@@ -69,7 +69,7 @@ class View(Generic[S]):
             try:
                 await self._follow()
             except (LogUnavailable, OffsetOutOfRange) as error:
-                log.warning("%s is read again: %s", self._topic, error)
+                logger.warning("%s is read again: %s", self._topic, error)
                 await asyncio.sleep(_AGAIN_S)
 
     async def find(self, subject: str, within_s: float) -> S | None:
@@ -181,10 +181,10 @@ class View(Generic[S]):
         try:
             state = decode(record.value)
         except Undecodable as error:
-            log.warning("%s offset %d is skipped: %s", self._topic, record.offset, error)
+            logger.warning("%s offset %d is skipped: %s", self._topic, record.offset, error)
             return
         if not isinstance(state, self._kind):
-            log.warning("%s offset %d is skipped: it is no state", self._topic, record.offset)
+            logger.warning("%s offset %d is skipped: it is no state", self._topic, record.offset)
             return
         states[subject] = _Kept(record.timestamp_ms, state, record.tenant)
         states.move_to_end(subject)

@@ -25,7 +25,7 @@ from sse_edge.log.record import Partition, Record, TopicInfo
 from sse_edge.settings import EdgeSettings
 from sse_edge.cache.window import Window
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _BACKOFF_S = (0.1, 0.2, 0.5, 1.0, 2.0)
 _COMPARED = 500
@@ -103,7 +103,7 @@ class Tail:
                     info = None
                 if info is not None:
                     return self._topics.setdefault(name, TopicTail(info))
-            log.warning("%s is asked for, and cannot be had yet", name)
+            logger.warning("%s is asked for, and cannot be had yet", name)
             await asyncio.sleep(_BACKOFF_S[2])
 
     async def follow(self, topic: TopicTail, partitions: Iterable[Partition]) -> None:
@@ -170,7 +170,7 @@ class Tail:
                     await self._follow_with(reader)
             except LogError as error:
                 self.connected = False
-                log.warning("the tail waits for Kafka: %s", error)
+                logger.warning("the tail waits for Kafka: %s", error)
             await asyncio.sleep(_BACKOFF_S[min(failures, len(_BACKOFF_S) - 1)])
             failures += 1
 
@@ -184,7 +184,7 @@ class Tail:
                     if epochs:
                         start = (await self._log.end_offsets([partition]))[partition]
                 except LogError as error:
-                    log.warning("%s/%d cannot be followed yet: %s", *partition, error)
+                    logger.warning("%s/%d cannot be followed yet: %s", *partition, error)
                     await asyncio.sleep(_BACKOFF_S[1])
                     continue
                 self._epochs |= epochs
@@ -200,7 +200,7 @@ class Tail:
         for name, followed in tuple(self._topics.items()):
             info = infos.get(name)
             if info is not None and info != followed.info and not followed.replaced:
-                log.warning("%s has changed: it is %s, and was %s", name, info, followed.info)
+                logger.warning("%s has changed: it is %s, and was %s", name, info, followed.info)
                 same_log = info.topic_id == followed.info.topic_id
                 again = TopicTail(info, dict(followed.windows) if same_log else None)
                 again.cuts = followed.cuts if same_log else ()
@@ -217,7 +217,7 @@ class Tail:
         for partition, epoch in epochs.items():
             topic = self._topics[partition.topic]
             if partition in topic.windows and topic.windows[partition].start == FAR_AWAY:
-                log.warning("%s/%d has a leader", *partition)
+                logger.warning("%s/%d has a leader", *partition)
                 again = TopicTail(topic.info, dict(topic.windows))
                 again.cuts = topic.cuts
                 del again.windows[partition]
@@ -253,7 +253,7 @@ class Tail:
         return end if end < window.next_offset else None
 
     def _cut_off(self, partition: Partition, offset: int) -> None:
-        log.error("%s/%d has lost what stood from offset %d on", *partition, offset)
+        logger.error("%s/%d has lost what stood from offset %d on", *partition, offset)
         topic = self._topics[partition.topic]
         again = TopicTail(topic.info, dict(topic.windows))
         again.cuts = (*topic.cuts, Cut(partition, offset))

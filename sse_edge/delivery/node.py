@@ -55,7 +55,7 @@ from sse_edge.delivery.fair_queue import Turnstile
 from sse_edge.cache.table_view import S, View
 from sse_edge.transport import Wire
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _SWEEP_S = 1.0
 _BREATH = 200
@@ -510,7 +510,7 @@ class Hub:
         except Unframable as error:
             topic = record.partition.topic
             self.meter.skipped[topic] += 1
-            log.warning(
+            logger.warning(
                 "%s/%d offset %d is skipped: %s",
                 topic,
                 record.partition.number,
@@ -577,7 +577,7 @@ async def _guarded(run: Coroutine[None, None, None], wire: Wire | None = None) -
     try:
         await run
     except Exception:
-        log.exception("a connection has failed, and ends")
+        logger.exception("a connection has failed, and ends")
         if wire is not None:
             wire.end(0.0)
 

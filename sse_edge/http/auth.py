@@ -21,7 +21,7 @@ import jwt
 from sse_edge.errors import Unauthorized, Unavailable
 from sse_edge.settings import EdgeSettings, TokenRules
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _ALGORITHMS = {"RSA": "RS256", "EC": "ES256", "OKP": "EdDSA"}
 _KEPT_S = 300.0
@@ -150,7 +150,7 @@ class _Keys:
                 if one.get("kty") in _ALGORITHMS and one.get("use", "sig") == "sig"
             }
         except (OSError, httpx.HTTPError, ValueError, KeyError, TypeError, jwt.PyJWTError) as error:
-            log.warning("the issuer's keys cannot be read from %s: %r", self._where, error)
+            logger.warning("the issuer's keys cannot be read from %s: %r", self._where, error)
             if not self._keys:
                 message = f"the issuer's keys cannot be read from {self._where}"
                 raise Unavailable("no_keys", message) from error

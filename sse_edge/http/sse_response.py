@@ -27,7 +27,7 @@ from starlette.types import Receive, Scope, Send
 from sse_edge.compression import GZIP_HEADERS, Gzip, takes_gzip
 from sse_edge.frame import Text, body
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 HEADERS = {
     "Content-Type": "text/event-stream; charset=utf-8",
@@ -100,7 +100,7 @@ class SSEResponse(Response):
                 await self._hand_on(out)
             except Exception:
                 SENT.errors += 1
-                log.exception("a stream's iterator has failed; the stream ends")
+                logger.exception("a stream's iterator has failed; the stream ends")
                 error = {"error": "the stream has failed on the server"}
                 await out.write(body("fatal_error", error) + b"\n")
             await out.end()

@@ -25,7 +25,7 @@ from sse_edge.errors import LogUnavailable, OffsetOutOfRange
 from sse_edge.log.protocol import TailReader
 from sse_edge.log.record import Batch, Partition, Record, TopicInfo
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _ANSWER_S = 5.0
 _POLL_MS = 200
@@ -161,7 +161,7 @@ class KafkaLog:
             try:
                 epochs[Partition(where.topic, where.partition)] = answer.result().leader_epoch
             except KafkaException as error:
-                log.debug("%s/%d: %s", where.topic, where.partition, error)
+                logger.debug("%s/%d: %s", where.topic, where.partition, error)
         return epochs
 
     @asynccontextmanager

@@ -17,7 +17,7 @@ from sse_edge.log.protocol import Log
 from sse_edge.log.record import Partition, Record
 from sse_edge.cache.table_view import View
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _LOOKED_BACK = 2_000
 """Records of a partition. What lies further back was followed long ago."""
@@ -72,7 +72,7 @@ class LatestJobs:
                     await self._jobs.changed_since(self._jobs.version)
         except TimeoutError:
             missing = [job_id for job_id, told in awaited.items() if self._is_missing(job_id, told)]
-            log.warning("no processor has followed these jobs: %s", ", ".join(missing))
+            logger.warning("no processor has followed these jobs: %s", ", ".join(missing))
         for job_id, told in awaited.items():
             if self._told.get(job_id) == told:
                 del self._told[job_id]  # nobody waits for it again, whether it came or not

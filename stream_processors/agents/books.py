@@ -30,7 +30,7 @@ from stream_processors.messages import dead_letter, decoded, tenant_of
 from stream_processors.settings import ProcessorSettings
 from stream_processors.faust_adapter import States, Writer, finish_before_stopping
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 def add_books(app: faust.App, settings: ProcessorSettings, writer: Writer) -> None:
@@ -156,7 +156,7 @@ class _Trees:
                 tree = self._trees[root] = BookTree(root, self._config)
                 tree.tenant = some[0].tenant
                 tree.restore(some, series[root], simulated[root])
-        log.info("recovered %d trees of books", len(self._trees))
+        logger.info("recovered %d trees of books", len(self._trees))
 
 
 def _key(book: Book) -> bytes:

@@ -32,7 +32,7 @@ from stream_processors.risk.risk_batch import Round, standing
 from stream_processors.settings import ProcessorSettings
 from stream_processors.faust_adapter import States, Writer, finish_before_stopping
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 JUDGED = (PORTFOLIO_RETURNS, RISK_LIMITS, RISK_ACKS, RISK_WANTED)
 """What measures and alerts follow from."""
@@ -149,7 +149,7 @@ class _Measuring:
         round_.take_over(self._portfolios, done.version)
         await self._publish(round_)
         self._portfolios.update(portfolios)
-        log.info("%d portfolios go on as version %s has them", len(portfolios), done.version)
+        logger.info("%d portfolios go on as version %s has them", len(portfolios), done.version)
 
     def _read_up_to(self, partition: int) -> dict[str, int]:
         """The last record of each topic that is in the portfolios of a partition."""
@@ -177,7 +177,7 @@ class _Measuring:
                     risk = PortfolioRisk.unpack(state, self._config, self._returns_topic)
                     self._portfolios[state.portfolio_id] = risk
             self._told = await self._last_told()
-        log.info("recovered %d portfolios", len(self._portfolios))
+        logger.info("recovered %d portfolios", len(self._portfolios))
         await consumer.rewind()
 
     async def _last_told(self) -> set[str]:
