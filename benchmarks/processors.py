@@ -24,8 +24,8 @@ from aiokafka.partitioner import DefaultPartitioner
 from confluent_kafka import Producer
 
 from benchmarks.broker import running_kafka
-from infra.topics import provision
 from infra.supervisor import Part, Process
+from infra.topics import provision
 from schemas.codec import decode, encode
 from schemas.events import PortfolioState, Return, ReturnBatch
 from schemas.topics import PARTITIONS, PORTFOLIO_RETURNS, RISK_MEASURES, RISK_STATE

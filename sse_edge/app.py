@@ -32,8 +32,27 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
 from kafka_io.publisher import Publisher
-from producers.settings import ProducerSettings
-from sse_edge import (
+from kafka_io.settings import ProducerSettings
+from sse_edge.delivery.fair_queue import FairQueue
+from sse_edge.delivery.node import Node
+from sse_edge.errors import (
+    EdgeError,
+    InvalidParameter,
+    Unauthorized,
+    Unavailable,
+)
+from sse_edge.http.auth import Authenticator
+from sse_edge.http.rate_limit import RateLimiter
+from sse_edge.http.stream_response import (
+    Receive,
+    Scope,
+    Send,
+    authenticate,
+)
+from sse_edge.log.kafka import KafkaLog
+from sse_edge.metrics.multiprocess import MultiprocessMetrics
+from sse_edge.metrics.node_metrics import Collector
+from sse_edge.routes import (
     agents,
     backtest_socket,
     backtests,
@@ -43,28 +62,9 @@ from sse_edge import (
     chat,
     desk,
     job_lists,
-    trainmodel,
+    training,
 )
-from sse_edge.errors import (
-    EdgeError,
-    InvalidParameter,
-    Unauthorized,
-    Unavailable,
-)
-from sse_edge.delivery.node import Hub
-from sse_edge.http.auth import Identity
-from sse_edge.log.kafka import KafkaLog
-from sse_edge.metrics.node_metrics import Collector
-from sse_edge.http.stream_response import (
-    Receive,
-    Scope,
-    Send,
-    identified,
-)
-from sse_edge.http.rate_limit import Quota
 from sse_edge.settings import EdgeSettings
-from sse_edge.metrics.multiprocess import Siblings
-from sse_edge.delivery.fair_queue import Turnstile
 
 logger = logging.getLogger(__name__)
 
@@ -95,19 +95,19 @@ def from_environment() -> ASGIApp:
 
 def build_app(settings: EdgeSettings) -> ASGIApp:
     """The edge as an ASGI application."""
-    turnstile = Turnstile()
-    api = build_api(settings, turnstile)
+    fair_queue = FairQueue()
+    api = build_api(settings, fair_queue)
 
     async def one_at_a_time(scope: Scope, receive: Receive, send: Send) -> None:
         # A crowd that comes back at once is let in between events, not before them.
         if scope["type"] == "http":
-            await turnstile.turn()
+            await fair_queue.slot()
         await api(scope, receive, send)
 
     return one_at_a_time
 
 
-def build_api(settings: EdgeSettings, turnstile: Turnstile) -> FastAPI:
+def build_api(settings: EdgeSettings, fair_queue: FairQueue) -> FastAPI:
     """The edge's routes, and what runs behind them."""
 
     @asynccontextmanager
@@ -117,20 +117,20 @@ def build_api(settings: EdgeSettings, turnstile: Turnstile) -> FastAPI:
             Publisher(_as_producer(settings)) as app.state.publisher,
             asyncio.TaskGroup() as tasks,
         ):
-            hub = app.state.hub = Hub(log, settings, turnstile)
+            node = app.state.node = Node(log, settings, fair_queue)
             _say_who_is_served(settings)
-            following = tasks.create_task(hub.run())
+            following = tasks.create_task(node.run())
             following.add_done_callback(_stop_without_a_tail)
             if SIBLINGS in os.environ:
-                app.state.siblings = Siblings(Path(os.environ[SIBLINGS]))
-                hub.each_second = lambda: app.state.siblings.publish(_families(hub))
-            with _drained_first(hub, settings.drain_s):
+                app.state.multiprocess_metrics = MultiprocessMetrics(Path(os.environ[SIBLINGS]))
+                node.each_second = lambda: app.state.multiprocess_metrics.publish(_families(node))
+            with _drained_first(node, settings.drain_s):
                 sdnotify.SystemdNotifier().notify(f"READY=1\nSTATUS={os.environ.get(ADDRESS, '')}")
                 yield
             following.remove_done_callback(_stop_without_a_tail)
             following.cancel()
 
-    known = [Depends(identified)]
+    known = [Depends(authenticate)]
     app = FastAPIOffline(
         title="Tapewire edge",
         description="Server-sent events from Kafka, resumable on any node.",
@@ -151,13 +151,13 @@ def build_api(settings: EdgeSettings, turnstile: Turnstile) -> FastAPI:
                 "Idempotency-Key",
             ],
         )
-    app.state.identity = Identity(settings)
-    app.state.quota = Quota(settings.writes_per_minute_max)
+    app.state.identity = Authenticator(settings)
+    app.state.rate_limiter = RateLimiter(settings.writes_per_minute_max)
     _add_errors(app)
-    rooms = (channels, trainmodel, job_lists, bars, backtests, chat, agents, desk, books)
-    for router in (one.routes for one in rooms):
+    rooms = (channels, training, job_lists, bars, backtests, chat, agents, desk, books)
+    for router in (one.router for one in rooms):
         app.include_router(router, dependencies=known)
-    app.include_router(backtest_socket.routes)  # it finds out by itself who calls
+    app.include_router(backtest_socket.router)  # it finds out by itself who calls
     _add_health(app)
     app.mount("/assets", StaticFiles(directory=PAGE))
 
@@ -171,9 +171,13 @@ def build_api(settings: EdgeSettings, turnstile: Turnstile) -> FastAPI:
 def _say_who_is_served(settings: EdgeSettings) -> None:
     rules = settings.issues
     if rules is None:
-        logger.warning("this edge is open: nobody is asked who they are; it serves %s", settings.host)
+        logger.warning(
+            "this edge is open: nobody is asked who they are; it serves %s", settings.host
+        )
     elif rules.is_demo:
-        logger.warning("this edge is open: tokens of `tapewire token` are known, and none is needed")
+        logger.warning(
+            "this edge is open: tokens of `tapewire token` are known, and none is needed"
+        )
     else:
         logger.info("this edge serves those who have a token of %s", rules.issuer)
 
@@ -190,7 +194,7 @@ def _as_producer(settings: EdgeSettings) -> ProducerSettings:
 
 
 @contextmanager
-def _drained_first(hub: Hub, drain_s: float) -> Generator[None]:
+def _drained_first(node: Node, drain_s: float) -> Generator[None]:
     """Let streams end at an event's boundary before the server stops.
 
     Uvicorn alone cuts them. A second signal stops at once.
@@ -199,11 +203,11 @@ def _drained_first(hub: Hub, drain_s: float) -> Generator[None]:
 
     def handler(stop: Callable[[int, FrameType | None], object]) -> Callable[..., None]:
         def told(sig: int, frame: FrameType | None) -> None:
-            if hub.draining or not hub.connections:
-                hub.draining = True
+            if node.draining or not node.connections:
+                node.draining = True
                 stop(sig, frame)
                 return
-            loop.call_soon_threadsafe(hub.drain)
+            loop.call_soon_threadsafe(node.drain)
             loop.call_soon_threadsafe(loop.call_later, drain_s + 0.5, stop, sig, frame)
 
         return told
@@ -228,8 +232,8 @@ def _stop_without_a_tail(tail: asyncio.Task[None]) -> None:
     signal.raise_signal(signal.SIGTERM)
 
 
-def _families(hub: Hub) -> Iterator[Metric]:
-    return hub.meter.families(hub.gauges())
+def _families(node: Node) -> Iterator[Metric]:
+    return node.metrics.families(node.gauges())
 
 
 def _add_health(app: FastAPI) -> None:
@@ -239,33 +243,39 @@ def _add_health(app: FastAPI) -> None:
 
     @app.get("/health/", tags=["health"], summary="As `/health/ready`, for older clients")
     async def health(request: Request) -> Response:
-        return _readiness(request.app.state.hub)
+        return _readiness(request.app.state.node)
 
     @app.get("/metrics", tags=["health"], summary="For Prometheus")
     async def metrics(request: Request) -> Response:
-        hub: Hub = request.app.state.hub
-        siblings: Siblings | None = getattr(request.app.state, "siblings", None)
-        found = _families(hub) if siblings is None else siblings.with_others(_families(hub))
+        node: Node = request.app.state.node
+        multiprocess_metrics: MultiprocessMetrics | None = getattr(
+            request.app.state, "siblings", None
+        )
+        found = (
+            _families(node)
+            if multiprocess_metrics is None
+            else multiprocess_metrics.with_others(_families(node))
+        )
         registry = CollectorRegistry()
         registry.register(Collector(lambda: found))
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
     @app.get("/health/ready", tags=["health"], summary="Whether streams can be served")
     async def ready(request: Request) -> Response:
-        return _readiness(request.app.state.hub)
+        return _readiness(request.app.state.node)
 
 
-def _readiness(hub: Hub) -> Response:
-    if hub.unavailable_for is not None:
-        return _problem(Unavailable(hub.unavailable_for, "streams cannot be served now"))
+def _readiness(node: Node) -> Response:
+    if node.unavailable_for is not None:
+        return _problem(Unavailable(node.unavailable_for, "streams cannot be served now"))
     return JSONResponse({"status": "ready"})
 
 
 def _add_errors(app: FastAPI) -> None:
     @app.exception_handler(EdgeError)
     async def refused(request: Request, error: EdgeError) -> Response:
-        hub: Hub = request.app.state.hub
-        hub.meter.refused[str(error.status)] += 1
+        node: Node = request.app.state.node
+        node.metrics.refused[str(error.status)] += 1
         return _problem(error)
 
     @app.exception_handler(RequestValidationError)

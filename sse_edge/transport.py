@@ -18,17 +18,17 @@ class Chunk:
         self.framed = b"%x\r\n%b\r\n" % (len(data), data)
 
 
-class Wire(Protocol):
+class Transport(Protocol):
     """A client's socket, with a response begun on it."""
 
-    is_full: bool
+    is_paused: bool
     """Whether what was written is still waiting for the client to read."""
 
     def write(self, chunk: Chunk) -> None:
         """Hand whole blocks over."""
         ...
 
-    async def room(self) -> None:
+    async def drained(self) -> None:
         """Wait until it is not full."""
         ...
 

@@ -27,10 +27,10 @@ from confluent_kafka.admin import AdminClient
 from hypothesis import HealthCheck, settings as examples
 
 from infra.embedded_broker import Broker, free_port, prepare
-from infra.trades_package import trades_jar
-from infra.topics import provision, wait_for_kafka
 from infra.supervisor import Part, Process
-from producers.settings import ProducerSettings
+from infra.topics import provision, wait_for_kafka
+from infra.trades_package import trades_jar
+from kafka_io.settings import ProducerSettings
 from schemas.topics import CATALOGUE
 
 if "CI" not in os.environ:  # there Hypothesis has a profile of its own

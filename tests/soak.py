@@ -20,9 +20,9 @@ from pathlib import Path
 
 from infra.embedded_broker import free_port, prepare
 from infra.topics import provision
+from kafka_io.errors import Unsent
+from kafka_io.settings import ProducerSettings
 from producers.broadcaster import SSEBroadcaster
-from producers.errors import Unsent
-from producers.settings import ProducerSettings
 from tests.conftest import Started, TestKafka, World
 
 PATH = "/api/v1/sse/training"

@@ -6,7 +6,7 @@ import pytest
 from pydantic_settings import BaseSettings
 
 from infra.settings import InfraSettings
-from producers.settings import ProducerSettings
+from kafka_io.settings import ProducerSettings
 from sse_edge.settings import EdgeSettings
 from stream_processors.settings import ProcessorSettings
 

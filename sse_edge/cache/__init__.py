@@ -1,1 +1,1 @@
-"""TODO."""
+"""Records in memory: the tail, its windows, pieces for catching up, and tables."""

@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
+from sse_edge.cache.render_pool import PART, RenderPool
+from sse_edge.cache.window import Entry, RepeatFilter, size_of
 from sse_edge.errors import OffsetOutOfRange
-from sse_edge.cache.render_pool import PART, Framers
 from sse_edge.log.protocol import Log
 from sse_edge.log.record import Partition
 from sse_edge.streams.stream import Channel
-from sse_edge.cache.window import Entry, RepeatFilter, size_of
 
 _ALIGNED = 1_000
 """Pieces begin at multiples of it, so that clients at a thousand offsets share them."""
@@ -34,7 +34,7 @@ class Piece(NamedTuple):
     framing: Sequence[asyncio.Future[None]] = ()
     skipped: int = 0
 
-    async def worded(self, upto: int) -> None:
+    async def rendered(self, upto: int) -> None:
         """Wait until the entries up to one are worded, where that is done beside the loop."""
         part = min((self.skipped + upto - 1) // PART, len(self.framing) - 1)
         if part >= 0 and not self.framing[part].done():
@@ -55,7 +55,7 @@ class _Kept(NamedTuple):
 class CatchUp:
     """Reads pieces of the log, each for as many as ask for it."""
 
-    def __init__(self, log: Log, bytes_max: int, framers: Framers | None = None) -> None:
+    def __init__(self, log: Log, bytes_max: int, framers: RenderPool | None = None) -> None:
         """Read a log.
 
         Args:
@@ -64,7 +64,7 @@ class CatchUp:
             framers: word what is read, where all of it is needed.
         """
         self._log = log
-        self._framers = framers or Framers(0)
+        self._render_pool = framers or RenderPool(0)
         self._bytes_max = bytes_max
         self._bytes = 0
         self._kept: defaultdict[Place, dict[int, _Kept]] = defaultdict(dict)
@@ -122,7 +122,7 @@ class CatchUp:
             [one.offset for one in batch.records],
             sum(map(size_of, batch.records)),
             repeats,
-            () if channel is None else self._framers.frame(channel, entries),
+            () if channel is None else self._render_pool.frame(channel, entries),
         )
         self._keep(place, kept)
         return kept

@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 
-from sse_edge.errors import Unframable
-from sse_edge.streams.stream import BY_KEY, Channel, Frame, frame_of_value
 from sse_edge.cache.window import Entry
+from sse_edge.errors import Unframable
+from sse_edge.streams.stream import BY_KEY, Channel, Frame, render_value
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ PART = 250
 """Records that are handed over at a time; fewer are worded sooner than handed over."""
 
 
-class Framers:
+class RenderPool:
     """A pool of processes; they start when they are first needed."""
 
     def __init__(self, count: int) -> None:
@@ -72,7 +72,7 @@ class Framers:
                 done.set_result(None)
 
         try:
-            asked = loop.run_in_executor(pool, frames_of, channel.key, records)
+            asked = loop.run_in_executor(pool, render_values, channel.key, records)
         except BrokenProcessPool:
             self._count = 0
             done.set_result(None)
@@ -86,12 +86,12 @@ class Framers:
             self._pool.shutdown(wait=False, cancel_futures=True)
 
 
-def frames_of(channel: str, records: Sequence[tuple[bytes | None, int]]) -> list[_Framed]:
+def render_values(channel: str, records: Sequence[tuple[bytes | None, int]]) -> list[_Framed]:
     """The frames of values with their times in the log; None for what cannot be worded."""
     framed: list[_Framed] = []
     for value, timestamp_ms in records:
         try:
-            frame = frame_of_value(BY_KEY[channel], value, timestamp_ms)
+            frame = render_value(BY_KEY[channel], value, timestamp_ms)
         except Unframable:
             frame = None
         framed.append(None if frame is None else (frame.event, frame.body, frame.ends))

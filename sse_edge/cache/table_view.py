@@ -31,7 +31,7 @@ class _Kept(NamedTuple, Generic[S]):
     tenant: bytes
 
 
-class View(Generic[S]):
+class TableView(Generic[S]):
     """The last state of each key."""
 
     def __init__(

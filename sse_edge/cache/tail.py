@@ -18,12 +18,12 @@ from collections.abc import Callable, Collection, Generator, Iterable, Mapping, 
 from contextlib import contextmanager
 from typing import NamedTuple
 
+from sse_edge.cache.window import Window
 from sse_edge.cursor import OFFSET_MAX, incarnation_of
 from sse_edge.errors import LogError, LogUnavailable, OffsetOutOfRange
 from sse_edge.log.protocol import Log, TailReader
 from sse_edge.log.record import Partition, Record, TopicInfo
 from sse_edge.settings import EdgeSettings
-from sse_edge.cache.window import Window
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ _COMPARED = 500
 FAR_AWAY = OFFSET_MAX
 """Where the window of a partition without a leader begins: beyond every position."""
 
-Bell = Callable[[], None]
+Listener = Callable[[], None]
 
 
 class Cut(NamedTuple):
@@ -67,8 +67,8 @@ class Tail:
         self._epochs: dict[Partition, int] = {}
         self._leaderless: dict[Partition, int] = {}
         """The last epoch of those that have no leader now."""
-        self._everything: defaultdict[str, set[Bell]] = defaultdict(set)
-        self._by_key: defaultdict[str, dict[bytes, set[Bell]]] = defaultdict(dict)
+        self._everything: defaultdict[str, set[Listener]] = defaultdict(set)
+        self._by_key: defaultdict[str, dict[bytes, set[Listener]]] = defaultdict(dict)
         self._assigned_anew = asyncio.Event()
         self._look_at_s = 0.0
         self.connected = False
@@ -132,17 +132,19 @@ class Tail:
         await self._look_at_metadata()
 
     @contextmanager
-    def ringing(self, topic: str, keys: Collection[bytes], bell: Bell) -> Generator[None]:
+    def subscribed(
+        self, topic: str, keys: Collection[bytes], listener: Listener
+    ) -> Generator[None]:
         """Ring whenever something comes on a topic, or something of certain keys."""
         by_key = self._by_key[topic]
         places = [by_key.setdefault(key, set()) for key in keys] or [self._everything[topic]]
         for place in places:
-            place.add(bell)
+            place.add(listener)
         try:
             yield
         finally:
             for place in places:
-                place.discard(bell)
+                place.discard(listener)
             for key in keys:
                 if not by_key.get(key, True):
                     del by_key[key]
@@ -288,7 +290,7 @@ class Tail:
                 if is_current and batch.next_offset > window.next_offset:
                     window.append(batch)
                     self.records += len(batch.records)
-                    self._ring(partition.topic, {record.key for record in batch.records})
+                    self._notify(partition.topic, {record.key for record in batch.records})
 
     async def _wait_for_work(self) -> None:
         try:
@@ -321,20 +323,20 @@ class Tail:
         for partition in topic.windows:
             self._epochs.pop(partition, None)
         self._assigned_anew.set()
-        self._ring(topic.info.name, None)
+        self._notify(topic.info.name, None)
 
-    def _ring(self, topic: str, keys: Collection[bytes | None] | None) -> None:
+    def _notify(self, topic: str, keys: Collection[bytes | None] | None) -> None:
         """Ring for everybody who reads one of these keys, or anything at all of a topic."""
         by_key = self._by_key[topic]
         if keys is None:
             keys = tuple(by_key)
-        bells: Sequence[Bell] = tuple(self._everything[topic])
-        for bell in bells:
-            bell()
+        listeners: Sequence[Listener] = tuple(self._everything[topic])
+        for listener in listeners:
+            listener()
         if by_key:
             for key in keys:
-                for bell in tuple(by_key.get(key or b"", ())):
-                    bell()
+                for listener in tuple(by_key.get(key or b"", ())):
+                    listener()
 
 
 def _now_s() -> float:

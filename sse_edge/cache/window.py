@@ -11,7 +11,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 
 from sse_edge.log.record import Batch, Record
-from sse_edge.streams.stream import Channel, Frame, Word
+from sse_edge.streams.stream import Channel, Frame, Renderer
 
 _ENTRY_BYTES = 588
 """What an entry of a key of its own costs besides key, value and frame, by tracemalloc."""
@@ -37,13 +37,13 @@ class Entry:
         self._others: dict[str, Frame | None] | None = None
         """The frames of other channels over the same topic."""
 
-    def frame(self, channel: Channel, word: Word) -> Frame | None:
+    def frame(self, channel: Channel, render: Renderer) -> Frame | None:
         """The record as a channel words it; None where it says nothing, or cannot be read."""
         if self._channel is channel:
             return self._frame
         if self._others is not None and channel.key in self._others:
             return self._others[channel.key]
-        frame = word(channel, self.record)
+        frame = render(channel, self.record)
         self.set_frame(channel, frame)
         return frame
 

@@ -1,1 +1,1 @@
-"""TODO."""
+"""From cached records to clients: nodes, connections, broadcast groups and feeds."""

@@ -15,8 +15,8 @@ from typing import Protocol
 from sse_edge.compression import Gzip, SharedGzip
 from sse_edge.delivery.feed import Feed, Taken
 from sse_edge.delivery.history import Position
-from sse_edge.metrics.node_metrics import StreamMeter
-from sse_edge.transport import Chunk, Wire
+from sse_edge.metrics.node_metrics import StreamMetrics
+from sse_edge.transport import Chunk, Transport
 
 _GATHER_S_MAX = 0.05
 """What gathering may add to an event's way; a person does not notice it."""
@@ -28,10 +28,10 @@ _SLICE_S = 0.01
 """After so much telling at a time, others have their turn."""
 
 
-class Member(Protocol):
+class Subscriber(Protocol):
     """A connection that can be caught up."""
 
-    wire: Wire
+    transport: Transport
     gzip: Gzip | None
 
     def called(self) -> None:
@@ -47,18 +47,18 @@ class Member(Protocol):
         ...
 
 
-class Audience:
+class BroadcastGroup:
     """Those who are at the feed's horizon."""
 
     def __init__(
-        self, feed: Feed, pacer: "Pacer", meter: StreamMeter, checkpoint_records: int
+        self, feed: Feed, pacer: "Pacer", metrics: StreamMetrics, checkpoint_records: int
     ) -> None:
         """Gather whoever reads a feed.
 
         Args:
             feed: what is told.
             pacer: decides when.
-            meter: counts what was told.
+            metrics: counts what was told.
             checkpoint_records: after how many that were not told members see to their cursors.
         """
         self.feed = feed
@@ -69,51 +69,51 @@ class Audience:
         self.told_s = 0.0
         """When it was told."""
         self._pacer = pacer
-        self._meter = meter
+        self._metrics = metrics
         self._shared = SharedGzip()
-        self._members: dict[Member, Wire] = {}
-        self._early: set[Member] = set()
+        self._subscribers: dict[Subscriber, Transport] = {}
+        self._early: set[Subscriber] = set()
         """Those who know more than this node does, since another one was faster."""
-        self._fallen: dict[Member, Position] = {}
+        self._fallen: dict[Subscriber, Position] = {}
         """Those who are not at the horizon any more, and do not know it yet."""
 
     def __len__(self) -> int:
-        return len(self._members)
+        return len(self._subscribers)
 
-    def __contains__(self, member: Member) -> bool:
-        return member in self._members
+    def __contains__(self, subscriber: Subscriber) -> bool:
+        return subscriber in self._subscribers
 
-    def ring(self) -> None:
+    def notify(self) -> None:
         """Hear that something has come for this feed."""
-        if self._members or self._early:
+        if self._subscribers or self._early:
             self._pacer.tell_soon(self)
 
     def take(self, position: Position, *, newest_only: bool = False) -> Taken:
         """What a connection needs next; nothing where it is at the horizon, or beyond."""
-        if position == self.feed.horizon and not self._members:
+        if position == self.feed.horizon and not self._subscribers:
             self.feed.advance()
         if newest_only and position != self.feed.horizon:
             return self.feed.take_newest(position)
         return self.feed.take(position)
 
-    def join(self, member: Member, position: Position) -> None:
+    def join(self, subscriber: Subscriber, position: Position) -> None:
         """Let somebody in who has taken everything."""
         if position == self.feed.horizon:
-            self._members[member] = member.wire
-            if member.gzip is not None:
-                member.gzip.join(self._shared)
+            self._subscribers[subscriber] = subscriber.transport
+            if subscriber.gzip is not None:
+                subscriber.gzip.join(self._shared)
         else:
-            self._early.add(member)
+            self._early.add(subscriber)
         if self.feed.ends != self.feed.horizon:
             self._pacer.tell_soon(self)
 
-    def leave(self, member: Member) -> Position | None:
+    def leave(self, subscriber: Subscriber) -> Position | None:
         """Let somebody go; where it stands, or None where it has not moved."""
-        self._early.discard(member)
-        if self._members.pop(member, None) is None:
-            return self._fallen.pop(member, None)
-        if member.gzip is not None:
-            member.gzip.leave(self._shared)
+        self._early.discard(subscriber)
+        if self._subscribers.pop(subscriber, None) is None:
+            return self._fallen.pop(subscriber, None)
+        if subscriber.gzip is not None:
+            subscriber.gzip.leave(self._shared)
         return self.feed.horizon
 
     def tell(self) -> int:
@@ -126,20 +126,20 @@ class Audience:
         taken = feed.advance()
         if taken.behind:
             # The window has let go of what they need next: each reads the log for itself.
-            for member in tuple(self._members):
-                self._drop(member, before)
+            for subscriber in tuple(self._subscribers):
+                self._drop(subscriber, before)
         elif taken.events:
             self._write(taken, before)
         self._pass(taken)
         if taken.ended:
-            for member in self._members:
-                member.finish()
+            for subscriber in self._subscribers:
+                subscriber.finish()
         elif feed.ends != feed.horizon:
             self._pacer.tell_soon(self)
-        for member in self._early:
-            member.called()
+        for subscriber in self._early:
+            subscriber.called()
         self._early.clear()
-        return len(self._members) if taken.events else 0
+        return len(self._subscribers) if taken.events else 0
 
     def _pass(self, taken: Taken) -> None:
         """Remember what was told, and see to cursors where much was not."""
@@ -149,60 +149,62 @@ class Audience:
         self._unseen += sum(taken.position) - sum(taken.told)
         if self._unseen >= self._checkpoint_records:
             self._unseen = 0
-            for member in self._members:
-                member.tick()
+            for subscriber in self._subscribers:
+                subscriber.tick()
 
-    def write_alone(self, member: Member, data: bytes) -> int:
+    def write_alone(self, subscriber: Subscriber, data: bytes) -> int:
         """Write to one member what the others do not get; how many bytes that were."""
-        joined = member in self._members
-        if member.gzip is not None:
+        joined = subscriber in self._subscribers
+        if subscriber.gzip is not None:
             if joined:
-                member.gzip.leave(self._shared)
-            data = member.gzip.encode(data)
+                subscriber.gzip.leave(self._shared)
+            data = subscriber.gzip.encode(data)
             if joined:
-                member.gzip.join(self._shared)
-        member.wire.write(Chunk(data))
+                subscriber.gzip.join(self._shared)
+        subscriber.transport.write(Chunk(data))
         return len(data)
 
     def _write(self, taken: Taken, before: Position) -> None:
-        for member in [one for one, wire in self._members.items() if wire.is_full]:
-            self._drop(member, before)
+        for subscriber in [
+            one for one, transport in self._subscribers.items() if transport.is_paused
+        ]:
+            self._drop(subscriber, before)
         plain: Chunk | None = None
         zipped: Chunk | None = None
         size = 0
-        for member, wire in self._members.items():
-            if member.gzip is None:
+        for subscriber, transport in self._subscribers.items():
+            if subscriber.gzip is None:
                 plain = plain or Chunk(taken.data)
-                wire.write(plain)
+                transport.write(plain)
                 size += len(plain.data)
             else:
                 zipped = zipped or Chunk(self._shared.encode(taken.data))
-                wire.write(zipped)
+                transport.write(zipped)
                 size += len(zipped.data)
-        count = len(self._members)
+        count = len(self._subscribers)
         now_ms = time.time() * 1000
-        self._meter.events += taken.events * count
-        self._meter.bytes += size
-        self._meter.saw_lags(((now_ms - one) / 1000 for one in taken.stamps_ms), count)
+        self._metrics.events += taken.events * count
+        self._metrics.bytes += size
+        self._metrics.saw_lags(((now_ms - one) / 1000 for one in taken.stamps_ms), count)
 
-    def _drop(self, member: Member, position: Position) -> None:
-        del self._members[member]
-        if member.gzip is not None:
-            member.gzip.leave(self._shared)
-        self._fallen[member] = position
-        member.called()
+    def _drop(self, subscriber: Subscriber, position: Position) -> None:
+        del self._subscribers[subscriber]
+        if subscriber.gzip is not None:
+            subscriber.gzip.leave(self._shared)
+        self._fallen[subscriber] = position
+        subscriber.called()
 
     def _call_all(self) -> None:
-        for member in (*self._members, *self._early):
-            member.called()
+        for subscriber in (*self._subscribers, *self._early):
+            subscriber.called()
 
 
 class Pacer:
     """Decides when audiences are told."""
 
     def __init__(self) -> None:
-        self._due: dict[Audience, None] = {}
-        self._round: list[Audience] = []
+        self._due: dict[BroadcastGroup, None] = {}
+        self._round: list[BroadcastGroup] = []
         """Those of the round that is under way, the next one last."""
         self._is_set = False
         self._not_before_s = 0.0
@@ -212,9 +214,9 @@ class Pacer:
         """The loop's time."""
         return asyncio.get_running_loop().time()
 
-    def tell_soon(self, audience: Audience) -> None:
+    def tell_soon(self, group: BroadcastGroup) -> None:
         """Tell an audience: at once, or with what comes in the next milliseconds."""
-        self._due[audience] = None
+        self._due[group] = None
         if self._is_set:
             return
         self._is_set = True

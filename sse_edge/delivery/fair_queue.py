@@ -12,14 +12,14 @@ _REST = 8
 to do; and an event that comes from Kafka takes as many, from the socket to the tail."""
 
 
-class Turnstile:
+class FairQueue:
     """One goes through at a time, in the order of coming, and then the loop has some rounds."""
 
     def __init__(self) -> None:
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._turns = False
 
-    async def turn(self) -> None:
+    async def slot(self) -> None:
         """Wait for one's turn; what is done until the next wait is one's turn."""
         mine: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(mine)

@@ -12,13 +12,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
-from sse_edge.cursor import Cursor, CursorCodec, TopicPosition
-from sse_edge.frame import with_id
-from sse_edge.delivery.history import History, Position
-from sse_edge.log.record import Partition
-from sse_edge.streams.stream import Channel, Source, Stream, Word
 from sse_edge.cache.tail import TopicTail
 from sse_edge.cache.window import Entry, Window
+from sse_edge.cursor import Cursor, CursorCodec, TopicPosition
+from sse_edge.delivery.history import History, Position
+from sse_edge.frame import with_id
+from sse_edge.log.record import Partition
+from sse_edge.streams.stream import Channel, Renderer, Source, Stream
 
 _TAKEN_ENTRIES_MAX = 1_000
 _REMEMBERED_MAX = 32
@@ -61,7 +61,7 @@ class Feed:
         tails: Sequence[TopicTail],
         partitions: Sequence[Sequence[Partition]],
         codec: CursorCodec,
-        word: Word,
+        render: Renderer,
         *,
         write_bytes_max: int,
         history_bytes_max: int,
@@ -73,7 +73,7 @@ class Feed:
             tails: the topic of each of the stream's sources.
             partitions: for each source, which partitions of the topic.
             codec: of the stream's cursors.
-            word: words a record, or deals with one that cannot be.
+            render: renders a record, or skips one that cannot be rendered.
             write_bytes_max: about how much one `take` gives.
             history_bytes_max: how much of what was told is kept for those who come back.
         """
@@ -85,7 +85,7 @@ class Feed:
             for tail, ones in zip(tails, partitions, strict=True)
         ]
         self._writer = codec.writer(self._layout)
-        self._word = word
+        self._render = render
         self._tenant = None if stream.tenant is None else stream.tenant.encode()
         self._bytes_max = write_bytes_max
         self._sources: list[tuple[Source, frozenset[bytes]]] = []
@@ -273,7 +273,7 @@ class Feed:
             self._writer.move(cells, at, moved[at])
             if entry.is_repeat or self._tenant not in (None, record.tenant):
                 continue
-            frame = entry.frame(self._sources[at][0].channel, self._word)
+            frame = entry.frame(self._sources[at][0].channel, self._render)
             if frame is None or (self.stream.events and frame.event not in self.stream.events):
                 continue
             ended = frame.ends and self.stream.has_end

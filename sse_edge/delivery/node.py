@@ -37,23 +37,23 @@ from schemas.topics import (
     TRAINING_TASKS,
     Topic,
 )
-from sse_edge.delivery.broadcast import Audience, Pacer
 from sse_edge.cache.catch_up import CatchUp, Piece
-from sse_edge.cursor import Cursor, CursorCodec, TopicPosition
-from sse_edge.errors import OffsetOutOfRange, TooManyConnections, Unframable
-from sse_edge.delivery.feed import Feed
-from sse_edge.cache.render_pool import Framers
-from sse_edge.delivery.history import Position
-from sse_edge.routes.latest_jobs import LatestJobs
-from sse_edge.log.protocol import Log
-from sse_edge.metrics.node_metrics import Gauges, Meter
-from sse_edge.log.record import Partition, Record
-from sse_edge.settings import EdgeSettings
-from sse_edge.streams.stream import CHANNELS, Channel, Frame, Source, Stream, frame_of
+from sse_edge.cache.render_pool import RenderPool
+from sse_edge.cache.table_view import S, TableView
 from sse_edge.cache.tail import FAR_AWAY, Cut, Tail, TopicTail
-from sse_edge.delivery.fair_queue import Turnstile
-from sse_edge.cache.table_view import S, View
-from sse_edge.transport import Wire
+from sse_edge.cursor import Cursor, CursorCodec, TopicPosition
+from sse_edge.delivery.broadcast import BroadcastGroup, Pacer
+from sse_edge.delivery.fair_queue import FairQueue
+from sse_edge.delivery.feed import Feed
+from sse_edge.delivery.history import Position
+from sse_edge.errors import OffsetOutOfRange, TooManyConnections, Unframable
+from sse_edge.log.protocol import Log
+from sse_edge.log.record import Partition, Record
+from sse_edge.metrics.node_metrics import Gauges, NodeMetrics
+from sse_edge.routes.latest_jobs import LatestJobs
+from sse_edge.settings import EdgeSettings
+from sse_edge.streams.stream import CHANNELS, Channel, Frame, Source, Stream, render
+from sse_edge.transport import Transport
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ _HISTORIES_MAX = 8
 _Name = tuple[str, tuple[Partition, ...]]
 
 
-class End(StrEnum):
+class FromEdge(StrEnum):
     """An end of the log."""
 
     EARLIEST = "earliest"
@@ -74,20 +74,20 @@ class End(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class At:
+class FromTime:
     """A moment, by the log's own clock."""
 
     timestamp_ms: int
 
 
 @dataclass(frozen=True, slots=True)
-class Upon:
+class FromOffsets:
     """Certain records: by partition number the first to read; of other partitions what comes."""
 
     offsets: Mapping[int, int]
 
 
-Start = Cursor | End | At | Upon
+Start = Cursor | FromEdge | FromTime | FromOffsets
 """Where a client wants to begin."""
 
 
@@ -114,7 +114,7 @@ class Client(Protocol):
 
     stream: Stream
     address: str
-    wire: Wire
+    transport: Transport
     is_catching_up: bool
 
     @property
@@ -143,20 +143,20 @@ class Client(Protocol):
 
 class _Attended(NamedTuple):
     clients: set[Client]
-    bells: ExitStack
+    listeners: ExitStack
 
 
-class Hub:
+class Node:
     """What the connections of one node share."""
 
     def __init__(
-        self, log: Log, settings: EdgeSettings, turnstile: Turnstile | None = None
+        self, log: Log, settings: EdgeSettings, fair_queue: FairQueue | None = None
     ) -> None:
         self.log = log
         self.settings = settings
-        self.meter = Meter()
+        self.metrics = NodeMetrics()
         self.tail = Tail(log, settings)
-        self.turnstile = turnstile or Turnstile()
+        self.fair_queue = fair_queue or FairQueue()
         self.each_second: Callable[[], None] = lambda: None
         """What else is to be done now and then."""
         self.draining = False
@@ -169,11 +169,11 @@ class Hub:
         self.books = self._view(RISK_BOOKS, Book)
         self.book_risks = self._view(RISK_BOOK_RISKS, BookRisk)
         self.renewals = self._view(EDGE_RENEWALS, StreamRenewal)
-        self._framers = Framers(settings.framers)
-        self._catch_up = CatchUp(log, settings.catch_up_bytes_max, self._framers)
+        self._render_pool = RenderPool(settings.framers)
+        self._catch_up = CatchUp(log, settings.catch_up_bytes_max, self._render_pool)
         self._pacer = Pacer()
-        self._audiences: dict[_Name, Audience] = {}
-        self._attended: dict[Audience, _Attended] = {}
+        self._groups: dict[_Name, BroadcastGroup] = {}
+        self._attended: dict[BroadcastGroup, _Attended] = {}
         self._clients: dict[Client, None] = {}
         self._per_address: Counter[str] = Counter()
         self._per_user: Counter[str] = Counter()
@@ -216,11 +216,11 @@ class Hub:
                 tasks.create_task(self.book_risks.run())
                 tasks.create_task(self.renewals.run())
         finally:
-            self._framers.close()
+            self._render_pool.close()
 
-    def serve(self, run: Coroutine[None, None, None], wire: Wire) -> asyncio.Task[None]:
+    def serve(self, run: Coroutine[None, None, None], transport: Transport) -> asyncio.Task[None]:
         """Run a connection; should it fail, that is the end of it, and of nobody else."""
-        return self._tasks.create_task(_guarded(run, wire))
+        return self._tasks.create_task(_guarded(run, transport))
 
     def begin(self, work: Coroutine[None, None, None]) -> None:
         """Do something beside the connections; a failure of it is told, and stops nothing."""
@@ -264,24 +264,24 @@ class Hub:
                 if not self._per_user[subject]:
                     del self._per_user[subject]
 
-    def attend(self, client: Client, audience: Audience) -> None:
+    def attend(self, client: Client, group: BroadcastGroup) -> None:
         """Keep an audience for a client; it hears the bells from the first one on."""
-        attended = self._attended.get(audience)
+        attended = self._attended.get(group)
         if attended is None:
-            attended = self._attended[audience] = _Attended(set(), ExitStack())
-            feed = audience.feed
+            attended = self._attended[group] = _Attended(set(), ExitStack())
+            feed = group.feed
             for tail, keys in zip(feed.tails, feed.stream.keys, strict=True):
-                ringing = self.tail.ringing(tail.info.name, keys, audience.ring)
-                attended.bells.enter_context(ringing)
+                subscribed = self.tail.subscribed(tail.info.name, keys, group.notify)
+                attended.listeners.enter_context(subscribed)
         attended.clients.add(client)
 
-    def desert(self, client: Client, audience: Audience) -> None:
+    def desert(self, client: Client, group: BroadcastGroup) -> None:
         """Keep it for the client no longer."""
-        attended = self._attended[audience]
+        attended = self._attended[group]
         attended.clients.discard(client)
         if not attended.clients:
-            attended.bells.close()
-            del self._attended[audience]
+            attended.listeners.close()
+            del self._attended[group]
 
     def drain(self) -> None:
         """Take no more connections, and let those that there are leave, spread over `drain_s`."""
@@ -300,7 +300,7 @@ class Hub:
             (client.stream.name, client.stream.dialect.name) for client in self._clients
         )
         found.connections = {names: float(count) for names, count in streams.items()}
-        found.paused = sum(client.wire.is_full for client in self._clients)
+        found.paused = sum(client.transport.is_paused for client in self._clients)
         found.catching_up = sum(client.is_catching_up for client in self._clients)
         found.depth = sum(client.depth for client in self._clients)
         found.reads_waiting = self._catch_up.waiting
@@ -322,16 +322,16 @@ class Hub:
         while True:
             await asyncio.sleep(_SWEEP_S)
             self.each_second()
-            for audience in list(self._attended):
+            for group in list(self._attended):
                 await self._breathe()
                 # Records that are nobody's here ring no bell, but cursors have to pass them.
-                audience.tell()
+                group.tell()
             for client in list(self._clients):
                 await self._breathe()
                 if client in self._clients:
                     client.tick()
-            self._audiences = {
-                name: one for name, one in self._audiences.items() if one in self._attended
+            self._groups = {
+                name: one for name, one in self._groups.items() if one in self._attended
             }
             self.tail.release({one for kept in self._attended for one in kept.feed.partitions})
 
@@ -365,10 +365,10 @@ class Hub:
 
         return LatestJobs(self.log, name, partitions, self.jobs)
 
-    def _view(self, topic: Topic, kind: type[S]) -> View[S]:
+    def _view(self, topic: Topic, kind: type[S]) -> TableView[S]:
         name = self.settings.topic_prefix + topic.name
         patience_s = self.settings.broker_patience_s
-        return View(self.log, name, kind, topic.retention_ms, patience_s)
+        return TableView(self.log, name, kind, topic.retention_ms, patience_s)
 
     def codec(self, stream: Stream) -> CursorCodec:
         """How cursors of a stream are written."""
@@ -382,7 +382,7 @@ class Hub:
 
     async def resolve(
         self, stream: Stream, start: Start, was: Feed | None = None
-    ) -> tuple[Audience, Position, Sequence[Gap]]:
+    ) -> tuple[BroadcastGroup, Position, Sequence[Gap]]:
         """Find where a connection begins, for every partition it reads.
 
         Args:
@@ -394,28 +394,28 @@ class Hub:
             LogUnavailable: Kafka is away, and had to be asked.
         """
         tails, partitions = await self._followed(stream, start)
-        audience = self._audience(stream, tails, partitions)
-        feed = audience.feed
+        group = self._group(stream, tails, partitions)
+        feed = group.feed
         match start:
-            case End.LATEST:
-                return audience, feed.horizon if len(audience) else feed.ends, ()
-            case End.EARLIEST:
+            case FromEdge.LATEST:
+                return group, feed.horizon if len(group) else feed.ends, ()
+            case FromEdge.EARLIEST:
                 begins = await self.log.begin_offsets(feed.partitions)
-                return audience, tuple(begins[one] for one in feed.partitions), ()
-            case At(timestamp_ms):
+                return group, tuple(begins[one] for one in feed.partitions), ()
+            case FromTime(timestamp_ms):
                 found = await self.log.offsets_at(feed.partitions, timestamp_ms)
-                return audience, tuple(found[one] for one in feed.partitions), ()
-            case Upon(offsets):
+                return group, tuple(found[one] for one in feed.partitions), ()
+            case FromOffsets(offsets):
                 begins = await self.log.begin_offsets(feed.partitions)
                 ends = zip(feed.partitions, feed.ends, strict=True)
                 return (
-                    audience,
+                    group,
                     tuple(max(begins[one], offsets.get(one.number, end)) for one, end in ends),
                     (),
                 )
             case Cursor():
                 position, gaps = await self._at_cursor(feed, tails, partitions, start, was)
-                return audience, position, gaps
+                return group, position, gaps
 
     async def _followed(
         self, stream: Stream, start: Start
@@ -432,7 +432,7 @@ class Hub:
                 await self.tail.follow(tail, ones)
             if any(tail.replaced for tail in tails):
                 continue
-            if start is not End.LATEST or not _is_leaderless(tails, partitions):
+            if start is not FromEdge.LATEST or not _is_leaderless(tails, partitions):
                 break
             # Its end is nowhere, until it has a leader again.
             await asyncio.sleep(_LEADER_S)
@@ -472,44 +472,44 @@ class Hub:
                 # Before partitions were added, an entity's events went to another one.
                 known = {number for number, _ in start.topics[place].offsets}
                 numbers |= {number for number in known if number < count}
-            elif isinstance(start, Upon):
+            elif isinstance(start, FromOffsets):
                 numbers |= set(start.offsets)
             read.append([Partition(tail.info.name, number) for number in sorted(numbers)])
         return read
 
-    def _audience(
+    def _group(
         self,
         stream: Stream,
         tails: Sequence[TopicTail],
         partitions: Sequence[Sequence[Partition]],
-    ) -> Audience:
+    ) -> BroadcastGroup:
         name = (stream.identity, tuple(chain.from_iterable(partitions)))
-        audience = self._audiences.get(name)
-        if audience is not None and not audience.feed.replaced:
-            return audience
+        group = self._groups.get(name)
+        if group is not None and not group.feed.replaced:
+            return group
         settings = self.settings
-        has_room = len(self._audiences) < _HISTORIES_MAX
+        has_room = len(self._groups) < _HISTORIES_MAX
         feed = Feed(
             stream,
             tails,
             partitions,
             self.codec(stream),
-            self._word,
+            self._render,
             write_bytes_max=settings.write_bytes_max,
             history_bytes_max=settings.history_bytes_max // _HISTORIES_MAX if has_room else 0,
         )
-        meter = self.meter.of(stream.name)
-        audience = Audience(feed, self._pacer, meter, settings.checkpoint_records)
-        self._audiences[name] = audience
-        return audience
+        metrics = self.metrics.of(stream.name)
+        group = BroadcastGroup(feed, self._pacer, metrics, settings.checkpoint_records)
+        self._groups[name] = group
+        return group
 
-    def _word(self, channel: Channel, record: Record) -> Frame | None:
+    def _render(self, channel: Channel, record: Record) -> Frame | None:
         """Word a record; one that cannot be is counted, and holds up nobody."""
         try:
-            return frame_of(channel, record)
+            return render(channel, record)
         except Unframable as error:
             topic = record.partition.topic
-            self.meter.skipped[topic] += 1
+            self.metrics.skipped[topic] += 1
             logger.warning(
                 "%s/%d offset %d is skipped: %s",
                 topic,
@@ -573,13 +573,13 @@ class Hub:
         return begins, gaps
 
 
-async def _guarded(run: Coroutine[None, None, None], wire: Wire | None = None) -> None:
+async def _guarded(run: Coroutine[None, None, None], transport: Transport | None = None) -> None:
     try:
         await run
     except Exception:
         logger.exception("a connection has failed, and ends")
-        if wire is not None:
-            wire.end(0.0)
+        if transport is not None:
+            transport.end(0.0)
 
 
 def _cuts_since(was: Feed, tails: Sequence[TopicTail]) -> Iterator[Cut]:

@@ -1,1 +1,1 @@
-"""TODO."""
+"""HTTP below the routes: stream responses, the protocol, authentication, rate limits."""

@@ -5,19 +5,17 @@ configured, and only then. A key that is not known yet is looked for again: issu
 """
 
 import asyncio
-import hashlib
 import json
 import logging
 import time
-from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 import jwt
 
+from sse_edge.caller import Caller
 from sse_edge.errors import Unauthorized, Unavailable
 from sse_edge.settings import EdgeSettings, TokenRules
 
@@ -29,44 +27,8 @@ _AGAIN_AFTER_S = 10.0
 """A flood of tokens with made-up key ids is no flood of requests to the issuer."""
 _ANSWER_S = 5.0
 
-NAME_BYTES = 8
-_DIGEST_BYTES = 8
-OWNED_ID_CHARS = 22
-"""What 16 bytes are in base 64."""
 
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Whose token it is."""
-
-    subject: str
-    tenant: str | None
-    expires_s: float
-    """Until when the token is good, in seconds since 1970."""
-
-
-def owned_id(name: bytes, owner: Caller | None) -> str:
-    """An id that says whose it is, on any node, to whoever compares: a name, and a digest of both.
-
-    Args:
-        name: 8 bytes, which tell it from the owner's others.
-        owner: whose it is; None for nobody's.
-    """
-    who = b"" if owner is None else json.dumps([owner.tenant, owner.subject]).encode()
-    digest = hashlib.blake2b(name + who, digest_size=_DIGEST_BYTES).digest()
-    return urlsafe_b64encode(name + digest).rstrip(b"=").decode()
-
-
-def is_owned(id_: str, caller: Caller | None) -> bool:
-    """Whether an id is the caller's."""
-    try:
-        name = urlsafe_b64decode(f"{id_}==")[:NAME_BYTES]
-    except ValueError:
-        return False
-    return owned_id(name, caller) == id_
-
-
-class Identity:
+class Authenticator:
     """Judges tokens."""
 
     def __init__(self, settings: EdgeSettings) -> None:

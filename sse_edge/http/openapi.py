@@ -26,7 +26,7 @@ from schemas.events import (
     UserUpdate,
 )
 from sse_edge.frame import with_id
-from sse_edge.streams.stream import CHANNELS, ONE_OF_MANY, Channel, frame_of_value
+from sse_edge.streams.stream import CHANNELS, ONE_OF_MANY, Channel, render_value
 
 _AT_US = 1_223_596_800_000_000
 _CURSOR = b"AXRg_WkwRn0O6ykGAQAAAAAA"
@@ -253,7 +253,7 @@ def responses(*channels: Channel) -> dict[int | str, dict[str, Any]]:
     shown = {}
     for channel in channels:
         for record in EXAMPLES[channel.name]:
-            frame = frame_of_value(channel, encode(record), _AT_US // 1000)
+            frame = render_value(channel, encode(record), _AT_US // 1000)
             assert frame is not None
             shown[frame.event] = {"value": with_id(frame.body, _CURSOR).decode()}
     stream = {"text/event-stream": {"schema": {"type": "string"}, "examples": shown}}

@@ -41,29 +41,29 @@ _UNSENT_BYTES_MAX = 256 << 10
 """What the kernel keeps for a client besides what is on its way; else it is megabytes each."""
 
 
-class SocketWire:
+class SocketTransport:
     """The wire of one request of a protocol."""
 
     __slots__ = (
+        "_drained",
         "_is_chunked",
         "_on_gone",
         "_protocol",
-        "_room",
         "_write",
         "cycle",
-        "is_full",
         "is_gone",
+        "is_paused",
     )
 
     def __init__(self, protocol: "EdgeProtocol", *, is_chunked: bool) -> None:
         self._protocol = protocol
         self._write = protocol.transport.write
         self._is_chunked = is_chunked
-        self._room: asyncio.Future[None] | None = None
+        self._drained: asyncio.Future[None] | None = None
         self._on_gone: Callable[[], object] | None = None
         self.cycle: RequestResponseCycle | None = None
         """Uvicorn's own part in the request, until the socket is taken over."""
-        self.is_full = False
+        self.is_paused = False
         self.is_gone = False
 
     def write(self, chunk: Chunk) -> None:
@@ -71,14 +71,14 @@ class SocketWire:
         if not self.is_gone:
             self._write(chunk.framed if self._is_chunked else chunk.data)
 
-    async def room(self) -> None:
+    async def drained(self) -> None:
         """Wait until it is not full."""
-        if self.is_full and not self.is_gone:
-            self._room = asyncio.get_running_loop().create_future()
+        if self.is_paused and not self.is_gone:
+            self._drained = asyncio.get_running_loop().create_future()
             try:
-                await self._room
+                await self._drained
             finally:
-                self._room = None
+                self._drained = None
 
     def begin(self) -> None:
         """Get ready for a response without an end that is known, before it begins."""
@@ -108,16 +108,16 @@ class SocketWire:
         """Call when the client has gone; None to call nobody."""
         self._on_gone = call
 
-    def fill(self, *, is_full: bool) -> None:
+    def fill(self, *, is_paused: bool) -> None:
         """Hear from the transport whether it takes more."""
-        self.is_full = is_full
-        if not is_full and self._room is not None and not self._room.done():
-            self._room.set_result(None)
+        self.is_paused = is_paused
+        if not is_paused and self._drained is not None and not self._drained.done():
+            self._drained.set_result(None)
 
     def lose(self) -> None:
         """Hear from the transport that it is closed."""
         self.is_gone = True
-        self.fill(is_full=False)
+        self.fill(is_paused=False)
         if self._on_gone is not None:
             self._on_gone()
 
@@ -127,7 +127,7 @@ class EdgeProtocol(HttpToolsProtocol):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._wires: list[SocketWire] = []
+        self._wires: list[SocketTransport] = []
         """Of the request that is answered, and of those that wait behind it."""
         self._head_bytes = 0
         self._reads_head = True
@@ -172,13 +172,13 @@ class EdgeProtocol(HttpToolsProtocol):
             self._refuse()
             return
         parser: Any = self.parser
-        wire = SocketWire(self, is_chunked=parser.get_http_version() != "1.0")
-        wire.is_full = self.flow.write_paused
-        self._wires.append(wire)
-        extensions: dict[Any, Any] = {EXTENSION: wire}
+        transport = SocketTransport(self, is_chunked=parser.get_http_version() != "1.0")
+        transport.is_paused = self.flow.write_paused
+        self._wires.append(transport)
+        extensions: dict[Any, Any] = {EXTENSION: transport}
         self.scope["extensions"] = extensions
         super().on_headers_complete()
-        wire.cycle = self.cycle
+        transport.cycle = self.cycle
 
     def on_body(self, body: bytes) -> None:
         """Take in a piece of a request's body."""
@@ -200,23 +200,23 @@ class EdgeProtocol(HttpToolsProtocol):
         """Hear that bytes wait for the client."""
         super().pause_writing()
         self._stall_limit = self.loop.call_later(STALLED_S, self.transport.abort)
-        for wire in self._wires:
-            wire.fill(is_full=True)
+        for transport in self._wires:
+            transport.fill(is_paused=True)
 
     def resume_writing(self) -> None:
         """Hear that the client reads."""
         super().resume_writing()
         self._stall_limit = _stopped(self._stall_limit)
-        for wire in self._wires:
-            wire.fill(is_full=False)
+        for transport in self._wires:
+            transport.fill(is_paused=False)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell whoever writes that nobody reads any more."""
         self._head_limit = _stopped(self._head_limit)
         self._stall_limit = _stopped(self._stall_limit)
         super().connection_lost(exc)
-        for wire in self._wires:
-            wire.lose()
+        for transport in self._wires:
+            transport.lose()
         self._wires.clear()
 
     def hand_over(self) -> None:

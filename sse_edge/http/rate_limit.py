@@ -10,7 +10,7 @@ from limits.strategies import MovingWindowRateLimiter
 from sse_edge.errors import TooManyRequests
 
 
-class Quota:
+class RateLimiter:
     """Counts requests that write something."""
 
     def __init__(self, per_minute: int) -> None:

@@ -10,20 +10,21 @@ from typing import Any, TypeVar
 
 from fastapi import APIRouter, Request, Response
 
-from producers.errors import Unsent
-from kafka_io.publisher import Position, Publisher
+from kafka_io.errors import Unsent
+from kafka_io.publisher import Publisher, RecordMetadata
 from schemas.events import Event
 from schemas.instants import from_rfc3339
 from schemas.topics import Topic
-from sse_edge.http import openapi as described
+from sse_edge.caller import Caller
 from sse_edge.compression import GZIP_HEADERS, takes_gzip
-from sse_edge.delivery.connection import Connection, Slow, Wishes
 from sse_edge.cursor import Cursor
+from sse_edge.delivery.connection import Connection, ConnectionOptions, SlowClientPolicy
+from sse_edge.delivery.node import FromEdge, FromTime, Node, Start
 from sse_edge.errors import InvalidParameter, NotAcceptable, Unavailable
-from sse_edge.delivery.node import At, End, Hub, Start
-from sse_edge.http.auth import Caller, Identity
-from sse_edge.http.protocol import EXTENSION, SocketWire
-from sse_edge.http.rate_limit import Quota
+from sse_edge.http import openapi
+from sse_edge.http.auth import Authenticator
+from sse_edge.http.protocol import EXTENSION, SocketTransport
+from sse_edge.http.rate_limit import RateLimiter
 from sse_edge.log.record import Record
 from sse_edge.streams.stream import Stream
 
@@ -48,21 +49,21 @@ _WRITING = frozenset({"POST", "PUT", "DELETE"})
 
 
 def stream_route(
-    routes: APIRouter, path: str, summary: str, responses: dict[int | str, dict[str, Any]]
+    router: APIRouter, path: str, summary: str, responses: dict[int | str, dict[str, Any]]
 ) -> Callable[[Endpoint], Endpoint]:
     """Serve a stream at a path: GET, as it is described, and HEAD."""
 
     def add(endpoint: Endpoint) -> Endpoint:
-        routes.add_api_route(
+        router.add_api_route(
             path,
             endpoint,
             methods=["GET"],
             response_class=Response,
             summary=summary,
             responses=responses,
-            openapi_extra=described.PARAMETERS,
+            openapi_extra=openapi.PARAMETERS,
         )
-        routes.add_api_route(
+        router.add_api_route(
             path, endpoint, methods=["HEAD"], response_class=Response, include_in_schema=False
         )
         return endpoint
@@ -70,7 +71,7 @@ def stream_route(
     return add
 
 
-def answer(
+def open_stream(
     request: Request,
     stream: Stream,
     start: Start | None = None,
@@ -92,19 +93,19 @@ def answer(
     Raises:
         EdgeError: a parameter or the cursor has no meaning, or the stream cannot be had.
     """
-    hub: Hub = request.app.state.hub
+    node: Node = request.app.state.node
     accepted = refuse_unacceptable(request)
     caller, stream = caller_of(request), as_readable_by(request, stream)
-    hub.refuse_over_limit(address_of(request.scope), None if caller is None else caller.subject)
+    node.refuse_over_limit(address_of(request.scope), None if caller is None else caller.subject)
     cursor = given_cursor(request)
     if cursor is not None:
-        start = hub.codec(stream).decode(cursor)
+        start = node.codec(stream).decode(cursor)
     elif start is None or "from" in request.query_params:
         start = _start(request)
-    slow = Slow(_choice(request, "slow", tuple(Slow)))
-    if slow is Slow.CONFLATE and not stream.is_latest_value:
+    slow = SlowClientPolicy(_choice(request, "slow", tuple(SlowClientPolicy)))
+    if slow is SlowClientPolicy.CONFLATE and not stream.is_latest_value:
         raise InvalidParameter("slow", f"every event of {stream.name} counts; use pause or close")
-    wishes = Wishes(
+    options = ConnectionOptions(
         client_id=client_id or client_id_of(request),
         start=start,
         close_on_gap=_choice(request, "on_gap", ("continue", "close")) == "close",
@@ -118,13 +119,13 @@ def answer(
         return Response(headers=STREAM_HEADERS)
     if isinstance(start, Cursor) and start.ended:
         return Response(status_code=204)  # on which browsers stop reconnecting
-    reason = hub.unavailable_for
+    reason = node.unavailable_for
     if reason is not None and "text/event-stream" not in accepted:
         raise Unavailable(reason, "streams cannot be served now")
-    return StreamResponse(hub, stream, wishes, when_over)
+    return StreamResponse(node, stream, options, when_over)
 
 
-async def identified(request: Request) -> None:
+async def authenticate(request: Request) -> None:
     """Find out who calls; a dependency of every route that serves anything of anybody's.
 
     Raises:
@@ -132,12 +133,12 @@ async def identified(request: Request) -> None:
         Unavailable: it cannot be found out now.
         TooManyRequests: the caller has written as often as it may.
     """
-    identity: Identity = request.app.state.identity
+    identity: Authenticator = request.app.state.identity
     scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
     given = (
         bearer.strip() if scheme.lower() == "bearer" else "",
         request.query_params.get("token", ""),
-        request.cookies.get(request.app.state.hub.settings.token_cookie, ""),
+        request.cookies.get(request.app.state.node.settings.token_cookie, ""),
     )
     token = next((one for one in given if one), None)
     request.state.caller = await identity.caller(token)
@@ -151,9 +152,9 @@ def count_write(request: Request) -> None:
     Raises:
         TooManyRequests: it has as often as it may.
     """
-    quota: Quota = request.app.state.quota
+    rate_limiter: RateLimiter = request.app.state.rate_limiter
     caller = caller_of(request)
-    quota.spend(address_of(request.scope) if caller is None else f"sub {caller.subject}")
+    rate_limiter.spend(address_of(request.scope) if caller is None else f"sub {caller.subject}")
 
 
 def caller_of(request: Request) -> Caller | None:
@@ -186,7 +187,9 @@ def tenant_of(request: Request) -> str | None:
     return None if caller is None else caller.tenant
 
 
-async def write(request: Request, event: Event, home: tuple[Topic, str] | None = None) -> Position:
+async def write(
+    request: Request, event: Event, home: tuple[Topic, str] | None = None
+) -> RecordMetadata:
     """Write an event of the caller's tenant; where it stands, once Kafka has it.
 
     Args:
@@ -217,39 +220,41 @@ def may_read(request: Request, record: Record) -> bool:
 class StreamResponse(Response):
     """An ASGI response that becomes a connection.
 
-    It begins as ASGI has it. Then its connection takes over the wire that `sse_edge.http.protocol` has
-    put into the scope, and the request is over.
+    It starts as an ASGI response. Then its connection takes over the transport that
+    `sse_edge.http.protocol` has put into the scope, and the request is over.
     """
 
     def __init__(
         self,
-        hub: Hub,
+        node: Node,
         stream: Stream,
-        wishes: Wishes,
+        options: ConnectionOptions,
         when_over: Callable[[], object] | None = None,
     ) -> None:
-        super().__init__(headers=STREAM_HEADERS | (GZIP_HEADERS if wishes.gzip else {}))
+        super().__init__(headers=STREAM_HEADERS | (GZIP_HEADERS if options.gzip else {}))
         # A stream has no length, and the base class has given the empty body one.
         self.raw_headers = [pair for pair in self.raw_headers if pair[0] != b"content-length"]
-        self._hub = hub
+        self._node = node
         self._stream = stream
-        self._wishes = wishes
+        self._options = options
         self._when_over = when_over
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Begin the response, and start its connection."""
         del receive
-        wire: SocketWire = scope["extensions"][EXTENSION]
-        wire.begin()
+        transport: SocketTransport = scope["extensions"][EXTENSION]
+        transport.begin()
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-        if wire.is_gone:
+        if transport.is_gone:
             if self._when_over is not None:
                 self._when_over()
             return
-        wire.take_over()
-        connection = Connection(self._hub, self._stream, self._wishes, wire, address_of(scope))
-        serving = self._hub.serve(connection.run(), wire)
-        wire.when_gone(serving.cancel)
+        transport.take_over()
+        connection = Connection(
+            self._node, self._stream, self._options, transport, address_of(scope)
+        )
+        serving = self._node.serve(connection.run(), transport)
+        transport.when_gone(serving.cancel)
         if self._when_over is not None:
             over = self._when_over
             serving.add_done_callback(lambda _: over())
@@ -268,12 +273,12 @@ def given_cursor(request: Request) -> str | None:
 
 
 def _start(request: Request) -> Start:
-    text = request.query_params.get("from", End.LATEST)
-    if text in tuple(End):
-        return End(text)
+    text = request.query_params.get("from", FromEdge.LATEST)
+    if text in tuple(FromEdge):
+        return FromEdge(text)
     try:
         # A plus sign that was not percent-encoded arrives as a space.
-        return At(from_rfc3339(text.replace(" ", "+")) // 1000)
+        return FromTime(from_rfc3339(text.replace(" ", "+")) // 1000)
     except (ValueError, OverflowError) as error:
         raise InvalidParameter(
             "from",

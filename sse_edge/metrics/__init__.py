@@ -1,1 +1,1 @@
-"""TODO."""
+"""Metrics of a node, and of all processes behind one port."""

@@ -13,7 +13,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 
-class Siblings:
+class MultiprocessMetrics:
     """The processes that share a folder."""
 
     def __init__(self, folder: Path) -> None:

@@ -14,7 +14,7 @@ from prometheus_client.metrics_core import Metric
 LAG_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0)
 
 
-class StreamMeter:
+class StreamMetrics:
     """What was sent on streams of one name."""
 
     def __init__(self) -> None:
@@ -30,11 +30,11 @@ class StreamMeter:
             self.lag_sum_s += lag_s * clients
 
 
-class Meter:
+class NodeMetrics:
     """What one node counts."""
 
     def __init__(self) -> None:
-        self._streams: defaultdict[str, StreamMeter] = defaultdict(StreamMeter)
+        self._streams: defaultdict[str, StreamMetrics] = defaultdict(StreamMetrics)
         self.opened: Counter[str] = Counter()
         """Connections, by how they began: latest, earliest, time, or exact, gap for a cursor."""
         self.gaps: Counter[str] = Counter()
@@ -53,7 +53,7 @@ class Meter:
         """How many events were sent, of all streams."""
         return sum(one.events for one in self._streams.values())
 
-    def of(self, stream: str) -> StreamMeter:
+    def of(self, stream: str) -> StreamMetrics:
         """The meter of a stream's name."""
         return self._streams[stream]
 
@@ -118,7 +118,7 @@ class Collector:
         self.collect = collect
 
 
-def _sent(streams: Mapping[str, StreamMeter]) -> Iterator[Metric]:
+def _sent(streams: Mapping[str, StreamMetrics]) -> Iterator[Metric]:
     events = CounterMetricFamily("tapewire_events_sent", "Events sent", labels=["stream"])
     size = CounterMetricFamily("tapewire_sent_bytes", "Bytes of events sent", labels=["stream"])
     lag = HistogramMetricFamily(
@@ -126,10 +126,10 @@ def _sent(streams: Mapping[str, StreamMeter]) -> Iterator[Metric]:
         "From an event's time in the log to its write to a caught-up client's socket",
         labels=["stream"],
     )
-    for name, meter in streams.items():
-        events.add_metric([name], meter.events)
-        size.add_metric([name], meter.bytes)
-        lag.add_metric([name], _cumulated(meter.lag_counts), sum_value=meter.lag_sum_s)
+    for name, metrics in streams.items():
+        events.add_metric([name], metrics.events)
+        size.add_metric([name], metrics.bytes)
+        lag.add_metric([name], _cumulated(metrics.lag_counts), sum_value=metrics.lag_sum_s)
     yield from (events, size, lag)
 
 

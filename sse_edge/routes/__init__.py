@@ -1,1 +1,1 @@
-"""TODO."""
+"""Endpoints: one module for each family."""

@@ -15,17 +15,17 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from pydantic import BaseModel, Field
 
 from schemas.events import AgentCommand
-from sse_edge.http import openapi as described
+from sse_edge.caller import NAME_BYTES, OWNED_ID_CHARS, is_owned, owned_id
+from sse_edge.delivery.node import FromOffsets, FromTime, Node, Start
 from sse_edge.errors import Forbidden, InvalidCursor, LogError, Unavailable
-from sse_edge.delivery.node import At, Hub, Start, Upon
-from sse_edge.http.auth import NAME_BYTES, OWNED_ID_CHARS, is_owned, owned_id
+from sse_edge.http import openapi
 from sse_edge.http.stream_response import (
-    answer,
     as_readable_by,
     caller_of,
     count_write,
     event_names,
     given_cursor,
+    open_stream,
     stream_route,
     write,
 )
@@ -41,7 +41,7 @@ _Message = Annotated[str, Query(min_length=1, max_length=10_000)]
 _Key = Annotated[str | None, Query(min_length=1, max_length=256)]
 _KeyHeader = Annotated[str | None, Header(min_length=1, max_length=256)]
 
-routes = APIRouter(prefix="/process", tags=["agents"])
+router = APIRouter(prefix="/process", tags=["agents"])
 
 
 class Question(BaseModel):
@@ -50,31 +50,29 @@ class Question(BaseModel):
     message: Annotated[str, Field(min_length=1, max_length=10_000)]
 
 
-@routes.post(
+@router.post(
     "/stream",
     response_class=Response,
     summary="Ask an agent",
-    responses=described.of(CHANNEL),
-    openapi_extra=described.PARAMETERS,
+    responses=openapi.of(CHANNEL),
+    openapi_extra=openapi.PARAMETERS,
 )
 async def ask(request: Request, question: Question, idempotency_key: _KeyHeader = None) -> Response:
     """The answer, step by step. With an `Idempotency-Key`, a repeated request joins the first."""
     return await _run(request, question.message, idempotency_key)
 
 
-@stream_route(
-    routes, "/stream", "Ask an agent, from a browser's EventSource", described.of(CHANNEL)
-)
+@stream_route(router, "/stream", "Ask an agent, from a browser's EventSource", openapi.of(CHANNEL))
 async def ask_by_get(request: Request, message: _Message, idempotency_key: _Key = None) -> Response:
     """The answer, step by step. Coming back with the last id goes on where it stopped."""
     return await _run(request, message, idempotency_key)
 
 
 async def _run(request: Request, message: str, key: str | None) -> Response:
-    hub: Hub = request.app.state.hub
+    node: Node = request.app.state.node
     cursor = given_cursor(request)
     if request.method == "HEAD":
-        return answer(request, of_entities(CHANNEL, ["-"], event_names(request)))
+        return open_stream(request, of_entities(CHANNEL, ["-"], event_names(request)))
     if cursor is not None:
         if len(cursor) <= OWNED_ID_CHARS:
             raise InvalidCursor(f"the cursor {cursor!r} is too short to name a run")
@@ -84,36 +82,36 @@ async def _run(request: Request, message: str, key: str | None) -> Response:
     name = secrets.token_bytes(NAME_BYTES) if key is None else _name_of(key, message)
     run_id = owned_id(name, caller_of(request))
     stream = of_entities(CHANNEL, [run_id], event_names(request))
-    if hub.unavailable_for is not None:
-        return answer(request, stream)
+    if node.unavailable_for is not None:
+        return open_stream(request, stream)
     try:
-        async with asyncio.timeout(hub.settings.broker_patience_s):
-            start = await _begun(hub, run_id, is_new=key is None)
+        async with asyncio.timeout(node.settings.broker_patience_s):
+            start = await _begun(node, run_id, is_new=key is None)
             now_us = time.time_ns() // 1000
             # A worker that finds the run ended does nothing.
             await write(request, AgentCommand(run_id=run_id, message=message, event_time_us=now_us))
     except (LogError, TimeoutError) as error:
         raise Unavailable("no_broker", f"the message could not be handed on: {error}") from error
-    return answer(request, stream, start)
+    return open_stream(request, stream, start)
 
 
 def _resumed(request: Request, run_id: str, cursor: str) -> Response:
-    hub: Hub = request.app.state.hub
+    node: Node = request.app.state.node
     stream = of_entities(CHANNEL, [run_id], event_names(request))
-    hub.codec(as_readable_by(request, stream)).decode(cursor)  # a broken one is nobody's
+    node.codec(as_readable_by(request, stream)).decode(cursor)  # a broken one is nobody's
     if not is_owned(run_id, caller_of(request)):
         raise Forbidden("the cursor is of somebody else's run")
-    return answer(request, stream)
+    return open_stream(request, stream)
 
 
-async def _begun(hub: Hub, run_id: str, *, is_new: bool) -> Start:
+async def _begun(node: Node, run_id: str, *, is_new: bool) -> Start:
     """Where a run's story begins, or will begin."""
     if not is_new:
-        return At(time.time_ns() // 1_000_000 - _RETRIED_WITHIN_MS)
+        return FromTime(time.time_ns() // 1_000_000 - _RETRIED_WITHIN_MS)
     source = of_entities(CHANNEL, [run_id]).sources[0]
-    topic = (await hub.tail.topic(hub.topic_name(source))).info
-    where = Partition(topic.name, hub.log.partition_of(run_id.encode(), topic.partitions))
-    return Upon({where.number: (await hub.log.end_offsets([where]))[where]})
+    topic = (await node.tail.topic(node.topic_name(source))).info
+    where = Partition(topic.name, node.log.partition_of(run_id.encode(), topic.partitions))
+    return FromOffsets({where.number: (await node.log.end_offsets([where]))[where]})
 
 
 def _name_of(key: str, message: str) -> bytes:

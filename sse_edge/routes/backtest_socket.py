@@ -11,12 +11,12 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, WebSocket, WebSocketDisconnect
 
-from sse_edge.routes.backtests import CHANNEL, known_to
-from sse_edge.delivery.connection import Connection, Wishes
 from sse_edge.cursor import Cursor
+from sse_edge.delivery.connection import Connection, ConnectionOptions
+from sse_edge.delivery.node import FromOffsets, Node, Start
 from sse_edge.errors import EdgeError, Forbidden, NoSuchThing, Unauthorized
-from sse_edge.delivery.node import Hub, Start, Upon
-from sse_edge.http.auth import Identity
+from sse_edge.http.auth import Authenticator
+from sse_edge.routes.backtests import CHANNEL, known_to
 from sse_edge.streams.stream import of_entities
 from sse_edge.transport import Chunk
 
@@ -30,7 +30,7 @@ _CLOSE_CODES: dict[type[EdgeError], int] = {
 _BAD_REQUEST = 4400
 _REASON_BYTES_MAX = 120
 
-routes = APIRouter()
+router = APIRouter()
 
 
 class SocketMessages:
@@ -39,8 +39,8 @@ class SocketMessages:
     def __init__(self) -> None:
         self.waiting: asyncio.Queue[str | None] = asyncio.Queue()
         """What the client is sent next; None at the end."""
-        self.is_full = False
-        self._room = asyncio.Event()
+        self.is_paused = False
+        self._drained = asyncio.Event()
 
     def write(self, chunk: Chunk) -> None:
         """Take whole blocks."""
@@ -48,13 +48,13 @@ class SocketMessages:
             message = _message(block)
             if message is not None:
                 self.waiting.put_nowait(json.dumps(message))
-        self.is_full = self.waiting.qsize() >= _WAITING_MAX
+        self.is_paused = self.waiting.qsize() >= _WAITING_MAX
 
-    async def room(self) -> None:
+    async def drained(self) -> None:
         """Wait until it is not full."""
-        while self.is_full:
-            self._room.clear()
-            await self._room.wait()
+        while self.is_paused:
+            self._drained.clear()
+            await self._drained.wait()
 
     def end(self, within_s: float) -> None:
         """Have no more come."""
@@ -64,9 +64,9 @@ class SocketMessages:
     async def next(self) -> str | None:
         """The next message; None where there is no more."""
         message = await self.waiting.get()
-        self.is_full = self.waiting.qsize() >= _WAITING_MAX
-        if not self.is_full:
-            self._room.set()
+        self.is_paused = self.waiting.qsize() >= _WAITING_MAX
+        if not self.is_paused:
+            self._drained.set()
         return message
 
 
@@ -82,7 +82,7 @@ def _message(block: str) -> dict[str, Any] | None:
     return {"type": fields.get("event", "message"), **json.loads(fields["data"]), **cursor}
 
 
-@routes.websocket("/ws/backtest/{job_id}")
+@router.websocket("/ws/backtest/{job_id}")
 async def story(
     websocket: WebSocket,
     job_id: str,
@@ -90,18 +90,18 @@ async def story(
     last_event_id: Annotated[str | None, Query()] = None,
 ) -> None:
     """What has happened so far, whatever comes, and the end."""
-    hub: Hub = websocket.app.state.hub
-    identity: Identity = websocket.app.state.identity
+    node: Node = websocket.app.state.node
+    identity: Authenticator = websocket.app.state.identity
     address = str(websocket.client.host) if websocket.client else "unknown"
     await websocket.accept()
     try:
         caller = await identity.caller(token or None)
-        hub.refuse_over_limit(address, None if caller is None else caller.subject)
-        state = await known_to(hub, caller, job_id)
+        node.refuse_over_limit(address, None if caller is None else caller.subject)
+        state = await known_to(node, caller, job_id)
         stream = of_entities(CHANNEL, [job_id])
-        start: Start = Upon({state.partition: state.first_offset})
+        start: Start = FromOffsets({state.partition: state.first_offset})
         if last_event_id:
-            start = hub.codec(stream).decode(last_event_id)
+            start = node.codec(stream).decode(last_event_id)
     except EdgeError as error:
         code = _CLOSE_CODES.get(type(error), _BAD_REQUEST)
         await websocket.close(code, str(error).encode()[:_REASON_BYTES_MAX].decode(errors="ignore"))
@@ -109,14 +109,14 @@ async def story(
     if isinstance(start, Cursor) and start.ended:
         await websocket.close()
         return
-    wire = SocketMessages()
-    wishes = Wishes(f"client-{uuid.uuid4().hex[:12]}", start, caller=caller)
-    serving = hub.serve(Connection(hub, stream, wishes, wire, address).run(), wire)
+    transport = SocketMessages()
+    options = ConnectionOptions(f"client-{uuid.uuid4().hex[:12]}", start, caller=caller)
+    serving = node.serve(Connection(node, stream, options, transport, address).run(), transport)
     try:
         async with asyncio.TaskGroup() as tasks:
             leaving = tasks.create_task(_until_gone(websocket))
-            leaving.add_done_callback(lambda _: wire.end(0.0))
-            while (message := await wire.next()) is not None:
+            leaving.add_done_callback(lambda _: transport.end(0.0))
+            while (message := await transport.next()) is not None:
                 await websocket.send_text(message)
             leaving.cancel()
         with suppress(RuntimeError):  # the client was first

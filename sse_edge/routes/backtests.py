@@ -10,19 +10,19 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from schemas.events import BacktestCommand, BacktestProgress, JobState, JobStep
-from sse_edge.http import openapi as described
-from sse_edge.streams.dialects.backtest import backtest, job as as_job
+from sse_edge.caller import Caller
+from sse_edge.delivery.node import FromOffsets, Node
 from sse_edge.errors import Forbidden, LogError, LogUnavailable, NoSuchThing, Unavailable
-from sse_edge.delivery.node import Hub, Upon
-from sse_edge.http.auth import Caller
+from sse_edge.http import openapi
 from sse_edge.http.stream_response import (
-    answer,
     caller_of,
     event_names,
     given_cursor,
+    open_stream,
     stream_route,
     write,
 )
+from sse_edge.streams.dialects.backtest import backtest, job as as_job
 from sse_edge.streams.stream import of_entities
 
 CHANNEL = "backtest_job"
@@ -31,7 +31,7 @@ _LIMIT_MAX = 10_000
 
 Limit = Annotated[int, Query(ge=1, le=_LIMIT_MAX)]
 
-routes = APIRouter(tags=["backtests"])
+router = APIRouter(tags=["backtests"])
 
 
 class Strategy(StrEnum):
@@ -91,7 +91,7 @@ class Wanted(BaseModel):
     interval: Interval = Interval.DAY
 
 
-@routes.post(
+@router.post(
     "/api/backtesting/jobs",
     summary="Ask for a backtest",
     responses={503: {"description": "No broker."}},
@@ -136,7 +136,7 @@ async def submit(request: Request, wanted: Wanted) -> dict[str, object]:
     )
 
 
-@routes.get("/api/backtesting/jobs", summary="Jobs, the newest first")
+@router.get("/api/backtesting/jobs", summary="Jobs, the newest first")
 async def jobs(
     request: Request, status_filter: JobStatus | None = None, limit: Limit = 10
 ) -> list[dict[str, object]]:
@@ -146,14 +146,14 @@ async def jobs(
     return [as_job(one) for one in found[:limit]]
 
 
-@routes.get("/api/backtesting/history", summary="Backtests that have ended, the newest first")
+@router.get("/api/backtesting/history", summary="Backtests that have ended, the newest first")
 async def history(request: Request, limit: Limit = 10) -> list[dict[str, object]]:
     """One's own."""
     await catch_up(request)
     return [backtest(one) for one in await mine(request) if one.ended][:limit]
 
 
-@routes.delete(
+@router.delete(
     "/api/backtesting/jobs/{job_id}",
     summary="Cancel a job, or remove one that has ended",
     responses={404: {"description": "There is no such job."}},
@@ -170,18 +170,18 @@ async def cancel(request: Request, job_id: str) -> dict[str, str]:
 
 
 @stream_route(
-    routes, "/api/sse/backtest/{job_id}", "A job's story, from its start", described.of(CHANNEL)
+    router, "/api/sse/backtest/{job_id}", "A job's story, from its start", openapi.of(CHANNEL)
 )
 async def story(request: Request, job_id: str) -> Response:
     """What has happened so far, whatever comes, and the end."""
-    hub: Hub = request.app.state.hub
+    node: Node = request.app.state.node
     stream = of_entities(CHANNEL, [job_id], event_names(request))
-    if hub.unavailable_for is not None:
-        return answer(request, stream)
+    if node.unavailable_for is not None:
+        return open_stream(request, stream)
     if given_cursor(request) is not None and caller_of(request) is None:
-        return answer(request, stream)
+        return open_stream(request, stream)
     state = await known(request, job_id)
-    return answer(request, stream, Upon({state.partition: state.first_offset}))
+    return open_stream(request, stream, FromOffsets({state.partition: state.first_offset}))
 
 
 async def catch_up(request: Request) -> None:
@@ -190,13 +190,13 @@ async def catch_up(request: Request) -> None:
     Raises:
         Unavailable: it cannot be known now.
     """
-    hub: Hub = request.app.state.hub
-    if hub.unavailable_for is not None:
+    node: Node = request.app.state.node
+    if node.unavailable_for is not None:
         return
     try:
-        await hub.jobs.all()
+        await node.jobs.all()
         # Where no processor runs, a list is not what streams say, and is told nonetheless.
-        await hub.latest_jobs.catch_up(hub.settings.processor_patience_s)
+        await node.latest_jobs.catch_up(node.settings.processor_patience_s)
     except LogError as error:
         raise Unavailable("no_broker", str(error)) from error
 
@@ -207,9 +207,9 @@ async def mine(request: Request) -> Sequence[JobState]:
     Raises:
         Unavailable: it cannot be known now.
     """
-    hub: Hub = request.app.state.hub
+    node: Node = request.app.state.node
     try:
-        found = await hub.jobs.all()
+        found = await node.jobs.all()
     except LogUnavailable as error:
         raise Unavailable("no_broker", str(error)) from error
     caller = caller_of(request)
@@ -219,10 +219,10 @@ async def mine(request: Request) -> Sequence[JobState]:
 
 async def known(request: Request, job_id: str) -> JobState:
     """A job of the caller's; see `known_to`."""
-    return await known_to(request.app.state.hub, caller_of(request), job_id)
+    return await known_to(request.app.state.node, caller_of(request), job_id)
 
 
-async def known_to(hub: Hub, caller: Caller | None, job_id: str) -> JobState:
+async def known_to(node: Node, caller: Caller | None, job_id: str) -> JobState:
     """A job of a caller's.
 
     Raises:
@@ -231,7 +231,7 @@ async def known_to(hub: Hub, caller: Caller | None, job_id: str) -> JobState:
         Unavailable: it cannot be known now.
     """
     try:
-        state = await hub.jobs.find(job_id, hub.settings.processor_patience_s)
+        state = await node.jobs.find(job_id, node.settings.processor_patience_s)
     except LogUnavailable as error:
         raise Unavailable("no_broker", str(error)) from error
     if state is None:

@@ -14,13 +14,13 @@ from schemas.codec import decode
 from schemas.errors import Undecodable
 from schemas.events import Bar, BarChunk, JobState
 from schemas.topics import BACKTEST_BARS
-from sse_edge.http import openapi as described
-from sse_edge.routes.backtests import Interval, Limit, known
+from sse_edge.delivery.node import Node
 from sse_edge.errors import InvalidCursor, InvalidParameter, LogError
-from sse_edge.delivery.node import Hub
+from sse_edge.http import openapi
+from sse_edge.http.sse_response import SSEResponse
 from sse_edge.http.stream_response import STREAM_HEADERS, given_cursor, refuse_unacceptable
 from sse_edge.log.record import Partition
-from sse_edge.http.sse_response import SSEResponse
+from sse_edge.routes.backtests import Interval, Limit, known
 
 _PING_S = 15.0
 _BEFORE_MS = 60_000
@@ -28,16 +28,16 @@ _BEFORE_MS = 60_000
 _CURSOR = re.compile(r"p(\d{1,9})")
 _COMPLETE = "complete"
 
-routes = APIRouter(tags=["backtests"])
+router = APIRouter(tags=["backtests"])
 
 
-@routes.api_route(
+@router.api_route(
     "/api/sse/backtest/{job_id}/data",
     methods=["GET"],
     response_class=Response,
     summary="The bars that a job ran on",
     responses={404: {"description": "There is no such job."}},
-    openapi_extra=described.TOKEN,
+    openapi_extra=openapi.TOKEN,
 )
 async def data(
     request: Request,
@@ -47,7 +47,7 @@ async def data(
     chunk_size: Limit = 500,
 ) -> Response:
     """`interval_start`, the newest `limit` bars in `data_chunk`s, `complete`."""
-    hub: Hub = request.app.state.hub
+    node: Node = request.app.state.node
     refuse_unacceptable(request)
     if "chunk_size" not in request.query_params:
         chunk_size = min(chunk_size, limit)
@@ -61,7 +61,7 @@ async def data(
     if request.method == "HEAD":
         return Response(headers=STREAM_HEADERS)
     try:
-        found = await _bars(hub, state)
+        found = await _bars(node, state)
     except LogError as error:
         content = _told_error(f"the bars cannot be read now: {error}")
         return SSEResponse(content, ping_interval=_PING_S)
@@ -70,11 +70,11 @@ async def data(
         has = ", ".join(sorted(found)) or "none yet"
         content = _told_error(f"this job has no {interval} bars; it has: {has}")
     else:
-        content = _told(hub, interval, bars, chunk_size, sent)
+        content = _told(node, interval, bars, chunk_size, sent)
     return SSEResponse(content, ping_interval=_PING_S)
 
 
-routes.add_api_route(
+router.add_api_route(
     "/api/sse/backtest/{job_id}/data", data, methods=["HEAD"], include_in_schema=False
 )
 
@@ -89,10 +89,10 @@ def _sent_before(cursor: str | None) -> int | None:
 
 
 async def _told(
-    hub: Hub, interval: str, bars: Sequence[Bar], chunk_size: int, sent: int | None
+    node: Node, interval: str, bars: Sequence[Bar], chunk_size: int, sent: int | None
 ) -> AsyncGenerator[Mapping[str, object]]:
     """The bars from the first that was not sent; None where nothing was begun."""
-    retry_ms = hub.settings.retry_ms
+    retry_ms = node.settings.retry_ms
     opening = {"retry": round(random.uniform(retry_ms, 2 * retry_ms))}  # noqa: S311
     total = len(bars)
     if sent is None:
@@ -115,22 +115,22 @@ async def _told_error(message: str) -> AsyncGenerator[Mapping[str, object]]:
     yield {"event": "error", "data": {"message": message}}
 
 
-async def _bars(hub: Hub, state: JobState) -> Mapping[str, Sequence[Bar]]:
+async def _bars(node: Node, state: JobState) -> Mapping[str, Sequence[Bar]]:
     """A job's bars by interval, where all of them are there.
 
     Raises:
         LogError: Kafka cannot be read.
     """
-    name = hub.settings.topic_prefix + BACKTEST_BARS.name
-    topic = (await hub.tail.topic(name)).info
+    name = node.settings.topic_prefix + BACKTEST_BARS.name
+    topic = (await node.tail.topic(name)).info
     key = state.job_id.encode()
-    where = Partition(name, hub.log.partition_of(key, topic.partitions))
+    where = Partition(name, node.log.partition_of(key, topic.partitions))
     since_ms = state.created_us // 1000 - _BEFORE_MS
-    offset = (await hub.log.offsets_at([where], since_ms))[where]
-    end = (await hub.log.end_offsets([where]))[where]
+    offset = (await node.log.offsets_at([where], since_ms))[where]
+    end = (await node.log.end_offsets([where]))[where]
     chunks: dict[str, dict[int, BarChunk]] = {}
     while offset < end:
-        batch = await hub.log.read(where, offset)
+        batch = await node.log.read(where, offset)
         for record in batch.records:
             chunk = _chunk(record.value) if record.key == key else None
             if chunk is not None:

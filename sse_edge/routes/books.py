@@ -15,15 +15,15 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validato
 from schemas.events import Book, BookRisk, Holding
 from schemas.instants import from_datetime, to_rfc3339
 from schemas.topics import RISK_BOOKS
-from sse_edge.routes.desk import all_of, who_asks
+from sse_edge.delivery.node import Node
 from sse_edge.errors import NoSuchThing
-from sse_edge.delivery.node import Hub
-from sse_edge.streams.dialects.mystocks import book_risk
 from sse_edge.http.stream_response import write
+from sse_edge.routes.desk import all_of, who_asks
+from sse_edge.streams.dialects.mystocks import book_risk
 
 _HOLDINGS_MAX = 500
 
-routes = APIRouter(prefix="/api/v1/books", tags=["risk"])
+router = APIRouter(prefix="/api/v1/books", tags=["risk"])
 
 _Name = Annotated[str, Field(min_length=1, max_length=120, pattern=r"^[^/]+$")]
 Root = Annotated[str, Path(min_length=1, max_length=120, pattern=r"^[^/]+$")]
@@ -76,7 +76,7 @@ class Holdings(BaseModel):
         return holdings
 
 
-@routes.put(
+@router.put(
     "/{root}/{book_id}",
     summary="Say what a book holds",
     responses={503: {"description": "No broker."}},
@@ -108,7 +108,7 @@ async def put_book(
     return _shown(book)
 
 
-@routes.delete("/{root}/{book_id}", summary="Close a book")
+@router.delete("/{root}/{book_id}", summary="Close a book")
 async def close_book(request: Request, root: Root, book_id: BookId) -> dict[str, object]:
     """It holds nothing any more; books below it lie below the root from now on."""
     book = Book(
@@ -123,19 +123,19 @@ async def close_book(request: Request, root: Root, book_id: BookId) -> dict[str,
     return {"root": root, "book_id": book_id, "status": "closed"}
 
 
-@routes.get("", summary="All books, and what they hold")
+@router.get("", summary="All books, and what they hold")
 async def all_books(request: Request) -> list[dict[str, object]]:
     """By tree and name."""
-    hub: Hub = request.app.state.hub
-    books: Sequence[Book] = await all_of(request, hub.books)
+    node: Node = request.app.state.node
+    books: Sequence[Book] = await all_of(request, node.books)
     return [_shown(one) for one in sorted(books, key=lambda one: one.path) if not one.closed]
 
 
-@routes.get("/{root}", summary="A tree: what each book may lose")
+@router.get("/{root}", summary="A tree: what each book may lose")
 async def tree(request: Request, root: Root) -> list[dict[str, object]]:
     """The latest of each book of a tree, the root first, as its stream has it."""
-    hub: Hub = request.app.state.hub
-    risks: Sequence[BookRisk] = await all_of(request, hub.book_risks)
+    node: Node = request.app.state.node
+    risks: Sequence[BookRisk] = await all_of(request, node.book_risks)
     found = [one for one in risks if one.root == root]
     if not found:
         raise NoSuchThing(

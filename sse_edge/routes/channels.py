@@ -8,53 +8,53 @@ from fastapi import APIRouter, Query, Request, Response
 
 from schemas.events import StreamRenewal
 from schemas.instants import LATEST_US
-from sse_edge.http import openapi as described
+from sse_edge.caller import OWNED_ID_CHARS, is_owned
+from sse_edge.delivery.node import Node
 from sse_edge.errors import Forbidden, NoSuchThing
-from sse_edge.delivery.node import Hub
-from sse_edge.http.auth import OWNED_ID_CHARS, is_owned
-from sse_edge.http.stream_response import answer, caller_of, event_names, stream_route, write
+from sse_edge.http import openapi
+from sse_edge.http.stream_response import caller_of, event_names, open_stream, stream_route, write
 from sse_edge.streams.stream import MYSTOCKS_CHANNELS, many_channels, one_channel
 
-routes = APIRouter(prefix="/api/v1/sse", tags=["streams"])
+router = APIRouter(prefix="/api/v1/sse", tags=["streams"])
 
 
 def _channel_endpoint(name: str) -> Callable[[Request], Awaitable[Response]]:
     async def channel(request: Request) -> Response:
-        return answer(request, one_channel(name, request.query_params, event_names(request)))
+        return open_stream(request, one_channel(name, request.query_params, event_names(request)))
 
     return channel
 
 
 for _name in MYSTOCKS_CHANNELS:
-    stream_route(routes, f"/{_name}", f"The {_name} channel", described.of(_name))(
+    stream_route(router, f"/{_name}", f"The {_name} channel", openapi.of(_name))(
         _channel_endpoint(_name)
     )
 
 
-@stream_route(routes, "/streams", "Several channels in one connection", described.of_many())
+@stream_route(router, "/streams", "Several channels in one connection", openapi.of_many())
 async def streams(
     request: Request,
     topic: Annotated[list[str] | None, Query(description="`NAME` or `NAME:ENTITY`")] = None,
 ) -> Response:
     """Each event says by `stream` which it is of; one id is the cursor of all."""
-    return answer(request, many_channels(topic or (), event_names(request)))
+    return open_stream(request, many_channels(topic or (), event_names(request)))
 
 
-@routes.get("/status", summary="Who is connected")
+@router.get("/status", summary="Who is connected")
 async def status(request: Request) -> dict[str, object]:
     """The connections of this process."""
-    hub: Hub = request.app.state.hub
+    node: Node = request.app.state.node
     return {
-        "status": "draining" if hub.draining else "active",
-        "total_connections": hub.connections,
+        "status": "draining" if node.draining else "active",
+        "total_connections": node.connections,
         "channels": {
             name: {"connection_count": len(clients), "clients": list(clients)}
-            for name, clients in hub.clients.items()
+            for name, clients in node.clients.items()
         },
     }
 
 
-@routes.post("/renew/{challenge}", status_code=204, summary="Keep a stream with a fresh token")
+@router.post("/renew/{challenge}", status_code=204, summary="Keep a stream with a fresh token")
 async def renew(request: Request, challenge: str) -> None:
     """The token comes as tokens do, to any node; the one that asked hears of it from the log."""
     caller = caller_of(request)

@@ -8,28 +8,28 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field
 
-from kafka_io.publisher import Position
+from kafka_io.publisher import RecordMetadata
 from schemas.codec import decode
 from schemas.errors import Undecodable
 from schemas.events import ChatEvent
-from sse_edge.http import openapi as described
-from sse_edge.streams.dialects.chat import chat_event
+from sse_edge.delivery.node import FromOffsets, Node
 from sse_edge.errors import Forbidden, Unavailable
 from sse_edge.frame import block
-from sse_edge.delivery.node import Hub, Upon
-from sse_edge.log.protocol import Log
+from sse_edge.http import openapi
+from sse_edge.http.sse_response import SENT
 from sse_edge.http.stream_response import (
-    answer,
     as_readable_by,
     caller_of,
     event_names,
     given_cursor,
     may_read,
+    open_stream,
     stream_route,
     write,
 )
+from sse_edge.log.protocol import Log
 from sse_edge.log.record import Partition, Record
-from sse_edge.http.sse_response import SENT
+from sse_edge.streams.dialects.chat import chat_event
 from sse_edge.streams.stream import of_entities
 
 ROOM = "lobby"
@@ -43,7 +43,7 @@ _LOOKS_MAX = 5
 
 _Name = Annotated[str, Query(min_length=1, max_length=256)]
 
-routes = APIRouter(tags=["chat"])
+router = APIRouter(tags=["chat"])
 
 
 class Said(BaseModel):
@@ -54,7 +54,7 @@ class Said(BaseModel):
     room: Annotated[str, Field(min_length=1, max_length=256)] = ROOM
 
 
-@routes.post(
+@router.post(
     "/send-message", summary="Say something", responses={503: {"description": "No broker."}}
 )
 async def send_message(request: Request, said: Said) -> dict[str, str]:
@@ -63,26 +63,26 @@ async def send_message(request: Request, said: Said) -> dict[str, str]:
     return {"status": "sent"}
 
 
-@stream_route(routes, "/chat-stream", "Be in a room", described.of("chat"))
+@stream_route(router, "/chat-stream", "Be in a room", openapi.of("chat"))
 async def chat_stream(request: Request, room: _Name = ROOM, user: _Name | None = None) -> Response:
     """One's own `join`, the last ten messages, and then whatever happens in the room."""
-    hub: Hub = request.app.state.hub
+    node: Node = request.app.state.node
     stream = of_entities("chat", [room], event_names(request))
     who = user or f"User-{uuid.uuid4().hex[:6]}"
-    if request.method == "HEAD" or hub.unavailable_for is not None:
-        return answer(request, stream, client_id=who)
+    if request.method == "HEAD" or node.unavailable_for is not None:
+        return open_stream(request, stream, client_id=who)
     cursor = given_cursor(request)
     if cursor is not None:
-        hub.codec(as_readable_by(request, stream)).decode(
+        node.codec(as_readable_by(request, stream)).decode(
             cursor
         )  # what is wrong with it is said before anybody joins
     try:
         joined = await _say(request, room, "join", who)
     except Unavailable:
-        return answer(request, stream, client_id=who)
+        return open_stream(request, stream, client_id=who)
 
     def leave() -> None:
-        hub.begin(_left(request, room, who))
+        node.begin(_left(request, room, who))
 
     try:
         prelude = b""
@@ -93,34 +93,34 @@ async def chat_stream(request: Request, room: _Name = ROOM, user: _Name | None =
             def is_ours(record: Record) -> bool:
                 return record.key == key and may_read(request, record)
 
-            messages = await last_messages(hub.log, where, is_ours, joined.offset)
+            messages = await last_messages(node.log, where, is_ours, joined.offset)
             prelude = b"".join(map(_shown, messages))
-        start = Upon({joined.partition: joined.offset + 1})
-        return answer(request, stream, start, client_id=who, prelude=prelude, when_over=leave)
+        start = FromOffsets({joined.partition: joined.offset + 1})
+        return open_stream(request, stream, start, client_id=who, prelude=prelude, when_over=leave)
     except Exception:
         leave()
         raise
 
 
 @stream_route(
-    routes, "/user-specific-stream/{user_id}", "What one user is to see", described.of("user")
+    router, "/user-specific-stream/{user_id}", "What one user is to see", openapi.of("user")
 )
 async def user_stream(request: Request, user_id: str) -> Response:
     """Each `update` for the user; an `error` passes, a `fatal_error` ends the stream."""
     caller = caller_of(request)
     if caller is not None and caller.subject != user_id:
         raise Forbidden(f"this is user {user_id[:60]}'s stream; your token says {caller.subject}")
-    return answer(request, of_entities("user", [user_id], event_names(request)))
+    return open_stream(request, of_entities("user", [user_id], event_names(request)))
 
 
-@routes.get("/sse-metrics", summary="In short; `/metrics` has more")
+@router.get("/sse-metrics", summary="In short; `/metrics` has more")
 async def sse_metrics(request: Request) -> dict[str, int]:
     """Of this process: open streams, events sent, and streams that failed."""
-    hub: Hub = request.app.state.hub
+    node: Node = request.app.state.node
     return {
-        "active_connections": hub.connections + SENT.open,
-        "total_events_sent": hub.meter.sent + SENT.events,
-        "errors": SENT.errors + sum(hub.meter.refused.values()),
+        "active_connections": node.connections + SENT.open,
+        "total_events_sent": node.metrics.sent + SENT.events,
+        "errors": SENT.errors + sum(node.metrics.refused.values()),
     }
 
 
@@ -171,11 +171,13 @@ def _is_message(record: Record) -> bool:
 def _shown(record: Record) -> bytes:
     event = decode(record.value)
     assert isinstance(event, ChatEvent)
-    worded = chat_event(event)
-    return block(worded.event, worded.data)
+    rendered = chat_event(event)
+    return block(rendered.event, rendered.data)
 
 
-async def _say(request: Request, room: str, kind: str, user: str, message: str = "") -> Position:
+async def _say(
+    request: Request, room: str, kind: str, user: str, message: str = ""
+) -> RecordMetadata:
     now_us = time.time_ns() // 1000
     event = ChatEvent(room=room, kind=kind, user=user, message=message, event_time_us=now_us)
     return await write(request, event)

@@ -16,14 +16,14 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from schemas.events import AlertAck, OpenAlert, Record, RiskLimit, RiskLimits
 from schemas.instants import to_rfc3339
+from sse_edge.cache.table_view import TableView
+from sse_edge.delivery.node import Node
 from sse_edge.errors import LogUnavailable, NoSuchThing, Unavailable
-from sse_edge.delivery.node import Hub
 from sse_edge.http.stream_response import caller_of, write
-from sse_edge.cache.table_view import View
 
 _COMMENT_CHARS_MAX = 1_000
 
-routes = APIRouter(prefix="/api/v1", tags=["risk"])
+router = APIRouter(prefix="/api/v1", tags=["risk"])
 
 S = TypeVar("S", bound=Record)
 
@@ -96,7 +96,7 @@ class Acknowledgement(BaseModel):
     comment: Comment = ""
 
 
-@routes.put(
+@router.put(
     "/limits/{portfolio_id}",
     summary="Set a portfolio's limits",
     responses={503: {"description": "No broker."}},
@@ -110,7 +110,7 @@ async def set_limits(
     return _shown(limits)
 
 
-@routes.delete("/limits/{portfolio_id}", summary="Go back to the default limits")
+@router.delete("/limits/{portfolio_id}", summary="Go back to the default limits")
 async def withdraw_limits(request: Request, portfolio_id: PortfolioId) -> dict[str, object]:
     """Processors judge by their defaults again, at once."""
     limits = _limits(request, portfolio_id, Limits(limits=[]))
@@ -118,19 +118,19 @@ async def withdraw_limits(request: Request, portfolio_id: PortfolioId) -> dict[s
     return _shown(limits)
 
 
-@routes.get("/limits", summary="All limits that were set")
+@router.get("/limits", summary="All limits that were set")
 async def all_limits(request: Request) -> list[dict[str, object]]:
     """By portfolio."""
-    hub: Hub = request.app.state.hub
-    found = [one for one in await all_of(request, hub.limits) if one.limits or one.stale_after_s]
+    node: Node = request.app.state.node
+    found = [one for one in await all_of(request, node.limits) if one.limits or one.stale_after_s]
     return [_shown(one) for one in sorted(found, key=lambda one: one.portfolio_id)]
 
 
-@routes.get("/limits/{portfolio_id}", summary="A portfolio's limits")
+@router.get("/limits/{portfolio_id}", summary="A portfolio's limits")
 async def limits_of(request: Request, portfolio_id: PortfolioId) -> dict[str, object]:
     """Those that were set last; none where the defaults hold."""
-    hub: Hub = request.app.state.hub
-    for one in await all_of(request, hub.limits):
+    node: Node = request.app.state.node
+    for one in await all_of(request, node.limits):
         if one.portfolio_id == portfolio_id:
             return _shown(one)
     raise NoSuchThing(
@@ -138,20 +138,20 @@ async def limits_of(request: Request, portfolio_id: PortfolioId) -> dict[str, ob
     )
 
 
-@routes.get("/alerts", summary="Alerts that are open, the newest first")
+@router.get("/alerts", summary="Alerts that are open, the newest first")
 async def open_alerts(
     request: Request, entity_id: Annotated[str | None, Query(max_length=256)] = None
 ) -> list[dict[str, object]]:
     """Each after its last step; of one portfolio, or of all."""
-    hub: Hub = request.app.state.hub
+    node: Node = request.app.state.node
     found = [
-        one for one in await all_of(request, hub.open_alerts) if entity_id in (None, one.entity_id)
+        one for one in await all_of(request, node.open_alerts) if entity_id in (None, one.entity_id)
     ]
     newest_first = sorted(found, key=lambda one: (one.event_time_us, one.alert_id), reverse=True)
     return [_worded(one) for one in newest_first]
 
 
-@routes.post(
+@router.post(
     "/alerts/{alert_id}/ack",
     status_code=202,
     summary="Say that somebody deals with an alert",
@@ -161,9 +161,9 @@ async def acknowledge(
     request: Request, alert_id: str, said: Acknowledgement | None = None
 ) -> dict[str, str]:
     """Everybody is told on the alerts' stream; the alert stays open until it clears."""
-    hub: Hub = request.app.state.hub
+    node: Node = request.app.state.node
     alert = next(
-        (one for one in await all_of(request, hub.open_alerts) if one.alert_id == alert_id),
+        (one for one in await all_of(request, node.open_alerts) if one.alert_id == alert_id),
         None,
     )
     if alert is None:
@@ -192,7 +192,7 @@ def _limits(request: Request, portfolio_id: str, wanted: Limits) -> RiskLimits:
     )
 
 
-async def all_of(request: Request, view: View[S]) -> Sequence[S]:
+async def all_of(request: Request, view: TableView[S]) -> Sequence[S]:
     """What the caller's tenant has.
 
     Raises:
@@ -223,6 +223,6 @@ def _shown(limits: RiskLimits) -> dict[str, object]:
 
 
 def _worded(alert: OpenAlert) -> dict[str, object]:
-    worded = asdict(alert)
-    worded["as_of"] = to_rfc3339(worded.pop("event_time_us"))
-    return worded
+    rendered = asdict(alert)
+    rendered["as_of"] = to_rfc3339(rendered.pop("event_time_us"))
+    return rendered

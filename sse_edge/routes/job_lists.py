@@ -17,13 +17,10 @@ from fastapi import APIRouter, Request, Response
 
 from schemas.events import JobState
 from schemas.instants import to_rfc3339
-from sse_edge.http import openapi as described
-from sse_edge.streams.dialects.backtest import BACKTEST, backtest, job as as_job
-from sse_edge.routes.backtests import JobStatus, Limit, catch_up, mine
-from sse_edge.streams.dialect import Listener
+from sse_edge.delivery.node import Node
 from sse_edge.errors import Unavailable
-from sse_edge.delivery.node import Hub
-from sse_edge.routes.job_list import changes, shown
+from sse_edge.http import openapi
+from sse_edge.http.sse_response import SSEResponse
 from sse_edge.http.stream_response import (
     STREAM_HEADERS,
     address_of,
@@ -32,7 +29,10 @@ from sse_edge.http.stream_response import (
     given_cursor,
     refuse_unacceptable,
 )
-from sse_edge.http.sse_response import SSEResponse
+from sse_edge.routes.backtests import JobStatus, Limit, catch_up, mine
+from sse_edge.routes.job_list import changes, shown
+from sse_edge.streams.dialect import ClientInfo
+from sse_edge.streams.dialects.backtest import BACKTEST, backtest, job as as_job
 from sse_edge.streams.stream import CHANNELS, Source, Stream
 
 CHANNEL = "backtest_jobs"
@@ -42,7 +42,7 @@ _PACE_S = 0.1
 _PING_S = 15.0
 _ENDED = frozenset({JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED})
 
-routes = APIRouter(prefix="/api/sse/backtest", tags=["backtests"])
+router = APIRouter(prefix="/api/sse/backtest", tags=["backtests"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,19 +51,19 @@ class Wording:
 
     plural: str
     singular: str
-    word: Callable[[JobState], Mapping[str, object]]
+    render: Callable[[JobState], Mapping[str, object]]
 
 
 _JOBS = Wording("jobs", "job", as_job)
 _HISTORY = Wording("backtests", "backtest", backtest)
 
 
-@routes.get(
+@router.get(
     "/jobs",
     response_class=Response,
     summary="A list of jobs, live",
-    responses=described.of("backtest_jobs"),
-    openapi_extra=described.TOKEN,
+    responses=openapi.of("backtest_jobs"),
+    openapi_extra=openapi.TOKEN,
 )
 async def jobs(
     request: Request, status_filter: JobStatus | None = None, limit: Limit = 10
@@ -73,12 +73,12 @@ async def jobs(
     return _answer(request, _JOBS, statuses, limit)
 
 
-@routes.get(
+@router.get(
     "/history",
     response_class=Response,
     summary="A list of backtests that have ended, live",
-    responses=described.of("backtest_jobs"),
-    openapi_extra=described.TOKEN,
+    responses=openapi.of("backtest_jobs"),
+    openapi_extra=openapi.TOKEN,
 )
 async def history(request: Request, limit: Limit = 10) -> Response:
     """One's own, the newest first: `snapshot`, then what is added and updated."""
@@ -86,13 +86,13 @@ async def history(request: Request, limit: Limit = 10) -> Response:
 
 
 for _path, _endpoint in (("/jobs", jobs), ("/history", history)):
-    routes.add_api_route(_path, _endpoint, methods=["HEAD"], include_in_schema=False)
+    router.add_api_route(_path, _endpoint, methods=["HEAD"], include_in_schema=False)
 
 
 class _NeverFull:
     """A list keeps its newest state only, so nothing waits for a slow client."""
 
-    is_full = False
+    is_paused = False
 
 
 @dataclass(eq=False)
@@ -104,7 +104,7 @@ class _Reader:
     client_id: str
     subject: str | None
     leaving: asyncio.Event = field(default_factory=asyncio.Event)
-    wire: Any = field(default_factory=_NeverFull)
+    transport: Any = field(default_factory=_NeverFull)
     is_catching_up: bool = False
     depth: int = 0
 
@@ -117,37 +117,37 @@ class _Reader:
 
 
 def _answer(request: Request, wording: Wording, statuses: frozenset[str], limit: int) -> Response:
-    hub: Hub = request.app.state.hub
+    node: Node = request.app.state.node
     refuse_unacceptable(request)
     caller = caller_of(request)
     subject = None if caller is None else caller.subject
-    hub.refuse_over_limit(address_of(request.scope), subject)
+    node.refuse_over_limit(address_of(request.scope), subject)
     stream = Stream((Source(CHANNELS[CHANNEL]),))
     cursor = given_cursor(request)
     if cursor is not None:
-        hub.codec(stream).decode(cursor)  # one that is none is refused; any other is passed by now
+        node.codec(stream).decode(cursor)  # one that is none is refused; any other is passed by now
     if request.method == "HEAD":
         return Response(headers=STREAM_HEADERS)
     reader = _Reader(stream, address_of(request.scope), client_id_of(request), subject)
-    content = _told(hub, request, reader, wording, statuses, limit)
+    content = _told(node, request, reader, wording, statuses, limit)
     return SSEResponse(content, ping_interval=_PING_S)
 
 
 async def _told(
-    hub: Hub,
+    node: Node,
     request: Request,
     reader: _Reader,
     wording: Wording,
     statuses: frozenset[str],
     limit: int,
 ) -> AsyncGenerator[Mapping[str, object]]:
-    retry = round(random.uniform(hub.settings.retry_ms, 2 * hub.settings.retry_ms))  # noqa: S311
+    retry = round(random.uniform(node.settings.retry_ms, 2 * node.settings.retry_ms))  # noqa: S311
     assert BACKTEST.opening is not None
     name, data = BACKTEST.opening(
-        Listener(reader.client_id, wording.plural), to_rfc3339(time.time_ns() // 1000)
+        ClientInfo(reader.client_id, wording.plural), to_rfc3339(time.time_ns() // 1000)
     )
     yield {"event": name, "data": data, "retry": retry}
-    with hub.admitted(reader):
+    with node.admitted(reader):
         before: Sequence[JobState] | None = None
         version = -1
         while not reader.leaving.is_set() and _good_for_s(request) > 0:
@@ -158,13 +158,13 @@ async def _told(
             except Unavailable as error:
                 yield {"event": "error", "data": {"reason": "no_broker", "message": str(error)}}
                 return
-            version = hub.jobs.version
+            version = node.jobs.version
             after = shown(all_jobs, statuses, limit)
-            told_by = hub.codec(reader.stream).encode(hub.jobs.cursor)
+            told_by = node.codec(reader.stream).encode(node.jobs.cursor)
             for event, said in _events(wording, before, after):
                 yield {"event": event, "data": said, "id": told_by}
             before = after
-            changed, leaving = hub.jobs.changed_since(version), reader.leaving.wait()
+            changed, leaving = node.jobs.changed_since(version), reader.leaving.wait()
             await _either(changed, leaving, within_s=_good_for_s(request))
             await asyncio.sleep(_PACE_S)
 
@@ -173,14 +173,14 @@ def _events(
     wording: Wording, before: Sequence[JobState] | None, after: Sequence[JobState]
 ) -> Sequence[tuple[str, Mapping[str, object]]]:
     if before is None:
-        return [("snapshot", {wording.plural: [wording.word(one) for one in after]})]
+        return [("snapshot", {wording.plural: [wording.render(one) for one in after]})]
     told: list[tuple[str, Mapping[str, object]]] = []
     for change in changes(before, after):
         event = f"{wording.singular}_{change.kind}"
         if change.kind == "removed":
             told.append((event, {"job_id": change.job.job_id}))
         else:
-            told.append((event, {wording.singular: wording.word(change.job)}))
+            told.append((event, {wording.singular: wording.render(change.job)}))
     return told
 
 

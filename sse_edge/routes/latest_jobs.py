@@ -12,10 +12,10 @@ from typing import NamedTuple
 from schemas.codec import decode
 from schemas.errors import Undecodable
 from schemas.events import BacktestProgress, JobState
+from sse_edge.cache.table_view import TableView
 from sse_edge.errors import OffsetOutOfRange
 from sse_edge.log.protocol import Log
 from sse_edge.log.record import Partition, Record
-from sse_edge.cache.table_view import View
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ class LatestJobs:
         source: Log,
         topic: str,
         partitions: Callable[[], Awaitable[int]],
-        jobs: View[JobState],
+        jobs: TableView[JobState],
     ) -> None:
         """Know of nothing yet.
 

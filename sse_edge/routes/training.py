@@ -16,27 +16,27 @@ from pydantic import BaseModel, ConfigDict, Field
 from schemas.codec import decode
 from schemas.errors import Undecodable
 from schemas.events import StoryState, TaskStep, TrainingCommand, TrainingProgress
-from sse_edge.http import openapi as described
+from sse_edge.delivery.node import FromOffsets, Node
 from sse_edge.errors import LogUnavailable, NoSuchThing, OffsetOutOfRange, Unavailable
-from sse_edge.delivery.node import Hub, Upon
+from sse_edge.http import openapi
 from sse_edge.http.stream_response import (
-    answer,
     event_names,
     given_cursor,
     may_read,
+    open_stream,
     stream_route,
     write,
 )
 from sse_edge.log.record import Partition, Record
+from sse_edge.streams.dialects.training import status as rendered
 from sse_edge.streams.stream import CHANNELS, Source, of_entities
-from sse_edge.streams.dialects.training import status as worded
 
 CHANNEL = "trainmodel"
 
 _PIECES_MAX = 8
 """How far a task is looked for behind what is known of it, where no processor runs."""
 
-routes = APIRouter(prefix="/trainmodel", tags=["training tasks"])
+router = APIRouter(prefix="/trainmodel", tags=["training tasks"])
 
 
 class MeterType(StrEnum):
@@ -68,7 +68,7 @@ class Accepted(BaseModel):
     progress: int = 0
 
 
-@routes.post("/", summary="Ask for a training", responses={503: {"description": "No broker."}})
+@router.post("/", summary="Ask for a training", responses={503: {"description": "No broker."}})
 async def train(request: Request, wanted: Wanted) -> Accepted:
     """Write a command that a trainer takes up; the answer comes when Kafka has it."""
     task_id, now_us = str(uuid.uuid4()), time.time_ns() // 1000
@@ -92,34 +92,34 @@ async def train(request: Request, wanted: Wanted) -> Accepted:
     return Accepted(task_id=task_id)
 
 
-@routes.get(
+@router.get(
     "/status/{task_id}",
     summary="How a task stands",
     responses={404: {"description": "There is no such task."}},
 )
 async def status(request: Request, task_id: str) -> dict[str, object]:
     """The last thing that a task has said of itself, as its stream says it."""
-    hub: Hub = request.app.state.hub
-    state = await _known(hub, task_id)
+    node: Node = request.app.state.node
+    state = await _known(node, task_id)
     try:
-        last = await _read_on(hub, state)
+        last = await _read_on(node, state)
     except LogUnavailable as error:
         raise Unavailable("no_broker", str(error)) from error
     except OffsetOutOfRange:
         last = None
     if last is None or not may_read(request, last.record):
         raise _no_such_task(task_id)
-    data: dict[str, object] = worded(last.event).data
+    data: dict[str, object] = rendered(last.event).data
     return data
 
 
-@stream_route(routes, "/stream/{task_id}", "Follow a task to its end", described.of(CHANNEL))
+@stream_route(router, "/stream/{task_id}", "Follow a task to its end", openapi.of(CHANNEL))
 async def one_task(request: Request, task_id: str) -> Response:
     """How the task stands now, and then each step, until it has succeeded or failed."""
     return await _follow(request, [task_id])
 
 
-@stream_route(routes, "/stream", "Follow several tasks in one connection", described.of(CHANNEL))
+@stream_route(router, "/stream", "Follow several tasks in one connection", openapi.of(CHANNEL))
 async def several_tasks(
     request: Request,
     task_id: Annotated[list[str] | None, Query(description="once for each task")] = None,
@@ -129,14 +129,14 @@ async def several_tasks(
 
 
 async def _follow(request: Request, task_ids: Sequence[str]) -> Response:
-    hub: Hub = request.app.state.hub
+    node: Node = request.app.state.node
     stream = of_entities(CHANNEL, task_ids, event_names(request))
     offsets: dict[int, int] = {}
-    if given_cursor(request) is None and hub.unavailable_for is None:
-        for state in [await _known(hub, task_id) for task_id in stream.entities]:
+    if given_cursor(request) is None and node.unavailable_for is None:
+        for state in [await _known(node, task_id) for task_id in stream.entities]:
             before = offsets.get(state.partition, state.last_offset)
             offsets[state.partition] = min(before, state.last_offset)
-    return answer(request, stream, Upon(offsets))
+    return open_stream(request, stream, FromOffsets(offsets))
 
 
 class _Last(NamedTuple):
@@ -146,9 +146,9 @@ class _Last(NamedTuple):
     event: TrainingProgress
 
 
-async def _known(hub: Hub, task_id: str) -> StoryState:
+async def _known(node: Node, task_id: str) -> StoryState:
     try:
-        state = await hub.tasks.find(task_id, hub.settings.processor_patience_s)
+        state = await node.tasks.find(task_id, node.settings.processor_patience_s)
     except LogUnavailable as error:
         raise Unavailable("no_broker", str(error)) from error
     if state is None:
@@ -156,18 +156,18 @@ async def _known(hub: Hub, task_id: str) -> StoryState:
     return state
 
 
-async def _read_on(hub: Hub, state: StoryState) -> _Last | None:
+async def _read_on(node: Node, state: StoryState) -> _Last | None:
     """The last event of a story that the log has: what is known of it may be a moment behind.
 
     Raises:
         LogUnavailable: Kafka cannot be read.
         OffsetOutOfRange: the story has expired.
     """
-    where = Partition(hub.topic_name(Source(CHANNELS[CHANNEL])), state.partition)
-    end = (await hub.log.end_offsets([where]))[where]
+    where = Partition(node.topic_name(Source(CHANNELS[CHANNEL])), state.partition)
+    end = (await node.log.end_offsets([where]))[where]
     last, offset, key = None, state.last_offset, state.subject.encode()
     for _ in range(_PIECES_MAX):
-        batch = await hub.log.read(where, offset)
+        batch = await node.log.read(where, offset)
         for record in batch.records:
             event = _event(record) if record.key == key else None
             if event is not None:

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Streams as values: channels, what a request selects of them, and how records are rendered."""

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from sse_edge.frame import block
 
 
-class Worded(NamedTuple):
+class Rendered(NamedTuple):
     """An event of the catalogue as clients of a dialect see it."""
 
     event: str
@@ -31,7 +31,7 @@ class Said(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Listener:
+class ClientInfo:
     """Whom the edge speaks to."""
 
     client_id: str
@@ -46,26 +46,26 @@ class Dialect:
     """How events and the edge's own words become blocks. Times are RFC 3339 texts."""
 
     name: str
-    wrap: Callable[[Worded, str], Said]
+    wrap: Callable[[Rendered, str], Said]
     """An event, and its time in the log."""
-    notice: Callable[[Listener, str, Mapping[str, object], str], Said]
+    notice: Callable[[ClientInfo, str, Mapping[str, object], str], Said]
     """What the edge says of the stream itself: a gap, an error, events that were left out."""
-    opening: Callable[[Listener, str], Said] | None = None
+    opening: Callable[[ClientInfo, str], Said] | None = None
     """The opening event; None where there is none, and `retry:` goes into the first event."""
-    heartbeat: Callable[[Listener, str], Said] | None = None
+    heartbeat: Callable[[ClientInfo, str], Said] | None = None
     """What is said in silence; None for a comment, which no client sees."""
     heartbeat_s: float | None = None
     """Silence after which that is said; None for the setting."""
     lasts_s: float | None = None
     """How long a stream is kept open; None for as long as the client likes."""
 
-    def open(self, listener: Listener, timestamp: str, retry_ms: int) -> bytes:
+    def open(self, client_info: ClientInfo, timestamp: str, retry_ms: int) -> bytes:
         """The first bytes; they end in the middle of a block where there is no opening event."""
         if self.opening is None:
             return b"retry: %d\n" % retry_ms
-        return block(*self.opening(listener, timestamp), retry_ms=retry_ms)
+        return block(*self.opening(client_info, timestamp), retry_ms=retry_ms)
 
-    def beat(self, listener: Listener, timestamp: str) -> bytes:
+    def beat(self, client_info: ClientInfo, timestamp: str) -> bytes:
         """What keeps a silent connection alive."""
         # A comment has no blank line after it: some clients take an empty block for an event.
-        return b":\n" if self.heartbeat is None else block(*self.heartbeat(listener, timestamp))
+        return b":\n" if self.heartbeat is None else block(*self.heartbeat(client_info, timestamp))

@@ -27,15 +27,17 @@ from schemas.topics import (
     USER_UPDATES,
     Topic,
 )
-from sse_edge.streams.dialects import agent as agent_words
-from sse_edge.streams.dialects import backtest as backtest_words
-from sse_edge.streams.dialects import chat as chat_words
-from sse_edge.streams.dialects import mystocks
-from sse_edge.streams.dialects import training as training_task
-from sse_edge.streams.dialect import Dialect, Worded
 from sse_edge.errors import InvalidParameter, Unframable
 from sse_edge.frame import FRAME_BYTES_MAX, body
 from sse_edge.log.record import Record
+from sse_edge.streams.dialect import Dialect, Rendered
+from sse_edge.streams.dialects import (
+    agent as agent_words,
+    backtest as backtest_words,
+    chat as chat_words,
+    mystocks,
+    training as training_task,
+)
 
 ENTITY_CHARS_MAX = 256
 ENTITIES_MAX = 100
@@ -49,7 +51,7 @@ class Channel:
     topic: Topic
     events: frozenset[str]
     """What its events are called, for the `events=` filter."""
-    word: Callable[[Any], Worded | None]
+    render: Callable[[Any], Rendered | None]
     """Words an event; None for one that is not for clients."""
     dialect: Dialect = mystocks.MYSTOCKS
     entity_parameters: tuple[str, ...] = ("entity_id",)
@@ -187,7 +189,7 @@ class Frame(NamedTuple):
     ends: bool
 
 
-Word = Callable[[Channel, Record], Frame | None]
+Renderer = Callable[[Channel, Record], Frame | None]
 """Words a record, and deals with one that cannot be."""
 
 
@@ -350,16 +352,16 @@ def many_channels(topics: Iterable[str], events: Iterable[str] | None = None) ->
     return _stream(sources, events)
 
 
-def frame_of(channel: Channel, record: Record) -> Frame | None:
+def render(channel: Channel, record: Record) -> Frame | None:
     """Word a record; None for a tombstone of a compacted topic.
 
     Raises:
         Unframable: it is no event of the channel, or too large for one.
     """
-    return frame_of_value(channel, record.value, record.timestamp_ms)
+    return render_value(channel, record.value, record.timestamp_ms)
 
 
-def frame_of_value(channel: Channel, value: bytes | None, timestamp_ms: int) -> Frame | None:
+def render_value(channel: Channel, value: bytes | None, timestamp_ms: int) -> Frame | None:
     """As `frame_of`, of a record's value and its time in the log."""
     if value is None:
         return None
@@ -367,16 +369,16 @@ def frame_of_value(channel: Channel, value: bytes | None, timestamp_ms: int) -> 
         event = decode(value)
         if not isinstance(event, channel.topic.record):
             raise Unframable(f"a {type(event).__name__} where {channel.name} events belong")
-        worded = channel.word(event)
-        if worded is None:
+        rendered = channel.render(event)
+        if rendered is None:
             return None
         timestamp = to_rfc3339(timestamp_ms * 1000)
-        unfinished = body(*channel.dialect.wrap(worded, timestamp))
+        unfinished = body(*channel.dialect.wrap(rendered, timestamp))
     except (Undecodable, ValueError, OverflowError) as error:
         raise Unframable(str(error)) from error
     if len(unfinished) > FRAME_BYTES_MAX:
         raise Unframable(f"{len(unfinished)} bytes; an event has at most {FRAME_BYTES_MAX}")
-    return Frame(worded.event, unfinished, worded.ends)
+    return Frame(rendered.event, unfinished, rendered.ends)
 
 
 def _stream(sources: tuple[Source, ...], events: Iterable[str] | None) -> Stream:

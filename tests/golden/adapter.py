@@ -13,16 +13,16 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 from schemas import events
 from schemas.codec import encode
 from schemas.events import JobState
+from sse_edge.frame import block, checkpoint, with_id
+from sse_edge.http.sse_response import event_block
+from sse_edge.routes.job_lists import _HISTORY, _JOBS, _events
+from sse_edge.streams.dialect import ClientInfo, Dialect
 from sse_edge.streams.dialects.agent import AGENT
 from sse_edge.streams.dialects.backtest import BACKTEST
 from sse_edge.streams.dialects.chat import CHAT, RESPONSE
-from sse_edge.streams.dialect import Dialect, Listener
-from sse_edge.frame import block, checkpoint, with_id
-from sse_edge.routes.job_lists import _HISTORY, _JOBS, _events
 from sse_edge.streams.dialects.mystocks import MYSTOCKS, MYSTOCKS_MANY
-from sse_edge.http.sse_response import event_block
-from sse_edge.streams.stream import CHANNELS, ONE_OF_MANY, frame_of_value
 from sse_edge.streams.dialects.training import TRAINING_TASK
+from sse_edge.streams.stream import CHANNELS, ONE_OF_MANY, render_value
 
 GOLDEN = Path(__file__).parent
 """The folder of the golden files."""
@@ -72,7 +72,7 @@ def render_event(golden: Mapping[str, Any]) -> bytes:
     channel = (ONE_OF_MANY if is_many else CHANNELS)[golden["channel"]]
     assert channel.dialect is DIALECTS[golden["dialect"]]
     value = encode(record_of(golden["record"]))
-    frame = frame_of_value(channel, value, golden["timestamp_ms"])
+    frame = render_value(channel, value, golden["timestamp_ms"])
     assert frame is not None
     assert frame.event == golden["event"]
     assert frame.ends == golden["ends"]
@@ -124,8 +124,8 @@ def record_of(described: Mapping[str, Any]) -> Any:
     return _build(getattr(events, described["class"]), described["fields"])
 
 
-def _client(golden: Mapping[str, Any]) -> Listener:
-    return Listener(**golden["client"])
+def _client(golden: Mapping[str, Any]) -> ClientInfo:
+    return ClientInfo(**golden["client"])
 
 
 def _job_state(fields: Mapping[str, Any]) -> JobState:

@@ -6,8 +6,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from infra.errors import DirectoryInUse, PartFailed
 from infra.embedded_broker import LOCK, free_port
+from infra.errors import DirectoryInUse, PartFailed
 from infra.supervisor import RESTARTS_MAX, Part, Supervisor
 from infra.system import locked, reset
 

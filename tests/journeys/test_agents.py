@@ -10,12 +10,12 @@ import pytest
 from playwright.async_api import async_playwright
 
 from infra.demo_issuer import ISSUER, jwks_path, token
-from kafka_io.reader import all_of
 from kafka_io.publisher import Publisher
+from kafka_io.reader import read_all
 from schemas.events import AgentEvent, RiskMeasure
 from schemas.topics import AGENT_EVENTS
-from tests.support.clients import StreamClient, stream
 from tests.conftest import Started, World
+from tests.support.clients import StreamClient, stream
 from tests.support.sse import Block
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
@@ -46,7 +46,7 @@ async def edges(world: World) -> tuple[Started, Started]:
 async def runs_in_the_log(world: World) -> dict[str, list[str]]:
     """The steps of each run."""
     found: dict[str, list[str]] = {}
-    for event in await all_of(AGENT_EVENTS, world.producer_settings):
+    for event in await read_all(AGENT_EVENTS, world.producer_settings):
         assert isinstance(event, AgentEvent)
         found.setdefault(event.run_id, []).append(event.kind)
     return found

@@ -14,14 +14,14 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosedError
 
 from infra.demo_issuer import ISSUER, jwks_path, token
-from kafka_io.reader import all_of
-from producers.market.prices import load_prices
 from kafka_io.publisher import Publisher
+from kafka_io.reader import read_all
 from producers.backtesting.strategies import simulate, statistics
+from producers.market.prices import load_prices
 from schemas.events import BacktestCommand, BacktestProgress, JobStep
 from schemas.topics import BACKTEST_EVENTS
-from tests.support.clients import stream
 from tests.conftest import Started, World
+from tests.support.clients import stream
 from tests.support.sse import Block
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
@@ -73,7 +73,7 @@ async def steps_in_the_log(world: World, job_id: str) -> list[tuple[str, float]]
     """Kind and progress of each step of a job, by a straight reading of its topic."""
     return [
         (one.job.kind, one.progress)
-        for one in await all_of(BACKTEST_EVENTS, world.producer_settings)
+        for one in await read_all(BACKTEST_EVENTS, world.producer_settings)
         if isinstance(one, BacktestProgress) and one.backtest_id == job_id and one.job is not None
     ]
 

@@ -13,8 +13,8 @@ from kafka_io.publisher import Publisher
 from producers.returns import ReturnsPublisher
 from schemas.events import Return
 from schemas.instants import to_rfc3339
-from tests.support.clients import stream
 from tests.conftest import Started, World
+from tests.support.clients import stream
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
 

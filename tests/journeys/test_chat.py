@@ -8,8 +8,8 @@ import pytest
 from playwright.async_api import async_playwright
 
 from producers.broadcaster import SSEBroadcaster
-from tests.support.clients import stream
 from tests.conftest import Started, World
+from tests.support.clients import stream
 from tests.support.sse import Block
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]

@@ -11,8 +11,8 @@ import pytest
 from kafka_io.publisher import Publisher
 from producers.returns import ReturnsPublisher
 from schemas.events import Return
-from tests.support.clients import StreamClient, stream
 from tests.conftest import Started, World
+from tests.support.clients import StreamClient, stream
 from tests.support.sse import Block
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
@@ -123,7 +123,7 @@ async def test_the_command_line_sets_shows_and_withdraws(world: World) -> None:
 
     async def tapewire(*arguments: str) -> tuple[int, str]:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "infra", "limits", *arguments, "--url", edge.url),
+            *(sys.executable, "-m", "cli", "limits", *arguments, "--url", edge.url),
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
         )

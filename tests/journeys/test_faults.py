@@ -17,8 +17,8 @@ from infra.topics import provision
 from producers.broadcaster import SSEBroadcaster
 from schemas.events import RiskAlert
 from schemas.topics import RISK_ALERTS, TRAINING_EVENTS
-from tests.support.clients import StreamClient, stream
 from tests.conftest import TestKafka, World
+from tests.support.clients import StreamClient, stream
 from tests.support.edge_bench import alert
 from tests.support.sse import named
 from tests.support.straight_run import (

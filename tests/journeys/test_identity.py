@@ -7,10 +7,10 @@ import httpx
 import pytest
 
 from infra.demo_issuer import ISSUER, jwks_path, token
-from producers.progress import training_progress, user_update
 from kafka_io.publisher import Publisher
-from tests.support.clients import stream
+from producers.progress import training_progress, user_update
 from tests.conftest import Started, World
+from tests.support.clients import stream
 from tests.support.sse import Block
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]

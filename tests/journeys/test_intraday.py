@@ -12,8 +12,8 @@ from producers.market.trades import batches, read_trades
 from schemas.codec import decode
 from schemas.events import Candle
 from stream_processors.windowing.candles import SymbolCandles
-from tests.support.clients import stream
 from tests.conftest import World
+from tests.support.clients import stream
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(240)]
 

@@ -5,9 +5,9 @@ from collections.abc import AsyncGenerator
 import pytest
 from playwright.async_api import Page, async_playwright
 
+from kafka_io.publisher import Publisher
 from producers.broadcaster import SSEBroadcaster
 from producers.market.prices import load_prices, trading_days
-from kafka_io.publisher import Publisher
 from producers.returns import ReturnsPublisher
 from tests.conftest import World
 

@@ -13,10 +13,10 @@ from fastavro.schema import fingerprint, parse_schema, to_parsing_canonical_form
 
 from infra.errors import PartFailed
 from infra.topics import provision
-from kafka_io.reader import newest_by_key
+from kafka_io.publisher import Publisher
+from kafka_io.reader import read_table
 from producers.market.prices import load_prices, trading_days
 from producers.progress import training_progress
-from kafka_io.publisher import Publisher
 from producers.returns import ReturnsPublisher
 from schemas.codec import MARKER, encode, versions
 from schemas.events import (
@@ -117,8 +117,8 @@ async def test_what_a_worker_has_told_when_it_is_stopped_is_in_its_states(world:
                 await publisher.publish(ReturnBatch(returns=returns), partition=0)
         await reader.until(lambda records: len(records) > len(portfolios))
         await worker.stop()
-    told = await newest_by_key(RISK_MEASURES, world.producer_settings)
-    kept = await newest_by_key(RISK_STATE, world.producer_settings)
+    told = await read_table(RISK_MEASURES, world.producer_settings)
+    kept = await read_table(RISK_STATE, world.producer_settings)
     assert told.keys() == {name.encode() for name in portfolios}
     for key, measure in told.items():
         state = kept[key]
@@ -260,7 +260,7 @@ async def test_what_cannot_be_read_goes_to_the_dead_letters_and_stops_nothing(
     last = [one for one in reader.records if isinstance(one, RiskMeasure)][-1]
     assert last.observations == 149
     async with asyncio.timeout(60):
-        while not (followed := await newest_by_key(TRAINING_TASKS, world.producer_settings)):
+        while not (followed := await read_table(TRAINING_TASKS, world.producer_settings)):
             continue
     (story,) = followed.values()
     assert isinstance(story, StoryState)
@@ -329,7 +329,7 @@ async def test_a_worker_that_was_there_before_its_topics_waits_for_them(world: W
     async with Publisher(settings) as publisher:
         await ReturnsPublisher(publisher).send(returns)
     async with asyncio.timeout(60):
-        while not await newest_by_key(RISK_MEASURES, settings):
+        while not await read_table(RISK_MEASURES, settings):
             continue
 
 

@@ -10,13 +10,13 @@ import pytest
 
 from cli import rebuild
 from infra.errors import PartFailed, RebuildFailed
-from kafka_io.reader import all_of, newest_by_key
 from kafka_io.publisher import Publisher
+from kafka_io.reader import read_all, read_table
 from producers.returns import ReturnsPublisher
 from schemas.events import Return, RiskAlert, RiskMeasure
 from schemas.topics import RISK_ALERTS, RISK_MEASURES
-from tests.support.clients import stream
 from tests.conftest import World
+from tests.support.clients import stream
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
 
@@ -40,7 +40,7 @@ async def observed(world: World, days: range, deviations: Mapping[str, float]) -
 async def measured(world: World, prefix: str = "") -> dict[str, RiskMeasure]:
     settings = world.producer_settings
     anew = settings.model_copy(update={"topic_prefix": settings.topic_prefix + prefix})
-    found = (await newest_by_key(RISK_MEASURES, anew)).values()
+    found = (await read_table(RISK_MEASURES, anew)).values()
     return {one.portfolio_id: one for one in found if isinstance(one, RiskMeasure)}
 
 
@@ -63,7 +63,7 @@ async def test_a_rebuild_under_the_same_settings_finds_the_same_and_changes_noth
     await world.worker(batch_within_s=0.05, var_limit=0.02)
     await observed(world, range(300), {"calm": 0.01, "wild": 0.03})
     before = await until_measured(world, 299)
-    alerts = await all_of(RISK_ALERTS, world.producer_settings)
+    alerts = await read_all(RISK_ALERTS, world.producer_settings)
     assert alerts
     said: list[str] = []
     await rebuild.rebuild(
@@ -80,7 +80,7 @@ async def test_a_rebuild_under_the_same_settings_finds_the_same_and_changes_noth
     await observed(world, range(300, 310), {"calm": 0.01, "wild": 0.03})
     after = await until_measured(world, 309)
     assert after.keys() == before.keys()
-    again = await all_of(RISK_ALERTS, world.producer_settings)
+    again = await read_all(RISK_ALERTS, world.producer_settings)
     assert again[: len(alerts)] == alerts
 
 
@@ -135,7 +135,7 @@ async def test_workers_that_were_given_other_settings_go_on_from_a_past_that_fit
     assert {one.observations for one in after.values()} == {250}
     steps = [
         one
-        for one in await all_of(RISK_ALERTS, world.producer_settings)
+        for one in await read_all(RISK_ALERTS, world.producer_settings)
         if isinstance(one, RiskAlert)
     ]
     assert len({one.transition_id for one in steps}) == len(steps)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from producers.market.prices import load_prices, trading_days
 from kafka_io.publisher import Publisher
+from producers.market.prices import load_prices, trading_days
 from producers.returns import ReturnsPublisher
 from tests.conftest import World
 
@@ -21,7 +21,7 @@ async def tapewire(world: World, *arguments: str) -> tuple[int, str]:
         "TAPEWIRE_TOPIC_PREFIX": world.prefix,
     }
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "infra", "risk", "replay", *arguments),
+        *(sys.executable, "-m", "cli", "risk", "replay", *arguments),
         env=os.environ | env,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,

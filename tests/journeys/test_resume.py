@@ -8,8 +8,8 @@ import httpx
 import pytest
 
 from producers.broadcaster import SSEBroadcaster
-from tests.support.clients import StreamClient, stream
 from tests.conftest import World
+from tests.support.clients import StreamClient, stream
 from tests.support.sse import Block
 
 pytestmark = pytest.mark.kafka

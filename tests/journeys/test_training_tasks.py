@@ -12,8 +12,8 @@ import pytest
 import requests
 from playwright.async_api import async_playwright
 
-from tests.support.clients import stream
 from tests.conftest import Started, World
+from tests.support.clients import stream
 from tests.support.sse import Block
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
@@ -187,7 +187,7 @@ async def test_several_tasks_in_one_connection_and_only_some_of_their_news(
 async def tapewire(*arguments: str) -> tuple[int, list[str], str]:
     """Run the command line; its exit code, and the lines it printed."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "infra", *arguments),
+        *(sys.executable, "-m", "cli", *arguments),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )

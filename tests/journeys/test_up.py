@@ -64,7 +64,7 @@ class System:
 @asynccontextmanager
 async def up(folder: Path, *options: str) -> AsyncGenerator[System]:
     env = {name: value for name, value in os.environ.items() if name != "KAFKA_BOOTSTRAP_SERVERS"}
-    command = (sys.executable, "-m", "infra", "up", "--data-dir", str(folder), *options)
+    command = (sys.executable, "-m", "cli", "up", "--data-dir", str(folder), *options)
     process = await asyncio.create_subprocess_exec(
         *command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=env
     )
@@ -137,7 +137,7 @@ async def test_a_part_that_dies_comes_back_and_a_taken_port_is_passed_over(
             assert second.url != system.url
             assert [line for line in second.lines if f"port {port} is taken; using" in line]
         again = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "infra", "up", "--data-dir", str(folder)),
+            *(sys.executable, "-m", "cli", "up", "--data-dir", str(folder)),
             stderr=subprocess.PIPE,
         )
         _, error = await again.communicate()
@@ -157,7 +157,7 @@ async def test_the_command_explains_itself() -> None:
         (("up", "--help"), "--data-dir"),
     ):
         done = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "infra", *arguments), stdout=subprocess.PIPE
+            *(sys.executable, "-m", "cli", *arguments), stdout=subprocess.PIPE
         )
         said, _ = await done.communicate()
         assert done.returncode == 0

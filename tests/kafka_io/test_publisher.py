@@ -7,13 +7,13 @@ import pytest
 from aiokafka import AIOKafkaConsumer, ConsumerRecord
 from opentelemetry.trace import NonRecordingSpan, SpanContext, use_span
 
-from producers.broadcaster import BlockingBroadcaster, SSEBroadcaster
-from producers.errors import BufferFull, InvalidReport, Unsent
-from kafka_io.reader import newest
-from producers.progress import training_progress
+from kafka_io.errors import BufferFull, InvalidReport, Unsent
 from kafka_io.publisher import Publisher
+from kafka_io.reader import read_newest
+from kafka_io.settings import ProducerSettings
+from producers.broadcaster import BlockingBroadcaster, SSEBroadcaster
+from producers.progress import training_progress
 from producers.returns import BATCH_RETURNS_MAX, ReturnsPublisher
-from producers.settings import ProducerSettings
 from schemas.codec import decode
 from schemas.events import Return, ReturnBatch, TrainingProgress
 from schemas.topics import PORTFOLIO_RETURNS, RISK_MEASURES
@@ -188,12 +188,12 @@ async def test_returns_travel_in_batches_by_the_portfolios_partition(world: Worl
 
 
 async def test_the_newest_records_say_where_a_producer_stopped(world: World) -> None:
-    assert await newest(PORTFOLIO_RETURNS, world.producer_settings) == []
+    assert await read_newest(PORTFOLIO_RETURNS, world.producer_settings) == []
     async with Publisher(world.producer_settings) as publisher:
         sender = ReturnsPublisher(publisher)
         for at in range(3):
             await sender.send([Return(portfolio_id="p", event_time_us=at, value=0.0)])
-    [last] = await newest(PORTFOLIO_RETURNS, world.producer_settings)
+    [last] = await read_newest(PORTFOLIO_RETURNS, world.producer_settings)
     assert isinstance(last, ReturnBatch)
     assert last.event_time_us == 2
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from producers.errors import InvalidReport
+from kafka_io.errors import InvalidReport
 from producers.progress import (
     backtest_progress,
     dashboard_update,

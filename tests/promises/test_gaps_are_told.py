@@ -11,7 +11,7 @@ from random import Random
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from sse_edge.delivery.node import End
+from sse_edge.delivery.node import FromEdge
 from sse_edge.streams.stream import one_channel
 from tests.support.edge_bench import ALERTS, Client, Edge, alert, alerts_log, edge, in_virtual_time
 from tests.support.fake_log import FakeLog
@@ -90,7 +90,7 @@ async def follow(
     cursor = None
     while True:
         node = dice.choice(nodes)
-        client = node.connect(one_channel("alerts", {}), cursor or End.EARLIEST)
+        client = node.connect(one_channel("alerts", {}), cursor or FromEdge.EARLIEST)
         last = until.is_set()
         if drops and not last:
             await asyncio.sleep(dice.choice((0.05, 0.3, 2.0)))

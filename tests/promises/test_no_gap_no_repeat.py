@@ -12,7 +12,7 @@ from random import Random
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from sse_edge.delivery.node import End
+from sse_edge.delivery.node import FromEdge
 from sse_edge.streams.stream import Stream, one_channel
 from tests.support.edge_bench import ALERTS, Client, Edge, alert, alerts_log, edge, in_virtual_time
 from tests.support.fake_log import FakeLog
@@ -52,7 +52,7 @@ async def follow(
     cursor = None
     while True:
         node = dice.choice(nodes)
-        client = node.connect(stream, End.EARLIEST if cursor is None else cursor)
+        client = node.connect(stream, FromEdge.EARLIEST if cursor is None else cursor)
         last = until.is_set()
         stays_s = 20.0 if last else dice.choice((0.0, 0.01, 0.05, 0.3))
         if dice.random() < 0.3:

@@ -3,8 +3,8 @@ import pytest
 
 from producers.broadcaster import SSEBroadcaster
 from schemas.instants import to_rfc3339
-from tests.support.clients import stream
 from tests.conftest import World
+from tests.support.clients import stream
 
 pytestmark = pytest.mark.kafka
 

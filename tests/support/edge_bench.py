@@ -10,9 +10,9 @@ import looptime
 
 from schemas.codec import encode
 from schemas.events import RiskAlert, TrainingProgress
-from sse_edge.delivery.connection import Connection, Wishes
 from sse_edge.cursor import Cursor
-from sse_edge.delivery.node import End, Hub, Start
+from sse_edge.delivery.connection import Connection, ConnectionOptions
+from sse_edge.delivery.node import FromEdge, Node, Start
 from sse_edge.settings import EdgeSettings
 from sse_edge.streams.stream import Stream, one_channel
 from sse_edge.transport import Chunk
@@ -70,10 +70,10 @@ class Client:
         self.blocks: list[Block] = []
         self.reader = Reader()
         self.writes: list[bytes] = []
-        self.is_full = False
+        self.is_paused = False
         self.over = False
-        self._room = asyncio.Event()
-        self._room.set()
+        self._drained = asyncio.Event()
+        self._drained.set()
         self._came = asyncio.Event()
         self._unzip = zlib.decompressobj(wbits=31)
         self._is_zipped = False
@@ -84,12 +84,12 @@ class Client:
 
     def stall(self) -> None:
         """Read nothing more: what is written is the last that fits."""
-        self.is_full = True
-        self._room.clear()
+        self.is_paused = True
+        self._drained.clear()
 
     def read_on(self) -> None:
-        self.is_full = False
-        self._room.set()
+        self.is_paused = False
+        self._drained.set()
 
     def write(self, chunk: Chunk) -> None:
         data = chunk.data
@@ -99,11 +99,11 @@ class Client:
         self.blocks += self.reader.feed(data)
         self._came.set()
 
-    async def room(self) -> None:
-        await self._room.wait()
+    async def drained(self) -> None:
+        await self._drained.wait()
 
     def end(self, within_s: float) -> None:
-        asyncio.get_running_loop().call_later(within_s if self.is_full else 0, self._close)
+        asyncio.get_running_loop().call_later(within_s if self.is_paused else 0, self._close)
 
     async def until(self, count: int, *, event: str | None = None) -> list[Block]:
         """Wait until so many blocks (of an event) have come; these."""
@@ -128,8 +128,8 @@ class Client:
 class Edge:
     """A node, and a way to connect to it."""
 
-    def __init__(self, hub: Hub, tasks: asyncio.TaskGroup) -> None:
-        self.hub = hub
+    def __init__(self, node: Node, tasks: asyncio.TaskGroup) -> None:
+        self.node = node
         self._tasks = tasks
         self._open: dict[Client, asyncio.Task[None]] = {}
         self.connections = 0
@@ -137,17 +137,17 @@ class Edge:
     def connect(
         self,
         stream: Stream | None = None,
-        start: Start | str = End.LATEST,
-        **wishes: Any,
+        start: Start | str = FromEdge.LATEST,
+        **options: Any,
     ) -> Client:
         stream = stream or one_channel("alerts", {})
-        if isinstance(start, str) and not isinstance(start, End):
-            start = self.hub.codec(stream).decode(start)
-        asked = Wishes("client", start, **wishes)
+        if isinstance(start, str) and not isinstance(start, FromEdge):
+            start = self.node.codec(stream).decode(start)
+        asked = ConnectionOptions("client", start, **options)
         client = Client()
         if asked.gzip:
             client.zipped()
-        connection = Connection(self.hub, stream, asked, client, "here")
+        connection = Connection(self.node, stream, asked, client, "here")
 
         async def run() -> None:
             await connection.run()
@@ -171,20 +171,20 @@ class Edge:
             await self._open[client]
 
     def cursor(self, stream: Stream, text: str) -> Cursor:
-        return self.hub.codec(stream).decode(text)
+        return self.node.codec(stream).decode(text)
 
 
 @asynccontextmanager
 async def edge(log: FakeLog, **settings: Any) -> AsyncGenerator[Edge]:
     """A running node; when it is left, it is gone at once, as by kill -9."""
     options: dict[str, Any] = {"framers": 0} | settings
-    hub = Hub(log, EdgeSettings(**options))
+    node = Node(log, EdgeSettings(**options))
     async with asyncio.TaskGroup() as tasks:
-        tail = tasks.create_task(hub.run())
-        node = Edge(hub, tasks)
-        yield node
+        tail = tasks.create_task(node.run())
+        running = Edge(node, tasks)
+        yield running
         tail.cancel()
-        for task in node._open.values():
+        for task in running._open.values():
             task.cancel()
 
 

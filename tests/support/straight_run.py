@@ -6,15 +6,15 @@ from typing import Self
 
 from aiokafka import AIOKafkaConsumer
 
-from producers.market.prices import load_prices, trading_days
 from kafka_io.publisher import Publisher
+from producers.market.prices import load_prices, trading_days
 from producers.returns import ReturnsPublisher
 from schemas.codec import decode
 from schemas.events import Record, RiskAlert, RiskMeasure
 from stream_processors.risk.alerts import Source
 from stream_processors.risk.portfolio import PortfolioRisk, Position, RiskConfig
-from stream_processors.settings import ProcessorSettings
 from stream_processors.risk.thresholds import Rule
+from stream_processors.settings import ProcessorSettings
 from tests.conftest import World
 
 CONFIG = RiskConfig(

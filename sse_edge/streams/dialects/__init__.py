@@ -1,1 +1,1 @@
-"""TODO."""
+"""Dialects: each renders events as one of the five client systems expects them."""

@@ -6,7 +6,7 @@ Pure.
 from collections.abc import Mapping
 
 from schemas.events import AgentEvent
-from sse_edge.streams.dialect import Dialect, Listener, Said, Worded
+from sse_edge.streams.dialect import ClientInfo, Dialect, Rendered, Said
 
 KINDS = frozenset(
     {
@@ -20,7 +20,7 @@ KINDS = frozenset(
 )
 
 
-def step(event: AgentEvent) -> Worded:
+def step(event: AgentEvent) -> Rendered:
     """A step of a run."""
     data: dict[str, object] = {"event": event.kind}
     match event.kind:
@@ -41,7 +41,7 @@ def step(event: AgentEvent) -> Worded:
             data |= _agent(event) | _response(event)
         case _:
             data |= {"error": event.text, "message": event.text}
-    return Worded(event.kind, data, ends=event.ends)
+    return Rendered(event.kind, data, ends=event.ends)
 
 
 def _agent(event: AgentEvent) -> dict[str, object]:
@@ -52,11 +52,11 @@ def _response(event: AgentEvent) -> dict[str, object]:
     return {"response_data": {"raw_response": {"parts": [{"kind": "text", "text": event.text}]}}}
 
 
-def _bare(worded: Worded, _: str) -> Said:
-    return Said(None, worded.data)
+def _bare(rendered: Rendered, _: str) -> Said:
+    return Said(None, rendered.data)
 
 
-def _notice(_: Listener, event: str, data: Mapping[str, object], timestamp: str) -> Said:
+def _notice(_: ClientInfo, event: str, data: Mapping[str, object], timestamp: str) -> Said:
     return Said(None, {"event": event, **data, "timestamp": timestamp})
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from schemas.events import BacktestProgress, JobState, JobStep
 from schemas.instants import to_rfc3339
-from sse_edge.streams.dialect import Dialect, Listener, Said, Worded
+from sse_edge.streams.dialect import ClientInfo, Dialect, Rendered, Said
 
 EVENTS = frozenset({"progress", "transaction", "completed", "failed", "cancelled"})
 
@@ -23,7 +23,7 @@ _KIND_OF = {
 """Of backtests that a program of somebody's own reports."""
 
 
-def step(event: BacktestProgress) -> Worded | None:
+def step(event: BacktestProgress) -> Rendered | None:
     """A step of a job; None for what only the workers care about."""
     job = event.job or JobStep(kind=_KIND_OF[event.status], symbol="", strategy="")
     if job.kind in _SILENT:
@@ -31,14 +31,14 @@ def step(event: BacktestProgress) -> Worded | None:
     about = {"job_id": event.backtest_id, "message": event.message, "attempt": job.attempt}
     match job.kind:
         case "transaction":
-            return Worded("transaction", about | {"transactions": json.loads(job.data or "[]")})
+            return Rendered("transaction", about | {"transactions": json.loads(job.data or "[]")})
         case "completed":
             summary = json.loads(job.data) if job.data else dict(event.results)
-            return Worded("completed", about | {"result_summary": summary}, ends=True)
+            return Rendered("completed", about | {"result_summary": summary}, ends=True)
         case "failed":
-            return Worded("failed", about | {"error_message": event.message}, ends=True)
+            return Rendered("failed", about | {"error_message": event.message}, ends=True)
         case "cancelled":
-            return Worded("cancelled", about, ends=True)
+            return Rendered("cancelled", about, ends=True)
         case _:
             data = about | {
                 "status": _STATUS_OF[job.kind],
@@ -48,7 +48,7 @@ def step(event: BacktestProgress) -> Worded | None:
                 "current_date": event.current_date,
                 "results": event.results,
             }
-            return Worded("progress", data)
+            return Rendered("progress", data)
 
 
 def job(state: JobState) -> dict[str, object]:
@@ -67,9 +67,9 @@ def job(state: JobState) -> dict[str, object]:
     }
 
 
-def listed(state: JobState) -> Worded:
+def listed(state: JobState) -> Rendered:
     """What has changed of a job in a list."""
-    return Worded("job_updated", {"job": job(state)})
+    return Rendered("job_updated", {"job": job(state)})
 
 
 def backtest(state: JobState) -> dict[str, object]:
@@ -77,16 +77,16 @@ def backtest(state: JobState) -> dict[str, object]:
     return {"id": state.job_id, "backtest_id": state.job_id, **job(state)}
 
 
-def _connection(listener: Listener, timestamp: str) -> Said:
-    data = {"status": "connected", "client_id": listener.client_id, "timestamp": timestamp}
+def _connection(client_info: ClientInfo, timestamp: str) -> Said:
+    data = {"status": "connected", "client_id": client_info.client_id, "timestamp": timestamp}
     return Said("connection", data)
 
 
-def _bare(worded: Worded, _: str) -> Said:
-    return Said(worded.event, worded.data)
+def _bare(rendered: Rendered, _: str) -> Said:
+    return Said(rendered.event, rendered.data)
 
 
-def _notice(_: Listener, event: str, data: Mapping[str, object], timestamp: str) -> Said:
+def _notice(_: ClientInfo, event: str, data: Mapping[str, object], timestamp: str) -> Said:
     return Said(event, {**data, "timestamp": timestamp})
 
 

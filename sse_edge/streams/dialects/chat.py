@@ -8,8 +8,8 @@ from collections.abc import Mapping
 
 from schemas.events import ChatEvent, UserUpdate
 from schemas.instants import to_rfc3339
-from sse_edge.streams.dialect import Dialect, Listener, Said, Worded
 from sse_edge.frame import Text
+from sse_edge.streams.dialect import ClientInfo, Dialect, Rendered, Said
 
 CHAT_EVENTS = frozenset({"join", "message", "leave"})
 USER_EVENTS = frozenset({"update", "error", "fatal_error"})
@@ -17,33 +17,33 @@ USER_EVENTS = frozenset({"update", "error", "fatal_error"})
 _HEARTBEAT_S = 15.0
 
 
-def chat_event(event: ChatEvent) -> Worded:
+def chat_event(event: ChatEvent) -> Rendered:
     """Somebody's words; of one who joins or leaves, the name alone."""
     if event.kind != "message":
-        return Worded(event.kind, Text(event.user))
+        return Rendered(event.kind, Text(event.user))
     said = {
         "user": event.user,
         "message": event.message,
         "timestamp": to_rfc3339(event.event_time_us),
     }
-    return Worded("message", said)
+    return Rendered("message", said)
 
 
-def user_update(event: UserUpdate) -> Worded:
+def user_update(event: UserUpdate) -> Rendered:
     """What a user is to see; after a fatal error there is no more."""
-    return Worded(event.kind, json.loads(event.data), ends=event.kind == "fatal_error")
+    return Rendered(event.kind, json.loads(event.data), ends=event.kind == "fatal_error")
 
 
-def _bare(worded: Worded, _: str) -> Said:
-    return Said(worded.event, worded.data)
+def _bare(rendered: Rendered, _: str) -> Said:
+    return Said(rendered.event, rendered.data)
 
 
-def _notice(_: Listener, event: str, data: Mapping[str, object], timestamp: str) -> Said:
+def _notice(_: ClientInfo, event: str, data: Mapping[str, object], timestamp: str) -> Said:
     return Said(event, {**data, "timestamp": timestamp})
 
 
-def _join(listener: Listener, _: str) -> Said:
-    return Said("join", Text(listener.client_id))
+def _join(client_info: ClientInfo, _: str) -> Said:
+    return Said("join", Text(client_info.client_id))
 
 
 RESPONSE = Dialect("response", wrap=_bare, notice=_notice, heartbeat_s=_HEARTBEAT_S)

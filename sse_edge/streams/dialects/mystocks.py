@@ -20,27 +20,27 @@ from schemas.events import (
     TrainingProgress,
 )
 from schemas.instants import to_date, to_rfc3339
-from sse_edge.streams.dialect import Dialect, Listener, Said, Worded
+from sse_edge.streams.dialect import ClientInfo, Dialect, Rendered, Said
 
 
-def _connected(listener: Listener, timestamp: str) -> Said:
+def _connected(client_info: ClientInfo, timestamp: str) -> Said:
     data = {
-        "client_id": listener.client_id,
-        "channel": listener.stream,
-        "message": f"Connected to {listener.stream} channel",
+        "client_id": client_info.client_id,
+        "channel": client_info.stream,
+        "message": f"Connected to {client_info.stream} channel",
     }
-    return _notice(listener, "connected", data, timestamp)
+    return _notice(client_info, "connected", data, timestamp)
 
 
-def _ping(_: Listener, timestamp: str) -> Said:
+def _ping(_: ClientInfo, timestamp: str) -> Said:
     return Said("ping", {"event": "ping", "data": {"timestamp": timestamp}})
 
 
-def _wrapped(worded: Worded, timestamp: str) -> Said:
-    return Said(worded.event, envelope(worded.event, worded.data, timestamp))
+def _wrapped(rendered: Rendered, timestamp: str) -> Said:
+    return Said(rendered.event, envelope(rendered.event, rendered.data, timestamp))
 
 
-def _notice(_: Listener, event: str, data: Mapping[str, object], timestamp: str) -> Said:
+def _notice(_: ClientInfo, event: str, data: Mapping[str, object], timestamp: str) -> Said:
     return Said(event, envelope(event, data, timestamp))
 
 
@@ -58,10 +58,10 @@ _STREAM_OF = {
 """Which channel an event is of, and what names its entity."""
 
 
-def _wrapped_with_stream(worded: Worded, timestamp: str) -> Said:
-    channel, entity = _STREAM_OF[worded.event]
-    stream = {"stream": f"{channel}:{worded.data[entity]}"}
-    return Said(worded.event, envelope(worded.event, worded.data, timestamp) | stream)
+def _wrapped_with_stream(rendered: Rendered, timestamp: str) -> Said:
+    channel, entity = _STREAM_OF[rendered.event]
+    stream = {"stream": f"{channel}:{rendered.data[entity]}"}
+    return Said(rendered.event, envelope(rendered.event, rendered.data, timestamp) | stream)
 
 
 MYSTOCKS_MANY = replace(MYSTOCKS, name="mystocks_many", wrap=_wrapped_with_stream)
@@ -73,7 +73,7 @@ def envelope(event: str, data: Mapping[str, object], timestamp: str) -> dict[str
     return {"event": event, "data": data, "timestamp": timestamp}
 
 
-def training_progress(event: TrainingProgress) -> Worded:
+def training_progress(event: TrainingProgress) -> Rendered:
     """A training run has come this far."""
     data: dict[str, object] = {
         "task_id": event.task_id,
@@ -82,10 +82,10 @@ def training_progress(event: TrainingProgress) -> Worded:
         "message": event.message,
         "metrics": event.metrics,
     }
-    return Worded("training_progress", data, ends=event.ends)
+    return Rendered("training_progress", data, ends=event.ends)
 
 
-def backtest_progress(event: BacktestProgress) -> Worded:
+def backtest_progress(event: BacktestProgress) -> Rendered:
     """A backtest has come this far."""
     data: dict[str, object] = {
         "backtest_id": event.backtest_id,
@@ -95,19 +95,19 @@ def backtest_progress(event: BacktestProgress) -> Worded:
         "current_date": event.current_date,
         "results": event.results,
     }
-    return Worded("backtest_progress", data, ends=event.ends)
+    return Rendered("backtest_progress", data, ends=event.ends)
 
 
-def risk_alert(event: RiskAlert) -> Worded:
+def risk_alert(event: RiskAlert) -> Rendered:
     """An alert was raised, escalated, deescalated or cleared."""
     data = _fields(event)
     data["as_of"] = to_rfc3339(event.event_time_us)
     if event.scenario_us is not None:
         data["var_scenario_date"] = to_date(event.scenario_us)
-    return Worded("risk_alert", data)
+    return Rendered("risk_alert", data)
 
 
-def risk_measure(event: RiskMeasure) -> Worded:
+def risk_measure(event: RiskMeasure) -> Rendered:
     """What a portfolio's window says."""
     data = _fields(event)
     data["as_of"] = to_rfc3339(event.as_of_us)
@@ -115,10 +115,10 @@ def risk_measure(event: RiskMeasure) -> Worded:
     data["model_backtests"] = [one._asdict() for one in event.model_backtests]
     if event.scenario_us is not None:
         data["var_scenario_date"] = to_date(event.scenario_us)
-    return Worded("risk_measure", data)
+    return Rendered("risk_measure", data)
 
 
-def book_risk(event: BookRisk) -> Worded:
+def book_risk(event: BookRisk) -> Rendered:
     """What a book may lose, and which of its parts does it."""
     data = _fields(event)
     data["path"] = event.path
@@ -127,7 +127,7 @@ def book_risk(event: BookRisk) -> Worded:
     data["parts"] = [one._asdict() for one in event.parts]
     if event.scenario_us is not None:
         data["var_scenario_date"] = to_date(event.scenario_us)
-    return Worded("book_risk", data)
+    return Rendered("book_risk", data)
 
 
 def _estimate(one: RiskEstimate) -> dict[str, object]:
@@ -136,7 +136,7 @@ def _estimate(one: RiskEstimate) -> dict[str, object]:
     return data
 
 
-def dashboard_update(event: DashboardUpdate) -> Worded:
+def dashboard_update(event: DashboardUpdate) -> Rendered:
     """What happened in one window of time."""
     data: dict[str, object] = {
         "window_id": event.window_id,
@@ -152,7 +152,7 @@ def dashboard_update(event: DashboardUpdate) -> Worded:
         data["window_s"] = (event.window_end_us - event.window_start_us) / 1_000_000
         data["window_start"] = to_rfc3339(event.window_start_us)
         data["window_end"] = to_rfc3339(event.window_end_us)
-    return Worded("dashboard_update", data)
+    return Rendered("dashboard_update", data)
 
 
 def _fields(event: Any) -> dict[str, object]:

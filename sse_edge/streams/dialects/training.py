@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from schemas.events import TaskStep, TrainingProgress
 from schemas.instants import to_rfc3339
-from sse_edge.streams.dialect import Dialect, Listener, Said, Worded
+from sse_edge.streams.dialect import ClientInfo, Dialect, Rendered, Said
 
 STAGES = frozenset(
     {"PENDING", "FETCHING_DATA", "TRAINING_MODEL", "SAVING_MODEL", "SUCCESS", "FAILURE"}
@@ -22,7 +22,7 @@ _STAGE_OF = {
 """Of runs that were reported by a training loop of somebody's own."""
 
 
-def status(event: TrainingProgress) -> Worded:
+def status(event: TrainingProgress) -> Rendered:
     """What a task says of itself."""
     task = event.task or TaskStep(stage=_STAGE_OF[event.status])
     stage, done = task.stage, task.estimated_completion_us
@@ -39,7 +39,7 @@ def status(event: TrainingProgress) -> Worded:
         "error_details": task.error_details if failed else None,
         "attempt": task.attempt,
     }
-    return Worded(stage, data, ends=event.ends)
+    return Rendered(stage, data, ends=event.ends)
 
 
 def _result(event: TrainingProgress, task: TaskStep) -> dict[str, object]:
@@ -47,26 +47,28 @@ def _result(event: TrainingProgress, task: TaskStep) -> dict[str, object]:
     return {"status": "success", "message": event.message, "details": details}
 
 
-def _wrapped(worded: Worded, _: str) -> Said:
-    return Said(None, worded.data)
+def _wrapped(rendered: Rendered, _: str) -> Said:
+    return Said(None, rendered.data)
 
 
-def _heartbeat(listener: Listener, timestamp: str) -> Said:
-    return Said(None, _of(listener) | {"type": "heartbeat", "timestamp": timestamp})
+def _heartbeat(client_info: ClientInfo, timestamp: str) -> Said:
+    return Said(None, _of(client_info) | {"type": "heartbeat", "timestamp": timestamp})
 
 
-def _notice(listener: Listener, event: str, data: Mapping[str, object], timestamp: str) -> Said:
-    said = _of(listener) | {"type": event, **data, "timestamp": timestamp}
+def _notice(
+    client_info: ClientInfo, event: str, data: Mapping[str, object], timestamp: str
+) -> Said:
+    said = _of(client_info) | {"type": event, **data, "timestamp": timestamp}
     if event == "error":
         said["error"] = said.pop("message")
     return Said(None, said)
 
 
-def _of(listener: Listener) -> dict[str, object]:
+def _of(client_info: ClientInfo) -> dict[str, object]:
     """Whom it is about; several where several are followed."""
-    if len(listener.entities) == 1:
-        return {"task_id": listener.entities[0]}
-    return {"task_ids": list(listener.entities)}
+    if len(client_info.entities) == 1:
+        return {"task_id": client_info.entities[0]}
+    return {"task_ids": list(client_info.entities)}
 
 
 TRAINING_TASK = Dialect(

@@ -8,10 +8,10 @@ from collections.abc import AsyncGenerator
 import pytest
 from hypothesis import given, strategies as st
 
+from kafka_io.settings import ProducerSettings
 from producers.agents.agents import Agent, Arithmetic, Help, agents
-from producers.errors import AgentError, UnknownAgent
 from producers.agents.router import Router
-from producers.settings import ProducerSettings
+from producers.errors import AgentError, UnknownAgent
 
 SETTINGS = ProducerSettings()
 

@@ -9,8 +9,6 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from producers.errors import InvalidStrategy
-from producers.market.prices import load_prices
 from producers.backtesting.strategies import (
     moving_average,
     relative_strength,
@@ -18,6 +16,8 @@ from producers.backtesting.strategies import (
     simulate,
     statistics,
 )
+from producers.errors import InvalidStrategy
+from producers.market.prices import load_prices
 
 closes_of = st.lists(st.floats(1, 1000), min_size=2, max_size=60)
 

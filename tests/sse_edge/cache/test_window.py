@@ -1,7 +1,7 @@
 from hypothesis import given, strategies as st
 
-from sse_edge.log.record import Batch, Partition, Record
 from sse_edge.cache.window import RepeatFilter, Window
+from sse_edge.log.record import Batch, Partition, Record
 
 HERE = Partition("t", 0)
 

@@ -2,8 +2,8 @@ import asyncio
 
 import pytest
 
-from sse_edge.delivery.connection import Slow
-from sse_edge.delivery.node import At, End
+from sse_edge.delivery.connection import SlowClientPolicy
+from sse_edge.delivery.node import FromEdge, FromTime
 from sse_edge.log.record import Partition
 from sse_edge.streams.stream import many_channels, one_channel
 from tests.support.edge_bench import (
@@ -55,7 +55,7 @@ def test_every_event_carries_the_cursor_after_it_as_its_last_line() -> None:
         log = alerts_log(partitions=3)
         write(log, 0, 1, 2)
         async with edge(log) as node:
-            client = node.connect(start=End.EARLIEST)
+            client = node.connect(start=FromEdge.EARLIEST)
             events = await client.until(3, event="risk_alert")
             for block, offset in zip(events, (1, 2, 3), strict=True):
                 assert block.raw.split(b"\n")[-1].startswith(b"id: ")
@@ -105,7 +105,7 @@ def test_a_stream_begins_at_a_time() -> None:
         write(log, *range(4))
         second = log._topics[ALERTS].partitions[0].records[2].timestamp_ms
         async with edge(log) as node:
-            client = node.connect(start=At(second))
+            client = node.connect(start=FromTime(second))
             await client.until(2, event="risk_alert")
             assert said(client) == [2, 3]
 
@@ -207,7 +207,7 @@ def test_a_finite_stream_ends_after_its_last_event_and_its_cursor_says_so() -> N
         log.make(TRAINING)
         stream = one_channel("training", {"task_id": "t"})
         async with edge(log) as node:
-            client = node.connect(stream, End.EARLIEST)
+            client = node.connect(stream, FromEdge.EARLIEST)
             await client.until(2)
             log.append(TRAINING, 0, b"t", progress("t", 50.0))
             log.append(TRAINING, 0, b"u", progress("u", 100.0, "completed"))
@@ -249,7 +249,7 @@ def test_what_retention_has_removed_is_a_gap() -> None:
         log = alerts_log()
         write(log, *range(10))
         async with edge(log) as node:
-            client = node.connect(start=End.EARLIEST)
+            client = node.connect(start=FromEdge.EARLIEST)
             events = await client.until(10, event="risk_alert")
         log.expire(ALERTS, 0, 6)
         async with edge(log) as node:
@@ -269,7 +269,7 @@ def test_a_topic_that_was_made_again_is_a_gap_and_is_read_from_its_first_event()
         log = alerts_log()
         write(log, *range(5))
         async with edge(log) as node:
-            client = node.connect(start=End.EARLIEST)
+            client = node.connect(start=FromEdge.EARLIEST)
             await client.until(5, event="risk_alert")
             cursor = client.last_id or ""
         log.make(ALERTS)
@@ -306,7 +306,7 @@ def test_a_cursor_beyond_the_log_is_a_gap() -> None:
         log = alerts_log()
         write(log, *range(3))
         async with edge(log) as node:
-            client = node.connect(start=End.EARLIEST)
+            client = node.connect(start=FromEdge.EARLIEST)
             await client.until(3, event="risk_alert")
             cursor = client.last_id or ""
         log._topics[ALERTS].partitions[0].end = 1
@@ -326,7 +326,7 @@ def test_whoever_wants_no_gap_is_let_go_at_one() -> None:
         log = alerts_log()
         write(log, *range(10))
         async with edge(log) as node:
-            client = node.connect(start=End.EARLIEST)
+            client = node.connect(start=FromEdge.EARLIEST)
             cursor = (await client.until(10, event="risk_alert"))[0].id or ""
             log.expire(ALERTS, 0, 6)
         async with edge(log) as node:
@@ -345,7 +345,7 @@ def test_holes_in_the_log_are_no_gap() -> None:
         write(log, 1)
         log.leave_hole(ALERTS, 0, 3)
         async with edge(log) as node:
-            client = node.connect(start=End.EARLIEST)
+            client = node.connect(start=FromEdge.EARLIEST)
             await client.until(2, event="risk_alert")
             log.leave_hole(ALERTS, 0, 2)
             write(log, 2)
@@ -406,7 +406,7 @@ def test_hostile_text_travels_and_a_field_of_a_megabyte_is_passed() -> None:
             events = await client.until(2, event="risk_alert")
             assert events[0].inner["entity_id"] == hostile
             assert said(client) == [2, 4]
-            assert node.hub.meter.skipped == {ALERTS: 3}
+            assert node.node.metrics.skipped == {ALERTS: 3}
             assert all(block.raw.isascii() for block in client.blocks)
 
     in_virtual_time(main())
@@ -418,7 +418,7 @@ def test_a_record_that_was_written_twice_is_told_once() -> None:
         for number in (0, 1, 0, 1, 2):
             log.append(ALERTS, 0, b"p", alert("p", number), b"id-%d" % number)
         async with edge(log) as node:
-            from_kafka = node.connect(start=End.EARLIEST)
+            from_kafka = node.connect(start=FromEdge.EARLIEST)
             await from_kafka.until(3, event="risk_alert")
             live = node.connect()
             await live.until(2)
@@ -440,7 +440,7 @@ def test_while_kafka_is_away_heartbeats_go_on_and_then_nothing_is_missing() -> N
             await client.until(2)
             log.is_away = True
             await client.until(3, event="ping")
-            assert not node.hub.tail.connected
+            assert not node.node.tail.connected
             write(log, 0, 1)
             log.is_away = False
             await client.until(2, event="risk_alert")
@@ -454,7 +454,7 @@ def test_catching_up_goes_on_when_kafka_is_back_also_on_a_quiet_topic() -> None:
         log = alerts_log()
         write(log, *range(300))
         async with edge(log) as node:
-            client = node.connect(start=End.EARLIEST)
+            client = node.connect(start=FromEdge.EARLIEST)
             await client.until(2)
             log.is_away = True
             await asyncio.sleep(4)  # virtual seconds, in which reads fail again and again
@@ -495,7 +495,7 @@ def test_draining_ends_streams_between_events_spread_over_the_window() -> None:
             write(log, *range(3))
             await clients[0].until(3, event="risk_alert")
             began = asyncio.get_running_loop().time()
-            node.hub.drain()
+            node.node.drain()
             ends = []
             for client in clients:
                 await node.ended(client)
@@ -517,7 +517,7 @@ def test_a_client_that_is_let_in_just_before_the_drain_leaves_with_the_others() 
         async with edge(log, drain_s=1) as node:
             client = node.connect()
             await client.until(1)
-            node.hub.drain()
+            node.node.drain()
             await node.ended(client)
             assert client.last_id
             assert asyncio.get_running_loop().time() < 2
@@ -535,7 +535,7 @@ def test_a_slow_client_keeps_its_place_and_nobody_else_notices() -> None:
             slow.stall()
             write(log, *range(500))
             await quick.until(500, event="risk_alert")
-            window = next(iter(node.hub.tail.windows.values()))
+            window = next(iter(node.node.tail.windows.values()))
             assert window.bytes <= 20_000
             assert window.start > 400
             assert not slow.messages
@@ -570,7 +570,7 @@ def test_clients_that_take_gzip_share_it_and_read_the_same() -> None:
             await early.until(2)
             write(log, *range(20))
             await early.until(20, event="risk_alert")
-            late = node.connect(start=End.EARLIEST, gzip=True)
+            late = node.connect(start=FromEdge.EARLIEST, gzip=True)
             await late.until(20, event="risk_alert")
             write(log, *range(20, 40))
             for client in (early, late, plain):
@@ -581,7 +581,7 @@ def test_clients_that_take_gzip_share_it_and_read_the_same() -> None:
             await early.until(50, event="risk_alert")
             await plain.until(50, event="risk_alert")
             assert said(early) == said(late) == said(plain) == list(range(50))
-            node.hub.drain()
+            node.node.drain()
             for client in (early, late):
                 await node.ended(client)
                 assert client._unzip.eof  # with a CRC that is right
@@ -594,7 +594,7 @@ def test_a_conflating_client_gets_the_newest_of_each_key_and_how_many_were_merge
         log = FakeLog()
         log.make(TRAINING)
         async with edge(log) as node:
-            client = node.connect(one_channel("training", {}), slow=Slow.CONFLATE)
+            client = node.connect(one_channel("training", {}), slow=SlowClientPolicy.CONFLATE)
             await client.until(2)
             log.append(TRAINING, 0, b"t", progress("t", 1.0))
             await client.until(1, event="training_progress")
@@ -615,7 +615,7 @@ def test_a_conflating_client_gets_the_newest_of_each_key_and_how_many_were_merge
             log.append(TRAINING, 0, b"t", progress("t", 50.0))
             log.append(TRAINING, 0, b"t", progress("t", 51.0))
             await client.until(5, event="training_progress")
-            assert node.hub.meter.merged == 94
+            assert node.node.metrics.merged == 94
 
     in_virtual_time(main())
 
@@ -624,7 +624,7 @@ def test_a_slow_client_that_wants_to_be_closed_is_and_comes_back_where_it_was() 
     async def main() -> None:
         log = alerts_log()
         async with edge(log, slow_close_s=10) as node:
-            slow, patient = node.connect(slow=Slow.CLOSE), node.connect()
+            slow, patient = node.connect(slow=SlowClientPolicy.CLOSE), node.connect()
             for client in (slow, patient):
                 await client.until(2)
                 client.stall()
@@ -632,7 +632,7 @@ def test_a_slow_client_that_wants_to_be_closed_is_and_comes_back_where_it_was() 
             await asyncio.sleep(60)
             assert slow.over or node._open[slow].done()
             assert not node._open[patient].done()
-            assert node.hub.meter.slow_closes == 1
+            assert node.node.metrics.slow_closes == 1
             again = node.connect(start=slow.last_id or "")
             await again.until(5, event="risk_alert")
             assert said(again) == list(range(5))
@@ -665,8 +665,8 @@ def test_a_large_piece_is_told_in_slices_without_a_seam() -> None:
         write(log, *range(1_500))
         write(log, *range(1_500, 3_000), partition=1)
         async with edge(log) as node:
-            everything = node.connect(start=End.EARLIEST)
-            mine = node.connect(one_channel("alerts", {"entity_id": "p"}), End.EARLIEST)
+            everything = node.connect(start=FromEdge.EARLIEST)
+            mine = node.connect(one_channel("alerts", {"entity_id": "p"}), FromEdge.EARLIEST)
             await everything.until(3_000, event="risk_alert")
             assert sorted(said(everything)) == list(range(3_000))
             write(log, 3_000)
@@ -720,7 +720,7 @@ def test_no_checkpoint_of_a_catch_up_is_ahead_of_what_was_told() -> None:
             write(log, number, entity="mine" if number % 125 == 0 else "other")
         stream = one_channel("alerts", {"entity_id": "mine"})
         async with edge(log, checkpoint_records=100) as node:
-            client = node.connect(stream, End.EARLIEST)
+            client = node.connect(stream, FromEdge.EARLIEST)
             await client.until(32, event="risk_alert")
         told, checkpoints = set[int](), 0
         for block in client.blocks:
@@ -780,12 +780,12 @@ def test_a_partition_is_let_go_of_a_while_after_its_last_reader() -> None:
         async with edge(log, linger_s=30) as node:
             client = node.connect()
             await client.until(2)
-            assert len(node.hub.tail.windows) == 2
+            assert len(node.node.tail.windows) == 2
             await node.drop(client)
             await asyncio.sleep(20)
-            assert len(node.hub.tail.windows) == 2
+            assert len(node.node.tail.windows) == 2
             await asyncio.sleep(20)
-            assert not node.hub.tail.windows
+            assert not node.node.tail.windows
             write(log, 1)
             again = node.connect(start=client.last_id or "")
             await again.until(1, event="risk_alert")
@@ -800,7 +800,7 @@ def test_an_entitys_stream_follows_its_partition_alone() -> None:
         async with edge(log) as node:
             client = node.connect(one_channel("alerts", {"entity_id": "mine"}))
             await client.until(2)
-            assert [one.number for one in node.hub.tail.windows] == [log.partition_of(b"mine", 6)]
+            assert [one.number for one in node.node.tail.windows] == [log.partition_of(b"mine", 6)]
 
     in_virtual_time(main())
 
@@ -855,10 +855,10 @@ def test_what_is_skipped_is_counted() -> None:
             log.append(ALERTS, 0, b"p", b"nonsense")
             write(log, 1)
             await client.until(1, event="risk_alert")
-            assert node.hub.meter.skipped == {ALERTS: 1}
+            assert node.node.metrics.skipped == {ALERTS: 1}
             metrics = {
                 sample.name: sample.value
-                for family in node.hub.meter.families(node.hub.gauges())
+                for family in node.node.metrics.families(node.node.gauges())
                 for sample in family.samples
             }
             assert metrics["tapewire_connections"] == 1

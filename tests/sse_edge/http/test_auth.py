@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from infra import demo_issuer as issuer
 from sse_edge.errors import Unauthorized, Unavailable
-from sse_edge.http.auth import Identity
+from sse_edge.http.auth import Authenticator
 from sse_edge.settings import EdgeSettings
 
 ISSUER = "https://issuer.example"
@@ -58,14 +58,14 @@ def jwks(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def identity(jwks: Path) -> Identity:
-    return Identity(
+def identity(jwks: Path) -> Authenticator:
+    return Authenticator(
         EdgeSettings(jwt_issuer=ISSUER, jwt_audience="tapewire", jwt_jwks=str(jwks), jwt_leeway_s=1)
     )
 
 
 @pytest.mark.parametrize("algorithm", ["RS256", "ES256", "EdDSA"])
-async def test_it_knows_whose_a_good_token_is(identity: Identity, algorithm: str) -> None:
+async def test_it_knows_whose_a_good_token_is(identity: Authenticator, algorithm: str) -> None:
     caller = await identity.caller(token(algorithm, tenant="acme"))
     assert caller is not None
     assert (caller.subject, caller.tenant) == ("alice", "acme")
@@ -107,13 +107,15 @@ def _confused() -> str:
         (_confused, "alg"),
     ],
 )
-async def test_what_is_wrong_with_a_token_is_said(identity: Identity, made: Any, why: str) -> None:
+async def test_what_is_wrong_with_a_token_is_said(
+    identity: Authenticator, made: Any, why: str
+) -> None:
     with pytest.raises(Unauthorized, match=why):
         await identity.caller(made())
 
 
 async def test_a_rotated_key_is_found_without_a_restart(
-    identity: Identity, jwks: Path, monkeypatch: pytest.MonkeyPatch
+    identity: Authenticator, jwks: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert await identity.caller(token())
     write_keys(jwks, "RS256", suffix="-2")
@@ -127,7 +129,7 @@ async def test_a_rotated_key_is_found_without_a_restart(
 
 
 async def test_keys_that_cannot_be_had_are_no_fault_of_the_caller(tmp_path: Path) -> None:
-    there = Identity(EdgeSettings(jwt_issuer=ISSUER, jwt_jwks=str(tmp_path / "none.json")))
+    there = Authenticator(EdgeSettings(jwt_issuer=ISSUER, jwt_jwks=str(tmp_path / "none.json")))
     with pytest.raises(Unavailable, match="keys cannot be read from"):
         await there.caller(token())
 
@@ -137,7 +139,7 @@ async def test_a_shared_secret_counts_only_where_it_is_set() -> None:
     signed = jwt.encode(
         {"iss": ISSUER, "sub": "dev", "exp": int(time.time()) + 60}, secret, "HS256"
     )
-    there = Identity(
+    there = Authenticator(
         EdgeSettings.model_validate({"jwt_issuer": ISSUER, "jwt_hs256_secret": secret})
     )
     caller = await there.caller(signed)
@@ -154,7 +156,7 @@ def test_firebase_is_one_setting() -> None:
 
 
 async def test_a_demo_token_is_known_and_none_is_needed(tmp_path: Path) -> None:
-    there = Identity(EdgeSettings(demo_jwks=str(issuer.jwks_path(tmp_path))))
+    there = Authenticator(EdgeSettings(demo_jwks=str(issuer.jwks_path(tmp_path))))
     assert await there.caller(None) is None
     caller = await there.caller(issuer.token(tmp_path, "alice", "acme", 60))
     assert caller is not None

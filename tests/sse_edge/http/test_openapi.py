@@ -6,16 +6,16 @@ import pytest
 
 from schemas.codec import decode, encode
 from sse_edge.app import build_api
+from sse_edge.delivery.fair_queue import FairQueue
 from sse_edge.http.openapi import EXAMPLES
 from sse_edge.settings import EdgeSettings
 from sse_edge.streams.stream import CHANNELS
-from sse_edge.delivery.fair_queue import Turnstile
 from tests.support.sse import Reader
 
 
 @pytest.fixture(scope="module")
 def paths() -> dict[str, Any]:
-    found: dict[str, Any] = build_api(EdgeSettings(), Turnstile()).openapi()["paths"]
+    found: dict[str, Any] = build_api(EdgeSettings(), FairQueue()).openapi()["paths"]
     return found
 
 
@@ -38,14 +38,14 @@ STREAMS = {
 def test_each_event_has_an_example_that_a_client_can_read(
     paths: dict[str, Any], path: str, channel: str
 ) -> None:
-    described = paths[path]["get"]
-    examples = described["responses"]["200"]["content"]["text/event-stream"]["examples"]
+    openapi = paths[path]["get"]
+    examples = openapi["responses"]["200"]["content"]["text/event-stream"]["examples"]
     assert set(examples) == CHANNELS[channel].events
     for example in examples.values():
         (block,) = Reader().feed(example["value"].encode())
         assert block.data
         assert block.id
-    names = {parameter["name"] for parameter in described["parameters"]}
+    names = {parameter["name"] for parameter in openapi["parameters"]}
     assert {"Last-Event-ID", "from", "events", "slow", "token"} <= names
 
 
@@ -58,5 +58,5 @@ def test_every_channel_is_described() -> None:
 
 def test_every_endpoint_says_what_it_is_for(paths: dict[str, Any]) -> None:
     for path, methods in paths.items():
-        for method, described in methods.items():
-            assert described.get("summary"), (method, path)
+        for method, openapi in methods.items():
+            assert openapi.get("summary"), (method, path)

@@ -9,8 +9,8 @@ import pytest
 import uvicorn
 
 from sse_edge.http import protocol
+from sse_edge.http.protocol import EXTENSION, EdgeProtocol, SocketTransport
 from sse_edge.http.stream_response import Receive, Scope, Send
-from sse_edge.http.protocol import EXTENSION, EdgeProtocol, SocketWire
 from sse_edge.transport import Chunk
 
 
@@ -18,7 +18,7 @@ class App:
     """Answers `/stream` by a wire that is taken over, everything else with a few bytes."""
 
     def __init__(self) -> None:
-        self.wires: asyncio.Queue[SocketWire] = asyncio.Queue()
+        self.wires: asyncio.Queue[SocketTransport] = asyncio.Queue()
         self.requests = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -26,11 +26,11 @@ class App:
         assert scope["type"] == "http"
         self.requests += 1
         if scope["path"] == "/stream":
-            wire: SocketWire = scope["extensions"][EXTENSION]
-            wire.begin()
+            transport: SocketTransport = scope["extensions"][EXTENSION]
+            transport.begin()
             await send({"type": "http.response.start", "status": 200, "headers": []})
-            wire.take_over()
-            await self.wires.put(wire)
+            transport.take_over()
+            await self.wires.put(transport)
             return
         headers = [(b"content-length", b"5")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -113,13 +113,13 @@ async def test_a_stream_has_its_socket_for_itself() -> None:
         reader, writer = await connect(port)
         more = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
         writer.write(b"GET /stream HTTP/1.1\r\nHost: a\r\n\r\n" + more * 50)
-        wire = await app.wires.get()
-        wire.write(Chunk(b"data: 1\n\n"))
+        transport = await app.wires.get()
+        transport.write(Chunk(b"data: 1\n\n"))
         async with asyncio.timeout(10):
             answer = await reader.readuntil(b"data: 1\n\n\r\n")
         assert b"transfer-encoding: chunked" in answer
         assert answer.endswith(b"\r\n\r\n9\r\ndata: 1\n\n\r\n")
-        wire.end(5)
+        transport.end(5)
         assert await ended(reader) == b"0\r\n\r\n"
         assert app.requests == 1
         writer.close()
@@ -129,9 +129,9 @@ async def test_a_client_of_http_1_0_gets_no_chunks() -> None:
     async with serving() as (app, port):
         reader, writer = await connect(port)
         writer.write(b"GET /stream HTTP/1.0\r\n\r\n")
-        wire = await app.wires.get()
-        wire.write(Chunk(b"data: 1\n\n"))
-        wire.end(5)
+        transport = await app.wires.get()
+        transport.write(Chunk(b"data: 1\n\n"))
+        transport.end(5)
         head, _, body = (await ended(reader)).partition(b"\r\n\r\n")
         assert b"chunked" not in head
         assert body == b"data: 1\n\n"
@@ -142,21 +142,21 @@ async def test_a_wire_says_when_it_is_full_and_when_the_client_has_gone() -> Non
     async with serving() as (app, port):
         reader, writer = await connect(port)
         writer.write(b"GET /stream HTTP/1.1\r\nHost: a\r\n\r\n")
-        wire = await app.wires.get()
+        transport = await app.wires.get()
         gone = asyncio.Event()
-        wire.when_gone(gone.set)
-        while not wire.is_full:
-            wire.write(Chunk(bytes(1 << 20)))
+        transport.when_gone(gone.set)
+        while not transport.is_paused:
+            transport.write(Chunk(bytes(1 << 20)))
         async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
-            room = tasks.create_task(wire.room())
+            room = tasks.create_task(transport.drained())
             while not room.done():
                 await reader.read(1 << 16)
-        assert not wire.is_full
+        assert not transport.is_paused
         writer.transport.abort()
         async with asyncio.timeout(10):
             await gone.wait()
-        assert wire.is_gone
-        wire.write(Chunk(b"nobody reads this"))
+        assert transport.is_gone
+        transport.write(Chunk(b"nobody reads this"))
 
 
 async def test_a_client_that_never_reads_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,11 +165,11 @@ async def test_a_client_that_never_reads_is_let_go(monkeypatch: pytest.MonkeyPat
         _, writer = await connect(port)
         writer.transport.pause_reading()  # type: ignore[attr-defined]
         writer.write(b"GET /stream HTTP/1.1\r\nHost: a\r\n\r\n")
-        wire = await app.wires.get()
+        transport = await app.wires.get()
         gone = asyncio.Event()
-        wire.when_gone(gone.set)
-        while not wire.is_full:
-            wire.write(Chunk(bytes(1 << 20)))
+        transport.when_gone(gone.set)
+        while not transport.is_paused:
+            transport.write(Chunk(bytes(1 << 20)))
         async with asyncio.timeout(10):
             await gone.wait()
         writer.close()

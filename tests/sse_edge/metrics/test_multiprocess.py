@@ -6,7 +6,7 @@ from pathlib import Path
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.metrics_core import Metric
 
-from sse_edge.metrics.multiprocess import Siblings
+from sse_edge.metrics.multiprocess import MultiprocessMetrics
 
 
 def events(count: int) -> list[Metric]:
@@ -14,7 +14,7 @@ def events(count: int) -> list[Metric]:
 
 
 def test_one_knows_what_the_living_ones_have_written(tmp_path: Path) -> None:
-    mine = Siblings(tmp_path)
+    mine = MultiprocessMetrics(tmp_path)
     mine.publish(events(3))
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
         (tmp_path / f"{os.getpid()}.prom").rename(tmp_path / f"{other.pid}.prom")

@@ -4,8 +4,8 @@ import asyncio
 
 from schemas.codec import encode
 from schemas.events import BacktestProgress, JobState, JobStep
+from sse_edge.cache.table_view import TableView
 from sse_edge.routes.latest_jobs import LatestJobs
-from sse_edge.cache.table_view import View
 from tests.support.edge_bench import in_virtual_time
 from tests.support.fake_log import FakeLog
 
@@ -51,7 +51,7 @@ class Node:
         self.log = FakeLog(seed=1)
         self.log.make("events")
         self.log.make("jobs")
-        self.view = View(self.log, "jobs", JobState, None, WITHIN_S)
+        self.view = TableView(self.log, "jobs", JobState, None, WITHIN_S)
         self.latest = LatestJobs(self.log, "events", self._partitions, self.view)
 
     async def _partitions(self) -> int:

@@ -3,7 +3,7 @@ import pytest
 from sse_edge.errors import InvalidParameter, Unframable
 from sse_edge.frame import FRAME_BYTES_MAX
 from sse_edge.log.record import Partition, Record
-from sse_edge.streams.stream import CHANNELS, frame_of, many_channels, one_channel
+from sse_edge.streams.stream import CHANNELS, many_channels, one_channel, render
 from tests.support.edge_bench import alert, progress
 
 
@@ -45,7 +45,7 @@ def test_topics_are_checked(wrong: list[str]) -> None:
 
 
 def test_a_record_becomes_an_event_in_an_envelope() -> None:
-    frame = frame_of(CHANNELS["alerts"], record(alert("AAPL", 3)))
+    frame = render(CHANNELS["alerts"], record(alert("AAPL", 3)))
     assert frame is not None
     assert frame.event == "risk_alert"
     assert frame.body.startswith(b'event: risk_alert\ndata: {"event":"risk_alert","data":{')
@@ -66,8 +66,8 @@ def test_a_record_becomes_an_event_in_an_envelope() -> None:
 )
 def test_what_cannot_be_worded_is_refused_by_name(value: bytes, named: str) -> None:
     with pytest.raises(Unframable, match=named):
-        frame_of(CHANNELS["alerts"], record(value))
+        render(CHANNELS["alerts"], record(value))
 
 
 def test_a_tombstone_says_nothing() -> None:
-    assert frame_of(CHANNELS["alerts"], record(None)) is None
+    assert render(CHANNELS["alerts"], record(None)) is None

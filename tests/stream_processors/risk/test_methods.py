@@ -6,8 +6,8 @@ from hypothesis import given, strategies as st
 from skfolio import measures as skfolio
 
 from producers.market.prices import PORTFOLIOS, load_prices, trading_days
-from stream_processors.risk.decomposition import historical_parts, normal_parts
 from stream_processors.risk.confidence import InvalidInput, Level
+from stream_processors.risk.decomposition import historical_parts, normal_parts
 from stream_processors.risk.methods import (
     BURN_IN,
     Floats,

@@ -10,8 +10,8 @@ from producers.market.prices import load_prices, trading_days
 from schemas.codec import decode, encode
 from schemas.events import PortfolioState, Return, RiskAlert, RiskMeasure
 from stream_processors.risk.alerts import Source
-from stream_processors.risk.estimates import METHODS, Methods
 from stream_processors.risk.confidence import Level
+from stream_processors.risk.estimates import METHODS, Methods
 from stream_processors.risk.measures import Outcome
 from stream_processors.risk.portfolio import PortfolioRisk, Position, RiskConfig
 from stream_processors.risk.thresholds import Rule

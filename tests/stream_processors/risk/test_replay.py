@@ -6,10 +6,10 @@ import pytest
 from producers.market.prices import load_prices, trading_days
 from schemas.events import Return
 from stream_processors.risk.alerts import Source
-from stream_processors.risk.estimates import METHODS
 from stream_processors.risk.confidence import InvalidInput, Level
-from stream_processors.risk.replay import Wanted, replay
+from stream_processors.risk.estimates import METHODS
 from stream_processors.risk.portfolio import PortfolioRisk, Position, RiskConfig
+from stream_processors.risk.replay import Wanted, replay
 from stream_processors.risk.thresholds import Rule
 
 DAYS = trading_days(load_prices())

@@ -24,11 +24,11 @@ from schemas.events import (
     SeriesWanted,
     WindowTally,
 )
-from sse_edge.streams.stream import CHANNELS, frame_of_value
+from sse_edge.streams.stream import CHANNELS, render_value
 from stream_processors.risk.portfolio import PortfolioRisk, RiskConfig
 from stream_processors.risk.risk_batch import Round, standing
-from stream_processors.settings import ProcessorSettings
 from stream_processors.risk.thresholds import Rule
+from stream_processors.settings import ProcessorSettings
 
 CONFIG = RiskConfig(
     window=50, observations_min=20, lateness_us=10, default_rules=(Rule("var_95", 0.01),)
@@ -248,7 +248,7 @@ def test_no_record_whatever_stops_a_round_or_has_it_say_what_cannot_be_told(
             channel = {RiskMeasure: "measures", RiskAlert: "alerts"}.get(type(event))
             value = encode(event)
             decode(value)
-            assert channel is None or frame_of_value(CHANNELS[channel], value, 0) is not None
+            assert channel is None or render_value(CHANNELS[channel], value, 0) is not None
         assert all(map(encode, standing(portfolios.values(), {2})))
         states = {name: decode(encode(risk.pack())) for name, risk in portfolios.items()}
         if offset in restarts:

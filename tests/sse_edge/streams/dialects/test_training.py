@@ -3,9 +3,9 @@
 from dataclasses import replace
 
 from schemas.events import TaskStep, TrainingProgress
-from sse_edge.streams.dialect import Listener
-from sse_edge.streams.stream import of_entities
+from sse_edge.streams.dialect import ClientInfo
 from sse_edge.streams.dialects.training import TRAINING_TASK, status
+from sse_edge.streams.stream import of_entities
 from tests.support.sse import Reader
 
 RUNNING = TrainingProgress(
@@ -17,7 +17,7 @@ RUNNING = TrainingProgress(
     event_time_us=1_705_314_735_123_456,
     task=TaskStep(stage="TRAINING_MODEL", estimated_completion_us=1_705_314_900_000_000),
 )
-ALONE = Listener("c", "trainmodel", ("T1",))
+ALONE = ClientInfo("c", "trainmodel", ("T1",))
 NOW = "2024-01-15T10:32:20.000000Z"
 
 
@@ -88,5 +88,5 @@ def test_several_tasks_are_named_together_where_it_is_about_all() -> None:
     stream = of_entities("trainmodel", ["b", "a"])
     assert stream.entities == ("a", "b")
     assert not stream.has_end
-    said = TRAINING_TASK.notice(Listener("c", "s", stream.entities), "gap", {}, NOW)
+    said = TRAINING_TASK.notice(ClientInfo("c", "s", stream.entities), "gap", {}, NOW)
     assert said.data == {"task_ids": ["a", "b"], "type": "gap", "timestamp": NOW}
