@@ -11,22 +11,15 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 
-from cli import risk_replay as history
-
+from cli import limits, rebuild, risk_replay as history, training_tasks as tasks
 from infra import demo_issuer as issuer
-
-from cli import limits
-
-from cli import rebuild
-
-from cli import training_tasks as tasks
 from infra.errors import InfraError, NoHistory
 from infra.settings import InfraSettings
 from infra.system import Wanted as WantedSystem, reset as remove, run
-from producers.settings import ProducerSettings
+from kafka_io.settings import ProducerSettings
 from schemas.instants import from_datetime
-from stream_processors.risk.estimates import METHODS
 from stream_processors.risk.confidence import InvalidInput, Level
+from stream_processors.risk.estimates import METHODS
 from stream_processors.risk.replay import Wanted
 from stream_processors.risk.thresholds import InvalidRule
 
@@ -300,7 +293,7 @@ def _say_all(action: Callable[[], Sequence[str]]) -> None:
 
 
 def _say(line: str) -> None:
-    print(line, flush=True)
+    pass
 
 
 if __name__ == "__main__":

@@ -16,12 +16,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from infra.errors import RebuildFailed
-from infra.topics import provision, wait_for_kafka
 from infra.supervisor import Part, Process
-from producers.errors import ProducerError
-from kafka_io.reader import all_of, before, ends_of, newest_by_key
+from infra.topics import provision, wait_for_kafka
+from kafka_io.errors import ProducerError
 from kafka_io.publisher import Publisher
-from producers.settings import ProducerSettings
+from kafka_io.reader import count_uncommitted, read_all, read_end_offsets, read_table
+from kafka_io.settings import ProducerSettings
 from schemas.events import RebuildDone, Record, RiskAlert, RiskMeasure
 from schemas.topics import (
     DASHBOARD_TALLIES,
@@ -128,13 +128,13 @@ async def compare(settings: ProducerSettings, version: str) -> Difference:
         Unread: there is no Kafka at the configured address.
     """
     anew = settings.model_copy(update={"topic_prefix": f"{settings.topic_prefix}{version}."})
-    before = _measures(await newest_by_key(RISK_MEASURES, settings))
-    after = _measures(await newest_by_key(RISK_MEASURES, anew))
+    before = _measures(await read_table(RISK_MEASURES, settings))
+    after = _measures(await read_table(RISK_MEASURES, anew))
     measures = Counter(
         _standing(before.get(name), after.get(name)) for name in before.keys() | after.keys()
     )
-    known = _steps(await all_of(RISK_ALERTS, settings))
-    found = _steps(await all_of(RISK_ALERTS, anew))
+    known = _steps(await read_all(RISK_ALERTS, settings))
+    found = _steps(await read_all(RISK_ALERTS, anew))
     alerts = {
         "in both": len(known & found),
         "only before": len(known - found),
@@ -154,8 +154,8 @@ def lines_of(difference: Difference) -> Sequence[str]:
 
 async def _caught_up(worker: Process, group: str, settings: ProducerSettings, say: Say) -> None:
     for _ in range(_PASSES):
-        ends = await ends_of(_READ, settings)
-        while left := await before(ends, group, settings):
+        ends = await read_end_offsets(_READ, settings)
+        while left := await count_uncommitted(ends, group, settings):
             say(f"{left} records to read")
             with suppress(TimeoutError):
                 async with asyncio.timeout(_LOOK_EVERY_S):
@@ -173,8 +173,8 @@ async def _switch(settings: ProducerSettings, version: str, say: Say) -> None:
     try:
         async with asyncio.timeout(_TAKEN_OVER_WITHIN_S):
             group = f"{settings.topic_prefix}tapewire"
-            ends = await ends_of([RISK_REBUILDS], settings)
-            while await before(ends, group, settings):  # noqa: ASYNC110  # nobody tells
+            ends = await read_end_offsets([RISK_REBUILDS], settings)
+            while await count_uncommitted(ends, group, settings):  # noqa: ASYNC110  # nobody tells
                 await asyncio.sleep(_LOOK_EVERY_S)
     except TimeoutError:
         raise RebuildFailed(

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from infra.errors import NoHistory
-from producers.errors import Unread
-from kafka_io.reader import partition_of
-from producers.settings import ProducerSettings
+from kafka_io.errors import Unread
+from kafka_io.reader import read_partition
+from kafka_io.settings import ProducerSettings
 from schemas.events import Return, ReturnBatch
 from schemas.instants import to_date
 from schemas.topics import PORTFOLIO_RETURNS
@@ -34,7 +34,7 @@ def answer(wanted: Wanted, settings: ProducerSettings) -> Replayed:
 
 
 async def _returns(portfolio_id: str, settings: ProducerSettings) -> Sequence[Return]:
-    records = await partition_of(PORTFOLIO_RETURNS, portfolio_id.encode(), settings)
+    records = await read_partition(PORTFOLIO_RETURNS, portfolio_id.encode(), settings)
     batches = (one for one in records if isinstance(one, ReturnBatch))
     return [one for batch in batches for one in batch.returns]
 

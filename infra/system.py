@@ -17,13 +17,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from infra.errors import DirectoryInUse, InfraError, NoTrades
 from infra.demo_issuer import jwks_path
 from infra.embedded_broker import free_port, prepare
-from infra.trades_package import trades_jar
-from infra.topics import provision, wait_for_kafka
+from infra.errors import DirectoryInUse, InfraError, NoTrades
 from infra.settings import InfraSettings
 from infra.supervisor import Part, Say, Supervisor
+from infra.topics import provision, wait_for_kafka
+from infra.trades_package import trades_jar
 
 KAFKA_PORT = 9092
 _FOREIGN_KAFKA_S = 30.0

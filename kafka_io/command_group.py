@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 
-from kafka_io.reader import story_of
-from producers.settings import ProducerSettings
+from kafka_io.reader import follow_key
+from kafka_io.settings import ProducerSettings
 from schemas.codec import decode
 from schemas.errors import Undecodable
 from schemas.events import Record
@@ -37,7 +37,7 @@ Message = ConsumerRecord[bytes, bytes]
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class ReceivedCommand:
     """A command, and what was told of its work by those who were lost on it."""
 
     command: Record
@@ -48,11 +48,11 @@ class Taken:
     """Whether it is not wanted any more."""
 
 
-Work = Callable[[Taken, Callable[[], bool]], None]
+Work = Callable[[ReceivedCommand, Callable[[], bool]], None]
 """Does what a command asks for, in a thread, until the function says that it is to stop."""
 
 
-class Commands:
+class CommandGroup:
     """A worker's share of a topic of commands."""
 
     def __init__(
@@ -126,7 +126,7 @@ class Commands:
             return
         halted, cancelled = threading.Event(), threading.Event()
         key, since_ms = message.key or b"", message.timestamp - _BEFORE_MS
-        async with story_of(self._events, key, since_ms, self._settings) as story:
+        async with follow_key(self._events, key, since_ms, self._settings) as story:
             told = await story.news()
             if any(getattr(event, "ends", False) for event in told):
                 # Whoever ended it was lost before it could say that it had.
@@ -134,7 +134,7 @@ class Commands:
                 return
             if any(map(self._cancels, told)):
                 cancelled.set()
-            taken = Taken(command, told, tenant_in(message.headers), cancelled.is_set)
+            taken = ReceivedCommand(command, told, tenant_in(message.headers), cancelled.is_set)
             loop = asyncio.get_running_loop()
             working = loop.run_in_executor(None, work, taken, halted.is_set)
             while not working.done():

@@ -28,8 +28,8 @@ from aiokafka.errors import KafkaError
 from aiokafka.partitioner import DefaultPartitioner
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from producers.errors import BufferFull, InvalidReport, Unsent
-from producers.settings import ProducerSettings
+from kafka_io.errors import BufferFull, InvalidReport, Unsent
+from kafka_io.settings import ProducerSettings
 from schemas.codec import VALUE_BYTES_MAX, encode
 from schemas.events import Event
 from schemas.headers import Headers, headers_of
@@ -44,7 +44,7 @@ _HEADERS_ROOM_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class Position:
+class RecordMetadata:
     """Where an event stands in the log."""
 
     topic: str
@@ -62,7 +62,7 @@ class _Entry:
     headers: Headers
     partition: int | None
     delivery: asyncio.Future[object] | None = None
-    position: Position | None = None
+    position: RecordMetadata | None = None
 
 
 class Publisher:
@@ -85,7 +85,7 @@ class Publisher:
 
     async def publish(
         self, event: Event, *, partition: int | None = None, tenant: str | None = None
-    ) -> Position:
+    ) -> RecordMetadata:
         """Write an event, and return where it stands once every in-sync replica has it.
 
         Args:
@@ -241,7 +241,7 @@ class Publisher:
             topic, partition, offset = (
                 getattr(stands, name) for name in ("topic", "partition", "offset")
             )
-            entry.position = Position(topic, partition, offset)
+            entry.position = RecordMetadata(topic, partition, offset)
             self._waiting.popleft()
 
     async def _partitions(self, topic: str) -> list[int]:

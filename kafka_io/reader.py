@@ -9,8 +9,8 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 from aiokafka.partitioner import DefaultPartitioner
 
-from producers.errors import Unread
-from producers.settings import ProducerSettings
+from kafka_io.errors import Unread
+from kafka_io.settings import ProducerSettings
 from schemas.codec import decode
 from schemas.errors import Undecodable
 from schemas.events import Record
@@ -21,7 +21,7 @@ _FETCH_WAIT_MS = 20
 """What is read is there: a broker need not wait for more."""
 
 
-async def newest(topic: Topic, settings: ProducerSettings, count: int = 1) -> list[Record]:
+async def read_newest(topic: Topic, settings: ProducerSettings, count: int = 1) -> list[Record]:
     """Read the last records of each partition; what cannot be read is left out.
 
     Args:
@@ -46,7 +46,7 @@ async def newest(topic: Topic, settings: ProducerSettings, count: int = 1) -> li
         return await _upto(consumer, ends)
 
 
-async def newest_by_key(topic: Topic, settings: ProducerSettings) -> Mapping[bytes, Record]:
+async def read_table(topic: Topic, settings: ProducerSettings) -> Mapping[bytes, Record]:
     """Read a compacted topic: the last record of each key; what cannot be read is left out.
 
     Raises:
@@ -71,7 +71,7 @@ async def newest_by_key(topic: Topic, settings: ProducerSettings) -> Mapping[byt
     return found
 
 
-async def partition_of(topic: Topic, key: bytes, settings: ProducerSettings) -> list[Record]:
+async def read_partition(topic: Topic, key: bytes, settings: ProducerSettings) -> list[Record]:
     """Read the whole partition where a key's records lie; what cannot be read is left out.
 
     Raises:
@@ -85,7 +85,7 @@ async def partition_of(topic: Topic, key: bytes, settings: ProducerSettings) -> 
         return await _whole(consumer, [home])
 
 
-class Story:
+class KeyFollower:
     """The records of one key, of those written since a time by the log's clock, as they come."""
 
     def __init__(self, consumer: AIOKafkaConsumer, topic: str, key: bytes, since_ms: int) -> None:
@@ -114,9 +114,9 @@ class Story:
 
 
 @asynccontextmanager
-async def story_of(
+async def follow_key(
     topic: Topic, key: bytes, since_ms: int, settings: ProducerSettings
-) -> AsyncGenerator[Story]:
+) -> AsyncGenerator[KeyFollower]:
     """Follow a key's records.
 
     Raises:
@@ -124,14 +124,14 @@ async def story_of(
     """
     name = settings.topic_prefix + topic.name
     async with _reader(name, settings) as consumer:
-        yield Story(consumer, name, key, since_ms)
+        yield KeyFollower(consumer, name, key, since_ms)
 
 
 Ends = Mapping[TopicPartition, int]
 """The offset that the next record of each partition will have."""
 
 
-class Found(NamedTuple):
+class ConsumedRecord(NamedTuple):
     """A record as the log has it."""
 
     topic: str
@@ -144,9 +144,9 @@ class Found(NamedTuple):
     headers: Sequence[tuple[str, bytes]]
 
 
-async def uncommitted(
+async def read_uncommitted(
     topics: Sequence[Topic], partition: int, group: str, settings: ProducerSettings
-) -> list[Found]:
+) -> list[ConsumedRecord]:
     """Read what a consumer group has not committed of a partition of each topic, by the log's time.
 
     Raises:
@@ -154,7 +154,7 @@ async def uncommitted(
         TimeoutError: Kafka did not answer within half a minute.
     """
     homes = [TopicPartition(settings.topic_prefix + topic.name, partition) for topic in topics]
-    found: list[Found] = []
+    found: list[ConsumedRecord] = []
     async with asyncio.timeout(_TIMEOUT_S), _outsider(group, settings) as consumer:
         consumer.assign(homes)
         await consumer.seek_to_beginning()
@@ -166,7 +166,7 @@ async def uncommitted(
         while any([await consumer.position(one) < ends[one] for one in homes]):
             for home, records in (await consumer.getmany(timeout_ms=1000)).items():
                 found += [
-                    Found(
+                    ConsumedRecord(
                         *home,
                         record.offset,
                         record.timestamp / 1000,
@@ -179,7 +179,7 @@ async def uncommitted(
     return sorted(found, key=lambda one: one.timestamp)
 
 
-async def ends_of(topics: Sequence[Topic], settings: ProducerSettings) -> Ends:
+async def read_end_offsets(topics: Sequence[Topic], settings: ProducerSettings) -> Ends:
     """Where topics end now.
 
     Raises:
@@ -197,7 +197,7 @@ async def ends_of(topics: Sequence[Topic], settings: ProducerSettings) -> Ends:
     return ends
 
 
-async def before(ends: Ends, group: str, settings: ProducerSettings) -> int:
+async def count_uncommitted(ends: Ends, group: str, settings: ProducerSettings) -> int:
     """How many records before some ends a consumer group has not committed.
 
     Raises:
@@ -214,7 +214,7 @@ async def before(ends: Ends, group: str, settings: ProducerSettings) -> int:
     return count
 
 
-async def all_of(topic: Topic, settings: ProducerSettings) -> list[Record]:
+async def read_all(topic: Topic, settings: ProducerSettings) -> list[Record]:
     """Read a whole topic; what cannot be read is left out.
 
     Raises:

@@ -5,9 +5,9 @@ from producers import get_sse_broadcaster
 await get_sse_broadcaster().send_training_progress("run-7", 40.0, "running", "epoch 4 of 10")
 """
 
+from kafka_io.errors import BufferFull, InvalidReport, ProducerError, Unsent
+from kafka_io.settings import ProducerSettings
 from producers.broadcaster import BlockingBroadcaster, SSEBroadcaster, get_sse_broadcaster
-from producers.errors import BufferFull, InvalidReport, ProducerError, Unsent
-from producers.settings import ProducerSettings
 
 __all__ = [
     "BlockingBroadcaster",

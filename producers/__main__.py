@@ -8,25 +8,19 @@ import sys
 
 import sdnotify
 
-from producers.agents import agents
-
+from kafka_io.settings import ProducerSettings
+from producers.agents import agents, orchestrator
 from producers.backtesting import backtester
-
 from producers.demo import replay as demo
-
-from producers.market import trades as market
-
-from producers.agents import orchestrator
-
-from producers.training import trainer
 from producers.errors import NoTrades, UnknownAgent
+from producers.market import trades as market
 from producers.settings import (
     BacktesterSettings,
     MarketSettings,
     OrchestratorSettings,
-    ProducerSettings,
     TrainerSettings,
 )
+from producers.training import trainer
 
 
 def main() -> None:

@@ -14,6 +14,8 @@ from types import TracebackType
 from typing import Concatenate, ParamSpec, Self, TypeVar
 from weakref import WeakKeyDictionary
 
+from kafka_io.publisher import Publisher, RecordMetadata
+from kafka_io.settings import ProducerSettings
 from producers.progress import (
     backtest_progress,
     dashboard_update,
@@ -21,8 +23,6 @@ from producers.progress import (
     training_progress,
     user_update,
 )
-from kafka_io.publisher import Position, Publisher
-from producers.settings import ProducerSettings
 from schemas.events import Event
 
 P = ParamSpec("P")
@@ -56,7 +56,7 @@ class SSEBroadcaster:
         status: str,
         message: str = "",
         metrics: Mapping[str, float] | None = None,
-    ) -> Position:
+    ) -> RecordMetadata:
         """Report how far a training run has come, in percent."""
         event = training_progress(task_id, progress, status, message, metrics, now_us=_now_us())
         return await self.publish(event)
@@ -69,7 +69,7 @@ class SSEBroadcaster:
         message: str = "",
         current_date: str | None = None,
         results: Mapping[str, float] | None = None,
-    ) -> Position:
+    ) -> RecordMetadata:
         """Report how far a backtest has come, in percent, and the day that it simulates."""
         event = backtest_progress(
             backtest_id, progress, status, message, current_date, results, now_us=_now_us()
@@ -86,7 +86,7 @@ class SSEBroadcaster:
         threshold: float,
         entity_type: str,
         entity_id: str,
-    ) -> Position:
+    ) -> RecordMetadata:
         """Report that a check of your own found a metric beyond its threshold."""
         event = risk_alert(
             alert_type,
@@ -103,15 +103,17 @@ class SSEBroadcaster:
 
     async def send_dashboard_update(
         self, values: Mapping[str, float], update_type: str = "custom"
-    ) -> Position:
+    ) -> RecordMetadata:
         """Report figures of your own for the dashboard stream."""
         return await self.publish(dashboard_update(values, update_type, now_us=_now_us()))
 
-    async def send_user_update(self, user_id: str, data: object, kind: str = "update") -> Position:
+    async def send_user_update(
+        self, user_id: str, data: object, kind: str = "update"
+    ) -> RecordMetadata:
         """Show something to one user: an `update`, or a `fatal_error` that ends their stream."""
         return await self.publish(user_update(user_id, data, kind, now_us=_now_us()))
 
-    async def publish(self, event: Event, *, tenant: str | None = None) -> Position:
+    async def publish(self, event: Event, *, tenant: str | None = None) -> RecordMetadata:
         """Write any event of the catalogue, of a tenant's where one is given."""
         loop = asyncio.get_running_loop()
         publisher = self._publishers.get(loop)

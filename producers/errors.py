@@ -14,13 +14,9 @@ ProducerError
     └── BufferFull    ... and there was no room for one more, which was not taken
 """
 
+from kafka_io.errors import BufferFull, InvalidReport, ProducerError, Unread, Unsent
 
-class ProducerError(Exception):
-    """A report could not be made."""
-
-
-class InvalidReport(ProducerError, ValueError):
-    """A report's argument is wrong; the message names it and what would be right."""
+__all__ = ["BufferFull", "InvalidReport", "ProducerError", "Unread", "Unsent"]
 
 
 class UnknownMeter(ProducerError, ValueError):
@@ -49,23 +45,3 @@ class UnknownAgent(ProducerError, ValueError):
 
 class RunStopped(ProducerError):
     """A run is to stop here; another worker takes it up."""
-
-
-class Unread(ProducerError, OSError):
-    """Kafka cannot be read."""
-
-
-class Unsent(ProducerError, TimeoutError):
-    """Kafka has not acknowledged in time.
-
-    The events stay in the buffer and go out, in order, when Kafka is back: do not send them again.
-    """
-
-    def __init__(self, message: str, unsent: int) -> None:
-        super().__init__(message)
-        self.unsent = unsent
-        """How many events wait in the buffer."""
-
-
-class BufferFull(Unsent):
-    """The buffer stayed full: this one event was not taken, and may be sent again."""

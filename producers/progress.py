@@ -11,7 +11,7 @@ from math import isfinite
 from typing import SupportsFloat
 from uuid import NAMESPACE_URL, uuid5
 
-from producers.errors import InvalidReport
+from kafka_io.errors import InvalidReport
 from schemas.events import (
     BacktestProgress,
     DashboardUpdate,

@@ -9,9 +9,9 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Iterable
 
-from producers.errors import InvalidReport, ProducerError
-from producers.progress import NAME_CHARS_MAX
+from kafka_io.errors import InvalidReport, ProducerError
 from kafka_io.publisher import Publisher
+from producers.progress import NAME_CHARS_MAX
 from schemas.events import Return, ReturnBatch
 from schemas.topics import PORTFOLIO_RETURNS
 

@@ -10,8 +10,8 @@ from pydantic import ValidationError
 
 from stream_processors.app import build_app
 from stream_processors.risk.confidence import InvalidInput
-from stream_processors.settings import ProcessorSettings
 from stream_processors.risk.thresholds import InvalidRule
+from stream_processors.settings import ProcessorSettings
 
 _COLLECTED = (50_000, 20, 1_000)
 """Portfolios and buffers are many objects that form no cycles: looking through them takes time."""

@@ -34,17 +34,17 @@ from schemas.topics import (
     TRAINING_TASKS,
 )
 from stream_processors.agents.books import add_books
+from stream_processors.agents.candles import add_candles
 from stream_processors.agents.dashboard import add_dashboard
 from stream_processors.agents.lifecycle import add_stories, followed_job, followed_task
-from stream_processors.agents.candles import add_candles
 from stream_processors.agents.risk import add_risk
-from stream_processors.settings import ProcessorSettings
 from stream_processors.faust_adapter import (
     IdempotentProducer,
     PromptTables,
     RewindingConsumer,
     Writer,
 )
+from stream_processors.settings import ProcessorSettings
 
 _BUFFERED_MESSAGES_MAX = 100_000
 

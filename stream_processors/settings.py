@@ -7,8 +7,8 @@ from pydantic import AliasChoices, BeforeValidator, Field
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from stream_processors.books.tree import BookConfig
-from stream_processors.risk.estimates import CLOSED, Methods
 from stream_processors.risk.confidence import InvalidInput, Level
+from stream_processors.risk.estimates import CLOSED, Methods
 from stream_processors.risk.methods import Simulation
 from stream_processors.risk.portfolio import RiskConfig
 from stream_processors.risk.thresholds import InvalidRule, Rule

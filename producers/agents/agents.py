@@ -24,9 +24,9 @@ from typing import Protocol
 
 from simpleeval import InvalidExpression, simple_eval
 
+from kafka_io.reader import read_table
+from kafka_io.settings import ProducerSettings
 from producers.errors import AgentError, UnknownAgent
-from kafka_io.reader import newest_by_key
-from producers.settings import ProducerSettings
 from schemas.events import RiskMeasure
 from schemas.instants import to_rfc3339
 from schemas.topics import RISK_MEASURES
@@ -138,7 +138,7 @@ class Risk:
         """The portfolio's last measure, in words."""
         measures = {
             key.decode(): one
-            for key, one in (await newest_by_key(RISK_MEASURES, self._settings)).items()
+            for key, one in (await read_table(RISK_MEASURES, self._settings)).items()
             if isinstance(one, RiskMeasure)
         }
         asked = re.findall(r"[\w-]+", message.lower())

@@ -9,12 +9,13 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
+from kafka_io.command_group import CommandGroup, ReceivedCommand
+from kafka_io.errors import Unsent
+from kafka_io.settings import ProducerSettings
 from producers.agents.agents import Agent
-from producers.broadcaster import BlockingBroadcaster
-from kafka_io.command_group import Commands, Taken
-from producers.errors import AgentError, RunStopped, Unsent
 from producers.agents.router import Router
-from producers.settings import ProducerSettings
+from producers.broadcaster import BlockingBroadcaster
+from producers.errors import AgentError, RunStopped
 from schemas.events import AgentCommand, AgentEvent
 from schemas.topics import AGENT_COMMANDS, AGENT_EVENTS
 
@@ -28,10 +29,10 @@ _TEXT_CHARS_MAX = 8_000
 async def run(settings: ProducerSettings, agents: Sequence[Agent], stop: asyncio.Event) -> None:
     """Take up messages until `stop` is set."""
     router = Router(agents)
-    commands = Commands(AGENT_COMMANDS, AGENT_EVENTS, settings)
+    commands = CommandGroup(AGENT_COMMANDS, AGENT_EVENTS, settings)
     with BlockingBroadcaster(settings) as reporter:
 
-        def work(taken: Taken, halted: Callable[[], bool]) -> None:
+        def work(taken: ReceivedCommand, halted: Callable[[], bool]) -> None:
             command = taken.command
             assert isinstance(command, AgentCommand)
             begun = [one.attempt for one in taken.told if isinstance(one, AgentEvent)]

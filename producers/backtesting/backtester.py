@@ -13,13 +13,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from producers.broadcaster import BlockingBroadcaster
-from kafka_io.command_group import Commands, Taken
-from producers.errors import InvalidStrategy, ProducerError, RunStopped, Unread, Unsent
-from producers.market.prices import load_bars
+from kafka_io.command_group import CommandGroup, ReceivedCommand
+from kafka_io.errors import ProducerError, Unread, Unsent
+from kafka_io.settings import ProducerSettings
 from producers.backtesting.series import Packaged, Series, find_series
-from producers.settings import BacktesterSettings, ProducerSettings
 from producers.backtesting.strategies import Simulation, simulate, statistics
+from producers.broadcaster import BlockingBroadcaster
+from producers.errors import InvalidStrategy, RunStopped
+from producers.market.prices import load_bars
+from producers.settings import BacktesterSettings
 from schemas.events import BacktestCommand, BacktestProgress, BarChunk, JobStep, Record
 from schemas.topics import BACKTEST_COMMANDS, BACKTEST_EVENTS
 
@@ -39,10 +41,10 @@ async def run(
 ) -> None:
     """Take up jobs until `stop` is set."""
     packaged = load_bars()
-    commands = Commands(BACKTEST_COMMANDS, BACKTEST_EVENTS, settings, cancels=_cancels)
+    commands = CommandGroup(BACKTEST_COMMANDS, BACKTEST_EVENTS, settings, cancels=_cancels)
     with BlockingBroadcaster(settings) as reporter:
 
-        def work(taken: Taken, halted: Callable[[], bool]) -> None:
+        def work(taken: ReceivedCommand, halted: Callable[[], bool]) -> None:
             command = taken.command
             assert isinstance(command, BacktestCommand)
             attempt = _attempt_after(taken.told)
@@ -77,7 +79,7 @@ class Job:
     """One attempt at a job."""
 
     reporter: BlockingBroadcaster
-    taken: Taken
+    taken: ReceivedCommand
     command: BacktestCommand
     attempt: int
     packaged: Packaged

@@ -9,10 +9,10 @@ from datetime import date
 
 import numpy as np
 
-from producers.errors import InvalidStrategy
-from kafka_io.reader import newest_by_key, story_of
-from producers.settings import ProducerSettings
+from kafka_io.reader import follow_key, read_table
+from kafka_io.settings import ProducerSettings
 from producers.backtesting.strategies import TRADING_DAYS_A_YEAR, Floats
+from producers.errors import InvalidStrategy
 from schemas.events import Bar, Candle
 from schemas.instants import to_date, to_rfc3339
 from schemas.topics import MARKET_CANDLES, MARKET_FORMING
@@ -72,7 +72,7 @@ async def find_series(
         return Series(symbol, interval, bars, TRADING_DAYS_A_YEAR, {})
     candles = await _candles(symbol, settings)
     if not any(candles.values()):
-        traded = sorted(key.decode() for key in await newest_by_key(MARKET_FORMING, settings))
+        traded = sorted(key.decode() for key in await read_table(MARKET_FORMING, settings))
         named = [one[:60] for one in traded[:_NAMED_MAX]]
         if len(traded) > _NAMED_MAX:
             named.append(f"and {len(traded) - _NAMED_MAX} more")
@@ -118,7 +118,7 @@ class _Days:
 async def _candles(symbol: str, settings: ProducerSettings) -> Mapping[str, Sequence[Candle]]:
     """Each interval's candles, in order; one that was told twice counts once."""
     found: dict[str, dict[int, Candle]] = {name: {} for name in INTERVALS}
-    async with story_of(MARKET_CANDLES, symbol.encode(), 0, settings) as story:
+    async with follow_key(MARKET_CANDLES, symbol.encode(), 0, settings) as story:
         for one in await story.news():
             if isinstance(one, Candle) and one.interval in found:
                 found[one.interval][one.start_us] = one

@@ -12,13 +12,13 @@ from collections.abc import Callable
 from datetime import date
 from itertools import count
 
+from kafka_io.publisher import Publisher
+from kafka_io.reader import read_newest
+from kafka_io.settings import ProducerSettings
 from producers.backtesting.crossover import Crossover, backtest
 from producers.broadcaster import BlockingBroadcaster
-from kafka_io.reader import newest
 from producers.market.prices import Prices, laps, load_prices, trading_days
-from kafka_io.publisher import Publisher
 from producers.returns import ReturnsPublisher
-from producers.settings import ProducerSettings
 from producers.training.digits import train
 from schemas.events import ReturnBatch
 from schemas.instants import to_date
@@ -88,7 +88,7 @@ async def _last_day(settings: ProducerSettings) -> date | None:
     """The last day that every partition has returns of."""
     last = [
         batch.event_time_us
-        for batch in await newest(PORTFOLIO_RETURNS, settings)
+        for batch in await read_newest(PORTFOLIO_RETURNS, settings)
         if isinstance(batch, ReturnBatch)
     ]
     return date.fromisoformat(to_date(min(last))) if last else None

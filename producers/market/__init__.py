@@ -1,1 +1,1 @@
-"""TODO."""
+"""Market data from packages: daily prices of stocks, and trades of Bitcoin."""

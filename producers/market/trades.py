@@ -13,10 +13,10 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
-from producers.errors import NoTrades
-from kafka_io.reader import newest
 from kafka_io.publisher import Publisher
-from producers.settings import ProducerSettings
+from kafka_io.reader import read_newest
+from kafka_io.settings import ProducerSettings
+from producers.errors import NoTrades
 from schemas.events import Trade, TradeBatch
 from schemas.topics import MARKET_TRADES
 
@@ -66,7 +66,7 @@ async def run(settings: ProducerSettings, jar: Path, stop: asyncio.Event) -> Non
         NoTrades: there are none to read.
         Unsent: Kafka is away for longer than the settings' patience.
     """
-    there = _next(await newest(MARKET_TRADES, settings))
+    there = _next(await read_newest(MARKET_TRADES, settings))
     sent = 0
     async with Publisher(settings) as publisher:
         for batch in batches(read_trades(jar)):

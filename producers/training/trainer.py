@@ -16,12 +16,14 @@ from urllib.parse import quote
 
 import joblib
 
+from kafka_io.command_group import CommandGroup, ReceivedCommand
+from kafka_io.errors import ProducerError, Unsent
+from kafka_io.settings import ProducerSettings
 from producers.broadcaster import BlockingBroadcaster
-from kafka_io.command_group import Commands, Taken
-from producers.errors import ProducerError, RunStopped, Unsent
+from producers.errors import RunStopped
+from producers.settings import TrainerSettings
 from producers.training.forecast import train
 from producers.training.meters import read_meter
-from producers.settings import ProducerSettings, TrainerSettings
 from schemas.events import Record, TaskStep, TrainingCommand, TrainingProgress
 from schemas.instants import to_rfc3339
 from schemas.topics import TRAINING_COMMANDS, TRAINING_EVENTS
@@ -35,10 +37,10 @@ _FILE_NAME_CHARS_MAX = 200
 
 async def run(settings: ProducerSettings, trainer: TrainerSettings, stop: asyncio.Event) -> None:
     """Take up commands until `stop` is set."""
-    commands = Commands(TRAINING_COMMANDS, TRAINING_EVENTS, settings)
+    commands = CommandGroup(TRAINING_COMMANDS, TRAINING_EVENTS, settings)
     with BlockingBroadcaster(settings) as reporter:
 
-        def work(taken: Taken, halted: Callable[[], bool]) -> None:
+        def work(taken: ReceivedCommand, halted: Callable[[], bool]) -> None:
             command = taken.command
             assert isinstance(command, TrainingCommand)
             attempt = _attempt_after(taken.told)

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Faust agents: each reads topics, calls the calculations, and writes what follows."""

@@ -25,10 +25,10 @@ from schemas.events import (
 )
 from schemas.topics import RISK_BOOK_RISKS, RISK_BOOK_STATE, RISK_BOOKS, RISK_SERIES
 from stream_processors.books.tree import BookTree
-from stream_processors.risk.confidence import InvalidInput
-from stream_processors.messages import dead_letter, decoded, tenant_of
-from stream_processors.settings import ProcessorSettings
 from stream_processors.faust_adapter import States, Writer, finish_before_stopping
+from stream_processors.messages import dead_letter, decoded, tenant_of
+from stream_processors.risk.confidence import InvalidInput
+from stream_processors.settings import ProcessorSettings
 
 logger = logging.getLogger(__name__)
 

@@ -6,9 +6,9 @@ import faust
 
 from schemas.events import CandleState, DeadLetter, Event, TradeBatch
 from schemas.topics import MARKET_FORMING, MARKET_TRADES
-from stream_processors.windowing.candles import SymbolCandles
-from stream_processors.messages import dead_letter, decoded
 from stream_processors.faust_adapter import States, Writer
+from stream_processors.messages import dead_letter, decoded
+from stream_processors.windowing.candles import SymbolCandles
 
 _TRADE_BATCHES_MAX = 20
 

@@ -17,9 +17,9 @@ from schemas.topics import (
     Topic,
     key_of,
 )
+from stream_processors.faust_adapter import States, Writer
 from stream_processors.messages import dead_letter, decoded, tenant_of, told_us
 from stream_processors.settings import ProcessorSettings
-from stream_processors.faust_adapter import States, Writer
 from stream_processors.windowing.tumbling import Board, Partition, Tallying
 
 _COUNTED = (TRAINING_EVENTS, BACKTEST_EVENTS, RISK_ALERTS)

@@ -11,9 +11,9 @@ from schemas.codec import decode
 from schemas.errors import Undecodable
 from schemas.events import BacktestProgress, JobState, Record, StoryState, TrainingProgress
 from schemas.topics import Topic, key_of
-from stream_processors.messages import tenant_of
-from stream_processors.lifecycle import follow, follow_job
 from stream_processors.faust_adapter import States, Writer
+from stream_processors.lifecycle import follow, follow_job
+from stream_processors.messages import tenant_of
 from stream_processors.windowing.tumbling import Partition, gauges
 
 Story = StoryState | JobState

@@ -12,8 +12,8 @@ from typing import Any
 
 import faust
 
-from kafka_io import reader as log_end
-from producers.settings import ProducerSettings
+from kafka_io import reader
+from kafka_io.settings import ProducerSettings
 from schemas.events import DeadLetter, PortfolioState, RebuildDone, RiskAlert
 from schemas.topics import (
     PORTFOLIO_RETURNS,
@@ -26,11 +26,11 @@ from schemas.topics import (
     RISK_WANTED,
     Topic,
 )
+from stream_processors.faust_adapter import States, Writer, finish_before_stopping
 from stream_processors.messages import decoded
 from stream_processors.risk.portfolio import PortfolioRisk
 from stream_processors.risk.risk_batch import Round, standing
 from stream_processors.settings import ProcessorSettings
-from stream_processors.faust_adapter import States, Writer, finish_before_stopping
 
 logger = logging.getLogger(__name__)
 
@@ -133,9 +133,9 @@ class _Measuring:
         )
         prefix = self._settings.written_prefix(done.version)
         rebuilt = source.model_copy(update={"topic_prefix": prefix})
-        states = await log_end.newest_by_key(RISK_STATE, rebuilt)
+        states = await reader.read_table(RISK_STATE, rebuilt)
         group = f"{prefix}tapewire"
-        rest = await log_end.uncommitted(_FOLDED, done.partition, group, source)
+        rest = await reader.read_uncommitted(_FOLDED, done.partition, group, source)
         read = self._read_up_to(done.partition)
         portfolios = {
             state.portfolio_id: PortfolioRisk.unpack(state, self._config, self._returns_topic)
@@ -186,7 +186,7 @@ class _Measuring:
             bootstrap_servers=self._settings.bootstrap_servers,
             topic_prefix=self._settings.written_prefix(),
         )
-        last = await log_end.newest(RISK_ALERTS, settings, _LAST_ALERTS)
+        last = await reader.read_newest(RISK_ALERTS, settings, _LAST_ALERTS)
         return {one.transition_id for one in last if isinstance(one, RiskAlert)}
 
     def _round(self, portfolios: dict[str, PortfolioRisk]) -> Round:

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Risk of trees of books, such as desk, fund and firm. Pure."""

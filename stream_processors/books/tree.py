@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.events import Book, BookPart, BookRisk, Holding, Return, RiskEstimate, SeriesState
-from stream_processors.risk.decomposition import historical_parts, normal_parts
 from stream_processors.risk.confidence import InvalidInput, Level
+from stream_processors.risk.decomposition import historical_parts, normal_parts
 from stream_processors.risk.measures import VAR_95, VAR_99, Outcome, ReturnWindow, Status, finite
 from stream_processors.risk.methods import Floats, Simulation, historical, monte_carlo
 from stream_processors.risk.moments import Estimate, Normal

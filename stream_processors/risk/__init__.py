@@ -1,1 +1,1 @@
-"""TODO."""
+"""Risk of one portfolio: measures, model tests, thresholds and alerts. Pure."""

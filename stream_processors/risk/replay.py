@@ -12,8 +12,8 @@ import numpy as np
 
 from schemas.events import Return
 from schemas.instants import EARLIEST_US, to_rfc3339
-from stream_processors.risk.estimates import CLOSED, METHODS, Methods
 from stream_processors.risk.confidence import InvalidInput, Level
+from stream_processors.risk.estimates import CLOSED, METHODS, Methods
 from stream_processors.risk.measures import Outcome, ReturnWindow
 from stream_processors.risk.methods import (
     Floats,

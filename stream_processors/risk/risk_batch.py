@@ -23,9 +23,9 @@ from schemas.events import (
 )
 from schemas.instants import EARLIEST_US, LATEST_US
 from schemas.topics import RISK_STATE
+from stream_processors.messages import dead_letter, decoded, log_time_us, tenant_of, told_us
 from stream_processors.risk.alerts import Source
 from stream_processors.risk.measures import Outcome
-from stream_processors.messages import dead_letter, decoded, log_time_us, tenant_of, told_us
 from stream_processors.risk.portfolio import PortfolioRisk, Position, RiskConfig
 from stream_processors.risk.thresholds import InvalidRule
 from stream_processors.windowing.tumbling import Partition, Tallying, gauges

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Tumbling windows of counts, and candles of trades. Pure."""
