@@ -36,7 +36,7 @@ from schemas.topics import (
 from stream_processors.agents.books import add_books
 from stream_processors.agents.candles import add_candles
 from stream_processors.agents.dashboard import add_dashboard
-from stream_processors.agents.lifecycle import add_stories, followed_job, followed_task
+from stream_processors.agents.lifecycle import add_lifecycle, job_state, task_state
 from stream_processors.agents.risk import add_risk
 from stream_processors.faust_adapter import (
     IdempotentProducer,
@@ -82,8 +82,8 @@ def build_app(settings: ProcessorSettings) -> faust.App:
     add_risk(app, settings, writer)
     if not settings.rebuild_version:
         add_books(app, settings, writer)
-        add_stories(app, writer, TRAINING_EVENTS, TRAINING_TASKS, followed_task)
-        add_stories(app, writer, BACKTEST_EVENTS, BACKTEST_JOBS, followed_job)
+        add_lifecycle(app, writer, TRAINING_EVENTS, TRAINING_TASKS, task_state)
+        add_lifecycle(app, writer, BACKTEST_EVENTS, BACKTEST_JOBS, job_state)
         add_candles(app, writer)
         add_dashboard(app, settings, writer)
 

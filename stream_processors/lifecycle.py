@@ -1,6 +1,7 @@
-"""Where each run's story stands in the log: what lets an edge begin at a run's first or last event.
+"""Follow the lifecycle of training tasks and backtest jobs: their status and offsets. Pure.
 
-Pure. A story is all events of one key; they are in one partition, in order.
+All events of a run have one key, so they are in one partition, in order. Its state says at which
+offsets the first and the last of them are, which lets an edge start reading at either.
 """
 
 from dataclasses import replace
@@ -8,28 +9,26 @@ from dataclasses import replace
 from schemas.events import BacktestProgress, JobState, StoryState, TrainingProgress
 
 
-def follow(
+def next_task_state(
     known: StoryState | None,
-    subject: str,
     event: TrainingProgress,
     partition: int,
     offset: int,
     tenant: str | None = None,
 ) -> StoryState | None:
-    """A story's state after one of its events; None where the event changes nothing.
+    """Return a task's state after one of its events; None where the event changes nothing.
 
     Args:
-        known: what was known of it.
-        subject: whose story it is, by its key.
-        event: what has happened.
-        partition: where that stands.
-        offset: where that stands.
-        tenant: whose that is.
+        known: the state before the event, if any.
+        event: the event.
+        partition: the event's partition.
+        offset: the event's offset.
+        tenant: the task's tenant.
     """
     status = event.status if event.task is None else event.task.stage
     if known is None or known.partition != partition:
         return StoryState(
-            subject=subject,
+            subject=event.task_id,
             status=status,
             partition=partition,
             first_offset=offset,
@@ -38,7 +37,7 @@ def follow(
             tenant=tenant,
         )
     if known.ended or offset <= known.last_offset:
-        # A story ends once: what a worker says that was thought dead changes nothing.
+        # A task ends once: later events of a worker that was taken for dead change nothing.
         return None
     return replace(known, status=status, last_offset=offset, ended=event.ends)
 
@@ -51,23 +50,24 @@ _STATUS_OF = {
     "failed": "failed",
     "cancelled": "cancelled",
 }
+"""A job's status after an event, by the event's kind."""
 
 
-def follow_job(
+def next_job_state(
     known: JobState | None,
     event: BacktestProgress,
     partition: int,
     offset: int,
     tenant: str | None = None,
 ) -> JobState | None:
-    """A backtest job's state after one of its events; None where the event changes nothing.
+    """Return a backtest job's state after one of its events; None where it changes nothing.
 
     Args:
-        known: what was known of the job.
-        event: what has happened.
-        partition: where that stands.
-        offset: where that stands.
-        tenant: whose that is.
+        known: the state before the event, if any.
+        event: the event.
+        partition: the event's partition.
+        offset: the event's offset.
+        tenant: the job's tenant.
     """
     job = event.job
     if job is None or (known is not None and (known.ended or offset <= known.last_offset)):

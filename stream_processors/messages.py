@@ -1,10 +1,12 @@
-"""What a message from Kafka says, and the letter about one that says nothing.
+"""Read a message from Kafka: its record, tenant and times, or the dead letter about it.
 
-Of a message nothing is needed but its topic, partition, offset, key, value, headers and timestamp.
+A message arrives as Faust or `kafka_io.reader` delivered it. A `DeadLetter` returned from here is
+an event like any other; its caller sends it to the dead-letter topic.
 """
 
 import logging
-from typing import Any, TypeVar
+from collections.abc import Iterable
+from typing import NamedTuple, Protocol, TypeVar
 
 from schemas.codec import decode
 from schemas.errors import Undecodable
@@ -17,12 +19,52 @@ logger = logging.getLogger(__name__)
 
 R = TypeVar("R")
 
-_KEPT_BYTES_MAX = 512 * 1024
-"""Of a value that goes to the dead letters: one that filled a record would not fit in another."""
+_VALUE_BYTES_MAX = 512 * 1024
+"""A dead letter keeps this much of a value: a value that filled a record would not fit in another
+record with the letter's other fields."""
 
 
-def decoded(message: Any, *kinds: type[R]) -> R | DeadLetter:
-    """A message's record, or the letter that says why there is none."""
+class TopicPartition(NamedTuple):
+    """A partition of a topic, by the topic's full name."""
+
+    topic: str
+    partition: int
+
+
+class Message(Protocol):
+    """A consumed record, before its value is decoded."""
+
+    @property
+    def topic(self) -> str:
+        """The full name of its topic, with the system's prefix."""
+
+    @property
+    def partition(self) -> int:
+        """The number of its partition."""
+
+    @property
+    def offset(self) -> int:
+        """Its offset in the partition."""
+
+    @property
+    def key(self) -> bytes | None:
+        """Its key."""
+
+    @property
+    def value(self) -> bytes | None:
+        """Its encoded record; None for a tombstone."""
+
+    @property
+    def headers(self) -> Iterable[tuple[str, bytes | None]] | None:
+        """Its headers: names and values."""
+
+    @property
+    def timestamp(self) -> float:
+        """When Kafka appended it, in seconds since 1970 UTC."""
+
+
+def decode_message(message: Message, *kinds: type[R]) -> R | DeadLetter:
+    """Decode a message into a record of one of these kinds, or into the dead letter about it."""
     try:
         record = decode(message.value)
     except Undecodable as error:
@@ -30,13 +72,15 @@ def decoded(message: Any, *kinds: type[R]) -> R | DeadLetter:
     for kind in kinds:
         if isinstance(record, kind):
             return record
-    wanted = " or ".join(kind.__name__ for kind in kinds)
-    wrong = f"expected a {wanted}, found a {type(record).__name__}"
-    return dead_letter(message, "unexpected_record", wrong)
+    expected = " or ".join(kind.__name__ for kind in kinds)
+    error_text = f"expected a {expected}, found a {type(record).__name__}"
+    return dead_letter(message, "unexpected_record", error_text)
 
 
-def dead_letter(message: Any, reason: str, error: str, *, index: int | None = None) -> DeadLetter:
-    """The letter about a message that could not be used, or about one of several things in it."""
+def dead_letter(
+    message: Message, reason: str, error: str, *, index: int | None = None
+) -> DeadLetter:
+    """Return the letter about a message, or about the item at `index` in it, and log it."""
     logger.warning(
         "%s/%d offset %d goes to %s: %s",
         *(message.topic, message.partition, message.offset, DEAD_LETTERS.name, error),
@@ -50,29 +94,29 @@ def dead_letter(message: Any, reason: str, error: str, *, index: int | None = No
         offset=message.offset,
         index=index,
         key=message.key,
-        value=None if value is None else value[:_KEPT_BYTES_MAX],
+        value=None if value is None else value[:_VALUE_BYTES_MAX],
         event_time_us=log_time_us(message),
     )
 
 
-def tenant_of(message: Any) -> str | None:
-    """Whose a record is, by its header."""
+def tenant_of(message: Message) -> str | None:
+    """Return the tenant named by a message's header."""
     return tenant_in(message.headers or ())
 
 
-def log_time_us(message: Any) -> int:
-    """When the log took a message."""
+def log_time_us(message: Message) -> int:
+    """Return when Kafka appended a message."""
     milliseconds: int = round(message.timestamp * 1_000)  # a float of seconds holds these exactly
     return milliseconds * 1_000
 
 
-def told_us(message: Any) -> int:
-    """When a record was told, by its producer's clock; never later than the log says."""
+def recorded_us(message: Message) -> int:
+    """Return when a message was recorded by its producer's clock, at the latest its log time."""
     logged_us = log_time_us(message)
     for name, value in message.headers or ():
         if name == RECORDED:
             try:
                 return min(from_rfc3339((value or b"").decode()), logged_us)
-            except ValueError:  # somebody else's producer: the log's time will do
+            except ValueError:  # from a foreign producer; the log's time is near enough
                 break
     return logged_us

@@ -1,1 +1,1 @@
-"""Faust agents: each reads topics, calls the calculations, and writes what follows."""
+"""Faust agents: each reads batches of records, calls pure calculations and sends the results."""

@@ -25,8 +25,8 @@ from schemas.events import (
 )
 from schemas.topics import RISK_BOOK_RISKS, RISK_BOOK_STATE, RISK_BOOKS, RISK_SERIES
 from stream_processors.books.tree import BookTree
-from stream_processors.faust_adapter import States, Writer, finish_before_stopping
-from stream_processors.messages import dead_letter, decoded, tenant_of
+from stream_processors.faust_adapter import StateTable, Writer, finish_before_stopping
+from stream_processors.messages import Message, dead_letter, decode_message, tenant_of
 from stream_processors.risk.confidence import InvalidInput
 from stream_processors.settings import ProcessorSettings
 
@@ -52,12 +52,12 @@ class _Trees:
         self._writer = writer
         self._config = settings.books()
         self._trees: dict[str, BookTree] = {}
-        self._states = States(app, writer, RISK_BOOK_STATE)
+        self._states = StateTable(app, writer, RISK_BOOK_STATE)
         self._states.on_recover(self._recover)
         self._one_at_a_time = asyncio.Lock()
         finish_before_stopping(app, self._one_at_a_time)
 
-    async def take(self, messages: Iterable[Any]) -> None:
+    async def take(self, messages: Iterable[Message]) -> None:
         """Measure what has changed; when this returns, Kafka has all that follows from it."""
         async with self._one_at_a_time:
             told: list[tuple[Event, str | None]] = []
@@ -66,7 +66,7 @@ class _Trees:
             homes: dict[str, int] = {}
             for message in messages:
                 record: Book | SeriesReturns | DeadLetter
-                record = decoded(message, Book, SeriesReturns)
+                record = decode_message(message, Book, SeriesReturns)
                 match record:
                     case Book():
                         self._put(record, message, told, rows)
@@ -81,13 +81,13 @@ class _Trees:
                 if root in self._trees:
                     closed += await self._measure(self._trees[root], partition, told, rows)
             await self._writer.send_each(told)
-            await self._writer.forget(RISK_BOOK_RISKS, closed)
-            await self._states.keep(rows)
+            await self._writer.delete(RISK_BOOK_RISKS, closed)
+            await self._states.write(rows)
 
     def _put(
         self,
         book: Book,
-        message: Any,
+        message: Message,
         told: list[tuple[Event, str | None]],
         rows: dict[bytes, tuple[int, Record | None]],
     ) -> None:

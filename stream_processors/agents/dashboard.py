@@ -1,8 +1,14 @@
-"""The agents that count what happens, in two stages, for the dashboards."""
+"""The two agents that count events for the dashboards.
+
+`tally_events` counts the events of each partition by window and sends tallies; `total_windows`
+adds the tallies of each tenant up and sends a `dashboard_update` when a window is over. Returns and
+measures are counted where they are measured, in `stream_processors.agents.risk`: they are too many
+to be read a second time.
+"""
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 import faust
@@ -17,15 +23,23 @@ from schemas.topics import (
     Topic,
     key_of,
 )
-from stream_processors.faust_adapter import States, Writer
-from stream_processors.messages import dead_letter, decoded, tenant_of, told_us
+from stream_processors.faust_adapter import StateTable, Writer, process_batches
+from stream_processors.messages import (
+    Message,
+    TopicPartition,
+    dead_letter,
+    decode_message,
+    recorded_us,
+    tenant_of,
+)
 from stream_processors.settings import ProcessorSettings
-from stream_processors.windowing.tumbling import Board, Partition, Tallying
+from stream_processors.windowing.board import Board
+from stream_processors.windowing.tallies import WindowCounter
 
 _COUNTED = (TRAINING_EVENTS, BACKTEST_EVENTS, RISK_ALERTS)
-"""Returns and measures, which are many, are counted where they are measured."""
-
-_TELL_WINDOWS_S = 0.25
+_RECORDS_MAX = 1_000
+_WITHIN_S = 0.1
+_PUBLISH_EVERY_S = 0.25
 
 
 def add_dashboard(app: faust.App, settings: ProcessorSettings, writer: Writer) -> None:
@@ -34,35 +48,33 @@ def add_dashboard(app: faust.App, settings: ProcessorSettings, writer: Writer) -
     counted = {settings.topic_prefix + topic.name: topic for topic in _COUNTED}
     window_us = settings.dashboard_windows_us()[0]
 
+    async def tally(messages: Sequence[Message]) -> None:
+        counter = WindowCounter(window_us)
+        dead_letters: list[Event] = []
+        for message in messages:
+            topic = counted[message.topic]
+            record = decode_message(message, topic.record)
+            if isinstance(record, DeadLetter):
+                dead_letters.append(record)
+            elif message.key != key_of(record):
+                error = f"the key is {message.key!r}; it must be {key_of(record)!r}"
+                dead_letters.append(dead_letter(message, "misplaced", error))
+            source = TopicPartition(message.topic, message.partition)
+            name = _count_name(topic, record)
+            counter.add(source, tenant_of(message), message.offset, recorded_us(message), name)
+        await writer.send_all([*dead_letters, *counter.tallies()])
+
     @app.agent(writer.topic(*_COUNTED), name="tally_events")
     async def tally_events(stream: Any) -> None:
-        async for events in stream.noack_take(1000, within=0.1):
-            tallying = Tallying(window_us)
-            letters: list[Event] = []
-            for event in events:
-                message = event.message
-                topic = counted[message.topic]
-                record = decoded(message, topic.record)
-                if isinstance(record, DeadLetter):
-                    letters.append(record)
-                elif message.key != key_of(record):
-                    wrong = f"the key is {message.key!r}; it must be {key_of(record)!r}"
-                    letters.append(dead_letter(message, "misplaced", wrong))
-                where = Partition(message.topic, message.partition)
-                name = _count_name(topic, record)
-                tallying.add(where, tenant_of(message), message.offset, told_us(message), name)
-            await writer.send_all([*letters, *tallying.tallies()])
-            _acknowledge(events)
+        await process_batches(stream, tally, records_max=_RECORDS_MAX, within_s=_WITHIN_S)
 
     @app.agent(writer.topic(DASHBOARD_TALLIES), name="total_windows")
     async def total_windows(stream: Any) -> None:
-        async for events in stream.noack_take(1000, within=0.1):
-            await boards.take([event.message for event in events])
-            _acknowledge(events)
+        await process_batches(stream, boards.process, records_max=_RECORDS_MAX, within_s=_WITHIN_S)
 
-    @app.timer(_TELL_WINDOWS_S)
-    async def tell_windows() -> None:
-        await boards.take(())
+    @app.timer(_PUBLISH_EVERY_S)
+    async def publish_windows() -> None:
+        await boards.process(())
 
 
 class _Boards:
@@ -73,17 +85,17 @@ class _Boards:
         self._windows_us = settings.dashboard_windows_us()
         self._lateness_us = int(settings.dashboard_lateness_s * 1_000_000)
         self._boards: dict[str, Board] = {}
-        self._states = States(app, writer, DASHBOARD_BOARDS)
+        self._states = StateTable(app, writer, DASHBOARD_BOARDS)
         self._states.on_recover(self._recover)
-        self._one_at_a_time = asyncio.Lock()
+        self._lock = asyncio.Lock()
 
-    async def take(self, messages: Iterable[Any]) -> None:
-        """Add tallies up, and tell the windows that are due; when this returns, Kafka has all."""
-        async with self._one_at_a_time:
+    async def process(self, messages: Sequence[Message]) -> None:
+        """Add tallies and publish the windows that are due; returns when Kafka has everything."""
+        async with self._lock:
             now_us = time.time_ns() // 1000
             changed = set()
             for message in messages:
-                tally = decoded(message, WindowTally)
+                tally = decode_message(message, WindowTally)
                 if isinstance(tally, DeadLetter):
                     await self._writer.send_all([tally])
                     continue
@@ -92,24 +104,24 @@ class _Boards:
                     board = self._board(BoardState(board=tally.board, partition=message.partition))
                 board.add(tally, message.offset, now_us)
                 changed.add(tally.board)
-            await self._tell(changed, now_us)
+            await self._publish(changed, now_us)
 
-    async def _tell(self, changed: set[str], now_us: int) -> None:
+    async def _publish(self, changed: set[str], now_us: int) -> None:
         rows: dict[bytes, tuple[int, Record | None]] = {}
-        told: list[tuple[Event, str | None]] = []
-        here = self._writer.partitions(DASHBOARD_TALLIES)
+        events: list[tuple[Event, str | None]] = []
+        assigned = self._writer.partitions(DASHBOARD_TALLIES)
         for name, board in self._boards.items():
-            if board.partition not in here:
-                continue  # it is another worker's now
+            if board.partition not in assigned:
+                continue  # its partition has moved to another worker
             updates = board.advance(now_us)
-            told += [(update, board.tenant) for update in updates]
+            events += [(update, board.tenant) for update in updates]
             if updates or name in changed:
                 rows[name.encode()] = board.partition, board.pack()
-        await self._writer.send_each(told)
-        await self._states.keep(rows)
+        await self._writer.send_each(events)
+        await self._states.write(rows)
 
     async def _recover(self) -> None:
-        async with self._one_at_a_time:
+        async with self._lock:
             self._boards.clear()
             for _, state in self._states.recovered(BoardState):
                 self._board(state)
@@ -125,9 +137,3 @@ def _count_name(topic: Topic, record: Record) -> str:
     if isinstance(record, RiskAlert):
         return f"alerts_{record.state}"
     return topic.name.replace(".", "_")
-
-
-def _acknowledge(events: Iterable[Any]) -> None:
-    """All at once: a commit in between would divide what was tallied together."""
-    for event in events:
-        event.ack()

@@ -1,7 +1,11 @@
-"""The agents that follow stories: how far each task and job is, and where its story stands."""
+"""The agents that follow the lifecycle of training tasks and backtest jobs.
+
+Events of tasks and jobs arrive; each run's state leaves to a compacted topic, and the number of
+runs by status to the dashboard. The rules are in `stream_processors.lifecycle`.
+"""
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from typing import Any
 
@@ -11,118 +15,116 @@ from schemas.codec import decode
 from schemas.errors import Undecodable
 from schemas.events import BacktestProgress, JobState, Record, StoryState, TrainingProgress
 from schemas.topics import Topic, key_of
-from stream_processors.faust_adapter import States, Writer
-from stream_processors.lifecycle import follow, follow_job
-from stream_processors.messages import tenant_of
-from stream_processors.windowing.tumbling import Partition, gauges
+from stream_processors.faust_adapter import StateTable, Writer, process_batches
+from stream_processors.lifecycle import next_job_state, next_task_state
+from stream_processors.messages import Message, TopicPartition, tenant_of
+from stream_processors.windowing.tallies import gauge_tally
 
-Story = StoryState | JobState
-Followed = Callable[[Any, Any, Any], Story | None]
-"""A story's state after an event, where it changes: from the one before, the event and its message.
-"""
+RunState = StoryState | JobState
+NextState = Callable[[Any, Record, Message], RunState | None]
+"""Returns a run's state after an event, or None where the event changes nothing; its arguments are
+the state before, the event and the event's message."""
 
 
-def add_stories(
-    app: faust.App, writer: Writer, events: Topic, kept_in: Topic, followed: Followed
+def add_lifecycle(
+    app: faust.App, writer: Writer, events: Topic, states: Topic, next_state: NextState
 ) -> None:
-    """Keep where each story of a topic stands, in a compacted one.
+    """Add following the runs of one topic to a worker.
 
     Args:
-        app: the worker's.
+        app: the worker's app.
         writer: makes topics.
-        events: whose keys' stories are followed.
-        kept_in: where their states go.
-        followed: the state after an event.
+        events: the topic of the runs' events.
+        states: the compacted topic that keeps their states.
+        next_state: returns a run's state after an event.
     """
-    stories = _Stories(app, writer, events, kept_in, followed)
+    runs = _Runs(app, writer, events, states, next_state)
 
-    @app.agent(writer.topic(events), name=f"follow_{kept_in.name}")
-    async def follow_stories(stream: Any) -> None:
-        async for steps in stream.noack_take(1000, within=0.02):
-            await stories.take([step.message for step in steps])
-            for step in steps:
-                await stream.ack(step)
+    @app.agent(writer.topic(events), name=f"follow_{states.name}")
+    async def follow_runs(stream: Any) -> None:
+        await process_batches(stream, runs.process, records_max=1_000, within_s=0.02)
 
 
-class _Stories:
-    """The stories in the partitions that this worker has."""
+class _Runs:
+    """The runs in the partitions that this worker has."""
 
     def __init__(
-        self, app: faust.App, writer: Writer, events: Topic, kept_in: Topic, followed: Followed
+        self, app: faust.App, writer: Writer, events: Topic, states: Topic, next_state: NextState
     ) -> None:
         self._writer = writer
         self._events = events
-        self._followed = followed
-        self._stories: dict[bytes, Story] = {}
-        self._statuses = _Statuses(kept_in)
-        self._states = States(app, writer, kept_in)
+        self._next_state = next_state
+        self._runs: dict[bytes, RunState] = {}
+        self._statuses = _StatusCounts(states)
+        self._states = StateTable(app, writer, states)
         self._states.on_recover(self._recover)
 
-    async def take(self, messages: Iterable[Any]) -> None:
-        """Follow stories; when this returns, Kafka has their states."""
+    async def process(self, messages: Sequence[Message]) -> None:
+        """Follow the messages' runs; returns when Kafka has their states."""
         changed: dict[bytes, tuple[int, Record | None]] = {}
         for message in messages:
+            key = message.key
             event = _event(message, self._events)
-            if event is None:
+            if event is None or key is None:
                 continue
-            before = self._stories.get(message.key)
+            before = self._runs.get(key)
             if _is_removal(event):
                 after = None
-                self._stories.pop(message.key, None)
+                self._runs.pop(key, None)
             else:
-                after = self._followed(before, event, message)
+                after = self._next_state(before, event, message)
                 if after is None:
                     continue
-                self._stories[message.key] = after
+                self._runs[key] = after
             self._statuses.change(before, after)
-            changed[message.key] = message.partition, after
-        await self._states.keep(changed)
-        await self._writer.send_all(self._statuses.take())
+            changed[key] = message.partition, after
+        await self._states.write(changed)
+        await self._writer.send_all(self._statuses.take_changes())
 
     async def _recover(self) -> None:
-        self._stories.clear()
+        self._runs.clear()
         self._statuses.clear()
-        here = self._writer.partitions(self._events)
-        kept: Iterable[tuple[bytes, Story]] = chain(
+        assigned = self._writer.partitions(self._events)
+        recovered: Iterable[tuple[bytes, RunState]] = chain(
             self._states.recovered(StoryState), self._states.recovered(JobState)
         )
-        for key, state in kept:
-            if state.partition in here:
-                self._stories[key] = state
+        for key, state in recovered:
+            if state.partition in assigned:
+                self._runs[key] = state
                 self._statuses.change(None, state)
 
 
-class _Statuses:
-    """How many stories have which status, by the partition that they are in, and tenant."""
+class _StatusCounts:
+    """The number of runs by status, for each partition and tenant."""
 
-    def __init__(self, kept_in: Topic) -> None:
-        self._topic = kept_in.name
-        self._prefix = kept_in.name.split(".")[1]
+    def __init__(self, states: Topic) -> None:
+        self._topic = states.name
+        self._prefix = states.name.split(".")[1]
         self._counts: dict[tuple[int, str | None], Counter[str]] = {}
         self._changed: set[tuple[int, str | None]] = set()
 
     def clear(self) -> None:
-        """Know of none."""
+        """Forget all runs."""
         self._counts.clear()
         self._changed.clear()
 
-    def change(self, before: Story | None, after: Story | None) -> None:
-        """Note a story's new state."""
+    def change(self, before: RunState | None, after: RunState | None) -> None:
+        """Count a run under its new status, and no longer under its old one."""
         if before is not None and after is not None and before.status == after.status:
             return
-        for story, by in ((before, -1), (after, 1)):
-            if story is not None:
-                key = story.partition, story.tenant
-                name = f"{self._prefix}_{story.status.lower()}"
-                self._counts.setdefault(key, Counter())[name] += by
+        for state, difference in ((before, -1), (after, 1)):
+            if state is not None:
+                key = state.partition, state.tenant
+                name = f"{self._prefix}_{state.status.lower()}"
+                self._counts.setdefault(key, Counter())[name] += difference
                 self._changed.add(key)
 
-    def take(self) -> list[Any]:
-        """What has changed since this was asked last, for the dashboard."""
+    def take_changes(self) -> list[Any]:
+        """Return a tally of gauges for each partition and tenant that has changed since."""
         changed, self._changed = self._changed, set()
         return [
-            gauges(Partition(self._topic, partition), tenant, self._counts[partition, tenant])
-            for partition, tenant in changed
+            gauge_tally(TopicPartition(self._topic, key[0]), key[1], self._counts[key])
+            for key in changed
         ]
 
 
@@ -130,23 +132,22 @@ def _is_removal(event: Record) -> bool:
     return isinstance(event, BacktestProgress) and bool(event.job and event.job.kind == "removed")
 
 
-def followed_task(known: StoryState | None, event: Record, message: Any) -> StoryState | None:
-    """A training task's state after an event, where it changes."""
+def task_state(known: StoryState | None, event: Record, message: Message) -> StoryState | None:
+    """Return a training task's state after an event, where the event changes it."""
     if not isinstance(event, TrainingProgress):
         return None
-    where = message.partition, message.offset
-    return follow(known, event.task_id, event, *where, tenant_of(message))
+    return next_task_state(known, event, message.partition, message.offset, tenant_of(message))
 
 
-def followed_job(known: JobState | None, event: Record, message: Any) -> JobState | None:
-    """A backtest job's state after an event, where it changes."""
+def job_state(known: JobState | None, event: Record, message: Message) -> JobState | None:
+    """Return a backtest job's state after an event, where the event changes it."""
     if not isinstance(event, BacktestProgress):
         return None
-    return follow_job(known, event, message.partition, message.offset, tenant_of(message))
+    return next_job_state(known, event, message.partition, message.offset, tenant_of(message))
 
 
-def _event(message: Any, topic: Topic) -> Record | None:
-    """What has happened; nothing where `tally_events` writes a letter about it."""
+def _event(message: Message, topic: Topic) -> Record | None:
+    """Return a message's event; None where `tally_events` writes a dead letter about it."""
     try:
         event = decode(message.value)
     except Undecodable:

@@ -26,8 +26,8 @@ from schemas.topics import (
     RISK_WANTED,
     Topic,
 )
-from stream_processors.faust_adapter import States, Writer, finish_before_stopping
-from stream_processors.messages import decoded
+from stream_processors.faust_adapter import StateTable, Writer, finish_before_stopping
+from stream_processors.messages import Message, decode_message
 from stream_processors.risk.portfolio import PortfolioRisk
 from stream_processors.risk.risk_batch import Round, standing
 from stream_processors.settings import ProcessorSettings
@@ -79,14 +79,14 @@ class _Measuring:
         self._portfolios: dict[str, PortfolioRisk] = {}
         self._touched: set[int] = set()
         """Partitions in which something may stand otherwise than the dashboard has it."""
-        self._states = States(app, writer, RISK_STATE)
+        self._states = StateTable(app, writer, RISK_STATE)
         self._states.on_recover(self._recover)
         self._told: set[str] = set()
         """Steps of alerts that are in the log, though no state says so."""
         self._one_at_a_time = asyncio.Lock()
         finish_before_stopping(app, self._one_at_a_time)
 
-    async def take(self, messages: list[Any]) -> None:
+    async def take(self, messages: list[Message]) -> None:
         """Measure and judge; when this returns, Kafka has all that follows from it."""
         async with self._one_at_a_time:
             round_ = self._round(self._portfolios)
@@ -113,17 +113,17 @@ class _Measuring:
 
     async def _publish(self, round_: Round) -> None:
         await self._writer.send_each(round_.events(self._told))
-        await self._writer.forget(RISK_OPEN, round_.closed_alerts())
+        await self._writer.delete(RISK_OPEN, round_.closed_alerts())
         rows = {
             portfolio_id.encode(): (risk.source.partition, risk.pack())
             for portfolio_id, risk in round_.changed.items()
         }
-        await self._states.keep(rows)
+        await self._states.write(rows)
         self._touched.update(partition for partition, _ in rows.values())
 
-    async def _take_over(self, message: Any) -> None:
+    async def _take_over(self, message: Message) -> None:
         """Go on from a rebuilt partition: its states, and what was read here and not yet there."""
-        done = decoded(message, RebuildDone)
+        done = decode_message(message, RebuildDone)
         if isinstance(done, DeadLetter):
             await self._writer.send_all([done])
             return

@@ -6,7 +6,6 @@ A round lies between Kafka's messages and the portfolios, and sends nothing itse
 from collections import Counter, defaultdict
 from collections.abc import Container, Iterable, Mapping, Sequence
 from math import isfinite
-from typing import Any
 
 from schemas.events import (
     AlertAck,
@@ -23,12 +22,20 @@ from schemas.events import (
 )
 from schemas.instants import EARLIEST_US, LATEST_US
 from schemas.topics import RISK_STATE
-from stream_processors.messages import dead_letter, decoded, log_time_us, tenant_of, told_us
+from stream_processors.messages import (
+    Message,
+    TopicPartition,
+    dead_letter,
+    decode_message,
+    log_time_us,
+    recorded_us,
+    tenant_of,
+)
 from stream_processors.risk.alerts import Source
 from stream_processors.risk.measures import Outcome
 from stream_processors.risk.portfolio import PortfolioRisk, Position, RiskConfig
 from stream_processors.risk.thresholds import InvalidRule
-from stream_processors.windowing.tumbling import Partition, Tallying, gauges
+from stream_processors.windowing.tallies import WindowCounter, gauge_tally
 
 _ACCEPTED = Outcome.ACCEPTED
 _REFUSED = (Outcome.REJECTED, Outcome.FUTURE)
@@ -50,7 +57,7 @@ class Round:
         self._portfolios = portfolios
         self._config = config
         self._returns_topic = returns_topic
-        self._tallying = Tallying(window_us)
+        self._tallying = WindowCounter(window_us)
         self._measured: Counter[tuple[int, str | None]] = Counter()
         """How many measures were said, by partition and tenant."""
         self.changed: dict[str, PortfolioRisk] = {}
@@ -60,10 +67,10 @@ class Round:
         self._series: defaultdict[tuple[str, str], list[Return]] = defaultdict(list)
         """What trees of books need, by root and tenant."""
 
-    def take(self, message: Any) -> None:
+    def take(self, message: Message) -> None:
         """Apply one record: returns, limits, an acknowledgement, or that books want returns."""
         record: ReturnBatch | RiskLimits | AlertAck | SeriesWanted | DeadLetter
-        record = decoded(message, ReturnBatch, RiskLimits, AlertAck, SeriesWanted)
+        record = decode_message(message, ReturnBatch, RiskLimits, AlertAck, SeriesWanted)
         match record:
             case ReturnBatch():
                 self._take_returns(message, record.returns)
@@ -149,11 +156,11 @@ class Round:
     def tallies(self) -> Iterable[WindowTally]:
         """How many returns were taken in, and measures said, in which window."""
         for (partition, tenant), count in self._measured.items():
-            where = Partition(self._returns_topic, partition)
-            self._tallying.add_newest(where, tenant, "risk_measures", count)
+            where = TopicPartition(self._returns_topic, partition)
+            self._tallying.add_to_newest(where, tenant, "risk_measures", count)
         return self._tallying.tallies()
 
-    def _take_limits(self, message: Any, limits: RiskLimits) -> None:
+    def _take_limits(self, message: Message, limits: RiskLimits) -> None:
         risk = self._risk_of(limits.portfolio_id, message)
         if risk.position.offset >= 0 and risk.tenant != tenant_of(message):
             wrong = f"{limits.portfolio_id} is another tenant's"
@@ -164,7 +171,7 @@ class Round:
         except InvalidRule as error:
             self.dead.append(dead_letter(message, "invalid", str(error)))
 
-    def _take_wanted(self, message: Any, wanted: SeriesWanted) -> None:
+    def _take_wanted(self, message: Message, wanted: SeriesWanted) -> None:
         risk = self._risk_of(wanted.series_id, message)
         tenant = tenant_of(message) or ""
         if not wanted.wanted:
@@ -182,7 +189,7 @@ class Round:
             if risk.tenant in (None, tenant):
                 self._series[root, tenant].append(one)
 
-    def _take_returns(self, message: Any, returns: Sequence[Return]) -> None:
+    def _take_returns(self, message: Message, returns: Sequence[Return]) -> None:
         tenant, offset, taken = tenant_of(message), message.offset, 0
         latest_us = min(log_time_us(message) + self._config.ahead_us, LATEST_US)
         portfolios, changed = self._portfolios, self.changed
@@ -206,13 +213,13 @@ class Round:
             if alerts:
                 self._tell(risk, alerts)
         if taken:
-            where = Partition(message.topic, message.partition)
-            at_us = told_us(message)
+            where = TopicPartition(message.topic, message.partition)
+            at_us = recorded_us(message)
             self._tallying.add(where, tenant, offset, at_us, "returns", taken)
             for outcome, count in others.items():
                 self._tallying.add(where, tenant, offset, at_us, f"returns_{outcome}", count)
 
-    def _risk_of(self, portfolio_id: str, message: Any) -> PortfolioRisk:
+    def _risk_of(self, portfolio_id: str, message: Message) -> PortfolioRisk:
         risk = self._portfolios.get(portfolio_id)
         if risk is None:
             source = Source(self._returns_topic, message.partition)
@@ -260,12 +267,12 @@ def standing(portfolios: Iterable[PortfolioRisk], touched: Container[int]) -> li
             stands["portfolios_over_limit"] += utilisation > 1
         stands.update(f"alerts_open_{severity}" for severity in risk.open_severities())
     return [
-        gauges(Partition(RISK_STATE.name, partition), tenant, stands, utilisations)
+        gauge_tally(TopicPartition(RISK_STATE.name, partition), tenant, stands, utilisations)
         for (partition, tenant), (stands, utilisations) in found.items()
     ]
 
 
-def _refused_return(message: Any, index: int, one: Return, latest_us: float) -> DeadLetter:
+def _refused_return(message: Message, index: int, one: Return, latest_us: float) -> DeadLetter:
     error = f"the return of {one.portfolio_id} is {one.value}; it must be a finite number"
     if isfinite(one.value):
         error = (

@@ -1,1 +1,1 @@
-"""Tumbling windows of counts, and candles of trades. Pure."""
+"""Tumbling windows of counts for dashboards, and candles of trades. Pure."""

@@ -1,12 +1,12 @@
-"""Candles: trades become minute bars, and those become wider ones.
+"""Form candles of trades: trades become minute candles, and those become wider ones. Pure.
 
-Pure. A candle is told when its interval is over, which the trades' watermark says and no clock; an
-interval without a trade has none. Trades of one instant keep the order in which they were made:
-the first opens, the last closes.
+A symbol's trades arrive in batches, each with a watermark; candles leave when the watermark has
+passed their end. The watermark comes from the trades, and no clock is read. An interval without a
+trade has no candle. Trades of one instant keep the order in which they were made: the first opens
+the candle, and the last closes it.
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from schemas.events import Candle, CandleState, Trade, TradeBatch
@@ -15,29 +15,30 @@ from schemas.instants import EARLIEST_US, LATEST_US
 _MINUTE_US = 60_000_000
 MINUTE = "minute"
 WIDER = {"3minute": 3 * _MINUTE_US, "day": 24 * 60 * _MINUTE_US}
-"""Each is made of minutes, and begins at a whole multiple of its length since 1970 UTC."""
+"""Lengths of the wider intervals; each starts at a whole multiple of its length since 1970 UTC."""
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
-    """A trade that is in no candle, by its place in its batch."""
+class RefusedTrade:
+    """A trade that is in no candle."""
 
     index: int
+    """Its index in the batch."""
     reason: str
     error: str
 
 
 @dataclass(slots=True)
-class Taken:
-    """What followed from a batch."""
+class CandleChanges:
+    """The results of one batch of trades."""
 
     closed: list[Candle] = field(default_factory=list)
-    """In the order in which they ended, the narrower first."""
-    refused: list[Refused] = field(default_factory=list)
+    """The candles that are complete now, by their end, the narrower first."""
+    refused: list[RefusedTrade] = field(default_factory=list)
 
 
 class SymbolCandles:
-    """One symbol's candles. What is taken again, after a crash, changes nothing."""
+    """The candles of one symbol. A batch that is applied again changes nothing."""
 
     def __init__(self, symbol: str, state: CandleState | None = None) -> None:
         self._symbol = symbol
@@ -48,7 +49,7 @@ class SymbolCandles:
         self._forming = {candle.interval: candle for candle in forming}
 
     def pack(self) -> CandleState:
-        """Everything, as it is kept."""
+        """Return the whole state of the symbol."""
         return CandleState(
             symbol=self._symbol,
             next=self._next,
@@ -57,31 +58,31 @@ class SymbolCandles:
             late=self._late,
         )
 
-    def take(self, batch: TradeBatch) -> Taken:
-        """Take those trades of a batch that were not taken yet, and its watermark."""
-        taken = Taken()
+    def apply(self, batch: TradeBatch) -> CandleChanges:
+        """Add the trades of a batch that are new, then advance to its watermark."""
+        changes = CandleChanges()
         for index, trade in enumerate(batch.trades):
             if batch.first + index >= self._next:
-                self._take_one(index, trade, taken)
+                self._add_trade(index, trade, changes)
         self._next = max(self._next, batch.first + len(batch.trades))
         if batch.watermark_us > self._watermark_us:
-            self._advance(batch.watermark_us, taken)
-        return taken
+            self._advance(batch.watermark_us, changes)
+        return changes
 
-    def _take_one(self, index: int, trade: Trade, taken: Taken) -> None:
-        wrong = _wrong(trade)
-        if wrong is not None:
-            taken.refused.append(Refused(index, "invalid", wrong))
+    def _add_trade(self, index: int, trade: Trade, changes: CandleChanges) -> None:
+        fault = _fault(trade)
+        if fault is not None:
+            changes.refused.append(RefusedTrade(index, "invalid", fault))
             return
         if trade.time_us < self._watermark_us:
             self._late += 1
-            error = f"a trade of {trade.time_us} came after {self._watermark_us}, in microseconds"
-            taken.refused.append(Refused(index, "late", error))
+            error = f"the trade's time {trade.time_us} is before the watermark {self._watermark_us}"
+            changes.refused.append(RefusedTrade(index, "late", f"{error} (microseconds)"))
             return
-        self._advance(trade.time_us, taken)
+        self._advance(trade.time_us, changes)
         start = trade.time_us - trade.time_us % _MINUTE_US
         price, amount = trade.price, trade.amount
-        one = Candle(
+        minute = Candle(
             symbol=self._symbol,
             interval=MINUTE,
             start_us=start,
@@ -93,31 +94,31 @@ class SymbolCandles:
             volume=amount,
             trades=1,
         )
-        self._add(one)
+        self._merge(minute)
 
-    def _advance(self, watermark_us: int, taken: Taken) -> None:
-        """Let time pass: whatever is over is told, and minutes go into what is wider."""
+    def _advance(self, watermark_us: int, changes: CandleChanges) -> None:
+        """Close the candles that end before the watermark; add closed minutes to wider candles."""
         self._watermark_us = watermark_us
         minute = self._forming.get(MINUTE)
         if minute is not None and minute.end_us <= watermark_us:
             del self._forming[MINUTE]
-            taken.closed.append(minute)
+            changes.closed.append(minute)
             for interval, length_us in WIDER.items():
                 start = minute.start_us - minute.start_us % length_us
                 wide = replace(minute, interval=interval, start_us=start, end_us=start + length_us)
-                self._add(wide)
+                self._merge(wide)
         for interval in WIDER:
             candle = self._forming.get(interval)
             if candle is not None and candle.end_us <= watermark_us:
-                taken.closed.append(self._forming.pop(interval))
+                changes.closed.append(self._forming.pop(interval))
 
-    def _add(self, later: Candle) -> None:
-        """Add prices to the candle of their interval that is forming, or begin it with them."""
+    def _merge(self, later: Candle) -> None:
+        """Merge later prices into the candle that is forming in their interval, or start it."""
         candle = self._forming.get(later.interval)
         if candle is None:
             self._forming[later.interval] = later
             return
-        # One that is over was told before: time has passed up to the later prices already.
+        # Both are of the same interval: the caller has advanced to the later prices' time.
         self._forming[later.interval] = replace(
             candle,
             high=max(candle.high, later.high),
@@ -128,7 +129,7 @@ class SymbolCandles:
         )
 
 
-def _wrong(trade: Trade) -> str | None:
+def _fault(trade: Trade) -> str | None:
     if not EARLIEST_US <= trade.time_us <= LATEST_US:
         return f"the time is {trade.time_us}; it must be microseconds since 1970 UTC"
     if not (math.isfinite(trade.price) and trade.price > 0):
@@ -136,8 +137,3 @@ def _wrong(trade: Trade) -> str | None:
     if not (math.isfinite(trade.amount) and trade.amount >= 0):
         return f"the amount is {trade.amount}; it must be finite and not negative"
     return None
-
-
-def intervals() -> Sequence[str]:
-    """Every interval, the narrowest first."""
-    return (MINUTE, *WIDER)

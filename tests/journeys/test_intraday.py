@@ -41,7 +41,7 @@ async def read(world: World, topic: str, wanted: int) -> list[Candle]:
 def expected() -> list[Candle]:
     symbol = SymbolCandles("BTC-USD")
     trades = read_trades(trades_jar())
-    return [candle for batch in batches(trades) for candle in symbol.take(batch).closed]
+    return [candle for batch in batches(trades) for candle in symbol.apply(batch).closed]
 
 
 async def test_a_worker_that_is_killed_makes_the_same_candles(world: World) -> None:

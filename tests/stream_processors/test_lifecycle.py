@@ -3,7 +3,7 @@
 from hypothesis import given, strategies as st
 
 from schemas.events import BacktestProgress, JobStep, StoryState, TaskStep, TrainingProgress
-from stream_processors.lifecycle import follow, follow_job
+from stream_processors.lifecycle import next_job_state, next_task_state
 
 
 def event(status: str, stage: str | None = None) -> TrainingProgress:
@@ -22,7 +22,7 @@ def folded(
     events: list[TrainingProgress], known: StoryState | None = None, start: int = 0
 ) -> StoryState | None:
     for offset, one in enumerate(events[start:], start):
-        known = follow(known, "T", one, 3, offset) or known
+        known = next_task_state(known, one, 3, offset) or known
     return known
 
 
@@ -73,7 +73,7 @@ def test_a_job_remembers_what_it_was_before_its_last_event() -> None:
             event_time_us=offset,
             job=JobStep(kind=kind, symbol="IBM", strategy="rsi"),
         )
-        state = follow_job(state, told, 3, offset) or state
+        state = next_job_state(state, told, 3, offset) or state
         assert state is not None
         seen = (state.previous_status, state.status)
         assert (

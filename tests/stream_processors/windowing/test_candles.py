@@ -12,7 +12,7 @@ from infra.trades_package import trades_jar
 from producers.market.trades import batches, read_trades
 from schemas.codec import decode, encode
 from schemas.events import Candle, CandleState, Trade, TradeBatch
-from stream_processors.windowing.candles import SymbolCandles, Taken
+from stream_processors.windowing.candles import CandleChanges, SymbolCandles
 
 MINUTE_US = 60_000_000
 LENGTHS = {"minute": "1min", "3minute": "3min", "day": "1D"}
@@ -41,7 +41,7 @@ def batched(ones: Sequence[Trade], sizes: Iterator[int]) -> list[TradeBatch]:
 
 
 def closed(symbol: SymbolCandles, of: Sequence[TradeBatch]) -> list[Candle]:
-    return [candle for batch in of for candle in symbol.take(batch).closed]
+    return [candle for batch in of for candle in symbol.apply(batch).closed]
 
 
 def resampled(ones: Sequence[Trade], interval: str) -> list[tuple[object, ...]]:
@@ -125,17 +125,17 @@ def test_what_comes_late_or_is_no_price_is_refused_and_in_no_candle() -> None:
         replace(good, amount=-1.0),
         replace(good, time_us=2**63 - 1),
     ]
-    taken: Taken = symbol.take(
+    changes: CandleChanges = symbol.apply(
         TradeBatch(symbol="S", first=0, trades=[good, *wrong], watermark_us=6 * MINUTE_US)
     )
-    assert [(one.index, one.reason) for one in taken.refused] == [
+    assert [(one.index, one.reason) for one in changes.refused] == [
         (1, "late"),
         (2, "invalid"),
         (3, "invalid"),
         (4, "invalid"),
         (5, "invalid"),
     ]
-    assert [(one.interval, one.trades, one.low) for one in taken.closed] == [
+    assert [(one.interval, one.trades, one.low) for one in changes.closed] == [
         ("minute", 1, 10.0),
         ("3minute", 1, 10.0),
     ]

@@ -7,10 +7,12 @@ from hypothesis import given, strategies as st
 
 from schemas.codec import decode, encode
 from schemas.events import BoardState, DashboardUpdate, WindowTally
-from stream_processors.windowing.tumbling import Board, Partition, Tallying, gauges
+from stream_processors.messages import TopicPartition
+from stream_processors.windowing.board import Board
+from stream_processors.windowing.tallies import WindowCounter, gauge_tally
 
 SECOND = 1_000_000
-HERE, THERE = Partition("risk.alerts", 0), Partition("training.events", 1)
+HERE, THERE = TopicPartition("risk.alerts", 0), TopicPartition("training.events", 1)
 WINDOWS = (SECOND, 10 * SECOND, 60 * SECOND)
 
 
@@ -18,9 +20,9 @@ def board(lateness_s: float = 5, state: BoardState | None = None) -> Board:
     return Board(state or BoardState(board="", partition=0), WINDOWS, int(lateness_s * SECOND))
 
 
-def tally(where: Partition, *records: tuple[int, float]) -> list[WindowTally]:
+def tally(where: TopicPartition, *records: tuple[int, float]) -> list[WindowTally]:
     """Of records, by offset and second."""
-    tallying = Tallying(SECOND)
+    tallying = WindowCounter(SECOND)
     for offset, at_s in records:
         tallying.add(where, None, offset, int(at_s * SECOND), "seen")
     return list(tallying.tallies())
@@ -88,8 +90,10 @@ def test_how_things_stand_is_told_with_the_next_window_and_holds_nobody_up() -> 
     one = board()
     stands = {"portfolios_over_limit": 2.0}
     used = {f"p{number}": number / 10 for number in range(15)}
-    number = take(one, [gauges(HERE, None, stands, used)], 0, now_s=100)
-    number = take(one, [gauges(THERE, None, {"portfolios_over_limit": 1.0})], number, now_s=100)
+    number = take(one, [gauge_tally(HERE, None, stands, used)], 0, now_s=100)
+    number = take(
+        one, [gauge_tally(THERE, None, {"portfolios_over_limit": 1.0})], number, now_s=100
+    )
     take(one, tally(HERE, (0, 0.5), (1, 1.5)), number, now_s=100)
     [update] = one.advance(100 * SECOND)
     assert update.values == {"seen": 1, "portfolios_over_limit": 3.0}
@@ -97,7 +101,7 @@ def test_how_things_stand_is_told_with_the_next_window_and_holds_nobody_up() -> 
 
 
 def test_rates_are_by_the_second() -> None:
-    tallying = Tallying(SECOND)
+    tallying = WindowCounter(SECOND)
     for offset in range(11):
         tallying.add(HERE, None, offset, offset * SECOND, "returns", 30)
     one = board()
