@@ -293,7 +293,7 @@ def _say_all(action: Callable[[], Sequence[str]]) -> None:
 
 
 def _say(line: str) -> None:
-    pass
+    print(line, flush=True)
 
 
 if __name__ == "__main__":
