@@ -33,6 +33,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from kafka_io.publisher import Publisher
 from kafka_io.settings import ProducerSettings
+from sse_edge.cache.tail import Tail
 from sse_edge.delivery.fair_queue import FairQueue
 from sse_edge.delivery.node import Node
 from sse_edge.errors import (
@@ -64,6 +65,7 @@ from sse_edge.routes import (
     job_lists,
     training,
 )
+from sse_edge.routes.views import Views
 from sse_edge.settings import EdgeSettings
 
 logger = logging.getLogger(__name__)
@@ -117,9 +119,11 @@ def build_api(settings: EdgeSettings, fair_queue: FairQueue) -> FastAPI:
             Publisher(_as_producer(settings)) as app.state.publisher,
             asyncio.TaskGroup() as tasks,
         ):
-            node = app.state.node = Node(log, settings, fair_queue)
+            tail = Tail(log, settings)
+            views = app.state.views = Views(log, settings, tail)
+            node = app.state.node = Node(log, settings, tail, views, fair_queue)
             _say_who_is_served(settings)
-            following = tasks.create_task(node.run())
+            following = tasks.create_task(_run(node, views))
             following.add_done_callback(_stop_without_a_tail)
             if SIBLINGS in os.environ:
                 app.state.multiprocess_metrics = MultiprocessMetrics(Path(os.environ[SIBLINGS]))
@@ -166,6 +170,12 @@ def build_api(settings: EdgeSettings, fair_queue: FairQueue) -> FastAPI:
         return FileResponse(PAGE / "index.html", headers={"Cache-Control": "no-cache"})
 
     return app
+
+
+async def _run(node: Node, views: Views) -> None:
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(node.run())
+        tasks.create_task(views.run())
 
 
 def _say_who_is_served(settings: EdgeSettings) -> None:

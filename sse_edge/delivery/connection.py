@@ -221,9 +221,9 @@ class Connection:
 
     def _see_to_the_token(self, expires_s: float) -> None:
         if self._challenge is not None:
-            renewal = self._node.renewals.last(self._challenge)
-            if renewal is not None:
-                self._expires_s = expires_s = renewal.expires_us / 1e6
+            renewed_until_s = self._node.lookups.renewed_until_s(self._challenge)
+            if renewed_until_s is not None:
+                self._expires_s = expires_s = renewed_until_s
                 self._challenge = None
         good_for_s = expires_s - time.time()
         if good_for_s <= _LAST_MOMENT_S:

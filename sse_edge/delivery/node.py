@@ -16,30 +16,9 @@ from enum import StrEnum
 from itertools import chain
 from typing import NamedTuple, Protocol
 
-from schemas.events import (
-    Book,
-    BookRisk,
-    JobState,
-    OpenAlert,
-    RiskLimits,
-    StoryState,
-    StreamRenewal,
-)
-from schemas.topics import (
-    BACKTEST_EVENTS,
-    BACKTEST_JOBS,
-    EDGE_RENEWALS,
-    RISK_BOOK_RISKS,
-    RISK_BOOKS,
-    RISK_LIMITS,
-    RISK_OPEN,
-    TRAINING_EVENTS,
-    TRAINING_TASKS,
-    Topic,
-)
+from schemas.topics import Topic
 from sse_edge.cache.catch_up import CatchUp, Piece
 from sse_edge.cache.render_pool import RenderPool
-from sse_edge.cache.table_view import S, TableView
 from sse_edge.cache.tail import FAR_AWAY, Cut, Tail, TopicTail
 from sse_edge.cursor import Cursor, CursorCodec, TopicPosition
 from sse_edge.delivery.broadcast import BroadcastGroup, Pacer
@@ -50,7 +29,6 @@ from sse_edge.errors import OffsetOutOfRange, TooManyConnections, Unframable
 from sse_edge.log.protocol import Log
 from sse_edge.log.record import Partition, Record
 from sse_edge.metrics.node_metrics import Gauges, NodeMetrics
-from sse_edge.routes.latest_jobs import LatestJobs
 from sse_edge.settings import EdgeSettings
 from sse_edge.streams.stream import CHANNELS, Channel, Frame, Source, Stream, render
 from sse_edge.transport import Transport
@@ -141,6 +119,25 @@ class Client(Protocol):
         ...
 
 
+class FinalEvent(NamedTuple):
+    """Where the last event of an entity is in the log."""
+
+    partition: int
+    offset: int
+
+
+class Lookups(Protocol):
+    """The two questions that delivery asks of a node's tables."""
+
+    def renewed_until_s(self, challenge: str) -> float | None:
+        """Return when the token that answered a challenge expires; None while there is none."""
+        ...
+
+    def final_event(self, states: Topic, entity: str) -> FinalEvent | None:
+        """Return where an entity's last event is; None until the entity has ended."""
+        ...
+
+
 class _Attended(NamedTuple):
     clients: set[Client]
     listeners: ExitStack
@@ -150,25 +147,23 @@ class Node:
     """What the connections of one node share."""
 
     def __init__(
-        self, log: Log, settings: EdgeSettings, fair_queue: FairQueue | None = None
+        self,
+        log: Log,
+        settings: EdgeSettings,
+        tail: Tail,
+        lookups: Lookups,
+        fair_queue: FairQueue | None = None,
     ) -> None:
         self.log = log
         self.settings = settings
         self.metrics = NodeMetrics()
-        self.tail = Tail(log, settings)
+        self.tail = tail
+        self.lookups = lookups
         self.fair_queue = fair_queue or FairQueue()
         self.each_second: Callable[[], None] = lambda: None
         """What else is to be done now and then."""
         self.draining = False
         """Whether the node is on its way out."""
-        self.tasks = self._view(TRAINING_TASKS, StoryState)
-        self.jobs = self._view(BACKTEST_JOBS, JobState)
-        self.latest_jobs = self._latest_jobs()
-        self.limits = self._view(RISK_LIMITS, RiskLimits)
-        self.open_alerts = self._view(RISK_OPEN, OpenAlert)
-        self.books = self._view(RISK_BOOKS, Book)
-        self.book_risks = self._view(RISK_BOOK_RISKS, BookRisk)
-        self.renewals = self._view(EDGE_RENEWALS, StreamRenewal)
         self._render_pool = RenderPool(settings.framers)
         self._catch_up = CatchUp(log, settings.catch_up_bytes_max, self._render_pool)
         self._pacer = Pacer()
@@ -208,13 +203,6 @@ class Node:
                 self._tasks = tasks
                 tasks.create_task(self.tail.run())
                 tasks.create_task(self._sweep())
-                tasks.create_task(self.tasks.run())
-                tasks.create_task(self.jobs.run())
-                tasks.create_task(self.limits.run())
-                tasks.create_task(self.open_alerts.run())
-                tasks.create_task(self.books.run())
-                tasks.create_task(self.book_risks.run())
-                tasks.create_task(self.renewals.run())
         finally:
             self._render_pool.close()
 
@@ -342,33 +330,21 @@ class Node:
             await asyncio.sleep(0)
 
     def is_over(self, feed: Feed) -> bool:
-        """Whether everything is told of several tasks that a stream follows.
+        """Whether a stream of several entities has delivered the last event of each.
 
-        The stream of one ends with its last event, which says so itself.
+        The stream of one entity ends with its last event, which says so itself.
         """
-        first, *others = feed.stream.sources
-        is_of_tasks = not others and first.channel.topic is TRAINING_EVENTS
-        if not is_of_tasks or feed.stream.has_end or not first.entities:
+        source, *others = feed.stream.sources
+        states = source.channel.entity_states
+        if states is None or others or feed.stream.has_end or not source.entities:
             return False
-        told = dict(zip((one.number for one in feed.partitions), feed.horizon, strict=True))
-        states = [self.tasks.last(task) for task in first.entities]
+        numbers = (partition.number for partition in feed.partitions)
+        delivered = dict(zip(numbers, feed.horizon, strict=True))
+        final_events = [self.lookups.final_event(states, entity) for entity in source.entities]
         return all(
-            state is not None and state.ended and state.last_offset < told.get(state.partition, 0)
-            for state in states
+            final is not None and final.offset < delivered.get(final.partition, 0)
+            for final in final_events
         )
-
-    def _latest_jobs(self) -> LatestJobs:
-        name = self.settings.topic_prefix + BACKTEST_EVENTS.name
-
-        async def partitions() -> int:
-            return (await self.tail.topic(name)).info.partitions
-
-        return LatestJobs(self.log, name, partitions, self.jobs)
-
-    def _view(self, topic: Topic, kind: type[S]) -> TableView[S]:
-        name = self.settings.topic_prefix + topic.name
-        patience_s = self.settings.broker_patience_s
-        return TableView(self.log, name, kind, topic.retention_ms, patience_s)
 
     def codec(self, stream: Stream) -> CursorCodec:
         """How cursors of a stream are written."""

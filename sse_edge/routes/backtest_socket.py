@@ -17,6 +17,7 @@ from sse_edge.delivery.node import FromOffsets, Node, Start
 from sse_edge.errors import EdgeError, Forbidden, NoSuchThing, Unauthorized
 from sse_edge.http.auth import Authenticator
 from sse_edge.routes.backtests import CHANNEL, known_to
+from sse_edge.routes.views import Views
 from sse_edge.streams.stream import of_entities
 from sse_edge.transport import Chunk
 
@@ -91,13 +92,14 @@ async def story(
 ) -> None:
     """What has happened so far, whatever comes, and the end."""
     node: Node = websocket.app.state.node
+    views: Views = websocket.app.state.views
     identity: Authenticator = websocket.app.state.identity
     address = str(websocket.client.host) if websocket.client else "unknown"
     await websocket.accept()
     try:
         caller = await identity.caller(token or None)
         node.refuse_over_limit(address, None if caller is None else caller.subject)
-        state = await known_to(node, caller, job_id)
+        state = await known_to(views, caller, job_id)
         stream = of_entities(CHANNEL, [job_id])
         start: Start = FromOffsets({state.partition: state.first_offset})
         if last_event_id:

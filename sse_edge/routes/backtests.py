@@ -22,6 +22,7 @@ from sse_edge.http.stream_response import (
     stream_route,
     write,
 )
+from sse_edge.routes.views import Views
 from sse_edge.streams.dialects.backtest import backtest, job as as_job
 from sse_edge.streams.stream import of_entities
 
@@ -193,10 +194,11 @@ async def catch_up(request: Request) -> None:
     node: Node = request.app.state.node
     if node.unavailable_for is not None:
         return
+    views: Views = request.app.state.views
     try:
-        await node.jobs.all()
+        await views.jobs.all()
         # Where no processor runs, a list is not what streams say, and is told nonetheless.
-        await node.latest_jobs.catch_up(node.settings.processor_patience_s)
+        await views.latest_jobs.catch_up(node.settings.processor_patience_s)
     except LogError as error:
         raise Unavailable("no_broker", str(error)) from error
 
@@ -207,9 +209,9 @@ async def mine(request: Request) -> Sequence[JobState]:
     Raises:
         Unavailable: it cannot be known now.
     """
-    node: Node = request.app.state.node
+    views: Views = request.app.state.views
     try:
-        found = await node.jobs.all()
+        found = await views.jobs.all()
     except LogUnavailable as error:
         raise Unavailable("no_broker", str(error)) from error
     caller = caller_of(request)
@@ -219,10 +221,10 @@ async def mine(request: Request) -> Sequence[JobState]:
 
 async def known(request: Request, job_id: str) -> JobState:
     """A job of the caller's; see `known_to`."""
-    return await known_to(request.app.state.node, caller_of(request), job_id)
+    return await known_to(request.app.state.views, caller_of(request), job_id)
 
 
-async def known_to(node: Node, caller: Caller | None, job_id: str) -> JobState:
+async def known_to(views: Views, caller: Caller | None, job_id: str) -> JobState:
     """A job of a caller's.
 
     Raises:
@@ -231,7 +233,7 @@ async def known_to(node: Node, caller: Caller | None, job_id: str) -> JobState:
         Unavailable: it cannot be known now.
     """
     try:
-        state = await node.jobs.find(job_id, node.settings.processor_patience_s)
+        state = await views.jobs.find(job_id, views.settings.processor_patience_s)
     except LogUnavailable as error:
         raise Unavailable("no_broker", str(error)) from error
     if state is None:

@@ -15,10 +15,10 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validato
 from schemas.events import Book, BookRisk, Holding
 from schemas.instants import from_datetime, to_rfc3339
 from schemas.topics import RISK_BOOKS
-from sse_edge.delivery.node import Node
 from sse_edge.errors import NoSuchThing
 from sse_edge.http.stream_response import write
 from sse_edge.routes.desk import all_of, who_asks
+from sse_edge.routes.views import Views
 from sse_edge.streams.dialects.mystocks import book_risk
 
 _HOLDINGS_MAX = 500
@@ -126,16 +126,16 @@ async def close_book(request: Request, root: Root, book_id: BookId) -> dict[str,
 @router.get("", summary="All books, and what they hold")
 async def all_books(request: Request) -> list[dict[str, object]]:
     """By tree and name."""
-    node: Node = request.app.state.node
-    books: Sequence[Book] = await all_of(request, node.books)
+    views: Views = request.app.state.views
+    books: Sequence[Book] = await all_of(request, views.books)
     return [_shown(one) for one in sorted(books, key=lambda one: one.path) if not one.closed]
 
 
 @router.get("/{root}", summary="A tree: what each book may lose")
 async def tree(request: Request, root: Root) -> list[dict[str, object]]:
     """The latest of each book of a tree, the root first, as its stream has it."""
-    node: Node = request.app.state.node
-    risks: Sequence[BookRisk] = await all_of(request, node.book_risks)
+    views: Views = request.app.state.views
+    risks: Sequence[BookRisk] = await all_of(request, views.book_risks)
     found = [one for one in risks if one.root == root]
     if not found:
         raise NoSuchThing(

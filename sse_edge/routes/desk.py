@@ -17,9 +17,9 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from schemas.events import AlertAck, OpenAlert, Record, RiskLimit, RiskLimits
 from schemas.instants import to_rfc3339
 from sse_edge.cache.table_view import TableView
-from sse_edge.delivery.node import Node
 from sse_edge.errors import LogUnavailable, NoSuchThing, Unavailable
 from sse_edge.http.stream_response import caller_of, write
+from sse_edge.routes.views import Views
 
 _COMMENT_CHARS_MAX = 1_000
 
@@ -121,16 +121,16 @@ async def withdraw_limits(request: Request, portfolio_id: PortfolioId) -> dict[s
 @router.get("/limits", summary="All limits that were set")
 async def all_limits(request: Request) -> list[dict[str, object]]:
     """By portfolio."""
-    node: Node = request.app.state.node
-    found = [one for one in await all_of(request, node.limits) if one.limits or one.stale_after_s]
+    views: Views = request.app.state.views
+    found = [one for one in await all_of(request, views.limits) if one.limits or one.stale_after_s]
     return [_shown(one) for one in sorted(found, key=lambda one: one.portfolio_id)]
 
 
 @router.get("/limits/{portfolio_id}", summary="A portfolio's limits")
 async def limits_of(request: Request, portfolio_id: PortfolioId) -> dict[str, object]:
     """Those that were set last; none where the defaults hold."""
-    node: Node = request.app.state.node
-    for one in await all_of(request, node.limits):
+    views: Views = request.app.state.views
+    for one in await all_of(request, views.limits):
         if one.portfolio_id == portfolio_id:
             return _shown(one)
     raise NoSuchThing(
@@ -143,9 +143,11 @@ async def open_alerts(
     request: Request, entity_id: Annotated[str | None, Query(max_length=256)] = None
 ) -> list[dict[str, object]]:
     """Each after its last step; of one portfolio, or of all."""
-    node: Node = request.app.state.node
+    views: Views = request.app.state.views
     found = [
-        one for one in await all_of(request, node.open_alerts) if entity_id in (None, one.entity_id)
+        one
+        for one in await all_of(request, views.open_alerts)
+        if entity_id in (None, one.entity_id)
     ]
     newest_first = sorted(found, key=lambda one: (one.event_time_us, one.alert_id), reverse=True)
     return [_worded(one) for one in newest_first]
@@ -161,9 +163,9 @@ async def acknowledge(
     request: Request, alert_id: str, said: Acknowledgement | None = None
 ) -> dict[str, str]:
     """Everybody is told on the alerts' stream; the alert stays open until it clears."""
-    node: Node = request.app.state.node
+    views: Views = request.app.state.views
     alert = next(
-        (one for one in await all_of(request, node.open_alerts) if one.alert_id == alert_id),
+        (one for one in await all_of(request, views.open_alerts) if one.alert_id == alert_id),
         None,
     )
     if alert is None:

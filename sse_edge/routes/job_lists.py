@@ -31,6 +31,7 @@ from sse_edge.http.stream_response import (
 )
 from sse_edge.routes.backtests import JobStatus, Limit, catch_up, mine
 from sse_edge.routes.job_list import changes, shown
+from sse_edge.routes.views import Views
 from sse_edge.streams.dialect import ClientInfo
 from sse_edge.streams.dialects.backtest import BACKTEST, backtest, job as as_job
 from sse_edge.streams.stream import CHANNELS, Source, Stream
@@ -141,6 +142,7 @@ async def _told(
     statuses: frozenset[str],
     limit: int,
 ) -> AsyncGenerator[Mapping[str, object]]:
+    views: Views = request.app.state.views
     retry = round(random.uniform(node.settings.retry_ms, 2 * node.settings.retry_ms))  # noqa: S311
     assert BACKTEST.opening is not None
     name, data = BACKTEST.opening(
@@ -158,13 +160,13 @@ async def _told(
             except Unavailable as error:
                 yield {"event": "error", "data": {"reason": "no_broker", "message": str(error)}}
                 return
-            version = node.jobs.version
+            version = views.jobs.version
             after = shown(all_jobs, statuses, limit)
-            told_by = node.codec(reader.stream).encode(node.jobs.cursor)
+            told_by = node.codec(reader.stream).encode(views.jobs.cursor)
             for event, said in _events(wording, before, after):
                 yield {"event": event, "data": said, "id": told_by}
             before = after
-            changed, leaving = node.jobs.changed_since(version), reader.leaving.wait()
+            changed, leaving = views.jobs.changed_since(version), reader.leaving.wait()
             await _either(changed, leaving, within_s=_good_for_s(request))
             await asyncio.sleep(_PACE_S)
 

@@ -28,6 +28,7 @@ from sse_edge.http.stream_response import (
     write,
 )
 from sse_edge.log.record import Partition, Record
+from sse_edge.routes.views import Views
 from sse_edge.streams.dialects.training import status as rendered
 from sse_edge.streams.stream import CHANNELS, Source, of_entities
 
@@ -100,7 +101,8 @@ async def train(request: Request, wanted: Wanted) -> Accepted:
 async def status(request: Request, task_id: str) -> dict[str, object]:
     """The last thing that a task has said of itself, as its stream says it."""
     node: Node = request.app.state.node
-    state = await _known(node, task_id)
+    views: Views = request.app.state.views
+    state = await _known(views, task_id)
     try:
         last = await _read_on(node, state)
     except LogUnavailable as error:
@@ -130,10 +132,11 @@ async def several_tasks(
 
 async def _follow(request: Request, task_ids: Sequence[str]) -> Response:
     node: Node = request.app.state.node
+    views: Views = request.app.state.views
     stream = of_entities(CHANNEL, task_ids, event_names(request))
     offsets: dict[int, int] = {}
     if given_cursor(request) is None and node.unavailable_for is None:
-        for state in [await _known(node, task_id) for task_id in stream.entities]:
+        for state in [await _known(views, task_id) for task_id in stream.entities]:
             before = offsets.get(state.partition, state.last_offset)
             offsets[state.partition] = min(before, state.last_offset)
     return open_stream(request, stream, FromOffsets(offsets))
@@ -146,9 +149,9 @@ class _Last(NamedTuple):
     event: TrainingProgress
 
 
-async def _known(node: Node, task_id: str) -> StoryState:
+async def _known(views: Views, task_id: str) -> StoryState:
     try:
-        state = await node.tasks.find(task_id, node.settings.processor_patience_s)
+        state = await views.tasks.find(task_id, views.settings.processor_patience_s)
     except LogUnavailable as error:
         raise Unavailable("no_broker", str(error)) from error
     if state is None:

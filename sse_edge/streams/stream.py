@@ -24,6 +24,7 @@ from schemas.topics import (
     RISK_BOOK_RISKS,
     RISK_MEASURES,
     TRAINING_EVENTS,
+    TRAINING_TASKS,
     USER_UPDATES,
     Topic,
 )
@@ -62,6 +63,8 @@ class Channel:
     """Whether a cursor begins with the entity's name, where a request cannot say it."""
     is_latest_value: bool = True
     """Whether the newest event of a key says everything that older ones said."""
+    entity_states: Topic | None = None
+    """The compacted topic of the entities' states, by which a stream of several can end."""
 
     @property
     def key(self) -> str:
@@ -80,6 +83,7 @@ CHANNELS: Mapping[str, Channel] = {
             mystocks.training_progress,
             entity_parameters=("task_id", "entity_id"),
             has_end=True,
+            entity_states=TRAINING_TASKS,
         ),
         Channel(
             "backtest",
@@ -112,6 +116,7 @@ CHANNELS: Mapping[str, Channel] = {
             training_task.TRAINING_TASK,
             entity_parameters=("task_id",),
             has_end=True,
+            entity_states=TRAINING_TASKS,
         ),
         Channel(
             "backtest_job",

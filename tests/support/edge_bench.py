@@ -10,9 +10,11 @@ import looptime
 
 from schemas.codec import encode
 from schemas.events import RiskAlert, TrainingProgress
+from sse_edge.cache.tail import Tail
 from sse_edge.cursor import Cursor
 from sse_edge.delivery.connection import Connection, ConnectionOptions
 from sse_edge.delivery.node import FromEdge, Node, Start
+from sse_edge.routes.views import Views
 from sse_edge.settings import EdgeSettings
 from sse_edge.streams.stream import Stream, one_channel
 from sse_edge.transport import Chunk
@@ -178,12 +180,16 @@ class Edge:
 async def edge(log: FakeLog, **settings: Any) -> AsyncGenerator[Edge]:
     """A running node; when it is left, it is gone at once, as by kill -9."""
     options: dict[str, Any] = {"framers": 0} | settings
-    node = Node(log, EdgeSettings(**options))
+    edge_settings = EdgeSettings(**options)
+    tail = Tail(log, edge_settings)
+    views = Views(log, edge_settings, tail)
+    node = Node(log, edge_settings, tail, views)
     async with asyncio.TaskGroup() as tasks:
-        tail = tasks.create_task(node.run())
+        running_parts = [tasks.create_task(part.run()) for part in (node, views)]
         running = Edge(node, tasks)
         yield running
-        tail.cancel()
+        for part in running_parts:
+            part.cancel()
         for task in running._open.values():
             task.cancel()
 

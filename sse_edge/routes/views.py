@@ -1,0 +1,101 @@
+"""The tables of a node: the last state of every task, job, limit, alert, book and token renewal.
+
+`Views` owns the tables and follows their compacted topics; each is read only after its first use.
+Routes read the tables themselves. The delivery core asks two questions of them (see `Lookups` in
+`sse_edge.delivery.node`) and imports no event class.
+"""
+
+import asyncio
+
+from schemas.events import (
+    Book,
+    BookRisk,
+    JobState,
+    OpenAlert,
+    RiskLimits,
+    StoryState,
+    StreamRenewal,
+)
+from schemas.topics import (
+    BACKTEST_EVENTS,
+    BACKTEST_JOBS,
+    EDGE_RENEWALS,
+    RISK_BOOK_RISKS,
+    RISK_BOOKS,
+    RISK_LIMITS,
+    RISK_OPEN,
+    TRAINING_TASKS,
+    Topic,
+)
+from sse_edge.cache.table_view import S, TableView
+from sse_edge.cache.tail import Tail
+from sse_edge.delivery.node import FinalEvent
+from sse_edge.log.protocol import Log
+from sse_edge.routes.latest_jobs import LatestJobs
+from sse_edge.settings import EdgeSettings
+
+
+class Views:
+    """The tables that one node keeps in memory."""
+
+    def __init__(self, log: Log, settings: EdgeSettings, tail: Tail) -> None:
+        """Make the tables; `run` reads them.
+
+        Args:
+            log: where the tables are read from.
+            settings: the topics' prefix, and how long a caller waits for a table.
+            tail: knows how many partitions a topic has.
+        """
+        self.settings = settings
+        self._log = log
+        self._tail = tail
+        self.tasks = self._view(TRAINING_TASKS, StoryState)
+        self.jobs = self._view(BACKTEST_JOBS, JobState)
+        self.latest_jobs = self._latest_jobs()
+        self.limits = self._view(RISK_LIMITS, RiskLimits)
+        self.open_alerts = self._view(RISK_OPEN, OpenAlert)
+        self.books = self._view(RISK_BOOKS, Book)
+        self.book_risks = self._view(RISK_BOOK_RISKS, BookRisk)
+        self.renewals = self._view(EDGE_RENEWALS, StreamRenewal)
+        self._entity_states = {TRAINING_TASKS: self.tasks}
+
+    async def run(self) -> None:
+        """Follow the tables' topics until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.tasks.run())
+            tasks.create_task(self.jobs.run())
+            tasks.create_task(self.limits.run())
+            tasks.create_task(self.open_alerts.run())
+            tasks.create_task(self.books.run())
+            tasks.create_task(self.book_risks.run())
+            tasks.create_task(self.renewals.run())
+
+    def renewed_until_s(self, challenge: str) -> float | None:
+        """Return when the token that answered a challenge expires; None while there is none."""
+        renewal = self.renewals.last(challenge)
+        return None if renewal is None else renewal.expires_us / 1e6
+
+    def final_event(self, states: Topic, entity: str) -> FinalEvent | None:
+        """Return where an entity's last event is in the log; None until the entity has ended.
+
+        Args:
+            states: the topic of the entities' states, as a channel's row names it.
+            entity: the entity's key.
+        """
+        state = self._entity_states[states].last(entity)
+        if state is None or not state.ended:
+            return None
+        return FinalEvent(state.partition, state.last_offset)
+
+    def _latest_jobs(self) -> LatestJobs:
+        name = self.settings.topic_prefix + BACKTEST_EVENTS.name
+
+        async def partitions() -> int:
+            return (await self._tail.topic(name)).info.partitions
+
+        return LatestJobs(self._log, name, partitions, self.jobs)
+
+    def _view(self, topic: Topic, kind: type[S]) -> TableView[S]:
+        name = self.settings.topic_prefix + topic.name
+        patience_s = self.settings.broker_patience_s
+        return TableView(self._log, name, kind, topic.retention_ms, patience_s)
