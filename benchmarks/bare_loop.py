@@ -15,14 +15,14 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from schemas.codec import decode, encode
 from schemas.events import ReturnBatch, RiskAlert
 from schemas.topics import PORTFOLIO_RETURNS, RISK_ALERTS, RISK_MEASURES, RISK_STATE
-from stream_processors.risk.alerts import Source
-from stream_processors.risk.portfolio import PortfolioRisk, Position
+from stream_processors import messages
+from stream_processors.risk.portfolio import PortfolioRisk, ReturnOffset
 from stream_processors.settings import ProcessorSettings
 
 
 async def run(settings: ProcessorSettings) -> None:
     """Measure for ever."""
-    config, prefix = settings.risk(), settings.topic_prefix
+    config, prefix = settings.risk_config(), settings.topic_prefix
     portfolios: dict[str, PortfolioRisk] = {}
     returns = prefix + PORTFOLIO_RETURNS.name
     consumer = AIOKafkaConsumer(
@@ -48,11 +48,11 @@ async def run(settings: ProcessorSettings) -> None:
                     for index, one in enumerate(batch.returns):
                         risk = portfolios.get(one.portfolio_id)
                         if risk is None:
-                            source = Source(returns, where.partition)
+                            source = messages.TopicPartition(returns, where.partition)
                             risk = PortfolioRisk(one.portfolio_id, config, source)
                             portfolios[one.portfolio_id] = risk
                         changed[one.portfolio_id] = risk
-                        alerts += risk.apply(one, Position(record.offset, index))[1]
+                        alerts += risk.apply(one, ReturnOffset(record.offset, index))[1]
             await _send(producer, prefix, alerts, changed)
             if found:
                 ends = {one: records[-1].offset + 1 for one, records in found}

@@ -12,14 +12,14 @@ import sdnotify
 from schemas.codec import decode, encode
 from schemas.events import ReturnBatch
 from schemas.topics import PORTFOLIO_RETURNS, RISK_ALERTS, RISK_STATE
-from stream_processors.risk.alerts import Source
-from stream_processors.risk.portfolio import PortfolioRisk, Position
+from stream_processors.messages import TopicPartition
+from stream_processors.risk.portfolio import PortfolioRisk, ReturnOffset
 from stream_processors.settings import ProcessorSettings
 
 
 def build_app(settings: ProcessorSettings) -> faust.App:
     """One agent, and its table."""
-    config = settings.risk()
+    config = settings.risk_config()
     prefix = settings.topic_prefix
     app = faust.App(
         f"{prefix}plain",
@@ -49,10 +49,10 @@ def build_app(settings: ProcessorSettings) -> faust.App:
             for one in batch.returns:
                 risk = portfolios.get(one.portfolio_id)
                 if risk is None:
-                    source = Source(event.message.topic, event.message.partition)
+                    source = TopicPartition(event.message.topic, event.message.partition)
                     risk = PortfolioRisk(one.portfolio_id, config, source)
                     portfolios[one.portfolio_id] = risk
-                _, raised = risk.apply(one, Position(event.message.offset, 0))
+                _, raised = risk.apply(one, ReturnOffset(event.message.offset, 0))
                 for alert in raised:
                     await alerts.send(key=one.portfolio_id.encode(), value=encode(alert))
                 table[one.portfolio_id.encode()] = encode(risk.pack())

@@ -20,7 +20,7 @@ from kafka_io.settings import ProducerSettings
 from schemas.instants import from_datetime
 from stream_processors.risk.confidence import InvalidInput, Level
 from stream_processors.risk.estimates import METHODS
-from stream_processors.risk.replay import Wanted
+from stream_processors.risk.replay import ReplayQuery
 from stream_processors.risk.thresholds import InvalidRule
 
 cli = typer.Typer(
@@ -248,7 +248,7 @@ def replay(
 
     def answered() -> list[str]:
         try:
-            wanted = Wanted(
+            wanted = ReplayQuery(
                 portfolio_id=portfolio,
                 method=method,
                 level=Level.of(confidence),

@@ -11,12 +11,12 @@ from kafka_io.settings import ProducerSettings
 from schemas.events import Return, ReturnBatch
 from schemas.instants import to_date
 from schemas.topics import PORTFOLIO_RETURNS
-from stream_processors.risk.replay import Replayed, Wanted, replay
+from stream_processors.risk.replay import Replay, ReplayQuery, replay
 
 _DAY_US = 86_400_000_000
 
 
-def answer(wanted: Wanted, settings: ProducerSettings) -> Replayed:
+def answer(wanted: ReplayQuery, settings: ProducerSettings) -> Replay:
     """Read a portfolio's returns from Kafka, and measure them again.
 
     Raises:
@@ -39,7 +39,7 @@ async def _returns(portfolio_id: str, settings: ProducerSettings) -> Sequence[Re
     return [one for batch in batches for one in batch.returns]
 
 
-def _nothing(wanted: Wanted, returns: Sequence[Return]) -> str:
+def _nothing(wanted: ReplayQuery, returns: Sequence[Return]) -> str:
     times = [one.event_time_us for one in returns if one.portfolio_id == wanted.portfolio_id]
     if times:
         there = f"they go from {to_date(min(times))} to {to_date(max(times))}"
@@ -49,7 +49,7 @@ def _nothing(wanted: Wanted, returns: Sequence[Return]) -> str:
     return f"the log has no returns of {wanted.portfolio_id}{beside}"
 
 
-def table(found: Replayed, wanted: Wanted) -> Sequence[str]:
+def table(found: Replay, wanted: ReplayQuery) -> Sequence[str]:
     """The steps of alerts, and how the method did."""
     tail = wanted.level.tail
     lines = [f"{'date':<12}{'step':<13}{'level':<10}{'VaR':>8}{'limit':>9}"]
@@ -80,7 +80,7 @@ def table(found: Replayed, wanted: Wanted) -> Sequence[str]:
     ]
 
 
-def draw(found: Replayed, wanted: Wanted, path: Path) -> None:
+def draw(found: Replay, wanted: ReplayQuery, path: Path) -> None:
     """Returns, the VaR line and what exceeded it; PNG or SVG, as the file's name says.
 
     Raises:

@@ -1,1 +1,1 @@
-"""What follows from it: judgements that are pure, and an app that runs them."""
+"""Stream processors: pure calculations, and the Faust worker whose agents run them."""

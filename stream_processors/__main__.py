@@ -1,4 +1,4 @@
-"""`python -m stream_processors`: one worker. Start more, with other ids, to share the work."""
+"""`python -m stream_processors`: run one worker. More workers, with other ids, share the work."""
 
 import gc
 import logging
@@ -13,20 +13,20 @@ from stream_processors.risk.confidence import InvalidInput
 from stream_processors.risk.thresholds import InvalidRule
 from stream_processors.settings import ProcessorSettings
 
-_COLLECTED = (50_000, 20, 1_000)
-"""Portfolios and buffers are many objects that form no cycles: looking through them takes time."""
+_GC_THRESHOLDS = (50_000, 20, 1_000)
+"""Rare collections: portfolios and buffers are many objects without cycles, and slow to search."""
 
 
 def main() -> None:
-    """Run a worker until SIGTERM or Ctrl-C; exit with 2 where a setting has no meaning."""
+    """Run a worker until SIGTERM or Ctrl-C; exit with an explanation if a setting is invalid."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    # Faust builds its debug records at any level, and they cost a tenth of the time or more.
+    # Faust formats its debug records at any level, which takes a tenth of the time or more.
     logging.disable(logging.DEBUG)
-    gc.set_threshold(*_COLLECTED)
+    gc.set_threshold(*_GC_THRESHOLDS)
     try:
         app = build_app(ProcessorSettings())
     except (ValidationError, InvalidRule, InvalidInput) as error:
-        sys.exit(f"a setting has no meaning: {error}")
+        sys.exit(f"a setting is invalid: {error}")
     worker = faust.Worker(app, loglevel="info", redirect_stdouts=False, override_logging=False)
     worker.execute_from_commandline()
 

@@ -1,22 +1,22 @@
-"""Faust moves the events; what they mean is decided in the pure modules beside this one.
+"""Build the worker: a Faust app whose agents move records, and call pure calculations.
 
 Seven agents:
 
-- `measure_returns`: returns become measures and alerts, by limits that may change, and people
-  acknowledge the alerts;
-- `measure_books`: trees of books, such as desk, fund and firm, and what they hold;
-- `follow_training.tasks`, `follow_backtest.jobs`: how far each task and job is, and where its
-  story stands;
-- `form_candles`: trades become candles;
-- `tally_events`: what happens is counted for each partition and window;
-- `total_windows`: a window's tallies become a `dashboard_update`.
+- `measure_returns`: returns, limits and acknowledgements in, measures and alerts out;
+- `measure_books`: books and the returns of their series in, each book's risk out;
+- `follow_training.tasks`, `follow_backtest.jobs`: events of runs in, each run's status and offsets
+  out;
+- `form_candles`: trades in, candles out;
+- `tally_events`: events in, tallies by partition and window out;
+- `total_windows`: tallies in, a `dashboard_update` for each window out.
 
-What holds for ever: a record is acknowledged after everything that follows from it is in Kafka, in
-this order: alerts and measures, state, acknowledgement. So a crash at any point loses nothing; what
-is read again is skipped by the position in the state, or written again under the same id.
+It always holds that a record is acknowledged after everything that follows from it is in Kafka, in
+this order: alerts and measures, state, acknowledgement. So a crash at any point loses nothing: a
+record that is read again is skipped by the offset in the state, or its events are written again
+under the same ids.
 
-Faust acknowledges a record whose agent failed. Hence `noack_take`, acknowledging by hand, and a
-supervisor under which an exception stops the worker.
+Faust itself acknowledges a record even if its agent failed. Hence the agents acknowledge by hand,
+and their supervisor stops the worker at an exception.
 """
 
 from tempfile import gettempdir
@@ -50,14 +50,15 @@ _BUFFERED_MESSAGES_MAX = 100_000
 
 
 def build_app(settings: ProcessorSettings) -> faust.App:
-    """The worker's app: agents, table and timers, ready to be started."""
+    """Return the worker's app with agents, tables and timers, ready to start."""
     app = faust.App(
         f"{settings.written_prefix()}tapewire",
         broker=[f"kafka://{server}" for server in settings.bootstrap_servers.split(",")],
         store="memory://",
-        datadir=f"{gettempdir()}/{settings.written_prefix()}tapewire-faust",  # made, and left empty
+        # Faust creates it; it stays empty.
+        datadir=f"{gettempdir()}/{settings.written_prefix()}tapewire-faust",
         topic_disable_leader=True,
-        topic_allow_declare=False,  # the catalogue provisions, with its own settings
+        topic_allow_declare=False,  # topics are provisioned with the catalogue's settings
         topic_partitions=PARTITIONS,
         web_enabled=False,
         worker_redirect_stdouts=False,
@@ -68,10 +69,10 @@ def build_app(settings: ProcessorSettings) -> faust.App:
         broker_commit_interval=1.0,
         consumer_group_instance_id=f"{settings.written_prefix()}{settings.worker_id}",
         consumer_auto_offset_reset="earliest",
-        consumer_metadata_max_age_ms=5_000,  # topics that are made later are seen soon
+        consumer_metadata_max_age_ms=5_000,  # finds topics that are created later
         producer_linger=0.01,
         producer_max_batch_size=1 << 19,
-        # Records of open windows are held on purpose; whoever takes over reads them again.
+        # A rebalance does not wait for unprocessed records: their next worker reads them again.
         stream_wait_empty=False,
         table_standby_replicas=0,
         cython_optimizations=True,
@@ -89,7 +90,7 @@ def build_app(settings: ProcessorSettings) -> faust.App:
 
     @app.task
     async def widen_the_producer_buffer() -> None:
-        # At its default of 100 a take's worth of state rows stalls, with a warning for each.
+        # At the default of 100 the state rows of one batch would stall, with a warning for each.
         app.producer.buffer.max_messages = _BUFFERED_MESSAGES_MAX
 
     @app.on_rebalance_complete.connect(weak=False)

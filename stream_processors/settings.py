@@ -1,4 +1,4 @@
-"""How the processors reach Kafka, measure and judge."""
+"""The settings of the processors: Kafka, batches, risk, and the dashboard's windows."""
 
 from math import inf
 from typing import Annotated
@@ -6,16 +6,16 @@ from typing import Annotated
 from pydantic import AliasChoices, BeforeValidator, Field
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from stream_processors.books.tree import BookConfig
+from stream_processors.books.config import BookConfig
 from stream_processors.risk.confidence import InvalidInput, Level
+from stream_processors.risk.config import RiskConfig
 from stream_processors.risk.estimates import CLOSED, Methods
 from stream_processors.risk.methods import Simulation
-from stream_processors.risk.portfolio import RiskConfig
 from stream_processors.risk.thresholds import InvalidRule, Rule
 
 
 def _limits(text: object) -> object:
-    """Read `AAPL=0.06,IBM=0.035`."""
+    """Parse limits such as `AAPL=0.06,IBM=0.035`."""
     if not isinstance(text, str):
         return text
     limits = {}
@@ -31,13 +31,14 @@ def _limits(text: object) -> object:
 
 
 def _listed(text: object) -> object:
+    """Split a text at its commas."""
     if not isinstance(text, str):
         return text
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 class ProcessorSettings(BaseSettings):
-    """Read from the environment: `TAPEWIRE_...`, or the name that a field gives."""
+    """Read from the environment, as `TAPEWIRE_` and the name, or as the alias that a field has."""
 
     model_config = SettingsConfigDict(env_prefix="TAPEWIRE_", frozen=True)
 
@@ -45,54 +46,54 @@ class ProcessorSettings(BaseSettings):
         default="localhost:9092",
         validation_alias=AliasChoices("KAFKA_BOOTSTRAP_SERVERS", "bootstrap_servers"),
     )
-    """Kafka's addresses, `host:port` with commas between."""
+    """Addresses of Kafka brokers, as `host:port` separated by commas."""
 
     topic_prefix: str = ""
-    """Stands before every topic's name and the consumer group's."""
+    """A prefix of the names of all topics and of the consumer group."""
 
     worker_id: str = "worker-1"
-    """Stable for each worker of a system: a restarted one takes its partitions up at once."""
+    """A name that each worker of a system keeps: a restarted worker gets its partitions at once."""
 
     rebuild_version: str = Field(default="", pattern=r"^[a-zA-Z0-9_-]*$")
-    """Where set, a worker measures everything again beside the others, as `tapewire rebuild` does:
-    what it writes goes to topics with this and a dot before their names."""
+    """If set, the worker measures all returns anew beside the running workers, and writes to topics
+    whose names begin with this version and a dot; `tapewire rebuild` sets it."""
 
     batch_within_s: float = Field(default=0.2, gt=0)
-    """How long returns are gathered before they are measured: fewer, larger writes of state."""
+    """How long returns are collected into a batch; longer means fewer writes of state."""
 
     batch_records_max: int = Field(default=1_500, ge=1)
-    """Records that one round of measuring takes at most."""
+    """The most records in a batch of returns."""
 
     risk_window: int = Field(default=250, ge=1)
-    """Observations in a window: a year of trading days."""
+    """Observations in a window; 250 are a year of trading days."""
 
     risk_observations_min: int = Field(default=100, ge=2)
-    """Fewer give `insufficient_data`."""
+    """The fewest observations that are measured; fewer give the status `insufficient_data`."""
 
     risk_lateness_s: float = Field(default=7 * 86_400.0, ge=0)
-    """How far behind its portfolio's newest return one may be, in event time."""
+    """How far behind its portfolio's newest return a return may be, in event time."""
 
     risk_ahead_s: float = Field(default=inf, ge=0)
-    """How far ahead of the log's clock a return may be, in event time; unset: any, as where a past
-    is replayed that is moved on to later years."""
+    """How far ahead of the log's clock a return's event time may be; unset: any distance, as a
+    replay needs that shifts past returns to later years."""
 
     var_limit: float = 0.05
-    """What var_95 may be, as a fraction of net asset value."""
+    """The limit of var_95, as a fraction of net asset value."""
 
     var_limits: Annotated[dict[str, float], NoDecode, BeforeValidator(_limits)] = {}
-    """Limits of single portfolios: `AAPL=0.06,IBM=0.035`."""
+    """Limits of var_95 for single portfolios, as `AAPL=0.06,IBM=0.035`."""
 
     var_hysteresis: float = 0.1
-    """Share of the limit by which VaR must fall below it before the alert clears."""
+    """The share of a limit by which VaR must fall below it before the alert clears."""
 
     var_warn_ratio: float | None = None
-    """Share of the limit from which to warn; unset: no warnings."""
+    """The share of a limit above which an alert warns; unset: no warnings."""
 
     var_critical_ratio: float | None = None
-    """Multiple of the limit from which an alert is critical; unset: never."""
+    """The multiple of a limit above which an alert is critical; unset: never."""
 
     es_limit: float | None = None
-    """What es_95 may be; unset: any."""
+    """The limit of es_95, as a fraction of net asset value; unset: none."""
 
     risk_methods: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)] = (
         "historical",
@@ -100,51 +101,51 @@ class ProcessorSettings(BaseSettings):
         "fhs",
         "age_weighted",
     )
-    """What is measured: `historical` always is."""
+    """The methods of the estimates; `var_95` and the like always use the historical one."""
 
     risk_levels: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)] = (
         "0.95",
         "0.975",
         "0.99",
     )
-    """Confidence levels of the methods."""
+    """The confidence levels of the estimates."""
 
     risk_horizons: Annotated[tuple[int, ...], NoDecode, BeforeValidator(_listed)] = (1,)
-    """Periods ahead, with commas between."""
+    """The horizons of the estimates, in observation periods."""
 
     risk_dof: float = 6.0
     """Degrees of freedom of the Student-t method."""
 
     risk_slower_every: int = 20
-    """How many returns of a portfolio lie between two looks at its whole window."""
+    """A portfolio's returns between two estimates that look at its whole window."""
 
     risk_periods_a_year: int = Field(default=252, ge=1)
-    """What volatility is annualised by: 252 trading days, or 365."""
+    """Observation periods in a year, for the volatility: 252 trading days, or 365."""
 
     risk_draws: int = Field(default=10_000, ge=100, le=1_000_000)
-    """Of a Monte Carlo simulation of a book."""
+    """The number of draws in a Monte Carlo simulation of a book."""
 
     risk_seed: int = Field(default=0, ge=0)
-    """Of these draws."""
+    """The seed of the Monte Carlo simulations."""
 
     dashboard_windows_s: Annotated[tuple[float, ...], NoDecode, BeforeValidator(_listed)] = (
         1.0,
         10.0,
         60.0,
     )
-    """Lengths of the windows of `dashboard_update`, the others multiples of the first."""
+    """The lengths of the dashboard's windows; all are multiples of the first."""
 
     dashboard_lateness_s: float = Field(default=5.0, ge=0)
-    """How much later than a window's end something may still be counted in it."""
+    """How much later than its window's end an event is still counted in the window."""
 
     def dashboard_windows_us(self) -> tuple[int, ...]:
-        """The windows' lengths.
+        """Return the lengths of the dashboard's windows.
 
         Raises:
-            InvalidInput: one is not positive, or no multiple of the first.
+            InvalidInput: a length is not positive, or not a multiple of the first.
         """
         lengths = tuple(round(length * 1_000_000) for length in self.dashboard_windows_s)
-        if not lengths or min(lengths) <= 0 or any(one % lengths[0] for one in lengths):
+        if not lengths or min(lengths) <= 0 or any(length % lengths[0] for length in lengths):
             raise InvalidInput(
                 f"dashboard_windows_s is {','.join(map(str, self.dashboard_windows_s))}; all must "
                 "be positive, and the others multiples of the first, as in 1,10,60"
@@ -152,12 +153,12 @@ class ProcessorSettings(BaseSettings):
         return lengths
 
     def written_prefix(self, version: str | None = None) -> str:
-        """Stands before the names of the topics that are written, under a version."""
+        """Return the prefix of topics written under a version, by default this worker's."""
         version = self.rebuild_version if version is None else version
         return f"{self.topic_prefix}{version}." if version else self.topic_prefix
 
-    def books(self) -> BookConfig:
-        """How books are measured."""
+    def book_config(self) -> BookConfig:
+        """Return how books are measured."""
         return BookConfig(
             window=self.risk_window,
             observations_min=self.risk_observations_min,
@@ -166,12 +167,12 @@ class ProcessorSettings(BaseSettings):
             simulate_every=self.risk_slower_every,
         )
 
-    def risk(self) -> RiskConfig:
-        """What the pure part needs to know.
+    def risk_config(self) -> RiskConfig:
+        """Return how portfolios are measured and judged.
 
         Raises:
-            InvalidRule: a limit or ratio has no meaning.
-            InvalidInput: a method, level or horizon has none.
+            InvalidRule: a limit or ratio is out of its range.
+            InvalidInput: a method, level or horizon is.
         """
         return RiskConfig(
             window=self.risk_window,
@@ -179,7 +180,7 @@ class ProcessorSettings(BaseSettings):
             lateness_us=int(self.risk_lateness_s * 1_000_000),
             ahead_us=self.risk_ahead_s * 1_000_000,
             default_rules=self._rules(self.var_limit),
-            rules={name: self._named(name, limit) for name, limit in self.var_limits.items()},
+            rules={name: self._rules_of(name, limit) for name, limit in self.var_limits.items()},
             methods=Methods(
                 names=self.risk_methods,
                 levels=tuple(map(Level.of, self.risk_levels)),
@@ -190,7 +191,7 @@ class ProcessorSettings(BaseSettings):
             periods_a_year=self.risk_periods_a_year,
         )
 
-    def _named(self, portfolio_id: str, limit: float) -> tuple[Rule, ...]:
+    def _rules_of(self, portfolio_id: str, limit: float) -> tuple[Rule, ...]:
         try:
             return self._rules(limit)
         except InvalidRule as error:

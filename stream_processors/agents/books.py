@@ -1,14 +1,15 @@
-"""The agent that measures trees of books: what is held, and its returns, become each book's risk.
+"""The agent that measures trees of books: holdings and returns in, each book's risk out.
 
-A tree's books and the returns of what they hold share a partition, its root's. The returns come
-from the agent that measures them: asked for a series, it sends the window, then what comes.
+A tree's books, and the returns of the series that it holds, are in one partition, its root's. The
+returns come from the agent that measures them: asked for a series by a `SeriesWanted` event, it
+sends the series' window, then each new return.
 """
 
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import faust
@@ -25,7 +26,12 @@ from schemas.events import (
 )
 from schemas.topics import RISK_BOOK_RISKS, RISK_BOOK_STATE, RISK_BOOKS, RISK_SERIES
 from stream_processors.books.tree import BookTree
-from stream_processors.faust_adapter import StateTable, Writer, finish_before_stopping
+from stream_processors.faust_adapter import (
+    StateTable,
+    Writer,
+    finish_before_stopping,
+    process_batches,
+)
 from stream_processors.messages import Message, dead_letter, decode_message, tenant_of
 from stream_processors.risk.confidence import InvalidInput
 from stream_processors.settings import ProcessorSettings
@@ -39,106 +45,104 @@ def add_books(app: faust.App, settings: ProcessorSettings, writer: Writer) -> No
 
     @app.agent(writer.topic(RISK_BOOKS, RISK_SERIES), name="measure_books")
     async def measure_books(stream: Any) -> None:
-        async for events in stream.noack_take(1000, within=settings.batch_within_s):
-            await trees.take([event.message for event in events])
-            for event in events:
-                await stream.ack(event)
+        await process_batches(
+            stream, trees.process, records_max=1_000, within_s=settings.batch_within_s
+        )
+
+
+@dataclass(slots=True)
+class _Batch:
+    """The results of a batch of messages, before they are sent."""
+
+    events: list[tuple[Event, str | None]] = field(default_factory=list)
+    """The events, each with its tenant."""
+    rows: dict[bytes, tuple[int, Record | None]] = field(default_factory=dict)
+    """The rows of the state, by key: the partition, and the record or None to delete it."""
+    closed: list[str] = field(default_factory=list)
+    """The paths of closed books."""
 
 
 class _Trees:
-    """The trees of the partitions that this worker has."""
+    """The trees in the partitions that this worker has."""
 
     def __init__(self, app: faust.App, settings: ProcessorSettings, writer: Writer) -> None:
         self._writer = writer
-        self._config = settings.books()
+        self._config = settings.book_config()
         self._trees: dict[str, BookTree] = {}
         self._states = StateTable(app, writer, RISK_BOOK_STATE)
         self._states.on_recover(self._recover)
-        self._one_at_a_time = asyncio.Lock()
-        finish_before_stopping(app, self._one_at_a_time)
+        self._lock = asyncio.Lock()
+        finish_before_stopping(app, self._lock)
 
-    async def take(self, messages: Iterable[Message]) -> None:
-        """Measure what has changed; when this returns, Kafka has all that follows from it."""
-        async with self._one_at_a_time:
-            told: list[tuple[Event, str | None]] = []
-            rows: dict[bytes, tuple[int, Record | None]] = {}
-            closed: list[str] = []
-            homes: dict[str, int] = {}
+    async def process(self, messages: Sequence[Message]) -> None:
+        """Apply messages, and measure the trees that changed; returns when Kafka has it all."""
+        async with self._lock:
+            batch = _Batch()
+            partitions: dict[str, int] = {}
             for message in messages:
                 record: Book | SeriesReturns | DeadLetter
                 record = decode_message(message, Book, SeriesReturns)
                 match record:
                     case Book():
-                        self._put(record, message, told, rows)
-                        homes[record.root] = message.partition
+                        self._put(record, message, batch)
+                        partitions[record.root] = message.partition
                     case SeriesReturns():
                         if record.root in self._trees:
-                            self._trees[record.root].take_all(record.returns)
-                        homes[record.root] = message.partition
+                            self._trees[record.root].add_returns(record.returns)
+                        partitions[record.root] = message.partition
                     case DeadLetter():
-                        told.append((record, None))
-            for root, partition in homes.items():
+                        batch.events.append((record, None))
+            for root, partition in partitions.items():
                 if root in self._trees:
-                    closed += await self._measure(self._trees[root], partition, told, rows)
-            await self._writer.send_each(told)
-            await self._writer.delete(RISK_BOOK_RISKS, closed)
-            await self._states.write(rows)
+                    await self._measure(self._trees[root], partition, batch)
+            await self._writer.send_each(batch.events)
+            await self._writer.delete(RISK_BOOK_RISKS, batch.closed)
+            await self._states.write(batch.rows)
 
-    def _put(
-        self,
-        book: Book,
-        message: Message,
-        told: list[tuple[Event, str | None]],
-        rows: dict[bytes, tuple[int, Record | None]],
-    ) -> None:
-        """Change a tree; what it needs to know from now on is asked for."""
+    def _put(self, book: Book, message: Message, batch: _Batch) -> None:
+        """Put a book into its tree, and ask for the returns that the tree now needs."""
         tenant = tenant_of(message)
         tree = self._trees.get(book.root) or BookTree(book.root, self._config)
         if tree.books and tree.tenant != tenant:
-            wrong = f"{book.root} is another tenant's"
-            told.append((dead_letter(message, "foreign", wrong), None))
+            error_text = f"{book.root} belongs to another tenant"
+            batch.events.append((dead_letter(message, "foreign", error_text), None))
             return
         before = tree.series
         try:
             tree.put(book)
         except InvalidInput as error:
-            told.append((dead_letter(message, "invalid", str(error)), None))
+            batch.events.append((dead_letter(message, "invalid", str(error)), None))
             return
         tree.tenant = tenant
         self._trees[book.root] = tree
         for series_id in before ^ tree.series:
-            wanted = SeriesWanted(
+            request = SeriesWanted(
                 series_id=series_id,
                 root=book.root,
                 wanted=series_id in tree.series,
                 event_time_us=book.event_time_us,
             )
-            told.append((wanted, tenant))
-            if not wanted.wanted:
-                rows[_series_key(book.root, series_id)] = message.partition, None
+            batch.events.append((request, tenant))
+            if not request.wanted:
+                batch.rows[_series_key(book.root, series_id)] = message.partition, None
         row = None if book.closed else replace(book, tenant=tenant)
-        rows[_key(book)] = message.partition, row
+        batch.rows[_key(book)] = message.partition, row
 
-    async def _measure(
-        self,
-        tree: BookTree,
-        partition: int,
-        told: list[tuple[Event, str | None]],
-        rows: dict[bytes, tuple[int, Record | None]],
-    ) -> Iterable[str]:
-        """Measure what has changed in a tree; the paths of books that are closed."""
-        # A thread, since a simulation of many series takes a while, most of it in NumPy.
+    async def _measure(self, tree: BookTree, partition: int, batch: _Batch) -> None:
+        """Measure the books of a tree that changed."""
+        # In a thread: a simulation of many series is slow, and spends most of its time in NumPy.
         risks, series, closed = await asyncio.to_thread(tree.changes)
-        told += [(risk, tree.tenant) for risk in risks]
-        rows |= {_series_key(one.root, one.series_id): (partition, one) for one in series}
+        batch.closed += closed
+        batch.events += [(risk, tree.tenant) for risk in risks]
+        rows = batch.rows
+        rows |= {_series_key(state.root, state.series_id): (partition, state) for state in series}
         rows |= {
-            # Its simulation is what cannot be had again from books and returns.
+            # Only the simulation is kept: the rest follows from the books and the returns.
             _simulated_key(risk.path): (partition, replace(risk, parts=()))
             for risk in risks
             if risk.estimates
         }
         rows |= {_simulated_key(path): (partition, None) for path in closed}
-        return closed
 
     async def _recover(self) -> None:
         books: defaultdict[str, list[Book]] = defaultdict(list)
@@ -146,16 +150,16 @@ class _Trees:
         simulated: defaultdict[str, list[BookRisk]] = defaultdict(list)
         for _, book in self._states.recovered(Book):
             books[book.root].append(book)
-        for _, one in self._states.recovered(SeriesState):
-            series[one.root].append(one)
+        for _, state in self._states.recovered(SeriesState):
+            series[state.root].append(state)
         for _, risk in self._states.recovered(BookRisk):
             simulated[risk.root].append(risk)
-        async with self._one_at_a_time:
+        async with self._lock:
             self._trees.clear()
-            for root, some in books.items():
+            for root, tree_books in books.items():
                 tree = self._trees[root] = BookTree(root, self._config)
-                tree.tenant = some[0].tenant
-                tree.restore(some, series[root], simulated[root])
+                tree.tenant = tree_books[0].tenant
+                tree.restore(tree_books, series[root], simulated[root])
         logger.info("recovered %d trees of books", len(self._trees))
 
 

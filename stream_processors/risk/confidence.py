@@ -1,4 +1,7 @@
-"""Confidence levels, exact: which loss is the VaR, and how much lies beyond it."""
+"""Confidence levels, exact: the rank of the loss that is the VaR, and the share beyond it. Pure.
+
+A level is a fraction and not a float, so the rank of the VaR scenario has no rounding error.
+"""
 
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -6,29 +9,29 @@ from math import ceil
 
 
 class InvalidInput(ValueError):
-    """A parameter has no meaning; the message names it and what would have one."""
+    """A parameter is out of its range; the message names it and the values that are allowed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """A confidence level, exact: 0.95 is nineteen twentieths, and no double."""
+    """A confidence level, exact: 0.95 is 19/20."""
 
     confidence: Fraction
     tail: float = field(init=False, compare=False)
-    """The share of losses beyond."""
+    """The share of losses beyond the VaR, 1 - c."""
     observations_min: int = field(init=False, compare=False)
-    """Fewer scenarios than these say nothing about such a tail: 20 at 95 %, 100 at 99 %."""
-    _top: int = field(init=False, compare=False, repr=False)
-    _bottom: int = field(init=False, compare=False, repr=False)
+    """The fewest scenarios with one in such a tail: 20 at 95 %, 100 at 99 %."""
+    _numerator: int = field(init=False, compare=False, repr=False)
+    _denominator: int = field(init=False, compare=False, repr=False)
     _hash: int = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        # Worked out once: fractions are slow, to hash too, and a level is asked at every return.
-        beyond = 1 - self.confidence
-        object.__setattr__(self, "tail", float(beyond))
-        object.__setattr__(self, "observations_min", ceil(1 / beyond))
-        object.__setattr__(self, "_top", self.confidence.numerator)
-        object.__setattr__(self, "_bottom", self.confidence.denominator)
+        # Computed once: fractions are slow, even to hash, and each return needs the rank.
+        tail = 1 - self.confidence
+        object.__setattr__(self, "tail", float(tail))
+        object.__setattr__(self, "observations_min", ceil(1 / tail))
+        object.__setattr__(self, "_numerator", self.confidence.numerator)
+        object.__setattr__(self, "_denominator", self.confidence.denominator)
         object.__setattr__(self, "_hash", hash(self.confidence))
 
     def __hash__(self) -> int:
@@ -36,10 +39,10 @@ class Level:
 
     @classmethod
     def of(cls, confidence: str) -> "Level":
-        """Read a level such as "0.95".
+        """Parse a level such as "0.95".
 
         Raises:
-            InvalidInput: it does not lie between 0.5 and 1.
+            InvalidInput: the level is not between 0.5 and 1.
         """
         try:
             level = Fraction(confidence)
@@ -52,6 +55,6 @@ class Level:
         return cls(level)
 
     def rank(self, observations: int) -> int:
-        """Which loss is the VaR, counted from the smallest, from 1."""
+        """Return the rank of the VaR among so many losses: 1 is the smallest loss."""
         # -(-a // b) is a ceiling in integers: no rounding error moves the scenario.
-        return -(-observations * self._top // self._bottom)
+        return -(-observations * self._numerator // self._denominator)

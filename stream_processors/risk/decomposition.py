@@ -1,4 +1,4 @@
-"""Which position did it: a portfolio's VaR and ES in parts that add up.
+"""Decompose a portfolio's VaR and ES into its positions' parts, which add up. Pure.
 
 Weights have the shape (assets,), as fractions of net asset value; returns (observations, assets),
 the oldest first. Tasche, "Capital Allocation to Business Units and Sub-Portfolios: the Euler
@@ -16,23 +16,25 @@ from stream_processors.risk.moments import Normal
 
 @dataclass(frozen=True, slots=True)
 class NormalParts:
-    """Of a normal VaR; each has the shape (assets,)."""
+    """The parts of a normal VaR; each array has the shape (assets,)."""
 
     var: float
     marginal: Floats
-    """What a little more of a position adds, for each unit of it."""
+    """The derivative of the VaR with respect to each weight."""
     component: Floats
-    """Weight times marginal: these add up to the VaR."""
+    """Weight times marginal; the components add up to the VaR."""
     incremental: Floats
-    """The VaR less what it would be without the position."""
+    """The VaR minus the VaR without the position."""
 
 
 def normal_parts(weights: Floats, mean: Floats, covariance: Floats, level: Level) -> NormalParts:
-    """Of a portfolio of assets with normal returns.
+    """Decompose the VaR of a portfolio of assets with normal returns.
+
+    With portfolio deviation s = sqrt(w' C w): marginal = -mean + z C w / s; all 0 where s is 0.
 
     Args:
         weights: shape (assets,).
-        mean: of the assets' returns, shape (assets,).
+        mean: the assets' mean returns, shape (assets,).
         covariance: shape (assets, assets).
         level: the confidence.
 
@@ -46,34 +48,42 @@ def normal_parts(weights: Floats, mean: Floats, covariance: Floats, level: Level
             f"{covariance.shape}"
         )
 
+    def deviation_of(held: Floats) -> float:
+        return float(np.sqrt(max(0.0, float(held @ covariance @ held))))
+
     def var_of(held: Floats) -> float:
-        deviation = float(np.sqrt(max(0.0, float(held @ covariance @ held))))
-        return method.of(float(mean @ held), deviation).var
+        return method.estimate(float(mean @ held), deviation_of(held)).var
 
     method = Normal(level)
-    deviation = float(np.sqrt(max(0.0, float(weights @ covariance @ weights))))
+    var, deviation = var_of(weights), deviation_of(weights)
     if deviation == 0:
-        nothing = np.zeros(assets)
-        return NormalParts(var_of(weights), nothing, nothing, nothing)
-    at = method.of(0.0, 1.0).var
-    marginal: Floats = -mean + at * (covariance @ weights) / deviation
-    var = var_of(weights)
-    without = [var_of(np.where(np.arange(assets) == one, 0.0, weights)) for one in range(assets)]
+        zeros = np.zeros(assets)
+        return NormalParts(var, zeros, zeros, zeros)
+    z = method.estimate(0.0, 1.0).var
+    marginal: Floats = -mean + z * (covariance @ weights) / deviation
+    without = [
+        var_of(np.where(np.arange(assets) == asset, 0.0, weights)) for asset in range(assets)
+    ]
     return NormalParts(var, marginal, weights * marginal, var - np.array(without))
 
 
 @dataclass(frozen=True, slots=True)
 class HistoricalParts:
-    """Of a historical VaR and ES; each has the shape (assets,), and adds up to the whole."""
+    """The parts of a historical VaR and ES; each has the shape (assets,), and adds up to it."""
 
     var: Floats
-    """What each position lost in the scenario that the VaR is; the mean over equal ones."""
+    """Each position's loss in the VaR scenario; the mean over equal scenarios."""
     es: Floats
-    """What each position loses on average over the tail."""
+    """Each position's mean loss over the tail."""
 
 
 def historical_parts(weights: Floats, returns: Floats, level: Level) -> HistoricalParts:
-    """Of a portfolio with constant weights.
+    """Decompose the VaR and ES of a portfolio with constant weights.
+
+    Args:
+        weights: shape (assets,).
+        returns: shape (observations, assets).
+        level: the confidence.
 
     Raises:
         InvalidInput: the shapes differ.
@@ -85,7 +95,7 @@ def historical_parts(weights: Floats, returns: Floats, level: Level) -> Historic
     var = historical(-whole, level).var
     at_var: Floats = losses[whole == var].mean(axis=0)
     beyond: Floats = losses[whole > var].sum(axis=0)
-    # The last scenario counts with what the tail's share leaves for it.
-    share = len(whole) * level.tail
-    left = share - int((whole > var).sum())
-    return HistoricalParts(at_var, (beyond + left * at_var) / share)
+    # The VaR scenario counts with the fraction that the worse scenarios leave of the tail.
+    tail_size = len(whole) * level.tail
+    fraction = tail_size - int((whole > var).sum())
+    return HistoricalParts(at_var, (beyond + fraction * at_var) / tail_size)

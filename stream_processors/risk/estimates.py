@@ -1,7 +1,11 @@
-"""Every method that is configured, on one window: closed forms at each return, others less often.
+"""Estimate VaR and ES of one window by every configured method. Pure.
 
-Over more than one period: what has a zero mean grows by the root of the horizon; everything else
-looks at overlapping returns. VaR and ES are never annualised.
+One period ahead, the methods with a closed form cost the same however long the window is, and are
+estimated with each measure. All others look at the whole window, and are estimated every
+`slower_every` returns.
+
+Over more than one period the EWMA estimate, which has a zero mean, grows by the square root of the
+horizon; every other method uses overlapping returns. VaR and ES are never annualised.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -14,7 +18,6 @@ import numpy as np
 
 from schemas.events import RiskEstimate
 from stream_processors.risk.confidence import InvalidInput, Level
-from stream_processors.risk.measures import ReturnWindow
 from stream_processors.risk.methods import (
     Floats,
     age_weighted,
@@ -30,44 +33,53 @@ from stream_processors.risk.moments import (
     Normal,
     RunningMoments,
     StudentT,
-    bent,
+    cornish_fisher,
     is_monotone,
 )
+from stream_processors.risk.window import ReturnWindow
 
 CLOSED = ("normal", "student_t", "cornish_fisher", "ewma")
-"""One period ahead these cost the same however long the window is."""
+"""The methods with a closed form."""
 METHODS = ("historical", *CLOSED, "fhs", "age_weighted", "student_t_fitted")
 
-_SCENARIOS = frozenset({"historical", "fhs", "age_weighted"})
-"""Their VaR is an observed loss: so there must be some beyond the level."""
+WHOLE_WINDOW: dict[str, Callable[[Floats, Level], Estimate]] = {
+    "historical": historical,
+    "fhs": historical,
+    "age_weighted": age_weighted,
+    "student_t_fitted": student_t_fitted,
+}
+"""The other methods, each as a function of its scenarios and a level."""
+
+_OBSERVED = frozenset({"historical", "fhs", "age_weighted"})
+"""The methods whose VaR is one of the scenarios, so that some must lie beyond the level."""
 _SCALED = "ewma"
 
-Pair = tuple[float, float]
-"""VaR and ES."""
+VarEs = tuple[float, float]
 
-Forms = Callable[[Moments, float], list[Pair]]
-"""From a window's moments and its deviation by EWMA, the answers at each level."""
+ClosedForm = Callable[[Moments, float], list[VarEs]]
+"""Returns VaR and ES at each level, from a window's moments and its EWMA deviation."""
 
 
-class Closed(NamedTuple):
-    """What the closed forms say, one period ahead."""
+class ClosedEstimates(NamedTuple):
+    """The estimates of the closed forms, one period ahead."""
 
-    answers: Sequence[list[Pair]]
-    """Of each method that has a closed form, in order, at each level."""
+    pairs: Sequence[list[VarEs]]
+    """For each method with a closed form, in the configured order, VaR and ES at each level."""
     moments: Moments
 
 
 @dataclass(frozen=True)
 class Methods:
-    """Which methods, at which levels, over how many periods."""
+    """The configured methods, levels and horizons."""
 
     names: tuple[str, ...] = ("historical",)
     levels: tuple[Level, ...] = ()
     horizons: tuple[int, ...] = (1,)
+    """In observation periods."""
     dof: float = 6.0
     """Degrees of freedom of `student_t`."""
     slower_every: int = 20
-    """How many returns of a portfolio lie between two looks at its whole window."""
+    """The number of a portfolio's returns between two looks at its whole window."""
 
     def __post_init__(self) -> None:
         for name in self.names:
@@ -82,80 +94,84 @@ class Methods:
             StudentT(Level.of("0.95"), self.dof)
 
     @property
-    def has_closed(self) -> bool:
-        """Whether there is anything to say at each return, beside the historical method."""
-        return bool(self._forms)
+    def has_closed_forms(self) -> bool:
+        """Whether a method with a closed form is configured."""
+        return bool(self._closed_forms)
 
-    def closed(self, window: ReturnWindow) -> Closed | None:
-        """The closed forms of a window that keeps moments, one period ahead.
+    def closed_forms(self, window: ReturnWindow) -> ClosedEstimates | None:
+        """Estimate one period ahead by the closed forms, from a window that keeps moments.
 
-        None where the returns are so large that there is no number to say.
+        Returns:
+            The estimates; None where a moment is larger than any float.
         """
         assert window.moments is not None
         try:
             moments = window.moments.moments()
         except OverflowError:
             return None
-        spread = sqrt(window.variance.variance(len(window)))
-        return Closed([forms(moments, spread) for _, forms in self._forms], moments)
+        deviation = sqrt(window.variance.variance(len(window)))
+        pairs = [form(moments, deviation) for _, form in self._closed_forms]
+        return ClosedEstimates(pairs, moments)
 
-    def named(
-        self, closed: Closed | None, as_of_us: int, *, missing: str
+    def closed_events(
+        self, closed: ClosedEstimates | None, as_of_us: int, *, missing: str
     ) -> Iterator[RiskEstimate]:
-        """Closed forms as they are published, with the horizons that are a matter of scale.
+        """Yield the events of closed forms, including the horizons that are a matter of scale.
 
         Args:
-            closed: what they say, if they say anything.
-            as_of_us: of which instant.
-            missing: their status where they say nothing.
+            closed: the estimates, if there are any.
+            as_of_us: the event time of the window's newest return.
+            missing: the status of the events where there are none.
         """
         if closed is None:
-            for name, _ in self._forms:
+            for name, _ in self._closed_forms:
                 for level in self.levels:
-                    yield _published(name, level, 1, None, as_of_us, status=missing)
+                    yield _event(name, level, 1, None, as_of_us, status=missing)
             return
-        fits = is_monotone(closed.moments)
-        for (name, _), pairs in zip(self._forms, closed.answers, strict=True):
-            domain_ok = fits or name != "cornish_fisher"
+        in_domain = is_monotone(closed.moments)
+        for (name, _), pairs in zip(self._closed_forms, closed.pairs, strict=True):
+            domain_ok = in_domain or name != "cornish_fisher"
             for level, (var, es) in zip(self.levels, pairs, strict=True):
                 for horizon in self.horizons if name == _SCALED else (1,):
                     root = sqrt(horizon)
                     scaled = Estimate(var * root, es * root)
-                    yield _published(name, level, horizon, scaled, as_of_us, domain_ok=domain_ok)
+                    yield _event(name, level, horizon, scaled, as_of_us, domain_ok=domain_ok)
 
-    def slower(self, window: ReturnWindow, observations_min: int) -> Sequence[RiskEstimate]:
-        """What takes a look at the whole window."""
+    def slower_events(self, window: ReturnWindow, observations_min: int) -> Sequence[RiskEstimate]:
+        """Return the events of the estimates that need the whole window."""
         if not self._slower:
             return []
-        with np.errstate(over="ignore", invalid="ignore"):  # what is no number is not said
-            return self._all_slower(window, observations_min)
+        # An overflow gives an estimate that is not finite, which is published as unavailable.
+        with np.errstate(over="ignore", invalid="ignore"):
+            return self._slower_events(window, observations_min)
 
-    def _all_slower(self, window: ReturnWindow, observations_min: int) -> Sequence[RiskEstimate]:
+    def _slower_events(self, window: ReturnWindow, observations_min: int) -> Sequence[RiskEstimate]:
         returns = np.array(window.values)
         as_of_us = window.newest_us
-        found: list[RiskEstimate] = []
+        events: list[RiskEstimate] = []
         for name, horizon in self._slower:
             if len(returns) < max(horizon, observations_min):
-                found += [_published(name, one, horizon, None, as_of_us) for one in self.levels]
+                events += [_event(name, level, horizon, None, as_of_us) for level in self.levels]
                 continue
             ahead = overlapping(returns, horizon)
             moments = _moments(ahead) if name in CLOSED else None
-            found += [
-                self._looked(name, level, horizon, ahead, moments, as_of_us)
+            events += [
+                self._slower_event(name, level, horizon, ahead, moments, as_of_us)
                 for level in self.levels
             ]
-        return found
+        return events
 
     @cached_property
-    def _forms(self) -> Sequence[tuple[str, Forms]]:
+    def _closed_forms(self) -> Sequence[tuple[str, ClosedForm]]:
         return [
-            (name, _forms(name, self.levels, self.dof))
+            (name, _closed_form(name, self.levels, self.dof))
             for name in self.names
             if name in CLOSED and (1 in self.horizons or name == _SCALED)
         ]
 
     @cached_property
     def _slower(self) -> Sequence[tuple[str, int]]:
+        """The names and horizons of the estimates that need the whole window."""
         return [
             (name, horizon)
             for name in self.names
@@ -163,7 +179,7 @@ class Methods:
             if name != _SCALED and (horizon > 1 or name not in ("historical", *CLOSED))
         ]
 
-    def _looked(
+    def _slower_event(
         self,
         name: str,
         level: Level,
@@ -174,52 +190,49 @@ class Methods:
     ) -> RiskEstimate:
         if name in CLOSED:
             if moments is None:
-                return _published(name, level, horizon, None, as_of_us, status="unavailable")
-            (pair,) = _forms(name, (level,), self.dof)(moments, 0.0)
-            estimate = Estimate(*pair)
-            fits = name != "cornish_fisher" or is_monotone(moments)
-            return _published(name, level, horizon, estimate, as_of_us, domain_ok=fits)
-        scenarios = filtered_scenarios(ahead) if name == "fhs" else ahead
-        if name in _SCENARIOS and len(scenarios) < level.observations_min:
-            return _published(name, level, horizon, None, as_of_us)
-        return _published(name, level, horizon, _WHOLE[name](scenarios, level), as_of_us)
+                return _event(name, level, horizon, None, as_of_us, status="unavailable")
+            (pair,) = _closed_form(name, (level,), self.dof)(moments, 0.0)
+            domain_ok = name != "cornish_fisher" or is_monotone(moments)
+            return _event(name, level, horizon, Estimate(*pair), as_of_us, domain_ok=domain_ok)
+        scenarios = scenarios_of(name, ahead)
+        if name in _OBSERVED and len(scenarios) < level.observations_min:
+            return _event(name, level, horizon, None, as_of_us)
+        return _event(name, level, horizon, WHOLE_WINDOW[name](scenarios, level), as_of_us)
 
 
-_WHOLE: dict[str, Callable[[Floats, Level], Estimate]] = {
-    "historical": historical,
-    "fhs": historical,
-    "age_weighted": age_weighted,
-    "student_t_fitted": student_t_fitted,
-}
+def scenarios_of(name: str, returns: Floats) -> Floats:
+    """Return the scenarios of a method in `WHOLE_WINDOW`: the returns, perhaps filtered."""
+    return filtered_scenarios(returns) if name == "fhs" else returns
 
 
 def _moments(returns: Floats) -> Moments | None:
-    """None where the returns are so large that there is no number to say."""
+    """Return the moments of returns; None where one is larger than any float."""
     try:
         return RunningMoments(map(float, returns)).moments()
     except OverflowError:
         return None
 
 
-def _forms(name: str, levels: Sequence[Level], dof: float) -> Forms:
+def _closed_form(name: str, levels: Sequence[Level], dof: float) -> ClosedForm:
     if name == "cornish_fisher":
         curves = [CornishFisher(level) for level in levels]
-        return lambda moments, _: bent(curves, moments)
+        return lambda moments, _: cornish_fisher(curves, moments)
     if name == "student_t":
         factors = [StudentT(level, dof).factors for level in levels]
     else:
         factors = [Normal(level).factors for level in levels]
     if name == "ewma":
-        return lambda _, spread: [(at * spread, beyond * spread) for at, beyond in factors]
+        return lambda _, deviation: [(var * deviation, es * deviation) for var, es in factors]
 
-    def about_the_mean(moments: Moments, _: float) -> list[Pair]:
+    def about_the_mean(moments: Moments, _: float) -> list[VarEs]:
+        # As `Normal.estimate` and `StudentT.estimate`, without a call and an object a level.
         mean, deviation = moments.mean, moments.deviation
-        return [(at * deviation - mean, beyond * deviation - mean) for at, beyond in factors]
+        return [(var * deviation - mean, es * deviation - mean) for var, es in factors]
 
     return about_the_mean
 
 
-def _published(
+def _event(
     name: str,
     level: Level,
     horizon: int,
@@ -229,7 +242,7 @@ def _published(
     domain_ok: bool = True,
     status: str = "insufficient_data",
 ) -> RiskEstimate:
-    """An estimate as an event has it; one that is no finite number is not available."""
+    """Return an estimate's event; an estimate that is not finite is unavailable."""
     if estimate is not None:
         status = "ok" if isfinite(estimate.var) and isfinite(estimate.es) else "unavailable"
     known = estimate if status == "ok" else None

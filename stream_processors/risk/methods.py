@@ -1,7 +1,8 @@
-"""Methods that look at a whole window at once: what each says of a list of returns.
+"""Methods that need all returns of a window: historical, age-weighted, filtered, Monte Carlo. Pure.
 
-For the slower clock, for what is not one period ahead, and for questions about the past. Returns
-are arrays of shape (observations,), the oldest first, finite; VaR and ES are positive losses.
+Returns are arrays of shape (observations,), the oldest first, finite; VaR and ES are positive
+losses. These methods are too slow for every return: callers use them every so many returns, for
+horizons of several periods, for books, and for questions about the past.
 
 - historical: see `stream_processors.risk.measures`;
 - age-weighted: the historical method with weights l^age, l = 0.98, that sum to one. Boudoukh,
@@ -19,116 +20,125 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from stream_processors.risk import measures
 from stream_processors.risk.confidence import InvalidInput, Level
+from stream_processors.risk.measures import historical_var_es, tail_of
 from stream_processors.risk.moments import DECAY, Estimate, StudentT
 
 Floats = NDArray[np.float64]
 
 AGE_DECAY = 0.98
 BURN_IN = 20
-"""Forecasts from fewer days are worth little."""
+"""Days at the beginning without a forecast: one from fewer days is worth little."""
 _SYMMETRY = 1e-12
+"""How far a covariance may be from symmetric, as a share of its largest element."""
 _SINGULAR = 1e-10
+"""How far below zero rounding may move an eigenvalue, as a share of the largest element."""
 
 
 def historical(returns: Floats, level: Level) -> Estimate:
-    """An observed loss, and the mean beyond it."""
-    count = len(returns)
+    """Return an observed loss as VaR, and the mean loss beyond the level as ES."""
     ascending = np.sort(returns).tolist()
-    return Estimate(*measures.historical(ascending, *measures.place(level, count)))
+    return Estimate(*historical_var_es(ascending, *tail_of(level, len(returns))))
 
 
 def historical_linear(returns: Floats, level: Level) -> float:
-    """VaR between two observed losses, as Hyndman and Fan's type 7 has it, for comparison."""
+    """Return VaR interpolated between two losses: Hyndman and Fan's type 7, for comparison.
+
+    No event contains it yet: it will be published as an optional quantile method.
+    """
     return float(np.quantile(-returns, float(level.confidence), method="linear"))
 
 
 def age_weighted(returns: Floats, level: Level, decay: float = AGE_DECAY) -> Estimate:
-    """The historical method, the newest return weighing most."""
+    """Estimate by the historical method with weights that fall with age."""
     ages = np.arange(len(returns))[::-1]
     weights = decay**ages
     weights = weights / weights.sum()
     order = np.argsort(returns, kind="stable")
     losses, sorted_weights = -returns[order], weights[order]
-    # The smallest loss that no more than the tail's weight lies beyond.
+    # VaR is the smallest loss beyond which lies no more weight than the tail's.
     beyond = np.cumsum(sorted_weights) - sorted_weights
-    at = int(np.searchsorted(beyond, level.tail, side="right")) - 1
-    var = float(losses[at])
+    index = int(np.searchsorted(beyond, level.tail, side="right")) - 1
+    var = float(losses[index])
     excess = float((sorted_weights * np.maximum(losses - var, 0)).sum())
     return Estimate(var, var + excess / level.tail)
 
 
 def deviations(returns: Floats, decay: float = DECAY) -> Floats:
-    """EWMA forecasts, shape (observations + 1,): at t the one for t, from the returns before it.
+    """Return EWMA forecasts of the deviation, shape (observations + 1,).
 
-    The first, which nothing is known for, is 0.
+    Element t is the forecast for return t from the returns before it; the first is 0.
     """
-    squares = accumulate((returns * returns).tolist(), lambda sum_, one: sum_ * decay + one)
+    squares = accumulate((returns * returns).tolist(), lambda sum_, square: sum_ * decay + square)
     weights = (1 - decay ** np.arange(1, len(returns) + 1)) / (1 - decay)
     return np.concatenate(([0.0], np.sqrt(np.array(list(squares)) / weights)))
 
 
 def filtered_scenarios(returns: Floats, decay: float = DECAY) -> Floats:
-    """Past returns as they would be in tomorrow's market; none for days without a forecast."""
+    """Return past returns rescaled to tomorrow's deviation, without the days that lack a forecast.
+
+    The result has the shape (scenarios,), with at most `BURN_IN` fewer than the returns, and fewer
+    still where a forecast is 0.
+    """
     forecast = deviations(returns, decay)
-    known = forecast[:-1] > 0
-    known[:BURN_IN] = False
-    scenarios: Floats = returns[known] / forecast[:-1][known] * forecast[-1]
+    has_forecast = forecast[:-1] > 0
+    has_forecast[:BURN_IN] = False
+    scenarios: Floats = returns[has_forecast] / forecast[:-1][has_forecast] * forecast[-1]
     return scenarios
 
 
 def overlapping(returns: Floats, horizon: int) -> Floats:
-    """Compounded returns of `horizon` periods each, one beginning at every observation."""
+    """Return compounded returns of `horizon` periods each, one starting at every observation."""
     grown: Floats = sliding_window_view(1 + returns, horizon).prod(axis=1)
     return grown - 1
 
 
 def student_t_fitted(returns: Floats, level: Level) -> Estimate:
-    """Student-t with degrees of freedom, location and scale by maximum likelihood."""
+    """Estimate by a Student-t whose dof, location and scale are fitted by maximum likelihood."""
     from scipy.stats import t as student  # noqa: PLC0415  # a third of a worker's memory
 
     dof, location, scale = student.fit(returns)
-    return StudentT(level, float(dof)).of_scale(float(location), float(scale))
+    return StudentT(level, float(dof)).estimate_from_fit(float(location), float(scale))
 
 
 @dataclass(frozen=True, slots=True)
 class Simulation:
-    """What Monte Carlo draws."""
+    """The parameters of a Monte Carlo simulation."""
 
     draws: int = 10_000
     seed: int = 0
     dof: float | None = None
-    """Of a Student-t distribution with the covariance as given; None for the normal one."""
+    """Degrees of freedom of a Student-t with the covariance as given; None: a normal."""
 
 
 def monte_carlo(
     weights: Floats, covariance: Floats, level: Level, simulation: Simulation
 ) -> Estimate:
-    """The historical method over simulated returns of a weighted portfolio.
+    """Estimate by the historical method over simulated returns of a weighted portfolio.
 
     Args:
         weights: shape (assets,).
-        covariance: of the assets' returns, shape (assets, assets).
+        covariance: of the assets' returns, shape (assets, assets); it may be singular.
         level: the confidence.
-        simulation: how many, how, and from which seed.
+        simulation: the number of draws, the seed and the distribution.
 
     Raises:
-        InvalidInput: the shapes differ, or the covariance is none.
+        InvalidInput: the shapes differ, a number is not finite, or the covariance is not symmetric
+            and positive semidefinite.
     """
     root = _root(weights, covariance)
-    dice = np.random.Generator(np.random.PCG64(simulation.seed))
-    drawn = dice.standard_normal((simulation.draws, len(weights))) @ root.T
+    generator = np.random.Generator(np.random.PCG64(simulation.seed))
+    drawn = generator.standard_normal((simulation.draws, len(weights))) @ root.T
     dof = simulation.dof
     if dof is not None:
         if not dof > 2:  # noqa: PLR2004  # or there is no covariance
             raise InvalidInput(f"the degrees of freedom are {dof}; they must be more than 2")
-        drawn *= np.sqrt((dof - 2) / dice.chisquare(dof, (simulation.draws, 1)))
+        drawn *= np.sqrt((dof - 2) / generator.chisquare(dof, (simulation.draws, 1)))
     return historical(drawn @ weights, level)
 
 
 def _root(weights: Floats, covariance: Floats) -> Floats:
-    """A matrix that, times its transpose, is the covariance."""
+    """Return a matrix that, times its transpose, is the covariance."""
     assets = len(weights)
     if weights.ndim != 1 or covariance.shape != (assets, assets):
         raise InvalidInput(

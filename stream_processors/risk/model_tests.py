@@ -1,10 +1,10 @@
-"""Whether a VaR model is any good: how often, and how, losses exceeded what was forecast.
+"""Backtests of a VaR model: how often, and in which order, losses exceeded the forecast. Pure.
 
-- Kupiec, "Techniques for Verifying the Accuracy of Risk Measurement Models", 1995: as many
-  exceptions as there should be?
-- Christoffersen, "Evaluating Interval Forecasts", 1998: does one bring the next?
-- the Basel Committee's traffic light, 1996: how improbable is so many?
-- Acerbi and Szekely, "Backtesting Expected Shortfall", 2014: are they as bad as forecast?
+- Kupiec, "Techniques for Verifying the Accuracy of Risk Measurement Models", 1995: are there as
+  many exceptions as expected?
+- Christoffersen, "Evaluating Interval Forecasts", 1998: does an exception make the next likelier?
+- the Basel Committee's traffic light, 1996: how improbable is the number of exceptions?
+- Acerbi and Szekely, "Backtesting Expected Shortfall", 2014: are exceptions as large as forecast?
 
 An exception is a loss above, not at, the VaR that was forecast before the day.
 """
@@ -19,117 +19,123 @@ from stream_processors.risk.confidence import Level
 from stream_processors.risk.methods import Floats
 
 EXCEPTION = "x"
-"""How a day with one is written."""
+"""The character of a day with an exception, where days are written as text."""
 
 _YELLOW = 0.95
 _RED = 0.9999
 
 
-class Days:
-    """The last days of a model: which of them were exceptions."""
+class ExceptionHistory:
+    """The days of a model, of which the last `size` count: which of them were exceptions."""
 
-    __slots__ = ("_day", "_when", "kept")
+    __slots__ = ("_day", "_exceptions", "size")
 
-    def __init__(self, kept: int, days: str = "") -> None:
-        """Have days, the oldest first, as `str` words them; the last `kept` of them."""
-        self.kept = kept
+    def __init__(self, size: int, days: str = "") -> None:
+        """Create a history, perhaps from days as `str` writes them, the oldest first."""
+        self.size = size
         self._day = 0
-        """How many there have been."""
-        self._when: deque[int] = deque()
-        """On which days exceptions were, of those that are kept."""
-        for sign in days[-kept:]:
-            self.add(exceeded=sign == EXCEPTION)
+        """The number of days so far."""
+        self._exceptions: deque[int] = deque()
+        """The days of the exceptions that count, numbered from 1."""
+        for character in days[-size:]:
+            self.add(exceeded=character == EXCEPTION)
 
     def add(self, *, exceeded: bool) -> None:
-        """Note one more day."""
+        """Add a day."""
         self._day = day = self._day + 1
-        when = self._when
+        exceptions = self._exceptions
         if exceeded:
-            when.append(day)
-        if when and when[0] <= day - self.kept:
-            when.popleft()
+            exceptions.append(day)
+        if exceptions and exceptions[0] <= day - self.size:
+            exceptions.popleft()
 
     @property
     def count(self) -> int:
-        """How many days there are."""
-        return min(self._day, self.kept)
+        """The number of days that count."""
+        return min(self._day, self.size)
 
     @property
     def exceptions(self) -> int:
-        """How many of them were exceptions."""
-        return len(self._when)
+        """The number of exceptions among them."""
+        return len(self._exceptions)
 
     @property
     def pattern(self) -> "Pattern":
-        """What a test needs to know of them."""
+        """The days, as the tests need them."""
         first = self._day - self.count + 1
         return Pattern(
             days=self.count,
-            exceptions=len(self._when),
-            repeats=sum(after - before == 1 for before, after in pairwise(self._when)),
-            first=first in self._when,
-            last=self._day in self._when,
+            exceptions=len(self._exceptions),
+            repeats=sum(after - before == 1 for before, after in pairwise(self._exceptions)),
+            first=first in self._exceptions,
+            last=self._day in self._exceptions,
         )
 
     def __str__(self) -> str:
-        """A sign for each day: x for an exception."""
-        signs = ["."] * self.count
-        for day in self._when:
-            signs[day - self._day - 1] = EXCEPTION
-        return "".join(signs)
+        """Return a character for each day: x for an exception, and a dot for any other day."""
+        characters = ["."] * self.count
+        for day in self._exceptions:
+            characters[day - self._day - 1] = EXCEPTION
+        return "".join(characters)
 
 
 class Pattern(NamedTuple):
-    """Days, as far as they matter to a test."""
+    """A sequence of days, reduced to the counts that the tests depend on."""
 
     days: int
     exceptions: int
     repeats: int
-    """Exceptions that followed one."""
+    """Exceptions whose previous day was an exception too."""
     first: bool
-    """Whether the first day was one."""
+    """Whether the first day was an exception."""
     last: bool
+    """Whether the last day was an exception."""
 
 
 class Statistic(NamedTuple):
-    """A likelihood ratio, and how probable one as large is if the model is right."""
+    """A likelihood ratio, and the probability of one at least as large if the model is right."""
 
     ratio: float
     p_value: float
 
 
 class ModelTest(NamedTuple):
-    """What the last days say of a model."""
+    """The results of all tests of a model."""
 
     observations: int
     exceptions: int
     coverage: Statistic
     """Kupiec's."""
     independence: Statistic
+    """Christoffersen's."""
     conditional_coverage: Statistic
+    """Christoffersen's, the sum of both."""
     zone: str
     """green, yellow or red."""
 
 
 @lru_cache(maxsize=10_000)
-def judge_model(seen: Pattern, level: Level) -> ModelTest:
-    """Judge a model by its days, of which there must be one."""
-    coverage = _coverage(seen.days, seen.exceptions, level.tail)
-    independence = _independence(seen)
+def judge_model(pattern: Pattern, level: Level) -> ModelTest:
+    """Test a model by its days, of which there must be at least one."""
+    coverage = _coverage(pattern.days, pattern.exceptions, level.tail)
+    independence = _independence(pattern)
     both = coverage + independence
     # The survival functions of chi-square with one and two degrees of freedom.
     return ModelTest(
-        observations=seen.days,
-        exceptions=seen.exceptions,
+        observations=pattern.days,
+        exceptions=pattern.exceptions,
         coverage=Statistic(coverage, erfc(sqrt(coverage / 2))),
         independence=Statistic(independence, erfc(sqrt(independence / 2))),
         conditional_coverage=Statistic(both, exp(-both / 2)),
-        zone=zone(seen.days, seen.exceptions, level),
+        zone=zone(pattern.days, pattern.exceptions, level),
     )
 
 
 def zone(observations: int, exceptions: int, level: Level) -> str:
-    """The traffic light: by how probable at most so many exceptions are."""
+    """Return the traffic light, by the binomial probability of at most so many exceptions.
+
+    Below 0.95 it is green, below 0.9999 yellow, else red.
+    """
     tail = level.tail
     probability = sum(
         comb(observations, count) * tail**count * (1 - tail) ** (observations - count)
@@ -141,7 +147,7 @@ def zone(observations: int, exceptions: int, level: Level) -> str:
 
 
 def most_before_red(observations: int, level: Level) -> int:
-    """How many exceptions there may be before the light is red."""
+    """Return the largest number of exceptions that is not in the red zone."""
     return next(
         count for count in range(observations + 1) if zone(observations, count + 1, level) == "red"
     )
@@ -150,16 +156,20 @@ def most_before_red(observations: int, level: Level) -> int:
 def acerbi_szekely(
     returns: Floats, var: Floats, es: Floats, level: Level
 ) -> tuple[float | None, float]:
-    """Their first and second statistic, about 0 for a good model, and negative for a bad one.
+    """Return Acerbi and Szekely's first two statistics: about 0 for a good model, else negative.
+
+    With I = 1 on days of exceptions: Z1 = sum(r I / ES) / sum(I) + 1, and
+    Z2 = sum(r I / ES) / (n (1 - c)) + 1. No event contains them yet: they will be published with
+    the forecasts of ES.
 
     Args:
         returns: shape (days,).
-        var: forecast for each day, shape (days,).
-        es: likewise, positive.
-        level: of both.
+        var: the forecasts for each day, shape (days,).
+        es: the same, positive.
+        level: the confidence of both.
 
     Returns:
-        The first, None where there was no exception, and the second.
+        Z1, which is None where there was no exception, and Z2.
     """
     exceeded = -returns > var
     shortfall = float((returns * exceeded / es).sum())
@@ -169,30 +179,35 @@ def acerbi_szekely(
 
 
 def _coverage(observations: int, exceptions: int, expected: float) -> float:
-    as_expected = _likelihood(observations - exceptions, exceptions, expected)
-    as_seen = _likelihood(observations - exceptions, exceptions, exceptions / observations)
-    return max(0.0, 2 * (as_seen - as_expected))
+    under_model = _log_likelihood(observations - exceptions, exceptions, expected)
+    observed = _log_likelihood(observations - exceptions, exceptions, exceptions / observations)
+    return max(0.0, 2 * (observed - under_model))
 
 
-def _independence(seen: Pattern) -> float:
-    """Of a Markov chain's transitions against independent days."""
-    again = seen.repeats
-    after = seen.exceptions - seen.last - again
-    after_calm = seen.exceptions - seen.first - again
-    calm = seen.days - 1 - again - after - after_calm
-    if 0 in (calm + after_calm, after + again, calm + after, after_calm + again):
+def _independence(pattern: Pattern) -> float:
+    """Compare a Markov chain with independent days, by the transitions between two days.
+
+    The ratio is 0 where a row or a column of the table of transitions is empty.
+    """
+    repeats = pattern.repeats
+    from_exception_to_calm = pattern.exceptions - pattern.last - repeats
+    to_exception = pattern.exceptions - pattern.first - repeats
+    calm = pattern.days - 1 - repeats - from_exception_to_calm - to_exception
+    rows = calm + to_exception, from_exception_to_calm + repeats
+    columns = calm + from_exception_to_calm, to_exception + repeats
+    if 0 in (*rows, *columns):
         return 0.0
-    together = (after_calm + again) / (seen.days - 1)
-    apart = _likelihood(calm, after_calm, after_calm / (calm + after_calm))
-    apart += _likelihood(after, again, again / (after + again))
-    return max(0.0, 2 * (apart - _likelihood(calm + after, after_calm + again, together)))
+    share = (to_exception + repeats) / (pattern.days - 1)
+    chain = _log_likelihood(calm, to_exception, to_exception / rows[0])
+    chain += _log_likelihood(from_exception_to_calm, repeats, repeats / rows[1])
+    return max(0.0, 2 * (chain - _log_likelihood(*columns, share)))
 
 
-def _likelihood(misses: int, hits: int, share: float) -> float:
-    """The log of that of so many hits and misses; 0 log 0 is 0."""
-    found = 0.0
+def _log_likelihood(misses: int, hits: int, probability: float) -> float:
+    """Return the log-likelihood of so many hits and misses, where 0 log 0 is 0."""
+    total = 0.0
     if misses:
-        found += misses * log(1 - share)
+        total += misses * log(1 - probability)
     if hits:
-        found += hits * log(share)
-    return found
+        total += hits * log(probability)
+    return total

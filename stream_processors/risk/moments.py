@@ -1,17 +1,19 @@
-"""Moments of a window, exact, and what follows from them: normal, Student-t, Cornish-Fisher, EWMA.
+"""Moments of a window, exact, and the methods that need no more: normal, Student-t, Cornish-Fisher.
 
-The sums of powers are kept as integers, of returns in units of 2^-100. So a moment is a function of
-the window's content alone, whatever came and went before, to the last bit; and an update costs the
-same however long the window is.
+The sums of powers are integers, of returns in units of 2^-100. So a moment is a function of the
+window's content alone, to the last bit, whatever was added and removed before; and an update costs
+the same however long the window is.
 
-VaR and ES are positive losses, in the returns' own unit; z and t are quantiles at the confidence c:
+VaR and ES are positive losses, in the returns' own unit. For mean m, standard deviation s and
+confidence c, where z and t are quantiles at c:
 
 - normal: VaR = -m + z s, ES = -m + s phi(z) / (1 - c);
 - Student-t of v degrees of freedom, scaled to the window's deviation, s' = s sqrt((v - 2) / v):
   VaR = -m + s' t, ES = -m + s' f(t) / (1 - c) (v + t^2) / (v - 1). McNeil, Frey and Embrechts,
   "Quantitative Risk Management", 2015, section 2.3;
-- Cornish-Fisher: the normal quantile bent by skewness and excess kurtosis. ES is the mean of that
-  quantile over the tail. Maillard, "A User's Guide to the Cornish Fisher Expansion", 2012;
+- Cornish-Fisher: with q the normal quantile at 1 - c, S the skewness and K the excess kurtosis,
+  q' = q + (q^2 - 1) S / 6 + (q^3 - 3 q) K / 24 - (2 q^3 - 5 q) S^2 / 36, VaR = -m - q' s. ES is
+  the mean over the tail. Maillard, "A User's Guide to the Cornish Fisher Expansion", 2012;
 - EWMA: zero mean, variances weighted by l^age, the weights summing to one. RiskMetrics Technical
   Document, 1996, section 5.2.
 """
@@ -27,30 +29,30 @@ _NORMAL = NormalDist()
 _SHIFT = 100
 _UNITS = 2.0**_SHIFT
 _EXACT_BELOW = 2.0**900
-"""Beyond it a float's units are no float."""
+"""From here on a float times 2^100 may be larger than any float."""
 
 DECAY = 0.94
-"""RiskMetrics' own, for daily returns."""
+"""RiskMetrics' decay factor for daily returns."""
 
 
 class Estimate(NamedTuple):
-    """VaR and expected shortfall, positive losses."""
+    """VaR and expected shortfall, as positive losses."""
 
     var: float
     es: float
 
 
 class Moments(NamedTuple):
-    """What a window's returns are like."""
+    """The moments of a window's returns."""
 
     observations: int
     mean: float
     deviation: float
-    """With ddof 1."""
+    """The standard deviation, with ddof 1."""
     skewness: float
-    """Biased, as the sample's own; 0 where the returns are all the same."""
+    """Biased, as the sample's own; 0 where all returns are equal."""
     excess_kurtosis: float
-    """Biased, likewise."""
+    """Biased; 0 where all returns are equal."""
 
 
 class RunningMoments:
@@ -64,7 +66,7 @@ class RunningMoments:
             self.add(value)
 
     def add(self, value: float) -> None:
-        """Take a finite return in."""
+        """Add a finite return."""
         units = _units(value)
         square = units * units
         self._count += 1
@@ -74,7 +76,7 @@ class RunningMoments:
         self._fourth += square * square
 
     def remove(self, value: float) -> None:
-        """Let a return go that was taken in."""
+        """Remove a return that was added before."""
         units = _units(value)
         square = units * units
         self._count -= 1
@@ -84,15 +86,15 @@ class RunningMoments:
         self._fourth -= square * square
 
     def moments(self) -> Moments:
-        """Those of the returns that are in, at least two.
+        """Return the moments of the present returns, of which there must be two or more.
 
         Raises:
-            OverflowError: they are so large that a moment is no float.
+            OverflowError: a moment is larger than any float.
         """
         n, first, second = self._count, self._first, self._second
         square = first * first
         mean = first / (n << _SHIFT)
-        # Central sums times powers of n are integers still: nothing is lost where they cancel.
+        # Central sums times powers of n are still integers, so cancellation loses no digit.
         two = n * second - square
         if two == 0:
             return Moments(n, mean, 0.0, 0.0, 0.0)
@@ -109,7 +111,7 @@ class RunningMoments:
 
 
 class RunningVariance:
-    """The variance about zero, the newest return weighing most."""
+    """The EWMA variance about zero."""
 
     __slots__ = ("_decay", "_leaving", "_size", "_weights", "sum")
 
@@ -121,24 +123,24 @@ class RunningVariance:
         self._leaving = decay**size
         self._weights = (1.0 - decay**size) / (1.0 - decay)
         self.sum = 0.0
-        """Of the squares, each weighted by decay^age."""
+        """The sum of squares, each weighted by decay^age."""
 
     def add(self, value: float) -> None:
-        """Take in a return that is newer than all others."""
+        """Add a return that is newer than all others."""
         self.sum = self.sum * self._decay + value * value
 
     def remove_oldest(self, value: float) -> None:
-        """Let the oldest of `size` + 1 returns go."""
+        """Remove the oldest of `size` + 1 returns."""
         self.sum -= self._leaving * value * value
 
     def reset(self, values: Iterable[float]) -> None:
-        """Start again from returns, the oldest first."""
+        """Compute the sum anew from returns, the oldest first."""
         self.sum = 0.0
         for value in values:
             self.add(value)
 
     def variance(self, count: int) -> float:
-        """The forecast for the next period, from `count` returns."""
+        """Return the forecast for the next period, from `count` returns."""
         full = count == self._size
         weights = self._weights if full else (1.0 - self._decay**count) / (1.0 - self._decay)
         return max(0.0, self.sum) / weights
@@ -148,14 +150,13 @@ class Normal:
     """The normal method at one level."""
 
     def __init__(self, level: Level) -> None:
-        at = _NORMAL.inv_cdf(float(level.confidence))
-        self.factors = at, _NORMAL.pdf(at) / level.tail
-        """How many deviations beyond the mean VaR and ES lie."""
+        z = _NORMAL.inv_cdf(float(level.confidence))
+        self.factors = z, _NORMAL.pdf(z) / level.tail
+        """VaR and ES of a mean of 0 and a deviation of 1."""
 
-    def of(self, mean: float, deviation: float) -> Estimate:
-        """Of returns with a mean, and a deviation about it."""
-        at, beyond = self.factors
-        return Estimate(at * deviation - mean, beyond * deviation - mean)
+    def estimate(self, mean: float, deviation: float) -> Estimate:
+        """Estimate from the mean and the standard deviation of returns."""
+        return _scaled(self.factors, mean, deviation)
 
 
 class StudentT:
@@ -166,23 +167,22 @@ class StudentT:
             raise InvalidInput(f"the degrees of freedom are {dof}; they must be more than 2")
         from scipy.special import stdtrit  # noqa: PLC0415  # a fifth of a worker's memory
 
-        at = float(stdtrit(dof, float(level.confidence)))
+        t = float(stdtrit(dof, float(level.confidence)))
         density = gamma((dof + 1) / 2) / gamma(dof / 2) / sqrt(dof * pi)
-        density *= (1 + at * at / dof) ** (-(dof + 1) / 2)
-        self._scaled = at, density / level.tail * (dof + at * at) / (dof - 1)
+        density *= (1 + t * t / dof) ** (-(dof + 1) / 2)
+        self._unit = t, density / level.tail * (dof + t * t) / (dof - 1)
+        """VaR and ES of a location of 0 and a scale of 1."""
         shrunk = sqrt((dof - 2) / dof)
-        self.factors = self._scaled[0] * shrunk, self._scaled[1] * shrunk
-        """How many deviations beyond the mean VaR and ES lie."""
+        self.factors = self._unit[0] * shrunk, self._unit[1] * shrunk
+        """VaR and ES of a mean of 0 and a deviation of 1."""
 
-    def of(self, mean: float, deviation: float) -> Estimate:
-        """Of returns with a mean and a deviation."""
-        at, beyond = self.factors
-        return Estimate(at * deviation - mean, beyond * deviation - mean)
+    def estimate(self, mean: float, deviation: float) -> Estimate:
+        """Estimate from the mean and the standard deviation of returns."""
+        return _scaled(self.factors, mean, deviation)
 
-    def of_scale(self, location: float, scale: float) -> Estimate:
-        """Of the distribution itself, as a fit has it."""
-        at, beyond = self._scaled
-        return Estimate(at * scale - location, beyond * scale - location)
+    def estimate_from_fit(self, location: float, scale: float) -> Estimate:
+        """Estimate from the location and the scale of a fitted distribution."""
+        return _scaled(self._unit, location, scale)
 
 
 class CornishFisher:
@@ -191,44 +191,52 @@ class CornishFisher:
     def __init__(self, level: Level) -> None:
         q = -_NORMAL.inv_cdf(float(level.confidence))
         mean = -_NORMAL.pdf(q) / level.tail
-        # The normal's powers, at the quantile, and on average below it.
-        at = _bends(q, q * q, q**3)
-        beyond = _bends(mean, 1 + q * mean, (q * q + 2) * mean)
-        self.bends = *at, *beyond
-        """Of VaR's quantile, then of the mean beyond it: what a straight normal has, and what
-        skewness, excess kurtosis and the square of the skewness add."""
+        # The powers of the normal quantile at the level, and their means over the tail below it.
+        quantile = _expansion(q, q * q, q**3)
+        tail_mean = _expansion(mean, 1 + q * mean, (q * q + 2) * mean)
+        self.terms = *quantile, *tail_mean
+        """The expansion's coefficients for VaR, then for ES: the constant, and those of skewness,
+        excess kurtosis and the square of the skewness."""
 
-    def of(self, moments: Moments) -> Estimate:
-        """Of returns with certain moments."""
-        ((var, es),) = bent([self], moments)
+    def estimate(self, moments: Moments) -> Estimate:
+        """Estimate from the moments of returns."""
+        ((var, es),) = cornish_fisher([self], moments)
         return Estimate(var, es)
 
 
-def bent(forms: Iterable[CornishFisher], moments: Moments) -> list[tuple[float, float]]:
-    """VaR and ES of returns with certain moments, at the level of each form."""
+def cornish_fisher(forms: Iterable[CornishFisher], moments: Moments) -> list[tuple[float, float]]:
+    """Return VaR and ES of returns with certain moments, at the level of each form."""
     _, mean, deviation, s, k = moments
-    found = []
+    pairs = []
     for form in forms:
-        at, skewed, heavy, both, beyond, beyond_skewed, beyond_heavy, beyond_both = form.bends
-        var = -mean - (at + s * (skewed - both * s) + heavy * k) * deviation
-        curve = beyond + s * (beyond_skewed - beyond_both * s) + beyond_heavy * k
-        found.append((var, -mean - curve * deviation))
-    return found
+        q, q_s, q_k, q_ss, tail, tail_s, tail_k, tail_ss = form.terms
+        var = -mean - (q + s * (q_s - q_ss * s) + q_k * k) * deviation
+        curve = tail + s * (tail_s - tail_ss * s) + tail_k * k
+        pairs.append((var, -mean - curve * deviation))
+    return pairs
 
 
 def is_monotone(moments: Moments) -> bool:
-    """Whether Cornish-Fisher's quantile rises with the normal's, everywhere, as one must."""
+    """Return whether the Cornish-Fisher quantile rises with the normal quantile everywhere.
+
+    Outside this domain the expansion is no quantile function, and its estimate has no meaning.
+    """
     s, k = moments.skewness, moments.excess_kurtosis
-    # The derivative is a parabola in the normal's quantile; it may touch 0, but not pass it.
+    # The derivative is a parabola in the normal quantile; it may touch 0, but not cross it.
     square, linear, constant = k / 8 - s * s / 6, s / 3, 1 - k / 8 + 5 * s * s / 36
     if square == 0:
         return linear == 0 and constant >= 0
     return square > 0 and linear * linear <= 4 * square * constant
 
 
-def _bends(one: float, two: float, three: float) -> tuple[float, float, float, float]:
-    """How skewness, excess kurtosis and the square of the skewness move a quantile."""
-    return one, (two - 1) / 6, (three - 3 * one) / 24, (2 * three - 5 * one) / 36
+def _scaled(factors: tuple[float, float], mean: float, deviation: float) -> Estimate:
+    var, es = factors
+    return Estimate(var * deviation - mean, es * deviation - mean)
+
+
+def _expansion(q: float, q2: float, q3: float) -> tuple[float, float, float, float]:
+    """Return the expansion's coefficients from the powers of a quantile."""
+    return q, (q2 - 1) / 6, (q3 - 3 * q) / 24, (2 * q3 - 5 * q) / 36
 
 
 def _units(value: float) -> int:

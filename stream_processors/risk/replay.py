@@ -1,8 +1,8 @@
-"""What would have alerted: past returns measured again, by any method, against any limit.
+"""Replay past returns: the alerts that another method or limit would have caused. Pure.
 
-Pure. A day's VaR is the one that was forecast before it, from the window up to the day before. By
-the historical method and a limit of `var_95` the alerts have the ids of those that the running
-system raised.
+A portfolio's returns arrive in the log's order; days with their forecasts, and alert transitions,
+leave. A day's VaR is the forecast made before it, from the window up to the day before. With the
+historical method and the running system's limit on `var_95`, the alerts have the same ids.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -13,32 +13,16 @@ import numpy as np
 from schemas.events import Return
 from schemas.instants import EARLIEST_US, to_rfc3339
 from stream_processors.risk.confidence import InvalidInput, Level
-from stream_processors.risk.estimates import CLOSED, METHODS, Methods
-from stream_processors.risk.measures import Outcome, ReturnWindow
-from stream_processors.risk.methods import (
-    Floats,
-    age_weighted,
-    filtered_scenarios,
-    historical,
-    student_t_fitted,
-)
-from stream_processors.risk.model_tests import EXCEPTION, Days, ModelTest, judge_model
+from stream_processors.risk.estimates import CLOSED, METHODS, WHOLE_WINDOW, Methods, scenarios_of
+from stream_processors.risk.model_tests import EXCEPTION, ExceptionHistory, ModelTest, judge_model
 from stream_processors.risk.moments import Estimate
 from stream_processors.risk.thresholds import AlertState, Rule, Transition, judge
-
-_TAKEN = (Outcome.ACCEPTED, Outcome.CORRECTED)
-
-_WHOLE: dict[str, Callable[[Floats, Level], Estimate]] = {
-    "historical": historical,
-    "age_weighted": age_weighted,
-    "fhs": lambda returns, level: historical(filtered_scenarios(returns), level),
-    "student_t_fitted": student_t_fitted,
-}
+from stream_processors.risk.window import APPLIED, ReturnWindow
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """What is asked."""
+class ReplayQuery:
+    """The portfolio, method, limit and time range of a replay."""
 
     portfolio_id: str
     method: str
@@ -59,7 +43,7 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Day:
-    """One return, and what was forecast for it."""
+    """One return, and the forecast for it."""
 
     at_us: int
     value: float
@@ -67,86 +51,88 @@ class Day:
 
     @property
     def exceeded(self) -> bool:
-        """Whether more was lost than was forecast."""
+        """Whether the loss exceeded the forecast VaR."""
         return self.forecast is not None and -self.value > self.forecast.var
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A step of an alert, and when."""
+    """A transition of an alert, and the event time of the return that caused it."""
 
     at_us: int
     transition: Transition
 
 
 @dataclass(frozen=True, slots=True)
-class Replayed:
-    """The answer."""
+class Replay:
+    """The result of a replay."""
 
     days: Sequence[Day]
     steps: Sequence[Step]
     test: ModelTest | None
-    """Of the method, over all days that it had a forecast for; None where there were none."""
+    """The test of the method over the days with a forecast; None where there were none."""
 
 
-def replay(returns: Iterable[Return], wanted: Wanted) -> Replayed:
-    """Measure and judge a portfolio's returns, in the order in which they came.
+def replay(returns: Iterable[Return], query: ReplayQuery) -> Replay:
+    """Measure and judge a portfolio's returns, in the order in which they arrived.
 
     Raises:
-        InvalidInput: a parameter has no meaning.
-        InvalidRule: the limit has none.
+        InvalidInput: a parameter is out of its range.
+        InvalidRule: the limit is.
     """
-    estimate = _estimating(wanted)
-    rule = Rule("var_95", wanted.limit)
-    window = ReturnWindow(wanted.window, with_moments=wanted.method in CLOSED)
+    estimate = _estimator(query)
+    rule = Rule("var_95", query.limit)
+    window = ReturnWindow(query.window, with_moments=query.method in CLOSED)
     state, forecast = AlertState(), None
     days: list[Day] = []
     steps: list[Step] = []
-    for one in returns:
-        if one.portfolio_id != wanted.portfolio_id:
+    for observation in returns:
+        at_us = observation.event_time_us
+        if observation.portfolio_id != query.portfolio_id:
             continue
-        if not EARLIEST_US <= one.event_time_us < wanted.until_us:
+        if not EARLIEST_US <= at_us < query.until_us:
             continue
-        is_next = not len(window) or one.event_time_us > window.newest_us
-        if window.add(one, lateness_us=0) not in _TAKEN:
+        is_next = not len(window) or at_us > window.newest_us
+        if window.add(observation, lateness_us=0) not in APPLIED:
             continue
-        is_shown = one.event_time_us >= wanted.since_us
+        is_shown = at_us >= query.since_us
         if is_next and is_shown:
-            days.append(Day(one.event_time_us, one.value, forecast))
+            days.append(Day(at_us, observation.value, forecast))
         forecast = estimate(window)
         state, transition = judge(
             rule,
             state,
-            portfolio_id=wanted.portfolio_id,
-            measure_id=(
-                f"measure:{wanted.portfolio_id}:{to_rfc3339(one.event_time_us)}/{one.version}"
-            ),
+            portfolio_id=query.portfolio_id,
+            measure_id=f"measure:{query.portfolio_id}:{to_rfc3339(at_us)}/{observation.version}",
             at_us=window.newest_us,
             value=None if forecast is None else forecast.var,
         )
         if transition is not None and is_shown:
-            steps.append(Step(one.event_time_us, transition))
+            steps.append(Step(at_us, transition))
+    return Replay(days, steps, _test(days, query.level))
+
+
+def _test(days: Iterable[Day], level: Level) -> ModelTest | None:
     judged = "".join(EXCEPTION if day.exceeded else "." for day in days if day.forecast)
-    return Replayed(
-        days,
-        steps,
-        judge_model(Days(len(judged), judged).pattern, wanted.level) if judged else None,
-    )
+    if not judged:
+        return None
+    return judge_model(ExceptionHistory(len(judged), judged).pattern, level)
 
 
-def _estimating(wanted: Wanted) -> Callable[[ReturnWindow], Estimate | None]:
-    """How a window is measured; None where it is too short."""
-    level = wanted.level
-    closed = Methods(names=(wanted.method,), levels=(level,))
-    floor = 2 if wanted.method in CLOSED else level.observations_min
-    minimum = max(wanted.observations_min, floor)
+def _estimator(query: ReplayQuery) -> Callable[[ReturnWindow], Estimate | None]:
+    """Return a function that estimates from a window, or returns None where it is too short."""
+    level = query.level
+    methods = Methods(names=(query.method,), levels=(level,))
+    floor = 2 if query.method in CLOSED else level.observations_min
+    minimum = max(query.observations_min, floor)
 
     def estimate(window: ReturnWindow) -> Estimate | None:
         if len(window) < minimum:
             return None
-        if wanted.method not in CLOSED:
-            return _WHOLE[wanted.method](np.array(window.values), level)
-        found = closed.closed(window)
-        return None if found is None else Estimate(*found.answers[0][0])
+        if query.method not in CLOSED:
+            scenarios = scenarios_of(query.method, np.array(window.values))
+            return WHOLE_WINDOW[query.method](scenarios, level)
+        closed = methods.closed_forms(window)
+        return None if closed is None else Estimate(*closed.pairs[0][0])
 
     return estimate

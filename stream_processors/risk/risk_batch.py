@@ -1,6 +1,8 @@
-"""What follows from one take of records: alerts, measures, counts, and dead letters.
+"""Apply a batch of messages to portfolios, and collect the events that follow. Pure.
 
-A round lies between Kafka's messages and the portfolios, and sends nothing itself.
+Returns, limits, acknowledgements and requests of books arrive as messages; alerts, measures,
+returns for books, tallies and dead letters are collected. `stream_processors.agents.risk` sends
+them.
 """
 
 from collections import Counter, defaultdict
@@ -11,7 +13,6 @@ from schemas.events import (
     AlertAck,
     DeadLetter,
     Event,
-    OpenAlert,
     Return,
     ReturnBatch,
     RiskAlert,
@@ -31,21 +32,21 @@ from stream_processors.messages import (
     recorded_us,
     tenant_of,
 )
-from stream_processors.risk.alerts import Source
-from stream_processors.risk.measures import Outcome
-from stream_processors.risk.portfolio import PortfolioRisk, Position, RiskConfig
+from stream_processors.risk.alert_events import is_closed, open_alert
+from stream_processors.risk.config import RiskConfig
+from stream_processors.risk.portfolio import PortfolioRisk, ReturnOffset
 from stream_processors.risk.thresholds import InvalidRule
+from stream_processors.risk.window import APPLIED, Outcome
 from stream_processors.windowing.tallies import WindowCounter, gauge_tally
 
 _ACCEPTED = Outcome.ACCEPTED
 _REFUSED = (Outcome.REJECTED, Outcome.FUTURE)
-_PASSED_ON = (_ACCEPTED, Outcome.CORRECTED)
 _SERIES_RETURNS_MAX = 5_000
-"""In one record: some 200 KB."""
+"""The most returns in one record for books, which makes some 200 KB."""
 
 
-class Round:
-    """What follows from one take of records."""
+class RiskBatch:
+    """The portfolios that a batch of messages changes, and the events that follow."""
 
     def __init__(
         self,
@@ -54,229 +55,233 @@ class Round:
         returns_topic: str,
         window_us: int,
     ) -> None:
+        """Start an empty batch.
+
+        Args:
+            portfolios: by name; the batch changes them, and adds new ones.
+            config: how they are measured and judged.
+            returns_topic: the full name of the topic of returns.
+            window_us: the length of the dashboard's narrowest window.
+        """
         self._portfolios = portfolios
         self._config = config
         self._returns_topic = returns_topic
-        self._tallying = WindowCounter(window_us)
+        self._counter = WindowCounter(window_us)
         self._measured: Counter[tuple[int, str | None]] = Counter()
-        """How many measures were said, by partition and tenant."""
+        """The number of measures, by partition and tenant."""
         self.changed: dict[str, PortfolioRisk] = {}
         self.alerts: list[tuple[RiskAlert, str | None]] = []
-        """Each with the tenant whose it is."""
-        self.dead: list[DeadLetter] = []
+        """The alerts, each with its tenant."""
+        self.dead_letters: list[DeadLetter] = []
         self._series: defaultdict[tuple[str, str], list[Return]] = defaultdict(list)
-        """What trees of books need, by root and tenant."""
+        """The returns for trees of books, by root and tenant."""
 
-    def take(self, message: Message) -> None:
-        """Apply one record: returns, limits, an acknowledgement, or that books want returns."""
+    def apply(self, message: Message) -> None:
+        """Apply one message."""
         record: ReturnBatch | RiskLimits | AlertAck | SeriesWanted | DeadLetter
         record = decode_message(message, ReturnBatch, RiskLimits, AlertAck, SeriesWanted)
         match record:
             case ReturnBatch():
-                self._take_returns(message, record.returns)
+                self._apply_returns(message, record.returns)
             case RiskLimits():
-                self._take_limits(message, record)
+                self._apply_limits(message, record)
             case AlertAck():
                 risk = self._risk_of(record.entity_id, message)
-                self._tell(risk, risk.acknowledge(record, message.offset))
+                self._add_alerts(risk, risk.acknowledge(record, message.offset))
             case SeriesWanted():
-                self._take_wanted(message, record)
+                self._apply_series_request(message, record)
             case DeadLetter():
-                self.dead.append(record)
+                self.dead_letters.append(record)
 
     def tick(self, now_us: int) -> None:
-        """Look at the clock."""
+        """Check at a time which portfolios' measures are stale."""
         for risk in self._portfolios.values():
             alerts = risk.tick(now_us)
             if alerts:
                 self.changed[risk.portfolio_id] = risk
-                self._tell(risk, alerts)
+                self._add_alerts(risk, alerts)
 
     def take_over(self, others: Mapping[str, PortfolioRisk], version: str) -> None:
-        """Have the portfolios of this round stand in for those that were measured till now.
+        """Let this batch's portfolios, which were rebuilt, replace the present ones.
 
-        They had read the records of this round: these are counted, and refused, already.
+        The present portfolios have read the messages of this batch before, so these were counted
+        and refused then. Every measure is published again; alerts that the two do not share are
+        raised or cleared.
+
+        Args:
+            others: the present portfolios, by name.
+            version: the rebuild's version.
         """
-        self.dead.clear()
-        self._tallying.clear()
+        self.dead_letters.clear()
+        self._counter.clear()
         self._series.clear()
         self.alerts.clear()
         for portfolio_id, risk in self._portfolios.items():
             self.changed[portfolio_id] = risk
-            risk.tell_again()
+            risk.republish_measure()
             other = others.get(portfolio_id)
             if other is not None:
                 risk.wanted_by = other.wanted_by
-                ours, theirs = risk.open_alert_ids, other.open_alert_ids
-                self._tell(risk, other.end_alerts(ours))
-                self._tell(risk, risk.tell_alerts_again(theirs, version))
+                rebuilt, present = risk.open_alert_ids, other.open_alert_ids
+                self._add_alerts(risk, other.clear_unknown_alerts(rebuilt))
+                self._add_alerts(risk, risk.raise_unknown_alerts(present, version))
 
-    def events(self, told: Container[str] = ()) -> Iterable[tuple[Event, str | None]]:
-        """Everything that is to be told, each with the tenant whose it is.
+    def events(self, published: Container[str] = ()) -> Iterable[tuple[Event, str | None]]:
+        """Yield all events in the order in which they must be sent, each with its tenant.
 
         Args:
-            told: steps of alerts that a worker told before it was lost.
+            published: ids of alerts' transitions that are in the log already, which a worker sent
+                before it crashed.
         """
-        yield from ((one, None) for one in self.dead)
-        yield from (one for one in self.alerts if one[0].transition_id not in told)
+        yield from ((letter, None) for letter in self.dead_letters)
+        for alert, tenant in self.alerts:
+            if alert.transition_id not in published:
+                yield alert, tenant
         yield from self.open_alerts()
         yield from self.measures()
-        yield from self.series()
-        yield from ((one, None) for one in self.tallies())
+        yield from self.series_returns()
+        yield from ((tally, None) for tally in self.tallies())
 
     def open_alerts(self) -> Iterable[tuple[Event, str | None]]:
-        """The last step of each alert that is not over."""
+        """Return the row of each alert of this batch that is open after it."""
         last = {alert.alert_id: (alert, tenant) for alert, tenant in self.alerts}
         return [
-            (_as_open(alert), tenant)
-            for alert, tenant in last.values()
-            if alert.state not in _CLOSING
+            (open_alert(alert), tenant) for alert, tenant in last.values() if not is_closed(alert)
         ]
 
     def closed_alerts(self) -> list[str]:
-        """The alerts that are over."""
-        last = {alert.alert_id: alert.state for alert, _ in self.alerts}
-        return [alert_id for alert_id, state in last.items() if state in _CLOSING]
+        """Return the ids of the alerts of this batch that are over after it."""
+        last = {alert.alert_id: alert for alert, _ in self.alerts}
+        return [alert_id for alert_id, alert in last.items() if is_closed(alert)]
 
     def measures(self) -> Iterable[tuple[Event, str | None]]:
-        """The last measure of each portfolio that changed."""
+        """Yield the last measure of each portfolio that changed."""
         for risk in self.changed.values():
             measure = risk.measure_event()
             if measure is not None:
                 self._measured[risk.source.partition, risk.tenant] += 1
                 yield measure, risk.tenant
 
-    def series(self) -> Iterable[tuple[Event, str | None]]:
-        """The returns that trees of books need, by tree."""
+    def series_returns(self) -> Iterable[tuple[Event, str | None]]:
+        """Yield the returns for trees of books, by tree."""
         for (root, tenant), returns in self._series.items():
             for start in range(0, len(returns), _SERIES_RETURNS_MAX):
-                some = returns[start : start + _SERIES_RETURNS_MAX]
-                yield SeriesReturns(root=root, returns=some), tenant or None
+                part = returns[start : start + _SERIES_RETURNS_MAX]
+                yield SeriesReturns(root=root, returns=part), tenant or None
 
     def tallies(self) -> Iterable[WindowTally]:
-        """How many returns were taken in, and measures said, in which window."""
+        """Return the number of returns and measures in each window; call `measures` before."""
         for (partition, tenant), count in self._measured.items():
-            where = TopicPartition(self._returns_topic, partition)
-            self._tallying.add_to_newest(where, tenant, "risk_measures", count)
-        return self._tallying.tallies()
+            source = TopicPartition(self._returns_topic, partition)
+            self._counter.add_to_newest(source, tenant, "risk_measures", count)
+        return self._counter.tallies()
 
-    def _take_limits(self, message: Message, limits: RiskLimits) -> None:
+    def _apply_limits(self, message: Message, limits: RiskLimits) -> None:
         risk = self._risk_of(limits.portfolio_id, message)
         if risk.position.offset >= 0 and risk.tenant != tenant_of(message):
-            wrong = f"{limits.portfolio_id} is another tenant's"
-            self.dead.append(dead_letter(message, "foreign", wrong))
+            error = f"{limits.portfolio_id} belongs to another tenant"
+            self.dead_letters.append(dead_letter(message, "foreign", error))
             return
         try:
-            self._tell(risk, risk.set_limits(limits, message.offset))
+            self._add_alerts(risk, risk.set_limits(limits, message.offset))
         except InvalidRule as error:
-            self.dead.append(dead_letter(message, "invalid", str(error)))
+            self.dead_letters.append(dead_letter(message, "invalid", str(error)))
 
-    def _take_wanted(self, message: Message, wanted: SeriesWanted) -> None:
-        risk = self._risk_of(wanted.series_id, message)
+    def _apply_series_request(self, message: Message, request: SeriesWanted) -> None:
+        risk = self._risk_of(request.series_id, message)
         tenant = tenant_of(message) or ""
-        if not wanted.wanted:
-            risk.wanted_by.pop(wanted.root, None)
+        if not request.wanted:
+            risk.wanted_by.pop(request.root, None)
         elif risk.tenant not in (None, tenant):
-            wrong = f"the returns of {wanted.series_id} are another tenant's"
-            self.dead.append(dead_letter(message, "foreign", wrong))
+            error = f"the returns of {request.series_id} belong to another tenant"
+            self.dead_letters.append(dead_letter(message, "foreign", error))
         else:
-            risk.wanted_by[wanted.root] = tenant
-            self._series[wanted.root, tenant] += risk.returns
+            risk.wanted_by[request.root] = tenant
+            self._series[request.root, tenant] += risk.returns
 
-    def _pass_on(self, risk: PortfolioRisk, one: Return) -> None:
-        """Have the books that need it know of a return."""
-        for root, tenant in risk.wanted_by.items():
-            if risk.tenant in (None, tenant):
-                self._series[root, tenant].append(one)
-
-    def _take_returns(self, message: Message, returns: Sequence[Return]) -> None:
-        tenant, offset, taken = tenant_of(message), message.offset, 0
+    def _apply_returns(self, message: Message, returns: Sequence[Return]) -> None:
+        tenant, offset, new = tenant_of(message), message.offset, 0
         latest_us = min(log_time_us(message) + self._config.ahead_us, LATEST_US)
         portfolios, changed = self._portfolios, self.changed
         others: Counter[Outcome] = Counter()
-        for index, one in enumerate(returns):
-            risk = portfolios.get(one.portfolio_id)
+        for index, observation in enumerate(returns):
+            risk = portfolios.get(observation.portfolio_id)
             if risk is None:
-                risk = self._risk_of(one.portfolio_id, message)
-            outcome, alerts = risk.apply(one, Position(offset, index), latest_us)
+                risk = self._risk_of(observation.portfolio_id, message)
+            outcome, alerts = risk.apply(observation, ReturnOffset(offset, index), latest_us)
             if outcome is None:
                 continue
-            taken += 1
+            new += 1
             if outcome is not _ACCEPTED:
                 others[outcome] += 1
                 if outcome in _REFUSED:
-                    self.dead.append(_refused_return(message, index, one, latest_us))
+                    letter = _refused_return(message, index, observation, latest_us)
+                    self.dead_letters.append(letter)
             risk.tenant = tenant
-            if risk.wanted_by and outcome in _PASSED_ON:
-                self._pass_on(risk, one)
-            changed[one.portfolio_id] = risk
+            if risk.wanted_by and outcome in APPLIED:
+                self._forward_to_books(risk, observation)
+            changed[observation.portfolio_id] = risk
             if alerts:
-                self._tell(risk, alerts)
-        if taken:
-            where = TopicPartition(message.topic, message.partition)
-            at_us = recorded_us(message)
-            self._tallying.add(where, tenant, offset, at_us, "returns", taken)
+                self._add_alerts(risk, alerts)
+        if new:
+            source = TopicPartition(message.topic, message.partition)
+            time_us = recorded_us(message)
+            self._counter.add(source, tenant, offset, time_us, "returns", new)
             for outcome, count in others.items():
-                self._tallying.add(where, tenant, offset, at_us, f"returns_{outcome}", count)
+                self._counter.add(source, tenant, offset, time_us, f"returns_{outcome}", count)
+
+    def _forward_to_books(self, risk: PortfolioRisk, observation: Return) -> None:
+        for root, tenant in risk.wanted_by.items():
+            if risk.tenant in (None, tenant):
+                self._series[root, tenant].append(observation)
 
     def _risk_of(self, portfolio_id: str, message: Message) -> PortfolioRisk:
         risk = self._portfolios.get(portfolio_id)
         if risk is None:
-            source = Source(self._returns_topic, message.partition)
+            source = TopicPartition(self._returns_topic, message.partition)
             risk = self._portfolios[portfolio_id] = PortfolioRisk(
                 portfolio_id, self._config, source
             )
         self.changed[portfolio_id] = risk
         return risk
 
-    def _tell(self, risk: PortfolioRisk, alerts: Iterable[RiskAlert]) -> None:
+    def _add_alerts(self, risk: PortfolioRisk, alerts: Iterable[RiskAlert]) -> None:
         self.alerts += [(alert, risk.tenant) for alert in alerts]
 
 
-_CLOSING = frozenset({"cleared", "stale_cleared"})
+def gauges_of(portfolios: Iterable[PortfolioRisk], partitions: Container[int]) -> list[WindowTally]:
+    """Return the gauges of the portfolios in some partitions, by partition and tenant.
 
-
-def _as_open(alert: RiskAlert) -> OpenAlert:
-    return OpenAlert(
-        alert_id=alert.alert_id,
-        entity_id=alert.entity_id,
-        alert_type=alert.alert_type,
-        rule_id=alert.rule_id,
-        state=alert.state,
-        level=alert.level,
-        severity=alert.severity,
-        message=alert.message,
-        acknowledged=alert.state == "acknowledged",
-        event_time_us=alert.event_time_us,
-    )
-
-
-def standing(portfolios: Iterable[PortfolioRisk], touched: Container[int]) -> list[WindowTally]:
-    """How portfolios of some partitions stand: how many, how high, and how many alerts are open."""
+    They are the number of portfolios, of those over their limit and of open alerts by severity;
+    with them come the highest utilisations.
+    """
     found: dict[tuple[int, str | None], tuple[Counter[str], dict[str, float]]] = {}
     for risk in portfolios:
         partition = risk.source.partition
-        if partition not in touched:
+        if partition not in partitions:
             continue
         key = partition, risk.tenant
-        stands, utilisations = found.setdefault(key, (Counter(portfolios_over_limit=0), {}))
-        stands["portfolios"] += 1
+        gauges, utilisations = found.setdefault(key, (Counter(portfolios_over_limit=0), {}))
+        gauges["portfolios"] += 1
         utilisation = risk.utilisation
         if utilisation is not None:
             utilisations[risk.portfolio_id] = utilisation
-            stands["portfolios_over_limit"] += utilisation > 1
-        stands.update(f"alerts_open_{severity}" for severity in risk.open_severities())
+            gauges["portfolios_over_limit"] += utilisation > 1
+        gauges.update(f"alerts_open_{severity}" for severity in risk.open_severities())
     return [
-        gauge_tally(TopicPartition(RISK_STATE.name, partition), tenant, stands, utilisations)
-        for (partition, tenant), (stands, utilisations) in found.items()
+        gauge_tally(TopicPartition(RISK_STATE.name, partition), tenant, gauges, utilisations)
+        for (partition, tenant), (gauges, utilisations) in found.items()
     ]
 
 
-def _refused_return(message: Message, index: int, one: Return, latest_us: float) -> DeadLetter:
-    error = f"the return of {one.portfolio_id} is {one.value}; it must be a finite number"
-    if isfinite(one.value):
+def _refused_return(
+    message: Message, index: int, observation: Return, latest_us: float
+) -> DeadLetter:
+    portfolio_id, time_us, value, _ = observation
+    error = f"the return of {portfolio_id} is {value}; it must be finite"
+    if isfinite(value):
         error = (
-            f"the return of {one.portfolio_id} is of {one.event_time_us}, in microseconds since "
-            f"1970 UTC; it must be from {EARLIEST_US} to {int(latest_us)}"
+            f"the return of {portfolio_id} has the time {time_us}, in microseconds since 1970 UTC; "
+            f"it must be from {EARLIEST_US} to {int(latest_us)}"
         )
     return dead_letter(message, "invalid", error, index=index)

@@ -1,15 +1,18 @@
-"""The alert state machine: a limit, a measure after another, and the steps that people see.
+"""The alert state machine: measures of one portfolio are judged by one rule. Pure.
 
     normal 0 ──▶ warning 1 ──▶ breach 2 ──▶ critical 3      raised, escalated
            ◀──           ◀──          ◀──                   deescalated, cleared
+
+Measures arrive one after another; a `Transition` leaves when the level changes, or when a user
+acknowledges an alert.
 
 A level k has a threshold T_k: warn_ratio x limit, limit, critical_ratio x limit; warning and
 critical are optional. The raw level of a value is the highest k with value > T_k (equal is not
 above). The held level is the highest k up to the current one with value > T_k (1 - hysteresis): a
 value must fall clearly below a threshold before the level does.
 
-Ids derive from what was judged: the same measures give the same ids, whenever they are judged
-again. No clock, no dice.
+Ids derive from the measures, by uuid5, and from no clock and no random number: the same measures
+give the same ids whenever they are judged again.
 """
 
 from dataclasses import dataclass, field, replace
@@ -19,7 +22,7 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 
 
 class AlertLevel(IntEnum):
-    """How bad it is."""
+    """The severity of an alert, as a number that rises with it."""
 
     NORMAL = 0
     WARNING = 1
@@ -28,31 +31,32 @@ class AlertLevel(IntEnum):
 
 
 class InvalidRule(ValueError):
-    """A rule's parameter has no meaning; the message names it and what would have one."""
+    """A rule's parameter is out of its range; the message names it and the values allowed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """When to alert on a metric."""
+    """The thresholds of one metric, and how many measures it takes to cross them."""
 
     rule_id: str
     limit: float
     hysteresis: float = 0.1
-    """Share of a threshold by which a value must fall below it to count as back."""
+    """The share of a threshold by which a value must fall below it to leave its level."""
     warn_ratio: float | None = None
+    """The warning threshold as a share of the limit; None: no warnings."""
     critical_ratio: float | None = None
+    """The critical threshold as a multiple of the limit; None: no critical level."""
     raise_after: int = 1
-    """Consecutive measures above, before the level rises."""
+    """The number of consecutive measures above a threshold that raise the level."""
     clear_after: int = 1
-    """Consecutive measures below, before it falls."""
-    calm_upto: float = field(init=False, compare=False)
-    """What exceeds no threshold at all."""
-    _steps: tuple[tuple[AlertLevel, float], ...] = field(init=False, compare=False, repr=False)
+    """The number of consecutive measures below a threshold that lower the level."""
+    lowest_threshold: float = field(init=False, compare=False)
+    _thresholds: tuple[tuple[AlertLevel, float], ...] = field(init=False, compare=False, repr=False)
     """Levels and thresholds, the highest first."""
 
     def __post_init__(self) -> None:
         warn, critical = self.warn_ratio, self.critical_ratio
-        holds = (
+        conditions = (
             ("limit", isfinite(self.limit) and self.limit > 0, "a finite number above 0"),
             ("hysteresis", 0 <= self.hysteresis < 1, "at least 0 and below 1"),
             ("warn_ratio", warn is None or 0 < warn < 1, "between 0 and 1"),
@@ -64,34 +68,34 @@ class Rule:
             ("raise_after", self.raise_after >= 1, "at least 1"),
             ("clear_after", self.clear_after >= 1, "at least 1"),
         )
-        for name, right, wanted in holds:
-            if not right:
-                raise InvalidRule(f"{name} is {getattr(self, name)}; it must be {wanted}")
+        for name, is_met, expected in conditions:
+            if not is_met:
+                raise InvalidRule(f"{name} is {getattr(self, name)}; it must be {expected}")
 
-        thresholds = {
+        by_level = {
             AlertLevel.CRITICAL: None if critical is None else critical * self.limit,
             AlertLevel.BREACH: self.limit,
             AlertLevel.WARNING: None if warn is None else warn * self.limit,
         }
-        steps = tuple((level, at) for level, at in thresholds.items() if at is not None)
-        object.__setattr__(self, "_steps", steps)
-        object.__setattr__(self, "calm_upto", steps[-1][1])
+        thresholds = tuple((level, at) for level, at in by_level.items() if at is not None)
+        object.__setattr__(self, "_thresholds", thresholds)
+        object.__setattr__(self, "lowest_threshold", thresholds[-1][1])
 
     def raw_level(self, value: float) -> AlertLevel:
-        """The highest level whose threshold a value exceeds."""
-        for level, threshold in self._steps:
+        """Return the highest level whose threshold a value exceeds."""
+        for level, threshold in self._thresholds:
             if value > threshold:
                 return level
         return AlertLevel.NORMAL
 
-    def keeps(self, value: float, level: AlertLevel) -> bool:
-        """Whether a value asks for no other level."""
+    def holds_level(self, value: float, level: AlertLevel) -> bool:
+        """Return whether a value calls for no change of level."""
         return self.raw_level(value) <= level <= self.held_level(value, level)
 
     def held_level(self, value: float, current: AlertLevel) -> AlertLevel:
-        """The highest level, up to the current one, that a value has not clearly left."""
+        """Return the highest level, up to the current one, that a value has not clearly left."""
         share = 1.0 - self.hysteresis
-        for level, threshold in self._steps:
+        for level, threshold in self._thresholds:
             if level <= current and value > threshold * share:
                 return level
         return AlertLevel.NORMAL
@@ -99,29 +103,35 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class AlertState:
-    """Where one rule stands for one portfolio."""
+    """The state of one rule for one portfolio."""
 
     level: AlertLevel = AlertLevel.NORMAL
     run: tuple[AlertLevel, ...] = ()
-    """What the latest consecutive measures asked for, where they ask for another level."""
+    """The levels that the latest consecutive measures call for, where they call for a change."""
     run_up: bool = True
+    """Whether these levels are higher than the present one."""
     alert_id: str | None = None
+    """The id of the open alert, if there is one."""
     transitions: int = 0
+    """The number of the open alert's transitions so far."""
     judged_us: int | None = None
+    """The event time of the last measure that was judged."""
     acknowledged: bool = False
-    """Whether somebody deals with the present level."""
+    """Whether a user has acknowledged the alert at its present level."""
 
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """One step: from a level to another."""
+    """One transition of an alert."""
 
     alert_id: str
     transition_id: str
     kind: str
-    """raised, escalated, acknowledged, deescalated or cleared."""
+    """raised, escalated, acknowledged, deescalated, cleared, stale or stale_cleared."""
     level: AlertLevel
+    """The level after the transition."""
     value: float
+    """The value that caused it."""
 
 
 def judge(
@@ -132,100 +142,117 @@ def judge(
     measure_id: str,
     at_us: int,
     value: float | None,
-    again: bool = False,
+    rejudge: bool = False,
 ) -> tuple[AlertState, Transition | None]:
     """Judge one measure.
 
-    A measure that is not newer than the last one judged, or that has no finite value, has no
-    effect: no data is no reason to clear. With `again` the last one is judged once more, by a rule
-    that has changed.
+    A measure has no effect if it is not newer than the last measure that was judged, or if its
+    value is missing or not finite: missing data never clears an alert.
+
+    Args:
+        rule: the rule.
+        state: the rule's state before the measure.
+        portfolio_id: the measure's portfolio.
+        measure_id: the measure's id, from which the id of a new alert derives.
+        at_us: the measure's event time.
+        value: the value of the rule's metric.
+        rejudge: judge the last measure once more, since the rule has changed.
 
     Returns:
-        The state after it, and the step that it caused, if any.
+        The state after the measure, and the transition that it caused, if any.
     """
     if value is None or not isfinite(value):
         return state, None
-    if state.judged_us is not None and at_us <= state.judged_us and not again:
+    if state.judged_us is not None and at_us <= state.judged_us and not rejudge:
         return state, None
-    if rule.keeps(value, state.level):
+    if rule.holds_level(value, state.level):
         return replace(state, judged_us=at_us, run=()), None
     raw, held = rule.raw_level(value), rule.held_level(value, state.level)
     state = replace(state, judged_us=at_us)
     if raw > state.level:
-        state = _extended(state, raw, up=True)
+        state = _extend_run(state, raw, up=True)
         if len(state.run) < rule.raise_after:
             return state, None
-        to = min(state.run)
+        level = min(state.run)
         kind = "raised" if state.level is AlertLevel.NORMAL else "escalated"
     else:
-        state = _extended(state, held, up=False)
+        state = _extend_run(state, held, up=False)
         if len(state.run) < rule.clear_after:
             return state, None
-        to = max(state.run)
-        kind = "cleared" if to is AlertLevel.NORMAL else "deescalated"
-    return _stepped(rule, state, to, kind, f"{portfolio_id}:{measure_id}", value)
+        level = max(state.run)
+        kind = "cleared" if level is AlertLevel.NORMAL else "deescalated"
+    return _change_level(rule, state, level, kind, f"{portfolio_id}:{measure_id}", value)
 
 
 def acknowledge(state: AlertState, value: float) -> tuple[AlertState, Transition | None]:
-    """Note that somebody deals with an alert: once per level, and only while there is one."""
+    """Acknowledge an open alert, once at each level."""
     if state.alert_id is None or state.acknowledged or state.level is AlertLevel.NORMAL:
         return state, None
     number = state.transitions + 1
-    step = _transition(state.alert_id, number, "acknowledged", state.level, value)
-    return replace(state, acknowledged=True, transitions=number), step
+    transition = _transition(state.alert_id, number, "acknowledged", state.level, value)
+    return replace(state, acknowledged=True, transitions=number), transition
 
 
 def withdraw(state: AlertState, value: float) -> Transition | None:
-    """The end of an alert whose rule there is no more; None where there is no alert."""
+    """Clear the alert of a rule that was withdrawn; None where no alert is open."""
     if state.alert_id is None:
         return None
     return _transition(state.alert_id, state.transitions + 1, "cleared", AlertLevel.NORMAL, value)
 
 
-def told_again(state: AlertState, version: str, value: float) -> Transition | None:
-    """An alert as it stands, for those who know another past; None where there is no alert."""
+def raise_rebuilt(state: AlertState, version: str, value: float) -> Transition | None:
+    """Raise an open alert of a rebuilt partition, which clients do not know yet.
+
+    Args:
+        state: the rule's state after the rebuild.
+        version: the rebuild's version, which keeps the transition's id unique.
+        value: the value of the rule's metric.
+
+    Returns:
+        The transition; None where no alert is open.
+    """
     if state.alert_id is None:
         return None
     kind = f"raised:{version}"
-    step = _transition(state.alert_id, state.transitions, kind, state.level, value)
-    return replace(step, kind="raised")
+    transition = _transition(state.alert_id, state.transitions, kind, state.level, value)
+    return replace(transition, kind="raised")
 
 
-def stale_step(rule_id: str, cause: str, value: float) -> tuple[AlertState, Transition]:
-    """The beginning of a silence, after the measure that `cause` names."""
+def raise_stale(rule_id: str, cause: str, age_s: float) -> tuple[AlertState, Transition]:
+    """Raise an alert about missing measures, after the measure that `cause` names."""
     alert_id = str(uuid5(NAMESPACE_URL, f"risk-alert:{rule_id}:{cause}"))
     state = AlertState(level=AlertLevel.BREACH, alert_id=alert_id, transitions=1)
-    return state, _transition(alert_id, 1, "stale", AlertLevel.BREACH, value)
+    return state, _transition(alert_id, 1, "stale", AlertLevel.BREACH, age_s)
 
 
-def silence_ended(state: AlertState) -> Transition:
-    """Its end."""
+def clear_stale(state: AlertState) -> Transition:
+    """Clear an alert about missing measures."""
     assert state.alert_id is not None
     number = state.transitions + 1
     return _transition(state.alert_id, number, "stale_cleared", AlertLevel.NORMAL, 0.0)
 
 
-def _extended(state: AlertState, asked: AlertLevel, *, up: bool) -> AlertState:
-    before = state.run if state.run_up is up else ()
-    return replace(state, run=(*before, asked), run_up=up)
+def _extend_run(state: AlertState, level: AlertLevel, *, up: bool) -> AlertState:
+    run = state.run if state.run_up is up else ()
+    return replace(state, run=(*run, level), run_up=up)
 
 
-def _stepped(
-    rule: Rule, state: AlertState, to: AlertLevel, kind: str, cause: str, value: float
+def _change_level(
+    rule: Rule, state: AlertState, level: AlertLevel, kind: str, cause: str, value: float
 ) -> tuple[AlertState, Transition]:
     alert_id = state.alert_id or str(uuid5(NAMESPACE_URL, f"risk-alert:{rule.rule_id}:{cause}"))
     number = state.transitions + 1
-    step = _transition(alert_id, number, kind, to, value)
-    over = to is AlertLevel.NORMAL
+    transition = _transition(alert_id, number, kind, level, value)
+    is_over = level is AlertLevel.NORMAL
     after = replace(
         state,
-        level=to,
+        level=level,
         run=(),
-        alert_id=None if over else alert_id,
-        transitions=0 if over else number,
+        alert_id=None if is_over else alert_id,
+        transitions=0 if is_over else number,
         acknowledged=False,
     )
-    return after, step
+    return after, transition
 
 
 def _transition(

@@ -31,9 +31,9 @@ from schemas.events import (
     StoryState,
 )
 from schemas.topics import PORTFOLIO_RETURNS, RISK_MEASURES, RISK_STATE, TRAINING_TASKS
-from stream_processors.risk.alerts import Source
-from stream_processors.risk.measures import ReturnWindow
-from stream_processors.risk.portfolio import PortfolioRisk, Position
+from stream_processors.messages import TopicPartition
+from stream_processors.risk.portfolio import PortfolioRisk, ReturnOffset
+from stream_processors.risk.window import ReturnWindow
 from tests.conftest import World
 from tests.support.straight_run import (
     CONFIG,
@@ -131,9 +131,9 @@ async def test_an_upgraded_worker_goes_on_from_what_the_first_version_left(world
     """Its states knew neither partitions nor packed windows, and one rule only."""
     dice = np.random.default_rng(5)
     returns = [Return("p", at, float(value)) for at, value in enumerate(dice.normal(0, 0.03, 300))]
-    risk = PortfolioRisk("p", CONFIG, Source("", 0))
+    risk = PortfolioRisk("p", CONFIG, TopicPartition("", 0))
     for offset, one in enumerate(returns[:200]):
-        risk.apply(one, Position(offset, 0))
+        risk.apply(one, ReturnOffset(offset, 0))
     key, topic = b"p", world.topic("risk.state")
     async with Publisher(world.producer_settings) as publisher:
         home = await publisher.partition_for(PORTFOLIO_RETURNS, key)
@@ -149,7 +149,7 @@ async def test_an_upgraded_worker_goes_on_from_what_the_first_version_left(world
             lambda records: any(getattr(one, "as_of_us", 0) == 299 for one in records)
         )
     for offset, one in enumerate(returns[200:], 200):
-        risk.apply(one, Position(offset, 0))
+        risk.apply(one, ReturnOffset(offset, 0))
     last, expected = records[-1], risk.measure_event()
     assert isinstance(last, RiskMeasure)
     assert expected is not None

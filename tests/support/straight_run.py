@@ -11,8 +11,9 @@ from producers.market.prices import load_prices, trading_days
 from producers.returns import ReturnsPublisher
 from schemas.codec import decode
 from schemas.events import Record, RiskAlert, RiskMeasure
-from stream_processors.risk.alerts import Source
-from stream_processors.risk.portfolio import PortfolioRisk, Position, RiskConfig
+from stream_processors.messages import TopicPartition
+from stream_processors.risk.config import RiskConfig
+from stream_processors.risk.portfolio import PortfolioRisk, ReturnOffset
 from stream_processors.risk.thresholds import Rule
 from stream_processors.settings import ProcessorSettings
 from tests.conftest import World
@@ -22,7 +23,7 @@ CONFIG = RiskConfig(
     observations_min=100,
     lateness_us=7 * 86_400 * 1_000_000,
     default_rules=(Rule("var_95", 0.05),),
-    methods=ProcessorSettings().risk().methods,
+    methods=ProcessorSettings().risk_config().methods,
 )
 
 
@@ -61,9 +62,9 @@ def straight_run(days: int) -> tuple[dict[tuple[str, int], RiskMeasure], list[Ri
     for offset, day in enumerate(trading_days(load_prices())[:days]):
         for one in day.at_close():
             risk = risks.setdefault(
-                one.portfolio_id, PortfolioRisk(one.portfolio_id, CONFIG, Source("", 0))
+                one.portfolio_id, PortfolioRisk(one.portfolio_id, CONFIG, TopicPartition("", 0))
             )
-            _, told = risk.apply(one, Position(offset, 0))
+            _, told = risk.apply(one, ReturnOffset(offset, 0))
             measure = risk.measure_event()
             assert measure is not None
             measures[one.portfolio_id, measure.as_of_us] = measure

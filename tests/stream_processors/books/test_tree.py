@@ -17,7 +17,8 @@ from skfolio.measures import cvar, value_at_risk
 from producers.market.prices import load_prices
 from schemas.codec import decode, encode
 from schemas.events import Book, BookRisk, Holding, Record, Return, SeriesState
-from stream_processors.books.tree import DEPTH_MAX, BookConfig, BookTree
+from stream_processors.books.config import BookConfig
+from stream_processors.books.tree import DEPTH_MAX, BookTree
 from stream_processors.risk.confidence import InvalidInput, Level
 from stream_processors.risk.methods import Floats, Simulation
 
@@ -58,7 +59,7 @@ def measured(*books: Book, returns: list[Return] | None = None) -> dict[str, Boo
     tree = BookTree("firm", CONFIG)
     for one in books:
         tree.put(one)
-    tree.take_all(returns_of() if returns is None else returns)
+    tree.add_returns(returns_of() if returns is None else returns)
     risks = tree.changes().risks
     return {one.book_id: one for one in risks}
 
@@ -130,7 +131,7 @@ def test_monte_carlo_is_near_the_normal_and_is_made_on_a_slower_clock() -> None:
     tree.put(book("all", AAPL=50.0, IBM=50.0))
     made = []
     for one in returns_of(("AAPL", "IBM")):
-        tree.take_all([one])
+        tree.add_returns([one])
         risks = tree.changes().risks
         made += [risk for risk in risks if risk.book_id == "all" and risk.status == "ok"]
     simulated = [one for risk in made for one in risk.estimates if one.method == "monte_carlo"]
@@ -184,7 +185,7 @@ def test_a_moved_or_closed_book_is_counted_where_it_is_now() -> None:
     tree = BookTree("firm", CONFIG)
     for one in (book("a"), book("b"), book("desk", "a", IBM=10.0)):
         tree.put(one)
-    tree.take_all(returns_of(("IBM",)))
+    tree.add_returns(returns_of(("IBM",)))
 
     def values() -> dict[str, float | None]:
         return {one.book_id: one.value for one in tree.changes().risks}
@@ -245,7 +246,7 @@ def test_whatever_is_held_and_comes_in_no_number_is_none_and_nothing_stops(
         one = Book(root="firm", book_id=f"{number}", holdings=holdings, nav=nav, event_time_us=0)
         with suppress(InvalidInput):  # the price is nothing
             tree.put(one)
-    tree.take_all(
+    tree.add_returns(
         Return(series, at, value)
         for at, value in enumerate(islice(cycle(returns), 150))
         for series in ("p", "q")
@@ -307,7 +308,7 @@ def test_risk_is_the_same_in_whatever_order_returns_come_and_after_a_restart(
     tree = BookTree("firm", CONFIG)
     for one in books:
         tree.put(one)
-    tree.take_all(shuffled[:stop])
+    tree.add_returns(shuffled[:stop])
     risks, series, _ = tree.changes()
     everything: list[Record] = [*risks, *series]
     kept = [decode(encode(one)) for one in everything]
@@ -317,7 +318,7 @@ def test_risk_is_the_same_in_whatever_order_returns_come_and_after_a_restart(
         [one for one in kept if isinstance(one, SeriesState)],
         [one for one in kept if isinstance(one, BookRisk)],
     )
-    again.take_all(shuffled[stop:])
+    again.add_returns(shuffled[stop:])
     # Everything is asked for again, also what has not changed since.
     for one in books:
         again.put(one)

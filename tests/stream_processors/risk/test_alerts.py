@@ -15,11 +15,12 @@ from schemas.events import (
     RiskLimit,
     RiskLimits,
 )
-from stream_processors.risk.alerts import Source
-from stream_processors.risk.portfolio import PortfolioRisk, Position, RiskConfig
+from stream_processors.messages import TopicPartition
+from stream_processors.risk.config import RiskConfig
+from stream_processors.risk.portfolio import PortfolioRisk, ReturnOffset
 from stream_processors.risk.thresholds import InvalidRule, Rule
 
-SOURCE = Source("portfolio.returns", 3)
+SOURCE = TopicPartition("portfolio.returns", 3)
 CONFIG = RiskConfig(
     window=250, observations_min=100, lateness_us=0, default_rules=(Rule("var_95", 0.05),)
 )
@@ -39,7 +40,7 @@ class Desk:
         for value in values:
             self.offset += 1
             one = Return(portfolio_id="p", event_time_us=self.offset * DAY_US, value=float(value))
-            self.alerts += self.risk.apply(one, Position(self.offset, 0))[1]
+            self.alerts += self.risk.apply(one, ReturnOffset(self.offset, 0))[1]
         return self
 
     def limits(self, *limits: RiskLimit, offset: int, stale_after_s: float | None = None) -> None:

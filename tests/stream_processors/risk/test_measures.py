@@ -10,12 +10,11 @@ from stream_processors.risk.confidence import InvalidInput, Level
 from stream_processors.risk.measures import (
     VAR_95,
     VAR_99,
-    Outcome,
-    ReturnWindow,
     Status,
-    historical,
+    historical_var_es,
     measure,
 )
+from stream_processors.risk.window import Outcome, ReturnWindow
 
 values = st.floats(-0.5, 0.5)
 
@@ -34,7 +33,7 @@ def filled(many: list[float], size: int = 250) -> ReturnWindow:
 def of(window: ReturnWindow, level: Level) -> tuple[float, float]:
     """VaR and ES of a window."""
     count = len(window)
-    return historical(window.ascending, count - level.rank(count), count * level.tail)
+    return historical_var_es(window.ascending, count - level.rank(count), count * level.tail)
 
 
 @pytest.mark.parametrize("level", [VAR_95, VAR_99, Level.of("0.975")])
@@ -79,7 +78,7 @@ def test_a_measure_depends_on_what_arrived_not_on_the_order(
     for at, value, version in once:
         window.add(returned(at, value, version), lateness_us=10**9)
     assert list(window.values[-size:]) == expected
-    rebuilt = ReturnWindow.of(size, window.times_us, window.values, window.versions)
+    rebuilt = ReturnWindow.restore(size, window.times_us, window.values, window.versions)
     if expected:
         direct = filled(expected, size=size)
         assert of(rebuilt, VAR_95) == of(direct, VAR_95)

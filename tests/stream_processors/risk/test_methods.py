@@ -116,7 +116,7 @@ def test_monte_carlo_of_a_normal_portfolio_is_the_normal_var() -> None:
     deviation = float(np.sqrt(weights @ covariance @ weights))
     draws = Simulation(draws=400_000, seed=7)
     for level in LEVELS:
-        expected = Normal(level).of(0.0, deviation)
+        expected = Normal(level).estimate(0.0, deviation)
         found = monte_carlo(weights, covariance, level, draws)
         # The standard error of a quantile from so many draws is under half a percent.
         assert found.var == pytest.approx(expected.var, rel=0.02)
@@ -161,7 +161,7 @@ def test_the_parts_of_a_normal_var_add_up_and_are_its_derivatives() -> None:
     mean, covariance = returns.mean(axis=0), np.cov(returns.T)
     parts = normal_parts(weights, mean, covariance, P95)
     running = RunningMoments(map(float, returns @ weights)).moments()
-    whole = Normal(P95).of(running.mean, running.deviation).var
+    whole = Normal(P95).estimate(running.mean, running.deviation).var
     assert parts.var == pytest.approx(whole, rel=1e-9)
     assert parts.component.sum() == pytest.approx(parts.var, rel=1e-9)
     for asset in range(3):

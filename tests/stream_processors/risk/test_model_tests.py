@@ -9,14 +9,20 @@ from scipy import stats
 from vartests import kupiec_test
 
 from stream_processors.risk.confidence import Level
-from stream_processors.risk.model_tests import Days, Pattern, acerbi_szekely, judge_model, zone
+from stream_processors.risk.model_tests import (
+    ExceptionHistory,
+    Pattern,
+    acerbi_szekely,
+    judge_model,
+    zone,
+)
 
 P95, P99 = Level.of("0.95"), Level.of("0.99")
 
 
 def written(exceptions: list[bool]) -> Pattern:
     signs = "".join("x" if one else "." for one in exceptions)
-    return Days(len(signs), signs).pattern
+    return ExceptionHistory(len(signs), signs).pattern
 
 
 days = st.lists(st.booleans(), min_size=20, max_size=260)

@@ -70,7 +70,7 @@ def test_every_window_of_every_portfolio_is_what_scipy_and_pandas_say(
             for level in LEVELS:
                 z = float(stats.norm.ppf(float(level.confidence)))
                 beyond = float(stats.truncnorm(z, np.inf).mean())
-                estimate = Normal(level).of(found.mean, found.deviation)
+                estimate = Normal(level).estimate(found.mean, found.deviation)
                 assert close(estimate.var, -window.mean() + z * window.std(ddof=1))
                 assert close(estimate.es, -window.mean() + beyond * window.std(ddof=1))
 
@@ -81,7 +81,7 @@ def test_student_t_is_scipys(level: Level, dof: float) -> None:
     confidence = float(level.confidence)
     scale = 0.02 * math.sqrt((dof - 2) / dof)
     losses = stats.t(dof, loc=-0.001, scale=scale)
-    found = StudentT(level, dof).of(0.001, 0.02)
+    found = StudentT(level, dof).estimate(0.001, 0.02)
     assert close(found.var, losses.ppf(confidence))
     tail = losses.expect(lambda x: x, lb=losses.ppf(confidence), conditional=True)
     assert found.es == pytest.approx(tail, rel=1e-6)  # an integral to infinity
@@ -100,7 +100,7 @@ def test_cornish_fisher_is_its_own_quantile_and_the_mean_beyond_it(
         bent -= (2 * q**3 - 5 * q) * skewness**2 / 36
         return float(-0.0005 - bent * 0.015)
 
-    found = CornishFisher(level).of(moments)
+    found = CornishFisher(level).estimate(moments)
     assert close(found.var, loss(level.tail))
     tail, _ = integrate.quad(loss, 0, level.tail, epsabs=1e-14)
     assert found.es == pytest.approx(tail / level.tail, rel=1e-6)
@@ -140,7 +140,7 @@ def test_a_constant_series_has_no_deviation_at_all() -> None:
     moments = of([0.1] * 250)
     assert (moments.mean, moments.deviation) == (0.1, 0.0)
     assert (moments.skewness, moments.excess_kurtosis) == (0.0, 0.0)
-    assert Normal(LEVELS[0]).of(moments.mean, moments.deviation) == (-0.1, -0.1)
+    assert Normal(LEVELS[0]).estimate(moments.mean, moments.deviation) == (-0.1, -0.1)
 
 
 def test_what_is_too_large_is_an_overflow_and_no_wrong_number() -> None:
@@ -149,7 +149,7 @@ def test_what_is_too_large_is_an_overflow_and_no_wrong_number() -> None:
 
 
 def test_the_normal_es_is_above_its_var_and_both_rise_with_the_level() -> None:
-    estimates = [Normal(level).of(0.0, 0.01) for level in LEVELS]
+    estimates = [Normal(level).estimate(0.0, 0.01) for level in LEVELS]
     assert all(one.es > one.var for one in estimates)
     assert all(a.var < b.var and a.es < b.es for a, b in pairwise(estimates))
 

@@ -9,12 +9,13 @@ from hypothesis import given, settings, strategies as st
 from producers.market.prices import load_prices, trading_days
 from schemas.codec import decode, encode
 from schemas.events import PortfolioState, Return, RiskAlert, RiskMeasure
-from stream_processors.risk.alerts import Source
+from stream_processors.messages import TopicPartition
 from stream_processors.risk.confidence import Level
+from stream_processors.risk.config import RiskConfig
 from stream_processors.risk.estimates import METHODS, Methods
-from stream_processors.risk.measures import Outcome
-from stream_processors.risk.portfolio import PortfolioRisk, Position, RiskConfig
+from stream_processors.risk.portfolio import PortfolioRisk, ReturnOffset
 from stream_processors.risk.thresholds import Rule
+from stream_processors.risk.window import Outcome
 
 CONFIG = RiskConfig(
     window=250,
@@ -23,7 +24,7 @@ CONFIG = RiskConfig(
     default_rules=(Rule("var_95", 0.05),),
     rules={"strict": (Rule("var_95", 0.01),)},
 )
-SOURCE = Source("portfolio.returns", 3)
+SOURCE = TopicPartition("portfolio.returns", 3)
 
 
 def history(symbol: str) -> list[Return]:
@@ -41,7 +42,7 @@ def folded(
     measures: list[RiskMeasure | None] = []
     alerts: list[RiskAlert] = []
     for offset, one in enumerate(returns, start):
-        _, told = risk.apply(one, Position(offset, 0))
+        _, told = risk.apply(one, ReturnOffset(offset, 0))
         measures.append(risk.measure_event())
         alerts += told
     return measures, alerts
@@ -136,10 +137,10 @@ def test_a_restart_at_any_point_changes_nothing(config: RiskConfig, data: st.Dat
 def test_what_is_not_newer_than_the_state_is_skipped() -> None:
     risk = PortfolioRisk("p", CONFIG, SOURCE)
     one = Return(portfolio_id="p", event_time_us=1, value=0.1)
-    assert risk.apply(one, Position(5, 2))[0] is Outcome.ACCEPTED
-    assert risk.apply(one, Position(5, 2))[0] is None
-    assert risk.apply(one, Position(4, 9))[0] is None
-    assert risk.apply(one, Position(5, 3))[0] is Outcome.DUPLICATE
+    assert risk.apply(one, ReturnOffset(5, 2))[0] is Outcome.ACCEPTED
+    assert risk.apply(one, ReturnOffset(5, 2))[0] is None
+    assert risk.apply(one, ReturnOffset(4, 9))[0] is None
+    assert risk.apply(one, ReturnOffset(5, 3))[0] is Outcome.DUPLICATE
     assert risk.outcomes == {"accepted": 1, "duplicate": 1}
 
 

@@ -5,19 +5,20 @@ import pytest
 
 from producers.market.prices import load_prices, trading_days
 from schemas.events import Return
-from stream_processors.risk.alerts import Source
+from stream_processors.messages import TopicPartition
 from stream_processors.risk.confidence import InvalidInput, Level
+from stream_processors.risk.config import RiskConfig
 from stream_processors.risk.estimates import METHODS
-from stream_processors.risk.portfolio import PortfolioRisk, Position, RiskConfig
-from stream_processors.risk.replay import Wanted, replay
+from stream_processors.risk.portfolio import PortfolioRisk, ReturnOffset
+from stream_processors.risk.replay import ReplayQuery, replay
 from stream_processors.risk.thresholds import Rule
 
 DAYS = trading_days(load_prices())
 ALL = [one for day in DAYS for one in day.at_close()]
 
 
-def wanted(portfolio: str, method: str = "historical", level: str = "0.95") -> Wanted:
-    return Wanted(
+def wanted(portfolio: str, method: str = "historical", level: str = "0.95") -> ReplayQuery:
+    return ReplayQuery(
         portfolio_id=portfolio,
         method=method,
         level=Level.of(level),
@@ -32,11 +33,11 @@ def test_the_historical_method_replays_what_the_running_system_raised(portfolio:
     config = RiskConfig(
         window=250, observations_min=100, lateness_us=0, default_rules=(Rule("var_95", 0.05),)
     )
-    risk = PortfolioRisk(portfolio, config, Source("portfolio.returns", 0))
+    risk = PortfolioRisk(portfolio, config, TopicPartition("portfolio.returns", 0))
     raised = [
         alert
         for offset, one in enumerate(one for one in ALL if one.portfolio_id == portfolio)
-        for alert in risk.apply(one, Position(offset, 0))[1]
+        for alert in risk.apply(one, ReturnOffset(offset, 0))[1]
         if alert.rule_id == "var_95"
     ]
     found = replay(ALL, wanted(portfolio))
@@ -68,7 +69,7 @@ def test_every_method_forecasts_each_day_from_the_days_before(method: str) -> No
 def test_only_the_days_that_are_asked_for_are_told_of() -> None:
     since, until = ALL[5_000].event_time_us, ALL[9_000].event_time_us
     question = wanted("MSFT")
-    asked = Wanted(
+    asked = ReplayQuery(
         portfolio_id="MSFT",
         method=question.method,
         level=question.level,
@@ -88,7 +89,7 @@ def test_what_has_no_meaning_is_refused() -> None:
         wanted("IBM", level="95")
     question = wanted("IBM")
     with pytest.raises(InvalidInput, match="before the last"):
-        Wanted("IBM", "historical", question.level, 0.05, since_us=2, until_us=1)
+        ReplayQuery("IBM", "historical", question.level, 0.05, since_us=2, until_us=1)
 
 
 def test_a_portfolio_that_is_not_there_has_no_days() -> None:

@@ -25,8 +25,9 @@ from schemas.events import (
     WindowTally,
 )
 from sse_edge.streams.stream import CHANNELS, render_value
-from stream_processors.risk.portfolio import PortfolioRisk, RiskConfig
-from stream_processors.risk.risk_batch import Round, standing
+from stream_processors.risk.config import RiskConfig
+from stream_processors.risk.portfolio import PortfolioRisk
+from stream_processors.risk.risk_batch import RiskBatch, gauges_of
 from stream_processors.risk.thresholds import Rule
 from stream_processors.settings import ProcessorSettings
 
@@ -65,10 +66,10 @@ class Desk:
         self.portfolios: dict[str, PortfolioRisk] = {}
 
     def told(self, *messages: Message) -> list[Event]:
-        round_ = Round(self.portfolios, self.config, RETURNS, SECOND)
+        batch = RiskBatch(self.portfolios, self.config, RETURNS, SECOND)
         for one in messages:
-            round_.take(one)
-        return [event for event, _ in round_.events()]
+            batch.apply(one)
+        return [event for event, _ in batch.events()]
 
 
 E = TypeVar("E")
@@ -180,8 +181,8 @@ def test_how_portfolios_stand_is_told_by_partition_and_tenant() -> None:
     desk = Desk()
     calm = [Return("calm", at, 0.0001 * (-1) ** at) for at in range(100, 130)]
     desk.told(message(ReturnBatch(returns=[*steady(), *calm]), 7, tenant="acme"))
-    assert standing(desk.portfolios.values(), {1}) == []
-    [stands] = standing(desk.portfolios.values(), {2})
+    assert gauges_of(desk.portfolios.values(), {1}) == []
+    [stands] = gauges_of(desk.portfolios.values(), {2})
     assert stands.tenant == "acme"
     assert stands.gauges == {
         "portfolios": 2,
@@ -192,7 +193,7 @@ def test_how_portfolios_stand_is_told_by_partition_and_tenant() -> None:
 
 
 WHATEVER = replace(
-    ProcessorSettings(var_limit=0.01, risk_slower_every=3, risk_horizons=(1, 3)).risk(),
+    ProcessorSettings(var_limit=0.01, risk_slower_every=3, risk_horizons=(1, 3)).risk_config(),
     window=40,
     observations_min=20,
 )
@@ -234,22 +235,22 @@ _records = (
 
 
 @given(st.lists(_records, max_size=12), st.sets(st.integers(0, 12)), st.integers(-(2**62), 2**62))
-def test_no_record_whatever_stops_a_round_or_has_it_say_what_cannot_be_told(
+def test_no_record_whatever_stops_a_batchor_has_it_say_what_cannot_be_told(
     records: list[ReturnBatch | RiskLimits | AlertAck | SeriesWanted],
     restarts: set[int],
     now_us: int,
 ) -> None:
     portfolios: dict[str, PortfolioRisk] = {}
     for offset, record in enumerate([ReturnBatch(returns=steady()), *records]):
-        round_ = Round(portfolios, WHATEVER, RETURNS, SECOND)
-        round_.take(message(record, offset))
-        round_.tick(now_us)
-        for event, _ in round_.events():
+        batch = RiskBatch(portfolios, WHATEVER, RETURNS, SECOND)
+        batch.apply(message(record, offset))
+        batch.tick(now_us)
+        for event, _ in batch.events():
             channel = {RiskMeasure: "measures", RiskAlert: "alerts"}.get(type(event))
             value = encode(event)
             decode(value)
             assert channel is None or render_value(CHANNELS[channel], value, 0) is not None
-        assert all(map(encode, standing(portfolios.values(), {2})))
+        assert all(map(encode, gauges_of(portfolios.values(), {2})))
         states = {name: decode(encode(risk.pack())) for name, risk in portfolios.items()}
         if offset in restarts:
             portfolios = {

@@ -1,0 +1,21 @@
+"""How books are measured: the settings of the calculations, without an environment."""
+
+from dataclasses import dataclass
+
+from stream_processors.risk.confidence import Level
+from stream_processors.risk.methods import Simulation
+
+
+@dataclass(frozen=True, slots=True)
+class BookConfig:
+    """The configuration that all books share."""
+
+    window: int
+    """The observations in a series' window."""
+    observations_min: int
+    """The fewest days that are measured."""
+    levels: tuple[Level, ...]
+    """The confidence levels of the estimates."""
+    simulation: Simulation
+    simulate_every: int
+    """The number of days between two simulations of a book."""

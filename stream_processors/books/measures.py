@@ -1,0 +1,191 @@
+"""Measure one book: VaR, ES and parts of its hypothetical profit and loss. Pure.
+
+The values of the series that a book holds, and the series' returns, arrive; a `BookRisk` leaves.
+The P&L of a day is what today's holdings would have gained or lost on it,
+pnl_t = sum(value_i r_i,t). A day counts if all series have a return on it: none is made up. Amounts
+are in the book's currency; VaR and ES are shares of its net asset value.
+
+The tree that a book is in, and the values of its holdings, are in `stream_processors.books.tree`.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
+from itertools import chain
+from math import isfinite
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.events import BookPart, BookRisk, RiskEstimate
+from stream_processors.books.config import BookConfig
+from stream_processors.risk.confidence import InvalidInput
+from stream_processors.risk.decomposition import historical_parts, normal_parts
+from stream_processors.risk.measures import VAR_95, VAR_99, Status, finite
+from stream_processors.risk.methods import Floats, historical, monte_carlo
+from stream_processors.risk.moments import Estimate, Normal
+from stream_processors.risk.window import ReturnWindow
+
+SIMULATED = "monte_carlo"
+_LEVELS = (VAR_95, VAR_99)
+
+Times = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class ReturnTable:
+    """The returns of several series on the days that all of them have."""
+
+    times_us: Times
+    """Shape (days,)."""
+    returns: Floats
+    """Shape (days, series)."""
+
+
+class Part(NamedTuple):
+    """A part of a book: a holding of its own, or a book below it."""
+
+    part_id: str
+    is_book: bool
+    values: Mapping[str, float]
+    """The value of each series in it."""
+
+
+def join(windows: Sequence[ReturnWindow | None]) -> ReturnTable | None:
+    """Join the windows of series by day; None if there is no series, or one without returns."""
+    known = [window for window in windows if window is not None and len(window)]
+    if len(known) < len(windows) or not windows:
+        return None
+    times = [np.array(window.times_us) for window in known]
+    values = [np.array(window.values) for window in known]
+    if all(np.array_equal(times[0], other) for other in times[1:]):
+        return ReturnTable(times[0], np.column_stack(values))
+    common: Times = reduce(np.intersect1d, times)
+    columns = [column[np.isin(days, common)] for days, column in zip(times, values, strict=True)]
+    return ReturnTable(common, np.column_stack(columns))
+
+
+def measure_book(
+    risk: BookRisk, table: ReturnTable, values: Floats, parts: Sequence[Part], config: BookConfig
+) -> BookRisk:
+    """Measure a book by the historical and the normal method.
+
+    Args:
+        risk: the book, not measured yet.
+        table: the returns of the series in it and below it.
+        values: of these series, shape (series,).
+        parts: the holdings and the books right below.
+        config: how to measure.
+
+    Returns:
+        The book, measured.
+
+    Raises:
+        InvalidInput: an amount is not finite.
+    """
+    pnl = _require_finite(table.returns @ values)
+    amounts: dict[str, float] = {}
+    for level in _LEVELS:
+        if len(pnl) >= max(level.observations_min, config.observations_min):
+            percent = f"{float(level.confidence) * 100:g}"
+            estimate = historical(pnl, level)
+            amounts |= {f"var_{percent}": estimate.var, f"es_{percent}": estimate.es}
+    book_parts = _measure_parts(parts, table)
+    scenario = table.times_us[np.flatnonzero(pnl == -amounts["var_95"])[-1]]
+    shares = {name: _share(amount, risk.nav) for name, amount in amounts.items()}
+    return replace(
+        risk,
+        status=Status.DEGENERATE if np.ptp(pnl) == 0 else Status.OK,
+        var_95=shares["var_95"],
+        es_95=shares["es_95"],
+        var_99=shares.get("var_99"),
+        es_99=shares.get("es_99"),
+        amounts=amounts,
+        undiversified_95=sum(part.var_95 for part in book_parts),
+        scenario_us=int(scenario),
+        estimates=list(_estimates(pnl, risk, config)),
+        seed=config.simulation.seed,
+        parts=book_parts,
+    )
+
+
+def simulate(
+    risk: BookRisk, table: ReturnTable, values: Floats, config: BookConfig
+) -> list[RiskEstimate]:
+    """Estimate a book's VaR and ES by Monte Carlo, at each level.
+
+    Raises:
+        InvalidInput: the covariance of the returns is not finite.
+    """
+    covariance = np.atleast_2d(np.cov(table.returns, rowvar=False))
+    return [
+        _event(
+            SIMULATED,
+            float(level.confidence),
+            monte_carlo(values, covariance, level, config.simulation),
+            risk,
+        )
+        for level in config.levels
+    ]
+
+
+def is_finite(risk: BookRisk) -> bool:
+    """Return whether all amounts are finite, as an event's must be."""
+    amounts = [*risk.amounts.values(), risk.undiversified_95 or 0.0]
+    of_parts = [value for part in risk.parts for value in part if isinstance(value, float)]
+    return all(map(isfinite, chain(amounts, of_parts)))
+
+
+def _measure_parts(parts: Sequence[Part], table: ReturnTable) -> list[BookPart]:
+    """Decompose a book's VaR and ES into amounts of its parts, which add up."""
+    if not parts:
+        return []
+    # The columns of the table are all series of the parts, by name.
+    series = sorted({name for part in parts for name in part.values})
+    held = np.array([[part.values.get(name, 0.0) for part in parts] for name in series])
+    pnls = _require_finite(table.returns @ held)
+    weights = np.ones(len(parts))
+    covariance = np.atleast_2d(np.cov(pnls, rowvar=False))
+    normal = normal_parts(weights, pnls.mean(axis=0), covariance, VAR_95)
+    past = historical_parts(weights, pnls, VAR_95)
+    return [
+        BookPart(
+            part_id=part.part_id,
+            is_book=part.is_book,
+            value=(value := sum(part.values.values())),
+            var_95=historical(pnls[:, index], VAR_95).var,
+            marginal_95=None if value == 0 else float(normal.component[index]) / value,
+            component_95=float(normal.component[index]),
+            incremental_95=float(normal.incremental[index]),
+            historical_95=float(past.var[index]),
+            historical_es_95=float(past.es[index]),
+        )
+        for index, part in enumerate(parts)
+    ]
+
+
+def _estimates(pnl: Floats, risk: BookRisk, config: BookConfig) -> Iterator[RiskEstimate]:
+    mean, deviation = float(pnl.mean()), float(pnl.std(ddof=1))
+    for level in config.levels:
+        confidence = float(level.confidence)
+        if len(pnl) >= level.observations_min:
+            yield _event("historical", confidence, historical(pnl, level), risk)
+        yield _event("normal", confidence, Normal(level).estimate(mean, deviation), risk)
+
+
+def _event(method: str, confidence: float, estimate: Estimate, risk: BookRisk) -> RiskEstimate:
+    var, es = _share(estimate.var, risk.nav), _share(estimate.es, risk.nav)
+    status = "ok" if var is not None else "unavailable"
+    return RiskEstimate(method, confidence, 1, status, risk.as_of_us, var, es)
+
+
+def _share(amount: float, nav: float | None) -> float | None:
+    """Return an amount as a share of net asset value; None if that is 0, as if dollar-neutral."""
+    return None if nav is None or nav == 0 else finite(amount / nav)
+
+
+def _require_finite(numbers: Floats) -> Floats:
+    if not np.isfinite(numbers).all():
+        raise InvalidInput("amounts must be finite")
+    return numbers

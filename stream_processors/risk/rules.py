@@ -1,0 +1,52 @@
+"""The rules that watch a portfolio: its limits as rules, and the rule on its VaR model. Pure."""
+
+from collections.abc import Sequence
+
+from schemas.events import RiskLimit
+from stream_processors.risk.measures import VAR_99
+from stream_processors.risk.model_tests import most_before_red
+from stream_processors.risk.thresholds import InvalidRule, Rule
+
+METRICS = {
+    "var_95": ("VaR", "var_exceeded"),
+    "es_95": ("ES", "es_exceeded"),
+    "var_99": ("VaR", "var_exceeded"),
+    "es_99": ("ES", "es_exceeded"),
+}
+"""The metrics that a limit can be on: their name in messages, and the type of their alerts."""
+
+MODEL = "exceptions_99"
+"""The id of the rule for the model: exceptions of the 99 % VaR in the last days."""
+DAYS_JUDGED = 250
+STALE = "stale"
+"""The id under which missing measures are alerted."""
+
+MODEL_RULE = Rule(MODEL, float(most_before_red(DAYS_JUDGED, VAR_99)), hysteresis=0.0)
+"""Alerts when the traffic light turns red."""
+
+
+def rules_of(limits: Sequence[RiskLimit]) -> tuple[Rule, ...]:
+    """Convert limits to rules.
+
+    Raises:
+        InvalidRule: a metric is unknown or named twice, or a parameter is out of its range.
+    """
+    rules = {}
+    for limit in limits:
+        if limit.metric not in METRICS:
+            raise InvalidRule(f"{limit.metric!r} is no metric; there are {', '.join(METRICS)}")
+        if limit.metric in rules:
+            raise InvalidRule(f"there are two limits of {limit.metric}; give one")
+        try:
+            rules[limit.metric] = Rule(
+                rule_id=limit.metric,
+                limit=limit.limit,
+                hysteresis=limit.hysteresis,
+                warn_ratio=limit.warn_ratio,
+                critical_ratio=limit.critical_ratio,
+                raise_after=limit.raise_after,
+                clear_after=limit.clear_after,
+            )
+        except InvalidRule as error:
+            raise InvalidRule(f"of {limit.metric}: {error}") from error
+    return tuple(rules.values())
