@@ -1,11 +1,12 @@
 """A feed: one stream's view of its windows, shared by all connections that read it.
 
-This is where records become bytes: what lies between two positions is merged by the log's time,
-what the stream wants is kept, and each event gets the cursor after it.
+Here records become bytes: the records between two positions are merged by the log's time, those
+that the stream does not want are left out, and each event gets the cursor after it.
 
-A feed has a horizon: the position up to which its live connections have been told. `advance` moves
-it on, and is the one place where new events are finished; `take` serves those who are behind it.
-What is told beyond the horizon to nobody keeps everybody's next bytes the same.
+A feed has a horizon: the position that its caught-up connections have reached. `advance` moves the
+horizon and is the only place where new events are rendered for them; `take` serves connections
+behind it. No connection gets anything beyond the horizon, so all at the horizon need the same
+bytes next.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,40 +17,40 @@ from sse_edge.cache.tail import TopicTail
 from sse_edge.cache.window import Entry, Window
 from sse_edge.cursor import Cursor, CursorCodec, TopicPosition
 from sse_edge.delivery.history import History, Position
+from sse_edge.delivery.merge import IndexedEntry, merge_by_time, newest_of_each_key
 from sse_edge.frame import with_id
 from sse_edge.log.record import Partition
 from sse_edge.streams.stream import Channel, Renderer, Source, Stream
 
-_TAKEN_ENTRIES_MAX = 1_000
-_REMEMBERED_MAX = 32
+_ENTRIES_MAX = 1_000
+"""How many entries of a partition one delivery considers."""
+_MEMOIZED_MAX = 32
 
-Found = list[tuple[int, Entry]]
-"""Entries in the order in which they are told, each with the place of its partition."""
-
-
-_Asked = tuple[Position, Position, int | None]
-"""From where to where, and of which partition's pieces; of the windows' where it is None."""
+_Range = tuple[Position, Position, int | None]
+"""From where to where, and the partition whose pieces were read; None for the windows."""
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class Delivery:
     """What a connection at some position needs next."""
 
     data: bytes
     position: Position
-    told: Position
-    """Where the last of the events stands; `position` may lie beyond what the client wants."""
+    """Where the connection is afterwards."""
+    last_sent: Position
+    """The position after the last event in `data`; `position` may be past filtered records."""
     events: int = 0
     """How many events `data` holds."""
     moved: bool = True
-    """Whether anything was read at all."""
+    """Whether `position` is another one than before."""
     ended: bool = False
+    """Whether the last event ends the stream."""
     behind: tuple[int, ...] = ()
-    """Partitions, by place, whose position lies before the window."""
-    stamps_ms: tuple[int, ...] = ()
-    """When the events were appended to the log."""
+    """The indexes of the partitions whose window begins after the position."""
+    timestamps_ms: tuple[int, ...] = ()
+    """When each event was appended to the log."""
     merged: int = 0
-    """How many events were left out because a newer one of the same key is there."""
+    """How many events were left out because a newer one of the same key follows."""
 
 
 class Feed:
@@ -66,23 +67,23 @@ class Feed:
         write_bytes_max: int,
         history_bytes_max: int,
     ) -> None:
-        """Bring a stream and its windows together.
+        """Make a feed whose horizon is at the ends of its windows.
 
         Args:
             stream: what is read.
             tails: the topic of each of the stream's sources.
-            partitions: for each source, which partitions of the topic.
+            partitions: for each source, the partitions of the topic.
             codec: of the stream's cursors.
             render: renders a record, or skips one that cannot be rendered.
-            write_bytes_max: about how much one `take` gives.
-            history_bytes_max: how much of what was told is kept for those who come back.
+            write_bytes_max: about how much one `take` returns.
+            history_bytes_max: how much of what was sent is kept for clients that come back.
         """
         self.stream = stream
         self.tails = tuple(tails)
         self.partitions = tuple(chain.from_iterable(partitions))
         self._layout = [
-            (tail.incarnation, [one.number for one in ones])
-            for tail, ones in zip(tails, partitions, strict=True)
+            (tail.incarnation, [partition.number for partition in of_topic])
+            for tail, of_topic in zip(tails, partitions, strict=True)
         ]
         self._writer = codec.writer(self._layout)
         self._render = render
@@ -90,239 +91,218 @@ class Feed:
         self._bytes_max = write_bytes_max
         self._sources: list[tuple[Source, frozenset[bytes]]] = []
         self._windows: list[Window] = []
-        for source, keys, tail, ones in zip(
+        for source, keys, tail, of_topic in zip(
             stream.sources, stream.keys, tails, partitions, strict=True
         ):
-            self._sources += [(source, keys)] * len(ones)
-            self._windows += [tail.windows[one] for one in ones]
+            self._sources += [(source, keys)] * len(of_topic)
+            self._windows += [tail.windows[partition] for partition in of_topic]
         self.horizon = self.ends
-        # What has few readers is found by its key as fast; a history pays where many read.
+        # A stream of few keys has few readers, and its records are found as fast by their keys.
         self._history_bytes_max = 0 if all(stream.keys) else history_bytes_max
         self._history = History(self.horizon, self._history_bytes_max)
-        self._remembered: dict[_Asked, Taken] = {}
+        self._memoized: dict[_Range, Delivery] = {}
 
     @property
     def replaced(self) -> bool:
-        """Whether a topic is not what it was when the feed was made."""
+        """Whether a topic has changed since the feed was made."""
         return any(tail.replaced for tail in self.tails)
 
     @property
     def ends(self) -> Position:
-        """Where a connection is when it has read everything that there is."""
+        """The position after everything that the windows hold."""
         return tuple(window.next_offset for window in self._windows)
 
     def cursor(self, position: Position, *, ended: bool = False) -> bytes:
-        """A position as the text that the client keeps."""
+        """Return a position as the text that the client keeps."""
         return self._writer.write(position, ended=ended)
 
     def as_cursor(self, position: Position) -> Cursor:
-        """A position as a cursor."""
-        topics, rest = [], iter(position)
+        """Return a position as a cursor."""
+        topics, offsets = [], iter(position)
         for incarnation, numbers in self._layout:
-            offsets = tuple((number, next(rest)) for number in numbers)
-            topics.append(TopicPosition(incarnation, offsets))
+            of_topic = tuple((number, next(offsets)) for number in numbers)
+            topics.append(TopicPosition(incarnation, of_topic))
         return Cursor(tuple(topics))
 
-    def channel_of_all(self, at: int) -> Channel | None:
-        """The channel of the `at`-th partition where the stream wants all of it."""
-        source, keys = self._sources[at]
+    def channel_of_all(self, index: int) -> Channel | None:
+        """Return a partition's channel if the stream wants all of its events, else None."""
+        source, keys = self._sources[index]
         filters = self.stream.events and not source.channel.events <= self.stream.events
         return None if keys or filters else source.channel
 
-    def covers(self, at: int, offset: int) -> bool:
-        """Whether the `at`-th partition's window has what follows an offset."""
-        return self._windows[at].covers(offset)
+    def covers(self, index: int, offset: int) -> bool:
+        """Whether a partition's window holds every record from an offset on."""
+        return self._windows[index].covers(offset)
 
-    def advance(self) -> Taken:
+    def advance(self) -> Delivery:
         """Move the horizon towards the windows' ends, by one write's worth at most.
 
-        Where a window has already let go of what comes next, there is nothing to tell: `behind`
-        says so, and the horizon is at the ends.
+        If a window has already evicted what comes next, the delivery has no events and names the
+        partitions in `behind`, and the horizon moves to the ends.
         """
-        upto = self.ends
-        if upto == self.horizon:
-            return Taken(b"", self.horizon, self.horizon, moved=False)
-        found, cut, behind = self._found(self.horizon, upto)
+        until = self.ends
+        if until == self.horizon:
+            return Delivery(b"", self.horizon, self.horizon, moved=False)
+        entries, truncated, behind = self._entries(self.horizon, until)
         if behind:
-            lost, self.horizon = self.horizon, upto
-            self._history = History(upto, self._history_bytes_max)
-            return Taken(b"", lost, lost, moved=False, behind=behind)
-        taken = self._finished(self.horizon, upto, found, cut, history=self._history)
-        self.horizon = taken.position
-        return taken
+            before, self.horizon = self.horizon, until
+            self._history = History(until, self._history_bytes_max)
+            return Delivery(b"", before, before, moved=False, behind=behind)
+        delivery = self._deliver(self.horizon, until, entries, truncated, history=self._history)
+        self.horizon = delivery.position
+        return delivery
 
-    def take(self, position: Position) -> Taken:
-        """What lies between a position and the horizon, up to a bounded size."""
+    def take(self, position: Position) -> Delivery:
+        """Return what lies between a position and the horizon, up to about one write's size."""
         if position == self.horizon:
-            return Taken(b"", position, position, moved=False)
+            return Delivery(b"", position, position, moved=False)
         index = self._history.find(position, self.horizon) if self._history_bytes_max else None
-        if index is not None:
-            if index == len(self._history):
-                return Taken(b"", self.horizon, position)
-            blocks, told = self._history.after(index, self._bytes_max)
-            at_end = index + len(blocks) == len(self._history)
-            return Taken(
-                b"".join(blocks), self.horizon if at_end else told, told, events=len(blocks)
-            )
-        return self._shared((position, self.horizon, None), lambda: self._merged(position))
+        if index is None:
+            return self._memoize((position, self.horizon, None), lambda: self._take(position))
+        if index == len(self._history):
+            return Delivery(b"", self.horizon, position)
+        blocks, last_sent = self._history.after(index, self._bytes_max)
+        at_end = index + len(blocks) == len(self._history)
+        reached = self.horizon if at_end else last_sent
+        return Delivery(b"".join(blocks), reached, last_sent, events=len(blocks))
 
-    def take_newest(self, position: Position) -> Taken:
-        """As `take`, but of each key only the newest event of what is taken at a time."""
-        found, cut, behind = self._found(position, self.horizon)
-        kept = _newest(found)
-        return self._finished(
-            position, self.horizon, kept, cut, behind=behind, merged=len(found) - len(kept)
-        )
+    def take_newest(self, position: Position) -> Delivery:
+        """As `take`, with only the newest event of each key among those taken at a time."""
+        entries, truncated, behind = self._entries(position, self.horizon)
+        kept = newest_of_each_key(entries)
+        merged = len(entries) - len(kept)
+        return self._deliver(position, self.horizon, kept, truncated, behind=behind, merged=merged)
 
-    def _merged(self, position: Position) -> Taken:
-        found, cut, behind = self._found(position, self.horizon)
-        return self._finished(position, self.horizon, found, cut, behind=behind)
+    def _take(self, position: Position) -> Delivery:
+        entries, truncated, behind = self._entries(position, self.horizon)
+        return self._deliver(position, self.horizon, entries, truncated, behind=behind)
 
     def take_read(
         self,
         position: Position,
-        at: int,
+        index: int,
         entries: Sequence[Entry],
-        upto: int,
+        until: int,
         *,
         newest_only: bool = False,
-    ) -> Taken:
-        """What records that were read from Kafka, for one partition, mean for a connection.
+    ) -> Delivery:
+        """Return what a connection needs of records that were read from Kafka, for one partition.
 
         Args:
-            position: where it is.
-            at: the partition's place.
+            position: where the connection is.
+            index: the partition's index.
             entries: what was read, from the position on.
-            upto: where reading goes on.
-            newest_only: leave out what has a newer event of its key among them.
+            until: the offset at which reading goes on.
+            newest_only: keep only the newest event of each key.
         """
-        keys = self._sources[at][1]
-        found = [(at, entry) for entry in entries if not keys or entry.record.key in keys]
-        ends = (*position[:at], max(position[at], upto), *position[at + 1 :])
+        keys = self._sources[index][1]
+        wanted = [(index, entry) for entry in entries if not keys or entry.record.key in keys]
+        ends = (*position[:index], max(position[index], until), *position[index + 1 :])
         if newest_only:
-            kept, merged = _newest(found), len(found) - len(_newest(found))
-            return self._finished(position, ends, kept, frozenset(), bytes_max=None, merged=merged)
-        return self._shared(
-            (position, ends, at),
-            lambda: self._finished(position, ends, found, frozenset(), bytes_max=None),
+            kept = newest_of_each_key(wanted)
+            merged = len(wanted) - len(kept)
+            return self._deliver(position, ends, kept, frozenset(), bytes_max=None, merged=merged)
+        return self._memoize(
+            (position, ends, index),
+            lambda: self._deliver(position, ends, wanted, frozenset(), bytes_max=None),
         )
 
-    def _shared(self, what: _Asked, take: Callable[[], Taken]) -> Taken:
+    def _memoize(self, range_: _Range, take: Callable[[], Delivery]) -> Delivery:
         """Take once what several connections need next."""
-        taken = self._remembered.get(what)
-        if taken is None:
-            taken = take()
-            if len(self._remembered) >= _REMEMBERED_MAX:
-                del self._remembered[next(iter(self._remembered))]
-            self._remembered[what] = taken
-        return taken
+        delivery = self._memoized.get(range_)
+        if delivery is None:
+            delivery = take()
+            if len(self._memoized) >= _MEMOIZED_MAX:
+                del self._memoized[next(iter(self._memoized))]
+            self._memoized[range_] = delivery
+        return delivery
 
-    def _found(
-        self, position: Position, upto: Position
-    ) -> tuple[Found, frozenset[int], tuple[int, ...]]:
-        """What the windows hold between two positions.
+    def _entries(
+        self, position: Position, until: Position
+    ) -> tuple[list[IndexedEntry], frozenset[int], tuple[int, ...]]:
+        """Return what the windows hold between two positions.
 
         Returns:
-            the entries; the places of which there is more; the places whose window begins later.
+            The entries in their order; the indexes of partitions that have more of them; the
+            indexes of partitions whose window begins after the position.
         """
-        behind, cut = [], set()
-        found: list[tuple[int, Sequence[Entry]]] = []
-        for at, (offset, end) in enumerate(zip(position, upto, strict=True)):
+        behind, truncated = [], set()
+        of_partitions: list[tuple[int, Sequence[Entry]]] = []
+        for index, (offset, end) in enumerate(zip(position, until, strict=True)):
             if offset >= end:
                 continue
-            window, keys = self._windows[at], self._sources[at][1]
+            window, keys = self._windows[index], self._sources[index][1]
             if not window.covers(offset):
-                behind.append(at)
+                behind.append(index)
                 continue
             if keys:
                 entries = window.between_of(keys, offset, end)
             else:
-                entries = window.between(offset, end, _TAKEN_ENTRIES_MAX)
-                if len(entries) == _TAKEN_ENTRIES_MAX:
-                    cut.add(at)
+                entries = window.between(offset, end, _ENTRIES_MAX)
+                if len(entries) == _ENTRIES_MAX:
+                    truncated.add(index)
             if entries:
-                found.append((at, entries))
-        return _in_time(found), frozenset(cut), tuple(behind)
+                of_partitions.append((index, entries))
+        return merge_by_time(of_partitions), frozenset(truncated), tuple(behind)
 
-    def _finished(
+    def _deliver(
         self,
         position: Position,
-        upto: Position,
-        found: Found,
-        cut: frozenset[int],
+        until: Position,
+        entries: Sequence[IndexedEntry],
+        truncated: frozenset[int],
         *,
         behind: tuple[int, ...] = (),
         bytes_max: int | None = -1,
         history: History | None = None,
         merged: int = 0,
-    ) -> Taken:
-        """Word what was found, and give each event its id."""
+    ) -> Delivery:
+        """Render entries, and give each event its id; `bytes_max` is -1 for the feed's own."""
         if bytes_max == -1:
             bytes_max = self._bytes_max
         moved, cells = list(position), self._writer.start(position)
         blocks: list[bytes] = []
-        stamps_ms: list[int] = []
+        timestamps_ms: list[int] = []
         size, read = 0, 0
-        told = position
-        for at, entry in found:
+        last_sent = position
+        for index, entry in entries:
             if bytes_max is not None and size >= bytes_max:
                 break
             read += 1
             record = entry.record
-            moved[at] = record.offset + 1
-            self._writer.move(cells, at, moved[at])
+            moved[index] = record.offset + 1
+            self._writer.move(cells, index, moved[index])
             if entry.is_repeat or self._tenant not in (None, record.tenant):
                 continue
-            frame = entry.frame(self._sources[at][0].channel, self._render)
+            frame = entry.frame(self._sources[index][0].channel, self._render)
             if frame is None or (self.stream.events and frame.event not in self.stream.events):
                 continue
             ended = frame.ends and self.stream.has_end
             block = with_id(frame.body, self._writer.finish(cells, ended=ended))
-            told = tuple(moved)
+            last_sent = tuple(moved)
             blocks.append(block)
-            stamps_ms.append(record.timestamp_ms)
+            timestamps_ms.append(record.timestamp_ms)
             size += len(block)
             if history is not None and self._history_bytes_max:
-                history.append(block, told, at)
+                history.append(block, last_sent, index)
             if ended:
-                return Taken(
-                    b"".join(blocks), told, told, len(blocks), ended=True,
-                    stamps_ms=tuple(stamps_ms),
+                return Delivery(
+                    b"".join(blocks), last_sent, last_sent, len(blocks), ended=True,
+                    timestamps_ms=tuple(timestamps_ms),
                 )  # fmt: skip
-        unread = {at for at, _ in found[read:]} | cut | set(behind)
-        for at, end in enumerate(upto):
-            # Past the last record there may be holes, and the window has seen that.
-            if at not in unread and end > moved[at]:
-                moved[at] = end
+        unread = {index for index, _ in entries[read:]} | truncated | set(behind)
+        for index, end in enumerate(until):
+            # The window has seen that no record lies between the last one and its end.
+            if index not in unread and end > moved[index]:
+                moved[index] = end
         reached = tuple(moved)
-        return Taken(
+        return Delivery(
             b"".join(blocks),
             reached,
-            told,
+            last_sent,
             len(blocks),
             moved=reached != position,
             behind=behind,
-            stamps_ms=tuple(stamps_ms),
+            timestamps_ms=tuple(timestamps_ms),
             merged=merged,
         )
-
-
-def _newest(found: Found) -> Found:
-    """Of each key the newest only."""
-    newest = {(at, entry.record.key): entry for at, entry in found}
-    return [(at, entry) for at, entry in found if newest[at, entry.record.key] is entry]
-
-
-def _in_time(found: Sequence[tuple[int, Sequence[Entry]]]) -> Found:
-    """Merge by the log's time; within a partition by offset, whatever its clock did."""
-    if len(found) == 1:
-        ((at, entries),) = found
-        return [(at, entry) for entry in entries]
-    stamped: list[tuple[int, int, int, Entry]] = []
-    for at, entries in found:
-        latest = 0
-        for entry in entries:
-            latest = max(latest, entry.record.timestamp_ms)
-            stamped.append((latest, at, entry.record.offset, entry))
-    stamped.sort(key=lambda one: one[:3])
-    return [(at, entry) for _, at, _, entry in stamped]

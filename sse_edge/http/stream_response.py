@@ -18,8 +18,10 @@ from schemas.topics import Topic
 from sse_edge.caller import Caller
 from sse_edge.compression import GZIP_HEADERS, takes_gzip
 from sse_edge.cursor import Cursor
-from sse_edge.delivery.connection import Connection, ConnectionOptions, SlowClientPolicy
-from sse_edge.delivery.node import FromEdge, FromTime, Node, Start
+from sse_edge.delivery.connection import Connection
+from sse_edge.delivery.node import Node
+from sse_edge.delivery.options import ConnectionOptions, SlowClientPolicy
+from sse_edge.delivery.start import FromEdge, FromTime, Start
 from sse_edge.errors import InvalidParameter, NotAcceptable, Unavailable
 from sse_edge.http import openapi
 from sse_edge.http.auth import Authenticator

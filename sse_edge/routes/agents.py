@@ -16,7 +16,8 @@ from pydantic import BaseModel, Field
 
 from schemas.events import AgentCommand
 from sse_edge.caller import NAME_BYTES, OWNED_ID_CHARS, is_owned, owned_id
-from sse_edge.delivery.node import FromOffsets, FromTime, Node, Start
+from sse_edge.delivery.node import Node
+from sse_edge.delivery.start import FromOffsets, FromTime, Start
 from sse_edge.errors import Forbidden, InvalidCursor, LogError, Unavailable
 from sse_edge.http import openapi
 from sse_edge.http.stream_response import (

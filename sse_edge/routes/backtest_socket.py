@@ -12,8 +12,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, WebSocket, WebSocketDisconnect
 
 from sse_edge.cursor import Cursor
-from sse_edge.delivery.connection import Connection, ConnectionOptions
-from sse_edge.delivery.node import FromOffsets, Node, Start
+from sse_edge.delivery.connection import Connection
+from sse_edge.delivery.node import Node
+from sse_edge.delivery.options import ConnectionOptions
+from sse_edge.delivery.start import FromOffsets, Start
 from sse_edge.errors import EdgeError, Forbidden, NoSuchThing, Unauthorized
 from sse_edge.http.auth import Authenticator
 from sse_edge.routes.backtests import CHANNEL, known_to

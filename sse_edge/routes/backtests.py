@@ -11,7 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from schemas.events import BacktestCommand, BacktestProgress, JobState, JobStep
 from sse_edge.caller import Caller
-from sse_edge.delivery.node import FromOffsets, Node
+from sse_edge.delivery.node import Node
+from sse_edge.delivery.start import FromOffsets
 from sse_edge.errors import Forbidden, LogError, LogUnavailable, NoSuchThing, Unavailable
 from sse_edge.http import openapi
 from sse_edge.http.stream_response import (

@@ -12,7 +12,8 @@ from kafka_io.publisher import RecordMetadata
 from schemas.codec import decode
 from schemas.errors import Undecodable
 from schemas.events import ChatEvent
-from sse_edge.delivery.node import FromOffsets, Node
+from sse_edge.delivery.node import Node
+from sse_edge.delivery.start import FromOffsets
 from sse_edge.errors import Forbidden, Unavailable
 from sse_edge.frame import block
 from sse_edge.http import openapi

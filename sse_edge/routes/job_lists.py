@@ -11,7 +11,6 @@ import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
-from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
@@ -90,27 +89,15 @@ for _path, _endpoint in (("/jobs", jobs), ("/history", history)):
     router.add_api_route(_path, _endpoint, methods=["HEAD"], include_in_schema=False)
 
 
-class _NeverFull:
-    """A list keeps its newest state only, so nothing waits for a slow client."""
-
-    is_paused = False
-
-
 @dataclass(eq=False)
-class _Reader:
-    """A connection, as far as the hub deals with it."""
+class _ListSession:
+    """An open list: the node counts it, and lets it leave when the node drains."""
 
     stream: Stream
     address: str
     client_id: str
     subject: str | None
     leaving: asyncio.Event = field(default_factory=asyncio.Event)
-    transport: Any = field(default_factory=_NeverFull)
-    is_catching_up: bool = False
-    depth: int = 0
-
-    def tick(self) -> None:
-        """Do nothing: the response pings by itself."""
 
     def leave(self) -> None:
         """End the stream."""
@@ -129,15 +116,15 @@ def _answer(request: Request, wording: Wording, statuses: frozenset[str], limit:
         node.codec(stream).decode(cursor)  # one that is none is refused; any other is passed by now
     if request.method == "HEAD":
         return Response(headers=STREAM_HEADERS)
-    reader = _Reader(stream, address_of(request.scope), client_id_of(request), subject)
-    content = _told(node, request, reader, wording, statuses, limit)
+    session = _ListSession(stream, address_of(request.scope), client_id_of(request), subject)
+    content = _told(node, request, session, wording, statuses, limit)
     return SSEResponse(content, ping_interval=_PING_S)
 
 
 async def _told(
     node: Node,
     request: Request,
-    reader: _Reader,
+    session: _ListSession,
     wording: Wording,
     statuses: frozenset[str],
     limit: int,
@@ -146,13 +133,13 @@ async def _told(
     retry = round(random.uniform(node.settings.retry_ms, 2 * node.settings.retry_ms))  # noqa: S311
     assert BACKTEST.opening is not None
     name, data = BACKTEST.opening(
-        ClientInfo(reader.client_id, wording.plural), to_rfc3339(time.time_ns() // 1000)
+        ClientInfo(session.client_id, wording.plural), to_rfc3339(time.time_ns() // 1000)
     )
     yield {"event": name, "data": data, "retry": retry}
-    with node.admitted(reader):
+    with node.admitted(session):
         before: Sequence[JobState] | None = None
         version = -1
-        while not reader.leaving.is_set() and _good_for_s(request) > 0:
+        while not session.leaving.is_set() and _good_for_s(request) > 0:
             try:
                 if before is None:
                     await catch_up(request)
@@ -162,11 +149,11 @@ async def _told(
                 return
             version = views.jobs.version
             after = shown(all_jobs, statuses, limit)
-            told_by = node.codec(reader.stream).encode(views.jobs.cursor)
+            told_by = node.codec(session.stream).encode(views.jobs.cursor)
             for event, said in _events(wording, before, after):
                 yield {"event": event, "data": said, "id": told_by}
             before = after
-            changed, leaving = views.jobs.changed_since(version), reader.leaving.wait()
+            changed, leaving = views.jobs.changed_since(version), session.leaving.wait()
             await _either(changed, leaving, within_s=_good_for_s(request))
             await asyncio.sleep(_PACE_S)
 

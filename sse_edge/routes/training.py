@@ -16,7 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from schemas.codec import decode
 from schemas.errors import Undecodable
 from schemas.events import StoryState, TaskStep, TrainingCommand, TrainingProgress
-from sse_edge.delivery.node import FromOffsets, Node
+from sse_edge.delivery.node import Node
+from sse_edge.delivery.start import FromOffsets
 from sse_edge.errors import LogUnavailable, NoSuchThing, OffsetOutOfRange, Unavailable
 from sse_edge.http import openapi
 from sse_edge.http.stream_response import (

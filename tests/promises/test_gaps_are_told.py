@@ -11,7 +11,7 @@ from random import Random
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from sse_edge.delivery.node import FromEdge
+from sse_edge.delivery.start import FromEdge
 from sse_edge.streams.stream import one_channel
 from tests.support.edge_bench import ALERTS, Client, Edge, alert, alerts_log, edge, in_virtual_time
 from tests.support.fake_log import FakeLog

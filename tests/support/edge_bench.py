@@ -12,8 +12,10 @@ from schemas.codec import encode
 from schemas.events import RiskAlert, TrainingProgress
 from sse_edge.cache.tail import Tail
 from sse_edge.cursor import Cursor
-from sse_edge.delivery.connection import Connection, ConnectionOptions
-from sse_edge.delivery.node import FromEdge, Node, Start
+from sse_edge.delivery.connection import Connection
+from sse_edge.delivery.node import Node
+from sse_edge.delivery.options import ConnectionOptions
+from sse_edge.delivery.start import FromEdge, Start
 from sse_edge.routes.views import Views
 from sse_edge.settings import EdgeSettings
 from sse_edge.streams.stream import Stream, one_channel

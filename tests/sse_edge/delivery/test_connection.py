@@ -2,8 +2,8 @@ import asyncio
 
 import pytest
 
-from sse_edge.delivery.connection import SlowClientPolicy
-from sse_edge.delivery.node import FromEdge, FromTime
+from sse_edge.delivery.options import SlowClientPolicy
+from sse_edge.delivery.start import FromEdge, FromTime
 from sse_edge.log.record import Partition
 from sse_edge.streams.stream import many_channels, one_channel
 from tests.support.edge_bench import (

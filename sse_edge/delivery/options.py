@@ -1,0 +1,34 @@
+"""What a client asks for beside the stream itself."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from sse_edge.caller import Caller
+from sse_edge.delivery.start import Start
+
+
+class SlowClientPolicy(StrEnum):
+    """What happens to a client that does not read what waits for it."""
+
+    PAUSE = "pause"
+    """It keeps its position, and gets everything once it reads again."""
+    CONFLATE = "conflate"
+    """It gets the newest event of each key once it reads again."""
+    CLOSE = "close"
+    """Its stream is closed after `slow_close_s`; the client can resume at its cursor."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionOptions:
+    """The options of one connection, from its request."""
+
+    client_id: str
+    start: Start
+    close_on_gap: bool = False
+    named_checkpoints: bool = False
+    slow: SlowClientPolicy = SlowClientPolicy.PAUSE
+    gzip: bool = False
+    prelude: bytes = b""
+    """Blocks without ids, written after the opening event."""
+    caller: Caller | None = None
+    """The owner of the request's token; None without a token."""
