@@ -1,6 +1,7 @@
-"""The ceiling: a bare aiokafka loop with the worker's pure code, for one worker of one group.
+"""A bare aiokafka loop around the worker's pure calculations: the upper bound of its speed.
 
-It recovers nothing, knows no rebalance, and keeps no tables: what a framework costs is the rest.
+It does not recover, rebalance or keep tables. The difference from the worker is what these and
+Faust cost.
 """
 
 import asyncio
@@ -21,7 +22,7 @@ from stream_processors.settings import ProcessorSettings
 
 
 async def run(settings: ProcessorSettings) -> None:
-    """Measure for ever."""
+    """Measure returns until it is cancelled."""
     config, prefix = settings.risk_config(), settings.topic_prefix
     portfolios: dict[str, PortfolioRisk] = {}
     returns = prefix + PORTFOLIO_RETURNS.name
@@ -45,24 +46,24 @@ async def run(settings: ProcessorSettings) -> None:
                 for record in records:
                     batch = decode(record.value)
                     assert isinstance(batch, ReturnBatch)
-                    for index, one in enumerate(batch.returns):
-                        risk = portfolios.get(one.portfolio_id)
+                    for index, observation in enumerate(batch.returns):
+                        risk = portfolios.get(observation.portfolio_id)
                         if risk is None:
                             source = messages.TopicPartition(returns, where.partition)
-                            risk = PortfolioRisk(one.portfolio_id, config, source)
-                            portfolios[one.portfolio_id] = risk
-                        changed[one.portfolio_id] = risk
-                        alerts += risk.apply(one, ReturnOffset(record.offset, index))[1]
+                            risk = PortfolioRisk(observation.portfolio_id, config, source)
+                            portfolios[observation.portfolio_id] = risk
+                        changed[observation.portfolio_id] = risk
+                        alerts += risk.apply(observation, ReturnOffset(record.offset, index))[1]
             await _send(producer, prefix, alerts, changed)
             if found:
-                ends = {one: records[-1].offset + 1 for one, records in found}
+                ends = {partition: records[-1].offset + 1 for partition, records in found}
                 await consumer.commit(ends)
 
 
 async def _gathered(
     consumer: AIOKafkaConsumer, settings: ProcessorSettings
 ) -> list[tuple[TopicPartition, list[Any]]]:
-    """What comes within a while, as the worker takes it."""
+    """Return the records of one batch, collected as the worker collects them."""
     found: list[tuple[TopicPartition, list[Any]]] = []
     count, until_s = 0, time.monotonic() + settings.batch_within_s
     while count < settings.batch_records_max and (left_s := until_s - time.monotonic()) > 0:

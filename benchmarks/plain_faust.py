@@ -1,6 +1,6 @@
-"""The plain Faust idiom, as its tutorials have it: an event a message, a table, defaults.
+"""A worker as in Faust's tutorials: one event per message, a table, and default settings.
 
-It measures by the same pure code as the real worker, and keeps the same state, in a table.
+It measures by the same pure calculations as the real worker, and keeps the same state in its table.
 """
 
 import sys
@@ -18,7 +18,7 @@ from stream_processors.settings import ProcessorSettings
 
 
 def build_app(settings: ProcessorSettings) -> faust.App:
-    """One agent, and its table."""
+    """Return an app with one agent and its table."""
     config = settings.risk_config()
     prefix = settings.topic_prefix
     app = faust.App(
@@ -46,16 +46,16 @@ def build_app(settings: ProcessorSettings) -> faust.App:
         async for event in stream.events():
             batch = decode(event.value)
             assert isinstance(batch, ReturnBatch)
-            for one in batch.returns:
-                risk = portfolios.get(one.portfolio_id)
+            for observation in batch.returns:
+                risk = portfolios.get(observation.portfolio_id)
                 if risk is None:
                     source = TopicPartition(event.message.topic, event.message.partition)
-                    risk = PortfolioRisk(one.portfolio_id, config, source)
-                    portfolios[one.portfolio_id] = risk
-                _, raised = risk.apply(one, ReturnOffset(event.message.offset, 0))
+                    risk = PortfolioRisk(observation.portfolio_id, config, source)
+                    portfolios[observation.portfolio_id] = risk
+                _, raised = risk.apply(observation, ReturnOffset(event.message.offset, 0))
                 for alert in raised:
-                    await alerts.send(key=one.portfolio_id.encode(), value=encode(alert))
-                table[one.portfolio_id.encode()] = encode(risk.pack())
+                    await alerts.send(key=observation.portfolio_id.encode(), value=encode(alert))
+                table[observation.portfolio_id.encode()] = encode(risk.pack())
 
     @app.on_rebalance_complete.connect(weak=False)
     async def ready(*_: object, **__: object) -> None:

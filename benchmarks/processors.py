@@ -1,7 +1,7 @@
-"""`make bench-processors`: the risk worker beside plain Faust and a bare loop, in one run.
+"""`make bench-processors`: compare the risk worker with plain Faust and with a bare loop.
 
-A worker is a process of its own, held to one core. How far it is at which time is read from the
-state that it writes, by Kafka's clock. What a figure means is in README.md.
+Each worker is a process bound to one core. Its progress is read from the state that it writes, with
+Kafka's timestamps. README.md in this folder explains the figures.
 """
 
 import argparse
@@ -46,17 +46,17 @@ _CLOSED = "historical,normal,student_t,cornish_fisher,ewma"
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """How fast, and at what cost."""
+    """The speed of workers, and what it costs."""
 
     per_s: float
     cpu_us: float
-    """Of a return, all threads."""
+    """CPU time of all threads for each return."""
     memory_mib: float
-    """At its peak; of all workers."""
+    """The peak memory, summed over the workers."""
 
 
 class Bench:
-    """Runs workers."""
+    """Runs workers and measures them."""
 
     def __init__(self, servers: str, folder: Path) -> None:
         self._servers = servers
@@ -67,17 +67,17 @@ class Bench:
     async def speed(
         self, module: str, returns: int, together: int, workers: int = 1, **env: str
     ) -> Speed:
-        """Have returns measured by workers of a module, one on a core each.
+        """Measure how fast the workers of a module process returns, one worker on each core.
 
-        The clock runs from the moment that the first of them is sent, by Kafka's client in another
-        process's thread, to the moment that the last of them is in the state.
+        The time is from the sending of the first return, by Kafka's client in another thread, to
+        the writing of the last return's state.
 
         Args:
-            module: what to run.
-            returns: how many are counted; their portfolios' windows are full before.
-            together: how many there are in a message.
-            workers: how many work side by side.
-            **env: settings.
+            module: the module that a worker runs.
+            returns: the number of returns; their portfolios' windows are full before.
+            together: the number of returns in a message.
+            workers: the number of workers.
+            **env: the workers' settings.
         """
         before = _PORTFOLIOS * _WINDOW if together > 1 else 0
         total = before + returns
@@ -99,7 +99,7 @@ class Bench:
         return Speed(returns / (ended_ms / 1000 - began_s), used_us, memory)
 
     async def restart_s(self) -> float:
-        """How long a worker with 1,000 portfolios takes from its start to its next measure."""
+        """Return the time from a worker's start with 1,000 portfolios to its next measure."""
         total = _PORTFOLIOS * _WINDOW
         before, after = _messages(range(total + _PORTFOLIOS), _TOGETHER, total)
         async with self._topics() as prefix:
@@ -151,7 +151,7 @@ Message = tuple[int, bytes]
 
 
 def _messages(numbers: range, together: int, before: int) -> tuple[list[Message], list[Message]]:
-    """Returns, portfolio after portfolio and day after day: so many before, and the others."""
+    """Return batches of returns by portfolio and day: those before a number, and the others."""
     values = np.random.default_rng(7).normal(0, 0.01, numbers.stop)
     homes = [_home(portfolio) for portfolio in range(_PORTFOLIOS)]
     found: tuple[list[Message], list[Message]] = [], []
@@ -161,19 +161,21 @@ def _messages(numbers: range, together: int, before: int) -> tuple[list[Message]
         if number == before:
             found[0].extend(_left(waiting))
         day, portfolio = divmod(number, _PORTFOLIOS)
-        some = waiting[homes[portfolio]]
-        some.append(Return(f"portfolio-{portfolio}", day * _DAY_US, float(values[number])))
-        if len(some) == together:
-            into.append((homes[portfolio], encode(ReturnBatch(returns=some))))
-            some.clear()
+        batch = waiting[homes[portfolio]]
+        batch.append(Return(f"portfolio-{portfolio}", day * _DAY_US, float(values[number])))
+        if len(batch) == together:
+            into.append((homes[portfolio], encode(ReturnBatch(returns=batch))))
+            batch.clear()
     found[1].extend(_left(waiting))
     return found
 
 
 def _left(waiting: list[list[Return]]) -> list[Message]:
-    left = [(home, encode(ReturnBatch(returns=some))) for home, some in enumerate(waiting) if some]
-    for some in waiting:
-        some.clear()
+    left = [
+        (home, encode(ReturnBatch(returns=batch))) for home, batch in enumerate(waiting) if batch
+    ]
+    for batch in waiting:
+        batch.clear()
     return left
 
 
@@ -192,7 +194,7 @@ def _home(portfolio: int) -> int:
 
 
 class _Progress:
-    """How many returns are in the state that workers write."""
+    """Counts the returns in the state that workers write."""
 
     def __init__(self, servers: str, prefix: str) -> None:
         self._consumer = _reader(servers, prefix + RISK_STATE.name)
@@ -207,7 +209,7 @@ class _Progress:
         await self._consumer.stop()
 
     async def until(self, total: int) -> float:
-        """When, by Kafka's clock, so many were there, in milliseconds."""
+        """Wait for so many returns; return Kafka's timestamp of the last, in milliseconds."""
         last_ms = 0.0
         async with asyncio.timeout(300):
             while self._total < total:
@@ -222,7 +224,7 @@ class _Progress:
 
 
 async def _next_measure_ms(servers: str, prefix: str, after_ms: float) -> float:
-    """When, by Kafka's clock, there was a measure again."""
+    """Wait for a measure after a time; return Kafka's timestamp, in milliseconds."""
     async with _reader(servers, prefix + RISK_MEASURES.name) as consumer, asyncio.timeout(120):
         async for record in consumer:
             if record.timestamp > after_ms:
@@ -235,8 +237,8 @@ def _reader(servers: str, topic: str) -> AIOKafkaConsumer:
 
 
 def _cpu_s(processes: Sequence[Process]) -> float:
-    times = [psutil.Process(one.pid).cpu_times() for one in processes]
-    return sum(one.user + one.system for one in times)
+    times = [psutil.Process(process.pid).cpu_times() for process in processes]
+    return sum(used.user + used.system for used in times)
 
 
 def _peak_mib(process: Process) -> float:
@@ -247,7 +249,7 @@ def _peak_mib(process: Process) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What is measured."""
+    """One line of the table."""
 
     name: str
     module: str
@@ -265,7 +267,7 @@ BARE = Case("bare aiokafka loop, the same pure code", "benchmarks.bare_loop")
 
 
 async def measure(servers: str, returns: int, folder: Path) -> None:
-    """Print the table: of each case the best of some rounds, all cases in each of them."""
+    """Run all cases in each of several rounds, and print the best speed of each case."""
     bench = Bench(servers, folder)
     best: dict[Case, Speed] = {}
     for _ in range(_ROUNDS):
@@ -286,10 +288,10 @@ async def measure(servers: str, returns: int, folder: Path) -> None:
             f"| {case.name} | {speed.per_s:,.0f} | {speed.per_s / best[PLAIN].per_s:.1f} "
             f"| {speed.cpu_us:.1f} | {speed.memory_mib:.0f} |"
         )
-    one = best[WORKER].per_s
-    print(f"\nclosed forms: {best[CLOSED].per_s / one:.2f} of the historical method's speed")
-    print(f"two workers: {best[TWO].per_s / one:.2f} times one")
-    print(f"the worker: {one / best[BARE].per_s:.2f} of the bare loop")
+    single = best[WORKER].per_s
+    print(f"\nclosed forms: {best[CLOSED].per_s / single:.2f} of the historical method's speed")
+    print(f"two workers: {best[TWO].per_s / single:.2f} times one")
+    print(f"the worker: {single / best[BARE].per_s:.2f} of the bare loop")
     again_s = min([await bench.restart_s() for _ in range(_ROUNDS)])
     print(f"restart with 1,000 portfolios: measuring again after {again_s:.1f} s")
 

@@ -278,7 +278,7 @@ def _refused_return(
     message: Message, index: int, observation: Return, latest_us: float
 ) -> DeadLetter:
     portfolio_id, time_us, value, _ = observation
-    error = f"the return of {portfolio_id} is {value}; it must be finite"
+    error = f"the return of {portfolio_id} is {value}; it must be a finite number"
     if isfinite(value):
         error = (
             f"the return of {portfolio_id} has the time {time_us}, in microseconds since 1970 UTC; "

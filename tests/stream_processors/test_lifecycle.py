@@ -1,4 +1,4 @@
-"""Where stories stand: whatever is read again, and wherever reading stopped, it comes out alike."""
+"""States of runs do not depend on where reading stopped and which events are read again."""
 
 from hypothesis import given, strategies as st
 
@@ -21,16 +21,16 @@ def event(status: str, stage: str | None = None) -> TrainingProgress:
 def folded(
     events: list[TrainingProgress], known: StoryState | None = None, start: int = 0
 ) -> StoryState | None:
-    for offset, one in enumerate(events[start:], start):
-        known = next_task_state(known, one, 3, offset) or known
+    for offset, progress in enumerate(events[start:], start):
+        known = next_task_state(known, progress, 3, offset) or known
     return known
 
 
-STORIES = st.lists(st.sampled_from(["started", "running", "completed", "failed"]), min_size=1)
+RUNS = st.lists(st.sampled_from(["started", "running", "completed", "failed"]), min_size=1)
 
 
-@given(STORIES, st.data())
-def test_reading_a_part_again_changes_nothing(statuses: list[str], data: st.DataObject) -> None:
+@given(RUNS, st.data())
+def test_reading_events_again_changes_nothing(statuses: list[str], data: st.DataObject) -> None:
     events = [event(status) for status in statuses]
     straight = folded(events)
     stopped = data.draw(st.integers(1, len(events)))
@@ -38,8 +38,8 @@ def test_reading_a_part_again_changes_nothing(statuses: list[str], data: st.Data
     assert folded(events, folded(events[:stopped]), again_from) == straight
 
 
-@given(STORIES)
-def test_a_story_begins_with_its_first_event_and_ends_with_its_first_ending(
+@given(RUNS)
+def test_a_task_starts_with_its_first_event_and_ends_with_its_first_end(
     statuses: list[str],
 ) -> None:
     state = folded([event(status) for status in statuses])
@@ -55,16 +55,16 @@ def test_a_story_begins_with_its_first_event_and_ends_with_its_first_ending(
     )
 
 
-def test_a_task_is_where_its_stage_says() -> None:
+def test_a_tasks_status_is_its_stage() -> None:
     state = folded([event("started", "PENDING"), event("started", "FETCHING_DATA")])
     assert state is not None
     assert (state.status, state.ended) == ("FETCHING_DATA", False)
 
 
-def test_a_job_remembers_what_it_was_before_its_last_event() -> None:
+def test_a_job_keeps_the_status_before_its_last_event() -> None:
     state = None
     for offset, kind in enumerate(("submitted", "progress", "progress", "completed", "progress")):
-        told = BacktestProgress(
+        progress_event = BacktestProgress(
             backtest_id="J",
             progress=0.0,
             status="running",
@@ -73,7 +73,7 @@ def test_a_job_remembers_what_it_was_before_its_last_event() -> None:
             event_time_us=offset,
             job=JobStep(kind=kind, symbol="IBM", strategy="rsi"),
         )
-        state = next_job_state(state, told, 3, offset) or state
+        state = next_job_state(state, progress_event, 3, offset) or state
         assert state is not None
         seen = (state.previous_status, state.status)
         assert (

@@ -1,4 +1,4 @@
-"""Tests of trees of books: P&L over real prices, parts that add up, and trees that are no trees."""
+"""Trees of books: P&L over real prices, and trees whose books move, close and restart."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -26,18 +26,18 @@ LEVELS = tuple(map(Level.of, ("0.95", "0.975", "0.99")))
 CONFIG = BookConfig(250, 100, LEVELS, Simulation(2_000, seed=7), 20)
 STOCKS = ("AAPL", "GOOG", "IBM", "MSFT")
 NEVER_US = 1 << 52
-"""After all days: a price of then has not moved since."""
+"""A time after all returns, so that a price of then has not moved since."""
 
 
 def returns_of(stocks: tuple[str, ...] = STOCKS, days: int = 300) -> list[Return]:
-    """Of the last days, day after day."""
+    """Return the stocks' returns of the last days, by time."""
     found = []
     for stock in stocks:
         closes = sorted(load_prices()[stock].items())[-days - 1 :]
         for (_, before), (day, close) in pairwise(closes):
             at = datetime(day.year, day.month, day.day, tzinfo=UTC)
             found.append(Return(stock, int(at.timestamp()) * 1_000_000, close / before - 1))
-    return sorted(found, key=lambda one: one.event_time_us)
+    return sorted(found, key=lambda observation: observation.event_time_us)
 
 
 def holding(series_id: str, value: float) -> Holding:
@@ -57,18 +57,18 @@ def book(book_id: str, parent: str | None = None, nav: float | None = None, **he
 
 def measured(*books: Book, returns: list[Return] | None = None) -> dict[str, BookRisk]:
     tree = BookTree("firm", CONFIG)
-    for one in books:
-        tree.put(one)
+    for new in books:
+        tree.put(new)
     tree.add_returns(returns_of() if returns is None else returns)
     risks = tree.changes().risks
-    return {one.book_id: one for one in risks}
+    return {risk.book_id: risk for risk in risks}
 
 
 def table(stocks: tuple[str, ...]) -> Floats:
-    by_stock: dict[str, list[float]] = {one: [] for one in stocks}
-    for one in returns_of(stocks):
-        by_stock[one.portfolio_id].append(one.value)
-    return np.column_stack([by_stock[one][-250:] for one in stocks])
+    by_stock: dict[str, list[float]] = {stock: [] for stock in stocks}
+    for stock in returns_of(stocks):
+        by_stock[stock.portfolio_id].append(stock.value)
+    return np.column_stack([by_stock[stock][-250:] for stock in stocks])
 
 
 def test_a_weighted_portfolio_is_measured_as_skfolio_does() -> None:
@@ -79,7 +79,7 @@ def test_a_weighted_portfolio_is_measured_as_skfolio_does() -> None:
     assert risk.amounts["var_99"] == pytest.approx(value_at_risk(pnl, beta=0.99), rel=1e-9)
     assert (risk.nav, risk.observations, risk.status) == (100.0, 250, "ok")
     assert risk.var_95 == pytest.approx(risk.amounts["var_95"] / 100)
-    found = {(one.method, one.confidence): one for one in risk.estimates}
+    found = {(estimate.method, estimate.confidence): estimate for estimate in risk.estimates}
     for level in (0.95, 0.975, 0.99):
         assert found["historical", level].var == pytest.approx(
             value_at_risk(pnl, beta=level) / 100, rel=1e-9
@@ -97,13 +97,13 @@ def test_a_groups_var_is_that_of_its_summed_pnl_and_less_than_its_parts() -> Non
     firm = risks["firm"]
     assert firm.amounts["var_95"] == pytest.approx(value_at_risk(pnl, beta=0.95), rel=1e-9)
     assert firm.value == pytest.approx(170.0)
-    assert [(one.part_id, one.is_book) for one in firm.parts] == [
+    assert [(part.part_id, part.is_book) for part in firm.parts] == [
         ("blue", True),
         ("hedge", True),
         ("tech", True),
     ]
-    alone = [risks[one.part_id].amounts["var_95"] for one in firm.parts]
-    assert [one.var_95 for one in firm.parts] == pytest.approx(alone)
+    alone = [risks[part.part_id].amounts["var_95"] for part in firm.parts]
+    assert [part.var_95 for part in firm.parts] == pytest.approx(alone)
     assert firm.undiversified_95 == pytest.approx(sum(alone))
     assert firm.amounts["var_95"] < sum(alone)
 
@@ -111,33 +111,39 @@ def test_a_groups_var_is_that_of_its_summed_pnl_and_less_than_its_parts() -> Non
 def test_parts_add_up_to_the_whole() -> None:
     risk = measured(book("all", AAPL=10.0, GOOG=20.0, IBM=30.0, MSFT=-25.0))["all"]
     parts = risk.parts
-    normal = next(one for one in risk.estimates if one.method == "normal")
+    normal = next(estimate for estimate in risk.estimates if estimate.method == "normal")
     assert risk.nav is not None
-    assert sum(one.component_95 for one in parts) == pytest.approx((normal.var or 0) * risk.nav)
-    assert sum(one.historical_95 for one in parts) == pytest.approx(risk.amounts["var_95"])
-    assert sum(one.historical_es_95 for one in parts) == pytest.approx(risk.amounts["es_95"])
-    for one in parts:
-        assert one.marginal_95 is not None
-        assert one.marginal_95 * one.value == pytest.approx(one.component_95)
+    assert sum(part.component_95 for part in parts) == pytest.approx((normal.var or 0) * risk.nav)
+    assert sum(part.historical_95 for part in parts) == pytest.approx(risk.amounts["var_95"])
+    assert sum(part.historical_es_95 for part in parts) == pytest.approx(risk.amounts["es_95"])
+    for part in parts:
+        assert part.marginal_95 is not None
+        assert part.marginal_95 * part.value == pytest.approx(part.component_95)
     # The scenario is a day: what each part lost on it is its value times its return.
-    on_the_day = {one.portfolio_id: one for one in returns_of() if one[1] == risk.scenario_us}
-    assert [one.historical_95 for one in parts] == pytest.approx(
-        [-one.value * on_the_day[one.part_id].value for one in parts]
+    on_the_day = {
+        observation.portfolio_id: observation
+        for observation in returns_of()
+        if observation[1] == risk.scenario_us
+    }
+    assert [part.historical_95 for part in parts] == pytest.approx(
+        [-part.value * on_the_day[part.part_id].value for part in parts]
     )
 
 
-def test_monte_carlo_is_near_the_normal_and_is_made_on_a_slower_clock() -> None:
+def test_monte_carlo_is_near_the_normal_estimate_and_runs_every_20_days() -> None:
     tree = BookTree("firm", CONFIG)
     tree.put(book("all", AAPL=50.0, IBM=50.0))
     made = []
-    for one in returns_of(("AAPL", "IBM")):
-        tree.add_returns([one])
+    for observation in returns_of(("AAPL", "IBM")):
+        tree.add_returns([observation])
         risks = tree.changes().risks
         made += [risk for risk in risks if risk.book_id == "all" and risk.status == "ok"]
-    simulated = [one for risk in made for one in risk.estimates if one.method == "monte_carlo"]
-    days = sorted({one.as_of_us for one in simulated})
+    simulated = [
+        estimate for risk in made for estimate in risk.estimates if estimate.method == "monte_carlo"
+    ]
+    days = sorted({estimate.as_of_us for estimate in simulated})
     assert len(days) == pytest.approx((250 - 100) / 20 + 300 / 20 - 250 / 20, abs=1.5)
-    last = {(one.method, one.confidence): one.var for one in made[-1].estimates}
+    last = {(estimate.method, estimate.confidence): estimate.var for estimate in made[-1].estimates}
     for level in (0.95, 0.99):
         normal, drawn = last["normal", level], last["monte_carlo", level]
         assert normal is not None
@@ -145,7 +151,7 @@ def test_monte_carlo_is_near_the_normal_and_is_made_on_a_slower_clock() -> None:
     assert made[-1].seed == 7
 
 
-def test_a_holding_moves_with_its_returns_since_its_price_was_seen() -> None:
+def test_a_holdings_value_moves_with_the_returns_after_its_price() -> None:
     returns = returns_of(("IBM",))
     seen_us = returns[-11].event_time_us
     held = Book(
@@ -155,40 +161,45 @@ def test_a_holding_moves_with_its_returns_since_its_price_was_seen() -> None:
         event_time_us=0,
     )
     value = measured(held, returns=returns)["firm"].value
-    assert value == pytest.approx(300 * np.prod([1 + one.value for one in returns[-10:]]))
+    assert value == pytest.approx(
+        300 * np.prod([1 + observation.value for observation in returns[-10:]])
+    )
 
 
-def test_what_is_dollar_neutral_has_amounts_and_no_shares() -> None:
+def test_a_dollar_neutral_book_has_amounts_and_no_shares() -> None:
     risk = measured(book("pair", AAPL=50.0, IBM=-50.0))["pair"]
     assert risk.nav == 0
     assert risk.amounts["var_95"] > 0
     assert (risk.var_95, risk.es_99) == (None, None)
-    assert {(one.status, one.var) for one in risk.estimates} == {("unavailable", None)}
+    assert {(estimate.status, estimate.var) for estimate in risk.estimates} == {
+        ("unavailable", None)
+    }
     with_capital = measured(book("pair", nav=200.0, AAPL=50.0, IBM=-50.0))["pair"]
     assert with_capital.var_95 == pytest.approx(risk.amounts["var_95"] / 200)
 
 
-def test_only_days_that_all_have_count_and_who_is_missing_is_named() -> None:
-    some = [one for one in returns_of() if one.portfolio_id != "IBM" or one.event_time_us % 3]
-    holes = [one for number, one in enumerate(returns_of(("IBM",))) if number % 2]
-    returns = [one for one in some if one.portfolio_id != "IBM"] + holes
+def test_days_count_that_all_series_have_and_missing_series_are_named() -> None:
+    holes = [observation for number, observation in enumerate(returns_of(("IBM",))) if number % 2]
+    returns = [
+        observation for observation in returns_of() if observation.portfolio_id != "IBM"
+    ] + holes
     risk = measured(book("two", AAPL=1.0, IBM=1.0), returns=returns)["two"]
-    in_both = {one.event_time_us for one in holes} & {
-        one.event_time_us for one in returns_of(("AAPL",))[-250:]
+    in_both = {observation.event_time_us for observation in holes} & {
+        observation.event_time_us for observation in returns_of(("AAPL",))[-250:]
     }
     assert risk.observations == len(in_both)
     none = measured(book("two", AAPL=1.0, TSLA=1.0))["two"]
     assert (none.status, none.missing, none.var_95) == ("insufficient_data", ["TSLA"], None)
 
 
-def test_a_moved_or_closed_book_is_counted_where_it_is_now() -> None:
+def test_a_moved_or_closed_book_counts_where_it_is_now() -> None:
     tree = BookTree("firm", CONFIG)
-    for one in (book("a"), book("b"), book("desk", "a", IBM=10.0)):
-        tree.put(one)
+    for new in (book("a"), book("b"), book("desk", "a", IBM=10.0)):
+        tree.put(new)
     tree.add_returns(returns_of(("IBM",)))
 
     def values() -> dict[str, float | None]:
-        return {one.book_id: one.value for one in tree.changes().risks}
+        return {risk.book_id: risk.value for risk in tree.changes().risks}
 
     assert values() == {"a": 10.0, "b": 0.0, "desk": 10.0, "firm": 10.0}
     tree.put(book("desk", "b", IBM=10.0))
@@ -200,7 +211,7 @@ def test_a_moved_or_closed_book_is_counted_where_it_is_now() -> None:
     assert tree.series == frozenset()
 
 
-def test_what_is_no_tree_or_no_number_is_refused_by_name() -> None:
+def test_a_cycle_a_deep_tree_and_invalid_numbers_are_refused_by_name() -> None:
     tree = BookTree("firm", CONFIG)
     tree.put(book("a"))
     tree.put(book("b", "a"))
@@ -227,37 +238,37 @@ def test_what_is_no_tree_or_no_number_is_refused_by_name() -> None:
     assert sorted(tree.books) == ["a", "b"]
 
 
-some_numbers = st.floats(-2, 2) | st.floats(allow_nan=False, allow_infinity=False)
+numbers = st.floats(-2, 2) | st.floats(allow_nan=False, allow_infinity=False)
 
 
 @settings(max_examples=200, deadline=None)
 @given(
-    st.lists(st.tuples(some_numbers, some_numbers.map(abs), st.booleans()), min_size=1, max_size=3),
-    st.none() | some_numbers,
-    st.lists(some_numbers, min_size=1, max_size=4),
+    st.lists(st.tuples(numbers, numbers.map(abs), st.booleans()), min_size=1, max_size=3),
+    st.none() | numbers,
+    st.lists(numbers, min_size=1, max_size=4),
 )
-def test_whatever_is_held_and_comes_in_no_number_is_none_and_nothing_stops(
+def test_any_holdings_and_returns_give_finite_numbers_and_no_error(
     held: list[tuple[float, float, bool]], nav: float | None, returns: list[float]
 ) -> None:
     tree = BookTree("firm", CONFIG)
     for number, (quantity, price, is_old) in enumerate(held):
         priced_us = 0 if is_old else NEVER_US
         holdings = [Holding("p", quantity, price, priced_us), Holding("q", 1.0, 1.0, priced_us)]
-        one = Book(root="firm", book_id=f"{number}", holdings=holdings, nav=nav, event_time_us=0)
-        with suppress(InvalidInput):  # the price is nothing
-            tree.put(one)
+        new = Book(root="firm", book_id=f"{number}", holdings=holdings, nav=nav, event_time_us=0)
+        with suppress(InvalidInput):  # the price is 0
+            tree.put(new)
     tree.add_returns(
         Return(series, at, value)
         for at, value in enumerate(islice(cycle(returns), 150))
         for series in ("p", "q")
     )
     for risk in tree.changes().risks:
-        assert all(isfinite(one) for one in numbers_in(risk))
+        assert all(isfinite(number) for number in numbers_in(risk))
         assert (risk.status in ("ok", "degenerate")) == ("var_95" in risk.amounts)
 
 
 def numbers_in(value: object) -> Iterator[float]:
-    """All floats of an event, wherever they are."""
+    """Yield all floats in an event."""
     if isinstance(value, float):
         yield value
     elif isinstance(value, BookRisk):
@@ -273,7 +284,7 @@ names = st.sampled_from(["firm", "a", "b", "c", "d"])
 
 @settings(deadline=None)
 @given(st.lists(st.tuples(names, names | st.none(), st.booleans()), max_size=20))
-def test_whatever_is_put_stays_a_tree_and_the_top_has_everything(
+def test_any_sequence_of_books_stays_a_tree_whose_root_holds_everything(
     puts: list[tuple[str, str | None, bool]],
 ) -> None:
     tree = BookTree("firm", CONFIG)
@@ -282,45 +293,45 @@ def test_whatever_is_put_stays_a_tree_and_the_top_has_everything(
         if closed:
             tree.put(Book(root="firm", book_id=book_id, holdings=(), closed=True, event_time_us=0))
         else:
-            with suppress(InvalidInput):  # it would lie below itself
+            with suppress(InvalidInput):  # it would be below itself
                 tree.put(book(book_id, parent, IBM=10.0))
         risks, _, gone = tree.changes()
-        seen |= {one.path: one for one in risks}
+        seen |= {risk.path: risk for risk in risks}
         for path in gone:
             seen.pop(path, None)
-        # What was told last is what everything would be told as now.
+        # The last risk of each book equals the risk of a tree that is built anew.
         straight = measured(*tree.books.values(), returns=[])
-        assert seen == {one.path: one for one in straight.values()}
+        assert seen == {risk.path: risk for risk in straight.values()}
     if tree.books:
         assert seen["firm/firm"].value == pytest.approx(10.0 * len(tree.books))
 
 
 @settings(max_examples=30, deadline=None)
 @given(st.randoms(use_true_random=False), st.integers(0, 800))
-def test_risk_is_the_same_in_whatever_order_returns_come_and_after_a_restart(
-    dice: Random, stop: int
+def test_risk_does_not_depend_on_the_order_of_returns_or_on_a_restart(
+    generator: Random, stop: int
 ) -> None:
     books = [book("tech", AAPL=60.0, MSFT=-20.0), book("blue", IBM=100.0)]
     returns = returns_of(("AAPL", "IBM", "MSFT"), days=240)
     straight = measured(*books, returns=returns)
     shuffled = [*returns, *returns[:50]]
-    dice.shuffle(shuffled)
+    generator.shuffle(shuffled)
     tree = BookTree("firm", CONFIG)
-    for one in books:
-        tree.put(one)
+    for new in books:
+        tree.put(new)
     tree.add_returns(shuffled[:stop])
     risks, series, _ = tree.changes()
     everything: list[Record] = [*risks, *series]
-    kept = [decode(encode(one)) for one in everything]
-    again = BookTree("firm", CONFIG)
-    again.restore(
+    kept = [decode(encode(record)) for record in everything]
+    restarted = BookTree("firm", CONFIG)
+    restarted.restore(
         books,
-        [one for one in kept if isinstance(one, SeriesState)],
-        [one for one in kept if isinstance(one, BookRisk)],
+        [record for record in kept if isinstance(record, SeriesState)],
+        [record for record in kept if isinstance(record, BookRisk)],
     )
-    again.add_returns(shuffled[stop:])
-    # Everything is asked for again, also what has not changed since.
-    for one in books:
-        again.put(one)
-    found = {one.book_id: one for one in again.changes().risks}
+    restarted.add_returns(shuffled[stop:])
+    # Put again, so that books are measured that have not changed since.
+    for new in books:
+        restarted.put(new)
+    found = {risk.book_id: risk for risk in restarted.changes().risks}
     assert found == straight

@@ -1,4 +1,4 @@
-"""Alerts of every kind: by limits that change, for models that fail, for data that stays away."""
+"""Alerts of every kind: on changed limits, on failing models, and on missing data."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -28,7 +28,7 @@ DAY_US = 86_400_000_000
 
 
 class Desk:
-    """One portfolio, and everything that it has said."""
+    """One portfolio, and all alerts that it has caused."""
 
     def __init__(self, config: RiskConfig = CONFIG) -> None:
         self.config = config
@@ -39,15 +39,17 @@ class Desk:
     def returns(self, values: Sequence[float]) -> "Desk":
         for value in values:
             self.offset += 1
-            one = Return(portfolio_id="p", event_time_us=self.offset * DAY_US, value=float(value))
-            self.alerts += self.risk.apply(one, ReturnOffset(self.offset, 0))[1]
+            observation = Return(
+                portfolio_id="p", event_time_us=self.offset * DAY_US, value=float(value)
+            )
+            self.alerts += self.risk.apply(observation, ReturnOffset(self.offset, 0))[1]
         return self
 
     def limits(self, *limits: RiskLimit, offset: int, stale_after_s: float | None = None) -> None:
-        wanted = RiskLimits(
+        record = RiskLimits(
             portfolio_id="p", limits=limits, stale_after_s=stale_after_s, event_time_us=0
         )
-        self.alerts += self.risk.set_limits(wanted, offset)
+        self.alerts += self.risk.set_limits(record, offset)
 
     def acknowledge(self, offset: int, comment: str = "") -> None:
         alert_id = self.alerts[-1].alert_id
@@ -58,14 +60,14 @@ class Desk:
         self.alerts += self.risk.tick(now_us)
 
     def restarted(self) -> None:
-        """Through the state's bytes."""
+        """Replace the portfolio by one from its encoded state."""
         state = decode(encode(self.risk.pack()))
         assert isinstance(state, PortfolioState)
         self.risk = PortfolioRisk.unpack(state, self.config, SOURCE.topic)
 
     @property
     def steps(self) -> list[tuple[str | None, str]]:
-        return [(one.rule_id, one.state) for one in self.alerts]
+        return [(alert.rule_id, alert.state) for alert in self.alerts]
 
 
 def noise(count: int, deviation: float, seed: int = 1) -> list[float]:
@@ -88,20 +90,20 @@ def test_a_changed_limit_judges_at_once_and_a_withdrawn_one_clears() -> None:
     desk.limits(offset=3)
     assert desk.steps[3:] == [("es_95", "cleared")]
     assert desk.alerts[3].message == "the limit was withdrawn"
-    # Back at the defaults, which 200 days of such noise are well within.
+    # The default limits apply again, and the VaR of such noise is well below them.
     desk.returns(noise(30, 0.02, seed=2))
     assert len(desk.steps) == 4
 
 
-def test_limits_that_come_again_change_nothing_and_ids_are_never_used_twice() -> None:
+def test_limits_applied_twice_change_nothing_and_ids_are_never_reused() -> None:
     desk = Desk().returns(noise(200, 0.02))
     for turn in range(6):
         low = turn % 2 == 0
         desk.limits(RiskLimit(metric="var_95", limit=0.01 if low else 0.2), offset=turn)
         desk.limits(RiskLimit(metric="var_95", limit=0.2 if low else 0.01), offset=turn)
     assert [state for _, state in desk.steps] == ["raised", "cleared"] * 3
-    assert len({one.transition_id for one in desk.alerts}) == 6
-    assert len({one.alert_id for one in desk.alerts}) == 3
+    assert len({alert.transition_id for alert in desk.alerts}) == 6
+    assert len({alert.alert_id for alert in desk.alerts}) == 3
 
 
 @pytest.mark.parametrize(
@@ -112,7 +114,7 @@ def test_limits_that_come_again_change_nothing_and_ids_are_never_used_twice() ->
         (RiskLimit(metric="beta", limit=0.1), "'beta' is no metric; there are var_95"),
     ],
 )
-def test_limits_without_a_meaning_leave_the_others_as_they_are(limit: RiskLimit, why: str) -> None:
+def test_invalid_limits_are_refused_and_the_present_limits_stay(limit: RiskLimit, why: str) -> None:
     desk = Desk().returns(noise(200, 0.02))
     desk.limits(RiskLimit(metric="var_95", limit=0.01), offset=0)
     with pytest.raises(InvalidRule, match=why):
@@ -121,7 +123,7 @@ def test_limits_without_a_meaning_leave_the_others_as_they_are(limit: RiskLimit,
     assert desk.steps == [("var_95", "raised")]
 
 
-def test_an_alert_is_acknowledged_once_for_each_level_and_is_not_over_by_that() -> None:
+def test_an_alert_is_acknowledged_once_at_each_level_and_stays_open() -> None:
     config = replace(CONFIG, default_rules=(Rule("var_95", 0.02, critical_ratio=2.0),))
     desk = Desk(config).returns(noise(200, 0.02))
     assert desk.steps == [("var_95", "raised")]
@@ -145,11 +147,11 @@ def test_an_alert_is_acknowledged_once_for_each_level_and_is_not_over_by_that() 
     assert desk.steps[-1][1] != "acknowledged"
 
 
-def test_silence_is_told_of_once_and_ends_with_the_next_measure() -> None:
+def test_missing_measures_raise_one_alert_which_the_next_measure_clears() -> None:
     desk = Desk().returns(noise(150, 0.01))
     last_us = 150 * DAY_US
     desk.tick(last_us + 10 * DAY_US)
-    assert desk.steps == []  # nobody asked for it
+    assert desk.steps == []  # no limits ask for it
     desk.limits(RiskLimit(metric="var_95", limit=0.5), offset=0, stale_after_s=3600)
     desk.tick(last_us + 3_600_000_000)
     assert desk.steps == []
@@ -158,32 +160,32 @@ def test_silence_is_told_of_once_and_ends_with_the_next_measure() -> None:
     desk.restarted()
     desk.tick(last_us + 3 * 3_600_000_000)
     assert desk.steps == [("stale", "stale")]
-    silence = desk.alerts[0]
-    assert (silence.alert_type, silence.severity, silence.threshold) == (
+    stale = desk.alerts[0]
+    assert (stale.alert_type, stale.severity, stale.threshold) == (
         "stale_data",
         "medium",
         3600,
     )
-    # What is refused is no measure.
+    # A refused return is no measure.
     desk.returns([float("nan")])
     assert len(desk.steps) == 1
     desk.returns([0.001])
     assert desk.steps[1:] == [("stale", "stale_cleared")]
-    assert desk.alerts[1].alert_id == silence.alert_id
+    assert desk.alerts[1].alert_id == stale.alert_id
     desk.tick((desk.offset + 30) * DAY_US)
     assert desk.steps[2:] == [("stale", "stale")]
-    assert desk.alerts[2].alert_id != silence.alert_id
+    assert desk.alerts[2].alert_id != stale.alert_id
 
 
-def test_a_model_that_fails_wakes_somebody_once() -> None:
-    """A calm year, then losses each larger than all before: exceptions beyond any green."""
+def test_a_model_in_the_red_zone_raises_one_alert() -> None:
+    """A calm year, then losses that each exceed all earlier ones."""
     desk = Desk().returns(noise(360, 0.001))
     losses = [-0.01 * 1.05**day for day in range(30)]
     desk.returns(losses)
-    model = [one for one in desk.alerts if one.rule_id == "exceptions_99"]
-    assert [one.state for one in model] == ["raised"]
+    model = [alert for alert in desk.alerts if alert.rule_id == "exceptions_99"]
+    assert [alert.state for alert in model] == ["raised"]
     assert (model[0].alert_type, model[0].severity) == ("model_red", "medium")
-    # Basel: the tenth exception in 250 days is red; a few of the calm year count, too.
+    # Basel: the tenth exception in 250 days is red; a few exceptions are of the calm year.
     assert model[0].metric_value == 10.0
     assert "entered the red zone: 10 exceptions in 250 days, and 9 may be" in model[0].message
     measure = desk.risk.measure_event()
@@ -191,16 +193,16 @@ def test_a_model_that_fails_wakes_somebody_once() -> None:
     assert measure.model_backtests[1].zone == "red"
     assert measure.model_backtests[1].kupiec_p < 0.001
     desk.returns(noise(260, 0.02, seed=8))
-    model = [one for one in desk.alerts if one.rule_id == "exceptions_99"]
-    assert [one.state for one in model] == ["raised", "cleared"]
+    model = [alert for alert in desk.alerts if alert.rule_id == "exceptions_99"]
+    assert [alert.state for alert in model] == ["raised", "cleared"]
 
 
 def test_the_state_of_the_first_version_is_read() -> None:
-    """Its one rule goes on where it stood."""
+    """Its only rule continues from its state."""
     desk = Desk().returns(noise(200, 0.05))
     raised = desk.alerts[0]
     packed = desk.risk.pack()
-    (var_95,) = [one for one in packed.watches if one.rule_id == "var_95"]
+    (var_95,) = [watch for watch in packed.watches if watch.rule_id == "var_95"]
     old = replace(
         packed,
         watches=[],
@@ -213,5 +215,5 @@ def test_the_state_of_the_first_version_is_read() -> None:
     )
     desk.risk = PortfolioRisk.unpack(old, CONFIG, SOURCE.topic)
     desk.returns(noise(300, 0.001, seed=3))
-    cleared = next(one for one in desk.alerts if one.state == "cleared")
+    cleared = next(alert for alert in desk.alerts if alert.state == "cleared")
     assert cleared.alert_id == raised.alert_id

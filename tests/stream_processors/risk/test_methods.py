@@ -1,4 +1,4 @@
-"""Methods over whole windows, beside skfolio and NumPy."""
+"""Methods over whole windows, compared with skfolio and NumPy."""
 
 import numpy as np
 import pytest
@@ -29,7 +29,7 @@ P95 = LEVELS[0]
 
 @pytest.fixture(scope="module")
 def windows() -> list[Floats]:
-    """Some windows of each portfolio, calm ones and those of 2008."""
+    """Windows of each portfolio, of calm years and of 2008."""
     days = trading_days(load_prices())
     found = []
     for name in PORTFOLIOS:
@@ -47,7 +47,7 @@ def test_history_is_what_skfolio_says(windows: list[Floats]) -> None:
             assert found.es == pytest.approx(skfolio.cvar(window, confidence), rel=1e-9)
 
 
-def test_age_weighted_is_what_skfolio_says_with_weights(windows: list[Floats]) -> None:
+def test_age_weighted_equals_skfolios_weighted_measures(windows: list[Floats]) -> None:
     weights = 0.98 ** np.arange(250)[::-1]
     weights /= weights.sum()
     for window in windows:
@@ -60,14 +60,14 @@ def test_age_weighted_is_what_skfolio_says_with_weights(windows: list[Floats]) -
             assert found.es == pytest.approx(tail, rel=1e-9)
 
 
-def test_equal_ages_are_plain_history(windows: list[Floats]) -> None:
+def test_a_decay_of_one_is_the_historical_method(windows: list[Floats]) -> None:
     for window in windows:
         assert age_weighted(window, P95, decay=1.0).es == pytest.approx(
             historical(window, P95).es, rel=1e-9
         )
 
 
-def test_filtered_history_is_the_definition_word_by_word(windows: list[Floats]) -> None:
+def test_filtered_scenarios_equal_the_definition(windows: list[Floats]) -> None:
     for window in windows:
         forecast = [0.0]
         for until in range(1, 251):
@@ -90,27 +90,28 @@ def test_days_without_a_forecast_are_no_scenarios() -> None:
 def test_longer_horizons_compound_overlapping_periods(values: list[float], horizon: int) -> None:
     found = overlapping(np.array(values), horizon)
     assert len(found) == len(values) - horizon + 1
-    for at, one in enumerate(found):
-        assert one == pytest.approx(np.prod(1 + np.array(values[at : at + horizon])) - 1)
+    for start, compounded in enumerate(found):
+        period = np.array(values[start : start + horizon])
+        assert compounded == pytest.approx(np.prod(1 + period) - 1)
 
 
-def test_between_two_scenarios_numpy_interpolates() -> None:
+def test_the_linear_quantile_lies_between_two_scenarios() -> None:
     returns = -np.arange(1.0, 12.0)
     assert historical_linear(returns, P95) == pytest.approx(10.5)
     assert historical(returns, P95).var == 11.0
 
 
-def test_a_fitted_t_finds_what_was_drawn() -> None:
-    dice = np.random.default_rng(5)
-    drawn = 0.01 * dice.standard_t(5, 4000)
+def test_a_fitted_t_recovers_the_distribution_that_was_drawn() -> None:
+    generator = np.random.default_rng(5)
+    drawn = 0.01 * generator.standard_t(5, 4000)
     found = student_t_fitted(drawn, P95)
     assert found.var == pytest.approx(0.01 * 2.015, rel=0.05)
     assert found.es > found.var
 
 
 def test_monte_carlo_of_a_normal_portfolio_is_the_normal_var() -> None:
-    dice = np.random.default_rng(3)
-    factors = dice.normal(size=(4, 4)) / 100
+    generator = np.random.default_rng(3)
+    factors = generator.normal(size=(4, 4)) / 100
     covariance = factors @ factors.T
     weights = np.array([0.4, -0.2, 0.5, 0.3])
     deviation = float(np.sqrt(weights @ covariance @ weights))
@@ -130,10 +131,10 @@ def test_monte_carlo_of_a_normal_portfolio_is_the_normal_var() -> None:
     )
 
 
-def test_a_singular_covariance_is_one_and_an_impossible_one_is_refused() -> None:
+def test_a_singular_covariance_is_accepted_and_an_invalid_one_is_refused() -> None:
     weights = np.array([0.5, 0.5])
-    one = np.full((2, 2), 0.0004)
-    assert monte_carlo(weights, one, P95, Simulation(draws=50_000)).var == pytest.approx(
+    singular = np.full((2, 2), 0.0004)
+    assert monte_carlo(weights, singular, P95, Simulation(draws=50_000)).var == pytest.approx(
         0.02 * 1.645, rel=0.03
     )
     wrong = [
@@ -146,7 +147,7 @@ def test_a_singular_covariance_is_one_and_an_impossible_one_is_refused() -> None
         with pytest.raises(InvalidInput, match=why):
             monte_carlo(weights, covariance, P95, Simulation(draws=10))
     with pytest.raises(InvalidInput, match="more than 2"):
-        monte_carlo(weights, one, P95, Simulation(draws=10, dof=2.0))
+        monte_carlo(weights, singular, P95, Simulation(draws=10, dof=2.0))
 
 
 def stocks() -> tuple[Floats, Floats]:

@@ -1,4 +1,4 @@
-"""Tests of models, beside vartests, SciPy and the Basel Committee's own table."""
+"""Tests of VaR models, compared with vartests, SciPy and the Basel Committee's own table."""
 
 import warnings
 
@@ -20,8 +20,8 @@ from stream_processors.risk.model_tests import (
 P95, P99 = Level.of("0.95"), Level.of("0.99")
 
 
-def written(exceptions: list[bool]) -> Pattern:
-    signs = "".join("x" if one else "." for one in exceptions)
+def pattern_of(exceptions: list[bool]) -> Pattern:
+    signs = "".join("x" if exceeded else "." for exceeded in exceptions)
     return ExceptionHistory(len(signs), signs).pattern
 
 
@@ -29,13 +29,13 @@ days = st.lists(st.booleans(), min_size=20, max_size=260)
 
 
 @given(days.filter(any))
-def test_coverage_is_what_vartests_says(exceptions: list[bool]) -> None:
+def test_coverage_equals_vartests(exceptions: list[bool]) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         expected = kupiec_test(
             x=sum(exceptions), n=len(exceptions), var_conf_level=0.99, conf_level=0.95
         )
-    found = judge_model(written(exceptions), P99).coverage
+    found = judge_model(pattern_of(exceptions), P99).coverage
     named = {name.lower(): value for name, value in expected.items()}
     statistic = next(value for name, value in named.items() if "statistic" in name)
     assert found.ratio == pytest.approx(statistic, rel=1e-9, abs=1e-9)
@@ -47,7 +47,7 @@ def test_independence_is_a_ratio_of_binomial_likelihoods(exceptions: list[bool])
     hits = [int(after[~before].sum()), int(after[before].sum())]
     tries = [int((~before).sum()), int(before.sum())]
     total, count = sum(hits), sum(tries)
-    found = judge_model(written(exceptions), P95)
+    found = judge_model(pattern_of(exceptions), P95)
     if 0 in (*tries, total, count - total):
         assert found.independence.ratio == 0.0
         return
@@ -72,14 +72,14 @@ def test_the_traffic_light_is_the_basel_committees() -> None:
 
 
 def test_no_exception_at_all_is_no_error() -> None:
-    found = judge_model(written([False] * 250), P95)
+    found = judge_model(pattern_of([False] * 250), P95)
     assert found.coverage.ratio == pytest.approx(-2 * 250 * np.log(0.95))
     assert (found.independence.ratio, found.zone) == (0.0, "green")
 
 
 def test_shortfall_as_forecast_gives_zero_and_twice_as_bad_gives_minus_one() -> None:
-    dice = np.random.default_rng(1)
-    returns = dice.normal(0, 0.01, 200_000)
+    generator = np.random.default_rng(1)
+    returns = generator.normal(0, 0.01, 200_000)
     var = np.full_like(returns, 0.01 * stats.norm.ppf(0.975))
     es = np.full_like(returns, 0.01 * stats.norm.pdf(stats.norm.ppf(0.975)) / 0.025)
     level = Level.of("0.975")

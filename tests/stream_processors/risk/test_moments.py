@@ -1,4 +1,4 @@
-"""Closed forms: online and exact, and what SciPy and pandas say of the same returns."""
+"""Moments and closed forms, updated return by return, compared with SciPy and pandas."""
 
 import math
 from itertools import pairwise
@@ -42,11 +42,11 @@ def of(values: Floats | list[float]) -> Moments:
 
 
 def close(found: float, expected: float, scale: float = 1.0) -> bool:
-    """Equal to 1e-9, of a value that may itself be the difference of larger ones."""
+    """Return whether a value is equal to 1e-9 of the larger values that it is a difference of."""
     return abs(found - expected) <= 1e-9 * max(abs(expected), scale)
 
 
-def test_every_window_of_every_portfolio_is_what_scipy_and_pandas_say(
+def test_every_window_of_every_portfolio_equals_scipy_and_pandas(
     history: dict[str, Floats],
 ) -> None:
     for returns in history.values():
@@ -89,7 +89,7 @@ def test_student_t_is_scipys(level: Level, dof: float) -> None:
 
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize(("skewness", "excess"), [(0, 0), (-0.4, 1.2), (0.5, 2.0), (-0.1, 0.3)])
-def test_cornish_fisher_is_its_own_quantile_and_the_mean_beyond_it(
+def test_cornish_fisher_is_its_quantile_and_the_mean_beyond_it(
     level: Level, skewness: float, excess: float
 ) -> None:
     moments = Moments(250, 0.0005, 0.015, skewness, excess)
@@ -108,7 +108,9 @@ def test_cornish_fisher_is_its_own_quantile_and_the_mean_beyond_it(
 
 
 @given(st.floats(-3, 3), st.floats(-2, 12))
-def test_outside_its_domain_cornish_fisher_says_so(skewness: float, excess: float) -> None:
+def test_inside_its_domain_the_cornish_fisher_quantile_rises(
+    skewness: float, excess: float
+) -> None:
     q = np.linspace(-60, 60, 24_001)
     bent = q + (q**2 - 1) * skewness / 6 + (q**3 - 3 * q) * excess / 24
     bent -= (2 * q**3 - 5 * q) * skewness**2 / 36
@@ -121,7 +123,9 @@ def test_outside_its_domain_cornish_fisher_says_so(skewness: float, excess: floa
     st.lists(st.floats(-1, 1) | st.floats(-1e9, 1e9), min_size=3, max_size=60),
     st.integers(2, 20),
 )
-def test_moments_do_not_remember_what_has_gone(values: list[float], size: int) -> None:
+def test_moments_do_not_depend_on_returns_that_left_the_window(
+    values: list[float], size: int
+) -> None:
     running = RunningMoments(values[:size])
     for at in range(size, len(values)):
         running.add(values[at])
@@ -143,18 +147,18 @@ def test_a_constant_series_has_no_deviation_at_all() -> None:
     assert Normal(LEVELS[0]).estimate(moments.mean, moments.deviation) == (-0.1, -0.1)
 
 
-def test_what_is_too_large_is_an_overflow_and_no_wrong_number() -> None:
+def test_returns_that_are_too_large_raise_an_overflow_error() -> None:
     with pytest.raises(OverflowError):
         of([1e300, -1e300, 1.0])
 
 
 def test_the_normal_es_is_above_its_var_and_both_rise_with_the_level() -> None:
     estimates = [Normal(level).estimate(0.0, 0.01) for level in LEVELS]
-    assert all(one.es > one.var for one in estimates)
+    assert all(estimate.es > estimate.var for estimate in estimates)
     assert all(a.var < b.var and a.es < b.es for a, b in pairwise(estimates))
 
 
-def test_parameters_without_a_meaning_are_refused() -> None:
+def test_parameters_out_of_range_are_refused() -> None:
     with pytest.raises(InvalidInput, match="must be more than 2"):
         StudentT(LEVELS[0], 2.0)
     with pytest.raises(InvalidInput, match="between 0 and 1"):

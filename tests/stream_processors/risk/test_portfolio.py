@@ -29,10 +29,10 @@ SOURCE = TopicPartition("portfolio.returns", 3)
 
 def history(symbol: str) -> list[Return]:
     return [
-        one
+        observation
         for day in trading_days(load_prices())
-        for one in day.at_close()
-        if one.portfolio_id == symbol
+        for observation in day.at_close()
+        if observation.portfolio_id == symbol
     ]
 
 
@@ -41,22 +41,22 @@ def folded(
 ) -> tuple[list[RiskMeasure | None], list[RiskAlert]]:
     measures: list[RiskMeasure | None] = []
     alerts: list[RiskAlert] = []
-    for offset, one in enumerate(returns, start):
-        _, told = risk.apply(one, ReturnOffset(offset, 0))
+    for offset, observation in enumerate(returns, start):
+        _, caused = risk.apply(observation, ReturnOffset(offset, 0))
         measures.append(risk.measure_event())
-        alerts += told
+        alerts += caused
     return measures, alerts
 
 
 @pytest.mark.parametrize("symbol", ["AAPL", "IBM", "equal-weight", "FB"])
 def test_over_the_whole_history_measures_equal_numpys(symbol: str) -> None:
     returns = history(symbol)
-    values = np.array([one.value for one in returns])
+    values = np.array([observation.value for observation in returns])
     measures, _ = folded(returns, PortfolioRisk(symbol, CONFIG, SOURCE))
-    for upto, found in enumerate(measures, 1):
+    for count, found in enumerate(measures, 1):
         assert found is not None
-        losses = -values[max(0, upto - 250) : upto]
-        if upto < 100:
+        losses = -values[max(0, count - 250) : count]
+        if count < 100:
             assert found.status == "insufficient_data"
             assert found.var_95 is None
             continue
@@ -66,23 +66,27 @@ def test_over_the_whole_history_measures_equal_numpys(symbol: str) -> None:
         assert found.es_95 == pytest.approx(found.var_95 + beyond, rel=1e-9)
 
 
-def test_the_crises_show() -> None:
+def test_the_crises_of_2000_and_2008_raise_alerts() -> None:
     _, alerts = folded(history("MSFT"), PortfolioRisk("MSFT", CONFIG, SOURCE))
     assert [alert.state for alert in alerts[:2]] == ["raised", "cleared"]
-    raised = [one for one in alerts if one.state == "raised" and one.rule_id == "var_95"]
+    raised = [alert for alert in alerts if alert.state == "raised" and alert.rule_id == "var_95"]
     years = {1970 + alert.event_time_us // 31_556_952_000_000 for alert in raised}
     assert {2000, 2008} <= years
     assert all(alert.message.startswith("VaR exceeded threshold: 0.05") for alert in raised[1:])
 
 
-def test_an_alert_says_what_a_desk_needs_to_know() -> None:
+def test_an_alert_names_its_limit_scenario_and_source() -> None:
     _, alerts = folded(history("AAPL"), PortfolioRisk("AAPL", CONFIG, SOURCE))
     alert = alerts[0]
     assert alert.message == f"VaR exceeded threshold: {alert.metric_value:.4f} > 0.0500"
     assert (alert.severity, alert.level, alert.state) == ("high", "breach", "raised")
     assert alert.utilisation == pytest.approx(alert.metric_value / 0.05)
     assert (alert.source_topic, alert.source_partition) == ("portfolio.returns", 3)
-    scenario = next(one for one in history("AAPL") if one.event_time_us == alert.scenario_us)
+    scenario = next(
+        observation
+        for observation in history("AAPL")
+        if observation.event_time_us == alert.scenario_us
+    )
     assert -scenario.value == alert.metric_value
 
 
@@ -108,10 +112,10 @@ EVERYTHING = replace(
 @given(data=st.data())
 @settings(max_examples=40, deadline=None)
 def test_a_restart_at_any_point_changes_nothing(config: RiskConfig, data: st.DataObject) -> None:
-    """State goes through its bytes; after it, some records come a second time."""
-    dice = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
+    """The state is encoded and decoded; after it, records are read a second time."""
+    generator = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
     count = data.draw(st.integers(1, 400))
-    values = dice.normal(0, dice.choice([0.01, 0.04], size=count))
+    values = generator.normal(0, generator.choice([0.01, 0.04], size=count))
     returns = [
         Return(portfolio_id="p", event_time_us=at, value=float(value))
         for at, value in enumerate(values)
@@ -120,13 +124,13 @@ def test_a_restart_at_any_point_changes_nothing(config: RiskConfig, data: st.Dat
     measures, alerts = folded(returns, straight)
 
     stop = data.draw(st.integers(0, count))
-    again = data.draw(st.integers(0, stop))
+    read_again = data.draw(st.integers(0, stop))
     risk = PortfolioRisk("p", config, SOURCE)
     _, first_alerts = folded(returns[:stop], risk)
     state = decode(encode(risk.pack()))
     assert isinstance(state, PortfolioState)
     risk = PortfolioRisk.unpack(state, config, SOURCE.topic)
-    _, more_alerts = folded(returns[again:], risk, start=again)
+    _, more_alerts = folded(returns[read_again:], risk, start=read_again)
 
     assert first_alerts + more_alerts == alerts
     assert risk.pack() == straight.pack()
@@ -134,13 +138,13 @@ def test_a_restart_at_any_point_changes_nothing(config: RiskConfig, data: st.Dat
         assert risk.measure_event() == measures[-1]
 
 
-def test_what_is_not_newer_than_the_state_is_skipped() -> None:
+def test_a_return_at_or_before_the_states_offset_is_skipped() -> None:
     risk = PortfolioRisk("p", CONFIG, SOURCE)
-    one = Return(portfolio_id="p", event_time_us=1, value=0.1)
-    assert risk.apply(one, ReturnOffset(5, 2))[0] is Outcome.ACCEPTED
-    assert risk.apply(one, ReturnOffset(5, 2))[0] is None
-    assert risk.apply(one, ReturnOffset(4, 9))[0] is None
-    assert risk.apply(one, ReturnOffset(5, 3))[0] is Outcome.DUPLICATE
+    observation = Return(portfolio_id="p", event_time_us=1, value=0.1)
+    assert risk.apply(observation, ReturnOffset(5, 2))[0] is Outcome.ACCEPTED
+    assert risk.apply(observation, ReturnOffset(5, 2))[0] is None
+    assert risk.apply(observation, ReturnOffset(4, 9))[0] is None
+    assert risk.apply(observation, ReturnOffset(5, 3))[0] is Outcome.DUPLICATE
     assert risk.outcomes == {"accepted": 1, "duplicate": 1}
 
 
@@ -171,8 +175,8 @@ def test_an_alert_over_a_loss_beyond_all_others_has_no_utilisation() -> None:
     assert (raised.state, raised.metric_value, raised.utilisation) == ("raised", 1.7e308, None)
 
 
-def test_what_cannot_be_said_has_a_status_and_no_number() -> None:
-    """Too few returns, and returns that are so large that no moment is a number."""
+def test_an_estimate_that_is_not_a_number_has_a_status_instead() -> None:
+    """First with too few returns, then with returns so large that moments overflow."""
     risk = PortfolioRisk("p", replace(EVERYTHING, default_rules=()), SOURCE)
     measures, _ = folded(
         [Return(portfolio_id="p", event_time_us=at, value=0.01 * (at % 7)) for at in range(99)],
@@ -180,8 +184,8 @@ def test_what_cannot_be_said_has_a_status_and_no_number() -> None:
     )
     (few,) = measures[-1:]
     assert few is not None
-    assert {one.status for one in few.estimates} == {"insufficient_data"}
-    assert {one.var for one in few.estimates} == {None}
+    assert {estimate.status for estimate in few.estimates} == {"insufficient_data"}
+    assert {estimate.var for estimate in few.estimates} == {None}
     huge = [
         Return(portfolio_id="p", event_time_us=99 + at, value=1e300 * (-1) ** at)
         for at in range(20)
@@ -189,14 +193,14 @@ def test_what_cannot_be_said_has_a_status_and_no_number() -> None:
     measures, _ = folded(huge, risk, start=99)
     (large,) = measures[-1:]
     assert large is not None
-    closed = [one for one in large.estimates if one.method in ("normal", "ewma")]
+    closed = [estimate for estimate in large.estimates if estimate.method in ("normal", "ewma")]
     assert closed
-    assert all(one.var is None or isfinite(one.var) for one in large.estimates)
-    assert {one.status for one in closed if one.horizon == 1} == {"unavailable"}
+    assert all(estimate.var is None or isfinite(estimate.var) for estimate in large.estimates)
+    assert {estimate.status for estimate in closed if estimate.horizon == 1} == {"unavailable"}
     assert decode(encode(large)) == large
     numbers = (large.es_95, large.es_99, large.drawdown, large.volatility, large.utilisation)
-    assert all(one is None or isfinite(one) for one in numbers)
-    # When they have gone, everything can be said again.
+    assert all(number is None or isfinite(number) for number in numbers)
+    # When these returns have left the window, all estimates are available again.
     calm = [
         Return(portfolio_id="p", event_time_us=200 + at, value=0.01 * (at % 7 - 3))
         for at in range(300)
@@ -204,4 +208,4 @@ def test_what_cannot_be_said_has_a_status_and_no_number() -> None:
     measures, _ = folded(calm, risk, start=200)
     (last,) = measures[-1:]
     assert last is not None
-    assert {one.status for one in last.estimates} == {"ok"}
+    assert {estimate.status for estimate in last.estimates} == {"ok"}

@@ -1,4 +1,4 @@
-"""What would have alerted is what did alert; and other methods are what they say they are."""
+"""A replay finds the alerts that the running system raised, and forecasts by any method."""
 
 import numpy as np
 import pytest
@@ -14,10 +14,10 @@ from stream_processors.risk.replay import ReplayQuery, replay
 from stream_processors.risk.thresholds import Rule
 
 DAYS = trading_days(load_prices())
-ALL = [one for day in DAYS for one in day.at_close()]
+ALL = [observation for day in DAYS for observation in day.at_close()]
 
 
-def wanted(portfolio: str, method: str = "historical", level: str = "0.95") -> ReplayQuery:
+def query(portfolio: str, method: str = "historical", level: str = "0.95") -> ReplayQuery:
     return ReplayQuery(
         portfolio_id=portfolio,
         method=method,
@@ -36,13 +36,15 @@ def test_the_historical_method_replays_what_the_running_system_raised(portfolio:
     risk = PortfolioRisk(portfolio, config, TopicPartition("portfolio.returns", 0))
     raised = [
         alert
-        for offset, one in enumerate(one for one in ALL if one.portfolio_id == portfolio)
-        for alert in risk.apply(one, ReturnOffset(offset, 0))[1]
+        for offset, observation in enumerate(
+            observation for observation in ALL if observation.portfolio_id == portfolio
+        )
+        for alert in risk.apply(observation, ReturnOffset(offset, 0))[1]
         if alert.rule_id == "var_95"
     ]
-    found = replay(ALL, wanted(portfolio))
+    found = replay(ALL, query(portfolio))
     assert [(step.at_us, step.transition.transition_id) for step in found.steps] == [
-        (one.event_time_us, one.transition_id) for one in raised
+        (alert.event_time_us, alert.transition_id) for alert in raised
     ]
     assert found.test is not None
     measure = risk.measure_event()
@@ -51,7 +53,7 @@ def test_the_historical_method_replays_what_the_running_system_raised(portfolio:
 
 @pytest.mark.parametrize("method", METHODS[:-1])
 def test_every_method_forecasts_each_day_from_the_days_before(method: str) -> None:
-    found = replay(ALL, wanted("IBM", method, "0.99"))
+    found = replay(ALL, query("IBM", method, "0.99"))
     values = np.array([day.value for day in found.days])
     assert all(day.forecast is None for day in found.days[:100])
     assert all(day.forecast is not None for day in found.days[120:])
@@ -66,31 +68,31 @@ def test_every_method_forecasts_each_day_from_the_days_before(method: str) -> No
     assert 0.003 < sum(exceeded) / len(exceeded) < 0.04
 
 
-def test_only_the_days_that_are_asked_for_are_told_of() -> None:
+def test_only_the_days_and_steps_in_the_time_range_are_returned() -> None:
     since, until = ALL[5_000].event_time_us, ALL[9_000].event_time_us
-    question = wanted("MSFT")
+    whole = query("MSFT")
     asked = ReplayQuery(
         portfolio_id="MSFT",
-        method=question.method,
-        level=question.level,
-        limit=question.limit,
+        method=whole.method,
+        level=whole.level,
+        limit=whole.limit,
         since_us=since,
         until_us=until,
     )
-    some, everything = replay(ALL, asked), replay(ALL, question)
-    assert list(some.days) == [day for day in everything.days if since <= day.at_us < until]
-    assert list(some.steps) == [one for one in everything.steps if since <= one.at_us < until]
+    part, everything = replay(ALL, asked), replay(ALL, whole)
+    assert list(part.days) == [day for day in everything.days if since <= day.at_us < until]
+    assert list(part.steps) == [step for step in everything.steps if since <= step.at_us < until]
 
 
-def test_what_has_no_meaning_is_refused() -> None:
+def test_parameters_out_of_range_are_refused() -> None:
     with pytest.raises(InvalidInput, match="'magic' is no method; there are historical"):
-        wanted("IBM", "magic")
+        query("IBM", "magic")
     with pytest.raises(InvalidInput, match=r"between 0\.5 and 1"):
-        wanted("IBM", level="95")
-    question = wanted("IBM")
+        query("IBM", level="95")
+    whole = query("IBM")
     with pytest.raises(InvalidInput, match="before the last"):
-        ReplayQuery("IBM", "historical", question.level, 0.05, since_us=2, until_us=1)
+        ReplayQuery("IBM", "historical", whole.level, 0.05, since_us=2, until_us=1)
 
 
-def test_a_portfolio_that_is_not_there_has_no_days() -> None:
-    assert replay([Return("p", 1, 0.1)], wanted("q")).days == []
+def test_an_unknown_portfolio_has_no_days() -> None:
+    assert replay([Return("p", 1, 0.1)], query("q")).days == []

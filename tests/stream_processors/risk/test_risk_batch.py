@@ -1,4 +1,4 @@
-"""Tests of rounds: what follows from a take of records, bad and foreign ones included."""
+"""Batches of messages: the events that follow, also from bad records and other tenants' records."""
 
 from dataclasses import replace
 from math import inf, nan
@@ -39,7 +39,7 @@ SECOND = 1_000_000
 
 
 class Message(NamedTuple):
-    """What a round needs of one of Faust's."""
+    """A message, as Faust or the Kafka reader delivers it."""
 
     topic: str
     partition: int
@@ -59,16 +59,16 @@ def message(
 
 
 class Desk:
-    """Portfolios, and what is told of them, round by round."""
+    """Portfolios, and the events that follow from each batch."""
 
     def __init__(self, config: RiskConfig = CONFIG) -> None:
         self.config = config
         self.portfolios: dict[str, PortfolioRisk] = {}
 
-    def told(self, *messages: Message) -> list[Event]:
+    def process(self, *messages: Message) -> list[Event]:
         batch = RiskBatch(self.portfolios, self.config, RETURNS, SECOND)
-        for one in messages:
-            batch.apply(one)
+        for received in messages:
+            batch.apply(received)
         return [event for event, _ in batch.events()]
 
 
@@ -76,7 +76,7 @@ E = TypeVar("E")
 
 
 def of(events: list[Event], kind: type[E]) -> list[E]:
-    return [one for one in events if isinstance(one, kind)]
+    return [event for event in events if isinstance(event, kind)]
 
 
 def steady(count: int = 30) -> list[Return]:
@@ -91,8 +91,8 @@ def test_each_bad_return_has_its_outcome_and_is_counted() -> None:
         Return("p", 128, 0.01, 2),  # corrects
         Return("p", 50, 0.1),  # late
     ]
-    told = Desk().told(message(ReturnBatch(returns=[*steady(), *bad]), 7))
-    [tally] = of(told, WindowTally)
+    events = Desk().process(message(ReturnBatch(returns=[*steady(), *bad]), 7))
+    [tally] = of(events, WindowTally)
     assert tally.counts == {
         "returns": 35,
         "returns_rejected": 2,
@@ -102,17 +102,17 @@ def test_each_bad_return_has_its_outcome_and_is_counted() -> None:
         "risk_measures": 1,
     }
     assert tally.window_start_us == 100 * SECOND
-    letters = of(told, DeadLetter)
-    assert [(one.reason, one.offset, one.index) for one in letters] == [
+    letters = of(events, DeadLetter)
+    assert [(letter.reason, letter.offset, letter.index) for letter in letters] == [
         ("invalid", 7, 30),
         ("invalid", 7, 31),
     ]
-    [measure] = of(told, RiskMeasure)
+    [measure] = of(events, RiskMeasure)
     assert measure.observations == 30
 
 
-def test_returns_of_no_time_or_one_that_is_not_yet_are_refused_and_move_nothing() -> None:
-    """Nanoseconds, say, that were taken for microseconds."""
+def test_returns_with_an_impossible_or_future_time_are_refused_and_move_no_window() -> None:
+    """As when nanoseconds are taken for microseconds."""
     desk = Desk(replace(CONFIG, ahead_us=50 * SECOND))
     allowed = 100_500_000 + 50 * SECOND
     bad = [
@@ -121,78 +121,78 @@ def test_returns_of_no_time_or_one_that_is_not_yet_are_refused_and_move_nothing(
         Return("p", 2**62, nan),
         Return("p", allowed + 1, 0.1),
     ]
-    told = desk.told(message(ReturnBatch(returns=[*bad, *steady()]), 7))
-    [tally] = of(told, WindowTally)
+    events = desk.process(message(ReturnBatch(returns=[*bad, *steady()]), 7))
+    [tally] = of(events, WindowTally)
     assert (tally.counts["returns_future"], tally.counts["returns_rejected"]) == (2, 2)
-    letters = of(told, DeadLetter)
-    assert [one.index for one in letters] == [0, 1, 2, 3]
+    letters = of(events, DeadLetter)
+    assert [letter.index for letter in letters] == [0, 1, 2, 3]
     assert "4611686018427387904, in microseconds since 1970 UTC" in letters[0].error
     assert f"to {allowed}" in letters[3].error
-    [measure] = of(told, RiskMeasure)
+    [measure] = of(events, RiskMeasure)
     assert (measure.observations, measure.as_of_us) == (30, 129)
-    # Without a bound of one's own, any instant that has a name is taken.
-    told = Desk().told(message(ReturnBatch(returns=bad), 7))
-    assert of(told, WindowTally)[0].counts["returns_future"] == 1
+    # Without a bound, any event time is accepted that RFC 3339 can write.
+    events = Desk().process(message(ReturnBatch(returns=bad), 7))
+    assert of(events, WindowTally)[0].counts["returns_future"] == 1
 
 
-def test_a_record_that_comes_again_changes_nothing_and_counts_nothing() -> None:
+def test_a_record_that_is_read_again_changes_nothing_and_is_not_counted() -> None:
     desk = Desk()
     batch = message(ReturnBatch(returns=steady()), 7)
-    assert of(desk.told(batch), WindowTally)
-    assert desk.told(batch) == []
+    assert of(desk.process(batch), WindowTally)
+    assert desk.process(batch) == []
 
 
 @pytest.mark.parametrize(("value", "reason"), [(b"nonsense", "undecodable"), (None, "undecodable")])
-def test_what_cannot_be_read_is_a_letter_with_where_it_was(
+def test_an_undecodable_value_is_a_dead_letter_with_its_offset(
     value: bytes | None, reason: str
 ) -> None:
-    [letter] = Desk().told(Message(RETURNS, 2, 9, b"k", value, []))
+    [letter] = Desk().process(Message(RETURNS, 2, 9, b"k", value, []))
     assert isinstance(letter, DeadLetter)
     assert (letter.reason, letter.partition, letter.offset, letter.key) == (reason, 2, 9, b"k")
 
 
-def test_another_tenants_limits_and_wishes_are_refused() -> None:
+def test_another_tenants_limits_and_requests_are_refused() -> None:
     desk = Desk()
-    desk.told(message(ReturnBatch(returns=steady()), 7, tenant="acme"))
+    desk.process(message(ReturnBatch(returns=steady()), 7, tenant="acme"))
     limits = RiskLimits(portfolio_id="p", limits=[RiskLimit("var_95", 0.5)], event_time_us=0)
     wanted = SeriesWanted(series_id="p", root="fund", wanted=True, event_time_us=0)
     for refused in (limits, wanted):
-        told = desk.told(message(refused, 1, tenant="blue", topic="other"))
-        assert [one.reason for one in of(told, DeadLetter)] == ["foreign"]
-    assert not of(desk.told(message(limits, 2, tenant="acme", topic="risk.limits")), DeadLetter)
+        events = desk.process(message(refused, 1, tenant="blue", topic="other"))
+        assert [letter.reason for letter in of(events, DeadLetter)] == ["foreign"]
+    assert not of(desk.process(message(limits, 2, tenant="acme", topic="risk.limits")), DeadLetter)
 
 
-def test_books_that_want_returns_get_the_window_then_what_comes() -> None:
+def test_books_that_ask_for_a_series_get_its_window_then_each_new_return() -> None:
     desk = Desk()
-    desk.told(message(ReturnBatch(returns=steady()), 7))
+    desk.process(message(ReturnBatch(returns=steady()), 7))
     wanted = SeriesWanted(series_id="p", root="fund", wanted=True, event_time_us=0)
-    [window] = of(desk.told(message(wanted, 0, topic="risk.wanted")), SeriesReturns)
+    [window] = of(desk.process(message(wanted, 0, topic="risk.wanted")), SeriesReturns)
     assert (window.root, list(window.returns)) == ("fund", steady())
     more = [Return("p", 130, 0.03), Return("p", 130, nan), Return("q", 130, 0.01)]
-    [passed_on] = of(desk.told(message(ReturnBatch(returns=more), 8)), SeriesReturns)
+    [passed_on] = of(desk.process(message(ReturnBatch(returns=more), 8)), SeriesReturns)
     assert list(passed_on.returns) == more[:1]
     no_more = SeriesWanted(series_id="p", root="fund", wanted=False, event_time_us=0)
-    desk.told(message(no_more, 1, topic="risk.wanted"))
-    told = desk.told(message(ReturnBatch(returns=[Return("p", 131, 0.01)]), 9))
-    assert of(told, SeriesReturns) == []
+    desk.process(message(no_more, 1, topic="risk.wanted"))
+    events = desk.process(message(ReturnBatch(returns=[Return("p", 131, 0.01)]), 9))
+    assert of(events, SeriesReturns) == []
 
 
-def test_how_portfolios_stand_is_told_by_partition_and_tenant() -> None:
+def test_gauges_are_by_partition_and_tenant() -> None:
     desk = Desk()
     calm = [Return("calm", at, 0.0001 * (-1) ** at) for at in range(100, 130)]
-    desk.told(message(ReturnBatch(returns=[*steady(), *calm]), 7, tenant="acme"))
+    desk.process(message(ReturnBatch(returns=[*steady(), *calm]), 7, tenant="acme"))
     assert gauges_of(desk.portfolios.values(), {1}) == []
-    [stands] = gauges_of(desk.portfolios.values(), {2})
-    assert stands.tenant == "acme"
-    assert stands.gauges == {
+    [gauges] = gauges_of(desk.portfolios.values(), {2})
+    assert gauges.tenant == "acme"
+    assert gauges.gauges == {
         "portfolios": 2,
         "portfolios_over_limit": 1,
         "alerts_open_high": 1,
     }
-    assert stands.worst == pytest.approx({"p": 2.0, "calm": 0.01})
+    assert gauges.worst == pytest.approx({"p": 2.0, "calm": 0.01})
 
 
-WHATEVER = replace(
+ANY_CONFIG = replace(
     ProcessorSettings(var_limit=0.01, risk_slower_every=3, risk_horizons=(1, 3)).risk_config(),
     window=40,
     observations_min=20,
@@ -235,14 +235,14 @@ _records = (
 
 
 @given(st.lists(_records, max_size=12), st.sets(st.integers(0, 12)), st.integers(-(2**62), 2**62))
-def test_no_record_whatever_stops_a_batchor_has_it_say_what_cannot_be_told(
+def test_no_record_stops_a_batch_or_causes_an_event_that_cannot_be_encoded_or_rendered(
     records: list[ReturnBatch | RiskLimits | AlertAck | SeriesWanted],
     restarts: set[int],
     now_us: int,
 ) -> None:
     portfolios: dict[str, PortfolioRisk] = {}
     for offset, record in enumerate([ReturnBatch(returns=steady()), *records]):
-        batch = RiskBatch(portfolios, WHATEVER, RETURNS, SECOND)
+        batch = RiskBatch(portfolios, ANY_CONFIG, RETURNS, SECOND)
         batch.apply(message(record, offset))
         batch.tick(now_us)
         for event, _ in batch.events():
@@ -254,7 +254,7 @@ def test_no_record_whatever_stops_a_batchor_has_it_say_what_cannot_be_told(
         states = {name: decode(encode(risk.pack())) for name, risk in portfolios.items()}
         if offset in restarts:
             portfolios = {
-                name: PortfolioRisk.unpack(state, WHATEVER, RETURNS)
+                name: PortfolioRisk.unpack(state, ANY_CONFIG, RETURNS)
                 for name, state in states.items()
                 if isinstance(state, PortfolioState)
             }

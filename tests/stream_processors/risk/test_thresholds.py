@@ -66,9 +66,9 @@ def test_levels_go_up_and_down_and_a_jump_is_one_step() -> None:
     assert judged.see(0.04) == ["deescalated warning"]
 
 
-def test_consecutive_measures_are_asked_for_and_the_mildest_of_them_decides() -> None:
-    patient = Rule("r", 0.05, warn_ratio=0.8, critical_ratio=1.5, raise_after=3, clear_after=2)
-    judged = Judged(patient)
+def test_a_rule_can_require_consecutive_measures_and_the_mildest_decides() -> None:
+    slow_rule = Rule("r", 0.05, warn_ratio=0.8, critical_ratio=1.5, raise_after=3, clear_after=2)
+    judged = Judged(slow_rule)
     assert judged.see(0.2, 0.2, 0.01, 0.2, 0.041) == []
     assert judged.see(0.06) == ["raised warning"]
     assert judged.see(0.06, 0.06, 0.09) == ["escalated breach"]
@@ -87,7 +87,7 @@ def test_ids_derive_from_the_measure_that_raised() -> None:
     assert UUID(again.alert_id) == uuid5(NAMESPACE_URL, "risk-alert:var_95:p:m4")
 
 
-def test_no_data_is_no_reason_to_clear() -> None:
+def test_missing_or_infinite_values_change_nothing() -> None:
     judged = Judged(SEED_RULE)
     judged.see(0.06)
     assert judged.see(None, nan, inf) == []
@@ -106,13 +106,13 @@ values = st.lists(st.floats(0.0, 0.1), max_size=60)
 
 
 @given(values, values)
-def test_alerts_after_some_events_are_a_prefix_of_those_after_more(
+def test_more_measures_never_change_earlier_transitions(
     first: list[float], more: list[float]
 ) -> None:
-    some, all_ = Judged(FULL_RULE), Judged(FULL_RULE)
-    some.see(*first)
-    all_.see(*first, *more)
-    assert all_.steps[: len(some.steps)] == some.steps
+    shorter, longer = Judged(FULL_RULE), Judged(FULL_RULE)
+    shorter.see(*first)
+    longer.see(*first, *more)
+    assert longer.steps[: len(shorter.steps)] == shorter.steps
 
 
 @given(values)
@@ -147,6 +147,8 @@ def test_steps_alternate_and_levels_only_change_by_steps(many: list[float]) -> N
         ({"raise_after": 0}, "raise_after is 0; it must be at least 1"),
     ],
 )
-def test_a_rule_without_meaning_is_refused(wrong: dict[str, float], named: str) -> None:
+def test_a_rule_with_a_parameter_out_of_range_is_refused(
+    wrong: dict[str, float], named: str
+) -> None:
     with pytest.raises(InvalidRule, match=named):
         Rule(**({"rule_id": "r", "limit": 0.05} | wrong))  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Candles: what they say is what pandas says, however the trades come and wherever one stops."""
+"""Candles equal pandas', however trades are batched and wherever a worker stops."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -25,17 +25,17 @@ trades = st.lists(
         amount=st.floats(0, 100),
     ),
     max_size=60,
-).map(lambda ones: sorted(ones, key=lambda one: one.time_us))
+).map(lambda drawn: sorted(drawn, key=lambda trade: trade.time_us))
 
 
-def batched(ones: Sequence[Trade], sizes: Iterator[int]) -> list[TradeBatch]:
-    """In batches of some sizes; the last one brings time to an end."""
+def batched(made: Sequence[Trade], sizes: Iterator[int]) -> list[TradeBatch]:
+    """Return the trades in batches of these sizes; a last, empty batch closes all candles."""
     found, first = [], 0
-    while first < len(ones):
-        some = ones[first : first + next(sizes)]
-        last_us = some[-1].time_us
-        found.append(TradeBatch(symbol="S", first=first, trades=some, watermark_us=last_us))
-        first += len(some)
+    while first < len(made):
+        part = made[first : first + next(sizes)]
+        last_us = part[-1].time_us
+        found.append(TradeBatch(symbol="S", first=first, trades=part, watermark_us=last_us))
+        first += len(part)
     end = TradeBatch(symbol="S", first=first, trades=[], watermark_us=10**15)
     return [*found, end]
 
@@ -44,11 +44,11 @@ def closed(symbol: SymbolCandles, of: Sequence[TradeBatch]) -> list[Candle]:
     return [candle for batch in of for candle in symbol.apply(batch).closed]
 
 
-def resampled(ones: Sequence[Trade], interval: str) -> list[tuple[object, ...]]:
-    """Each interval's prices by pandas."""
+def resampled(made: Sequence[Trade], interval: str) -> list[tuple[object, ...]]:
+    """Return each interval's prices, volume and number of trades, as pandas computes them."""
     frame = pd.DataFrame(
-        {"price": [one.price for one in ones], "amount": [one.amount for one in ones]},
-        index=pd.DatetimeIndex(pd.to_datetime([one.time_us for one in ones], unit="us")),
+        {"price": [trade.price for trade in made], "amount": [trade.amount for trade in made]},
+        index=pd.DatetimeIndex(pd.to_datetime([trade.time_us for trade in made], unit="us")),
     )
     buckets = frame.resample(LENGTHS[interval])
     table = buckets["price"].ohlc().assign(volume=buckets["amount"].sum(), n=buckets.size())
@@ -61,61 +61,61 @@ def resampled(ones: Sequence[Trade], interval: str) -> list[tuple[object, ...]]:
 
 def rows(candles: Sequence[Candle], interval: str) -> list[tuple[object, ...]]:
     return [
-        (one.start_us, *prices(one), pytest.approx(one.volume), one.trades)
-        for one in candles
-        if one.interval == interval
+        (candle.start_us, *prices(candle), pytest.approx(candle.volume), candle.trades)
+        for candle in candles
+        if candle.interval == interval
     ]
 
 
-def prices(one: Candle) -> tuple[float, ...]:
-    return one.open, one.high, one.low, one.close
+def prices(candle: Candle) -> tuple[float, ...]:
+    return candle.open, candle.high, candle.low, candle.close
 
 
 @given(trades, st.lists(st.integers(1, 20), min_size=60, max_size=60))
-def test_candles_are_what_pandas_makes(ones: list[Trade], sizes: list[int]) -> None:
-    found = closed(SymbolCandles("S"), batched(ones, iter(sizes)))
+def test_candles_equal_pandas(made: list[Trade], sizes: list[int]) -> None:
+    found = closed(SymbolCandles("S"), batched(made, iter(sizes)))
     for interval in LENGTHS:
-        assert rows(found, interval) == (resampled(ones, interval) if ones else [])
+        assert rows(found, interval) == (resampled(made, interval) if made else [])
 
 
-def test_real_trades_are_what_pandas_makes_of_them() -> None:
-    ones = list(read_trades(trades_jar()))
-    assert len(ones) == 100_000
-    assert sum(a.time_us == b.time_us for a, b in pairwise(ones)) > 40_000
+def test_candles_of_real_trades_equal_pandas() -> None:
+    made = list(read_trades(trades_jar()))
+    assert len(made) == 100_000
+    assert sum(a.time_us == b.time_us for a, b in pairwise(made)) > 40_000
     symbol = SymbolCandles("BTC-USD")
-    found = closed(symbol, list(batches(iter(ones))))
-    whole = resampled(ones, "day")[:-1]  # the last day is not over
+    found = closed(symbol, list(batches(iter(made))))
+    whole = resampled(made, "day")[:-1]  # the last day is not over
     assert rows(found, "day") == whole
-    assert rows(found, "minute") == resampled(ones, "minute")
-    assert rows(found, "3minute")[-1][0] == ones[-1].time_us // (3 * MINUTE_US) * 3 * MINUTE_US
+    assert rows(found, "minute") == resampled(made, "minute")
+    assert rows(found, "3minute")[-1][0] == made[-1].time_us // (3 * MINUTE_US) * 3 * MINUTE_US
 
 
 @given(trades, st.lists(st.integers(1, 9), min_size=60, max_size=60), st.data())
-def test_wherever_it_stops_and_whatever_is_read_again_it_comes_out_alike(
-    ones: list[Trade], sizes: list[int], data: st.DataObject
+def test_candles_do_not_depend_on_where_a_worker_stops_and_reads_again(
+    made: list[Trade], sizes: list[int], data: st.DataObject
 ) -> None:
-    all_batches = batched(ones, iter(sizes))
+    all_batches = batched(made, iter(sizes))
     straight = closed(SymbolCandles("S"), all_batches)
     stop = data.draw(st.integers(0, len(all_batches)))
-    again = data.draw(st.integers(0, stop))
+    read_again = data.draw(st.integers(0, stop))
     symbol = SymbolCandles("S")
     before = closed(symbol, all_batches[:stop])
     state = decode(encode(symbol.pack()))
     assert isinstance(state, CandleState)
-    after = closed(SymbolCandles("S", state), all_batches[again:])
+    after = closed(SymbolCandles("S", state), all_batches[read_again:])
     assert before + after == straight
 
 
 @given(trades.filter(bool))
-def test_what_the_first_to_trade_paid_opens_and_what_the_last_paid_closes(
-    ones: list[Trade],
+def test_trades_of_one_instant_keep_their_order(
+    made: list[Trade],
 ) -> None:
-    at_once = [replace(one, time_us=0) for one in ones]
+    at_once = [replace(trade, time_us=0) for trade in made]
     minute, *_ = closed(SymbolCandles("S"), batched(at_once, iter([7] * 60)))
-    assert (minute.open, minute.close) == (ones[0].price, ones[-1].price)
+    assert (minute.open, minute.close) == (made[0].price, made[-1].price)
 
 
-def test_what_comes_late_or_is_no_price_is_refused_and_in_no_candle() -> None:
+def test_late_and_invalid_trades_are_refused_and_in_no_candle() -> None:
     symbol = SymbolCandles("S")
     good = Trade(time_us=5 * MINUTE_US, price=10.0, amount=1.0)
     wrong = [
@@ -128,14 +128,14 @@ def test_what_comes_late_or_is_no_price_is_refused_and_in_no_candle() -> None:
     changes: CandleChanges = symbol.apply(
         TradeBatch(symbol="S", first=0, trades=[good, *wrong], watermark_us=6 * MINUTE_US)
     )
-    assert [(one.index, one.reason) for one in changes.refused] == [
+    assert [(refused.index, refused.reason) for refused in changes.refused] == [
         (1, "late"),
         (2, "invalid"),
         (3, "invalid"),
         (4, "invalid"),
         (5, "invalid"),
     ]
-    assert [(one.interval, one.trades, one.low) for one in changes.closed] == [
+    assert [(estimate.interval, estimate.trades, estimate.low) for estimate in changes.closed] == [
         ("minute", 1, 10.0),
         ("3minute", 1, 10.0),
     ]
