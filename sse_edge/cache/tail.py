@@ -1,14 +1,13 @@
-"""The tail: one reader a process, from the end on, for every partition that somebody reads.
+"""The tail: one reader a process that follows, from their ends, all partitions with a reader.
 
-What arrives are the log's newest records; what leaves are windows, and a bell for those whose
-records they are. A partition is followed from the first moment that somebody asks for it until
-nobody has read it for a while. When Kafka goes away the windows stay, and the tail goes on from
-their ends with a new reader.
+The log's newest records arrive here and go into windows; the listeners of their keys are notified.
+A partition is followed from the first request for it until it has had no reader for a while. When
+Kafka is away the windows stay, and a new reader continues from their ends.
 
-Offsets mean something only within one incarnation of a topic and one history of a partition. So
-every few seconds it is asked whether they are what they were: a topic with another id is another
-log; a partition whose leader has changed is compared with what the window holds, since a leader
-that was not in sync has lost the end of the log, and gives its offsets out again.
+Offsets mean something only within one incarnation of a topic and one history of a partition, so
+both are checked every few seconds. A topic with another id is another log. A partition with a new
+leader is compared with its window: a leader that was not in sync has lost the end of the log, and
+assigns the same offsets again.
 """
 
 import asyncio
@@ -23,62 +22,70 @@ from sse_edge.cursor import OFFSET_MAX, incarnation_of
 from sse_edge.errors import LogError, LogUnavailable, OffsetOutOfRange
 from sse_edge.log.protocol import Log, TailReader
 from sse_edge.log.record import Partition, Record, TopicInfo
+from sse_edge.log.scan import scan
 from sse_edge.settings import EdgeSettings
 
 logger = logging.getLogger(__name__)
 
 _BACKOFF_S = (0.1, 0.2, 0.5, 1.0, 2.0)
-_COMPARED = 500
+_COMPARED_MAX = 500
+"""How many of a window's records are compared with the log after a change of leader."""
 FAR_AWAY = OFFSET_MAX
-"""Where the window of a partition without a leader begins: beyond every position."""
+"""Where the window of a partition without a leader starts: after every position."""
 
 Listener = Callable[[], None]
 
 
 class Cut(NamedTuple):
-    """A partition has lost what stood from an offset on, and gives its offsets out again."""
+    """A partition has lost its records from an offset on, and assigns the offsets again."""
 
     partition: Partition
     offset: int
 
 
 class TopicTail:
-    """One incarnation of a topic, as far as it is followed."""
+    """The followed partitions of one incarnation of a topic."""
 
     def __init__(self, info: TopicInfo, windows: dict[Partition, Window] | None = None) -> None:
         self.info = info
         self.incarnation = incarnation_of(info.topic_id)
         self.windows = windows or {}
         self.replaced = False
-        """Whether another one has taken its place: positions have to be found anew."""
+        """Whether the topic has changed; its readers must resolve their positions again."""
         self.cuts: tuple[Cut, ...] = ()
-        """Where partitions were cut off, for those who had read beyond."""
+        """Where partitions lost their ends, for readers that had read beyond."""
+
+    def successor(self) -> "TopicTail":
+        """Return a copy with the same windows and cuts, to change and to put in its place."""
+        copy = TopicTail(self.info, dict(self.windows))
+        copy.cuts = self.cuts
+        return copy
 
 
 class Tail:
-    """The windows of all partitions that are followed."""
+    """The windows of all followed partitions."""
 
-    def __init__(self, source: Log, settings: EdgeSettings) -> None:
-        self._log = source
+    def __init__(self, log: Log, settings: EdgeSettings) -> None:
+        self._log = log
         self._settings = settings
         self._topics: dict[str, TopicTail] = {}
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._used_s: dict[Partition, float] = {}
         self._epochs: dict[Partition, int] = {}
         self._leaderless: dict[Partition, int] = {}
-        """The last epoch of those that have no leader now."""
-        self._everything: defaultdict[str, set[Listener]] = defaultdict(set)
-        self._by_key: defaultdict[str, dict[bytes, set[Listener]]] = defaultdict(dict)
-        self._assigned_anew = asyncio.Event()
-        self._look_at_s = 0.0
+        """The last leader epoch of partitions that have no leader now."""
+        self._topic_listeners: defaultdict[str, set[Listener]] = defaultdict(set)
+        self._key_listeners: defaultdict[str, dict[bytes, set[Listener]]] = defaultdict(dict)
+        self._assignment_changed = asyncio.Event()
+        self._check_at_s = 0.0
         self.connected = False
-        """Whether Kafka answered when it was last asked."""
+        """Whether Kafka answered the last request."""
         self.records = 0
-        """How many have come."""
+        """How many records have arrived."""
 
     @property
     def windows(self) -> Mapping[Partition, Window]:
-        """Everything that is followed."""
+        """The windows of all followed partitions."""
         return {
             partition: window
             for topic in self._topics.values()
@@ -87,30 +94,31 @@ class Tail:
 
     @property
     def leaders(self) -> Collection[Partition]:
-        """Partitions that had a leader when Kafka was last asked."""
+        """The partitions that had a leader at the last check."""
         return self._epochs.keys()
 
     async def topic(self, name: str) -> TopicTail:
-        """What a topic is; waits until it exists and Kafka says so, hence under a time limit."""
+        """Return a topic; wait until it exists and Kafka answers, so call it under a timeout."""
         while True:
             async with self._locks[name]:
-                known = self._topics.get(name)
-                if known is not None:
-                    return known
+                topic = self._topics.get(name)
+                if topic is not None:
+                    return topic
                 try:
                     info = (await self._log.describe([name])).get(name)
                 except LogUnavailable:
                     info = None
                 if info is not None:
                     return self._topics.setdefault(name, TopicTail(info))
-            logger.warning("%s is asked for, and cannot be had yet", name)
+            logger.warning("waiting for topic %s: it is missing, or Kafka does not answer", name)
             await asyncio.sleep(_BACKOFF_S[2])
 
     async def follow(self, topic: TopicTail, partitions: Iterable[Partition]) -> None:
-        """Have windows for these partitions, from the log's present end on.
+        """Give each partition a window that starts at the log's present end.
 
-        One that has no leader gets a window that holds nothing, and is far away: whoever has a
-        position there goes on with the others. Ends early where the topic is replaced meanwhile.
+        A partition without a leader gets an empty window that starts at `FAR_AWAY`, so that a
+        reader with a position in it continues with its other partitions. Returns early if the
+        topic is replaced meanwhile.
         """
         missing = []
         for partition in partitions:
@@ -121,36 +129,36 @@ class Tail:
             return
         async with asyncio.TaskGroup() as tasks:
             for partition in missing:
-                tasks.create_task(self._place(topic, partition))
+                tasks.create_task(self._open_window(topic, partition))
 
     async def look_again(self) -> None:
-        """See whether the topics are what they were.
+        """Check now whether topics and leaders have changed.
 
         Raises:
             LogUnavailable: Kafka is away.
         """
-        await self._look_at_metadata()
+        await self._check_topics()
 
     @contextmanager
     def subscribed(
         self, topic: str, keys: Collection[bytes], listener: Listener
     ) -> Generator[None]:
-        """Ring whenever something comes on a topic, or something of certain keys."""
-        by_key = self._by_key[topic]
-        places = [by_key.setdefault(key, set()) for key in keys] or [self._everything[topic]]
-        for place in places:
-            place.add(listener)
+        """Call a listener for new records of some keys; with no keys, for every new record."""
+        by_key = self._key_listeners[topic]
+        groups = [by_key.setdefault(key, set()) for key in keys] or [self._topic_listeners[topic]]
+        for group in groups:
+            group.add(listener)
         try:
             yield
         finally:
-            for place in places:
-                place.discard(listener)
+            for group in groups:
+                group.discard(listener)
             for key in keys:
                 if not by_key.get(key, True):
                     del by_key[key]
 
     def release(self, used: Collection[Partition]) -> None:
-        """Let go of partitions that have not been used for a while."""
+        """Stop following partitions that have not been used for `linger_s`."""
         now_s = _now_s()
         self._used_s |= dict.fromkeys(used, now_s)
         for partition, used_s in tuple(self._used_s.items()):
@@ -159,25 +167,24 @@ class Tail:
                 topic = self._topics.get(partition.topic)
                 if topic is not None and topic.windows.pop(partition, None) is not None:
                     self._epochs.pop(partition, None)
-                    self._assigned_anew.set()
+                    self._assignment_changed.set()
 
     async def run(self) -> None:
-        """Follow, for ever; Kafka's absence is waited for, with backoff."""
+        """Follow until cancelled; while Kafka is away, retry with backoff."""
         failures = 0
         while True:
             try:
                 async with self._log.tail() as reader:
-                    await self._look_at_metadata()
+                    await self._check_topics()
                     failures = 0
                     await self._follow_with(reader)
             except LogError as error:
                 self.connected = False
-                logger.warning("the tail waits for Kafka: %s", error)
+                logger.warning("cannot follow Kafka, retrying: %s", error)
             await asyncio.sleep(_BACKOFF_S[min(failures, len(_BACKOFF_S) - 1)])
             failures += 1
 
-    async def _place(self, topic: TopicTail, partition: Partition) -> None:
-        """Give a partition its window."""
+    async def _open_window(self, topic: TopicTail, partition: Partition) -> None:
         async with self._locks[f"{partition.topic}/{partition.number}"]:
             while partition not in topic.windows and not topic.replaced:
                 try:
@@ -186,31 +193,31 @@ class Tail:
                     if epochs:
                         start = (await self._log.end_offsets([partition]))[partition]
                 except LogError as error:
-                    logger.warning("%s/%d cannot be followed yet: %s", *partition, error)
+                    logger.warning("cannot follow %s/%d yet: %s", *partition, error)
                     await asyncio.sleep(_BACKOFF_S[1])
                     continue
                 self._epochs |= epochs
                 topic.windows[partition] = Window(start, self._settings.window_bytes_max)
-                self._assigned_anew.set()
+                self._assignment_changed.set()
 
-    async def _look_at_metadata(self) -> None:
-        """See what the topics are; those that have changed have to be found anew."""
-        self._look_at_s = _now_s() + self._settings.metadata_s
-        # While nobody reads anything, whether Kafka answers at all is still worth knowing.
+    async def _check_topics(self) -> None:
+        """Replace the topics that have changed, then check the leaders."""
+        self._check_at_s = _now_s() + self._settings.metadata_s
+        # Without topics this still shows whether Kafka answers.
         infos = await self._log.describe(tuple(self._topics) or ("tapewire.nothing",))
         self.connected = True
         for name, followed in tuple(self._topics.items()):
             info = infos.get(name)
             if info is not None and info != followed.info and not followed.replaced:
-                logger.warning("%s has changed: it is %s, and was %s", name, info, followed.info)
+                logger.warning("topic %s has changed from %s to %s", name, followed.info, info)
                 same_log = info.topic_id == followed.info.topic_id
-                again = TopicTail(info, dict(followed.windows) if same_log else None)
-                again.cuts = followed.cuts if same_log else ()
-                self._replace(followed, again)
-        await self._look_at_leaders()
+                changed = TopicTail(info, dict(followed.windows) if same_log else None)
+                changed.cuts = followed.cuts if same_log else ()
+                self._replace(followed, changed)
+        await self._check_leaders()
 
-    async def _look_at_leaders(self) -> None:
-        """See whether partitions with a new leader still are what the windows hold."""
+    async def _check_leaders(self) -> None:
+        """Compare partitions that have a new leader with what their windows hold."""
         asked = tuple(self.windows)
         epochs = await self._log.leader_epochs(asked)
         for partition in asked:
@@ -219,71 +226,80 @@ class Tail:
         for partition, epoch in epochs.items():
             topic = self._topics[partition.topic]
             if partition in topic.windows and topic.windows[partition].start == FAR_AWAY:
-                logger.warning("%s/%d has a leader", *partition)
-                again = TopicTail(topic.info, dict(topic.windows))
-                again.cuts = topic.cuts
-                del again.windows[partition]
-                self._replace(topic, again)
+                logger.warning("%s/%d has a leader now", *partition)
+                changed = topic.successor()
+                del changed.windows[partition]
+                self._replace(topic, changed)
                 continue
             before = self._epochs.get(partition, self._leaderless.pop(partition, None))
             window = self._topics[partition.topic].windows.get(partition)
             if before is not None and epoch != before and window is not None:
-                cut = await self._cut_of(partition, window)
-                if cut is not None:
-                    self._cut_off(partition, cut)
+                offset = await self._find_cut(partition, window)
+                if offset is not None:
+                    self._cut_off(partition, offset)
             self._epochs[partition] = epoch
 
-    async def _cut_of(self, partition: Partition, window: Window) -> int | None:
-        """The first offset at which the log is not what was read from it; None if it is."""
+    async def _find_cut(self, partition: Partition, window: Window) -> int | None:
+        """Return the first offset at which the log differs from the window; None if it does not.
+
+        Raises:
+            LogUnavailable: the log cannot be read far enough to be compared.
+        """
         begin = (await self._log.begin_offsets([partition]))[partition]
         end = (await self._log.end_offsets([partition]))[partition]
-        known = [one for one in window.last(_COMPARED) if begin <= one.offset < end]
+        last = window.last(_COMPARED_MAX)
+        known = [record for record in last if begin <= record.offset < end]
         found: dict[int, Record] = {}
-        offset = known[0].offset if known else end
-        cut = offset
-        while known and offset <= known[-1].offset:
-            piece = await self._log.read(partition, offset)
-            if piece.next_offset <= offset:
+        cut = end
+        if known:
+            cut, until = known[0].offset, known[-1].offset + 1
+            reached = cut
+            async for batch in scan(self._log, partition, cut, until):
+                found |= {record.offset: record for record in batch.records}
+                reached = batch.next_offset
+            if reached < until:
                 raise LogUnavailable(f"{partition.topic}/{partition.number} cannot be compared")
-            found |= {record.offset: record for record in piece.records}
-            offset = piece.next_offset
         for record in known:
-            # One that is missing may have been compacted; one that differs is another history's.
+            # A missing record may have been compacted; a different one is of another history.
             if found.get(record.offset, record) != record:
                 return cut
             cut = record.offset + 1
         return end if end < window.next_offset else None
 
     def _cut_off(self, partition: Partition, offset: int) -> None:
-        logger.error("%s/%d has lost what stood from offset %d on", *partition, offset)
+        logger.error("%s/%d has lost its records from offset %d on", *partition, offset)
         topic = self._topics[partition.topic]
-        again = TopicTail(topic.info, dict(topic.windows))
-        again.cuts = (*topic.cuts, Cut(partition, offset))
-        again.windows[partition] = Window(offset, self._settings.window_bytes_max)
-        self._replace(topic, again)
+        changed = topic.successor()
+        changed.cuts = (*topic.cuts, Cut(partition, offset))
+        changed.windows[partition] = Window(offset, self._settings.window_bytes_max)
+        self._replace(topic, changed)
 
     async def _follow_with(self, reader: TailReader) -> None:
-        self._assigned_anew.set()
-        near: dict[Partition, int] = {}
+        self._assignment_changed.set()
+        positions: dict[Partition, int] = {}
         while True:
-            if _now_s() >= self._look_at_s:
-                await self._look_at_metadata()
+            if _now_s() >= self._check_at_s:
+                await self._check_topics()
             windows = self.windows
-            if self._assigned_anew.is_set():
-                self._assigned_anew.clear()
-                near = {at: one.next_offset for at, one in windows.items() if one.start < FAR_AWAY}
-                reader.assign(near)
-            if not near:
-                await self._wait_for_work()
+            if self._assignment_changed.is_set():
+                self._assignment_changed.clear()
+                positions = {
+                    partition: window.next_offset
+                    for partition, window in windows.items()
+                    if window.start < FAR_AWAY
+                }
+                reader.assign(positions)
+            if not positions:
+                await self._wait_for_assignment()
                 continue
             try:
                 batches = await reader.poll()
             except OffsetOutOfRange:
-                await self._look_at_metadata()
+                await self._check_topics()
                 await self._move_into_range()
                 continue
             for partition, batch in batches.items():
-                # What was read may be of a window that is not there any more, or not yet.
+                # The poll may have begun before a window was released or replaced.
                 window = windows[partition]
                 followed = self._topics.get(partition.topic)
                 is_current = followed is not None and followed.windows.get(partition) is window
@@ -292,15 +308,15 @@ class Tail:
                     self.records += len(batch.records)
                     self._notify(partition.topic, {record.key for record in batch.records})
 
-    async def _wait_for_work(self) -> None:
+    async def _wait_for_assignment(self) -> None:
         try:
-            async with asyncio.timeout_at(self._look_at_s):
-                await self._assigned_anew.wait()
+            async with asyncio.timeout_at(self._check_at_s):
+                await self._assignment_changed.wait()
         except TimeoutError:
-            self._look_at_s = _now_s()  # due is due: a timer may fire a clock tick early
+            self._check_at_s = _now_s()  # the timer may fire a clock tick early
 
     async def _move_into_range(self) -> None:
-        """Windows whose end is not in the log any more go on where the log does."""
+        """Restart windows whose end is not in the log any more where the log continues."""
         for partition, window in self.windows.items():
             if window.start == FAR_AWAY:
                 continue
@@ -311,26 +327,25 @@ class Tail:
                 self._cut_off(partition, inside)
             elif inside > window.next_offset:
                 topic = self._topics[partition.topic]
-                again = TopicTail(topic.info, dict(topic.windows))
-                again.cuts = topic.cuts
-                again.windows[partition] = Window(inside, self._settings.window_bytes_max)
-                self._replace(topic, again)
+                changed = topic.successor()
+                changed.windows[partition] = Window(inside, self._settings.window_bytes_max)
+                self._replace(topic, changed)
 
-    def _replace(self, topic: TopicTail, again: TopicTail) -> None:
-        """Put one in another's place, and tell everybody who reads it."""
+    def _replace(self, topic: TopicTail, changed: TopicTail) -> None:
+        """Put a changed topic in the place of another, and notify all of its listeners."""
         topic.replaced = True
-        self._topics[topic.info.name] = again
+        self._topics[topic.info.name] = changed
         for partition in topic.windows:
             self._epochs.pop(partition, None)
-        self._assigned_anew.set()
+        self._assignment_changed.set()
         self._notify(topic.info.name, None)
 
     def _notify(self, topic: str, keys: Collection[bytes | None] | None) -> None:
-        """Ring for everybody who reads one of these keys, or anything at all of a topic."""
-        by_key = self._by_key[topic]
+        """Notify the listeners of a topic and of some of its keys; None notifies all keys."""
+        by_key = self._key_listeners[topic]
         if keys is None:
             keys = tuple(by_key)
-        listeners: Sequence[Listener] = tuple(self._everything[topic])
+        listeners: Sequence[Listener] = tuple(self._topic_listeners[topic])
         for listener in listeners:
             listener()
         if by_key:

@@ -20,6 +20,7 @@ from sse_edge.http import openapi
 from sse_edge.http.sse_response import SSEResponse
 from sse_edge.http.stream_response import STREAM_HEADERS, given_cursor, refuse_unacceptable
 from sse_edge.log.record import Partition
+from sse_edge.log.scan import scan
 from sse_edge.routes.backtests import Interval, Limit, known
 
 _PING_S = 15.0
@@ -129,15 +130,11 @@ async def _bars(node: Node, state: JobState) -> Mapping[str, Sequence[Bar]]:
     offset = (await node.log.offsets_at([where], since_ms))[where]
     end = (await node.log.end_offsets([where]))[where]
     chunks: dict[str, dict[int, BarChunk]] = {}
-    while offset < end:
-        batch = await node.log.read(where, offset)
+    async for batch in scan(node.log, where, offset, end):
         for record in batch.records:
             chunk = _chunk(record.value) if record.key == key else None
             if chunk is not None:
                 chunks.setdefault(chunk.interval, {})[chunk.first] = chunk
-        if batch.next_offset == offset:
-            break
-        offset = batch.next_offset
     found = {}
     for interval, ones in chunks.items():
         bars = [bar for first in sorted(ones) for bar in ones[first].bars]

@@ -30,6 +30,7 @@ from sse_edge.http.stream_response import (
 )
 from sse_edge.log.protocol import Log
 from sse_edge.log.record import Partition, Record
+from sse_edge.log.scan import scan
 from sse_edge.streams.dialects.chat import chat_event
 from sse_edge.streams.stream import of_entities
 
@@ -145,18 +146,13 @@ async def last_messages(
     for _ in range(_LOOKS_MAX):
         if end <= begin or len(found) >= REMEMBERED:
             break
-        start = offset = max(begin, end - _LOOKED_AT_ONCE)
-        older: list[Record] = []
-        while offset < end:
-            batch = await log.read(where, offset)
-            older += (
-                one
-                for one in batch.records
-                if one.offset < end and is_ours(one) and _is_message(one)
-            )
-            if batch.next_offset == offset:
-                break
-            offset = batch.next_offset
+        start = max(begin, end - _LOOKED_AT_ONCE)
+        older = [
+            record
+            async for batch in scan(log, where, start, end)
+            for record in batch.records
+            if is_ours(record) and _is_message(record)
+        ]
         found, end = older + found, start
     return found[-REMEMBERED:]
 

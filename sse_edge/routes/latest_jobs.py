@@ -16,6 +16,7 @@ from sse_edge.cache.table_view import TableView
 from sse_edge.errors import OffsetOutOfRange
 from sse_edge.log.protocol import Log
 from sse_edge.log.record import Partition, Record
+from sse_edge.log.scan import scan
 
 logger = logging.getLogger(__name__)
 
@@ -88,15 +89,12 @@ class LatestJobs:
             self._read_to[home] = await self._read(home, max(begin, end - _LOOKED_BACK), end)
 
     async def _read(self, home: Partition, offset: int, end: int) -> int:
-        while offset < end:
-            try:
-                batch = await self._log.read(home, offset)
-            except OffsetOutOfRange:
-                return end  # it has expired meanwhile
-            self._note(batch.records)
-            if batch.next_offset == offset:
-                break
-            offset = batch.next_offset
+        try:
+            async for batch in scan(self._log, home, offset, end):
+                self._note(batch.records)
+                offset = batch.next_offset
+        except OffsetOutOfRange:
+            return end  # it has expired meanwhile
         return offset
 
     def _note(self, records: Iterable[Record]) -> None:

@@ -29,14 +29,15 @@ from sse_edge.http.stream_response import (
     write,
 )
 from sse_edge.log.record import Partition, Record
+from sse_edge.log.scan import scan
 from sse_edge.routes.views import Views
 from sse_edge.streams.dialects.training import status as rendered
 from sse_edge.streams.stream import CHANNELS, Source, of_entities
 
 CHANNEL = "trainmodel"
 
-_PIECES_MAX = 8
-"""How far a task is looked for behind what is known of it, where no processor runs."""
+_BATCHES_MAX = 8
+"""How many batches are read for news of a task that its state does not have, at most."""
 
 router = APIRouter(prefix="/trainmodel", tags=["training tasks"])
 
@@ -169,18 +170,17 @@ async def _read_on(node: Node, state: StoryState) -> _Last | None:
     """
     where = Partition(node.topic_name(Source(CHANNELS[CHANNEL])), state.partition)
     end = (await node.log.end_offsets([where]))[where]
-    last, offset, key = None, state.last_offset, state.subject.encode()
-    for _ in range(_PIECES_MAX):
-        batch = await node.log.read(where, offset)
+    last, batches, key = None, 0, state.subject.encode()
+    async for batch in scan(node.log, where, state.last_offset, end):
         for record in batch.records:
             event = _event(record) if record.key == key else None
             if event is not None:
                 last = _Last(record, event)
                 if event.ends:
                     return last  # a trainer that was thought dead may have said more
-        if batch.next_offset >= end or batch.next_offset == offset:
+        batches += 1
+        if batches == _BATCHES_MAX:
             break
-        offset = batch.next_offset
     return last
 
 
