@@ -73,7 +73,7 @@ def decode_message(message: Message, *kinds: type[R]) -> R | DeadLetter:
         if isinstance(record, kind):
             return record
     expected = " or ".join(kind.__name__ for kind in kinds)
-    error_text = f"expected a {expected}, found a {type(record).__name__}"
+    error_text = f"expected {expected}, found {type(record).__name__}"
     return dead_letter(message, "unexpected_record", error_text)
 
 

@@ -7,7 +7,6 @@ from skfolio import measures as skfolio
 
 from producers.market.prices import PORTFOLIOS, load_prices, trading_days
 from stream_processors.risk.confidence import InvalidInput, Level
-from stream_processors.risk.decomposition import historical_parts, normal_parts
 from stream_processors.risk.methods import (
     BURN_IN,
     Floats,
@@ -21,7 +20,7 @@ from stream_processors.risk.methods import (
     overlapping,
     student_t_fitted,
 )
-from stream_processors.risk.moments import Normal, RunningMoments
+from stream_processors.risk.moments import Normal
 
 LEVELS = [Level.of(text) for text in ("0.95", "0.975", "0.99")]
 P95 = LEVELS[0]
@@ -38,7 +37,7 @@ def windows() -> list[Floats]:
     return found
 
 
-def test_history_is_what_skfolio_says(windows: list[Floats]) -> None:
+def test_historical_equals_skfolio(windows: list[Floats]) -> None:
     for window in windows:
         for level in LEVELS:
             confidence = float(level.confidence)
@@ -148,47 +147,3 @@ def test_a_singular_covariance_is_accepted_and_an_invalid_one_is_refused() -> No
             monte_carlo(weights, covariance, P95, Simulation(draws=10))
     with pytest.raises(InvalidInput, match="more than 2"):
         monte_carlo(weights, singular, P95, Simulation(draws=10, dof=2.0))
-
-
-def stocks() -> tuple[Floats, Floats]:
-    """Weights and returns of three stocks."""
-    days = [day.returns for day in trading_days(load_prices())][-250:]
-    returns = np.array([[day[name] for name in ("AAPL", "IBM", "MSFT")] for day in days])
-    return np.array([0.5, 0.8, -0.3]), returns
-
-
-def test_the_parts_of_a_normal_var_add_up_and_are_its_derivatives() -> None:
-    weights, returns = stocks()
-    mean, covariance = returns.mean(axis=0), np.cov(returns.T)
-    parts = normal_parts(weights, mean, covariance, P95)
-    running = RunningMoments(map(float, returns @ weights)).moments()
-    whole = Normal(P95).estimate(running.mean, running.deviation).var
-    assert parts.var == pytest.approx(whole, rel=1e-9)
-    assert parts.component.sum() == pytest.approx(parts.var, rel=1e-9)
-    for asset in range(3):
-        step = np.zeros(3)
-        step[asset] = 1e-6
-        more = normal_parts(weights + step, mean, covariance, P95).var
-        less = normal_parts(weights - step, mean, covariance, P95).var
-        assert parts.marginal[asset] == pytest.approx((more - less) / 2e-6, rel=1e-5)
-        without = np.where(np.arange(3) == asset, 0.0, weights)
-        rest = normal_parts(without, mean, covariance, P95).var
-        assert parts.incremental[asset] == pytest.approx(parts.var - rest, rel=1e-9)
-
-
-def test_without_risk_no_part_has_any() -> None:
-    parts = normal_parts(np.zeros(2), np.zeros(2), np.eye(2), P95)
-    assert parts.component.tolist() == parts.marginal.tolist() == [0.0, 0.0]
-    with pytest.raises(InvalidInput, match="do not fit"):
-        normal_parts(np.zeros(2), np.zeros(3), np.eye(2), P95)
-    with pytest.raises(InvalidInput, match="do not fit"):
-        historical_parts(np.zeros(2), np.zeros((5, 3)), P95)
-
-
-def test_the_parts_of_a_historical_var_and_es_add_up() -> None:
-    weights, returns = stocks()
-    for level in LEVELS:
-        whole = historical(returns @ weights, level)
-        parts = historical_parts(weights, returns, level)
-        assert parts.var.sum() == pytest.approx(whole.var, rel=1e-9)
-        assert parts.es.sum() == pytest.approx(whole.es, rel=1e-9)
