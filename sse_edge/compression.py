@@ -1,13 +1,13 @@
 """Gzip for streams: flushed at each write, and compressed once for all caught-up clients.
 
-A deflate stream may go on with any bytes that refer to nothing before them. So while a client
-catches up it has a compressor of its own, and when it is caught up it goes on with its audience's
-shared one, which forgets what it has seen whenever somebody joins. What is written to one client
-alone shifts that client's history, so after it the shared one has to forget, too.
+A deflate stream may continue with any bytes that refer to nothing before them. So a client has its
+own compressor while it catches up, and its broadcast group's shared one afterwards, which forgets
+its history whenever a client joins. Bytes for one client alone make that client's history differ,
+so the shared compressor has to forget after them, too.
 
-The trailer's CRC-32 covers what this client got. It is put together from what it got alone and what
-was shared meanwhile, by the arithmetic of zlib's crc32_combine: CRC(AB) = shift(CRC(A), |B|) ^
-CRC(B), where the shift is a multiplication by x^(8|B|) modulo the polynomial of RFC 1952.
+The trailer's CRC-32 covers what this client got: its own bytes and the shared ones in between. The
+two are combined by the arithmetic of zlib's crc32_combine: CRC(AB) = shift(CRC(A), |B|) ^ CRC(B),
+where the shift is a multiplication by x^(8|B|) modulo the polynomial of RFC 1952.
 """
 
 import zlib
@@ -15,7 +15,7 @@ from functools import cache
 from struct import pack
 
 LEVEL = 5
-"""A middle: level 9 takes more than twice its time, for less than a hundredth of the bytes."""
+"""A compromise: level 9 takes more than twice the time and saves less than 1 % of the bytes."""
 
 GZIP_HEADERS = {"Content-Encoding": "gzip", "Vary": "Accept-Encoding"}
 
@@ -27,16 +27,16 @@ _X8 = 0x00800000
 
 
 def takes_gzip(accepted: str) -> bool:
-    """Whether a client takes gzip, by its `Accept-Encoding`."""
-    for one in accepted.lower().split(","):
-        coding, _, weight = one.partition(";")
+    """Whether a client accepts gzip, by its `Accept-Encoding` header."""
+    for item in accepted.lower().split(","):
+        coding, _, weight = item.partition(";")
         if coding.strip() in ("gzip", "x-gzip", "*"):
             return weight.replace(" ", "") not in ("q=0", "q=0.0", "q=0.00", "q=0.000")
     return False
 
 
 class SharedGzip:
-    """The compressor of an audience."""
+    """The compressor of a broadcast group."""
 
     def __init__(self) -> None:
         self._compressor: zlib._Compress | None = None
@@ -44,11 +44,11 @@ class SharedGzip:
         self.length = 0
 
     def forget(self) -> None:
-        """Refer to nothing that was compressed before."""
+        """Let the next bytes refer to nothing before them."""
         self._compressor = None
 
     def encode(self, data: bytes) -> bytes:
-        """Compress, to a boundary of bytes."""
+        """Compress, and flush to a byte boundary."""
         if self._compressor is None:
             self._compressor = _compressor()
         self.crc = zlib.crc32(data, self.crc)
@@ -70,7 +70,7 @@ class Gzip:
         self._joined_length = 0
 
     def encode(self, data: bytes) -> bytes:
-        """Compress for this client alone, to a boundary of bytes."""
+        """Compress for this client alone, and flush to a byte boundary."""
         if self._compressor is None:
             self._compressor = _compressor()
         self._crc = zlib.crc32(data, self._crc)
@@ -80,25 +80,25 @@ class Gzip:
         return head + self._compressor.compress(data) + self._compressor.flush(zlib.Z_SYNC_FLUSH)
 
     def rest(self) -> None:
-        """Refer to nothing before, and hold no memory meanwhile: a quarter of a megabyte."""
+        """Drop this client's own compressor, which takes about 250 kB of memory."""
         self._compressor = None
 
     def join(self, shared: SharedGzip) -> None:
-        """Go on with what is shared; something has been encoded before."""
+        """Continue with the shared compressor; at least one block was encoded before."""
         shared.forget()
         self.rest()
         self._joined_crc, self._joined_length = shared.crc, shared.length
 
     def leave(self, shared: SharedGzip) -> None:
-        """Go on alone."""
+        """Continue with a compressor of this client's own."""
         length = shared.length - self._joined_length
-        # Of what was shared since: CRC(B) = CRC(AB) ^ shift(CRC(A), |B|).
+        # For the bytes shared since: CRC(B) = CRC(AB) ^ shift(CRC(A), |B|).
         crc = shared.crc ^ _shifted(self._joined_crc, length)
         self._crc = _shifted(self._crc, length) ^ crc
         self._length += length
 
     def end(self) -> bytes:
-        """What ends the stream."""
+        """Return the bytes that end the stream."""
         head = b"" if self._is_begun else _HEADER
         return head + _END_OF_DEFLATE + pack("<II", self._crc, self._length & 0xFFFFFFFF)
 
@@ -108,7 +108,7 @@ def _compressor() -> "zlib._Compress":
 
 
 def _shifted(crc: int, length: int) -> int:
-    """A CRC after so many more bytes of zeros, but for the inversions, which cancel out."""
+    """Return a CRC after `length` more zero bytes, without the inversions, which cancel out."""
     for bit in range(length.bit_length()):
         if length >> bit & 1:
             crc = _multiplied(_x8_to_the_power_of_two(bit), crc)
@@ -117,7 +117,7 @@ def _shifted(crc: int, length: int) -> int:
 
 @cache
 def _x8_to_the_power_of_two(exponent: int) -> int:
-    """x^(8 * 2^exponent) modulo the polynomial."""
+    """Return x^(8 * 2^exponent) modulo the polynomial."""
     if exponent == 0:
         return _X8
     half = _x8_to_the_power_of_two(exponent - 1)
@@ -125,7 +125,7 @@ def _x8_to_the_power_of_two(exponent: int) -> int:
 
 
 def _multiplied(a: int, b: int) -> int:
-    """A product of polynomials over GF(2), modulo CRC-32's, in reflected order."""
+    """Return a product of polynomials over GF(2), modulo CRC-32's, in reflected order."""
     product = 0
     for bit in range(31, -1, -1):
         if a >> bit & 1:

@@ -1,15 +1,15 @@
-"""The wire: one client's socket, as far as a connection needs it.
+"""The transport: one client's socket, as far as a connection needs it.
 
-Writing never waits. What the socket does not take is kept for it, and it is said to be full; a
-connection that sees this writes nothing more until there is room, so that a slow client costs what
-one write left over, and nothing else.
+Writing never waits. Bytes that the socket does not accept are buffered, and the transport is
+paused; a connection writes nothing more until it is drained. So a slow client costs the rest of one
+write, and nothing else.
 """
 
 from typing import Protocol
 
 
 class Chunk:
-    """Bytes that many clients get, put into HTTP's chunked encoding once."""
+    """Bytes for many clients, put into HTTP's chunked encoding once."""
 
     __slots__ = ("data", "framed")
 
@@ -22,16 +22,16 @@ class Transport(Protocol):
     """A client's socket, with a response begun on it."""
 
     is_paused: bool
-    """Whether what was written is still waiting for the client to read."""
+    """Whether written bytes still wait for the client to read."""
 
     def write(self, chunk: Chunk) -> None:
-        """Hand whole blocks over."""
+        """Write whole blocks."""
         ...
 
     async def drained(self) -> None:
-        """Wait until it is not full."""
+        """Wait until the transport is not paused."""
         ...
 
     def end(self, within_s: float) -> None:
-        """End the response and the connection; what is not read by then will not be."""
+        """End the response, and close the socket at the latest after `within_s`."""
         ...

@@ -44,8 +44,8 @@ MUTANTS = (
     Mutant(
         "history to live: one block too few",
         "delivery/history.py",
-        "index = bisect_right(self._sums, sum(position), lo=self._gone)",
-        "index = bisect_right(self._sums, sum(position), lo=self._gone) + 1",
+        "index = bisect_right(self._sums, sum(position), lo=self._evicted)",
+        "index = bisect_right(self._sums, sum(position), lo=self._evicted) + 1",
     ),
     Mutant(
         "history to live: one block too many",
@@ -56,20 +56,20 @@ MUTANTS = (
     Mutant(
         "history: another node's order is taken for this one's",
         "delivery/history.py",
-        "fits = _between(before, position, after) and position[at] < after[at]",
+        "fits = _between(before, position, after) and position[partition] < after[partition]",
         "fits = True",
     ),
     Mutant(
         "Kafka to window: a piece ends one record later",
         "cache/catch_up.py",
-        "return Piece(kept.entries[first:], kept.next_offset, kept.framing, first)",
-        "return Piece(kept.entries[first:], kept.next_offset + 1, kept.framing, first)",
+        "return Piece(piece.entries[first:], piece.next_offset, piece.rendering, first)",
+        "return Piece(piece.entries[first:], piece.next_offset + 1, piece.rendering, first)",
     ),
     Mutant(
         "Kafka to window: a piece begins one record later",
         "cache/catch_up.py",
-        "first = bisect_right(kept.offsets, offset - 1)",
-        "first = bisect_right(kept.offsets, offset)",
+        "first = bisect_right(piece.offsets, offset - 1)",
+        "first = bisect_right(piece.offsets, offset)",
     ),
     Mutant(
         "Kafka to window: a slice's end is skipped",

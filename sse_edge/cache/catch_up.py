@@ -1,8 +1,9 @@
-"""What lies before the windows: pieces of the log, read by offset, for all who need them.
+"""Pieces of the log before the windows, read by offset and shared by all clients that need them.
 
 A thousand clients that come back at once ask for the same stretch of the log. So a piece is read
-once, begins where others will look for it too, and is kept for a while, its records worded once.
-Reading is bounded by the log's readers; a partition that does not answer holds up itself alone.
+once, starts at an offset where the others look for it too, and stays cached for a while; its
+records are rendered once. The log bounds how many reads run at a time, and a partition that does
+not answer delays no other.
 """
 
 import asyncio
@@ -19,72 +20,75 @@ from sse_edge.log.protocol import Log
 from sse_edge.log.record import Partition
 from sse_edge.streams.stream import Channel
 
-_ALIGNED = 1_000
-"""Pieces begin at multiples of it, so that clients at a thousand offsets share them."""
+_ALIGNMENT = 1_000
+"""Pieces start at multiples of this offset, so that clients at different offsets share them."""
 
-Place = tuple[bytes, Partition]
-"""A partition of one history of a log: offsets mean something only there."""
+PartitionHistory = tuple[bytes, Partition]
+"""A partition, and an id of its history: the same offset in another history is another record."""
 
 
 class Piece(NamedTuple):
-    """A stretch of a partition, from an offset that was asked for."""
+    """A stretch of a partition, from the offset that was asked for."""
 
     entries: Sequence[Entry]
     next_offset: int
-    framing: Sequence[asyncio.Future[None]] = ()
+    rendering: Sequence[asyncio.Future[None]] = ()
     skipped: int = 0
+    """How many entries of the cached piece come before these."""
 
-    async def rendered(self, upto: int) -> None:
-        """Wait until the entries up to one are worded, where that is done beside the loop."""
-        part = min((self.skipped + upto - 1) // PART, len(self.framing) - 1)
-        if part >= 0 and not self.framing[part].done():
-            await asyncio.wait(self.framing[: part + 1])  # it is waited for by others, too
+    async def rendered(self, count: int) -> None:
+        """Wait until the first `count` entries are rendered, if the render pool does it."""
+        part = min((self.skipped + count - 1) // PART, len(self.rendering) - 1)
+        if part >= 0 and not self.rendering[part].done():
+            await asyncio.wait(self.rendering[: part + 1])  # others wait for the same futures
 
 
-class _Kept(NamedTuple):
+class _CachedPiece(NamedTuple):
     start: int
     next_offset: int
     entries: list[Entry]
     offsets: list[int]
     bytes: int
     repeats: RepeatFilter
-    framing: Sequence[asyncio.Future[None]]
-    """For each `PART` of the entries, what is done when they are worded."""
+    rendering: Sequence[asyncio.Future[None]]
+    """For each `PART` of the entries, a future that is done when they are rendered."""
 
 
 class CatchUp:
-    """Reads pieces of the log, each for as many as ask for it."""
+    """Reads pieces of the log, each once for all clients that ask for it."""
 
-    def __init__(self, log: Log, bytes_max: int, framers: RenderPool | None = None) -> None:
-        """Read a log.
+    def __init__(self, log: Log, bytes_max: int, render_pool: RenderPool | None = None) -> None:
+        """Cache nothing yet.
 
         Args:
-            log: what is read.
-            bytes_max: how much of it is kept for others.
-            framers: word what is read, where all of it is needed.
+            log: where pieces are read from.
+            bytes_max: the size of the cache; the piece that was read last always fits.
+            render_pool: renders pieces of which every event is needed; None for the loop.
         """
         self._log = log
-        self._render_pool = framers or RenderPool(0)
+        self._render_pool = render_pool or RenderPool(0)
         self._bytes_max = bytes_max
         self._bytes = 0
-        self._kept: defaultdict[Place, dict[int, _Kept]] = defaultdict(dict)
-        self._starts: defaultdict[Place, list[int]] = defaultdict(list)
-        self._by_use: OrderedDict[tuple[Place, int], None] = OrderedDict()
-        self._locks: defaultdict[Place, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._pieces: defaultdict[PartitionHistory, dict[int, _CachedPiece]] = defaultdict(dict)
+        self._starts: defaultdict[PartitionHistory, list[int]] = defaultdict(list)
+        self._by_use: OrderedDict[tuple[PartitionHistory, int], None] = OrderedDict()
+        self._locks: defaultdict[PartitionHistory, asyncio.Lock] = defaultdict(asyncio.Lock)
         self.waiting = 0
-        """How many reads are waited for."""
+        """How many callers wait for a read."""
         self.reads = 0
         """How many pieces were read from the log."""
         self.records = 0
-        """How many records stood in them."""
+        """How many records those pieces had."""
 
-    async def read(self, place: Place, offset: int, channel: Channel | None = None) -> Piece:
-        """Records from an offset on; none, and the same offset, where nothing came in time.
+    async def read(
+        self, history: PartitionHistory, offset: int, channel: Channel | None = None
+    ) -> Piece:
+        """Return records from an offset on; an empty piece if none arrived in time.
 
         Args:
-            place: whose.
-            offset: where to begin.
-            channel: how all of them will be worded; None where most are not needed.
+            history: which partition.
+            offset: where the piece begins.
+            channel: renders every event of the piece; None if most are not needed.
 
         Raises:
             OffsetOutOfRange: the offset is not in the log.
@@ -92,71 +96,75 @@ class CatchUp:
         """
         self.waiting += 1
         try:
-            async with self._locks[place]:
-                kept = self._covering(place, offset) or await self._read(place, offset, channel)
+            async with self._locks[history]:
+                piece = self._cached(history, offset)
+                piece = piece or await self._read(history, offset, channel)
         finally:
             self.waiting -= 1
-        if kept is None:
+        if piece is None:
             return Piece((), offset)
-        first = bisect_right(kept.offsets, offset - 1)
-        return Piece(kept.entries[first:], kept.next_offset, kept.framing, first)
+        first = bisect_right(piece.offsets, offset - 1)
+        return Piece(piece.entries[first:], piece.next_offset, piece.rendering, first)
 
-    async def _read(self, place: Place, offset: int, channel: Channel | None) -> _Kept | None:
-        before = self._ending_at(place, offset)
-        start, batch = offset - offset % _ALIGNED, None
-        if before is None and start < offset:
+    async def _read(
+        self, history: PartitionHistory, offset: int, channel: Channel | None
+    ) -> _CachedPiece | None:
+        previous = self._ending_at(history, offset)
+        start, batch = offset - offset % _ALIGNMENT, None
+        if previous is None and start < offset:
             with suppress(OffsetOutOfRange):  # the log may begin between the two
-                batch = await self._log.read(place[1], start)
+                batch = await self._log.read(history[1], start)
         if batch is None or batch.next_offset <= offset:
-            start, batch = offset, await self._log.read(place[1], offset)
+            start, batch = offset, await self._log.read(history[1], offset)
         if batch.next_offset <= offset:
             return None
-        repeats = RepeatFilter() if before is None else before.repeats.copy()
-        entries = [Entry(one, is_repeat=repeats.is_repeat(one)) for one in batch.records]
+        repeats = RepeatFilter() if previous is None else previous.repeats.copy()
+        entries = [Entry(record, is_repeat=repeats.is_repeat(record)) for record in batch.records]
         self.reads += 1
         self.records += len(entries)
-        kept = _Kept(
+        piece = _CachedPiece(
             start,
             batch.next_offset,
             entries,
-            [one.offset for one in batch.records],
+            [record.offset for record in batch.records],
             sum(map(size_of, batch.records)),
             repeats,
-            () if channel is None else self._render_pool.frame(channel, entries),
+            () if channel is None else self._render_pool.render(channel, entries),
         )
-        self._keep(place, kept)
-        return kept
+        self._add(history, piece)
+        return piece
 
-    def _covering(self, place: Place, offset: int) -> _Kept | None:
-        starts = self._starts.get(place, [])
-        at = bisect_right(starts, offset) - 1
-        if at < 0:
+    def _cached(self, history: PartitionHistory, offset: int) -> _CachedPiece | None:
+        """Return the cached piece that an offset lies in."""
+        starts = self._starts.get(history, [])
+        index = bisect_right(starts, offset) - 1
+        if index < 0:
             return None
-        kept = self._kept[place][starts[at]]
-        if offset >= kept.next_offset:
+        piece = self._pieces[history][starts[index]]
+        if offset >= piece.next_offset:
             return None
-        self._by_use.move_to_end((place, kept.start))
-        return kept
+        self._by_use.move_to_end((history, piece.start))
+        return piece
 
-    def _ending_at(self, place: Place, offset: int) -> _Kept | None:
-        starts = self._starts.get(place, [])
-        at = bisect_right(starts, offset - 1) - 1
-        kept = self._kept[place][starts[at]] if at >= 0 else None
-        return kept if kept is not None and kept.next_offset == offset else None
+    def _ending_at(self, history: PartitionHistory, offset: int) -> _CachedPiece | None:
+        starts = self._starts.get(history, [])
+        index = bisect_right(starts, offset - 1) - 1
+        piece = self._pieces[history][starts[index]] if index >= 0 else None
+        return piece if piece is not None and piece.next_offset == offset else None
 
-    def _keep(self, place: Place, kept: _Kept) -> None:
-        if kept.start in self._kept[place]:
-            self._forget(place, kept.start)
-        self._kept[place][kept.start] = kept
-        insort(self._starts[place], kept.start)
-        self._by_use[place, kept.start] = None
-        self._bytes += kept.bytes
+    def _add(self, history: PartitionHistory, piece: _CachedPiece) -> None:
+        if piece.start in self._pieces[history]:
+            self._evict(history, piece.start)
+        self._pieces[history][piece.start] = piece
+        insort(self._starts[history], piece.start)
+        self._by_use[history, piece.start] = None
+        self._bytes += piece.bytes
         while self._bytes > self._bytes_max and len(self._by_use) > 1:
-            self._forget(*next(iter(self._by_use)))
+            self._evict(*next(iter(self._by_use)))
 
-    def _forget(self, place: Place, start: int) -> None:
-        del self._by_use[place, start]
-        self._bytes -= self._kept[place].pop(start).bytes
-        self._starts[place].remove(start)
-        if not self._kept[place]:
-            del self._kept[place], self._starts[place]
+    def _evict(self, history: PartitionHistory, start: int) -> None:
+        del self._by_use[history, start]
+        self._bytes -= self._pieces[history].pop(start).bytes
+        self._starts[history].remove(start)
+        if not self._pieces[history]:
+            del self._pieces[history], self._starts[history]

@@ -1,8 +1,8 @@
-"""Framers: processes that word pieces of the log, so that the loop does not have to.
+"""A pool of processes that render pieces of the log, so that the loop does not have to.
 
-Wording an event takes some eight microseconds, most of what a replay costs. A client that reads
-two hundred thousand events from before the window would hold the loop for seconds, a millisecond
-at a time; so large pieces are worded beside it. Where no process can do it, the loop does.
+Rendering an event takes about 8 us, most of what a replay costs. A client that reads 200,000 events
+from before the window would take seconds of the loop's time, a millisecond at a time; so large
+pieces are rendered beside it. If no process can do it, the loop does.
 """
 
 import asyncio
@@ -21,25 +21,26 @@ from sse_edge.streams.stream import BY_KEY, Channel, Frame, render_value
 
 logger = logging.getLogger(__name__)
 
-_Framed = tuple[str, bytes, bool] | None
+_PlainFrame = tuple[str, bytes, bool] | None
+"""The fields of a `Frame`, as they come back from a process."""
 
 PART = 250
-"""Records that are handed over at a time; fewer are worded sooner than handed over."""
+"""Records that are handed over at a time; fewer are rendered sooner than handed over."""
 
 
 class RenderPool:
-    """A pool of processes; they start when they are first needed."""
+    """A pool of processes that start when they are first needed."""
 
     def __init__(self, count: int) -> None:
         self._count = count
         self._pool: ProcessPoolExecutor | None = None
 
-    def frame(self, channel: Channel, entries: Sequence[Entry]) -> Sequence[asyncio.Future[None]]:
-        """Give entries their frames, but for those that cannot be worded.
+    def render(self, channel: Channel, entries: Sequence[Entry]) -> Sequence[asyncio.Future[None]]:
+        """Begin to render entries; those that cannot be rendered are left to the loop.
 
         Returns:
-            for each `PART` of the entries, what is done when they have them; none, where the loop
-            has to word them.
+            For each `PART` of the entries, a future that is done when they are rendered; empty if
+            the loop has to render all of them.
         """
         if self._count == 0 or len(entries) < PART:
             return ()
@@ -56,28 +57,28 @@ class RenderPool:
     ) -> asyncio.Future[None]:
         loop = asyncio.get_running_loop()
         done: asyncio.Future[None] = loop.create_future()
-        records = [(one.record.value, one.record.timestamp_ms) for one in part]
+        records = [(entry.record.value, entry.record.timestamp_ms) for entry in part]
 
-        def take(answer: asyncio.Future[list[_Framed]]) -> None:
+        def set_frames(rendered: asyncio.Future[list[_PlainFrame]]) -> None:
             try:
-                for entry, frame in zip(part, answer.result(), strict=True):
+                for entry, frame in zip(part, rendered.result(), strict=True):
                     if frame is not None:
                         entry.set_frame(channel, Frame(*frame))
             except asyncio.CancelledError:  # the node ends
                 pass
             except BrokenProcessPool as error:
-                logger.warning("events are worded in the loop from now on: %s", error)
+                logger.warning("the render pool broke; the loop renders from now on: %s", error)
                 self._count = 0
             finally:
                 done.set_result(None)
 
         try:
-            asked = loop.run_in_executor(pool, render_values, channel.key, records)
+            rendering = loop.run_in_executor(pool, render_values, channel.key, records)
         except BrokenProcessPool:
             self._count = 0
             done.set_result(None)
         else:
-            asked.add_done_callback(take)
+            rendering.add_done_callback(set_frames)
         return done
 
     def close(self) -> None:
@@ -86,20 +87,20 @@ class RenderPool:
             self._pool.shutdown(wait=False, cancel_futures=True)
 
 
-def render_values(channel: str, records: Sequence[tuple[bytes | None, int]]) -> list[_Framed]:
-    """The frames of values with their times in the log; None for what cannot be worded."""
-    framed: list[_Framed] = []
+def render_values(channel: str, records: Sequence[tuple[bytes | None, int]]) -> list[_PlainFrame]:
+    """Render values with their times in the log; None for a value that cannot be rendered."""
+    frames: list[_PlainFrame] = []
     for value, timestamp_ms in records:
         try:
             frame = render_value(BY_KEY[channel], value, timestamp_ms)
         except Unframable:
             frame = None
-        framed.append(None if frame is None else (frame.event, frame.body, frame.ends))
-    return framed
+        frames.append(None if frame is None else (frame.event, frame.body, frame.ends))
+    return frames
 
 
 def _live_with_parent() -> None:
-    """Leave signals to the parent, and end when it does, however it does."""
+    """Leave signals to the parent process, and exit when it exits, even if it is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     parent = multiprocessing.parent_process()

@@ -1,6 +1,6 @@
-"""A view: the last state of each task or job, kept in memory from a compacted topic.
+"""A table view: the last state of each key of a compacted topic, in memory.
 
-Each node has its own, and can make it anew at any time. It is begun when somebody first asks.
+Every node has its own and can rebuild it at any time. Reading begins with the first request.
 """
 
 import asyncio
@@ -19,13 +19,13 @@ from sse_edge.log.record import Partition, Record as LogRecord, TopicInfo
 
 logger = logging.getLogger(__name__)
 
-_AGAIN_S = 0.5
+_RETRY_S = 0.5
 
 
 S = TypeVar("S", bound=Record)
 
 
-class _Kept(NamedTuple, Generic[S]):
+class _Row(NamedTuple, Generic[S]):
     timestamp_ms: int
     state: S
     tenant: bytes
@@ -37,50 +37,50 @@ class TableView(Generic[S]):
     def __init__(
         self, log: Log, topic: str, kind: type[S], kept_ms: int | None, patience_s: float
     ) -> None:
-        """Have a view.
+        """Make an empty view; `run` reads the topic.
 
         Args:
-            log: what it is read from.
+            log: where the topic is.
             topic: the compacted topic's full name.
-            kind: what stands in it.
-            kept_ms: for how long the log keeps a state that does not change; None for ever.
-            patience_s: for how long whoever asks waits for the log to be read.
+            kind: the class of its states.
+            kept_ms: how long the log keeps a state that does not change; None for ever.
+            patience_s: how long a caller waits for the topic to be read.
         """
         self._log = log
         self._topic = topic
         self._kind = kind
         self._kept_ms = kept_ms
         self._patience_s = patience_s
-        self._states: OrderedDict[str, _Kept[S]] = OrderedDict()
-        """By subject; the last changed last."""
+        self._states: OrderedDict[str, _Row[S]] = OrderedDict()
+        """By key; the state that changed last is last."""
         self.version = 0
-        """Another one after each change."""
+        """A number that grows with each change."""
         self.cursor = Cursor(())
-        """Up to where the view has read."""
-        self._bell = asyncio.Event()
+        """Where the view has read to."""
+        self._changed = asyncio.Event()
         self._is_wanted = asyncio.Event()
         self._is_complete = asyncio.Event()
         self._waiting: defaultdict[str, set[asyncio.Future[S]]] = defaultdict(set)
 
     async def run(self) -> None:
-        """Follow the topic, for ever, once somebody has asked."""
+        """Follow the topic from the first request on, until cancelled."""
         await self._is_wanted.wait()
         while True:
             try:
                 await self._follow()
             except (LogUnavailable, OffsetOutOfRange) as error:
-                logger.warning("%s is read again: %s", self._topic, error)
-                await asyncio.sleep(_AGAIN_S)
+                logger.warning("reading %s again: %s", self._topic, error)
+                await asyncio.sleep(_RETRY_S)
 
     async def find(self, subject: str, within_s: float) -> S | None:
-        """A story's state; None where there is still none after a while.
+        """Return a key's state; wait for one to be written; None if there is none in time.
 
         Args:
-            subject: which.
-            within_s: how long to wait for whoever writes it.
+            subject: the key.
+            within_s: how long to wait for a processor to write it.
 
         Raises:
-            LogUnavailable: the log could not be read in time.
+            LogUnavailable: the topic could not be read in time.
         """
         await self._complete()
         if subject in self._states:
@@ -98,23 +98,23 @@ class TableView(Generic[S]):
                 del self._waiting[subject]
 
     def last(self, subject: str) -> S | None:
-        """A state, as far as the view has read; None where it has just been begun."""
+        """Return a key's state as far as the view has read; None for one that it does not have."""
         self._is_wanted.set()
-        found = self._states.get(subject)
-        return None if found is None else found.state
+        row = self._states.get(subject)
+        return None if row is None else row.state
 
     async def all(self, tenant: str | None = None) -> Sequence[S]:
-        """Every state, the last changed one last.
+        """Return the states; the state that changed last is last.
 
         Args:
-            tenant: whose; "" for nobody's, None for all.
+            tenant: whose states; "" for those without a tenant, None for all.
 
         Raises:
-            LogUnavailable: the log could not be read in time.
+            LogUnavailable: the topic could not be read in time.
         """
         await self._complete()
         wanted = None if tenant is None else tenant.encode()
-        return [one.state for one in self._states.values() if wanted in (None, one.tenant)]
+        return [row.state for row in self._states.values() if wanted in (None, row.tenant)]
 
     async def _complete(self) -> None:
         self._is_wanted.set()
@@ -122,12 +122,12 @@ class TableView(Generic[S]):
             async with asyncio.timeout(self._patience_s):
                 await self._is_complete.wait()
         except TimeoutError:
-            raise LogUnavailable(f"{self._topic} could not be read") from None
+            raise LogUnavailable(f"{self._topic} could not be read in time") from None
 
     async def changed_since(self, version: int) -> None:
-        """Wait until the view is of another version."""
+        """Wait until the view's version is another one."""
         while self.version == version:
-            await self._bell.wait()
+            await self._changed.wait()
 
     async def _follow(self) -> None:
         info = (await self._log.describe([self._topic])).get(self._topic)
@@ -136,23 +136,23 @@ class TableView(Generic[S]):
         partitions = [Partition(self._topic, number) for number in range(info.partitions)]
         position = dict(await self._log.begin_offsets(partitions))
         ends = await self._log.end_offsets(partitions)
-        # Old states are read before newer ones: who asks sees the last whole view meanwhile.
-        states: OrderedDict[str, _Kept[S]] = OrderedDict()
+        # Old states are read first, so callers see the previous view until this one is complete.
+        states: OrderedDict[str, _Row[S]] = OrderedDict()
         async with self._log.tail() as reader:
             reader.assign(position)
             while True:
                 changed = False
                 for partition, batch in (await reader.poll()).items():
                     for record in batch.records:
-                        self._take(states, record)
+                        self._apply(states, record)
                     changed = changed or bool(batch.records)
                     position[partition] = batch.next_offset
-                if all(position[one] >= ends[one] for one in partitions):
+                if all(position[partition] >= ends[partition] for partition in partitions):
                     self._show(states, info, position, changed=changed)
 
     def _show(
         self,
-        states: OrderedDict[str, _Kept[S]],
+        states: OrderedDict[str, _Row[S]],
         info: TopicInfo,
         position: Mapping[Partition, int],
         *,
@@ -161,32 +161,36 @@ class TableView(Generic[S]):
         if not changed and self._states is states:
             return
         self._states = states
-        offsets = tuple((one.number, offset) for one, offset in sorted(position.items()))
+        offsets = tuple(
+            (partition.number, offset) for partition, offset in sorted(position.items())
+        )
         self.cursor = Cursor((TopicPosition(incarnation_of(info.topic_id), offsets),))
         self._is_complete.set()
         self.version += 1
-        self._bell.set()
-        self._bell = asyncio.Event()
+        self._changed.set()
+        self._changed = asyncio.Event()
         for subject, futures in self._waiting.items():
             if subject in states:
                 for future in futures:
                     if not future.done():
                         future.set_result(states[subject].state)
 
-    def _take(self, states: OrderedDict[str, _Kept[S]], record: LogRecord) -> None:
-        subject = (record.key or b"").decode(errors="replace")  # somebody else's may be no text
+    def _apply(self, states: OrderedDict[str, _Row[S]], record: LogRecord) -> None:
+        subject = (record.key or b"").decode(
+            errors="replace"
+        )  # a foreign record's key may not be text
         if record.value is None:
             states.pop(subject, None)
             return
         try:
             state = decode(record.value)
         except Undecodable as error:
-            logger.warning("%s offset %d is skipped: %s", self._topic, record.offset, error)
+            logger.warning("skipping offset %d of %s: %s", record.offset, self._topic, error)
             return
         if not isinstance(state, self._kind):
-            logger.warning("%s offset %d is skipped: it is no state", self._topic, record.offset)
+            logger.warning("skipping offset %d of %s: not a state", record.offset, self._topic)
             return
-        states[subject] = _Kept(record.timestamp_ms, state, record.tenant)
+        states[subject] = _Row(record.timestamp_ms, state, record.tenant)
         states.move_to_end(subject)
         if self._kept_ms is None:
             return

@@ -1,42 +1,42 @@
-"""A turnstile: lets many take turns, so that a crowd does not hold the loop.
+"""A fair queue: many waiters take turns, so that a crowd does not block the loop.
 
-Setting up one stream, or finishing a piece for one that catches up, takes about a millisecond. A
-thousand of them in one round of the loop would be a second in which nobody else hears anything.
+Setting up a stream, or rendering a piece for one that catches up, takes about a millisecond. A
+thousand of them in one iteration of the loop would delay every other event by a second.
 """
 
 import asyncio
 from collections import deque
 
-_REST = 8
-"""Rounds of the loop between two turns of a crowd. They cost little where nobody else has anything
-to do; and an event that comes from Kafka takes as many, from the socket to the tail."""
+_PAUSE = 8
+"""Iterations of the loop between two turns of a crowd. They cost little if nothing else is to do,
+and an event needs as many on its way from Kafka's socket to the tail."""
 
 
 class FairQueue:
-    """One goes through at a time, in the order of coming, and then the loop has some rounds."""
+    """Lets one waiter pass at a time, in the order of arrival, with a pause between two."""
 
     def __init__(self) -> None:
         self._waiting: deque[asyncio.Future[None]] = deque()
-        self._turns = False
+        self._is_busy = False
 
     async def slot(self) -> None:
-        """Wait for one's turn; what is done until the next wait is one's turn."""
-        mine: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(mine)
-        if not self._turns:
-            self._turns = True
+        """Wait for a turn; the turn lasts until the caller awaits something."""
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        if not self._is_busy:
+            self._is_busy = True
             self._next(0)
-        await mine
+        await turn
 
-    def _next(self, rest: int) -> None:
-        if rest > 0:
-            asyncio.get_running_loop().call_soon(self._next, rest - 1)
+    def _next(self, pause: int) -> None:
+        if pause > 0:
+            asyncio.get_running_loop().call_soon(self._next, pause - 1)
             return
         while self._waiting:
             first = self._waiting.popleft()
             if not first.done():
                 first.set_result(None)
-                rest = _REST if self._waiting else 1
-                asyncio.get_running_loop().call_soon(self._next, rest)
+                pause = _PAUSE if self._waiting else 1
+                asyncio.get_running_loop().call_soon(self._next, pause)
                 return
-        self._turns = False
+        self._is_busy = False

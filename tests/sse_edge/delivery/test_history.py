@@ -48,7 +48,7 @@ def test_every_position_that_was_given_out_is_found_while_it_is_kept(
     chain: list[tuple[int, list[int]]], bytes_max: int
 ) -> None:
     history, told, horizon = written(chain, bytes_max)
-    positions = list(history._positions[history._gone :])
+    positions = list(history._positions[history._evicted :])
     kept = told[len(told) - len(positions) :]
     for number, position in enumerate(positions):
         index = history.find(position, horizon)
