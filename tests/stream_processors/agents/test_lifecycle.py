@@ -1,0 +1,95 @@
+"""The agents that follow tasks and jobs, run without Kafka."""
+
+from schemas.events import (
+    BacktestProgress,
+    DeadLetter,
+    JobState,
+    JobStep,
+    StoryState,
+    TaskStep,
+    TrainingProgress,
+    WindowTally,
+)
+from schemas.topics import (
+    BACKTEST_EVENTS,
+    BACKTEST_JOBS,
+    DASHBOARD_TALLIES,
+    DEAD_LETTERS,
+    TRAINING_EVENTS,
+    TRAINING_TASKS,
+)
+from stream_processors.agents.lifecycle import add_lifecycle, job_state, task_state
+from tests.support.fake_faust import AgentBench, message
+
+
+def progress(task_id: str, status: str, stage: str) -> TrainingProgress:
+    return TrainingProgress(
+        task_id=task_id,
+        progress=0.0,
+        status=status,
+        message="",
+        metrics={},
+        event_time_us=0,
+        task=TaskStep(stage=stage),
+    )
+
+
+def job(kind: str) -> BacktestProgress:
+    return BacktestProgress(
+        backtest_id="J",
+        progress=0.0,
+        status="running",
+        message="",
+        results={},
+        event_time_us=0,
+        job=JobStep(kind=kind, symbol="IBM", strategy="rsi"),
+    )
+
+
+async def test_states_are_written_before_the_gauges_and_acknowledged_last() -> None:
+    bench = AgentBench()
+    add_lifecycle(bench.app, bench.writer, TRAINING_EVENTS, TRAINING_TASKS, task_state)
+    journal = await bench.run(
+        "follow_training.tasks",
+        [
+            message(TRAINING_EVENTS, progress("A", "started", "PENDING"), 0, tenant="acme"),
+            message(TRAINING_EVENTS, progress("B", "started", "PENDING"), 1, tenant="acme"),
+            message(TRAINING_EVENTS, progress("A", "completed", "SUCCESS"), 2, tenant="acme"),
+        ],
+    )
+    states = {state.subject: state for state in journal.sent(TRAINING_TASKS, StoryState)}
+    assert (states["A"].first_offset, states["A"].last_offset, states["A"].ended) == (0, 2, True)
+    assert (states["B"].status, states["B"].tenant) == ("PENDING", "acme")
+    [gauges] = journal.sent(DASHBOARD_TALLIES, WindowTally)
+    assert gauges.gauges == {"tasks_pending": 1, "tasks_success": 1}
+    assert journal.order == [TRAINING_TASKS.name, DASHBOARD_TALLIES.name, "ack"]
+
+
+async def test_a_removed_job_is_deleted_and_no_longer_counted() -> None:
+    bench = AgentBench()
+    add_lifecycle(bench.app, bench.writer, BACKTEST_EVENTS, BACKTEST_JOBS, job_state)
+    await bench.run("follow_backtest.jobs", [message(BACKTEST_EVENTS, job("submitted"), 0)])
+    [state] = bench.journal.sent(BACKTEST_JOBS, JobState)
+    assert state.status == "pending"
+    journal = await bench.run("follow_backtest.jobs", [message(BACKTEST_EVENTS, job("removed"), 1)])
+    assert journal.rows[BACKTEST_JOBS.name, b"J"] is None
+    [gauges] = journal.sent(DASHBOARD_TALLIES, WindowTally)
+    assert gauges.gauges == {"jobs_pending": 0}
+
+
+async def test_undecodable_and_misplaced_events_are_left_to_the_counting_agent() -> None:
+    bench = AgentBench()
+    add_lifecycle(bench.app, bench.writer, TRAINING_EVENTS, TRAINING_TASKS, task_state)
+    misplaced = message(TRAINING_EVENTS, progress("A", "started", "PENDING"))
+    journal = await bench.run(
+        "follow_training.tasks",
+        [message(TRAINING_EVENTS, b"nonsense"), misplaced._replace(key=b"other")],
+    )
+    assert journal.order == ["ack"]
+    assert journal.sent(DEAD_LETTERS, DeadLetter) == []
+
+
+def test_an_event_of_another_kind_changes_no_state() -> None:
+    received = message(TRAINING_EVENTS, progress("A", "started", "PENDING"))
+    assert task_state(None, job("submitted"), received) is None
+    assert job_state(None, progress("A", "started", "PENDING"), received) is None

@@ -1,0 +1,96 @@
+"""The agent that measures portfolios, run without Kafka."""
+
+from schemas.events import (
+    DeadLetter,
+    OpenAlert,
+    PortfolioState,
+    Return,
+    ReturnBatch,
+    RiskAlert,
+    RiskLimit,
+    RiskLimits,
+    RiskMeasure,
+    WindowTally,
+)
+from schemas.topics import (
+    DASHBOARD_TALLIES,
+    DEAD_LETTERS,
+    PORTFOLIO_RETURNS,
+    RISK_ALERTS,
+    RISK_LIMITS,
+    RISK_MEASURES,
+    RISK_OPEN,
+    RISK_STATE,
+)
+from stream_processors.agents.risk import add_risk
+from tests.support.fake_faust import AgentBench, FakeMessage, message
+
+
+def bench() -> AgentBench:
+    made = AgentBench(risk_methods=("historical",), risk_observations_min=20)
+    add_risk(made.app, made.settings, made.writer)
+    return made
+
+
+def returns(count: int = 30, size: float = 0.02) -> ReturnBatch:
+    values = [Return("p", at, size * (-1) ** at) for at in range(count)]
+    return ReturnBatch(returns=values)
+
+
+def limit(value: float, offset: int) -> FakeMessage:
+    limits = [RiskLimit("var_95", value)]
+    return message(
+        RISK_LIMITS, RiskLimits(portfolio_id="p", limits=limits, event_time_us=0), offset
+    )
+
+
+async def test_alerts_and_measures_are_sent_before_the_state_and_acknowledged_last() -> None:
+    journal = await bench().run(
+        "measure_returns", [message(PORTFOLIO_RETURNS, returns(), 7), limit(0.01, 0)]
+    )
+    [alert] = journal.sent(RISK_ALERTS, RiskAlert)
+    assert (alert.state, alert.threshold, alert.source_offset) == ("raised", 0.01, 7)
+    assert [row.alert_id for row in journal.sent(RISK_OPEN, OpenAlert)] == [alert.alert_id]
+    [measure] = journal.sent(RISK_MEASURES, RiskMeasure)
+    assert (measure.var_95, measure.observations) == (0.02, 30)
+    [tally] = journal.sent(DASHBOARD_TALLIES, WindowTally)
+    assert tally.counts == {"returns": 30, "risk_measures": 1}
+    [state] = journal.sent(RISK_STATE, PortfolioState)
+    assert (state.offset, state.partition) == (7, 2)
+    assert journal.order == [
+        RISK_ALERTS.name,
+        RISK_OPEN.name,
+        RISK_MEASURES.name,
+        DASHBOARD_TALLIES.name,
+        RISK_STATE.name,
+        "ack",
+    ]
+
+
+async def test_a_cleared_alert_is_deleted_from_the_open_ones() -> None:
+    made = bench()
+    await made.run("measure_returns", [message(PORTFOLIO_RETURNS, returns(), 7), limit(0.01, 0)])
+    [alert] = made.journal.sent(RISK_ALERTS, RiskAlert)
+    journal = await made.run("measure_returns", [limit(0.5, 1)])
+    assert [cleared.state for cleared in journal.sent(RISK_ALERTS, RiskAlert)] == ["cleared"]
+    assert journal.rows[RISK_OPEN.name, alert.alert_id.encode()] is None
+
+
+async def test_a_record_that_is_read_again_causes_no_event() -> None:
+    made = bench()
+    batches = [message(PORTFOLIO_RETURNS, returns(), 7)]
+    await made.run("measure_returns", batches)
+    journal = await made.run("measure_returns", batches)
+    assert journal.order == ["ack"]
+
+
+async def test_an_undecodable_record_is_a_dead_letter_and_stops_nothing() -> None:
+    made = bench()
+    journal = await made.run(
+        "measure_returns",
+        [message(PORTFOLIO_RETURNS, b"nonsense", 6)],
+        [message(PORTFOLIO_RETURNS, returns(), 7)],
+    )
+    assert [letter.offset for letter in journal.sent(DEAD_LETTERS, DeadLetter)] == [6]
+    assert len(journal.sent(RISK_MEASURES, RiskMeasure)) == 1
+    assert journal.acknowledged == [6, 7]
