@@ -1,172 +1,83 @@
-"""Events to bytes and back: Avro's single-object encoding.
+"""Records to bytes and back, in Avro's single-object encoding.
 
 A value is a two-byte marker, the schema's 64-bit fingerprint and the Avro body, so that a reader
-needs no registry: every version of every record is in `schemas/avro/NAME/VERSION.avsc`, writers
-use the newest, and readers resolve whichever one was written to it.
+needs no registry service. Every version of every record's schema is on disk; writers use the newest
+version, and readers resolve the version that a value was written in.
 
-Whatever arrives either decodes or is refused by name. fastavro checks neither the fingerprint nor
-what trails the body, and an array of zero-size items takes gigabytes from 41 bytes; so the marker,
-the size and the end are checked here, and no schema with such an array is let in.
+A value is either decoded or refused with a reason. fastavro checks neither the fingerprint nor the
+bytes after the body, and an array of zero-size items takes gigabytes of memory from 41 bytes. So
+this module checks the marker, the size and the end, and refuses a schema with such an array.
 """
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 from functools import cache
-from importlib.resources import files
 from io import BytesIO
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import fastavro
 from avro.schema import parse as parse_strictly
 from fastavro.schema import fingerprint, parse_schema, to_parsing_canonical_form
 
-from schemas import events
-from schemas.errors import TooLarge, Undecodable, UnknownEvent
-from schemas.events import (
-    BacktestProgress,
-    Bar,
-    BarChunk,
-    BoardState,
-    Book,
-    BookPart,
-    BookRisk,
-    Candle,
-    CandleState,
-    Holding,
-    JobStep,
-    ModelBacktest,
-    PortfolioState,
-    Record,
-    Return,
-    ReturnBatch,
-    RiskEstimate,
-    RiskLimit,
-    RiskLimits,
-    RiskMeasure,
-    SeriesReturns,
-    SourceState,
-    TaskStep,
-    Trade,
-    TradeBatch,
-    TrainingProgress,
-    WatchState,
-    WindowSlice,
-    WindowTotal,
-)
+from schemas.errors import TooLarge, Undecodable
+from schemas.events import Record, Return, ReturnBatch
 from schemas.instants import EARLIEST_US, LATEST_US
+from schemas.registry import Registration, field_names, part_fields
+from schemas.topics import REGISTRY  # from there, since its rows fill the registry
 
 MARKER = b"\xc3\x01"
 _HEAD_BYTES = len(MARKER) + 8
 
 VALUE_BYTES_MAX = 1 << 20
-"""The largest value that is decoded; Kafka's own default limit for a message."""
-
-_RECORDS: dict[str, type[Record]] = {
-    kind.__name__: kind
-    for kind in (
-        events.TrainingProgress,
-        events.TrainingCommand,
-        events.StoryState,
-        events.BacktestProgress,
-        events.BacktestCommand,
-        events.BarChunk,
-        events.JobState,
-        events.AgentCommand,
-        events.AgentEvent,
-        events.ChatEvent,
-        events.UserUpdate,
-        events.StreamRenewal,
-        events.TradeBatch,
-        events.Candle,
-        events.CandleState,
-        events.ReturnBatch,
-        events.RiskMeasure,
-        events.RiskAlert,
-        events.RiskLimits,
-        events.AlertAck,
-        events.OpenAlert,
-        events.RebuildDone,
-        events.Book,
-        events.SeriesWanted,
-        events.SeriesReturns,
-        events.BookRisk,
-        events.SeriesState,
-        events.DashboardUpdate,
-        events.WindowTally,
-        events.BoardState,
-        events.DeadLetter,
-        events.PortfolioState,
-    )
-}
-
-
-_PARTS: Mapping[type[Record], Mapping[str, type[Any]]] = {
-    BoardState: {"sources": SourceState, "slices": WindowSlice, "totals": WindowTotal},
-    BarChunk: {"bars": Bar},
-    Book: {"holdings": Holding},
-    BookRisk: {"estimates": RiskEstimate, "parts": BookPart},
-    SeriesReturns: {"returns": Return},
-    BacktestProgress: {"job": JobStep},
-    CandleState: {"forming": Candle},
-    PortfolioState: {"watches": WatchState, "limits": RiskLimit, "estimates": RiskEstimate},
-    RiskLimits: {"limits": RiskLimit},
-    RiskMeasure: {"estimates": RiskEstimate, "model_backtests": ModelBacktest},
-    TradeBatch: {"trades": Trade},
-    TrainingProgress: {"task": TaskStep},
-}
-"""The fields of a record that hold another, or a list of others."""
+"""The largest value that is decoded, in bytes; Kafka's own default limit for a message."""
 
 _INSTANTS = ("event_time_us", "watermark_us")
-"""What producers say of time."""
+"""The fields of time that producers fill."""
+
+R = TypeVar("R", bound=Record)
 
 
-def _names(kind: type[Any]) -> tuple[str, ...]:
-    named: tuple[str, ...] | None = getattr(kind, "_fields", None)
-    return named or tuple(field.name for field in fields(kind))
+class _Part(NamedTuple):
+    """A class that is nested in records, and the names of its fields."""
 
-
-_PART_NAMES: Mapping[type[Any], tuple[str, ...]] = {
-    kind: _names(kind) for parts in _PARTS.values() for kind in parts.values()
-}
+    kind: type[Any]
+    names: tuple[str, ...]
 
 
 class _Writer(NamedTuple):
     head: bytes
     schema: Any
     names: tuple[str, ...]
+    parts: Mapping[str, _Part]
 
 
 class _Reader(NamedTuple):
     kind: type[Record]
     written: Any
     wanted: Any
+    parts: Mapping[str, _Part]
 
 
 def encode(record: Record) -> bytes:
-    """Write a record in the newest version of its schema.
+    """Encode a record in the newest version of its schema.
 
     Raises:
-        UnknownEvent: no schema has the name of its class.
+        UnknownEvent: the record's class is not registered.
         ValueError, TypeError: a field's value does not fit the schema.
     """
-    writer = _writers().get(type(record).__name__)
-    if writer is None:
-        raise UnknownEvent(
-            f"no schema is called {type(record).__name__}; there are {', '.join(sorted(_RECORDS))}"
-        )
+    writer = _writer(type(record))
     body = BytesIO(writer.head)
     body.seek(_HEAD_BYTES)
-    fastavro.schemaless_writer(body, writer.schema, _as_datum(record, writer.names))
+    fastavro.schemaless_writer(body, writer.schema, _as_datum(record, writer))
     return body.getvalue()
 
 
 def decode(value: bytes | None) -> Record:
-    """Read a record of any version.
+    """Decode a record of any version.
 
     Raises:
-        Undecodable: saying whether the marker, the fingerprint, the body, its end or its time is
-            wrong.
+        Undecodable: the marker, the fingerprint, the body, its end or its time is wrong; the
+            message says which.
         TooLarge: the value exceeds `VALUE_BYTES_MAX`.
     """
     if value is None or value[:2] != MARKER or len(value) < _HEAD_BYTES:
@@ -174,7 +85,7 @@ def decode(value: bytes | None) -> Record:
         raise Undecodable(f"expected Avro's single-object marker c3 01, found {found}")
     if len(value) > VALUE_BYTES_MAX:
         raise TooLarge(f"{len(value)} bytes are over the limit of {VALUE_BYTES_MAX}")
-    reader = _readers().get(value[2:_HEAD_BYTES])
+    reader = _reader(value[2:_HEAD_BYTES])
     if reader is None:
         raise Undecodable(f"no schema has the fingerprint {value[2:_HEAD_BYTES].hex()}")
     body = BytesIO(value)
@@ -185,40 +96,56 @@ def decode(value: bytes | None) -> Record:
         raise Undecodable(f"the body is no {reader.kind.__name__}: {error!r}") from error
     if body.tell() != len(value):
         raise Undecodable(f"{len(value) - body.tell()} bytes follow the {reader.kind.__name__}")
-    return _return_batch(datum) if reader.kind is ReturnBatch else _record(reader.kind, datum)
+    return _return_batch(datum) if reader.kind is ReturnBatch else _record(reader, datum)
+
+
+def decode_as(kind: type[R], value: bytes | None) -> R | None:
+    """Decode a record of one class; None for a value that is no such record."""
+    try:
+        record = decode(value)
+    except Undecodable:
+        return None
+    return record if isinstance(record, kind) else None
 
 
 def versions(name: str) -> list[dict[str, Any]]:
-    """Every version of a record's schema on disk, oldest first, as JSON objects."""
-    folder = files("schemas") / "avro" / name
-    paths = sorted(folder.iterdir(), key=lambda path: int(path.name.removesuffix(".avsc")))
-    return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+    """Return every version of a record's schema, oldest first, as JSON objects."""
+    return _versions(next(known for known in REGISTRY if known.record.__name__ == name))
 
 
 def record_names() -> list[str]:
-    """The records there are schemas for."""
-    return sorted(_RECORDS)
+    """Return the names of the registered records."""
+    return sorted(known.record.__name__ for known in REGISTRY)
 
 
-def _record(kind: type[Record], datum: Any) -> Record:
+def _versions(registration: Registration) -> list[dict[str, Any]]:
+    paths = {
+        int(path.name.removesuffix(".avsc")): path
+        for path in registration.schemas.iterdir()
+        if path.name.endswith(".avsc")
+    }
+    return [json.loads(paths[version].read_text(encoding="utf-8")) for version in sorted(paths)]
+
+
+def _record(reader: _Reader, datum: Any) -> Record:
     for name in _INSTANTS:
-        at_us = datum.get(name, 0)
-        if not EARLIEST_US <= at_us <= LATEST_US:
-            raise Undecodable(f"{name} is {at_us}; it must be microseconds since 1970 UTC")
-    for name, part in _PARTS.get(kind, {}).items():
+        time_us = datum.get(name, 0)
+        if not EARLIEST_US <= time_us <= LATEST_US:
+            raise Undecodable(f"{name} is {time_us}; it must be microseconds since 1970 UTC")
+    for name, part in reader.parts.items():
         inside = datum[name]
         if isinstance(inside, list):
-            datum[name] = [part(**one) for one in inside]
+            datum[name] = [part.kind(**values) for values in inside]
         elif inside is not None:
-            datum[name] = part(**inside)
-    return kind(**datum)
+            datum[name] = part.kind(**inside)
+    return reader.kind(**datum)
 
 
 def _return_batch(datum: Any) -> ReturnBatch:
-    """Returns in columns, or, of the first version, one by one: these are many."""
-    one_by_one, *columns, versions = datum.values()
-    if one_by_one:
-        return ReturnBatch(returns=[Return(*one.values()) for one in one_by_one])
+    """Make returns of columns, or of the list of records that the first version has."""
+    listed, *columns, versions = datum.values()
+    if listed:
+        return ReturnBatch(returns=[Return(*values.values()) for values in listed])
     if len({len(column) for column in columns}) > 1 or len(versions) not in (0, len(columns[0])):
         raise Undecodable("the columns of the ReturnBatch are not of one length")
     with_versions = (*columns, versions) if versions else columns
@@ -236,46 +163,62 @@ def _columns(returns: Sequence[Return]) -> dict[str, Any]:
     }
 
 
-def _as_datum(record: Record, names: tuple[str, ...]) -> dict[str, Any]:
+def _as_datum(record: Record, writer: _Writer) -> dict[str, Any]:
     if isinstance(record, ReturnBatch):
         return _columns(record.returns)
-    datum = {name: getattr(record, name) for name in names}
-    for name, kind in _PARTS.get(type(record), {}).items():
+    datum = {name: getattr(record, name) for name in writer.names}
+    for name, part in writer.parts.items():
         inside = datum[name]
         if isinstance(inside, Sequence):
-            datum[name] = [_as_part(one, kind) for one in inside]
+            datum[name] = [_as_part(value, part.names) for value in inside]
         elif inside is not None:
-            datum[name] = _as_part(inside, kind)
+            datum[name] = _as_part(inside, part.names)
     return datum
 
 
-def _as_part(part: object, kind: type[Any]) -> dict[str, Any]:
+def _as_part(part: object, names: tuple[str, ...]) -> dict[str, Any]:
     if isinstance(part, tuple):
-        return dict(zip(_PART_NAMES[kind], part, strict=True))
-    return {name: getattr(part, name) for name in _PART_NAMES[kind]}
+        return dict(zip(names, part, strict=True))
+    return {name: getattr(part, name) for name in names}
 
 
 @cache
-def _writers() -> dict[str, _Writer]:
-    writers = {}
-    for name, kind in _RECORDS.items():
-        newest = versions(name)[-1]
-        head = MARKER + _fingerprint(newest)
-        writers[name] = _Writer(head, _parse(newest), _names(kind))
-    return writers
+def _writer(kind: type[Record]) -> _Writer:
+    """Make what a class is encoded with."""
+    newest = _versions(REGISTRY.find(kind))[-1]
+    head = MARKER + _fingerprint(newest)
+    return _Writer(head, _parse(newest), field_names(kind), _parts(kind))
 
 
-@cache
-def _readers() -> dict[bytes, _Reader]:
+_READERS: dict[bytes, _Reader] = {}
+"""By fingerprint, of all registered records whose schemas have been read."""
+
+
+def _reader(mark: bytes) -> _Reader | None:
+    """Return what a value with a fingerprint is decoded with."""
+    found = _READERS.get(mark)
+    if found is None:
+        read = {reader.kind for reader in _READERS.values()}
+        for registration in REGISTRY:
+            if registration.record not in read:
+                _READERS.update(_readers(registration))
+        found = _READERS.get(mark)
+    return found
+
+
+def _readers(registration: Registration) -> dict[bytes, _Reader]:
     readers = {}
-    for name, kind in _RECORDS.items():
-        wanted = _writers()[name].schema
-        for version in versions(name):
-            mark = _fingerprint(version)
-            written = _parse(version)
-            same = mark == _writers()[name].head[2:]
-            readers[mark] = _Reader(kind, written, None if same else wanted)
+    kind = registration.record
+    newest = _writer(kind)
+    for version in _versions(registration):
+        mark = _fingerprint(version)
+        wanted = None if mark == newest.head[2:] else newest.schema
+        readers[mark] = _Reader(kind, _parse(version), wanted, newest.parts)
     return readers
+
+
+def _parts(kind: type[Record]) -> dict[str, _Part]:
+    return {name: _Part(part, field_names(part)) for name, part in part_fields(kind).items()}
 
 
 def _parse(schema: dict[str, Any]) -> Any:
@@ -290,20 +233,24 @@ def _fingerprint(schema: dict[str, Any]) -> bytes:
 
 
 def _without_logical_types(schema: Any) -> Any:
-    """Keep times integers; the canonical form, and so the fingerprint, has no logical types."""
+    """Keep times as integers. The canonical form, and so the fingerprint, has no logical types."""
     if isinstance(schema, dict):
         return {
             key: _without_logical_types(value)
             for key, value in schema.items()
             if key != "logicalType"
         }
-    return [_without_logical_types(one) for one in schema] if isinstance(schema, list) else schema
+    return (
+        [_without_logical_types(branch) for branch in schema]
+        if isinstance(schema, list)
+        else schema
+    )
 
 
 def _refuse_zero_size_items(schema: Any) -> None:
     if isinstance(schema, list):
-        for one in schema:
-            _refuse_zero_size_items(one)
+        for branch in schema:
+            _refuse_zero_size_items(branch)
     if not isinstance(schema, dict):
         return
     items = schema.get("items")

@@ -1,14 +1,11 @@
-"""The catalogue: which log carries what, by which key, and how long.
+"""The catalogue of topics: the record that each carries, its key, and how long it is kept.
 
-Provisioning, producers, processors and edges all read this one table. The key decides the
-partition, so the events of one entity are in order. Every topic stamps records with the broker's
-time: records that replay 2008 would otherwise be older than any retention, and deleted at once.
-What happened when is in the event itself.
+Each row registers its record class. Provisioning, producers, processors and edges read this table.
+The key decides the partition, so the events of one entity are in order. Every topic stamps records
+with the broker's time: replayed events of 2008 would otherwise be older than any retention time,
+and Kafka would delete them at once. The time of what happened is in the event itself.
 """
 
-from dataclasses import dataclass
-
-from schemas.errors import UnknownEvent
 from schemas.events import (
     AgentCommand,
     AgentEvent,
@@ -44,135 +41,80 @@ from schemas.events import (
     UserUpdate,
     WindowTally,
 )
+from schemas.registry import PARTITIONS, REGISTRY, Topic
 
-PARTITIONS = 6
-"""Of a topic that says nothing else: what three brokers share evenly, and two as well."""
+__all__ = ["CATALOGUE", "PARTITIONS", "REGISTRY", "Topic", "key_of", "topic_of", "type_name"]
 
 HOUR_MS = 60 * 60 * 1000
 DAY_MS = 24 * HOUR_MS
 FOR_EVER_MS = -1
 
 
-@dataclass(frozen=True, slots=True)
-class Topic:
-    """One row of the catalogue."""
-
-    name: str
-    record: type[Record]
-    subject: str | None
-    """The field that is the record's key; None where the producer picks the partition itself."""
-    retention_ms: int | None
-    """None: the newest of a key is kept for ever."""
-    partitions: int = PARTITIONS
-    compacted: bool = False
-    """Whether only the newest of a key is kept, where there is a retention too."""
-
-    def config(self) -> dict[str, str]:
-        """Kafka's settings of the topic."""
-        kept = {}
-        if self.retention_ms is None or self.compacted:
-            # Recovery reads every row that is not compacted yet, so compaction is kept eager.
-            kept = {
-                "cleanup.policy": "compact",
-                "min.cleanable.dirty.ratio": "0.2",
-                "max.compaction.lag.ms": "600000",
-                "segment.ms": "600000",
-            }
-        if self.retention_ms is not None:
-            policy = "compact,delete" if self.compacted else "delete"
-            kept |= {"cleanup.policy": policy, "retention.ms": str(self.retention_ms)}
-        return kept | {"message.timestamp.type": "LogAppendTime"}
+def _topic(
+    name: str,
+    record: type[Record],
+    key: str | None,
+    retention_ms: int | None,
+    *,
+    compacted: bool = False,
+) -> Topic:
+    """Register one row: a topic's name, its record, the field of its key, and its retention."""
+    return REGISTRY.register(Topic(name, record, key, retention_ms, compacted=compacted))
 
 
-TRAINING_EVENTS = Topic("training.events", TrainingProgress, "task_id", 7 * DAY_MS)
-TRAINING_COMMANDS = Topic("training.commands", TrainingCommand, "task_id", 7 * DAY_MS)
-TRAINING_TASKS = Topic("training.tasks", StoryState, "subject", 7 * DAY_MS, compacted=True)
-BACKTEST_COMMANDS = Topic("backtest.commands", BacktestCommand, "job_id", 7 * DAY_MS)
-BACKTEST_BARS = Topic("backtest.bars", BarChunk, "job_id", 30 * DAY_MS)
-BACKTEST_JOBS = Topic("backtest.jobs", JobState, "job_id", 30 * DAY_MS, compacted=True)
-BACKTEST_EVENTS = Topic("backtest.events", BacktestProgress, "backtest_id", 30 * DAY_MS)
-PORTFOLIO_RETURNS = Topic("portfolio.returns", ReturnBatch, None, 30 * DAY_MS)
-RISK_MEASURES = Topic("risk.measures", RiskMeasure, "portfolio_id", None)
-RISK_ALERTS = Topic("risk.alerts", RiskAlert, "entity_id", 90 * DAY_MS)
-RISK_LIMITS = Topic("risk.limits", RiskLimits, "portfolio_id", None)
-RISK_ACKS = Topic("risk.acks", AlertAck, "entity_id", 90 * DAY_MS)
-RISK_OPEN = Topic("risk.open", OpenAlert, "alert_id", None)
-RISK_REBUILDS = Topic("risk.rebuilds", RebuildDone, None, 7 * DAY_MS)
-RISK_BOOKS = Topic("risk.books", Book, "path", None)
+TRAINING_EVENTS = _topic("training.events", TrainingProgress, "task_id", 7 * DAY_MS)
+TRAINING_COMMANDS = _topic("training.commands", TrainingCommand, "task_id", 7 * DAY_MS)
+TRAINING_TASKS = _topic("training.tasks", StoryState, "subject", 7 * DAY_MS, compacted=True)
+BACKTEST_COMMANDS = _topic("backtest.commands", BacktestCommand, "job_id", 7 * DAY_MS)
+BACKTEST_BARS = _topic("backtest.bars", BarChunk, "job_id", 30 * DAY_MS)
+BACKTEST_JOBS = _topic("backtest.jobs", JobState, "job_id", 30 * DAY_MS, compacted=True)
+BACKTEST_EVENTS = _topic("backtest.events", BacktestProgress, "backtest_id", 30 * DAY_MS)
+PORTFOLIO_RETURNS = _topic("portfolio.returns", ReturnBatch, None, 30 * DAY_MS)
+RISK_MEASURES = _topic("risk.measures", RiskMeasure, "portfolio_id", None)
+RISK_ALERTS = _topic("risk.alerts", RiskAlert, "entity_id", 90 * DAY_MS)
+RISK_LIMITS = _topic("risk.limits", RiskLimits, "portfolio_id", None)
+RISK_ACKS = _topic("risk.acks", AlertAck, "entity_id", 90 * DAY_MS)
+RISK_OPEN = _topic("risk.open", OpenAlert, "alert_id", None)
+RISK_REBUILDS = _topic("risk.rebuilds", RebuildDone, None, 7 * DAY_MS)
+RISK_BOOKS = _topic("risk.books", Book, "path", None)
 """A tree's books share the partition of their root's name: the producer picks it."""
-RISK_WANTED = Topic("risk.wanted", SeriesWanted, "series_id", 7 * DAY_MS)
-RISK_SERIES = Topic("risk.series", SeriesReturns, "root", 7 * DAY_MS)
-RISK_BOOK_RISKS = Topic("risk.book_risks", BookRisk, "path", None)
-RISK_BOOK_STATE = Topic("risk.book_state", SeriesState, "series_id", None)
-DASHBOARD_TALLIES = Topic("dashboard.tallies", WindowTally, "board", DAY_MS)
-DASHBOARD_BOARDS = Topic("dashboard.boards", BoardState, "board", None)
-DASHBOARD_UPDATES = Topic("dashboard.updates", DashboardUpdate, "window_id", DAY_MS)
-AGENT_COMMANDS = Topic("agent.commands", AgentCommand, "run_id", 7 * DAY_MS)
-AGENT_EVENTS = Topic("agent.events", AgentEvent, "run_id", 7 * DAY_MS)
-CHAT_MESSAGES = Topic("chat.messages", ChatEvent, "room", 7 * DAY_MS)
-USER_UPDATES = Topic("user.updates", UserUpdate, "user_id", 7 * DAY_MS)
-EDGE_RENEWALS = Topic("edge.renewals", StreamRenewal, "challenge", HOUR_MS)
-MARKET_TRADES = Topic("market.trades", TradeBatch, "symbol", FOR_EVER_MS)
-MARKET_CANDLES = Topic("market.candles", Candle, "symbol", FOR_EVER_MS)
-MARKET_FORMING = Topic("market.forming", CandleState, "symbol", None)
-DEAD_LETTERS = Topic("dead.letters", DeadLetter, None, 30 * DAY_MS)
-RISK_STATE = Topic("risk.state", PortfolioState, "portfolio_id", None)
+RISK_WANTED = _topic("risk.wanted", SeriesWanted, "series_id", 7 * DAY_MS)
+RISK_SERIES = _topic("risk.series", SeriesReturns, "root", 7 * DAY_MS)
+RISK_BOOK_RISKS = _topic("risk.book_risks", BookRisk, "path", None)
+RISK_BOOK_STATE = _topic("risk.book_state", SeriesState, "series_id", None)
+DASHBOARD_TALLIES = _topic("dashboard.tallies", WindowTally, "board", DAY_MS)
+DASHBOARD_BOARDS = _topic("dashboard.boards", BoardState, "board", None)
+DASHBOARD_UPDATES = _topic("dashboard.updates", DashboardUpdate, "window_id", DAY_MS)
+AGENT_COMMANDS = _topic("agent.commands", AgentCommand, "run_id", 7 * DAY_MS)
+AGENT_EVENTS = _topic("agent.events", AgentEvent, "run_id", 7 * DAY_MS)
+CHAT_MESSAGES = _topic("chat.messages", ChatEvent, "room", 7 * DAY_MS)
+USER_UPDATES = _topic("user.updates", UserUpdate, "user_id", 7 * DAY_MS)
+EDGE_RENEWALS = _topic("edge.renewals", StreamRenewal, "challenge", HOUR_MS)
+MARKET_TRADES = _topic("market.trades", TradeBatch, "symbol", FOR_EVER_MS)
+MARKET_CANDLES = _topic("market.candles", Candle, "symbol", FOR_EVER_MS)
+MARKET_FORMING = _topic("market.forming", CandleState, "symbol", None)
+DEAD_LETTERS = _topic("dead.letters", DeadLetter, None, 30 * DAY_MS)
+RISK_STATE = _topic("risk.state", PortfolioState, "portfolio_id", None)
 
-CATALOGUE = (
-    TRAINING_EVENTS,
-    TRAINING_COMMANDS,
-    TRAINING_TASKS,
-    BACKTEST_EVENTS,
-    BACKTEST_COMMANDS,
-    BACKTEST_BARS,
-    BACKTEST_JOBS,
-    PORTFOLIO_RETURNS,
-    RISK_MEASURES,
-    RISK_ALERTS,
-    RISK_LIMITS,
-    RISK_ACKS,
-    RISK_OPEN,
-    RISK_REBUILDS,
-    RISK_BOOKS,
-    RISK_WANTED,
-    RISK_SERIES,
-    RISK_BOOK_RISKS,
-    RISK_BOOK_STATE,
-    DASHBOARD_TALLIES,
-    DASHBOARD_BOARDS,
-    DASHBOARD_UPDATES,
-    AGENT_COMMANDS,
-    AGENT_EVENTS,
-    CHAT_MESSAGES,
-    USER_UPDATES,
-    EDGE_RENEWALS,
-    MARKET_TRADES,
-    MARKET_CANDLES,
-    MARKET_FORMING,
-    DEAD_LETTERS,
-    RISK_STATE,
-)
+CATALOGUE = tuple(registration.topic for registration in REGISTRY)
+"""The topics of this system."""
 
 
 def topic_of(record: Record) -> Topic:
-    """The topic that carries a record.
+    """Return the topic that carries a record.
 
     Raises:
-        UnknownEvent: none does.
+        UnknownEvent: the record's class is not registered.
     """
-    for topic in CATALOGUE:
-        if topic.record is type(record):
-            return topic
-    carried = ", ".join(topic.record.__name__ for topic in CATALOGUE)
-    raise UnknownEvent(f"no topic carries a {type(record).__name__}; they carry {carried}")
+    return REGISTRY.find(type(record)).topic
 
 
 def key_of(record: Record) -> bytes | None:
-    """A record's key: what it is about; None where its topic has none."""
+    """Return a record's key; None where its topic has none."""
     subject = topic_of(record).subject
     return None if subject is None else str(getattr(record, subject)).encode()
 
 
 def type_name(record: type[Record]) -> str:
-    """The CloudEvents type of a record, as in `tapewire.RiskAlert`."""
+    """Return the CloudEvents type of a record class, as in `tapewire.RiskAlert`."""
     return f"tapewire.{record.__name__}"

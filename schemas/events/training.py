@@ -1,0 +1,65 @@
+"""Events of training runs and training tasks."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskStep:
+    """The step of a training task. Each worker that takes up the task begins a new attempt."""
+
+    stage: str
+    attempt: int = 1
+    estimated_completion_us: int | None = None
+    details: Mapping[str, int | float | str] = field(default_factory=dict)
+    error: str | None = None
+    error_details: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingProgress:
+    """A training run made progress. `progress` is a percentage from 0 to 100.
+
+    `task` is set for a run that a `TrainingCommand` requested.
+    """
+
+    task_id: str
+    progress: float
+    status: str
+    message: str
+    metrics: Mapping[str, float]
+    event_time_us: int
+    task: TaskStep | None = None
+
+    @property
+    def ends(self) -> bool:
+        """Whether this is the last event of the run."""
+        return self.status in ("completed", "failed")
+
+    @property
+    def event_id(self) -> str | None:
+        """The CloudEvents id; a task's end has the same id whichever worker reports it."""
+        return f"task:{self.task_id}:ended" if self.task is not None and self.ends else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingCommand:
+    """A client requested a forecast of a meter's consumption."""
+
+    task_id: str
+    meter_id: str
+    meter_type: str
+    event_time_us: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoryState:
+    """Where a task's events are in their partition of the event topic, and its status."""
+
+    subject: str
+    status: str
+    partition: int
+    first_offset: int
+    last_offset: int
+    ended: bool
+    tenant: str | None = None
