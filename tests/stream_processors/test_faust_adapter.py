@@ -18,7 +18,8 @@ from stream_processors.faust_adapter import (
 )
 from stream_processors.messages import Message
 from stream_processors.settings import ProcessorSettings
-from tests.support.fake_faust import AgentBench, FakeStream, Journal, message
+from tests.support.fake_faust import AgentBench, FakeStream, Journal
+from tests.support.messages import message
 
 STATE = CandleState(symbol="S", next=3, watermark_us=5, forming=[], late=0)
 

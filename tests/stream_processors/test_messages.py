@@ -1,6 +1,6 @@
 """Messages: decoding, dead letters, tenants and times."""
 
-from typing import NamedTuple
+from collections.abc import Sequence
 
 from hypothesis import given, strategies as st
 
@@ -14,26 +14,24 @@ from stream_processors.messages import (
     recorded_us,
     tenant_of,
 )
+from tests.support.messages import FakeMessage
 
 BATCH = ReturnBatch(returns=[Return("p", 1, 0.5)])
 
 
-class FakeMessage(NamedTuple):
-    value: bytes | None
-    headers: list[tuple[str, bytes | None]] | None = None
-    topic: str = "portfolio.returns"
-    partition: int = 3
-    offset: int = 7
-    key: bytes | None = b"p"
-    timestamp: float = 100.5
+Headers = Sequence[tuple[str, bytes | None]]
+
+
+def received(value: bytes | None, headers: Headers | None = None) -> FakeMessage:
+    return FakeMessage("portfolio.returns", 3, 7, b"p", value, headers)
 
 
 def test_a_message_is_decoded_into_a_record_of_an_expected_kind() -> None:
-    assert decode_message(FakeMessage(encode(BATCH)), AlertAck, ReturnBatch) == BATCH
+    assert decode_message(received(encode(BATCH)), AlertAck, ReturnBatch) == BATCH
 
 
 def test_a_record_of_another_kind_is_a_dead_letter() -> None:
-    letter = decode_message(FakeMessage(encode(BATCH)), AlertAck, DeadLetter)
+    letter = decode_message(received(encode(BATCH)), AlertAck, DeadLetter)
     assert isinstance(letter, DeadLetter)
     assert letter.reason == "unexpected_record"
     assert letter.error == "expected AlertAck or DeadLetter, found ReturnBatch"
@@ -41,7 +39,7 @@ def test_a_record_of_another_kind_is_a_dead_letter() -> None:
 
 @given(st.none() | st.binary(max_size=40))
 def test_an_undecodable_message_is_a_dead_letter_about_it(value: bytes | None) -> None:
-    letter = decode_message(FakeMessage(value), ReturnBatch)
+    letter = decode_message(received(value), ReturnBatch)
     assert isinstance(letter, DeadLetter)
     assert (letter.reason, letter.value) == ("undecodable", value)
     assert (letter.topic, letter.partition, letter.offset) == ("portfolio.returns", 3, 7)
@@ -49,18 +47,18 @@ def test_an_undecodable_message_is_a_dead_letter_about_it(value: bytes | None) -
 
 
 def test_a_dead_letter_holds_the_beginning_of_a_large_value() -> None:
-    letter = dead_letter(FakeMessage(b"x" * 1_000_000), "invalid", "why", index=4)
+    letter = dead_letter(received(b"x" * 1_000_000), "invalid", "why", index=4)
     assert letter.value == b"x" * 512 * 1024
     assert letter.index == 4
 
 
 def test_the_tenant_is_in_a_header() -> None:
-    assert tenant_of(FakeMessage(None)) is None
-    assert tenant_of(FakeMessage(None, [("other", b"x"), ("tenant", b"acme")])) == "acme"
+    assert tenant_of(received(None)) is None
+    assert tenant_of(received(None, [("other", b"x"), ("tenant", b"acme")])) == "acme"
 
 
 def recorded_at(value: bytes | None) -> int:
-    return recorded_us(FakeMessage(None, [("ce_recordedtime", value)]))
+    return recorded_us(received(None, [("ce_recordedtime", value)]))
 
 
 @given(st.integers(0, 200_000_000))
@@ -69,5 +67,5 @@ def test_the_recorded_time_is_never_after_the_log_time(time_us: int) -> None:
 
 
 def test_without_a_readable_recorded_time_the_log_time_counts() -> None:
-    assert recorded_us(FakeMessage(None)) == log_time_us(FakeMessage(None)) == 100_500_000
+    assert recorded_us(received(None)) == log_time_us(received(None)) == 100_500_000
     assert [recorded_at(value) for value in (b"yesterday", b"\xff", None)] == [100_500_000] * 3

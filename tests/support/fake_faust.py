@@ -7,36 +7,14 @@ from typing import Any, NamedTuple, TypeVar
 
 import faust
 
-from schemas.codec import decode, encode
-from schemas.events import Record
+from schemas.codec import decode
 from schemas.headers import Headers
-from schemas.topics import CATALOGUE, Topic, key_of
+from schemas.topics import CATALOGUE, Topic
 from stream_processors.faust_adapter import Writer
 from stream_processors.settings import ProcessorSettings
+from tests.support.messages import FakeMessage
 
 R = TypeVar("R")
-
-
-class FakeMessage(NamedTuple):
-    """A consumed record, as Faust delivers it."""
-
-    topic: str
-    partition: int
-    offset: int
-    key: bytes | None
-    value: bytes | None
-    headers: list[tuple[str, bytes]]
-    timestamp: float = 100.5
-
-
-def message(
-    topic: Topic, record: Record | bytes, offset: int = 0, *, partition: int = 2, tenant: str = ""
-) -> FakeMessage:
-    """Return a message with a record, or with bytes that are none."""
-    headers = [("tenant", tenant.encode())] if tenant else []
-    if isinstance(record, bytes):
-        return FakeMessage(topic.name, partition, offset, b"key", record, headers)
-    return FakeMessage(topic.name, partition, offset, key_of(record), encode(record), headers)
 
 
 @dataclass

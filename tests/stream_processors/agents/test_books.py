@@ -20,7 +20,8 @@ from schemas.topics import (
     RISK_WANTED,
 )
 from stream_processors.agents.books import add_books
-from tests.support.fake_faust import AgentBench, message
+from tests.support.fake_faust import AgentBench
+from tests.support.messages import message
 
 NEVER_US = 1 << 52
 

@@ -3,7 +3,8 @@
 from schemas.events import Candle, CandleState, DeadLetter, Trade, TradeBatch
 from schemas.topics import DEAD_LETTERS, MARKET_CANDLES, MARKET_FORMING, MARKET_TRADES
 from stream_processors.agents.candles import add_candles
-from tests.support.fake_faust import AgentBench, message
+from tests.support.fake_faust import AgentBench
+from tests.support.messages import message
 
 MINUTE_US = 60_000_000
 

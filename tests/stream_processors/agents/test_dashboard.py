@@ -3,7 +3,8 @@
 from schemas.events import BoardState, DeadLetter, TrainingProgress, WindowTally
 from schemas.topics import DASHBOARD_BOARDS, DASHBOARD_TALLIES, DEAD_LETTERS, TRAINING_EVENTS
 from stream_processors.agents.dashboard import add_dashboard
-from tests.support.fake_faust import AgentBench, FakeMessage, message
+from tests.support.fake_faust import AgentBench
+from tests.support.messages import FakeMessage, message
 
 
 def bench() -> AgentBench:

@@ -19,7 +19,8 @@ from schemas.topics import (
     TRAINING_TASKS,
 )
 from stream_processors.agents.lifecycle import add_lifecycle, job_state, task_state
-from tests.support.fake_faust import AgentBench, message
+from tests.support.fake_faust import AgentBench
+from tests.support.messages import message
 
 
 def progress(task_id: str, status: str, stage: str) -> TrainingProgress:

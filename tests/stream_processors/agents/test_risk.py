@@ -23,7 +23,8 @@ from schemas.topics import (
     RISK_STATE,
 )
 from stream_processors.agents.risk import add_risk
-from tests.support.fake_faust import AgentBench, FakeMessage, message
+from tests.support.fake_faust import AgentBench
+from tests.support.messages import FakeMessage, message
 
 
 def bench() -> AgentBench:

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from math import inf, nan
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import pytest
 from hypothesis import given, strategies as st
@@ -30,6 +30,7 @@ from stream_processors.risk.portfolio import PortfolioRisk
 from stream_processors.risk.risk_batch import RiskBatch, gauges_of
 from stream_processors.risk.thresholds import Rule
 from stream_processors.settings import ProcessorSettings
+from tests.support.messages import FakeMessage
 
 CONFIG = RiskConfig(
     window=50, observations_min=20, lateness_us=10, default_rules=(Rule("var_95", 0.01),)
@@ -38,24 +39,12 @@ RETURNS = "portfolio.returns"
 SECOND = 1_000_000
 
 
-class Message(NamedTuple):
-    """A message, as Faust or the Kafka reader delivers it."""
-
-    topic: str
-    partition: int
-    offset: int
-    key: bytes | None
-    value: bytes | None
-    headers: list[tuple[str, bytes]]
-    timestamp: float = 100.5
-
-
 def message(
     record: Record | bytes, offset: int, tenant: str | None = None, topic: str = RETURNS
-) -> Message:
+) -> FakeMessage:
     value = record if isinstance(record, bytes) else encode(record)
     headers = [] if tenant is None else [("tenant", tenant.encode())]
-    return Message(topic, 2, offset, b"p", value, headers)
+    return FakeMessage(topic, 2, offset, b"p", value, headers)
 
 
 class Desk:
@@ -65,7 +54,7 @@ class Desk:
         self.config = config
         self.portfolios: dict[str, PortfolioRisk] = {}
 
-    def process(self, *messages: Message) -> list[Event]:
+    def process(self, *messages: FakeMessage) -> list[Event]:
         batch = RiskBatch(self.portfolios, self.config, RETURNS, SECOND)
         for received in messages:
             batch.apply(received)
@@ -146,7 +135,7 @@ def test_a_record_that_is_read_again_changes_nothing_and_is_not_counted() -> Non
 def test_an_undecodable_value_is_a_dead_letter_with_its_offset(
     value: bytes | None, reason: str
 ) -> None:
-    [letter] = Desk().process(Message(RETURNS, 2, 9, b"k", value, []))
+    [letter] = Desk().process(FakeMessage(RETURNS, 2, 9, b"k", value))
     assert isinstance(letter, DeadLetter)
     assert (letter.reason, letter.partition, letter.offset, letter.key) == (reason, 2, 9, b"k")
 
