@@ -37,30 +37,37 @@ class Message(Protocol):
     @property
     def topic(self) -> str:
         """The full name of its topic, with the system's prefix."""
+        ...
 
     @property
     def partition(self) -> int:
         """The number of its partition."""
+        ...
 
     @property
     def offset(self) -> int:
         """Its offset in the partition."""
+        ...
 
     @property
     def key(self) -> bytes | None:
         """Its key."""
+        ...
 
     @property
     def value(self) -> bytes | None:
         """Its encoded record; None for a tombstone."""
+        ...
 
     @property
     def headers(self) -> Iterable[tuple[str, bytes | None]] | None:
         """Its headers: names and values."""
+        ...
 
     @property
     def timestamp(self) -> float:
         """When Kafka appended it, in seconds since 1970 UTC."""
+        ...
 
 
 def decode_message(message: Message, *kinds: type[R]) -> R | DeadLetter:
