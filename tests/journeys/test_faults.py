@@ -19,7 +19,7 @@ from schemas.events import RiskAlert
 from schemas.topics import RISK_ALERTS, TRAINING_EVENTS
 from tests.conftest import TestKafka, World
 from tests.support.clients import StreamClient, stream
-from tests.support.edge_bench import alert
+from tests.support.edge import alert
 from tests.support.sse import named
 from tests.support.straight_run import (
     TopicReader,

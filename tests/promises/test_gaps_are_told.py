@@ -13,10 +13,10 @@ from hypothesis import given, settings, strategies as st
 
 from sse_edge.delivery.start import FromEdge
 from sse_edge.streams.stream import one_channel
-from tests.support.edge_bench import ALERTS, Client, Edge, alert, alerts_log, edge, in_virtual_time
+from tests.support.edge import ALERTS, Client, Edge, alert, alerts_log, edge
 from tests.support.fake_log import FakeLog
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.timeout(300), pytest.mark.virtual_time]
 
 PARTITIONS = 2
 
@@ -130,8 +130,8 @@ async def simulate(seed: int) -> tuple[World, list[Account]]:
 
 @given(st.integers(0, 2**32))
 @settings(max_examples=25, deadline=None, derandomize=True)
-def test_every_event_comes_or_lies_in_a_gap_that_was_told(seed: int) -> None:
-    world, accounts = in_virtual_time(simulate(seed))
+async def test_every_event_comes_or_lies_in_a_gap_that_was_told(seed: int) -> None:
+    world, accounts = await simulate(seed)
     for account in accounts:
         came = set(account.numbers)
         for number, fact in enumerate(world.facts):
@@ -150,9 +150,9 @@ def test_every_event_comes_or_lies_in_a_gap_that_was_told(seed: int) -> None:
         assert again == 0 or any(reason == "future" for reason, *_ in account.gaps)
 
 
-def test_things_are_lost_and_gaps_are_told() -> None:
+async def test_things_are_lost_and_gaps_are_told() -> None:
     """A promise about losses is worth what the losses are worth."""
-    outcomes = [in_virtual_time(simulate(seed)) for seed in range(12)]
+    outcomes = [await simulate(seed) for seed in range(12)]
     reasons = {gap[0] for _, accounts in outcomes for account in accounts for gap in account.gaps}
     assert reasons == {"expired", "topic_recreated", "future"}
     assert sum(world.cuts for world, _ in outcomes) >= 3

@@ -14,10 +14,10 @@ from hypothesis import given, settings, strategies as st
 
 from sse_edge.delivery.start import FromEdge
 from sse_edge.streams.stream import Stream, one_channel
-from tests.support.edge_bench import ALERTS, Client, Edge, alert, alerts_log, edge, in_virtual_time
+from tests.support.edge import ALERTS, Client, Edge, alert, alerts_log, edge
 from tests.support.fake_log import FakeLog
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.timeout(300), pytest.mark.virtual_time]
 
 Account = dict[int, list[int]]
 """By partition, the numbers of the events, in order."""
@@ -107,17 +107,17 @@ async def simulate(seed: int) -> Outcome:
 
 @given(st.integers(0, 2**32))
 @settings(max_examples=60, deadline=None, derandomize=True)
-def test_no_gap_no_repeat_in_order(seed: int) -> None:
-    outcome = in_virtual_time(simulate(seed))
+async def test_no_gap_no_repeat_in_order(seed: int) -> None:
+    outcome = await simulate(seed)
     for account in outcome.accounts:
         assert {one: many for one, many in account.items() if many} == {
             one: many for one, many in outcome.written.items() if many
         }
 
 
-def test_the_trouble_is_real() -> None:
+async def test_the_trouble_is_real() -> None:
     """A promise about trouble is worth what the trouble is worth."""
-    outcomes = [in_virtual_time(simulate(seed)) for seed in range(5)]
+    outcomes = [await simulate(seed) for seed in range(5)]
     assert all(sum(map(len, one.written.values())) == 150 for one in outcomes)
     assert all(one.connections >= 10 for one in outcomes)
     assert all(one.reads >= 3 for one in outcomes)

@@ -6,8 +6,9 @@ import pytest
 from sse_edge.cache.catch_up import CatchUp
 from sse_edge.errors import OffsetOutOfRange
 from sse_edge.log.record import Partition
-from tests.support.edge_bench import in_virtual_time
 from tests.support.fake_log import FakeLog
+
+pytestmark = pytest.mark.virtual_time
 
 HERE = Partition("t", 0)
 PLACE = (b"id", HERE)
@@ -34,77 +35,60 @@ async def read_all(catch_up: CatchUp, offset: int, upto: int) -> list[bytes | No
     return found
 
 
-def test_a_thousand_clients_at_a_thousand_offsets_read_a_range_a_few_times() -> None:
-    async def main() -> None:
-        log = a_log(5_000, hole_at=2_000)
-        catch_up = CatchUp(log, 64 << 20)
-        dice = Random(5)
-        offsets = [dice.randrange(5_000) for _ in range(1_000)]
-        async with asyncio.TaskGroup() as tasks:
-            reads = [tasks.create_task(read_all(catch_up, one, 5_050)) for one in offsets]
-        for offset, read in zip(offsets, reads, strict=True):
-            expected = [
-                r.value for r in log._topics["t"].partitions[0].records if r.offset >= offset
-            ]
-            assert read.result() == expected
-        pieces = 5_050 / 10.5  # what a read of the fake log brings
-        assert log.reads < 3 * pieces
-        assert catch_up.waiting == 0
-
-    in_virtual_time(main())
+async def test_a_thousand_clients_at_a_thousand_offsets_read_a_range_a_few_times() -> None:
+    log = a_log(5_000, hole_at=2_000)
+    catch_up = CatchUp(log, 64 << 20)
+    dice = Random(5)
+    offsets = [dice.randrange(5_000) for _ in range(1_000)]
+    async with asyncio.TaskGroup() as tasks:
+        reads = [tasks.create_task(read_all(catch_up, one, 5_050)) for one in offsets]
+    for offset, read in zip(offsets, reads, strict=True):
+        expected = [r.value for r in log._topics["t"].partitions[0].records if r.offset >= offset]
+        assert read.result() == expected
+    pieces = 5_050 / 10.5  # what a read of the fake log brings
+    assert log.reads < 3 * pieces
+    assert catch_up.waiting == 0
 
 
-def test_what_is_kept_is_bounded() -> None:
-    async def main() -> None:
-        catch_up = CatchUp(a_log(3_000), 50_000)
-        await read_all(catch_up, 0, 3_000)
-        assert catch_up._bytes <= 50_000
-        assert await read_all(catch_up, 10, 20) != []
-
-    in_virtual_time(main())
+async def test_what_is_kept_is_bounded() -> None:
+    catch_up = CatchUp(a_log(3_000), 50_000)
+    await read_all(catch_up, 0, 3_000)
+    assert catch_up._bytes <= 50_000
+    assert await read_all(catch_up, 10, 20) != []
 
 
-def test_a_place_before_the_log_is_refused_and_its_first_offset_is_not() -> None:
-    async def main() -> None:
-        log = a_log(3_000)
-        log.expire("t", 0, 2_300)
-        catch_up = CatchUp(log, 1 << 20)
-        with pytest.raises(OffsetOutOfRange):
-            await catch_up.read(PLACE, 2_000)
-        piece = await catch_up.read(PLACE, 2_300)
-        assert piece.entries[0].record.offset == 2_300
-        with pytest.raises(OffsetOutOfRange):
-            await catch_up.read(PLACE, 3_001)
-
-    in_virtual_time(main())
+async def test_a_place_before_the_log_is_refused_and_its_first_offset_is_not() -> None:
+    log = a_log(3_000)
+    log.expire("t", 0, 2_300)
+    catch_up = CatchUp(log, 1 << 20)
+    with pytest.raises(OffsetOutOfRange):
+        await catch_up.read(PLACE, 2_000)
+    piece = await catch_up.read(PLACE, 2_300)
+    assert piece.entries[0].record.offset == 2_300
+    with pytest.raises(OffsetOutOfRange):
+        await catch_up.read(PLACE, 3_001)
 
 
-def test_a_repeat_is_known_across_pieces_that_follow_each_other() -> None:
-    async def main() -> None:
-        log = a_log(60)
-        for number in (58, 59):
-            log.append("t", 0, b"k", b"again", b"id-%d" % number)
-        catch_up = CatchUp(log, 1 << 20)
-        offset, repeats = 0, []
-        while offset < 62:
-            piece = await catch_up.read(PLACE, offset)
-            repeats += [one.record.value for one in piece.entries if one.is_repeat]
-            offset = piece.next_offset
-        assert repeats == [b"again", b"again"]
-
-    in_virtual_time(main())
+async def test_a_repeat_is_known_across_pieces_that_follow_each_other() -> None:
+    log = a_log(60)
+    for number in (58, 59):
+        log.append("t", 0, b"k", b"again", b"id-%d" % number)
+    catch_up = CatchUp(log, 1 << 20)
+    offset, repeats = 0, []
+    while offset < 62:
+        piece = await catch_up.read(PLACE, offset)
+        repeats += [one.record.value for one in piece.entries if one.is_repeat]
+        offset = piece.next_offset
+    assert repeats == [b"again", b"again"]
 
 
-def test_whoever_goes_away_while_reading_leaves_the_place_to_others() -> None:
-    async def main() -> None:
-        log = a_log(10)
-        catch_up = CatchUp(log, 1 << 20)
-        async with asyncio.TaskGroup() as tasks:
-            first = tasks.create_task(catch_up.read(PLACE, 0))
-            second = tasks.create_task(catch_up.read(PLACE, 3))
-            await asyncio.sleep(0)
-            first.cancel()
-        assert second.result().entries[0].record.offset == 3
-        assert catch_up.waiting == 0
-
-    in_virtual_time(main())
+async def test_whoever_goes_away_while_reading_leaves_the_place_to_others() -> None:
+    log = a_log(10)
+    catch_up = CatchUp(log, 1 << 20)
+    async with asyncio.TaskGroup() as tasks:
+        first = tasks.create_task(catch_up.read(PLACE, 0))
+        second = tasks.create_task(catch_up.read(PLACE, 3))
+        await asyncio.sleep(0)
+        first.cancel()
+    assert second.result().entries[0].record.offset == 3
+    assert catch_up.waiting == 0

@@ -2,12 +2,15 @@
 
 import asyncio
 
+import pytest
+
 from schemas.codec import encode
 from schemas.events import BacktestProgress, JobState, JobStep
 from sse_edge.cache.table_view import TableView
 from sse_edge.routes.latest_jobs import LatestJobs
-from tests.support.edge_bench import in_virtual_time
 from tests.support.fake_log import FakeLog
+
+pytestmark = pytest.mark.virtual_time
 
 WITHIN_S = 5.0
 
@@ -65,39 +68,33 @@ class Node:
         return asyncio.get_running_loop().time() - began
 
 
-def test_a_poll_waits_until_a_processor_has_followed_what_was_told() -> None:
-    async def main() -> None:
-        node = Node()
-        follow(node.log, "old", step(node.log, "old", "completed"), "completed")
-        async with asyncio.TaskGroup() as tasks:
-            running = tasks.create_task(node.view.run())
-            assert await node.took_s() < 0.5
-            told = step(node.log, "new", "completed")
-            poll = tasks.create_task(node.took_s())
-            done, _ = await asyncio.wait([poll], timeout=WITHIN_S / 2)
-            assert not done
-            follow(node.log, "new", told, "completed")
-            assert await poll < WITHIN_S
-            state = node.view.last("new")
-            assert state is not None
-            assert state.status == "completed"
-            # What is said after an end is no part of the story, and nobody waits for it.
-            step(node.log, "new", "progress")
-            assert await node.took_s() < 0.5
-            running.cancel()
-
-    in_virtual_time(main())
+async def test_a_poll_waits_until_a_processor_has_followed_what_was_told() -> None:
+    node = Node()
+    follow(node.log, "old", step(node.log, "old", "completed"), "completed")
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(node.view.run())
+        assert await node.took_s() < 0.5
+        told = step(node.log, "new", "completed")
+        poll = tasks.create_task(node.took_s())
+        done, _ = await asyncio.wait([poll], timeout=WITHIN_S / 2)
+        assert not done
+        follow(node.log, "new", told, "completed")
+        assert await poll < WITHIN_S
+        state = node.view.last("new")
+        assert state is not None
+        assert state.status == "completed"
+        # What is said after an end is no part of the story, and nobody waits for it.
+        step(node.log, "new", "progress")
+        assert await node.took_s() < 0.5
+        running.cancel()
 
 
-def test_a_poll_gives_up_on_what_no_processor_follows_and_waits_for_it_once() -> None:
-    async def main() -> None:
-        node = Node()
-        step(node.log, "lost", "progress")
-        node.log.append("events", 0, b"key", b"nonsense")
-        async with asyncio.TaskGroup() as tasks:
-            running = tasks.create_task(node.view.run())
-            assert WITHIN_S <= await node.took_s() < WITHIN_S + 1
-            assert await node.took_s() < 0.5
-            running.cancel()
-
-    in_virtual_time(main())
+async def test_a_poll_gives_up_on_what_no_processor_follows_and_waits_for_it_once() -> None:
+    node = Node()
+    step(node.log, "lost", "progress")
+    node.log.append("events", 0, b"key", b"nonsense")
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(node.view.run())
+        assert WITHIN_S <= await node.took_s() < WITHIN_S + 1
+        assert await node.took_s() < 0.5
+        running.cancel()

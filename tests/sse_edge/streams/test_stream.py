@@ -4,7 +4,7 @@ from sse_edge.errors import InvalidParameter, Unframable
 from sse_edge.frame import FRAME_BYTES_MAX
 from sse_edge.log.record import Partition, Record
 from sse_edge.streams.stream import CHANNELS, many_channels, one_channel, render
-from tests.support.edge_bench import alert, progress
+from tests.support.edge import alert, progress
 
 
 def record(value: bytes | None) -> Record:

@@ -1,12 +1,10 @@
-"""An edge on a bench: hub, tail and connections over a fake log, in virtual time."""
+"""A node and its clients over a fake log; the network between them is a method call."""
 
 import asyncio
 import zlib
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
-
-import looptime
+from typing import Any
 
 from schemas.codec import encode
 from schemas.events import RiskAlert, TrainingProgress
@@ -23,16 +21,8 @@ from sse_edge.transport import Chunk
 from tests.support.fake_log import FakeLog
 from tests.support.sse import Block, Reader
 
-T = TypeVar("T")
-
 ALERTS = "risk.alerts"
 TRAINING = "training.events"
-
-
-def in_virtual_time(main: Coroutine[Any, Any, T]) -> T:
-    """Run to the end; what waits fifteen seconds takes none."""
-    with asyncio.Runner(loop_factory=lambda: looptime.new_event_loop(start=0)) as runner:
-        return runner.run(main)
 
 
 def alert(entity: str, number: int) -> bytes:
@@ -67,8 +57,14 @@ def progress(task: str, percent: float, status: str = "running") -> bytes:
     )
 
 
+def write_alerts(log: FakeLog, *numbers: int, entity: str = "p", partition: int = 0) -> None:
+    """Append an alert for each number."""
+    for number in numbers:
+        log.append(ALERTS, partition, entity.encode(), alert(entity, number))
+
+
 class Client:
-    """One connection's other end, and its wire: takes what is written, or refuses to."""
+    """A client and its transport: it reads what is written, or stalls."""
 
     def __init__(self) -> None:
         self.blocks: list[Block] = []
@@ -78,7 +74,7 @@ class Client:
         self.over = False
         self._drained = asyncio.Event()
         self._drained.set()
-        self._came = asyncio.Event()
+        self._arrived = asyncio.Event()
         self._unzip = zlib.decompressobj(wbits=31)
         self._is_zipped = False
         self._close: Callable[[], object] = lambda: None
@@ -87,7 +83,7 @@ class Client:
         self._is_zipped = True
 
     def stall(self) -> None:
-        """Read nothing more: what is written is the last that fits."""
+        """Read nothing more: the transport is paused after what was written."""
         self.is_paused = True
         self._drained.clear()
 
@@ -101,7 +97,7 @@ class Client:
             data = self._unzip.decompress(data)
         self.writes.append(data)
         self.blocks += self.reader.feed(data)
-        self._came.set()
+        self._arrived.set()
 
     async def drained(self) -> None:
         await self._drained.wait()
@@ -110,14 +106,14 @@ class Client:
         asyncio.get_running_loop().call_later(within_s if self.is_paused else 0, self._close)
 
     async def until(self, count: int, *, event: str | None = None) -> list[Block]:
-        """Wait until so many blocks (of an event) have come; these."""
+        """Wait until `count` blocks have arrived, of an event if one is given; return them."""
         async with asyncio.timeout(300):
             while True:
-                found = [one for one in self.blocks if event is None or one.event == event]
+                found = [block for block in self.blocks if event is None or block.event == event]
                 if len(found) >= count:
                     return found
-                self._came.clear()
-                await self._came.wait()
+                self._arrived.clear()
+                await self._arrived.wait()
 
     @property
     def last_id(self) -> str | None:
@@ -125,8 +121,13 @@ class Client:
 
     @property
     def messages(self) -> list[str]:
-        """What the alerts among the events say."""
+        """The messages of the alerts that have arrived."""
         return [block.inner["message"] for block in self.blocks if block.event == "risk_alert"]
+
+
+def numbers(client: Client) -> list[int]:
+    """Return the numbers of the alerts that a client has got."""
+    return [int(message.removeprefix("number ")) for message in client.messages]
 
 
 class Edge:
@@ -156,7 +157,7 @@ class Edge:
         async def run() -> None:
             await connection.run()
             client.over = True
-            client._came.set()
+            client._arrived.set()
 
         self.connections += 1
         task = self._open[client] = self._tasks.create_task(run())
@@ -164,7 +165,7 @@ class Edge:
         return client
 
     async def drop(self, client: Client) -> None:
-        """Lose a client in the middle of whatever is going on."""
+        """Cut a client off, whatever its connection is doing."""
         task = self._open.pop(client)
         task.cancel()
         await asyncio.wait([task])
@@ -180,17 +181,17 @@ class Edge:
 
 @asynccontextmanager
 async def edge(log: FakeLog, **settings: Any) -> AsyncGenerator[Edge]:
-    """A running node; when it is left, it is gone at once, as by kill -9."""
+    """Run a node; after the context it is gone at once, as by kill -9."""
     options: dict[str, Any] = {"framers": 0} | settings
     edge_settings = EdgeSettings(**options)
     tail = Tail(log, edge_settings)
     views = Views(log, edge_settings, tail)
     node = Node(log, edge_settings, tail, views)
     async with asyncio.TaskGroup() as tasks:
-        running_parts = [tasks.create_task(part.run()) for part in (node, views)]
+        parts = [tasks.create_task(part.run()) for part in (node, views)]
         running = Edge(node, tasks)
         yield running
-        for part in running_parts:
+        for part in parts:
             part.cancel()
         for task in running._open.values():
             task.cancel()

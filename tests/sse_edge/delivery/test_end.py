@@ -1,0 +1,43 @@
+import pytest
+
+from sse_edge.delivery.start import FromEdge
+from sse_edge.streams.stream import one_channel
+from tests.support.edge import (
+    TRAINING,
+    edge,
+    progress,
+)
+from tests.support.fake_log import FakeLog
+from tests.support.sse import named
+
+pytestmark = pytest.mark.virtual_time
+
+
+async def test_a_finite_stream_ends_after_its_last_event_and_its_cursor_says_so() -> None:
+    log = FakeLog()
+    log.make(TRAINING)
+    stream = one_channel("training", {"task_id": "t"})
+    async with edge(log) as node:
+        client = node.connect(stream, FromEdge.EARLIEST)
+        await client.until(2)
+        log.append(TRAINING, 0, b"t", progress("t", 50.0))
+        log.append(TRAINING, 0, b"u", progress("u", 100.0, "completed"))
+        log.append(TRAINING, 0, b"t", progress("t", 100.0, "completed"))
+        log.append(TRAINING, 0, b"t", progress("t", 100.0, "completed"))
+        await node.ended(client)
+        events = named(client.blocks, "training_progress")
+        assert [one.inner["progress"] for one in events] == [50.0, 100.0]
+        ids = [one.id or "" for one in events]
+        assert [node.cursor(stream, one).ended for one in ids] == [False, True]
+
+
+async def test_an_unfiltered_channel_does_not_end_with_one_task() -> None:
+    log = FakeLog()
+    log.make(TRAINING)
+    async with edge(log) as node:
+        client = node.connect(one_channel("training", {}))
+        await client.until(2)
+        for task in ("t", "u"):
+            log.append(TRAINING, 0, task.encode(), progress(task, 100.0, "failed"))
+        await client.until(2, event="training_progress")
+        assert not client.over

@@ -1,0 +1,70 @@
+import pytest
+
+from sse_edge.delivery.start import FromEdge
+from sse_edge.streams.stream import one_channel
+from tests.support.edge import (
+    alerts_log,
+    edge,
+    numbers,
+    write_alerts,
+)
+
+pytestmark = pytest.mark.virtual_time
+
+
+async def test_every_event_carries_the_cursor_after_it_as_its_last_line() -> None:
+    log = alerts_log(partitions=3)
+    write_alerts(log, 0, 1, 2)
+    async with edge(log) as node:
+        client = node.connect(start=FromEdge.EARLIEST)
+        events = await client.until(3, event="risk_alert")
+        for block, offset in zip(events, (1, 2, 3), strict=True):
+            assert block.raw.split(b"\n")[-1].startswith(b"id: ")
+            cursor = node.cursor(one_channel("alerts", {}), block.id or "")
+            assert dict(cursor.topics[0].offsets) == {0: offset, 1: 0, 2: 0}
+
+
+async def test_a_client_resumes_on_another_node_where_it_stopped() -> None:
+    log = alerts_log()
+    async with edge(log) as node:
+        client = node.connect()
+        await client.until(2)
+        write_alerts(log, *range(5))
+        events = await client.until(5, event="risk_alert")
+        await node.drop(client)
+    write_alerts(log, *range(5, 9))
+    for seen, block in enumerate(events, 1):
+        async with edge(log) as other:
+            again = other.connect(start=block.id or "")
+            await again.until(9 - seen, event="risk_alert")
+            assert numbers(again) == list(range(seen, 9))
+
+
+async def test_a_client_that_was_lost_before_the_first_event_misses_nothing() -> None:
+    log = alerts_log(partitions=2)
+    async with edge(log) as node:
+        client = node.connect()
+        await client.until(2)
+        await node.drop(client)
+        write_alerts(log, 0, 1, partition=1)
+        again = node.connect(start=client.last_id or "")
+        await again.until(2, event="risk_alert")
+        assert numbers(again) == [0, 1]
+
+
+async def test_a_client_whose_cursor_is_ahead_of_its_node_waits_for_the_node() -> None:
+    log = alerts_log(partitions=2)
+    async with edge(log) as quick, edge(log) as slow:
+        behind = slow.connect()
+        await behind.until(2)
+        client = quick.connect()
+        await client.until(2)
+        write_alerts(log, 1, 2, partition=1)
+        last = (await client.until(2, event="risk_alert"))[-1].id or ""
+        again = slow.connect(start=last)
+        write_alerts(log, 3, partition=0)
+        write_alerts(log, 4, partition=1)
+        await again.until(2, event="risk_alert")
+        await behind.until(4, event="risk_alert")
+        assert sorted(numbers(again)) == [3, 4]
+        assert sorted(numbers(behind)) == [1, 2, 3, 4]
