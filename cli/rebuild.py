@@ -8,7 +8,6 @@ of alerts that should not have been, and those that should.
 
 import asyncio
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -18,6 +17,7 @@ from pathlib import Path
 from infra.errors import RebuildFailed
 from infra.supervisor import Part, Process
 from infra.topics import provision, wait_for_kafka
+from kafka_io.clock import now_us
 from kafka_io.errors import ProducerError
 from kafka_io.publisher import Publisher
 from kafka_io.reader import count_uncommitted, read_all, read_end_offsets, read_table
@@ -167,8 +167,7 @@ async def _caught_up(worker: Process, group: str, settings: ProducerSettings, sa
 async def _switch(settings: ProducerSettings, version: str, say: Say) -> None:
     async with Publisher(settings) as publisher:
         for partition in range(PORTFOLIO_RETURNS.partitions):
-            now_us = time.time_ns() // 1000
-            done = RebuildDone(version=version, partition=partition, event_time_us=now_us)
+            done = RebuildDone(version=version, partition=partition, event_time_us=now_us())
             await publisher.publish(done, partition=partition)
     try:
         async with asyncio.timeout(_TAKEN_OVER_WITHIN_S):

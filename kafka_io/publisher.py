@@ -16,7 +16,6 @@ id. Readers recognize the repeat.
 
 import asyncio
 import logging
-import time
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from aiokafka.errors import KafkaError
 from aiokafka.partitioner import DefaultPartitioner
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from kafka_io.clock import now_us
 from kafka_io.errors import BufferFull, InvalidReport, Unsent
 from kafka_io.settings import ProducerSettings
 from schemas.codec import VALUE_BYTES_MAX, encode
@@ -181,7 +181,7 @@ class Publisher:
             event,
             value,
             self._settings.source,
-            recorded_us=time.time_ns() // 1000,
+            recorded_us=now_us(),
             tenant=tenant or self._settings.tenant,
             traceparent=_traceparent(),
         )

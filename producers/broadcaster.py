@@ -7,13 +7,13 @@ calls for code that knows nothing of asyncio.
 
 import asyncio
 import threading
-import time
 from collections.abc import Callable, Coroutine, Mapping
 from functools import cache, update_wrapper
 from types import TracebackType
 from typing import Concatenate, ParamSpec, Self, TypeVar
 from weakref import WeakKeyDictionary
 
+from kafka_io.clock import now_us
 from kafka_io.publisher import Publisher, RecordMetadata
 from kafka_io.settings import ProducerSettings
 from producers.progress import (
@@ -58,7 +58,7 @@ class SSEBroadcaster:
         metrics: Mapping[str, float] | None = None,
     ) -> RecordMetadata:
         """Report how far a training run has come, in percent."""
-        event = training_progress(task_id, progress, status, message, metrics, now_us=_now_us())
+        event = training_progress(task_id, progress, status, message, metrics, now_us=now_us())
         return await self.publish(event)
 
     async def send_backtest_progress(
@@ -72,7 +72,7 @@ class SSEBroadcaster:
     ) -> RecordMetadata:
         """Report how far a backtest has come, in percent, and the day that it simulates."""
         event = backtest_progress(
-            backtest_id, progress, status, message, current_date, results, now_us=_now_us()
+            backtest_id, progress, status, message, current_date, results, now_us=now_us()
         )
         return await self.publish(event)
 
@@ -97,7 +97,7 @@ class SSEBroadcaster:
             threshold,
             entity_type,
             entity_id,
-            now_us=_now_us(),
+            now_us=now_us(),
         )
         return await self.publish(event)
 
@@ -105,13 +105,13 @@ class SSEBroadcaster:
         self, values: Mapping[str, float], update_type: str = "custom"
     ) -> RecordMetadata:
         """Report figures of your own for the dashboard stream."""
-        return await self.publish(dashboard_update(values, update_type, now_us=_now_us()))
+        return await self.publish(dashboard_update(values, update_type, now_us=now_us()))
 
     async def send_user_update(
         self, user_id: str, data: object, kind: str = "update"
     ) -> RecordMetadata:
         """Show something to one user: an `update`, or a `fatal_error` that ends their stream."""
-        return await self.publish(user_update(user_id, data, kind, now_us=_now_us()))
+        return await self.publish(user_update(user_id, data, kind, now_us=now_us()))
 
     async def publish(self, event: Event, *, tenant: str | None = None) -> RecordMetadata:
         """Write any event of the catalogue, of a tenant's where one is given."""
@@ -202,7 +202,3 @@ class BlockingBroadcaster:
         trace: TracebackType | None,
     ) -> None:
         self.close()
-
-
-def _now_us() -> int:
-    return time.time_ns() // 1000

@@ -8,7 +8,6 @@ elsewhere, in modules that do not import Faust.
 """
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
@@ -18,6 +17,7 @@ from faust.tables.manager import TableManager
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Producer
 from faust.types import TP
 
+from kafka_io.clock import now_us
 from schemas.codec import decode, encode
 from schemas.events import DeadLetter, Event, Record
 from schemas.headers import Headers, headers_of
@@ -214,8 +214,7 @@ class Writer:
 
     async def _send(self, event: Event, tenant: str | None) -> Awaitable[object]:
         value = encode(event)
-        now_us = time.time_ns() // 1000
-        headers = headers_of(event, value, SOURCE, recorded_us=now_us, tenant=tenant)
+        headers = headers_of(event, value, SOURCE, recorded_us=now_us(), tenant=tenant)
         # A dead letter has the key of the record that it is about.
         key = event.key if isinstance(event, DeadLetter) else key_of(event)
         return await self.put(topic_of(event), key, value, headers=headers)

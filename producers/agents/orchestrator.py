@@ -5,10 +5,10 @@ A run is begun again, as its next attempt, where its worker was lost, and it end
 
 import asyncio
 import logging
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
+from kafka_io.clock import now_us
 from kafka_io.command_group import CommandGroup, ReceivedCommand
 from kafka_io.errors import Unsent
 from kafka_io.settings import ProducerSettings
@@ -118,7 +118,7 @@ class Run:
             confidence=confidence,
             reasoning=reasoning,
             text=text,
-            event_time_us=time.time_ns() // 1000,
+            event_time_us=now_us(),
         )
         self._number += 1
         await self._publish(event)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from kafka_io.clock import now_us
 from kafka_io.command_group import CommandGroup, ReceivedCommand
 from kafka_io.errors import ProducerError, Unread, Unsent
 from kafka_io.settings import ProducerSettings
@@ -190,7 +191,7 @@ class Job:
                     first=first,
                     total=len(bars),
                     bars=bars[first : first + _BARS_AT_ONCE],
-                    event_time_us=time.time_ns() // 1000,
+                    event_time_us=now_us(),
                 )
                 self._publish(chunk)
 
@@ -213,7 +214,7 @@ class Job:
             message=message,
             current_date=day,
             results=results or {},
-            event_time_us=time.time_ns() // 1000,
+            event_time_us=now_us(),
             job=JobStep(
                 kind=kind,
                 attempt=self.attempt,

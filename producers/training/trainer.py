@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 import joblib
 
+from kafka_io.clock import now_us
 from kafka_io.command_group import CommandGroup, ReceivedCommand
 from kafka_io.errors import ProducerError, Unsent
 from kafka_io.settings import ProducerSettings
@@ -157,7 +158,7 @@ class Task:
             status=_STATUS_OF.get(stage, "running"),
             message=message,
             metrics=metrics,
-            event_time_us=time.time_ns() // 1000,
+            event_time_us=now_us(),
             task=TaskStep(stage=stage, attempt=self.attempt),
         )
 

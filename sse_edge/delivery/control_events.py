@@ -4,9 +4,9 @@ Each function returns the bytes in the dialect of the stream; the time in them i
 """
 
 import random
-import time
 from collections.abc import Mapping, Sequence
 
+from kafka_io.clock import now_us
 from schemas.instants import to_rfc3339
 from sse_edge.delivery.start import Gap
 from sse_edge.frame import block
@@ -73,4 +73,4 @@ def gap_events(
 
 
 def _now() -> str:
-    return to_rfc3339(time.time_ns() // 1000)
+    return to_rfc3339(now_us())

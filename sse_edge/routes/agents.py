@@ -14,6 +14,7 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Query, Request, Response
 from pydantic import BaseModel, Field
 
+from kafka_io.clock import now_us
 from schemas.events import AgentCommand
 from sse_edge.caller import NAME_BYTES, OWNED_ID_CHARS, is_owned, owned_id
 from sse_edge.delivery.node import Node
@@ -88,9 +89,10 @@ async def _run(request: Request, message: str, key: str | None) -> Response:
     try:
         async with asyncio.timeout(node.settings.broker_patience_s):
             start = await _begun(node, run_id, is_new=key is None)
-            now_us = time.time_ns() // 1000
             # A worker that finds the run ended does nothing.
-            await write(request, AgentCommand(run_id=run_id, message=message, event_time_us=now_us))
+            await write(
+                request, AgentCommand(run_id=run_id, message=message, event_time_us=now_us())
+            )
     except (LogError, TimeoutError) as error:
         raise Unavailable("no_broker", f"the message could not be handed on: {error}") from error
     return open_stream(request, stream, start)

@@ -1,6 +1,5 @@
 """Backtest jobs over HTTP: ask for one, cancel it, list them, follow one's story."""
 
-import time
 import uuid
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
@@ -9,6 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from kafka_io.clock import now_us
 from schemas.events import BacktestCommand, BacktestProgress, JobState, JobStep
 from sse_edge.caller import Caller
 from sse_edge.delivery.node import Node
@@ -101,10 +101,10 @@ class Wanted(BaseModel):
 async def submit(request: Request, wanted: Wanted) -> dict[str, object]:
     """Write a command that a worker takes up; the answer comes when Kafka has it."""
     caller = caller_of(request)
-    owner, now_us = None if caller is None else caller.subject, time.time_ns() // 1000
+    owner, requested_us = None if caller is None else caller.subject, now_us()
     job_id = str(uuid.uuid4())
     step = JobStep(kind="submitted", symbol=wanted.symbol, strategy=wanted.strategy, owner=owner)
-    submitted = _event(job_id, step, f"{wanted.symbol} waits for a worker", now_us)
+    submitted = _event(job_id, step, f"{wanted.symbol} waits for a worker", requested_us)
     command = BacktestCommand(
         job_id=job_id,
         owner=owner,
@@ -116,7 +116,7 @@ async def submit(request: Request, wanted: Wanted) -> dict[str, object]:
         end_date=wanted.end_date,
         cost=wanted.cost,
         initial_cash=wanted.initial_cash,
-        event_time_us=now_us,
+        event_time_us=requested_us,
     )
     position = await write(request, submitted)
     await write(request, command)
@@ -129,8 +129,8 @@ async def submit(request: Request, wanted: Wanted) -> dict[str, object]:
             message=submitted.message,
             symbol=wanted.symbol,
             strategy=wanted.strategy,
-            created_us=now_us,
-            updated_us=now_us,
+            created_us=requested_us,
+            updated_us=requested_us,
             partition=position.partition,
             first_offset=position.offset,
             last_offset=position.offset,
@@ -167,7 +167,7 @@ async def cancel(request: Request, job_id: str) -> dict[str, str]:
     kind = "removed" if state.ended else "cancel_requested"
     step = JobStep(kind=kind, symbol=state.symbol, strategy=state.strategy, owner=state.owner)
     message = "removed" if state.ended else "is to be cancelled"
-    await write(request, _event(job_id, step, message, time.time_ns() // 1000, state.progress))
+    await write(request, _event(job_id, step, message, now_us(), state.progress))
     return {"job_id": job_id, "status": "removed" if state.ended else "cancelling"}
 
 

@@ -10,8 +10,7 @@ from dataclasses import asdict
 
 from fastapi import APIRouter, Request, Response
 
-from schemas.codec import decode
-from schemas.errors import Undecodable
+from schemas.codec import decode_as
 from schemas.events import Bar, BarChunk, JobState
 from schemas.topics import BACKTEST_BARS
 from sse_edge.delivery.node import Node
@@ -132,7 +131,7 @@ async def _bars(node: Node, state: JobState) -> Mapping[str, Sequence[Bar]]:
     chunks: dict[str, dict[int, BarChunk]] = {}
     async for batch in scan(node.log, where, offset, end):
         for record in batch.records:
-            chunk = _chunk(record.value) if record.key == key else None
+            chunk = decode_as(BarChunk, record.value) if record.key == key else None
             if chunk is not None:
                 chunks.setdefault(chunk.interval, {})[chunk.first] = chunk
     found = {}
@@ -141,11 +140,3 @@ async def _bars(node: Node, state: JobState) -> Mapping[str, Sequence[Bar]]:
         if len(bars) == next(iter(ones.values())).total:
             found[interval] = bars
     return found
-
-
-def _chunk(value: bytes | None) -> BarChunk | None:
-    try:
-        chunk = decode(value)
-    except Undecodable:
-        return None
-    return chunk if isinstance(chunk, BarChunk) else None

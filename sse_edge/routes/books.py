@@ -4,7 +4,6 @@ What a book holds is an event; a processor measures it and all books above at on
 every return of what they hold.
 """
 
-import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Annotated
@@ -12,6 +11,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Request
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator
 
+from kafka_io.clock import now_us
 from schemas.events import Book, BookRisk, Holding
 from schemas.instants import from_datetime, to_rfc3339
 from schemas.topics import RISK_BOOKS
@@ -85,13 +85,13 @@ async def put_book(
     request: Request, root: Root, book_id: BookId, wanted: Holdings
 ) -> dict[str, object]:
     """In place of all that it held; a book of the root's own name is the top of the tree."""
-    now_us = time.time_ns() // 1000
+    time_us = now_us()
     holdings = [
         Holding(
             one.series_id,
             one.quantity,
             one.price,
-            now_us if one.priced_at is None else from_datetime(one.priced_at),
+            time_us if one.priced_at is None else from_datetime(one.priced_at),
         )
         for one in wanted.holdings
     ]
@@ -102,7 +102,7 @@ async def put_book(
         holdings=holdings,
         nav=wanted.nav,
         set_by=who_asks(request),
-        event_time_us=now_us,
+        event_time_us=time_us,
     )
     await _put(request, book)
     return _shown(book)
@@ -117,7 +117,7 @@ async def close_book(request: Request, root: Root, book_id: BookId) -> dict[str,
         holdings=(),
         closed=True,
         set_by=who_asks(request),
-        event_time_us=time.time_ns() // 1000,
+        event_time_us=now_us(),
     )
     await _put(request, book)
     return {"root": root, "book_id": book_id, "status": "closed"}

@@ -1,11 +1,11 @@
 """The channels, alone and several in one connection, who is connected, and fresh tokens."""
 
-import time
 from collections.abc import Awaitable, Callable
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
+from kafka_io.clock import now_us
 from schemas.events import StreamRenewal
 from schemas.instants import LATEST_US
 from sse_edge.caller import OWNED_ID_CHARS, is_owned
@@ -65,6 +65,6 @@ async def renew(request: Request, challenge: str) -> None:
     renewal = StreamRenewal(
         challenge=challenge,
         expires_us=min(int(caller.expires_s * 1e6), LATEST_US),
-        event_time_us=time.time_ns() // 1000,
+        event_time_us=now_us(),
     )
     await write(request, renewal)

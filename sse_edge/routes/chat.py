@@ -1,6 +1,5 @@
 """Chat rooms and users' own streams, on the log: who comes back on any node has missed nothing."""
 
-import time
 import uuid
 from collections.abc import Callable, Sequence
 from typing import Annotated
@@ -8,9 +7,9 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field
 
+from kafka_io.clock import now_us
 from kafka_io.publisher import RecordMetadata
-from schemas.codec import decode
-from schemas.errors import Undecodable
+from schemas.codec import decode, decode_as
 from schemas.events import ChatEvent
 from sse_edge.delivery.node import Node
 from sse_edge.delivery.start import FromOffsets
@@ -158,11 +157,8 @@ async def last_messages(
 
 
 def _is_message(record: Record) -> bool:
-    try:
-        event = decode(record.value)
-    except Undecodable:
-        return False
-    return isinstance(event, ChatEvent) and event.kind == "message"
+    event = decode_as(ChatEvent, record.value)
+    return event is not None and event.kind == "message"
 
 
 def _shown(record: Record) -> bytes:
@@ -175,8 +171,7 @@ def _shown(record: Record) -> bytes:
 async def _say(
     request: Request, room: str, kind: str, user: str, message: str = ""
 ) -> RecordMetadata:
-    now_us = time.time_ns() // 1000
-    event = ChatEvent(room=room, kind=kind, user=user, message=message, event_time_us=now_us)
+    event = ChatEvent(room=room, kind=kind, user=user, message=message, event_time_us=now_us())
     return await write(request, event)
 
 

@@ -4,7 +4,6 @@ Both are events. A processor judges by new limits at once, and tells everybody o
 as a step of the alert; the log says who did what, and when.
 """
 
-import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -14,6 +13,7 @@ from typing import Annotated, TypeVar
 from fastapi import APIRouter, Path, Query, Request
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from kafka_io.clock import now_us
 from schemas.events import AlertAck, OpenAlert, Record, RiskLimit, RiskLimits
 from schemas.instants import to_rfc3339
 from sse_edge.cache.table_view import TableView
@@ -177,7 +177,7 @@ async def acknowledge(
         entity_id=alert.entity_id,
         by=who_asks(request),
         comment="" if said is None else said.comment,
-        event_time_us=time.time_ns() // 1000,
+        event_time_us=now_us(),
     )
     await write(request, ack)
     return {"alert_id": alert_id, "status": "acknowledging"}
@@ -190,7 +190,7 @@ def _limits(request: Request, portfolio_id: str, wanted: Limits) -> RiskLimits:
         stale_after_s=wanted.stale_after_s,
         set_by=who_asks(request),
         comment=wanted.comment,
-        event_time_us=time.time_ns() // 1000,
+        event_time_us=now_us(),
     )
 
 

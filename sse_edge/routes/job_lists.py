@@ -14,6 +14,7 @@ from math import inf
 
 from fastapi import APIRouter, Request, Response
 
+from kafka_io.clock import now_us
 from schemas.events import JobState
 from schemas.instants import to_rfc3339
 from sse_edge.delivery.node import Node
@@ -133,7 +134,7 @@ async def _told(
     retry = round(random.uniform(node.settings.retry_ms, 2 * node.settings.retry_ms))  # noqa: S311
     assert BACKTEST.opening is not None
     name, data = BACKTEST.opening(
-        ClientInfo(session.client_id, wording.plural), to_rfc3339(time.time_ns() // 1000)
+        ClientInfo(session.client_id, wording.plural), to_rfc3339(now_us())
     )
     yield {"event": name, "data": data, "retry": retry}
     with node.admitted(session):

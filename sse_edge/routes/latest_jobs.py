@@ -9,8 +9,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable
 from typing import NamedTuple
 
-from schemas.codec import decode
-from schemas.errors import Undecodable
+from schemas.codec import decode_as
 from schemas.events import BacktestProgress, JobState
 from sse_edge.cache.table_view import TableView
 from sse_edge.errors import OffsetOutOfRange
@@ -99,11 +98,8 @@ class LatestJobs:
 
     def _note(self, records: Iterable[Record]) -> None:
         for record in records:
-            try:
-                event = decode(record.value)
-            except Undecodable:
-                continue
-            if not isinstance(event, BacktestProgress) or event.job is None:
+            event = decode_as(BacktestProgress, record.value)
+            if event is None or event.job is None:
                 continue
             if record.key == event.backtest_id.encode():
                 told = _Told(record.offset, event.job.kind == "removed")

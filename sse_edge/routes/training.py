@@ -4,7 +4,6 @@ A task is asked for by a command in Kafka. Its story begins with `PENDING`, writ
 command, so that whoever has the answer can follow it on any node at once.
 """
 
-import time
 import uuid
 from collections.abc import Sequence
 from enum import StrEnum
@@ -13,8 +12,8 @@ from typing import Annotated, NamedTuple
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from schemas.codec import decode
-from schemas.errors import Undecodable
+from kafka_io.clock import now_us
+from schemas.codec import decode_as
 from schemas.events import StoryState, TaskStep, TrainingCommand, TrainingProgress
 from sse_edge.delivery.node import Node
 from sse_edge.delivery.start import FromOffsets
@@ -74,21 +73,21 @@ class Accepted(BaseModel):
 @router.post("/", summary="Ask for a training", responses={503: {"description": "No broker."}})
 async def train(request: Request, wanted: Wanted) -> Accepted:
     """Write a command that a trainer takes up; the answer comes when Kafka has it."""
-    task_id, now_us = str(uuid.uuid4()), time.time_ns() // 1000
+    task_id, requested_us = str(uuid.uuid4()), now_us()
     pending = TrainingProgress(
         task_id=task_id,
         progress=0.0,
         status="started",
         message=f"A forecast of {wanted.meter_type} meter {wanted.meter_id} waits for a trainer",
         metrics={},
-        event_time_us=now_us,
+        event_time_us=requested_us,
         task=TaskStep(stage="PENDING"),
     )
     command = TrainingCommand(
         task_id=task_id,
         meter_id=wanted.meter_id,
         meter_type=wanted.meter_type,
-        event_time_us=now_us,
+        event_time_us=requested_us,
     )
     await write(request, pending)
     await write(request, command)
@@ -173,7 +172,7 @@ async def _read_on(node: Node, state: StoryState) -> _Last | None:
     last, batches, key = None, 0, state.subject.encode()
     async for batch in scan(node.log, where, state.last_offset, end):
         for record in batch.records:
-            event = _event(record) if record.key == key else None
+            event = decode_as(TrainingProgress, record.value) if record.key == key else None
             if event is not None:
                 last = _Last(record, event)
                 if event.ends:
@@ -182,14 +181,6 @@ async def _read_on(node: Node, state: StoryState) -> _Last | None:
         if batches == _BATCHES_MAX:
             break
     return last
-
-
-def _event(record: Record) -> TrainingProgress | None:
-    try:
-        event = decode(record.value)
-    except Undecodable:
-        return None
-    return event if isinstance(event, TrainingProgress) else None
 
 
 def _no_such_task(task_id: str) -> NoSuchThing:

@@ -7,12 +7,12 @@ to be read a second time.
 """
 
 import asyncio
-import time
 from collections.abc import Sequence
 from typing import Any
 
 import faust
 
+from kafka_io.clock import now_us
 from schemas.events import BoardState, DeadLetter, Event, Record, RiskAlert, WindowTally
 from schemas.topics import (
     BACKTEST_EVENTS,
@@ -92,7 +92,7 @@ class _Boards:
     async def process(self, messages: Sequence[Message]) -> None:
         """Add tallies and publish the windows that are due; returns when Kafka has everything."""
         async with self._lock:
-            now_us = time.time_ns() // 1000
+            time_us = now_us()
             changed = set()
             for message in messages:
                 tally = decode_message(message, WindowTally)
@@ -102,9 +102,9 @@ class _Boards:
                 board = self._boards.get(tally.board)
                 if board is None:
                     board = self._board(BoardState(board=tally.board, partition=message.partition))
-                board.add(tally, message.offset, now_us)
+                board.add(tally, message.offset, time_us)
                 changed.add(tally.board)
-            await self._publish(changed, now_us)
+            await self._publish(changed, time_us)
 
     async def _publish(self, changed: set[str], now_us: int) -> None:
         rows: dict[bytes, tuple[int, Record | None]] = {}

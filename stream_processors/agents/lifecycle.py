@@ -11,8 +11,7 @@ from typing import Any
 
 import faust
 
-from schemas.codec import decode
-from schemas.errors import Undecodable
+from schemas.codec import decode_as
 from schemas.events import BacktestProgress, JobState, Record, StoryState, TrainingProgress
 from schemas.topics import Topic, key_of
 from stream_processors.faust_adapter import StateTable, Writer, process_batches
@@ -148,9 +147,5 @@ def job_state(known: JobState | None, event: Record, message: Message) -> JobSta
 
 def _event(message: Message, topic: Topic) -> Record | None:
     """Return a message's event; None where `tally_events` writes a dead letter about it."""
-    try:
-        event = decode(message.value)
-    except Undecodable:
-        return None
-    fits = isinstance(event, topic.record) and key_of(event) == message.key
-    return event if fits else None
+    event = decode_as(topic.record, message.value)
+    return event if event is not None and key_of(event) == message.key else None

@@ -7,7 +7,6 @@ is done, the agent continues from the rebuilt states.
 
 import asyncio
 import logging
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import faust
 
 from kafka_io import reader
+from kafka_io.clock import now_us
 from kafka_io.settings import ProducerSettings
 from schemas.events import DeadLetter, PortfolioState, RebuildDone, RiskAlert
 from schemas.topics import (
@@ -113,7 +113,7 @@ class _Portfolios:
         """Raise alerts about stale measures, and send the gauges that may have changed."""
         async with self._lock:
             batch = self._batch(self._portfolios)
-            batch.tick(time.time_ns() // 1000)
+            batch.tick(now_us())
             await self._publish(batch)
             gauges = gauges_of(self._portfolios.values(), self._changed_partitions)
             await self._writer.send_all(gauges)

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import time
 from contextlib import suppress
 from typing import Any
 
@@ -14,6 +13,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosedError
 
 from infra.demo_issuer import ISSUER, jwks_path, token
+from kafka_io.clock import now_us
 from kafka_io.publisher import Publisher
 from kafka_io.reader import read_all
 from producers.backtesting.strategies import simulate, statistics
@@ -288,14 +288,14 @@ async def test_a_job_that_has_ended_is_not_run_again(system: System, afterwards:
 
     def step(job_id: str, kind: str) -> BacktestProgress:
         job = JobStep(kind=kind, symbol="IBM", strategy="buy_and_hold")
-        now_us = time.time_ns() // 1000
+        time_us = now_us()
         return BacktestProgress(
             backtest_id=job_id,
             progress=0.0,
             status="running",
             message="",
             results={},
-            event_time_us=now_us,
+            event_time_us=time_us,
             job=job,
         )
 
@@ -307,7 +307,7 @@ async def test_a_job_that_has_ended_is_not_run_again(system: System, afterwards:
             parameters={},
             cost=0.0,
             initial_cash=1.0,
-            event_time_us=time.time_ns() // 1000,
+            event_time_us=now_us(),
         )
 
     async with Publisher(system.world.producer_settings) as publisher:

@@ -1,12 +1,12 @@
 """Who may read what, on real edges: nobody without a token, nobody else's, and not for ever."""
 
-import time
 from pathlib import Path
 
 import httpx
 import pytest
 
 from infra.demo_issuer import ISSUER, jwks_path, token
+from kafka_io.clock import now_us
 from kafka_io.publisher import Publisher
 from producers.progress import training_progress, user_update
 from tests.conftest import Started, World
@@ -72,7 +72,7 @@ async def test_tenants_see_their_own_and_a_cursor_does_not_change_that(
     edge = await strict_edge(world, tmp_path)
     async with Publisher(world.producer_settings) as publisher:
         for tenant in ("acme", "other", None, "acme"):
-            event = training_progress(f"of-{tenant}", 1.0, "running", now_us=time.time_ns() // 1000)
+            event = training_progress(f"of-{tenant}", 1.0, "running", now_us=now_us())
             await publisher.publish(event, tenant=tenant)
     path, last_id = "/api/v1/sse/training", ""
     for tenant, expected in (("acme", ["acme", "acme"]), ("other", ["other"]), (None, ["None"])):
