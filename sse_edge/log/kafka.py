@@ -134,10 +134,10 @@ class KafkaLog:
             await _stopped(consumer)
 
     def _describe(self, topics: list[str]) -> Mapping[str, TopicInfo]:
-        if self._admin is None:
-            self._admin = AdminClient({"bootstrap.servers": self._servers, "log_level": 0})
         found = {}
-        answers = self._admin.describe_topics(TopicCollection(topics), request_timeout=_ANSWER_S)
+        answers = self._admin_client().describe_topics(
+            TopicCollection(topics), request_timeout=_ANSWER_S
+        )
         for name, answer in answers.items():
             try:
                 topic = answer.result()
@@ -149,20 +149,25 @@ class KafkaLog:
         return found
 
     def _leader_epochs(self, partitions: list[Partition]) -> Mapping[Partition, int]:
-        if self._admin is None or not partitions:
+        if not partitions:
             return {}
         latest: Any = OffsetSpec.latest()  # type: ignore[no-untyped-call]
         asked: dict[KafkaPartition, OffsetSpec] = {
             KafkaPartition(*one): latest for one in partitions
         }
         epochs = {}
-        answers = self._admin.list_offsets(asked, request_timeout=_ANSWER_S)
+        answers = self._admin_client().list_offsets(asked, request_timeout=_ANSWER_S)
         for where, answer in answers.items():
             try:
                 epochs[Partition(where.topic, where.partition)] = answer.result().leader_epoch
             except KafkaException as error:
                 logger.debug("%s/%d: %s", where.topic, where.partition, error)
         return epochs
+
+    def _admin_client(self) -> AdminClient:
+        if self._admin is None:
+            self._admin = AdminClient({"bootstrap.servers": self._servers, "log_level": 0})
+        return self._admin
 
     @asynccontextmanager
     async def _consumer(self, at: _Where | None = None) -> AsyncGenerator[AIOKafkaConsumer]:
