@@ -18,7 +18,7 @@ from infra.settings import InfraSettings
 from infra.system import Wanted as WantedSystem, reset as remove, run
 from kafka_io.settings import ProducerSettings
 from schemas.instants import from_datetime
-from stream_processors.risk.confidence import InvalidInput, Level
+from stream_processors.risk.confidence import ConfidenceLevel, InvalidInput
 from stream_processors.risk.estimates import METHODS
 from stream_processors.risk.replay import ReplayQuery
 from stream_processors.risk.thresholds import InvalidRule
@@ -251,7 +251,7 @@ def replay(
             wanted = ReplayQuery(
                 portfolio_id=portfolio,
                 method=method,
-                level=Level.of(confidence),
+                level=ConfidenceLevel.of(confidence),
                 limit=limit,
                 since_us=from_datetime(since.replace(tzinfo=UTC)),
                 until_us=from_datetime(until.replace(tzinfo=UTC)) + day_us,

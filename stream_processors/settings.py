@@ -7,7 +7,7 @@ from pydantic import AliasChoices, BeforeValidator, Field
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from stream_processors.books.config import BookConfig
-from stream_processors.risk.confidence import InvalidInput, Level
+from stream_processors.risk.confidence import ConfidenceLevel, InvalidInput
 from stream_processors.risk.config import RiskConfig
 from stream_processors.risk.estimates import CLOSED, Methods
 from stream_processors.risk.methods import Simulation
@@ -162,7 +162,7 @@ class ProcessorSettings(BaseSettings):
         return BookConfig(
             window=self.risk_window,
             observations_min=self.risk_observations_min,
-            levels=tuple(map(Level.of, self.risk_levels)),
+            levels=tuple(map(ConfidenceLevel.of, self.risk_levels)),
             simulation=Simulation(self.risk_draws, self.risk_seed),
             simulate_every=self.risk_slower_every,
         )
@@ -183,7 +183,7 @@ class ProcessorSettings(BaseSettings):
             rules={name: self._rules_of(name, limit) for name, limit in self.var_limits.items()},
             methods=Methods(
                 names=self.risk_methods,
-                levels=tuple(map(Level.of, self.risk_levels)),
+                levels=tuple(map(ConfidenceLevel.of, self.risk_levels)),
                 horizons=self.risk_horizons,
                 dof=self.risk_dof,
                 slower_every=self.risk_slower_every,

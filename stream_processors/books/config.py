@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from stream_processors.risk.confidence import Level
+from stream_processors.risk.confidence import ConfidenceLevel
 from stream_processors.risk.methods import Simulation
 
 
@@ -14,7 +14,7 @@ class BookConfig:
     """The observations in a series' window."""
     observations_min: int
     """The fewest days that are measured."""
-    levels: tuple[Level, ...]
+    levels: tuple[ConfidenceLevel, ...]
     """The confidence levels of the estimates."""
     simulation: Simulation
     simulate_every: int

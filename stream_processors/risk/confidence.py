@@ -13,7 +13,7 @@ class InvalidInput(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Level:
+class ConfidenceLevel:
     """A confidence level, exact: 0.95 is 19/20."""
 
     confidence: Fraction
@@ -38,7 +38,7 @@ class Level:
         return self._hash
 
     @classmethod
-    def of(cls, confidence: str) -> "Level":
+    def of(cls, confidence: str) -> "ConfidenceLevel":
         """Parse a level such as "0.95".
 
         Raises:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stream_processors.risk.confidence import InvalidInput, Level
+from stream_processors.risk.confidence import ConfidenceLevel, InvalidInput
 from stream_processors.risk.methods import Floats, historical
 from stream_processors.risk.moments import Normal
 
@@ -27,7 +27,9 @@ class NormalParts:
     """The VaR minus the VaR without the position."""
 
 
-def normal_parts(weights: Floats, mean: Floats, covariance: Floats, level: Level) -> NormalParts:
+def normal_parts(
+    weights: Floats, mean: Floats, covariance: Floats, level: ConfidenceLevel
+) -> NormalParts:
     """Decompose the VaR of a portfolio of assets with normal returns.
 
     With portfolio deviation s = sqrt(w' C w): marginal = -mean + z C w / s; all 0 where s is 0.
@@ -77,7 +79,7 @@ class HistoricalParts:
     """Each position's mean loss over the tail."""
 
 
-def historical_parts(weights: Floats, returns: Floats, level: Level) -> HistoricalParts:
+def historical_parts(weights: Floats, returns: Floats, level: ConfidenceLevel) -> HistoricalParts:
     """Decompose the VaR and ES of a portfolio with constant weights.
 
     Args:

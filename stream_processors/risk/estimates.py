@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from schemas.events import RiskEstimate
-from stream_processors.risk.confidence import InvalidInput, Level
+from stream_processors.risk.confidence import ConfidenceLevel, InvalidInput
 from stream_processors.risk.methods import (
     Floats,
     age_weighted,
@@ -42,7 +42,7 @@ CLOSED = ("normal", "student_t", "cornish_fisher", "ewma")
 """The methods with a closed form."""
 METHODS = ("historical", *CLOSED, "fhs", "age_weighted", "student_t_fitted")
 
-WHOLE_WINDOW: dict[str, Callable[[Floats, Level], Estimate]] = {
+WHOLE_WINDOW: dict[str, Callable[[Floats, ConfidenceLevel], Estimate]] = {
     "historical": historical,
     "fhs": historical,
     "age_weighted": age_weighted,
@@ -73,7 +73,7 @@ class Methods:
     """The configured methods, levels and horizons."""
 
     names: tuple[str, ...] = ("historical",)
-    levels: tuple[Level, ...] = ()
+    levels: tuple[ConfidenceLevel, ...] = ()
     horizons: tuple[int, ...] = (1,)
     """In observation periods."""
     dof: float = 6.0
@@ -91,7 +91,7 @@ class Methods:
         if self.slower_every < 1:
             raise InvalidInput(f"slower_every is {self.slower_every}; it must be 1 or more")
         if "student_t" in self.names:
-            StudentT(Level.of("0.95"), self.dof)
+            StudentT(ConfidenceLevel.of("0.95"), self.dof)
 
     @property
     def has_closed_forms(self) -> bool:
@@ -182,7 +182,7 @@ class Methods:
     def _slower_event(
         self,
         name: str,
-        level: Level,
+        level: ConfidenceLevel,
         horizon: int,
         ahead: Floats,
         moments: Moments | None,
@@ -213,7 +213,7 @@ def _moments(returns: Floats) -> Moments | None:
         return None
 
 
-def _closed_form(name: str, levels: Sequence[Level], dof: float) -> ClosedForm:
+def _closed_form(name: str, levels: Sequence[ConfidenceLevel], dof: float) -> ClosedForm:
     if name == "cornish_fisher":
         curves = [CornishFisher(level) for level in levels]
         return lambda moments, _: cornish_fisher(curves, moments)
@@ -234,7 +234,7 @@ def _closed_form(name: str, levels: Sequence[Level], dof: float) -> ClosedForm:
 
 def _event(
     name: str,
-    level: Level,
+    level: ConfidenceLevel,
     horizon: int,
     estimate: Estimate | None,
     as_of_us: int,

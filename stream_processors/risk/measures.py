@@ -18,11 +18,11 @@ from functools import cache
 from math import isfinite
 from typing import NamedTuple
 
-from stream_processors.risk.confidence import Level
+from stream_processors.risk.confidence import ConfidenceLevel
 from stream_processors.risk.window import ReturnWindow
 
-VAR_95 = Level.of("0.95")
-VAR_99 = Level.of("0.99")
+VAR_95 = ConfidenceLevel.of("0.95")
+VAR_99 = ConfidenceLevel.of("0.99")
 
 
 class Status(StrEnum):
@@ -68,7 +68,7 @@ def measure(window: ReturnWindow, *, observations_min: int) -> Measurement:
 
 
 @cache
-def tail_of(level: Level, count: int) -> tuple[int, float]:
+def tail_of(level: ConfidenceLevel, count: int) -> tuple[int, float]:
     """Return how many of `count` returns are worse than the VaR, and the tail's size n (1 - c)."""
     return count - level.rank(count), count * level.tail
 

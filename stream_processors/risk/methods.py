@@ -20,7 +20,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from stream_processors.risk.confidence import InvalidInput, Level
+from stream_processors.risk.confidence import ConfidenceLevel, InvalidInput
 from stream_processors.risk.measures import historical_var_es, tail_of
 from stream_processors.risk.moments import DECAY, Estimate, StudentT
 
@@ -35,13 +35,13 @@ _SINGULAR = 1e-10
 """How far below zero rounding may move an eigenvalue, as a share of the largest element."""
 
 
-def historical(returns: Floats, level: Level) -> Estimate:
+def historical(returns: Floats, level: ConfidenceLevel) -> Estimate:
     """Return an observed loss as VaR, and the mean loss beyond the level as ES."""
     ascending = np.sort(returns).tolist()
     return Estimate(*historical_var_es(ascending, *tail_of(level, len(returns))))
 
 
-def historical_linear(returns: Floats, level: Level) -> float:
+def historical_linear(returns: Floats, level: ConfidenceLevel) -> float:
     """Return VaR interpolated between two losses: Hyndman and Fan's type 7, for comparison.
 
     No event contains it yet: it will be published as an optional quantile method.
@@ -49,7 +49,7 @@ def historical_linear(returns: Floats, level: Level) -> float:
     return float(np.quantile(-returns, float(level.confidence), method="linear"))
 
 
-def age_weighted(returns: Floats, level: Level, decay: float = AGE_DECAY) -> Estimate:
+def age_weighted(returns: Floats, level: ConfidenceLevel, decay: float = AGE_DECAY) -> Estimate:
     """Estimate by the historical method with weights that fall with age."""
     ages = np.arange(len(returns))[::-1]
     weights = decay**ages
@@ -93,7 +93,7 @@ def overlapping(returns: Floats, horizon: int) -> Floats:
     return grown - 1
 
 
-def student_t_fitted(returns: Floats, level: Level) -> Estimate:
+def student_t_fitted(returns: Floats, level: ConfidenceLevel) -> Estimate:
     """Estimate by a Student-t whose dof, location and scale are fitted by maximum likelihood."""
     from scipy.stats import t as student  # noqa: PLC0415  # a third of a worker's memory
 
@@ -112,7 +112,7 @@ class Simulation:
 
 
 def monte_carlo(
-    weights: Floats, covariance: Floats, level: Level, simulation: Simulation
+    weights: Floats, covariance: Floats, level: ConfidenceLevel, simulation: Simulation
 ) -> Estimate:
     """Estimate by the historical method over simulated returns of a weighted portfolio.
 

@@ -15,7 +15,7 @@ from itertools import pairwise
 from math import comb, erfc, exp, log, sqrt
 from typing import NamedTuple
 
-from stream_processors.risk.confidence import Level
+from stream_processors.risk.confidence import ConfidenceLevel
 from stream_processors.risk.methods import Floats
 
 EXCEPTION = "x"
@@ -115,7 +115,7 @@ class ModelTest(NamedTuple):
 
 
 @lru_cache(maxsize=10_000)
-def judge_model(pattern: Pattern, level: Level) -> ModelTest:
+def judge_model(pattern: Pattern, level: ConfidenceLevel) -> ModelTest:
     """Test a model by its days, of which there must be at least one."""
     coverage = _coverage(pattern.days, pattern.exceptions, level.tail)
     independence = _independence(pattern)
@@ -131,7 +131,7 @@ def judge_model(pattern: Pattern, level: Level) -> ModelTest:
     )
 
 
-def zone(observations: int, exceptions: int, level: Level) -> str:
+def zone(observations: int, exceptions: int, level: ConfidenceLevel) -> str:
     """Return the traffic light, by the binomial probability of at most so many exceptions.
 
     Below 0.95 it is green, below 0.9999 yellow, else red.
@@ -146,7 +146,7 @@ def zone(observations: int, exceptions: int, level: Level) -> str:
     return "yellow" if probability < _RED else "red"
 
 
-def most_before_red(observations: int, level: Level) -> int:
+def most_before_red(observations: int, level: ConfidenceLevel) -> int:
     """Return the largest number of exceptions that is not in the red zone."""
     return next(
         count for count in range(observations + 1) if zone(observations, count + 1, level) == "red"
@@ -154,7 +154,7 @@ def most_before_red(observations: int, level: Level) -> int:
 
 
 def acerbi_szekely(
-    returns: Floats, var: Floats, es: Floats, level: Level
+    returns: Floats, var: Floats, es: Floats, level: ConfidenceLevel
 ) -> tuple[float | None, float]:
     """Return Acerbi and Szekely's first two statistics: about 0 for a good model, else negative.
 

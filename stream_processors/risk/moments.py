@@ -23,7 +23,7 @@ from math import gamma, isfinite, pi, sqrt
 from statistics import NormalDist
 from typing import NamedTuple
 
-from stream_processors.risk.confidence import InvalidInput, Level
+from stream_processors.risk.confidence import ConfidenceLevel, InvalidInput
 
 _NORMAL = NormalDist()
 _SHIFT = 100
@@ -149,7 +149,7 @@ class RunningVariance:
 class Normal:
     """The normal method at one level."""
 
-    def __init__(self, level: Level) -> None:
+    def __init__(self, level: ConfidenceLevel) -> None:
         z = _NORMAL.inv_cdf(float(level.confidence))
         self.factors = z, _NORMAL.pdf(z) / level.tail
         """VaR and ES of a mean of 0 and a deviation of 1."""
@@ -162,7 +162,7 @@ class Normal:
 class StudentT:
     """The Student-t method at one level."""
 
-    def __init__(self, level: Level, dof: float) -> None:
+    def __init__(self, level: ConfidenceLevel, dof: float) -> None:
         if not (isfinite(dof) and dof > 2):  # noqa: PLR2004  # or there is no variance
             raise InvalidInput(f"the degrees of freedom are {dof}; they must be more than 2")
         from scipy.special import stdtrit  # noqa: PLC0415  # a fifth of a worker's memory
@@ -188,7 +188,7 @@ class StudentT:
 class CornishFisher:
     """The Cornish-Fisher method at one level."""
 
-    def __init__(self, level: Level) -> None:
+    def __init__(self, level: ConfidenceLevel) -> None:
         q = -_NORMAL.inv_cdf(float(level.confidence))
         mean = -_NORMAL.pdf(q) / level.tail
         # The powers of the normal quantile at the level, and their means over the tail below it.

@@ -12,7 +12,7 @@ import numpy as np
 
 from schemas.events import Return
 from schemas.instants import EARLIEST_US, to_rfc3339
-from stream_processors.risk.confidence import InvalidInput, Level
+from stream_processors.risk.confidence import ConfidenceLevel, InvalidInput
 from stream_processors.risk.estimates import CLOSED, METHODS, WHOLE_WINDOW, Methods, scenarios_of
 from stream_processors.risk.model_tests import EXCEPTION, ExceptionHistory, ModelTest, judge_model
 from stream_processors.risk.moments import Estimate
@@ -26,7 +26,7 @@ class ReplayQuery:
 
     portfolio_id: str
     method: str
-    level: Level
+    level: ConfidenceLevel
     limit: float
     since_us: int
     until_us: int
@@ -112,7 +112,7 @@ def replay(returns: Iterable[Return], query: ReplayQuery) -> Replay:
     return Replay(days, steps, _test(days, query.level))
 
 
-def _test(days: Iterable[Day], level: Level) -> ModelTest | None:
+def _test(days: Iterable[Day], level: ConfidenceLevel) -> ModelTest | None:
     judged = "".join(EXCEPTION if day.exceeded else "." for day in days if day.forecast)
     if not judged:
         return None

@@ -16,14 +16,14 @@ from stream_processors.books.measures import (
     measure_book,
     simulate,
 )
-from stream_processors.risk.confidence import InvalidInput, Level
+from stream_processors.risk.confidence import ConfidenceLevel, InvalidInput
 from stream_processors.risk.methods import Floats, Simulation
 from stream_processors.risk.window import ReturnWindow
 
 CONFIG = BookConfig(
     window=250,
     observations_min=100,
-    levels=(Level.of("0.95"),),
+    levels=(ConfidenceLevel.of("0.95"),),
     simulation=Simulation(draws=2_000, seed=7),
     simulate_every=20,
 )

@@ -19,10 +19,10 @@ from schemas.codec import decode, encode
 from schemas.events import Book, BookRisk, Holding, Record, Return, SeriesState
 from stream_processors.books.config import BookConfig
 from stream_processors.books.tree import DEPTH_MAX, BookTree
-from stream_processors.risk.confidence import InvalidInput, Level
+from stream_processors.risk.confidence import ConfidenceLevel, InvalidInput
 from stream_processors.risk.methods import Floats, Simulation
 
-LEVELS = tuple(map(Level.of, ("0.95", "0.975", "0.99")))
+LEVELS = tuple(map(ConfidenceLevel.of, ("0.95", "0.975", "0.99")))
 CONFIG = BookConfig(250, 100, LEVELS, Simulation(2_000, seed=7), 20)
 STOCKS = ("AAPL", "GOOG", "IBM", "MSFT")
 NEVER_US = 1 << 52

@@ -5,9 +5,9 @@ from fractions import Fraction
 import pytest
 from hypothesis import given, strategies as st
 
-from stream_processors.risk.confidence import InvalidInput, Level
+from stream_processors.risk.confidence import ConfidenceLevel, InvalidInput
 
-P95 = Level.of("0.95")
+P95 = ConfidenceLevel.of("0.95")
 
 
 @given(st.integers(1, 5000))
@@ -21,17 +21,20 @@ def test_the_rank_has_no_rounding_error(observations: int) -> None:
     ("confidence", "observations_min"), [("0.95", 20), ("0.975", 40), ("0.99", 100)]
 )
 def test_a_level_needs_one_scenario_in_its_tail(confidence: str, observations_min: int) -> None:
-    level = Level.of(confidence)
+    level = ConfidenceLevel.of(confidence)
     assert level.observations_min == observations_min
     assert level.tail == pytest.approx(1 - float(confidence))
 
 
 def test_equal_levels_are_equal_keys() -> None:
-    assert Level.of("0.95") == Level.of("0.950")
-    assert len({Level.of("0.95"), Level.of("0.950"), Level.of("0.99")}) == 2
+    assert ConfidenceLevel.of("0.95") == ConfidenceLevel.of("0.950")
+    assert (
+        len({ConfidenceLevel.of("0.95"), ConfidenceLevel.of("0.950"), ConfidenceLevel.of("0.99")})
+        == 2
+    )
 
 
 @pytest.mark.parametrize("confidence", ["0.5", "1", "95", "0", "-0.95", "high"])
 def test_a_confidence_that_is_not_between_one_half_and_one_is_refused(confidence: str) -> None:
     with pytest.raises(InvalidInput, match=r"between 0\.5 and 1"):
-        Level.of(confidence)
+        ConfidenceLevel.of(confidence)

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from producers.market.prices import load_prices, trading_days
-from stream_processors.risk.confidence import InvalidInput, Level
+from stream_processors.risk.confidence import ConfidenceLevel, InvalidInput
 from stream_processors.risk.decomposition import historical_parts, normal_parts
 from stream_processors.risk.methods import Floats, historical
 from stream_processors.risk.moments import Normal, RunningMoments
 
-LEVELS = [Level.of(text) for text in ("0.95", "0.975", "0.99")]
+LEVELS = [ConfidenceLevel.of(text) for text in ("0.95", "0.975", "0.99")]
 P95 = LEVELS[0]
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from schemas.events import Return, RiskEstimate
-from stream_processors.risk.confidence import InvalidInput, Level
+from stream_processors.risk.confidence import ConfidenceLevel, InvalidInput
 from stream_processors.risk.estimates import (
     CLOSED,
     METHODS,
@@ -20,7 +20,7 @@ from stream_processors.risk.methods import overlapping
 from stream_processors.risk.moments import CornishFisher, Normal, StudentT
 from stream_processors.risk.window import ReturnWindow
 
-P95, P99 = Level.of("0.95"), Level.of("0.99")
+P95, P99 = ConfidenceLevel.of("0.95"), ConfidenceLevel.of("0.99")
 ALL = Methods(names=METHODS[:-1], levels=(P95, P99), horizons=(1, 10), slower_every=5)
 
 

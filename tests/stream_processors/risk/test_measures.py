@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from schemas.events import Return
-from stream_processors.risk.confidence import Level
+from stream_processors.risk.confidence import ConfidenceLevel
 from stream_processors.risk.measures import (
     VAR_95,
     VAR_99,
@@ -28,14 +28,14 @@ def window_of(values: list[float], size: int = 250) -> ReturnWindow:
     return window
 
 
-def var_es(window: ReturnWindow, level: Level) -> tuple[float, float]:
+def var_es(window: ReturnWindow, level: ConfidenceLevel) -> tuple[float, float]:
     return historical_var_es(window.ascending, *tail_of(level, len(window)))
 
 
-@pytest.mark.parametrize("level", [VAR_95, VAR_99, Level.of("0.975")])
+@pytest.mark.parametrize("level", [VAR_95, VAR_99, ConfidenceLevel.of("0.975")])
 @given(values=st.lists(returns, min_size=1, max_size=300))
 def test_var_is_numpys_inverted_cdf_and_es_is_rockafellar_and_uryasevs(
-    level: Level, values: list[float]
+    level: ConfidenceLevel, values: list[float]
 ) -> None:
     losses = -np.array(values[-250:])
     confidence = float(level.confidence)

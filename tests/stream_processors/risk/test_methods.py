@@ -6,7 +6,7 @@ from hypothesis import given, strategies as st
 from skfolio import measures as skfolio
 
 from producers.market.prices import PORTFOLIOS, load_prices, trading_days
-from stream_processors.risk.confidence import InvalidInput, Level
+from stream_processors.risk.confidence import ConfidenceLevel, InvalidInput
 from stream_processors.risk.methods import (
     BURN_IN,
     Floats,
@@ -22,7 +22,7 @@ from stream_processors.risk.methods import (
 )
 from stream_processors.risk.moments import Normal
 
-LEVELS = [Level.of(text) for text in ("0.95", "0.975", "0.99")]
+LEVELS = [ConfidenceLevel.of(text) for text in ("0.95", "0.975", "0.99")]
 P95 = LEVELS[0]
 
 

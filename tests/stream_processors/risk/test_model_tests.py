@@ -8,7 +8,7 @@ from hypothesis import given, strategies as st
 from scipy import stats
 from vartests import kupiec_test
 
-from stream_processors.risk.confidence import Level
+from stream_processors.risk.confidence import ConfidenceLevel
 from stream_processors.risk.model_tests import (
     ExceptionHistory,
     Pattern,
@@ -17,7 +17,7 @@ from stream_processors.risk.model_tests import (
     zone,
 )
 
-P95, P99 = Level.of("0.95"), Level.of("0.99")
+P95, P99 = ConfidenceLevel.of("0.95"), ConfidenceLevel.of("0.99")
 
 
 def pattern_of(exceptions: list[bool]) -> Pattern:
@@ -82,7 +82,7 @@ def test_shortfall_as_forecast_gives_zero_and_twice_as_bad_gives_minus_one() -> 
     returns = generator.normal(0, 0.01, 200_000)
     var = np.full_like(returns, 0.01 * stats.norm.ppf(0.975))
     es = np.full_like(returns, 0.01 * stats.norm.pdf(stats.norm.ppf(0.975)) / 0.025)
-    level = Level.of("0.975")
+    level = ConfidenceLevel.of("0.975")
     first, second = acerbi_szekely(returns, var, es, level)
     assert first == pytest.approx(0, abs=0.02)
     assert second == pytest.approx(0, abs=0.05)
@@ -110,7 +110,7 @@ KUPIEC = {
 def test_models_are_rejected_where_kupiecs_table_says(
     model: tuple[str, int], region: tuple[int, int]
 ) -> None:
-    level, days_seen = Level.of(model[0]), model[1]
+    level, days_seen = ConfidenceLevel.of(model[0]), model[1]
     kept = [
         count
         for count in range(1, days_seen // 8)

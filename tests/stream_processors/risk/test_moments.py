@@ -10,7 +10,7 @@ from hypothesis import given, strategies as st
 from scipy import integrate, stats
 
 from producers.market.prices import PORTFOLIOS, load_prices, trading_days
-from stream_processors.risk.confidence import InvalidInput, Level
+from stream_processors.risk.confidence import ConfidenceLevel, InvalidInput
 from stream_processors.risk.methods import Floats
 from stream_processors.risk.moments import (
     DECAY,
@@ -23,7 +23,7 @@ from stream_processors.risk.moments import (
     is_monotone,
 )
 
-LEVELS = [Level.of(text) for text in ("0.95", "0.975", "0.99")]
+LEVELS = [ConfidenceLevel.of(text) for text in ("0.95", "0.975", "0.99")]
 SIZE = 250
 
 
@@ -77,7 +77,7 @@ def test_every_window_of_every_portfolio_equals_scipy_and_pandas(
 
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("dof", [2.5, 4.0, 6.0, 30.0])
-def test_student_t_is_scipys(level: Level, dof: float) -> None:
+def test_student_t_is_scipys(level: ConfidenceLevel, dof: float) -> None:
     confidence = float(level.confidence)
     scale = 0.02 * math.sqrt((dof - 2) / dof)
     losses = stats.t(dof, loc=-0.001, scale=scale)
@@ -90,7 +90,7 @@ def test_student_t_is_scipys(level: Level, dof: float) -> None:
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize(("skewness", "excess"), [(0, 0), (-0.4, 1.2), (0.5, 2.0), (-0.1, 0.3)])
 def test_cornish_fisher_is_its_quantile_and_the_mean_beyond_it(
-    level: Level, skewness: float, excess: float
+    level: ConfidenceLevel, skewness: float, excess: float
 ) -> None:
     moments = Moments(250, 0.0005, 0.015, skewness, excess)
 

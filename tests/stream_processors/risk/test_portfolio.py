@@ -10,7 +10,7 @@ from producers.market.prices import load_prices, trading_days
 from schemas.codec import decode, encode
 from schemas.events import PortfolioState, Return, RiskAlert, RiskMeasure
 from stream_processors.messages import TopicPartition
-from stream_processors.risk.confidence import Level
+from stream_processors.risk.confidence import ConfidenceLevel
 from stream_processors.risk.config import RiskConfig
 from stream_processors.risk.estimates import METHODS, Methods
 from stream_processors.risk.portfolio import PortfolioRisk, ReturnOffset
@@ -101,7 +101,7 @@ EVERYTHING = replace(
     default_rules=(Rule("var_95", 0.03), Rule("es_95", 0.04, warn_ratio=0.8)),
     methods=Methods(
         names=METHODS[:-1],
-        levels=tuple(map(Level.of, ("0.95", "0.99"))),
+        levels=tuple(map(ConfidenceLevel.of, ("0.95", "0.99"))),
         horizons=(1, 10),
         slower_every=7,
     ),

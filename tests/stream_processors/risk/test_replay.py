@@ -6,7 +6,7 @@ import pytest
 from producers.market.prices import load_prices, trading_days
 from schemas.events import Return
 from stream_processors.messages import TopicPartition
-from stream_processors.risk.confidence import InvalidInput, Level
+from stream_processors.risk.confidence import ConfidenceLevel, InvalidInput
 from stream_processors.risk.config import RiskConfig
 from stream_processors.risk.estimates import METHODS
 from stream_processors.risk.portfolio import PortfolioRisk, ReturnOffset
@@ -21,7 +21,7 @@ def query(portfolio: str, method: str = "historical", level: str = "0.95") -> Re
     return ReplayQuery(
         portfolio_id=portfolio,
         method=method,
-        level=Level.of(level),
+        level=ConfidenceLevel.of(level),
         limit=0.05,
         since_us=ALL[0].event_time_us,
         until_us=ALL[-1].event_time_us + 1,
