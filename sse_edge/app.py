@@ -259,7 +259,7 @@ def _add_health(app: FastAPI) -> None:
     async def metrics(request: Request) -> Response:
         node: Node = request.app.state.node
         multiprocess_metrics: MultiprocessMetrics | None = getattr(
-            request.app.state, "siblings", None
+            request.app.state, "multiprocess_metrics", None
         )
         found = (
             _families(node)
