@@ -1,8 +1,8 @@
 """Planted bugs that the tests must catch: `make mutants`.
 
-Each is a fault that somebody could make at a seam, as a change of a few characters. It is planted
-into a copy of the code, and the tests of the edge are run until one fails. A mutant that lives is
-a promise that nobody checks.
+Each is a fault that a developer could make at a seam, a change of a few characters. It is planted
+into a copy of the code, and the tests of the edge run until one fails. A mutant that lives is a
+promise without a test.
 """
 
 import argparse
@@ -30,13 +30,13 @@ class Mutant(NamedTuple):
 
 MUTANTS = (
     Mutant(
-        "window to live: the audience skips a record",
+        "window to live: the broadcast group skips a record",
         "delivery/feed.py",
         "entries, truncated, behind = self._entries(self.horizon, until)",
         "entries, truncated, behind = self._entries(tuple(n + 1 for n in self.horizon), until)",
     ),
     Mutant(
-        "window to live: a member that falls out thinks it was told",
+        "window to live: a dropped subscriber takes the horizon for its position",
         "delivery/broadcast.py",
         "self._dropped[subscriber] = position",
         "self._dropped[subscriber] = self.feed.horizon",
@@ -72,13 +72,13 @@ MUTANTS = (
         "first = bisect_right(piece.offsets, offset)",
     ),
     Mutant(
-        "Kafka to window: a slice's end is skipped",
+        "Kafka to window: the record after a slice is skipped",
         "delivery/connection.py",
         "until = rest[0].record.offset if rest else result.next_offset",
         "until = rest[0].record.offset + 1 if rest else result.next_offset",
     ),
     Mutant(
-        "a window says that it covers what it has let go of",
+        "a window claims to cover a record that it has evicted",
         "cache/window.py",
         "return offset >= self.start",
         "return offset >= self.start - 1",
@@ -90,7 +90,7 @@ MUTANTS = (
         "while entry is not None and entry.record.offset > offset:",
     ),
     Mutant(
-        "a resumed cursor is one too far",
+        "a resumed cursor is one record too far",
         "delivery/start.py",
         "wanted |= {partition: offsets.get(partition.number, 0) for partition in of_topic}",
         "wanted |= {p: offsets.get(p.number, -1) + 1 for p in of_topic}",
@@ -108,7 +108,7 @@ MUTANTS = (
         "wanted |= {p: offsets.get(p.number, tail.windows[p].next_offset) for p in of_topic}",
     ),
     Mutant(
-        "a control frame has an id",
+        "a heartbeat has an id",
         "delivery/control_events.py",
         "return dialect.beat(client, _now())",
         "return dialect.beat(client, _now())[:-1] + b'id: AAAA\\n\\n'",
@@ -126,25 +126,25 @@ MUTANTS = (
         'return b"id: %b\\n%b\\n" % (cursor, unfinished)',
     ),
     Mutant(
-        "a topic that was made again is read on",
+        "a recreated topic is read on",
         "cache/tail.py",
         "if info is not None and info != followed.info and not followed.replaced:",
         "if info is not None and info.partitions != followed.info.partitions:",
     ),
     Mutant(
-        "a log that was cut off is read on",
-        "cache/tail.py",
+        "a log that has lost its end is read on",
+        "cache/topic_tail.py",
         "if found.get(record.offset, record) != record:",
         "if record.offset not in found:",
     ),
     Mutant(
-        "what retention took is passed in silence",
+        "a gap is passed in silence",
         "delivery/connection.py",
         "            self._write(self._gap_events(gaps))\n",
         "",
     ),
     Mutant(
-        "a gap is told, and the stream goes on where it was",
+        "after a gap, the stream continues one record too far",
         "delivery/start.py",
         "return Gap(GapReason.EXPIRED, partition, offset, begin)",
         "return Gap(GapReason.EXPIRED, partition, offset, begin + 1)",
@@ -156,7 +156,7 @@ MUTANTS = (
         "if unsent < 0 and is_due:",
     ),
     Mutant(
-        "a repeat is told twice",
+        "a repeat is delivered twice",
         "delivery/feed.py",
         "            if entry.is_repeat or self._tenant not in (None, record.tenant):\n"
         "                continue\n",
@@ -183,7 +183,7 @@ def lives(mutant: Mutant, folder: Path) -> bool:
     path = copy / "sse_edge" / mutant.file
     text = path.read_text(encoding="utf-8")
     if text.count(mutant.old) != 1:
-        raise SystemExit(f"{mutant.name}: its place stands {text.count(mutant.old)} times there")
+        raise SystemExit(f"{mutant.name}: its text occurs {text.count(mutant.old)} times")
     path.write_text(text.replace(mutant.old, mutant.new), encoding="utf-8")
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *TESTS]
     try:
@@ -191,20 +191,20 @@ def lives(mutant: Mutant, folder: Path) -> bool:
             command, cwd=copy, timeout=TIMEOUT_S, capture_output=True, check=False, text=True
         )
     except subprocess.TimeoutExpired:
-        return False  # something waits for ever: that is seen
+        return False  # a test that hangs has noticed
     if ran.returncode not in (0, 1):
         raise SystemExit(f"{mutant.name}: the tests did not run\n{ran.stdout[-2000:]}")
     return ran.returncode == 0
 
 
 def main() -> None:
-    """Plant each; exit with 1 where one lives."""
+    """Plant each; exit with 1 if a mutant lives."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("only", nargs="?", default="", help="those whose name holds this")
+    parser.add_argument("only", nargs="?", default="", help="plant bugs with this in their name")
     only = parser.parse_args().only
     alive = []
     with tempfile.TemporaryDirectory() as folder:
-        for mutant in (one for one in MUTANTS if only in one.name):
+        for mutant in (mutant for mutant in MUTANTS if only in mutant.name):
             began = time.monotonic()
             survived = lives(mutant, Path(folder))
             alive += [mutant.name] if survived else []

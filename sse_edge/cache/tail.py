@@ -15,51 +15,19 @@ import logging
 from collections import defaultdict
 from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
 
+from sse_edge.cache.topic_tail import FAR_AWAY, Cut, TopicTail, find_cut
 from sse_edge.cache.window import Window
-from sse_edge.cursor import OFFSET_MAX, incarnation_of
 from sse_edge.errors import LogError, LogUnavailable, OffsetOutOfRange
 from sse_edge.log.protocol import Log, TailReader
-from sse_edge.log.record import Partition, Record, TopicInfo
-from sse_edge.log.scan import scan
+from sse_edge.log.record import Partition
 from sse_edge.settings import EdgeSettings
 
 logger = logging.getLogger(__name__)
 
 _BACKOFF_S = (0.1, 0.2, 0.5, 1.0, 2.0)
-_COMPARED_MAX = 500
-"""How many of a window's records are compared with the log after a change of leader."""
-FAR_AWAY = OFFSET_MAX
-"""Where the window of a partition without a leader starts: after every position."""
 
 Listener = Callable[[], None]
-
-
-class Cut(NamedTuple):
-    """A partition has lost its records from an offset on, and assigns the offsets again."""
-
-    partition: Partition
-    offset: int
-
-
-class TopicTail:
-    """The followed partitions of one incarnation of a topic."""
-
-    def __init__(self, info: TopicInfo, windows: dict[Partition, Window] | None = None) -> None:
-        self.info = info
-        self.incarnation = incarnation_of(info.topic_id)
-        self.windows = windows or {}
-        self.replaced = False
-        """Whether the topic has changed; its readers must resolve their positions again."""
-        self.cuts: tuple[Cut, ...] = ()
-        """Where partitions lost their ends, for readers that had read beyond."""
-
-    def successor(self) -> "TopicTail":
-        """Return a copy with the same windows and cuts, to change and to put in its place."""
-        copy = TopicTail(self.info, dict(self.windows))
-        copy.cuts = self.cuts
-        return copy
 
 
 class Tail:
@@ -234,37 +202,10 @@ class Tail:
             before = self._epochs.get(partition, self._leaderless.pop(partition, None))
             window = self._topics[partition.topic].windows.get(partition)
             if before is not None and epoch != before and window is not None:
-                offset = await self._find_cut(partition, window)
+                offset = await find_cut(self._log, partition, window)
                 if offset is not None:
                     self._cut_off(partition, offset)
             self._epochs[partition] = epoch
-
-    async def _find_cut(self, partition: Partition, window: Window) -> int | None:
-        """Return the first offset at which the log differs from the window; None if it does not.
-
-        Raises:
-            LogUnavailable: the log cannot be read far enough to be compared.
-        """
-        begin = (await self._log.begin_offsets([partition]))[partition]
-        end = (await self._log.end_offsets([partition]))[partition]
-        last = window.last(_COMPARED_MAX)
-        known = [record for record in last if begin <= record.offset < end]
-        found: dict[int, Record] = {}
-        cut = end
-        if known:
-            cut, until = known[0].offset, known[-1].offset + 1
-            reached = cut
-            async for batch in scan(self._log, partition, cut, until):
-                found |= {record.offset: record for record in batch.records}
-                reached = batch.next_offset
-            if reached < until:
-                raise LogUnavailable(f"{partition.topic}/{partition.number} cannot be compared")
-        for record in known:
-            # A missing record may have been compacted; a different one is of another history.
-            if found.get(record.offset, record) != record:
-                return cut
-            cut = record.offset + 1
-        return end if end < window.next_offset else None
 
     def _cut_off(self, partition: Partition, offset: int) -> None:
         logger.error("%s/%d has lost its records from offset %d on", *partition, offset)

@@ -18,7 +18,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 
 from sse_edge.cache.catch_up import Piece
-from sse_edge.cache.tail import FAR_AWAY
+from sse_edge.cache.topic_tail import FAR_AWAY
 from sse_edge.compression import Gzip
 from sse_edge.cursor import Cursor
 from sse_edge.delivery import control_events

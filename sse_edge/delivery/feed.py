@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
-from sse_edge.cache.tail import TopicTail
+from sse_edge.cache.topic_tail import TopicTail
 from sse_edge.cache.window import Entry, Window
 from sse_edge.cursor import Cursor, CursorCodec, TopicPosition
 from sse_edge.delivery.history import History, Position

@@ -18,7 +18,8 @@ from typing import NamedTuple, Protocol
 from schemas.topics import Topic
 from sse_edge.cache.catch_up import CatchUp, Piece
 from sse_edge.cache.render_pool import RenderPool
-from sse_edge.cache.tail import Tail, TopicTail
+from sse_edge.cache.tail import Tail
+from sse_edge.cache.topic_tail import TopicTail
 from sse_edge.cursor import CursorCodec
 from sse_edge.delivery.admission import ConnectionLimits
 from sse_edge.delivery.broadcast import BroadcastGroup, Pacer, Subscriber

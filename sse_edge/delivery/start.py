@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
-from sse_edge.cache.tail import FAR_AWAY, Cut, Tail, TopicTail
+from sse_edge.cache.tail import Tail
+from sse_edge.cache.topic_tail import FAR_AWAY, Cut, TopicTail
 from sse_edge.cursor import Cursor, TopicPosition
 from sse_edge.delivery.broadcast import BroadcastGroup
 from sse_edge.delivery.feed import Feed

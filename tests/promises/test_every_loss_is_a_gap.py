@@ -1,7 +1,7 @@
-"""What cannot be had is said: every event comes once, or lies in a gap that the client was told.
+"""Every loss is a gap: each event arrives once, or lies in a gap that the client was sent.
 
-As in `test_no_gap_no_repeat`, but the log loses things: retention removes its begin, topics are
-deleted and made again, and unclean restarts cut its end off and give the offsets out again.
+As in `test_no_gap_no_repeat`, but the log loses records: retention removes its begin, topics are
+recreated, and unclean restarts lose its end and assign the offsets again.
 """
 
 import asyncio
@@ -23,17 +23,17 @@ PARTITIONS = 2
 
 @dataclass
 class Fact:
-    """An event, and what became of it."""
+    """An event, and where it was written."""
 
     partition: int
     offset: int
     incarnation: int
     is_lost: bool = False
-    """By an unclean restart; some clients may have seen it before."""
+    """Whether an unclean restart lost it; a client may have seen it before."""
 
 
 @dataclass
-class World:
+class Simulation:
     log: FakeLog
     dice: Random
     facts: list[Fact] = field(default_factory=list)
@@ -47,13 +47,13 @@ class World:
         offset = self.log.append(ALERTS, partition, b"p%d" % partition, value)
         self.facts.append(Fact(partition, offset, self.incarnation))
 
-    def lose_something(self) -> None:
-        what = self.dice.random()
+    def lose_records(self) -> None:
+        kind = self.dice.random()
         partition = self.dice.randrange(PARTITIONS)
         end = self.log._topics[ALERTS].partitions[partition].end
-        if what < 0.5:
+        if kind < 0.5:
             self.log.expire(ALERTS, partition, self.dice.randint(0, end))
-        elif what < 0.75:
+        elif kind < 0.75:
             self.log.make(ALERTS, PARTITIONS)
             self.incarnation += 1
         else:
@@ -67,14 +67,14 @@ class World:
 
 @dataclass
 class Account:
-    """What one client was told, up to its last id."""
+    """What one client got, up to its last id."""
 
     numbers: list[int] = field(default_factory=list)
     gaps: list[tuple[str, int, int, int]] = field(default_factory=list)
 
     def take(self, client: Client) -> None:
-        whole = [at for at, block in enumerate(client.blocks) if block.id is not None]
-        for block in client.blocks[: whole[-1] + 1 if whole else 0]:
+        with_id = [index for index, block in enumerate(client.blocks) if block.id is not None]
+        for block in client.blocks[: with_id[-1] + 1 if with_id else 0]:
             if block.event == "risk_alert":
                 self.numbers.append(int(block.inner["message"].split()[-1]))
             elif block.event == "gap":
@@ -104,55 +104,55 @@ async def follow(
             return
 
 
-async def simulate(seed: int) -> tuple[World, list[Account]]:
+async def simulate(seed: int) -> tuple[Simulation, list[Account]]:
     dice = Random(seed)
-    world = World(alerts_log(PARTITIONS, seed), dice)
+    simulation = Simulation(alerts_log(PARTITIONS, seed), dice)
     accounts = [Account() for _ in range(3)]
     options = {"window_bytes_max": dice.choice((1_024, 20_000)), "metadata_s": 0.3}
     done = asyncio.Event()
     async with (
-        edge(world.log, **options) as one,
-        edge(world.log, **options) as two,
+        edge(simulation.log, **options) as first,
+        edge(simulation.log, **options) as second,
         asyncio.TaskGroup() as tasks,
     ):
         for account, drops in zip(accounts, (True, True, False), strict=True):
-            tasks.create_task(follow([one, two], dice, account, done, drops=drops))
+            tasks.create_task(follow([first, second], dice, account, done, drops=drops))
         for _ in range(120):
             await asyncio.sleep(dice.choice((0, 0, 0.001, 0.1)))
-            world.write()
+            simulation.write()
             if dice.random() < 0.03:
                 await asyncio.sleep(1.0)
-                world.lose_something()
+                simulation.lose_records()
                 await asyncio.sleep(1.0)
         done.set()
-    return world, accounts
+    return simulation, accounts
 
 
 @given(st.integers(0, 2**32))
 @settings(max_examples=25, deadline=None, derandomize=True)
-async def test_every_event_comes_or_lies_in_a_gap_that_was_told(seed: int) -> None:
-    world, accounts = await simulate(seed)
+async def test_every_event_arrives_or_lies_in_a_gap_that_was_sent(seed: int) -> None:
+    simulation, accounts = await simulate(seed)
     for account in accounts:
-        came = set(account.numbers)
-        for number, fact in enumerate(world.facts):
-            if number in came or fact.is_lost:
+        arrived = set(account.numbers)
+        for number, fact in enumerate(simulation.facts):
+            if number in arrived or fact.is_lost:
                 continue
             assert any(
                 partition == fact.partition
                 and (
-                    (reason == "topic_recreated" and fact.incarnation < world.incarnation)
+                    (reason == "topic_recreated" and fact.incarnation < simulation.incarnation)
                     or from_offset <= fact.offset < to_offset
                 )
                 for reason, partition, from_offset, to_offset in account.gaps
             ), (number, fact, account.gaps)
-        # What is told again, is told again after a cut only, which was said.
-        again = len(account.numbers) - len(came)
-        assert again == 0 or any(reason == "future" for reason, *_ in account.gaps)
+        # An event is repeated only after a lost end, which is a gap.
+        repeats = len(account.numbers) - len(arrived)
+        assert repeats == 0 or any(reason == "future" for reason, *_ in account.gaps)
 
 
-async def test_things_are_lost_and_gaps_are_told() -> None:
-    """A promise about losses is worth what the losses are worth."""
+async def test_the_losses_are_real() -> None:
+    """The simulation loses records in every way, and often."""
     outcomes = [await simulate(seed) for seed in range(12)]
     reasons = {gap[0] for _, accounts in outcomes for account in accounts for gap in account.gaps}
     assert reasons == {"expired", "topic_recreated", "future"}
-    assert sum(world.cuts for world, _ in outcomes) >= 3
+    assert sum(simulation.cuts for simulation, _ in outcomes) >= 3

@@ -1,7 +1,7 @@
-"""The promise, in whatever order things happen: no gap, no repeat, in order for each partition.
+"""No gap, no repeat, and in order for each partition, however the steps interleave.
 
-Clients drop at random and resume on another node, nodes are killed, windows are small, the log is
-slow where a seed says, goes away, leaves holes and gets partitions, while producers write on.
+Clients disconnect at random and resume on another node; windows are small; the log has seeded
+delays, outages, holes and added partitions; producers write all the while.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from tests.support.fake_log import FakeLog
 pytestmark = [pytest.mark.timeout(300), pytest.mark.virtual_time]
 
 Account = dict[int, list[int]]
-"""By partition, the numbers of the events, in order."""
+"""The numbers of the events of each partition, in order."""
 
 
 async def produce(log: FakeLog, dice: Random, written: Account, count: int) -> None:
@@ -37,7 +37,7 @@ async def produce(log: FakeLog, dice: Random, written: Account, count: int) -> N
         written[partition].append(number)
 
 
-async def trouble(log: FakeLog, dice: Random) -> None:
+async def interrupt(log: FakeLog, dice: Random) -> None:
     while True:
         await asyncio.sleep(dice.uniform(0.2, 3))
         log.is_away = True
@@ -48,7 +48,7 @@ async def trouble(log: FakeLog, dice: Random) -> None:
 async def follow(
     nodes: list[Edge], dice: Random, stream: Stream, seen: Account, until: asyncio.Event
 ) -> None:
-    """Read, drop now and then, and resume elsewhere; in the end, read to the end."""
+    """Read, disconnect now and then, and resume on any node; at last read to the end."""
     cursor = None
     while True:
         node = dice.choice(nodes)
@@ -68,7 +68,7 @@ async def follow(
 
 
 def take(client: Client, seen: Account) -> None:
-    """What a client has up to its last id: it keeps nothing of a block without one."""
+    """Add the events that a client got; every event has an id, and there is no gap."""
     for block in client.blocks:
         assert block.event != "gap", block
         if block.event == "risk_alert":
@@ -92,17 +92,21 @@ async def simulate(seed: int) -> Outcome:
     accounts: list[Account] = [defaultdict(list) for _ in range(3)]
     options = {"window_bytes_max": dice.choice((1_024, 3_000, 20_000)), "metadata_s": 0.3}
     done = asyncio.Event()
-    async with edge(log, **options) as one, edge(log, **options) as two:
+    async with edge(log, **options) as first, edge(log, **options) as second:
         async with asyncio.TaskGroup() as tasks:
-            disturbing = tasks.create_task(trouble(log, dice))
+            interrupting = tasks.create_task(interrupt(log, dice))
             for account in accounts:
                 stream = one_channel("alerts", {})
-                tasks.create_task(follow([one, two], dice, stream, account, done))
+                tasks.create_task(follow([first, second], dice, stream, account, done))
             await produce(log, dice, written, 150)
-            disturbing.cancel()
+            interrupting.cancel()
             log.is_away = False
             done.set()
-        return Outcome(written, accounts, one.connections + two.connections, log.reads)
+        return Outcome(written, accounts, first.connections + second.connections, log.reads)
+
+
+def without_empty(account: Account) -> Account:
+    return {partition: numbers for partition, numbers in account.items() if numbers}
 
 
 @given(st.integers(0, 2**32))
@@ -110,14 +114,12 @@ async def simulate(seed: int) -> Outcome:
 async def test_no_gap_no_repeat_in_order(seed: int) -> None:
     outcome = await simulate(seed)
     for account in outcome.accounts:
-        assert {one: many for one, many in account.items() if many} == {
-            one: many for one, many in outcome.written.items() if many
-        }
+        assert without_empty(account) == without_empty(outcome.written)
 
 
 async def test_the_trouble_is_real() -> None:
-    """A promise about trouble is worth what the trouble is worth."""
+    """The simulation interrupts clients, and makes them read behind the windows, often."""
     outcomes = [await simulate(seed) for seed in range(5)]
-    assert all(sum(map(len, one.written.values())) == 150 for one in outcomes)
-    assert all(one.connections >= 10 for one in outcomes)
-    assert all(one.reads >= 3 for one in outcomes)
+    assert all(sum(map(len, outcome.written.values())) == 150 for outcome in outcomes)
+    assert all(outcome.connections >= 10 for outcome in outcomes)
+    assert all(outcome.reads >= 3 for outcome in outcomes)

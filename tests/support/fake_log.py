@@ -1,7 +1,7 @@
-"""A log in memory that keeps the real one's promises, slow where a seed says.
+"""A log in memory that keeps Kafka's promises (see `test_log_promises`), with seeded delays.
 
-It does retention, holes (as compaction and aborted transactions leave them), deleted and recreated
-topics, added partitions, and absence. The same seed is slow in the same places.
+It has retention, holes as compaction and aborted transactions leave them, recreated topics, added
+partitions, lost ends, partitions without a leader, and outages. A seed has its delays.
 """
 
 import asyncio
@@ -40,11 +40,11 @@ class FakeLog:
         self.leaderless: set[Partition] = set()
         self.reads = 0
         self.read_max = 20
-        """How many records a read brings at most."""
+        """How many records one read returns at most."""
         self._topics: dict[str, _Topic] = {}
         self._clock_ms = 1_700_000_000_000
 
-    # What producers and administrators do.
+    # The side of producers and administrators.
 
     def make(self, topic: str, partitions: int = 1) -> None:
         made = [_Partition() for _ in range(partitions)]
@@ -67,19 +67,21 @@ class FakeLog:
     def leave_hole(self, topic: str, number: int, size: int = 1) -> None:
         self._topics[topic].partitions[number].end += size
 
-    def expire(self, topic: str, number: int, upto: int) -> None:
+    def expire(self, topic: str, number: int, until: int) -> None:
         partition = self._topics[topic].partitions[number]
-        partition.begin = max(partition.begin, min(upto, partition.end))
-        partition.records = [one for one in partition.records if one.offset >= partition.begin]
+        partition.begin = max(partition.begin, min(until, partition.end))
+        partition.records = [
+            record for record in partition.records if record.offset >= partition.begin
+        ]
 
     def cut_off(self, topic: str, number: int, offset: int) -> None:
-        """As an unclean restart does: the end is lost, and its offsets are given out again."""
+        """Lose the end, as an unclean restart does; its offsets are assigned again."""
         partition = self._topics[topic].partitions[number]
-        partition.records = [one for one in partition.records if one.offset < offset]
+        partition.records = [record for record in partition.records if record.offset < offset]
         partition.end = min(partition.end, offset)
         partition.epoch += 1
 
-    # What an edge sees.
+    # The side of the edge: the protocol `Log`.
 
     async def describe(self, topics: Iterable[str]) -> Mapping[str, TopicInfo]:
         await self._slow()
@@ -92,27 +94,31 @@ class FakeLog:
     async def begin_offsets(self, partitions: Iterable[Partition]) -> Mapping[Partition, int]:
         partitions = list(partitions)
         await self._slow(*partitions)
-        return {one: self._at(one).begin for one in partitions}
+        return {partition: self._at(partition).begin for partition in partitions}
 
     async def end_offsets(self, partitions: Iterable[Partition]) -> Mapping[Partition, int]:
         partitions = list(partitions)
         await self._slow(*partitions)
-        return {one: self._at(one).end for one in partitions}
+        return {partition: self._at(partition).end for partition in partitions}
 
     async def leader_epochs(self, partitions: Iterable[Partition]) -> Mapping[Partition, int]:
         await self._slow()
-        return {one: self._at(one).epoch for one in partitions if one not in self.leaderless}
+        return {
+            partition: self._at(partition).epoch
+            for partition in partitions
+            if partition not in self.leaderless
+        }
 
     async def offsets_at(
         self, partitions: Iterable[Partition], timestamp_ms: int
     ) -> Mapping[Partition, int]:
         await self._slow()
         return {
-            one: next(
-                (r.offset for r in self._at(one).records if r.timestamp_ms >= timestamp_ms),
-                self._at(one).end,
+            partition: next(
+                (r.offset for r in self._at(partition).records if r.timestamp_ms >= timestamp_ms),
+                self._at(partition).end,
             )
-            for one in partitions
+            for partition in partitions
         }
 
     async def read(self, partition: Partition, offset: int) -> Batch:
@@ -131,7 +137,7 @@ class FakeLog:
     async def _slow(self, *partitions: Partition) -> None:
         await asyncio.sleep(self.dice.uniform(0, self.slowest_s))
         if self.is_away or self.leaderless.intersection(partitions):
-            raise LogUnavailable("nobody answers")
+            raise LogUnavailable("the fake log is away")
 
     def _at(self, partition: Partition) -> _Partition:
         return self._topics[partition.topic].partitions[partition.number]

@@ -25,13 +25,13 @@ def test_a_window_holds_every_record_between_its_start_and_its_end(
         offset += 1
         window.append(Batch((written[-1],), offset))
         assert window.next_offset == offset
-        kept = [one.offset for one in written if one.offset >= window.start]
+        kept = [record.offset for record in written if record.offset >= window.start]
         assert [
             entry.record.offset for entry in window.between(window.start, window.next_offset, 1000)
         ] == kept
         assert window.bytes <= bytes_max
         for position in range(window.start, offset + 1):
-            expected = [one for one in kept if one >= position]
+            expected = [offset for offset in kept if offset >= position]
             found = [
                 entry.record.offset for entry in window.between(position, window.next_offset, 1000)
             ]
@@ -40,28 +40,28 @@ def test_a_window_holds_every_record_between_its_start_and_its_end(
         assert not window.covers(window.start - 1)
 
 
-def test_what_has_come_before_is_not_taken_twice() -> None:
+def test_a_record_that_the_window_has_is_not_appended_again() -> None:
     window = Window(0, 10_000)
     window.append(Batch((record(0), record(1)), 2))
     window.append(Batch((record(1), record(2)), 3))
     assert [entry.record.offset for entry in window.between(0, window.next_offset, 9)] == [0, 1, 2]
 
 
-def test_an_end_of_holes_moves_the_window() -> None:
+def test_a_hole_at_the_end_moves_the_window() -> None:
     window = Window(0, 10_000)
     window.append(Batch((), 5))
     assert window.next_offset == 5
     assert window.covers(0)
 
 
-def test_a_record_larger_than_the_window_leaves_it_empty_and_right() -> None:
+def test_a_record_larger_than_the_window_leaves_it_empty() -> None:
     window = Window(0, 1_000)
     window.append(Batch((record(0, size=5_000),), 1))
     assert window.between(1, window.next_offset, 9) == []
     assert (window.start, window.next_offset, window.bytes) == (1, 1, 0)
 
 
-def test_repeats_are_recognized_by_key_and_id_among_the_last() -> None:
+def test_a_repeat_is_recognized_by_key_and_id_among_the_last_records() -> None:
     seen = RepeatFilter(remembered=2)
     assert not seen.is_repeat(record(0, b"a"))
     assert seen.is_repeat(record(1, b"a"))

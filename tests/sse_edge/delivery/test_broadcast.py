@@ -21,7 +21,7 @@ async def test_caught_up_clients_share_their_bytes() -> None:
         for client in clients:
             await client.until(10, event="risk_alert")
         assert log.reads == 0
-        assert len({tuple(one.raw for one in client.blocks[1:]) for client in clients}) == 1
+        assert len({tuple(block.raw for block in client.blocks[1:]) for client in clients}) == 1
 
 
 async def test_clients_that_accept_gzip_share_it_and_read_the_same() -> None:

@@ -71,12 +71,12 @@ async def test_no_checkpoint_of_a_catch_up_is_ahead_of_the_delivered_events() ->
     async with edge(log, checkpoint_records=100) as node:
         client = node.connect(stream, FromEdge.EARLIEST)
         await client.until(32, event="risk_alert")
-    told, checkpoints = set[int](), 0
+    delivered, checkpoints = set[int](), 0
     for block in client.blocks:
         if block.event == "risk_alert":
-            told.add(int(block.inner["message"].split()[-1]))
+            delivered.add(int(block.inner["message"].split()[-1]))
         elif block.id is not None:
             checkpoints += 1
             [(_, offset)] = node.cursor(stream, block.id).topics[0].offsets
-            assert told == set(range(0, offset, 125))
+            assert delivered == set(range(0, offset, 125))
     assert checkpoints > 2

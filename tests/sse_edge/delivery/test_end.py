@@ -26,9 +26,9 @@ async def test_a_finite_stream_ends_after_its_last_event_and_its_cursor_says_so(
         log.append(TRAINING, 0, b"t", progress("t", 100.0, "completed"))
         await node.ended(client)
         events = named(client.blocks, "training_progress")
-        assert [one.inner["progress"] for one in events] == [50.0, 100.0]
-        ids = [one.id or "" for one in events]
-        assert [node.cursor(stream, one).ended for one in ids] == [False, True]
+        assert [event.inner["progress"] for event in events] == [50.0, 100.0]
+        ids = [event.id or "" for event in events]
+        assert [node.cursor(stream, text).ended for text in ids] == [False, True]
 
 
 async def test_an_unfiltered_channel_does_not_end_with_one_task() -> None:

@@ -27,11 +27,11 @@ async def test_a_filtered_stream_moves_the_clients_cursor() -> None:
         assert later.data is None
         assert later.id != first.id
         write_alerts(log, *range(1_000), entity="loud")
-        told, seen = 0, 3
-        while told < 1_001 - 100:  # less than one checkpoint's worth would be read again
+        passed, seen = 0, 3
+        while passed < 1_001 - 100:  # less than one checkpoint's worth would be read again
             seen += 1
             block = (await client.until(seen))[-1]
-            told = node.cursor(stream, block.id or "").topics[0].offsets[0][1]
+            passed = node.cursor(stream, block.id or "").topics[0].offsets[0][1]
         assert seen < 14
 
 

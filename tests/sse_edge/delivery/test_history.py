@@ -10,53 +10,55 @@ steps = st.lists(
     ),
     max_size=40,
 )
-"""Of which partition the next block is, and how many records of each are passed before it."""
+"""The partition of the next block, and how many records of each partition come before it."""
 
-Told = list[tuple[int, int, bytes]]
+Written = list[tuple[int, int, bytes]]
 """Partition, offset, block."""
 
 
-def written(chain: list[tuple[int, list[int]]], bytes_max: int) -> tuple[History, Told, Position]:
-    at_offset = [0] * PARTITIONS
-    history, told = History(tuple(at_offset), bytes_max), []
-    for number, (at, passed) in enumerate(chain):
-        at_offset = [offset + more for offset, more in zip(at_offset, passed, strict=True)]
-        offset = at_offset[at]
-        at_offset[at] += 1
+def written(
+    chain: list[tuple[int, list[int]]], bytes_max: int
+) -> tuple[History, Written, Position]:
+    offsets = [0] * PARTITIONS
+    history, blocks = History(tuple(offsets), bytes_max), []
+    for number, (index, passed) in enumerate(chain):
+        offsets = [offset + more for offset, more in zip(offsets, passed, strict=True)]
+        offset = offsets[index]
+        offsets[index] += 1
         block = b"block %d" % number
-        history.append(block, tuple(at_offset), at)
-        told.append((at, offset, block))
-    horizon = tuple(offset + 1 for offset in at_offset)
-    return history, told, horizon
+        history.append(block, tuple(offsets), index)
+        blocks.append((index, offset, block))
+    horizon = tuple(offset + 1 for offset in offsets)
+    return history, blocks, horizon
 
 
 @given(steps, st.lists(st.integers(0, 90), min_size=PARTITIONS, max_size=PARTITIONS))
-def test_what_is_found_for_any_position_is_exactly_what_it_lacks(
+def test_the_blocks_found_for_a_position_are_exactly_those_after_it(
     chain: list[tuple[int, list[int]]], wanted: list[int]
 ) -> None:
-    history, told, horizon = written(chain, 1 << 20)
-    position = tuple(min(one, end) for one, end in zip(wanted, horizon, strict=True))
+    history, blocks, horizon = written(chain, 1 << 20)
+    position = tuple(min(offset, end) for offset, end in zip(wanted, horizon, strict=True))
     index = history.find(position, horizon)
-    lacking = [block for at, offset, block in told if offset >= position[at]]
+    lacking = [block for at, offset, block in blocks if offset >= position[at]]
     if index is not None:
         found = history.after(index, 1 << 20)[0] if index < len(history) else ()
         assert list(found) == lacking
 
 
 @given(steps, st.integers(300, 2_000))
-def test_every_position_that_was_given_out_is_found_while_it_is_kept(
+def test_every_position_of_a_block_is_found_until_the_block_is_evicted(
     chain: list[tuple[int, list[int]]], bytes_max: int
 ) -> None:
-    history, told, horizon = written(chain, bytes_max)
+    history, blocks, horizon = written(chain, bytes_max)
     positions = list(history._positions[history._evicted :])
-    kept = told[len(told) - len(positions) :]
+    kept = blocks[len(blocks) - len(positions) :]
     for number, position in enumerate(positions):
         index = history.find(position, horizon)
         assert index is not None
         rest = [block for _, _, block in kept[number + 1 :]]
         found = list(history.after(index, 1 << 20)[0]) if index < len(history) else []
         assert found == rest
-    lost = told[: len(told) - len(positions)]
+    lost = blocks[: len(blocks) - len(positions)]
     if lost and positions:
         at, offset, _ = lost[-1]
         before = list(positions[0])
@@ -64,12 +66,12 @@ def test_every_position_that_was_given_out_is_found_while_it_is_kept(
         assert history.find(tuple(before), horizon) is None
 
 
-def test_a_piece_is_bounded_and_says_where_it_ends() -> None:
+def test_the_blocks_returned_are_bounded_and_come_with_the_position_after_them() -> None:
     history = History((0,), 1 << 20)
     for offset in range(10):
         history.append(b"x" * 1_000, (offset + 1,), 0)
     index = history.find((2,), (10,))
     assert index == 2
-    blocks, position = history.after(index, 3_000)
-    assert 2 <= len(blocks) <= 4
-    assert position == (2 + len(blocks),)
+    found, position = history.after(index, 3_000)
+    assert 2 <= len(found) <= 4
+    assert position == (2 + len(found),)

@@ -56,8 +56,8 @@ async def test_a_conflating_client_gets_the_newest_of_each_key_and_how_many_were
             ("t", 49.0),
             ("u", 49.0),
         ]
-        assert sum(one.inner["merged"] for one in named(client.blocks, "conflated")) == 94
-        assert all(one.id is None for one in named(client.blocks, "conflated"))
+        assert sum(block.inner["merged"] for block in named(client.blocks, "conflated")) == 94
+        assert all(block.id is None for block in named(client.blocks, "conflated"))
         log.append(TRAINING, 0, b"t", progress("t", 50.0))
         log.append(TRAINING, 0, b"t", progress("t", 51.0))
         await client.until(5, event="training_progress")

@@ -77,7 +77,9 @@ async def test_an_entitys_stream_follows_its_partition_only() -> None:
     async with edge(log) as node:
         client = node.connect(one_channel("alerts", {"entity_id": "mine"}))
         await client.until(2)
-        assert [one.number for one in node.node.tail.windows] == [log.partition_of(b"mine", 6)]
+        assert [partition.number for partition in node.node.tail.windows] == [
+            log.partition_of(b"mine", 6)
+        ]
 
 
 async def test_a_partition_without_a_leader_delays_no_other() -> None:
