@@ -1,37 +1,35 @@
-"""The catalogue's topics, made where they are missing."""
+"""Wait for Kafka, and create the topics of the catalogue."""
 
 import time
 from collections.abc import Iterable
-from typing import Any
-
-from confluent_kafka import KafkaError, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec  # type: ignore[attr-defined]
 
 from infra.errors import InfraError, KafkaUnreachable
+from kafka_io.errors import TopicRefused, Unread
+from kafka_io.topic_admin import TopicAdmin
 from schemas.topics import CATALOGUE, Topic
 
-_REQUEST_TIMEOUT_S = 30.0
-_ASK_S = 1.0
-_ASK_AGAIN_S = 0.05
+_LEADERS_S = 30.0
+_PING_S = 1.0
+_POLL_S = 0.05
 
 
 def wait_for_kafka(bootstrap_servers: str, *, within_s: float) -> None:
     """Return when a broker answers.
 
     Raises:
-        KafkaUnreachable: none has within `within_s`.
+        KafkaUnreachable: no broker has answered within `within_s` seconds.
     """
-    admin = _admin(bootstrap_servers)
+    admin = TopicAdmin(bootstrap_servers)
     deadline = time.monotonic() + within_s
     while True:
         try:
-            admin.list_topics(timeout=_ASK_S)
-        except KafkaException as error:
+            admin.ping(_PING_S)
+        except Unread as error:
             if time.monotonic() > deadline:
                 raise KafkaUnreachable(
                     f"no Kafka has answered at {bootstrap_servers} within {within_s:g} s "
-                    f"({error.args[0].str()}); KAFKA_BOOTSTRAP_SERVERS names another, and where "
-                    "it is not set an embedded one is started"
+                    f"({error}); set KAFKA_BOOTSTRAP_SERVERS to another address, or unset it to "
+                    "start the embedded broker"
                 ) from error
         else:
             return
@@ -40,74 +38,35 @@ def wait_for_kafka(bootstrap_servers: str, *, within_s: float) -> None:
 def provision(
     bootstrap_servers: str, *, prefix: str = "", topics: Iterable[Topic] = CATALOGUE
 ) -> list[str]:
-    """Make the topics that do not exist yet; those that do are left as they are.
+    """Create the topics that do not exist yet, and leave the others as they are.
 
-    Replication is the cluster's default.
+    Replication is the cluster's default. A topic that was created has a leader for every partition
+    when this returns; before that, Kafka answers a reader that there is no such topic.
 
     Returns:
-        The names of those that were made.
+        The names of the topics that were created.
 
     Raises:
-        InfraError: Kafka refused one; the message says which, and why.
+        InfraError: Kafka refused a topic, or a topic has no leader; the message says which.
     """
-    wanted = [
-        NewTopic(prefix + topic.name, num_partitions=topic.partitions, config=topic.config())
-        for topic in topics
-    ]
-    made = []
-    admin = _admin(bootstrap_servers)  # the answers die with it
-    answers = admin.create_topics(wanted, request_timeout=_REQUEST_TIMEOUT_S)
-    for name, answer in answers.items():
-        try:
-            answer.result()
-        except KafkaException as error:
-            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                raise InfraError(
-                    f"topic {name} could not be made: {error.args[0].str()}"
-                ) from error
-        else:
-            made.append(name)
-    _wait_for_leaders(admin, made)
-    return made
+    admin = TopicAdmin(bootstrap_servers)
+    try:
+        created = admin.create(topics, prefix=prefix)
+    except TopicRefused as error:
+        raise InfraError(str(error)) from error
+    _wait_for_leaders(admin, created)
+    return created
 
 
-def _wait_for_leaders(admin: AdminClient, names: list[str]) -> None:
-    """Return when topics can be read and written: a while after Kafka has said that they are made.
-
-    Who asks for one before is told that there is none.
-    """
+def _wait_for_leaders(admin: TopicAdmin, names: list[str]) -> None:
     missing = set(names)
-    deadline = time.monotonic() + _REQUEST_TIMEOUT_S
+    deadline = time.monotonic() + _LEADERS_S
     while missing:
-        missing = _without_leader(admin, missing)
+        missing = admin.unanswered(missing)
         if missing and time.monotonic() > deadline:
             raise InfraError(
-                f"topics without a leader {_REQUEST_TIMEOUT_S:g} s after they were made: "
+                f"topics without a leader {_LEADERS_S:g} s after they were created: "
                 f"{', '.join(sorted(missing))}; is a broker down?"
             )
         if missing:
-            time.sleep(_ASK_AGAIN_S)
-
-
-def _without_leader(admin: AdminClient, names: set[str]) -> set[str]:
-    """Topics some partition of which nobody answers for.
-
-    The metadata name a leader some time before it has its files, and knows that it leads.
-    """
-    topics = admin.list_topics(timeout=_REQUEST_TIMEOUT_S).topics
-    latest: Any = OffsetSpec.latest()  # type: ignore[no-untyped-call]
-    asked: dict[TopicPartition, OffsetSpec] = {
-        TopicPartition(name, number): latest
-        for name in names & topics.keys()
-        for number in topics[name].partitions
-    }
-    if not asked:
-        return names
-    answers = admin.list_offsets(asked, request_timeout=_REQUEST_TIMEOUT_S)
-    silent = {one.topic for one, answer in answers.items() if answer.exception() is not None}
-    return names - {one.topic for one in asked} | silent
-
-
-def _admin(bootstrap_servers: str) -> AdminClient:
-    # Its own log goes to stderr, and says in other words what is raised here.
-    return AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 0})
+            time.sleep(_POLL_S)

@@ -1,9 +1,9 @@
-"""Commands from Kafka, shared by a group of workers: each is done, to its end, by one of them.
+"""Commands from Kafka, shared by a group of workers: exactly one of them does each command.
 
-A command is acknowledged when its work has ended, and passed where its story has ended already.
-Work takes longer than Kafka waits for a sign of life, so its partitions are paused meanwhile, and
-asked for nothing. Who loses a partition in the middle of its work stops it; whoever has the
-partition now begins again.
+A command is acknowledged when its work has ended, and skipped if its events show that it has ended
+before. Work takes longer than Kafka waits for a poll, so the worker pauses its partitions meanwhile
+and keeps polling. A worker that loses a partition stops the work on its command; the partition's
+new owner starts the work again.
 """
 
 import asyncio
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 
+from kafka_io import client
 from kafka_io.reader import follow_key
 from kafka_io.settings import ProducerSettings
 from schemas.codec import decode
@@ -26,30 +27,30 @@ from schemas.topics import Topic
 logger = logging.getLogger(__name__)
 
 _POLL_MS = 500
-_KEEP_S = 0.5
-"""How often Kafka gets a sign of life while a command is worked on."""
+_KEEPALIVE_S = 0.5
+"""How often a worker polls Kafka while it works on a command."""
 _SESSION_MS = 10_000
 _BEFORE_MS = 60_000
-"""A story's first event may be written a little before its command."""
-_AGAIN_S = 1.0
+"""The first event of a command may be written a little before the command."""
+_RETRY_S = 1.0
 
 Message = ConsumerRecord[bytes, bytes]
 
 
 @dataclass(frozen=True, slots=True)
 class ReceivedCommand:
-    """A command, and what was told of its work by those who were lost on it."""
+    """A command, and the events of earlier attempts at it."""
 
     command: Record
-    told: Sequence[Record]
+    events: Sequence[Record]
+    """The events that lost workers have written of it, in order."""
     tenant: str | None
-    """Whose it is."""
-    cancelled: Callable[[], bool]
-    """Whether it is not wanted any more."""
+    is_cancelled: Callable[[], bool]
+    """Whether a client has cancelled the command."""
 
 
 Work = Callable[[ReceivedCommand, Callable[[], bool]], None]
-"""Does what a command asks for, in a thread, until the function says that it is to stop."""
+"""Does a command in a thread, until it has ended or until the function returns true."""
 
 
 class CommandGroup:
@@ -62,13 +63,13 @@ class CommandGroup:
         settings: ProducerSettings,
         cancels: Callable[[Record], bool] = lambda _: False,
     ) -> None:
-        """Share commands with all workers of the same topics.
+        """Share commands with all workers of the same topic.
 
         Args:
-            commands: where they come from.
-            events: where their work is told of, under the same keys.
-            settings: how to reach Kafka.
-            cancels: whether an event says that its work is not wanted any more.
+            commands: the topic of the commands.
+            events: the topic of the events that the work writes, with the same keys.
+            settings: where Kafka is.
+            cancels: whether an event cancels its command.
         """
         self._cancels = cancels
         self._commands = commands
@@ -78,117 +79,124 @@ class CommandGroup:
         self._group = f"{settings.topic_prefix}tapewire-{commands.name}"
 
     async def run(self, work: Work, stop: asyncio.Event) -> None:
-        """Do commands, one at a time, until `stop` is set; then the present one is stopped."""
+        """Do commands, one at a time, until `stop` is set; then stop the present one."""
         while not stop.is_set():
             try:
                 await self._run(work, stop)
             except (KafkaError, OSError) as error:
                 logger.warning("commands wait for Kafka: %r", error)
-                await asyncio.sleep(_AGAIN_S)
+                await asyncio.sleep(_RETRY_S)
 
     async def _run(self, work: Work, stop: asyncio.Event) -> None:
-        consumer = AIOKafkaConsumer(
-            bootstrap_servers=self._settings.bootstrap_servers,
+        consumer = client.consumer(
+            self._settings.bootstrap_servers,
             group_id=self._group,
-            enable_auto_commit=False,
             auto_offset_reset="earliest",
-            isolation_level="read_committed",
             max_poll_records=1,
             session_timeout_ms=_SESSION_MS,
         )
         share = _Share(consumer)
         consumer.subscribe([self._topic], listener=share)
-        async with consumer:
+        try:
+            await consumer.start()
             while not stop.is_set():
                 message = await share.next()
                 if message is not None:
-                    await self._do(message, work, share, stop)
+                    await self._handle(message, work, share, stop)
+        finally:
+            await client.stop(consumer)
 
-    def _command(self, message: Message) -> Record | None:
-        """What a message asks for; None where it asks for nothing that can be done."""
+    def _decode(self, message: Message) -> Record | None:
+        """Return a message's command; None for one that cannot be done, which is logged."""
         try:
             command = decode(message.value)
         except Undecodable as error:
-            wrong = str(error)
+            reason = str(error)
         else:
             if isinstance(command, self._commands.record):
                 return command
-            wrong = f"expected a {self._commands.record.__name__}, found {type(command).__name__}"
-        place = (message.topic, message.partition, message.offset)
-        logger.warning("%s/%d offset %d is skipped: %s", *place, wrong)
+            reason = f"expected a {self._commands.record.__name__}, found {type(command).__name__}"
+        position = (message.topic, message.partition, message.offset)
+        logger.warning("%s/%d offset %d is skipped: %s", *position, reason)
         return None
 
-    async def _do(self, message: Message, work: Work, share: "_Share", stop: asyncio.Event) -> None:
-        where = TopicPartition(message.topic, message.partition)
-        command = self._command(message)
+    async def _handle(
+        self, message: Message, work: Work, share: "_Share", stop: asyncio.Event
+    ) -> None:
+        partition = TopicPartition(message.topic, message.partition)
+        command = self._decode(message)
         if command is None:
-            await share.done(where, message.offset)
+            await share.acknowledge(partition, message.offset)
             return
         halted, cancelled = threading.Event(), threading.Event()
         key, since_ms = message.key or b"", message.timestamp - _BEFORE_MS
-        async with follow_key(self._events, key, since_ms, self._settings) as story:
-            told = await story.news()
-            if any(getattr(event, "ends", False) for event in told):
-                # Whoever ended it was lost before it could say that it had.
-                await share.done(where, message.offset)
+        async with follow_key(self._events, key, since_ms, self._settings) as follower:
+            events = await follower.poll()
+            if any(getattr(event, "ends", False) for event in events):
+                # The worker that ended it was lost before it could acknowledge the command.
+                await share.acknowledge(partition, message.offset)
                 return
-            if any(map(self._cancels, told)):
+            if any(map(self._cancels, events)):
                 cancelled.set()
-            taken = ReceivedCommand(command, told, tenant_in(message.headers), cancelled.is_set)
+            received = ReceivedCommand(
+                command, events, tenant_in(message.headers), cancelled.is_set
+            )
             loop = asyncio.get_running_loop()
-            working = loop.run_in_executor(None, work, taken, halted.is_set)
+            working = loop.run_in_executor(None, work, received, halted.is_set)
             while not working.done():
-                await share.keep()
-                if stop.is_set() or not share.has(where):
+                await share.keep_alive()
+                if stop.is_set() or not share.owns(partition):
                     halted.set()
-                if any(map(self._cancels, await story.news())):
+                if any(map(self._cancels, await follower.poll())):
                     cancelled.set()
-                await asyncio.wait([working], timeout=_KEEP_S)
+                await asyncio.wait([working], timeout=_KEEPALIVE_S)
         if halted.is_set():
             logger.info("stopped in the middle of %s: %r", command, working.exception())
             return
         working.result()
-        await share.done(where, message.offset)
+        await share.acknowledge(partition, message.offset)
 
 
 class _Share(ConsumerRebalanceListener):
-    """The partitions that a worker has now, and what it was given of them."""
+    """The partitions that a worker owns now, and the messages that it has fetched of them."""
 
     def __init__(self, consumer: AIOKafkaConsumer) -> None:
         self._consumer = consumer
-        self._given: list[Message] = []
+        self._fetched: list[Message] = []
 
     async def next(self) -> Message | None:
-        """The next command; None where there is none for the moment."""
-        if not self._given:
+        """Return the next command; None if there is none now."""
+        if not self._fetched:
             self._consumer.resume(*self._consumer.paused())
             await self._poll(_POLL_MS)
-        return self._given.pop(0) if self._given else None
+        return self._fetched.pop(0) if self._fetched else None
 
-    async def keep(self) -> None:
-        """Keep what one has, and take in nothing."""
+    async def keep_alive(self) -> None:
+        """Poll Kafka without fetching messages."""
         self._consumer.pause(*self._consumer.assignment())
         await self._poll(0)
 
     async def _poll(self, within_ms: int) -> None:
         found = await self._consumer.getmany(timeout_ms=within_ms)
         for messages in found.values():
-            self._given += messages
+            self._fetched += messages
 
-    def has(self, partition: TopicPartition) -> bool:
-        """Whether a partition is still one's own."""
+    def owns(self, partition: TopicPartition) -> bool:
+        """Return whether a partition is still assigned to this worker."""
         return partition in self._consumer.assignment()
 
-    async def done(self, partition: TopicPartition, offset: int) -> None:
-        """Acknowledge a command."""
+    async def acknowledge(self, partition: TopicPartition, offset: int) -> None:
+        """Commit a command."""
         await self._consumer.commit({partition: offset + 1})
 
     def on_partitions_revoked(self, revoked: Sequence[TopicPartition]) -> None:
-        """Forget what was given of partitions that others have now."""
+        """Forget the messages of partitions that other workers own now."""
         gone = set(revoked)
-        self._given = [
-            one for one in self._given if TopicPartition(one.topic, one.partition) not in gone
+        self._fetched = [
+            message
+            for message in self._fetched
+            if TopicPartition(message.topic, message.partition) not in gone
         ]
 
     def on_partitions_assigned(self, assigned: Sequence[TopicPartition]) -> None:
-        """Begin where the last one stopped, as the group's offsets have it."""
+        """Do nothing: aiokafka continues at the committed offsets."""

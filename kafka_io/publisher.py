@@ -1,32 +1,31 @@
-"""Events go to Kafka, keyed by subject: the one door to aiokafka on the writing side.
+"""Writes events to Kafka, each to the topic that the catalogue names, keyed by its subject.
 
-What arrives are events; what leaves are records on the topic that the catalogue names. Holds for
-ever: `publish` returns when Kafka has the event on all in-sync replicas, and events of one key
-stand in the log in the order in which they were published.
+`publish` returns when Kafka has the event on all in-sync replicas, and the events of one key are in
+the log in the order in which they were published.
 
-There is no background task. Whoever waits for an acknowledgement drives the buffer for everybody
-else who waits (a turn at a time), so that nothing is in flight that nobody waits for, and many
-callers at once share a batch.
+There is no background task. A caller that waits for its acknowledgement sends the buffer for all
+other callers too, one caller at a time. So nothing is in flight that no caller waits for, and
+concurrent callers share a batch.
 
-An idempotent producer can be left unusable by a clean broker restart (aiokafka #1017): a record is
-reported as failed although it is in the log, and every later send fails. Any failure therefore
-ends with a new producer, and what was not acknowledged is sent again under the same CloudEvents
-id. Readers recognize the repeat.
+A clean broker restart can leave an idempotent producer unusable (aiokafka #1017): it reports a
+record as failed although the log has it, and every later send fails. So every failure ends with a
+new producer, which sends the unacknowledged events again with the same CloudEvents ids. Readers
+recognize the repeat by the id.
 """
 
 import asyncio
 import logging
 from collections import deque
-from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
-from aiokafka.partitioner import DefaultPartitioner
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from kafka_io import client
+from kafka_io.client import partition_of
 from kafka_io.clock import now_us
 from kafka_io.errors import BufferFull, InvalidReport, Unsent
 from kafka_io.settings import ProducerSettings
@@ -45,7 +44,7 @@ _HEADERS_ROOM_BYTES = 4096
 
 @dataclass(frozen=True, slots=True)
 class RecordMetadata:
-    """Where an event stands in the log."""
+    """The position of a written event in the log."""
 
     topic: str
     partition: int
@@ -54,7 +53,7 @@ class RecordMetadata:
 
 @dataclass(slots=True, eq=False)
 class _Entry:
-    """One event in the buffer, until Kafka has it."""
+    """An event in the buffer, until Kafka has acknowledged it."""
 
     topic: str
     key: bytes | None
@@ -66,9 +65,9 @@ class _Entry:
 
 
 class Publisher:
-    """Writes events to Kafka, once each, in order, or says what it could not write.
+    """Writes events to Kafka in order, and reports those that it could not write.
 
-    Use it in `async with`: leaving the block waits for everything that is unsent.
+    Use it in `async with`: leaving the block waits until all events are acknowledged.
     """
 
     def __init__(self, settings: ProducerSettings | None = None) -> None:
@@ -80,23 +79,23 @@ class Publisher:
 
     @property
     def unsent(self) -> int:
-        """How many events wait for Kafka."""
+        """The number of events that Kafka has not acknowledged."""
         return len(self._waiting)
 
     async def publish(
         self, event: Event, *, partition: int | None = None, tenant: str | None = None
     ) -> RecordMetadata:
-        """Write an event, and return where it stands once every in-sync replica has it.
+        """Write an event, and return its position once every in-sync replica has it.
 
         Args:
-            event: what has happened.
-            partition: where to; None for where its key leads.
-            tenant: whose it is; None for the settings' tenant.
+            event: the event.
+            partition: the partition; None for that of the event's key.
+            tenant: the event's tenant; None for the settings' tenant.
 
         Raises:
-            InvalidReport: the event does not fit its schema, or is over a mebibyte.
+            InvalidReport: the event does not fit its schema, or exceeds 1 MiB.
             Unsent: Kafka did not acknowledge within `patience_s`; the event stays in the buffer.
-            BufferFull: the buffer stayed full for so long; the event was not taken.
+            BufferFull: the buffer stayed full for `patience_s`; the event was not taken.
         """
         entry = self._entry_of(event, partition, tenant)
         try:
@@ -111,10 +110,10 @@ class Publisher:
         return entry.position
 
     async def flush(self) -> None:
-        """Wait until Kafka has everything.
+        """Wait until Kafka has acknowledged all events.
 
         Raises:
-            Unsent: it did not within `patience_s`; call again to go on waiting.
+            Unsent: it did not within `patience_s`; call again to wait longer.
         """
         try:
             async with asyncio.timeout(self._settings.patience_s):
@@ -124,23 +123,23 @@ class Publisher:
             raise self._unsent(taken=True) from self._last_error
 
     async def partition_for(self, topic: Topic, key: bytes) -> int:
-        """The partition that Kafka's default partitioner gives a key.
+        """Return the partition that Kafka's default partitioner gives a key.
 
         Raises:
-            Unsent: Kafka could not be asked within `patience_s`.
+            Unsent: Kafka did not answer within `patience_s`.
         """
         try:
             async with asyncio.timeout(self._settings.patience_s):
                 partitions = await self._partitions(self._settings.topic_prefix + topic.name)
         except TimeoutError:
             raise self._unsent(taken=True) from self._last_error
-        return int(DefaultPartitioner()(key, partitions, partitions))
+        return partition_of(key, len(partitions))
 
     async def close(self) -> None:
-        """Flush, and let go of Kafka.
+        """Flush, and close the connections to Kafka.
 
         Raises:
-            Unsent: events remain; they are lost with the process.
+            Unsent: events are unacknowledged; they are lost when the process ends.
         """
         try:
             await self.flush()
@@ -199,7 +198,7 @@ class Publisher:
         return BufferFull(f"{message}; the buffer is full, and one more was not taken", self.unsent)
 
     async def _drive(self, entry: _Entry) -> None:
-        """Wait for an entry's acknowledgement, taking turns at moving the buffer."""
+        """Wait for an entry's acknowledgement; one waiting caller at a time sends the buffer."""
         while entry.position is None:
             async with self._turn:
                 if entry.position is None:
@@ -235,11 +234,11 @@ class Publisher:
     async def _settle_all(self) -> None:
         while self._waiting:
             entry = self._waiting[0]
-            if entry.delivery is None:  # came while we waited for another
+            if entry.delivery is None:  # it was published while this waited for another
                 return
-            stands: object = await asyncio.shield(entry.delivery)
+            metadata: object = await asyncio.shield(entry.delivery)
             topic, partition, offset = (
-                getattr(stands, name) for name in ("topic", "partition", "offset")
+                getattr(metadata, name) for name in ("topic", "partition", "offset")
             )
             entry.position = RecordMetadata(topic, partition, offset)
             self._waiting.popleft()
@@ -259,17 +258,13 @@ class Publisher:
 
     async def _connected(self) -> AIOKafkaProducer:
         if self._producer is None:
-            producer = AIOKafkaProducer(
-                bootstrap_servers=self._settings.bootstrap_servers,
-                acks="all",
-                enable_idempotence=True,
-                linger_ms=self._settings.linger_ms,
-                max_request_size=VALUE_BYTES_MAX,
+            producer = client.producer(
+                self._settings.bootstrap_servers, linger_ms=self._settings.linger_ms
             )
             try:
                 await producer.start()
             except BaseException:
-                await _stopped(producer)
+                await client.stop(producer, within_s=_STOP_S)
                 raise
             self._producer = producer
         return self._producer
@@ -277,31 +272,17 @@ class Publisher:
     async def _drop_producer(self) -> None:
         producer, self._producer = self._producer, None
         if producer is not None:
-            await _stopped(producer)
+            await client.stop(producer, within_s=_STOP_S)
         for entry in self._waiting:
             if entry.delivery is not None and not _succeeded(entry.delivery):
                 entry.delivery = None
 
 
 def _traceparent() -> str | None:
-    """The caller's trace, where its program is traced by OpenTelemetry."""
+    """Return the caller's W3C trace context, if OpenTelemetry traces its program."""
     carrier: dict[str, str] = {}
     TraceContextTextMapPropagator().inject(carrier)
     return carrier.get("traceparent")
-
-
-async def _stopped(producer: AIOKafkaProducer) -> None:
-    """Stop a client, whatever state it is in."""
-    with suppress(KafkaError, OSError):
-        try:
-            # It first waits for what is in flight, which may be for ever.
-            async with asyncio.timeout(_STOP_S):
-                await producer.stop()
-        except asyncio.CancelledError:
-            # aiokafka awaits tasks that it has cancelled, and hands on their end as if ours.
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
-                raise
 
 
 def _succeeded(delivery: asyncio.Future[object]) -> bool:

@@ -1,14 +1,21 @@
-"""What a log holds, looked at from outside: its newest records, all of them, who is behind."""
+"""Reads of topics from outside: all records, the newest, one key's, and what a group has left.
+
+Each function opens a consumer without a group, reads up to the offsets that were the end when it
+began, and closes it. Only committed records are read, and a value that cannot be decoded is left
+out. Each raises `Unread` if Kafka cannot be read, and `TimeoutError` after half a minute without an
+answer.
+"""
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
-from aiokafka.partitioner import DefaultPartitioner
 
+from kafka_io import client
+from kafka_io.client import partition_of
 from kafka_io.errors import Unread
 from kafka_io.settings import ProducerSettings
 from schemas.codec import decode
@@ -18,95 +25,56 @@ from schemas.topics import Topic
 
 _TIMEOUT_S = 30.0
 _FETCH_WAIT_MS = 20
-"""What is read is there: a broker need not wait for more."""
+"""The records exist already, so a broker need not wait for more."""
+_POLL_MS = 1_000
+
+Ends = Mapping[TopicPartition, int]
+"""The offset that the next record of each partition will have."""
 
 
-async def read_newest(topic: Topic, settings: ProducerSettings, count: int = 1) -> list[Record]:
-    """Read the last records of each partition; what cannot be read is left out.
+class ConsumedRecord(NamedTuple):
+    """A record as Kafka holds it."""
 
-    Args:
-        topic: what to read.
-        settings: where Kafka is.
-        count: how many of each partition at most.
-
-    Raises:
-        Unread: there is no Kafka at the configured address.
-        TimeoutError: Kafka did not answer within half a minute.
-    """
-    name = settings.topic_prefix + topic.name
-    async with asyncio.timeout(_TIMEOUT_S), _reader(name, settings) as consumer:
-        homes = [
-            TopicPartition(name, one) for one in sorted(consumer.partitions_for_topic(name) or ())
-        ]
-        consumer.assign(homes)
-        ends = await consumer.end_offsets(homes)
-        begins = await consumer.beginning_offsets(homes)
-        for home in homes:
-            consumer.seek(home, max(begins[home], ends[home] - count))
-        return await _upto(consumer, ends)
-
-
-async def read_table(topic: Topic, settings: ProducerSettings) -> Mapping[bytes, Record]:
-    """Read a compacted topic: the last record of each key; what cannot be read is left out.
-
-    Raises:
-        Unread: there is no Kafka at the configured address.
-        TimeoutError: Kafka did not answer within half a minute.
-    """
-    name = settings.topic_prefix + topic.name
-    found: dict[bytes, Record] = {}
-    async with asyncio.timeout(_TIMEOUT_S), _reader(name, settings) as consumer:
-        homes = [TopicPartition(name, one) for one in consumer.partitions_for_topic(name) or ()]
-        consumer.assign(homes)
-        await consumer.seek_to_beginning()
-        ends = await consumer.end_offsets(homes)
-        while any([await consumer.position(one) < ends[one] for one in homes]):
-            for records in (await consumer.getmany(timeout_ms=1000)).values():
-                for record in records:
-                    found.pop(
-                        record.key or b"", None
-                    )  # a record without a value takes its key's away
-                    with suppress(Undecodable):
-                        found[record.key or b""] = decode(record.value)
-    return found
-
-
-async def read_partition(topic: Topic, key: bytes, settings: ProducerSettings) -> list[Record]:
-    """Read the whole partition where a key's records lie; what cannot be read is left out.
-
-    Raises:
-        Unread: there is no Kafka at the configured address.
-        TimeoutError: Kafka did not answer within half a minute.
-    """
-    name = settings.topic_prefix + topic.name
-    async with _reader(name, settings) as consumer:
-        partitions = sorted(consumer.partitions_for_topic(name) or {0})
-        home = TopicPartition(name, DefaultPartitioner()(key, partitions, partitions))
-        return await _whole(consumer, [home])
+    topic: str
+    partition: int
+    offset: int
+    timestamp: float
+    """The broker's time of appending, in seconds since 1970."""
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes]]
 
 
 class KeyFollower:
-    """The records of one key, of those written since a time by the log's clock, as they come."""
+    """Reads the records of one key, from a time on, as they are written."""
 
     def __init__(self, consumer: AIOKafkaConsumer, topic: str, key: bytes, since_ms: int) -> None:
-        partitions = sorted(consumer.partitions_for_topic(topic) or {0})
-        self._home = TopicPartition(topic, DefaultPartitioner()(key, partitions, partitions))
+        """Follow a key.
+
+        Args:
+            consumer: a started consumer without an assignment.
+            topic: the full name of the topic.
+            key: the records' key.
+            since_ms: the earliest append time, in milliseconds since 1970.
+        """
+        partitions = consumer.partitions_for_topic(topic) or {0}
+        self._partition = TopicPartition(topic, partition_of(key, len(partitions)))
         self._consumer = consumer
         self._key = key
         self._since_ms: int | None = since_ms
 
-    async def news(self) -> Sequence[Record]:
-        """What has come since the last time; what cannot be read is left out."""
-        home, consumer = self._home, self._consumer
-        end = (await consumer.end_offsets([home]))[home]
+    async def poll(self) -> Sequence[Record]:
+        """Return the records that were written since the last call."""
+        partition, consumer = self._partition, self._consumer
+        end = (await consumer.end_offsets([partition]))[partition]
         if self._since_ms is not None:
-            consumer.assign([home])
-            begin = (await consumer.offsets_for_times({home: self._since_ms}))[home]
-            consumer.seek(home, end if begin is None else begin.offset)
+            consumer.assign([partition])
+            start = (await consumer.offsets_for_times({partition: self._since_ms}))[partition]
+            consumer.seek(partition, end if start is None else start.offset)
             self._since_ms = None
         found = []
-        while await consumer.position(home) < end:
-            for record in (await consumer.getmany(timeout_ms=1000)).get(home, []):
+        while await consumer.position(partition) < end:
+            for record in (await consumer.getmany(timeout_ms=_POLL_MS)).get(partition, []):
                 if record.key == self._key:
                     with suppress(Undecodable):
                         found.append(decode(record.value))
@@ -117,170 +85,186 @@ class KeyFollower:
 async def follow_key(
     topic: Topic, key: bytes, since_ms: int, settings: ProducerSettings
 ) -> AsyncGenerator[KeyFollower]:
-    """Follow a key's records.
+    """Follow the records of a key that are written from a time on.
 
-    Raises:
-        Unread: there is no Kafka at the configured address, or none any more.
+    Args:
+        topic: the topic.
+        key: the records' key.
+        since_ms: the earliest append time, in milliseconds since 1970.
+        settings: where Kafka is.
     """
     name = settings.topic_prefix + topic.name
-    async with _reader(name, settings) as consumer:
+    async with _topic_consumer(name, settings) as consumer:
         yield KeyFollower(consumer, name, key, since_ms)
 
 
-Ends = Mapping[TopicPartition, int]
-"""The offset that the next record of each partition will have."""
+async def read_newest(topic: Topic, settings: ProducerSettings, count: int = 1) -> list[Record]:
+    """Return the last `count` records of each partition, partition by partition."""
+    name = settings.topic_prefix + topic.name
+    async with asyncio.timeout(_TIMEOUT_S), _topic_consumer(name, settings) as consumer:
+        partitions = _partitions_of(consumer, name)
+        consumer.assign(partitions)
+        ends = await consumer.end_offsets(partitions)
+        begins = await consumer.beginning_offsets(partitions)
+        for partition in partitions:
+            consumer.seek(partition, max(begins[partition], ends[partition] - count))
+        return await _decode_until(consumer, ends)
 
 
-class ConsumedRecord(NamedTuple):
-    """A record as the log has it."""
+async def read_table(topic: Topic, settings: ProducerSettings) -> Mapping[bytes, Record]:
+    """Return the last record of each key of a compacted topic."""
+    name = settings.topic_prefix + topic.name
+    table: dict[bytes, Record] = {}
+    async with asyncio.timeout(_TIMEOUT_S), _topic_consumer(name, settings) as consumer:
+        partitions = _partitions_of(consumer, name)
+        async for _, record in _records_until(
+            consumer, await _ends_from_start(consumer, partitions)
+        ):
+            table.pop(record.key or b"", None)  # a record without a value removes its key
+            with suppress(Undecodable):
+                table[record.key or b""] = decode(record.value)
+    return table
 
-    topic: str
-    partition: int
-    offset: int
-    timestamp: float
-    """In seconds since 1970."""
-    key: bytes | None
-    value: bytes | None
-    headers: Sequence[tuple[str, bytes]]
+
+async def read_partition(topic: Topic, key: bytes, settings: ProducerSettings) -> list[Record]:
+    """Return all records of the partition that holds a key."""
+    name = settings.topic_prefix + topic.name
+    async with _topic_consumer(name, settings) as consumer:
+        partitions = consumer.partitions_for_topic(name) or {0}
+        home = TopicPartition(name, partition_of(key, len(partitions)))
+        return await _decode_until(consumer, await _ends_from_start(consumer, [home]))
+
+
+async def read_all(topic: Topic, settings: ProducerSettings) -> list[Record]:
+    """Return all records of a topic, partition by partition."""
+    name = settings.topic_prefix + topic.name
+    async with _topic_consumer(name, settings) as consumer:
+        partitions = _partitions_of(consumer, name)
+        return await _decode_until(consumer, await _ends_from_start(consumer, partitions))
 
 
 async def read_uncommitted(
     topics: Sequence[Topic], partition: int, group: str, settings: ProducerSettings
 ) -> list[ConsumedRecord]:
-    """Read what a consumer group has not committed of a partition of each topic, by the log's time.
-
-    Raises:
-        Unread: there is no Kafka at the configured address.
-        TimeoutError: Kafka did not answer within half a minute.
-    """
-    homes = [TopicPartition(settings.topic_prefix + topic.name, partition) for topic in topics]
+    """Return the records of one partition number that a group has not committed, by append time."""
+    partitions = [TopicPartition(settings.topic_prefix + topic.name, partition) for topic in topics]
     found: list[ConsumedRecord] = []
-    async with asyncio.timeout(_TIMEOUT_S), _outsider(group, settings) as consumer:
-        consumer.assign(homes)
-        await consumer.seek_to_beginning()
-        for home in homes:
+    async with asyncio.timeout(_TIMEOUT_S), _observer(group, settings) as consumer:
+        ends = await _ends_from_start(consumer, partitions)
+        for home in partitions:
             offset = await consumer.committed(home)
             if offset is not None:
                 consumer.seek(home, offset)
-        ends = await consumer.end_offsets(homes)
-        while any([await consumer.position(one) < ends[one] for one in homes]):
-            for home, records in (await consumer.getmany(timeout_ms=1000)).items():
-                found += [
-                    ConsumedRecord(
-                        *home,
-                        record.offset,
-                        record.timestamp / 1000,
-                        record.key,
-                        record.value,
-                        record.headers,
-                    )
-                    for record in records
-                ]
-    return sorted(found, key=lambda one: one.timestamp)
+        async for home, record in _records_until(consumer, ends):
+            found.append(
+                ConsumedRecord(
+                    *home,
+                    record.offset,
+                    record.timestamp / 1000,
+                    record.key,
+                    record.value,
+                    record.headers,
+                )
+            )
+    return sorted(found, key=lambda record: record.timestamp)
 
 
 async def read_end_offsets(topics: Sequence[Topic], settings: ProducerSettings) -> Ends:
-    """Where topics end now.
-
-    Raises:
-        Unread: there is no Kafka at the configured address.
-        TimeoutError: Kafka did not answer within half a minute.
-    """
-    homes = [
+    """Return the present end offset of each partition of some topics."""
+    partitions = [
         TopicPartition(settings.topic_prefix + topic.name, partition)
         for topic in topics
         for partition in range(topic.partitions)
     ]
-    async with asyncio.timeout(_TIMEOUT_S), _outsider(None, settings) as consumer:
-        consumer.assign(homes)
-        ends: Ends = await consumer.end_offsets(homes)
+    async with asyncio.timeout(_TIMEOUT_S), _observer(None, settings) as consumer:
+        consumer.assign(partitions)
+        ends: Ends = await consumer.end_offsets(partitions)
     return ends
 
 
 async def count_uncommitted(ends: Ends, group: str, settings: ProducerSettings) -> int:
-    """How many records before some ends a consumer group has not committed.
-
-    Raises:
-        Unread: there is no Kafka at the configured address.
-        TimeoutError: Kafka did not answer within half a minute.
-    """
+    """Return how many records before some end offsets a consumer group has not committed."""
     count = 0
-    async with asyncio.timeout(_TIMEOUT_S), _outsider(group, settings) as consumer:
+    async with asyncio.timeout(_TIMEOUT_S), _observer(group, settings) as consumer:
         consumer.assign(list(ends))
         begins = await consumer.beginning_offsets(list(ends))
-        for home, end in ends.items():
-            committed = await consumer.committed(home)
-            count += max(0, end - max(begins[home], committed or 0))
+        for partition, end in ends.items():
+            committed = await consumer.committed(partition)
+            count += max(0, end - max(begins[partition], committed or 0))
     return count
 
 
-async def read_all(topic: Topic, settings: ProducerSettings) -> list[Record]:
-    """Read a whole topic; what cannot be read is left out.
-
-    Raises:
-        Unread: there is no Kafka at the configured address.
-        TimeoutError: Kafka did not answer within half a minute.
-    """
-    name = settings.topic_prefix + topic.name
-    async with _reader(name, settings) as consumer:
-        homes = [TopicPartition(name, one) for one in consumer.partitions_for_topic(name) or ()]
-        return await _whole(consumer, homes)
+@asynccontextmanager
+async def _topic_consumer(
+    topic: str, settings: ProducerSettings
+) -> AsyncGenerator[AIOKafkaConsumer]:
+    """Start a consumer that knows a topic's partitions, and has none assigned."""
+    consumer = client.consumer(settings.bootstrap_servers, topic, fetch_max_wait_ms=_FETCH_WAIT_MS)
+    async with _started(consumer, f"{topic} cannot be read"):
+        consumer.unsubscribe()
+        yield consumer
 
 
 @asynccontextmanager
-async def _reader(topic: str, settings: ProducerSettings) -> AsyncGenerator[AIOKafkaConsumer]:
-    """A consumer that knows a topic's partitions, and follows none."""
-    consumer = AIOKafkaConsumer(
-        topic,
-        bootstrap_servers=settings.bootstrap_servers,
-        isolation_level="read_committed",
-        enable_auto_commit=False,
-        fetch_max_wait_ms=_FETCH_WAIT_MS,
-    )
-    try:
-        async with consumer:
-            consumer.unsubscribe()
-            yield consumer
-    except KafkaError as error:
-        raise Unread(f"{topic} cannot be read: {error!r}") from error
-
-
-@asynccontextmanager
-async def _outsider(
+async def _observer(
     group: str | None, settings: ProducerSettings
 ) -> AsyncGenerator[AIOKafkaConsumer]:
-    """A consumer that can ask what a group has committed, and does not join it."""
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=settings.bootstrap_servers,
-        group_id=group,
-        isolation_level="read_committed",
-        enable_auto_commit=False,
-        fetch_max_wait_ms=_FETCH_WAIT_MS,
+    """Start a consumer that can ask for a group's committed offsets, and does not join it."""
+    consumer = client.consumer(
+        settings.bootstrap_servers, group_id=group, fetch_max_wait_ms=_FETCH_WAIT_MS
     )
+    async with _started(consumer, f"the offsets of group {group} cannot be read"):
+        yield consumer
+
+
+@asynccontextmanager
+async def _started(consumer: AIOKafkaConsumer, failure: str) -> AsyncGenerator[None]:
     try:
-        async with consumer:
-            yield consumer
+        await consumer.start()
+        yield
     except KafkaError as error:
-        raise Unread(f"Kafka cannot be asked after {group}: {error!r}") from error
+        raise Unread(f"{failure}: {error!r}") from error
+    finally:
+        await client.stop(consumer)
 
 
-async def _whole(consumer: AIOKafkaConsumer, homes: Sequence[TopicPartition]) -> list[Record]:
+def _partitions_of(consumer: AIOKafkaConsumer, topic: str) -> list[TopicPartition]:
+    numbers: Iterable[int] = consumer.partitions_for_topic(topic) or ()
+    return [TopicPartition(topic, number) for number in sorted(numbers)]
+
+
+async def _ends_from_start(
+    consumer: AIOKafkaConsumer, partitions: Sequence[TopicPartition]
+) -> Ends:
+    """Assign partitions, go to their first records, and return their end offsets."""
     async with asyncio.timeout(_TIMEOUT_S):
-        consumer.assign(homes)
+        consumer.assign(partitions)
         await consumer.seek_to_beginning()
-        ends = await consumer.end_offsets(homes)
-    return await _upto(consumer, ends)
+        ends: Ends = await consumer.end_offsets(partitions)
+    return ends
 
 
-async def _upto(consumer: AIOKafkaConsumer, ends: Mapping[TopicPartition, int]) -> list[Record]:
-    """Read on, partition by partition in order, to where they ended."""
-    found: dict[TopicPartition, list[Record]] = {home: [] for home in ends}
-    now_s = asyncio.get_running_loop().time
-    async with asyncio.timeout(_TIMEOUT_S) as patience:
-        while any([await consumer.position(home) < end for home, end in ends.items()]):
-            for home, records in (await consumer.getmany(timeout_ms=1000)).items():
-                patience.reschedule(now_s() + _TIMEOUT_S)
-                for record in records:
-                    with suppress(Undecodable):
-                        found[home].append(decode(record.value))
+async def _decode_until(consumer: AIOKafkaConsumer, ends: Ends) -> list[Record]:
+    """Decode the records before some end offsets, partition by partition."""
+    found: dict[TopicPartition, list[Record]] = {partition: [] for partition in ends}
+    async for partition, record in _records_until(consumer, ends):
+        with suppress(Undecodable):
+            found[partition].append(decode(record.value))
     return [record for records in found.values() for record in records]
+
+
+async def _records_until(
+    consumer: AIOKafkaConsumer, ends: Ends
+) -> AsyncGenerator[tuple[TopicPartition, Any]]:
+    """Read on to some end offsets; half a minute without a record is a `TimeoutError`."""
+    now_s = asyncio.get_running_loop().time
+    deadline_s = now_s() + _TIMEOUT_S
+    while True:
+        async with asyncio.timeout_at(deadline_s):
+            if all([await consumer.position(home) >= end for home, end in ends.items()]):
+                return
+            batches = await consumer.getmany(timeout_ms=_POLL_MS)
+        for partition, records in batches.items():
+            deadline_s = now_s() + _TIMEOUT_S
+            for record in records:
+                yield partition, record

@@ -1,11 +1,11 @@
-"""How a Kafka client of this system reaches the cluster, and how patient it is."""
+"""Settings of the clients that read and write Kafka."""
 
 from pydantic import AliasChoices, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class ProducerSettings(BaseSettings):
-    """Read from the environment: `TAPEWIRE_...`, or the name that a field gives."""
+    """Read from the environment variables `TAPEWIRE_...`, and `KAFKA_BOOTSTRAP_SERVERS`."""
 
     model_config = SettingsConfigDict(env_prefix="TAPEWIRE_", frozen=True)
 
@@ -13,22 +13,22 @@ class ProducerSettings(BaseSettings):
         default="localhost:9092",
         validation_alias=AliasChoices("KAFKA_BOOTSTRAP_SERVERS", "bootstrap_servers"),
     )
-    """Kafka's addresses, `host:port` with commas between."""
+    """The addresses of Kafka's brokers: `host:port`, separated by commas."""
 
     topic_prefix: str = ""
-    """Stands before every topic's name, so that several systems can share a cluster."""
+    """The prefix of every topic's name; several systems can share a cluster by it."""
 
     source: str = "/producers"
-    """Who writes, as the CloudEvents source."""
+    """The CloudEvents source of the events that this process writes."""
 
     tenant: str | None = None
-    """Whose events these are, where several tenants share a cluster."""
+    """The tenant of the events; None if the system has no tenants."""
 
     buffer_events_max: int = Field(default=10_000, ge=1)
-    """Events that wait for Kafka at most; a burst of some seconds, and a few megabytes."""
+    """The most events that wait for Kafka: a burst of some seconds, and a few megabytes."""
 
     patience_s: float = Field(default=30.0, gt=0)
-    """How long a send waits for Kafka before it says how many events are unsent."""
+    """How long a send waits for Kafka, in seconds, before it raises `Unsent`."""
 
     linger_ms: int = Field(default=5, ge=0)
-    """How long Kafka's client waits for company: 5 ms fill a batch and nobody notices them."""
+    """How long a batch waits for more events, in milliseconds. 5 ms fill one unnoticed."""

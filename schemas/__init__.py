@@ -1,1 +1,1 @@
-"""What is said: the events, their bytes, and the topics that carry them. Imports no other room."""
+"""The events, their encoding, and the topics that carry them. Imports no other folder."""

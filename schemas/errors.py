@@ -1,27 +1,27 @@
-"""What can be wrong with a record.
+"""The errors of records and of the catalogue.
 
 SchemaError
-├── Undecodable      the bytes are not a record that this catalogue knows
-│   └── TooLarge     ... and are not even looked at
-└── UnknownEvent     a Python object that no topic carries
+├── Undecodable      the bytes are not a registered record
+│   └── TooLarge     the bytes are too many to be decoded
+└── UnknownEvent     the class of a Python object is not registered
 """
 
 
 class SchemaError(Exception):
-    """Something does not fit the catalogue; the message names what, and what would fit."""
+    """A record does not fit the catalogue; the message says what is wrong, and what would fit."""
 
 
 class Undecodable(SchemaError):
-    """A record's value cannot be read. `reason` is a short word for metrics and dead letters."""
+    """A record's value cannot be decoded. `reason` is a code for metrics and dead letters."""
 
     reason = "undecodable"
 
 
 class TooLarge(Undecodable):
-    """A record's value is larger than a reader is ready to decode."""
+    """A record's value exceeds the size that is decoded."""
 
     reason = "too_large"
 
 
 class UnknownEvent(SchemaError):
-    """An object was to be written that no topic of the catalogue carries."""
+    """The class of an object that was to be written is not registered."""

@@ -1,7 +1,7 @@
 """A record's headers: CloudEvents 1.0, in Kafka's binary mode.
 
-They let a reader filter by type and recognize repeats without decoding the value. An id derives
-from what the event is about, so that the same fact, written again after a crash, has the same id.
+By them, a reader filters by type and recognizes repeats without decoding the value. An id derives
+from the event's content, so that the same event, written again after a crash, has the same id.
 """
 
 from collections.abc import Iterable
@@ -29,15 +29,15 @@ def headers_of(
     tenant: str | None = None,
     traceparent: str | None = None,
 ) -> Headers:
-    """Describe an event.
+    """Return the headers of an event.
 
     Args:
-        event: what is written.
-        value: its encoding; where an event names no id of its own, its content does.
-        source: who wrote it, such as `/producers/demo`.
-        recorded_us: when that was: what the event is about may have happened long before.
-        tenant: whose it is, where several share a cluster.
-        traceparent: the W3C trace context that it was written in.
+        event: the event.
+        value: its encoding, from which the id derives if the event names none.
+        source: the writer, such as `/producers/demo`.
+        recorded_us: the time of writing; the event's own time may be long before.
+        tenant: the event's tenant, if the system has tenants.
+        traceparent: the writer's W3C trace context.
     """
     key = key_of(event)
     described = {
@@ -59,7 +59,7 @@ def headers_of(
 
 
 def tenant_in(headers: Iterable[tuple[str, bytes | None]]) -> str | None:
-    """Whose a record is, as its headers have it; who is called by no text is nobody's namesake."""
+    """Return the tenant of a record by its headers; bytes that are no UTF-8 stay distinct."""
     for name, value in headers:
         if name == TENANT and value is not None:
             return value.decode(errors="backslashreplace")

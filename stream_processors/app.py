@@ -26,6 +26,7 @@ import faust
 import sdnotify
 from mode import CrashingSupervisor
 
+from kafka_io.client import faust_brokers
 from schemas.topics import (
     BACKTEST_EVENTS,
     BACKTEST_JOBS,
@@ -53,7 +54,7 @@ def build_app(settings: ProcessorSettings) -> faust.App:
     """Return the worker's app with agents, tables and timers, ready to start."""
     app = faust.App(
         f"{settings.written_prefix()}tapewire",
-        broker=[f"kafka://{server}" for server in settings.bootstrap_servers.split(",")],
+        broker=faust_brokers(settings.bootstrap_servers),
         store="memory://",
         # Faust creates it; it stays empty.
         datadir=f"{gettempdir()}/{settings.written_prefix()}tapewire-faust",

@@ -35,7 +35,7 @@ async def run(settings: ProducerSettings, agents: Sequence[Agent], stop: asyncio
         def work(taken: ReceivedCommand, halted: Callable[[], bool]) -> None:
             command = taken.command
             assert isinstance(command, AgentCommand)
-            begun = [one.attempt for one in taken.told if isinstance(one, AgentEvent)]
+            begun = [one.attempt for one in taken.events if isinstance(one, AgentEvent)]
             publish = partial(reporter.broadcaster.publish, tenant=taken.tenant)
             run = Run(publish, command, 1 + max(begun, default=0), halted)
             reporter.run(run.answer(router))

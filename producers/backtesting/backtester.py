@@ -48,7 +48,7 @@ async def run(
         def work(taken: ReceivedCommand, halted: Callable[[], bool]) -> None:
             command = taken.command
             assert isinstance(command, BacktestCommand)
-            attempt = _attempt_after(taken.told)
+            attempt = _attempt_after(taken.events)
             Job(reporter, taken, command, attempt, packaged, settings, backtester, halted).run()
 
         await commands.run(work, stop)
@@ -120,7 +120,7 @@ class Job:
         orders = list(_orders(series, simulation, command))
         told = 0
         for upto in np.unique(np.linspace(1, len(times), _REPORTS).astype(int)):
-            if self.taken.cancelled():
+            if self.taken.is_cancelled():
                 raise _Cancelled
             upto_time = times[upto - 1]
             day = upto_time[:10]
@@ -141,7 +141,7 @@ class Job:
                 results=_shown(statistics(part, series.bars_a_year)),
             )
             time.sleep(self.settings.backtest_step_pause_s)
-        if self.taken.cancelled():
+        if self.taken.is_cancelled():
             raise _Cancelled
         figures = statistics(simulation, series.bars_a_year)
         curve = np.unique(np.linspace(0, len(times) - 1, _CURVE_POINTS_MAX).astype(int))

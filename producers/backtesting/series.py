@@ -116,13 +116,16 @@ class _Days:
 
 
 async def _candles(symbol: str, settings: ProducerSettings) -> Mapping[str, Sequence[Candle]]:
-    """Each interval's candles, in order; one that was told twice counts once."""
+    """Return each interval's candles in order of time, each once."""
     found: dict[str, dict[int, Candle]] = {name: {} for name in INTERVALS}
-    async with follow_key(MARKET_CANDLES, symbol.encode(), 0, settings) as story:
-        for one in await story.news():
-            if isinstance(one, Candle) and one.interval in found:
-                found[one.interval][one.start_us] = one
-    return {name: [ones[at] for at in sorted(ones)] for name, ones in found.items()}
+    async with follow_key(MARKET_CANDLES, symbol.encode(), 0, settings) as candles:
+        for candle in await candles.poll():
+            if isinstance(candle, Candle) and candle.interval in found:
+                found[candle.interval][candle.start_us] = candle
+    return {
+        name: [by_start[start_us] for start_us in sorted(by_start)]
+        for name, by_start in found.items()
+    }
 
 
 def _bar(candle: Candle) -> Bar:

@@ -44,7 +44,7 @@ async def run(settings: ProducerSettings, trainer: TrainerSettings, stop: asynci
         def work(taken: ReceivedCommand, halted: Callable[[], bool]) -> None:
             command = taken.command
             assert isinstance(command, TrainingCommand)
-            attempt = _attempt_after(taken.told)
+            attempt = _attempt_after(taken.events)
             Task(reporter, command, attempt, trainer, halted, taken.tenant).run()
 
         await commands.run(work, stop)

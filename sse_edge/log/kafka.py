@@ -11,15 +11,16 @@ clients do not say by themselves:
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Iterable, Mapping
-from contextlib import asynccontextmanager, suppress
-from typing import Any, NamedTuple, Self
+from contextlib import asynccontextmanager
+from typing import NamedTuple, Self
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
-from aiokafka.partitioner import DefaultPartitioner
-from confluent_kafka import KafkaException, TopicCollection, TopicPartition as KafkaPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
+from kafka_io import client
+from kafka_io.client import partition_of
+from kafka_io.errors import Unread
+from kafka_io.topic_admin import TopicAdmin
 from schemas.headers import ID, TENANT
 from sse_edge.errors import LogUnavailable, OffsetOutOfRange
 from sse_edge.log.protocol import TailReader
@@ -55,19 +56,20 @@ class KafkaLog:
         self._servers = bootstrap_servers
         self._idle: list[_Idle] = []
         self._slots = asyncio.Semaphore(readers_max)
-        self._admin: AdminClient | None = None
-        self._partitioner = DefaultPartitioner()
+        self._admin = TopicAdmin(bootstrap_servers, timeout_s=_ANSWER_S)
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
         while self._idle:
-            await _stopped(self._idle.pop().consumer)
+            await client.stop(self._idle.pop().consumer)
 
     async def describe(self, topics: Iterable[str]) -> Mapping[str, TopicInfo]:
         """What Kafka says of topics; those that do not exist are left out."""
-        return await asyncio.to_thread(self._describe, list(topics))
+        with _translated():
+            found = await asyncio.to_thread(self._admin.describe, list(topics))
+        return {name: TopicInfo(*identity) for name, identity in found.items()}
 
     async def begin_offsets(self, partitions: Iterable[Partition]) -> Mapping[Partition, int]:
         """The oldest offset of each partition that is still there."""
@@ -81,7 +83,8 @@ class KafkaLog:
 
     async def leader_epochs(self, partitions: Iterable[Partition]) -> Mapping[Partition, int]:
         """How many leaders each partition has had; those without one now are left out."""
-        return await asyncio.to_thread(self._leader_epochs, list(partitions))
+        epochs = await asyncio.to_thread(self._admin.leader_epochs, list(partitions))
+        return {Partition(*partition): epoch for partition, epoch in epochs.items()}
 
     async def offsets_at(
         self, partitions: Iterable[Partition], timestamp_ms: int
@@ -120,8 +123,7 @@ class KafkaLog:
 
     def partition_of(self, key: bytes, partitions: int) -> int:
         """The partition that producers give a key: Kafka's murmur2."""
-        numbers = list(range(partitions))
-        return int(self._partitioner(key, numbers, numbers))
+        return partition_of(key, partitions)
 
     @asynccontextmanager
     async def tail(self) -> AsyncGenerator[TailReader]:
@@ -131,43 +133,7 @@ class KafkaLog:
         try:
             yield _KafkaTail(consumer)
         finally:
-            await _stopped(consumer)
-
-    def _describe(self, topics: list[str]) -> Mapping[str, TopicInfo]:
-        found = {}
-        answers = self._admin_client().describe_topics(
-            TopicCollection(topics), request_timeout=_ANSWER_S
-        )
-        for name, answer in answers.items():
-            try:
-                topic = answer.result()
-            except KafkaException as error:
-                if error.args[0].name() == "UNKNOWN_TOPIC_OR_PART":
-                    continue
-                raise LogUnavailable(f"topic {name}: {error.args[0].str()}") from error
-            found[name] = TopicInfo(name, _id_bytes(topic.topic_id), len(topic.partitions))
-        return found
-
-    def _leader_epochs(self, partitions: list[Partition]) -> Mapping[Partition, int]:
-        if not partitions:
-            return {}
-        latest: Any = OffsetSpec.latest()  # type: ignore[no-untyped-call]
-        asked: dict[KafkaPartition, OffsetSpec] = {
-            KafkaPartition(*one): latest for one in partitions
-        }
-        epochs = {}
-        answers = self._admin_client().list_offsets(asked, request_timeout=_ANSWER_S)
-        for where, answer in answers.items():
-            try:
-                epochs[Partition(where.topic, where.partition)] = answer.result().leader_epoch
-            except KafkaException as error:
-                logger.debug("%s/%d: %s", where.topic, where.partition, error)
-        return epochs
-
-    def _admin_client(self) -> AdminClient:
-        if self._admin is None:
-            self._admin = AdminClient({"bootstrap.servers": self._servers, "log_level": 0})
-        return self._admin
+            await client.stop(consumer)
 
     @asynccontextmanager
     async def _consumer(self, at: _Where | None = None) -> AsyncGenerator[AIOKafkaConsumer]:
@@ -184,7 +150,7 @@ class KafkaLog:
                         yield consumer
                         stands = await _where(consumer) if at is not None else None
                 except BaseException:
-                    await _stopped(consumer)
+                    await client.stop(consumer)
                     raise
             self._idle.append(_Idle(consumer, stands, asyncio.get_running_loop().time()))
 
@@ -200,11 +166,9 @@ class KafkaLog:
         return consumer
 
     async def _started(self, max_partition_fetch_bytes: int) -> AIOKafkaConsumer:
-        consumer = AIOKafkaConsumer(
-            bootstrap_servers=self._servers,
-            isolation_level="read_committed",
+        consumer = client.consumer(
+            self._servers,
             auto_offset_reset="none",
-            enable_auto_commit=False,
             max_partition_fetch_bytes=max_partition_fetch_bytes,
             fetch_max_wait_ms=_POLL_MS,
         )
@@ -212,7 +176,7 @@ class KafkaLog:
             async with asyncio.timeout(_ANSWER_S):
                 await consumer.start()
         except BaseException:
-            await _stopped(consumer)
+            await client.stop(consumer)
             raise
         return consumer
 
@@ -266,20 +230,6 @@ def _record(partition: Partition, record: ConsumerRecord[bytes, bytes]) -> Recor
     )
 
 
-async def _stopped(consumer: AIOKafkaConsumer) -> None:
-    """Stop a client, whatever state it is in."""
-    with suppress(KafkaError, OSError, AssertionError):
-        try:
-            async with asyncio.timeout(_ANSWER_S):
-                await consumer.stop()
-        except asyncio.CancelledError:
-            # aiokafka awaits tasks that it has cancelled, and hands their end on as if it were
-            # ours: taken for one, it would silently end whoever stops a client.
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
-                raise
-
-
 class _translated:  # noqa: N801  # used like a function
     """Kafka's errors become the log's."""
 
@@ -290,6 +240,8 @@ class _translated:  # noqa: N801  # used like a function
         match error:
             case OffsetOutOfRangeError():
                 raise OffsetOutOfRange(str(error)) from error
+            case Unread():
+                raise LogUnavailable(str(error)) from error
             case KafkaError() | OSError():  # a TimeoutError is an OSError
                 raise LogUnavailable(f"{type(error).__name__}: {error}") from error
             case _:
@@ -302,12 +254,3 @@ def _theirs(partitions: Iterable[Partition]) -> list[TopicPartition]:
 
 def _ours(offsets: Mapping[TopicPartition, int]) -> dict[Partition, int]:
     return {Partition(one.topic, one.partition): offset for one, offset in offsets.items()}
-
-
-def _id_bytes(topic_id: Any) -> bytes:
-    most: int = topic_id.get_most_significant_bits()
-    least: int = topic_id.get_least_significant_bits()
-    return (most & _MASK_64).to_bytes(8, "big") + (least & _MASK_64).to_bytes(8, "big")
-
-
-_MASK_64 = (1 << 64) - 1

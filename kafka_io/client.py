@@ -1,0 +1,90 @@
+"""Every Kafka client of this system is built here, for each of the three libraries.
+
+aiokafka reads and writes records, confluent-kafka administers topics, and Faust runs the
+processors. Where Kafka is, and how a connection is secured, is rendered for all three from the
+same settings, and nowhere else.
+"""
+
+import asyncio
+from contextlib import suppress
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.errors import KafkaError
+from aiokafka.partitioner import DefaultPartitioner
+from confluent_kafka.admin import AdminClient
+
+from schemas.codec import VALUE_BYTES_MAX
+
+_STOP_S = 5.0
+
+_partitioner = DefaultPartitioner()
+
+
+def consumer(bootstrap_servers: str, *topics: str, **options: Any) -> AIOKafkaConsumer:
+    """Make a consumer of committed records, which commits nothing by itself.
+
+    Args:
+        bootstrap_servers: Kafka's addresses, `host:port` with commas between.
+        topics: what to subscribe to; none for a consumer whose partitions are assigned.
+        options: aiokafka's, beyond those that every consumer has.
+    """
+    return AIOKafkaConsumer(
+        *topics,
+        bootstrap_servers=bootstrap_servers,
+        isolation_level="read_committed",
+        enable_auto_commit=False,
+        **options,
+    )
+
+
+def producer(bootstrap_servers: str, *, linger_ms: int) -> AIOKafkaProducer:
+    """Make an idempotent producer, whose sends end when all in-sync replicas have the record.
+
+    Args:
+        bootstrap_servers: Kafka's addresses, `host:port` with commas between.
+        linger_ms: how long a batch waits for more records.
+    """
+    return AIOKafkaProducer(
+        bootstrap_servers=bootstrap_servers,
+        acks="all",
+        enable_idempotence=True,
+        linger_ms=linger_ms,
+        max_request_size=VALUE_BYTES_MAX,
+    )
+
+
+def admin(bootstrap_servers: str) -> AdminClient:
+    """Make a client that administers topics."""
+    # Its own log would go to stderr, and repeats what the callers raise.
+    return AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 0})
+
+
+def faust_brokers(bootstrap_servers: str) -> list[str]:
+    """Render Kafka's addresses as Faust's broker URLs."""
+    return [f"kafka://{server}" for server in bootstrap_servers.split(",")]
+
+
+def partition_of(key: bytes, partitions: int) -> int:
+    """Return the partition of a key: murmur2, as Kafka's own producers compute it."""
+    numbers = list(range(partitions))
+    return int(_partitioner(key, numbers, numbers))
+
+
+async def stop(client: AIOKafkaConsumer | AIOKafkaProducer, *, within_s: float = _STOP_S) -> None:
+    """Stop a client in any state, also a broken one.
+
+    Args:
+        client: the client; it cannot be used afterwards.
+        within_s: how long to wait for what is in flight, which could take for ever.
+    """
+    with suppress(KafkaError, OSError, AssertionError):
+        try:
+            async with asyncio.timeout(within_s):
+                await client.stop()  # type: ignore[no-untyped-call]
+        except asyncio.CancelledError:
+            # aiokafka awaits tasks that it has cancelled, and passes their cancellation on as if
+            # it were the caller's; taken for that, it would silently end whatever stops a client.
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise

@@ -1,0 +1,140 @@
+"""Topics as Kafka knows them: their ids, partitions and leader epochs, and how they are created.
+
+aiokafka's admin client knows no topic ids, so this module uses confluent-kafka's. Its calls block;
+coroutines call them in a thread.
+"""
+
+import logging
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka.admin import NewTopic, OffsetSpec  # type: ignore[attr-defined]
+
+from kafka_io.client import admin
+from kafka_io.errors import TopicRefused, Unread
+from schemas.topics import Topic
+
+logger = logging.getLogger(__name__)
+
+_CREATE_S = 30.0
+_MASK_64 = (1 << 64) - 1
+
+
+class TopicIdentity(NamedTuple):
+    """One incarnation of a topic."""
+
+    name: str
+    topic_id: bytes
+    """16 bytes; a topic that is deleted and created again has another id."""
+    partitions: int
+
+
+class TopicAdmin:
+    """Asks Kafka about topics, and creates them."""
+
+    def __init__(self, bootstrap_servers: str, *, timeout_s: float = _CREATE_S) -> None:
+        """Make a client.
+
+        Args:
+            bootstrap_servers: Kafka's addresses, `host:port` with commas between.
+            timeout_s: how long one request may take.
+        """
+        self._admin = admin(bootstrap_servers)
+        self._timeout_s = timeout_s
+
+    def ping(self, within_s: float) -> None:
+        """Return when a broker answers.
+
+        Raises:
+            Unread: no broker has answered in time.
+        """
+        try:
+            self._admin.list_topics(timeout=within_s)
+        except KafkaException as error:
+            raise Unread(error.args[0].str()) from error
+
+    def describe(self, names: Iterable[str]) -> Mapping[str, TopicIdentity]:
+        """Return the identities of topics, without those that do not exist.
+
+        Raises:
+            Unread: Kafka does not answer.
+        """
+        found = {}
+        asked = TopicCollection(list(names))
+        answers = self._admin.describe_topics(asked, request_timeout=self._timeout_s)
+        for name, answer in answers.items():
+            try:
+                topic = answer.result()
+            except KafkaException as error:
+                if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+                    continue
+                raise Unread(f"topic {name}: {error.args[0].str()}") from error
+            found[name] = TopicIdentity(name, _id_bytes(topic.topic_id), len(topic.partitions))
+        return found
+
+    def leader_epochs(self, partitions: Iterable[tuple[str, int]]) -> Mapping[tuple[str, int], int]:
+        """Return the leader epoch of each partition, without those that no leader answers for."""
+        latest: Any = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+        asked: dict[TopicPartition, OffsetSpec] = {
+            TopicPartition(*partition): latest for partition in partitions
+        }
+        if not asked:
+            return {}
+        epochs = {}
+        answers = self._admin.list_offsets(asked, request_timeout=self._timeout_s)
+        for where, answer in answers.items():
+            try:
+                epochs[where.topic, where.partition] = answer.result().leader_epoch
+            except KafkaException as error:
+                logger.debug("%s/%d has no leader: %s", where.topic, where.partition, error)
+        return epochs
+
+    def create(self, topics: Iterable[Topic], *, prefix: str = "") -> list[str]:
+        """Create the topics that do not exist, with the cluster's default replication.
+
+        Returns:
+            The names of the topics that were created.
+
+        Raises:
+            TopicRefused: Kafka refused a topic; the message says which, and why.
+        """
+        created = []
+        answers = self._admin.create_topics(
+            [
+                NewTopic(
+                    prefix + topic.name, num_partitions=topic.partitions, config=topic.config()
+                )
+                for topic in topics
+            ],
+            request_timeout=self._timeout_s,
+        )
+        for name, answer in answers.items():
+            try:
+                answer.result()
+            except KafkaException as error:
+                if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                    reason = error.args[0].str()
+                    raise TopicRefused(f"topic {name} could not be made: {reason}") from error
+            else:
+                created.append(name)
+        return created
+
+    def unanswered(self, names: Iterable[str]) -> set[str]:
+        """Return the topics with a partition that no leader answers for.
+
+        The metadata names a leader before the leader has its files and knows that it leads.
+        """
+        wanted = set(names)
+        topics = self._admin.list_topics(timeout=self._timeout_s).topics
+        partitions = {
+            (name, number) for name in wanted & topics.keys() for number in topics[name].partitions
+        }
+        silent = {name for name, _ in partitions - self.leader_epochs(partitions).keys()}
+        return wanted - {name for name, _ in partitions} | silent
+
+
+def _id_bytes(topic_id: Any) -> bytes:
+    most: int = topic_id.get_most_significant_bits()
+    least: int = topic_id.get_least_significant_bits()
+    return (most & _MASK_64).to_bytes(8, "big") + (least & _MASK_64).to_bytes(8, "big")

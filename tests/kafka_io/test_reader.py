@@ -1,0 +1,91 @@
+import asyncio
+
+import pytest
+
+from kafka_io.clock import now_us
+from kafka_io.errors import Unread
+from kafka_io.publisher import Publisher
+from kafka_io.reader import (
+    follow_key,
+    read_all,
+    read_end_offsets,
+    read_newest,
+    read_partition,
+    read_table,
+)
+from kafka_io.settings import ProducerSettings
+from schemas.events import RiskLimits, TrainingProgress
+from schemas.topics import RISK_LIMITS, TRAINING_EVENTS
+from tests.conftest import World
+
+
+def progress(task_id: str, percent: float) -> TrainingProgress:
+    return TrainingProgress(
+        task_id=task_id,
+        progress=percent,
+        status="running",
+        message="",
+        metrics={},
+        event_time_us=now_us(),
+    )
+
+
+def limits(portfolio_id: str, comment: str) -> RiskLimits:
+    return RiskLimits(portfolio_id=portfolio_id, limits=[], comment=comment, event_time_us=now_us())
+
+
+@pytest.mark.kafka
+async def test_all_the_newest_and_one_keys_partition_are_read(world: World) -> None:
+    settings = world.producer_settings
+    written = [progress(f"t-{number % 3}", float(number)) for number in range(12)]
+    async with Publisher(settings) as publisher:
+        for event in written:
+            await publisher.publish(event)
+    found = await read_all(TRAINING_EVENTS, settings)
+    assert sorted(event.progress for event in found if isinstance(event, TrainingProgress)) == [
+        float(number) for number in range(12)
+    ]
+    newest = await read_newest(TRAINING_EVENTS, settings)
+    assert written[-1] in newest
+    home = await read_partition(TRAINING_EVENTS, b"t-1", settings)
+    assert [event for event in home if getattr(event, "task_id", "") == "t-1"] == written[1::3]
+    ends = await read_end_offsets([TRAINING_EVENTS], settings)
+    assert sum(ends.values()) == len(written)
+
+
+@pytest.mark.kafka
+async def test_a_table_holds_the_last_record_of_each_key(world: World) -> None:
+    settings = world.producer_settings
+    async with Publisher(settings) as publisher:
+        await publisher.publish(limits("A", "first"))
+        await publisher.publish(limits("B", "only"))
+        last = limits("A", "second")
+        await publisher.publish(last)
+    table = await read_table(RISK_LIMITS, settings)
+    assert set(table) == {b"A", b"B"}
+    assert table[b"A"] == last
+
+
+@pytest.mark.kafka
+async def test_a_followed_key_gives_each_record_once(world: World) -> None:
+    settings = world.producer_settings
+    async with (
+        Publisher(settings) as publisher,
+        follow_key(TRAINING_EVENTS, b"t-1", now_us() // 1000 - 1000, settings) as follower,
+    ):
+        await publisher.publish(progress("t-1", 1.0))
+        await publisher.publish(progress("t-2", 2.0))
+        (first,) = await follower.poll()
+        assert await follower.poll() == []
+        await publisher.publish(progress("t-1", 3.0))
+        (second,) = await follower.poll()
+    assert isinstance(first, TrainingProgress)
+    assert isinstance(second, TrainingProgress)
+    assert (first.progress, second.progress) == (1.0, 3.0)
+
+
+async def test_without_kafka_reading_ends_with_an_error_that_names_the_topic() -> None:
+    settings = ProducerSettings(bootstrap_servers="localhost:1")
+    async with asyncio.timeout(30):
+        with pytest.raises(Unread, match=r"training\.events cannot be read"):
+            await read_all(TRAINING_EVENTS, settings)

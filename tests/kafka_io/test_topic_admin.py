@@ -1,0 +1,49 @@
+import asyncio
+import uuid
+from dataclasses import replace
+
+import pytest
+
+from infra.topics import provision
+from kafka_io.errors import TopicRefused, Unread
+from kafka_io.topic_admin import TopicAdmin
+from schemas.topics import TRAINING_EVENTS
+from tests.conftest import TestKafka, World
+
+
+@pytest.mark.kafka
+async def test_a_topic_has_an_id_and_partitions_and_each_partition_an_epoch(world: World) -> None:
+    admin = TopicAdmin(world.kafka.bootstrap_servers)
+    name = world.topic(TRAINING_EVENTS.name)
+    found = await asyncio.to_thread(admin.describe, [name, f"{name}.missing"])
+    assert set(found) == {name}
+    assert len(found[name].topic_id) == 16
+    assert found[name].partitions == TRAINING_EVENTS.partitions
+    asked = [(name, number) for number in range(found[name].partitions)]
+    epochs = await asyncio.to_thread(admin.leader_epochs, asked)
+    assert set(epochs) == set(asked)
+    assert admin.leader_epochs([]) == {}
+
+
+@pytest.mark.kafka
+async def test_topics_are_created_once_and_have_leaders(kafka: TestKafka) -> None:
+    admin = TopicAdmin(kafka.bootstrap_servers)
+    prefix = f"t{uuid.uuid4().hex[:8]}."
+    topic = replace(TRAINING_EVENTS, partitions=1)
+    assert admin.unanswered([prefix + topic.name]) == {prefix + topic.name}
+    created = provision(kafka.bootstrap_servers, prefix=prefix, topics=[topic])
+    assert created == [prefix + topic.name]
+    assert admin.unanswered(created) == set()
+    assert admin.create([topic], prefix=prefix) == []
+
+
+@pytest.mark.kafka
+def test_a_topic_that_kafka_refuses_is_named(kafka: TestKafka) -> None:
+    admin = TopicAdmin(kafka.bootstrap_servers)
+    with pytest.raises(TopicRefused, match=r"topic no spaces allowed\.training\.events could not"):
+        admin.create([TRAINING_EVENTS], prefix="no spaces allowed.")
+
+
+def test_without_kafka_a_ping_ends_in_time() -> None:
+    with pytest.raises(Unread):
+        TopicAdmin("localhost:1").ping(0.1)
