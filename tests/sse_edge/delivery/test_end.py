@@ -1,7 +1,12 @@
+import asyncio
+
 import pytest
 
+from schemas.codec import encode
+from schemas.events import StoryState
+from schemas.topics import TRAINING_TASKS
 from sse_edge.delivery.start import FromEdge
-from sse_edge.streams.stream import one_channel
+from sse_edge.streams.stream import of_entities, one_channel
 from tests.support.edge import (
     TRAINING,
     edge,
@@ -41,3 +46,29 @@ async def test_an_unfiltered_channel_does_not_end_with_one_task() -> None:
             log.append(TRAINING, 0, task.encode(), progress(task, 100.0, "failed"))
         await client.until(2, event="training_progress")
         assert not client.over
+
+
+async def test_a_stream_of_several_tasks_ends_after_the_last_event_of_each() -> None:
+    log = FakeLog()
+    log.make(TRAINING)
+    log.make(TRAINING_TASKS.name)
+    stream = of_entities("trainmodel", ["t", "u"])
+    async with edge(log) as node:
+        client = node.connect(stream, FromEdge.EARLIEST)
+        ends = {}
+        for task in ("t", "u"):
+            ends[task] = log.append(TRAINING, 0, task.encode(), progress(task, 100.0, "completed"))
+        await asyncio.sleep(5)
+        assert not client.over
+        for task, end in ends.items():
+            state = StoryState(
+                subject=task,
+                status="completed",
+                partition=0,
+                first_offset=end,
+                last_offset=end,
+                ended=True,
+            )
+            log.append(TRAINING_TASKS.name, 0, task.encode(), encode(state))
+        await node.ended(client)
+        assert [node.cursor(stream, block.id).ended for block in client.blocks if block.id][-1]

@@ -1,0 +1,57 @@
+import pytest
+
+from sse_edge.delivery import control_events
+from sse_edge.delivery.start import Gap, GapReason
+from sse_edge.log.record import Partition
+from sse_edge.settings import EdgeSettings
+from sse_edge.streams.dialect import ClientInfo
+from sse_edge.streams.stream import CHANNELS
+from tests.support.sse import Block, Reader
+
+MYSTOCKS = CHANNELS["alerts"].dialect
+CLIENT = ClientInfo("c", "alerts")
+
+
+def blocks_of(data: bytes) -> list[Block]:
+    reader = Reader()
+    blocks = reader.feed(data)
+    assert reader.is_between_blocks
+    return blocks
+
+
+def test_gaps_become_one_event_for_each_reason_with_all_of_its_partitions() -> None:
+    gaps = [
+        Gap(GapReason.EXPIRED, Partition("p.risk.alerts", 0), 3, 6),
+        Gap(GapReason.FUTURE, Partition("p.risk.alerts", 1), 9, 4),
+        Gap(GapReason.EXPIRED, Partition("p.risk.alerts", 2), 1, 2),
+    ]
+    expired, future = blocks_of(control_events.gap_events(MYSTOCKS, CLIENT, gaps, "p."))
+    assert expired.event == future.event == "gap"
+    assert (expired.inner["reason"], future.inner["reason"]) == ("expired", "future")
+    assert [partition["partition"] for partition in expired.inner["partitions"]] == [0, 2]
+    assert future.inner["partitions"] == [
+        {"topic": "risk.alerts", "partition": 1, "from_offset": 9, "to_offset": 4}
+    ]
+
+
+@pytest.mark.parametrize("name", CHANNELS)
+def test_no_control_event_of_any_dialect_has_an_id(name: str) -> None:
+    dialect, client = CHANNELS[name].dialect, ClientInfo("c", name)
+    settings = EdgeSettings()
+    data = control_events.unavailable(dialect, client, "no_broker", settings)
+    data += control_events.unavailable(dialect, client, "draining", settings)
+    data += control_events.notice(dialect, client, "conflated", {"merged": 3})
+    if dialect.opening is not None:
+        data += control_events.opening(dialect, client, settings)
+    if dialect.heartbeat is not None:
+        data += control_events.heartbeat(dialect, client)
+    for block in blocks_of(data):
+        assert block.id is None
+        assert block.data is not None
+
+
+def test_clients_are_sent_back_at_different_times_within_twice_the_setting() -> None:
+    settings = EdgeSettings(retry_ms=1_000)
+    times_ms = {control_events.retry_ms(settings) for _ in range(100)}
+    assert len(times_ms) > 50
+    assert all(1_000 <= time_ms <= 2_000 for time_ms in times_ms)
