@@ -12,7 +12,14 @@ from typing import Any
 import faust
 
 from schemas.codec import decode_as
-from schemas.events import BacktestProgress, JobState, Record, StoryState, TrainingProgress
+from schemas.events import (
+    BacktestProgress,
+    JobState,
+    Record,
+    StoryState,
+    TrainingProgress,
+    WindowTally,
+)
 from schemas.topics import Topic, key_of
 from stream_processors.faust_adapter import StateTable, Writer, process_batches
 from stream_processors.lifecycle import next_job_state, next_task_state
@@ -118,8 +125,8 @@ class _StatusCounts:
                 self._counts.setdefault(key, Counter())[name] += difference
                 self._changed.add(key)
 
-    def take_changes(self) -> list[Any]:
-        """Return a tally of gauges for each partition and tenant that has changed since."""
+    def take_changes(self) -> list[WindowTally]:
+        """Return a tally of gauges for each partition and tenant changed since the last call."""
         changed, self._changed = self._changed, set()
         return [
             gauge_tally(TopicPartition(self._topic, key[0]), key[1], self._counts[key])

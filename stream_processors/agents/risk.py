@@ -49,12 +49,12 @@ _FOLDED = (PORTFOLIO_RETURNS, RISK_LIMITS, RISK_ACKS)
 
 _TICK_S = 1.0
 _LAST_ALERTS = 1_000
-"""In each partition: more than one batch is likely to cause."""
+"""The alerts that a recovery reads from each partition: more than one batch is likely to cause."""
 _RECORDS_BETWEEN_YIELDS = 8
 
 
 def add_risk(app: faust.App, settings: ProcessorSettings, writer: Writer) -> None:
-    """Add the measuring of returns to a worker; a worker that rebuilds reads of no rebuilds."""
+    """Add the measuring of returns to a worker; a rebuilding worker does not read `RISK_REBUILDS`."""
     portfolios = _Portfolios(app, settings, writer)
     topics: tuple[Topic, ...] = JUDGED if settings.rebuild_version else (*JUDGED, RISK_REBUILDS)
 

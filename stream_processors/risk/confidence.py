@@ -20,7 +20,7 @@ class ConfidenceLevel:
     tail: float = field(init=False, compare=False)
     """The share of losses beyond the VaR, 1 - c."""
     observations_min: int = field(init=False, compare=False)
-    """The fewest scenarios with one in such a tail: 20 at 95 %, 100 at 99 %."""
+    """The fewest scenarios of which one lies in the tail: 20 at 95 %, 100 at 99 %."""
     _numerator: int = field(init=False, compare=False, repr=False)
     _denominator: int = field(init=False, compare=False, repr=False)
     _hash: int = field(init=False, compare=False, repr=False)

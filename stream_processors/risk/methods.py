@@ -28,7 +28,7 @@ Floats = NDArray[np.float64]
 
 AGE_DECAY = 0.98
 BURN_IN = 20
-"""Days at the beginning without a forecast: one from fewer days is worth little."""
+"""The first days have no forecast, since it would rest on too few returns."""
 _SYMMETRY = 1e-12
 """How far a covariance may be from symmetric, as a share of its largest element."""
 _SINGULAR = 1e-10
