@@ -54,7 +54,7 @@ _RECORDS_BETWEEN_YIELDS = 8
 
 
 def add_risk(app: faust.App, settings: ProcessorSettings, writer: Writer) -> None:
-    """Add the measuring of returns to a worker; a rebuilding worker does not read `RISK_REBUILDS`."""
+    """Add the measuring of returns to a worker; one that rebuilds does not take over rebuilds."""
     portfolios = _Portfolios(app, settings, writer)
     topics: tuple[Topic, ...] = JUDGED if settings.rebuild_version else (*JUDGED, RISK_REBUILDS)
 
