@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: up test check tests journeys mutants soak bench-edge bench-processors lock reset clean
+.PHONY: up test check tests journeys mutants soak bench-edge bench-processors wheel lock reset clean
 
 up: $(VENV)/.ready  ## the whole system on this machine
 	@exec $(BIN)/tapewire up $(ARGS)
@@ -36,6 +36,10 @@ bench-edge: $(VENV)/.ready-dev  ## what the edge costs, beside two baselines
 bench-processors: $(VENV)/.ready-dev  ## what measuring risk costs, beside plain Faust and a bare loop
 	$(BIN)/python -m benchmarks.processors $(ARGS)
 
+wheel: $(VENV)/.ready-dev  ## dist/tapewire-VERSION-py3-none-any.whl
+	$(BIN)/pip --disable-pip-version-check wheel --quiet --no-build-isolation --no-deps --wheel-dir dist .
+	@ls dist/*.whl
+
 lock: $(VENV)/.ready-dev  ## resolve the dependencies anew
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--no-header --upgrade pyproject.toml --group build -o requirements/run.lock
@@ -48,7 +52,7 @@ reset: $(VENV)/.ready  ## forget every event of the embedded broker
 	$(BIN)/tapewire reset
 
 clean:
-	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 $(VENV)/bin/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from infra.errors import RebuildFailed
+from infra.modules import module_name
 from infra.supervisor import Part, Process
 from infra.topics import provision, wait_for_kafka
 from kafka_io.clock import now_us
@@ -103,7 +104,7 @@ async def rebuild(
         "TAPEWIRE_TOPIC_PREFIX": settings.topic_prefix,
         "TAPEWIRE_REBUILD_VERSION": version,
     }
-    command = sys.executable, "-m", "stream_processors"
+    command = sys.executable, "-m", module_name("stream_processors")
     part = Part(f"rebuild-{version}", command, {**where, **(env or {})})
     await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
     worker = Process(part, folder / f"{part.name}.log")

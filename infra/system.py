@@ -20,6 +20,7 @@ from pathlib import Path
 from infra.demo_issuer import jwks_path
 from infra.embedded_broker import free_port, prepare
 from infra.errors import DirectoryInUse, InfraError, NoTrades
+from infra.modules import module_name
 from infra.settings import InfraSettings
 from infra.supervisor import Part, Say, Supervisor
 from infra.topics import provision, wait_for_kafka
@@ -180,4 +181,4 @@ def _models(settings: InfraSettings) -> dict[str, str]:
 
 
 def _python(name: str, module: str, env: dict[str, str], *arguments: str) -> Part:
-    return Part(name, (sys.executable, "-m", module, *arguments), env)
+    return Part(name, (sys.executable, "-m", module_name(module), *arguments), env)

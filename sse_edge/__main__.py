@@ -19,7 +19,7 @@ _SHUTDOWN_S = 2
 
 def main() -> None:
     """Serve until SIGTERM or Ctrl-C; exit with 2 where a setting has no meaning."""
-    parser = argparse.ArgumentParser(prog="python -m sse_edge", description=__doc__)
+    parser = argparse.ArgumentParser(prog=f"python -m {__package__}", description=__doc__)
     parser.add_argument("--workers", type=int, help="processes on the one port")
     try:
         settings = EdgeSettings()
@@ -27,7 +27,7 @@ def main() -> None:
         sys.exit(f"a setting has no meaning: {error}")
     workers = parser.parse_args().workers or settings.workers
     config = uvicorn.Config(
-        "sse_edge.app:from_environment",
+        f"{__package__}.app:from_environment",
         factory=True,
         host=settings.host,
         port=settings.port,

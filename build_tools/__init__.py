@@ -1,0 +1,1 @@
+"""Tools that build the wheel; they are not part of it."""

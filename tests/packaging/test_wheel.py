@@ -1,0 +1,162 @@
+import json
+import subprocess
+import sys
+import sysconfig
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from infra.supervisor import Part, Process
+
+ROOT = Path(__file__).parents[2]
+
+LOADED_TWICE = """
+import importlib, json, sys
+for name in {modules}:
+    importlib.import_module(name)
+by_file = {{}}
+for name, module in list(sys.modules.items()):
+    file = getattr(module, "__file__", None)
+    if file and file.startswith({root!r}) and not file.startswith({skip!r}) and name != "__main__":
+        by_file.setdefault(file, set()).add(name)
+print(json.dumps([sorted(names) for names in by_file.values() if len(names) > 1]))
+"""
+
+PARTS = (
+    "cli.__main__",
+    "infra.system",
+    "producers",
+    "producers.__main__",
+    "sse_edge.app",
+    "stream_processors.app",
+)
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the wheel, as `make wheel` does."""
+    folder = tmp_path_factory.mktemp("wheel")
+    _pip("wheel", "--no-build-isolation", "--no-deps", "--no-index", "-w", str(folder), str(ROOT))
+    (built,) = folder.glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="session")
+def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Install the wheel into an environment with its dependencies, and without the checkout."""
+    folder = tmp_path_factory.mktemp("environment")
+    venv.create(folder, with_pip=False, symlinks=True)
+    python = folder / "bin" / "python"
+    _pip("--python", str(python), "install", "--no-deps", "--no-index", str(wheel))
+    # The test's own packages serve as dependencies; a .pth file among them, such as that of the
+    # editable install, is not read in a folder that another .pth file adds.
+    (packages,) = folder.glob("lib/python*/site-packages")
+    (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    return python
+
+
+def test_the_wheel_has_one_package_at_its_top(wheel: Path) -> None:
+    names = zipfile.ZipFile(wheel).namelist()
+    tops = {name.split("/")[0] for name in names}
+    assert tops == {"tapewire", "tapewire-0.1.0.dist-info"}
+    assert zipfile.ZipFile(wheel).read("tapewire-0.1.0.dist-info/top_level.txt") == b"tapewire\n"
+    for needed in (
+        "tapewire/py.typed",
+        "tapewire/schemas/avro/RiskAlert/1.avsc",
+        "tapewire/sse_edge/page/index.html",
+        "tapewire/sse_edge/page/vendor/LICENSE.uPlot",
+        "tapewire/infra/kafka.lock.toml",
+    ):
+        assert needed in names
+    assert {name.split("/")[1] for name in names if "/" in name}.isdisjoint({"tests", "benchmarks"})
+
+
+def test_the_top_folders_are_not_importable_beside_an_installed_wheel(python: Path) -> None:
+    for folder in ("schemas", "infra", "producers", "sse_edge", "cli"):
+        done = _run(python, "-c", f"import {folder}")
+        assert done.returncode == 1, folder
+        assert "ModuleNotFoundError" in done.stderr
+
+
+def test_the_command_of_an_installed_wheel_explains_itself(python: Path) -> None:
+    for command in (
+        (str(python.with_name("tapewire")), "--help"),
+        (str(python), "-m", "tapewire", "--help"),
+    ):
+        done = subprocess.run(command, capture_output=True, text=True, check=True, cwd="/")
+        assert "up" in done.stdout
+        assert "Tapewire" in done.stdout
+
+
+def test_the_reporter_of_an_installed_wheel_says_what_is_wrong_with_a_report(
+    python: Path,
+) -> None:
+    program = (
+        "import asyncio\n"
+        "from tapewire.producers import InvalidReport, get_sse_broadcaster\n"
+        "async def main():\n"
+        "    try:\n"
+        "        await get_sse_broadcaster().send_training_progress('t', 101.0, 'running')\n"
+        "    except InvalidReport as error:\n"
+        "        print(error)\n"
+        "asyncio.run(main())\n"
+    )
+    done = _run(python, "-c", program)
+    assert "progress" in done.stdout, done.stderr
+
+
+async def test_an_edge_of_an_installed_wheel_answers(python: Path, tmp_path: Path) -> None:
+    part = Part(
+        "edge",
+        (str(python), "-P", "-m", "tapewire.sse_edge"),  # not the checkout of this folder
+        {"TAPEWIRE_PORT": "0", "KAFKA_BOOTSTRAP_SERVERS": "localhost:1"},
+    )
+    process = Process(part, tmp_path / "edge.log")
+    try:
+        url = await process.start()
+        program = f"import httpx; print(httpx.get({url!r} + '/health/live').text)"
+        assert json.loads(_run(python, "-c", program).stdout) == {"status": "live"}
+    finally:
+        await process.stop()
+
+
+def test_no_module_of_an_installed_wheel_is_loaded_twice(python: Path) -> None:
+    modules = [f"tapewire.{name}" for name in PARTS]
+    program = LOADED_TWICE.format(modules=modules, root=str(python.parents[1]), skip="no")
+    done = _run(python, "-c", program)
+    assert json.loads(done.stdout) == [], done.stderr
+
+
+def test_no_module_of_the_checkout_is_loaded_twice() -> None:
+    program = LOADED_TWICE.format(
+        modules=[*PARTS, "tapewire.__main__"], root=str(ROOT), skip=sys.prefix
+    )
+    done = _run(Path(sys.executable), "-c", program, folder=ROOT)
+    assert json.loads(done.stdout) == [], done.stderr
+
+
+def test_the_checkout_keeps_its_imports() -> None:
+    program = "from producers import get_sse_broadcaster; print(get_sse_broadcaster.__module__)"
+    done = _run(Path(sys.executable), "-c", program, folder=ROOT)
+    assert done.stdout == "producers.broadcaster\n", done.stderr
+
+
+def _pip(*arguments: str) -> None:
+    command = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", *arguments)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
+    assert done.returncode == 0, done.stderr
+
+
+def _run(
+    python: Path, *arguments: str, folder: Path = Path("/")
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        (str(python), *arguments),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        cwd=folder,
+    )
