@@ -14,7 +14,7 @@ from sse_edge.log.record import Batch, Record
 from sse_edge.streams.stream import Channel, Frame, Renderer
 
 _ENTRY_BYTES = 588
-"""What an entry costs besides key, value and frame if its key is unique, by tracemalloc."""
+"""The cost of an entry with a unique key, without key, value and frame, by tracemalloc."""
 
 _COMPACT_FROM = 256
 

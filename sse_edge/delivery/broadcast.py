@@ -23,7 +23,7 @@ _GATHER_S_MAX = 0.05
 _GATHER_PER_BUSY = 1.0
 """Seconds of gathering for each second of delivering: half of the time is for everything else."""
 _WRITE_S = 10e-6
-"""What a write takes, nearly all of it in the kernel, after the loop's callbacks are done."""
+"""The cost of a write, nearly all of it in the kernel, after the loop's callbacks are done."""
 _SLICE_S = 0.01
 """After delivering for this long, the pacer yields to the loop."""
 

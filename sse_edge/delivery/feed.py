@@ -32,7 +32,7 @@ _Range = tuple[Position, Position, int | None]
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """What a connection at some position needs next."""
+    """The bytes that a connection at some position needs next."""
 
     data: bytes
     position: Position

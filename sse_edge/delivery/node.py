@@ -1,4 +1,4 @@
-"""A node: what the connections of one process share.
+"""A node: the state that the connections of one process share.
 
 It owns the tail, the broadcast groups, and the registry of open sessions. It sweeps once a second,
 drains before a shutdown, and counts what metrics show. A connection's start is found by
@@ -102,7 +102,7 @@ class _Subscription(NamedTuple):
 
 
 class Node:
-    """What the connections of one node share."""
+    """The state that the connections of one process share."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""What a client asks for beside the stream itself."""
+"""The options of a connection, beside the stream itself."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -8,7 +8,7 @@ from sse_edge.delivery.start import Start
 
 
 class SlowClientPolicy(StrEnum):
-    """What happens to a client that does not read what waits for it."""
+    """How to treat a client that does not read the bytes that wait for it."""
 
     PAUSE = "pause"
     """It keeps its position, and gets everything once it reads again."""
@@ -20,7 +20,7 @@ class SlowClientPolicy(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ConnectionOptions:
-    """The options of one connection, from its request."""
+    """The choices that a request makes for its connection."""
 
     client_id: str
     start: Start

@@ -67,7 +67,7 @@ class Simulation:
 
 @dataclass
 class Account:
-    """What one client got, up to its last id."""
+    """The events and gaps that one client got, up to its last id."""
 
     numbers: list[int] = field(default_factory=list)
     gaps: list[tuple[str, int, int, int]] = field(default_factory=list)

@@ -1,5 +1,8 @@
+import asyncio
+
 import pytest
 
+from sse_edge.delivery.broadcast import BroadcastGroup, Pacer
 from sse_edge.delivery.start import FromEdge
 from tests.support.edge import (
     alerts_log,
@@ -46,3 +49,35 @@ async def test_clients_that_accept_gzip_share_it_and_read_the_same() -> None:
         for client in (early, late):
             await node.ended(client)
             assert client._unzip.eof  # with a CRC that is right
+
+
+class CountingGroup(BroadcastGroup):
+    """Counts when it is asked to deliver, and has as many subscribers as it is given."""
+
+    def __init__(self, writes: int) -> None:
+        self.delivered_s: list[float] = []
+        self._writes = writes
+
+    def deliver(self) -> int:
+        self.delivered_s.append(asyncio.get_running_loop().time())
+        return self._writes
+
+
+async def test_a_quiet_node_delivers_at_once_and_a_busy_one_gathers_for_a_bounded_time() -> None:
+    pacer, quiet, busy = Pacer(), CountingGroup(writes=1), CountingGroup(writes=100_000)
+    pacer.schedule(quiet)
+    pacer.schedule(busy)
+    pacer.schedule(quiet)
+    await asyncio.sleep(0.2)
+    assert [len(quiet.delivered_s), len(busy.delivered_s)] == [1, 1]
+    [first_s] = busy.delivered_s
+    assert first_s == 0
+    pacer.schedule(busy)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    for _ in range(3):
+        pacer.schedule(quiet)
+        await asyncio.sleep(0)
+    assert len(quiet.delivered_s) == 1
+    await asyncio.sleep(0.05)
+    assert len(quiet.delivered_s) == 2
