@@ -207,7 +207,7 @@ class Connection:
             while is_open:
                 is_open = await self._step()
         finally:
-            self._node.unsubscribe(self, self._current)
+            self._node.groups.unsubscribe(self, self._current)
             self._group = None
 
     async def _step(self) -> bool:
@@ -253,9 +253,9 @@ class Connection:
     def _move_to(self, group: BroadcastGroup, position: Position) -> None:
         """Read in another group from now on."""
         if self._group is not None:
-            self._node.unsubscribe(self, self._group)
+            self._node.groups.unsubscribe(self, self._group)
         self._group = group
-        self._node.subscribe(self, group)
+        self._node.groups.subscribe(self, group)
         self._position = position
 
     def _write_start(self, gaps: Sequence[Gap], *, knows_position: bool = False) -> bool:

@@ -1,8 +1,8 @@
 """A node: the state that the connections of one process share.
 
-It owns the tail, the broadcast groups, and the registry of open sessions. It sweeps once a second,
-drains before a shutdown, and counts what metrics show. A connection's start is found by
-`sse_edge.delivery.start`; limits are in `sse_edge.delivery.admission`.
+It owns the tail and the registry of open sessions, sweeps once a second, drains before a shutdown,
+and reads the gauges. Broadcast groups are in `groups`, the start of a connection is in `start`, and
+the limits are in `admission`.
 """
 
 import asyncio
@@ -11,27 +11,25 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from itertools import chain
+from contextlib import contextmanager
 from typing import NamedTuple, Protocol
 
 from schemas.topics import Topic
 from sse_edge.cache.catch_up import CatchUp, Piece
 from sse_edge.cache.render_pool import RenderPool
 from sse_edge.cache.tail import Tail
-from sse_edge.cache.topic_tail import TopicTail
 from sse_edge.cursor import CursorCodec
 from sse_edge.delivery.admission import ConnectionLimits
-from sse_edge.delivery.broadcast import BroadcastGroup, Pacer, Subscriber
+from sse_edge.delivery.broadcast import Subscriber
 from sse_edge.delivery.fair_queue import FairQueue
 from sse_edge.delivery.feed import Feed
+from sse_edge.delivery.groups import Groups
 from sse_edge.delivery.start import Gap, Resolver, gap_at
-from sse_edge.errors import OffsetOutOfRange, Unframable
+from sse_edge.errors import OffsetOutOfRange
 from sse_edge.log.protocol import Log
-from sse_edge.log.record import Partition, Record
 from sse_edge.metrics.node_metrics import Gauges, NodeMetrics
 from sse_edge.settings import EdgeSettings
-from sse_edge.streams.stream import CHANNELS, Channel, Frame, Source, Stream, render
+from sse_edge.streams.stream import CHANNELS, Source, Stream
 from sse_edge.transport import Transport
 
 logger = logging.getLogger(__name__)
@@ -39,10 +37,6 @@ logger = logging.getLogger(__name__)
 _SWEEP_S = 1.0
 _YIELD_EVERY = 200
 """The sweep yields to the loop after this many groups and connections."""
-_HISTORIES_MAX = 8
-"""Each group of a whole topic has a history, up to this number; rarer filters go without one."""
-
-_GroupKey = tuple[str, tuple[Partition, ...]]
 
 
 class Session(Protocol):
@@ -96,11 +90,6 @@ class Lookups(Protocol):
         ...
 
 
-class _Subscription(NamedTuple):
-    clients: set[Client]
-    listeners: ExitStack
-
-
 class Node:
     """The state that the connections of one process share."""
 
@@ -117,7 +106,8 @@ class Node:
         self.metrics = NodeMetrics()
         self.tail = tail
         self.lookups = lookups
-        self.resolver = Resolver(log, tail, settings.topic_prefix, self._group)
+        self.groups = Groups(tail, settings, self.metrics)
+        self.resolver = Resolver(log, tail, settings.topic_prefix, self.groups.group_of)
         self.fair_queue = fair_queue or FairQueue()
         self.each_second: Callable[[], None] = lambda: None
         """Called by each sweep."""
@@ -128,9 +118,6 @@ class Node:
         )
         self._render_pool = RenderPool(settings.framers)
         self._catch_up = CatchUp(log, settings.catch_up_bytes_max, self._render_pool)
-        self._pacer = Pacer()
-        self._groups: dict[_GroupKey, BroadcastGroup] = {}
-        self._subscriptions: dict[BroadcastGroup, _Subscription] = {}
         self._sessions: dict[Session, None] = {}
         self._clients: dict[Client, None] = {}
         self._swept = 0
@@ -208,25 +195,6 @@ class Node:
             finally:
                 del self._clients[client]
 
-    def subscribe(self, client: Client, group: BroadcastGroup) -> None:
-        """Keep a group for a client, and notify the group of its records from the first on."""
-        subscription = self._subscriptions.get(group)
-        if subscription is None:
-            subscription = self._subscriptions[group] = _Subscription(set(), ExitStack())
-            feed = group.feed
-            for tail, keys in zip(feed.tails, feed.stream.keys, strict=True):
-                listening = self.tail.subscribed(tail.info.name, keys, group.notify)
-                subscription.listeners.enter_context(listening)
-        subscription.clients.add(client)
-
-    def unsubscribe(self, client: Client, group: BroadcastGroup) -> None:
-        """Keep a group for a client no longer; the last client takes the listeners with it."""
-        subscription = self._subscriptions[group]
-        subscription.clients.discard(client)
-        if not subscription.clients:
-            subscription.listeners.close()
-            del self._subscriptions[group]
-
     def drain(self) -> None:
         """Accept no more connections, and let the open ones leave, spread over `drain_s`."""
         self.draining = True
@@ -266,7 +234,7 @@ class Node:
         while True:
             await asyncio.sleep(_SWEEP_S)
             self.each_second()
-            for group in list(self._subscriptions):
+            for group in list(self.groups.subscribed):
                 await self._yield_to_loop()
                 # Records that no listener asks for notify no group, but cursors must pass them.
                 group.deliver()
@@ -274,12 +242,7 @@ class Node:
                 await self._yield_to_loop()
                 if client in self._clients:
                     client.tick()
-            self._groups = {
-                key: group for key, group in self._groups.items() if group in self._subscriptions
-            }
-            self.tail.release(
-                {partition for group in self._subscriptions for partition in group.feed.partitions}
-            )
+            self.groups.release()
 
     async def _yield_to_loop(self) -> None:
         self._swept += 1
@@ -305,9 +268,7 @@ class Node:
 
     def codec(self, stream: Stream) -> CursorCodec:
         """Return the codec of a stream's cursors."""
-        secret = self.settings.cursor_secret
-        key = b"" if secret is None else secret.get_secret_value().encode()
-        return CursorCodec(stream.identity, len(stream.sources), key, stream.cursor_prefix)
+        return self.groups.codec(stream)
 
     def topic_name(self, source: Source) -> str:
         """Return the name of a source's topic in Kafka."""
@@ -327,48 +288,6 @@ class Node:
             return await self._catch_up.read(history, offset, feed.channel_of_all(index))
         except OffsetOutOfRange:
             return await gap_at(self.log, partition, offset)
-
-    def _group(
-        self,
-        stream: Stream,
-        tails: Sequence[TopicTail],
-        partitions: Sequence[Sequence[Partition]],
-    ) -> BroadcastGroup:
-        key = (stream.identity, tuple(chain.from_iterable(partitions)))
-        group = self._groups.get(key)
-        if group is not None and not group.feed.replaced:
-            return group
-        settings = self.settings
-        has_room = len(self._groups) < _HISTORIES_MAX
-        feed = Feed(
-            stream,
-            tails,
-            partitions,
-            self.codec(stream),
-            self._render,
-            write_bytes_max=settings.write_bytes_max,
-            history_bytes_max=settings.history_bytes_max // _HISTORIES_MAX if has_room else 0,
-        )
-        metrics = self.metrics.of(stream.name)
-        group = BroadcastGroup(feed, self._pacer, metrics, settings.checkpoint_records)
-        self._groups[key] = group
-        return group
-
-    def _render(self, channel: Channel, record: Record) -> Frame | None:
-        """Render a record; one that cannot be rendered is counted and skipped."""
-        try:
-            return render(channel, record)
-        except Unframable as error:
-            topic = record.partition.topic
-            self.metrics.skipped[topic] += 1
-            logger.warning(
-                "skipping the record at offset %d of %s/%d: %s",
-                record.offset,
-                topic,
-                record.partition.number,
-                error,
-            )
-            return None
 
 
 async def _guarded(run: Coroutine[None, None, None], transport: Transport | None = None) -> None:

@@ -1,0 +1,128 @@
+"""The broadcast groups of a node: one for each stream and its partitions, while it has clients.
+
+A group is made when a connection resolves its start, and notified of its records from the first
+subscription on. A sweep of the node drops the groups without clients.
+"""
+
+import logging
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from itertools import chain
+from typing import NamedTuple
+
+from sse_edge.cache.tail import Tail
+from sse_edge.cache.topic_tail import TopicTail
+from sse_edge.cursor import CursorCodec
+from sse_edge.delivery.broadcast import BroadcastGroup, Pacer, Subscriber
+from sse_edge.delivery.feed import Feed
+from sse_edge.errors import Unframable
+from sse_edge.log.record import Partition, Record
+from sse_edge.metrics.node_metrics import NodeMetrics
+from sse_edge.settings import EdgeSettings
+from sse_edge.streams.stream import Channel, Frame, Stream, render
+
+logger = logging.getLogger(__name__)
+
+_HISTORIES_MAX = 8
+"""Each group of a whole topic has a history, up to this number; rarer filters go without one."""
+
+_GroupKey = tuple[str, tuple[Partition, ...]]
+
+
+class _Subscription(NamedTuple):
+    subscribers: set[Subscriber]
+    listeners: ExitStack
+
+
+class Groups:
+    """The registry of broadcast groups."""
+
+    def __init__(self, tail: Tail, settings: EdgeSettings, metrics: NodeMetrics) -> None:
+        self._tail = tail
+        self._settings = settings
+        self._metrics = metrics
+        self._pacer = Pacer()
+        self._groups: dict[_GroupKey, BroadcastGroup] = {}
+        self._subscriptions: dict[BroadcastGroup, _Subscription] = {}
+
+    @property
+    def subscribed(self) -> Iterable[BroadcastGroup]:
+        """The groups that have clients."""
+        return self._subscriptions
+
+    def subscribe(self, subscriber: Subscriber, group: BroadcastGroup) -> None:
+        """Keep a group for a client, and notify the group of its records from the first on."""
+        subscription = self._subscriptions.get(group)
+        if subscription is None:
+            subscription = self._subscriptions[group] = _Subscription(set(), ExitStack())
+            feed = group.feed
+            for tail, keys in zip(feed.tails, feed.stream.keys, strict=True):
+                listening = self._tail.subscribed(tail.info.name, keys, group.notify)
+                subscription.listeners.enter_context(listening)
+        subscription.subscribers.add(subscriber)
+
+    def unsubscribe(self, subscriber: Subscriber, group: BroadcastGroup) -> None:
+        """Keep a group for a client no longer; the last client takes the listeners with it."""
+        subscription = self._subscriptions[group]
+        subscription.subscribers.discard(subscriber)
+        if not subscription.subscribers:
+            subscription.listeners.close()
+            del self._subscriptions[group]
+
+    def release(self) -> None:
+        """Drop the groups without clients, and let the tail release what no group reads."""
+        self._groups = {
+            key: group for key, group in self._groups.items() if group in self._subscriptions
+        }
+        self._tail.release(
+            {partition for group in self._subscriptions for partition in group.feed.partitions}
+        )
+
+    def group_of(
+        self,
+        stream: Stream,
+        tails: Sequence[TopicTail],
+        partitions: Sequence[Sequence[Partition]],
+    ) -> BroadcastGroup:
+        """Return the group of a stream over the given partitions of each source's topic."""
+        key = (stream.identity, tuple(chain.from_iterable(partitions)))
+        group = self._groups.get(key)
+        if group is not None and not group.feed.replaced:
+            return group
+        settings = self._settings
+        has_room = len(self._groups) < _HISTORIES_MAX
+        feed = Feed(
+            stream,
+            tails,
+            partitions,
+            self.codec(stream),
+            self._render,
+            write_bytes_max=settings.write_bytes_max,
+            history_bytes_max=settings.history_bytes_max // _HISTORIES_MAX if has_room else 0,
+        )
+        metrics = self._metrics.of(stream.name)
+        group = BroadcastGroup(feed, self._pacer, metrics, settings.checkpoint_records)
+        self._groups[key] = group
+        return group
+
+    def codec(self, stream: Stream) -> CursorCodec:
+        """Return the codec of a stream's cursors."""
+        secret = self._settings.cursor_secret
+        key = b"" if secret is None else secret.get_secret_value().encode()
+        return CursorCodec(stream.identity, len(stream.sources), key, stream.cursor_prefix)
+
+    def _render(self, channel: Channel, record: Record) -> Frame | None:
+        """Render a record; one that cannot be rendered is counted and skipped."""
+        try:
+            return render(channel, record)
+        except Unframable as error:
+            topic = record.partition.topic
+            self._metrics.skipped[topic] += 1
+            logger.warning(
+                "skipping the record at offset %d of %s/%d: %s",
+                record.offset,
+                topic,
+                record.partition.number,
+                error,
+            )
+            return None
