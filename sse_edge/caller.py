@@ -1,4 +1,4 @@
-"""Who sent a request, and ids that only their owner can use."""
+"""The caller of a request, and ids that only their owner can use."""
 
 import hashlib
 import json
@@ -8,25 +8,25 @@ from dataclasses import dataclass
 NAME_BYTES = 8
 _DIGEST_BYTES = 8
 OWNED_ID_CHARS = 22
-"""What 16 bytes are in base 64."""
+"""The length of 16 bytes in base 64, without padding."""
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Whose token it is."""
+    """The owner of a request's token."""
 
     subject: str
     tenant: str | None
     expires_s: float
-    """Until when the token is good, in seconds since 1970."""
+    """When the token expires, in seconds since 1970."""
 
 
 def owned_id(name: bytes, owner: Caller | None) -> str:
-    """An id that says whose it is, on any node, to whoever compares: a name, and a digest of both.
+    """Return an id that any node can check for its owner: a name, and a digest of name and owner.
 
     Args:
-        name: 8 bytes, which tell it from the owner's others.
-        owner: whose it is; None for nobody's.
+        name: 8 bytes, another for each id of the owner.
+        owner: the owner; None for an id that anonymous callers share.
     """
     who = b"" if owner is None else json.dumps([owner.tenant, owner.subject]).encode()
     digest = hashlib.blake2b(name + who, digest_size=_DIGEST_BYTES).digest()
@@ -34,7 +34,7 @@ def owned_id(name: bytes, owner: Caller | None) -> str:
 
 
 def is_owned(id_: str, caller: Caller | None) -> bool:
-    """Whether an id is the caller's."""
+    """Whether a caller owns an id."""
     try:
         name = urlsafe_b64decode(f"{id_}==")[:NAME_BYTES]
     except ValueError:

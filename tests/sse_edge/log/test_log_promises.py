@@ -8,11 +8,8 @@ from typing import Protocol
 import pytest
 from aiokafka import AIOKafkaProducer
 from confluent_kafka import TopicPartition
-from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported without __all__
-    AdminClient,
-    NewPartitions,
-    NewTopic,
-)
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewPartitions, NewTopic
 
 from schemas.headers import ID
 from sse_edge.errors import OffsetOutOfRange
