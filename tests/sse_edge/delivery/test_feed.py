@@ -1,0 +1,140 @@
+from itertools import pairwise
+
+from hypothesis import given, strategies as st
+
+from sse_edge.cache.topic_tail import TopicTail
+from sse_edge.cache.window import Window
+from sse_edge.cursor import CursorCodec
+from sse_edge.delivery.feed import Feed
+from sse_edge.delivery.history import Position
+from sse_edge.log.record import Batch, Partition, Record, TopicInfo
+from sse_edge.streams.stream import one_channel, render
+from tests.support.edge import ALERTS, alert
+from tests.support.sse import Block, Reader
+
+PARTITIONS = 3
+STREAM = one_channel("alerts", {})
+steps = st.lists(
+    st.tuples(st.integers(0, PARTITIONS - 1), st.integers(0, 3), st.booleans()), max_size=40
+)
+"""The partition of a record, its time after the record before, and whether the feed advances."""
+
+
+class Log:
+    """Windows that records are appended to, and a feed over them."""
+
+    def __init__(self, *, history_bytes_max: int, window_bytes_max: int = 1 << 20) -> None:
+        partitions = [Partition(ALERTS, number) for number in range(PARTITIONS)]
+        windows = {partition: Window(0, window_bytes_max) for partition in partitions}
+        self.windows = [windows[partition] for partition in partitions]
+        info = TopicInfo(ALERTS, bytes(16), PARTITIONS)
+        self.feed = Feed(
+            STREAM,
+            [TopicTail(info, windows)],
+            [partitions],
+            CursorCodec(STREAM.identity, 1, b"", ""),
+            render,
+            write_bytes_max=1_000,
+            history_bytes_max=history_bytes_max,
+        )
+        self.start = self.feed.horizon
+        self._time_ms = 0
+        self._count = 0
+
+    def append(self, number: int, later_ms: int = 1) -> None:
+        self._time_ms += later_ms
+        window = self.windows[number]
+        offset, value = window.next_offset, alert(f"p{number}", self._count)
+        record = Record(Partition(ALERTS, number), offset, self._time_ms, b"k", value, None)
+        window.append(Batch((record,), offset + 1))
+        self._count += 1
+
+    def advanced(self) -> bytes:
+        """Move the horizon to the ends; return what the caught-up clients get."""
+        data = b""
+        while (delivery := self.feed.advance()).moved:
+            data += delivery.data
+        return data
+
+    def taken(self, position: Position) -> bytes:
+        """Return what a client at a position gets until it is at the horizon."""
+        data = b""
+        while (delivery := self.feed.take(position)).moved:
+            data += delivery.data
+            position = delivery.position
+        assert position == self.feed.horizon
+        return data
+
+
+def run(log: Log, chain: list[tuple[int, int, bool]]) -> bytes:
+    live = b""
+    for number, later_ms, advances in chain:
+        log.append(number, later_ms)
+        if advances:
+            live += log.advanced()
+    return live + log.advanced()
+
+
+def by_partition(data: bytes) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for block in Reader().feed(data):
+        found.setdefault(block.inner["entity_id"], []).append(block.inner["message"])
+    return found
+
+
+def positions_of(blocks: list[Block]) -> list[Position]:
+    codec = CursorCodec(STREAM.identity, 1, b"", "")
+    cursors = [codec.decode(block.id or "") for block in blocks]
+    return [tuple(offset for _, offset in cursor.topics[0].offsets) for cursor in cursors]
+
+
+@given(steps)
+def test_a_client_behind_the_horizon_gets_the_bytes_that_live_clients_got(
+    chain: list[tuple[int, int, bool]],
+) -> None:
+    log = Log(history_bytes_max=1 << 20)
+    live = run(log, chain)
+    assert log.taken(log.start) == live
+    blocks = Reader().feed(live)
+    for number, position in enumerate(positions_of(blocks)):
+        rest = b"".join(block.raw + b"\n\n" for block in blocks[number + 1 :])
+        assert log.taken(position) == rest
+
+
+@given(steps)
+def test_without_a_history_a_client_gets_the_same_events_of_each_partition(
+    chain: list[tuple[int, int, bool]],
+) -> None:
+    log = Log(history_bytes_max=0)
+    live = run(log, chain)
+    assert by_partition(log.taken(log.start)) == by_partition(live)
+
+
+@given(steps)
+def test_ids_never_go_back_in_any_partition(chain: list[tuple[int, int, bool]]) -> None:
+    log = Log(history_bytes_max=0)
+    positions = positions_of(Reader().feed(run(log, chain)))
+    for before, after in pairwise(positions):
+        assert sum(after) == sum(before) + 1
+        assert all(a >= b for a, b in zip(after, before, strict=True))
+
+
+def test_a_feed_whose_window_has_evicted_the_next_record_names_the_partition() -> None:
+    log = Log(history_bytes_max=0, window_bytes_max=3_000)
+    for _ in range(10):
+        log.append(1)
+    delivery = log.feed.advance()
+    assert delivery.behind == (1,)
+    assert not delivery.events
+    assert delivery.position == log.start
+    assert log.feed.horizon == log.feed.ends == (0, 10, 0)
+
+
+def test_of_several_events_of_a_key_the_newest_is_taken_and_the_others_are_counted() -> None:
+    log = Log(history_bytes_max=0)
+    for _ in range(4):
+        log.append(0)
+    log.append(1)
+    log.advanced()
+    delivery = log.feed.take_newest(log.start)
+    assert (delivery.events, delivery.merged, delivery.position) == (2, 3, log.feed.horizon)
