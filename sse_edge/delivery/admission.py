@@ -1,8 +1,6 @@
 """How many connections an address and a user may hold at once on one node."""
 
 from collections import Counter
-from collections.abc import Generator
-from contextlib import contextmanager
 
 from sse_edge.errors import TooManyConnections
 
@@ -29,18 +27,17 @@ class ConnectionLimits:
         if self._per_address[address] >= limit:
             raise TooManyConnections(f"{address} holds {limit} connections; no more are allowed")
 
-    @contextmanager
-    def counted(self, address: str, subject: str | None) -> Generator[None]:
-        """Count a connection while the context lasts."""
+    def add(self, address: str, subject: str | None) -> None:
+        """Count a connection that has opened."""
         self._per_address[address] += 1
         if subject is not None:
             self._per_user[subject] += 1
-        try:
-            yield
-        finally:
-            _decrement(self._per_address, address)
-            if subject is not None:
-                _decrement(self._per_user, subject)
+
+    def remove(self, address: str, subject: str | None) -> None:
+        """Count a connection no longer."""
+        _decrement(self._per_address, address)
+        if subject is not None:
+            _decrement(self._per_user, subject)
 
 
 def _decrement(counts: Counter[str], name: str) -> None:

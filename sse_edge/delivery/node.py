@@ -176,24 +176,32 @@ class Node:
     @contextmanager
     def admitted(self, session: Session) -> Generator[None]:
         """Register a session while the context lasts: it is counted, and leaves on a drain."""
-        with self._limits.counted(session.address, session.subject):
-            self._sessions[session] = None
-            if self.draining:  # since the request was accepted
-                session.leave()
-            try:
-                yield
-            finally:
-                del self._sessions[session]
+        self._admit(session)
+        try:
+            yield
+        finally:
+            self._dismiss(session)
 
     @contextmanager
     def connected(self, client: Client) -> Generator[None]:
         """Register a connection while the context lasts: a session that each sweep ticks."""
-        with self.admitted(client):
-            self._clients[client] = None
-            try:
-                yield
-            finally:
-                del self._clients[client]
+        self._admit(client)
+        self._clients[client] = None
+        try:
+            yield
+        finally:
+            del self._clients[client]
+            self._dismiss(client)
+
+    def _admit(self, session: Session) -> None:
+        self._limits.add(session.address, session.subject)
+        self._sessions[session] = None
+        if self.draining:  # since the request was accepted
+            session.leave()
+
+    def _dismiss(self, session: Session) -> None:
+        del self._sessions[session]
+        self._limits.remove(session.address, session.subject)
 
     def drain(self) -> None:
         """Accept no more connections, and let the open ones leave, spread over `drain_s`."""

@@ -77,3 +77,11 @@ async def test_a_connection_that_fails_ends_alone(caplog: pytest.LogCaptureFixtu
         await asyncio.sleep(1)
         assert caplog.text.count("ValueError: broken") == 2
         assert not client.over
+
+
+async def test_a_session_that_fails_is_counted_no_longer() -> None:
+    async with edge(alerts_log(), connections_per_ip_max=1) as node:
+        with pytest.raises(ValueError, match="failed"), node.node.admitted(ListSession()):
+            raise ValueError("failed")
+        assert node.node.connections == 0
+        node.node.refuse_over_limit("here")
