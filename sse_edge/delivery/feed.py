@@ -192,7 +192,7 @@ class Feed:
             position: where the connection is.
             index: the partition's index.
             entries: what was read, from the position on.
-            until: the offset at which reading goes on.
+            until: the offset at which the next read begins.
             newest_only: keep only the newest event of each key.
         """
         keys = self._sources[index][1]

@@ -13,7 +13,7 @@ from hypothesis import given, settings, strategies as st
 
 from sse_edge.delivery.start import FromEdge
 from sse_edge.streams.stream import one_channel
-from tests.support.edge import ALERTS, Client, Edge, alert, alerts_log, edge
+from tests.support.edge import ALERTS, Client, Edge, alert, alerts_log, running_edge
 from tests.support.fake_log import FakeLog
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.virtual_time]
@@ -85,19 +85,19 @@ class Account:
 
 
 async def follow(
-    nodes: list[Edge], dice: Random, account: Account, until: asyncio.Event, *, drops: bool
+    edges: list[Edge], dice: Random, account: Account, until: asyncio.Event, *, drops: bool
 ) -> None:
     cursor = None
     while True:
-        node = dice.choice(nodes)
-        client = node.connect(one_channel("alerts", {}), cursor or FromEdge.EARLIEST)
+        edge = dice.choice(edges)
+        client = edge.connect(one_channel("alerts", {}), cursor or FromEdge.EARLIEST)
         last = until.is_set()
         if drops and not last:
             await asyncio.sleep(dice.choice((0.05, 0.3, 2.0)))
         else:
             await until.wait()
             await asyncio.sleep(40)
-        await node.drop(client)
+        await edge.drop(client)
         account.take(client)
         cursor = client.last_id or cursor
         if last or not drops:
@@ -111,8 +111,8 @@ async def simulate(seed: int) -> tuple[Simulation, list[Account]]:
     options = {"window_bytes_max": dice.choice((1_024, 20_000)), "metadata_s": 0.3}
     done = asyncio.Event()
     async with (
-        edge(simulation.log, **options) as first,
-        edge(simulation.log, **options) as second,
+        running_edge(simulation.log, **options) as first,
+        running_edge(simulation.log, **options) as second,
         asyncio.TaskGroup() as tasks,
     ):
         for account, drops in zip(accounts, (True, True, False), strict=True):

@@ -14,7 +14,7 @@ from hypothesis import given, settings, strategies as st
 
 from sse_edge.delivery.start import FromEdge
 from sse_edge.streams.stream import Stream, one_channel
-from tests.support.edge import ALERTS, Client, Edge, alert, alerts_log, edge
+from tests.support.edge import ALERTS, Client, Edge, alert, alerts_log, running_edge
 from tests.support.fake_log import FakeLog
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.virtual_time]
@@ -46,13 +46,13 @@ async def interrupt(log: FakeLog, dice: Random) -> None:
 
 
 async def follow(
-    nodes: list[Edge], dice: Random, stream: Stream, seen: Account, until: asyncio.Event
+    edges: list[Edge], dice: Random, stream: Stream, seen: Account, until: asyncio.Event
 ) -> None:
     """Read, disconnect now and then, and resume on any node; at last read to the end."""
     cursor = None
     while True:
-        node = dice.choice(nodes)
-        client = node.connect(stream, FromEdge.EARLIEST if cursor is None else cursor)
+        edge = dice.choice(edges)
+        client = edge.connect(stream, FromEdge.EARLIEST if cursor is None else cursor)
         last = until.is_set()
         stays_s = 20.0 if last else dice.choice((0.0, 0.01, 0.05, 0.3))
         if dice.random() < 0.3:
@@ -60,7 +60,7 @@ async def follow(
             await asyncio.sleep(dice.uniform(0, 0.3))
             client.read_on()
         await asyncio.sleep(stays_s)
-        await node.drop(client)
+        await edge.drop(client)
         take(client, seen)
         cursor = client.last_id or cursor
         if last and not client.over:
@@ -92,7 +92,7 @@ async def simulate(seed: int) -> Outcome:
     accounts: list[Account] = [defaultdict(list) for _ in range(3)]
     options = {"window_bytes_max": dice.choice((1_024, 3_000, 20_000)), "metadata_s": 0.3}
     done = asyncio.Event()
-    async with edge(log, **options) as first, edge(log, **options) as second:
+    async with running_edge(log, **options) as first, running_edge(log, **options) as second:
         async with asyncio.TaskGroup() as tasks:
             interrupting = tasks.create_task(interrupt(log, dice))
             for account in accounts:

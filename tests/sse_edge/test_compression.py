@@ -14,44 +14,44 @@ steps = st.lists(
 
 
 @given(steps)
-def test_a_client_reads_what_it_got_alone_and_what_was_shared_meanwhile(
+def test_a_client_reads_its_own_bytes_and_those_shared_while_it_was_joined(
     script: list[tuple[int, str, bytes]],
 ) -> None:
     shared = SharedGzip()
     clients = [Gzip() for _ in range(3)]
     joined: set[int] = set()
-    said = [b"hello"] * 3
+    plain = [b"hello"] * 3
     sent = [client.encode(b"hello") for client in clients]
-    for which, what, data in script:
-        client, is_joined = clients[which], which in joined
-        match what:
+    for index, step, data in script:
+        client, is_joined = clients[index], index in joined
+        match step:
             case "join" if not is_joined:
                 client.join(shared)
-                joined.add(which)
+                joined.add(index)
             case "leave" if is_joined:
                 client.leave(shared)
-                joined.discard(which)
+                joined.discard(index)
             case "alone" if not is_joined:
-                said[which] += data
-                sent[which] += client.encode(data)
+                plain[index] += data
+                sent[index] += client.encode(data)
             case "shared":
                 encoded = shared.encode(data)
-                for one in joined:
-                    said[one] += data
-                    sent[one] += encoded
+                for member in joined:
+                    plain[member] += data
+                    sent[member] += encoded
             case _:
                 pass
-    for which, client in enumerate(clients):
-        if which in joined:
+    for index, client in enumerate(clients):
+        if index in joined:
             client.leave(shared)
-        assert gzip.decompress(sent[which] + client.end()) == said[which]
+        assert gzip.decompress(sent[index] + client.end()) == plain[index]
 
 
-def test_each_write_can_be_read_at_once() -> None:
+def test_each_write_can_be_decompressed_at_once() -> None:
     client, reader = Gzip(), zlib.decompressobj(wbits=31)
     for number in range(5):
         assert reader.decompress(client.encode(b"event %d" % number)) == b"event %d" % number
 
 
-def test_a_stream_that_said_nothing_is_a_gzip_file_too() -> None:
+def test_an_empty_stream_is_a_gzip_file() -> None:
     assert gzip.decompress(Gzip().end()) == b""

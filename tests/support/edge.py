@@ -72,6 +72,7 @@ class Client:
         self.writes: list[bytes] = []
         self.is_paused = False
         self.over = False
+        """Whether the node has ended the stream."""
         self._drained = asyncio.Event()
         self._drained.set()
         self._arrived = asyncio.Event()
@@ -180,7 +181,7 @@ class Edge:
 
 
 @asynccontextmanager
-async def edge(log: FakeLog, **settings: Any) -> AsyncGenerator[Edge]:
+async def running_edge(log: FakeLog, **settings: Any) -> AsyncGenerator[Edge]:
     """Run a node; after the context it is gone at once, as by kill -9."""
     options: dict[str, Any] = {"framers": 0} | settings
     edge_settings = EdgeSettings(**options)
@@ -189,11 +190,11 @@ async def edge(log: FakeLog, **settings: Any) -> AsyncGenerator[Edge]:
     node = Node(log, edge_settings, tail, views)
     async with asyncio.TaskGroup() as tasks:
         parts = [tasks.create_task(part.run()) for part in (node, views)]
-        running = Edge(node, tasks)
-        yield running
+        edge = Edge(node, tasks)
+        yield edge
         for part in parts:
             part.cancel()
-        for task in running._open.values():
+        for task in edge._open.values():
             task.cancel()
 
 

@@ -9,8 +9,8 @@ from sse_edge.delivery.start import FromEdge
 from sse_edge.streams.stream import of_entities, one_channel
 from tests.support.edge import (
     TRAINING,
-    edge,
     progress,
+    running_edge,
 )
 from tests.support.fake_log import FakeLog
 from tests.support.sse import named
@@ -22,25 +22,25 @@ async def test_a_finite_stream_ends_after_its_last_event_and_its_cursor_says_so(
     log = FakeLog()
     log.make(TRAINING)
     stream = one_channel("training", {"task_id": "t"})
-    async with edge(log) as node:
-        client = node.connect(stream, FromEdge.EARLIEST)
+    async with running_edge(log) as edge:
+        client = edge.connect(stream, FromEdge.EARLIEST)
         await client.until(2)
         log.append(TRAINING, 0, b"t", progress("t", 50.0))
         log.append(TRAINING, 0, b"u", progress("u", 100.0, "completed"))
         log.append(TRAINING, 0, b"t", progress("t", 100.0, "completed"))
         log.append(TRAINING, 0, b"t", progress("t", 100.0, "completed"))
-        await node.ended(client)
+        await edge.ended(client)
         events = named(client.blocks, "training_progress")
         assert [event.inner["progress"] for event in events] == [50.0, 100.0]
         ids = [event.id or "" for event in events]
-        assert [node.cursor(stream, text).ended for text in ids] == [False, True]
+        assert [edge.cursor(stream, text).ended for text in ids] == [False, True]
 
 
 async def test_an_unfiltered_channel_does_not_end_with_one_task() -> None:
     log = FakeLog()
     log.make(TRAINING)
-    async with edge(log) as node:
-        client = node.connect(one_channel("training", {}))
+    async with running_edge(log) as edge:
+        client = edge.connect(one_channel("training", {}))
         await client.until(2)
         for task in ("t", "u"):
             log.append(TRAINING, 0, task.encode(), progress(task, 100.0, "failed"))
@@ -53,8 +53,8 @@ async def test_a_stream_of_several_tasks_ends_after_the_last_event_of_each() -> 
     log.make(TRAINING)
     log.make(TRAINING_TASKS.name)
     stream = of_entities("trainmodel", ["t", "u"])
-    async with edge(log) as node:
-        client = node.connect(stream, FromEdge.EARLIEST)
+    async with running_edge(log) as edge:
+        client = edge.connect(stream, FromEdge.EARLIEST)
         ends = {}
         for task in ("t", "u"):
             ends[task] = log.append(TRAINING, 0, task.encode(), progress(task, 100.0, "completed"))
@@ -70,5 +70,5 @@ async def test_a_stream_of_several_tasks_ends_after_the_last_event_of_each() -> 
                 ended=True,
             )
             log.append(TRAINING_TASKS.name, 0, task.encode(), encode(state))
-        await node.ended(client)
-        assert [node.cursor(stream, block.id).ended for block in client.blocks if block.id][-1]
+        await edge.ended(client)
+        assert [edge.cursor(stream, block.id).ended for block in client.blocks if block.id][-1]

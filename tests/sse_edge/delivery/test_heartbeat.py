@@ -4,8 +4,8 @@ import pytest
 
 from tests.support.edge import (
     alerts_log,
-    edge,
     numbers,
+    running_edge,
     write_alerts,
 )
 
@@ -13,8 +13,8 @@ pytestmark = pytest.mark.virtual_time
 
 
 async def test_a_silent_stream_gets_a_ping_without_an_id() -> None:
-    async with edge(alerts_log()) as node:
-        client = node.connect()
+    async with running_edge(alerts_log()) as edge:
+        client = edge.connect()
         await client.until(2)
         began = asyncio.get_running_loop().time()
         pings = await client.until(2, event="ping")
@@ -25,8 +25,8 @@ async def test_a_silent_stream_gets_a_ping_without_an_id() -> None:
 
 
 async def test_a_client_can_ask_for_checkpoints_with_a_name_and_data() -> None:
-    async with edge(alerts_log()) as node:
-        client = node.connect(named_checkpoints=True)
+    async with running_edge(alerts_log()) as edge:
+        client = edge.connect(named_checkpoints=True)
         position = (await client.until(2))[1]
         assert position.event == "checkpoint"
         assert position.data == "{}"
@@ -35,12 +35,12 @@ async def test_a_client_can_ask_for_checkpoints_with_a_name_and_data() -> None:
 
 async def test_while_kafka_is_away_heartbeats_continue_and_no_event_is_lost() -> None:
     log = alerts_log()
-    async with edge(log) as node:
-        client = node.connect()
+    async with running_edge(log) as edge:
+        client = edge.connect()
         await client.until(2)
         log.is_away = True
         await client.until(3, event="ping")
-        assert not node.node.tail.connected
+        assert not edge.node.tail.connected
         write_alerts(log, 0, 1)
         log.is_away = False
         await client.until(2, event="risk_alert")
@@ -50,9 +50,9 @@ async def test_while_kafka_is_away_heartbeats_continue_and_no_event_is_lost() ->
 async def test_without_kafka_a_new_stream_ends_with_a_reason_and_a_time_to_reconnect() -> None:
     log = alerts_log()
     log.is_away = True
-    async with edge(log) as node:
-        client = node.connect()
-        await node.ended(client)
+    async with running_edge(log) as edge:
+        client = edge.connect()
+        await edge.ended(client)
         opening, error = client.blocks
         assert opening.event == "connected"
         assert error.event == "error"

@@ -7,8 +7,8 @@ from sse_edge.streams.stream import Stream, one_channel
 from tests.support.edge import (
     Client,
     alerts_log,
-    edge,
     numbers,
+    running_edge,
     write_alerts,
 )
 
@@ -17,17 +17,17 @@ pytestmark = pytest.mark.virtual_time
 
 async def test_a_partition_is_released_a_while_after_its_last_reader() -> None:
     log = alerts_log(partitions=2)
-    async with edge(log, linger_s=30) as node:
-        client = node.connect()
+    async with running_edge(log, linger_s=30) as edge:
+        client = edge.connect()
         await client.until(2)
-        assert len(node.node.tail.windows) == 2
-        await node.drop(client)
+        assert len(edge.node.tail.windows) == 2
+        await edge.drop(client)
         await asyncio.sleep(20)
-        assert len(node.node.tail.windows) == 2
+        assert len(edge.node.tail.windows) == 2
         await asyncio.sleep(20)
-        assert not node.node.tail.windows
+        assert not edge.node.tail.windows
         write_alerts(log, 1)
-        again = node.connect(start=client.last_id or "")
+        again = edge.connect(start=client.last_id or "")
         await again.until(1, event="risk_alert")
         assert numbers(again) == [1]
 
@@ -47,21 +47,21 @@ class ListSession:
 
 
 async def test_a_session_that_is_no_connection_is_counted_and_leaves_on_a_drain() -> None:
-    async with edge(alerts_log(), drain_s=1, connections_per_ip_max=1) as node:
+    async with running_edge(alerts_log(), drain_s=1, connections_per_ip_max=1) as edge:
         session = ListSession()
-        with node.node.admitted(session):
-            assert node.node.connections == 1
-            assert node.node.clients["alerts"] == ["list"]
-            assert node.node.gauges().connections == {("alerts", "mystocks"): 1.0}
+        with edge.node.admitted(session):
+            assert edge.node.connections == 1
+            assert edge.node.clients["alerts"] == ["list"]
+            assert edge.node.gauges().connections == {("alerts", "mystocks"): 1.0}
             with pytest.raises(TooManyConnections):
-                node.node.refuse_over_limit("here")
+                edge.node.refuse_over_limit("here")
             await asyncio.sleep(2)  # a sweep ticks connections only
-            node.node.drain()
+            edge.node.drain()
             await asyncio.sleep(2)
             assert session.has_left
-        assert node.node.connections == 0
+        assert edge.node.connections == 0
         late = ListSession()
-        with node.node.admitted(late):
+        with edge.node.admitted(late):
             assert late.has_left
 
 
@@ -69,19 +69,19 @@ async def test_a_connection_that_fails_ends_alone(caplog: pytest.LogCaptureFixtu
     async def fail() -> None:
         raise ValueError("broken")
 
-    async with edge(alerts_log()) as node:
-        client, broken = node.connect(), Client()
+    async with running_edge(alerts_log()) as edge:
+        client, broken = edge.connect(), Client()
         await client.until(2)
-        await node.node.serve(fail(), broken)
-        node.node.begin(fail())
+        await edge.node.serve(fail(), broken)
+        edge.node.begin(fail())
         await asyncio.sleep(1)
         assert caplog.text.count("ValueError: broken") == 2
         assert not client.over
 
 
 async def test_a_session_that_fails_is_counted_no_longer() -> None:
-    async with edge(alerts_log(), connections_per_ip_max=1) as node:
-        with pytest.raises(ValueError, match="failed"), node.node.admitted(ListSession()):
+    async with running_edge(alerts_log(), connections_per_ip_max=1) as edge:
+        with pytest.raises(ValueError, match="failed"), edge.node.admitted(ListSession()):
             raise ValueError("failed")
-        assert node.node.connections == 0
-        node.node.refuse_over_limit("here")
+        assert edge.node.connections == 0
+        edge.node.refuse_over_limit("here")

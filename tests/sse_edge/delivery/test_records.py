@@ -6,9 +6,9 @@ from tests.support.edge import (
     ALERTS,
     alert,
     alerts_log,
-    edge,
     numbers,
     progress,
+    running_edge,
     write_alerts,
 )
 
@@ -17,8 +17,8 @@ pytestmark = pytest.mark.virtual_time
 
 async def test_records_that_are_no_events_are_skipped_and_all_others_arrive() -> None:
     log = alerts_log()
-    async with edge(log) as node:
-        client = node.connect()
+    async with running_edge(log) as edge:
+        client = edge.connect()
         await client.until(2)
         write_alerts(log, 0)
         for poison in (b"", b"\xc3\x01garbage", progress("t", 1.0), alert("p", 9)[:-1]):
@@ -26,15 +26,15 @@ async def test_records_that_are_no_events_are_skipped_and_all_others_arrive() ->
         write_alerts(log, 1)
         await client.until(2, event="risk_alert")
         assert numbers(client) == [0, 1]
-        cursor = node.cursor(one_channel("alerts", {}), client.last_id or "")
+        cursor = edge.cursor(one_channel("alerts", {}), client.last_id or "")
         assert cursor.topics[0].offsets == ((0, 6),)
 
 
 async def test_hostile_text_arrives_and_a_field_of_a_megabyte_is_skipped() -> None:
     log = alerts_log()
     hostile = "\r\n\nid: 1\n\ndata: x\0\u2028\u2029\x85\ufeff\U0001f4a5 é \x1c"
-    async with edge(log) as node:
-        client = node.connect()
+    async with running_edge(log) as edge:
+        client = edge.connect()
         await client.until(2)
         log.append(ALERTS, 0, b"p", alert("x" * (1 << 20), 0))
         log.append(ALERTS, 0, b"p", alert("x" * 900_000, 1))
@@ -44,7 +44,7 @@ async def test_hostile_text_arrives_and_a_field_of_a_megabyte_is_skipped() -> No
         events = await client.until(2, event="risk_alert")
         assert events[0].inner["entity_id"] == hostile
         assert numbers(client) == [2, 4]
-        assert node.node.metrics.skipped == {ALERTS: 3}
+        assert edge.node.metrics.skipped == {ALERTS: 3}
         assert all(block.raw.isascii() for block in client.blocks)
 
 
@@ -52,10 +52,10 @@ async def test_a_record_that_was_written_twice_is_delivered_once() -> None:
     log = alerts_log()
     for number in (0, 1, 0, 1, 2):
         log.append(ALERTS, 0, b"p", alert("p", number), b"id-%d" % number)
-    async with edge(log) as node:
-        from_kafka = node.connect(start=FromEdge.EARLIEST)
+    async with running_edge(log) as edge:
+        from_kafka = edge.connect(start=FromEdge.EARLIEST)
         await from_kafka.until(3, event="risk_alert")
-        live = node.connect()
+        live = edge.connect()
         await live.until(2)
         for number in (3, 4, 3, 4, 5):
             log.append(ALERTS, 0, b"p", alert("p", number), b"id-%d" % number)
@@ -67,16 +67,16 @@ async def test_a_record_that_was_written_twice_is_delivered_once() -> None:
 
 async def test_skipped_records_and_sent_events_are_counted() -> None:
     log = alerts_log()
-    async with edge(log) as node:
-        client = node.connect()
+    async with running_edge(log) as edge:
+        client = edge.connect()
         await client.until(2)
         log.append(ALERTS, 0, b"p", b"nonsense")
         write_alerts(log, 1)
         await client.until(1, event="risk_alert")
-        assert node.node.metrics.skipped == {ALERTS: 1}
+        assert edge.node.metrics.skipped == {ALERTS: 1}
         metrics = {
             sample.name: sample.value
-            for family in node.node.metrics.families(node.node.gauges())
+            for family in edge.node.metrics.families(edge.node.gauges())
             for sample in family.samples
         }
         assert metrics["tapewire_connections"] == 1

@@ -4,8 +4,8 @@ from sse_edge.delivery.start import FromEdge
 from sse_edge.streams.stream import one_channel
 from tests.support.edge import (
     alerts_log,
-    edge,
     numbers,
+    running_edge,
     write_alerts,
 )
 
@@ -15,26 +15,26 @@ pytestmark = pytest.mark.virtual_time
 async def test_every_event_carries_the_cursor_after_it_as_its_last_line() -> None:
     log = alerts_log(partitions=3)
     write_alerts(log, 0, 1, 2)
-    async with edge(log) as node:
-        client = node.connect(start=FromEdge.EARLIEST)
+    async with running_edge(log) as edge:
+        client = edge.connect(start=FromEdge.EARLIEST)
         events = await client.until(3, event="risk_alert")
         for block, offset in zip(events, (1, 2, 3), strict=True):
             assert block.raw.split(b"\n")[-1].startswith(b"id: ")
-            cursor = node.cursor(one_channel("alerts", {}), block.id or "")
+            cursor = edge.cursor(one_channel("alerts", {}), block.id or "")
             assert dict(cursor.topics[0].offsets) == {0: offset, 1: 0, 2: 0}
 
 
 async def test_a_client_resumes_on_another_node_where_it_stopped() -> None:
     log = alerts_log()
-    async with edge(log) as node:
-        client = node.connect()
+    async with running_edge(log) as edge:
+        client = edge.connect()
         await client.until(2)
         write_alerts(log, *range(5))
         events = await client.until(5, event="risk_alert")
-        await node.drop(client)
+        await edge.drop(client)
     write_alerts(log, *range(5, 9))
     for seen, block in enumerate(events, 1):
-        async with edge(log) as other:
+        async with running_edge(log) as other:
             again = other.connect(start=block.id or "")
             await again.until(9 - seen, event="risk_alert")
             assert numbers(again) == list(range(seen, 9))
@@ -42,19 +42,19 @@ async def test_a_client_resumes_on_another_node_where_it_stopped() -> None:
 
 async def test_a_client_that_was_lost_before_the_first_event_misses_nothing() -> None:
     log = alerts_log(partitions=2)
-    async with edge(log) as node:
-        client = node.connect()
+    async with running_edge(log) as edge:
+        client = edge.connect()
         await client.until(2)
-        await node.drop(client)
+        await edge.drop(client)
         write_alerts(log, 0, 1, partition=1)
-        again = node.connect(start=client.last_id or "")
+        again = edge.connect(start=client.last_id or "")
         await again.until(2, event="risk_alert")
         assert numbers(again) == [0, 1]
 
 
 async def test_a_client_whose_cursor_is_ahead_of_its_node_waits_for_the_node() -> None:
     log = alerts_log(partitions=2)
-    async with edge(log) as quick, edge(log) as slow:
+    async with running_edge(log) as quick, running_edge(log) as slow:
         behind = slow.connect()
         await behind.until(2)
         client = quick.connect()

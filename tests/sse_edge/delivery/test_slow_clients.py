@@ -7,9 +7,9 @@ from sse_edge.streams.stream import one_channel
 from tests.support.edge import (
     TRAINING,
     alerts_log,
-    edge,
     numbers,
     progress,
+    running_edge,
     write_alerts,
 )
 from tests.support.fake_log import FakeLog
@@ -20,14 +20,14 @@ pytestmark = pytest.mark.virtual_time
 
 async def test_a_slow_client_keeps_its_position_and_delays_no_other() -> None:
     log = alerts_log()
-    async with edge(log, window_bytes_max=20_000) as node:
-        slow, quick = node.connect(), node.connect()
+    async with running_edge(log, window_bytes_max=20_000) as edge:
+        slow, quick = edge.connect(), edge.connect()
         await slow.until(2)
         await quick.until(2)
         slow.stall()
         write_alerts(log, *range(500))
         await quick.until(500, event="risk_alert")
-        window = next(iter(node.node.tail.windows.values()))
+        window = next(iter(edge.node.tail.windows.values()))
         assert window.bytes <= 20_000
         assert window.start > 400
         assert not slow.messages
@@ -39,8 +39,8 @@ async def test_a_slow_client_keeps_its_position_and_delays_no_other() -> None:
 async def test_a_conflating_client_gets_the_newest_of_each_key_and_how_many_were_merged() -> None:
     log = FakeLog()
     log.make(TRAINING)
-    async with edge(log) as node:
-        client = node.connect(one_channel("training", {}), slow=SlowClientPolicy.CONFLATE)
+    async with running_edge(log) as edge:
+        client = edge.connect(one_channel("training", {}), slow=SlowClientPolicy.CONFLATE)
         await client.until(2)
         log.append(TRAINING, 0, b"t", progress("t", 1.0))
         await client.until(1, event="training_progress")
@@ -61,21 +61,21 @@ async def test_a_conflating_client_gets_the_newest_of_each_key_and_how_many_were
         log.append(TRAINING, 0, b"t", progress("t", 50.0))
         log.append(TRAINING, 0, b"t", progress("t", 51.0))
         await client.until(5, event="training_progress")
-        assert node.node.metrics.merged == 94
+        assert edge.node.metrics.merged == 94
 
 
 async def test_a_slow_client_with_the_close_policy_is_closed_and_resumes_at_its_cursor() -> None:
     log = alerts_log()
-    async with edge(log, slow_close_s=10) as node:
-        slow, patient = node.connect(slow=SlowClientPolicy.CLOSE), node.connect()
+    async with running_edge(log, slow_close_s=10) as edge:
+        slow, patient = edge.connect(slow=SlowClientPolicy.CLOSE), edge.connect()
         for client in (slow, patient):
             await client.until(2)
             client.stall()
         write_alerts(log, *range(5))
         await asyncio.sleep(60)
-        assert slow.over or node._open[slow].done()
-        assert not node._open[patient].done()
-        assert node.node.metrics.slow_closes == 1
-        again = node.connect(start=slow.last_id or "")
+        assert slow.over or edge._open[slow].done()
+        assert not edge._open[patient].done()
+        assert edge.node.metrics.slow_closes == 1
+        again = edge.connect(start=slow.last_id or "")
         await again.until(5, event="risk_alert")
         assert numbers(again) == list(range(5))

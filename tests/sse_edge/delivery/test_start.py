@@ -6,8 +6,8 @@ from sse_edge.streams.stream import one_channel
 from tests.support.edge import (
     ALERTS,
     alerts_log,
-    edge,
     numbers,
+    running_edge,
     write_alerts,
 )
 from tests.support.sse import named
@@ -18,8 +18,8 @@ pytestmark = pytest.mark.virtual_time
 async def test_a_stream_opens_at_once_and_writes_its_cursor() -> None:
     log = alerts_log()
     write_alerts(log, 0, 1)
-    async with edge(log) as node:
-        client = node.connect()
+    async with running_edge(log) as edge:
+        client = edge.connect()
         opening, position = await client.until(2)
         assert opening.event == "connected"
         assert opening.id is None
@@ -36,16 +36,16 @@ async def test_a_stream_starts_at_a_time() -> None:
     log = alerts_log()
     write_alerts(log, *range(4))
     second = log._topics[ALERTS].partitions[0].records[2].timestamp_ms
-    async with edge(log) as node:
-        client = node.connect(start=FromTime(second))
+    async with running_edge(log) as edge:
+        client = edge.connect(start=FromTime(second))
         await client.until(2, event="risk_alert")
         assert numbers(client) == [2, 3]
 
 
 async def test_an_added_partition_is_read_from_its_first_event() -> None:
     log = alerts_log(partitions=2)
-    async with edge(log, metadata_s=1) as node:
-        client = node.connect()
+    async with running_edge(log, metadata_s=1) as edge:
+        client = edge.connect()
         await client.until(2)
         log.add_partition(ALERTS)
         write_alerts(log, 7, partition=2)
@@ -60,32 +60,32 @@ async def test_the_cursor_of_an_entitys_stream_has_one_partition_and_is_short() 
     log = alerts_log(partitions=6)
     stream = one_channel("alerts", {"entity_id": "mine"})
     home = log.partition_of(b"mine", 6)
-    async with edge(log, checkpoint_s=15) as node:
-        client = node.connect(stream)
+    async with running_edge(log, checkpoint_s=15) as edge:
+        client = edge.connect(stream)
         await client.until(2)
         write_alerts(log, 1, entity="other", partition=home)
         write_alerts(log, 2, entity="mine", partition=home)
         [event] = await client.until(1, event="risk_alert")
         assert event.inner["entity_id"] == "mine"
         assert len(event.id or "") <= 22
-        [topic] = node.cursor(stream, event.id or "").topics
+        [topic] = edge.cursor(stream, event.id or "").topics
         assert topic.offsets == ((home, 2),)
 
 
 async def test_an_entitys_stream_follows_its_partition_only() -> None:
     log = alerts_log(partitions=6)
-    async with edge(log) as node:
-        client = node.connect(one_channel("alerts", {"entity_id": "mine"}))
+    async with running_edge(log) as edge:
+        client = edge.connect(one_channel("alerts", {"entity_id": "mine"}))
         await client.until(2)
-        assert [partition.number for partition in node.node.tail.windows] == [
+        assert [partition.number for partition in edge.node.tail.windows] == [
             log.partition_of(b"mine", 6)
         ]
 
 
 async def test_a_partition_without_a_leader_delays_no_other() -> None:
     log = alerts_log(partitions=2)
-    async with edge(log) as node:
-        client = node.connect()
+    async with running_edge(log) as edge:
+        client = edge.connect()
         await client.until(2)
         write_alerts(log, 0, partition=0)
         write_alerts(log, 1, partition=1)
@@ -94,7 +94,7 @@ async def test_a_partition_without_a_leader_delays_no_other() -> None:
         log.leaderless.add(Partition(ALERTS, 1))
         write_alerts(log, 2, partition=0)
         await client.until(3, event="risk_alert")
-        async with edge(log) as other:
+        async with running_edge(log) as other:
             again = other.connect(start=cursor)
             await again.until(1, event="risk_alert")
             write_alerts(log, 3, partition=0)
