@@ -18,7 +18,7 @@ from sse_edge.cache.window import Entry, RepeatFilter, size_of
 from sse_edge.errors import OffsetOutOfRange
 from sse_edge.log.protocol import Log
 from sse_edge.log.record import Partition
-from sse_edge.streams.stream import Channel
+from sse_edge.streams.channels import Channel
 
 _ALIGNMENT = 1_000
 """Pieces start at multiples of this offset, so that clients at different offsets share them."""

@@ -14,10 +14,12 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from importlib import import_module
 
 from sse_edge.cache.window import Entry
 from sse_edge.errors import Unframable
-from sse_edge.streams.stream import BY_KEY, Channel, Frame, render_value
+from sse_edge.streams.channels import CHANNELS, Channel
+from sse_edge.streams.render import Frame, render_value
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +75,8 @@ class RenderPool:
                 done.set_result(None)
 
         try:
-            rendering = loop.run_in_executor(pool, render_values, channel.key, records)
+            module = channel.render.__module__
+            rendering = loop.run_in_executor(pool, render_values, module, channel.key, records)
         except BrokenProcessPool:
             self._count = 0
             done.set_result(None)
@@ -87,12 +90,24 @@ class RenderPool:
             self._pool.shutdown(wait=False, cancel_futures=True)
 
 
-def render_values(channel: str, records: Sequence[tuple[bytes | None, int]]) -> list[_PlainFrame]:
-    """Render values with their times in the log; None for a value that cannot be rendered."""
+def render_values(
+    module: str, channel: str, records: Sequence[tuple[bytes | None, int]]
+) -> list[_PlainFrame]:
+    """Render values, in a process of the pool.
+
+    Args:
+        module: the module that renders the channel; importing it adds a channel of another package.
+        channel: the channel's key.
+        records: each value, with its time in the log in milliseconds.
+
+    Returns:
+        For each value, its frame; None for a value that cannot be rendered.
+    """
+    import_module(module)
     frames: list[_PlainFrame] = []
     for value, timestamp_ms in records:
         try:
-            frame = render_value(BY_KEY[channel], value, timestamp_ms)
+            frame = render_value(CHANNELS.by_key(channel), value, timestamp_ms)
         except Unframable:
             frame = None
         frames.append(None if frame is None else (frame.event, frame.body, frame.ends))

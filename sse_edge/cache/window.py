@@ -11,7 +11,8 @@ from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 
 from sse_edge.log.record import Batch, Record
-from sse_edge.streams.stream import Channel, Frame, Renderer
+from sse_edge.streams.channels import Channel
+from sse_edge.streams.render import Frame, Renderer
 
 _ENTRY_BYTES = 588
 """The cost of an entry with a unique key, without key, value and frame, by tracemalloc."""

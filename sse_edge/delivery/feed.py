@@ -20,7 +20,9 @@ from sse_edge.delivery.history import History, Position
 from sse_edge.delivery.merge import IndexedEntry, merge_by_time, newest_of_each_key
 from sse_edge.frame import with_id
 from sse_edge.log.record import Partition
-from sse_edge.streams.stream import Channel, Renderer, Source, Stream
+from sse_edge.streams.channels import Channel
+from sse_edge.streams.render import Renderer
+from sse_edge.streams.stream import ChannelSelection, Stream
 
 _ENTRIES_MAX = 1_000
 """How many entries of a partition one delivery considers."""
@@ -89,10 +91,10 @@ class Feed:
         self._render = render
         self._tenant = None if stream.tenant is None else stream.tenant.encode()
         self._bytes_max = write_bytes_max
-        self._sources: list[tuple[Source, frozenset[bytes]]] = []
+        self._sources: list[tuple[ChannelSelection, frozenset[bytes]]] = []
         self._windows: list[Window] = []
         for source, keys, tail, of_topic in zip(
-            stream.sources, stream.keys, tails, partitions, strict=True
+            stream.selections, stream.keys, tails, partitions, strict=True
         ):
             self._sources += [(source, keys)] * len(of_topic)
             self._windows += [tail.windows[partition] for partition in of_topic]

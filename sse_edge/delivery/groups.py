@@ -19,7 +19,9 @@ from sse_edge.errors import Unframable
 from sse_edge.log.record import Partition, Record
 from sse_edge.metrics.node_metrics import NodeMetrics
 from sse_edge.settings import EdgeSettings
-from sse_edge.streams.stream import Channel, Frame, Stream, render
+from sse_edge.streams.channels import Channel
+from sse_edge.streams.render import Frame, render
+from sse_edge.streams.stream import Stream
 
 logger = logging.getLogger(__name__)
 
@@ -109,7 +111,7 @@ class Groups:
         """Return the codec of a stream's cursors."""
         secret = self._settings.cursor_secret
         key = b"" if secret is None else secret.get_secret_value().encode()
-        return CursorCodec(stream.identity, len(stream.sources), key, stream.cursor_prefix)
+        return CursorCodec(stream.identity, len(stream.selections), key, stream.cursor_prefix)
 
     def _render(self, channel: Channel, record: Record) -> Frame | None:
         """Render a record; one that cannot be rendered is counted and skipped."""

@@ -29,7 +29,8 @@ from sse_edge.errors import OffsetOutOfRange
 from sse_edge.log.protocol import Log
 from sse_edge.metrics.node_metrics import Gauges, NodeMetrics
 from sse_edge.settings import EdgeSettings
-from sse_edge.streams.stream import CHANNELS, Source, Stream
+from sse_edge.streams.channels import CHANNELS
+from sse_edge.streams.stream import ChannelSelection, Stream
 from sse_edge.transport import Transport
 
 logger = logging.getLogger(__name__)
@@ -140,7 +141,7 @@ class Node:
         """The names of the connected clients, by channel."""
         names: dict[str, list[str]] = {name: [] for name in CHANNELS}
         for session in self._sessions:
-            for source in session.stream.sources:
+            for source in session.stream.selections:
                 names[source.channel.name].append(session.client_id)
         return names
 
@@ -262,7 +263,7 @@ class Node:
 
         The stream of one entity ends with its last event, which says so itself.
         """
-        source, *others = feed.stream.sources
+        source, *others = feed.stream.selections
         states = source.channel.entity_states
         if states is None or others or feed.stream.has_end or not source.entities:
             return False
@@ -278,7 +279,7 @@ class Node:
         """Return the codec of a stream's cursors."""
         return self.groups.codec(stream)
 
-    def topic_name(self, source: Source) -> str:
+    def topic_name(self, source: ChannelSelection) -> str:
         """Return the name of a source's topic in Kafka."""
         return self.resolver.topic_name(source)
 

@@ -19,7 +19,7 @@ from sse_edge.delivery.feed import Feed
 from sse_edge.delivery.history import Position
 from sse_edge.log.protocol import Log
 from sse_edge.log.record import Partition
-from sse_edge.streams.stream import Source, Stream
+from sse_edge.streams.stream import ChannelSelection, Stream
 
 _LEADER_RETRY_S = 0.2
 
@@ -150,9 +150,9 @@ class Resolver:
             await self._tail.look_again()
 
     async def _tails(self, stream: Stream) -> list[TopicTail]:
-        return [await self._tail.topic(self.topic_name(source)) for source in stream.sources]
+        return [await self._tail.topic(self.topic_name(source)) for source in stream.selections]
 
-    def topic_name(self, source: Source) -> str:
+    def topic_name(self, source: ChannelSelection) -> str:
         """Return the name of a source's topic in Kafka."""
         return self._topic_prefix + source.channel.topic.name
 

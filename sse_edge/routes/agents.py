@@ -32,7 +32,7 @@ from sse_edge.http.stream_response import (
     write,
 )
 from sse_edge.log.record import Partition
-from sse_edge.streams.stream import of_entities
+from sse_edge.streams.requests import of_entities
 
 CHANNEL = "agent"
 
@@ -111,7 +111,7 @@ async def _begun(node: Node, run_id: str, *, is_new: bool) -> Start:
     """Where a run's story begins, or will begin."""
     if not is_new:
         return FromTime(time.time_ns() // 1_000_000 - _RETRIED_WITHIN_MS)
-    source = of_entities(CHANNEL, [run_id]).sources[0]
+    source = of_entities(CHANNEL, [run_id]).selections[0]
     topic = (await node.tail.topic(node.topic_name(source))).info
     where = Partition(topic.name, node.log.partition_of(run_id.encode(), topic.partitions))
     return FromOffsets({where.number: (await node.log.end_offsets([where]))[where]})

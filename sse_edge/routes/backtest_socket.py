@@ -20,7 +20,7 @@ from sse_edge.errors import EdgeError, Forbidden, NoSuchThing, Unauthorized
 from sse_edge.http.auth import Authenticator
 from sse_edge.routes.backtests import CHANNEL, known_to
 from sse_edge.routes.views import Views
-from sse_edge.streams.stream import of_entities
+from sse_edge.streams.requests import of_entities
 from sse_edge.transport import Chunk
 
 _WAITING_MAX = 64

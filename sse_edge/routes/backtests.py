@@ -25,7 +25,7 @@ from sse_edge.http.stream_response import (
 )
 from sse_edge.routes.views import Views
 from sse_edge.streams.dialects.backtest import backtest, job as as_job
-from sse_edge.streams.stream import of_entities
+from sse_edge.streams.requests import of_entities
 
 CHANNEL = "backtest_job"
 

@@ -13,7 +13,8 @@ from sse_edge.delivery.node import Node
 from sse_edge.errors import Forbidden, NoSuchThing
 from sse_edge.http import openapi
 from sse_edge.http.stream_response import caller_of, event_names, open_stream, stream_route, write
-from sse_edge.streams.stream import MYSTOCKS_CHANNELS, many_channels, one_channel
+from sse_edge.streams.channels import CHANNELS
+from sse_edge.streams.requests import many_channels, one_channel
 
 router = APIRouter(prefix="/api/v1/sse", tags=["streams"])
 
@@ -25,7 +26,7 @@ def _channel_endpoint(name: str) -> Callable[[Request], Awaitable[Response]]:
     return channel
 
 
-for _name in MYSTOCKS_CHANNELS:
+for _name in CHANNELS.mystocks:
     stream_route(router, f"/{_name}", f"The {_name} channel", openapi.of(_name))(
         _channel_endpoint(_name)
     )

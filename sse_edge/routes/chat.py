@@ -31,7 +31,7 @@ from sse_edge.log.protocol import Log
 from sse_edge.log.record import Partition, Record
 from sse_edge.log.scan import scan
 from sse_edge.streams.dialects.chat import chat_event
-from sse_edge.streams.stream import of_entities
+from sse_edge.streams.requests import of_entities
 
 ROOM = "lobby"
 """Where one is who names no room."""

@@ -32,9 +32,10 @@ from sse_edge.http.stream_response import (
 from sse_edge.routes.backtests import JobStatus, Limit, catch_up, mine
 from sse_edge.routes.job_list import changes, shown
 from sse_edge.routes.views import Views
+from sse_edge.streams.channels import CHANNELS
 from sse_edge.streams.dialect import ClientInfo
 from sse_edge.streams.dialects.backtest import BACKTEST, backtest, job as as_job
-from sse_edge.streams.stream import CHANNELS, Source, Stream
+from sse_edge.streams.stream import ChannelSelection, Stream
 
 CHANNEL = "backtest_jobs"
 
@@ -111,7 +112,7 @@ def _answer(request: Request, wording: Wording, statuses: frozenset[str], limit:
     caller = caller_of(request)
     subject = None if caller is None else caller.subject
     node.refuse_over_limit(address_of(request.scope), subject)
-    stream = Stream((Source(CHANNELS[CHANNEL]),))
+    stream = Stream((ChannelSelection(CHANNELS[CHANNEL]),))
     cursor = given_cursor(request)
     if cursor is not None:
         node.codec(stream).decode(cursor)  # one that is none is refused; any other is passed by now

@@ -30,8 +30,10 @@ from sse_edge.http.stream_response import (
 from sse_edge.log.record import Partition, Record
 from sse_edge.log.scan import scan
 from sse_edge.routes.views import Views
+from sse_edge.streams.channels import CHANNELS
 from sse_edge.streams.dialects.training import status as rendered
-from sse_edge.streams.stream import CHANNELS, Source, of_entities
+from sse_edge.streams.requests import of_entities
+from sse_edge.streams.stream import ChannelSelection
 
 CHANNEL = "trainmodel"
 
@@ -167,7 +169,7 @@ async def _read_on(node: Node, state: StoryState) -> _Last | None:
         LogUnavailable: Kafka cannot be read.
         OffsetOutOfRange: the story has expired.
     """
-    where = Partition(node.topic_name(Source(CHANNELS[CHANNEL])), state.partition)
+    where = Partition(node.topic_name(ChannelSelection(CHANNELS[CHANNEL])), state.partition)
     end = (await node.log.end_offsets([where]))[where]
     last, batches, key = None, 0, state.subject.encode()
     async for batch in scan(node.log, where, state.last_offset, end):

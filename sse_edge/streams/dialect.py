@@ -23,7 +23,7 @@ class Rendered(NamedTuple):
     """Whether it is the last of its entity's story."""
 
 
-class Said(NamedTuple):
+class EventBlock(NamedTuple):
     """A block's event name, or None for an unnamed one, and its data."""
 
     event: str | None
@@ -46,13 +46,13 @@ class Dialect:
     """How events and the edge's own words become blocks. Times are RFC 3339 texts."""
 
     name: str
-    wrap: Callable[[Rendered, str], Said]
+    wrap: Callable[[Rendered, str], EventBlock]
     """An event, and its time in the log."""
-    notice: Callable[[ClientInfo, str, Mapping[str, object], str], Said]
+    notice: Callable[[ClientInfo, str, Mapping[str, object], str], EventBlock]
     """What the edge says of the stream itself: a gap, an error, events that were left out."""
-    opening: Callable[[ClientInfo, str], Said] | None = None
+    opening: Callable[[ClientInfo, str], EventBlock] | None = None
     """The opening event; None where there is none, and `retry:` goes into the first event."""
-    heartbeat: Callable[[ClientInfo, str], Said] | None = None
+    heartbeat: Callable[[ClientInfo, str], EventBlock] | None = None
     """What is said in silence; None for a comment, which no client sees."""
     heartbeat_s: float | None = None
     """Silence after which that is said; None for the setting."""

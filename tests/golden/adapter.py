@@ -16,20 +16,21 @@ from schemas.events import JobState
 from sse_edge.frame import block, checkpoint, with_id
 from sse_edge.http.sse_response import event_block
 from sse_edge.routes.job_lists import _HISTORY, _JOBS, _events
+from sse_edge.streams.channels import CHANNELS
 from sse_edge.streams.dialect import ClientInfo, Dialect
 from sse_edge.streams.dialects.agent import AGENT
 from sse_edge.streams.dialects.backtest import BACKTEST
 from sse_edge.streams.dialects.chat import CHAT, RESPONSE
-from sse_edge.streams.dialects.mystocks import MYSTOCKS, MYSTOCKS_MANY
+from sse_edge.streams.dialects.mystocks import MANY, MYSTOCKS, many
 from sse_edge.streams.dialects.training import TRAINING_TASK
-from sse_edge.streams.stream import CHANNELS, ONE_OF_MANY, render_value
+from sse_edge.streams.render import render_value
 
 GOLDEN = Path(__file__).parent
 """The folder of the golden files."""
 
 DIALECTS: Mapping[str, Dialect] = {
     "mystocks": MYSTOCKS,
-    "mystocks_many": MYSTOCKS_MANY,
+    MANY: many("alerts", "entity_id"),
     "training_task": TRAINING_TASK,
     "backtest": BACKTEST,
     "agent": AGENT,
@@ -60,8 +61,8 @@ def declared_events() -> set[tuple[str, str, str]]:
     """Return the dialect, channel and name of every event that a channel declares."""
     folders = {id(dialect): folder for folder, dialect in DIALECTS.items()}
     return {
-        (folders[id(channel.dialect)], channel.name, event)
-        for channel in (*CHANNELS.values(), *ONE_OF_MANY.values())
+        (folders.get(id(channel.dialect), channel.dialect.name), channel.name, event)
+        for channel in (*CHANNELS.values(), *CHANNELS.in_many.values())
         for event in channel.events
     }
 
@@ -69,8 +70,8 @@ def declared_events() -> set[tuple[str, str, str]]:
 def render_event(golden: Mapping[str, Any]) -> bytes:
     """Render an example of an event: its record, its time in the log and its id."""
     is_many = golden["dialect"] == "mystocks_many"
-    channel = (ONE_OF_MANY if is_many else CHANNELS)[golden["channel"]]
-    assert channel.dialect is DIALECTS[golden["dialect"]]
+    channel = (CHANNELS.in_many if is_many else CHANNELS)[golden["channel"]]
+    assert channel.dialect.name == DIALECTS[golden["dialect"]].name
     value = encode(record_of(golden["record"]))
     frame = render_value(channel, value, golden["timestamp_ms"])
     assert frame is not None

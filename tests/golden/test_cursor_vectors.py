@@ -11,7 +11,8 @@ import pytest
 # The one place where the vectors meet the code: when modules move, these lines change, and the
 # JSON files never do.
 from sse_edge.cursor import Cursor, CursorCodec, TopicPosition
-from sse_edge.streams.stream import Stream, many_channels, of_entities, one_channel
+from sse_edge.streams.requests import many_channels, of_entities, one_channel
+from sse_edge.streams.stream import Stream
 
 GOLDEN = Path(__file__).parent
 VECTORS = json.loads((GOLDEN / "cursors.json").read_text(encoding="ascii"))

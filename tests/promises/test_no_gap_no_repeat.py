@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from sse_edge.delivery.start import FromEdge
-from sse_edge.streams.stream import Stream, one_channel
+from sse_edge.streams.requests import one_channel
+from sse_edge.streams.stream import Stream
 from tests.support.edge import ALERTS, Client, Edge, alert, alerts_log, running_edge
 from tests.support.fake_log import FakeLog
 

@@ -16,7 +16,8 @@ from sse_edge.delivery.options import ConnectionOptions
 from sse_edge.delivery.start import FromEdge, Start
 from sse_edge.routes.views import Views
 from sse_edge.settings import EdgeSettings
-from sse_edge.streams.stream import Stream, one_channel
+from sse_edge.streams.requests import one_channel
+from sse_edge.streams.stream import Stream
 from sse_edge.transport import Chunk
 from tests.support.fake_log import FakeLog
 from tests.support.sse import Block, Reader

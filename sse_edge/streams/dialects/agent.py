@@ -6,7 +6,7 @@ Pure.
 from collections.abc import Mapping
 
 from schemas.events import AgentEvent
-from sse_edge.streams.dialect import ClientInfo, Dialect, Rendered, Said
+from sse_edge.streams.dialect import ClientInfo, Dialect, EventBlock, Rendered
 
 KINDS = frozenset(
     {
@@ -52,12 +52,12 @@ def _response(event: AgentEvent) -> dict[str, object]:
     return {"response_data": {"raw_response": {"parts": [{"kind": "text", "text": event.text}]}}}
 
 
-def _bare(rendered: Rendered, _: str) -> Said:
-    return Said(None, rendered.data)
+def _bare(rendered: Rendered, _: str) -> EventBlock:
+    return EventBlock(None, rendered.data)
 
 
-def _notice(_: ClientInfo, event: str, data: Mapping[str, object], timestamp: str) -> Said:
-    return Said(None, {"event": event, **data, "timestamp": timestamp})
+def _notice(_: ClientInfo, event: str, data: Mapping[str, object], timestamp: str) -> EventBlock:
+    return EventBlock(None, {"event": event, **data, "timestamp": timestamp})
 
 
 AGENT = Dialect("agent", wrap=_bare, notice=_notice, heartbeat_s=15.0)

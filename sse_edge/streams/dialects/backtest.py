@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from schemas.events import BacktestProgress, JobState, JobStep
 from schemas.instants import to_rfc3339
-from sse_edge.streams.dialect import ClientInfo, Dialect, Rendered, Said
+from sse_edge.streams.dialect import ClientInfo, Dialect, EventBlock, Rendered
 
 EVENTS = frozenset({"progress", "transaction", "completed", "failed", "cancelled"})
 
@@ -77,17 +77,17 @@ def backtest(state: JobState) -> dict[str, object]:
     return {"id": state.job_id, "backtest_id": state.job_id, **job(state)}
 
 
-def _connection(client_info: ClientInfo, timestamp: str) -> Said:
+def _connection(client_info: ClientInfo, timestamp: str) -> EventBlock:
     data = {"status": "connected", "client_id": client_info.client_id, "timestamp": timestamp}
-    return Said("connection", data)
+    return EventBlock("connection", data)
 
 
-def _bare(rendered: Rendered, _: str) -> Said:
-    return Said(rendered.event, rendered.data)
+def _bare(rendered: Rendered, _: str) -> EventBlock:
+    return EventBlock(rendered.event, rendered.data)
 
 
-def _notice(_: ClientInfo, event: str, data: Mapping[str, object], timestamp: str) -> Said:
-    return Said(event, {**data, "timestamp": timestamp})
+def _notice(_: ClientInfo, event: str, data: Mapping[str, object], timestamp: str) -> EventBlock:
+    return EventBlock(event, {**data, "timestamp": timestamp})
 
 
 BACKTEST = Dialect("backtest", wrap=_bare, notice=_notice, opening=_connection, heartbeat_s=15.0)

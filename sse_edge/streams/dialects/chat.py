@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from schemas.events import ChatEvent, UserUpdate
 from schemas.instants import to_rfc3339
 from sse_edge.frame import Text
-from sse_edge.streams.dialect import ClientInfo, Dialect, Rendered, Said
+from sse_edge.streams.dialect import ClientInfo, Dialect, EventBlock, Rendered
 
 CHAT_EVENTS = frozenset({"join", "message", "leave"})
 USER_EVENTS = frozenset({"update", "error", "fatal_error"})
@@ -34,16 +34,16 @@ def user_update(event: UserUpdate) -> Rendered:
     return Rendered(event.kind, json.loads(event.data), ends=event.kind == "fatal_error")
 
 
-def _bare(rendered: Rendered, _: str) -> Said:
-    return Said(rendered.event, rendered.data)
+def _bare(rendered: Rendered, _: str) -> EventBlock:
+    return EventBlock(rendered.event, rendered.data)
 
 
-def _notice(_: ClientInfo, event: str, data: Mapping[str, object], timestamp: str) -> Said:
-    return Said(event, {**data, "timestamp": timestamp})
+def _notice(_: ClientInfo, event: str, data: Mapping[str, object], timestamp: str) -> EventBlock:
+    return EventBlock(event, {**data, "timestamp": timestamp})
 
 
-def _join(client_info: ClientInfo, _: str) -> Said:
-    return Said("join", Text(client_info.client_id))
+def _join(client_info: ClientInfo, _: str) -> EventBlock:
+    return EventBlock("join", Text(client_info.client_id))
 
 
 RESPONSE = Dialect("response", wrap=_bare, notice=_notice, heartbeat_s=_HEARTBEAT_S)

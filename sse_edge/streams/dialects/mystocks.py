@@ -20,10 +20,10 @@ from schemas.events import (
     TrainingProgress,
 )
 from schemas.instants import to_date, to_rfc3339
-from sse_edge.streams.dialect import ClientInfo, Dialect, Rendered, Said
+from sse_edge.streams.dialect import ClientInfo, Dialect, EventBlock, Rendered
 
 
-def _connected(client_info: ClientInfo, timestamp: str) -> Said:
+def _connected(client_info: ClientInfo, timestamp: str) -> EventBlock:
     data = {
         "client_id": client_info.client_id,
         "channel": client_info.stream,
@@ -32,40 +32,42 @@ def _connected(client_info: ClientInfo, timestamp: str) -> Said:
     return _notice(client_info, "connected", data, timestamp)
 
 
-def _ping(_: ClientInfo, timestamp: str) -> Said:
-    return Said("ping", {"event": "ping", "data": {"timestamp": timestamp}})
+def _ping(_: ClientInfo, timestamp: str) -> EventBlock:
+    return EventBlock("ping", {"event": "ping", "data": {"timestamp": timestamp}})
 
 
-def _wrapped(rendered: Rendered, timestamp: str) -> Said:
-    return Said(rendered.event, envelope(rendered.event, rendered.data, timestamp))
+def _wrapped(rendered: Rendered, timestamp: str) -> EventBlock:
+    return EventBlock(rendered.event, envelope(rendered.event, rendered.data, timestamp))
 
 
-def _notice(_: ClientInfo, event: str, data: Mapping[str, object], timestamp: str) -> Said:
-    return Said(event, envelope(event, data, timestamp))
+def _notice(_: ClientInfo, event: str, data: Mapping[str, object], timestamp: str) -> EventBlock:
+    return EventBlock(event, envelope(event, data, timestamp))
 
 
 MYSTOCKS = Dialect("mystocks", wrap=_wrapped, notice=_notice, opening=_connected, heartbeat=_ping)
 
 
-_STREAM_OF = {
-    "training_progress": ("training", "task_id"),
-    "backtest_progress": ("backtest", "backtest_id"),
-    "risk_alert": ("alerts", "entity_id"),
-    "risk_measure": ("measures", "portfolio_id"),
-    "book_risk": ("books", "path"),
-    "dashboard_update": ("dashboard", "window_id"),
-}
-"""Which channel an event is of, and what names its entity."""
+MANY = "mystocks_many"
+"""The name of the dialect of several channels in one connection."""
 
 
-def _wrapped_with_stream(rendered: Rendered, timestamp: str) -> Said:
-    channel, entity = _STREAM_OF[rendered.event]
-    stream = {"stream": f"{channel}:{rendered.data[entity]}"}
-    return Said(rendered.event, envelope(rendered.event, rendered.data, timestamp) | stream)
+def many(channel: str, entity_field: str) -> Dialect:
+    """Return the dialect of a channel that shares its connection with others.
 
+    Each event has a field `stream`, `CHANNEL:ENTITY`.
 
-MYSTOCKS_MANY = replace(MYSTOCKS, name="mystocks_many", wrap=_wrapped_with_stream)
-"""Several channels in one connection: each event says which stream it is of."""
+    Args:
+        channel: the channel's name.
+        entity_field: the field of an event's data that names its entity.
+    """
+
+    def wrap(rendered: Rendered, timestamp: str) -> EventBlock:
+        stream = {"stream": f"{channel}:{rendered.data[entity_field]}"}
+        return EventBlock(
+            rendered.event, envelope(rendered.event, rendered.data, timestamp) | stream
+        )
+
+    return replace(MYSTOCKS, name=MANY, wrap=wrap)
 
 
 def envelope(event: str, data: Mapping[str, object], timestamp: str) -> dict[str, object]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from schemas.events import TaskStep, TrainingProgress
 from schemas.instants import to_rfc3339
-from sse_edge.streams.dialect import ClientInfo, Dialect, Rendered, Said
+from sse_edge.streams.dialect import ClientInfo, Dialect, EventBlock, Rendered
 
 STAGES = frozenset(
     {"PENDING", "FETCHING_DATA", "TRAINING_MODEL", "SAVING_MODEL", "SUCCESS", "FAILURE"}
@@ -47,21 +47,21 @@ def _result(event: TrainingProgress, task: TaskStep) -> dict[str, object]:
     return {"status": "success", "message": event.message, "details": details}
 
 
-def _wrapped(rendered: Rendered, _: str) -> Said:
-    return Said(None, rendered.data)
+def _wrapped(rendered: Rendered, _: str) -> EventBlock:
+    return EventBlock(None, rendered.data)
 
 
-def _heartbeat(client_info: ClientInfo, timestamp: str) -> Said:
-    return Said(None, _of(client_info) | {"type": "heartbeat", "timestamp": timestamp})
+def _heartbeat(client_info: ClientInfo, timestamp: str) -> EventBlock:
+    return EventBlock(None, _of(client_info) | {"type": "heartbeat", "timestamp": timestamp})
 
 
 def _notice(
     client_info: ClientInfo, event: str, data: Mapping[str, object], timestamp: str
-) -> Said:
+) -> EventBlock:
     said = _of(client_info) | {"type": event, **data, "timestamp": timestamp}
     if event == "error":
         said["error"] = said.pop("message")
-    return Said(None, said)
+    return EventBlock(None, said)
 
 
 def _of(client_info: ClientInfo) -> dict[str, object]:

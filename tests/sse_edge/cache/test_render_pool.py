@@ -3,7 +3,8 @@ import asyncio
 from sse_edge.cache.render_pool import PART, RenderPool
 from sse_edge.cache.window import Entry
 from sse_edge.log.record import Partition, Record
-from sse_edge.streams.stream import CHANNELS, Channel, Frame, render
+from sse_edge.streams.channels import CHANNELS, Channel
+from sse_edge.streams.render import Frame, render
 from tests.support.edge import ALERTS, alert
 
 CHANNEL = CHANNELS["alerts"]

@@ -3,7 +3,7 @@ import asyncio
 import pytest
 
 from sse_edge.delivery.start import FromEdge
-from sse_edge.streams.stream import one_channel
+from sse_edge.streams.requests import one_channel
 from tests.support.edge import (
     alerts_log,
     numbers,

@@ -4,8 +4,8 @@ from sse_edge.delivery import control_events
 from sse_edge.delivery.start import Gap, GapReason
 from sse_edge.log.record import Partition
 from sse_edge.settings import EdgeSettings
+from sse_edge.streams.channels import CHANNELS
 from sse_edge.streams.dialect import ClientInfo
-from sse_edge.streams.stream import CHANNELS
 from tests.support.sse import Block, Reader
 
 MYSTOCKS = CHANNELS["alerts"].dialect

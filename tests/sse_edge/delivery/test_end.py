@@ -6,7 +6,7 @@ from schemas.codec import encode
 from schemas.events import StoryState
 from schemas.topics import TRAINING_TASKS
 from sse_edge.delivery.start import FromEdge
-from sse_edge.streams.stream import of_entities, one_channel
+from sse_edge.streams.requests import of_entities, one_channel
 from tests.support.edge import (
     TRAINING,
     progress,

@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 
-from sse_edge.streams.stream import many_channels, one_channel
+from sse_edge.streams.requests import many_channels, one_channel
 from tests.support.edge import (
     TRAINING,
     alerts_log,

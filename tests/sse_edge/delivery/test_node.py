@@ -3,7 +3,8 @@ import asyncio
 import pytest
 
 from sse_edge.errors import TooManyConnections
-from sse_edge.streams.stream import Stream, one_channel
+from sse_edge.streams.requests import one_channel
+from sse_edge.streams.stream import Stream
 from tests.support.edge import (
     Client,
     alerts_log,

@@ -1,7 +1,7 @@
 import pytest
 
 from sse_edge.delivery.start import FromEdge
-from sse_edge.streams.stream import one_channel
+from sse_edge.streams.requests import one_channel
 from tests.support.edge import (
     alerts_log,
     numbers,

@@ -3,7 +3,7 @@ import asyncio
 import pytest
 
 from sse_edge.delivery.options import SlowClientPolicy
-from sse_edge.streams.stream import one_channel
+from sse_edge.streams.requests import one_channel
 from tests.support.edge import (
     TRAINING,
     alerts_log,

@@ -2,7 +2,7 @@ import pytest
 
 from sse_edge.delivery.start import FromTime
 from sse_edge.log.record import Partition
-from sse_edge.streams.stream import one_channel
+from sse_edge.streams.requests import one_channel
 from tests.support.edge import (
     ALERTS,
     alerts_log,

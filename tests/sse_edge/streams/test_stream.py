@@ -3,7 +3,9 @@ import pytest
 from sse_edge.errors import InvalidParameter, Unframable
 from sse_edge.frame import FRAME_BYTES_MAX
 from sse_edge.log.record import Partition, Record
-from sse_edge.streams.stream import CHANNELS, many_channels, one_channel, render
+from sse_edge.streams.channels import CHANNELS
+from sse_edge.streams.render import render
+from sse_edge.streams.requests import many_channels, one_channel
 from tests.support.edge import alert, progress
 
 
@@ -59,7 +61,7 @@ def test_a_record_becomes_an_event_in_an_envelope() -> None:
     [
         (b"", "found no bytes"),
         (b"\xc3\x01", "single-object marker"),
-        (progress("t", 1.0), "a TrainingProgress where alerts events belong"),
+        (progress("t", 1.0), "a TrainingProgress is no event of channel alerts"),
         (alert("p", 1) + b"\x00", "1 bytes follow"),
         (alert("p" * FRAME_BYTES_MAX, 1), "at most 65536"),
     ],

@@ -24,7 +24,8 @@ from schemas.events import (
     SeriesWanted,
     WindowTally,
 )
-from sse_edge.streams.stream import CHANNELS, render_value
+from sse_edge.streams.channels import CHANNELS
+from sse_edge.streams.render import render_value
 from stream_processors.risk.config import RiskConfig
 from stream_processors.risk.portfolio import PortfolioRisk
 from stream_processors.risk.risk_batch import RiskBatch, gauges_of

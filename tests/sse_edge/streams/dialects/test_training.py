@@ -5,7 +5,7 @@ from dataclasses import replace
 from schemas.events import TaskStep, TrainingProgress
 from sse_edge.streams.dialect import ClientInfo
 from sse_edge.streams.dialects.training import TRAINING_TASK, status
-from sse_edge.streams.stream import of_entities
+from sse_edge.streams.requests import of_entities
 from tests.support.sse import Reader
 
 RUNNING = TrainingProgress(
