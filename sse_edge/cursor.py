@@ -1,26 +1,26 @@
-"""The cursor: everything that a connection is, as a short text that the client keeps.
+"""The cursor: a connection's whole state, as a short text that the client keeps.
 
-    version and flags   1 byte    version 1 or 2; bit 7: the stream had ended
+    version and flags   1 byte    version 1 or 2; bit 7: the stream has ended
     check               4 bytes   BLAKE2s over the rest and the stream's identity; keyed by the
-                                  secret where one is configured
+                                  secret, if one is configured
     stream              2 bytes   hash of the identity, to tell a foreign cursor from a damaged one
-    then for each topic of the stream, in the stream's own order:
+    then for each topic of the stream, in the stream's order:
       incarnation       4 bytes   hash of the Kafka topic id: offsets of a topic that was deleted
-                                  and made again mean something else
+                                  and created again have another meaning
       count             varint    n > 0: the next offsets of partitions 0 to n-1, as varints
                                   0: a varint m, then m pairs of partition and next offset
 
-in base64url without padding, so only `[A-Za-z0-9_-]`. Each partition has its resolved next offset,
-idle ones too; there is no "latest" in a cursor.
+The bytes are in base64url without padding, so a cursor has the characters `[A-Za-z0-9_-]` only.
+Every partition has its resolved next offset, also an idle one; a cursor never says "latest".
 
-Twelve partitions always fit in 128 characters. A stream of more has version 2: after a topic's
-count comes a base, the lowest of its offsets, and each offset stands as what it exceeds the base
-by. Keys spread over partitions evenly, so the differences take one or two bytes where the offsets
-take four: some 24 partitions fit in 128 characters. It says as much as version 1, and a node needs
-nothing but the text to read it; a base that is published beside it would be shorter still, but a
-cursor would then be worth no more than what another topic has kept.
+Twelve partitions always fit in 128 characters. A stream of more partitions has version 2: after a
+topic's count follows a base, its lowest offset, and each offset is written as its difference from
+the base. Keys spread over partitions evenly, so a difference takes one or two bytes, and an offset
+four: some 24 partitions fit in 128 characters. Version 2 holds the same information as version 1,
+and a node needs only the text to read it. A base in a topic beside it would make the text shorter,
+but a cursor would then be valid only as long as that topic keeps the base.
 
-Pure. Bounds are checked here, before anything reaches Kafka: an offset of 2^63 kills a fetcher.
+This module is pure. It checks bounds before an offset reaches Kafka: 2^63 kills a fetcher.
 """
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
@@ -36,7 +36,7 @@ VERSION_OF_MANY = 2
 PARTITIONS_OF_VERSION_1 = 12
 OFFSET_MAX = 2**63 - 1
 CHARS_MAX = 2048
-"""No cursor of a stream that this edge declares is longer; what is longer is not looked at."""
+"""The longest text that is decoded; no cursor of this edge's streams is longer."""
 
 _ENDED = 0x80
 _CHECK_BYTES = 4
@@ -50,16 +50,16 @@ _TO_URLSAFE = bytes.maketrans(b"+/", b"-_")
 
 @dataclass(frozen=True, slots=True)
 class TopicPosition:
-    """Where a connection stands in one topic."""
+    """A connection's position in one topic."""
 
     incarnation: bytes
     offsets: tuple[tuple[int, int], ...]
-    """Partition and next offset wanted, by ascending partition."""
+    """Each partition with its next offset, in ascending order of partitions."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """Where a connection stands in its stream."""
+    """A connection's position in its stream."""
 
     topics: tuple[TopicPosition, ...]
     ended: bool = False
@@ -67,21 +67,21 @@ class Cursor:
 
 
 def incarnation_of(topic_id: bytes) -> bytes:
-    """What a cursor remembers of a Kafka topic id."""
+    """Return the hash of a Kafka topic id that cursors hold."""
     return blake2s(topic_id, digest_size=_INCARNATION_BYTES, person=b"incarn").digest()
 
 
 class CursorCodec:
-    """Cursors of one stream to text and back."""
+    """Encodes and decodes the cursors of one stream."""
 
     def __init__(self, identity: str, topics: int, secret: bytes = b"", prefix: str = "") -> None:
         """Bind to a stream.
 
         Args:
-            identity: its topics, key and filter in words; the same on every node.
-            topics: how many it reads.
-            secret: signs the text; at most 32 bytes count.
-            prefix: stands before the text, where a cursor has to say by itself whose it is.
+            identity: the stream's channels, entities and filter as text, the same on every node.
+            topics: the number of topics that the stream reads.
+            secret: the key of the checksum; only the first 32 bytes count.
+            prefix: the text's beginning, for streams whose cursors name their entity.
         """
         self._prefix = prefix
         self._topics = topics
@@ -90,7 +90,7 @@ class CursorCodec:
         self._stream = blake2s(self._identity, digest_size=_STREAM_BYTES, person=b"stream").digest()
 
     def encode(self, cursor: Cursor) -> str:
-        """Write a cursor."""
+        """Return the text of a cursor."""
         writer = self.writer(
             [(topic.incarnation, [at for at, _ in topic.offsets]) for topic in cursor.topics]
         )
@@ -98,7 +98,7 @@ class CursorCodec:
         return writer.write(offsets, ended=cursor.ended).decode()
 
     def writer(self, layout: Sequence[tuple[bytes, Sequence[int]]]) -> "CursorWriter":
-        """What writes many cursors that differ in their offsets only.
+        """Return a writer of many cursors that differ only in their offsets.
 
         Args:
             layout: for each topic, its incarnation and its partitions in ascending order.
@@ -107,11 +107,11 @@ class CursorCodec:
         return CursorWriter(self._stream, self._identity, self._secret, layout, prefix)
 
     def decode(self, text: str) -> Cursor:
-        """Read a cursor.
+        """Return the cursor of a text.
 
         Raises:
-            ForeignCursor: it belongs to another stream.
-            InvalidCursor: it is none, or has been altered; the message says what is wrong.
+            ForeignCursor: the cursor belongs to another stream.
+            InvalidCursor: the text is no cursor, or was altered; the message says what is wrong.
         """
         if not text.startswith(self._prefix):
             raise ForeignCursor(f"the cursor belongs to another stream than {self._prefix}'s")
@@ -124,8 +124,8 @@ class CursorCodec:
         flags, check, rest = raw[:1], raw[1 : 1 + _CHECK_BYTES], raw[1 + _CHECK_BYTES :]
         if rest[:_STREAM_BYTES] != self._stream:
             raise ForeignCursor(
-                "the cursor belongs to another stream: topics, entity and event filter "
-                "must be those that it was given out for"
+                "the cursor belongs to another stream: send it with the same path, entity and "
+                "event filter as in the request that it came from"
             )
         if check != self._check(flags, rest):
             raise InvalidCursor("the cursor's checksum is wrong: it has been altered or cut")
@@ -133,7 +133,7 @@ class CursorCodec:
         has_bases = version == VERSION_OF_MANY
         topics = tuple(_topic_position(reading, has_base=has_bases) for _ in range(self._topics))
         if not reading.at_end:
-            raise InvalidCursor("something follows the cursor's last offset")
+            raise InvalidCursor("bytes follow the cursor's last offset")
         return Cursor(topics, ended=bool(raw[0] & _ENDED))
 
     def _check(self, flags: bytes, rest: bytes) -> bytes:
@@ -143,8 +143,8 @@ class CursorCodec:
 class CursorWriter:
     """Writes cursors of one stream over the same partitions, one after another.
 
-    Each event of a stream has a cursor, and from one event to the next a single offset differs. So
-    what stays is prepared, and `cells` are moved one at a time.
+    Each event of a stream has a cursor, and the cursors of two successive events differ in one
+    offset. So the constant parts are prepared once, and `move` changes one of the `cells`.
     """
 
     def __init__(
@@ -164,9 +164,9 @@ class CursorWriter:
         self._flags = bytes((version,)), bytes((version | _ENDED,))
         self._bases: list[int] | None = [0] * sum(self._sizes) if has_bases else None
         self._heads: list[bytes] = []
-        """What stands before each topic's first offset, or its base."""
+        """The bytes before each topic's first offset, or before its base."""
         self._befores: list[bytes] = []
-        """What stands before each offset."""
+        """The bytes before each offset."""
         for incarnation, numbers in layout:
             is_dense = bool(numbers) and list(numbers) == list(range(len(numbers)))
             count = varint(len(numbers)) if is_dense else b"\0" + varint(len(numbers))
@@ -175,9 +175,9 @@ class CursorWriter:
         self._stream = stream
 
     def start(self, offsets: Sequence[int]) -> list[bytes]:
-        """The cells of a position, which `move` changes and `finish` writes, until the next start.
+        """Return the cells of a position, for `move` and `finish`, until the next `start`.
 
-        They are what stands before an offset, and the offset, in turn.
+        The cells are, in turn, the bytes before an offset and the bytes of the offset.
         """
         cells: list[bytes] = []
         before, at = self._stream, 0
@@ -200,7 +200,7 @@ class CursorWriter:
         cells[2 * at + 1] = varint(offset if self._bases is None else offset - self._bases[at])
 
     def finish(self, cells: list[bytes], *, ended: bool = False) -> bytes:
-        """The cursor that cells stand for."""
+        """Return the cursor of some cells."""
         flags = self._flags[ended]
         rest = b"".join(cells)
         check = _checksum(flags + rest + self._identity, self._secret)
@@ -208,12 +208,12 @@ class CursorWriter:
         return self._prefix + text.translate(_TO_URLSAFE).rstrip(b"=")
 
     def write(self, offsets: Sequence[int], *, ended: bool = False) -> bytes:
-        """The cursor of a position."""
+        """Return the cursor of a position."""
         return self.finish(self.start(offsets), ended=ended)
 
 
 def varint(value: int) -> bytes:
-    """A number in as many bytes as it needs, seven bits each, the lowest first."""
+    """Encode a number in bytes of seven bits each, the lowest bits first."""
     assert 0 <= value <= OFFSET_MAX
     if value <= 0x7F:  # noqa: PLR2004  # seven bits
         return bytes((value,))
@@ -250,7 +250,7 @@ def _topic_position(reading: "_Reading", *, has_base: bool) -> TopicPosition:
 
 
 class _Reading:
-    """Bytes that are read from the left, and never beyond their end."""
+    """A reader of bytes that raises `InvalidCursor` at their end."""
 
     def __init__(self, raw: bytes, at: int) -> None:
         self._raw = raw
@@ -274,19 +274,21 @@ class _Reading:
             value |= (byte & 0x7F) << (7 * index)
             if byte <= 0x7F:  # noqa: PLR2004  # the last byte of a varint
                 if value > at_most:
-                    raise InvalidCursor(f"the cursor's {what} is {value}; at most {at_most} is one")
+                    raise InvalidCursor(
+                        f"the cursor's {what} is {value}; at most {at_most} is valid"
+                    )
                 return value
         raise InvalidCursor(f"the cursor's {what} has more than 63 bits")
 
 
 def _from_base64(text: str) -> bytes:
     if len(text) > CHARS_MAX:
-        raise InvalidCursor(f"the cursor has {len(text)} characters; none has over {CHARS_MAX}")
+        raise InvalidCursor(f"the cursor has {len(text)} characters; at most {CHARS_MAX} are valid")
     try:
         raw = urlsafe_b64decode(text.encode("ascii") + b"=" * (-len(text) % 4))
     except (Base64Error, UnicodeEncodeError, ValueError) as error:
         raise InvalidCursor(f"the cursor is no base64url text: {error}") from error
-    # The decoder overlooks foreign characters and stray bits; a cursor has one spelling only.
+    # The decoder ignores foreign characters and stray bits, but a cursor has exactly one text.
     if urlsafe_b64encode(raw).rstrip(b"=") != text.encode():
         raise InvalidCursor("the cursor holds characters other than A-Z, a-z, 0-9, _ and -")
     return raw

@@ -1,8 +1,8 @@
-"""Events become text/event-stream: blocks of lines, as bytes.
+"""Encodes events as text/event-stream: blocks of lines, in bytes.
 
-Pure. JSON is ASCII-escaped and stands on one `data:` line, so that no character of any text can
-end a line or a block. An `id:` is the last line of its block: some clients keep the id of a block
-that a broken connection cut in two, and would skip the event for ever.
+This module is pure. JSON is ASCII-escaped and on one `data:` line, so that no character of a text
+can end a line or a block. The `id:` is the last line of its block: some clients keep the id of a
+block that a broken connection cut in two, and would skip the event for ever.
 """
 
 import json
@@ -13,44 +13,43 @@ import orjson
 _LINE_END = re.compile(r"\r\n|\r|\n")
 
 FRAME_BYTES_MAX = 64 << 10
-"""Readers of several client libraries have a buffer of this size for a line."""
+"""Several client libraries read a line into a buffer of this size."""
 
 
 class Text(str):
-    """Data that is sent as it is, a line for each of its lines, not as JSON."""
+    """Data that is sent as plain text instead of JSON, with a `data:` line for each line."""
 
     __slots__ = ()
 
 
 def block(event: str | None, data: object, *, retry_ms: int | None = None) -> bytes:
-    """A block without an id: `event:`, `retry:` and `data:` lines, and the end of the block.
+    """Return a block without an id: `event:`, `retry:` and `data:` lines, and an empty line.
 
     Args:
-        event: its name; None for an unnamed one.
-        data: any JSON-able value, or a `Text`; NaN and infinities become null, since JSON has
-            neither.
-        retry_ms: when the client should come back after a loss of connection.
+        event: the event's name; None for an unnamed event.
+        data: a value that JSON can hold, or a `Text`; NaN and infinities become null.
+        retry_ms: how long the client waits before it reconnects, in milliseconds.
     """
     return body(event, data, retry_ms=retry_ms) + b"\n"
 
 
 def body(event: str | None, data: object, *, retry_ms: int | None = None) -> bytes:
-    """A block that still lacks its id and its end; see `with_id`."""
+    """Return a block without its id and its end, for `with_id`."""
     name = b"" if event is None else b"event: %b\n" % event.encode()
     retry = b"" if retry_ms is None else b"retry: %d\n" % retry_ms
     return b"%b%b%b" % (name, retry, _data(data))
 
 
 def with_id(unfinished: bytes, cursor: bytes) -> bytes:
-    """Finish a block with the cursor after it."""
+    """Complete a block with its id, the cursor after the event."""
     return b"%bid: %b\n\n" % (unfinished, cursor)
 
 
 def checkpoint(cursor: bytes, *, named: bool = False, retry_ms: int | None = None) -> bytes:
-    """Move the client's cursor without an event.
+    """Return a block that moves the client's cursor without an event.
 
-    Browsers store the id of a block without data and dispatch nothing. Client libraries that drop
-    such blocks ask for a named one.
+    A browser stores the id of a block without data, and dispatches nothing. A client library that
+    drops such blocks requests a named `checkpoint` event instead.
     """
     if named:
         return with_id(body("checkpoint", {}, retry_ms=retry_ms), cursor)

@@ -1,11 +1,12 @@
-"""The log is Kafka: the one door to aiokafka and confluent-kafka on the edge's side.
+"""Kafka as the edge's log.
 
-Partitions are assigned by hand and read by offset, without a consumer group. Some things that the
-clients do not say by themselves:
+Partitions are assigned by hand and read by offset, without a consumer group. Three traps of the
+client libraries shape this module:
 
-- an unknown partition that is assigned gives no error, and no records: so the metadata is asked;
-- aiokafka knows no topic ids; confluent-kafka's admin client does;
-- after an error a client may be of no use: so each trouble ends with a new one.
+- an assigned partition that does not exist gives neither an error nor records, so the metadata of
+  topics are requested separately;
+- aiokafka knows no topic ids, and `kafka_io.topic_admin` does;
+- a client can be broken after an error, so each error ends with a new client.
 """
 
 import asyncio
@@ -33,10 +34,10 @@ _POLL_MS = 200
 _READ_MS = 1_000
 _READ_RECORDS = 2_000
 _UNPACKED_RECORDS = 250
-"""How many are unpacked at a time: a millisecond or two."""
+"""How many records are unpacked at a time, which takes one or two milliseconds."""
 _READ_BYTES = 1 << 20
 _KEPT_S = 1.0
-"""How long a reader stands ready to go on where it stopped."""
+"""How long an idle reader keeps what it has fetched ahead, in seconds."""
 _TAIL_BYTES = 1 << 20
 
 
@@ -45,7 +46,7 @@ _Where = tuple[TopicPartition, int]
 
 class _Idle(NamedTuple):
     consumer: AIOKafkaConsumer
-    stands: _Where | None
+    position: _Where | None
     since_s: float
 
 
@@ -66,45 +67,45 @@ class KafkaLog:
             await client.stop(self._idle.pop().consumer)
 
     async def describe(self, topics: Iterable[str]) -> Mapping[str, TopicInfo]:
-        """What Kafka says of topics; those that do not exist are left out."""
+        """Return what Kafka knows of topics, without those that do not exist."""
         with _translated():
             found = await asyncio.to_thread(self._admin.describe, list(topics))
         return {name: TopicInfo(*identity) for name, identity in found.items()}
 
     async def begin_offsets(self, partitions: Iterable[Partition]) -> Mapping[Partition, int]:
-        """The oldest offset of each partition that is still there."""
+        """Return the oldest offset of each partition."""
         async with self._consumer() as consumer:
             return _ours(await consumer.beginning_offsets(_theirs(partitions)))
 
     async def end_offsets(self, partitions: Iterable[Partition]) -> Mapping[Partition, int]:
-        """Where each partition's committed records end."""
+        """Return the offset after each partition's last committed record."""
         async with self._consumer() as consumer:
             return _ours(await consumer.end_offsets(_theirs(partitions)))
 
     async def leader_epochs(self, partitions: Iterable[Partition]) -> Mapping[Partition, int]:
-        """How many leaders each partition has had; those without one now are left out."""
+        """Return the leader epoch of each partition, without those that have no leader."""
         epochs = await asyncio.to_thread(self._admin.leader_epochs, list(partitions))
         return {Partition(*partition): epoch for partition, epoch in epochs.items()}
 
     async def offsets_at(
         self, partitions: Iterable[Partition], timestamp_ms: int
     ) -> Mapping[Partition, int]:
-        """The first offset of each partition appended at a time or later; its end if none is."""
+        """Return the first offset of each partition appended at a time or later, or its end."""
         wanted = _theirs(partitions)
         async with self._consumer() as consumer:
-            # The ends first: what is appended in between is of that time or later, too.
+            # The ends come first: a record appended in between is of that time or later, too.
             ends = await consumer.end_offsets(wanted)
             found = await consumer.offsets_for_times(dict.fromkeys(wanted, timestamp_ms))
         # offset None: nothing has been appended since
         return _ours(
             {
-                one: ends[one] if at is None else min(at.offset, ends[one])
-                for one, at in found.items()
+                partition: ends[partition] if at is None else min(at.offset, ends[partition])
+                for partition, at in found.items()
             }
         )
 
     async def read(self, partition: Partition, offset: int) -> Batch:
-        """A bounded number of records from an offset on."""
+        """Read a bounded number of records from an offset on."""
         where = TopicPartition(*partition)
         async with self._consumer((where, offset)) as consumer:
             if consumer.assignment() != {where} or await consumer.position(where) != offset:
@@ -116,18 +117,18 @@ class KafkaLog:
                 found = await consumer.getmany(timeout_ms=wait_ms, max_records=_UNPACKED_RECORDS)
                 if not found:
                     break
-                records += (_record(partition, one) for one in found[where])
+                records += (_record(partition, record) for record in found[where])
                 wait_ms = 0
                 await asyncio.sleep(0)
             return Batch(tuple(records), await consumer.position(where))
 
     def partition_of(self, key: bytes, partitions: int) -> int:
-        """The partition that producers give a key: Kafka's murmur2."""
+        """Return the partition that producers give a key."""
         return partition_of(key, partitions)
 
     @asynccontextmanager
     async def tail(self) -> AsyncGenerator[TailReader]:
-        """A reader of its own for the tail."""
+        """Open a reader for the tail."""
         with _translated():
             consumer = await self._started(_TAIL_BYTES)
         try:
@@ -137,10 +138,10 @@ class KafkaLog:
 
     @asynccontextmanager
     async def _consumer(self, at: _Where | None = None) -> AsyncGenerator[AIOKafkaConsumer]:
-        """One of the pool, for a moment; in trouble it is not given back.
+        """Lend a consumer of the pool; after an error it does not return to the pool.
 
-        Where one has just stopped at the place that is asked for it goes on there, with what it
-        has fetched ahead.
+        A consumer that has just stopped at the requested position is preferred, since it has
+        fetched the next records already.
         """
         async with self._slots:
             with _translated():
@@ -148,18 +149,18 @@ class KafkaLog:
                 try:
                     async with asyncio.timeout(_ANSWER_S):
                         yield consumer
-                        stands = await _where(consumer) if at is not None else None
+                        position = await _where(consumer) if at is not None else None
                 except BaseException:
                     await client.stop(consumer)
                     raise
-            self._idle.append(_Idle(consumer, stands, asyncio.get_running_loop().time()))
+            self._idle.append(_Idle(consumer, position, asyncio.get_running_loop().time()))
 
     async def _one_for(self, at: _Where | None) -> AIOKafkaConsumer:
         if not self._idle:
             return await self._started(_READ_BYTES)
         now_s = asyncio.get_running_loop().time()
         for number, idle in enumerate(self._idle):
-            if at is not None and idle.stands == at and now_s - idle.since_s < _KEPT_S:
+            if at is not None and idle.position == at and now_s - idle.since_s < _KEPT_S:
                 return self._idle.pop(number).consumer
         consumer = self._idle.pop(0).consumer
         consumer.unsubscribe()
@@ -182,7 +183,7 @@ class KafkaLog:
 
 
 class _KafkaTail:
-    """One consumer that follows whatever is assigned to it."""
+    """A consumer that follows the partitions assigned to it."""
 
     def __init__(self, consumer: AIOKafkaConsumer) -> None:
         self._consumer = consumer
@@ -201,13 +202,13 @@ class _KafkaTail:
             batches = {}
             for where, records in found.items():
                 partition = Partition(where.topic, where.partition)
-                read = tuple(_record(partition, one) for one in records)
+                read = tuple(_record(partition, record) for record in records)
                 batches[partition] = Batch(read, await self._consumer.position(where))
             return batches
 
 
 async def _where(consumer: AIOKafkaConsumer) -> _Where | None:
-    """What a consumer of one partition would read next."""
+    """Return the partition and offset that a consumer of one partition reads next."""
     assigned = tuple(consumer.assignment())
     return (assigned[0], await consumer.position(assigned[0])) if len(assigned) == 1 else None
 
@@ -231,7 +232,7 @@ def _record(partition: Partition, record: ConsumerRecord[bytes, bytes]) -> Recor
 
 
 class _translated:  # noqa: N801  # used like a function
-    """Kafka's errors become the log's."""
+    """Raises Kafka's errors as the log's."""
 
     def __enter__(self) -> None:
         return None
@@ -249,8 +250,8 @@ class _translated:  # noqa: N801  # used like a function
 
 
 def _theirs(partitions: Iterable[Partition]) -> list[TopicPartition]:
-    return [TopicPartition(*one) for one in partitions]
+    return [TopicPartition(*partition) for partition in partitions]
 
 
 def _ours(offsets: Mapping[TopicPartition, int]) -> dict[Partition, int]:
-    return {Partition(one.topic, one.partition): offset for one, offset in offsets.items()}
+    return {Partition(where.topic, where.partition): offset for where, offset in offsets.items()}

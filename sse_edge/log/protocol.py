@@ -1,7 +1,7 @@
-"""The log as the edge needs it: records by partition and offset. Kafka is one; tests have another.
+"""The log as the edge needs it: records by partition and offset, of Kafka or of a test double.
 
-Positions are next offsets. Only committed records are seen. Whatever cannot be answered in time
-raises `LogUnavailable`; nothing hangs.
+A position is the offset of the next record. Only committed records are read. A call that gets no
+answer in time raises `LogUnavailable`; no call hangs.
 """
 
 from collections.abc import Iterable, Mapping
@@ -12,52 +12,52 @@ from sse_edge.log.record import Batch, Partition, TopicInfo
 
 
 class TailReader(Protocol):
-    """Follows partitions from given positions on."""
+    """Reads new records of partitions, from given positions on."""
 
     def assign(self, positions: Mapping[Partition, int]) -> None:
-        """Follow these partitions, each from its position, and no others."""
+        """Follow these partitions only, each from its position."""
         ...
 
     async def poll(self) -> Mapping[Partition, Batch]:
-        """What has come, or nothing after a short while.
+        """Return the records that arrived, or nothing after a short wait.
 
         Raises:
             OffsetOutOfRange: a position is not in the log.
-            LogUnavailable: the reader is of no use any more.
+            LogUnavailable: the reader is broken.
         """
         ...
 
 
 class Log(Protocol):
-    """Topics, and what stands in them."""
+    """Topics and their records."""
 
     async def describe(self, topics: Iterable[str]) -> Mapping[str, TopicInfo]:
-        """What the log says of topics; those that do not exist are left out."""
+        """Return what the log knows of topics, without those that do not exist."""
         ...
 
     async def begin_offsets(self, partitions: Iterable[Partition]) -> Mapping[Partition, int]:
-        """The oldest offset of each partition that is still there."""
+        """Return the oldest offset of each partition."""
         ...
 
     async def end_offsets(self, partitions: Iterable[Partition]) -> Mapping[Partition, int]:
-        """The offset that each partition's next record will have."""
+        """Return the offset that each partition's next record will have."""
         ...
 
     async def leader_epochs(self, partitions: Iterable[Partition]) -> Mapping[Partition, int]:
-        """How many leaders each partition has had; those without one now are left out.
+        """Return the leader epoch of each partition, without those that have no leader.
 
-        A log can lose its end only where another leader begins.
+        A log can lose its end only when another leader begins.
         """
         ...
 
     async def offsets_at(
         self, partitions: Iterable[Partition], timestamp_ms: int
     ) -> Mapping[Partition, int]:
-        """The first offset of each partition appended at a time or later; its end if none is."""
+        """Return the first offset of each partition appended at a time or later, or its end."""
         ...
 
     async def read(self, partition: Partition, offset: int) -> Batch:
-        """A bounded number of records from an offset on.
+        """Read a bounded number of records from an offset on.
 
         Raises:
             OffsetOutOfRange: the offset is not in the log.
@@ -65,9 +65,9 @@ class Log(Protocol):
         ...
 
     def partition_of(self, key: bytes, partitions: int) -> int:
-        """The partition that producers give a key."""
+        """Return the partition that producers give a key."""
         ...
 
     def tail(self) -> AbstractAsyncContextManager[TailReader]:
-        """A reader of its own for the tail."""
+        """Open a reader for the tail."""
         ...

@@ -1,10 +1,10 @@
-"""What a log is made of, as the edge sees it."""
+"""The values that the edge reads from a log."""
 
 from typing import NamedTuple
 
 
 class Partition(NamedTuple):
-    """A partition of a topic, by the topic's full name in Kafka."""
+    """A partition, with its topic's full name in Kafka."""
 
     topic: str
     number: int
@@ -20,16 +20,16 @@ class Record(NamedTuple):
     key: bytes | None
     value: bytes | None
     event_id: bytes | None
-    """The CloudEvents id; a repeat of a record after a producer's crash carries the same one."""
+    """The CloudEvents id; a record that a producer repeats after a crash has the same id."""
     tenant: bytes = b""
-    """Whose it is, where several share a cluster."""
+    """The tenant; empty for a record without one."""
 
 
 class Batch(NamedTuple):
-    """What one read brought: records in order, and where to go on.
+    """The result of one read: records in order, and the offset of the next read.
 
-    `next_offset` may lie beyond the last record's successor: holes are left by compaction, aborted
-    transactions and control records.
+    `next_offset` can be beyond the offset after the last record: compaction, aborted transactions
+    and control records leave holes.
     """
 
     records: tuple[Record, ...]
@@ -37,9 +37,9 @@ class Batch(NamedTuple):
 
 
 class TopicInfo(NamedTuple):
-    """What Kafka says of a topic."""
+    """One incarnation of a topic."""
 
     name: str
     topic_id: bytes
-    """Another one after the topic was deleted and made again; 16 bytes."""
+    """16 bytes; a topic that is deleted and created again has another id."""
     partitions: int

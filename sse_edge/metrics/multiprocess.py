@@ -1,7 +1,7 @@
-"""Siblings: the metrics of all processes behind one port, whichever of them is asked.
+"""The metrics of all processes behind one port, from any one of them.
 
-Each writes what it knows into a folder that they share, once a second; the one that is asked adds
-what the others have written, told apart by the label `worker`.
+Each process writes its metrics to a shared folder once a second. The process that answers a scrape
+adds those of the others; the label `worker` holds the process id.
 """
 
 import os
@@ -14,14 +14,14 @@ from prometheus_client.parser import text_string_to_metric_families
 
 
 class MultiprocessMetrics:
-    """The processes that share a folder."""
+    """The metrics of the processes that share a folder."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._mine = str(os.getpid())
 
     def publish(self, families: Iterable[Metric]) -> None:
-        """Write what this process knows."""
+        """Write the metrics of this process to the folder."""
         registry = CollectorRegistry()
         registry.register(_Known(families))
         path = self._folder / f"{self._mine}.prom"
@@ -30,7 +30,7 @@ class MultiprocessMetrics:
         written.replace(path)
 
     def with_others(self, families: Iterable[Metric]) -> Iterator[Metric]:
-        """What all of them know; those that have died are forgotten."""
+        """Return the metrics of all living processes."""
         merged: dict[str, Metric] = {}
         _merge(merged, families, self._mine)
         for path in self._folder.glob("*.prom"):

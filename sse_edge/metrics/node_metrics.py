@@ -1,7 +1,7 @@
-"""The meter: what a node has done and is doing, as numbers, and as Prometheus reads them.
+"""The metrics of a node, and their rendering for Prometheus.
 
-What happens a hundred thousand times a second is counted in plain integers, once for all members of
-an audience, and becomes a metric only when somebody looks.
+An event that happens a hundred thousand times a second is counted in plain integers, once for all
+clients of a broadcast group. The counts become metrics only when Prometheus scrapes them.
 """
 
 from bisect import bisect_left
@@ -15,7 +15,7 @@ LAG_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2
 
 
 class StreamMetrics:
-    """What was sent on streams of one name."""
+    """Counts of one stream name."""
 
     def __init__(self) -> None:
         self.events = 0
@@ -24,82 +24,124 @@ class StreamMetrics:
         self.lag_sum_s = 0.0
 
     def saw_lags(self, lags_s: Iterable[float], clients: int) -> None:
-        """Count how long events took from the log to the sockets of so many clients."""
+        """Count the seconds that events took from the log to the sockets of some clients."""
         for lag_s in lags_s:
             self.lag_counts[bisect_left(LAG_BUCKETS_S, lag_s)] += clients
             self.lag_sum_s += lag_s * clients
 
 
 class NodeMetrics:
-    """What one node counts."""
+    """Counts of one node."""
 
     def __init__(self) -> None:
         self._streams: defaultdict[str, StreamMetrics] = defaultdict(StreamMetrics)
         self.opened: Counter[str] = Counter()
-        """Connections, by how they began: latest, earliest, time, or exact, gap for a cursor."""
+        """Streams by their start: latest, earliest, time, story; exact or gap for a cursor."""
         self.gaps: Counter[str] = Counter()
-        """By reason."""
+        """Gaps by reason."""
         self.refused: Counter[str] = Counter()
-        """By HTTP's status."""
+        """Refused requests by HTTP status."""
         self.skipped: Counter[str] = Counter()
-        """Records that cannot become an event, by topic."""
+        """Records that could not be rendered, by topic."""
         self.merged = 0
-        """Events that a client did not get, since a newer one of the same key was there."""
+        """Events that conflation left out for a newer event of the same key."""
         self.slow_closes = 0
         self.drained = 0
 
     @property
     def sent(self) -> int:
-        """How many events were sent, of all streams."""
-        return sum(one.events for one in self._streams.values())
+        """The number of events sent on all streams."""
+        return sum(stream.events for stream in self._streams.values())
 
     def of(self, stream: str) -> StreamMetrics:
-        """The meter of a stream's name."""
+        """Return the counts of a stream name."""
         return self._streams[stream]
 
     def families(self, gauges: "Gauges") -> Iterator[Metric]:
-        """Everything, as Prometheus reads it."""
+        """Return all metrics for Prometheus."""
         yield from _sent(self._streams)
         yield _counter(
-            "tapewire_streams_opened", "Streams by where they began", "start", self.opened
+            "tapewire_streams_opened", "Streams opened, by where they started", "start", self.opened
         )
-        yield _counter("tapewire_gaps", "Gaps told to clients, by reason", "reason", self.gaps)
-        yield _counter("tapewire_refused", "Requests refused, by status", "status", self.refused)
         yield _counter(
-            "tapewire_records_skipped", "Records that are no events", "topic", self.skipped
+            "tapewire_gaps", "Gaps that clients were notified of, by reason", "reason", self.gaps
+        )
+        yield _counter(
+            "tapewire_refused", "Requests refused, by HTTP status", "status", self.refused
+        )
+        yield _counter(
+            "tapewire_records_skipped",
+            "Records skipped because they could not be rendered, by topic",
+            "topic",
+            self.skipped,
         )
         for name, help_text, value in (
-            ("conflated_events", "Events left out for a newer one of their key", self.merged),
-            ("slow_closes", "Streams ended because their client was slow", self.slow_closes),
-            ("drained_streams", "Streams ended by a drain", self.drained),
-            ("tail_records", "Records that the tail has brought", gauges.tail_records),
-            ("catch_up_reads", "Pieces of the log read behind the windows", gauges.reads),
-            ("catch_up_records", "Records in those pieces", gauges.read_records),
+            (
+                "conflated_events",
+                "Events that conflation left out for a newer event of the same key",
+                self.merged,
+            ),
+            ("slow_closes", "Streams closed because their client was slow", self.slow_closes),
+            ("drained_streams", "Streams ended because the node drained", self.drained),
+            ("tail_records", "Records that the tail has read", gauges.tail_records),
+            (
+                "catch_up_reads",
+                "Reads of the log for clients that are behind the windows",
+                gauges.reads,
+            ),
+            (
+                "catch_up_records",
+                "Records in the reads for clients that are behind the windows",
+                gauges.read_records,
+            ),
         ):
             yield CounterMetricFamily(f"tapewire_{name}", help_text, value=value)
         yield _gauge(
-            "tapewire_connections", "Open streams", ("stream", "dialect"), gauges.connections
+            "tapewire_connections",
+            "Open streams, by stream and dialect",
+            ("stream", "dialect"),
+            gauges.connections,
         )
         for name, help_text, number in (
-            ("paused_clients", "Clients that do not read what waits for them", gauges.paused),
-            ("catching_up_clients", "Clients that are behind the windows", gauges.catching_up),
-            ("catch_up_depth_records", "Records that those have before them", gauges.depth),
-            ("catch_up_reads_waiting", "Reads behind the windows under way", gauges.reads_waiting),
-            ("draining", "Whether the node is on its way out", gauges.draining),
-            ("kafka_connected", "Whether Kafka answered when last asked", gauges.connected),
+            (
+                "paused_clients",
+                "Clients that do not read the bytes that wait for them",
+                gauges.paused,
+            ),
+            (
+                "catching_up_clients",
+                "Clients that are behind the windows and read the log",
+                gauges.catching_up,
+            ),
+            ("catch_up_depth_records", "Records that these clients have yet to read", gauges.depth),
+            (
+                "catch_up_reads_waiting",
+                "Reads of the log that clients wait for",
+                gauges.reads_waiting,
+            ),
+            ("draining", "Whether the node is draining", gauges.draining),
+            ("kafka_connected", "Whether Kafka answered the last request", gauges.connected),
         ):
             yield GaugeMetricFamily(f"tapewire_{name}", help_text, value=number)
         partition = ("topic", "partition")
         for name, help_text, values in (
-            ("window_bytes", "Size of a partition's window", gauges.window_bytes),
-            ("window_age_seconds", "Age of a window's oldest record", gauges.window_age_s),
+            (
+                "window_bytes",
+                "Size of the in-memory window of a partition, in bytes",
+                gauges.window_bytes,
+            ),
+            (
+                "window_age_seconds",
+                "Age of the oldest record in the window of a partition",
+                gauges.window_age_s,
+            ),
             ("partition_connected", "Whether the partition has a leader", gauges.leaders),
         ):
             yield _gauge(f"tapewire_{name}", help_text, partition, values)
 
 
 class Gauges:
-    """What is so now, and what others count; filled in when somebody looks."""
+    """Present values, filled in when Prometheus scrapes them."""
 
     def __init__(self) -> None:
         self.connections: Mapping[tuple[str, ...], float] = {}
@@ -112,28 +154,32 @@ class Gauges:
 
 
 class Collector:
-    """What Prometheus' registry asks."""
+    """An adapter for a Prometheus registry."""
 
     def __init__(self, collect: Callable[[], Iterable[Metric]]) -> None:
         self.collect = collect
 
 
 def _sent(streams: Mapping[str, StreamMetrics]) -> Iterator[Metric]:
-    events = CounterMetricFamily("tapewire_events_sent", "Events sent", labels=["stream"])
-    size = CounterMetricFamily("tapewire_sent_bytes", "Bytes of events sent", labels=["stream"])
+    events = CounterMetricFamily(
+        "tapewire_events_sent", "Events sent to clients", labels=["stream"]
+    )
+    size = CounterMetricFamily(
+        "tapewire_sent_bytes", "Bytes of the events sent to clients", labels=["stream"]
+    )
     lag = HistogramMetricFamily(
         "tapewire_delivery_lag_seconds",
-        "From an event's time in the log to its write to a caught-up client's socket",
+        "Time from an event's append to the log to its write to the socket of a live client",
         labels=["stream"],
     )
     for name, metrics in streams.items():
         events.add_metric([name], metrics.events)
         size.add_metric([name], metrics.bytes)
-        lag.add_metric([name], _cumulated(metrics.lag_counts), sum_value=metrics.lag_sum_s)
+        lag.add_metric([name], _cumulative(metrics.lag_counts), sum_value=metrics.lag_sum_s)
     yield from (events, size, lag)
 
 
-def _cumulated(counts: Sequence[int]) -> list[tuple[str, float]]:
+def _cumulative(counts: Sequence[int]) -> list[tuple[str, float]]:
     buckets, total = [], 0
     for bound, count in zip((*map(str, LAG_BUCKETS_S), "+Inf"), counts, strict=True):
         total += count

@@ -1,8 +1,8 @@
-"""A dialect: how one system's clients expect the same events to be worded.
+"""A dialect: how the clients of one system expect events to be rendered.
 
-Pure. A dialect words what the edge itself has to say: the opening event, the heartbeat, a gap, an
-error; and it wraps what a channel makes of an event. Windows, cursors and connections know none
-of them: adding one is adding a value of this class.
+A dialect renders the edge's own events, such as the opening event, the heartbeat, a gap or an
+error, and it wraps the rendered events of a channel. Windows, cursors and connections know no
+dialect, so a new one is a new value of this class. This module is pure.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,18 +13,18 @@ from sse_edge.frame import block
 
 
 class Rendered(NamedTuple):
-    """An event of the catalogue as clients of a dialect see it."""
+    """A record as the clients of a dialect see it."""
 
     event: str
-    """Its name, for the `events=` filter, too."""
+    """The event's name, also for the `events=` filter."""
     data: Any
-    """A JSON-able value, or a `Text`."""
+    """A value that JSON can hold, or a `Text`."""
     ends: bool = False
-    """Whether it is the last of its entity's story."""
+    """Whether it is the last event of its entity."""
 
 
 class EventBlock(NamedTuple):
-    """A block's event name, or None for an unnamed one, and its data."""
+    """The content of a block: its event name, None for an unnamed event, and its data."""
 
     event: str | None
     data: object
@@ -32,40 +32,40 @@ class EventBlock(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ClientInfo:
-    """Whom the edge speaks to."""
+    """The client that the edge's own events are for."""
 
     client_id: str
     stream: str
-    """The channels' names."""
+    """The names of the channels, separated by commas."""
     entities: Sequence[str] = ()
-    """Whose events it follows; everybody's, where it is empty."""
+    """The entities that it follows; all, if it is empty."""
 
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """How events and the edge's own words become blocks. Times are RFC 3339 texts."""
+    """Functions that turn events into the content of blocks. Times are RFC 3339 text."""
 
     name: str
     wrap: Callable[[Rendered, str], EventBlock]
-    """An event, and its time in the log."""
+    """Wraps a rendered event, with its time in the log."""
     notice: Callable[[ClientInfo, str, Mapping[str, object], str], EventBlock]
-    """What the edge says of the stream itself: a gap, an error, events that were left out."""
+    """Renders an event about the stream itself, such as a gap, an error or a conflation."""
     opening: Callable[[ClientInfo, str], EventBlock] | None = None
-    """The opening event; None where there is none, and `retry:` goes into the first event."""
+    """Renders the opening event; None if there is none, and `retry:` goes into the first event."""
     heartbeat: Callable[[ClientInfo, str], EventBlock] | None = None
-    """What is said in silence; None for a comment, which no client sees."""
+    """Renders the heartbeat; None for a comment, which no client sees."""
     heartbeat_s: float | None = None
-    """Silence after which that is said; None for the setting."""
+    """Seconds of silence before a heartbeat; None for the edge's setting."""
     lasts_s: float | None = None
-    """How long a stream is kept open; None for as long as the client likes."""
+    """Seconds that a stream stays open; None for no bound."""
 
     def open(self, client_info: ClientInfo, timestamp: str, retry_ms: int) -> bytes:
-        """The first bytes; they end in the middle of a block where there is no opening event."""
+        """Return a stream's first bytes; without an opening event they are the start of a block."""
         if self.opening is None:
             return b"retry: %d\n" % retry_ms
         return block(*self.opening(client_info, timestamp), retry_ms=retry_ms)
 
     def beat(self, client_info: ClientInfo, timestamp: str) -> bytes:
-        """What keeps a silent connection alive."""
-        # A comment has no blank line after it: some clients take an empty block for an event.
+        """Return the heartbeat of a silent connection."""
+        # No blank line follows the comment: some clients take an empty block for an event.
         return b":\n" if self.heartbeat is None else block(*self.heartbeat(client_info, timestamp))

@@ -1,27 +1,13 @@
-"""The agent dialect: unnamed events, whose data says in `event` which step of a run it is.
-
-Pure.
-"""
+"""The agent dialect: unnamed events, whose field `event` names the step of a run. Pure."""
 
 from collections.abc import Mapping
 
 from schemas.events import AgentEvent
 from sse_edge.streams.dialect import ClientInfo, Dialect, EventBlock, Rendered
 
-KINDS = frozenset(
-    {
-        "routing_started",
-        "routing_completed",
-        "agent_execution_started",
-        "response_chunk",
-        "completed",
-        "error",
-    }
-)
-
 
 def step(event: AgentEvent) -> Rendered:
-    """A step of a run."""
+    """Render a step of a run."""
     data: dict[str, object] = {"event": event.kind}
     match event.kind:
         case "routing_started":

@@ -1,7 +1,4 @@
-"""The backtest dialect: named events with bare data, a job's story from its start to its end.
-
-Pure.
-"""
+"""The backtest dialect: named events with bare data, from a job's start to its end. Pure."""
 
 import json
 from collections.abc import Mapping
@@ -9,8 +6,6 @@ from collections.abc import Mapping
 from schemas.events import BacktestProgress, JobState, JobStep
 from schemas.instants import to_rfc3339
 from sse_edge.streams.dialect import ClientInfo, Dialect, EventBlock, Rendered
-
-EVENTS = frozenset({"progress", "transaction", "completed", "failed", "cancelled"})
 
 _SILENT = frozenset({"cancel_requested", "removed"})
 _STATUS_OF = {"submitted": "pending", "progress": "running", "transaction": "running"}
@@ -20,11 +15,11 @@ _KIND_OF = {
     "completed": "completed",
     "failed": "failed",
 }
-"""Of backtests that a program of somebody's own reports."""
+"""The kinds of steps of backtests that a program reports through the reporter API."""
 
 
 def step(event: BacktestProgress) -> Rendered | None:
-    """A step of a job; None for what only the workers care about."""
+    """Render a step of a job; None for a step that only concerns workers."""
     job = event.job or JobStep(kind=_KIND_OF[event.status], symbol="", strategy="")
     if job.kind in _SILENT:
         return None
@@ -52,7 +47,7 @@ def step(event: BacktestProgress) -> Rendered | None:
 
 
 def job(state: JobState) -> dict[str, object]:
-    """A job as lists show it."""
+    """Return a job as lists show it."""
     summary = state.result_summary
     return {
         "job_id": state.job_id,
@@ -68,12 +63,12 @@ def job(state: JobState) -> dict[str, object]:
 
 
 def listed(state: JobState) -> Rendered:
-    """What has changed of a job in a list."""
+    """Render a change of a job in a list."""
     return Rendered("job_updated", {"job": job(state)})
 
 
 def backtest(state: JobState) -> dict[str, object]:
-    """A job as a backtest that has been run."""
+    """Return an ended job as the history shows it."""
     return {"id": state.job_id, "backtest_id": state.job_id, **job(state)}
 
 

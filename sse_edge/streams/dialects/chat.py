@@ -1,7 +1,4 @@
-"""The response dialect: named events with bare data, as chat rooms and users' own streams have it.
-
-Pure.
-"""
+"""The response dialect: named events with bare data, for chat rooms and user streams. Pure."""
 
 import json
 from collections.abc import Mapping
@@ -11,26 +8,23 @@ from schemas.instants import to_rfc3339
 from sse_edge.frame import Text
 from sse_edge.streams.dialect import ClientInfo, Dialect, EventBlock, Rendered
 
-CHAT_EVENTS = frozenset({"join", "message", "leave"})
-USER_EVENTS = frozenset({"update", "error", "fatal_error"})
-
 _HEARTBEAT_S = 15.0
 
 
 def chat_event(event: ChatEvent) -> Rendered:
-    """Somebody's words; of one who joins or leaves, the name alone."""
+    """Render a message; for a user that joins or leaves, only the name."""
     if event.kind != "message":
         return Rendered(event.kind, Text(event.user))
-    said = {
+    data = {
         "user": event.user,
         "message": event.message,
         "timestamp": to_rfc3339(event.event_time_us),
     }
-    return Rendered("message", said)
+    return Rendered("message", data)
 
 
 def user_update(event: UserUpdate) -> Rendered:
-    """What a user is to see; after a fatal error there is no more."""
+    """Render an update for a user; a fatal error ends the stream."""
     return Rendered(event.kind, json.loads(event.data), ends=event.kind == "fatal_error")
 
 

@@ -1,7 +1,7 @@
 """The MyStocks dialect: named events, whose data is an envelope with name, data and time.
 
-Pure: an event of the catalogue in, its name and data out. The envelope's time is the log's, so
-that every node words a record alike.
+This module is pure: it turns a record into an event's name and data. The time in the envelope is
+the log's, so that every node renders a record alike.
 """
 
 from collections.abc import Callable, Hashable, Mapping
@@ -71,12 +71,12 @@ def many(channel: str, entity_field: str) -> Dialect:
 
 
 def envelope(event: str, data: Mapping[str, object], timestamp: str) -> dict[str, object]:
-    """What the data of every event looks like."""
+    """Return the data of an event."""
     return {"event": event, "data": data, "timestamp": timestamp}
 
 
 def training_progress(event: TrainingProgress) -> Rendered:
-    """A training run has come this far."""
+    """Render the progress of a training run."""
     data: dict[str, object] = {
         "task_id": event.task_id,
         "progress": event.progress,
@@ -88,7 +88,7 @@ def training_progress(event: TrainingProgress) -> Rendered:
 
 
 def backtest_progress(event: BacktestProgress) -> Rendered:
-    """A backtest has come this far."""
+    """Render the progress of a backtest."""
     data: dict[str, object] = {
         "backtest_id": event.backtest_id,
         "progress": event.progress,
@@ -101,7 +101,7 @@ def backtest_progress(event: BacktestProgress) -> Rendered:
 
 
 def risk_alert(event: RiskAlert) -> Rendered:
-    """An alert was raised, escalated, deescalated or cleared."""
+    """Render a transition of an alert."""
     data = _fields(event)
     data["as_of"] = to_rfc3339(event.event_time_us)
     if event.scenario_us is not None:
@@ -110,36 +110,36 @@ def risk_alert(event: RiskAlert) -> Rendered:
 
 
 def risk_measure(event: RiskMeasure) -> Rendered:
-    """What a portfolio's window says."""
+    """Render a measure of a portfolio's window."""
     data = _fields(event)
     data["as_of"] = to_rfc3339(event.as_of_us)
-    data["estimates"] = [_estimate(one) for one in event.estimates]
-    data["model_backtests"] = [one._asdict() for one in event.model_backtests]
+    data["estimates"] = [_estimate(estimate) for estimate in event.estimates]
+    data["model_backtests"] = [test._asdict() for test in event.model_backtests]
     if event.scenario_us is not None:
         data["var_scenario_date"] = to_date(event.scenario_us)
     return Rendered("risk_measure", data)
 
 
 def book_risk(event: BookRisk) -> Rendered:
-    """What a book may lose, and which of its parts does it."""
+    """Render the risk of a book and the contributions of its parts."""
     data = _fields(event)
     data["path"] = event.path
     data["as_of"] = to_rfc3339(event.as_of_us)
-    data["estimates"] = [_estimate(one) for one in event.estimates]
-    data["parts"] = [one._asdict() for one in event.parts]
+    data["estimates"] = [_estimate(estimate) for estimate in event.estimates]
+    data["parts"] = [part._asdict() for part in event.parts]
     if event.scenario_us is not None:
         data["var_scenario_date"] = to_date(event.scenario_us)
     return Rendered("book_risk", data)
 
 
-def _estimate(one: RiskEstimate) -> dict[str, object]:
-    data = one._asdict()
+def _estimate(estimate: RiskEstimate) -> dict[str, object]:
+    data = estimate._asdict()
     data["as_of"] = to_rfc3339(data.pop("as_of_us"))
     return data
 
 
 def dashboard_update(event: DashboardUpdate) -> Rendered:
-    """What happened in one window of time."""
+    """Render the counts of one time window."""
     data: dict[str, object] = {
         "window_id": event.window_id,
         "update_type": event.update_type,
@@ -158,7 +158,7 @@ def dashboard_update(event: DashboardUpdate) -> Rendered:
 
 
 def _fields(event: Any) -> dict[str, object]:
-    """An event's fields; those in microseconds are worded where they matter."""
+    """Return an event's fields, without those in microseconds."""
     names, values = _getter(cast("Hashable", type(event)))
     return dict(zip(names, values(event), strict=True))
 

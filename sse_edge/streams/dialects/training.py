@@ -1,6 +1,6 @@
 """The training-task dialect: unnamed events, whose data is a task's status.
 
-Pure. What a task says of itself is the same object in the stream and by `GET .../status`.
+This module is pure. A stream and `GET .../status` return the same object for a task.
 """
 
 from collections.abc import Mapping
@@ -9,21 +9,17 @@ from schemas.events import TaskStep, TrainingProgress
 from schemas.instants import to_rfc3339
 from sse_edge.streams.dialect import ClientInfo, Dialect, EventBlock, Rendered
 
-STAGES = frozenset(
-    {"PENDING", "FETCHING_DATA", "TRAINING_MODEL", "SAVING_MODEL", "SUCCESS", "FAILURE"}
-)
-
 _STAGE_OF = {
     "started": "TRAINING_MODEL",
     "running": "TRAINING_MODEL",
     "completed": "SUCCESS",
     "failed": "FAILURE",
 }
-"""Of runs that were reported by a training loop of somebody's own."""
+"""The stages of runs that a program reports through the reporter API."""
 
 
 def status(event: TrainingProgress) -> Rendered:
-    """What a task says of itself."""
+    """Render the status of a task."""
     task = event.task or TaskStep(stage=_STAGE_OF[event.status])
     stage, done = task.stage, task.estimated_completion_us
     failed = stage == "FAILURE"
@@ -58,14 +54,14 @@ def _heartbeat(client_info: ClientInfo, timestamp: str) -> EventBlock:
 def _notice(
     client_info: ClientInfo, event: str, data: Mapping[str, object], timestamp: str
 ) -> EventBlock:
-    said = _of(client_info) | {"type": event, **data, "timestamp": timestamp}
+    content = _of(client_info) | {"type": event, **data, "timestamp": timestamp}
     if event == "error":
-        said["error"] = said.pop("message")
-    return EventBlock(None, said)
+        content["error"] = content.pop("message")
+    return EventBlock(None, content)
 
 
 def _of(client_info: ClientInfo) -> dict[str, object]:
-    """Whom it is about; several where several are followed."""
+    """Return the task that the client follows, or the list of its tasks."""
     if len(client_info.entities) == 1:
         return {"task_id": client_info.entities[0]}
     return {"task_ids": list(client_info.entities)}

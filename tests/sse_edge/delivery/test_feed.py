@@ -8,7 +8,8 @@ from sse_edge.cursor import CursorCodec
 from sse_edge.delivery.feed import Feed
 from sse_edge.delivery.history import Position
 from sse_edge.log.record import Batch, Partition, Record, TopicInfo
-from sse_edge.streams.stream import one_channel, render
+from sse_edge.streams.render import render
+from sse_edge.streams.requests import one_channel
 from tests.support.edge import ALERTS, alert
 from tests.support.sse import Block, Reader
 
