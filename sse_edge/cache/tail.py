@@ -99,7 +99,7 @@ class Tail:
             for partition in missing:
                 tasks.create_task(self._open_window(topic, partition))
 
-    async def look_again(self) -> None:
+    async def check_now(self) -> None:
         """Check now whether topics and leaders have changed.
 
         Raises:

@@ -135,7 +135,7 @@ class Resolver:
         tails = await self._tails(stream)
         if isinstance(start, Cursor) and _is_newer(start, tails):
             # The cursor is of a node that has seen a topic change before this one has.
-            await self._tail.look_again()
+            await self._tail.check_now()
         while True:
             tails = await self._tails(stream)
             partitions = self._partitions(stream, tails, start)
@@ -147,7 +147,7 @@ class Resolver:
                 return tails, partitions
             # A partition without a leader has no known end to start from.
             await asyncio.sleep(_LEADER_RETRY_S)
-            await self._tail.look_again()
+            await self._tail.check_now()
 
     async def _tails(self, stream: Stream) -> list[TopicTail]:
         return [await self._tail.topic(self.topic_name(source)) for source in stream.selections]

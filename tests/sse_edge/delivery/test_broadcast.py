@@ -4,12 +4,7 @@ import pytest
 
 from sse_edge.delivery.broadcast import BroadcastGroup, Pacer
 from sse_edge.delivery.start import FromEdge
-from tests.support.edge import (
-    alerts_log,
-    numbers,
-    running_edge,
-    write_alerts,
-)
+from tests.support.edge import alerts_log, numbers, running_edge, write_alerts
 
 pytestmark = pytest.mark.virtual_time
 

@@ -4,12 +4,7 @@ import pytest
 
 from sse_edge.delivery.start import FromEdge
 from sse_edge.streams.requests import one_channel
-from tests.support.edge import (
-    alerts_log,
-    numbers,
-    running_edge,
-    write_alerts,
-)
+from tests.support.edge import alerts_log, numbers, running_edge, write_alerts
 
 pytestmark = pytest.mark.virtual_time
 

@@ -2,12 +2,7 @@ import asyncio
 
 import pytest
 
-from tests.support.edge import (
-    alerts_log,
-    numbers,
-    running_edge,
-    write_alerts,
-)
+from tests.support.edge import alerts_log, numbers, running_edge, write_alerts
 
 pytestmark = pytest.mark.virtual_time
 

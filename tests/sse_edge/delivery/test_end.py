@@ -7,11 +7,7 @@ from schemas.events import StoryState
 from schemas.topics import TRAINING_TASKS
 from sse_edge.delivery.start import FromEdge
 from sse_edge.streams.requests import of_entities, one_channel
-from tests.support.edge import (
-    TRAINING,
-    progress,
-    running_edge,
-)
+from tests.support.edge import TRAINING, progress, running_edge
 from tests.support.fake_log import FakeLog
 from tests.support.sse import named
 

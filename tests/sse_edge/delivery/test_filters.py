@@ -3,13 +3,7 @@ import asyncio
 import pytest
 
 from sse_edge.streams.requests import many_channels, one_channel
-from tests.support.edge import (
-    TRAINING,
-    alerts_log,
-    progress,
-    running_edge,
-    write_alerts,
-)
+from tests.support.edge import TRAINING, alerts_log, progress, running_edge, write_alerts
 
 pytestmark = pytest.mark.virtual_time
 

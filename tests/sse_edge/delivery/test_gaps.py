@@ -3,15 +3,7 @@ import asyncio
 import pytest
 
 from sse_edge.delivery.start import FromEdge
-from tests.support.edge import (
-    ALERTS,
-    Client,
-    Edge,
-    alerts_log,
-    numbers,
-    running_edge,
-    write_alerts,
-)
+from tests.support.edge import ALERTS, Client, Edge, alerts_log, numbers, running_edge, write_alerts
 from tests.support.sse import named
 
 pytestmark = pytest.mark.virtual_time

@@ -5,13 +5,7 @@ import pytest
 from sse_edge.errors import TooManyConnections
 from sse_edge.streams.requests import one_channel
 from sse_edge.streams.stream import Stream
-from tests.support.edge import (
-    Client,
-    alerts_log,
-    numbers,
-    running_edge,
-    write_alerts,
-)
+from tests.support.edge import Client, alerts_log, numbers, running_edge, write_alerts
 
 pytestmark = pytest.mark.virtual_time
 

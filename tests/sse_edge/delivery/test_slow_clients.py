@@ -4,14 +4,7 @@ import pytest
 
 from sse_edge.delivery.options import SlowClientPolicy
 from sse_edge.streams.requests import one_channel
-from tests.support.edge import (
-    TRAINING,
-    alerts_log,
-    numbers,
-    progress,
-    running_edge,
-    write_alerts,
-)
+from tests.support.edge import TRAINING, alerts_log, numbers, progress, running_edge, write_alerts
 from tests.support.fake_log import FakeLog
 from tests.support.sse import named
 

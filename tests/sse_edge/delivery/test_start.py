@@ -3,13 +3,7 @@ import pytest
 from sse_edge.delivery.start import FromTime
 from sse_edge.log.record import Partition
 from sse_edge.streams.requests import one_channel
-from tests.support.edge import (
-    ALERTS,
-    alerts_log,
-    numbers,
-    running_edge,
-    write_alerts,
-)
+from tests.support.edge import ALERTS, alerts_log, numbers, running_edge, write_alerts
 from tests.support.sse import named
 
 pytestmark = pytest.mark.virtual_time
