@@ -3,9 +3,7 @@ import asyncio
 import pytest
 
 from sse_edge.cache.tail import Tail
-from sse_edge.cache.topic_tail import FAR_AWAY, find_cut
-from sse_edge.cache.window import Window
-from sse_edge.errors import LogUnavailable
+from sse_edge.cache.topic_tail import FAR_AWAY
 from sse_edge.log.record import Partition
 from sse_edge.settings import EdgeSettings
 from tests.support.fake_log import FakeLog
@@ -25,13 +23,6 @@ def a_log(count: int = 0) -> FakeLog:
 def append(log: FakeLog, count: int, key: bytes = b"k") -> None:
     for _ in range(count):
         log.append("t", 0, key, b"")
-
-
-async def window_of(log: FakeLog, start: int, end: int) -> Window:
-    window = Window(start, 1 << 20)
-    while window.next_offset < end:
-        window.append(await log.read(HERE, window.next_offset))
-    return window
 
 
 async def test_a_window_starts_at_the_logs_end_and_gets_what_is_appended() -> None:
@@ -87,35 +78,3 @@ async def test_a_partition_without_a_leader_has_an_empty_window_until_it_gets_on
         await tail.follow(changed, [HERE])
         assert changed.windows[HERE].start == 3
         running.cancel()
-
-
-async def test_a_log_that_still_has_a_windows_records_has_no_cut() -> None:
-    log = a_log(50)
-    window = await window_of(log, 10, 50)
-    append(log, 5)
-    assert await find_cut(log, HERE, window) is None
-
-
-async def test_a_log_that_lost_its_end_is_cut_at_the_first_offset_that_differs() -> None:
-    log = a_log(50)
-    window = await window_of(log, 10, 50)
-    log.cut_off("t", 0, 40)
-    assert await find_cut(log, HERE, window) == 40
-    append(log, 20)
-    assert await find_cut(log, HERE, window) == 40
-
-
-async def test_what_retention_or_compaction_has_removed_is_no_cut() -> None:
-    log = a_log(50)
-    window = await window_of(log, 10, 50)
-    log.expire("t", 0, 30)
-    del log._topics["t"].partitions[0].records[5]
-    assert await find_cut(log, HERE, window) is None
-
-
-async def test_a_log_that_is_away_cannot_be_compared() -> None:
-    log = a_log(5)
-    window = await window_of(log, 0, 5)
-    log.is_away = True
-    with pytest.raises(LogUnavailable):
-        await find_cut(log, HERE, window)
