@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: up test check tests journeys mutants soak bench-edge bench-processors wheel lock reset clean
+.PHONY: up test check tests journeys mutants soak bench-edge bench-processors docs reference wheel lock reset clean
 
 up: $(VENV)/.ready  ## the whole system on this machine
 	@exec $(BIN)/tapewire up $(ARGS)
@@ -17,6 +17,7 @@ check: $(VENV)/.ready-dev  ## form, types and architecture
 	$(BIN)/mypy
 	$(BIN)/pyright
 	$(BIN)/lint-imports
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -b html docs build/docs
 
 tests: $(VENV)/.ready-dev  ## unit, property, Kafka and browser tests
 	$(BIN)/python -m pytest $(ARGS)
@@ -35,6 +36,12 @@ bench-edge: $(VENV)/.ready-dev  ## what the edge costs, beside two baselines
 
 bench-processors: $(VENV)/.ready-dev  ## what measuring risk costs, beside plain Faust and a bare loop
 	$(BIN)/python -m benchmarks.processors $(ARGS)
+
+docs: $(VENV)/.ready-dev  ## the documentation as HTML, in build/docs
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -b html docs build/docs
+
+reference: $(VENV)/.ready-dev  ## the pages of the documentation that derive from the code
+	$(BIN)/python -m docs.generate
 
 wheel: $(VENV)/.ready-dev  ## dist/tapewire-VERSION-py3-none-any.whl
 	$(BIN)/pip --disable-pip-version-check wheel --quiet --no-build-isolation --no-deps --wheel-dir dist .

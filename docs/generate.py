@@ -1,0 +1,267 @@
+"""Generates the reference pages from the code: `python -m docs.generate`, or `make reference`.
+
+A test fails when a committed page differs from its generated text.
+"""
+
+import ast
+import importlib
+import inspect
+from collections.abc import Iterable
+from pathlib import Path
+from types import ModuleType
+
+import typer.main
+from pydantic_core import PydanticUndefined
+from pydantic_settings import BaseSettings
+from typer.cli import get_docs_for_click
+
+from cli.__main__ import cli
+from infra.settings import InfraSettings
+from kafka_io.settings import ProducerSettings
+from producers.settings import (
+    BacktesterSettings,
+    MarketSettings,
+    OrchestratorSettings,
+    TrainerSettings,
+)
+from schemas.codec import versions
+from schemas.registry import field_names, part_fields
+from schemas.topics import REGISTRY
+from sse_edge.errors import EdgeError
+from sse_edge.metrics.node_metrics import Gauges, NodeMetrics
+from sse_edge.settings import EdgeSettings
+from stream_processors.settings import ProcessorSettings
+
+ROOT = Path(__file__).parents[1]
+PAGES = ROOT / "docs"
+
+_SETTINGS: tuple[tuple[str, type[BaseSettings]], ...] = (
+    ("Publisher and reader", ProducerSettings),
+    ("`tapewire`", InfraSettings),
+    ("Trainers", TrainerSettings),
+    ("Backtesters", BacktesterSettings),
+    ("Market data", MarketSettings),
+    ("Agents", OrchestratorSettings),
+    ("Processors", ProcessorSettings),
+    ("Edges", EdgeSettings),
+)
+_ERRORS = (
+    "schemas.errors",
+    "kafka_io.errors",
+    "producers.errors",
+    "sse_edge.errors",
+    "infra.errors",
+)
+_FOLDERS = ("schemas", "kafka_io", "producers", "stream_processors", "sse_edge", "infra", "cli")
+
+
+def pages() -> dict[str, str]:
+    """Return the text of each generated page, by its path below `docs`."""
+    return {
+        "reference/settings.md": _settings(),
+        "reference/metrics.md": _metrics(),
+        "reference/errors.md": _errors(),
+        "reference/events.md": _events(),
+        "reference/command-line.md": _command_line(),
+        "internals/file-map.md": _file_map(),
+    }
+
+
+def main() -> None:
+    """Write the pages."""
+    for name, text in pages().items():
+        (PAGES / name).write_text(text, encoding="utf-8")
+
+
+def _page(title: str, introduction: str, parts: Iterable[str]) -> str:
+    return "\n\n".join((f"# {title}", introduction, *parts)).rstrip() + "\n"
+
+
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    lines = [head, tuple("---" for _ in head), *rows]
+    return "\n".join(
+        f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines
+    )
+
+
+def _settings() -> str:
+    parts = []
+    for title, kind in _SETTINGS:
+        documented = attribute_docs(kind)
+        rows = []
+        for name, field in kind.model_fields.items():
+            alias = getattr(field.validation_alias, "choices", [None])[0]
+            variable = str(alias or f"TAPEWIRE_{name}".upper())
+            value = field.default
+            default = "unset" if value in (None, PydanticUndefined) else _shown(value)
+            rows.append((f"`{variable}`", default, _one_line(documented.get(name, ""))))
+        parts.append(f"## {title}\n\n" + _table(("variable", "default", "meaning"), rows))
+    return _page(
+        "Settings",
+        "All settings are environment variables. `KAFKA_BOOTSTRAP_SERVERS` names a Kafka of your "
+        "own for every part; `tapewire up` then starts no broker.",
+        parts,
+    )
+
+
+def _shown(value: object) -> str:
+    if value in ("", ()):
+        return "empty"
+    text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    return f"`{text}`"
+
+
+def _metrics() -> str:
+    metrics = NodeMetrics()
+    for counter in (metrics.opened, metrics.gaps, metrics.refused, metrics.skipped):
+        counter["x"] = 1
+    metrics.of("x").saw_lags([0.0], 1)
+    gauges = Gauges()
+    gauges.connections = {("x", "x"): 1.0}
+    for values in (gauges.window_bytes, gauges.window_age_s, gauges.leaders):
+        values["x", "0"] = 1.0
+    rows = []
+    for family in metrics.families(gauges):
+        name = family.name + ("_total" if family.type == "counter" else "")
+        labels = sorted({label for sample in family.samples for label in sample.labels} - {"le"})
+        named = ", ".join(f"`{label}`" for label in labels)
+        rows.append((f"`{name}`", family.type, named, family.documentation))
+    return _page(
+        "Metrics",
+        "An edge serves these at `/metrics`. With `--workers`, each has the label `worker`.",
+        [_table(("metric", "type", "labels", "meaning"), rows)],
+    )
+
+
+def _errors() -> str:
+    parts = []
+    for name in _ERRORS:
+        module = importlib.import_module(name)
+        title, _, tree = (module.__doc__ or "").strip().partition("\n")
+        parts.append(f"## `{name}`\n\n{title}\n\n```text\n{tree.strip()}\n```")
+    rows = [
+        (str(error.status), f"`{error.__name__}`", error.title, _one_line(error.__doc__ or ""))
+        for error in sorted(
+            _subclasses(EdgeError), key=lambda error: (error.status, error.__name__)
+        )
+    ]
+    http = (
+        "## HTTP\n\nAn edge answers with problem+json (RFC 9457), which has `title`, `status` and "
+    )
+    http += "`detail`.\n\n" + _table(("status", "error", "title", "meaning"), rows)
+    return _page(
+        "Errors", "The exceptions of each folder, and how an edge answers.", [http, *parts]
+    )
+
+
+def _subclasses(kind: type[EdgeError]) -> list[type[EdgeError]]:
+    return [found for child in kind.__subclasses__() for found in (child, *_subclasses(child))]
+
+
+def _events() -> str:
+    rows = []
+    parts = []
+    nested: dict[str, type] = {}
+    for registration in REGISTRY:
+        topic, kind = registration.topic, registration.record
+        kept = "newest of each key" if topic.retention_ms is None else _days(topic.retention_ms)
+        if topic.compacted:
+            kept = f"newest of each key, {kept}"
+        version = str(len(versions(kind.__name__)))
+        key = "" if topic.subject is None else f"`{topic.subject}`"
+        link = f"[{kind.__name__}](#{kind.__name__.lower()})"
+        rows.append((f"`{topic.name}`", link, key, str(topic.partitions), kept, version))
+        parts.append(_class(kind, 2))
+        nested |= {part.__name__: part for part in part_fields(kind).values()}
+    registered = {registration.record.__name__ for registration in REGISTRY}
+    parts += [_class(kind, 2) for name, kind in sorted(nested.items()) if name not in registered]
+    head = ("topic", "record", "key", "partitions", "kept", "schema version")
+    return _page(
+        "Events",
+        "The topics of the catalogue, and the records that they carry. Values are Avro in "
+        "single-object encoding; the schemas are in `schemas/avro/NAME/VERSION.avsc`. Times are "
+        "microseconds since 1970 UTC.",
+        [_table(head, rows), *parts],
+    )
+
+
+def _class(kind: type, level: int) -> str:
+    documented = attribute_docs(kind)
+    annotations = kind.__annotations__
+    rows = [
+        (f"`{name}`", f"`{_type_text(annotations[name])}`", _one_line(documented.get(name, "")))
+        for name in field_names(kind)
+    ]
+    title = f"{'#' * level} {kind.__name__}"
+    return f"{title}\n\n{inspect.getdoc(kind)}\n\n" + _table(("field", "type", "meaning"), rows)
+
+
+def _type_text(annotation: object) -> str:
+    text = annotation.__name__ if isinstance(annotation, type) else str(annotation)
+    for prefix in ("collections.abc.", "typing."):
+        text = text.replace(prefix, "")
+    return text.rpartition("schemas.events.")[2] if text.startswith("schemas") else _bare(text)
+
+
+def _bare(text: str) -> str:
+    words = text.replace("[", " [ ").replace("]", " ] ").split()
+    joined = " ".join(
+        word.rpartition(".")[2] if word.startswith("schemas.") else word for word in words
+    )
+    return joined.replace(" [ ", "[").replace(" ]", "]")
+
+
+def _days(retention_ms: int) -> str:
+    if retention_ms < 0:
+        return "for ever"
+    hours = retention_ms // 3_600_000
+    return f"{hours // 24} days" if hours > 24 else f"{hours} h"  # noqa: PLR2004  # hours a day
+
+
+def _command_line() -> str:
+    command = typer.main.get_command(cli)
+    context = typer.Context(command, info_name="tapewire")
+    text = get_docs_for_click(obj=command, ctx=context, name="tapewire", title="Command line")
+    return text.strip() + "\n"
+
+
+def _file_map() -> str:
+    parts = []
+    for folder in _FOLDERS:
+        rows = []
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            name = path.relative_to(ROOT).as_posix()
+            doc = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+            rows.append((f"`{name}`", _one_line(doc.split("\n\n")[0])))
+        parts.append(f"## `{folder}`\n\n" + _table(("file", "what it holds"), rows))
+    return _page(
+        "File map",
+        "Every Python file of the product, with the first sentence of its docstring.",
+        parts,
+    )
+
+
+def attribute_docs(kind: type) -> dict[str, str]:
+    """Return the docstrings that follow the fields of a class, by field."""
+    module = inspect.getmodule(kind)
+    assert isinstance(module, ModuleType)
+    tree = ast.parse(inspect.getsource(module))
+    found: dict[str, str] = {}
+    for node in ast.walk(tree):
+        if not (isinstance(node, ast.ClassDef) and node.name == kind.__name__):
+            continue
+        for field, after in zip(node.body, node.body[1:], strict=False):
+            is_text = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
+            if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and is_text:
+                assert isinstance(after, ast.Expr)
+                assert isinstance(after.value, ast.Constant)
+                found[field.target.id] = inspect.cleandoc(str(after.value.value))
+    return found
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+if __name__ == "__main__":
+    main()
