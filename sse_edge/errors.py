@@ -1,24 +1,27 @@
-"""What can be wrong, whose fault it is, and what HTTP says to it.
+"""Errors of the edge, with the HTTP status that answers each.
 
 EdgeError
-├── InvalidParameter      400   a query parameter has no meaning
-├── InvalidCursor         400   a cursor cannot be read
-│   └── ForeignCursor     400   ... or belongs to another stream
-├── NotAcceptable         406   the caller does not take text/event-stream
-├── TooManyConnections    429   one address holds as many as it may
-├── TooManyRequests       429   one caller writes more often than it may
-└── Unavailable           503   no broker, or the node is on its way out
+├── InvalidParameter      400   a query parameter is invalid
+├── InvalidCursor         400   a cursor cannot be decoded
+│   └── ForeignCursor     400   a cursor belongs to another stream
+├── Unauthorized          401   the token is missing or invalid
+├── Forbidden             403   the resource belongs to another user
+├── NoSuchThing           404   the resource does not exist
+├── NotAcceptable         406   the caller does not accept text/event-stream
+├── TooManyConnections    429   an address or user has reached its limit of connections
+├── TooManyRequests       429   a caller has reached its limit of writes
+└── Unavailable           503   Kafka is unavailable, or the node is draining
 
-LogError                        inside: the log could not answer
-├── LogUnavailable              Kafka is away
-└── OffsetOutOfRange            a position is not in the log (any more)
+LogError                  503   the log could not answer
+├── LogUnavailable        503   Kafka is unavailable
+└── OffsetOutOfRange      503   a position is not in the log
 
-Unframable                      inside: a record that cannot become an event; it is skipped
+Unframable                      a record cannot be rendered; it is skipped and counted
 """
 
 
 class EdgeError(Exception):
-    """Something that the caller is told, as problem+json."""
+    """An error that is answered with problem+json."""
 
     status = 500
     title = "Internal error"
@@ -26,7 +29,7 @@ class EdgeError(Exception):
 
 
 class InvalidParameter(EdgeError):
-    """A query parameter has no meaning; the message names it and what would have one."""
+    """A query parameter is invalid; the message names it and what would be valid."""
 
     status = 400
     title = "Invalid parameter"
@@ -37,46 +40,46 @@ class InvalidParameter(EdgeError):
 
 
 class InvalidCursor(EdgeError):
-    """A cursor cannot be read; the message says why."""
+    """A cursor cannot be decoded; the message says why."""
 
     status = 400
     title = "Invalid cursor"
 
 
 class ForeignCursor(InvalidCursor):
-    """A cursor belongs to another stream than the one that is asked for."""
+    """A cursor belongs to another stream than the requested one."""
 
 
 class Unauthorized(EdgeError):
-    """There is no token, or it is not good."""
+    """The token is missing or invalid."""
 
     status = 401
     title = "Unauthorized"
 
 
 class Forbidden(EdgeError):
-    """The caller may not read it."""
+    """The resource belongs to another user."""
 
     status = 403
     title = "Forbidden"
 
 
 class NoSuchThing(EdgeError):
-    """What a path names does not exist."""
+    """The requested resource does not exist."""
 
     status = 404
     title = "Not found"
 
 
 class NotAcceptable(EdgeError):
-    """The caller does not take `text/event-stream`."""
+    """The caller does not accept `text/event-stream`."""
 
     status = 406
     title = "Not acceptable"
 
 
 class TooManyConnections(EdgeError):
-    """One address holds as many connections as it may."""
+    """An address or user has reached its limit of connections."""
 
     status = 429
     title = "Too many connections"
@@ -84,7 +87,7 @@ class TooManyConnections(EdgeError):
 
 
 class TooManyRequests(EdgeError):
-    """One caller writes more often than it may."""
+    """A caller has reached its limit of writes."""
 
     status = 429
     title = "Too many requests"
@@ -95,7 +98,7 @@ class TooManyRequests(EdgeError):
 
 
 class Unavailable(EdgeError):
-    """The node cannot serve streams now; `reason` is `no_broker` or `draining`."""
+    """The node cannot answer now; `reason` is `no_broker`, `draining` or `no_keys`."""
 
     status = 503
     title = "Unavailable"
@@ -111,12 +114,12 @@ class LogError(Exception):
 
 
 class LogUnavailable(LogError):
-    """Kafka is away, or a topic has no leader, or does not exist (yet)."""
+    """Kafka is unavailable, or a topic has no leader or does not exist."""
 
 
 class OffsetOutOfRange(LogError):
-    """A position is not in the log: retention has passed it, or it was never reached."""
+    """A position is not in the log: retention has deleted it, or the log ends before it."""
 
 
 class Unframable(Exception):
-    """A record is no event of its channel; the message says why."""
+    """A record cannot be rendered by its channel; the message says why."""

@@ -1,4 +1,4 @@
-"""How an edge node reaches Kafka, and what it allows."""
+"""Settings of an edge node."""
 
 from dataclasses import dataclass
 from typing import Annotated, Self
@@ -26,18 +26,18 @@ DEMO_ISSUER = "tapewire-demo"
 
 @dataclass(frozen=True, slots=True)
 class TokenRules:
-    """What makes a token good."""
+    """How tokens are verified."""
 
     issuer: str
     audience: str | None
     jwks: str | None
     shared_secret: str | None
     is_demo: bool = False
-    """Whether callers without a token are served as well."""
+    """Whether callers without a token are served too."""
 
 
 class EdgeSettings(BaseSettings):
-    """Read from the environment: `TAPEWIRE_...`, or the name that a field gives."""
+    """Read from the environment variables `TAPEWIRE_...`, and `KAFKA_BOOTSTRAP_SERVERS`."""
 
     model_config = SettingsConfigDict(env_prefix="TAPEWIRE_", frozen=True)
 
@@ -45,113 +45,113 @@ class EdgeSettings(BaseSettings):
         default="localhost:9092",
         validation_alias=AliasChoices("KAFKA_BOOTSTRAP_SERVERS", "bootstrap_servers"),
     )
-    """Kafka's addresses, `host:port` with commas between."""
+    """The addresses of Kafka's brokers: `host:port`, separated by commas."""
 
     topic_prefix: str = ""
-    """Stands before every topic's name, so that several systems can share a cluster."""
+    """The prefix of every topic's name; several systems can share a cluster by it."""
 
     host: str = "127.0.0.1"
-    """Where to listen. Beyond loopback only where callers are asked who they are."""
+    """The address to listen on; beyond loopback only with authentication."""
 
     port: int = Field(default=8000, ge=0, le=65535)
-    """Where to listen; 0 for any free port."""
+    """The port to listen on; 0 takes any free port."""
 
     workers: int = Field(default=1, ge=1)
-    """Processes on the one port; `--workers` overrides it."""
+    """The number of processes on the port; `--workers` overrides it."""
 
     cursor_secret: SecretStr | None = None
-    """Signs cursors; the same on all nodes. Without it a checksum guards them against accidents."""
+    """The key that signs cursors, the same on all nodes; unset, a checksum detects accidents."""
 
     jwt_issuer: str | None = None
-    """Who gives out tokens; with it, nobody is served without one."""
+    """The issuer of tokens; if it is set, every request needs a token."""
 
     jwt_audience: str | None = None
-    """Whom tokens are for; unset, any."""
+    """The audience that tokens must have; unset, any."""
 
     jwt_jwks: str | None = None
-    """The issuer's public keys: a URL or a file, as a JSON Web Key Set."""
+    """The issuer's public keys: the URL or file of a JSON Web Key Set."""
 
     jwt_hs256_secret: SecretStr | None = None
-    """A shared secret instead of public keys. For development."""
+    """A shared secret instead of public keys, for development."""
 
     jwt_leeway_s: float = Field(default=30.0, ge=0)
-    """How far clocks may be apart."""
+    """By how many seconds clocks may differ when a token is verified."""
 
     firebase_project: str | None = None
-    """A Firebase project, which says issuer, audience and keys."""
+    """A Firebase project, which determines issuer, audience and keys."""
 
     token_cookie: str = "token"  # noqa: S105  # its name
-    """The cookie that a token may come in."""
+    """The name of the cookie that may hold a token."""
 
     challenge_s: float = Field(default=60.0, gt=0)
-    """How long before its token's end a stream asks for a fresh one."""
+    """How many seconds before its token expires a stream asks for a fresh one."""
 
     demo_jwks: str | None = None
-    """Keys of `tapewire token`: who has such a token is known, and who has none is served, too."""
+    """The keys of `tapewire token`; with them tokens are accepted, and not required."""
 
     connections_per_user_max: int = Field(default=100, ge=1)
-    """What one user may hold, from wherever."""
+    """The most connections of one user."""
 
     writes_per_minute_max: int = Field(default=600, ge=1)
-    """What one user, or one address without a token, may have a node write."""
+    """The most writes of one user, or of one address without a token, in a minute."""
 
     cors_origins: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)] = ()
-    """Origins whose pages may read the streams, with commas between; never `*`."""
+    """The origins whose pages may read, separated by commas; `*` is not possible."""
 
     connections_per_ip_max: int = Field(default=100, ge=1)
-    """What one address may hold; as the clients' original server has it."""
+    """The most connections of one address."""
 
     window_bytes_max: int = Field(default=8 << 20, ge=1 << 10)
-    """Of the newest records of one partition that are kept in memory: some 20,000 alerts."""
+    """The bytes of the newest records of one partition in memory; 8 MiB are some 20,000 alerts."""
 
     history_bytes_max: int = Field(default=64 << 20, ge=0)
-    """Of what was told to everybody, kept ready for those who come back."""
+    """The bytes of delivered events that are kept ready for clients that reconnect."""
 
     catch_up_bytes_max: int = Field(default=32 << 20, ge=1 << 10)
-    """Of what was read from before the windows, kept for others who need it."""
+    """The bytes of older records that are kept for other clients that need them."""
 
     linger_s: float = Field(default=60.0, ge=0)
-    """How long a partition is followed after its last reader has gone."""
+    """How many seconds a partition is followed after its last client has left."""
 
     readers_max: int = Field(default=4, ge=1)
-    """Consumers that read what lies before the windows; each costs one connection to Kafka."""
+    """The most consumers that read older records; each is one connection to Kafka."""
 
     framers: int = Field(default=2, ge=0)
-    """Processes that word what lies before the windows; they start when first needed."""
+    """Processes that render older records; they start when first needed."""
 
     write_bytes_max: int = Field(default=256 << 10, ge=1 << 10)
-    """What one connection takes at a time; others have their turn between."""
+    """The bytes that one connection writes at a time, before others have their turn."""
 
     slow_close_s: float = Field(default=30.0, gt=0)
-    """With `slow=close`: how long a client may take nothing of what waits for it."""
+    """With `slow=close`, how many seconds a client may read nothing before it is closed."""
 
     ping_s: float = Field(default=30.0, gt=0)
-    """Silence after which a `ping` is sent."""
+    """Seconds of silence before a `ping` is sent."""
 
     checkpoint_s: float = Field(default=15.0, gt=0)
-    """How long a client's cursor may lag behind what was filtered out for it."""
+    """How many seconds a client's id may lag behind records that were filtered out."""
 
     checkpoint_records: int = Field(default=500, ge=1)
-    """How many filtered records it may lag behind; looked at once a second at most."""
+    """How many filtered records a client's id may lag behind."""
 
     retry_ms: int = Field(default=2_000, ge=1)
-    """When a client should come back: jittered between this and twice as much."""
+    """How many milliseconds a client waits to reconnect: jittered between this and twice this."""
 
     metadata_s: float = Field(default=2.0, gt=0)
-    """How often topic ids, partition counts and leaders are looked at."""
+    """How many seconds lie between two checks of topic ids, partition counts and leaders."""
 
     broker_patience_s: float = Field(default=3.0, gt=0)
-    """How long an opening stream waits for Kafka before it ends with an `error` event."""
+    """How many seconds an opening stream waits for Kafka before it ends with an `error` event."""
 
     processor_patience_s: float = Field(default=3.0, gt=0)
-    """How long an answer about a job or task waits for a processor to have noted it."""
+    """How many seconds an answer about a job or task waits for a processor."""
 
     drain_s: float = Field(default=5.0, ge=0)
-    """Over how long the streams end after SIGTERM."""
+    """Over how many seconds the streams end after SIGTERM."""
 
     @property
     def issues(self) -> "TokenRules | None":
-        """How tokens are judged; None where nobody is asked for one."""
+        """How tokens are verified; None for an open edge."""
         if self.firebase_project is not None:
             project = self.firebase_project
             return TokenRules(_FIREBASE_ISSUER + project, project, _FIREBASE_JWKS, None)
@@ -174,7 +174,7 @@ class EdgeSettings(BaseSettings):
         is_open = rules is None or rules.is_demo
         if is_open and self.host not in _LOOPBACK:
             raise ValueError(
-                f"TAPEWIRE_HOST is {self.host}, and nobody is asked who they are; set "
+                f"TAPEWIRE_HOST is {self.host}, but there is no authentication; set "
                 "TAPEWIRE_JWT_ISSUER or TAPEWIRE_FIREBASE_PROJECT, or listen on 127.0.0.1"
             )
         return self

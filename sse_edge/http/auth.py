@@ -1,7 +1,8 @@
-"""Who is who: a caller's token, judged by the issuer's public keys.
+"""Authenticates callers by their tokens, with the issuer's public keys.
 
-RS256, ES256 and EdDSA, by a JSON Web Key Set from a URL or a file; HS256 where a shared secret is
-configured, and only then. A key that is not known yet is looked for again: issuers rotate theirs.
+Tokens are JWTs with RS256, ES256 or EdDSA, verified by a JSON Web Key Set from a URL or a file; or
+with HS256, only if a shared secret is configured. An unknown key id makes the set be read again,
+since issuers rotate keys.
 """
 
 import asyncio
@@ -24,12 +25,12 @@ logger = logging.getLogger(__name__)
 _ALGORITHMS = {"RSA": "RS256", "EC": "ES256", "OKP": "EdDSA"}
 _KEPT_S = 300.0
 _AGAIN_AFTER_S = 10.0
-"""A flood of tokens with made-up key ids is no flood of requests to the issuer."""
+"""The least seconds between two reads; a flood of unknown key ids must not flood the issuer."""
 _ANSWER_S = 5.0
 
 
 class Authenticator:
-    """Judges tokens."""
+    """Verifies tokens."""
 
     def __init__(self, settings: EdgeSettings) -> None:
         self.rules = settings.issues
@@ -37,23 +38,23 @@ class Authenticator:
         self._keys = _Keys(self.rules.jwks) if self.rules and self.rules.jwks else None
 
     async def caller(self, token: str | None) -> Caller | None:
-        """Whose token it is; None where there is none and none is asked for.
+        """Return the owner of a token; None without a token, if none is required.
 
         Raises:
-            Unauthorized: there is none, or it is not good; the message says why.
-            Unavailable: the issuer's keys cannot be had.
+            Unauthorized: the token is missing or invalid; the message says why.
+            Unavailable: the issuer's keys cannot be read.
         """
         rules = self.rules
         if rules is None or (token is None and rules.is_demo):
             return None
         if token is None:
             raise Unauthorized(
-                "a token is needed: Authorization: Bearer TOKEN, ?token=TOKEN, or the cookie"
+                "a token is required: Authorization: Bearer TOKEN, ?token=TOKEN, or the cookie"
             )
         try:
             claims = await self._claims(rules, token)
         except jwt.InvalidTokenError as error:
-            raise Unauthorized(f"the token is not good: {error}") from error
+            raise Unauthorized(f"the token is invalid: {error}") from error
         tenant = claims.get("tenant")
         return Caller(
             str(claims["sub"]), None if tenant is None else str(tenant), float(claims["exp"])
@@ -77,20 +78,20 @@ class Authenticator:
 
 
 class _Keys:
-    """An issuer's public keys, by their ids."""
+    """The public keys of an issuer, by id."""
 
-    def __init__(self, where: str) -> None:
-        self._where = where
+    def __init__(self, source: str) -> None:
+        self._source = source
         self._keys: dict[str | None, tuple[Any, str]] = {}
         self._read_s = float("-inf")
         self._reading = asyncio.Lock()
 
     async def find(self, key_id: str | None) -> tuple[Any, str]:
-        """A key, and the algorithm that goes with it.
+        """Return a key and its algorithm.
 
         Raises:
             jwt.InvalidTokenError: the issuer has no such key.
-            Unavailable: its keys cannot be had.
+            Unavailable: the issuer's keys cannot be read.
         """
         async with self._reading:
             age_s = time.monotonic() - self._read_s
@@ -107,22 +108,22 @@ class _Keys:
         try:
             found = json.loads(await self._fetched())["keys"]
             self._keys = {
-                one.get("kid"): _key(one)
-                for one in found
-                if one.get("kty") in _ALGORITHMS and one.get("use", "sig") == "sig"
+                key.get("kid"): _key(key)
+                for key in found
+                if key.get("kty") in _ALGORITHMS and key.get("use", "sig") == "sig"
             }
         except (OSError, httpx.HTTPError, ValueError, KeyError, TypeError, jwt.PyJWTError) as error:
-            logger.warning("the issuer's keys cannot be read from %s: %r", self._where, error)
+            logger.warning("the issuer's keys cannot be read from %s: %r", self._source, error)
             if not self._keys:
-                message = f"the issuer's keys cannot be read from {self._where}"
+                message = f"the issuer's keys cannot be read from {self._source}"
                 raise Unavailable("no_keys", message) from error
         self._read_s = time.monotonic()
 
     async def _fetched(self) -> str:
-        if not self._where.startswith(("https://", "http://")):
-            return Path(self._where).read_text(encoding="utf-8")  # noqa: ASYNC240  # small, and local
+        if not self._source.startswith(("https://", "http://")):
+            return Path(self._source).read_text(encoding="utf-8")  # noqa: ASYNC240  # small, and local
         async with httpx.AsyncClient(timeout=_ANSWER_S) as client:
-            return (await client.get(self._where)).raise_for_status().text
+            return (await client.get(self._source)).raise_for_status().text
 
 
 def _key(described: Mapping[str, Any]) -> tuple[Any, str]:

@@ -15,7 +15,7 @@ _CURSOR = b"AXRg_WkwRn0O6ykGAQAAAAAA"
 
 
 def responses(*channels: Channel) -> dict[int | str, dict[str, Any]]:
-    """The answers of an endpoint that serves channels, with an example of each event."""
+    """Return the responses of an endpoint that serves channels, with an example of each event."""
     shown = {}
     for channel in channels:
         for record in channel.examples:
@@ -25,29 +25,29 @@ def responses(*channels: Channel) -> dict[int | str, dict[str, Any]]:
     stream = {"text/event-stream": {"schema": {"type": "string"}, "examples": shown}}
     return {
         200: {
-            "description": "Server-sent events. Each event's id is the cursor after it: send it "
-            "back as `Last-Event-ID`, to any node, to get everything that follows. "
+            "description": "Server-sent events. The id of an event is the cursor after it: send it "
+            "back as `Last-Event-ID`, to any node, to get every later event. "
             f"Events: {', '.join(shown)}.",
             "content": stream,
         },
         204: {"description": "The stream had ended before this cursor."},
-        400: {"description": "A parameter or the cursor has no meaning; `detail` says why."},
-        401: {"description": "A token is needed, or the one given is not good."},
-        403: {"description": "It is somebody else's."},
-        404: {"description": "There is no such thing."},
+        400: {"description": "A parameter or the cursor is invalid; `detail` says why."},
+        401: {"description": "The token is missing or invalid."},
+        403: {"description": "It belongs to another user."},
+        404: {"description": "It does not exist."},
         406: {"description": "`Accept` excludes `text/event-stream`."},
-        429: {"description": "This address, or user, holds as many connections as it may."},
-        503: {"description": "No broker, or the node is on its way out."},
+        429: {"description": "This address or user has reached its limit of connections."},
+        503: {"description": "Kafka is unavailable, or the node is draining."},
     }
 
 
 def of(*names: str) -> dict[int | str, dict[str, Any]]:
-    """As `responses`, of channels by their names."""
+    """Return the responses of channels by name; see `responses`."""
     return responses(*(CHANNELS[name] for name in names))
 
 
 def of_many() -> dict[int | str, dict[str, Any]]:
-    """As `responses`, of several channels in one connection."""
+    """Return the responses of several channels in one connection; see `responses`."""
     return responses(*CHANNELS.in_many.values())
 
 
@@ -63,22 +63,31 @@ PARAMETERS: dict[str, object] = {
         {
             "name": "Last-Event-ID",
             "in": "header",
-            "description": "the last id that was seen; browsers send it by themselves",
+            "description": "The last id that the client received. Browsers send it by themselves.",
             "schema": {"type": "string"},
         },
-        _query("last_event_id", "the same, for a first connection; the header wins"),
-        _query("from", "where to begin without an id: earliest, latest or an RFC 3339 time"),
-        _query("events", "names of the events to send, with commas between"),
-        _query("on_gap", "what to do where events cannot be had any more", "continue", "close"),
-        _query("checkpoint", "how a quiet client's cursor moves", "id", "event"),
-        _query("slow", "what becomes of a slow client", "pause", "conflate", "close"),
-        _query("client_id", "what the client calls itself"),
-        _query("token", "who it is, where no header can be sent"),
+        _query("last_event_id", "The same for a first connection; the header wins."),
+        _query("from", "Where to start without an id: earliest, latest or an RFC 3339 time."),
+        _query("events", "The names of the events to send, separated by commas."),
+        _query(
+            "on_gap", "What to do when events cannot be delivered any more.", "continue", "close"
+        ),
+        _query(
+            "checkpoint",
+            "How the cursor of a quiet client moves: by an id, or by an event.",
+            "id",
+            "event",
+        ),
+        _query(
+            "slow", "What a slow client gets when it reads again.", "pause", "conflate", "close"
+        ),
+        _query("client_id", "The client's name for itself."),
+        _query("token", "The access token, for clients that cannot send headers."),
     ]
 }
-"""What every stream takes."""
+"""The parameters of every stream."""
 
 TOKEN: dict[str, object] = {
-    "parameters": [_query("token", "who it is, where no header can be sent")]
+    "parameters": [_query("token", "The access token, for clients that cannot send headers.")]
 }
-"""What a list takes beside its own."""
+"""The parameter of a token."""

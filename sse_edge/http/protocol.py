@@ -1,16 +1,16 @@
-"""Uvicorn's HTTP protocol with what it lacks: bounds, deadlines, and a direct way to the socket.
+"""Uvicorn's HTTP protocol, with bounds, deadlines and a direct way to the socket.
 
-Uvicorn has no deadline for a request's head and none for writing: slow heads and readers that read
-nothing are held for ever, and its parser takes heads of any size. Only the protocol class sees
-these bytes, so here is where they are bounded:
+Uvicorn has no deadline for a request's head or for writing, and its parser accepts heads of any
+size, so slow heads and clients that never read are held for ever. Only the protocol class sees
+these bytes, so it bounds them:
 
-- a head has `HEAD_BYTES_MAX` bytes and `HEAD_S` seconds;
-- a client that takes nothing while bytes wait for it is let go after `STALLED_S`.
+- a head has at most `HEAD_BYTES_MAX` bytes and `HEAD_S` seconds;
+- a client that reads nothing while bytes wait for it is disconnected after `STALLED_S` seconds.
 
-A stream writes to its `SocketWire`, found in the request's scope under `EXTENSION`. It goes to the
-transport without a coroutine, so that one loop can serve a thousand caught-up clients. Once it has
-taken the socket over, the request is over for the application: its scope, and the frames of all
-that it went through, were two thirds of what an idle connection costs.
+A stream writes to its `SocketTransport`, which the request's scope holds under `EXTENSION`. It
+writes without a coroutine, so that one loop can serve a thousand live clients. When it has taken
+the socket over, the application releases the request: its scope and the frames of its middleware
+were two thirds of the cost of an idle connection.
 """
 
 import asyncio
@@ -29,20 +29,20 @@ from sse_edge.transport import Chunk
 EXTENSION = "tapewire.wire"
 
 HEAD_BYTES_MAX = 32 << 10
-"""A cursor has at most 2 KiB; the rest is for cookies and proxies. Nginx has the same bound."""
+"""A cursor has at most 2 KiB; the rest is for cookies and proxies. Nginx has the same limit."""
 HEAD_S = 10.0
 STALLED_S = 600.0
-"""Slow, but alive, is what `slow=pause` is for: this is for those who have silently gone."""
+"""Far above the pauses of a slow client: this ends connections whose client has disappeared."""
 
 _WAITING_BYTES_MAX = 16 << 10
-"""What may wait here for a client before it counts as slow; one write may exceed it."""
+"""The bytes that may wait for a client before it is paused; one write may exceed them."""
 _LINGER_S = 0.5
 _UNSENT_BYTES_MAX = 256 << 10
-"""What the kernel keeps for a client besides what is on its way; else it is megabytes each."""
+"""The kernel's buffer of unsent bytes for each client, which else grows to megabytes."""
 
 
 class SocketTransport:
-    """The wire of one request of a protocol."""
+    """The transport of one request."""
 
     __slots__ = (
         "_drained",

@@ -1,4 +1,4 @@
-"""How often one caller may ask for something to be done: so many times in any minute, on a node."""
+"""Limits how many requests of one caller may write in a minute, on one node."""
 
 import math
 import time
@@ -11,22 +11,22 @@ from sse_edge.errors import TooManyRequests
 
 
 class RateLimiter:
-    """Counts requests that write something."""
+    """Counts writes by caller, over a moving window of a minute."""
 
     def __init__(self, per_minute: int) -> None:
         self._limit = RateLimitItemPerMinute(per_minute)
         self._limiter = MovingWindowRateLimiter(MemoryStorage())
 
-    def spend(self, caller: str) -> None:
-        """Count one.
+    def hit(self, caller: str) -> None:
+        """Count a write of a caller.
 
         Raises:
-            TooManyRequests: there were as many as there may be in the last minute.
+            TooManyRequests: the caller has reached its limit.
         """
         if self._limiter.hit(self._limit, caller):
             return
-        again = self._limiter.get_window_stats(self._limit, caller).reset_time
+        reset_s = self._limiter.get_window_stats(self._limit, caller).reset_time
         raise TooManyRequests(
-            f"{self._limit.amount} requests a minute are allowed, and that many there were",
-            retry_after_s=max(1, math.ceil(again - time.time())),
+            f"{self._limit.amount} writes a minute are allowed; wait before the next",
+            retry_after_s=max(1, math.ceil(reset_s - time.time())),
         )

@@ -1,4 +1,4 @@
-"""`SSEResponse`: an async iterator as server-sent events, for endpoints of one's own.
+"""`SSEResponse` serves an async iterator as server-sent events, for endpoints of your own.
 
     @app.get("/counter")
     async def counter():
@@ -9,8 +9,8 @@
 
         return SSEResponse(count(), ping_interval=30)
 
-What it sends is as durable as the iterator is: ids that can be resumed anywhere come from a topic
-and a channel of the edge.
+The events are as durable as the iterator. For ids that any node can resume, write to a topic and
+add a channel.
 """
 
 import asyncio
@@ -26,20 +26,16 @@ from starlette.types import Receive, Scope, Send
 
 from sse_edge.compression import GZIP_HEADERS, Gzip, takes_gzip
 from sse_edge.frame import Text, body
+from sse_edge.http.headers import SSE_HEADERS
 
 logger = logging.getLogger(__name__)
 
-HEADERS = {
-    "Content-Type": "text/event-stream; charset=utf-8",
-    "Cache-Control": "no-cache, no-transform",
-    "X-Accel-Buffering": "no",
-}
 _FIELDS = frozenset({"data", "event", "id", "retry"})
 
 
 @dataclass(slots=True)
 class Sent:
-    """What responses of this process have sent."""
+    """Counts of the responses of this process."""
 
     open: int = 0
     events: int = 0
@@ -50,7 +46,7 @@ SENT = Sent()
 
 
 class SSEResponse(Response):
-    """Streams what an async iterator yields, until it ends or the client leaves."""
+    """Sends what an async iterator yields, until it ends or the client disconnects."""
 
     def __init__(
         self,
@@ -63,21 +59,21 @@ class SSEResponse(Response):
         """Stream an iterator.
 
         Args:
-            content: yields a `str`, sent as it is; a mapping of `data` and, where wanted, `event`,
-                `id` and `retry` in milliseconds; or any other JSON-able value. When the client
-                leaves it is closed.
+            content: yields a `str`, sent as plain text; a mapping with `data` and optionally
+                `event`, `id` and `retry` (milliseconds); or any other value that JSON can hold.
+                It is closed when the client disconnects.
             ping_interval: seconds of silence after which a comment keeps the connection alive.
-            background: runs once, when the stream is over, however it ended.
-            headers: more of them.
+            background: runs once after the stream has ended, for any reason.
+            headers: additional headers.
         """
-        super().__init__(headers={**HEADERS, **(headers or {})})
+        super().__init__(headers={**SSE_HEADERS, **(headers or {})})
         self.raw_headers = [pair for pair in self.raw_headers if pair[0] != b"content-length"]
         self._content = content
         self._ping_s = ping_interval
         self._after = background
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve it."""
+        """Serve the response."""
         gzip = Gzip() if takes_gzip(Headers(scope=scope).get("accept-encoding", "")) else None
         if gzip is not None:
             self.headers.update(GZIP_HEADERS)
@@ -97,10 +93,10 @@ class SSEResponse(Response):
     async def _stream(self, out: "_Body") -> None:
         try:
             try:
-                await self._hand_on(out)
+                await self._send_events(out)
             except Exception:
                 SENT.errors += 1
-                logger.exception("a stream's iterator has failed; the stream ends")
+                logger.exception("the iterator of a stream failed; the stream ends")
                 error = {"error": "the stream has failed on the server"}
                 await out.write(body("fatal_error", error) + b"\n")
             await out.end()
@@ -109,7 +105,7 @@ class SSEResponse(Response):
             if close is not None:
                 await close()
 
-    async def _hand_on(self, out: "_Body") -> None:
+    async def _send_events(self, out: "_Body") -> None:
         async with asyncio.TaskGroup() as tasks:
             while True:
                 coming = tasks.create_task(_next(self._content))
@@ -123,38 +119,38 @@ class SSEResponse(Response):
 
 
 class _Body:
-    """What goes out, compressed where the client takes that."""
+    """The response body, compressed if the client accepts gzip."""
 
     def __init__(self, send: Send, gzip: Gzip | None) -> None:
         self._send = send
         self._gzip = gzip
 
     async def write(self, data: bytes) -> None:
-        """Send a block, whole."""
+        """Send a whole block."""
         if self._gzip is not None:
             data = self._gzip.encode(data)
-            self._gzip.rest()  # it may be long until the next one
+            self._gzip.rest()  # the next block may be long in coming
         await self._send({"type": "http.response.body", "body": data, "more_body": True})
 
     async def end(self) -> None:
-        """Say that this was all."""
+        """End the body."""
         rest = b"" if self._gzip is None else self._gzip.end()
         await self._send({"type": "http.response.body", "body": rest})
 
 
 def event_block(value: Any) -> bytes:
-    """A yielded value as a block.
+    """Return a yielded value as a block.
 
     Raises:
-        ValueError: an event's name or id would end its line.
-        TypeError: JSON cannot say the value.
+        ValueError: an event's name or id has a line break.
+        TypeError: JSON cannot hold the value.
     """
     if not (isinstance(value, Mapping) and "data" in value and value.keys() <= _FIELDS):
         return body(None, _data(value)) + b"\n"
     name, event_id, retry = (value.get(field) for field in ("event", "id", "retry"))
     for field, text in (("event", name), ("id", event_id)):
-        if text is not None and any(one in str(text) for one in "\r\n\0"):
-            raise ValueError(f"{field} is {text!r}; it must stand on one line")
+        if text is not None and any(character in str(text) for character in "\r\n\0"):
+            raise ValueError(f"{field} is {text!r}; it must not have a line break")
     unfinished = body(
         None if name is None else str(name),
         _data(value["data"]),

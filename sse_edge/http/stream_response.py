@@ -1,21 +1,21 @@
-"""Opening a stream: what a request asks for, and the response that becomes a connection.
+"""Opens streams: reads a request's options, and answers with a response that becomes a connection.
 
-What is wrong with a request is said before the stream begins; what happens later, inside it.
+An invalid request is refused before the stream begins; later errors are events of the stream.
 """
 
 import uuid
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any, TypeVar
 
 from fastapi import APIRouter, Request, Response
+from starlette.types import Receive, Scope, Send
 
 from kafka_io.errors import Unsent
-from kafka_io.publisher import Publisher, RecordMetadata
+from kafka_io.publisher import RecordMetadata
 from schemas.events import Event
 from schemas.instants import from_rfc3339
 from schemas.topics import Topic
-from sse_edge.caller import Caller
 from sse_edge.compression import GZIP_HEADERS, takes_gzip
 from sse_edge.cursor import Cursor
 from sse_edge.delivery.connection import Connection
@@ -24,24 +24,17 @@ from sse_edge.delivery.options import ConnectionOptions, SlowClientPolicy
 from sse_edge.delivery.start import FromEdge, FromTime, Start
 from sse_edge.errors import InvalidParameter, NotAcceptable, Unavailable
 from sse_edge.http import openapi
-from sse_edge.http.auth import Authenticator
+from sse_edge.http.dependencies import (
+    authenticator_of,
+    caller_of,
+    node_of,
+    publisher_of,
+    rate_limiter_of,
+)
+from sse_edge.http.headers import STREAM_HEADERS
 from sse_edge.http.protocol import EXTENSION, SocketTransport
-from sse_edge.http.rate_limit import RateLimiter
 from sse_edge.log.record import Record
 from sse_edge.streams.stream import Stream
-
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-
-ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
-
-STREAM_HEADERS = {
-    "Connection": "close",
-    "Content-Type": "text/event-stream; charset=utf-8",
-    "Cache-Control": "no-cache, no-transform",
-    "X-Accel-Buffering": "no",
-}
 
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Awaitable[Response]])
 
@@ -53,7 +46,7 @@ _WRITING = frozenset({"POST", "PUT", "DELETE"})
 def stream_route(
     router: APIRouter, path: str, summary: str, responses: dict[int | str, dict[str, Any]]
 ) -> Callable[[Endpoint], Endpoint]:
-    """Serve a stream at a path: GET, as it is described, and HEAD."""
+    """Serve a stream at a path, by GET and HEAD."""
 
     def add(endpoint: Endpoint) -> Endpoint:
         router.add_api_route(
@@ -82,20 +75,20 @@ def open_stream(
     prelude: bytes = b"",
     when_over: Callable[[], object] | None = None,
 ) -> Response:
-    """Open a stream, or say why not.
+    """Open a stream for a request.
 
     Args:
-        request: the client's.
-        stream: what it is to read.
-        start: where it begins without a cursor; None for where the request says.
-        client_id: what to call the client; None for what it calls itself.
-        prelude: blocks without ids that come after the opening event.
-        when_over: is called when the stream has ended.
+        request: the client's request.
+        stream: what the connection reads.
+        start: where the stream starts without a cursor; None takes the parameter `from`.
+        client_id: the client's name; None takes the parameter `client_id`.
+        prelude: blocks without ids that follow the opening event.
+        when_over: called when the stream has ended.
 
     Raises:
-        EdgeError: a parameter or the cursor has no meaning, or the stream cannot be had.
+        EdgeError: a parameter or the cursor is invalid, or the stream cannot be served.
     """
-    node: Node = request.app.state.node
+    node = node_of(request)
     accepted = refuse_unacceptable(request)
     caller, stream = caller_of(request), as_readable_by(request, stream)
     node.refuse_over_limit(address_of(request.scope), None if caller is None else caller.subject)
@@ -120,7 +113,7 @@ def open_stream(
     if request.method == "HEAD":
         return Response(headers=STREAM_HEADERS)
     if isinstance(start, Cursor) and start.ended:
-        return Response(status_code=204)  # on which browsers stop reconnecting
+        return Response(status_code=204)  # browsers stop reconnecting
     reason = node.unavailable_for
     if reason is not None and "text/event-stream" not in accepted:
         raise Unavailable(reason, "streams cannot be served now")
@@ -128,63 +121,57 @@ def open_stream(
 
 
 async def authenticate(request: Request) -> None:
-    """Find out who calls; a dependency of every route that serves anything of anybody's.
+    """Authenticate the caller of a request; a dependency of every route with data.
 
     Raises:
-        Unauthorized: nobody is known, and somebody has to be.
-        Unavailable: it cannot be found out now.
-        TooManyRequests: the caller has written as often as it may.
+        Unauthorized: the token is missing or invalid.
+        Unavailable: the issuer's keys cannot be read.
+        TooManyRequests: the caller exceeds its rate of writes.
     """
-    identity: Authenticator = request.app.state.identity
     scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
     given = (
         bearer.strip() if scheme.lower() == "bearer" else "",
         request.query_params.get("token", ""),
-        request.cookies.get(request.app.state.node.settings.token_cookie, ""),
+        request.cookies.get(node_of(request).settings.token_cookie, ""),
     )
-    token = next((one for one in given if one), None)
-    request.state.caller = await identity.caller(token)
+    token = next(filter(None, given), None)
+    request.state.caller = await authenticator_of(request).caller(token)
     if request.method in _WRITING:
         count_write(request)
 
 
 def count_write(request: Request) -> None:
-    """Count that a caller has something written.
+    """Count a write of the caller.
 
     Raises:
-        TooManyRequests: it has as often as it may.
+        TooManyRequests: the caller exceeds its rate of writes.
     """
-    rate_limiter: RateLimiter = request.app.state.rate_limiter
     caller = caller_of(request)
-    rate_limiter.spend(address_of(request.scope) if caller is None else f"sub {caller.subject}")
-
-
-def caller_of(request: Request) -> Caller | None:
-    """Who calls, once `identified` has found out."""
-    caller: Caller | None = getattr(request.state, "caller", None)
-    return caller
+    rate_limiter_of(request).hit(
+        address_of(request.scope) if caller is None else f"sub {caller.subject}"
+    )
 
 
 def refuse_unacceptable(request: Request) -> str:
-    """See whether the caller takes a stream; what it takes.
+    """Return the request's `Accept` header.
 
     Raises:
-        NotAcceptable: it does not.
+        NotAcceptable: it excludes `text/event-stream`.
     """
     accepted = request.headers.get("accept", "*/*").lower()
     if not any(kind in accepted for kind in ("text/event-stream", "text/*", "*/*")):
-        raise NotAcceptable(f"this is text/event-stream, and Accept is {accepted!r}")
+        raise NotAcceptable(f"the answer is text/event-stream, which Accept excludes: {accepted!r}")
     return accepted
 
 
 def as_readable_by(request: Request, stream: Stream) -> Stream:
-    """A stream, of the caller's tenant's records only."""
+    """Return a stream of only those records that the caller's tenant may read."""
     caller = caller_of(request)
     return stream if caller is None else replace(stream, tenant=caller.tenant or "")
 
 
 def tenant_of(request: Request) -> str | None:
-    """Whose what the caller writes is."""
+    """Return the tenant of what the caller writes."""
     caller = caller_of(request)
     return None if caller is None else caller.tenant
 
@@ -192,17 +179,17 @@ def tenant_of(request: Request) -> str | None:
 async def write(
     request: Request, event: Event, home: tuple[Topic, str] | None = None
 ) -> RecordMetadata:
-    """Write an event of the caller's tenant; where it stands, once Kafka has it.
+    """Write an event of the caller's tenant, and return its position once Kafka has it.
 
     Args:
-        request: who writes it.
-        event: what has happened.
-        home: the topic and the key beside which it is to lie, where these are not its own.
+        request: the caller's request.
+        event: the event.
+        home: a topic and key whose partition the event shares; None for the event's own.
 
     Raises:
-        Unavailable: Kafka does not take it in time.
+        Unavailable: Kafka does not acknowledge it in time.
     """
-    publisher: Publisher = request.app.state.publisher
+    publisher = publisher_of(request)
     try:
         partition = None
         if home is not None:
@@ -214,7 +201,7 @@ async def write(
 
 
 def may_read(request: Request, record: Record) -> bool:
-    """Whether a record is the caller's to read, as its tenant goes."""
+    """Return whether the caller's tenant may read a record."""
     caller = caller_of(request)
     return caller is None or record.tenant == (caller.tenant or "").encode()
 
@@ -234,7 +221,7 @@ class StreamResponse(Response):
         when_over: Callable[[], object] | None = None,
     ) -> None:
         super().__init__(headers=STREAM_HEADERS | (GZIP_HEADERS if options.gzip else {}))
-        # A stream has no length, and the base class has given the empty body one.
+        # The base class has set the length of an empty body; a stream has none.
         self.raw_headers = [pair for pair in self.raw_headers if pair[0] != b"content-length"]
         self._node = node
         self._stream = stream
@@ -242,7 +229,7 @@ class StreamResponse(Response):
         self._when_over = when_over
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Begin the response, and start its connection."""
+        """Begin the response and start its connection."""
         del receive
         transport: SocketTransport = scope["extensions"][EXTENSION]
         transport.begin()
@@ -263,12 +250,12 @@ class StreamResponse(Response):
 
 
 def address_of(scope: Scope) -> str:
-    """Where the caller's connection comes from."""
+    """Return the address of the caller."""
     return str((scope.get("client") or ("unknown",))[0])
 
 
 def given_cursor(request: Request) -> str | None:
-    """The client's cursor: the header before the parameter, the last of several, empty is none."""
+    """Return the cursor of a request: the header wins, of several the last; empty is None."""
     given = (*request.query_params.getlist("last_event_id"),)[-1:]
     headers = request.headers.getlist("last-event-id")
     return next((text for text in (*headers[-1:], *given) if text), None)
@@ -290,30 +277,31 @@ def _start(request: Request) -> Start:
 
 
 def client_id_of(request: Request) -> str:
-    """What the caller calls itself, or a name that is made for it.
+    """Return the client's name for itself, or a new one.
 
     Raises:
-        InvalidParameter: it is too long.
+        InvalidParameter: the name is too long.
     """
     given = request.query_params.get("client_id")
     if not given:
         return f"client-{uuid.uuid4().hex[:12]}"
     if len(given) > CLIENT_ID_CHARS_MAX:
         raise InvalidParameter(
-            "client_id", f"it has {len(given)} characters; at most {CLIENT_ID_CHARS_MAX} are one"
+            "client_id",
+            f"it has {len(given)} characters; at most {CLIENT_ID_CHARS_MAX} are allowed",
         )
     return given
 
 
 def _choice(request: Request, parameter: str, allowed: tuple[str, ...]) -> str:
-    """A parameter that is one of a few words; the first of them where it is not given."""
+    """Return a parameter with a few allowed values; the first of them is the default."""
     text = request.query_params.get(parameter) or allowed[0]
     if text not in allowed:
-        raise InvalidParameter(parameter, f"{text[:60]!r} is none of {', '.join(allowed)}")
+        raise InvalidParameter(parameter, f"{text[:60]!r} is not one of {', '.join(allowed)}")
     return text
 
 
 def event_names(request: Request) -> list[str]:
-    """The `events=` filter: names with commas between."""
+    """Return the event names of the `events=` filter."""
     names = request.query_params.get("events", "")
     return [name.strip() for name in names.split(",") if name.strip()]

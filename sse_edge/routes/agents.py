@@ -1,8 +1,8 @@
-"""Messages to agents: asked over HTTP, answered by a worker, followed in the log.
+"""Messages to agents: a request writes a command, a worker answers, and the client follows the run.
 
-A run has a name, and its cursors begin with it: a browser that comes back has the same URL and its
-last id, so the id says which run it was, and nothing is run twice. The name says whose run it is,
-too: whoever else has got hold of an id cannot read the answer with it.
+The cursors of a run begin with its name. A browser reconnects with the same URL and its last id,
+so the id identifies the run, and nothing runs twice. The name also identifies the owner: another
+user that has an id cannot read the answer with it.
 """
 
 import asyncio
@@ -21,9 +21,9 @@ from sse_edge.delivery.node import Node
 from sse_edge.delivery.start import FromOffsets, FromTime, Start
 from sse_edge.errors import Forbidden, InvalidCursor, LogError, Unavailable
 from sse_edge.http import openapi
+from sse_edge.http.dependencies import caller_of, node_of
 from sse_edge.http.stream_response import (
     as_readable_by,
-    caller_of,
     count_write,
     event_names,
     given_cursor,
@@ -37,7 +37,7 @@ from sse_edge.streams.requests import of_entities
 CHANNEL = "agent"
 
 _RETRIED_WITHIN_MS = 600_000
-"""Within so long a request is looked for in the log that came with the same key before."""
+"""How far back a run with the same idempotency key is looked for, in milliseconds."""
 
 _Message = Annotated[str, Query(min_length=1, max_length=10_000)]
 _Key = Annotated[str | None, Query(min_length=1, max_length=256)]
@@ -47,7 +47,7 @@ router = APIRouter(prefix="/process", tags=["agents"])
 
 
 class Question(BaseModel):
-    """What an agent is to answer."""
+    """A message for an agent."""
 
     message: Annotated[str, Field(min_length=1, max_length=10_000)]
 
@@ -60,18 +60,18 @@ class Question(BaseModel):
     openapi_extra=openapi.PARAMETERS,
 )
 async def ask(request: Request, question: Question, idempotency_key: _KeyHeader = None) -> Response:
-    """The answer, step by step. With an `Idempotency-Key`, a repeated request joins the first."""
+    """Stream the answer step by step; with an `Idempotency-Key`, a repetition joins the first."""
     return await _run(request, question.message, idempotency_key)
 
 
-@stream_route(router, "/stream", "Ask an agent, from a browser's EventSource", openapi.of(CHANNEL))
+@stream_route(router, "/stream", "Ask an agent with EventSource", openapi.of(CHANNEL))
 async def ask_by_get(request: Request, message: _Message, idempotency_key: _Key = None) -> Response:
-    """The answer, step by step. Coming back with the last id goes on where it stopped."""
+    """Stream the answer step by step. A reconnect with the last id continues the same run."""
     return await _run(request, message, idempotency_key)
 
 
 async def _run(request: Request, message: str, key: str | None) -> Response:
-    node: Node = request.app.state.node
+    node = node_of(request)
     cursor = given_cursor(request)
     if request.method == "HEAD":
         return open_stream(request, of_entities(CHANNEL, ["-"], event_names(request)))
@@ -94,21 +94,21 @@ async def _run(request: Request, message: str, key: str | None) -> Response:
                 request, AgentCommand(run_id=run_id, message=message, event_time_us=now_us())
             )
     except (LogError, TimeoutError) as error:
-        raise Unavailable("no_broker", f"the message could not be handed on: {error}") from error
+        raise Unavailable("no_broker", f"the message could not be written: {error}") from error
     return open_stream(request, stream, start)
 
 
 def _resumed(request: Request, run_id: str, cursor: str) -> Response:
-    node: Node = request.app.state.node
+    node = node_of(request)
     stream = of_entities(CHANNEL, [run_id], event_names(request))
-    node.codec(as_readable_by(request, stream)).decode(cursor)  # a broken one is nobody's
+    node.codec(as_readable_by(request, stream)).decode(cursor)  # raises for an invalid cursor
     if not is_owned(run_id, caller_of(request)):
-        raise Forbidden("the cursor is of somebody else's run")
+        raise Forbidden("the cursor belongs to another user's run")
     return open_stream(request, stream)
 
 
 async def _begun(node: Node, run_id: str, *, is_new: bool) -> Start:
-    """Where a run's story begins, or will begin."""
+    """Return where the events of a run begin, or will begin."""
     if not is_new:
         return FromTime(time.time_ns() // 1_000_000 - _RETRIED_WITHIN_MS)
     source = of_entities(CHANNEL, [run_id]).selections[0]
@@ -118,6 +118,6 @@ async def _begun(node: Node, run_id: str, *, is_new: bool) -> Start:
 
 
 def _name_of(key: str, message: str) -> bytes:
-    """What a key and a message stand for."""
+    """Return the name of the run with an idempotency key and a message."""
     text = f"{len(key)}:{key}{message}".encode()
     return hashlib.blake2b(text, digest_size=NAME_BYTES).digest()

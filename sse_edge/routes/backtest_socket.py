@@ -1,6 +1,6 @@
-"""A backtest job's story over a WebSocket, for clients that have not moved to streams yet.
+"""The events of a backtest job over a WebSocket, for clients without server-sent events.
 
-Each event is a JSON object: its `type` is the event's name, `id` the cursor after it.
+Each message is a JSON object: `type` is the event's name, `id` the cursor after it.
 """
 
 import asyncio
@@ -13,19 +13,18 @@ from fastapi import APIRouter, Query, WebSocket, WebSocketDisconnect
 
 from sse_edge.cursor import Cursor
 from sse_edge.delivery.connection import Connection
-from sse_edge.delivery.node import Node
 from sse_edge.delivery.options import ConnectionOptions
 from sse_edge.delivery.start import FromOffsets, Start
-from sse_edge.errors import EdgeError, Forbidden, NoSuchThing, Unauthorized
-from sse_edge.http.auth import Authenticator
+from sse_edge.errors import EdgeError, Forbidden, LogError, NoSuchThing, Unauthorized
+from sse_edge.http.dependencies import authenticator_of, node_of
 from sse_edge.routes.backtests import CHANNEL, known_to
-from sse_edge.routes.views import Views
+from sse_edge.routes.views import views_of
 from sse_edge.streams.requests import of_entities
 from sse_edge.transport import Chunk
 
 _WAITING_MAX = 64
-"""Messages that wait for a slow client; what follows waits in the log."""
-_CLOSE_CODES: dict[type[EdgeError], int] = {
+"""The most messages that wait for a slow client; later events wait in the log."""
+_CLOSE_CODES: dict[type[Exception], int] = {
     Unauthorized: 4401,
     Forbidden: 4403,
     NoSuchThing: 4404,
@@ -37,16 +36,16 @@ router = APIRouter()
 
 
 class SocketMessages:
-    """A wire whose blocks become messages."""
+    """A transport that turns blocks into messages."""
 
     def __init__(self) -> None:
         self.waiting: asyncio.Queue[str | None] = asyncio.Queue()
-        """What the client is sent next; None at the end."""
+        """The next messages; None at the end."""
         self.is_paused = False
         self._drained = asyncio.Event()
 
     def write(self, chunk: Chunk) -> None:
-        """Take whole blocks."""
+        """Turn whole blocks into messages."""
         for block in chunk.data.decode().split("\n\n"):
             message = _message(block)
             if message is not None:
@@ -54,18 +53,18 @@ class SocketMessages:
         self.is_paused = self.waiting.qsize() >= _WAITING_MAX
 
     async def drained(self) -> None:
-        """Wait until it is not full."""
+        """Wait until the client has read enough."""
         while self.is_paused:
             self._drained.clear()
             await self._drained.wait()
 
     def end(self, within_s: float) -> None:
-        """Have no more come."""
+        """Send no more messages."""
         del within_s
         self.waiting.put_nowait(None)
 
     async def next(self) -> str | None:
-        """The next message; None where there is no more."""
+        """Return the next message; None at the end."""
         message = await self.waiting.get()
         self.is_paused = self.waiting.qsize() >= _WAITING_MAX
         if not self.is_paused:
@@ -74,7 +73,7 @@ class SocketMessages:
 
 
 def _message(block: str) -> dict[str, Any] | None:
-    """A block as a message; None for one that says nothing."""
+    """Return a block as a message; None for a block without data."""
     fields: dict[str, str] = {}
     for line in block.split("\n"):
         name, _, value = line.partition(": ")
@@ -86,27 +85,25 @@ def _message(block: str) -> dict[str, Any] | None:
 
 
 @router.websocket("/ws/backtest/{job_id}")
-async def story(
+async def follow_job(
     websocket: WebSocket,
     job_id: str,
     token: Annotated[str | None, Query()] = None,
     last_event_id: Annotated[str | None, Query()] = None,
 ) -> None:
-    """What has happened so far, whatever comes, and the end."""
-    node: Node = websocket.app.state.node
-    views: Views = websocket.app.state.views
-    identity: Authenticator = websocket.app.state.identity
+    """Send the events of a job from its start, and close after its last event."""
+    node, views = node_of(websocket), views_of(websocket)
     address = str(websocket.client.host) if websocket.client else "unknown"
     await websocket.accept()
     try:
-        caller = await identity.caller(token or None)
+        caller = await authenticator_of(websocket).caller(token or None)
         node.refuse_over_limit(address, None if caller is None else caller.subject)
         state = await known_to(views, caller, job_id)
         stream = of_entities(CHANNEL, [job_id])
         start: Start = FromOffsets({state.partition: state.first_offset})
         if last_event_id:
             start = node.codec(stream).decode(last_event_id)
-    except EdgeError as error:
+    except (EdgeError, LogError) as error:
         code = _CLOSE_CODES.get(type(error), _BAD_REQUEST)
         await websocket.close(code, str(error).encode()[:_REASON_BYTES_MAX].decode(errors="ignore"))
         return

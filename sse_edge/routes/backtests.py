@@ -1,4 +1,4 @@
-"""Backtest jobs over HTTP: ask for one, cancel it, list them, follow one's story."""
+"""Backtest jobs: submit, cancel and list them, and follow the events of one."""
 
 import uuid
 from collections.abc import Mapping, Sequence
@@ -11,19 +11,18 @@ from pydantic import BaseModel, ConfigDict, Field
 from kafka_io.clock import now_us
 from schemas.events import BacktestCommand, BacktestProgress, JobState, JobStep
 from sse_edge.caller import Caller
-from sse_edge.delivery.node import Node
 from sse_edge.delivery.start import FromOffsets
-from sse_edge.errors import Forbidden, LogError, LogUnavailable, NoSuchThing, Unavailable
+from sse_edge.errors import Forbidden, NoSuchThing
 from sse_edge.http import openapi
+from sse_edge.http.dependencies import NodeDep, caller_of, node_of
 from sse_edge.http.stream_response import (
-    caller_of,
     event_names,
     given_cursor,
     open_stream,
     stream_route,
     write,
 )
-from sse_edge.routes.views import Views
+from sse_edge.routes.views import Views, views_of
 from sse_edge.streams.dialects.backtest import backtest, job as as_job
 from sse_edge.streams.requests import of_entities
 
@@ -37,7 +36,7 @@ router = APIRouter(tags=["backtests"])
 
 
 class Strategy(StrEnum):
-    """What decides when to hold."""
+    """The strategy of a backtest."""
 
     MOVING_AVERAGE_CROSSOVER = "moving_average_crossover"
     RSI = "rsi"
@@ -45,7 +44,7 @@ class Strategy(StrEnum):
 
 
 class Interval(StrEnum):
-    """How long a bar is: stocks have days, and what is traded by the second has all of them."""
+    """The interval of a bar; stocks have daily bars only."""
 
     MINUTE = "minute"
     THREE_MINUTES = "3minute"
@@ -53,7 +52,7 @@ class Interval(StrEnum):
 
 
 class JobStatus(StrEnum):
-    """How far a job is."""
+    """The status of a job."""
 
     PENDING = "pending"
     RUNNING = "running"
@@ -65,8 +64,8 @@ class JobStatus(StrEnum):
 _Day = Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$")]
 
 
-class Wanted(BaseModel):
-    """A strategy to try on past prices."""
+class BacktestRequest(BaseModel):
+    """A strategy to run on past prices."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -95,27 +94,27 @@ class Wanted(BaseModel):
 
 @router.post(
     "/api/backtesting/jobs",
-    summary="Ask for a backtest",
-    responses={503: {"description": "No broker."}},
+    summary="Submit a backtest",
+    responses={503: {"description": "Kafka is unavailable."}},
 )
-async def submit(request: Request, wanted: Wanted) -> dict[str, object]:
-    """Write a command that a worker takes up; the answer comes when Kafka has it."""
+async def submit(request: Request, body: BacktestRequest) -> dict[str, object]:
+    """Write a command for a worker, and answer once Kafka has it."""
     caller = caller_of(request)
     owner, requested_us = None if caller is None else caller.subject, now_us()
     job_id = str(uuid.uuid4())
-    step = JobStep(kind="submitted", symbol=wanted.symbol, strategy=wanted.strategy, owner=owner)
-    submitted = _event(job_id, step, f"{wanted.symbol} waits for a worker", requested_us)
+    step = JobStep(kind="submitted", symbol=body.symbol, strategy=body.strategy, owner=owner)
+    submitted = _event(job_id, step, f"{body.symbol} waits for a worker", requested_us)
     command = BacktestCommand(
         job_id=job_id,
         owner=owner,
-        symbol=wanted.symbol,
-        strategy=wanted.strategy,
-        parameters=wanted.parameters,
-        interval=wanted.interval,
-        start_date=wanted.start_date,
-        end_date=wanted.end_date,
-        cost=wanted.cost,
-        initial_cash=wanted.initial_cash,
+        symbol=body.symbol,
+        strategy=body.strategy,
+        parameters=body.parameters,
+        interval=body.interval,
+        start_date=body.start_date,
+        end_date=body.end_date,
+        cost=body.cost,
+        initial_cash=body.initial_cash,
         event_time_us=requested_us,
     )
     position = await write(request, submitted)
@@ -127,8 +126,8 @@ async def submit(request: Request, wanted: Wanted) -> dict[str, object]:
             status="pending",
             progress=0.0,
             message=submitted.message,
-            symbol=wanted.symbol,
-            strategy=wanted.strategy,
+            symbol=body.symbol,
+            strategy=body.strategy,
             created_us=requested_us,
             updated_us=requested_us,
             partition=position.partition,
@@ -138,30 +137,30 @@ async def submit(request: Request, wanted: Wanted) -> dict[str, object]:
     )
 
 
-@router.get("/api/backtesting/jobs", summary="Jobs, the newest first")
+@router.get("/api/backtesting/jobs", summary="List jobs, newest first")
 async def jobs(
     request: Request, status_filter: JobStatus | None = None, limit: Limit = 10
 ) -> list[dict[str, object]]:
-    """One's own jobs, all or those of one status."""
+    """Return the caller's jobs, all or those with one status."""
     await catch_up(request)
-    found = [one for one in await mine(request) if status_filter in (None, one.status)]
-    return [as_job(one) for one in found[:limit]]
+    found = [job for job in await mine(request) if status_filter in (None, job.status)]
+    return [as_job(job) for job in found[:limit]]
 
 
-@router.get("/api/backtesting/history", summary="Backtests that have ended, the newest first")
+@router.get("/api/backtesting/history", summary="List ended backtests, newest first")
 async def history(request: Request, limit: Limit = 10) -> list[dict[str, object]]:
-    """One's own."""
+    """Return the caller's ended backtests."""
     await catch_up(request)
-    return [backtest(one) for one in await mine(request) if one.ended][:limit]
+    return [backtest(job) for job in await mine(request) if job.ended][:limit]
 
 
 @router.delete(
     "/api/backtesting/jobs/{job_id}",
-    summary="Cancel a job, or remove one that has ended",
+    summary="Cancel a job, or remove an ended one",
     responses={404: {"description": "There is no such job."}},
 )
 async def cancel(request: Request, job_id: str) -> dict[str, str]:
-    """A running job ends with `cancelled`; one that has ended is no longer listed."""
+    """A running job ends with `cancelled`; an ended one is no longer listed."""
     await catch_up(request)
     state = await known(request, job_id)
     kind = "removed" if state.ended else "cancel_requested"
@@ -172,11 +171,13 @@ async def cancel(request: Request, job_id: str) -> dict[str, str]:
 
 
 @stream_route(
-    router, "/api/sse/backtest/{job_id}", "A job's story, from its start", openapi.of(CHANNEL)
+    router,
+    "/api/sse/backtest/{job_id}",
+    "Follow a job from its start to its end",
+    openapi.of(CHANNEL),
 )
-async def story(request: Request, job_id: str) -> Response:
-    """What has happened so far, whatever comes, and the end."""
-    node: Node = request.app.state.node
+async def follow_job(request: Request, node: NodeDep, job_id: str) -> Response:
+    """Stream the events of a job from its start, and end after its last event."""
     stream = of_entities(CHANNEL, [job_id], event_names(request))
     if node.unavailable_for is not None:
         return open_stream(request, stream)
@@ -187,63 +188,54 @@ async def story(request: Request, job_id: str) -> Response:
 
 
 async def catch_up(request: Request) -> None:
-    """Have what was told on streams so far be in what is known, as long as there is Kafka.
+    """Wait until the table of jobs has every event that streams have delivered so far.
 
     Raises:
-        Unavailable: it cannot be known now.
+        LogError: Kafka cannot be read.
     """
-    node: Node = request.app.state.node
+    node = node_of(request)
     if node.unavailable_for is not None:
         return
-    views: Views = request.app.state.views
-    try:
-        await views.jobs.all()
-        # Where no processor runs, a list is not what streams say, and is told nonetheless.
-        await views.latest_jobs.catch_up(node.settings.processor_patience_s)
-    except LogError as error:
-        raise Unavailable("no_broker", str(error)) from error
+    views = views_of(request)
+    await views.jobs.all()
+    # Without a processor the list is behind the streams, and is returned all the same.
+    await views.latest_jobs.catch_up(node.settings.processor_patience_s)
 
 
 async def mine(request: Request) -> Sequence[JobState]:
-    """The caller's own jobs, the newest first; everybody's where nobody is asked who they are.
+    """Return the caller's jobs, newest first; on an open edge, all jobs.
 
     Raises:
-        Unavailable: it cannot be known now.
+        LogUnavailable: the table of jobs could not be read in time.
     """
-    views: Views = request.app.state.views
-    try:
-        found = await views.jobs.all()
-    except LogUnavailable as error:
-        raise Unavailable("no_broker", str(error)) from error
+    views = views_of(request)
+    found = await views.jobs.all()
     caller = caller_of(request)
-    mine = [one for one in found if caller is None or one.owner == caller.subject]
-    return sorted(mine, key=lambda one: (one.created_us, one.job_id), reverse=True)
+    mine = [job for job in found if caller is None or job.owner == caller.subject]
+    return sorted(mine, key=lambda job: (job.created_us, job.job_id), reverse=True)
 
 
 async def known(request: Request, job_id: str) -> JobState:
-    """A job of the caller's; see `known_to`."""
-    return await known_to(request.app.state.views, caller_of(request), job_id)
+    """Return a job of the caller; see `known_to`."""
+    return await known_to(views_of(request), caller_of(request), job_id)
 
 
 async def known_to(views: Views, caller: Caller | None, job_id: str) -> JobState:
-    """A job of a caller's.
+    """Return a job of a caller.
 
     Raises:
-        NoSuchThing: there is none.
-        Forbidden: it is somebody else's.
-        Unavailable: it cannot be known now.
+        NoSuchThing: there is no such job.
+        Forbidden: the job belongs to another user.
+        LogUnavailable: the table of jobs could not be read in time.
     """
-    try:
-        state = await views.jobs.find(job_id, views.settings.processor_patience_s)
-    except LogUnavailable as error:
-        raise Unavailable("no_broker", str(error)) from error
+    state = await views.jobs.find(job_id, views.settings.processor_patience_s)
     if state is None:
         raise NoSuchThing(
-            f"there is no job {job_id[:60]!r}; POST /api/backtesting/jobs makes one, "
+            f"there is no job {job_id[:60]!r}; POST /api/backtesting/jobs submits one, "
             "and it is kept for 30 days"
         )
     if caller is not None and caller.subject != state.owner:
-        raise Forbidden(f"job {job_id[:60]} is somebody else's")
+        raise Forbidden(f"job {job_id[:60]} belongs to another user")
     return state
 
 

@@ -1,7 +1,7 @@
-"""Trees of books over HTTP: what is held where, and what each may lose.
+"""Trees of books: their holdings, and their risk.
 
-What a book holds is an event; a processor measures it and all books above at once, and again with
-every return of what they hold.
+Setting the holdings of a book writes an event. A processor then measures the book and all books
+above it, and measures them again with every return of their holdings.
 """
 
 from collections.abc import Sequence
@@ -16,9 +16,9 @@ from schemas.events import Book, BookRisk, Holding
 from schemas.instants import from_datetime, to_rfc3339
 from schemas.topics import RISK_BOOKS
 from sse_edge.errors import NoSuchThing
+from sse_edge.http.dependencies import rows_of, subject_of
 from sse_edge.http.stream_response import write
-from sse_edge.routes.desk import all_of, who_asks
-from sse_edge.routes.views import Views
+from sse_edge.routes.views import ViewsDep
 from sse_edge.streams.dialects.mystocks import book_risk
 
 _HOLDINGS_MAX = 500
@@ -31,8 +31,8 @@ BookId = Annotated[str, Path(min_length=1, max_length=120, pattern=r"^[^/]+$")]
 _Number = Annotated[float, Field(allow_inf_nan=False)]
 
 
-class Held(BaseModel):
-    """So much of an instrument, or of a portfolio, whose returns come in."""
+class HoldingRequest(BaseModel):
+    """A quantity of an instrument, or of a portfolio, that has returns."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -40,11 +40,11 @@ class Held(BaseModel):
     quantity: _Number
     price: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     priced_at: AwareDatetime | None = None
-    """When the price was that; from then on it moves with the returns. Left out: now."""
+    """The time of the price, by default now. After it, the price moves with the returns."""
 
 
-class Holdings(BaseModel):
-    """All that a book holds itself, and the book above it."""
+class BookRequest(BaseModel):
+    """All holdings of a book, and the book above it."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -63,45 +63,45 @@ class Holdings(BaseModel):
     )
 
     parent: _Name | None = None
-    holdings: Annotated[list[Held], Field(max_length=_HOLDINGS_MAX)] = []
+    holdings: Annotated[list[HoldingRequest], Field(max_length=_HOLDINGS_MAX)] = []
     nav: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
 
     @field_validator("holdings")
     @classmethod
-    def _once_each(cls, holdings: list[Held]) -> list[Held]:
-        names = [one.series_id for one in holdings]
+    def _once_each(cls, holdings: list[HoldingRequest]) -> list[HoldingRequest]:
+        names = [holding.series_id for holding in holdings]
         for name in names:
             if names.count(name) > 1:
-                raise ValueError(f"{name} is held twice; give its sum")
+                raise ValueError(f"{name} is held twice; give the sum")
         return holdings
 
 
 @router.put(
     "/{root}/{book_id}",
-    summary="Say what a book holds",
-    responses={503: {"description": "No broker."}},
+    summary="Set the holdings of a book",
+    responses={503: {"description": "Kafka is unavailable."}},
 )
 async def put_book(
-    request: Request, root: Root, book_id: BookId, wanted: Holdings
+    request: Request, root: Root, book_id: BookId, body: BookRequest
 ) -> dict[str, object]:
-    """In place of all that it held; a book of the root's own name is the top of the tree."""
+    """Replace all holdings of a book. The book with the root's name is the top of the tree."""
     time_us = now_us()
     holdings = [
         Holding(
-            one.series_id,
-            one.quantity,
-            one.price,
-            time_us if one.priced_at is None else from_datetime(one.priced_at),
+            holding.series_id,
+            holding.quantity,
+            holding.price,
+            time_us if holding.priced_at is None else from_datetime(holding.priced_at),
         )
-        for one in wanted.holdings
+        for holding in body.holdings
     ]
     book = Book(
         root=root,
         book_id=book_id,
-        parent=wanted.parent,
+        parent=body.parent,
         holdings=holdings,
-        nav=wanted.nav,
-        set_by=who_asks(request),
+        nav=body.nav,
+        set_by=subject_of(request),
         event_time_us=time_us,
     )
     await _put(request, book)
@@ -110,43 +110,41 @@ async def put_book(
 
 @router.delete("/{root}/{book_id}", summary="Close a book")
 async def close_book(request: Request, root: Root, book_id: BookId) -> dict[str, object]:
-    """It holds nothing any more; books below it lie below the root from now on."""
+    """Remove a book's holdings. The books below it belong to the root from now on."""
     book = Book(
         root=root,
         book_id=book_id,
         holdings=(),
         closed=True,
-        set_by=who_asks(request),
+        set_by=subject_of(request),
         event_time_us=now_us(),
     )
     await _put(request, book)
     return {"root": root, "book_id": book_id, "status": "closed"}
 
 
-@router.get("", summary="All books, and what they hold")
-async def all_books(request: Request) -> list[dict[str, object]]:
-    """By tree and name."""
-    views: Views = request.app.state.views
-    books: Sequence[Book] = await all_of(request, views.books)
-    return [_shown(one) for one in sorted(books, key=lambda one: one.path) if not one.closed]
+@router.get("", summary="List all books with their holdings")
+async def all_books(request: Request, views: ViewsDep) -> list[dict[str, object]]:
+    """Books are listed by tree and name."""
+    books: Sequence[Book] = await rows_of(request, views.books)
+    return [_shown(book) for book in sorted(books, key=lambda book: book.path) if not book.closed]
 
 
-@router.get("/{root}", summary="A tree: what each book may lose")
-async def tree(request: Request, root: Root) -> list[dict[str, object]]:
-    """The latest of each book of a tree, the root first, as its stream has it."""
-    views: Views = request.app.state.views
-    risks: Sequence[BookRisk] = await all_of(request, views.book_risks)
-    found = [one for one in risks if one.root == root]
+@router.get("/{root}", summary="Get the risk of each book of a tree")
+async def tree(request: Request, views: ViewsDep, root: Root) -> list[dict[str, object]]:
+    """Return the last risk of each book, the root first, as the `books` stream has it."""
+    risks: Sequence[BookRisk] = await rows_of(request, views.book_risks)
+    found = [risk for risk in risks if risk.root == root]
     if not found:
         raise NoSuchThing(
             f"no book of {root[:60]!r} has been measured; GET /api/v1/books lists all"
         )
-    ordered = sorted(found, key=lambda one: (one.parent is not None, one.book_id))
-    return [dict(book_risk(one).data) for one in ordered]
+    ordered = sorted(found, key=lambda risk: (risk.parent is not None, risk.book_id))
+    return [dict(book_risk(risk).data) for risk in ordered]
 
 
 async def _put(request: Request, book: Book) -> None:
-    # A tree's books share a partition: whoever measures it has all of them.
+    # A tree's books share a partition, so that one processor has all of them.
     await write(request, book, home=(RISK_BOOKS, book.root))
 
 
@@ -156,12 +154,12 @@ def _shown(book: Book) -> dict[str, object]:
         del shown[name]
     shown["holdings"] = [
         {
-            "series_id": one.series_id,
-            "quantity": one.quantity,
-            "price": one.price,
-            "priced_at": to_rfc3339(one.priced_us),
+            "series_id": holding.series_id,
+            "quantity": holding.quantity,
+            "price": holding.price,
+            "priced_at": to_rfc3339(holding.priced_us),
         }
-        for one in book.holdings
+        for holding in book.holdings
     ]
     shown["set_at"] = to_rfc3339(book.event_time_us)
     return shown

@@ -1,4 +1,4 @@
-"""The channels, alone and several in one connection, who is connected, and fresh tokens."""
+"""Channels, alone or several in one connection; open connections; token renewal."""
 
 from collections.abc import Awaitable, Callable
 from typing import Annotated
@@ -9,10 +9,10 @@ from kafka_io.clock import now_us
 from schemas.events import StreamRenewal
 from schemas.instants import LATEST_US
 from sse_edge.caller import OWNED_ID_CHARS, is_owned
-from sse_edge.delivery.node import Node
 from sse_edge.errors import Forbidden, NoSuchThing
 from sse_edge.http import openapi
-from sse_edge.http.stream_response import caller_of, event_names, open_stream, stream_route, write
+from sse_edge.http.dependencies import NodeDep, caller_of
+from sse_edge.http.stream_response import event_names, open_stream, stream_route, write
 from sse_edge.streams.channels import CHANNELS
 from sse_edge.streams.requests import many_channels, one_channel
 
@@ -27,24 +27,26 @@ def _channel_endpoint(name: str) -> Callable[[Request], Awaitable[Response]]:
 
 
 for _name in CHANNELS.mystocks:
-    stream_route(router, f"/{_name}", f"The {_name} channel", openapi.of(_name))(
+    stream_route(router, f"/{_name}", f"Follow the {_name} channel", openapi.of(_name))(
         _channel_endpoint(_name)
     )
 
 
-@stream_route(router, "/streams", "Several channels in one connection", openapi.of_many())
+@stream_route(router, "/streams", "Follow several channels in one connection", openapi.of_many())
 async def streams(
     request: Request,
-    topic: Annotated[list[str] | None, Query(description="`NAME` or `NAME:ENTITY`")] = None,
+    topic: Annotated[
+        list[str] | None,
+        Query(description="A channel, `NAME` or `NAME:ENTITY`; repeat it for several."),
+    ] = None,
 ) -> Response:
-    """Each event says by `stream` which it is of; one id is the cursor of all."""
+    """The field `stream` names the channel and entity of an event; one id is the cursor of all."""
     return open_stream(request, many_channels(topic or (), event_names(request)))
 
 
-@router.get("/status", summary="Who is connected")
-async def status(request: Request) -> dict[str, object]:
-    """The connections of this process."""
-    node: Node = request.app.state.node
+@router.get("/status", summary="List open connections")
+async def status(node: NodeDep) -> dict[str, object]:
+    """Return the connections of this process, by channel."""
     return {
         "status": "draining" if node.draining else "active",
         "total_connections": node.connections,
@@ -55,14 +57,14 @@ async def status(request: Request) -> dict[str, object]:
     }
 
 
-@router.post("/renew/{challenge}", status_code=204, summary="Keep a stream with a fresh token")
+@router.post("/renew/{challenge}", status_code=204, summary="Renew the token of a stream")
 async def renew(request: Request, challenge: str) -> None:
-    """The token comes as tokens do, to any node; the one that asked hears of it from the log."""
+    """Send a fresh token to any node; the node that serves the stream reads it from the log."""
     caller = caller_of(request)
     if len(challenge) != OWNED_ID_CHARS:
-        raise NoSuchThing("no stream asks by this; POST to the url that `challenge` has told")
+        raise NoSuchThing("there is no such challenge; POST to the `url` of the event `challenge`")
     if caller is None or not is_owned(challenge, caller):
-        raise Forbidden("the token is somebody else's than the stream's")
+        raise Forbidden("the token belongs to another user than the stream")
     renewal = StreamRenewal(
         challenge=challenge,
         expires_us=min(int(caller.expires_s * 1e6), LATEST_US),

@@ -1,4 +1,4 @@
-"""Chat rooms and users' own streams, on the log: who comes back on any node has missed nothing."""
+"""Chat rooms, and streams of single users. Both are in the log, so any node can resume them."""
 
 import uuid
 from collections.abc import Callable, Sequence
@@ -11,15 +11,14 @@ from kafka_io.clock import now_us
 from kafka_io.publisher import RecordMetadata
 from schemas.codec import decode, decode_as
 from schemas.events import ChatEvent
-from sse_edge.delivery.node import Node
 from sse_edge.delivery.start import FromOffsets
 from sse_edge.errors import Forbidden, Unavailable
 from sse_edge.frame import block
 from sse_edge.http import openapi
+from sse_edge.http.dependencies import NodeDep, caller_of
 from sse_edge.http.sse_response import SENT
 from sse_edge.http.stream_response import (
     as_readable_by,
-    caller_of,
     event_names,
     given_cursor,
     may_read,
@@ -34,21 +33,21 @@ from sse_edge.streams.dialects.chat import chat_event
 from sse_edge.streams.requests import of_entities
 
 ROOM = "lobby"
-"""Where one is who names no room."""
+"""The room of a client that names none."""
 REMEMBERED = 10
-"""How many messages one who comes in is shown."""
+"""How many earlier messages a client receives when it joins."""
 
 _LOOKED_AT_ONCE = 1_000
 _LOOKS_MAX = 5
-"""A room that is silent while so many thousand records of others go by shows fewer messages."""
+"""How many thousand records are searched; in a busier partition a room shows fewer messages."""
 
 _Name = Annotated[str, Query(min_length=1, max_length=256)]
 
 router = APIRouter(tags=["chat"])
 
 
-class Said(BaseModel):
-    """What somebody says in a room."""
+class ChatMessageRequest(BaseModel):
+    """A message to a room."""
 
     user: Annotated[str, Field(min_length=1, max_length=256)] = "Anonymous"
     message: Annotated[str, Field(max_length=10_000)] = ""
@@ -56,18 +55,21 @@ class Said(BaseModel):
 
 
 @router.post(
-    "/send-message", summary="Say something", responses={503: {"description": "No broker."}}
+    "/send-message",
+    summary="Send a message to a room",
+    responses={503: {"description": "Kafka is unavailable."}},
 )
-async def send_message(request: Request, said: Said) -> dict[str, str]:
-    """Write a message; the answer comes when Kafka has it."""
-    await _say(request, said.room, "message", said.user, said.message)
+async def send_message(request: Request, body: ChatMessageRequest) -> dict[str, str]:
+    """Write a message, and answer once Kafka has it."""
+    await _write_event(request, body.room, "message", body.user, body.message)
     return {"status": "sent"}
 
 
-@stream_route(router, "/chat-stream", "Be in a room", openapi.of("chat"))
-async def chat_stream(request: Request, room: _Name = ROOM, user: _Name | None = None) -> Response:
-    """One's own `join`, the last ten messages, and then whatever happens in the room."""
-    node: Node = request.app.state.node
+@stream_route(router, "/chat-stream", "Join a room", openapi.of("chat"))
+async def chat_stream(
+    request: Request, node: NodeDep, room: _Name = ROOM, user: _Name | None = None
+) -> Response:
+    """Stream the client's own `join`, the last ten messages, then the events of the room."""
     stream = of_entities("chat", [room], event_names(request))
     who = user or f"User-{uuid.uuid4().hex[:6]}"
     if request.method == "HEAD" or node.unavailable_for is not None:
@@ -76,14 +78,14 @@ async def chat_stream(request: Request, room: _Name = ROOM, user: _Name | None =
     if cursor is not None:
         node.codec(as_readable_by(request, stream)).decode(
             cursor
-        )  # what is wrong with it is said before anybody joins
+        )  # an invalid cursor is refused before the client joins
     try:
-        joined = await _say(request, room, "join", who)
+        joined = await _write_event(request, room, "join", who)
     except Unavailable:
         return open_stream(request, stream, client_id=who)
 
     def leave() -> None:
-        node.begin(_left(request, room, who))
+        node.begin(_write_leave(request, room, who))
 
     try:
         prelude = b""
@@ -104,20 +106,21 @@ async def chat_stream(request: Request, room: _Name = ROOM, user: _Name | None =
 
 
 @stream_route(
-    router, "/user-specific-stream/{user_id}", "What one user is to see", openapi.of("user")
+    router, "/user-specific-stream/{user_id}", "Follow the updates for one user", openapi.of("user")
 )
 async def user_stream(request: Request, user_id: str) -> Response:
-    """Each `update` for the user; an `error` passes, a `fatal_error` ends the stream."""
+    """Stream each `update` for the user; `error` is recoverable, `fatal_error` ends the stream."""
     caller = caller_of(request)
     if caller is not None and caller.subject != user_id:
-        raise Forbidden(f"this is user {user_id[:60]}'s stream; your token says {caller.subject}")
+        raise Forbidden(
+            f"this is the stream of user {user_id[:60]}; the token belongs to {caller.subject}"
+        )
     return open_stream(request, of_entities("user", [user_id], event_names(request)))
 
 
-@router.get("/sse-metrics", summary="In short; `/metrics` has more")
-async def sse_metrics(request: Request) -> dict[str, int]:
-    """Of this process: open streams, events sent, and streams that failed."""
-    node: Node = request.app.state.node
+@router.get("/sse-metrics", summary="Summary of `/metrics`")
+async def sse_metrics(node: NodeDep) -> dict[str, int]:
+    """Return the open streams, events sent and failed streams of this process."""
     return {
         "active_connections": node.connections + SENT.open,
         "total_events_sent": node.metrics.sent + SENT.events,
@@ -128,12 +131,12 @@ async def sse_metrics(request: Request) -> dict[str, int]:
 async def last_messages(
     log: Log, where: Partition, is_ours: Callable[[Record], bool], before: int
 ) -> Sequence[Record]:
-    """The last messages of a room before an offset, in their order.
+    """Return the last messages of a room before an offset, in order.
 
     Args:
-        log: what is read.
+        log: the log.
         where: the room's partition.
-        is_ours: whether a record is of the room, and to be read; tenants' rooms may share a name.
+        is_ours: whether a record is of the room, and the caller may read it.
         before: the offset.
 
     Raises:
@@ -168,12 +171,12 @@ def _shown(record: Record) -> bytes:
     return block(rendered.event, rendered.data)
 
 
-async def _say(
+async def _write_event(
     request: Request, room: str, kind: str, user: str, message: str = ""
 ) -> RecordMetadata:
     event = ChatEvent(room=room, kind=kind, user=user, message=message, event_time_us=now_us())
     return await write(request, event)
 
 
-async def _left(request: Request, room: str, user: str) -> None:
-    await _say(request, room, "leave", user)
+async def _write_leave(request: Request, room: str, user: str) -> None:
+    await _write_event(request, room, "leave", user)

@@ -1,7 +1,7 @@
-"""A list of jobs as a client shows it, and what changes in it from one moment to the next.
+"""A list of jobs as a client shows it, and the changes from one list to the next.
 
-Pure. The list holds the newest jobs of a status, at most so many; when one leaves, the next older
-one takes its place.
+This module is pure. A list holds the newest jobs with some statuses, up to a limit; when a job
+leaves, the next older one takes its place.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,30 +11,30 @@ from schemas.events import JobState
 
 
 class Change(NamedTuple):
-    """Something that a client has to do to its list."""
+    """One change that a client makes to its list."""
 
     kind: str
-    """added, updated or removed."""
+    """`added`, `updated` or `removed`."""
     job: JobState
 
 
 def shown(jobs: Iterable[JobState], statuses: frozenset[str], limit: int) -> Sequence[JobState]:
-    """What a list shows: the newest first.
+    """Return the jobs of a list, newest first.
 
     Args:
-        jobs: all that there are.
-        statuses: of those to show; all, where it is empty.
-        limit: how many at most.
+        jobs: all jobs.
+        statuses: the statuses to show; all, if it is empty.
+        limit: the most jobs.
     """
     fitting = [job for job in jobs if not statuses or job.status in statuses]
     return sorted(fitting, key=lambda job: (job.created_us, job.job_id), reverse=True)[:limit]
 
 
 def changes(before: Sequence[JobState], after: Sequence[JobState]) -> Sequence[Change]:
-    """What leads from one list to another.
+    """Return the changes from one list to another.
 
-    First what leaves, so that there are never too many; then what comes, the older one first, since
-    clients put each on top; then what is different.
+    Removals come first, so that a list never exceeds its limit; then additions, the older first,
+    since clients put each on top; then updates.
     """
     old, new = _by_id(before), _by_id(after)
     removed = [Change("removed", job) for name, job in old.items() if name not in new]

@@ -1,7 +1,7 @@
-"""Waits until what is known of jobs is what their topic has: a poll is never behind a stream.
+"""Waits until the table of jobs has what the log has, so that a list is never behind a stream.
 
-A processor folds a job's events into its state, which takes it a moment. Who has heard on a stream
-how a job ended, on whichever node, and then asks for the list, expects to find it there.
+A processor folds the events of a job into its state, which takes a moment. A client that received
+the end of a job on a stream, from any node, expects it in the list that it requests next.
 """
 
 import asyncio
@@ -20,18 +20,18 @@ from sse_edge.log.scan import scan
 logger = logging.getLogger(__name__)
 
 _LOOKED_BACK = 2_000
-"""Records of a partition. What lies further back was followed long ago."""
+"""Records of a partition; older ones were processed long ago."""
 
 
-class _Told(NamedTuple):
-    """The last that a job has said of itself."""
+class _LastEvent(NamedTuple):
+    """The last event of a job."""
 
     offset: int
     is_removal: bool
 
 
 class LatestJobs:
-    """What the log has of jobs, and their view does not have yet."""
+    """The events of jobs that the log has, and their table may not have."""
 
     def __init__(
         self,
@@ -40,60 +40,66 @@ class LatestJobs:
         partitions: Callable[[], Awaitable[int]],
         jobs: TableView[JobState],
     ) -> None:
-        """Know of nothing yet.
+        """Start without events.
 
         Args:
-            source: what is read.
-            topic: the full name of the jobs' events.
-            partitions: how many it has.
-            jobs: what is known.
+            source: the log.
+            topic: the full name of the topic of events.
+            partitions: returns the number of its partitions.
+            jobs: the table of jobs.
         """
         self._log = source
         self._topic = topic
         self._partitions = partitions
         self._jobs = jobs
         self._read_to: dict[Partition, int] = {}
-        self._told: dict[str, _Told] = {}
-        """By job, of what the view may not have."""
+        self._last_events: dict[str, _LastEvent] = {}
+        """By job, the last event that the table may not have."""
         self._one_at_a_time = asyncio.Lock()
 
     async def catch_up(self, within_s: float) -> None:
-        """Return when the view has what the log had when this was called, or after a while.
+        """Return when the table has what the log had at the call, or after some seconds.
 
         Raises:
             LogError: Kafka cannot be read.
         """
         async with self._one_at_a_time:
             await self._look()
-        awaited = dict(self._told)
+        awaited = dict(self._last_events)
         try:
             async with asyncio.timeout(within_s):
-                while any(self._is_missing(*one) for one in awaited.items()):
+                while any(self._is_missing(*item) for item in awaited.items()):
                     await self._jobs.changed_since(self._jobs.version)
         except TimeoutError:
-            missing = [job_id for job_id, told in awaited.items() if self._is_missing(job_id, told)]
-            logger.warning("no processor has followed these jobs: %s", ", ".join(missing))
-        for job_id, told in awaited.items():
-            if self._told.get(job_id) == told:
-                del self._told[job_id]  # nobody waits for it again, whether it came or not
+            missing = [job_id for job_id, last in awaited.items() if self._is_missing(job_id, last)]
+            logger.warning(
+                "no processor has processed the events of these jobs: %s", ", ".join(missing)
+            )
+        for job_id, last in awaited.items():
+            if self._last_events.get(job_id) == last:
+                del self._last_events[
+                    job_id
+                ]  # later calls do not wait for it, also if it is missing
 
     async def _look(self) -> None:
-        """Read what has come since this was done last."""
-        homes = [Partition(self._topic, one) for one in range(await self._partitions())]
-        ends = await self._log.end_offsets(homes)
-        unread = [one for one in homes if one not in self._read_to]
+        """Read the events since the last call."""
+        partitions = [Partition(self._topic, number) for number in range(await self._partitions())]
+        ends = await self._log.end_offsets(partitions)
+        unread = [partition for partition in partitions if partition not in self._read_to]
         begins = await self._log.begin_offsets(unread) if unread else {}
-        for home, end in ends.items():
-            begin = min(self._read_to.get(home, begins.get(home, end)), end)
-            self._read_to[home] = await self._read(home, max(begin, end - _LOOKED_BACK), end)
+        for partition, end in ends.items():
+            begin = min(self._read_to.get(partition, begins.get(partition, end)), end)
+            self._read_to[partition] = await self._read(
+                partition, max(begin, end - _LOOKED_BACK), end
+            )
 
-    async def _read(self, home: Partition, offset: int, end: int) -> int:
+    async def _read(self, partition: Partition, offset: int, end: int) -> int:
         try:
-            async for batch in scan(self._log, home, offset, end):
+            async for batch in scan(self._log, partition, offset, end):
                 self._note(batch.records)
                 offset = batch.next_offset
         except OffsetOutOfRange:
-            return end  # it has expired meanwhile
+            return end  # the events have expired
         return offset
 
     def _note(self, records: Iterable[Record]) -> None:
@@ -102,11 +108,11 @@ class LatestJobs:
             if event is None or event.job is None:
                 continue
             if record.key == event.backtest_id.encode():
-                told = _Told(record.offset, event.job.kind == "removed")
-                self._told[event.backtest_id] = told
+                last = _LastEvent(record.offset, event.job.kind == "removed")
+                self._last_events[event.backtest_id] = last
 
-    def _is_missing(self, job_id: str, told: _Told) -> bool:
+    def _is_missing(self, job_id: str, last: _LastEvent) -> bool:
         state = self._jobs.last(job_id)
-        if told.is_removal:
+        if last.is_removal:
             return state is not None
-        return state is None or not (state.ended or state.last_offset >= told.offset)
+        return state is None or not (state.ended or state.last_offset >= last.offset)

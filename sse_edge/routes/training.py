@@ -1,7 +1,7 @@
-"""Training tasks over HTTP: ask for one, ask how it stands, follow it.
+"""Training tasks: request one, get its status, follow it.
 
-A task is asked for by a command in Kafka. Its story begins with `PENDING`, written here before the
-command, so that whoever has the answer can follow it on any node at once.
+A request writes the event `PENDING` and then a command to Kafka, so that a client that has the
+answer can follow the task on any node at once.
 """
 
 import uuid
@@ -17,8 +17,9 @@ from schemas.codec import decode_as
 from schemas.events import StoryState, TaskStep, TrainingCommand, TrainingProgress
 from sse_edge.delivery.node import Node
 from sse_edge.delivery.start import FromOffsets
-from sse_edge.errors import LogUnavailable, NoSuchThing, OffsetOutOfRange, Unavailable
+from sse_edge.errors import NoSuchThing, OffsetOutOfRange
 from sse_edge.http import openapi
+from sse_edge.http.dependencies import NodeDep, node_of
 from sse_edge.http.stream_response import (
     event_names,
     given_cursor,
@@ -29,7 +30,7 @@ from sse_edge.http.stream_response import (
 )
 from sse_edge.log.record import Partition, Record
 from sse_edge.log.scan import scan
-from sse_edge.routes.views import Views
+from sse_edge.routes.views import Views, ViewsDep, views_of
 from sse_edge.streams.channels import CHANNELS
 from sse_edge.streams.dialects.training import status as rendered
 from sse_edge.streams.requests import of_entities
@@ -38,21 +39,21 @@ from sse_edge.streams.stream import ChannelSelection
 CHANNEL = "trainmodel"
 
 _BATCHES_MAX = 8
-"""How many batches are read for news of a task that its state does not have, at most."""
+"""The most batches that are read for events that a task's state does not have yet."""
 
 router = APIRouter(prefix="/trainmodel", tags=["training tasks"])
 
 
 class MeterType(StrEnum):
-    """What a meter measures."""
+    """The quantity that a meter measures."""
 
     ELECTRICITY = "electricity"
     GAS = "gas"
     WATER = "water"
 
 
-class Wanted(BaseModel):
-    """What is to be trained: a forecast of a meter's consumption."""
+class TrainingRequest(BaseModel):
+    """A forecast of a meter's consumption to train."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -64,7 +65,7 @@ class Wanted(BaseModel):
     meter_type: MeterType
 
 
-class Accepted(BaseModel):
+class TrainingAccepted(BaseModel):
     """A task that waits for a trainer."""
 
     task_id: str
@@ -72,44 +73,44 @@ class Accepted(BaseModel):
     progress: int = 0
 
 
-@router.post("/", summary="Ask for a training", responses={503: {"description": "No broker."}})
-async def train(request: Request, wanted: Wanted) -> Accepted:
-    """Write a command that a trainer takes up; the answer comes when Kafka has it."""
+@router.post(
+    "/", summary="Request a training", responses={503: {"description": "Kafka is unavailable."}}
+)
+async def train(request: Request, body: TrainingRequest) -> TrainingAccepted:
+    """Write a command for a trainer, and answer once Kafka has it."""
     task_id, requested_us = str(uuid.uuid4()), now_us()
     pending = TrainingProgress(
         task_id=task_id,
         progress=0.0,
         status="started",
-        message=f"A forecast of {wanted.meter_type} meter {wanted.meter_id} waits for a trainer",
+        message=f"A forecast of {body.meter_type} meter {body.meter_id} waits for a trainer",
         metrics={},
         event_time_us=requested_us,
         task=TaskStep(stage="PENDING"),
     )
     command = TrainingCommand(
         task_id=task_id,
-        meter_id=wanted.meter_id,
-        meter_type=wanted.meter_type,
+        meter_id=body.meter_id,
+        meter_type=body.meter_type,
         event_time_us=requested_us,
     )
     await write(request, pending)
     await write(request, command)
-    return Accepted(task_id=task_id)
+    return TrainingAccepted(task_id=task_id)
 
 
 @router.get(
     "/status/{task_id}",
-    summary="How a task stands",
+    summary="Get the status of a task",
     responses={404: {"description": "There is no such task."}},
 )
-async def status(request: Request, task_id: str) -> dict[str, object]:
-    """The last thing that a task has said of itself, as its stream says it."""
-    node: Node = request.app.state.node
-    views: Views = request.app.state.views
+async def status(
+    request: Request, node: NodeDep, views: ViewsDep, task_id: str
+) -> dict[str, object]:
+    """Return the last status of a task, as its stream has it."""
     state = await _known(views, task_id)
     try:
         last = await _read_on(node, state)
-    except LogUnavailable as error:
-        raise Unavailable("no_broker", str(error)) from error
     except OffsetOutOfRange:
         last = None
     if last is None or not may_read(request, last.record):
@@ -120,22 +121,24 @@ async def status(request: Request, task_id: str) -> dict[str, object]:
 
 @stream_route(router, "/stream/{task_id}", "Follow a task to its end", openapi.of(CHANNEL))
 async def one_task(request: Request, task_id: str) -> Response:
-    """How the task stands now, and then each step, until it has succeeded or failed."""
+    """Stream the present status, then each step, until the task has succeeded or failed."""
     return await _follow(request, [task_id])
 
 
 @stream_route(router, "/stream", "Follow several tasks in one connection", openapi.of(CHANNEL))
 async def several_tasks(
     request: Request,
-    task_id: Annotated[list[str] | None, Query(description="once for each task")] = None,
+    task_id: Annotated[
+        list[str] | None, Query(description="A task; repeat it for several.")
+    ] = None,
 ) -> Response:
-    """How each task stands now, and then each step of any of them."""
+    """Stream the present status of each task, then each step of any of them."""
     return await _follow(request, task_id or ())
 
 
 async def _follow(request: Request, task_ids: Sequence[str]) -> Response:
-    node: Node = request.app.state.node
-    views: Views = request.app.state.views
+    node = node_of(request)
+    views = views_of(request)
     stream = of_entities(CHANNEL, task_ids, event_names(request))
     offsets: dict[int, int] = {}
     if given_cursor(request) is None and node.unavailable_for is None:
@@ -146,28 +149,25 @@ async def _follow(request: Request, task_ids: Sequence[str]) -> Response:
 
 
 class _Last(NamedTuple):
-    """The last thing that a task has said of itself."""
+    """The last event of a task."""
 
     record: Record
     event: TrainingProgress
 
 
 async def _known(views: Views, task_id: str) -> StoryState:
-    try:
-        state = await views.tasks.find(task_id, views.settings.processor_patience_s)
-    except LogUnavailable as error:
-        raise Unavailable("no_broker", str(error)) from error
+    state = await views.tasks.find(task_id, views.settings.processor_patience_s)
     if state is None:
         raise _no_such_task(task_id)
     return state
 
 
 async def _read_on(node: Node, state: StoryState) -> _Last | None:
-    """The last event of a story that the log has: what is known of it may be a moment behind.
+    """Return the last event of a task in the log; its state may be a moment behind.
 
     Raises:
         LogUnavailable: Kafka cannot be read.
-        OffsetOutOfRange: the story has expired.
+        OffsetOutOfRange: the task's events have expired.
     """
     where = Partition(node.topic_name(ChannelSelection(CHANNELS[CHANNEL])), state.partition)
     end = (await node.log.end_offsets([where]))[where]
@@ -178,7 +178,7 @@ async def _read_on(node: Node, state: StoryState) -> _Last | None:
             if event is not None:
                 last = _Last(record, event)
                 if event.ends:
-                    return last  # a trainer that was thought dead may have said more
+                    return last  # a trainer that was presumed dead may have written more
         batches += 1
         if batches == _BATCHES_MAX:
             break
@@ -188,6 +188,6 @@ async def _read_on(node: Node, state: StoryState) -> _Last | None:
 def _no_such_task(task_id: str) -> NoSuchThing:
     kept_days = (CHANNELS[CHANNEL].topic.retention_ms or 0) // 86_400_000
     return NoSuchThing(
-        f"there is no task {task_id[:60]!r}; POST /trainmodel/ makes one, "
+        f"there is no task {task_id[:60]!r}; POST /trainmodel/ requests one, "
         f"and it is kept for {kept_days} days"
     )

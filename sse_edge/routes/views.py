@@ -6,6 +6,10 @@ Routes read the tables themselves. The delivery core asks two questions of them 
 """
 
 import asyncio
+from typing import Annotated, cast
+
+from fastapi import Depends
+from starlette.requests import HTTPConnection
 
 from schemas.events import (
     Book,
@@ -99,3 +103,11 @@ class Views:
         name = self.settings.topic_prefix + topic.name
         patience_s = self.settings.broker_patience_s
         return TableView(self._log, name, kind, topic.retention_ms, patience_s)
+
+
+def views_of(connection: HTTPConnection) -> Views:
+    """Return the tables of the node that serves a request."""
+    return cast("Views", connection.app.state.views)
+
+
+ViewsDep = Annotated[Views, Depends(views_of)]

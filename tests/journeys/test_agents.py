@@ -150,7 +150,7 @@ async def test_who_asks_too_often_is_told_when_to_come_back(world: World, tmp_pa
         assert [(await say("alice")).status_code for _ in range(3)] == [200, 200, 429]
         refused = await say("alice")
         assert 1 <= int(refused.headers["Retry-After"]) <= 60
-        assert "2 requests a minute are allowed" in refused.json()["detail"]
+        assert "2 writes a minute are allowed" in refused.json()["detail"]
         assert (await say("bob")).status_code == 200
 
 

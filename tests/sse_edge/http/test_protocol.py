@@ -7,10 +7,10 @@ from contextlib import asynccontextmanager
 
 import pytest
 import uvicorn
+from starlette.types import Receive, Scope, Send
 
 from sse_edge.http import protocol
 from sse_edge.http.protocol import EXTENSION, EdgeProtocol, SocketTransport
-from sse_edge.http.stream_response import Receive, Scope, Send
 from sse_edge.transport import Chunk
 
 

@@ -1,0 +1,68 @@
+"""What endpoints get from the application, as typed dependencies.
+
+The application keeps its parts in `app.state`; only this module reads them there.
+"""
+
+from collections.abc import Sequence
+from typing import Annotated, cast
+
+from fastapi import Depends
+from starlette.requests import HTTPConnection
+
+from kafka_io.publisher import Publisher
+from sse_edge.cache.table_view import S, TableView
+from sse_edge.caller import Caller
+from sse_edge.delivery.node import Node
+from sse_edge.http.auth import Authenticator
+from sse_edge.http.rate_limit import RateLimiter
+from sse_edge.metrics.multiprocess import MultiprocessMetrics
+
+
+def node_of(connection: HTTPConnection) -> Node:
+    """Return the node that serves a request."""
+    return cast("Node", connection.app.state.node)
+
+
+def publisher_of(connection: HTTPConnection) -> Publisher:
+    """Return the publisher that writes for a request."""
+    return cast("Publisher", connection.app.state.publisher)
+
+
+def authenticator_of(connection: HTTPConnection) -> Authenticator:
+    """Return the authenticator of the application."""
+    return cast("Authenticator", connection.app.state.authenticator)
+
+
+def rate_limiter_of(connection: HTTPConnection) -> RateLimiter:
+    """Return the rate limiter of the application."""
+    return cast("RateLimiter", connection.app.state.rate_limiter)
+
+
+def multiprocess_metrics_of(connection: HTTPConnection) -> MultiprocessMetrics | None:
+    """Return the metrics that all processes behind one port share; None for a single process."""
+    return getattr(connection.app.state, "multiprocess_metrics", None)
+
+
+def caller_of(connection: HTTPConnection) -> Caller | None:
+    """Return the authenticated caller; None if the edge is open and the request has no token."""
+    return getattr(connection.state, "caller", None)
+
+
+def subject_of(connection: HTTPConnection) -> str | None:
+    """Return the `sub` of the caller's token; None without a caller."""
+    caller = caller_of(connection)
+    return None if caller is None else caller.subject
+
+
+async def rows_of(connection: HTTPConnection, table: TableView[S]) -> Sequence[S]:
+    """Return the rows of a table that the caller's tenant may read, the last changed one last.
+
+    Raises:
+        LogUnavailable: the table could not be read in time.
+    """
+    caller = caller_of(connection)
+    return await table.all(None if caller is None else caller.tenant or "")
+
+
+NodeDep = Annotated[Node, Depends(node_of)]
+CallerDep = Annotated[Caller | None, Depends(caller_of)]

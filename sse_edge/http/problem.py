@@ -1,0 +1,53 @@
+"""Errors as HTTP answers: problem+json, as RFC 9457 defines it."""
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from sse_edge.errors import EdgeError, InvalidParameter, LogError, Unauthorized, Unavailable
+from sse_edge.http.dependencies import node_of
+
+_MEDIA_TYPE = "application/problem+json"
+
+
+def problem(error: EdgeError) -> Response:
+    """Return the answer of an error."""
+    body: dict[str, object] = {
+        "type": "about:blank",
+        "title": error.title,
+        "status": error.status,
+        "detail": str(error),
+    }
+    for name in ("parameter", "reason"):
+        if hasattr(error, name):
+            body[name] = getattr(error, name)
+    headers = {}
+    if isinstance(error, Unauthorized):
+        headers["WWW-Authenticate"] = "Bearer"
+    if error.retry_after_s is not None:
+        headers["Retry-After"] = str(error.retry_after_s)
+    return JSONResponse(body, error.status, headers, media_type=_MEDIA_TYPE)
+
+
+def add_exception_handlers(app: FastAPI) -> None:
+    """Answer the errors of endpoints, and count them."""
+
+    @app.exception_handler(EdgeError)
+    async def refused(request: Request, error: EdgeError) -> Response:
+        node_of(request).metrics.refused[str(error.status)] += 1
+        return problem(error)
+
+    @app.exception_handler(LogError)
+    async def log_unavailable(request: Request, error: LogError) -> Response:
+        return await refused(request, Unavailable("no_broker", str(error)))
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        return problem(InvalidParameter(str(first["loc"][-1]), str(first["msg"])))
+
+    @app.exception_handler(HTTPException)
+    async def other(_: Request, error: HTTPException) -> Response:
+        body = {"type": "about:blank", "title": error.detail, "status": error.status_code}
+        return JSONResponse(body, error.status_code, error.headers, media_type=_MEDIA_TYPE)

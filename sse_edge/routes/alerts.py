@@ -1,0 +1,79 @@
+"""Open alerts, and their acknowledgement."""
+
+from dataclasses import asdict
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+from pydantic import BaseModel, ConfigDict, Field
+
+from kafka_io.clock import now_us
+from schemas.events import AlertAck, OpenAlert
+from schemas.instants import to_rfc3339
+from sse_edge.errors import NoSuchThing
+from sse_edge.http.dependencies import rows_of, subject_of
+from sse_edge.http.stream_response import write
+from sse_edge.routes.views import ViewsDep
+
+_COMMENT_CHARS_MAX = 1_000
+
+router = APIRouter(prefix="/api/v1", tags=["risk"])
+
+
+class Acknowledgement(BaseModel):
+    """A person's acknowledgement of an alert."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    comment: Annotated[str, Field(max_length=_COMMENT_CHARS_MAX)] = ""
+
+
+@router.get("/alerts", summary="List the open alerts, newest first")
+async def open_alerts(
+    request: Request,
+    views: ViewsDep,
+    entity_id: Annotated[
+        str | None, Query(max_length=256, description="Only the alerts of this portfolio.")
+    ] = None,
+) -> list[dict[str, object]]:
+    """Each alert is shown after its last transition."""
+    found = [
+        alert
+        for alert in await rows_of(request, views.open_alerts)
+        if entity_id in (None, alert.entity_id)
+    ]
+    found.sort(key=lambda alert: (alert.event_time_us, alert.alert_id), reverse=True)
+    return [_shown(alert) for alert in found]
+
+
+@router.post(
+    "/alerts/{alert_id}/ack",
+    status_code=202,
+    summary="Acknowledge an alert",
+    responses={404: {"description": "There is no such alert, or it is closed."}},
+)
+async def acknowledge(
+    request: Request, views: ViewsDep, alert_id: str, body: Acknowledgement | None = None
+) -> dict[str, str]:
+    """Every client of the alerts receives the acknowledgement; the alert stays open."""
+    alerts = await rows_of(request, views.open_alerts)
+    alert = next((alert for alert in alerts if alert.alert_id == alert_id), None)
+    if alert is None:
+        raise NoSuchThing(
+            f"there is no open alert {alert_id[:60]!r}; GET /api/v1/alerts lists the open ones"
+        )
+    ack = AlertAck(
+        alert_id=alert_id,
+        entity_id=alert.entity_id,
+        by=subject_of(request),
+        comment="" if body is None else body.comment,
+        event_time_us=now_us(),
+    )
+    await write(request, ack)
+    return {"alert_id": alert_id, "status": "acknowledging"}
+
+
+def _shown(alert: OpenAlert) -> dict[str, object]:
+    shown: dict[str, object] = asdict(alert)
+    shown["as_of"] = to_rfc3339(alert.event_time_us)
+    del shown["event_time_us"]
+    return shown

@@ -1,0 +1,48 @@
+"""Health checks, and metrics for Prometheus."""
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+
+from sse_edge.delivery.node import Node
+from sse_edge.errors import Unavailable
+from sse_edge.http.dependencies import NodeDep, multiprocess_metrics_of
+from sse_edge.http.problem import problem
+from sse_edge.metrics.node_metrics import Collector
+
+router = APIRouter(tags=["health"])
+
+
+@router.get("/health/live", summary="Report that the process answers")
+async def live() -> dict[str, str]:
+    """Return 200 while the process runs."""
+    return {"status": "live"}
+
+
+@router.get("/health/", summary="Same as `/health/ready`, for older clients")
+async def health(node: NodeDep) -> Response:
+    """Return 200 if streams can be served, else 503."""
+    return _readiness(node)
+
+
+@router.get("/metrics", summary="Metrics for Prometheus")
+async def metrics(request: Request, node: NodeDep) -> Response:
+    """Return the metrics of this process, or of all processes behind its port."""
+    shared = multiprocess_metrics_of(request)
+    families = node.metrics.families(node.gauges())
+    found = families if shared is None else shared.with_others(families)
+    registry = CollectorRegistry()
+    registry.register(Collector(lambda: found))
+    return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+
+@router.get("/health/ready", summary="Report whether streams can be served")
+async def ready(node: NodeDep) -> Response:
+    """Return 200 if streams can be served, else 503."""
+    return _readiness(node)
+
+
+def _readiness(node: Node) -> Response:
+    if node.unavailable_for is not None:
+        return problem(Unavailable(node.unavailable_for, "streams cannot be served now"))
+    return JSONResponse({"status": "ready"})

@@ -1,0 +1,150 @@
+"""Limits of portfolios. Setting limits writes an event, and processors judge by it at once."""
+
+from collections import Counter
+from enum import StrEnum
+from typing import Annotated, TypeVar
+
+from fastapi import APIRouter, Path, Request
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from kafka_io.clock import now_us
+from schemas.events import Record, RiskLimit, RiskLimits
+from schemas.instants import to_rfc3339
+from sse_edge.errors import NoSuchThing
+from sse_edge.http.dependencies import rows_of, subject_of
+from sse_edge.http.stream_response import write
+from sse_edge.routes.views import ViewsDep
+
+_COMMENT_CHARS_MAX = 1_000
+
+router = APIRouter(prefix="/api/v1", tags=["risk"])
+
+S = TypeVar("S", bound=Record)
+
+PortfolioId = Annotated[str, Path(min_length=1, max_length=256)]
+Comment = Annotated[str, Field(max_length=_COMMENT_CHARS_MAX)]
+_Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+_Times = Annotated[int, Field(ge=1, le=1_000)]
+
+
+class Metric(StrEnum):
+    """A metric that can have a limit: VaR or expected shortfall, one period ahead."""
+
+    VAR_95 = "var_95"
+    ES_95 = "es_95"
+    VAR_99 = "var_99"
+    ES_99 = "es_99"
+
+
+class MetricLimit(BaseModel):
+    """The limit of one metric, as a fraction of net asset value."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    metric: Metric = Metric.VAR_95
+    limit: _Positive
+    hysteresis: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    warn_ratio: Annotated[float, Field(gt=0, lt=1)] | None = None
+    critical_ratio: Annotated[float, Field(gt=1, allow_inf_nan=False)] | None = None
+    raise_after: _Times = 1
+    clear_after: _Times = 1
+
+
+class LimitsRequest(BaseModel):
+    """All limits of a portfolio; with none, the processors' defaults apply."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {
+                    "limits": [
+                        {"metric": "var_95", "limit": 0.04, "warn_ratio": 0.8},
+                        {"metric": "es_95", "limit": 0.06},
+                    ],
+                    "stale_after_s": 3600,
+                    "comment": "until the end of the quarter",
+                }
+            ]
+        },
+    )
+
+    limits: Annotated[list[MetricLimit], Field(max_length=len(Metric))]
+    stale_after_s: _Positive | None = None
+    comment: Comment = ""
+
+    @field_validator("limits")
+    @classmethod
+    def _once_each(cls, limits: list[MetricLimit]) -> list[MetricLimit]:
+        for metric, count in Counter(limit.metric for limit in limits).items():
+            if count > 1:
+                raise ValueError(f"there are two limits of {metric}; give one")
+        return limits
+
+
+@router.put(
+    "/limits/{portfolio_id}",
+    summary="Set a portfolio's limits",
+    responses={503: {"description": "Kafka is unavailable."}},
+)
+async def set_limits(
+    request: Request, portfolio_id: PortfolioId, body: LimitsRequest
+) -> dict[str, object]:
+    """Replace all limits of a portfolio. Processors judge by the new ones at once."""
+    limits = _limits(request, portfolio_id, body)
+    await write(request, limits)
+    return _shown(limits)
+
+
+@router.delete("/limits/{portfolio_id}", summary="Withdraw a portfolio's limits")
+async def withdraw_limits(request: Request, portfolio_id: PortfolioId) -> dict[str, object]:
+    """Processors judge by their defaults again, at once."""
+    limits = _limits(request, portfolio_id, LimitsRequest(limits=[]))
+    await write(request, limits)
+    return _shown(limits)
+
+
+@router.get("/limits", summary="List all limits")
+async def all_limits(request: Request, views: ViewsDep) -> list[dict[str, object]]:
+    """Limits are listed by portfolio."""
+    found = [
+        limits
+        for limits in await rows_of(request, views.limits)
+        if limits.limits or limits.stale_after_s
+    ]
+    return [_shown(limits) for limits in sorted(found, key=lambda limits: limits.portfolio_id)]
+
+
+@router.get("/limits/{portfolio_id}", summary="Get a portfolio's limits")
+async def limits_of(
+    request: Request, views: ViewsDep, portfolio_id: PortfolioId
+) -> dict[str, object]:
+    """Return the limits that were set last; 404 if the defaults apply."""
+    for limits in await rows_of(request, views.limits):
+        if limits.portfolio_id == portfolio_id:
+            return _shown(limits)
+    raise NoSuchThing(
+        f"no limits were set for {portfolio_id[:60]!r}; the processors' defaults apply"
+    )
+
+
+def _limits(request: Request, portfolio_id: str, body: LimitsRequest) -> RiskLimits:
+    return RiskLimits(
+        portfolio_id=portfolio_id,
+        limits=[RiskLimit(**limit.model_dump()) for limit in body.limits],
+        stale_after_s=body.stale_after_s,
+        set_by=subject_of(request),
+        comment=body.comment,
+        event_time_us=now_us(),
+    )
+
+
+def _shown(limits: RiskLimits) -> dict[str, object]:
+    return {
+        "portfolio_id": limits.portfolio_id,
+        "limits": [limit._asdict() for limit in limits.limits],
+        "stale_after_s": limits.stale_after_s,
+        "set_by": limits.set_by,
+        "comment": limits.comment,
+        "set_at": to_rfc3339(limits.event_time_us),
+    }
