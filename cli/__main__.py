@@ -1,4 +1,4 @@
-"""`tapewire`: the system by one command."""
+"""The `tapewire` command: the whole system, and questions to it."""
 
 import asyncio
 import re
@@ -15,7 +15,7 @@ from cli import limits, rebuild, risk_replay as history, training_tasks as tasks
 from infra import demo_issuer as issuer
 from infra.errors import InfraError, NoHistory
 from infra.settings import InfraSettings
-from infra.system import Wanted as WantedSystem, reset as remove, run
+from infra.system import SystemOptions, reset as remove, run
 from kafka_io.settings import ProducerSettings
 from schemas.instants import from_datetime
 from stream_processors.risk.confidence import ConfidenceLevel, InvalidInput
@@ -26,19 +26,19 @@ from stream_processors.risk.thresholds import InvalidRule
 cli = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
-    help="""Tapewire: event streams that browsers can resume on any node.
+    help="""Tapewire: event streams on Kafka that clients can resume on any node.
 
-    Producers write progress and alerts to Kafka; processors judge risk; edge nodes serve
-    server-sent events whose ids are cursors into the log.
+    Producers write progress and alert events to Kafka, processors compute risk and alerts, and edge
+    nodes serve server-sent events whose ids are positions in the log.
 
-    `tapewire up` runs all of it on this machine. Settings come from the environment: set
-    KAFKA_BOOTSTRAP_SERVERS to use a Kafka of your own; the README lists the others.""",
+    `tapewire up` runs all of it on this machine. Settings are environment variables; set
+    KAFKA_BOOTSTRAP_SERVERS to use a Kafka of your own.""",
 )
 
 DataDir = Annotated[
     Path | None,
     typer.Option(
-        help="Where the embedded broker's log and all parts' logs are kept.  [default: .tapewire]",
+        help="The folder of the embedded broker's data and all log files.  [default: .tapewire]",
         show_default=False,
     ),
 ]
@@ -47,36 +47,41 @@ DataDir = Annotated[
 @cli.command()
 def up(
     port: Annotated[
-        int, typer.Option(min=1, max=65535, help="Of the first edge; the next free one if taken.")
+        int,
+        typer.Option(
+            min=1, max=65535, help="The port of the first edge; the next free one if it is taken."
+        ),
     ] = 8000,
     data_dir: DataDir = None,
     demo: Annotated[  # noqa: FBT002  # a flag of the command line
         bool,
         typer.Option(
             "--demo/--no-demo",
-            help="Replay real prices, 2000 to 2013, and run real trainings and backtests.",
+            help="Replay real prices of 2000 to 2013, with training runs and backtests.",
         ),
     ] = True,
-    edges: Annotated[int, typer.Option(min=1, max=64, help="How many edge nodes to run.")] = 1,
+    edges: Annotated[int, typer.Option(min=1, max=64, help="The number of edge nodes.")] = 1,
     speed: Annotated[
-        float, typer.Option(help="Trading days that the demo replays a second.")
+        float, typer.Option(help="The number of trading days that the demo replays in a second.")
     ] = 40.0,
 ) -> None:
-    """Run the whole system: broker, topics, processor, edges and demo.
+    """Run the whole system: broker, topics, processor, edges, workers and demo.
 
-    Prints a line for each part as it becomes ready, then the address to open. Ctrl-C stops the
-    parts in order. A part that dies is started again; one that keeps dying stops everything, with
-    exit code 1.
+    Prints a line for each part when it is ready, then the address to open. Ctrl-C stops the parts
+    in order. A part that dies is restarted; if it keeps dying, the command stops everything and
+    exits with code 1.
     """
     if not speed > 0:
-        raise typer.BadParameter(f"it is {speed}; it must be more than 0", param_hint="--speed")
-    wanted = WantedSystem(port=port, edges=edges, demo=demo, speed=speed)
+        raise typer.BadParameter(
+            f"{speed} is invalid; it must be more than 0", param_hint="--speed"
+        )
+    wanted = SystemOptions(port=port, edges=edges, demo=demo, speed=speed)
     _or_explain(lambda: asyncio.run(run(_settings(data_dir), wanted, _say)))
 
 
 @cli.command()
 def reset(data_dir: DataDir = None) -> None:
-    """Forget everything: remove the embedded broker's log and all parts' logs."""
+    """Delete the data of the embedded broker and all log files."""
     folder = _settings(data_dir).data_dir
     removed = []
     _or_explain(lambda: removed.append(remove(folder)))
@@ -87,22 +92,22 @@ def reset(data_dir: DataDir = None) -> None:
 def task(
     task_id: Annotated[str | None, typer.Argument(help="The task to follow.")] = None,
     new: Annotated[  # noqa: FBT002  # a flag of the command line
-        bool, typer.Option("--new", help="Ask for a training, and follow it.")
+        bool, typer.Option("--new", help="Request a training, and follow it.")
     ] = False,
     compare: Annotated[
         str | None,
         typer.Option(metavar="ID", help="Poll and stream this task, and compare the two."),
     ] = None,
-    meter_id: Annotated[str, typer.Option(help="With --new: whose consumption.")] = "meter_1",
+    meter_id: Annotated[str, typer.Option(help="With --new, the meter to forecast.")] = "meter_1",
     meter_type: Annotated[
-        str, typer.Option(help="With --new: electricity, gas or water.")
+        str, typer.Option(help="With --new, the type of the meter: electricity, gas or water.")
     ] = "electricity",
-    url: Annotated[str, typer.Option(help="Of any edge.")] = "http://localhost:8000",
+    url: Annotated[str, typer.Option(help="The address of any edge.")] = "http://localhost:8000",
 ) -> None:
-    """Train a forecast of a meter's consumption, and watch it.
+    """Request a training task, or follow one.
 
-    `tapewire task --new` asks for one and follows it; `tapewire task ID` follows one;
-    `tapewire task --compare ID` polls and streams the same task and prints what each took.
+    `tapewire task --new` requests a task and follows it; `tapewire task ID` follows a task;
+    `tapewire task --compare ID` polls and streams a task, and prints the cost of each.
     """
     if sum((task_id is not None, new, compare is not None)) != 1:
         raise typer.BadParameter("give one of ID, --new and --compare ID")
@@ -122,12 +127,16 @@ async def _watch(url: str, task_id: str | None, meter_id: str, meter_type: str) 
 
 @cli.command()
 def token(
-    sub: Annotated[str, typer.Option(help="Who it says one is.")],
-    tenant: Annotated[str | None, typer.Option(help="Whose events one may see.")] = None,
-    ttl: Annotated[float, typer.Option(min=1, help="Seconds for which it is good.")] = 3600.0,
+    sub: Annotated[str, typer.Option(help="The user, as the token's `sub`.")],
+    tenant: Annotated[
+        str | None, typer.Option(help="The tenant of the user; none if it is left out.")
+    ] = None,
+    ttl: Annotated[
+        float, typer.Option(min=1, help="The number of seconds until the token expires.")
+    ] = 3600.0,
     data_dir: DataDir = None,
 ) -> None:
-    """Print a token for a system that `tapewire up` runs with no issuer configured."""
+    """Print a token for a system that `tapewire up` runs without an issuer."""
     _say(issuer.token(_settings(data_dir).data_dir, sub, tenant, ttl))
 
 
@@ -136,23 +145,27 @@ def rebuild_risk(
     version: Annotated[
         str,
         typer.Argument(
-            help="A name for it, such as v2: it stands before the names of the topics written."
+            help="A new name, such as v2; it is the prefix of the topics that are written."
         ),
     ],
     switch: Annotated[  # noqa: FBT002  # a flag of the command line
         bool,
-        typer.Option("--switch/--no-switch", help="Have the running workers go on from it."),
+        typer.Option(
+            "--switch/--no-switch",
+            help="Let the running workers continue from the result, or only compare.",
+        ),
     ] = True,
     data_dir: DataDir = None,
 ) -> None:
-    """Compute all measures and alerts anew, from the beginning of the log.
+    """Compute all measures and alerts again, from the beginning of the log.
 
-    After processors were upgraded, or a method, window or default limit was changed: a worker
-    beside those that run reads everything again, under the settings of this environment, which
-    should be theirs. What differs is printed, then they go on from what it has found.
+    Use it after an upgrade of the processors, or a change of a method, window or default limit. A
+    worker beside the running ones reads the whole log with the settings of this environment, which
+    should be theirs. The command prints the differences; then the running workers continue from
+    the result.
     """
     if not re.fullmatch(r"[a-zA-Z0-9_-]+", version):
-        raise typer.BadParameter(f"it is {version!r}; use letters, digits, - and _")
+        raise typer.BadParameter(f"{version!r} is invalid; use letters, digits, - and _")
     of_system = _settings(data_dir)
     made = rebuild.rebuild(
         ProducerSettings(),
@@ -165,35 +178,39 @@ def rebuild_risk(
     _or_explain(lambda: asyncio.run(made))
 
 
-limits_cli = typer.Typer(no_args_is_help=True, help="What portfolios' risk may be.")
+limits_cli = typer.Typer(
+    no_args_is_help=True, help="Set, list and withdraw the limits of portfolios."
+)
 cli.add_typer(limits_cli, name="limits")
 
-Url = Annotated[str, typer.Option(help="Of any edge.")]
+Url = Annotated[str, typer.Option(help="The address of any edge.")]
 Bearer = Annotated[
-    str | None, typer.Option("--token", envvar="TAPEWIRE_TOKEN", help="Who you are, as a JWT.")
+    str | None, typer.Option("--token", envvar="TAPEWIRE_TOKEN", help="Your access token, a JWT.")
 ]
 _EDGE = "http://localhost:8000"
 
 
 @limits_cli.command("set")
 def set_limit(
-    portfolio: Annotated[str, typer.Argument(help="Whose risk.")],
-    limit: Annotated[float, typer.Argument(help="What it may be, as a fraction of its value.")],
-    metric: Annotated[str, typer.Option(help="var_95, es_95, var_99 or es_99.")] = "var_95",
+    portfolio: Annotated[str, typer.Argument(help="The portfolio.")],
+    limit: Annotated[float, typer.Argument(help="The limit, as a fraction of net asset value.")],
+    metric: Annotated[
+        str, typer.Option(help="The limited metric: var_95, es_95, var_99 or es_99.")
+    ] = "var_95",
     warn_ratio: Annotated[
-        float | None, typer.Option(help="Share of the limit from which to warn.")
+        float | None, typer.Option(help="The fraction of the limit at which to warn.")
     ] = None,
     critical_ratio: Annotated[
-        float | None, typer.Option(help="Multiple of the limit from which it is critical.")
+        float | None, typer.Option(help="The multiple of the limit at which an alert is critical.")
     ] = None,
     stale_after: Annotated[
-        float | None, typer.Option(help="Seconds after which a measure is too old.")
+        float | None, typer.Option(help="The seconds after which a measure is stale.")
     ] = None,
-    comment: Annotated[str, typer.Option(help="Why; kept in the log.")] = "",
+    comment: Annotated[str, typer.Option(help="The reason; the log keeps it.")] = "",
     url: Url = _EDGE,
     token: Bearer = None,
 ) -> None:
-    """Set a portfolio's limit, in place of those it had; processors judge by it at once."""
+    """Replace a portfolio's limits with one limit, which processors apply at once."""
     one = {"metric": metric, "limit": limit, "warn_ratio": warn_ratio}
     wanted = {
         "limits": [one | {"critical_ratio": critical_ratio}],
@@ -205,44 +222,48 @@ def set_limit(
 
 @limits_cli.command("withdraw")
 def withdraw_limits(
-    portfolio: Annotated[str, typer.Argument(help="Whose limits.")],
+    portfolio: Annotated[str, typer.Argument(help="The portfolio.")],
     url: Url = _EDGE,
     token: Bearer = None,
 ) -> None:
-    """Go back to the processors' defaults."""
+    """Withdraw a portfolio's limits; the processors' defaults apply again."""
     _say_all(lambda: limits.change(url, portfolio, None, token))
 
 
 @limits_cli.command("show")
 def show_limits(
-    portfolio: Annotated[str | None, typer.Argument(help="Whose; all, if not given.")] = None,
+    portfolio: Annotated[
+        str | None, typer.Argument(help="The portfolio; all if it is left out.")
+    ] = None,
     url: Url = _EDGE,
     token: Bearer = None,
 ) -> None:
-    """Show the limits that were set."""
+    """List the limits that were set."""
     _say_all(lambda: limits.show(url, portfolio, token))
 
 
-risk_cli = typer.Typer(no_args_is_help=True, help="Questions about risk in the past.")
+risk_cli = typer.Typer(no_args_is_help=True, help="Analyse past risk.")
 cli.add_typer(risk_cli, name="risk")
 
 
 @risk_cli.command("replay")
 def replay(
-    portfolio: Annotated[str, typer.Option(help="Whose returns.")],
+    portfolio: Annotated[str, typer.Option(help="The portfolio.")],
     since: Annotated[datetime, typer.Option("--from", formats=["%Y-%m-%d"], help="The first day.")],
     until: Annotated[datetime, typer.Option("--to", formats=["%Y-%m-%d"], help="The last day.")],
-    method: Annotated[str, typer.Option(help=f"One of {', '.join(METHODS)}.")] = "historical",
-    confidence: Annotated[str, typer.Option(help="Of the VaR.")] = "0.95",
-    limit: Annotated[float, typer.Option(help="What the VaR may be.")] = 0.05,
+    method: Annotated[
+        str, typer.Option(help=f"The method: one of {', '.join(METHODS)}.")
+    ] = "historical",
+    confidence: Annotated[str, typer.Option(help="The confidence of the VaR.")] = "0.95",
+    limit: Annotated[float, typer.Option(help="The limit of the VaR.")] = 0.05,
     out: Annotated[
-        Path | None, typer.Option(help="Draw a picture, too: a .png or .svg file.")
+        Path | None, typer.Option(help="Also draw a picture to this .png or .svg file.")
     ] = None,
 ) -> None:
-    """Say what would have alerted: from the log, by any method and limit.
+    """Print the alerts that another method or limit would have raised.
 
-    Prints the steps of the alerts and how the method stood its test. Kafka is the one that
-    KAFKA_BOOTSTRAP_SERVERS names, or that of `tapewire up` on this machine.
+    Reads returns from the log of KAFKA_BOOTSTRAP_SERVERS, or of `tapewire up` on this machine, and
+    prints the transitions of the alerts and the backtest of the method.
     """
     day_us = 86_400_000_000
 

@@ -1,10 +1,10 @@
-"""What an edge says when it does not do what was asked for."""
+"""The reason in an edge's error answer."""
 
 import httpx
 
 
 def reason_of(answer: httpx.Response) -> str:
-    """Why, in the edge's own words; the answer's body has been read."""
+    """Return the `detail` of an error answer whose body has been read."""
     try:
         detail: str = answer.json()["detail"]
     except (ValueError, KeyError):

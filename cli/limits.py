@@ -1,4 +1,4 @@
-"""`tapewire limits`: what portfolios' risk may be, set and shown over any edge."""
+"""`tapewire limits`: sets and lists the limits of portfolios through any edge."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,11 +13,11 @@ _TIMEOUT_S = 10.0
 
 
 def show(url: str, portfolio_id: str | None, bearer: str | None) -> Sequence[str]:
-    """The limits that were set, as lines of a table.
+    """Return the limits that were set, as lines of a table.
 
     Raises:
-        LimitRefused: the edge says why.
-        EdgeUnreachable: there is none at the address.
+        LimitRefused: the edge refused the request; the message says why.
+        EdgeUnreachable: no edge answers at the address.
     """
     path = "" if portfolio_id is None else f"/{quote(portfolio_id, safe='')}"
     found = _call("GET", url, path, bearer, None)
@@ -29,11 +29,11 @@ def show(url: str, portfolio_id: str | None, bearer: str | None) -> Sequence[str
 def change(
     url: str, portfolio_id: str, wanted: Mapping[str, Any] | None, bearer: str | None
 ) -> Sequence[str]:
-    """Set a portfolio's limits, or withdraw them where there are none to set.
+    """Set a portfolio's limits, or withdraw them if none are given.
 
     Raises:
-        LimitRefused: the edge says why.
-        EdgeUnreachable: there is none at the address.
+        LimitRefused: the edge refused the request; the message says why.
+        EdgeUnreachable: no edge answers at the address.
     """
     path = f"/{quote(portfolio_id, safe='')}"
     row = _call("DELETE" if wanted is None else "PUT", url, path, bearer, wanted)
@@ -54,10 +54,10 @@ def _call(method: str, url: str, path: str, bearer: str | None, body: object) ->
 
 def _lines(row: Mapping[str, Any]) -> list[str]:
     return [
-        f"{row['portfolio_id']:<24} {one['metric']:<7} {one['limit']:<8g} "
-        f"warn {_ratio(one['warn_ratio'])}, critical {_ratio(one['critical_ratio'])}; "
+        f"{row['portfolio_id']:<24} {limit['metric']:<7} {limit['limit']:<8g} "
+        f"warn {_ratio(limit['warn_ratio'])}, critical {_ratio(limit['critical_ratio'])}; "
         f"set {row['set_at']}{_by(row['set_by'])}"
-        for one in row["limits"]
+        for limit in row["limits"]
     ]
 
 

@@ -1,9 +1,9 @@
-"""`tapewire rebuild`: measures and alerts computed anew from the beginning of the log.
+"""`tapewire rebuild`: computes measures and alerts again from the beginning of the log.
 
-A worker of its own, beside those that run, reads everything again and writes to topics of its own,
-`VERSION.risk.measures` and so on. When it has caught up, what differs is told, and those that run
-go on from what it has found, partition by partition: clients see the measures that changed, the end
-of alerts that should not have been, and those that should.
+A separate worker reads the whole log and writes to topics of its own, `VERSION.risk.measures` and
+so on. When it has caught up, the differences are printed, and the running workers continue from
+its result, partition by partition. Clients then receive the measures that changed, the end of
+alerts that should not exist, and the alerts that should.
 """
 
 import asyncio
@@ -53,19 +53,19 @@ _KAFKA_S = 5.0
 _LOOK_EVERY_S = 1.0
 _TAKEN_OVER_WITHIN_S = 60.0
 _PASSES = 2
-"""The log grows meanwhile: the second time what came during the first is read, and no more."""
+"""The log grows during a pass; the second pass reads only what was written during the first."""
 
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """What two accounts of the same past do not share."""
+    """The differences between two computations of the same past."""
 
     measures: Mapping[str, int]
-    """Portfolios, by whether their last measures are equal, other, or only in one."""
+    """Portfolios by their last measures: equal, different, or only in one."""
     alerts: Mapping[str, int]
-    """Steps of alerts, by whether both know them."""
+    """Transitions of alerts: in both, or only in one."""
 
 
 async def rebuild(
@@ -77,28 +77,28 @@ async def rebuild(
     switch: bool,
     env: Mapping[str, str] | None = None,
 ) -> None:
-    """Compute everything anew, say what differs, and have the running workers go on from it.
+    """Compute everything again, print the differences, and let running workers continue from it.
 
     Args:
         settings: where Kafka is.
-        version: stands, with a dot, before the names of the topics that are written.
-        folder: where the worker's log goes.
+        version: the prefix, with a dot, of the topics that are written.
+        folder: the folder of the worker's log file.
         say: prints a line.
-        switch: whether running workers are to go on from it.
-        env: the worker's settings, on top of this process's.
+        switch: whether the running workers continue from the result.
+        env: the worker's settings, in addition to this process's.
 
     Raises:
-        RebuildFailed: the version is taken, the worker died, those that run do not take over, or
-            Kafka went away.
-        InfraError: Kafka is not there, or refused a topic.
+        RebuildFailed: the version exists, the worker died, no running worker took over, or Kafka
+            became unavailable.
+        InfraError: Kafka is unavailable, or refused a topic.
     """
     prefix = f"{settings.topic_prefix}{version}."
     await asyncio.to_thread(wait_for_kafka, settings.bootstrap_servers, within_s=_KAFKA_S)
     servers = settings.bootstrap_servers
     made = await asyncio.to_thread(provision, servers, prefix=prefix, topics=_WRITTEN)
     if len(made) < len(_WRITTEN):
-        # Its worker would go on from where the earlier one stopped, whatever its settings were.
-        raise RebuildFailed(f"there is a rebuild {version} already; choose another name")
+        # Its worker would continue where the earlier one stopped, with other settings.
+        raise RebuildFailed(f"a rebuild {version} exists already; choose another name")
     where = {
         "KAFKA_BOOTSTRAP_SERVERS": settings.bootstrap_servers,
         "TAPEWIRE_TOPIC_PREFIX": settings.topic_prefix,
@@ -117,16 +117,16 @@ async def rebuild(
         if switch:
             await _switch(settings, version, say)
     except (ProducerError, TimeoutError) as error:
-        raise RebuildFailed(f"Kafka was there, and is not any more: {error!r}") from error
+        raise RebuildFailed(f"Kafka became unavailable: {error!r}") from error
     finally:
         await worker.stop()
 
 
 async def compare(settings: ProducerSettings, version: str) -> Difference:
-    """Compare what is there with what was computed anew, as of the same instants.
+    """Compare present and recomputed measures and alerts, as of the same times.
 
     Raises:
-        Unread: there is no Kafka at the configured address.
+        Unread: Kafka cannot be read.
     """
     anew = settings.model_copy(update={"topic_prefix": f"{settings.topic_prefix}{version}."})
     before = _measures(await read_table(RISK_MEASURES, settings))
@@ -145,7 +145,7 @@ async def compare(settings: ProducerSettings, version: str) -> Difference:
 
 
 def lines_of(difference: Difference) -> Sequence[str]:
-    """Say it as a table."""
+    """Return the differences as lines of a table."""
     rows = [
         *((f"measures {name}", count) for name, count in sorted(difference.measures.items())),
         *((f"alert steps {name}", count) for name, count in difference.alerts.items()),
@@ -161,8 +161,8 @@ async def _caught_up(worker: Process, group: str, settings: ProducerSettings, sa
             with suppress(TimeoutError):
                 async with asyncio.timeout(_LOOK_EVERY_S):
                     code = await worker.ended()
-                said = "\n".join(worker.last_lines())
-                raise RebuildFailed(f"the worker ended with exit code {code}:\n{said}")
+                output = "\n".join(worker.last_lines())
+                raise RebuildFailed(f"the worker ended with exit code {code}:\n{output}")
 
 
 async def _switch(settings: ProducerSettings, version: str, say: Say) -> None:
@@ -178,10 +178,10 @@ async def _switch(settings: ProducerSettings, version: str, say: Say) -> None:
                 await asyncio.sleep(_LOOK_EVERY_S)
     except TimeoutError:
         raise RebuildFailed(
-            f"no worker has taken over within {_TAKEN_OVER_WITHIN_S:g} s; one that is started "
-            "later does, as long as the log keeps the request"
+            f"no worker took over within {_TAKEN_OVER_WITHIN_S:g} s; a worker that starts later "
+            "does, as long as the log has the request"
         ) from None
-    say(f"the running workers go on from {version}")
+    say(f"the running workers continue from {version}")
 
 
 def _measures(records: Mapping[bytes, Record]) -> dict[bytes, RiskMeasure]:
@@ -197,7 +197,7 @@ def _standing(before: RiskMeasure | None, after: RiskMeasure | None) -> str:
 
 
 def _without_limits(measure: RiskMeasure) -> RiskMeasure:
-    """A measure without what depends on when its limit was set, and where its return lies."""
+    """Return a measure without the fields of its limit, and of its return's place in the log."""
     return replace(
         measure,
         threshold=None,
@@ -209,4 +209,4 @@ def _without_limits(measure: RiskMeasure) -> RiskMeasure:
 
 
 def _steps(records: Sequence[Record]) -> set[str]:
-    return {one.transition_id for one in records if isinstance(one, RiskAlert)}
+    return {alert.transition_id for alert in records if isinstance(alert, RiskAlert)}

@@ -1,4 +1,4 @@
-"""`tapewire risk replay`: what would have alerted, from the log, as a table and a picture."""
+"""`tapewire risk replay`: the alerts that a method and a limit would have raised."""
 
 import asyncio
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ def answer(wanted: ReplayQuery, settings: ProducerSettings) -> Replay:
 
     Raises:
         NoHistory: Kafka cannot be read, or has no such returns.
-        InvalidInput, InvalidRule: a parameter has no meaning.
+        InvalidInput, InvalidRule: a parameter is invalid.
     """
     try:
         returns = asyncio.run(_returns(wanted.portfolio_id, settings))
@@ -35,8 +35,8 @@ def answer(wanted: ReplayQuery, settings: ProducerSettings) -> Replay:
 
 async def _returns(portfolio_id: str, settings: ProducerSettings) -> Sequence[Return]:
     records = await read_partition(PORTFOLIO_RETURNS, portfolio_id.encode(), settings)
-    batches = (one for one in records if isinstance(one, ReturnBatch))
-    return [one for batch in batches for one in batch.returns]
+    batches = (record for record in records if isinstance(record, ReturnBatch))
+    return [value for batch in batches for value in batch.returns]
 
 
 def _nothing(wanted: ReplayQuery, returns: Sequence[Return]) -> str:
@@ -50,7 +50,7 @@ def _nothing(wanted: ReplayQuery, returns: Sequence[Return]) -> str:
 
 
 def table(found: Replay, wanted: ReplayQuery) -> Sequence[str]:
-    """The steps of alerts, and how the method did."""
+    """Return the transitions of the alerts and the method's backtest, as lines of a table."""
     tail = wanted.level.tail
     lines = [f"{'date':<12}{'step':<13}{'level':<10}{'VaR':>8}{'limit':>9}"]
     for step in found.steps:
@@ -81,15 +81,15 @@ def table(found: Replay, wanted: ReplayQuery) -> Sequence[str]:
 
 
 def draw(found: Replay, wanted: ReplayQuery, path: Path) -> None:
-    """Returns, the VaR line and what exceeded it; PNG or SVG, as the file's name says.
+    """Draw returns, VaR and exceptions to a file, PNG or SVG by its name.
 
     Raises:
-        NoHistory: the name says neither, or the file cannot be written.
+        NoHistory: the name ends in neither .png nor .svg, or the file cannot be written.
     """
     from matplotlib.figure import Figure  # noqa: PLC0415  # half a second, for one command
 
     if path.suffix.lower() not in (".png", ".svg"):
-        raise NoHistory(f"{path} is neither .png nor .svg")
+        raise NoHistory(f"{path} must end in .png or .svg")
     figure = Figure(figsize=(11, 5), layout="constrained")
     axes = figure.subplots()
     days = found.days

@@ -1,4 +1,4 @@
-"""Training tasks on the command line: ask for one, follow it, compare polling with streaming."""
+"""`tapewire task`: requests training tasks, follows them, and compares polling with streaming."""
 
 import asyncio
 import json
@@ -15,39 +15,39 @@ from cli.answers import reason_of
 from infra.errors import EdgeUnreachable, InfraError, TaskRefused
 
 POLL_S = 2.0
-"""How often programs that poll are used to ask."""
+"""The seconds between two polls, as polling programs do it."""
 
 _ENDS = frozenset({"SUCCESS", "FAILURE"})
 _COME_BACK_S = 1.0
 _LOSSES_MAX = 30
 _QUIET_S = 30.0
-"""A live stream says something every five seconds."""
+"""The read timeout; a live stream sends a heartbeat every five seconds."""
 
 Status = dict[str, Any]
 
 
 @dataclass(slots=True)
 class Cost:
-    """What it took to follow a task, and how late one knew."""
+    """The cost of following a task, and the times at which changes were seen."""
 
     requests: int = 0
     bytes: int = 0
-    """Of bodies and headers, as they came in."""
+    """The bytes of headers and bodies."""
     seen: list[tuple[float, Status]] = field(default_factory=list)
-    """What came, and when, in seconds since 1970."""
+    """Each status with the time when it arrived, in seconds since 1970."""
 
     def count(self, response: httpx.Response) -> None:
-        """Count a response's head."""
+        """Count the headers of a response."""
         self.requests += 1
         self.bytes += sum(len(name) + len(value) + 4 for name, value in response.headers.raw)
 
 
 async def ask(url: str, meter_id: str, meter_type: str) -> str:
-    """Ask for a training; the new task's id.
+    """Request a training, and return the new task's id.
 
     Raises:
-        TaskRefused: the edge says why.
-        EdgeUnreachable: there is none at the address.
+        TaskRefused: the edge refused the request; the message says why.
+        EdgeUnreachable: no edge answers at the address.
     """
     async with _client(url) as client:
         wanted = {"meter_id": meter_id, "meter_type": meter_type}
@@ -56,11 +56,11 @@ async def ask(url: str, meter_id: str, meter_type: str) -> str:
 
 
 async def follow(url: str, task_id: str, cost: Cost | None = None) -> AsyncGenerator[Status]:
-    """Each thing that a task says of itself, to its end; a lost connection is taken up again.
+    """Yield each status of a task to its end, and resume after a lost connection.
 
     Raises:
-        TaskRefused: the edge says why.
-        EdgeUnreachable: there has been none at the address for a while.
+        TaskRefused: the edge refused the request; the message says why.
+        EdgeUnreachable: no edge has answered at the address for a while.
     """
     cost = cost or Cost()
     last_id, losses = "", 0
@@ -77,7 +77,7 @@ async def follow(url: str, task_id: str, cost: Cost | None = None) -> AsyncGener
                     async for event in source.aiter_sse():
                         cost.bytes += len(event.data) + len(event.id) + len("data: \nid: \n\n")
                         last_id, losses = event.id or last_id, 0
-                        # The library hands on blocks that only move the cursor, too.
+                        # The library also yields blocks that only move the cursor.
                         status = json.loads(event.data or "{}")
                         if "status" in status:
                             cost.seen.append((time.time(), status))
@@ -92,11 +92,11 @@ async def follow(url: str, task_id: str, cost: Cost | None = None) -> AsyncGener
 
 
 async def poll(url: str, task_id: str, cost: Cost) -> None:
-    """Ask how a task stands, again and again, to its end.
+    """Poll the status of a task to its end.
 
     Raises:
-        TaskRefused: the edge says why.
-        EdgeUnreachable: there is none at the address.
+        TaskRefused: the edge refused the request; the message says why.
+        EdgeUnreachable: no edge answers at the address.
     """
     async with _client(url) as client:
         while True:
@@ -111,11 +111,11 @@ async def poll(url: str, task_id: str, cost: Cost) -> None:
 
 
 async def compare(url: str, task_id: str, say: Callable[[str], None]) -> None:
-    """Poll a task and stream it, at the same time, to its end; print what each took.
+    """Poll and stream a task at the same time to its end, and print the cost of each.
 
     Raises:
-        TaskRefused: the edge says why.
-        EdgeUnreachable: there is none at the address.
+        TaskRefused: the edge refused the request; the message says why.
+        EdgeUnreachable: no edge answers at the address.
     """
     polling, streaming = Cost(), Cost()
 
@@ -137,17 +137,17 @@ async def compare(url: str, task_id: str, say: Callable[[str], None]) -> None:
     say(f"{'':<22}{'polling, every 2 s':>20}{'streaming':>14}")
     say(f"{'requests':<22}{polling.requests:>20,}{streaming.requests:>14,}")
     say(f"{'bytes':<22}{polling.bytes:>20,}{streaming.bytes:>14,}")
-    say(f"{'changes seen':<22}{_told_apart(polling):>20,}{_told_apart(streaming):>14,}")
+    say(f"{'changes seen':<22}{_distinct(polling):>20,}{_distinct(streaming):>14,}")
     late = [f"{staleness_s(cost, changes) * 1000:,.0f} ms" for cost in (polling, streaming)]
     say(f"{'mean staleness':<22}{late[0]:>20}{late[1]:>14}")
 
 
 def staleness_s(cost: Cost, changes_s: list[float]) -> float:
-    """How long after a change it, or a later one, was known; the mean over all changes.
+    """Return the mean time from a change to the arrival of it, or of a later one, in seconds.
 
     Args:
-        cost: what was seen, and when.
-        changes_s: when the task changed, in seconds since 1970.
+        cost: the statuses with their times.
+        changes_s: the times of the changes, in seconds since 1970.
     """
     late = []
     for change_s in changes_s:
@@ -158,12 +158,12 @@ def staleness_s(cost: Cost, changes_s: list[float]) -> float:
 
 
 def line_of(status: Status) -> str:
-    """A status, for people."""
+    """Return a status as a line of text."""
     text = status["error"] or status["message"]
     return f"{status['status']:<15}{status['progress']:>5}%  {text}"
 
 
-def _told_apart(cost: Cost) -> int:
+def _distinct(cost: Cost) -> int:
     return len({status["updated_at"] for _, status in cost.seen})
 
 

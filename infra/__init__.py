@@ -1,1 +1,1 @@
-"""What it stands on: the broker, the topics, and the parts of a system started together."""
+"""Infrastructure: the embedded broker, the topics, and the supervisor of a system's parts."""

@@ -1,7 +1,7 @@
-"""A demo issuer: tokens for a system that runs on one machine, signed by a key of its own.
+"""The demo issuer: signs tokens for a system on one machine with its own key.
 
-Its key pair is made when it is first needed, and kept in the data directory. Edges take its tokens
-only where no other issuer is configured.
+The key pair is created at first use, and kept in the data directory. Edges accept its tokens only
+if no other issuer is configured.
 """
 
 import json
@@ -20,7 +20,7 @@ _KEY_ID = "demo"
 
 
 def jwks_path(data_dir: Path) -> Path:
-    """The public key, as a JSON Web Key Set; made where there is none yet."""
+    """Return the file of the public key, a JSON Web Key Set, and create it at first use."""
     folder = data_dir / "issuer"
     public, private = folder / "jwks.json", folder / "private.pem"
     if not public.exists():
@@ -35,7 +35,7 @@ def jwks_path(data_dir: Path) -> Path:
 
 
 def token(data_dir: Path, subject: str, tenant: str | None, seconds: float) -> str:
-    """A token that says who somebody is, for so long."""
+    """Return a token of a user that expires after some seconds."""
     private = jwks_path(data_dir).with_name("private.pem").read_bytes()
     now_s = int(time.time())
     claims: dict[str, object] = {

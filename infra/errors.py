@@ -1,24 +1,25 @@
-"""What can go wrong with what a system stands on.
+"""Errors of the infrastructure and of the command line.
 
 InfraError
-├── KafkaUnreachable    nobody answers at the configured address
+├── KafkaUnreachable    no Kafka answers at the configured address
 ├── BrokerFailed        the embedded broker could not be set up or did not start
-├── NoTrades            the package with trades is not to be had
-├── PartFailed          a part of the system died more often than a restart can help
+├── NoTrades            the package with trades cannot be downloaded
+├── PartFailed          a part of the system died too often to be restarted
 ├── DirectoryInUse      another system runs on the same data directory
 ├── EdgeUnreachable     no edge answers at the address
-├── TaskRefused         an edge does not do what was asked for
-├── LimitRefused        an edge does not take a limit
-└── NoHistory           the log cannot answer what is asked of the past
+├── TaskRefused         an edge refused a request
+├── LimitRefused        an edge refused a limit
+├── NoHistory           the log has no answer about the past
+└── RebuildFailed       measures and alerts could not be computed again
 """
 
 
 class InfraError(Exception):
-    """The message says what failed, and what to look at."""
+    """A part of the infrastructure failed; the message says which, and what to check."""
 
 
 class KafkaUnreachable(InfraError):
-    """Nobody answers at the configured address."""
+    """No Kafka answers at the configured address."""
 
 
 class BrokerFailed(InfraError):
@@ -26,11 +27,11 @@ class BrokerFailed(InfraError):
 
 
 class NoTrades(InfraError):
-    """The package with trades is not to be had; the rest of the system does without."""
+    """The package with trades cannot be downloaded; the system runs without it."""
 
 
 class PartFailed(InfraError):
-    """A part of the system died more often than a restart can help."""
+    """A part of the system died too often to be restarted."""
 
 
 class DirectoryInUse(InfraError):
@@ -42,16 +43,16 @@ class EdgeUnreachable(InfraError):
 
 
 class TaskRefused(InfraError):
-    """The edge does not do what was asked for; the message says why."""
+    """The edge refused a request; the message says why."""
 
 
 class LimitRefused(InfraError):
-    """The edge does not take a limit; the message says why."""
+    """The edge refused a limit; the message says why."""
 
 
 class NoHistory(InfraError):
-    """The log cannot answer what is asked of the past; the message says why."""
+    """The log has no answer about the past; the message says why."""
 
 
 class RebuildFailed(InfraError):
-    """Measures and alerts could not be computed anew; the message says why."""
+    """Measures and alerts could not be computed again; the message says why."""

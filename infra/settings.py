@@ -1,4 +1,4 @@
-"""Where `tapewire` keeps things, and which Kafka it uses."""
+"""Settings of the `tapewire` command."""
 
 from pathlib import Path
 
@@ -7,18 +7,18 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class InfraSettings(BaseSettings):
-    """Read from the environment: `TAPEWIRE_...`, or the name that a field gives."""
+    """Read from the environment variables `TAPEWIRE_...`, and `KAFKA_BOOTSTRAP_SERVERS`."""
 
     model_config = SettingsConfigDict(env_prefix="TAPEWIRE_", frozen=True)
 
     bootstrap_servers: str | None = Field(default=None, validation_alias="KAFKA_BOOTSTRAP_SERVERS")
-    """A Kafka of your own; where it is set, no broker is started."""
+    """The addresses of your Kafka; if it is set, no broker is started."""
 
     topic_prefix: str = ""
-    """Stands before every topic's name."""
+    """The prefix of every topic's name."""
 
     data_dir: Path = Path(".tapewire")
-    """The embedded broker's log, and the logs of all parts."""
+    """The folder of the embedded broker's data and all log files."""
 
     var_limits: str = "balanced=0.04,equal-weight=0.04,growth=0.045,value=0.04"
-    """Limits of single portfolios; the default is the demo's own."""
+    """Limits of single portfolios; the default is for the demo."""

@@ -1,11 +1,12 @@
-"""Parts of a system, started in order, watched, started again, and stopped in reverse order.
+"""Starts the parts of a system in order, watches and restarts them, and stops them in reverse.
 
-A part is a process. It says that it is ready by systemd's notification protocol (`READY=1` to the
-socket that `NOTIFY_SOCKET` names), or a probe finds out. A part that dies is named, with the last
-lines of its log, and started again with backoff; one that dies too often stops everything.
+A part is a process. It reports readiness by systemd's notification protocol (`READY=1` to the
+socket that `NOTIFY_SOCKET` names), or a probe checks it. When a part dies, the supervisor prints
+the last lines of its log and restarts it with backoff; a part that dies too often stops
+everything.
 
-Parts run in sessions of their own: a Ctrl-C reaches the supervisor alone, which stops them in
-order. Should the supervisor itself be killed, Linux ends them.
+Parts run in sessions of their own, so Ctrl-C reaches the supervisor only, which stops them in
+order. If the supervisor is killed, Linux ends them.
 """
 
 import asyncio
@@ -25,14 +26,14 @@ from pathlib import Path
 from infra.errors import PartFailed
 
 RESTARTS_MAX = 5
-"""How often a part may die within `RESTARTS_WITHIN_S`."""
+"""The most deaths of a part within `RESTARTS_WITHIN_S` seconds."""
 RESTARTS_WITHIN_S = 120.0
 _BACKOFF_S = (0.5, 1.0, 2.0, 4.0, 8.0)
 _SHOWN_LINES = 12
 _PR_SET_PDEATHSIG = 1
 
 Say = Callable[[str], None]
-"""Prints a line for people."""
+"""Prints a line of text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +43,15 @@ class Part:
     name: str
     command: Sequence[str]
     env: Mapping[str, str] = field(default_factory=dict)
-    """On top of the supervisor's own."""
+    """Environment variables in addition to the supervisor's."""
     probe: Callable[[], Awaitable[str]] | None = None
-    """Waits until the part answers, and says where; None for one that notifies."""
+    """Waits until the part answers, and returns its address; None for a part that notifies."""
     ready_within_s: float = 60.0
     stop_within_s: float = 15.0
 
 
 class Supervisor:
-    """Runs parts until it is told to stop, or one cannot be kept alive."""
+    """Runs parts until it is stopped, or a part cannot be kept alive."""
 
     def __init__(self, log_dir: Path, say: Say = print) -> None:
         self._log_dir = log_dir
@@ -61,7 +62,7 @@ class Supervisor:
         """Start parts side by side, and return when all are ready.
 
         Raises:
-            PartFailed: one was not ready in time, or died before it was.
+            PartFailed: a part was not ready in time, or died before it was ready.
         """
         self._log_dir.mkdir(parents=True, exist_ok=True)
         started = [Process(part, self._log_dir / f"{part.name}.log") for part in parts]
@@ -77,7 +78,7 @@ class Supervisor:
         """Keep the parts alive until `stop` is set.
 
         Raises:
-            PartFailed: one died too often.
+            PartFailed: a part died too often.
         """
         try:
             async with asyncio.TaskGroup() as watching:
@@ -89,7 +90,7 @@ class Supervisor:
             raise failed.exceptions[0] from None
 
     async def stop(self) -> None:
-        """Stop all parts, the last started first; whoever does not go in time is killed."""
+        """Stop all parts, the last started first; kill a part that does not stop in time."""
         for running in reversed(self._running):
             if await running.stop():
                 self._say(f"{running.part.name:<10} stopped")
@@ -114,7 +115,7 @@ class Supervisor:
             while now - deaths[0] > RESTARTS_WITHIN_S:
                 deaths.popleft()
             name = running.part.name
-            self._say(f"{name:<10} died with {_worded(code)}; its log ends:")
+            self._say(f"{name:<10} died with {_describe(code)}; its log ends:")
             self._show_end(running)
             if len(deaths) > RESTARTS_MAX:
                 raise PartFailed(
@@ -122,7 +123,7 @@ class Supervisor:
                     f"see {running.log_path}"
                 )
             await asyncio.sleep(_BACKOFF_S[min(len(deaths), len(_BACKOFF_S)) - 1])
-            with suppress(PartFailed):  # it died again, or hangs: either is one more death
+            with suppress(PartFailed):  # it died again or hangs; either counts as one more death
                 await self._start(running)
 
     def _show_end(self, running: "Process") -> None:
@@ -131,7 +132,7 @@ class Supervisor:
 
 
 class Process:
-    """A part, while it runs."""
+    """A running part."""
 
     def __init__(self, part: Part, log_path: Path) -> None:
         self.part = part
@@ -162,7 +163,7 @@ class Process:
 
     @property
     def pid(self) -> int:
-        """The process's number, once it was started."""
+        """The process id of a started process."""
         assert self._process is not None
         return self._process.pid
 
@@ -177,7 +178,7 @@ class Process:
         return await self._process.wait()
 
     async def stop(self) -> bool:
-        """Stop the process; whether there was one."""
+        """Stop the process, and return whether it was running."""
         process = self._process
         if process is None or process.returncode is not None:
             return False
@@ -191,7 +192,7 @@ class Process:
         return True
 
     def last_lines(self) -> list[str]:
-        """The end of its log."""
+        """Return the last lines of the log file."""
         lines = self.log_path.read_text(encoding="utf-8", errors="replace").splitlines()
         return [line[:400] for line in lines[-_SHOWN_LINES:]]
 
@@ -205,7 +206,7 @@ class Process:
                 death.cancel()
         except* _Died:
             code = None if self._process is None else self._process.returncode
-            raise PartFailed(f"{name} died with {_worded(code)} before it was ready") from None
+            raise PartFailed(f"{name} died with {_describe(code)} before it was ready") from None
         except* TimeoutError:
             await self.stop()
             raise PartFailed(f"{name} was not ready within {within_s:g} s") from None
@@ -217,7 +218,7 @@ class Process:
 
 
 class _Died(Exception):
-    """The process ended while its readiness was waited for."""
+    """The process ended before it was ready."""
 
 
 async def _notification(notified: socket.socket) -> str:
@@ -233,7 +234,7 @@ def _die_with_parent() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-def _worded(code: int | None) -> str:
+def _describe(code: int | None) -> str:
     if code is not None and code < 0:
         return signal.Signals(-code).name
     return f"exit code {code}"

@@ -1,9 +1,9 @@
-"""The whole system on one machine: which parts there are, in which order, and how they are told.
+"""The whole system on one machine: its parts, their order, and their settings.
 
     kafka ──▶ topics ──▶ processor, edge 1 .. N, trainer, backtester, agents, market, demo
 
-Each part is the same program that runs in production; only the broker is the embedded one, and
-only where no other is named.
+Each part is the program that runs in production; only the broker is embedded, unless another one is
+configured.
 """
 
 import asyncio
@@ -32,40 +32,40 @@ _BROKER_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """What is to run."""
+class SystemOptions:
+    """What to run."""
 
     port: int = 8000
-    """Of the first edge, or the next free one."""
+    """The port of the first edge, or the next free one."""
     edges: int = 1
     demo: bool = True
     speed: float = 40.0
-    """Trading days that the demo replays a second."""
+    """The trading days that the demo replays in a second."""
 
 
-async def run(settings: InfraSettings, wanted: Wanted, say: Say = print) -> None:
+async def run(settings: InfraSettings, options: SystemOptions, say: Say = print) -> None:
     """Run the system until SIGINT, SIGTERM or SIGHUP.
 
     Raises:
-        InfraError: it could not be started, or a part could not be kept alive.
+        InfraError: the system could not be started, or a part could not be kept alive.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     starting = asyncio.current_task()
     assert starting is not None
 
-    def told() -> None:
+    def stop_now() -> None:
         stop.set()
         if not up:
             starting.cancel()
 
     up = False
     for sig in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(sig, told)
+        loop.add_signal_handler(sig, stop_now)
     with locked(settings.data_dir):
         supervisor = Supervisor(settings.data_dir / "logs", say)
         try:
-            address = await _start(settings, wanted, supervisor, say)
+            address = await _start(settings, options, supervisor, say)
             up = True
             say(f"\nopen {address}   (Ctrl-C stops; logs are in {settings.data_dir / 'logs'})\n")
             await supervisor.watch(stop)
@@ -80,10 +80,10 @@ async def run(settings: InfraSettings, wanted: Wanted, say: Say = print) -> None
 
 @contextmanager
 def locked(data_dir: Path) -> Generator[None]:
-    """Hold a data directory for oneself.
+    """Lock a data directory.
 
     Raises:
-        DirectoryInUse: somebody else does.
+        DirectoryInUse: another process has locked it.
     """
     data_dir.mkdir(parents=True, exist_ok=True)
     with (data_dir / "lock").open("a+", encoding="utf-8") as lock:
@@ -102,7 +102,7 @@ def locked(data_dir: Path) -> Generator[None]:
 
 
 def reset(data_dir: Path) -> bool:
-    """Remove the embedded broker's log, and all parts' logs; whether there was anything.
+    """Delete a data directory, and return whether it existed.
 
     Raises:
         DirectoryInUse: a system runs on it.
@@ -114,7 +114,9 @@ def reset(data_dir: Path) -> bool:
     return True
 
 
-async def _start(settings: InfraSettings, wanted: Wanted, supervisor: Supervisor, say: Say) -> str:
+async def _start(
+    settings: InfraSettings, options: SystemOptions, supervisor: Supervisor, say: Say
+) -> str:
     servers = settings.bootstrap_servers
     if servers is None:
         servers = await _start_broker(settings.data_dir / "kafka", supervisor, say)
@@ -123,7 +125,7 @@ async def _start(settings: InfraSettings, wanted: Wanted, supervisor: Supervisor
         say(f"{'kafka':<10} yours at {servers}")
     made = await asyncio.to_thread(provision, servers, prefix=settings.topic_prefix)
     say(f"{'topics':<10} ready{' ' * 13}{len(made)} made" if made else f"{'topics':<10} ready")
-    edges = list(_edges(wanted, say))
+    edges = list(_edges(options, say))
     env = {"KAFKA_BOOTSTRAP_SERVERS": servers, "TAPEWIRE_VAR_LIMITS": settings.var_limits}
     demo = {"TAPEWIRE_DEMO_JWKS": str(jwks_path(settings.data_dir))}
     parts = [
@@ -141,8 +143,8 @@ async def _start(settings: InfraSettings, wanted: Wanted, supervisor: Supervisor
         parts.append(_python("market", "producers", trades | env, "market"))
     except NoTrades as error:
         say(f"{'market':<10} left out: {error}")
-    if wanted.demo:
-        parts.append(_python("demo", "producers", env, "--speed", f"{wanted.speed:g}"))
+    if options.demo:
+        parts.append(_python("demo", "producers", env, "--speed", f"{options.speed:g}"))
     await supervisor.start(*parts)
     return f"http://localhost:{edges[0][1]}"
 
@@ -160,22 +162,22 @@ async def _start_broker(data_dir: Path, supervisor: Supervisor, say: Say) -> str
     return broker.bootstrap_servers
 
 
-def _edges(wanted: Wanted, say: Say) -> Iterator[tuple[str, int]]:
-    """Names and ports of the edges."""
-    port = wanted.port
-    for number in range(1, wanted.edges + 1):
+def _edges(options: SystemOptions, say: Say) -> Iterator[tuple[str, int]]:
+    """Yield the names and ports of the edges."""
+    port = options.port
+    for number in range(1, options.edges + 1):
         try:
             free = free_port(port)
         except OSError as error:
             raise InfraError(f"no port from {port} to 65535 is free for an edge") from error
         if free != port:
             say(f"{'edge':<10} port {port} is taken; using {free}")
-        yield ("edge" if wanted.edges == 1 else f"edge-{number}"), free
+        yield ("edge" if options.edges == 1 else f"edge-{number}"), free
         port = free + 1
 
 
 def _models(settings: InfraSettings) -> dict[str, str]:
-    """Where a trainer writes, unless the environment says."""
+    """Return the setting of the folder of trained models, unless the environment has it."""
     folder = os.environ.get("TAPEWIRE_MODELS_DIR") or str(settings.data_dir / "models")
     return {"TAPEWIRE_MODELS_DIR": folder}
 

@@ -1,6 +1,6 @@
-"""The package with real trades: from Maven Central, once, into the user's cache.
+"""The package with real trades, downloaded once from Maven Central to the user's cache.
 
-As with the broker's jars, one whose SHA-256 is not the locked one is not used.
+A package whose SHA-256 is not the locked one is not used.
 """
 
 import hashlib
@@ -15,10 +15,10 @@ _SHA256 = "45232396b3231d46a833605ed1934cad522e4264cfb2e400b1fbb3a4a118da91"
 
 
 def trades_jar() -> Path:
-    """The package, fetched where it is not there yet: 0.9 MB.
+    """Return the package of 0.9 MB, and download it at first use.
 
     Raises:
-        NoTrades: it cannot be had, or differs.
+        NoTrades: it cannot be downloaded, or differs from the locked one.
     """
     group, name, version = _PACKAGE
     try:
