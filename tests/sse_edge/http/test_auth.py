@@ -91,8 +91,8 @@ def _confused() -> str:
 @pytest.mark.parametrize(
     ("made", "why"),
     [
-        (lambda: None, "a token is needed"),
-        (lambda: "nonsense", "not good"),
+        (lambda: None, "a token is required"),
+        (lambda: "nonsense", "the token is invalid"),
         (lambda: token(exp=int(time.time()) - 5), "expired"),
         (lambda: token(nbf=int(time.time()) + 60), "not yet valid"),
         (lambda: token(iss="https://other.example"), "[Ii]ssuer"),
@@ -174,8 +174,8 @@ def test_the_demo_counts_for_nothing_where_another_issuer_is_set(jwks: Path) -> 
 @pytest.mark.parametrize(
     ("settings", "why"),
     [
-        ({"host": "192.0.2.1"}, "nobody is asked who they are"),
-        ({"host": "192.0.2.1", "demo_jwks": "x"}, "nobody is asked who they are"),
+        ({"host": "192.0.2.1"}, "there is no authentication"),
+        ({"host": "192.0.2.1", "demo_jwks": "x"}, "there is no authentication"),
         ({"jwt_issuer": ISSUER}, "needs one of TAPEWIRE_JWT_JWKS"),
         ({"jwt_issuer": ISSUER, "jwt_jwks": "x", "jwt_hs256_secret": "y"}, "needs one of"),
     ],

@@ -145,5 +145,5 @@ def test_no_text_breaks_a_block(text: str, name: str) -> None:
 
 @pytest.mark.parametrize("field", ["event", "id"])
 def test_a_name_or_id_of_two_lines_is_refused(field: str) -> None:
-    with pytest.raises(ValueError, match=f"{field} is .*; it must stand on one line"):
+    with pytest.raises(ValueError, match=f"{field} is .*; it must not have a line break"):
         event_block({"data": 1, field: "a\nb"})
