@@ -29,7 +29,7 @@ def answer(wanted: ReplayQuery, settings: ProducerSettings) -> Replay:
         raise NoHistory(f"the log cannot be read: {error}") from error
     found = replay(returns, wanted)
     if not found.days:
-        raise NoHistory(_nothing(wanted, returns))
+        raise NoHistory(_reason(wanted, returns))
     return found
 
 
@@ -39,13 +39,13 @@ async def _returns(portfolio_id: str, settings: ProducerSettings) -> Sequence[Re
     return [value for batch in batches for value in batch.returns]
 
 
-def _nothing(wanted: ReplayQuery, returns: Sequence[Return]) -> str:
-    times = [one.event_time_us for one in returns if one.portfolio_id == wanted.portfolio_id]
+def _reason(wanted: ReplayQuery, returns: Sequence[Return]) -> str:
+    times = [value.event_time_us for value in returns if value.portfolio_id == wanted.portfolio_id]
     if times:
-        there = f"they go from {to_date(min(times))} to {to_date(max(times))}"
-        return f"{wanted.portfolio_id} has no returns from {to_date(wanted.since_us)} on; {there}"
-    others = sorted({one.portfolio_id for one in returns})
-    beside = f"; beside where they would be there are {', '.join(others)}" if others else ""
+        found = f"its returns are from {to_date(min(times))} to {to_date(max(times))}"
+        return f"{wanted.portfolio_id} has no returns from {to_date(wanted.since_us)} on; {found}"
+    others = sorted({value.portfolio_id for value in returns})
+    beside = f"; its partition has {', '.join(others)}" if others else ""
     return f"the log has no returns of {wanted.portfolio_id}{beside}"
 
 

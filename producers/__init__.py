@@ -1,4 +1,4 @@
-"""Who says it: what happens in the domain, as events.
+"""Producers: the reporter API, and the workers of the domain.
 
 from producers import get_sse_broadcaster
 

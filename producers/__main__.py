@@ -1,4 +1,4 @@
-"""`python -m producers`: the demo, or a worker that takes up commands, as a part of a system."""
+"""`python -m producers [PART]`: runs the demo, or a worker of commands."""
 
 import argparse
 import asyncio
@@ -35,12 +35,12 @@ def main() -> None:
     parser.add_argument(
         "--speed", type=float, default=40.0, help="trading days that the demo replays a second"
     )
-    told = parser.parse_args()
-    speed: float = told.speed
+    arguments = parser.parse_args()
+    speed: float = arguments.speed
     if not speed > 0:
         parser.error(f"--speed is {speed}; it must be more than 0")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    match told.part:
+    match arguments.part:
         case "trainer":
             asyncio.run(_train())
         case "backtester":
@@ -54,32 +54,32 @@ def main() -> None:
 
 
 async def _train() -> None:
-    stop = _until_told()
+    stop = _stop_on_signal()
     sdnotify.SystemdNotifier().notify("READY=1\nSTATUS=waiting for commands")
     await trainer.run(ProducerSettings(source="/producers/trainer"), TrainerSettings(), stop)
 
 
 async def _backtest() -> None:
-    stop = _until_told()
+    stop = _stop_on_signal()
     sdnotify.SystemdNotifier().notify("READY=1\nSTATUS=waiting for jobs")
     settings = ProducerSettings(source="/producers/backtester")
     await backtester.run(settings, BacktesterSettings(), stop)
 
 
 async def _answer() -> None:
-    stop = _until_told()
+    stop = _stop_on_signal()
     settings = ProducerSettings(source="/producers/orchestrator")
-    added = [one.strip() for one in OrchestratorSettings().agents.split(",") if one.strip()]
+    added = [name.strip() for name in OrchestratorSettings().agents.split(",") if name.strip()]
     try:
-        there = agents.agents(settings, added)
+        available = agents.agents(settings, added)
     except UnknownAgent as error:
         sys.exit(f"TAPEWIRE_AGENTS: {error}")
     sdnotify.SystemdNotifier().notify("READY=1\nSTATUS=waiting for messages")
-    await orchestrator.run(settings, there, stop)
+    await orchestrator.run(settings, available, stop)
 
 
 async def _trade() -> None:
-    stop = _until_told()
+    stop = _stop_on_signal()
     sdnotify.SystemdNotifier().notify("READY=1\nSTATUS=writing trades")
     try:
         await market.run(
@@ -90,16 +90,16 @@ async def _trade() -> None:
 
 
 async def _replay(speed: float) -> None:
-    stop = _until_told()
+    stop = _stop_on_signal()
     sdnotify.SystemdNotifier().notify(f"READY=1\nSTATUS=replaying {speed:g} trading days a second")
     await demo.run(ProducerSettings(source="/producers/demo"), speed=speed, stop=stop)
 
 
-def _until_told() -> asyncio.Event:
+def _stop_on_signal() -> asyncio.Event:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for told in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(told, stop.set)
+    for sig in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(sig, stop.set)
     return stop
 
 

@@ -1,8 +1,8 @@
-"""The reporter: the calls that training loops, backtests and risk checks already make.
+"""The reporter API: calls by which training loops, backtests and risk checks report.
 
-`get_sse_broadcaster()` gives the one of this process. A send returns when the event is in Kafka,
-so that nothing is lost when the program ends right after it. `BlockingBroadcaster` has the same
-calls for code that knows nothing of asyncio.
+`get_sse_broadcaster()` returns the broadcaster of this process. A send returns when Kafka has the
+event, so nothing is lost if the program ends right after it. `BlockingBroadcaster` has the same
+calls for code without asyncio.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 @cache
 def get_sse_broadcaster() -> "SSEBroadcaster":
-    """The broadcaster of this process, with settings from the environment."""
+    """Return the broadcaster of this process, with settings from the environment."""
     return SSEBroadcaster()
 
 
@@ -44,7 +44,7 @@ class SSEBroadcaster:
 
     def __init__(self, settings: ProducerSettings | None = None) -> None:
         self._settings = settings or ProducerSettings()
-        # A Kafka client belongs to the event loop that it was started in.
+        # A Kafka client works in the event loop only in which it was started.
         self._publishers: WeakKeyDictionary[asyncio.AbstractEventLoop, Publisher] = (
             WeakKeyDictionary()
         )
@@ -57,7 +57,7 @@ class SSEBroadcaster:
         message: str = "",
         metrics: Mapping[str, float] | None = None,
     ) -> RecordMetadata:
-        """Report how far a training run has come, in percent."""
+        """Report the progress of a training run, in percent from 0 to 100."""
         event = training_progress(task_id, progress, status, message, metrics, now_us=now_us())
         return await self.publish(event)
 
@@ -70,7 +70,7 @@ class SSEBroadcaster:
         current_date: str | None = None,
         results: Mapping[str, float] | None = None,
     ) -> RecordMetadata:
-        """Report how far a backtest has come, in percent, and the day that it simulates."""
+        """Report the progress of a backtest, in percent, and the day that it simulates."""
         event = backtest_progress(
             backtest_id, progress, status, message, current_date, results, now_us=now_us()
         )
@@ -87,7 +87,7 @@ class SSEBroadcaster:
         entity_type: str,
         entity_id: str,
     ) -> RecordMetadata:
-        """Report that a check of your own found a metric beyond its threshold."""
+        """Report that a check found a metric beyond its threshold."""
         event = risk_alert(
             alert_type,
             severity,
@@ -104,17 +104,17 @@ class SSEBroadcaster:
     async def send_dashboard_update(
         self, values: Mapping[str, float], update_type: str = "custom"
     ) -> RecordMetadata:
-        """Report figures of your own for the dashboard stream."""
+        """Report figures for the dashboard stream."""
         return await self.publish(dashboard_update(values, update_type, now_us=now_us()))
 
     async def send_user_update(
         self, user_id: str, data: object, kind: str = "update"
     ) -> RecordMetadata:
-        """Show something to one user: an `update`, or a `fatal_error` that ends their stream."""
+        """Send an update to one user, or a `fatal_error` that ends the user's stream."""
         return await self.publish(user_update(user_id, data, kind, now_us=now_us()))
 
     async def publish(self, event: Event, *, tenant: str | None = None) -> RecordMetadata:
-        """Write any event of the catalogue, of a tenant's where one is given."""
+        """Write any registered event, of a tenant if one is given."""
         loop = asyncio.get_running_loop()
         publisher = self._publishers.get(loop)
         if publisher is None:
@@ -122,13 +122,13 @@ class SSEBroadcaster:
         return await publisher.publish(event, tenant=tenant)
 
     async def flush(self) -> None:
-        """Wait for what earlier sends gave up waiting for."""
+        """Wait for the events that earlier sends left in the buffer."""
         publisher = self._publishers.get(asyncio.get_running_loop())
         if publisher is not None:
             await publisher.flush()
 
     async def close(self) -> None:
-        """Flush, and let go of Kafka."""
+        """Flush, and close the connections to Kafka."""
         publisher = self._publishers.pop(asyncio.get_running_loop(), None)
         if publisher is not None:
             await publisher.close()
@@ -148,7 +148,7 @@ class SSEBroadcaster:
 def _blocking(
     method: Callable[Concatenate[SSEBroadcaster, P], Coroutine[object, object, T]],
 ) -> Callable[Concatenate["BlockingBroadcaster", P], T]:
-    """An async method as one that waits; same arguments, same errors."""
+    """Return an async method as a blocking one, with the same arguments and errors."""
 
     def call(self: "BlockingBroadcaster", /, *args: P.args, **kwargs: P.kwargs) -> T:
         return self.run(method(self.broadcaster, *args, **kwargs))
@@ -158,10 +158,10 @@ def _blocking(
 
 
 class BlockingBroadcaster:
-    """The same reports from code without asyncio, such as a plain training loop.
+    """The reporter API for code without asyncio, such as a plain training loop.
 
-    Use it in `with`: leaving the block flushes. The calls raise what `SSEBroadcaster`'s do, and
-    may come from any thread.
+    Use it in `with`: leaving the block flushes. The calls raise the errors of `SSEBroadcaster`, and
+    any thread may make them.
     """
 
     def __init__(self, settings: ProducerSettings | None = None) -> None:
@@ -180,11 +180,11 @@ class BlockingBroadcaster:
     flush = _blocking(SSEBroadcaster.flush)
 
     def run(self, call: Coroutine[object, object, T]) -> T:
-        """Run a coroutine where the broadcaster lives, and wait for it."""
+        """Run a coroutine on the broadcaster's loop, and wait for it."""
         return asyncio.run_coroutine_threadsafe(call, self._loop).result()
 
     def close(self) -> None:
-        """Flush, let go of Kafka, and end the thread."""
+        """Flush, close the connections to Kafka, and end the thread."""
         try:
             self.run(self.broadcaster.close())
         finally:

@@ -1,17 +1,18 @@
-"""What can go wrong for somebody who reports.
+"""Errors of reports and of the domain workers.
 
 ProducerError
-├── InvalidReport     the arguments; nothing was sent
-├── UnknownMeter      there are no readings of such a meter
-├── TooFewReadings    a meter has not counted for long enough
-├── NoTrades          a file has no trades in it
-├── InvalidStrategy   a backtest cannot be run as it was asked for
+├── InvalidReport     an argument is invalid; nothing was sent
+├── UnknownMeter      there are no readings of a meter type
+├── TooFewReadings    a meter has too few readings
+├── NoTrades          a file is not the package with trades
+├── InvalidStrategy   a backtest's request is invalid
 ├── AgentError        an agent has no answer
 ├── UnknownAgent      a setting names no agent
-├── RunStopped        somebody else goes on with a run
-├── Unread            Kafka is away, for those who read
-└── Unsent            Kafka is away; `unsent` events still wait in the buffer
-    └── BufferFull    ... and there was no room for one more, which was not taken
+├── RunStopped        another worker continues a run
+├── TopicRefused      Kafka did not create a topic
+├── Unread            Kafka cannot be read
+└── Unsent            Kafka did not acknowledge in time; `unsent` events wait in the buffer
+    └── BufferFull    the buffer had no room for one more event, which was not taken
 """
 
 from kafka_io.errors import BufferFull, InvalidReport, ProducerError, Unread, Unsent
@@ -20,19 +21,19 @@ __all__ = ["BufferFull", "InvalidReport", "ProducerError", "Unread", "Unsent"]
 
 
 class UnknownMeter(ProducerError, ValueError):
-    """There are no readings of such a meter."""
+    """There are no readings of a meter type."""
 
 
 class TooFewReadings(ProducerError, ValueError):
-    """A meter has not counted for long enough to learn from."""
+    """A meter has too few readings to train on."""
 
 
 class NoTrades(ProducerError, ValueError):
-    """A file is not the package with trades in it."""
+    """A file is not the package with trades."""
 
 
 class InvalidStrategy(ProducerError, ValueError):
-    """A backtest cannot be run as it was asked for; the message says what would be right."""
+    """A backtest's request is invalid; the message says what would be valid."""
 
 
 class AgentError(ProducerError):
@@ -44,4 +45,4 @@ class UnknownAgent(ProducerError, ValueError):
 
 
 class RunStopped(ProducerError):
-    """A run is to stop here; another worker takes it up."""
+    """A run stops here; another worker starts it again."""

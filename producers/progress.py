@@ -1,7 +1,7 @@
-"""What happened becomes events: the arguments of a report, checked, as one immutable value.
+"""Checks the arguments of a report, and makes an immutable event of them.
 
-Pure: the time comes in as an argument. A number that is not finite has no place in JSON, and so
-none in an event; it is refused here, where the caller can still see why.
+This module is pure: the time is an argument. JSON has no numbers that are not finite, so a report
+with one is refused here, where the caller sees why.
 """
 
 import json
@@ -37,10 +37,10 @@ def training_progress(
     *,
     now_us: int,
 ) -> TrainingProgress:
-    """A training run has come `progress` percent far.
+    """Return the event of a training run's progress, in percent.
 
     Raises:
-        InvalidReport: naming the argument that is wrong.
+        InvalidReport: an argument is invalid; the message names it.
     """
     return TrainingProgress(
         task_id=_name("task_id", task_id),
@@ -62,10 +62,10 @@ def backtest_progress(
     *,
     now_us: int,
 ) -> BacktestProgress:
-    """A backtest has come `progress` percent far, and simulates `current_date` (YYYY-MM-DD).
+    """Return the event of a backtest's progress, in percent, at a simulated day (YYYY-MM-DD).
 
     Raises:
-        InvalidReport: naming the argument that is wrong.
+        InvalidReport: an argument is invalid; the message names it.
     """
     return BacktestProgress(
         backtest_id=_name("backtest_id", backtest_id),
@@ -79,15 +79,15 @@ def backtest_progress(
 
 
 def user_update(user_id: str, data: object, kind: str = "update", *, now_us: int) -> UserUpdate:
-    """Something that one user is to see; `data` is anything that JSON can say.
+    """Return the event of an update for one user; `data` is a value that JSON can hold.
 
     Raises:
-        InvalidReport: naming the argument that is wrong.
+        InvalidReport: an argument is invalid; the message names it.
     """
     try:
         text = json.dumps(data, allow_nan=False, separators=(",", ":"))
     except (TypeError, ValueError) as error:
-        raise InvalidReport(f"data cannot be said in JSON: {error}") from error
+        raise InvalidReport(f"data cannot be encoded as JSON: {error}") from error
     return UserUpdate(
         user_id=_name("user_id", user_id),
         kind=_one_of("kind", kind, UPDATES),
@@ -108,10 +108,10 @@ def risk_alert(
     *,
     now_us: int,
 ) -> RiskAlert:
-    """Somebody's own check has found a metric beyond its threshold.
+    """Return the event of a metric beyond its threshold, found by a check outside the processors.
 
     Raises:
-        InvalidReport: naming the argument that is wrong.
+        InvalidReport: an argument is invalid; the message names it.
     """
     about = f"{_name('alert_type', alert_type)}:{_name('metric_name', metric_name)}"
     whose = f"{_name('entity_type', entity_type)}:{_name('entity_id', entity_id)}"
@@ -135,10 +135,10 @@ def risk_alert(
 def dashboard_update(
     values: Mapping[str, float], update_type: str = "custom", *, now_us: int
 ) -> DashboardUpdate:
-    """Somebody's own figures for the dashboard.
+    """Return the event of figures for the dashboard.
 
     Raises:
-        InvalidReport: naming the argument that is wrong.
+        InvalidReport: an argument is invalid; the message names it.
     """
     return DashboardUpdate(
         window_id=f"{_name('update_type', update_type)}:{now_us}",
@@ -173,7 +173,7 @@ def _text(argument: str, value: object) -> str:
 
 
 def _number(argument: str, value: object) -> float:
-    # A NumPy scalar is as good as a float: what converts without loss of meaning is taken.
+    # A NumPy scalar is as good as a float, so every value that converts is accepted.
     if isinstance(value, (str, bytes, bool)) or not isinstance(value, SupportsFloat):
         raise InvalidReport(f"{argument} is {_shown(value)}; it must be a number")
     number = float(value)
@@ -185,7 +185,7 @@ def _number(argument: str, value: object) -> float:
 def _percent(argument: str, value: object) -> float:
     number = _number(argument, value)
     if not 0 <= number <= 100:  # noqa: PLR2004  # what a percentage is
-        raise InvalidReport(f"{argument} is {number}; it must lie between 0 and 100")
+        raise InvalidReport(f"{argument} is {number}; it must be from 0 to 100")
     return number
 
 

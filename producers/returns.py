@@ -1,8 +1,9 @@
-"""Returns travel in batches: one record holds many, all of portfolios of one partition.
+"""Publishes returns in batches: one record holds many returns of portfolios of one partition.
 
-What costs a stream processor is the Kafka message, some 100 µs, not the arithmetic on it; so the
-producer gathers what a tick brings, and picks the partition itself, by portfolio, with Kafka's own
-hash. A portfolio's returns thereby stay in order, and beside its measures and alerts.
+The cost of a return for a stream processor is the Kafka message, some 100 µs, not the arithmetic.
+So the publisher batches the returns of a tick, and chooses the partition of a portfolio with
+Kafka's own hash. A portfolio's returns thereby stay in order, and in the partition of its measures
+and alerts.
 """
 
 import asyncio
@@ -16,11 +17,11 @@ from schemas.events import Return, ReturnBatch
 from schemas.topics import PORTFOLIO_RETURNS
 
 BATCH_RETURNS_MAX = 200
-"""Beyond some 200 returns a record, larger batches bring no more speed, only latency."""
+"""Batches beyond some 200 returns add latency, and no speed."""
 
 
 class ReturnsPublisher:
-    """Publishes returns, a tick's worth at a time."""
+    """Publishes the returns of a tick at a time."""
 
     def __init__(self, publisher: Publisher) -> None:
         self._publisher = publisher
@@ -29,26 +30,26 @@ class ReturnsPublisher:
     async def send(self, returns: Iterable[Return]) -> None:
         """Write returns, in order for each portfolio, and wait until Kafka has them.
 
-        Values that are not finite are written too: judging data is the processors' work, and their
-        refusal is on record.
+        Values that are not finite are written too: processors judge data, and record their
+        refusal.
 
         Raises:
             InvalidReport: a portfolio's name is empty or longer than 256 characters.
-            Unsent: Kafka has not acknowledged in time; what was taken stays in the buffer.
+            Unsent: Kafka has not acknowledged in time; the accepted returns stay in the buffer.
         """
         by_partition: defaultdict[int, list[Return]] = defaultdict(list)
-        for one in returns:
-            by_partition[await self._partition_of(one.portfolio_id)].append(one)
+        for value in returns:
+            by_partition[await self._partition_of(value.portfolio_id)].append(value)
         try:
             async with asyncio.TaskGroup() as sends:
-                for partition, many in by_partition.items():
-                    sends.create_task(self._send_to(partition, many))
+                for partition, batch in by_partition.items():
+                    sends.create_task(self._send_to(partition, batch))
         except* ProducerError as errors:
-            raise errors.exceptions[0] from None  # one reason is enough: they share it
+            raise errors.exceptions[0] from None  # all batches fail for the same reason
 
     async def _send_to(self, partition: int, returns: list[Return]) -> None:
-        for some in _batched(returns):
-            await self._publisher.publish(ReturnBatch(returns=some), partition=partition)
+        for batch in _batched(returns):
+            await self._publisher.publish(ReturnBatch(returns=batch), partition=partition)
 
     async def _partition_of(self, portfolio_id: str) -> int:
         partition = self._partitions.get(portfolio_id)

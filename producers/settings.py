@@ -7,19 +7,19 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class TrainerSettings(BaseSettings):
-    """What a trainer needs beside Kafka; read from the environment, too."""
+    """Settings of a trainer, from the environment variables `TAPEWIRE_...`."""
 
     model_config = SettingsConfigDict(env_prefix="TAPEWIRE_", frozen=True)
 
     models_dir: Path = Path("models")
-    """Where trained models go: a folder for each type of meter."""
+    """The folder of trained models, with a folder for each type of meter."""
 
     training_step_pause_s: float = Field(default=0.0, ge=0)
-    """Pause between two steps of a training, for those who watch."""
+    """The pause between two steps of a training in seconds, for demonstrations."""
 
 
 class MarketSettings(BaseSettings):
-    """What a market needs beside Kafka; read from the environment, too."""
+    """Settings of the market data, from the environment variables `TAPEWIRE_...`."""
 
     model_config = SettingsConfigDict(env_prefix="TAPEWIRE_", frozen=True)
 
@@ -28,18 +28,18 @@ class MarketSettings(BaseSettings):
 
 
 class OrchestratorSettings(BaseSettings):
-    """What an orchestrator needs beside Kafka; read from the environment, too."""
+    """Settings of an orchestrator, from the environment variables `TAPEWIRE_...`."""
 
     model_config = SettingsConfigDict(env_prefix="TAPEWIRE_", frozen=True)
 
     agents: str = ""
-    """Agents of one's own, as `package.module:Class`, with commas between."""
+    """Additional agents, as `package.module:Class`, separated by commas."""
 
 
 class BacktesterSettings(BaseSettings):
-    """What a backtester needs beside Kafka; read from the environment, too."""
+    """Settings of a backtester, from the environment variables `TAPEWIRE_...`."""
 
     model_config = SettingsConfigDict(env_prefix="TAPEWIRE_", frozen=True)
 
     backtest_step_pause_s: float = Field(default=0.0, ge=0)
-    """Pause between two reports of a backtest, for those who watch."""
+    """The pause between two reports of a backtest in seconds, for demonstrations."""

@@ -1,7 +1,7 @@
-"""Agents: what answers messages. Three come along; your own is a class, or any object, like them.
+"""Agents that answer messages: three that are built in, and the loading of others.
 
-An agent says who it is, by which examples a message that is meant for it is recognized, and answers
-with an async generator of pieces of text:
+An agent has an id, a name, and examples of messages that it should get. It answers with an async
+generator of pieces of text:
 
     class Greeter:
         agent_id = "greeter"
@@ -13,8 +13,8 @@ with an async generator of pieces of text:
             yield "Hello "
             yield "to you."
 
-`TAPEWIRE_AGENTS=my_package.greeting:Greeter` adds it: each entry, with commas between, is called
-without arguments. An `AgentError` that it raises is what the user is told.
+`TAPEWIRE_AGENTS=my_package.greeting:Greeter` adds it. Entries are separated by commas, and each is
+called without arguments. The message of an `AgentError` goes to the user.
 """
 
 import re
@@ -35,25 +35,25 @@ _WORDS_A_PIECE = 3
 
 
 class Agent(Protocol):
-    """Answers messages of a kind."""
+    """An agent: answers messages of a kind."""
 
     agent_id: str
     name: str
     protocol: str
     examples: Sequence[str]
-    """Messages that are meant for it."""
+    """Messages that the agent should get; the router learns from them."""
 
     def answer(self, message: str) -> AsyncGenerator[str]:
-        """The answer, a piece of text at a time.
+        """Yield the answer in pieces of text.
 
         Raises:
-            AgentError: there is none; the message is for the user.
+            AgentError: there is no answer; the message is for the user.
         """
         ...
 
 
 class Arithmetic:
-    """Works out what is written in numbers and operators, or in words for them."""
+    """Evaluates expressions of numbers and operators, or of words for them."""
 
     agent_id = "arithmetic"
     name = "Arithmetic"
@@ -87,17 +87,17 @@ class Arithmetic:
     _EXPRESSION = re.compile(r"[\d.(+-][\d\s.+\-*/()%]*")
 
     async def answer(self, message: str) -> AsyncGenerator[str]:
-        """The expression, and what it comes to."""
+        """Yield the expression and its value."""
         expression = self._expression(message)
         try:
-            # Parsed, not evaluated by Python; numbers and powers have bounds.
+            # The library parses expressions without Python's eval, and bounds numbers and powers.
             value = simple_eval(expression, functions={}, names={})
         except ZeroDivisionError:
             raise AgentError(f"{expression} divides by zero") from None
         except (InvalidExpression, SyntaxError, TypeError, ValueError, OverflowError) as error:
-            raise AgentError(f"{expression!r} cannot be worked out: {error}") from error
+            raise AgentError(f"{expression!r} cannot be evaluated: {error}") from error
         if not isinstance(value, int | float):
-            raise AgentError(f"{expression!r} is no arithmetic")
+            raise AgentError(f"{expression!r} is not arithmetic")
         yield f"{expression} "
         yield "= "
         yield f"{value:.12g}" if isinstance(value, float) else str(value)
@@ -107,15 +107,15 @@ class Arithmetic:
         for words, operator in self._OPERATORS.items():
             text = text.replace(words, f" {operator} ")
         text = re.sub(r"\badd ([\d.]+) (?:and|to) ([\d.]+)", r"\1 + \2", text)
-        found = [one.strip() for one in self._EXPRESSION.findall(text)]
-        found = [one for one in found if any(each.isdigit() for each in one)]
+        found = [part.strip() for part in self._EXPRESSION.findall(text)]
+        found = [part for part in found if any(character.isdigit() for character in part)]
         if not found:
-            raise AgentError("there are no numbers in it; ask, for example, what 17 * 23 is")
+            raise AgentError("the message has no numbers; ask, for example, what 17 * 23 is")
         return " ".join(max(found, key=len).split())
 
 
 class Risk:
-    """Says what the live measures say of a portfolio."""
+    """Reports the live measures of a portfolio."""
 
     agent_id = "risk"
     name = "Risk desk"
@@ -135,7 +135,7 @@ class Risk:
         self._settings = settings or ProducerSettings()
 
     async def answer(self, message: str) -> AsyncGenerator[str]:
-        """The portfolio's last measure, in words."""
+        """Yield the last measure of the portfolio that the message names."""
         measures = {
             key.decode(): one
             for key, one in (await read_table(RISK_MEASURES, self._settings)).items()
@@ -145,14 +145,14 @@ class Risk:
         named = [name for name in measures if name.lower() in asked]
         if not named:
             known = ", ".join(sorted(measures)) or "none yet"
-            raise AgentError(f"name a portfolio that is measured; there are: {known}")
+            raise AgentError(f"name a measured portfolio; these are measured: {known}")
         for name in named:
             for piece in _in_pieces(_in_words(measures[name])):
                 yield piece
 
 
 class Help:
-    """Says where in this API to find what is asked about."""
+    """Names the parts of this API that a message asks about."""
 
     agent_id = "help"
     name = "Help"
@@ -180,7 +180,7 @@ class Help:
     }
 
     async def answer(self, message: str) -> AsyncGenerator[str]:
-        """What fits; where nothing does, everything."""
+        """Yield the parts that match; all parts if none does."""
         text = message.lower()
         fitting = [told for word, told in self._ANSWERS.items() if word in text]
         for told in fitting or self._ANSWERS.values():
@@ -190,14 +190,14 @@ class Help:
 
 
 def agents(settings: ProducerSettings, added: Sequence[str] = ()) -> Sequence[Agent]:
-    """The agents that there are.
+    """Return the built-in agents and additional ones.
 
     Args:
-        settings: how to reach Kafka.
-        added: more of them, as `module:name`.
+        settings: where Kafka is.
+        added: additional agents, as `module:name`.
 
     Raises:
-        UnknownAgent: one of them cannot be had.
+        UnknownAgent: an additional agent cannot be loaded.
     """
     return (Arithmetic(), Risk(settings), Help(), *map(_added, added))
 
@@ -207,11 +207,13 @@ def _added(where: str) -> Agent:
     try:
         agent: Agent = getattr(import_module(module), name)()
     except (ImportError, AttributeError, ValueError) as error:
-        raise UnknownAgent(f"{where!r} is no agent, as in package.module:Class: {error}") from error
+        raise UnknownAgent(
+            f"{where!r} is no agent such as package.module:Class: {error}"
+        ) from error
     missing = [
-        one
-        for one in ("agent_id", "name", "protocol", "examples", "answer")
-        if not hasattr(agent, one)
+        attribute
+        for attribute in ("agent_id", "name", "protocol", "examples", "answer")
+        if not hasattr(agent, attribute)
     ]
     if missing:
         raise UnknownAgent(f"{where} has no {', '.join(missing)}")

@@ -1,6 +1,6 @@
-"""The orchestrator: takes up messages, routes each to an agent, and writes its answer by steps.
+"""The orchestrator: routes each message to an agent, and writes the steps of its answer.
 
-A run is begun again, as its next attempt, where its worker was lost, and it ends once.
+If a worker is lost, another one starts the run again as its next attempt. A run ends once.
 """
 
 import asyncio
@@ -23,11 +23,11 @@ logger = logging.getLogger(__name__)
 
 _ATTEMPTS_MAX = 3
 _TEXT_CHARS_MAX = 8_000
-"""In one event, which has at most 64 KiB; of a longer answer the end has the beginning only."""
+"""The most characters of an answer in its last event, which has at most 64 KiB."""
 
 
 async def run(settings: ProducerSettings, agents: Sequence[Agent], stop: asyncio.Event) -> None:
-    """Take up messages until `stop` is set."""
+    """Answer messages until `stop` is set."""
     router = Router(agents)
     commands = CommandGroup(AGENT_COMMANDS, AGENT_EVENTS, settings)
     with BlockingBroadcaster(settings) as reporter:
@@ -35,7 +35,7 @@ async def run(settings: ProducerSettings, agents: Sequence[Agent], stop: asyncio
         def work(taken: ReceivedCommand, halted: Callable[[], bool]) -> None:
             command = taken.command
             assert isinstance(command, AgentCommand)
-            begun = [one.attempt for one in taken.events if isinstance(one, AgentEvent)]
+            begun = [event.attempt for event in taken.events if isinstance(event, AgentEvent)]
             publish = partial(reporter.broadcaster.publish, tenant=taken.tenant)
             run = Run(publish, command, 1 + max(begun, default=0), halted)
             reporter.run(run.answer(router))
@@ -60,11 +60,11 @@ class Run:
         self._number = 0
 
     async def answer(self, router: Router) -> None:
-        """Route, and write what the agent says.
+        """Route the message, and write the agent's answer.
 
         Raises:
-            RunStopped: it was halted; nothing more is told of it.
-            Unsent: Kafka is away.
+            RunStopped: the run was halted; it writes nothing more.
+            Unsent: Kafka does not acknowledge.
         """
         if self._attempt > _ATTEMPTS_MAX:
             await self._tell("error", text=f"given up: {_ATTEMPTS_MAX} workers were lost on it")
@@ -91,7 +91,7 @@ class Run:
         except (RunStopped, Unsent):
             raise
         except Exception:
-            logger.exception("%s failed on run %s", agent.agent_id, self._command.run_id)
+            logger.exception("agent %s failed on run %s", agent.agent_id, self._command.run_id)
             await self._tell("error", agent, text=f"{agent.name} has failed; ask again")
         else:
             await self._tell("completed", agent, text="".join(said)[:_TEXT_CHARS_MAX])

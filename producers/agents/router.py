@@ -1,8 +1,8 @@
-"""Routing: which agent a message is meant for, how sure that is, and why.
+"""Routes a message to an agent, with a confidence and a reason.
 
-A text classifier, fitted when the worker starts, on the agents' own examples: words, and pieces of
-words, weighted by how rare they are (TF-IDF), and a logistic regression over them. What it says
-can be explained: the probability is the confidence, and the words that weighed most the reason.
+A text classifier is fitted at start on the agents' examples: words and parts of words, weighted by
+TF-IDF, and a logistic regression. The probability is the confidence, and the words with the largest
+weights are the reason.
 """
 
 from collections.abc import Sequence
@@ -17,12 +17,12 @@ from producers.agents.agents import Agent
 
 _REASONS = 3
 _REGULARIZATION = 10.0
-"""The examples are few, and each counts: little is smoothed away."""
+"""The inverse regularization; the examples are few, so it is weak."""
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Where a message goes."""
+    """The agent of a message."""
 
     agent: Agent
     confidence: float
@@ -31,10 +31,10 @@ class Route:
 
 
 class Router:
-    """Knows the agents by their examples."""
+    """A classifier of messages by agent."""
 
     def __init__(self, agents: Sequence[Agent]) -> None:
-        """Fit the classifier; at least two agents with examples."""
+        """Fit the classifier to at least two agents with examples."""
         self._agents = agents
         texts = [_readable(text) for agent in agents for text in agent.examples]
         whose = [at for at, agent in enumerate(agents) for _ in agent.examples]
@@ -43,14 +43,14 @@ class Router:
         self._model.fit(self._words.fit_transform(texts), whose)
 
     def route(self, message: str) -> Route:
-        """Decide."""
+        """Return the agent of a message."""
         seen: Any = self._words.transform([_readable(message)])
         probabilities = self._model.predict_proba(seen)[0]
         best = int(np.argmax(probabilities))
         agent = self._agents[best]
         confidence = float(probabilities[best])
         weights = self._model.coef_
-        # Of two classes there is one row of weights, for the second.
+        # For two classes the model has one row of weights, that of the second.
         row = weights[best] if len(weights) > 1 else weights[0] * (1 if best else -1)
         told = seen.toarray()[0] * row
         names = self._words.get_feature_names_out()
@@ -60,5 +60,5 @@ class Router:
 
 
 def _readable(text: str) -> str:
-    """Numbers, whatever they are, count as one word."""
-    return "".join("0" if one.isdigit() else one for one in text.lower())
+    """Replace all digits, so that all numbers count as one word."""
+    return "".join("0" if letter.isdigit() else letter for letter in text.lower())

@@ -1,7 +1,7 @@
-"""A backtester: takes up backtest jobs, runs each over past prices, and tells how it goes.
+"""A backtester: runs backtest jobs on past prices, and reports their progress.
 
-Several share the jobs. One that is lost in the middle of a job is replaced: another runs it again,
-as its next attempt. A job is cancelled by an event in its story, and ends once.
+Several backtesters share the jobs. If one is lost, another runs its job again as the next attempt.
+An event of the job cancels it, and a job ends once.
 """
 
 import asyncio
@@ -34,13 +34,13 @@ _CURVE_POINTS_MAX = 200
 _TRANSACTIONS_AT_ONCE = 100
 _BARS_AT_ONCE = 500
 _OF_OWNERS = frozenset({"submitted", "cancel_requested", "removed"})
-"""Steps that are told by whoever owns the job."""
+"""The kinds of steps that the owner of a job writes."""
 
 
 async def run(
     settings: ProducerSettings, backtester: BacktesterSettings, stop: asyncio.Event
 ) -> None:
-    """Take up jobs until `stop` is set."""
+    """Run jobs until `stop` is set."""
     packaged = load_bars()
     commands = CommandGroup(BACKTEST_COMMANDS, BACKTEST_EVENTS, settings, cancels=_cancels)
     with BlockingBroadcaster(settings) as reporter:
@@ -62,17 +62,17 @@ def _cancels(event: Record) -> bool:
     )
 
 
-def _attempt_after(told: Iterable[Record]) -> int:
-    """One more than the last that a worker has begun."""
-    steps = [one.job for one in told if isinstance(one, BacktestProgress) and one.job]
-    return 1 + max((one.attempt for one in steps if one.kind not in _OF_OWNERS), default=0)
+def _attempt_after(events: Iterable[Record]) -> int:
+    """Return the number of the next attempt."""
+    steps = [event.job for event in events if isinstance(event, BacktestProgress) and event.job]
+    return 1 + max((step.attempt for step in steps if step.kind not in _OF_OWNERS), default=0)
 
 
 Order = dict[str, str | float]
 
 
 class _Cancelled(Exception):
-    """Its owner does not want the job any more."""
+    """The owner has cancelled the job."""
 
 
 @dataclass(frozen=True)
@@ -89,12 +89,12 @@ class Job:
     halted: Callable[[], bool]
 
     def run(self) -> None:
-        """Simulate, and tell each step.
+        """Simulate, and report each step.
 
         Raises:
-            RunStopped: it was halted; nothing more is told of it.
-            Unsent: Kafka is away.
-            Unread: it is away where candles are to be read.
+            RunStopped: the job was halted; it reports nothing more.
+            Unsent: Kafka does not acknowledge.
+            Unread: candles cannot be read.
         """
         try:
             self._run()
@@ -105,7 +105,7 @@ class Job:
         except ProducerError as error:
             self._tell("failed", str(error))
         except Exception as error:
-            logger.exception("job %s has failed", self.command.job_id)
+            logger.exception("job %s failed", self.command.job_id)
             self._tell("failed", f"the backtest broke: {error}")
 
     def _run(self) -> None:
@@ -118,23 +118,23 @@ class Job:
         simulation = simulate(series.closes, command.strategy, command.parameters, command.cost)
         self._tell_bars(series)
         orders = list(_orders(series, simulation, command))
-        told = 0
+        reported = 0
         for upto in np.unique(np.linspace(1, len(times), _REPORTS).astype(int)):
             if self.taken.is_cancelled():
                 raise _Cancelled
-            upto_time = times[upto - 1]
-            day = upto_time[:10]
-            due = [one for one in orders[told:] if str(one["time"]) <= upto_time]
-            for some in _batches(due):
-                message = f"{len(some)} orders up to {upto_time}"
-                self._tell("transaction", message, data=json.dumps(some), day=day)
-                told += len(some)
+            until_time = times[upto - 1]
+            day = until_time[:10]
+            due = [order for order in orders[reported:] if str(order["time"]) <= until_time]
+            for batch in _batches(due):
+                message = f"{len(batch)} orders up to {until_time}"
+                self._tell("transaction", message, data=json.dumps(batch), day=day)
+                reported += len(batch)
             part = Simulation(
                 simulation.held[:upto], simulation.returns[:upto], simulation.capital[:upto]
             )
             self._tell(
                 "progress",
-                f"simulating {upto_time}",
+                f"simulating {until_time}",
                 progress=round(100.0 * float(upto) / len(times), 1),
                 bars=(int(upto), len(times)),
                 day=day,
@@ -182,7 +182,7 @@ class Job:
         return self.reporter.run(found)
 
     def _tell_bars(self, series: Series) -> None:
-        """Write what the job runs on, for charts."""
+        """Write the bars that the job runs on, for charts."""
         for interval, bars in {series.interval: series.bars, **series.wider}.items():
             for first in range(0, len(bars), _BARS_AT_ONCE):
                 chunk = BarChunk(
@@ -238,7 +238,7 @@ _STATUS_OF = {"completed": "completed", "failed": "failed", "cancelled": "failed
 
 
 def _orders(series: Series, simulation: Simulation, command: BacktestCommand) -> Iterator[Order]:
-    """What was bought and sold: decided, and done, at the close before a position changes."""
+    """Return the orders: each is executed at the close before the position changes."""
     changes = np.diff(simulation.held, prepend=0.0)
     for at in np.flatnonzero(changes):
         done = max(0, int(at) - 1)
@@ -255,7 +255,7 @@ def _orders(series: Series, simulation: Simulation, command: BacktestCommand) ->
 
 
 def _batches(orders: list[Order]) -> Iterator[list[Order]]:
-    """As many as an event holds, at a time."""
+    """Yield orders in batches that fit in an event."""
     for at in range(0, len(orders), _TRANSACTIONS_AT_ONCE):
         yield orders[at : at + _TRANSACTIONS_AT_ONCE]
 

@@ -1,7 +1,7 @@
-"""One real backtest: a moving-average crossover over the packaged prices, day by day.
+"""The demo's backtest: a moving-average crossover on the packaged prices, day by day.
 
-Long while the fast average of past closes stands above the slow one, in cash otherwise. A day's
-position is decided at the close before; each switch costs `COST` of the capital.
+The strategy is long while the fast average of past closes is above the slow one, else in cash. A
+day's position is decided at the previous close; each switch costs `COST` of the capital.
 """
 
 from collections.abc import Callable
@@ -14,14 +14,14 @@ from producers.broadcaster import BlockingBroadcaster
 from producers.market.prices import Prices
 
 COST = 0.001
-"""Of the capital, for each change of position: ten basis points."""
+"""The cost of a change of position, as a fraction of the capital: ten basis points."""
 
 TRADING_DAYS_A_YEAR = 252
 
 
 @dataclass(frozen=True, slots=True)
 class Crossover:
-    """A strategy and what it trades; windows in trading days."""
+    """A strategy and its symbol; windows are in trading days."""
 
     symbol: str
     fast: int = 20
@@ -49,15 +49,15 @@ def backtest(
     `max_drawdown` (a positive fraction) and `trades`.
 
     Args:
-        reporter: where the progress goes.
+        reporter: reports the progress.
         backtest_id: the run's name.
-        strategy: what to trade, and when.
+        strategy: the strategy.
         prices: adjusted closes.
         reports: how many progress events the run is divided into.
-        pause: called between them, for those who watch.
+        pause: called between progress events.
 
     Raises:
-        Unsent: Kafka is away; the run stops.
+        Unsent: Kafka does not acknowledge; the run stops.
     """
     days = sorted(prices[strategy.symbol])
     closes = np.array([prices[strategy.symbol][day] for day in days])
@@ -90,7 +90,7 @@ def backtest(
 
 
 def daily_returns(closes: np.ndarray, strategy: Crossover) -> tuple[np.ndarray, np.ndarray]:
-    """The strategy's return of each day after costs, and whether it traded; shape (days,)."""
+    """Return each day's return after costs, and whether it traded; shapes (days,)."""
     held = np.zeros(len(closes))
     decided = _average(closes, strategy.fast) > _average(closes, strategy.slow)
     held[1:] = decided[:-1]  # tomorrow's position is decided on today's close
@@ -100,7 +100,7 @@ def daily_returns(closes: np.ndarray, strategy: Crossover) -> tuple[np.ndarray, 
 
 
 def summary(daily: np.ndarray) -> dict[str, float]:
-    """Total return, annualised Sharpe ratio and maximum drawdown of returns, shape (days,)."""
+    """Return total return, annualised Sharpe ratio and maximum drawdown of the returns (days,)."""
     capital = np.cumprod(1.0 + daily)
     deviation = float(daily.std(ddof=1)) if len(daily) > 1 else 0.0
     ratio = float(daily.mean()) / deviation if deviation > 0 else 0.0
@@ -113,7 +113,7 @@ def summary(daily: np.ndarray) -> dict[str, float]:
 
 
 def _average(closes: np.ndarray, days: int) -> np.ndarray:
-    """The mean of the last `days` closes; not a number before there are so many."""
+    """Return the mean of the last `days` closes, NaN before there are as many; shape (days,)."""
     sums = np.cumsum(closes)
     sums[days:] -= sums[:-days].copy()
     sums[: days - 1] = np.nan

@@ -1,6 +1,6 @@
-"""What backtests run on: packaged daily bars of stocks, or the candles that the market's log holds.
+"""The prices that backtests run on: packaged daily bars of stocks, or candles in the log.
 
-Daily bars come with the program; candles are read from Kafka, as far as they have been made.
+Daily bars are packaged with the program; candles are read from Kafka.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,34 +18,34 @@ from schemas.instants import to_date, to_rfc3339
 from schemas.topics import MARKET_CANDLES, MARKET_FORMING
 
 INTERVALS = ("minute", "3minute", "day")
-"""The narrowest first."""
+"""The intervals of candles, the narrowest first."""
 
 _DAY = "day"
 _BARS_MIN = 2
 _NAMED_MAX = 20
-"""How many of the symbols that there are a refusal names."""
+"""How many known symbols an error names."""
 _YEAR_US = 365 * 24 * 60 * 60 * 1_000_000
 
 Packaged = Mapping[str, Sequence[Bar]]
-"""Symbol to daily bars, in order."""
+"""Daily bars by symbol, in order of time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """Bars of one symbol, in order."""
+    """Bars of one symbol, in order of time."""
 
     symbol: str
     interval: str
     bars: Sequence[Bar]
     bars_a_year: float
-    """How many make a year: 252 days of a stock; of what is traded around the clock, as many as
-    there would be at the pace of these."""
+    """The number of bars in a year: 252 for daily bars of stocks; for candles, what a year has at
+    their rate."""
     wider: Mapping[str, Sequence[Bar]]
-    """The same time in wider intervals, for charts."""
+    """The bars of wider intervals, for charts."""
 
     @property
     def closes(self) -> Floats:
-        """Shape (bars,)."""
+        """The closes, shape (bars,)."""
         return np.array([bar.close for bar in self.bars])
 
 
@@ -57,11 +57,11 @@ async def find_series(
     packaged: Packaged,
     settings: ProducerSettings,
 ) -> Series:
-    """Bars of a symbol from one day to another, both included; days are YYYY-MM-DD.
+    """Return the bars of a symbol between two days (YYYY-MM-DD), both included.
 
     Raises:
-        InvalidStrategy: there are none; the message says what there is.
-        Unread: candles are asked for, and there is no Kafka at the configured address.
+        InvalidStrategy: there are no such bars; the message says which there are.
+        Unread: candles cannot be read from Kafka.
     """
     within = _Days(_day(first_day), _day(last_day))
     daily = packaged.get(symbol)
@@ -73,7 +73,7 @@ async def find_series(
     candles = await _candles(symbol, settings)
     if not any(candles.values()):
         traded = sorted(key.decode() for key in await read_table(MARKET_FORMING, settings))
-        named = [one[:60] for one in traded[:_NAMED_MAX]]
+        named = [name[:60] for name in traded[:_NAMED_MAX]]
         if len(traded) > _NAMED_MAX:
             named.append(f"and {len(traded) - _NAMED_MAX} more")
         others = f"; by the minute, 3 minutes and day: {', '.join(named)}" if named else ""
@@ -81,9 +81,9 @@ async def find_series(
             f"there are no prices of {symbol[:60]}; there are {', '.join(sorted(packaged))} "
             f"by the day{others}"
         )
-    bars = within.of(symbol, [_bar(one) for one in candles[interval]])
+    bars = within.of(symbol, [_bar(candle) for candle in candles[interval]])
     wider = {
-        name: within.kept([_bar(one) for one in candles[name]])
+        name: within.kept([_bar(candle) for candle in candles[name]])
         for name in INTERVALS[INTERVALS.index(interval) + 1 :]
     }
     shown = candles[interval]
@@ -97,21 +97,21 @@ class _Days:
     last: str | None
 
     def kept(self, bars: Sequence[Bar]) -> Sequence[Bar]:
-        """Those of the days."""
+        """Return the bars of the days."""
         first, last = self.first or "", self.last or "9"
         return [bar for bar in bars if first <= bar.time[:10] <= last]
 
     def of(self, symbol: str, bars: Sequence[Bar]) -> Sequence[Bar]:
-        """Those of the days, if they are enough."""
+        """Return the bars of the days, if there are enough."""
         kept = self.kept(bars)
         if len(kept) >= _BARS_MIN:
             return kept
         if not bars:
-            raise InvalidStrategy(f"{symbol} has no bars that are over; wait until there are some")
+            raise InvalidStrategy(f"{symbol} has no complete bars yet; wait until it has some")
         since, until = bars[0].time, bars[-1].time
         raise InvalidStrategy(
             f"{symbol} has {len(kept)} bars from {self.first or since} to {self.last or until}, "
-            f"and a backtest takes {_BARS_MIN}; its prices go from {since} to {until}"
+            f"but a backtest needs {_BARS_MIN}; its prices are from {since} to {until}"
         )
 
 
@@ -129,9 +129,9 @@ async def _candles(symbol: str, settings: ProducerSettings) -> Mapping[str, Sequ
 
 
 def _bar(candle: Candle) -> Bar:
-    word = to_date if candle.interval == _DAY else to_rfc3339
+    to_text = to_date if candle.interval == _DAY else to_rfc3339
     return Bar(
-        time=word(candle.start_us),
+        time=to_text(candle.start_us),
         open=candle.open,
         high=candle.high,
         low=candle.low,
@@ -146,4 +146,4 @@ def _day(text: str | None) -> str | None:
     try:
         return date.fromisoformat(text).isoformat()
     except ValueError as error:
-        raise InvalidStrategy(f"{text!r} is no day, as in 2008-10-10: {error}") from error
+        raise InvalidStrategy(f"{text!r} is no day such as 2008-10-10: {error}") from error

@@ -1,7 +1,8 @@
-"""Strategies over closes, what they would have traded, and how they would have done.
+"""Trading strategies on closes: their positions, returns and statistics.
 
-Pure. A position is decided at a bar's close and held over the next bar; each change of position
-costs a fraction of what is traded. All of the capital is in the market, or none of it.
+This module is pure. A position is decided at a bar's close and held over the next bar; each change
+of position costs a fraction of the traded amount. The whole capital is in the market, or none of
+it.
 """
 
 import math
@@ -24,19 +25,19 @@ DEFAULTS: Mapping[str, Mapping[str, float]] = {
     "rsi": {"period": 14, "lower": 30, "upper": 70},
     "buy_and_hold": {},
 }
-"""The parameters that each strategy has; periods are bars."""
+"""The default parameters of each strategy; periods are in bars."""
 
 
 @dataclass(frozen=True, slots=True)
 class Simulation:
-    """What a strategy did, bar by bar; all arrays have the shape (bars,)."""
+    """The result of a strategy; all arrays have the shape (bars,)."""
 
     held: Floats
-    """Whether the capital was in the market over the bar, 0 or 1."""
+    """Whether the capital was in the market during the bar, 0 or 1."""
     returns: Floats
-    """After costs, as a fraction."""
+    """The return after costs, as a fraction."""
     capital: Floats
-    """At each close, of 1 at the start."""
+    """The equity at each close; 1 at the start."""
 
 
 def simulate(
@@ -47,11 +48,11 @@ def simulate(
     Args:
         closes: positive prices.
         strategy: one of `DEFAULTS`.
-        parameters: what differs from its defaults.
-        cost: of what is traded, as a fraction.
+        parameters: parameters other than the defaults.
+        cost: the cost of a trade, as a fraction of the traded amount.
 
     Raises:
-        InvalidStrategy: there is no such strategy, or a parameter has no meaning.
+        InvalidStrategy: there is no such strategy, or a parameter is invalid.
     """
     known = DEFAULTS.get(strategy)
     if known is None:
@@ -70,7 +71,7 @@ def simulate(
 
 
 def moving_average(closes: Floats, bars: int) -> Floats:
-    """The mean of the last `bars` closes; not a number before there are so many."""
+    """Return the mean of the last `bars` closes, NaN before there are as many; shape (bars,)."""
     averages = np.full(len(closes), np.nan)
     if len(closes) >= bars:
         averages[bars - 1 :] = np.convolve(closes, np.full(bars, 1 / bars), "valid")
@@ -78,7 +79,7 @@ def moving_average(closes: Floats, bars: int) -> Floats:
 
 
 def relative_strength(closes: Floats, period: int) -> Floats:
-    """Wilder's relative strength index, 0 to 100; not a number before there are so many changes.
+    """Return Wilder's relative strength index, 0 to 100, NaN before there are enough changes.
 
     J. Welles Wilder, New Concepts in Technical Trading Systems (1978), section VI.
     """
@@ -98,14 +99,14 @@ def relative_strength(closes: Floats, period: int) -> Floats:
 
 
 def statistics(simulation: Simulation, bars_a_year: float) -> dict[str, float | None]:
-    """How it did; ratios with a riskless rate of zero.
+    """Return the statistics of a simulation; ratios have a riskless rate of zero.
 
     Volatility has ddof 1; Sortino's deviation is the root of the mean squared loss over all bars.
-    A figure that cannot be said is None. `win_rate` is the share of closed round trips that gained.
+    An undefined figure is None. `win_rate` is the fraction of closed round trips with a gain.
     """
     returns = simulation.returns
     trips = round_trips(simulation)
-    with np.errstate(all="ignore"):  # what cannot be said is not said
+    with np.errstate(all="ignore"):  # undefined figures become None
         figures = {
             "total_return": empyrical.cum_returns_final(returns),
             "annual_return": _annual_return(returns, bars_a_year),
@@ -113,14 +114,14 @@ def statistics(simulation: Simulation, bars_a_year: float) -> dict[str, float | 
             "sharpe_ratio": empyrical.sharpe_ratio(returns, annualization=bars_a_year),
             "sortino_ratio": empyrical.sortino_ratio(returns, annualization=bars_a_year),
             "max_drawdown": -empyrical.max_drawdown(returns),
-            "win_rate": sum(one > 0 for one in trips) / len(trips) if trips else math.nan,
+            "win_rate": sum(gain > 0 for gain in trips) / len(trips) if trips else math.nan,
             "trades": np.abs(np.diff(simulation.held, prepend=0.0)).sum(),
         }
     return {name: float(value) if np.isfinite(value) else None for name, value in figures.items()}
 
 
 def _annual_return(returns: Floats, bars_a_year: float) -> float:
-    """A return as that of a year; NaN where a few good bars make it more than can be said."""
+    """Return an annualised return; NaN if it exceeds the range of a float."""
     try:
         found: Any = empyrical.annual_return(returns, annualization=bars_a_year)
     except OverflowError:
@@ -129,7 +130,7 @@ def _annual_return(returns: Floats, bars_a_year: float) -> float:
 
 
 def round_trips(simulation: Simulation) -> Sequence[float]:
-    """The return of each stay in the market that has ended, with its costs."""
+    """Return the return of each closed round trip, after costs."""
     changes = np.diff(simulation.held, prepend=0.0)
     ins, outs = np.flatnonzero(changes > 0), np.flatnonzero(changes < 0)
     before = np.concatenate(([1.0], simulation.capital))
@@ -142,7 +143,7 @@ def round_trips(simulation: Simulation) -> Sequence[float]:
 def _crossover(closes: Floats, parameters: Mapping[str, float]) -> Floats:
     fast, slow = _bars(parameters, "fast"), _bars(parameters, "slow")
     if fast >= slow:
-        raise InvalidStrategy(f"fast is {fast} and slow {slow}; fast < slow must hold")
+        raise InvalidStrategy(f"fast is {fast} and slow {slow}; fast must be less than slow")
     return (moving_average(closes, fast) > moving_average(closes, slow)).astype(np.float64)
 
 

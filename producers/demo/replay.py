@@ -1,7 +1,7 @@
-"""The demo: real history replayed at a chosen pace, and real runs beside it, one at a time.
+"""The demo: replays real history at a chosen speed, with training runs and backtests beside it.
 
-Started again, it goes on where the log ends: the last returns in Kafka say which day was replayed
-last. What was cut off in the middle of a day is sent again; processors recognize the repeat.
+A restart continues where the log ends: the last returns in Kafka are of the last replayed day. The
+returns of an interrupted day are sent again; processors recognize the repeat.
 """
 
 import asyncio
@@ -27,10 +27,10 @@ from schemas.topics import PORTFOLIO_RETURNS
 logger = logging.getLogger(__name__)
 
 TICK_S = 0.05
-"""How often returns are sent: what a tick brings travels together."""
+"""The seconds between two sends; the returns of a tick are sent together."""
 
 STEP_S = 1.0
-"""Pause between two progress reports of a run, for those who watch."""
+"""The pause between two progress reports of a run in seconds, for demonstrations."""
 
 _CROSSOVERS = (
     Crossover("AAPL", 20, 100),
@@ -44,12 +44,12 @@ async def run(settings: ProducerSettings, *, speed: float, stop: asyncio.Event) 
     """Replay and run until `stop` is set.
 
     Args:
-        settings: how to reach Kafka.
+        settings: where Kafka is.
         speed: trading days a second.
-        stop: asks for an orderly end.
+        stop: set to end the demo.
 
     Raises:
-        Unsent: Kafka is away for longer than the settings' patience.
+        Unsent: Kafka does not acknowledge within the settings' patience.
     """
     prices = load_prices()
     halt = threading.Event()
@@ -67,7 +67,7 @@ async def _replay(
     settings: ProducerSettings, prices: Prices, speed: float, stop: asyncio.Event
 ) -> None:
     after = await _last_day(settings)
-    logger.info("replaying returns at %g days/s, after %s", speed, after or "nothing yet")
+    logger.info("replaying returns at %g days/s, after %s", speed, after or "the beginning")
     days = laps(trading_days(prices), after)
     async with Publisher(settings) as publisher:
         returns = ReturnsPublisher(publisher)
@@ -75,7 +75,7 @@ async def _replay(
         sent = 0
         while not stop.is_set():
             due = int((time.monotonic() - began) * speed) - sent
-            await returns.send([one for _ in range(due) for one in next(days).at_close()])
+            await returns.send([value for _ in range(due) for value in next(days).at_close()])
             sent += due
             try:
                 async with asyncio.timeout(TICK_S):
@@ -85,7 +85,7 @@ async def _replay(
 
 
 async def _last_day(settings: ProducerSettings) -> date | None:
-    """The last day that every partition has returns of."""
+    """Return the last day of which every partition has returns."""
     last = [
         batch.event_time_us
         for batch in await read_newest(PORTFOLIO_RETURNS, settings)
@@ -95,7 +95,7 @@ async def _last_day(settings: ProducerSettings) -> date | None:
 
 
 def _runs(settings: ProducerSettings, prices: Prices, halt: threading.Event) -> None:
-    """Train, then backtest, and again, with other parameters each time."""
+    """Train, then backtest, and repeat with other parameters."""
 
     def pause() -> None:
         if halt.wait(STEP_S):
@@ -124,4 +124,4 @@ def _report_stop(send: Callable[[str, float, str, str], object], run_id: str) ->
 
 
 class _Halted(Exception):
-    """The demo ends; the run in progress ends here."""
+    """The demo ends, and the present run with it."""

@@ -1,11 +1,11 @@
-"""Real daily prices, from inside a package, and the returns of portfolios made of them.
+"""Real daily prices from a package, and the returns of portfolios of them.
 
-`bokeh_sampledata` ships the split- and dividend-adjusted closes of five stocks, 2000-03-01 to
-2013-03-01: the end of the dot-com bubble, 2008 and 2011 are in them. Nothing is downloaded.
+`bokeh_sampledata` has the split- and dividend-adjusted closes of five stocks, 2000-03-01 to
+2013-03-01, which include the end of the dot-com bubble, 2008 and 2011. Nothing is downloaded.
 
 A portfolio here has constant weights: its return of a day is the weighted sum of its
 constituents' simple returns, close to close. A day's return spans weekends and holidays; there are
-no zero returns for days without trading. A portfolio begins when its youngest constituent does.
+no zero returns for days without trading. A portfolio begins with its youngest constituent.
 """
 
 import csv
@@ -32,24 +32,24 @@ PORTFOLIOS: Mapping[str, Mapping[str, float]] = {
     "balanced": {"AAPL": 0.2, "GOOG": 0.2, "IBM": 0.4, "MSFT": 0.2},
     "value": {"IBM": 0.6, "MSFT": 0.4},
 }
-"""Each stock alone, an equal weight, and a few weighted ones: portfolio to symbol to weight."""
+"""The weights of each portfolio by symbol: single stocks, equal weights, and a few others."""
 
 _CLOSE = time(16, tzinfo=ZoneInfo("America/New_York"))
 
 Prices = Mapping[str, Mapping[date, float]]
-"""Symbol to trading day to adjusted close."""
+"""The adjusted closes by symbol and trading day."""
 
 
 @dataclass(frozen=True, slots=True)
 class TradingDay:
-    """What one day's close brought."""
+    """The returns of one trading day."""
 
     day: date
     returns: Mapping[str, float]
-    """By portfolio; simple, as a fraction."""
+    """The simple returns by portfolio, as fractions."""
 
     def at_close(self) -> list[Return]:
-        """The returns as events of that day's close, 16:00 in New York."""
+        """Return the returns as events at the day's close, 16:00 in New York."""
         instant = from_datetime(datetime.combine(self.day, _CLOSE).astimezone(UTC))
         return [
             Return(portfolio_id=portfolio, event_time_us=instant, value=value)
@@ -75,7 +75,7 @@ def load_bars() -> Mapping[str, Sequence[Bar]]:
 
 
 def load_prices() -> Prices:
-    """Read the packaged prices."""
+    """Return the packaged prices."""
     prices: dict[str, dict[date, float]] = {}
     for row in _rows():
         day = date.fromisoformat(row["Date"])
@@ -84,7 +84,9 @@ def load_prices() -> Prices:
 
 
 def _rows() -> Iterator[Mapping[str, str]]:
-    spec = find_spec("bokeh_sampledata")  # found, not imported: importing it takes a second
+    spec = find_spec(
+        "bokeh_sampledata"
+    )  # the package is located, not imported: importing it takes a second
     assert spec is not None
     assert spec.origin is not None
     packed = Path(spec.origin).parent / "_data" / "stocks.csv.gz"
@@ -93,30 +95,30 @@ def _rows() -> Iterator[Mapping[str, str]]:
 
 
 def trading_days(prices: Prices) -> list[TradingDay]:
-    """The returns of all portfolios, day by day, oldest first."""
+    """Yield the returns of all portfolios, day by day, oldest first."""
     changes = {symbol: dict(_changes(closes)) for symbol, closes in prices.items()}
     days = sorted({day for closes in changes.values() for day in closes})
     return [TradingDay(day, _returns_on(day, changes)) for day in days]
 
 
 def laps(days: list[TradingDay], after: date | None = None) -> Iterator[TradingDay]:
-    """Go through history, and on again from its end, for ever.
+    """Yield the days of a history, and repeat it after its end, for ever.
 
-    A lap's days follow the last of the lap before: whole weeks later than they really were, so
-    that time never runs backwards and weekdays stay weekdays.
+    The days of a repetition follow the last day before, shifted by whole weeks, so that time never
+    runs backwards and weekdays stay weekdays.
 
     Args:
         days: one history, oldest first.
-        after: where an earlier run stopped; None for the beginning.
+        after: the last day of an earlier run; None for the beginning.
     """
     length = days[-1].day - days[0].day
     shift = timedelta(weeks=length.days // 7 + 1)
     lap = 0 if after is None else max(0, (after - days[0].day) // shift)
     while True:
-        for one in days:
-            moved = one.day + lap * shift
+        for day in days:
+            moved = day.day + lap * shift
             if after is None or moved > after:
-                yield TradingDay(moved, one.returns)
+                yield TradingDay(moved, day.returns)
         lap += 1
 
 

@@ -1,4 +1,4 @@
-"""Real trades, from inside a package, as a stream: 100,000 of Bitcoin for dollars, six days long.
+"""Real trades from a package as a stream: 100,000 trades of Bitcoin for dollars, over six days.
 
 `ta4j-examples`, a Java package, ships trades of the exchange Bitstamp, 2013-11-25 to 2013-12-01,
 to the second. Many share a second; their order in the file is the order in which they were made.
@@ -31,10 +31,10 @@ _MINUTE_US = 60 * _US
 
 
 def read_trades(jar: Path) -> Iterator[Trade]:
-    """Read the packaged trades, in order.
+    """Return the packaged trades, in order.
 
     Raises:
-        NoTrades: the file is not there, or not that package.
+        NoTrades: the file does not exist, or is another package.
     """
     try:
         with zipfile.ZipFile(jar) as package, package.open(_MEMBER) as packed:
@@ -49,7 +49,7 @@ def read_trades(jar: Path) -> Iterator[Trade]:
 
 
 def batches(trades: Iterator[Trade]) -> Iterator[TradeBatch]:
-    """Trades as events; with the last of them time goes on to the end of its minute."""
+    """Yield trades as events; the last one completes its minute."""
     first, some = 0, list(islice(trades, _BATCH_TRADES))
     while some:
         following = list(islice(trades, _BATCH_TRADES))
@@ -63,8 +63,8 @@ async def run(settings: ProducerSettings, jar: Path, stop: asyncio.Event) -> Non
     """Write all trades that are not in Kafka yet, in order; then wait until `stop` is set.
 
     Raises:
-        NoTrades: there are none to read.
-        Unsent: Kafka is away for longer than the settings' patience.
+        NoTrades: the package has no trades.
+        Unsent: Kafka does not acknowledge within the settings' patience.
     """
     there = _next(await read_newest(MARKET_TRADES, settings))
     sent = 0
@@ -73,17 +73,17 @@ async def run(settings: ProducerSettings, jar: Path, stop: asyncio.Event) -> Non
             if stop.is_set():
                 return
             if batch.first + len(batch.trades) > there:
-                # One after the other: what follows an unsent batch must not be there before it.
+                # One batch after the other, so that no batch precedes an unsent one in the log.
                 await publisher.publish(batch)
                 sent += len(batch.trades)
-    logger.info("%d trades of %s were there, and %d are new", there, SYMBOL, sent)
+    logger.info("%d trades of %s were in Kafka, %d are new", there, SYMBOL, sent)
     await stop.wait()
 
 
-def _next(there: Sequence[object]) -> int:
+def _next(records: Sequence[object]) -> int:
     ends = [
-        one.first + len(one.trades)
-        for one in there
-        if isinstance(one, TradeBatch) and one.symbol == SYMBOL
+        record.first + len(record.trades)
+        for record in records
+        if isinstance(record, TradeBatch) and record.symbol == SYMBOL
     ]
     return max(ends, default=0)

@@ -1,7 +1,7 @@
-"""One real training run: a small neural network learns handwritten digits, epoch by epoch.
+"""The demo's training run: a small neural network learns handwritten digits, epoch by epoch.
 
-The data ships inside scikit-learn. This is a plain loop, without asyncio, as such loops are: it
-reports through `BlockingBroadcaster`.
+The data is part of scikit-learn. This is a plain loop without asyncio, which reports through
+`BlockingBroadcaster`.
 """
 
 import time
@@ -30,14 +30,14 @@ def train(
     """Train, report every epoch's held-out loss and accuracy, and return the last accuracy.
 
     Args:
-        reporter: where the progress goes.
+        reporter: reports the progress.
         task_id: the run's name.
         epochs: passes over the training half.
-        seed: of the split, the weights and the order.
-        pause: called between epochs, for those who watch.
+        seed: the seed of split, weights and order.
+        pause: called between epochs.
 
     Raises:
-        Unsent: Kafka is away; the run stops.
+        Unsent: Kafka does not acknowledge; the run stops.
     """
     images, labels = load_digits(return_X_y=True)
     train_x, test_x, train_y, test_y = train_test_split(

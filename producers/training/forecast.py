@@ -1,8 +1,7 @@
-"""Training a day-ahead forecast of a meter's consumption: gradient-boosted trees, step by step.
+"""Trains a day-ahead forecast of a meter's consumption: gradient-boosted trees, step by step.
 
-What is known a day ahead: the hour, the weekday, the month, the temperature, and what was counted
-24 hours and a week before. The last eight weeks are held out; the forecast is compared with the
-plainest one there is, the same hour a week before.
+The features are known a day ahead: hour, weekday, month, temperature, and the consumption 24 hours
+and a week before. The last eight weeks are held out; the baseline is the same hour a week before.
 """
 
 import time
@@ -27,28 +26,28 @@ _TREES_A_STEP = 10
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """How far a training has come."""
+    """The progress of a training."""
 
     part: float
-    """Of the whole, up to 1."""
+    """The completed fraction, up to 1."""
     metrics: dict[str, float]
     """Mean absolute errors on the held-out weeks in kWh, and the trees so far."""
     remaining_s: float
-    """About how long it will still take."""
+    """The estimated remaining time in seconds."""
     model: HistGradientBoostingRegressor
 
 
 def train(consumption: Consumption, *, seed: int = 0) -> Iterator[Step]:
-    """Train, a dozen trees at a time.
+    """Train a dozen trees at a time, and yield the progress.
 
     Raises:
-        TooFewReadings: there are not enough hours to learn from and to judge by.
+        TooFewReadings: there are too few hours to train and to test on.
     """
     known, kwh = _features(consumption)
     if len(kwh) < _READINGS_MIN:
         raise TooFewReadings(
-            f"the meter has {len(kwh)} usable hours; a forecast takes {_READINGS_MIN}, "
-            "a week of them to look back on"
+            f"the meter has {len(kwh)} usable hours; a forecast needs {_READINGS_MIN}, "
+            "including a week before the first"
         )
     seen, held = known[:-_HELD_OUT], known[-_HELD_OUT:]
     model = HistGradientBoostingRegressor(
@@ -73,7 +72,7 @@ def train(consumption: Consumption, *, seed: int = 0) -> Iterator[Step]:
 
 
 def _features(consumption: Consumption) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """What is known of each hour a day ahead, and what it came to; without unknown hours."""
+    """Return the features of each hour and its consumption, without incomplete hours."""
     hours, kwh = consumption.hours, consumption.kwh
     since_1970 = hours.astype("datetime64[h]").astype(np.int64)
     columns: list[NDArray[Any]] = [

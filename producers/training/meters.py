@@ -1,9 +1,9 @@
-"""Real hourly consumption of British households, from inside a package.
+"""Real hourly consumption of British households, from a package.
 
-`opendsm` ships smart-meter readings, in kWh, with the temperature outside: electricity and gas of
-one household, April 2020 to December 2022, and electricity of two more, half-hourly, 2012 to 2014.
-Nothing is downloaded. There is no water meter among them: water is answered by the gas meter, which
-in that household heats it.
+`opendsm` has smart-meter readings in kWh with the outside temperature: electricity and gas of one
+household, April 2020 to December 2022, and electricity of two more, half-hourly, 2012 to 2014.
+Nothing is downloaded. It has no water meter; the gas meter stands in, since gas heats the water
+there.
 """
 
 import csv
@@ -28,25 +28,27 @@ METER_TYPES = tuple(_SERIES)
 
 @dataclass(frozen=True, slots=True)
 class Consumption:
-    """What one meter has counted."""
+    """The readings of one meter."""
 
     hours: NDArray[np.datetime64]
-    """When each hour began, UTC; one after the other, with none left out."""
+    """The start of each hour in UTC, without gaps."""
     kwh: NDArray[np.float64]
-    """Of each hour; NaN where the meter said nothing."""
+    """The consumption of each hour; NaN if there is no reading."""
     temperature_c: NDArray[np.float64]
-    """Outside; NaN where it is not known."""
+    """The outside temperature; NaN if it is unknown."""
 
 
 def read_meter(meter_id: str, meter_type: str) -> Consumption:
-    """Read a meter; an id that is not one of the packaged meters' stands for one of them.
+    """Return the readings of a meter; an unknown id is mapped to one of the packaged meters.
 
     Raises:
         UnknownMeter: there are no meters of the type.
     """
     series = _SERIES.get(meter_type)
     if series is None:
-        raise UnknownMeter(f"{meter_type!r} is no meter type; there are {', '.join(METER_TYPES)}")
+        raise UnknownMeter(
+            f"{meter_type!r} is not a meter type; the types are {', '.join(METER_TYPES)}"
+        )
     name = meter_id if meter_id in series else series[crc32(meter_id.encode()) % len(series)]
     temperatures = "uk-tempC-sample-0" if name.endswith("-0") else "uk-tempC-sample-1_2"
     counted = _hourly(name, "start", "value")
@@ -60,7 +62,9 @@ def read_meter(meter_id: str, meter_type: str) -> Consumption:
 
 
 def _hourly(name: str, time: str, value: str) -> dict[np.datetime64, list[float]]:
-    spec = find_spec("opendsm")  # found, not imported: only its data is wanted
+    spec = find_spec(
+        "opendsm"
+    )  # the package is located, not imported, since only its data is needed
     assert spec is not None
     assert spec.origin is not None
     packed = Path(spec.origin).parent / "eemeter" / "samples" / f"{name}.csv.gz"

@@ -1,8 +1,8 @@
-"""A trainer: takes up training commands, one at a time, and tells how each goes.
+"""A trainer: runs training commands, one at a time, and reports their progress.
 
-Several trainers share the commands. One that is lost in the middle of a task is replaced: another
-takes the command up again, as the task's next attempt. A task ends once: who finds that it has
-ended does nothing, and an ending that is written twice carries the same id.
+Several trainers share the commands. If one is lost, another runs its task again as the next
+attempt. A task ends once: a trainer skips an ended task, and an end that is written twice has the
+same id.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ _FILE_NAME_CHARS_MAX = 200
 
 
 async def run(settings: ProducerSettings, trainer: TrainerSettings, stop: asyncio.Event) -> None:
-    """Take up commands until `stop` is set."""
+    """Run commands until `stop` is set."""
     commands = CommandGroup(TRAINING_COMMANDS, TRAINING_EVENTS, settings)
     with BlockingBroadcaster(settings) as reporter:
 
@@ -50,10 +50,10 @@ async def run(settings: ProducerSettings, trainer: TrainerSettings, stop: asynci
         await commands.run(work, stop)
 
 
-def _attempt_after(told: Iterable[Record]) -> int:
-    """One more than the last that a trainer has begun."""
-    steps = [one.task for one in told if isinstance(one, TrainingProgress) and one.task]
-    return 1 + max((one.attempt for one in steps if one.stage != "PENDING"), default=0)
+def _attempt_after(events: Iterable[Record]) -> int:
+    """Return the number of the next attempt."""
+    steps = [event.task for event in events if isinstance(event, TrainingProgress) and event.task]
+    return 1 + max((step.attempt for step in steps if step.stage != "PENDING"), default=0)
 
 
 @dataclass(frozen=True)
@@ -68,11 +68,11 @@ class Task:
     tenant: str | None = None
 
     def run(self) -> None:
-        """Fetch, train, save, and tell each step.
+        """Fetch, train, save, and report each step.
 
         Raises:
-            RunStopped: it was halted; nothing more is told of it.
-            Unsent: Kafka is away.
+            RunStopped: the task was halted; it reports nothing more.
+            Unsent: Kafka does not acknowledge.
         """
         try:
             self._run()
@@ -81,7 +81,7 @@ class Task:
         except ProducerError as error:
             self._fail(str(error), type(error).__name__)
         except Exception as error:
-            logger.exception("task %s has failed", self.command.task_id)
+            logger.exception("task %s failed", self.command.task_id)
             self._fail(f"the training broke: {error}", repr(error))
 
     def _run(self) -> None:
@@ -174,6 +174,6 @@ _STATUS_OF = {"FETCHING_DATA": "started", "SUCCESS": "completed", "FAILURE": "fa
 
 
 def model_path(folder: Path, command: TrainingCommand) -> Path:
-    """Where a command's model goes: a file that no meter's name can lead out of the folder."""
+    """Return the file of a command's model; no meter's name leads out of the folder."""
     name = quote(command.meter_id, safe=" ").replace(".", "%2E")[:_FILE_NAME_CHARS_MAX]
     return folder / command.meter_type / f"{name}.joblib"

@@ -34,7 +34,7 @@ def test_numpy_numbers_are_numbers() -> None:
     [
         ({"task_id": ""}, "task_id is ''; it must be a text of 1 to 256"),
         ({"task_id": "x" * 257}, "task_id is .* it must be a text of 1 to 256"),
-        ({"progress": 100.1}, r"progress is 100\.1; it must lie between 0 and 100"),
+        ({"progress": 100.1}, r"progress is 100\.1; it must be from 0 to 100"),
         ({"progress": nan}, "progress is nan; it must be a finite number"),
         ({"progress": "40"}, "progress is '40'; it must be a number"),
         ({"status": "done"}, "status is 'done'; it must be one of started, running"),

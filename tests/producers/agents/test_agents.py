@@ -74,8 +74,8 @@ def test_it_is_right(left: int, operator: str, right: int) -> None:
     [
         ("what is 1 / 0", "divides by zero"),
         ("hello", "no numbers"),
-        ("9 ** 9 ** 9 ** 9", "cannot be worked out"),
-        ("2 +* 3", "cannot be worked out"),
+        ("9 ** 9 ** 9 ** 9", "cannot be evaluated"),
+        ("2 +* 3", "cannot be evaluated"),
     ],
 )
 async def test_what_cannot_be_worked_out_says_why(message: str, why: str) -> None:
@@ -123,7 +123,7 @@ async def test_an_agent_of_ones_own_is_asked(monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize(
     ("where", "why"),
     [
-        ("nowhere:Agent", "is no agent, as in package.module:Class"),
+        ("nowhere:Agent", "is no agent such as package.module:Class"),
         ("producers.agents.agents:Nobody", "is no agent"),
         ("collections:OrderedDict", "has no agent_id, name, protocol, examples, answer"),
     ],

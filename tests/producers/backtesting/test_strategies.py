@@ -125,7 +125,7 @@ def test_real_prices_are_traded_by_every_strategy() -> None:
         ("magic", {}, "'magic' is no strategy; there are moving_average_crossover, rsi"),
         ("rsi", {"fast": 3}, "rsi has no parameter 'fast'; it has period, lower, upper"),
         ("buy_and_hold", {"x": 3}, "it has none"),
-        ("moving_average_crossover", {"fast": 100}, "fast < slow must hold"),
+        ("moving_average_crossover", {"fast": 100}, "fast must be less than slow"),
         ("moving_average_crossover", {"fast": 1.5}, "fast is 1.5; it must be a whole number"),
         ("rsi", {"lower": 80}, "0 <= lower < upper <= 100 must hold"),
     ],

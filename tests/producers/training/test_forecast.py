@@ -34,11 +34,13 @@ def test_half_hours_are_added_up() -> None:
 
 
 def test_what_cannot_be_trained_says_why() -> None:
-    with pytest.raises(UnknownMeter, match="'steam' is no meter type; there are electricity"):
+    with pytest.raises(
+        UnknownMeter, match="'steam' is not a meter type; the types are electricity"
+    ):
         read_meter("m", "steam")
     hours = np.arange("2020-01-01T00", "2020-02-01T00", dtype="datetime64[h]")
     few = Consumption(hours, np.ones(len(hours)), np.ones(len(hours)))
-    with pytest.raises(TooFewReadings, match="576 usable hours; a forecast takes 3360"):
+    with pytest.raises(TooFewReadings, match="576 usable hours; a forecast needs 3360"):
         next(train(few))
 
 
