@@ -155,7 +155,7 @@ async def test_a_rebuild_that_cannot_be_says_why(
             switch=False,
             env={"TAPEWIRE_VAR_LIMITS": "IBM=much"},
         )
-    with pytest.raises(RebuildFailed, match="there is a rebuild v2 already"):
+    with pytest.raises(RebuildFailed, match="a rebuild v2 exists already"):
         await rebuild.rebuild(settings, "v2", world.folder, print, switch=False)
     monkeypatch.setattr(rebuild, "_TAKEN_OVER_WITHIN_S", 3.0)
     with pytest.raises(RebuildFailed, match="no worker has taken over"):

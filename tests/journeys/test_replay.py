@@ -57,8 +57,8 @@ async def test_the_crisis_is_told_of_and_drawn(world: World, tmp_path: Path) -> 
         (("--method", "magic"), "'magic' is no method"),
         (("--confidence", "95"), "between 0.5 and 1"),
         (("--limit", "-1"), "limit is -1.0"),
-        (("--from", "2030-01-01", "--to", "2031-01-01"), "they go from 2000-"),
-        (("--out", "risk.pdf"), "neither .png nor .svg"),
+        (("--from", "2030-01-01", "--to", "2031-01-01"), "its returns are from 2000-"),
+        (("--out", "risk.pdf"), "must end in .png or .svg"),
     ):
         code, out = await tapewire(world, *years, *wrong)
         assert (code, named in out) == (1, True), out
