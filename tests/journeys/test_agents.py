@@ -182,7 +182,7 @@ async def test_risk_questions_are_answered_from_the_live_measures(world: World) 
     async with stream(first.url, PATH, message="what is the VaR of nothing?") as client:
         last = told(await client.to_end())[-1]
     assert last["event"] == "error"
-    assert last["error"] == "name a portfolio that is measured; there are: growth"
+    assert last["error"] == "name a measured portfolio; these are measured: growth"
 
 
 async def test_a_browser_asks(world: World, chromium: str) -> None:

@@ -357,9 +357,9 @@ async def test_a_browser_follows_a_job(system: System, chromium: str) -> None:
 async def test_jobs_that_cannot_be_run_say_what_to_change(system: System) -> None:
     wrong: list[tuple[dict[str, object], str]] = [
         ({"symbol": "XYZ"}, "there are no prices of XYZ; there are AAPL"),
-        ({"parameters": {"fast": 200}}, "fast < slow must hold"),
+        ({"parameters": {"fast": 200}}, "fast must be less than slow"),
         ({"start_date": "2030-01-01", "end_date": None}, "its prices are from"),
-        ({"start_date": "2005-13-01"}, "is no day, as in 2008-10-10"),
+        ({"start_date": "2005-13-01"}, "is no day such as 2008-10-10"),
     ]
     asked = [(await system.ask(**wanted), why) for wanted, why in wrong]
     await system.world.backtester()

@@ -158,5 +158,5 @@ async def test_a_rebuild_that_cannot_be_says_why(
     with pytest.raises(RebuildFailed, match="a rebuild v2 exists already"):
         await rebuild.rebuild(settings, "v2", world.folder, print, switch=False)
     monkeypatch.setattr(rebuild, "_TAKEN_OVER_WITHIN_S", 3.0)
-    with pytest.raises(RebuildFailed, match="no worker has taken over"):
+    with pytest.raises(RebuildFailed, match="no worker took over"):
         await rebuild.rebuild(settings, "v3", world.folder, print, switch=True)
