@@ -7,25 +7,29 @@ with one is refused here, where the caller sees why.
 import json
 from collections.abc import Mapping
 from datetime import date
+from enum import StrEnum
 from math import isfinite
-from typing import SupportsFloat
+from typing import SupportsFloat, TypeVar
 from uuid import NAMESPACE_URL, uuid5
 
 from kafka_io.errors import InvalidReport
 from schemas.events import (
+    AlertTransition,
     BacktestProgress,
     DashboardUpdate,
     RiskAlert,
+    RunStatus,
+    Severity,
     TrainingProgress,
     UserUpdate,
+    UserUpdateKind,
 )
 
 NAME_CHARS_MAX = 256
 MESSAGE_CHARS_MAX = 4_096
 METRICS_MAX = 64
-STATUSES = ("started", "running", "completed", "failed")
-UPDATES = ("update", "error", "fatal_error")
-SEVERITIES = ("low", "medium", "high", "critical")
+
+V = TypeVar("V", bound=StrEnum)
 
 
 def training_progress(
@@ -45,7 +49,7 @@ def training_progress(
     return TrainingProgress(
         task_id=_name("task_id", task_id),
         progress=_percent("progress", progress),
-        status=_one_of("status", status, STATUSES),
+        status=_one_of("status", status, RunStatus),
         message=_text("message", message),
         metrics=_numbers("metrics", metrics),
         event_time_us=now_us,
@@ -70,7 +74,7 @@ def backtest_progress(
     return BacktestProgress(
         backtest_id=_name("backtest_id", backtest_id),
         progress=_percent("progress", progress),
-        status=_one_of("status", status, STATUSES),
+        status=_one_of("status", status, RunStatus),
         message=_text("message", message),
         current_date=None if current_date is None else _day("current_date", current_date),
         results=_numbers("results", results),
@@ -78,7 +82,9 @@ def backtest_progress(
     )
 
 
-def user_update(user_id: str, data: object, kind: str = "update", *, now_us: int) -> UserUpdate:
+def user_update(
+    user_id: str, data: object, kind: str = UserUpdateKind.UPDATE, *, now_us: int
+) -> UserUpdate:
     """Return the event of an update for one user; `data` is a value that JSON can hold.
 
     Raises:
@@ -90,7 +96,7 @@ def user_update(user_id: str, data: object, kind: str = "update", *, now_us: int
         raise InvalidReport(f"data cannot be encoded as JSON: {error}") from error
     return UserUpdate(
         user_id=_name("user_id", user_id),
-        kind=_one_of("kind", kind, UPDATES),
+        kind=_one_of("kind", kind, UserUpdateKind),
         data=text,
         event_time_us=now_us,
     )
@@ -120,8 +126,8 @@ def risk_alert(
         alert_id=str(alert_id),
         transition_id=str(uuid5(alert_id, "1:raised")),
         alert_type=alert_type,
-        state="raised",
-        severity=_one_of("severity", severity, SEVERITIES),
+        state=AlertTransition.RAISED,
+        severity=_one_of("severity", severity, Severity),
         message=_text("message", message),
         metric_name=metric_name,
         metric_value=_number("metric_value", metric_value),
@@ -189,12 +195,13 @@ def _percent(argument: str, value: object) -> float:
     return number
 
 
-def _one_of(argument: str, value: object, allowed: tuple[str, ...]) -> str:
-    if value not in allowed:
+def _one_of(argument: str, value: object, allowed: type[V]) -> V:
+    try:
+        return allowed(str(value))
+    except ValueError:
         raise InvalidReport(
             f"{argument} is {_shown(value)}; it must be one of {', '.join(allowed)}"
-        )
-    return str(value)
+        ) from None
 
 
 def _day(argument: str, value: str) -> str:

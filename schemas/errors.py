@@ -6,6 +6,8 @@ SchemaError
 └── UnknownEvent     the class of a Python object is not registered
 """
 
+from schemas.vocabularies import DeadLetterReason
+
 
 class SchemaError(Exception):
     """A record does not fit the catalogue; the message says what is wrong, and what would fit."""
@@ -14,13 +16,13 @@ class SchemaError(Exception):
 class Undecodable(SchemaError):
     """A record's value cannot be decoded. `reason` is a code for metrics and dead letters."""
 
-    reason = "undecodable"
+    reason = DeadLetterReason.UNDECODABLE
 
 
 class TooLarge(Undecodable):
     """A record's value exceeds the size that is decoded."""
 
-    reason = "too_large"
+    reason = DeadLetterReason.TOO_LARGE
 
 
 class UnknownEvent(SchemaError):

@@ -4,9 +4,17 @@ All events of a run have one key, so they are in one partition, in order. Its st
 offsets the first and the last of them are, which lets an edge start reading at either.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 
-from schemas.events import BacktestProgress, JobState, StoryState, TrainingProgress
+from schemas.events import (
+    BacktestProgress,
+    JobState,
+    JobStatus,
+    JobStepKind,
+    StoryState,
+    TrainingProgress,
+)
 
 
 def next_task_state(
@@ -42,13 +50,13 @@ def next_task_state(
     return replace(known, status=status, last_offset=offset, ended=event.ends)
 
 
-_STATUS_OF = {
-    "submitted": "pending",
-    "progress": "running",
-    "transaction": "running",
-    "completed": "completed",
-    "failed": "failed",
-    "cancelled": "cancelled",
+_STATUS_OF: Mapping[str, JobStatus] = {
+    JobStepKind.SUBMITTED: JobStatus.PENDING,
+    JobStepKind.PROGRESS: JobStatus.RUNNING,
+    JobStepKind.TRANSACTION: JobStatus.RUNNING,
+    JobStepKind.COMPLETED: JobStatus.COMPLETED,
+    JobStepKind.FAILED: JobStatus.FAILED,
+    JobStepKind.CANCELLED: JobStatus.CANCELLED,
 }
 """A job's status after an event, by the event's kind."""
 
@@ -77,7 +85,7 @@ def next_job_state(
         known = JobState(
             job_id=event.backtest_id,
             owner=job.owner,
-            status="pending",
+            status=JobStatus.PENDING,
             progress=0.0,
             message=event.message,
             symbol=job.symbol,
@@ -92,10 +100,10 @@ def next_job_state(
     return replace(
         known,
         status=_STATUS_OF.get(job.kind, known.status),
-        progress=max(known.progress, event.progress) if job.kind != "submitted" else 0.0,
+        progress=max(known.progress, event.progress) if job.kind != JobStepKind.SUBMITTED else 0.0,
         message=event.message,
         updated_us=event.event_time_us,
         last_offset=offset,
-        result_summary=job.data if job.kind == "completed" else None,
+        result_summary=job.data if job.kind == JobStepKind.COMPLETED else None,
         previous_status=previous_status,
     )

@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol, TypeVar
 
 from schemas.codec import decode
 from schemas.errors import Undecodable
-from schemas.events import DeadLetter
+from schemas.events import DeadLetter, DeadLetterReason
 from schemas.headers import RECORDED, tenant_in
 from schemas.instants import from_rfc3339
 from schemas.topics import DEAD_LETTERS
@@ -81,11 +81,11 @@ def decode_message(message: Message, *kinds: type[R]) -> R | DeadLetter:
             return record
     expected = " or ".join(kind.__name__ for kind in kinds)
     error_text = f"expected {expected}, found {type(record).__name__}"
-    return dead_letter(message, "unexpected_record", error_text)
+    return dead_letter(message, DeadLetterReason.UNEXPECTED_RECORD, error_text)
 
 
 def dead_letter(
-    message: Message, reason: str, error: str, *, index: int | None = None
+    message: Message, reason: DeadLetterReason, error: str, *, index: int | None = None
 ) -> DeadLetter:
     """Return the letter about a message, or about the item at `index` in it, and log it."""
     logger.warning(

@@ -16,7 +16,7 @@ from producers.agents.agents import Agent
 from producers.agents.router import Router
 from producers.broadcaster import BlockingBroadcaster
 from producers.errors import AgentError, RunStopped
-from schemas.events import AgentCommand, AgentEvent
+from schemas.events import AgentCommand, AgentEvent, AgentStepKind
 from schemas.topics import AGENT_COMMANDS, AGENT_EVENTS
 
 logger = logging.getLogger(__name__)
@@ -67,38 +67,44 @@ class Run:
             Unsent: Kafka does not acknowledge.
         """
         if self._attempt > _ATTEMPTS_MAX:
-            await self._tell("error", text=f"given up: {_ATTEMPTS_MAX} workers were lost on it")
+            await self._report(
+                AgentStepKind.ERROR, text=f"given up: {_ATTEMPTS_MAX} workers were lost on it"
+            )
             return
-        await self._tell("routing_started")
+        await self._report(AgentStepKind.ROUTING_STARTED)
         route = await asyncio.to_thread(router.route, self._command.message)
         agent = route.agent
-        await self._tell(
-            "routing_completed",
+        await self._report(
+            AgentStepKind.ROUTING_COMPLETED,
             agent,
             confidence=round(route.confidence, 4),
             reasoning=route.reasoning,
         )
-        await self._tell("agent_execution_started", agent)
-        said = []
+        await self._report(AgentStepKind.AGENT_EXECUTION_STARTED, agent)
+        pieces = []
         try:
             async for piece in agent.answer(self._command.message):
-                said.append(piece)
+                pieces.append(piece)
                 for at in range(0, len(piece), _TEXT_CHARS_MAX):
                     text = piece[at : at + _TEXT_CHARS_MAX]
-                    await self._tell("response_chunk", agent, text=text)
+                    await self._report(AgentStepKind.RESPONSE_CHUNK, agent, text=text)
         except AgentError as error:
-            await self._tell("error", agent, text=str(error))
+            await self._report(AgentStepKind.ERROR, agent, text=str(error))
         except (RunStopped, Unsent):
             raise
         except Exception:
             logger.exception("agent %s failed on run %s", agent.agent_id, self._command.run_id)
-            await self._tell("error", agent, text=f"{agent.name} has failed; ask again")
+            await self._report(
+                AgentStepKind.ERROR, agent, text=f"{agent.name} has failed; ask again"
+            )
         else:
-            await self._tell("completed", agent, text="".join(said)[:_TEXT_CHARS_MAX])
+            await self._report(
+                AgentStepKind.COMPLETED, agent, text="".join(pieces)[:_TEXT_CHARS_MAX]
+            )
 
-    async def _tell(
+    async def _report(
         self,
-        kind: str,
+        kind: AgentStepKind,
         agent: Agent | None = None,
         *,
         confidence: float | None = None,

@@ -23,7 +23,15 @@ from producers.broadcaster import BlockingBroadcaster
 from producers.errors import InvalidStrategy, RunStopped
 from producers.market.prices import load_bars
 from producers.settings import BacktesterSettings
-from schemas.events import BacktestCommand, BacktestProgress, BarChunk, JobStep, Record
+from schemas.events import (
+    BacktestCommand,
+    BacktestProgress,
+    BarChunk,
+    JobStep,
+    JobStepKind,
+    Record,
+    RunStatus,
+)
 from schemas.topics import BACKTEST_COMMANDS, BACKTEST_EVENTS
 
 logger = logging.getLogger(__name__)
@@ -33,7 +41,7 @@ _REPORTS = 25
 _CURVE_POINTS_MAX = 200
 _TRANSACTIONS_AT_ONCE = 100
 _BARS_AT_ONCE = 500
-_OF_OWNERS = frozenset({"submitted", "cancel_requested", "removed"})
+_OF_OWNERS = frozenset({JobStepKind.SUBMITTED, JobStepKind.CANCEL_REQUESTED, JobStepKind.REMOVED})
 """The kinds of steps that the owner of a job writes."""
 
 
@@ -58,7 +66,7 @@ def _cancels(event: Record) -> bool:
     return (
         isinstance(event, BacktestProgress)
         and event.job is not None
-        and event.job.kind == "cancel_requested"
+        and event.job.kind == JobStepKind.CANCEL_REQUESTED
     )
 
 
@@ -99,14 +107,14 @@ class Job:
         try:
             self._run()
         except _Cancelled:
-            self._tell("cancelled", "cancelled, as was asked for")
+            self._report(JobStepKind.CANCELLED, "cancelled, as was asked for")
         except (RunStopped, Unsent, Unread):
             raise
         except ProducerError as error:
-            self._tell("failed", str(error))
+            self._report(JobStepKind.FAILED, str(error))
         except Exception as error:
             logger.exception("job %s failed", self.command.job_id)
-            self._tell("failed", f"the backtest broke: {error}")
+            self._report(JobStepKind.FAILED, f"the backtest broke: {error}")
 
     def _run(self) -> None:
         if self.attempt > _ATTEMPTS_MAX:
@@ -116,7 +124,7 @@ class Job:
         series = self._series()
         times = [bar.time for bar in series.bars]
         simulation = simulate(series.closes, command.strategy, command.parameters, command.cost)
-        self._tell_bars(series)
+        self._write_bars(series)
         orders = list(_orders(series, simulation, command))
         reported = 0
         for upto in np.unique(np.linspace(1, len(times), _REPORTS).astype(int)):
@@ -127,13 +135,13 @@ class Job:
             due = [order for order in orders[reported:] if str(order["time"]) <= until_time]
             for batch in _batches(due):
                 message = f"{len(batch)} orders up to {until_time}"
-                self._tell("transaction", message, data=json.dumps(batch), day=day)
+                self._report(JobStepKind.TRANSACTION, message, data=json.dumps(batch), day=day)
                 reported += len(batch)
             part = Simulation(
                 simulation.held[:upto], simulation.returns[:upto], simulation.capital[:upto]
             )
-            self._tell(
-                "progress",
+            self._report(
+                JobStepKind.PROGRESS,
                 f"simulating {until_time}",
                 progress=round(100.0 * float(upto) / len(times), 1),
                 bars=(int(upto), len(times)),
@@ -159,8 +167,8 @@ class Job:
                 for at in curve
             ],
         }
-        self._tell(
-            "completed",
+        self._report(
+            JobStepKind.COMPLETED,
             f"{command.symbol}: {figures['total_return']:+.1%} in {len(orders)} orders",
             progress=100.0,
             bars=(len(times), len(times)),
@@ -181,7 +189,7 @@ class Job:
         )
         return self.reporter.run(found)
 
-    def _tell_bars(self, series: Series) -> None:
+    def _write_bars(self, series: Series) -> None:
         """Write the bars that the job runs on, for charts."""
         for interval, bars in {series.interval: series.bars, **series.wider}.items():
             for first in range(0, len(bars), _BARS_AT_ONCE):
@@ -195,9 +203,9 @@ class Job:
                 )
                 self._publish(chunk)
 
-    def _tell(
+    def _report(
         self,
-        kind: str,
+        kind: JobStepKind,
         message: str,
         *,
         progress: float = 0.0,
@@ -210,7 +218,7 @@ class Job:
         event = BacktestProgress(
             backtest_id=command.job_id,
             progress=progress,
-            status=_STATUS_OF.get(kind, "running"),
+            status=_STATUS_OF.get(kind, RunStatus.RUNNING),
             message=message,
             current_date=day,
             results=results or {},
@@ -234,7 +242,11 @@ class Job:
         self.reporter.run(self.reporter.broadcaster.publish(event, tenant=self.taken.tenant))
 
 
-_STATUS_OF = {"completed": "completed", "failed": "failed", "cancelled": "failed"}
+_STATUS_OF = {
+    JobStepKind.COMPLETED: RunStatus.COMPLETED,
+    JobStepKind.FAILED: RunStatus.FAILED,
+    JobStepKind.CANCELLED: RunStatus.FAILED,
+}
 
 
 def _orders(series: Series, simulation: Simulation, command: BacktestCommand) -> Iterator[Order]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from producers.broadcaster import BlockingBroadcaster
 from producers.market.prices import Prices
+from schemas.events import RunStatus
 
 COST = 0.001
 """The cost of a change of position, as a fraction of the capital: ten basis points."""
@@ -64,7 +65,7 @@ def backtest(
     daily, trades = daily_returns(closes, strategy)
     name = f"{strategy.symbol} {strategy.fast}/{strategy.slow}"
     reporter.send_backtest_progress(
-        backtest_id, 0.0, "started", f"{name} over {len(days)} days", str(days[0])
+        backtest_id, 0.0, RunStatus.STARTED, f"{name} over {len(days)} days", str(days[0])
     )
     results: dict[str, float] = {}
     for upto in np.linspace(len(days) / reports, len(days), reports).astype(int):
@@ -72,7 +73,7 @@ def backtest(
         reporter.send_backtest_progress(
             backtest_id,
             100.0 * float(upto) / len(days),
-            "running",
+            RunStatus.RUNNING,
             f"simulating {days[upto - 1]}",
             _iso(days[upto - 1]),
             results,
@@ -81,7 +82,7 @@ def backtest(
     reporter.send_backtest_progress(
         backtest_id,
         100.0,
-        "completed",
+        RunStatus.COMPLETED,
         f"{name}: {results['total_return']:+.1%} in {trades.sum():.0f} trades",
         _iso(days[-1]),
         results,

@@ -13,14 +13,10 @@ from kafka_io.reader import follow_key, read_table
 from kafka_io.settings import ProducerSettings
 from producers.backtesting.strategies import TRADING_DAYS_A_YEAR, Floats
 from producers.errors import InvalidStrategy
-from schemas.events import Bar, Candle
+from schemas.events import Bar, Candle, Interval
 from schemas.instants import to_date, to_rfc3339
 from schemas.topics import MARKET_CANDLES, MARKET_FORMING
 
-INTERVALS = ("minute", "3minute", "day")
-"""The intervals of candles, the narrowest first."""
-
-_DAY = "day"
 _BARS_MIN = 2
 _NAMED_MAX = 20
 """How many known symbols an error names."""
@@ -66,8 +62,8 @@ async def find_series(
     within = _Days(_day(first_day), _day(last_day))
     daily = packaged.get(symbol)
     if daily is not None:
-        if interval != _DAY:
-            raise InvalidStrategy(f"{symbol} has no {interval} bars; it has: {_DAY}")
+        if interval != Interval.DAY:
+            raise InvalidStrategy(f"{symbol} has no {interval} bars; it has: {Interval.DAY}")
         bars = within.of(symbol, daily)
         return Series(symbol, interval, bars, TRADING_DAYS_A_YEAR, {})
     candles = await _candles(symbol, settings)
@@ -82,9 +78,10 @@ async def find_series(
             f"by the day{others}"
         )
     bars = within.of(symbol, [_bar(candle) for candle in candles[interval]])
+    intervals: list[str] = list(Interval)  # the narrowest first
     wider = {
         name: within.kept([_bar(candle) for candle in candles[name]])
-        for name in INTERVALS[INTERVALS.index(interval) + 1 :]
+        for name in intervals[intervals.index(interval) + 1 :]
     }
     shown = candles[interval]
     a_year = _YEAR_US / (shown[-1].end_us - shown[0].start_us) * len(shown)
@@ -117,7 +114,7 @@ class _Days:
 
 async def _candles(symbol: str, settings: ProducerSettings) -> Mapping[str, Sequence[Candle]]:
     """Return each interval's candles in order of time, each once."""
-    found: dict[str, dict[int, Candle]] = {name: {} for name in INTERVALS}
+    found: dict[str, dict[int, Candle]] = {name: {} for name in Interval}
     async with follow_key(MARKET_CANDLES, symbol.encode(), 0, settings) as candles:
         for candle in await candles.poll():
             if isinstance(candle, Candle) and candle.interval in found:
@@ -129,7 +126,7 @@ async def _candles(symbol: str, settings: ProducerSettings) -> Mapping[str, Sequ
 
 
 def _bar(candle: Candle) -> Bar:
-    to_text = to_date if candle.interval == _DAY else to_rfc3339
+    to_text = to_date if candle.interval == Interval.DAY else to_rfc3339
     return Bar(
         time=to_text(candle.start_us),
         open=candle.open,

@@ -15,15 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from producers.errors import InvalidStrategy
+from schemas.events import Strategy
 
 TRADING_DAYS_A_YEAR = 252
 
 Floats = NDArray[np.float64]
 
 DEFAULTS: Mapping[str, Mapping[str, float]] = {
-    "moving_average_crossover": {"fast": 20, "slow": 100},
-    "rsi": {"period": 14, "lower": 30, "upper": 70},
-    "buy_and_hold": {},
+    Strategy.MOVING_AVERAGE_CROSSOVER: {"fast": 20, "slow": 100},
+    Strategy.RSI: {"period": 14, "lower": 30, "upper": 70},
+    Strategy.BUY_AND_HOLD: {},
 }
 """The default parameters of each strategy; periods are in bars."""
 

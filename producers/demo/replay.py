@@ -20,7 +20,7 @@ from producers.broadcaster import BlockingBroadcaster
 from producers.market.prices import Prices, laps, load_prices, trading_days
 from producers.returns import ReturnsPublisher
 from producers.training.digits import train
-from schemas.events import ReturnBatch
+from schemas.events import ReturnBatch, RunStatus
 from schemas.instants import to_date
 from schemas.topics import PORTFOLIO_RETURNS
 
@@ -120,7 +120,7 @@ def _runs(settings: ProducerSettings, prices: Prices, halt: threading.Event) -> 
 
 
 def _report_stop(send: Callable[[str, float, str, str], object], run_id: str) -> None:
-    send(run_id, 0.0, "failed", "stopped before its end, with the demo")
+    send(run_id, 0.0, RunStatus.FAILED, "stopped before its end, with the demo")
 
 
 class _Halted(Exception):

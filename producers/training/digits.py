@@ -15,6 +15,7 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.preprocessing import StandardScaler
 
 from producers.broadcaster import BlockingBroadcaster
+from schemas.events import RunStatus
 
 _BATCH = 64
 
@@ -48,7 +49,9 @@ def train(
     model = MLPClassifier((32,), learning_rate_init=1e-3, random_state=seed)
     order = np.random.default_rng(seed)
     classes = np.unique(labels)
-    reporter.send_training_progress(task_id, 0.0, "started", f"training on {len(train_y)} digits")
+    reporter.send_training_progress(
+        task_id, 0.0, RunStatus.STARTED, f"training on {len(train_y)} digits"
+    )
     began = time.monotonic()
     loss = accuracy = 0.0
     for epoch in range(1, epochs + 1):
@@ -59,7 +62,7 @@ def train(
         reporter.send_training_progress(
             task_id,
             100.0 * epoch / epochs,
-            "running",
+            RunStatus.RUNNING,
             f"epoch {epoch} of {epochs}",
             {"loss": loss, "accuracy": accuracy, "epoch": epoch},
         )
@@ -67,7 +70,7 @@ def train(
     reporter.send_training_progress(
         task_id,
         100.0,
-        "completed",
+        RunStatus.COMPLETED,
         f"{accuracy:.1%} of {len(test_y)} unseen digits are right",
         {"final_loss": loss, "final_accuracy": accuracy, "seconds": time.monotonic() - began},
     )

@@ -8,6 +8,7 @@ there.
 
 import csv
 import gzip
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,11 +18,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from producers.errors import UnknownMeter
+from schemas.events import MeterType
 
 _ELECTRICITY = tuple(f"uk-electricity-hdd-only-hourly-sample-{number}" for number in range(3))
 _GAS = ("uk-gas-hdd-only-hourly-sample-0",)
 
-_SERIES = {"electricity": _ELECTRICITY, "gas": _GAS, "water": _GAS}
+_SERIES: Mapping[str, Sequence[str]] = {
+    MeterType.ELECTRICITY: _ELECTRICITY,
+    MeterType.GAS: _GAS,
+    MeterType.WATER: _GAS,
+}
 
 METER_TYPES = tuple(_SERIES)
 

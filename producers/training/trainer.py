@@ -25,7 +25,14 @@ from producers.errors import RunStopped
 from producers.settings import TrainerSettings
 from producers.training.forecast import train
 from producers.training.meters import read_meter
-from schemas.events import Record, TaskStep, TrainingCommand, TrainingProgress
+from schemas.events import (
+    Record,
+    RunStatus,
+    TaskStage,
+    TaskStep,
+    TrainingCommand,
+    TrainingProgress,
+)
 from schemas.instants import to_rfc3339
 from schemas.topics import TRAINING_COMMANDS, TRAINING_EVENTS
 
@@ -53,7 +60,7 @@ async def run(settings: ProducerSettings, trainer: TrainerSettings, stop: asynci
 def _attempt_after(events: Iterable[Record]) -> int:
     """Return the number of the next attempt."""
     steps = [event.task for event in events if isinstance(event, TrainingProgress) and event.task]
-    return 1 + max((step.attempt for step in steps if step.stage != "PENDING"), default=0)
+    return 1 + max((step.attempt for step in steps if step.stage != TaskStage.PENDING), default=0)
 
 
 @dataclass(frozen=True)
@@ -92,18 +99,22 @@ class Task:
                 f"attempt {self.attempt}",
             )
             return
-        self._tell("FETCHING_DATA", 1.0, f"Reading {command.meter_type} meter {command.meter_id}")
+        self._report(
+            TaskStage.FETCHING_DATA, 1.0, f"Reading {command.meter_type} meter {command.meter_id}"
+        )
         began = time.monotonic()
         consumption = read_meter(command.meter_id, command.meter_type)
         fetched_s = time.monotonic() - began
-        self._tell("TRAINING_MODEL", _FETCHED, f"Training on {len(consumption.kwh):,} hours")
+        self._report(
+            TaskStage.TRAINING_MODEL, _FETCHED, f"Training on {len(consumption.kwh):,} hours"
+        )
         began = time.monotonic()
         model = None
         metrics: dict[str, float] = {}
         for step in train(consumption):
             model, metrics = step.model, step.metrics
-            self._tell(
-                "TRAINING_MODEL",
+            self._report(
+                TaskStage.TRAINING_MODEL,
                 _FETCHED + (_TRAINED - _FETCHED) * step.part,
                 f"{metrics['trees']:.0f} trees; {metrics['mean_absolute_error']:.4f} kWh off, "
                 f"the week before {metrics['mean_absolute_error_of_week_before']:.4f}",
@@ -112,13 +123,13 @@ class Task:
             )
             time.sleep(self.settings.training_step_pause_s)
         trained_s = time.monotonic() - began
-        self._tell("SAVING_MODEL", _SAVED, "Saving the model", metrics)
+        self._report(TaskStage.SAVING_MODEL, _SAVED, "Saving the model", metrics)
         path = model_path(self.settings.models_dir, command)
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_suffix(f".{command.task_id}")
         joblib.dump(model, unfinished)
         unfinished.replace(path)
-        done = self._event("SUCCESS", 100.0, f"Model trained and saved at {path}", metrics)
+        done = self._event(TaskStage.SUCCESS, 100.0, f"Model trained and saved at {path}", metrics)
         details: dict[str, int | float | str] = {
             "meter_id": command.meter_id,
             "meter_type": command.meter_type,
@@ -130,9 +141,9 @@ class Task:
         }
         self._publish(done, details=details)
 
-    def _tell(
+    def _report(
         self,
-        stage: str,
+        stage: TaskStage,
         progress: float,
         message: str,
         metrics: dict[str, float] | None = None,
@@ -146,16 +157,16 @@ class Task:
         self._publish(event, estimated_completion_us=done_us)
 
     def _fail(self, error: str, details: str) -> None:
-        event = self._event("FAILURE", 0.0, error, {})
+        event = self._event(TaskStage.FAILURE, 0.0, error, {})
         self._publish(event, error=error, error_details=details)
 
     def _event(
-        self, stage: str, progress: float, message: str, metrics: dict[str, float]
+        self, stage: TaskStage, progress: float, message: str, metrics: dict[str, float]
     ) -> TrainingProgress:
         return TrainingProgress(
             task_id=self.command.task_id,
             progress=round(progress, 1),
-            status=_STATUS_OF.get(stage, "running"),
+            status=_STATUS_OF.get(stage, RunStatus.RUNNING),
             message=message,
             metrics=metrics,
             event_time_us=now_us(),
@@ -170,7 +181,11 @@ class Task:
         self.reporter.run(self.reporter.broadcaster.publish(event, tenant=self.tenant))
 
 
-_STATUS_OF = {"FETCHING_DATA": "started", "SUCCESS": "completed", "FAILURE": "failed"}
+_STATUS_OF = {
+    TaskStage.FETCHING_DATA: RunStatus.STARTED,
+    TaskStage.SUCCESS: RunStatus.COMPLETED,
+    TaskStage.FAILURE: RunStatus.FAILED,
+}
 
 
 def model_path(folder: Path, command: TrainingCommand) -> Path:

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from schemas.vocabularies import AgentStepKind
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentCommand:
@@ -33,7 +35,7 @@ class AgentEvent:
     @property
     def ends(self) -> bool:
         """Whether this is the last event of the run."""
-        return self.kind in ("completed", "error")
+        return self.kind in (AgentStepKind.COMPLETED, AgentStepKind.ERROR)
 
     @property
     def event_id(self) -> str:

@@ -3,6 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from schemas.vocabularies import Interval, JobStatus, JobStepKind, RunStatus
+
+_LAST_STEPS = (JobStepKind.COMPLETED, JobStepKind.FAILED, JobStepKind.CANCELLED)
+_LAST_STATUSES = (JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobStep:
@@ -35,8 +40,8 @@ class BacktestProgress:
     def ends(self) -> bool:
         """Whether this is the last event of the run."""
         if self.job is not None:
-            return self.job.kind in ("completed", "failed", "cancelled")
-        return self.status in ("completed", "failed")
+            return self.job.kind in _LAST_STEPS
+        return self.status in (RunStatus.COMPLETED, RunStatus.FAILED)
 
     @property
     def event_id(self) -> str | None:
@@ -53,7 +58,7 @@ class BacktestCommand:
     symbol: str
     strategy: str
     parameters: Mapping[str, float]
-    interval: str = "day"
+    interval: str = Interval.DAY
     start_date: str | None = None
     end_date: str | None = None
     cost: float
@@ -114,4 +119,4 @@ class JobState:
     @property
     def ended(self) -> bool:
         """Whether the job has ended."""
-        return self.status in ("completed", "failed", "cancelled")
+        return self.status in _LAST_STATUSES

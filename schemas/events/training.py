@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from schemas.vocabularies import RunStatus
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskStep:
@@ -34,7 +36,7 @@ class TrainingProgress:
     @property
     def ends(self) -> bool:
         """Whether this is the last event of the run."""
-        return self.status in ("completed", "failed")
+        return self.status in (RunStatus.COMPLETED, RunStatus.FAILED)
 
     @property
     def event_id(self) -> str | None:

@@ -2,14 +2,23 @@
 
 import uuid
 from collections.abc import Mapping, Sequence
-from enum import StrEnum
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from kafka_io.clock import now_us
-from schemas.events import BacktestCommand, BacktestProgress, JobState, JobStep
+from schemas.events import (
+    BacktestCommand,
+    BacktestProgress,
+    Interval,
+    JobState,
+    JobStatus,
+    JobStep,
+    JobStepKind,
+    RunStatus,
+    Strategy,
+)
 from sse_edge.caller import Caller
 from sse_edge.delivery.start import FromOffsets
 from sse_edge.errors import Forbidden, NoSuchThing
@@ -33,32 +42,6 @@ _LIMIT_MAX = 10_000
 Limit = Annotated[int, Query(ge=1, le=_LIMIT_MAX)]
 
 router = APIRouter(tags=["backtests"])
-
-
-class Strategy(StrEnum):
-    """The strategy of a backtest."""
-
-    MOVING_AVERAGE_CROSSOVER = "moving_average_crossover"
-    RSI = "rsi"
-    BUY_AND_HOLD = "buy_and_hold"
-
-
-class Interval(StrEnum):
-    """The interval of a bar; stocks have daily bars only."""
-
-    MINUTE = "minute"
-    THREE_MINUTES = "3minute"
-    DAY = "day"
-
-
-class JobStatus(StrEnum):
-    """The status of a job."""
-
-    PENDING = "pending"
-    RUNNING = "running"
-    COMPLETED = "completed"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
 
 
 _Day = Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$")]
@@ -102,7 +85,9 @@ async def submit(request: Request, body: BacktestRequest) -> dict[str, object]:
     caller = caller_of(request)
     owner, requested_us = None if caller is None else caller.subject, now_us()
     job_id = str(uuid.uuid4())
-    step = JobStep(kind="submitted", symbol=body.symbol, strategy=body.strategy, owner=owner)
+    step = JobStep(
+        kind=JobStepKind.SUBMITTED, symbol=body.symbol, strategy=body.strategy, owner=owner
+    )
     submitted = _event(job_id, step, f"{body.symbol} waits for a worker", requested_us)
     command = BacktestCommand(
         job_id=job_id,
@@ -123,7 +108,7 @@ async def submit(request: Request, body: BacktestRequest) -> dict[str, object]:
         JobState(
             job_id=job_id,
             owner=owner,
-            status="pending",
+            status=JobStatus.PENDING,
             progress=0.0,
             message=submitted.message,
             symbol=body.symbol,
@@ -163,7 +148,7 @@ async def cancel(request: Request, job_id: str) -> dict[str, str]:
     """A running job ends with `cancelled`; an ended one is no longer listed."""
     await catch_up(request)
     state = await known(request, job_id)
-    kind = "removed" if state.ended else "cancel_requested"
+    kind = JobStepKind.REMOVED if state.ended else JobStepKind.CANCEL_REQUESTED
     step = JobStep(kind=kind, symbol=state.symbol, strategy=state.strategy, owner=state.owner)
     message = "removed" if state.ended else "is to be cancelled"
     await write(request, _event(job_id, step, message, now_us(), state.progress))
@@ -245,7 +230,7 @@ def _event(
     return BacktestProgress(
         backtest_id=job_id,
         progress=progress,
-        status="started" if step.kind == "submitted" else "running",
+        status=(RunStatus.STARTED if step.kind == JobStepKind.SUBMITTED else RunStatus.RUNNING),
         message=message,
         results={},
         event_time_us=now_us,

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from fastapi import APIRouter, Request, Response
 
 from schemas.codec import decode_as
-from schemas.events import Bar, BarChunk, JobState
+from schemas.events import Bar, BarChunk, Interval, JobState
 from schemas.topics import BACKTEST_BARS
 from sse_edge.delivery.control_events import retry_ms
 from sse_edge.delivery.node import Node
@@ -22,7 +22,7 @@ from sse_edge.http.sse_response import SSEResponse
 from sse_edge.http.stream_response import given_cursor, refuse_unacceptable
 from sse_edge.log.record import Partition
 from sse_edge.log.scan import scan
-from sse_edge.routes.backtests import Interval, Limit, known
+from sse_edge.routes.backtests import Limit, known
 
 _PING_S = 15.0
 _BEFORE_MS = 60_000

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from kafka_io.clock import now_us
 from kafka_io.publisher import RecordMetadata
 from schemas.codec import decode, decode_as
-from schemas.events import ChatEvent
+from schemas.events import ChatEvent, ChatEventKind
 from sse_edge.delivery.start import FromOffsets
 from sse_edge.errors import Forbidden, Unavailable
 from sse_edge.frame import block
@@ -61,7 +61,7 @@ class ChatMessageRequest(BaseModel):
 )
 async def send_message(request: Request, body: ChatMessageRequest) -> dict[str, str]:
     """Write a message, and answer once Kafka has it."""
-    await _write_event(request, body.room, "message", body.user, body.message)
+    await _write_event(request, body.room, ChatEventKind.MESSAGE, body.user, body.message)
     return {"status": "sent"}
 
 
@@ -80,7 +80,7 @@ async def chat_stream(
             cursor
         )  # an invalid cursor is refused before the client joins
     try:
-        joined = await _write_event(request, room, "join", who)
+        joined = await _write_event(request, room, ChatEventKind.JOIN, who)
     except Unavailable:
         return open_stream(request, stream, client_id=who)
 
@@ -161,7 +161,7 @@ async def last_messages(
 
 def _is_message(record: Record) -> bool:
     event = decode_as(ChatEvent, record.value)
-    return event is not None and event.kind == "message"
+    return event is not None and event.kind == ChatEventKind.MESSAGE
 
 
 def _shown(record: Record) -> bytes:
@@ -179,4 +179,4 @@ async def _write_event(
 
 
 async def _write_leave(request: Request, room: str, user: str) -> None:
-    await _write_event(request, room, "leave", user)
+    await _write_event(request, room, ChatEventKind.LEAVE, user)

@@ -14,7 +14,7 @@ from math import inf
 from fastapi import APIRouter, Request, Response
 
 from kafka_io.clock import now_us
-from schemas.events import JobState
+from schemas.events import JobState, JobStatus
 from schemas.instants import to_rfc3339
 from sse_edge.delivery.control_events import retry_ms
 from sse_edge.delivery.node import Node
@@ -29,7 +29,7 @@ from sse_edge.http.stream_response import (
     given_cursor,
     refuse_unacceptable,
 )
-from sse_edge.routes.backtests import JobStatus, Limit, catch_up, mine
+from sse_edge.routes.backtests import Limit, catch_up, mine
 from sse_edge.routes.job_list import changes, shown
 from sse_edge.routes.views import views_of
 from sse_edge.streams.channels import CHANNELS

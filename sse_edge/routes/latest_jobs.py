@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import NamedTuple
 
 from schemas.codec import decode_as
-from schemas.events import BacktestProgress, JobState
+from schemas.events import BacktestProgress, JobState, JobStepKind
 from sse_edge.cache.table_view import TableView
 from sse_edge.errors import OffsetOutOfRange
 from sse_edge.log.protocol import Log
@@ -108,7 +108,7 @@ class LatestJobs:
             if event is None or event.job is None:
                 continue
             if record.key == event.backtest_id.encode():
-                last = _LastEvent(record.offset, event.job.kind == "removed")
+                last = _LastEvent(record.offset, event.job.kind == JobStepKind.REMOVED)
                 self._last_events[event.backtest_id] = last
 
     def _is_missing(self, job_id: str, last: _LastEvent) -> bool:

@@ -1,14 +1,13 @@
 """Limits of portfolios. Setting limits writes an event, and processors judge by it at once."""
 
 from collections import Counter
-from enum import StrEnum
 from typing import Annotated, TypeVar
 
 from fastapi import APIRouter, Path, Request
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from kafka_io.clock import now_us
-from schemas.events import Record, RiskLimit, RiskLimits
+from schemas.events import Metric, Record, RiskLimit, RiskLimits
 from schemas.instants import to_rfc3339
 from sse_edge.errors import NoSuchThing
 from sse_edge.http.dependencies import rows_of, subject_of
@@ -25,15 +24,6 @@ PortfolioId = Annotated[str, Path(min_length=1, max_length=256)]
 Comment = Annotated[str, Field(max_length=_COMMENT_CHARS_MAX)]
 _Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 _Times = Annotated[int, Field(ge=1, le=1_000)]
-
-
-class Metric(StrEnum):
-    """A metric that can have a limit: VaR or expected shortfall, one period ahead."""
-
-    VAR_95 = "var_95"
-    ES_95 = "es_95"
-    VAR_99 = "var_99"
-    ES_99 = "es_99"
 
 
 class MetricLimit(BaseModel):

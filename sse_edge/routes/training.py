@@ -6,7 +6,6 @@ answer can follow the task on any node at once.
 
 import uuid
 from collections.abc import Sequence
-from enum import StrEnum
 from typing import Annotated, NamedTuple
 
 from fastapi import APIRouter, Query, Request, Response
@@ -14,7 +13,15 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from kafka_io.clock import now_us
 from schemas.codec import decode_as
-from schemas.events import StoryState, TaskStep, TrainingCommand, TrainingProgress
+from schemas.events import (
+    MeterType,
+    RunStatus,
+    StoryState,
+    TaskStage,
+    TaskStep,
+    TrainingCommand,
+    TrainingProgress,
+)
 from sse_edge.delivery.node import Node
 from sse_edge.delivery.start import FromOffsets
 from sse_edge.errors import NoSuchThing, OffsetOutOfRange
@@ -42,14 +49,6 @@ _BATCHES_MAX = 8
 """The most batches that are read for events that a task's state does not have yet."""
 
 router = APIRouter(prefix="/trainmodel", tags=["training tasks"])
-
-
-class MeterType(StrEnum):
-    """The quantity that a meter measures."""
-
-    ELECTRICITY = "electricity"
-    GAS = "gas"
-    WATER = "water"
 
 
 class TrainingRequest(BaseModel):
@@ -82,11 +81,11 @@ async def train(request: Request, body: TrainingRequest) -> TrainingAccepted:
     pending = TrainingProgress(
         task_id=task_id,
         progress=0.0,
-        status="started",
+        status=RunStatus.STARTED,
         message=f"A forecast of {body.meter_type} meter {body.meter_id} waits for a trainer",
         metrics={},
         event_time_us=requested_us,
-        task=TaskStep(stage="PENDING"),
+        task=TaskStep(stage=TaskStage.PENDING),
     )
     command = TrainingCommand(
         task_id=task_id,

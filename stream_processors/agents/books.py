@@ -18,6 +18,7 @@ from schemas.events import (
     Book,
     BookRisk,
     DeadLetter,
+    DeadLetterReason,
     Event,
     Record,
     SeriesReturns,
@@ -105,13 +106,13 @@ class _Trees:
         tree = self._trees.get(book.root) or BookTree(book.root, self._config)
         if tree.books and tree.tenant != tenant:
             error_text = f"{book.root} belongs to another tenant"
-            batch.events.append((dead_letter(message, "foreign", error_text), None))
+            batch.events.append((dead_letter(message, DeadLetterReason.FOREIGN, error_text), None))
             return
         before = tree.series
         try:
             tree.put(book)
         except InvalidInput as error:
-            batch.events.append((dead_letter(message, "invalid", str(error)), None))
+            batch.events.append((dead_letter(message, DeadLetterReason.INVALID, str(error)), None))
             return
         tree.tenant = tenant
         self._trees[book.root] = tree

@@ -13,7 +13,15 @@ from typing import Any
 import faust
 
 from kafka_io.clock import now_us
-from schemas.events import BoardState, DeadLetter, Event, Record, RiskAlert, WindowTally
+from schemas.events import (
+    BoardState,
+    DeadLetter,
+    DeadLetterReason,
+    Event,
+    Record,
+    RiskAlert,
+    WindowTally,
+)
 from schemas.topics import (
     BACKTEST_EVENTS,
     DASHBOARD_BOARDS,
@@ -58,7 +66,7 @@ def add_dashboard(app: faust.App, settings: ProcessorSettings, writer: Writer) -
                 dead_letters.append(record)
             elif message.key != key_of(record):
                 error = f"the key is {message.key!r}; it must be {key_of(record)!r}"
-                dead_letters.append(dead_letter(message, "misplaced", error))
+                dead_letters.append(dead_letter(message, DeadLetterReason.MISPLACED, error))
             source = TopicPartition(message.topic, message.partition)
             name = _count_name(topic, record)
             counter.add(source, tenant_of(message), message.offset, recorded_us(message), name)

@@ -15,6 +15,7 @@ from schemas.codec import decode_as
 from schemas.events import (
     BacktestProgress,
     JobState,
+    JobStepKind,
     Record,
     StoryState,
     TrainingProgress,
@@ -135,7 +136,9 @@ class _StatusCounts:
 
 
 def _is_removal(event: Record) -> bool:
-    return isinstance(event, BacktestProgress) and bool(event.job and event.job.kind == "removed")
+    return isinstance(event, BacktestProgress) and bool(
+        event.job and event.job.kind == JobStepKind.REMOVED
+    )
 
 
 def task_state(known: StoryState | None, event: Record, message: Message) -> StoryState | None:

@@ -18,11 +18,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.events import BookPart, BookRisk, RiskEstimate
+from schemas.events import BookPart, BookRisk, MeasureStatus, RiskEstimate
 from stream_processors.books.config import BookConfig
 from stream_processors.risk.confidence import InvalidInput
 from stream_processors.risk.decomposition import historical_parts, normal_parts
-from stream_processors.risk.measures import VAR_95, VAR_99, Status, finite
+from stream_processors.risk.measures import VAR_95, VAR_99, finite
 from stream_processors.risk.methods import Floats, historical, monte_carlo
 from stream_processors.risk.moments import Estimate, Normal
 from stream_processors.risk.window import ReturnWindow
@@ -96,7 +96,7 @@ def measure_book(
     shares = {name: _share(amount, risk.nav) for name, amount in amounts.items()}
     return replace(
         risk,
-        status=Status.DEGENERATE if np.ptp(pnl) == 0 else Status.OK,
+        status=MeasureStatus.DEGENERATE if np.ptp(pnl) == 0 else MeasureStatus.OK,
         var_95=shares["var_95"],
         es_95=shares["es_95"],
         var_99=shares.get("var_99"),
@@ -176,7 +176,7 @@ def _estimates(pnl: Floats, risk: BookRisk, config: BookConfig) -> Iterator[Risk
 
 def _event(method: str, confidence: float, estimate: Estimate, risk: BookRisk) -> RiskEstimate:
     var, es = _share(estimate.var, risk.nav), _share(estimate.es, risk.nav)
-    status = "ok" if var is not None else "unavailable"
+    status = MeasureStatus.OK if var is not None else MeasureStatus.UNAVAILABLE
     return RiskEstimate(method, confidence, 1, status, risk.as_of_us, var, es)
 
 

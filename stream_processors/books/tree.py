@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from schemas.events import Book, BookRisk, Holding, Return, RiskEstimate, SeriesState
+from schemas.events import Book, BookRisk, Holding, MeasureStatus, Return, RiskEstimate, SeriesState
 from stream_processors.books.config import BookConfig
 from stream_processors.books.measures import (
     SIMULATED,
@@ -29,7 +29,7 @@ from stream_processors.books.measures import (
     simulate,
 )
 from stream_processors.risk.confidence import InvalidInput
-from stream_processors.risk.measures import VAR_95, Status, finite
+from stream_processors.risk.measures import VAR_95, finite
 from stream_processors.risk.methods import Floats
 from stream_processors.risk.window import APPLIED, ReturnWindow
 
@@ -246,7 +246,7 @@ class BookTree:
             book_id=book.book_id,
             parent=self._parent(book),
             as_of_us=int(table.times_us[-1]) if table is not None and days else 0,
-            status=Status.INSUFFICIENT_DATA,
+            status=MeasureStatus.INSUFFICIENT_DATA,
             observations=days,
             series=len(series),
             missing=[
@@ -262,9 +262,9 @@ class BookTree:
             measured = measure_book(risk, table, values, self._parts(book), self._config)
             simulated = self._simulate(risk, table, values)
         except InvalidInput:
-            return replace(risk, status=Status.UNAVAILABLE)
+            return replace(risk, status=MeasureStatus.UNAVAILABLE)
         if not is_finite(measured):
-            return replace(risk, status=Status.UNAVAILABLE)
+            return replace(risk, status=MeasureStatus.UNAVAILABLE)
         return replace(measured, estimates=[*measured.estimates, *simulated])
 
     def _simulate(

@@ -3,19 +3,19 @@
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from schemas.events import OpenAlert, RiskAlert
+from schemas.events import AlertTransition, AlertType, OpenAlert, RiskAlert, Severity
 from stream_processors.messages import TopicPartition
 from stream_processors.risk.measures import finite
 from stream_processors.risk.rules import DAYS_JUDGED, METRICS, MODEL, STALE
 from stream_processors.risk.thresholds import AlertLevel, Rule, Transition
 
 _SEVERITY = {
-    AlertLevel.NORMAL: "low",
-    AlertLevel.WARNING: "low",
-    AlertLevel.BREACH: "high",
-    AlertLevel.CRITICAL: "critical",
+    AlertLevel.NORMAL: Severity.LOW,
+    AlertLevel.WARNING: Severity.LOW,
+    AlertLevel.BREACH: Severity.HIGH,
+    AlertLevel.CRITICAL: Severity.CRITICAL,
 }
-_CLOSED_STATES = frozenset({"cleared", "stale_cleared"})
+_CLOSED_STATES = frozenset({AlertTransition.CLEARED, AlertTransition.STALE_CLEARED})
 
 
 class AlertContext(NamedTuple):
@@ -41,7 +41,7 @@ def alert_event(
     return RiskAlert(
         alert_id=transition.alert_id,
         transition_id=transition.transition_id,
-        alert_type="model_red" if is_model else METRICS[rule.rule_id][1],
+        alert_type=AlertType.MODEL_RED if is_model else METRICS[rule.rule_id][1],
         state=transition.kind,
         severity=severity(rule.rule_id, transition.level),
         message=text,
@@ -72,7 +72,7 @@ def stale_event(
     return RiskAlert(
         alert_id=transition.alert_id,
         transition_id=transition.transition_id,
-        alert_type="stale_data",
+        alert_type=AlertType.STALE_DATA,
         state=transition.kind,
         severity=severity(STALE, transition.level),
         message=text,
@@ -89,9 +89,9 @@ def stale_event(
     )
 
 
-def severity(rule_id: str, level: AlertLevel) -> str:
+def severity(rule_id: str, level: AlertLevel) -> Severity:
     """Return the severity of an alert under a rule."""
-    return "medium" if rule_id in (STALE, MODEL) else _SEVERITY[level]
+    return Severity.MEDIUM if rule_id in (STALE, MODEL) else _SEVERITY[level]
 
 
 def message(transition: Transition, rule: Rule) -> str:
@@ -129,6 +129,6 @@ def open_alert(alert: RiskAlert) -> OpenAlert:
         level=alert.level,
         severity=alert.severity,
         message=alert.message,
-        acknowledged=alert.state == "acknowledged",
+        acknowledged=alert.state == AlertTransition.ACKNOWLEDGED,
         event_time_us=alert.event_time_us,
     )

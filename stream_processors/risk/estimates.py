@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from schemas.events import RiskEstimate
+from schemas.events import MeasureStatus, RiskEstimate
 from stream_processors.risk.confidence import ConfidenceLevel, InvalidInput
 from stream_processors.risk.methods import (
     Floats,
@@ -114,7 +114,7 @@ class Methods:
         return ClosedEstimates(pairs, moments)
 
     def closed_events(
-        self, closed: ClosedEstimates | None, as_of_us: int, *, missing: str
+        self, closed: ClosedEstimates | None, as_of_us: int, *, missing: MeasureStatus
     ) -> Iterator[RiskEstimate]:
         """Yield the events of closed forms, including the horizons that are a matter of scale.
 
@@ -190,7 +190,9 @@ class Methods:
     ) -> RiskEstimate:
         if name in CLOSED:
             if moments is None:
-                return _event(name, level, horizon, None, as_of_us, status="unavailable")
+                return _event(
+                    name, level, horizon, None, as_of_us, status=MeasureStatus.UNAVAILABLE
+                )
             (pair,) = _closed_form(name, (level,), self.dof)(moments, 0.0)
             domain_ok = name != "cornish_fisher" or is_monotone(moments)
             return _event(name, level, horizon, Estimate(*pair), as_of_us, domain_ok=domain_ok)
@@ -240,12 +242,13 @@ def _event(
     as_of_us: int,
     *,
     domain_ok: bool = True,
-    status: str = "insufficient_data",
+    status: MeasureStatus = MeasureStatus.INSUFFICIENT_DATA,
 ) -> RiskEstimate:
     """Return an estimate's event; an estimate that is not finite is unavailable."""
     if estimate is not None:
-        status = "ok" if isfinite(estimate.var) and isfinite(estimate.es) else "unavailable"
-    known = estimate if status == "ok" else None
+        finite = isfinite(estimate.var) and isfinite(estimate.es)
+        status = MeasureStatus.OK if finite else MeasureStatus.UNAVAILABLE
+    known = estimate if status is MeasureStatus.OK else None
     return RiskEstimate(
         method=name,
         confidence=float(level.confidence),

@@ -13,11 +13,11 @@ is a function of the window's content alone.
 """
 
 from collections.abc import Sequence
-from enum import StrEnum
 from functools import cache
 from math import isfinite
 from typing import NamedTuple
 
+from schemas.events import MeasureStatus
 from stream_processors.risk.confidence import ConfidenceLevel
 from stream_processors.risk.window import ReturnWindow
 
@@ -25,27 +25,18 @@ VAR_95 = ConfidenceLevel.of("0.95")
 VAR_99 = ConfidenceLevel.of("0.99")
 
 
-class Status(StrEnum):
-    """How far a measure can be relied on."""
-
-    OK = "ok"
-    DEGENERATE = "degenerate"  # all returns in the window are equal
-    INSUFFICIENT_DATA = "insufficient_data"
-    UNAVAILABLE = "unavailable"  # an input or a result is not a finite number
-
-
 class Measurement(NamedTuple):
     """VaR and ES at both levels; None where the window is too short for the level."""
 
-    status: Status
+    status: MeasureStatus
     var_95: float | None = None
     es_95: float | None = None
     var_99: float | None = None
     es_99: float | None = None
 
 
-_OK, _DEGENERATE = Status.OK, Status.DEGENERATE
-_INSUFFICIENT = Measurement(Status.INSUFFICIENT_DATA)
+_OK, _DEGENERATE = MeasureStatus.OK, MeasureStatus.DEGENERATE
+_INSUFFICIENT = Measurement(MeasureStatus.INSUFFICIENT_DATA)
 
 
 def measure(window: ReturnWindow, *, observations_min: int) -> Measurement:

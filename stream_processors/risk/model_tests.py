@@ -15,6 +15,7 @@ from itertools import pairwise
 from math import comb, erfc, exp, log, sqrt
 from typing import NamedTuple
 
+from schemas.events import TrafficLight
 from stream_processors.risk.confidence import ConfidenceLevel
 from stream_processors.risk.methods import Floats
 
@@ -110,7 +111,7 @@ class ModelTest(NamedTuple):
     """Christoffersen's."""
     conditional_coverage: Statistic
     """Christoffersen's, the sum of both."""
-    zone: str
+    zone: TrafficLight
     """green, yellow or red."""
 
 
@@ -131,7 +132,7 @@ def judge_model(pattern: Pattern, level: ConfidenceLevel) -> ModelTest:
     )
 
 
-def zone(observations: int, exceptions: int, level: ConfidenceLevel) -> str:
+def zone(observations: int, exceptions: int, level: ConfidenceLevel) -> TrafficLight:
     """Return the traffic light, by the binomial probability of at most so many exceptions.
 
     Below 0.95 it is green, below 0.9999 yellow, else red.
@@ -142,14 +143,16 @@ def zone(observations: int, exceptions: int, level: ConfidenceLevel) -> str:
         for count in range(exceptions + 1)
     )
     if probability < _YELLOW:
-        return "green"
-    return "yellow" if probability < _RED else "red"
+        return TrafficLight.GREEN
+    return TrafficLight.YELLOW if probability < _RED else TrafficLight.RED
 
 
 def most_before_red(observations: int, level: ConfidenceLevel) -> int:
     """Return the largest number of exceptions that is not in the red zone."""
     return next(
-        count for count in range(observations + 1) if zone(observations, count + 1, level) == "red"
+        count
+        for count in range(observations + 1)
+        if zone(observations, count + 1, level) is TrafficLight.RED
     )
 
 

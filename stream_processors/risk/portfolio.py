@@ -12,8 +12,10 @@ from typing import NamedTuple
 
 from schemas.events import (
     AlertAck,
+    MeasureStatus,
     PortfolioState,
     Return,
+    ReturnOutcome,
     RiskAlert,
     RiskEstimate,
     RiskLimit,
@@ -31,11 +33,11 @@ from stream_processors.risk.live_backtest import LiveBacktest
 from stream_processors.risk.measures import Measurement, drawdowns, finite, measure
 from stream_processors.risk.rules import MODEL, rules_of
 from stream_processors.risk.thresholds import Rule
-from stream_processors.risk.window import Outcome, ReturnWindow
+from stream_processors.risk.window import ReturnWindow
 
 METHOD = "historical"
 
-_ACCEPTED, _CORRECTED = Outcome.ACCEPTED, Outcome.CORRECTED
+_ACCEPTED, _CORRECTED = ReturnOutcome.ACCEPTED, ReturnOutcome.CORRECTED
 
 
 class ReturnOffset(NamedTuple):
@@ -167,7 +169,7 @@ class PortfolioRisk:
 
     def apply(
         self, observation: Return, position: ReturnOffset, latest_us: float = LATEST_US
-    ) -> tuple[Outcome | None, Sequence[RiskAlert]]:
+    ) -> tuple[ReturnOutcome | None, Sequence[RiskAlert]]:
         """Apply one return.
 
         Args:
@@ -184,7 +186,7 @@ class PortfolioRisk:
         self.position = position
         at_us = observation.event_time_us
         if not EARLIEST_US <= at_us <= latest_us and isfinite(observation.value):
-            refused = Outcome.FUTURE if at_us > latest_us else Outcome.REJECTED
+            refused = ReturnOutcome.FUTURE if at_us > latest_us else ReturnOutcome.REJECTED
             self._other_outcomes[refused] += 1
             return refused, ()
         window, forecast = self._window, self._measurement
@@ -311,7 +313,7 @@ class PortfolioRisk:
         self, closed: ClosedEstimates | None, as_of_us: int
     ) -> Iterator[RiskEstimate]:
         too_few = len(self._window) < self._config.observations_min
-        missing = "insufficient_data" if too_few else "unavailable"
+        missing = MeasureStatus.INSUFFICIENT_DATA if too_few else MeasureStatus.UNAVAILABLE
         return self._config.methods.closed_events(closed, as_of_us, missing=missing)
 
     def _volatility(self, closed: ClosedEstimates) -> float:

@@ -12,9 +12,11 @@ from math import isfinite
 from schemas.events import (
     AlertAck,
     DeadLetter,
+    DeadLetterReason,
     Event,
     Return,
     ReturnBatch,
+    ReturnOutcome,
     RiskAlert,
     RiskLimits,
     SeriesReturns,
@@ -36,11 +38,11 @@ from stream_processors.risk.alert_events import is_closed, open_alert
 from stream_processors.risk.config import RiskConfig
 from stream_processors.risk.portfolio import PortfolioRisk, ReturnOffset
 from stream_processors.risk.thresholds import InvalidRule
-from stream_processors.risk.window import APPLIED, Outcome
+from stream_processors.risk.window import APPLIED
 from stream_processors.windowing.tallies import WindowCounter, gauge_tally
 
-_ACCEPTED = Outcome.ACCEPTED
-_REFUSED = (Outcome.REJECTED, Outcome.FUTURE)
+_ACCEPTED = ReturnOutcome.ACCEPTED
+_REFUSED = (ReturnOutcome.REJECTED, ReturnOutcome.FUTURE)
 _SERIES_RETURNS_MAX = 5_000
 """The most returns in one record for books, which makes some 200 KB."""
 
@@ -180,12 +182,12 @@ class RiskBatch:
         risk = self._risk_of(limits.portfolio_id, message)
         if risk.position.offset >= 0 and risk.tenant != tenant_of(message):
             error = f"{limits.portfolio_id} belongs to another tenant"
-            self.dead_letters.append(dead_letter(message, "foreign", error))
+            self.dead_letters.append(dead_letter(message, DeadLetterReason.FOREIGN, error))
             return
         try:
             self._add_alerts(risk, risk.set_limits(limits, message.offset))
         except InvalidRule as error:
-            self.dead_letters.append(dead_letter(message, "invalid", str(error)))
+            self.dead_letters.append(dead_letter(message, DeadLetterReason.INVALID, str(error)))
 
     def _apply_series_request(self, message: Message, request: SeriesWanted) -> None:
         risk = self._risk_of(request.series_id, message)
@@ -194,7 +196,7 @@ class RiskBatch:
             risk.wanted_by.pop(request.root, None)
         elif risk.tenant not in (None, tenant):
             error = f"the returns of {request.series_id} belong to another tenant"
-            self.dead_letters.append(dead_letter(message, "foreign", error))
+            self.dead_letters.append(dead_letter(message, DeadLetterReason.FOREIGN, error))
         else:
             risk.wanted_by[request.root] = tenant
             self._series[request.root, tenant] += risk.returns
@@ -203,7 +205,7 @@ class RiskBatch:
         tenant, offset, new = tenant_of(message), message.offset, 0
         latest_us = min(log_time_us(message) + self._config.ahead_us, LATEST_US)
         portfolios, changed = self._portfolios, self.changed
-        others: Counter[Outcome] = Counter()
+        others: Counter[ReturnOutcome] = Counter()
         for index, observation in enumerate(returns):
             risk = portfolios.get(observation.portfolio_id)
             if risk is None:
@@ -284,4 +286,4 @@ def _refused_return(
             f"the return of {portfolio_id} has the time {time_us}, in microseconds since 1970 UTC; "
             f"it must be from {EARLIEST_US} to {int(latest_us)}"
         )
-    return dead_letter(message, "invalid", error, index=index)
+    return dead_letter(message, DeadLetterReason.INVALID, error, index=index)

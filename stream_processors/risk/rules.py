@@ -1,17 +1,17 @@
 """The rules that watch a portfolio: its limits as rules, and the rule on its VaR model. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from schemas.events import RiskLimit
+from schemas.events import AlertType, Metric, RiskLimit
 from stream_processors.risk.measures import VAR_99
 from stream_processors.risk.model_tests import most_before_red
 from stream_processors.risk.thresholds import InvalidRule, Rule
 
-METRICS = {
-    "var_95": ("VaR", "var_exceeded"),
-    "es_95": ("ES", "es_exceeded"),
-    "var_99": ("VaR", "var_exceeded"),
-    "es_99": ("ES", "es_exceeded"),
+METRICS: Mapping[str, tuple[str, AlertType]] = {
+    Metric.VAR_95: ("VaR", AlertType.VAR_EXCEEDED),
+    Metric.ES_95: ("ES", AlertType.ES_EXCEEDED),
+    Metric.VAR_99: ("VaR", AlertType.VAR_EXCEEDED),
+    Metric.ES_99: ("ES", AlertType.ES_EXCEEDED),
 }
 """The metrics that a limit can be on: their name in messages, and the type of their alerts."""
 

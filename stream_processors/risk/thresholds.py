@@ -20,6 +20,8 @@ from enum import IntEnum
 from math import isfinite
 from uuid import NAMESPACE_URL, UUID, uuid5
 
+from schemas.events import AlertTransition
+
 
 class AlertLevel(IntEnum):
     """The severity of an alert, as a number that rises with it."""
@@ -126,8 +128,7 @@ class Transition:
 
     alert_id: str
     transition_id: str
-    kind: str
-    """raised, escalated, acknowledged, deescalated, cleared, stale or stale_cleared."""
+    kind: AlertTransition
     level: AlertLevel
     """The level after the transition."""
     value: float
@@ -174,13 +175,15 @@ def judge(
         if len(state.run) < rule.raise_after:
             return state, None
         level = min(state.run)
-        kind = "raised" if state.level is AlertLevel.NORMAL else "escalated"
+        is_new = state.level is AlertLevel.NORMAL
+        kind = AlertTransition.RAISED if is_new else AlertTransition.ESCALATED
     else:
         state = _extend_run(state, held, up=False)
         if len(state.run) < rule.clear_after:
             return state, None
         level = max(state.run)
-        kind = "cleared" if level is AlertLevel.NORMAL else "deescalated"
+        is_over = level is AlertLevel.NORMAL
+        kind = AlertTransition.CLEARED if is_over else AlertTransition.DEESCALATED
     return _change_level(rule, state, level, kind, f"{portfolio_id}:{measure_id}", value)
 
 
@@ -189,7 +192,9 @@ def acknowledge(state: AlertState, value: float) -> tuple[AlertState, Transition
     if state.alert_id is None or state.acknowledged or state.level is AlertLevel.NORMAL:
         return state, None
     number = state.transitions + 1
-    transition = _transition(state.alert_id, number, "acknowledged", state.level, value)
+    transition = _transition(
+        state.alert_id, number, AlertTransition.ACKNOWLEDGED, state.level, value
+    )
     return replace(state, acknowledged=True, transitions=number), transition
 
 
@@ -197,7 +202,9 @@ def withdraw(state: AlertState, value: float) -> Transition | None:
     """Clear the alert of a rule that was withdrawn; None where no alert is open."""
     if state.alert_id is None:
         return None
-    return _transition(state.alert_id, state.transitions + 1, "cleared", AlertLevel.NORMAL, value)
+    return _transition(
+        state.alert_id, state.transitions + 1, AlertTransition.CLEARED, AlertLevel.NORMAL, value
+    )
 
 
 def raise_rebuilt(state: AlertState, version: str, value: float) -> Transition | None:
@@ -213,23 +220,27 @@ def raise_rebuilt(state: AlertState, version: str, value: float) -> Transition |
     """
     if state.alert_id is None:
         return None
-    kind = f"raised:{version}"
-    transition = _transition(state.alert_id, state.transitions, kind, state.level, value)
-    return replace(transition, kind="raised")
+    cause = f"{AlertTransition.RAISED}:{version}"
+    return replace(
+        _transition(state.alert_id, state.transitions, AlertTransition.RAISED, state.level, value),
+        transition_id=_transition_id(state.alert_id, state.transitions, cause),
+    )
 
 
 def raise_stale(rule_id: str, cause: str, age_s: float) -> tuple[AlertState, Transition]:
     """Raise an alert about missing measures, after the measure that `cause` names."""
     alert_id = str(uuid5(NAMESPACE_URL, f"risk-alert:{rule_id}:{cause}"))
     state = AlertState(level=AlertLevel.BREACH, alert_id=alert_id, transitions=1)
-    return state, _transition(alert_id, 1, "stale", AlertLevel.BREACH, age_s)
+    return state, _transition(alert_id, 1, AlertTransition.STALE, AlertLevel.BREACH, age_s)
 
 
 def clear_stale(state: AlertState) -> Transition:
     """Clear an alert about missing measures."""
     assert state.alert_id is not None
     number = state.transitions + 1
-    return _transition(state.alert_id, number, "stale_cleared", AlertLevel.NORMAL, 0.0)
+    return _transition(
+        state.alert_id, number, AlertTransition.STALE_CLEARED, AlertLevel.NORMAL, 0.0
+    )
 
 
 def _extend_run(state: AlertState, level: AlertLevel, *, up: bool) -> AlertState:
@@ -238,7 +249,12 @@ def _extend_run(state: AlertState, level: AlertLevel, *, up: bool) -> AlertState
 
 
 def _change_level(
-    rule: Rule, state: AlertState, level: AlertLevel, kind: str, cause: str, value: float
+    rule: Rule,
+    state: AlertState,
+    level: AlertLevel,
+    kind: AlertTransition,
+    cause: str,
+    value: float,
 ) -> tuple[AlertState, Transition]:
     alert_id = state.alert_id or str(uuid5(NAMESPACE_URL, f"risk-alert:{rule.rule_id}:{cause}"))
     number = state.transitions + 1
@@ -256,12 +272,16 @@ def _change_level(
 
 
 def _transition(
-    alert_id: str, number: int, kind: str, level: AlertLevel, value: float
+    alert_id: str, number: int, kind: AlertTransition, level: AlertLevel, value: float
 ) -> Transition:
     return Transition(
         alert_id=alert_id,
-        transition_id=str(uuid5(UUID(alert_id), f"{number}:{kind}")),
+        transition_id=_transition_id(alert_id, number, kind),
         kind=kind,
         level=level,
         value=value,
     )
+
+
+def _transition_id(alert_id: str, number: int, cause: str) -> str:
+    return str(uuid5(UUID(alert_id), f"{number}:{cause}"))

@@ -11,10 +11,9 @@ An update is a binary search and a shift in one small array, about a microsecond
 from array import array
 from bisect import bisect_left, insort
 from collections.abc import Sequence
-from enum import StrEnum
 from math import inf, isfinite
 
-from schemas.events import Return
+from schemas.events import Return, ReturnOutcome
 from stream_processors.risk.confidence import InvalidInput
 from stream_processors.risk.moments import RunningMoments, RunningVariance
 
@@ -24,21 +23,10 @@ _DROPPED_MAX = 32
 """Returns that have left a window are removed from memory in groups of this size."""
 
 
-class Outcome(StrEnum):
-    """The effect that a return had on its window."""
-
-    ACCEPTED = "accepted"
-    CORRECTED = "corrected"  # its version is higher than that of the value it replaced
-    DUPLICATE = "duplicate"
-    LATE = "late"
-    FUTURE = "future"  # its event time is further ahead than is allowed
-    REJECTED = "rejected"  # not a finite number
-
-
-APPLIED = (Outcome.ACCEPTED, Outcome.CORRECTED)
+APPLIED = (ReturnOutcome.ACCEPTED, ReturnOutcome.CORRECTED)
 """The outcomes that changed the window."""
 
-_ACCEPTED, _REJECTED = Outcome.ACCEPTED, Outcome.REJECTED
+_ACCEPTED, _REJECTED = ReturnOutcome.ACCEPTED, ReturnOutcome.REJECTED
 """Constants, since access to an enum's members is slow."""
 
 
@@ -154,7 +142,7 @@ class ReturnWindow:
     def __len__(self) -> int:
         return len(self._ascending)
 
-    def add(self, observation: Return, *, lateness_us: int) -> Outcome:
+    def add(self, observation: Return, *, lateness_us: int) -> ReturnOutcome:
         """Add a return at its place in time.
 
         Args:
@@ -168,14 +156,14 @@ class ReturnWindow:
         index = bisect_left(times, time_us, self._dropped)
         known = self._versions.get(time_us, 1) if times[index] == time_us else None
         if known == observation.version:
-            return Outcome.DUPLICATE
+            return ReturnOutcome.DUPLICATE
         if not isfinite(observation.value):
-            return Outcome.REJECTED
+            return ReturnOutcome.REJECTED
         if time_us < times[-1] - lateness_us:
-            return Outcome.LATE
+            return ReturnOutcome.LATE
         if known is not None:
             is_newer = observation.version > known
-            return self._correct(index, observation) if is_newer else Outcome.DUPLICATE
+            return self._correct(index, observation) if is_newer else ReturnOutcome.DUPLICATE
         times.insert(index, time_us)
         self._values.insert(index, observation.value)
         if observation.version != 1:
@@ -187,14 +175,14 @@ class ReturnWindow:
             if oldest is not None:
                 self.moments.remove(oldest)
             self.variance.reset(self.values)
-        return Outcome.ACCEPTED
+        return ReturnOutcome.ACCEPTED
 
     def scenario_us(self, var: float) -> int:
         """Return the event time of the return that a historical VaR is; of equals, the latest."""
         index = len(self._values) - 1 - self._values[::-1].index(0.0 - var)
         return self._times_us[index]
 
-    def _append(self, observation: Return) -> Outcome:
+    def _append(self, observation: Return) -> ReturnOutcome:
         """Add a return that is newer than all others, as nearly every return is."""
         _, time_us, value, version = observation
         if not isfinite(value):
@@ -218,7 +206,7 @@ class ReturnWindow:
                     self.variance.reset(self.values)
         return _ACCEPTED
 
-    def _correct(self, index: int, observation: Return) -> Outcome:
+    def _correct(self, index: int, observation: Return) -> ReturnOutcome:
         del self._ascending[bisect_left(self._ascending, self._values[index])]
         insort(self._ascending, observation.value)
         if self.moments is not None:
@@ -228,7 +216,7 @@ class ReturnWindow:
         self._versions[observation.event_time_us] = observation.version
         if self.moments is not None:
             self.variance.reset(self.values)
-        return Outcome.CORRECTED
+        return ReturnOutcome.CORRECTED
 
     def _drop_oldest(self) -> float:
         dropped = self._dropped

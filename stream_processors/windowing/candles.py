@@ -9,12 +9,11 @@ the candle, and the last closes it.
 import math
 from dataclasses import dataclass, field, replace
 
-from schemas.events import Candle, CandleState, Trade, TradeBatch
+from schemas.events import Candle, CandleState, DeadLetterReason, Interval, Trade, TradeBatch
 from schemas.instants import EARLIEST_US, LATEST_US
 
 _MINUTE_US = 60_000_000
-MINUTE = "minute"
-WIDER = {"3minute": 3 * _MINUTE_US, "day": 24 * 60 * _MINUTE_US}
+WIDER = {Interval.THREE_MINUTES: 3 * _MINUTE_US, Interval.DAY: 24 * 60 * _MINUTE_US}
 """Lengths of the wider intervals; each starts at a whole multiple of its length since 1970 UTC."""
 
 
@@ -24,7 +23,7 @@ class RefusedTrade:
 
     index: int
     """Its index in the batch."""
-    reason: str
+    reason: DeadLetterReason
     error: str
 
 
@@ -72,19 +71,21 @@ class SymbolCandles:
     def _add_trade(self, index: int, trade: Trade, changes: CandleChanges) -> None:
         fault = _fault(trade)
         if fault is not None:
-            changes.refused.append(RefusedTrade(index, "invalid", fault))
+            changes.refused.append(RefusedTrade(index, DeadLetterReason.INVALID, fault))
             return
         if trade.time_us < self._watermark_us:
             self._late += 1
             error = f"the trade's time {trade.time_us} is before the watermark {self._watermark_us}"
-            changes.refused.append(RefusedTrade(index, "late", f"{error} (microseconds)"))
+            changes.refused.append(
+                RefusedTrade(index, DeadLetterReason.LATE, f"{error} (microseconds)")
+            )
             return
         self._advance(trade.time_us, changes)
         start = trade.time_us - trade.time_us % _MINUTE_US
         price, amount = trade.price, trade.amount
         minute = Candle(
             symbol=self._symbol,
-            interval=MINUTE,
+            interval=Interval.MINUTE,
             start_us=start,
             end_us=start + _MINUTE_US,
             open=price,
@@ -99,9 +100,9 @@ class SymbolCandles:
     def _advance(self, watermark_us: int, changes: CandleChanges) -> None:
         """Close the candles that end before the watermark; add closed minutes to wider candles."""
         self._watermark_us = watermark_us
-        minute = self._forming.get(MINUTE)
+        minute = self._forming.get(Interval.MINUTE)
         if minute is not None and minute.end_us <= watermark_us:
-            del self._forming[MINUTE]
+            del self._forming[Interval.MINUTE]
             changes.closed.append(minute)
             for interval, length_us in WIDER.items():
                 start = minute.start_us - minute.start_us % length_us

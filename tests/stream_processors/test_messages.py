@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from hypothesis import given, strategies as st
 
 from schemas.codec import encode
-from schemas.events import AlertAck, DeadLetter, Return, ReturnBatch
+from schemas.events import AlertAck, DeadLetter, DeadLetterReason, Return, ReturnBatch
 from schemas.instants import to_rfc3339
 from stream_processors.messages import (
     dead_letter,
@@ -47,7 +47,7 @@ def test_an_undecodable_message_is_a_dead_letter_about_it(value: bytes | None) -
 
 
 def test_a_dead_letter_holds_the_beginning_of_a_large_value() -> None:
-    letter = dead_letter(received(b"x" * 1_000_000), "invalid", "why", index=4)
+    letter = dead_letter(received(b"x" * 1_000_000), DeadLetterReason.INVALID, "why", index=4)
     assert letter.value == b"x" * 512 * 1024
     assert letter.index == 4
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from schemas.events import AgentEvent
+from schemas.events import AgentEvent, AgentStepKind
 from sse_edge.streams.dialect import ClientInfo, Dialect, EventBlock, Rendered
 
 
@@ -10,20 +10,20 @@ def step(event: AgentEvent) -> Rendered:
     """Render a step of a run."""
     data: dict[str, object] = {"event": event.kind}
     match event.kind:
-        case "routing_started":
+        case AgentStepKind.ROUTING_STARTED:
             data |= {"run_id": event.run_id, "attempt": event.attempt}
-        case "routing_completed":
+        case AgentStepKind.ROUTING_COMPLETED:
             data |= _agent(event) | {
                 "agent_name": event.agent_name,
                 "agent": event.agent_name,
                 "confidence": event.confidence,
                 "reasoning": event.reasoning,
             }
-        case "agent_execution_started":
+        case AgentStepKind.AGENT_EXECUTION_STARTED:
             data |= _agent(event)
-        case "response_chunk":
+        case AgentStepKind.RESPONSE_CHUNK:
             data |= {"text": event.text, "protocol": event.protocol, **_response(event)}
-        case "completed":
+        case AgentStepKind.COMPLETED:
             data |= _agent(event) | _response(event)
         case _:
             data |= {"error": event.text, "message": event.text}

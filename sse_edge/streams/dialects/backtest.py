@@ -3,17 +3,21 @@
 import json
 from collections.abc import Mapping
 
-from schemas.events import BacktestProgress, JobState, JobStep
+from schemas.events import BacktestProgress, JobState, JobStatus, JobStep, JobStepKind, RunStatus
 from schemas.instants import to_rfc3339
 from sse_edge.streams.dialect import ClientInfo, Dialect, EventBlock, Rendered
 
-_SILENT = frozenset({"cancel_requested", "removed"})
-_STATUS_OF = {"submitted": "pending", "progress": "running", "transaction": "running"}
-_KIND_OF = {
-    "started": "progress",
-    "running": "progress",
-    "completed": "completed",
-    "failed": "failed",
+_SILENT = frozenset({JobStepKind.CANCEL_REQUESTED, JobStepKind.REMOVED})
+_STATUS_OF: Mapping[str, JobStatus] = {
+    JobStepKind.SUBMITTED: JobStatus.PENDING,
+    JobStepKind.PROGRESS: JobStatus.RUNNING,
+    JobStepKind.TRANSACTION: JobStatus.RUNNING,
+}
+_KIND_OF: Mapping[str, JobStepKind] = {
+    RunStatus.STARTED: JobStepKind.PROGRESS,
+    RunStatus.RUNNING: JobStepKind.PROGRESS,
+    RunStatus.COMPLETED: JobStepKind.COMPLETED,
+    RunStatus.FAILED: JobStepKind.FAILED,
 }
 """The kinds of steps of backtests that a program reports through the reporter API."""
 
@@ -25,14 +29,14 @@ def step(event: BacktestProgress) -> Rendered | None:
         return None
     about = {"job_id": event.backtest_id, "message": event.message, "attempt": job.attempt}
     match job.kind:
-        case "transaction":
+        case JobStepKind.TRANSACTION:
             return Rendered("transaction", about | {"transactions": json.loads(job.data or "[]")})
-        case "completed":
+        case JobStepKind.COMPLETED:
             summary = json.loads(job.data) if job.data else dict(event.results)
             return Rendered("completed", about | {"result_summary": summary}, ends=True)
-        case "failed":
+        case JobStepKind.FAILED:
             return Rendered("failed", about | {"error_message": event.message}, ends=True)
-        case "cancelled":
+        case JobStepKind.CANCELLED:
             return Rendered("cancelled", about, ends=True)
         case _:
             data = about | {

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 
-from schemas.events import ChatEvent, UserUpdate
+from schemas.events import ChatEvent, ChatEventKind, UserUpdate, UserUpdateKind
 from schemas.instants import to_rfc3339
 from sse_edge.frame import Text
 from sse_edge.streams.dialect import ClientInfo, Dialect, EventBlock, Rendered
@@ -13,7 +13,7 @@ _HEARTBEAT_S = 15.0
 
 def chat_event(event: ChatEvent) -> Rendered:
     """Render a message; for a user that joins or leaves, only the name."""
-    if event.kind != "message":
+    if event.kind != ChatEventKind.MESSAGE:
         return Rendered(event.kind, Text(event.user))
     data = {
         "user": event.user,
@@ -25,7 +25,9 @@ def chat_event(event: ChatEvent) -> Rendered:
 
 def user_update(event: UserUpdate) -> Rendered:
     """Render an update for a user; a fatal error ends the stream."""
-    return Rendered(event.kind, json.loads(event.data), ends=event.kind == "fatal_error")
+    return Rendered(
+        event.kind, json.loads(event.data), ends=event.kind == UserUpdateKind.FATAL_ERROR
+    )
 
 
 def _bare(rendered: Rendered, _: str) -> EventBlock:

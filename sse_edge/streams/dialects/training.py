@@ -5,15 +5,15 @@ This module is pure. A stream and `GET .../status` return the same object for a 
 
 from collections.abc import Mapping
 
-from schemas.events import TaskStep, TrainingProgress
+from schemas.events import RunStatus, TaskStage, TaskStep, TrainingProgress
 from schemas.instants import to_rfc3339
 from sse_edge.streams.dialect import ClientInfo, Dialect, EventBlock, Rendered
 
-_STAGE_OF = {
-    "started": "TRAINING_MODEL",
-    "running": "TRAINING_MODEL",
-    "completed": "SUCCESS",
-    "failed": "FAILURE",
+_STAGE_OF: Mapping[str, TaskStage] = {
+    RunStatus.STARTED: TaskStage.TRAINING_MODEL,
+    RunStatus.RUNNING: TaskStage.TRAINING_MODEL,
+    RunStatus.COMPLETED: TaskStage.SUCCESS,
+    RunStatus.FAILED: TaskStage.FAILURE,
 }
 """The stages of runs that a program reports through the reporter API."""
 
@@ -22,7 +22,7 @@ def status(event: TrainingProgress) -> Rendered:
     """Render the status of a task."""
     task = event.task or TaskStep(stage=_STAGE_OF[event.status])
     stage, done = task.stage, task.estimated_completion_us
-    failed = stage == "FAILURE"
+    failed = stage == TaskStage.FAILURE
     data: dict[str, object] = {
         "task_id": event.task_id,
         "status": stage,
@@ -30,7 +30,7 @@ def status(event: TrainingProgress) -> Rendered:
         "message": event.message,
         "updated_at": to_rfc3339(event.event_time_us),
         "estimated_completion": None if done is None else to_rfc3339(done),
-        "result": _result(event, task) if stage == "SUCCESS" else None,
+        "result": _result(event, task) if stage == TaskStage.SUCCESS else None,
         "error": (task.error or event.message) if failed else None,
         "error_details": task.error_details if failed else None,
         "attempt": task.attempt,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from schemas.events import Return, RiskEstimate
+from schemas.events import MeasureStatus, Return, RiskEstimate
 from stream_processors.risk.confidence import ConfidenceLevel, InvalidInput
 from stream_processors.risk.estimates import (
     CLOSED,
@@ -56,7 +56,9 @@ def test_closed_forms_equal_each_methods_own_estimate(values: list[float]) -> No
 
 
 def test_only_ewma_is_scaled_to_longer_horizons() -> None:
-    events = list(ALL.closed_events(closed_of(window_of(noise())), 7, missing="unavailable"))
+    events = list(
+        ALL.closed_events(closed_of(window_of(noise())), 7, missing=MeasureStatus.UNAVAILABLE)
+    )
     assert {event.method for event in events if event.horizon == 10} == {"ewma"}
     by_horizon = {
         event.horizon: event
@@ -70,7 +72,7 @@ def test_only_ewma_is_scaled_to_longer_horizons() -> None:
 
 
 def test_without_estimates_the_closed_events_have_the_given_status() -> None:
-    events = list(ALL.closed_events(None, 7, missing="insufficient_data"))
+    events = list(ALL.closed_events(None, 7, missing=MeasureStatus.INSUFFICIENT_DATA))
     assert [event.method for event in events] == [name for name in CLOSED for _ in (P95, P99)]
     assert {(event.status, event.var) for event in events} == {("insufficient_data", None)}
 

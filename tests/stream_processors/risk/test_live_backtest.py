@@ -2,12 +2,13 @@
 
 from hypothesis import given, strategies as st
 
+from schemas.events import MeasureStatus
 from stream_processors.risk.live_backtest import LiveBacktest
-from stream_processors.risk.measures import Measurement, Status
+from stream_processors.risk.measures import Measurement
 from stream_processors.risk.rules import DAYS_JUDGED
 
-FORECAST = Measurement(Status.OK, 0.02, 0.03, 0.04, 0.05)
-ONLY_95 = Measurement(Status.OK, 0.02, 0.03)
+FORECAST = Measurement(MeasureStatus.OK, 0.02, 0.03, 0.04, 0.05)
+ONLY_95 = Measurement(MeasureStatus.OK, 0.02, 0.03)
 
 losses = st.lists(st.sampled_from([0.0, 0.02, 0.03, 0.04, 0.05]), max_size=400)
 

@@ -4,12 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from schemas.events import Return
+from schemas.events import MeasureStatus, Return
 from stream_processors.risk.confidence import ConfidenceLevel
 from stream_processors.risk.measures import (
     VAR_95,
     VAR_99,
-    Status,
     drawdowns,
     finite,
     historical_var_es,
@@ -52,7 +51,7 @@ def test_a_gain_is_a_negative_var_and_is_not_clipped() -> None:
 
 def test_a_constant_series_is_degenerate_and_exact() -> None:
     measurement = measure(window_of([0.003] * 250), observations_min=100)
-    assert measurement.status is Status.DEGENERATE
+    assert measurement.status is MeasureStatus.DEGENERATE
     assert (measurement.var_95, measurement.es_95) == (-0.003, -0.003)
 
 
@@ -67,7 +66,7 @@ def test_a_level_without_enough_observations_has_no_number(
     measurement = measure(window_of(values), observations_min=minimum)
     assert (measurement.var_95 is not None) == (known >= 1)
     assert (measurement.var_99 is not None) == (known >= 2)
-    assert (measurement.status is Status.INSUFFICIENT_DATA) == (known == 0)
+    assert (measurement.status is MeasureStatus.INSUFFICIENT_DATA) == (known == 0)
 
 
 def test_the_scenario_is_the_day_of_the_var() -> None:

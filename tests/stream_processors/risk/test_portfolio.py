@@ -8,14 +8,13 @@ from hypothesis import given, settings, strategies as st
 
 from producers.market.prices import load_prices, trading_days
 from schemas.codec import decode, encode
-from schemas.events import PortfolioState, Return, RiskAlert, RiskMeasure
+from schemas.events import PortfolioState, Return, ReturnOutcome, RiskAlert, RiskMeasure
 from stream_processors.messages import TopicPartition
 from stream_processors.risk.confidence import ConfidenceLevel
 from stream_processors.risk.config import RiskConfig
 from stream_processors.risk.estimates import METHODS, Methods
 from stream_processors.risk.portfolio import PortfolioRisk, ReturnOffset
 from stream_processors.risk.thresholds import Rule
-from stream_processors.risk.window import Outcome
 
 CONFIG = RiskConfig(
     window=250,
@@ -141,10 +140,10 @@ def test_a_restart_at_any_point_changes_nothing(config: RiskConfig, data: st.Dat
 def test_a_return_at_or_before_the_states_offset_is_skipped() -> None:
     risk = PortfolioRisk("p", CONFIG, SOURCE)
     observation = Return(portfolio_id="p", event_time_us=1, value=0.1)
-    assert risk.apply(observation, ReturnOffset(5, 2))[0] is Outcome.ACCEPTED
+    assert risk.apply(observation, ReturnOffset(5, 2))[0] is ReturnOutcome.ACCEPTED
     assert risk.apply(observation, ReturnOffset(5, 2))[0] is None
     assert risk.apply(observation, ReturnOffset(4, 9))[0] is None
-    assert risk.apply(observation, ReturnOffset(5, 3))[0] is Outcome.DUPLICATE
+    assert risk.apply(observation, ReturnOffset(5, 3))[0] is ReturnOutcome.DUPLICATE
     assert risk.outcomes == {"accepted": 1, "duplicate": 1}
 
 

@@ -5,10 +5,10 @@ from math import inf, nan
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from schemas.events import Return
+from schemas.events import Return, ReturnOutcome
 from stream_processors.risk.confidence import InvalidInput
 from stream_processors.risk.moments import RunningMoments
-from stream_processors.risk.window import APPLIED, Outcome, ReturnWindow
+from stream_processors.risk.window import APPLIED, ReturnWindow
 
 values = st.floats(-0.5, 0.5)
 arrivals = st.lists(st.tuples(st.integers(0, 40), values, st.integers(1, 3)), max_size=120)
@@ -76,14 +76,14 @@ def test_a_rolling_window_holds_its_last_observations(many: list[float], size: i
 def test_outcomes_are_decided_in_this_order() -> None:
     window = ReturnWindow(250)
     add = window.add
-    assert add(observed(100, 0.1), lateness_us=10) is Outcome.ACCEPTED
-    assert add(observed(100, 0.1), lateness_us=10) is Outcome.DUPLICATE
-    assert add(observed(101, nan), lateness_us=10) is Outcome.REJECTED
-    assert add(observed(101, inf), lateness_us=10) is Outcome.REJECTED
-    assert add(observed(89, 0.1), lateness_us=10) is Outcome.LATE
-    assert add(observed(90, 0.2), lateness_us=10) is Outcome.ACCEPTED
-    assert add(observed(100, 0.3, 2), lateness_us=10) is Outcome.CORRECTED
-    assert add(observed(100, 0.4, 1), lateness_us=10) is Outcome.DUPLICATE
+    assert add(observed(100, 0.1), lateness_us=10) is ReturnOutcome.ACCEPTED
+    assert add(observed(100, 0.1), lateness_us=10) is ReturnOutcome.DUPLICATE
+    assert add(observed(101, nan), lateness_us=10) is ReturnOutcome.REJECTED
+    assert add(observed(101, inf), lateness_us=10) is ReturnOutcome.REJECTED
+    assert add(observed(89, 0.1), lateness_us=10) is ReturnOutcome.LATE
+    assert add(observed(90, 0.2), lateness_us=10) is ReturnOutcome.ACCEPTED
+    assert add(observed(100, 0.3, 2), lateness_us=10) is ReturnOutcome.CORRECTED
+    assert add(observed(100, 0.4, 1), lateness_us=10) is ReturnOutcome.DUPLICATE
     assert list(window.times_us) == [90, 100]
     assert list(window.values) == [0.2, 0.3]
 

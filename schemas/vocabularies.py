@@ -1,0 +1,187 @@
+"""The closed vocabularies that this system writes into events.
+
+A field of an event is a `str`, since other programs write events too. Code that writes an event
+takes one of these types, so that the type checker sees a word that does not exist.
+"""
+
+from enum import StrEnum
+
+
+class RunStatus(StrEnum):
+    """The status of a training run or a backtest, as the reporter API takes it."""
+
+    STARTED = "started"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+
+
+class TaskStage(StrEnum):
+    """The stage of a training task."""
+
+    PENDING = "PENDING"
+    FETCHING_DATA = "FETCHING_DATA"
+    TRAINING_MODEL = "TRAINING_MODEL"
+    SAVING_MODEL = "SAVING_MODEL"
+    SUCCESS = "SUCCESS"
+    FAILURE = "FAILURE"
+
+
+class MeterType(StrEnum):
+    """The quantity that a meter measures."""
+
+    ELECTRICITY = "electricity"
+    GAS = "gas"
+    WATER = "water"
+
+
+class JobStepKind(StrEnum):
+    """The kind of a backtest job's step."""
+
+    SUBMITTED = "submitted"
+    PROGRESS = "progress"
+    TRANSACTION = "transaction"
+    CANCEL_REQUESTED = "cancel_requested"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    REMOVED = "removed"
+
+
+class JobStatus(StrEnum):
+    """The status of a backtest job."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class Strategy(StrEnum):
+    """The strategy of a backtest."""
+
+    MOVING_AVERAGE_CROSSOVER = "moving_average_crossover"
+    RSI = "rsi"
+    BUY_AND_HOLD = "buy_and_hold"
+
+
+class Interval(StrEnum):
+    """The interval of a bar or candle; stocks have daily bars only."""
+
+    MINUTE = "minute"
+    THREE_MINUTES = "3minute"
+    DAY = "day"
+
+
+class MeasureStatus(StrEnum):
+    """How far a measure or an estimate of risk can be relied on."""
+
+    OK = "ok"
+    DEGENERATE = "degenerate"
+    """All returns in the window are equal."""
+    INSUFFICIENT_DATA = "insufficient_data"
+    UNAVAILABLE = "unavailable"
+    """An input or a result is not a finite number."""
+
+
+class Metric(StrEnum):
+    """A metric that can have a limit: VaR or expected shortfall, one period ahead."""
+
+    VAR_95 = "var_95"
+    ES_95 = "es_95"
+    VAR_99 = "var_99"
+    ES_99 = "es_99"
+
+
+class TrafficLight(StrEnum):
+    """The zone of a backtest of a VaR model, by the number of its exceptions."""
+
+    GREEN = "green"
+    YELLOW = "yellow"
+    RED = "red"
+
+
+class AlertTransition(StrEnum):
+    """The change of an alert that a `RiskAlert` reports, in its field `state`."""
+
+    RAISED = "raised"
+    ESCALATED = "escalated"
+    DEESCALATED = "deescalated"
+    ACKNOWLEDGED = "acknowledged"
+    CLEARED = "cleared"
+    STALE = "stale"
+    STALE_CLEARED = "stale_cleared"
+
+
+class AlertType(StrEnum):
+    """The type of the alerts that the risk processor raises."""
+
+    VAR_EXCEEDED = "var_exceeded"
+    ES_EXCEEDED = "es_exceeded"
+    MODEL_RED = "model_red"
+    STALE_DATA = "stale_data"
+
+
+class Severity(StrEnum):
+    """The severity of an alert."""
+
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+    CRITICAL = "critical"
+
+
+class AgentStepKind(StrEnum):
+    """The kind of a step of an agent's run."""
+
+    ROUTING_STARTED = "routing_started"
+    ROUTING_COMPLETED = "routing_completed"
+    AGENT_EXECUTION_STARTED = "agent_execution_started"
+    RESPONSE_CHUNK = "response_chunk"
+    COMPLETED = "completed"
+    ERROR = "error"
+
+
+class ChatEventKind(StrEnum):
+    """The kind of an event in a chat room."""
+
+    JOIN = "join"
+    MESSAGE = "message"
+    LEAVE = "leave"
+
+
+class UserUpdateKind(StrEnum):
+    """The kind of an update for one user; a fatal error ends the user's stream."""
+
+    UPDATE = "update"
+    ERROR = "error"
+    FATAL_ERROR = "fatal_error"
+
+
+class ReturnOutcome(StrEnum):
+    """The effect that a return had on its portfolio's window."""
+
+    ACCEPTED = "accepted"
+    CORRECTED = "corrected"
+    """Its version is higher than that of the value it replaced."""
+    DUPLICATE = "duplicate"
+    LATE = "late"
+    FUTURE = "future"
+    """Its event time is further ahead than is allowed."""
+    REJECTED = "rejected"
+    """It is not a finite number."""
+
+
+class DeadLetterReason(StrEnum):
+    """The reason why a record, or a part of it, could not be applied."""
+
+    UNDECODABLE = "undecodable"
+    TOO_LARGE = "too_large"
+    UNEXPECTED_RECORD = "unexpected_record"
+    MISPLACED = "misplaced"
+    """The record's partition is not the one that its key has."""
+    FOREIGN = "foreign"
+    """The record's entity belongs to another tenant."""
+    INVALID = "invalid"
+    LATE = "late"
