@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+FOLDERS := producers stream_processors sse_edge schemas infra kafka_io cli tapewire build_tools docs benchmarks tests
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
 .PHONY: up test check tests journeys mutants soak bench-edge bench-processors docs reference wheel lock reset clean
@@ -17,6 +18,7 @@ check: $(VENV)/.ready-dev  ## form, types and architecture
 	$(BIN)/mypy
 	$(BIN)/pyright
 	$(BIN)/lint-imports
+	$(BIN)/pylint $(FOLDERS)
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -b html docs build/docs
 
 tests: $(VENV)/.ready-dev  ## unit, property, Kafka and browser tests

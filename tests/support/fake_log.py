@@ -172,3 +172,17 @@ class _FakeTail:
         if not found:
             await asyncio.sleep(_POLL_S)
         return found
+
+
+def log_of(count: int) -> FakeLog:
+    """Return a log whose topic `t` has a partition with `count` records."""
+    log = FakeLog(seed=4)
+    log.make("t")
+    append(log, count)
+    return log
+
+
+def append(log: FakeLog, count: int, key: bytes = b"k") -> None:
+    """Append records to partition 0 of the topic `t`."""
+    for _ in range(count):
+        log.append("t", 0, key, b"")

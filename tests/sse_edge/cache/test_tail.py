@@ -6,27 +6,15 @@ from sse_edge.cache.tail import Tail
 from sse_edge.cache.topic_tail import FAR_AWAY
 from sse_edge.log.record import Partition
 from sse_edge.settings import EdgeSettings
-from tests.support.fake_log import FakeLog
+from tests.support.fake_log import append, log_of
 
 pytestmark = pytest.mark.virtual_time
 
 HERE = Partition("t", 0)
 
 
-def a_log(count: int = 0) -> FakeLog:
-    log = FakeLog(seed=4)
-    log.make("t")
-    append(log, count)
-    return log
-
-
-def append(log: FakeLog, count: int, key: bytes = b"k") -> None:
-    for _ in range(count):
-        log.append("t", 0, key, b"")
-
-
 async def test_a_window_starts_at_the_logs_end_and_gets_what_is_appended() -> None:
-    log = a_log(3)
+    log = log_of(3)
     tail = Tail(log, EdgeSettings())
     async with asyncio.TaskGroup() as tasks:
         running = tasks.create_task(tail.run())
@@ -41,7 +29,7 @@ async def test_a_window_starts_at_the_logs_end_and_gets_what_is_appended() -> No
 
 
 async def test_a_listener_of_a_key_is_notified_of_its_records_only() -> None:
-    log, calls = a_log(), list[str]()
+    log, calls = log_of(0), list[str]()
     tail = Tail(log, EdgeSettings())
     async with asyncio.TaskGroup() as tasks:
         running = tasks.create_task(tail.run())
@@ -63,7 +51,7 @@ async def test_a_listener_of_a_key_is_notified_of_its_records_only() -> None:
 
 
 async def test_a_partition_without_a_leader_has_an_empty_window_until_it_gets_one() -> None:
-    log = a_log(3)
+    log = log_of(3)
     log.leaderless.add(HERE)
     tail = Tail(log, EdgeSettings(metadata_s=1))
     async with asyncio.TaskGroup() as tasks:

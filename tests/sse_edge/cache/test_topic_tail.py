@@ -4,23 +4,11 @@ from sse_edge.cache.topic_tail import Cut, TopicTail, find_cut
 from sse_edge.cache.window import Window
 from sse_edge.errors import LogUnavailable
 from sse_edge.log.record import Partition, TopicInfo
-from tests.support.fake_log import FakeLog
+from tests.support.fake_log import FakeLog, append, log_of
 
 pytestmark = pytest.mark.virtual_time
 
 HERE = Partition("t", 0)
-
-
-def a_log(count: int) -> FakeLog:
-    log = FakeLog(seed=4)
-    log.make("t")
-    append(log, count)
-    return log
-
-
-def append(log: FakeLog, count: int) -> None:
-    for _ in range(count):
-        log.append("t", 0, b"k", b"")
 
 
 async def window_of(log: FakeLog, start: int, end: int) -> Window:
@@ -42,14 +30,14 @@ def test_a_successor_is_changed_without_a_change_of_what_it_follows() -> None:
 
 
 async def test_a_log_that_still_has_a_windows_records_has_no_cut() -> None:
-    log = a_log(50)
+    log = log_of(50)
     window = await window_of(log, 10, 50)
     append(log, 5)
     assert await find_cut(log, HERE, window) is None
 
 
 async def test_a_log_that_lost_its_end_is_cut_at_the_first_offset_that_differs() -> None:
-    log = a_log(50)
+    log = log_of(50)
     window = await window_of(log, 10, 50)
     log.cut_off("t", 0, 40)
     assert await find_cut(log, HERE, window) == 40
@@ -58,7 +46,7 @@ async def test_a_log_that_lost_its_end_is_cut_at_the_first_offset_that_differs()
 
 
 async def test_what_retention_or_compaction_has_removed_is_no_cut() -> None:
-    log = a_log(50)
+    log = log_of(50)
     window = await window_of(log, 10, 50)
     log.expire("t", 0, 30)
     del log._topics["t"].partitions[0].records[5]
@@ -66,7 +54,7 @@ async def test_what_retention_or_compaction_has_removed_is_no_cut() -> None:
 
 
 async def test_a_log_that_is_away_cannot_be_compared() -> None:
-    log = a_log(5)
+    log = log_of(5)
     window = await window_of(log, 0, 5)
     log.is_away = True
     with pytest.raises(LogUnavailable):
