@@ -6,8 +6,8 @@ from urllib.parse import quote
 
 import httpx
 
-from cli.answers import reason_of
-from infra.errors import EdgeUnreachable, LimitRefused
+from cli.errors import EdgeUnreachable
+from cli.responses import check
 
 _TIMEOUT_S = 10.0
 
@@ -16,40 +16,52 @@ def show(url: str, portfolio_id: str | None, bearer: str | None) -> Sequence[str
     """Return the limits that were set, as lines of a table.
 
     Raises:
-        LimitRefused: the edge refused the request; the message says why.
+        RequestRefused: the edge refused the request; the message says why.
         EdgeUnreachable: no edge answers at the address.
     """
-    path = "" if portfolio_id is None else f"/{quote(portfolio_id, safe='')}"
-    found = _call("GET", url, path, bearer, None)
-    rows = found if isinstance(found, list) else [found]
+    path = "" if portfolio_id is None else _path(portfolio_id)
+    answer = _call("GET", url, path, bearer, None)
+    rows = answer if isinstance(answer, list) else [answer]
     lines = [line for row in rows for line in _lines(row)]
     return lines or ["no limits were set; the processors' defaults hold"]
 
 
-def change(
-    url: str, portfolio_id: str, wanted: Mapping[str, Any] | None, bearer: str | None
+def put(
+    url: str, portfolio_id: str, limits: Mapping[str, Any], bearer: str | None
 ) -> Sequence[str]:
-    """Set a portfolio's limits, or withdraw them if none are given.
+    """Replace a portfolio's limits, and return the new ones as lines of a table.
 
     Raises:
-        LimitRefused: the edge refused the request; the message says why.
+        RequestRefused: the edge refused the request; the message says why.
         EdgeUnreachable: no edge answers at the address.
     """
-    path = f"/{quote(portfolio_id, safe='')}"
-    row = _call("DELETE" if wanted is None else "PUT", url, path, bearer, wanted)
-    return _lines(row) or [f"{portfolio_id}: the processors' defaults hold"]
+    return _lines(_call("PUT", url, _path(portfolio_id), bearer, limits))
+
+
+def withdraw(url: str, portfolio_id: str, bearer: str | None) -> Sequence[str]:
+    """Withdraw a portfolio's limits.
+
+    Raises:
+        RequestRefused: the edge refused the request; the message says why.
+        EdgeUnreachable: no edge answers at the address.
+    """
+    _call("DELETE", url, _path(portfolio_id), bearer, None)
+    return [f"{portfolio_id}: the processors' defaults hold"]
+
+
+def _path(portfolio_id: str) -> str:
+    return f"/{quote(portfolio_id, safe='')}"
 
 
 def _call(method: str, url: str, path: str, bearer: str | None, body: object) -> Any:
     headers = {} if bearer is None else {"Authorization": f"Bearer {bearer}"}
     try:
         with httpx.Client(base_url=url, timeout=_TIMEOUT_S, headers=headers) as http:
-            answer = http.request(method, f"/api/v1/limits{path}", json=body)
+            response = http.request(method, f"/api/v1/limits{path}", json=body)
     except httpx.TransportError as error:
         raise EdgeUnreachable(f"no edge answers at {url}: {error!r}") from error
-    if answer.is_success:
-        return answer.json()
-    raise LimitRefused(reason_of(answer))
+    check(response)
+    return response.json()
 
 
 def _lines(row: Mapping[str, Any]) -> list[str]:

@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from infra.errors import RebuildFailed
+from cli.errors import RebuildFailed
 from infra.modules import module_name
 from infra.supervisor import Part, Process
 from infra.topics import provision, wait_for_kafka
@@ -132,7 +132,7 @@ async def compare(settings: ProducerSettings, version: str) -> Difference:
     before = _measures(await read_table(RISK_MEASURES, settings))
     after = _measures(await read_table(RISK_MEASURES, anew))
     measures = Counter(
-        _standing(before.get(name), after.get(name)) for name in before.keys() | after.keys()
+        _comparison(before.get(name), after.get(name)) for name in before.keys() | after.keys()
     )
     known = _steps(await read_all(RISK_ALERTS, settings))
     found = _steps(await read_all(RISK_ALERTS, anew))
@@ -185,10 +185,10 @@ async def _switch(settings: ProducerSettings, version: str, say: Say) -> None:
 
 
 def _measures(records: Mapping[bytes, Record]) -> dict[bytes, RiskMeasure]:
-    return {key: one for key, one in records.items() if isinstance(one, RiskMeasure)}
+    return {key: record for key, record in records.items() if isinstance(record, RiskMeasure)}
 
 
-def _standing(before: RiskMeasure | None, after: RiskMeasure | None) -> str:
+def _comparison(before: RiskMeasure | None, after: RiskMeasure | None) -> str:
     if before is None or after is None:
         return "only before" if after is None else "only now"
     if before.as_of_us != after.as_of_us:

@@ -4,11 +4,11 @@ import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
-from infra.errors import NoHistory
+from cli.errors import NoHistory
 from kafka_io.errors import Unread
 from kafka_io.reader import read_partition
 from kafka_io.settings import ProducerSettings
-from schemas.events import Return, ReturnBatch
+from schemas.events import AlertTransition, Return, ReturnBatch
 from schemas.instants import to_date
 from schemas.topics import PORTFOLIO_RETURNS
 from stream_processors.risk.replay import Replay, ReplayQuery, replay
@@ -16,7 +16,7 @@ from stream_processors.risk.replay import Replay, ReplayQuery, replay
 _DAY_US = 86_400_000_000
 
 
-def answer(wanted: ReplayQuery, settings: ProducerSettings) -> Replay:
+def run(query: ReplayQuery, settings: ProducerSettings) -> Replay:
     """Read a portfolio's returns from Kafka, and measure them again.
 
     Raises:
@@ -24,13 +24,13 @@ def answer(wanted: ReplayQuery, settings: ProducerSettings) -> Replay:
         InvalidInput, InvalidRule: a parameter is invalid.
     """
     try:
-        returns = asyncio.run(_returns(wanted.portfolio_id, settings))
+        returns = asyncio.run(_returns(query.portfolio_id, settings))
     except (Unread, TimeoutError) as error:
         raise NoHistory(f"the log cannot be read: {error}") from error
-    found = replay(returns, wanted)
-    if not found.days:
-        raise NoHistory(_reason(wanted, returns))
-    return found
+    result = replay(returns, query)
+    if not result.days:
+        raise NoHistory(_reason(query, returns))
+    return result
 
 
 async def _returns(portfolio_id: str, settings: ProducerSettings) -> Sequence[Return]:
@@ -39,32 +39,32 @@ async def _returns(portfolio_id: str, settings: ProducerSettings) -> Sequence[Re
     return [value for batch in batches for value in batch.returns]
 
 
-def _reason(wanted: ReplayQuery, returns: Sequence[Return]) -> str:
-    times = [value.event_time_us for value in returns if value.portfolio_id == wanted.portfolio_id]
+def _reason(query: ReplayQuery, returns: Sequence[Return]) -> str:
+    times = [value.event_time_us for value in returns if value.portfolio_id == query.portfolio_id]
     if times:
-        found = f"its returns are from {to_date(min(times))} to {to_date(max(times))}"
-        return f"{wanted.portfolio_id} has no returns from {to_date(wanted.since_us)} on; {found}"
+        available = f"its returns are from {to_date(min(times))} to {to_date(max(times))}"
+        return f"{query.portfolio_id} has no returns from {to_date(query.since_us)} on; {available}"
     others = sorted({value.portfolio_id for value in returns})
     beside = f"; its partition has {', '.join(others)}" if others else ""
-    return f"the log has no returns of {wanted.portfolio_id}{beside}"
+    return f"the log has no returns of {query.portfolio_id}{beside}"
 
 
-def table(found: Replay, wanted: ReplayQuery) -> Sequence[str]:
+def table(result: Replay, query: ReplayQuery) -> Sequence[str]:
     """Return the transitions of the alerts and the method's backtest, as lines of a table."""
-    tail = wanted.level.tail
+    tail = query.level.tail
     lines = [f"{'date':<12}{'step':<13}{'level':<10}{'VaR':>8}{'limit':>9}"]
-    for step in found.steps:
-        one = step.transition
+    for step in result.steps:
+        transition = step.transition
         lines.append(
-            f"{to_date(step.at_us):<12}{one.kind:<13}{one.level.name.lower():<10}"
-            f"{one.value:>8.4f}{wanted.limit:>9.4f}"
+            f"{to_date(step.at_us):<12}{transition.kind:<13}{transition.level.name.lower():<10}"
+            f"{transition.value:>8.4f}{query.limit:>9.4f}"
         )
-    if not found.steps:
+    if not result.steps:
         lines.append("nothing would have alerted")
-    test = found.test
+    test = result.test
     if test is None:
-        return [*lines, "", f"{len(found.days)} days, and no forecast for any of them"]
-    worst = min(found.days, key=lambda day: day.value)
+        return [*lines, "", f"{len(result.days)} days, and no forecast for any of them"]
+    worst = min(result.days, key=lambda day: day.value)
     return [
         *lines,
         "",
@@ -80,7 +80,7 @@ def table(found: Replay, wanted: ReplayQuery) -> Sequence[str]:
     ]
 
 
-def draw(found: Replay, wanted: ReplayQuery, path: Path) -> None:
+def draw(result: Replay, query: ReplayQuery, path: Path) -> None:
     """Draw returns, VaR and exceptions to a file, PNG or SVG by its name.
 
     Raises:
@@ -92,21 +92,21 @@ def draw(found: Replay, wanted: ReplayQuery, path: Path) -> None:
         raise NoHistory(f"{path} must end in .png or .svg")
     figure = Figure(figsize=(11, 5), layout="constrained")
     axes = figure.subplots()
-    days = found.days
+    days = result.days
     times = [day.at_us / _DAY_US for day in days]  # as its axes of dates count
     axes.xaxis_date()
     axes.bar(times, [day.value for day in days], width=1.0, color="#8aa4c0", label="return")
     lines = [float("nan") if day.forecast is None else -day.forecast.var for day in days]
-    axes.plot(times, lines, color="#c0392b", linewidth=1.2, label=f"-VaR, {wanted.method}")
-    axes.axhline(-wanted.limit, color="#7f8c8d", linestyle="--", linewidth=1, label="-limit")
+    axes.plot(times, lines, color="#c0392b", linewidth=1.2, label=f"-VaR, {query.method}")
+    axes.axhline(-query.limit, color="#7f8c8d", linestyle="--", linewidth=1, label="-limit")
     exceeded = [(at, day.value) for at, day in zip(times, days, strict=True) if day.exceeded]
     axes.plot(*zip(*exceeded, strict=True) if exceeded else ([], []), "o", color="#c0392b",
               markersize=4, label="exception")  # fmt: skip
-    for step in found.steps:
-        color = "#27ae60" if step.transition.kind == "cleared" else "#e67e22"
+    for step in result.steps:
+        color = "#27ae60" if step.transition.kind is AlertTransition.CLEARED else "#e67e22"
         axes.axvline(step.at_us / _DAY_US, color=color, linewidth=0.8, alpha=0.7)
-    confidence = f"{float(wanted.level.confidence):.3g}"
-    axes.set_title(f"{wanted.portfolio_id}: VaR {confidence}, {wanted.method}")
+    confidence = f"{float(query.level.confidence):.3g}"
+    axes.set_title(f"{query.portfolio_id}: VaR {confidence}, {query.method}")
     axes.set_ylabel("fraction of net asset value")
     axes.legend(loc="upper right", ncols=4, fontsize="small")
     try:

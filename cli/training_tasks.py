@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -11,8 +11,8 @@ from typing import Any
 import httpx
 from httpx_sse import aconnect_sse
 
-from cli.answers import reason_of
-from infra.errors import EdgeUnreachable, InfraError, TaskRefused
+from cli.errors import CommandError, EdgeUnreachable
+from cli.responses import check
 
 POLL_S = 2.0
 """The seconds between two polls, as polling programs do it."""
@@ -42,24 +42,24 @@ class Cost:
         self.bytes += sum(len(name) + len(value) + 4 for name, value in response.headers.raw)
 
 
-async def ask(url: str, meter_id: str, meter_type: str) -> str:
+async def request(url: str, meter_id: str, meter_type: str) -> str:
     """Request a training, and return the new task's id.
 
     Raises:
-        TaskRefused: the edge refused the request; the message says why.
+        RequestRefused: the edge refused the request; the message says why.
         EdgeUnreachable: no edge answers at the address.
     """
     async with _client(url) as client:
-        wanted = {"meter_id": meter_id, "meter_type": meter_type}
-        answer = await _answered(client.post("/trainmodel/", json=wanted))
-    return str(answer.json()["task_id"])
+        body = {"meter_id": meter_id, "meter_type": meter_type}
+        response = await _response(client.post("/trainmodel/", json=body))
+    return str(response.json()["task_id"])
 
 
 async def follow(url: str, task_id: str, cost: Cost | None = None) -> AsyncGenerator[Status]:
     """Yield each status of a task to its end, and resume after a lost connection.
 
     Raises:
-        TaskRefused: the edge refused the request; the message says why.
+        RequestRefused: the edge refused the request; the message says why.
         EdgeUnreachable: no edge has answered at the address for a while.
     """
     cost = cost or Cost()
@@ -73,7 +73,9 @@ async def follow(url: str, task_id: str, cost: Cost | None = None) -> AsyncGener
                     cost.count(source.response)
                     if source.response.status_code == httpx.codes.NO_CONTENT:
                         return
-                    await _check(source.response)
+                    if source.response.is_error:
+                        await source.response.aread()
+                    check(source.response)
                     async for event in source.aiter_sse():
                         cost.bytes += len(event.data) + len(event.id) + len("data: \nid: \n\n")
                         last_id, losses = event.id or last_id, 0
@@ -95,15 +97,15 @@ async def poll(url: str, task_id: str, cost: Cost) -> None:
     """Poll the status of a task to its end.
 
     Raises:
-        TaskRefused: the edge refused the request; the message says why.
+        RequestRefused: the edge refused the request; the message says why.
         EdgeUnreachable: no edge answers at the address.
     """
     async with _client(url) as client:
         while True:
-            answer = await _answered(client.get(f"/trainmodel/status/{task_id}"))
-            cost.count(answer)
-            cost.bytes += len(answer.content)
-            status = answer.json()
+            response = await _response(client.get(f"/trainmodel/status/{task_id}"))
+            cost.count(response)
+            cost.bytes += len(response.content)
+            status = response.json()
             cost.seen.append((time.time(), status))
             if status["status"] in _ENDS:
                 return
@@ -114,7 +116,7 @@ async def compare(url: str, task_id: str, say: Callable[[str], None]) -> None:
     """Poll and stream a task at the same time to its end, and print the cost of each.
 
     Raises:
-        TaskRefused: the edge refused the request; the message says why.
+        RequestRefused: the edge refused the request; the message says why.
         EdgeUnreachable: no edge answers at the address.
     """
     polling, streaming = Cost(), Cost()
@@ -128,7 +130,7 @@ async def compare(url: str, task_id: str, say: Callable[[str], None]) -> None:
         async with asyncio.TaskGroup() as both:
             both.create_task(poll(url, task_id, polling))
             both.create_task(stream())
-    except* InfraError as errors:
+    except* CommandError as errors:
         failed += errors.exceptions
     if failed:
         raise failed[0]
@@ -175,17 +177,10 @@ def _client(url: str) -> httpx.AsyncClient:
     return httpx.AsyncClient(base_url=url, timeout=httpx.Timeout(10.0, read=_QUIET_S))
 
 
-async def _answered(asked: Any) -> httpx.Response:
+async def _response(request: Awaitable[httpx.Response]) -> httpx.Response:
     try:
-        answer: httpx.Response = await asked
+        response = await request
     except httpx.TransportError as error:
         raise EdgeUnreachable(f"no edge answers: {error!r}; `tapewire up` starts one") from error
-    await _check(answer)
-    return answer
-
-
-async def _check(answer: httpx.Response) -> None:
-    if answer.is_success:
-        return
-    await answer.aread()
-    raise TaskRefused(reason_of(answer))
+    check(response)
+    return response

@@ -51,6 +51,7 @@ _ERRORS = (
     "producers.errors",
     "sse_edge.errors",
     "infra.errors",
+    "cli.errors",
 )
 _FOLDERS = ("schemas", "kafka_io", "producers", "stream_processors", "sse_edge", "infra", "cli")
 

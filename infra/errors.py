@@ -1,16 +1,11 @@
-"""Errors of the infrastructure and of the command line.
+"""Errors of the infrastructure.
 
 InfraError
 ├── KafkaUnreachable    no Kafka answers at the configured address
 ├── BrokerFailed        the embedded broker could not be set up or did not start
-├── NoTrades            the package with trades cannot be downloaded
+├── DownloadFailed      the package with trades cannot be downloaded
 ├── PartFailed          a part of the system died too often to be restarted
-├── DirectoryInUse      another system runs on the same data directory
-├── EdgeUnreachable     no edge answers at the address
-├── TaskRefused         an edge refused a request
-├── LimitRefused        an edge refused a limit
-├── NoHistory           the log has no answer about the past
-└── RebuildFailed       measures and alerts could not be computed again
+└── DirectoryInUse      another system runs on the same data directory
 """
 
 
@@ -26,7 +21,7 @@ class BrokerFailed(InfraError):
     """The embedded broker could not be set up, or did not start."""
 
 
-class NoTrades(InfraError):
+class DownloadFailed(InfraError):
     """The package with trades cannot be downloaded; the system runs without it."""
 
 
@@ -36,23 +31,3 @@ class PartFailed(InfraError):
 
 class DirectoryInUse(InfraError):
     """Another system runs on the same data directory."""
-
-
-class EdgeUnreachable(InfraError):
-    """No edge answers at the address."""
-
-
-class TaskRefused(InfraError):
-    """The edge refused a request; the message says why."""
-
-
-class LimitRefused(InfraError):
-    """The edge refused a limit; the message says why."""
-
-
-class NoHistory(InfraError):
-    """The log has no answer about the past; the message says why."""
-
-
-class RebuildFailed(InfraError):
-    """Measures and alerts could not be computed again; the message says why."""

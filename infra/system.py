@@ -19,7 +19,7 @@ from pathlib import Path
 
 from infra.demo_issuer import jwks_path
 from infra.embedded_broker import free_port, prepare
-from infra.errors import DirectoryInUse, InfraError, NoTrades
+from infra.errors import DirectoryInUse, DownloadFailed, InfraError
 from infra.modules import module_name
 from infra.settings import InfraSettings
 from infra.supervisor import Part, Say, Supervisor
@@ -141,7 +141,7 @@ async def _start(
     try:
         trades = {"TAPEWIRE_TRADES_JAR": str(await asyncio.to_thread(trades_jar))}
         parts.append(_python("market", "producers", trades | env, "market"))
-    except NoTrades as error:
+    except DownloadFailed as error:
         say(f"{'market':<10} left out: {error}")
     if options.demo:
         parts.append(_python("demo", "producers", env, "--speed", f"{options.speed:g}"))

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from cli import rebuild
-from infra.errors import PartFailed, RebuildFailed
+from cli.errors import RebuildFailed
+from infra.errors import PartFailed
 from kafka_io.publisher import Publisher
 from kafka_io.reader import read_all, read_table
 from producers.returns import ReturnsPublisher

@@ -1,0 +1,1 @@
+"""The arguments and help texts of each command."""

@@ -1,0 +1,69 @@
+"""`tapewire limits set`, `withdraw` and `show`: the limits of portfolios."""
+
+from typing import Annotated
+
+import typer
+
+from cli import limits
+from cli.console import LOCAL_EDGE, Url, print_lines, reasons
+
+limits_cli = typer.Typer(
+    no_args_is_help=True, help="Set, list and withdraw the limits of portfolios."
+)
+
+_Portfolio = Annotated[str, typer.Argument(help="The portfolio.")]
+_Token = Annotated[
+    str | None, typer.Option("--token", envvar="TAPEWIRE_TOKEN", help="Your access token, a JWT.")
+]
+
+
+@limits_cli.command("set")
+def set_limit(
+    portfolio: _Portfolio,
+    limit: Annotated[float, typer.Argument(help="The limit, as a fraction of net asset value.")],
+    metric: Annotated[
+        str, typer.Option(help="The limited metric: var_95, es_95, var_99 or es_99.")
+    ] = "var_95",
+    warn_ratio: Annotated[
+        float | None, typer.Option(help="The fraction of the limit at which to warn.")
+    ] = None,
+    critical_ratio: Annotated[
+        float | None, typer.Option(help="The multiple of the limit at which an alert is critical.")
+    ] = None,
+    stale_after: Annotated[
+        float | None, typer.Option(help="The seconds after which a measure is stale.")
+    ] = None,
+    comment: Annotated[str, typer.Option(help="The reason; the log keeps it.")] = "",
+    url: Url = LOCAL_EDGE,
+    token: _Token = None,
+) -> None:
+    """Replace a portfolio's limits with one limit, which processors apply at once."""
+    new_limit = {
+        "metric": metric,
+        "limit": limit,
+        "warn_ratio": warn_ratio,
+        "critical_ratio": critical_ratio,
+    }
+    body = {"limits": [new_limit], "stale_after_s": stale_after, "comment": comment}
+    with reasons():
+        print_lines(limits.put(url, portfolio, body, token))
+
+
+@limits_cli.command("withdraw")
+def withdraw_limits(portfolio: _Portfolio, url: Url = LOCAL_EDGE, token: _Token = None) -> None:
+    """Withdraw a portfolio's limits; the processors' defaults apply again."""
+    with reasons():
+        print_lines(limits.withdraw(url, portfolio, token))
+
+
+@limits_cli.command("show")
+def show_limits(
+    portfolio: Annotated[
+        str | None, typer.Argument(help="The portfolio; all if it is left out.")
+    ] = None,
+    url: Url = LOCAL_EDGE,
+    token: _Token = None,
+) -> None:
+    """List the limits that were set."""
+    with reasons():
+        print_lines(limits.show(url, portfolio, token))

@@ -1,0 +1,60 @@
+"""`tapewire risk replay`: analyses past risk."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli import risk_replay
+from cli.console import print_lines, reasons
+from cli.errors import NoHistory
+from kafka_io.settings import ProducerSettings
+from schemas.instants import from_datetime
+from stream_processors.risk.confidence import ConfidenceLevel, InvalidInput
+from stream_processors.risk.estimates import METHODS
+from stream_processors.risk.replay import ReplayQuery
+from stream_processors.risk.thresholds import InvalidRule
+
+_DAY_US = 86_400_000_000
+
+risk_cli = typer.Typer(no_args_is_help=True, help="Analyse past risk.")
+
+
+@risk_cli.command("replay")
+def replay(
+    portfolio: Annotated[str, typer.Option(help="The portfolio.")],
+    since: Annotated[datetime, typer.Option("--from", formats=["%Y-%m-%d"], help="The first day.")],
+    until: Annotated[datetime, typer.Option("--to", formats=["%Y-%m-%d"], help="The last day.")],
+    method: Annotated[
+        str, typer.Option(help=f"The method: one of {', '.join(METHODS)}.")
+    ] = "historical",
+    confidence: Annotated[str, typer.Option(help="The confidence of the VaR.")] = "0.95",
+    limit: Annotated[float, typer.Option(help="The limit of the VaR.")] = 0.05,
+    out: Annotated[
+        Path | None, typer.Option(help="Also draw a picture to this .png or .svg file.")
+    ] = None,
+) -> None:
+    """Print the alerts that another method or limit would have raised.
+
+    Reads returns from the log of KAFKA_BOOTSTRAP_SERVERS, or of `tapewire up` on this machine, and
+    prints the transitions of the alerts and the backtest of the method.
+    """
+    with reasons():
+        try:
+            query = ReplayQuery(
+                portfolio_id=portfolio,
+                method=method,
+                level=ConfidenceLevel.of(confidence),
+                limit=limit,
+                since_us=from_datetime(since.replace(tzinfo=UTC)),
+                until_us=from_datetime(until.replace(tzinfo=UTC)) + _DAY_US,
+            )
+            result = risk_replay.run(query, ProducerSettings())
+        except (InvalidInput, InvalidRule) as error:
+            raise NoHistory(str(error)) from error
+        lines = list(risk_replay.table(result, query))
+        if out is not None:
+            risk_replay.draw(result, query, out)
+            lines.append(f"the picture is {out}")
+        print_lines(lines)

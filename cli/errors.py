@@ -1,0 +1,28 @@
+"""Errors of the command line.
+
+CommandError
+├── EdgeUnreachable     no edge answers at the address
+├── RequestRefused      an edge refused a request
+├── NoHistory           the log has no answer about the past
+└── RebuildFailed       measures and alerts could not be computed again
+"""
+
+
+class CommandError(Exception):
+    """A command failed; the message says why, and what to change."""
+
+
+class EdgeUnreachable(CommandError):
+    """No edge answers at the address."""
+
+
+class RequestRefused(CommandError):
+    """The edge refused a request; the message says why."""
+
+
+class NoHistory(CommandError):
+    """The log has no answer about the past; the message says why."""
+
+
+class RebuildFailed(CommandError):
+    """Measures and alerts could not be computed again; the message says why."""
