@@ -174,7 +174,7 @@ async def _switch(settings: ProducerSettings, version: str, say: Say) -> None:
         async with asyncio.timeout(_TAKEN_OVER_WITHIN_S):
             group = f"{settings.topic_prefix}tapewire"
             ends = await read_end_offsets([RISK_REBUILDS], settings)
-            while await count_uncommitted(ends, group, settings):  # noqa: ASYNC110  # nobody tells
+            while await count_uncommitted(ends, group, settings):  # noqa: ASYNC110  # Kafka notifies nobody of commits
                 await asyncio.sleep(_LOOK_EVERY_S)
     except TimeoutError:
         raise RebuildFailed(

@@ -102,15 +102,15 @@ def prepare(data_dir: Path, port: int) -> Broker:
     return Broker((*java, *quiet, *on_jars, "kafka.Kafka", str(config)), port)
 
 
-def free_port(wanted: int = 0, host: str = "127.0.0.1") -> int:
+def free_port(first: int = 0, host: str = "127.0.0.1") -> int:
     """Return the first free port from `wanted` on; any free port if it is 0.
 
     Raises:
         OSError: no port up to 65535 is free.
     """
     # Not an ephemeral port: the system could give it to another process meanwhile.
-    wanted = wanted or random.randrange(*_GIVEN_OUT_BY_NOBODY)  # noqa: S311
-    for port in range(wanted, 65536):
+    first = first or random.randrange(*_GIVEN_OUT_BY_NOBODY)  # noqa: S311
+    for port in range(first, 65536):
         with socket.socket() as probe:
             # As servers do, so that a port in TIME_WAIT counts as free.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -119,7 +119,7 @@ def free_port(wanted: int = 0, host: str = "127.0.0.1") -> int:
             except OSError:
                 continue
             return port
-    raise OSError(f"no port from {wanted} on is free")
+    raise OSError(f"no port from {first} on is free")
 
 
 def _jars() -> str:

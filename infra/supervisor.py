@@ -225,9 +225,9 @@ async def _notification(notified: socket.socket) -> str:
     """Wait for `READY=1`, and return the status that came with it."""
     loop = asyncio.get_running_loop()
     while True:
-        said = (await loop.sock_recv(notified, 4096)).decode(errors="replace").splitlines()
-        if "READY=1" in said:
-            return next((line[7:] for line in said if line.startswith("STATUS=")), "")
+        lines = (await loop.sock_recv(notified, 4096)).decode(errors="replace").splitlines()
+        if "READY=1" in lines:
+            return next((line[7:] for line in lines if line.startswith("STATUS=")), "")
 
 
 def _die_with_parent() -> None:

@@ -33,7 +33,7 @@ _BROKER_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class SystemOptions:
-    """What to run."""
+    """The options of a system: its edges, their first port, and the demo."""
 
     port: int = 8000
     """The port of the first edge, or the next free one."""

@@ -1,4 +1,4 @@
-"""What can go wrong between this system and Kafka.
+"""Errors of reading and writing Kafka.
 
 ProducerError
 ├── InvalidReport     an event is invalid; nothing was sent

@@ -61,8 +61,8 @@ class TopicAdmin:
             Unread: Kafka does not answer.
         """
         found = {}
-        asked = TopicCollection(list(names))
-        answers = self._admin.describe_topics(asked, request_timeout=self._timeout_s)
+        collection = TopicCollection(list(names))
+        answers = self._admin.describe_topics(collection, request_timeout=self._timeout_s)
         for name, answer in answers.items():
             try:
                 topic = answer.result()
@@ -76,13 +76,13 @@ class TopicAdmin:
     def leader_epochs(self, partitions: Iterable[tuple[str, int]]) -> Mapping[tuple[str, int], int]:
         """Return the leader epoch of each partition, without those that no leader answers for."""
         latest: Any = OffsetSpec.latest()  # type: ignore[no-untyped-call]
-        asked: dict[TopicPartition, OffsetSpec] = {
+        queries: dict[TopicPartition, OffsetSpec] = {
             TopicPartition(*partition): latest for partition in partitions
         }
-        if not asked:
+        if not queries:
             return {}
         epochs = {}
-        answers = self._admin.list_offsets(asked, request_timeout=self._timeout_s)
+        answers = self._admin.list_offsets(queries, request_timeout=self._timeout_s)
         for where, answer in answers.items():
             try:
                 epochs[where.topic, where.partition] = answer.result().leader_epoch
@@ -125,13 +125,15 @@ class TopicAdmin:
 
         The metadata names a leader before the leader has its files and knows that it leads.
         """
-        wanted = set(names)
+        requested = set(names)
         topics = self._admin.list_topics(timeout=self._timeout_s).topics
         partitions = {
-            (name, number) for name in wanted & topics.keys() for number in topics[name].partitions
+            (name, number)
+            for name in requested & topics.keys()
+            for number in topics[name].partitions
         }
         silent = {name for name, _ in partitions - self.leader_epochs(partitions).keys()}
-        return wanted - {name for name, _ in partitions} | silent
+        return requested - {name for name, _ in partitions} | silent
 
 
 def _id_bytes(topic_id: Any) -> bytes:

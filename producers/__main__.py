@@ -5,15 +5,16 @@ import asyncio
 import logging
 import signal
 import sys
+from collections.abc import Callable, Coroutine, Mapping
 
 import sdnotify
 
 from kafka_io.settings import ProducerSettings
 from producers.agents import agents, orchestrator
 from producers.backtesting import backtester
-from producers.demo import replay as demo
+from producers.demo import replay
 from producers.errors import NoTrades, UnknownAgent
-from producers.market import trades as market
+from producers.market import trades
 from producers.settings import (
     BacktesterSettings,
     MarketSettings,
@@ -23,15 +24,56 @@ from producers.settings import (
 from producers.training import trainer
 
 
+async def _demo(stop: asyncio.Event, speed: float) -> None:
+    _ready(f"replaying {speed:g} trading days a second")
+    await replay.run(ProducerSettings(source="/producers/demo"), speed=speed, stop=stop)
+
+
+async def _trainer(stop: asyncio.Event, _: float) -> None:
+    _ready("waiting for commands")
+    await trainer.run(ProducerSettings(source="/producers/trainer"), TrainerSettings(), stop)
+
+
+async def _backtester(stop: asyncio.Event, _: float) -> None:
+    _ready("waiting for jobs")
+    settings = ProducerSettings(source="/producers/backtester")
+    await backtester.run(settings, BacktesterSettings(), stop)
+
+
+async def _orchestrator(stop: asyncio.Event, _: float) -> None:
+    settings = ProducerSettings(source="/producers/orchestrator")
+    classes = [name.strip() for name in OrchestratorSettings().agents.split(",") if name.strip()]
+    try:
+        available = agents.agents(settings, classes)
+    except UnknownAgent as error:
+        sys.exit(f"TAPEWIRE_AGENTS: {error}")
+    _ready("waiting for messages")
+    await orchestrator.run(settings, available, stop)
+
+
+async def _market(stop: asyncio.Event, _: float) -> None:
+    _ready("writing trades")
+    settings = ProducerSettings(source="/producers/market")
+    try:
+        await trades.run(settings, MarketSettings().trades_jar, stop)
+    except NoTrades as error:
+        sys.exit(f"TAPEWIRE_TRADES_JAR: {error}")
+
+
+_PARTS: Mapping[str, Callable[[asyncio.Event, float], Coroutine[None, None, None]]] = {
+    "demo": _demo,
+    "trainer": _trainer,
+    "backtester": _backtester,
+    "orchestrator": _orchestrator,
+    "market": _market,
+}
+"""The parts by name. Each runs until the event is set; the number is the speed of the demo."""
+
+
 def main() -> None:
-    """Run until SIGTERM or Ctrl-C."""
+    """Run a part until SIGTERM or Ctrl-C."""
     parser = argparse.ArgumentParser(prog="python -m producers", description=__doc__)
-    parser.add_argument(
-        "part",
-        nargs="?",
-        choices=("demo", "trainer", "backtester", "orchestrator", "market"),
-        default="demo",
-    )
+    parser.add_argument("part", nargs="?", choices=_PARTS, default="demo")
     parser.add_argument(
         "--speed", type=float, default=40.0, help="trading days that the demo replays a second"
     )
@@ -40,67 +82,19 @@ def main() -> None:
     if not speed > 0:
         parser.error(f"--speed is {speed}; it must be more than 0")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    match arguments.part:
-        case "trainer":
-            asyncio.run(_train())
-        case "backtester":
-            asyncio.run(_backtest())
-        case "orchestrator":
-            asyncio.run(_answer())
-        case "market":
-            asyncio.run(_trade())
-        case _:
-            asyncio.run(_replay(speed))
+    asyncio.run(_run(arguments.part, speed))
 
 
-async def _train() -> None:
-    stop = _stop_on_signal()
-    sdnotify.SystemdNotifier().notify("READY=1\nSTATUS=waiting for commands")
-    await trainer.run(ProducerSettings(source="/producers/trainer"), TrainerSettings(), stop)
-
-
-async def _backtest() -> None:
-    stop = _stop_on_signal()
-    sdnotify.SystemdNotifier().notify("READY=1\nSTATUS=waiting for jobs")
-    settings = ProducerSettings(source="/producers/backtester")
-    await backtester.run(settings, BacktesterSettings(), stop)
-
-
-async def _answer() -> None:
-    stop = _stop_on_signal()
-    settings = ProducerSettings(source="/producers/orchestrator")
-    added = [name.strip() for name in OrchestratorSettings().agents.split(",") if name.strip()]
-    try:
-        available = agents.agents(settings, added)
-    except UnknownAgent as error:
-        sys.exit(f"TAPEWIRE_AGENTS: {error}")
-    sdnotify.SystemdNotifier().notify("READY=1\nSTATUS=waiting for messages")
-    await orchestrator.run(settings, available, stop)
-
-
-async def _trade() -> None:
-    stop = _stop_on_signal()
-    sdnotify.SystemdNotifier().notify("READY=1\nSTATUS=writing trades")
-    try:
-        await market.run(
-            ProducerSettings(source="/producers/market"), MarketSettings().trades_jar, stop
-        )
-    except NoTrades as error:
-        sys.exit(f"TAPEWIRE_TRADES_JAR: {error}")
-
-
-async def _replay(speed: float) -> None:
-    stop = _stop_on_signal()
-    sdnotify.SystemdNotifier().notify(f"READY=1\nSTATUS=replaying {speed:g} trading days a second")
-    await demo.run(ProducerSettings(source="/producers/demo"), speed=speed, stop=stop)
-
-
-def _stop_on_signal() -> asyncio.Event:
+async def _run(part: str, speed: float) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for sig in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(sig, stop.set)
-    return stop
+    await _PARTS[part](stop, speed)
+
+
+def _ready(status: str) -> None:
+    sdnotify.SystemdNotifier().notify(f"READY=1\nSTATUS={status}")
 
 
 if __name__ == "__main__":

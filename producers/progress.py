@@ -120,8 +120,8 @@ def risk_alert(
         InvalidReport: an argument is invalid; the message names it.
     """
     about = f"{_name('alert_type', alert_type)}:{_name('metric_name', metric_name)}"
-    whose = f"{_name('entity_type', entity_type)}:{_name('entity_id', entity_id)}"
-    alert_id = uuid5(NAMESPACE_URL, f"reported-alert:{about}:{whose}:{now_us}")
+    entity = f"{_name('entity_type', entity_type)}:{_name('entity_id', entity_id)}"
+    alert_id = uuid5(NAMESPACE_URL, f"reported-alert:{about}:{entity}:{now_us}")
     return RiskAlert(
         alert_id=str(alert_id),
         transition_id=str(uuid5(alert_id, "1:raised")),

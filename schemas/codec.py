@@ -54,7 +54,7 @@ class _Writer(NamedTuple):
 class _Reader(NamedTuple):
     kind: type[Record]
     written: Any
-    wanted: Any
+    newest: Any
     parts: Mapping[str, _Part]
 
 
@@ -91,7 +91,7 @@ def decode(value: bytes | None) -> Record:
     body = BytesIO(value)
     body.seek(_HEAD_BYTES)
     try:
-        datum: Any = fastavro.schemaless_reader(body, reader.written, reader.wanted)
+        datum: Any = fastavro.schemaless_reader(body, reader.written, reader.newest)
     except Exception as error:  # fastavro raises whatever its C code meets
         raise Undecodable(f"the body is no {reader.kind.__name__}: {error!r}") from error
     if body.tell() != len(value):
@@ -212,8 +212,8 @@ def _readers(registration: Registration) -> dict[bytes, _Reader]:
     newest = _writer(kind)
     for version in _versions(registration):
         mark = _fingerprint(version)
-        wanted = None if mark == newest.head[2:] else newest.schema
-        readers[mark] = _Reader(kind, _parse(version), wanted, newest.parts)
+        target = None if mark == newest.head[2:] else newest.schema
+        readers[mark] = _Reader(kind, _parse(version), target, newest.parts)
     return readers
 
 

@@ -1,4 +1,5 @@
-"""Who is told: stateless nodes that turn Kafka's offsets into event ids.
+"""Stateless nodes that read Kafka by offset and serve it as server-sent events.
 
-The one idea: a connection is a cursor into a shared log, and has no queue.
+Offsets become event ids, so that a client resumes on any node. A connection is a cursor into the
+shared log and has no queue of its own.
 """

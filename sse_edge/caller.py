@@ -28,8 +28,8 @@ def owned_id(name: bytes, owner: Caller | None) -> str:
         name: 8 bytes, another for each id of the owner.
         owner: the owner; None for an id that anonymous callers share.
     """
-    who = b"" if owner is None else json.dumps([owner.tenant, owner.subject]).encode()
-    digest = hashlib.blake2b(name + who, digest_size=_DIGEST_BYTES).digest()
+    identity = b"" if owner is None else json.dumps([owner.tenant, owner.subject]).encode()
+    digest = hashlib.blake2b(name + identity, digest_size=_DIGEST_BYTES).digest()
     return urlsafe_b64encode(name + digest).rstrip(b"=").decode()
 
 

@@ -261,13 +261,13 @@ class _Reading:
         return self._at == len(self._raw)
 
     def take(self, count: int) -> bytes:
-        taken = self._raw[self._at : self._at + count]
-        if len(taken) < count:
+        piece = self._raw[self._at : self._at + count]
+        if len(piece) < count:
             raise InvalidCursor("the cursor ends in the middle of a topic")
         self._at += count
-        return taken
+        return piece
 
-    def varint(self, what: str, at_most: int) -> int:
+    def varint(self, name: str, at_most: int) -> int:
         value = 0
         for index in range(_VARINT_BYTES_MAX):
             (byte,) = self.take(1)
@@ -275,10 +275,10 @@ class _Reading:
             if byte <= 0x7F:  # noqa: PLR2004  # the last byte of a varint
                 if value > at_most:
                     raise InvalidCursor(
-                        f"the cursor's {what} is {value}; at most {at_most} is valid"
+                        f"the cursor's {name} is {value}; at most {at_most} is valid"
                     )
                 return value
-        raise InvalidCursor(f"the cursor's {what} has more than 63 bits")
+        raise InvalidCursor(f"the cursor's {name} has more than 63 bits")
 
 
 def _from_base64(text: str) -> bytes:

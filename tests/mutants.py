@@ -92,20 +92,20 @@ MUTANTS = (
     Mutant(
         "a resumed cursor is one record too far",
         "delivery/start.py",
-        "wanted |= {partition: offsets.get(partition.number, 0) for partition in of_topic}",
-        "wanted |= {p: offsets.get(p.number, -1) + 1 for p in of_topic}",
+        "positions |= {partition: offsets.get(partition.number, 0) for partition in of_topic}",
+        "positions |= {p: offsets.get(p.number, -1) + 1 for p in of_topic}",
     ),
     Mutant(
         "an idle partition is resumed at latest",
         "delivery/start.py",
-        "wanted |= {partition: offsets.get(partition.number, 0) for partition in of_topic}",
-        "wanted |= {p: offsets.get(p.number) or tail.windows[p].next_offset for p in of_topic}",
+        "positions |= {partition: offsets.get(partition.number, 0) for partition in of_topic}",
+        "positions |= {p: offsets.get(p.number) or tail.windows[p].next_offset for p in of_topic}",
     ),
     Mutant(
         "an added partition is read from its end",
         "delivery/start.py",
-        "wanted |= {partition: offsets.get(partition.number, 0) for partition in of_topic}",
-        "wanted |= {p: offsets.get(p.number, tail.windows[p].next_offset) for p in of_topic}",
+        "positions |= {partition: offsets.get(partition.number, 0) for partition in of_topic}",
+        "positions |= {p: offsets.get(p.number, tail.windows[p].next_offset) for p in of_topic}",
     ),
     Mutant(
         "a heartbeat has an id",

@@ -137,12 +137,12 @@ class Risk:
     async def answer(self, message: str) -> AsyncGenerator[str]:
         """Yield the last measure of the portfolio that the message names."""
         measures = {
-            key.decode(): one
-            for key, one in (await read_table(RISK_MEASURES, self._settings)).items()
-            if isinstance(one, RiskMeasure)
+            key.decode(): measure
+            for key, measure in (await read_table(RISK_MEASURES, self._settings)).items()
+            if isinstance(measure, RiskMeasure)
         }
-        asked = re.findall(r"[\w-]+", message.lower())
-        named = [name for name in measures if name.lower() in asked]
+        words = re.findall(r"[\w-]+", message.lower())
+        named = [name for name in measures if name.lower() in words]
         if not named:
             known = ", ".join(sorted(measures)) or "none yet"
             raise AgentError(f"name a measured portfolio; these are measured: {known}")
@@ -182,9 +182,9 @@ class Help:
     async def answer(self, message: str) -> AsyncGenerator[str]:
         """Yield the parts that match; all parts if none does."""
         text = message.lower()
-        fitting = [told for word, told in self._ANSWERS.items() if word in text]
-        for told in fitting or self._ANSWERS.values():
-            for piece in _in_pieces(told + "\n"):
+        fitting = [answer for word, answer in self._ANSWERS.items() if word in text]
+        for answer in fitting or self._ANSWERS.values():
+            for piece in _in_pieces(answer + "\n"):
                 yield piece
         yield "GET /docs describes every endpoint."
 

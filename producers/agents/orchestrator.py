@@ -32,11 +32,11 @@ async def run(settings: ProducerSettings, agents: Sequence[Agent], stop: asyncio
     commands = CommandGroup(AGENT_COMMANDS, AGENT_EVENTS, settings)
     with BlockingBroadcaster(settings) as reporter:
 
-        def work(taken: ReceivedCommand, halted: Callable[[], bool]) -> None:
-            command = taken.command
+        def work(received: ReceivedCommand, halted: Callable[[], bool]) -> None:
+            command = received.command
             assert isinstance(command, AgentCommand)
-            begun = [event.attempt for event in taken.events if isinstance(event, AgentEvent)]
-            publish = partial(reporter.broadcaster.publish, tenant=taken.tenant)
+            begun = [event.attempt for event in received.events if isinstance(event, AgentEvent)]
+            publish = partial(reporter.broadcaster.publish, tenant=received.tenant)
             run = Run(publish, command, 1 + max(begun, default=0), halted)
             reporter.run(run.answer(router))
 

@@ -37,10 +37,10 @@ class Router:
         """Fit the classifier to at least two agents with examples."""
         self._agents = agents
         texts = [_readable(text) for agent in agents for text in agent.examples]
-        whose = [at for at, agent in enumerate(agents) for _ in agent.examples]
+        labels = [index for index, agent in enumerate(agents) for _ in agent.examples]
         self._words = TfidfVectorizer(token_pattern=r"\w+|[^\w\s]", sublinear_tf=True)  # noqa: S106
         self._model = LogisticRegression(C=_REGULARIZATION, max_iter=1_000)
-        self._model.fit(self._words.fit_transform(texts), whose)
+        self._model.fit(self._words.fit_transform(texts), labels)
 
     def route(self, message: str) -> Route:
         """Return the agent of a message."""
@@ -52,9 +52,13 @@ class Router:
         weights = self._model.coef_
         # For two classes the model has one row of weights, that of the second.
         row = weights[best] if len(weights) > 1 else weights[0] * (1 if best else -1)
-        told = seen.toarray()[0] * row
+        contributions = seen.toarray()[0] * row
         names = self._words.get_feature_names_out()
-        words = [names[at] for at in np.argsort(told)[::-1][:_REASONS] if told[at] > 0]
+        words = [
+            names[index]
+            for index in np.argsort(contributions)[::-1][:_REASONS]
+            if contributions[index] > 0
+        ]
         known = " ".join(f"'{word}'" for word in words) or "nothing in it"
         return Route(agent, confidence, f"{known} speaks for {agent.name} ({confidence:.0%})")
 

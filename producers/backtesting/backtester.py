@@ -53,11 +53,11 @@ async def run(
     commands = CommandGroup(BACKTEST_COMMANDS, BACKTEST_EVENTS, settings, cancels=_cancels)
     with BlockingBroadcaster(settings) as reporter:
 
-        def work(taken: ReceivedCommand, halted: Callable[[], bool]) -> None:
-            command = taken.command
+        def work(received: ReceivedCommand, halted: Callable[[], bool]) -> None:
+            command = received.command
             assert isinstance(command, BacktestCommand)
-            attempt = _attempt_after(taken.events)
-            Job(reporter, taken, command, attempt, packaged, settings, backtester, halted).run()
+            attempt = _attempt_after(received.events)
+            Job(reporter, received, command, attempt, packaged, settings, backtester, halted).run()
 
         await commands.run(work, stop)
 
@@ -88,7 +88,7 @@ class Job:
     """One attempt at a job."""
 
     reporter: BlockingBroadcaster
-    taken: ReceivedCommand
+    received: ReceivedCommand
     command: BacktestCommand
     attempt: int
     packaged: Packaged
@@ -107,7 +107,7 @@ class Job:
         try:
             self._run()
         except _Cancelled:
-            self._report(JobStepKind.CANCELLED, "cancelled, as was asked for")
+            self._report(JobStepKind.CANCELLED, "cancelled on request")
         except (RunStopped, Unsent, Unread):
             raise
         except ProducerError as error:
@@ -127,10 +127,10 @@ class Job:
         self._write_bars(series)
         orders = list(_orders(series, simulation, command))
         reported = 0
-        for upto in np.unique(np.linspace(1, len(times), _REPORTS).astype(int)):
-            if self.taken.is_cancelled():
+        for count in np.unique(np.linspace(1, len(times), _REPORTS).astype(int)):
+            if self.received.is_cancelled():
                 raise _Cancelled
-            until_time = times[upto - 1]
+            until_time = times[count - 1]
             day = until_time[:10]
             due = [order for order in orders[reported:] if str(order["time"]) <= until_time]
             for batch in _batches(due):
@@ -138,18 +138,18 @@ class Job:
                 self._report(JobStepKind.TRANSACTION, message, data=json.dumps(batch), day=day)
                 reported += len(batch)
             part = Simulation(
-                simulation.held[:upto], simulation.returns[:upto], simulation.capital[:upto]
+                simulation.held[:count], simulation.returns[:count], simulation.capital[:count]
             )
             self._report(
                 JobStepKind.PROGRESS,
                 f"simulating {until_time}",
-                progress=round(100.0 * float(upto) / len(times), 1),
-                bars=(int(upto), len(times)),
+                progress=round(100.0 * float(count) / len(times), 1),
+                bars=(int(count), len(times)),
                 day=day,
                 results=_shown(statistics(part, series.bars_a_year)),
             )
             time.sleep(self.settings.backtest_step_pause_s)
-        if self.taken.is_cancelled():
+        if self.received.is_cancelled():
             raise _Cancelled
         figures = statistics(simulation, series.bars_a_year)
         curve = np.unique(np.linspace(0, len(times) - 1, _CURVE_POINTS_MAX).astype(int))
@@ -239,7 +239,7 @@ class Job:
     def _publish(self, event: BacktestProgress | BarChunk) -> None:
         if self.halted():
             raise RunStopped
-        self.reporter.run(self.reporter.broadcaster.publish(event, tenant=self.taken.tenant))
+        self.reporter.run(self.reporter.broadcaster.publish(event, tenant=self.received.tenant))
 
 
 _STATUS_OF = {

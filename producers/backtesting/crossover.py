@@ -68,14 +68,14 @@ def backtest(
         backtest_id, 0.0, RunStatus.STARTED, f"{name} over {len(days)} days", str(days[0])
     )
     results: dict[str, float] = {}
-    for upto in np.linspace(len(days) / reports, len(days), reports).astype(int):
-        results = summary(daily[:upto]) | {"trades": float(trades[:upto].sum())}
+    for count in np.linspace(len(days) / reports, len(days), reports).astype(int):
+        results = summary(daily[:count]) | {"trades": float(trades[:count].sum())}
         reporter.send_backtest_progress(
             backtest_id,
-            100.0 * float(upto) / len(days),
+            100.0 * float(count) / len(days),
             RunStatus.RUNNING,
-            f"simulating {days[upto - 1]}",
-            _iso(days[upto - 1]),
+            f"simulating {days[count - 1]}",
+            _iso(days[count - 1]),
             results,
         )
         pause()

@@ -50,13 +50,13 @@ def read_trades(jar: Path) -> Iterator[Trade]:
 
 def batches(trades: Iterator[Trade]) -> Iterator[TradeBatch]:
     """Yield trades as events; the last one completes its minute."""
-    first, some = 0, list(islice(trades, _BATCH_TRADES))
-    while some:
+    first, batch = 0, list(islice(trades, _BATCH_TRADES))
+    while batch:
         following = list(islice(trades, _BATCH_TRADES))
-        last_us = some[-1].time_us
+        last_us = batch[-1].time_us
         watermark_us = last_us if following else last_us - last_us % _MINUTE_US + _MINUTE_US
-        yield TradeBatch(symbol=SYMBOL, first=first, trades=some, watermark_us=watermark_us)
-        first, some = first + len(some), following
+        yield TradeBatch(symbol=SYMBOL, first=first, trades=batch, watermark_us=watermark_us)
+        first, batch = first + len(batch), following
 
 
 async def run(settings: ProducerSettings, jar: Path, stop: asyncio.Event) -> None:

@@ -2,8 +2,8 @@
 
 `opendsm` has smart-meter readings in kWh with the outside temperature: electricity and gas of one
 household, April 2020 to December 2022, and electricity of two more, half-hourly, 2012 to 2014.
-Nothing is downloaded. It has no water meter; the gas meter stands in, since gas heats the water
-there.
+Nothing is downloaded. It has no water meter; the gas meter is used instead, since gas heats the
+water there.
 """
 
 import csv

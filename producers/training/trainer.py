@@ -48,11 +48,11 @@ async def run(settings: ProducerSettings, trainer: TrainerSettings, stop: asynci
     commands = CommandGroup(TRAINING_COMMANDS, TRAINING_EVENTS, settings)
     with BlockingBroadcaster(settings) as reporter:
 
-        def work(taken: ReceivedCommand, halted: Callable[[], bool]) -> None:
-            command = taken.command
+        def work(received: ReceivedCommand, halted: Callable[[], bool]) -> None:
+            command = received.command
             assert isinstance(command, TrainingCommand)
-            attempt = _attempt_after(taken.events)
-            Task(reporter, command, attempt, trainer, halted, taken.tenant).run()
+            attempt = _attempt_after(received.events)
+            Task(reporter, command, attempt, trainer, halted, received.tenant).run()
 
         await commands.run(work, stop)
 

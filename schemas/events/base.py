@@ -1,4 +1,4 @@
-"""What every registered class provides."""
+"""The protocols of registered records and events."""
 
 from dataclasses import Field
 from typing import Any, ClassVar, Protocol

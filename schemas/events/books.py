@@ -75,7 +75,7 @@ class SeriesState:
 
 
 class BookPart(NamedTuple):
-    """What a holding or a child book contributes to the book's risk, in currency."""
+    """The contribution of a holding or a child book to the book's risk, in currency."""
 
     part_id: str
     is_book: bool

@@ -113,8 +113,8 @@ class TableView(Generic[S]):
             LogUnavailable: the topic could not be read in time.
         """
         await self._complete()
-        wanted = None if tenant is None else tenant.encode()
-        return [row.state for row in self._states.values() if wanted in (None, row.tenant)]
+        named = None if tenant is None else tenant.encode()
+        return [row.state for row in self._states.values() if named in (None, row.tenant)]
 
     async def _complete(self) -> None:
         self._is_wanted.set()

@@ -186,9 +186,9 @@ class Tail:
 
     async def _check_leaders(self) -> None:
         """Compare partitions that have a new leader with what their windows hold."""
-        asked = tuple(self.windows)
-        epochs = await self._log.leader_epochs(asked)
-        for partition in asked:
+        partitions = tuple(self.windows)
+        epochs = await self._log.leader_epochs(partitions)
+        for partition in partitions:
             if partition in self._epochs and partition not in epochs:
                 self._leaderless[partition] = self._epochs.pop(partition)
         for partition, epoch in epochs.items():

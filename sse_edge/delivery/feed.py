@@ -198,15 +198,15 @@ class Feed:
             newest_only: keep only the newest event of each key.
         """
         keys = self._sources[index][1]
-        wanted = [(index, entry) for entry in entries if not keys or entry.record.key in keys]
+        selected = [(index, entry) for entry in entries if not keys or entry.record.key in keys]
         ends = (*position[:index], max(position[index], until), *position[index + 1 :])
         if newest_only:
-            kept = newest_of_each_key(wanted)
-            merged = len(wanted) - len(kept)
+            kept = newest_of_each_key(selected)
+            merged = len(selected) - len(kept)
             return self._deliver(position, ends, kept, frozenset(), bytes_max=None, merged=merged)
         return self._memoize(
             (position, ends, index),
-            lambda: self._deliver(position, ends, wanted, frozenset(), bytes_max=None),
+            lambda: self._deliver(position, ends, selected, frozenset(), bytes_max=None),
         )
 
     def _memoize(self, range_: _Range, take: Callable[[], Delivery]) -> Delivery:

@@ -121,10 +121,10 @@ class Resolver:
             case FromTime(timestamp_ms):
                 offsets = await self._log.offsets_at(feed.partitions, timestamp_ms)
                 return tuple(offsets[partition] for partition in feed.partitions)
-            case FromOffsets(wanted):
+            case FromOffsets(offsets):
                 begins = await self._log.begin_offsets(feed.partitions)
                 return tuple(
-                    max(begins[partition], wanted.get(partition.number, end))
+                    max(begins[partition], offsets.get(partition.number, end))
                     for partition, end in zip(feed.partitions, feed.ends, strict=True)
                 )
 
@@ -181,31 +181,31 @@ class Resolver:
         cursor: Cursor,
         previous: Feed | None,
     ) -> tuple[Position, Sequence[Gap]]:
-        wanted: dict[Partition, int] = {}
+        positions: dict[Partition, int] = {}
         gaps: list[Gap] = []
         for tail, of_topic, known in zip(tails, partitions, cursor.topics, strict=True):
             if known.incarnation == tail.incarnation:
                 offsets = dict(known.offsets)
-                wanted |= {partition: offsets.get(partition.number, 0) for partition in of_topic}
+                positions |= {partition: offsets.get(partition.number, 0) for partition in of_topic}
                 gaps += _of_missing_partitions(tail, known)
             else:
                 begins, lost = await self._from_new_beginning(of_topic, known)
-                wanted |= begins
+                positions |= begins
                 gaps += lost
         if previous is not None:
             for cut in _cuts_since(previous, tails):
-                gaps += _limit(wanted, cut.partition, cut.offset)
+                gaps += _limit(positions, cut.partition, cut.offset)
         ahead = [
             partition
             for partition, end in zip(feed.partitions, feed.ends, strict=True)
-            if wanted[partition] > end
+            if positions[partition] > end
         ]
         if ahead:
             # Another node may be ahead of this node's tail, but no node is ahead of the log.
             ends = await self._log.end_offsets(ahead)
             for partition in ahead:
-                gaps += _limit(wanted, partition, ends[partition])
-        return tuple(wanted[partition] for partition in feed.partitions), gaps
+                gaps += _limit(positions, partition, ends[partition])
+        return tuple(positions[partition] for partition in feed.partitions), gaps
 
     async def _from_new_beginning(
         self, partitions: Sequence[Partition], known: TopicPosition
@@ -237,11 +237,11 @@ async def gap_at(log: Log, partition: Partition, offset: int) -> Gap:
     return Gap(GapReason.FUTURE, partition, offset, min(offset, end))
 
 
-def _limit(wanted: dict[Partition, int], partition: Partition, end: int) -> Iterator[Gap]:
-    """Move a wanted offset back to the log's end; yield the gap where it lay beyond."""
-    offset = wanted.get(partition, 0)
+def _limit(positions: dict[Partition, int], partition: Partition, end: int) -> Iterator[Gap]:
+    """Move a positions offset back to the log's end; yield the gap where it lay beyond."""
+    offset = positions.get(partition, 0)
     if offset > end:
-        wanted[partition] = end
+        positions[partition] = end
         yield Gap(GapReason.FUTURE, partition, offset, end)
 
 

@@ -1,4 +1,4 @@
-"""What endpoints get from the application, as typed dependencies.
+"""The parts of the application, as typed dependencies of endpoints.
 
 The application keeps its parts in `app.state`; only this module reads them there.
 """

@@ -26,7 +26,7 @@ from uvicorn.protocols.http.httptools_impl import (
 
 from sse_edge.transport import Chunk
 
-EXTENSION = "tapewire.wire"
+EXTENSION = "tapewire.transport"
 
 HEAD_BYTES_MAX = 32 << 10
 """A cursor has at most 2 KiB; the rest is for cookies and proxies. Nginx has the same limit."""
@@ -67,12 +67,12 @@ class SocketTransport:
         self.is_gone = False
 
     def write(self, chunk: Chunk) -> None:
-        """Hand whole blocks over; nothing happens where the client has gone."""
+        """Write whole blocks; do nothing if the client has disconnected."""
         if not self.is_gone:
             self._write(chunk.framed if self._is_chunked else chunk.data)
 
     async def drained(self) -> None:
-        """Wait until it is not full."""
+        """Wait until the transport is not paused."""
         if self.is_paused and not self.is_gone:
             self._drained = asyncio.get_running_loop().create_future()
             try:
@@ -81,21 +81,21 @@ class SocketTransport:
                 self._drained = None
 
     def begin(self) -> None:
-        """Get ready for a response without an end that is known, before it begins."""
+        """Prepare a response of unknown length, before its head is sent."""
         if not self._is_chunked:  # HTTP/1.0, which uvicorn would send chunks that it cannot read
             assert self.cycle is not None
             self.cycle.chunked_encoding = False
 
     def take_over(self) -> None:
-        """Have the socket for oneself, once the response has begun."""
+        """Take the socket over from uvicorn, after the response's head was sent."""
         cycle, self.cycle = self.cycle, None
         assert cycle is not None
-        # Uvicorn is told that the response is complete, and forgets the request.
+        # For uvicorn the response is complete, so it releases the request.
         cycle.response_complete = True
-        self._protocol.hand_over()
+        self._protocol.release_socket()
 
     def end(self, within_s: float) -> None:
-        """End the response and the connection; what is not read by then will not be."""
+        """End the response, and close the connection at the latest after `within_s`."""
         transport = self._protocol.transport
         if transport.is_closing():
             return
@@ -105,19 +105,19 @@ class SocketTransport:
         self._protocol.loop.call_later(within_s, transport.abort)
 
     def when_gone(self, call: Callable[[], object] | None) -> None:
-        """Call when the client has gone; None to call nobody."""
+        """Set the function to call when the client disconnects; None for none."""
         self._on_gone = call
 
-    def fill(self, *, is_paused: bool) -> None:
-        """Hear from the transport whether it takes more."""
+    def set_paused(self, *, is_paused: bool) -> None:
+        """Set whether written bytes wait for the client to read."""
         self.is_paused = is_paused
         if not is_paused and self._drained is not None and not self._drained.done():
             self._drained.set_result(None)
 
-    def lose(self) -> None:
-        """Hear from the transport that it is closed."""
+    def disconnected(self) -> None:
+        """Mark the connection as closed, and call the function that waits for it."""
         self.is_gone = True
-        self.fill(is_paused=False)
+        self.set_paused(is_paused=False)
         if self._on_gone is not None:
             self._on_gone()
 
@@ -127,17 +127,17 @@ class EdgeProtocol(HttpToolsProtocol):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._wires: list[SocketTransport] = []
-        """Of the request that is answered, and of those that wait behind it."""
+        self._transports: list[SocketTransport] = []
+        """The transports of the request in progress and of the pipelined requests after it."""
         self._head_bytes = 0
         self._reads_head = True
-        self._is_deaf = False
-        """Whether what the client sends is of no interest any more."""
+        self._ignores_input = False
+        """Whether all further bytes from the client are ignored."""
         self._head_limit: asyncio.TimerHandle | None = None
         self._stall_limit: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin to wait for a request's head."""
+        """Set the socket's limits, and the deadline of the first head."""
         super().connection_made(transport)
         transport.set_write_buffer_limits(high=_WAITING_BYTES_MAX)
         sock = transport.get_extra_info("socket")
@@ -146,8 +146,8 @@ class EdgeProtocol(HttpToolsProtocol):
         self._head_limit = self.loop.call_later(HEAD_S, transport.abort)
 
     def data_received(self, data: bytes) -> None:
-        """Parse, and count while it is a head."""
-        if self._is_deaf:
+        """Parse bytes, and bound the size of a request's head."""
+        if self._ignores_input:
             return
         if self._reads_head:
             self._head_bytes += len(data)
@@ -156,14 +156,14 @@ class EdgeProtocol(HttpToolsProtocol):
             self._refuse()
 
     def on_message_begin(self) -> None:
-        """Begin a head."""
+        """Set the deadline of a request's head."""
         super().on_message_begin()
         self._reads_head = True
         if self._head_limit is None:
             self._head_limit = self.loop.call_later(HEAD_S, self.transport.abort)
 
     def on_headers_complete(self) -> None:
-        """Start the answer, with a wire in its scope."""
+        """Start the application, with a transport in the request's scope."""
         self._reads_head = False
         self._head_bytes = 0
         self._head_limit = _stopped(self._head_limit)
@@ -174,70 +174,70 @@ class EdgeProtocol(HttpToolsProtocol):
         parser: Any = self.parser
         transport = SocketTransport(self, is_chunked=parser.get_http_version() != "1.0")
         transport.is_paused = self.flow.write_paused
-        self._wires.append(transport)
+        self._transports.append(transport)
         extensions: dict[Any, Any] = {EXTENSION: transport}
         self.scope["extensions"] = extensions
         super().on_headers_complete()
         transport.cycle = self.cycle
 
     def on_body(self, body: bytes) -> None:
-        """Take in a piece of a request's body."""
-        if not self._is_deaf:
+        """Receive a piece of a request's body."""
+        if not self._ignores_input:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
         """End a request."""
-        if not self._is_deaf:
+        if not self._ignores_input:
             super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """Go on to the next request."""
-        if self._wires:
-            del self._wires[0]
+        """Continue with the next pipelined request."""
+        if self._transports:
+            del self._transports[0]
         super().on_response_complete()
 
     def pause_writing(self) -> None:
-        """Hear that bytes wait for the client."""
+        """Pause the transports, and set the deadline for the client to read."""
         super().pause_writing()
         self._stall_limit = self.loop.call_later(STALLED_S, self.transport.abort)
-        for transport in self._wires:
-            transport.fill(is_paused=True)
+        for transport in self._transports:
+            transport.set_paused(is_paused=True)
 
     def resume_writing(self) -> None:
-        """Hear that the client reads."""
+        """Resume the transports."""
         super().resume_writing()
         self._stall_limit = _stopped(self._stall_limit)
-        for transport in self._wires:
-            transport.fill(is_paused=False)
+        for transport in self._transports:
+            transport.set_paused(is_paused=False)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tell whoever writes that nobody reads any more."""
+        """Release everything that waits for the client."""
         self._head_limit = _stopped(self._head_limit)
         self._stall_limit = _stopped(self._stall_limit)
         super().connection_lost(exc)
-        for transport in self._wires:
-            transport.lose()
-        self._wires.clear()
+        for transport in self._transports:
+            transport.disconnected()
+        self._transports.clear()
 
-    def hand_over(self) -> None:
-        """Leave the socket to the wire of the request that is answered."""
-        self._is_deaf = True
+    def release_socket(self) -> None:
+        """Leave the socket to the transport of the request in progress."""
+        self._ignores_input = True
         self._unset_keepalive_if_required()
-        self.flow.resume_reading()  # or its going away would not be noticed
-        del self._wires[1:]
+        self.flow.resume_reading()  # else a disconnect would not be noticed
+        del self._transports[1:]
         self.pipeline.clear()
         self.cycle = self.scope = self.headers = self.parser = None  # type: ignore[assignment]
 
     def _refuse(self) -> None:
-        """Answer a head that is too large, and hear no more of it."""
-        self._is_deaf = True
+        """Respond 431 to a head that is too large, and ignore all further bytes."""
+        self._ignores_input = True
         body = b"a request's head has at most %d bytes\n" % HEAD_BYTES_MAX
         self.transport.write(
             STATUS_LINE[431]
             + b"content-type: text/plain; charset=utf-8\r\nconnection: close\r\n"
             + b"content-length: %d\r\n\r\n%b" % (len(body), body)
         )
-        # Closed while it still sends, the client would see a reset, and not the answer.
+        # Closed while the client sends, the socket would be reset before the client reads this.
         self.loop.call_later(_LINGER_S, self.transport.close)
 
 

@@ -75,12 +75,12 @@ class KafkaLog:
     async def begin_offsets(self, partitions: Iterable[Partition]) -> Mapping[Partition, int]:
         """Return the oldest offset of each partition."""
         async with self._consumer() as consumer:
-            return _ours(await consumer.beginning_offsets(_theirs(partitions)))
+            return _by_partition(await consumer.beginning_offsets(_as_topic_partitions(partitions)))
 
     async def end_offsets(self, partitions: Iterable[Partition]) -> Mapping[Partition, int]:
         """Return the offset after each partition's last committed record."""
         async with self._consumer() as consumer:
-            return _ours(await consumer.end_offsets(_theirs(partitions)))
+            return _by_partition(await consumer.end_offsets(_as_topic_partitions(partitions)))
 
     async def leader_epochs(self, partitions: Iterable[Partition]) -> Mapping[Partition, int]:
         """Return the leader epoch of each partition, without those that have no leader."""
@@ -91,13 +91,13 @@ class KafkaLog:
         self, partitions: Iterable[Partition], timestamp_ms: int
     ) -> Mapping[Partition, int]:
         """Return the first offset of each partition appended at a time or later, or its end."""
-        wanted = _theirs(partitions)
+        topic_partitions = _as_topic_partitions(partitions)
         async with self._consumer() as consumer:
             # The ends come first: a record appended in between is of that time or later, too.
-            ends = await consumer.end_offsets(wanted)
-            found = await consumer.offsets_for_times(dict.fromkeys(wanted, timestamp_ms))
+            ends = await consumer.end_offsets(topic_partitions)
+            found = await consumer.offsets_for_times(dict.fromkeys(topic_partitions, timestamp_ms))
         # offset None: nothing has been appended since
-        return _ours(
+        return _by_partition(
             {
                 partition: ends[partition] if at is None else min(at.offset, ends[partition])
                 for partition, at in found.items()
@@ -189,7 +189,7 @@ class _KafkaTail:
         self._consumer = consumer
 
     def assign(self, positions: Mapping[Partition, int]) -> None:
-        self._consumer.assign(_theirs(positions))
+        self._consumer.assign(_as_topic_partitions(positions))
         for partition, offset in positions.items():
             self._consumer.seek(TopicPartition(*partition), offset)
 
@@ -249,9 +249,9 @@ class _translated:  # noqa: N801  # used like a function
                 return
 
 
-def _theirs(partitions: Iterable[Partition]) -> list[TopicPartition]:
+def _as_topic_partitions(partitions: Iterable[Partition]) -> list[TopicPartition]:
     return [TopicPartition(*partition) for partition in partitions]
 
 
-def _ours(offsets: Mapping[TopicPartition, int]) -> dict[Partition, int]:
+def _by_partition(offsets: Mapping[TopicPartition, int]) -> dict[Partition, int]:
     return {Partition(where.topic, where.partition): offset for where, offset in offsets.items()}

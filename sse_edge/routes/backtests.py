@@ -128,7 +128,7 @@ async def jobs(
 ) -> list[dict[str, object]]:
     """Return the caller's jobs, all or those with one status."""
     await catch_up(request)
-    found = [job for job in await mine(request) if status_filter in (None, job.status)]
+    found = [job for job in await jobs_of_caller(request) if status_filter in (None, job.status)]
     return [as_job(job) for job in found[:limit]]
 
 
@@ -136,7 +136,7 @@ async def jobs(
 async def history(request: Request, limit: Limit = 10) -> list[dict[str, object]]:
     """Return the caller's ended backtests."""
     await catch_up(request)
-    return [backtest(job) for job in await mine(request) if job.ended][:limit]
+    return [backtest(job) for job in await jobs_of_caller(request) if job.ended][:limit]
 
 
 @router.delete(
@@ -187,7 +187,7 @@ async def catch_up(request: Request) -> None:
     await views.latest_jobs.catch_up(node.settings.processor_patience_s)
 
 
-async def mine(request: Request) -> Sequence[JobState]:
+async def jobs_of_caller(request: Request) -> Sequence[JobState]:
     """Return the caller's jobs, newest first; on an open edge, all jobs.
 
     Raises:
@@ -196,8 +196,8 @@ async def mine(request: Request) -> Sequence[JobState]:
     views = views_of(request)
     found = await views.jobs.all()
     caller = caller_of(request)
-    mine = [job for job in found if caller is None or job.owner == caller.subject]
-    return sorted(mine, key=lambda job: (job.created_us, job.job_id), reverse=True)
+    owned = [job for job in found if caller is None or job.owner == caller.subject]
+    return sorted(owned, key=lambda job: (job.created_us, job.job_id), reverse=True)
 
 
 async def known(request: Request, job_id: str) -> JobState:

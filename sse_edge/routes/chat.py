@@ -71,21 +71,21 @@ async def chat_stream(
 ) -> Response:
     """Stream the client's own `join`, the last ten messages, then the events of the room."""
     stream = of_entities("chat", [room], event_names(request))
-    who = user or f"User-{uuid.uuid4().hex[:6]}"
+    name = user or f"User-{uuid.uuid4().hex[:6]}"
     if request.method == "HEAD" or node.unavailable_for is not None:
-        return open_stream(request, stream, client_id=who)
+        return open_stream(request, stream, client_id=name)
     cursor = given_cursor(request)
     if cursor is not None:
         node.codec(as_readable_by(request, stream)).decode(
             cursor
         )  # an invalid cursor is refused before the client joins
     try:
-        joined = await _write_event(request, room, ChatEventKind.JOIN, who)
+        joined = await _write_event(request, room, ChatEventKind.JOIN, name)
     except Unavailable:
-        return open_stream(request, stream, client_id=who)
+        return open_stream(request, stream, client_id=name)
 
     def leave() -> None:
-        node.begin(_write_leave(request, room, who))
+        node.begin(_write_leave(request, room, name))
 
     try:
         prelude = b""
@@ -99,7 +99,7 @@ async def chat_stream(
             messages = await last_messages(node.log, where, is_ours, joined.offset)
             prelude = b"".join(map(_shown, messages))
         start = FromOffsets({joined.partition: joined.offset + 1})
-        return open_stream(request, stream, start, client_id=who, prelude=prelude, when_over=leave)
+        return open_stream(request, stream, start, client_id=name, prelude=prelude, when_over=leave)
     except Exception:
         leave()
         raise

@@ -29,7 +29,7 @@ from sse_edge.http.stream_response import (
     given_cursor,
     refuse_unacceptable,
 )
-from sse_edge.routes.backtests import Limit, catch_up, mine
+from sse_edge.routes.backtests import Limit, catch_up, jobs_of_caller
 from sse_edge.routes.job_list import changes, shown
 from sse_edge.routes.views import views_of
 from sse_edge.streams.channels import CHANNELS
@@ -145,7 +145,7 @@ async def _changes(
             try:
                 if before is None:
                     await catch_up(request)
-                all_jobs = await mine(request)
+                all_jobs = await jobs_of_caller(request)
             except LogError as error:
                 yield {"event": "error", "data": {"reason": "no_broker", "message": str(error)}}
                 return

@@ -1,4 +1,4 @@
-"""What a request selects: channels, entities and event names become a stream, or a named error."""
+"""Turns the channels, entities and event names of a request into a stream, or a named error."""
 
 from collections.abc import Iterable, Mapping
 
@@ -54,12 +54,12 @@ def of_entities(name: str, entities: Iterable[str], events: Iterable[str] | None
     """
     channel = CHANNELS[name]
     parameter = channel.entity_parameters[0]
-    wanted = frozenset(_entity(parameter, entity) for entity in entities)
-    if not 1 <= len(wanted) <= ENTITIES_MAX:
+    named = frozenset(_entity(parameter, entity) for entity in entities)
+    if not 1 <= len(named) <= ENTITIES_MAX:
         raise InvalidParameter(
-            parameter, f"{len(wanted)} are given; a stream has 1 to {ENTITIES_MAX}"
+            parameter, f"{len(named)} are given; a stream has 1 to {ENTITIES_MAX}"
         )
-    return _stream((ChannelSelection(channel, wanted),), events)
+    return _stream((ChannelSelection(channel, named),), events)
 
 
 def many_channels(topics: Iterable[str], events: Iterable[str] | None = None) -> Stream:
@@ -72,7 +72,7 @@ def many_channels(topics: Iterable[str], events: Iterable[str] | None = None) ->
     Raises:
         InvalidParameter: no channel is named, or one that does not exist.
     """
-    wanted: dict[str, set[str]] = {}
+    selected: dict[str, set[str]] = {}
     everything = set()
     for topic in topics:
         name, colon, entity = topic.partition(":")
@@ -80,22 +80,22 @@ def many_channels(topics: Iterable[str], events: Iterable[str] | None = None) ->
             raise InvalidParameter(
                 "topic", f"{_shown(name)} is no stream; there are {', '.join(CHANNELS.mystocks)}"
             )
-        entities = wanted.setdefault(name, set())
+        entities = selected.setdefault(name, set())
         if colon:
             entities.add(_entity("topic", entity))
         else:
             everything.add(name)
-    if not wanted:
+    if not selected:
         raise InvalidParameter(
             "topic", f"name at least one stream of {', '.join(CHANNELS.mystocks)}"
         )
-    if sum(map(len, wanted.values())) > ENTITIES_MAX:
+    if sum(map(len, selected.values())) > ENTITIES_MAX:
         raise InvalidParameter("topic", f"more than {ENTITIES_MAX} entities in one stream")
     selections = tuple(
         ChannelSelection(
-            CHANNELS.in_many[name], frozenset() if name in everything else frozenset(wanted[name])
+            CHANNELS.in_many[name], frozenset() if name in everything else frozenset(selected[name])
         )
-        for name in sorted(wanted)
+        for name in sorted(selected)
     )
     return _stream(selections, events)
 

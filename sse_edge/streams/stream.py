@@ -1,4 +1,4 @@
-"""A stream: what one connection reads."""
+"""A stream: the channels, entities and events that one connection reads."""
 
 import json
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class ChannelSelection:
 
 @dataclass(frozen=True)
 class Stream:
-    """What one connection reads."""
+    """The channels, entities and events that one connection reads."""
 
     selections: tuple[ChannelSelection, ...]
     events: frozenset[str] = frozenset()

@@ -1,4 +1,4 @@
-"""The events that tell clients of an alert's transitions, with their messages. Pure."""
+"""The events of an alert's transitions, with their messages. Pure."""
 
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
