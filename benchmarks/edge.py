@@ -521,7 +521,7 @@ def compression(bench: Bench) -> Row:
             time.sleep(seconds + 3.0)
             got[coding] = (server.cpu_s() - cpu_s, counted(many).bytes)
             running.result()
-    cpu_s, size = (one / other for one, other in zip(got["gzip"], got["identity"], strict=True))
+    cpu_s, size = (item / other for item, other in zip(got["gzip"], got["identity"], strict=True))
     return (
         "gzip for all of 1,000 clients, 100,000 deliveries/s",
         {"edge": f"{1 - size:.0%} of the bytes saved"},
@@ -536,8 +536,8 @@ def _metric(server: Server, name: str) -> float:
 
 
 MEASUREMENTS: dict[str, Callable[[Bench], Row]] = {
-    one.__name__.replace("_", "-"): one
-    for one in (
+    item.__name__.replace("_", "-"): item
+    for item in (
         at_100_000, highest_broadcast, keyed, resume_storm, replay, deep_replay, idle, dropping,
         quiet, stalled, catch_up_storm, drain, compression,
     )

@@ -281,7 +281,7 @@ class _Fleet:
                     paths[start : start + burst], last_ids[start : start + burst], strict=True
                 )
             ]
-            opened += [await one for one in many]
+            opened += [await item for item in many]
             if burst < len(paths):
                 await asyncio.sleep(0.02)
         async with asyncio.timeout(120):

@@ -211,7 +211,7 @@ async def run(minutes: float, clients: int, rate: float, seed: int) -> bool:
 async def _take_part(soak: Soak, accounts: list[Account], minutes: float) -> None:
     async with asyncio.TaskGroup() as tasks:
         following = [tasks.create_task(soak.follow(account)) for account in accounts]
-        faults = [tasks.create_task(one) for one in (soak.kill_edges(), soak.restart_broker())]
+        faults = [tasks.create_task(item) for item in (soak.kill_edges(), soak.restart_broker())]
         await soak.produce(minutes * 60)
         soak.over.set()
         await asyncio.wait(faults)

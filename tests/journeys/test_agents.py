@@ -30,9 +30,9 @@ def told(blocks: list[Block]) -> list[Any]:
 
 def text_of(steps: list[Any]) -> str:
     """An answer as its pieces come."""
-    chunks = [one for one in steps if one["event"] == "response_chunk"]
+    chunks = [step for step in steps if step["event"] == "response_chunk"]
     return "".join(
-        part["text"] for one in chunks for part in one["response_data"]["raw_response"]["parts"]
+        part["text"] for chunk in chunks for part in chunk["response_data"]["raw_response"]["parts"]
     )
 
 
@@ -60,7 +60,7 @@ async def test_an_answer_comes_in_steps_and_ends(world: World) -> None:
     ):
         client = StreamClient(response)
         steps = told(await client.to_end())
-    assert [one["event"] for one in steps[:3]] == STEPS
+    assert [step["event"] for step in steps[:3]] == STEPS
     routed = steps[1]
     assert (routed["agent_id"], routed["protocol"]) == ("arithmetic", "local")
     assert routed["agent_name"] == "Arithmetic"
@@ -81,7 +81,9 @@ async def test_a_client_that_drops_resumes_elsewhere_and_nothing_runs_twice(worl
     question = "how do I use this API?"
     blocks: list[Block] = []
     async with stream(first.url, PATH, message=question) as client:
-        await client.until(lambda seen: any("response_chunk" in (one.data or "") for one in seen))
+        await client.until(
+            lambda seen: any("response_chunk" in (record.data or "") for record in seen)
+        )
         # A connection may break at any block; take it that it did after the first piece.
         for block in client.blocks:
             blocks.append(block)
@@ -96,7 +98,7 @@ async def test_a_client_that_drops_resumes_elsewhere_and_nothing_runs_twice(worl
     assert steps[-1]["event"] == "completed"
     assert text_of(steps) == steps[-1]["response_data"]["raw_response"]["parts"][0]["text"]
     (kinds,) = (await runs_in_the_log(world)).values()
-    assert kinds == [one["event"] for one in steps]
+    assert kinds == [step["event"] for step in steps]
 
 
 async def test_a_repeated_request_with_a_key_joins_the_first(world: World) -> None:
@@ -121,10 +123,12 @@ async def test_a_run_is_its_owners(world: World, tmp_path: Path) -> None:
         bearer = {"Authorization": f"Bearer {token(tmp_path, name, tenant, 60)}"}
         async with stream(edge.url, PATH, headers=bearer, **asked) as client:
             blocks = await client.until(
-                lambda seen: any(one.data and one.json["event"] == "completed" for one in seen)
+                lambda seen: any(
+                    record.data and record.json["event"] == "completed" for record in seen
+                )
             )
         assert text_of(told(blocks)) == "6 * 7 = 42"
-        ids[name, tenant] = next(one.id for one in blocks if one.id)
+        ids[name, tenant] = next(block.id for block in blocks if block.id)
         for owner, last_id in ids.items():
             async with httpx.AsyncClient(base_url=edge.url, timeout=30) as http:
                 answer = await http.get(
@@ -207,7 +211,7 @@ async def test_a_browser_asks(world: World, chromium: str) -> None:
             })"""
         )
         await browser.close()
-    assert [one["event"] for one in seen[:3]] == STEPS
+    assert [record["event"] for record in seen[:3]] == STEPS
     assert text_of(seen) == "2+2 = 4"
     assert seen[1]["agent"] == "Arithmetic"
     assert json.dumps(seen[-1])

@@ -72,9 +72,11 @@ def told(blocks: list[Block]) -> list[tuple[str, Any]]:
 async def steps_in_the_log(world: World, job_id: str) -> list[tuple[str, float]]:
     """Kind and progress of each step of a job, by a straight reading of its topic."""
     return [
-        (one.job.kind, one.progress)
-        for one in await read_all(BACKTEST_EVENTS, world.producer_settings)
-        if isinstance(one, BacktestProgress) and one.backtest_id == job_id and one.job is not None
+        (record.job.kind, record.progress)
+        for record in await read_all(BACKTEST_EVENTS, world.producer_settings)
+        if isinstance(record, BacktestProgress)
+        and record.backtest_id == job_id
+        and record.job is not None
     ]
 
 
@@ -109,9 +111,14 @@ async def test_a_job_is_run_and_its_story_told_from_the_start(system: System) ->
     assert summary["equity_curve"][-1]["value"] == pytest.approx(
         10_000 * float(expected.capital[-1]), abs=0.01
     )
-    orders = [one for name, data in live if name == "transaction" for one in data["transactions"]]
+    orders = [
+        transaction
+        for name, data in live
+        if name == "transaction"
+        for transaction in data["transactions"]
+    ]
     assert len(orders) == summary["number_of_trades"]
-    assert [one["side"] for one in orders[:2]] == ["buy", "sell"]
+    assert [order["side"] for order in orders[:2]] == ["buy", "sell"]
     bars = [data["current_bar"] for name, data in live if name == "progress"][1:]
     assert bars == sorted(bars)
     assert bars[-1] == len(days)
@@ -135,7 +142,9 @@ async def test_a_job_is_cancelled_in_mid_run_then_removed(system: System) -> Non
     await system.world.backtester(backtest_step_pause_s=0.3)
     job_id = await system.ask()
     async with stream(system.first.url, f"/api/sse/backtest/{job_id}") as client:
-        await client.until(lambda blocks: any("simulating" in (one.data or "") for one in blocks))
+        await client.until(
+            lambda blocks: any("simulating" in (block.data or "") for block in blocks)
+        )
         assert await system.call("DELETE", f"{JOBS}/{job_id}") == {
             "job_id": job_id,
             "status": "cancelling",
@@ -157,23 +166,23 @@ async def test_the_bars_of_a_job_come_in_chunks_and_are_resumed(system: System) 
     wanted: Any = {"interval": "day", "limit": 100, "chunk_size": 40}
     async with stream(system.first.url, path, **wanted) as whole:
         blocks = await whole.to_end()
-    assert [one.event for one in blocks] == ["interval_start", *["data_chunk"] * 3, "complete"]
+    assert [block.event for block in blocks] == ["interval_start", *["data_chunk"] * 3, "complete"]
     assert blocks[0].json == {"interval": "day", "total_points": 100}
-    assert [one.json["points_sent"] for one in blocks[1:4]] == [40, 80, 100]
-    points = [point for one in blocks[1:4] for point in one.json["data_points"]]
+    assert [block.json["points_sent"] for block in blocks[1:4]] == [40, 80, 100]
+    points = [point for block in blocks[1:4] for point in block.json["data_points"]]
     series = load_prices()["IBM"]
     days = [day for day in sorted(series) if "2009-01-01" <= day.isoformat() <= "2009-12-31"]
-    assert [one["time"] for one in points] == [day.isoformat() for day in days[-100:]]
-    assert [one["close"] for one in points] == [series[day] for day in days[-100:]]
-    assert all(one["low"] <= one["close"] <= one["high"] for one in points)
+    assert [bar["time"] for bar in points] == [day.isoformat() for day in days[-100:]]
+    assert [bar["close"] for bar in points] == [series[day] for day in days[-100:]]
+    assert all(bar["low"] <= bar["close"] <= bar["high"] for bar in points)
     # Who has the first chunk only gets the rest on the other edge.
     headers = {"Last-Event-ID": str(blocks[1].id)}
     async with stream(system.second.url, path, headers=headers, **wanted) as rest:
         more = await rest.to_end()
-    assert [one.json for one in more] == [one.json for one in blocks[2:]]
+    assert [item.json for item in more] == [block.json for block in blocks[2:]]
     headers = {"Last-Event-ID": str(blocks[3].id)}
     async with stream(system.second.url, path, headers=headers, **wanted) as last:
-        assert [one.event for one in await last.to_end()] == ["complete"]
+        assert [item.event for item in await last.to_end()] == ["complete"]
     headers = {"Last-Event-ID": str(blocks[-1].id)}
     async with stream(system.second.url, path, headers=headers, **wanted) as over:
         assert over.response.status_code == 204
@@ -207,12 +216,12 @@ async def test_a_websocket_tells_the_same_story(system: System, tmp_path: Any) -
     said, code = listening.result()
     assert code == 1000
     streamed = await system.story(system.first, job_id)
-    assert [(one["type"], one.get("id")) for one in said[1:]] == [
-        (one.event, one.id) for one in streamed[1:] if one.data
+    assert [(event["type"], event.get("id")) for event in said[1:]] == [
+        (item.event, item.id) for item in streamed[1:] if item.data
     ]
     assert said[-1]["result_summary"] == streamed[-1].json["result_summary"]
     rest, _ = await heard(f"{system.first.url}/ws/backtest/{job_id}?last_event_id={said[-2]['id']}")
-    assert [one["type"] for one in rest] == ["connection", "completed"]
+    assert [event["type"] for event in rest] == ["connection", "completed"]
     over = f"{system.first.url}/ws/backtest/{job_id}?last_event_id={said[-1]['id']}"
     assert await heard(over) == ([], 1000)
     assert (await heard(f"{system.first.url}/ws/backtest/nothing"))[1] == 4404
@@ -227,7 +236,7 @@ async def test_a_live_list_shows_what_the_polled_one_does(system: System) -> Non
     query: Any = {"status_filter": "pending", "limit": 2}
     async with stream(system.second.url, "/api/sse/backtest/jobs", **query) as pending:
         (snapshot,) = await pending.events("snapshot", 1)
-        assert [one["job_id"] for one in snapshot.json["jobs"]] == [first_job]
+        assert [job["job_id"] for job in snapshot.json["jobs"]] == [first_job]
         second_job, third_job = await system.ask(symbol="MSFT"), await system.ask(symbol="IBM")
         await pending.events("job_added", 2)
         # There is room for two: the oldest has made room.
@@ -238,9 +247,9 @@ async def test_a_live_list_shows_what_the_polled_one_does(system: System) -> Non
         last_id = pending.last_id
     async with stream(system.first.url, "/api/sse/backtest/history") as past:
         (snapshot,) = await past.events("snapshot", 1)
-        shown = {one["id"] for one in snapshot.json["backtests"]}
+        shown = {backtest["id"] for backtest in snapshot.json["backtests"]}
         added = await past.events("backtest_added", 3 - len(shown))
-        shown |= {one.json["backtest"]["backtest_id"] for one in added}
+        shown |= {item.json["backtest"]["backtest_id"] for item in added}
         assert shown == {first_job, second_job, third_job}
     # On another node the list is there again, with what has happened meanwhile.
     headers = {"Last-Event-ID": last_id}
@@ -248,17 +257,17 @@ async def test_a_live_list_shows_what_the_polled_one_does(system: System) -> Non
         (snapshot,) = await again.events("snapshot", 1)
     polled = await system.call("GET", JOBS)
     assert snapshot.json["jobs"] == polled
-    assert [one["job_id"] for one in polled] == [third_job, second_job, first_job]
-    assert {one["status"] for one in polled} == {"completed"}
+    assert [item["job_id"] for item in polled] == [third_job, second_job, first_job]
+    assert {item["status"] for item in polled} == {"completed"}
     await system.call("DELETE", f"{JOBS}/{second_job}")
     polled = await system.call("GET", JOBS)
-    assert [one["job_id"] for one in polled] == [third_job, first_job]
+    assert [item["job_id"] for item in polled] == [third_job, first_job]
     async with stream(system.first.url, "/api/sse/backtest/jobs", limit=1) as short:
         (snapshot,) = await short.events("snapshot", 1)
-        assert [one["job_id"] for one in snapshot.json["jobs"]] == [third_job]
+        assert [job["job_id"] for job in snapshot.json["jobs"]] == [third_job]
         await system.call("DELETE", f"{JOBS}/{third_job}")
         await short.events("job_added", 1)
-    names = [(one.event, one.json) for one in short.blocks if one.event][2:]
+    names = [(block.event, block.json) for block in short.blocks if block.event][2:]
     assert names[0] == ("job_removed", {"job_id": third_job})
     assert (names[1][0], names[1][1]["job"]["job_id"]) == ("job_added", first_job)
 
@@ -269,7 +278,7 @@ async def test_a_worker_is_killed_and_another_ends_the_job_once(system: System) 
     path = f"/api/sse/backtest/{job_id}"
     async with stream(system.first.url, path) as client:
         blocks = await client.until(
-            lambda seen: sum("simulating" in (one.data or "") for one in seen) >= 2
+            lambda seen: sum("simulating" in (record.data or "") for record in seen) >= 2
         )
         last_id = client.last_id
     await lost.kill()

@@ -25,7 +25,7 @@ FROM: Any = {"from": "earliest"}
 
 def values_of(series: str, days: range) -> list[float]:
     dice = np.random.default_rng(sum(series.encode()))
-    return [float(one) for one in dice.normal(0, 0.01, 1_000)[days.start : days.stop]]
+    return [float(item) for item in dice.normal(0, 0.01, 1_000)[days.start : days.stop]]
 
 
 async def observed(world: World, days: range, *series: str, tenant: str | None = None) -> None:
@@ -33,10 +33,10 @@ async def observed(world: World, days: range, *series: str, tenant: str | None =
     if tenant is not None:
         settings = settings.model_copy(update={"tenant": tenant})
     async with Publisher(settings) as publisher:
-        for one in series:
+        for bar in series:
             returns = [
-                Return(one, day * DAY_US, value)
-                for day, value in zip(days, values_of(one, days), strict=True)
+                Return(bar, day * DAY_US, value)
+                for day, value in zip(days, values_of(bar, days), strict=True)
             ]
             await ReturnsPublisher(publisher).send(returns)
 
@@ -57,21 +57,21 @@ def held(**values: float) -> list[dict[str, object]]:
 
 def is_measured(path: str, day: int) -> Any:
     def found(blocks: list[Any]) -> bool:
-        told = [one.inner for one in blocks if one.data and one.inner]
+        told = [block.inner for block in blocks if block.data and block.inner]
         return any(
-            one["path"] == path
-            and one["as_of"] == to_rfc3339(day * DAY_US)
-            and one["status"] == "ok"
-            for one in told
-            if "path" in one
+            event["path"] == path
+            and event["as_of"] == to_rfc3339(day * DAY_US)
+            and event["status"] == "ok"
+            for event in told
+            if "path" in event
         )
 
     return found
 
 
 def last_of(blocks: list[Any], path: str) -> Any:
-    told = [one.inner for one in blocks if one.data and one.inner]
-    return [one for one in told if one.get("path") == path][-1]
+    told = [block.inner for block in blocks if block.data and block.inner]
+    return [event for event in told if event.get("path") == path][-1]
 
 
 def var_95(pnl: Any) -> float:
@@ -97,25 +97,29 @@ async def test_a_fund_is_measured_as_it_is_held_also_by_a_worker_that_takes_over
         await observed(world, range(200, 300), "AAPL", "IBM", "growth")
         blocks = await top.until(is_measured("fund/fund", 299))
     days = range(50, 300)
-    columns = [np.array(values_of(one, days)) for one in ("AAPL", "IBM", "growth")]
+    columns = [np.array(values_of(item, days)) for item in ("AAPL", "IBM", "growth")]
     pnl = columns[0] * 600 - columns[1] * 200 + columns[2] * 1_000
     fund = last_of(blocks, "fund/fund")
     assert fund["amounts"]["var_95"] == pytest.approx(var_95(pnl), rel=1e-9)
     assert fund["var_95"] == pytest.approx(var_95(pnl) / 1_400, rel=1e-9)
-    assert {one["part_id"] for one in fund["parts"]} == {"tech", "desk"}
+    assert {part["part_id"] for part in fund["parts"]} == {"tech", "desk"}
     assert fund["amounts"]["var_95"] < fund["undiversified_95"]
-    assert {one["method"] for one in fund["estimates"]} == {"historical", "normal", "monte_carlo"}
+    assert {estimate["method"] for estimate in fund["estimates"]} == {
+        "historical",
+        "normal",
+        "monte_carlo",
+    }
 
     # The books as they are held, and measured; then one is closed.
-    assert [one["book_id"] for one in await call(second, "GET", "")] == ["desk", "tech"]
-    assert [one["book_id"] for one in await call(second, "GET", "/fund")] == [
+    assert [item["book_id"] for item in await call(second, "GET", "")] == ["desk", "tech"]
+    assert [item["book_id"] for item in await call(second, "GET", "/fund")] == [
         "fund",
         "desk",
         "tech",
     ]
     await call(second, "DELETE", "/fund/desk")
     async with asyncio.timeout(30):
-        while [one["value"] for one in await call(first, "GET", "/fund")] != [400, 400]:
+        while [item["value"] for item in await call(first, "GET", "/fund")] != [400, 400]:
             continue
     await call(first, "DELETE", "/fund/tech")
     async with httpx.AsyncClient(base_url=first.url) as http, asyncio.timeout(30):
@@ -142,7 +146,7 @@ async def test_books_of_a_tenant_are_nobody_elses_and_see_no_foreign_returns(
             await client.until(is_measured("fund/own", 149))
         (fund, *books) = (await http.get("/fund", headers=blue)).json()
         assert fund["missing"] == ["secret"]
-        assert {one["book_id"]: one["status"] for one in books} == {
+        assert {book["book_id"]: book["status"] for book in books} == {
             "own": "ok",
             "secret": "insufficient_data",
         }

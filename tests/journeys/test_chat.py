@@ -32,7 +32,7 @@ def heard(blocks: list[Block]) -> list[tuple[str | None, Any]]:
 
 
 def saw(*what: tuple[str, str]) -> Callable[[list[Block]], bool]:
-    return lambda blocks: all(one in heard(blocks) for one in what)
+    return lambda blocks: all(item in heard(blocks) for item in what)
 
 
 def is_placed(blocks: list[Block]) -> bool:
@@ -115,7 +115,7 @@ async def test_a_user_sees_their_own_and_a_fatal_error_is_the_end(world: World) 
             await reporter.send_user_update("7", ["any", "value"])
             await reporter.send_user_update("7", {"error": "gone"}, "fatal_error")
             await again.to_end()
-    told = [(one.event, one.json) for one in (*seven.blocks, *again.blocks) if one.event]
+    told = [(item.event, item.json) for item in (*seven.blocks, *again.blocks) if item.event]
     assert told == [
         ("update", {"id": 1, "text": "yours"}),
         ("error", {"error": "a moment"}),

@@ -103,19 +103,22 @@ async def test_a_measure_says_everything_that_was_configured(world: World) -> No
     async with stream(edge.url, "/api/v1/sse/measures", **query) as client:
         blocks = await client.until(
             lambda seen: any(
-                (one.inner or {}).get("observations") == 250 for one in seen if one.data
+                (record.inner or {}).get("observations") == 250 for record in seen if record.data
             )
         )
     measure = blocks[-1].inner
-    found = {(one["method"], one["confidence"], one["horizon"]) for one in measure["estimates"]}
+    found = {
+        (estimate["method"], estimate["confidence"], estimate["horizon"])
+        for estimate in measure["estimates"]
+    }
     for method in ("normal", "student_t", "cornish_fisher", "ewma", "fhs", "age_weighted"):
         assert (method, 0.99, 1) in found
         assert (method, 0.95, 10) in found
     assert ("historical", 0.975, 10) in found
-    scaled = [one for one in measure["estimates"] if one["scaled"]]
-    assert {(one["method"], one["horizon"]) for one in scaled} == {("ewma", 10)}
+    scaled = [estimate for estimate in measure["estimates"] if estimate["scaled"]]
+    assert {(item["method"], item["horizon"]) for item in scaled} == {("ewma", 10)}
     assert 0.1 < measure["volatility"] < 0.25
-    assert [one["zone"] for one in measure["model_backtests"]] == ["green", "green"]
+    assert [backtest["zone"] for backtest in measure["model_backtests"]] == ["green", "green"]
 
 
 async def test_the_command_line_sets_shows_and_withdraws(world: World) -> None:

@@ -36,7 +36,7 @@ TRAINING = "/api/v1/sse/training"
 
 
 def said(client: StreamClient) -> list[int]:
-    return [int(one.inner["message"].split()[-1]) for one in named(client.blocks, "risk_alert")]
+    return [int(item.inner["message"].split()[-1]) for item in named(client.blocks, "risk_alert")]
 
 
 async def test_aborted_transactions_are_neither_told_nor_a_gap(world: World) -> None:
@@ -103,7 +103,9 @@ async def test_a_topic_that_is_made_again_under_a_live_client_is_a_gap(world: Wo
         assert gap.inner["reason"] == "topic_recreated"
         seen = client.blocks.index(gap)
         await client.until(lambda blocks: len(named(blocks[seen:], "training_progress")) >= 6)
-        after = [one.inner["progress"] for one in named(client.blocks[seen:], "training_progress")]
+        after = [
+            item.inner["progress"] for item in named(client.blocks[seen:], "training_progress")
+        ]
         assert after == list(range(10, 16))
 
 
@@ -148,8 +150,8 @@ async def test_a_log_whose_end_was_torn_off_is_a_gap_for_those_who_had_read_it(
         assert lost["to_offset"] < 10 <= lost["from_offset"]
         seen = client.blocks.index(gap)
         await client.until(lambda blocks: len(named(blocks[seen:], "risk_alert")) >= 20)
-        after = [int(one.inner["message"].split()[-1]) for one in client.blocks[seen:]
-                 if one.event == "risk_alert"]  # fmt: skip
+        after = [int(block.inner["message"].split()[-1]) for block in client.blocks[seen:]
+                 if block.event == "risk_alert"]  # fmt: skip
         assert after == list(range(100, 120))
 
 
@@ -176,7 +178,7 @@ async def test_a_broker_is_restarted_under_a_worker_and_measures_come_out_alike(
             both.create_task(restart())
         await reader.until(measured_at(end, portfolios))
     assert_as_straight(reader.records, measures, alerts)
-    told = [one.transition_id for one in reader.records if isinstance(one, RiskAlert)]
+    told = [record.transition_id for record in reader.records if isinstance(record, RiskAlert)]
     assert len(told) == len(set(told))
 
 

@@ -63,7 +63,7 @@ async def test_a_users_stream_is_nobody_elses(world: World, tmp_path: Path) -> N
     ):
         await alice.until(is_placed)
         await publisher.publish(user_update("alice", {"for": "alice"}, now_us=0))
-        assert [one.json for one in await alice.events("update", 1)] == [{"for": "alice"}]
+        assert [event.json for event in await alice.events("update", 1)] == [{"for": "alice"}]
 
 
 async def test_tenants_see_their_own_and_a_cursor_does_not_change_that(
@@ -80,7 +80,7 @@ async def test_tenants_see_their_own_and_a_cursor_does_not_change_that(
         async with stream(edge.url, path, headers=headers, since="earliest") as client:
             await client.events("training_progress", len(expected))
             await client.until(lambda blocks: blocks[-1].event is None or len(blocks) > 2)
-            tasks = [one.inner["task_id"] for one in client.blocks if one.event and one.id]
+            tasks = [block.inner["task_id"] for block in client.blocks if block.event and block.id]
             assert tasks == [f"of-{name}" for name in expected]
             last_id = last_id or client.last_id
     # Another tenant's cursor is another stream's.
@@ -102,7 +102,7 @@ async def test_a_room_of_a_tenant_is_resumed_and_is_no_other_tenants(
             assert (await http.post("/send-message", json=said, headers=headers)).status_code == 200
     async with stream(edge.url, "/chat-stream", headers=ours, user="alice") as first:
         await first.until(is_placed)
-        assert [one.json["user"] for one in first.blocks if one.event == "message"] == [
+        assert [block.json["user"] for block in first.blocks if block.event == "message"] == [
             ours["Authorization"][-5:]
         ]
     headers = ours | {"Last-Event-ID": first.last_id}
@@ -150,7 +150,7 @@ async def test_a_list_ends_with_its_token(world: World, tmp_path: Path) -> None:
     headers = {"Authorization": bearer(tmp_path, "alice", seconds=6)}
     async with stream(edge.url, "/api/sse/backtest/jobs", headers=headers) as jobs:
         blocks = await jobs.to_end()
-    assert [one.event for one in blocks if one.event] == ["connection", "snapshot"]
+    assert [block.event for block in blocks if block.event] == ["connection", "snapshot"]
     assert blocks[-1].json == {"jobs": []}
 
 

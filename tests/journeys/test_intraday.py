@@ -31,8 +31,8 @@ async def read(world: World, topic: str, wanted: int) -> list[Candle]:
     async with consumer, asyncio.timeout(90):
         while len(found) < wanted:
             for many in (await consumer.getmany(timeout_ms=1000)).values():
-                for one in many:
-                    candle = decode(one.value)
+                for item in many:
+                    candle = decode(item.value)
                     assert isinstance(candle, Candle)
                     assert found.setdefault(candle.event_id, candle) == candle
     return list(found.values())
@@ -70,9 +70,9 @@ async def bars(edge: str, job_id: str, interval: str) -> list[Any]:
     path = f"/api/sse/backtest/{job_id}/data"
     async with stream(edge, path, interval=interval, limit=10_000, chunk_size=700) as client:
         blocks = await client.until(
-            lambda seen: any(one.event in ("complete", "error") for one in seen)
+            lambda seen: any(record.event in ("complete", "error") for record in seen)
         )
-    return [(one.event, one.json) for one in blocks if one.event]
+    return [(block.event, block.json) for block in blocks if block.event]
 
 
 async def test_a_backtest_runs_on_minutes_and_charts_show_every_width(world: World) -> None:
@@ -92,13 +92,20 @@ async def test_a_backtest_runs_on_minutes_and_charts_show_every_width(world: Wor
             point for name, data in told if name == "data_chunk" for point in data["data_points"]
         ]
         of_days = [
-            (one.open, one.high, one.low, one.close, one.volume)
-            for one in there
-            if one.interval == interval
-            and 1_385_424_000_000_000 <= one.start_us < 1_385_683_200_000_000
+            (item.open, item.high, item.low, item.close, item.volume)
+            for item in there
+            if item.interval == interval
+            and 1_385_424_000_000_000 <= item.start_us < 1_385_683_200_000_000
         ]
         assert [
-            (one["open"], one["high"], one["low"], one["close"], one["volume"]) for one in points
+            (
+                bar["open"],
+                bar["high"],
+                bar["low"],
+                bar["close"],
+                bar["volume"],
+            )
+            for bar in points
         ] == of_days
         assert (last, total) == ("complete", {"total_points": len(points)})
     (listed,) = await ended(edge.url, "completed", 1)

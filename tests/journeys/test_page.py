@@ -47,7 +47,9 @@ async def test_it_shows_risk_training_and_backtests_live(world: World, page: Pag
     ):
         returns = ReturnsPublisher(publisher)
         for start in range(0, 400, 20):
-            await returns.send([one for day in days[start : start + 20] for one in day.at_close()])
+            await returns.send(
+                [observation for day in days[start : start + 20] for observation in day.at_close()]
+            )
         await reporter.send_training_progress(
             "run-1", 40, "running", "epoch 4 of 10", {"loss": 0.5, "accuracy": 0.9}
         )

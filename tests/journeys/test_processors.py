@@ -67,7 +67,7 @@ async def test_kill_minus_nine_in_mid_stream_changes_nothing(world: World) -> No
     assert_as_straight(reader.records, expected_measures, expected_alerts)
     assert len(expected_alerts) > 5
     # What a lost worker had told is not told again.
-    told = [one.transition_id for one in reader.records if isinstance(one, RiskAlert)]
+    told = [record.transition_id for record in reader.records if isinstance(record, RiskAlert)]
     assert len(told) == len(set(told))
 
 
@@ -81,8 +81,8 @@ async def test_an_alert_that_a_lost_worker_told_is_not_told_again(world: World) 
         await world.worker(batch_within_s=0.05)
         await send_days(world, 0, DAYS)
         await reader.until(lambda records: len(records) >= len(expected))
-    steps = [one.transition_id for one in reader.records if isinstance(one, RiskAlert)]
-    assert sorted(steps) == sorted(one.transition_id for one in expected)
+    steps = [record.transition_id for record in reader.records if isinstance(record, RiskAlert)]
+    assert sorted(steps) == sorted(item.transition_id for item in expected)
 
 
 async def test_workers_are_restarted_one_after_the_other(world: World) -> None:
@@ -132,13 +132,13 @@ async def test_an_upgraded_worker_goes_on_from_what_the_first_version_left(world
     dice = np.random.default_rng(5)
     returns = [Return("p", at, float(value)) for at, value in enumerate(dice.normal(0, 0.03, 300))]
     risk = PortfolioRisk("p", CONFIG, TopicPartition("", 0))
-    for offset, one in enumerate(returns[:200]):
-        risk.apply(one, ReturnOffset(offset, 0))
+    for offset, observation in enumerate(returns[:200]):
+        risk.apply(observation, ReturnOffset(offset, 0))
     key, topic = b"p", world.topic("risk.state")
     async with Publisher(world.producer_settings) as publisher:
         home = await publisher.partition_for(PORTFOLIO_RETURNS, key)
-        for one in returns[:200]:
-            await publisher.publish(ReturnBatch(returns=[one]), partition=home)
+        for observation in returns[:200]:
+            await publisher.publish(ReturnBatch(returns=[observation]), partition=home)
     async with AIOKafkaProducer(bootstrap_servers=world.kafka.bootstrap_servers) as producer:
         await producer.send_and_wait(topic, as_first_version(risk.pack()), key, partition=home)
     async with TopicReader(world, "risk.measures") as reader:
@@ -146,10 +146,12 @@ async def test_an_upgraded_worker_goes_on_from_what_the_first_version_left(world
         async with Publisher(world.producer_settings) as publisher:
             await ReturnsPublisher(publisher).send(returns[200:])
         records = await reader.until(
-            lambda records: any(getattr(one, "as_of_us", 0) == 299 for one in records)
+            lambda records: any(
+                getattr(observation, "as_of_us", 0) == 299 for observation in records
+            )
         )
-    for offset, one in enumerate(returns[200:], 200):
-        risk.apply(one, ReturnOffset(offset, 0))
+    for offset, observation in enumerate(returns[200:], 200):
+        risk.apply(observation, ReturnOffset(offset, 0))
     last, expected = records[-1], risk.measure_event()
     assert isinstance(last, RiskMeasure)
     assert expected is not None
@@ -231,14 +233,14 @@ async def test_what_cannot_be_read_goes_to_the_dead_letters_and_stops_nothing(
         )
         await reader.until(
             lambda records: (
-                any(isinstance(one, RiskMeasure) for one in records)
-                and sum(isinstance(one, DeadLetter) for one in records) >= 5
+                any(isinstance(record, RiskMeasure) for record in records)
+                and sum(isinstance(record, DeadLetter) for record in records) >= 5
             )
         )
     letters = {
-        (one.topic.removeprefix(world.prefix), one.reason): one
-        for one in reader.records
-        if isinstance(one, DeadLetter)
+        (record.topic.removeprefix(world.prefix), record.reason): record
+        for record in reader.records
+        if isinstance(record, DeadLetter)
     }
     batch = letters["portfolio.returns", "undecodable"]
     assert (batch.partition, batch.offset, batch.key, batch.value) == (3, 0, b"key", poison)
@@ -246,9 +248,9 @@ async def test_what_cannot_be_read_goes_to_the_dead_letters_and_stops_nothing(
     assert letters["training.events", "undecodable"].partition == 3
     # Letters of two keys lie in two partitions, and either may be read first.
     misplaced = {
-        one.offset: one.error
-        for one in reader.records
-        if isinstance(one, DeadLetter) and one.reason == "misplaced"
+        record.offset: record.error
+        for record in reader.records
+        if isinstance(record, DeadLetter) and record.reason == "misplaced"
     }
     assert misplaced == {
         0: "the key is None; it must be b't'",
@@ -257,7 +259,7 @@ async def test_what_cannot_be_read_goes_to_the_dead_letters_and_stops_nothing(
     refused = letters["portfolio.returns", "invalid"]
     assert refused.index == 50
     assert "the return of p is nan; it must be a finite number" in refused.error
-    last = [one for one in reader.records if isinstance(one, RiskMeasure)][-1]
+    last = [record for record in reader.records if isinstance(record, RiskMeasure)][-1]
     assert last.observations == 149
     async with asyncio.timeout(60):
         while not (followed := await read_table(TRAINING_TASKS, world.producer_settings)):
@@ -275,7 +277,11 @@ async def test_dashboard_windows_count_every_alert_and_measure_once(world: World
         await send_days(world, 0, 800)
 
         def totals(records: list[Record], window_us: int = 500_000) -> dict[str, int]:
-            newest = {one.window_id: one for one in records if isinstance(one, DashboardUpdate)}
+            newest = {
+                record.window_id: record
+                for record in records
+                if isinstance(record, DashboardUpdate)
+            }
             found: dict[str, int] = {}
             for update in newest.values():
                 if update.window_id.endswith(f"+{window_us}"):
@@ -285,16 +291,19 @@ async def test_dashboard_windows_count_every_alert_and_measure_once(world: World
 
         def written(records: list[Record]) -> dict[str, int]:
             found: dict[str, int] = {}
-            for one in records:
-                if isinstance(one, RiskMeasure):
+            for record in records:
+                if isinstance(record, RiskMeasure):
                     found["risk_measures"] = found.get("risk_measures", 0) + 1
-                if isinstance(one, RiskAlert):
-                    name = f"alerts_{one.state}"
+                if isinstance(record, RiskAlert):
+                    name = f"alerts_{record.state}"
                     found[name] = found.get(name, 0) + 1
             return found
 
         def done(records: list[Record]) -> bool:
-            last = max((one.as_of_us for one in records if isinstance(one, RiskMeasure)), default=0)
+            last = max(
+                (record.as_of_us for record in records if isinstance(record, RiskMeasure)),
+                default=0,
+            )
             counted = totals(records)
             return last == end and counted.pop("returns", 0) == sent and counted == written(records)
 
@@ -305,14 +314,18 @@ async def test_dashboard_windows_count_every_alert_and_measure_once(world: World
         # The wide windows are told when their time has passed, and say the same.
         await reader.until(lambda records: totals(records, 5_000_000) == expected)
     assert expected["alerts_raised"] > 0
-    last = [one for one in reader.records if isinstance(one, DashboardUpdate)][-1]
-    newest = {one.portfolio_id: one for one in reader.records if isinstance(one, RiskMeasure)}
+    last = [record for record in reader.records if isinstance(record, DashboardUpdate)][-1]
+    newest = {
+        record.portfolio_id: record for record in reader.records if isinstance(record, RiskMeasure)
+    }
     utilisations = {
-        name: one.utilisation for name, one in newest.items() if one.utilisation is not None
+        name: item.utilisation for name, item in newest.items() if item.utilisation is not None
     }
     assert last.worst == utilisations
     assert last.values["portfolios"] == len(newest)
-    assert last.values["portfolios_over_limit"] == sum(one > 1 for one in utilisations.values())
+    assert last.values["portfolios_over_limit"] == sum(
+        utilisation > 1 for utilisation in utilisations.values()
+    )
 
 
 async def test_limits_without_meaning_stop_the_worker_at_once(world: World) -> None:

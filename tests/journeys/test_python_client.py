@@ -40,5 +40,5 @@ async def test_it_reads_and_resumes_on_another_edge(world: World) -> None:
     url = "/api/v1/sse/alerts?from=earliest"
     begun, last_id = await asyncio.to_thread(listen, first.url + url, "", 2)
     rest, _ = await asyncio.to_thread(listen, second.url + url, last_id, 4)
-    assert [one["data"]["message"] for one in begun + rest] == [f"number {n}" for n in range(6)]
-    assert {one["event"] for one in begun} == {"risk_alert"}
+    assert [item["data"]["message"] for item in begun + rest] == [f"number {n}" for n in range(6)]
+    assert {item["event"] for item in begun} == {"risk_alert"}

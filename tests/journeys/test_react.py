@@ -63,7 +63,7 @@ class Desk:
 
     async def completed(self) -> list[str]:
         found = await self._call("GET", f"{JOBS}?limit=5&status_filter=completed", None)
-        return [one["job_id"] for one in found]
+        return [record["job_id"] for record in found]
 
     async def _call(self, method: str, path: str, body: object) -> Any:
         async with httpx.AsyncClient(base_url=self._url, timeout=30) as http:

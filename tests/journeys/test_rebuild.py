@@ -42,11 +42,14 @@ async def measured(world: World, prefix: str = "") -> dict[str, RiskMeasure]:
     settings = world.producer_settings
     anew = settings.model_copy(update={"topic_prefix": settings.topic_prefix + prefix})
     found = (await read_table(RISK_MEASURES, anew)).values()
-    return {one.portfolio_id: one for one in found if isinstance(one, RiskMeasure)}
+    return {record.portfolio_id: record for record in found if isinstance(record, RiskMeasure)}
 
 
 def figures(measures: Mapping[str, RiskMeasure]) -> dict[str, Any]:
-    return {name: (one.observations, one.var_95, one.es_99) for name, one in measures.items()}
+    return {
+        name: (measure.observations, measure.var_95, measure.es_99)
+        for name, measure in measures.items()
+    }
 
 
 async def until_measured(world: World, day: int) -> dict[str, RiskMeasure]:
@@ -54,7 +57,7 @@ async def until_measured(world: World, day: int) -> dict[str, RiskMeasure]:
     async with asyncio.timeout(60):
         while True:
             found = await measured(world)
-            if {name: one.as_of_us for name, one in found.items()} == wanted:
+            if {name: record.as_of_us for name, record in found.items()} == wanted:
                 return found
 
 
@@ -110,22 +113,22 @@ async def test_workers_that_were_given_other_settings_go_on_from_a_past_that_fit
         expected = await measured(world, "v2.")
         async with asyncio.timeout(60):
             while {
-                name: (one.observations, one.var_95)
-                for name, one in (await measured(world)).items()
-            } != {name: (one.observations, one.var_95) for name, one in expected.items()}:
+                name: (item.observations, item.var_95)
+                for name, item in (await measured(world)).items()
+            } != {name: (item.observations, item.var_95) for name, item in expected.items()}:
                 continue
-        assert {one.observations for one in expected.values()} == {250}
-        assert {one.observations for one in before.values()} == {100}
+        assert {item.observations for item in expected.values()} == {250}
+        assert {item.observations for item in before.values()} == {100}
 
         # Only over the longer window does what was wild once exceed its limit still.
         def raised_again(blocks: list[Any]) -> bool:
-            told = [one.inner for one in blocks if one.data and one.inner]
-            steps = [one["state"] for one in told if one.get("entity_id") == "wild"]
+            told = [block.inner for block in blocks if block.data and block.inner]
+            steps = [event["state"] for event in told if event.get("entity_id") == "wild"]
             return steps[-2:] == ["cleared", "raised"]
 
         await client.until(raised_again)
     async with asyncio.timeout(60), httpx.AsyncClient(base_url=edge.url, timeout=30) as http:
-        while {one["entity_id"] for one in (await http.get("/api/v1/alerts")).json()} != {
+        while {item["entity_id"] for item in (await http.get("/api/v1/alerts")).json()} != {
             "calm",
             "wild",
         }:
@@ -133,13 +136,13 @@ async def test_workers_that_were_given_other_settings_go_on_from_a_past_that_fit
     # And from there on.
     await observed(world, range(250, 260), wild)
     after = await until_measured(world, 259)
-    assert {one.observations for one in after.values()} == {250}
+    assert {item.observations for item in after.values()} == {250}
     steps = [
-        one
-        for one in await read_all(RISK_ALERTS, world.producer_settings)
-        if isinstance(one, RiskAlert)
+        record
+        for record in await read_all(RISK_ALERTS, world.producer_settings)
+        if isinstance(record, RiskAlert)
     ]
-    assert len({one.transition_id for one in steps}) == len(steps)
+    assert len({step.transition_id for step in steps}) == len(steps)
 
 
 async def test_a_rebuild_that_cannot_be_says_why(

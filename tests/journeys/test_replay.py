@@ -34,7 +34,9 @@ async def tapewire(world: World, *arguments: str) -> tuple[int, str]:
 async def test_the_crisis_is_told_of_and_drawn(world: World, tmp_path: Path) -> None:
     async with Publisher(world.producer_settings) as publisher:
         returns = ReturnsPublisher(publisher)
-        await returns.send(one for day in trading_days(load_prices()) for one in day.at_close())
+        await returns.send(
+            observation for day in trading_days(load_prices()) for observation in day.at_close()
+        )
     years = ("--from", "2007-01-01", "--to", "2009-12-31", "--portfolio", "MSFT")
     picture = tmp_path / "risk.png"
     code, out = await tapewire(world, *years, "--limit", "0.035", "--out", str(picture))

@@ -69,9 +69,9 @@ def python_client(base_url: str, task_id: str) -> list[Any]:
 
 def stages_of(seen: list[Any]) -> list[str]:
     found: list[str] = []
-    for one in seen:
-        if found[-1:] != [one["status"]]:
-            found.append(one["status"])
+    for record in seen:
+        if found[-1:] != [record["status"]]:
+            found.append(record["status"])
     return found
 
 
@@ -85,9 +85,9 @@ async def test_a_task_is_followed_from_pending_to_a_model_that_predicts(system: 
     seen = following.result()
 
     assert stages_of(seen) == STAGES
-    assert [one["progress"] for one in seen] == sorted(one["progress"] for one in seen)
-    assert {one["task_id"] for one in seen} == {task_id}
-    assert any(one["estimated_completion"] for one in seen)
+    assert [record["progress"] for record in seen] == sorted(record["progress"] for record in seen)
+    assert {record["task_id"] for record in seen} == {task_id}
+    assert any(record["estimated_completion"] for record in seen)
     result = seen[-1]["result"]
     details = result["details"]
     assert result["status"] == "success"
@@ -134,7 +134,7 @@ async def test_a_browser_and_curl_see_what_the_log_says(system: System, chromium
     printed, _ = await curl.communicate()
     lines = [line for line in printed.decode().splitlines() if line.startswith("data: ")]
     by_curl = [json.loads(line.removeprefix("data: ")) for line in lines]
-    by_curl = [one for one in by_curl if one.get("type") != "heartbeat"]
+    by_curl = [item for item in by_curl if item.get("type") != "heartbeat"]
 
     assert stages_of(by_curl) == STAGES
     assert in_browser == by_curl[-len(in_browser) :]
@@ -149,7 +149,7 @@ async def test_a_trainer_is_killed_and_another_runs_the_task_again(system: Syste
     lost = await system.world.trainer(training_step_pause_s=0.5)
     blocks: list[Block] = []
     async with stream(system.first.url, path) as client:
-        await client.until(lambda seen: any("trees" in (one.data or "") for one in seen))
+        await client.until(lambda seen: any("trees" in (record.data or "") for record in seen))
         blocks += client.blocks
         last_id = client.last_id
     await lost.kill()
@@ -159,11 +159,11 @@ async def test_a_trainer_is_killed_and_another_runs_the_task_again(system: Syste
         await client.to_end()
         blocks += client.blocks
 
-    told = [one.json for one in blocks if one.data and "heartbeat" not in one.data]
-    assert [one["attempt"] for one in told] == sorted(one["attempt"] for one in told)
-    assert stages_of([one for one in told if one["attempt"] == 2]) == STAGES[1:]
-    endings = [one for one in told if one["status"] in ("SUCCESS", "FAILURE")]
-    assert [one["status"] for one in endings] == ["SUCCESS"]
+    told = [block.json for block in blocks if block.data and "heartbeat" not in block.data]
+    assert [event["attempt"] for event in told] == sorted(event["attempt"] for event in told)
+    assert stages_of([event for event in told if event["attempt"] == 2]) == STAGES[1:]
+    endings = [event for event in told if event["status"] in ("SUCCESS", "FAILURE")]
+    assert [ending["status"] for ending in endings] == ["SUCCESS"]
     assert (await system.status(task_id))["attempt"] == 2
 
 
@@ -175,10 +175,10 @@ async def test_several_tasks_in_one_connection_and_only_some_of_their_news(
     wanted: Any = {"task_id": tasks, "events": "SUCCESS"}
     async with stream(system.first.url, "/trainmodel/stream", **wanted) as client:
         await client.to_end()
-        told = [one.json for one in client.blocks if one.data]
-    ended = [one for one in told if one.get("type") != "heartbeat"]
-    assert sorted(one["task_id"] for one in ended) == sorted(tasks)
-    assert {one["status"] for one in ended} == {"SUCCESS"}
+        told = [block.json for block in client.blocks if block.data]
+    ended = [event for event in told if event.get("type") != "heartbeat"]
+    assert sorted(item["task_id"] for item in ended) == sorted(tasks)
+    assert {item["status"] for item in ended} == {"SUCCESS"}
     headers = {"Last-Event-ID": client.last_id}
     async with stream(system.second.url, "/trainmodel/stream", headers=headers, **wanted) as over:
         assert over.response.status_code == 204

@@ -87,7 +87,7 @@ async def test_alerts_of_real_crises_whose_numbers_are_right(tmp_path: Path) -> 
         processes = system.pids()
         assert len(processes) == len(_PARTS) - 1  # topics are no process
         assert await system.interrupt() == 0
-        assert not [one for one in processes if one.is_running()]
+        assert not [process for process in processes if process.is_running()]
     days = trading_days(load_prices())
     instants = {to_rfc3339(day.at_close()[0].event_time_us): day for day in days}
     place = {day.day: at for at, day in enumerate(days)}
@@ -143,7 +143,7 @@ async def test_a_part_that_dies_comes_back_and_a_taken_port_is_passed_over(
         _, error = await again.communicate()
         assert again.returncode == 1
         assert b"runs a system on" in error
-        edge = next(one for one in system.pids() if "sse_edge" in " ".join(one.cmdline()))
+        edge = next(pid for pid in system.pids() if "sse_edge" in " ".join(pid.cmdline()))
         edge.kill()
         await system.until(r"edge\s+died with SIGKILL; its log ends:")
         await system.until(r"edge\s+ready")

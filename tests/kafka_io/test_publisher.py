@@ -71,7 +71,7 @@ async def test_events_are_keyed_described_and_in_order(world: World) -> None:
         assert headers["ce_type"] == b"tapewire.TrainingProgress"
         assert headers["ce_subject"] == record.key
     assert seen == {task: list(range(50)) for task in (b"a", b"b", b"c")}
-    assert all(len(ones) == 1 for ones in partitions.values())
+    assert all(len(partition) == 1 for partition in partitions.values())
 
 
 async def test_an_event_carries_its_writers_trace(world: World) -> None:
@@ -80,7 +80,9 @@ async def test_an_event_carries_its_writers_trace(world: World) -> None:
         with use_span(span):
             await publisher.publish(progress("traced", 1))
         await publisher.publish(progress("untraced", 2))
-    headers = {one.key: dict(one.headers) for one in await everything(world, "training.events", 2)}
+    headers = {
+        item.key: dict(item.headers) for item in await everything(world, "training.events", 2)
+    }
     trace = b"00-00000000000000000000000000000abc-0000000000000def-00"
     assert headers[b"traced"]["traceparent"] == trace
     assert "traceparent" not in headers[b"untraced"]
@@ -181,9 +183,9 @@ async def test_returns_travel_in_batches_by_the_portfolios_partition(world: Worl
         batch = decode(record.value)
         assert isinstance(batch, ReturnBatch)
         assert len(batch.returns) <= BATCH_RETURNS_MAX
-        for one in batch.returns:
-            assert record.partition == expected[one.portfolio_id]
-            found[one.portfolio_id].append(one.event_time_us)
+        for observation in batch.returns:
+            assert record.partition == expected[observation.portfolio_id]
+            found[observation.portfolio_id].append(observation.event_time_us)
     assert found == {f"p{at}": list(range(at, 1_500, 7)) for at in range(7)}
 
 
@@ -207,8 +209,12 @@ async def test_a_plain_loop_reports_without_asyncio(world: World) -> None:
                 reporter.send_training_progress("t", 101, "running")
 
     await asyncio.to_thread(train)
-    events = [decode(one.value) for one in await everything(world, "training.events", 3)]
-    assert [one.progress for one in events if isinstance(one, TrainingProgress)] == [0, 50, 100]
+    events = [decode(item.value) for item in await everything(world, "training.events", 3)]
+    assert [event.progress for event in events if isinstance(event, TrainingProgress)] == [
+        0,
+        50,
+        100,
+    ]
 
 
 def test_a_broadcaster_serves_one_event_loop_after_another(kafka: object, world: World) -> None:

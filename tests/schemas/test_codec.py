@@ -111,7 +111,9 @@ def test_a_time_that_has_no_name_is_refused(at_us: int) -> None:
 
 def test_returns_that_were_written_one_by_one_are_read() -> None:
     returns = [Return("p", 1, 0.5), Return("q", 2, -0.25, 3)]
-    value = written_as("ReturnBatch", 0, {"returns": [one._asdict() for one in returns]})
+    value = written_as(
+        "ReturnBatch", 0, {"returns": [observation._asdict() for observation in returns]}
+    )
     assert decode(value) == ReturnBatch(returns=returns)
 
 

@@ -37,7 +37,9 @@ def test_what_no_topic_carries_is_refused() -> None:
 
 
 def test_what_a_portfolio_causes_lies_in_the_partition_of_its_returns() -> None:
-    sizes = {one.partitions for one in (PORTFOLIO_RETURNS, RISK_MEASURES, RISK_ALERTS, RISK_STATE)}
+    sizes = {
+        item.partitions for item in (PORTFOLIO_RETURNS, RISK_MEASURES, RISK_ALERTS, RISK_STATE)
+    }
     assert len(sizes) == 1
 
 

@@ -60,14 +60,14 @@ def straight_run(days: int) -> tuple[dict[tuple[str, int], RiskMeasure], list[Ri
     measures: dict[tuple[str, int], RiskMeasure] = {}
     alerts: list[RiskAlert] = []
     for offset, day in enumerate(trading_days(load_prices())[:days]):
-        for one in day.at_close():
+        for item in day.at_close():
             risk = risks.setdefault(
-                one.portfolio_id, PortfolioRisk(one.portfolio_id, CONFIG, TopicPartition("", 0))
+                item.portfolio_id, PortfolioRisk(item.portfolio_id, CONFIG, TopicPartition("", 0))
             )
-            _, told = risk.apply(one, ReturnOffset(offset, 0))
+            _, told = risk.apply(item, ReturnOffset(offset, 0))
             measure = risk.measure_event()
             assert measure is not None
-            measures[one.portfolio_id, measure.as_of_us] = measure
+            measures[item.portfolio_id, measure.as_of_us] = measure
             alerts += told
     return measures, alerts
 
@@ -82,9 +82,9 @@ def measured_at(instant: int, portfolios: set[str]) -> Callable[[list[Record]], 
     """Whether all portfolios were measured as of an instant."""
     return lambda records: (
         {
-            one.portfolio_id
-            for one in records
-            if isinstance(one, RiskMeasure) and one.as_of_us == instant
+            record.portfolio_id
+            for record in records
+            if isinstance(record, RiskMeasure) and record.as_of_us == instant
         }
         >= portfolios
     )
@@ -96,11 +96,13 @@ def assert_as_straight(
     alerts: list[RiskAlert],
 ) -> None:
     """What was told means what a straight run says."""
-    for one in records:
-        if isinstance(one, RiskMeasure):
-            assert meaning(one) == meaning(measures[one.portfolio_id, one.as_of_us])
-    told = {one.transition_id: meaning(one) for one in records if isinstance(one, RiskAlert)}
-    assert told == {one.transition_id: meaning(one) for one in alerts}
+    for record in records:
+        if isinstance(record, RiskMeasure):
+            assert meaning(record) == meaning(measures[record.portfolio_id, record.as_of_us])
+    told = {
+        record.transition_id: meaning(record) for record in records if isinstance(record, RiskAlert)
+    }
+    assert told == {record.transition_id: meaning(record) for record in alerts}
 
 
 async def send_days(world: World, first: int, last: int) -> None:
@@ -108,5 +110,9 @@ async def send_days(world: World, first: int, last: int) -> None:
     async with Publisher(world.producer_settings) as publisher:
         returns = ReturnsPublisher(publisher)
         for start in range(first, last, 5):
-            many = [one for day in days[start : min(start + 5, last)] for one in day.at_close()]
+            many = [
+                observation
+                for day in days[start : min(start + 5, last)]
+                for observation in day.at_close()
+            ]
             await returns.send(many)

@@ -56,8 +56,8 @@ def wilder(closes: list[float], period: int) -> list[float | None]:
     gain = loss = 0.0
     for at in range(period, len(closes)):
         if at == period:
-            gain = sum(max(one, 0) for one in changes[:period]) / period
-            loss = sum(max(-one, 0) for one in changes[:period]) / period
+            gain = sum(max(change, 0) for change in changes[:period]) / period
+            loss = sum(max(-change, 0) for change in changes[:period]) / period
         else:
             gain = (gain * (period - 1) + max(changes[at - 1], 0)) / period
             loss = (loss * (period - 1) + max(-changes[at - 1], 0)) / period

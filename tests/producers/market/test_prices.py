@@ -33,7 +33,9 @@ def test_a_portfolios_return_is_the_weighted_sum_of_its_stocks() -> None:
     for day in trading_days(load_prices())[::97]:
         for portfolio, weights in PORTFOLIOS.items():
             if portfolio in day.returns:
-                expected = np.dot(list(weights.values()), [day.returns[one] for one in weights])
+                expected = np.dot(
+                    list(weights.values()), [day.returns[weight] for weight in weights]
+                )
                 assert day.returns[portfolio] == pytest.approx(expected, rel=1e-12)
 
 

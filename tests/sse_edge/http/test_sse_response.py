@@ -85,7 +85,7 @@ async def test_whoever_takes_gzip_gets_each_event_at_once_and_a_whole_file() -> 
     await browser.get(SSEResponse(count()))
     assert browser.headers[b"content-encoding"] == b"gzip"
     assert browser.headers[b"vary"] == b"Accept-Encoding"
-    assert [one.json["number"] for one in browser.blocks] == seen == list(range(5))
+    assert [block.json["number"] for block in browser.blocks] == seen == list(range(5))
     assert browser.unzip.eof  # with a CRC that is right
 
 

@@ -40,9 +40,11 @@ def applied(before: list[JobState], told: list[Change], limit: int) -> list[JobS
             case "added":
                 seen.insert(0, change.job)
             case "removed":
-                seen = [one for one in seen if one.job_id != change.job.job_id]
+                seen = [record for record in seen if record.job_id != change.job.job_id]
             case _:
-                seen = [change.job if one.job_id == change.job.job_id else one for one in seen]
+                seen = [
+                    change.job if record.job_id == change.job.job_id else record for record in seen
+                ]
         assert len(seen) <= limit
     return seen
 
@@ -58,17 +60,17 @@ def test_a_client_that_does_what_it_is_told_shows_what_there_is(
 
 @given(jobs)
 def test_a_list_is_of_the_newest_first(found: list[JobState]) -> None:
-    names = [one.job_id for one in shown(found, frozenset(), 100)]
+    names = [item.job_id for item in shown(found, frozenset(), 100)]
     assert names == sorted(names, reverse=True)
 
 
 def test_one_that_leaves_the_filter_is_removed_and_the_next_takes_its_place() -> None:
     three = [job("a"), job("b"), job("c")]
     old = shown(three, frozenset({"running"}), 2)
-    assert [one.job_id for one in old] == ["c", "b"]
+    assert [item.job_id for item in old] == ["c", "b"]
     ended = [job("a"), job("b"), replace(job("c"), status="completed")]
     told = changes(old, shown(ended, frozenset({"running"}), 2))
-    assert [(one.kind, one.job.job_id) for one in told] == [("removed", "c"), ("added", "a")]
+    assert [(event.kind, event.job.job_id) for event in told] == [("removed", "c"), ("added", "a")]
 
 
 def test_nothing_is_told_where_nothing_has_changed() -> None:

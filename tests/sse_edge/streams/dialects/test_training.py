@@ -53,8 +53,8 @@ def test_a_failure_says_why_and_a_success_what() -> None:
 
 def test_a_run_that_a_training_loop_reports_is_a_task_as_well() -> None:
     found = [
-        status(replace(RUNNING, task=None, status=one)).event
-        for one in ("started", "running", "completed", "failed")
+        status(replace(RUNNING, task=None, status=item)).event
+        for item in ("started", "running", "completed", "failed")
     ]
     assert found == ["TRAINING_MODEL", "TRAINING_MODEL", "SUCCESS", "FAILURE"]
 

@@ -1,0 +1,122 @@
+"""The commands as a user types them: arguments, help, output and exit codes."""
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from cli.__main__ import cli
+from infra.embedded_broker import free_port
+from tests.support.scripted_server import scripted
+
+RUNNER = CliRunner()
+
+
+def call(*arguments: str, **env: str) -> tuple[int, str]:
+    result = RUNNER.invoke(cli, list(arguments), env={"COLUMNS": "200", **env})
+    return result.exit_code, result.output + str(result.exception or "")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("up",),
+        ("reset",),
+        ("task",),
+        ("token",),
+        ("rebuild",),
+        ("limits", "set"),
+        ("limits", "withdraw"),
+        ("limits", "show"),
+        ("risk", "replay"),
+    ],
+)
+def test_each_command_has_a_help_text(command: tuple[str, ...]) -> None:
+    code, text = call(*command, "--help")
+    assert code == 0
+    assert "Usage:" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("up", "--speed", "0"), "0.0 is invalid; it must be more than 0"),
+        (("up", "--port", "70000"), "70000"),
+        (("task",), "give one of ID, --new and --compare ID"),
+        (("task", "T", "--new"), "give one of ID, --new and --compare ID"),
+        (("rebuild", "a b"), "'a b' is invalid; use letters, digits, - and _"),
+        (("limits", "set", "p", "much"), "much"),
+        (("risk", "replay", "--portfolio", "p", "--from", "x", "--to", "y"), "'x' does not match"),
+    ],
+)
+def test_wrong_arguments_are_named(arguments: tuple[str, ...], text: str) -> None:
+    code, output = call(*arguments)
+    assert code == 2
+    assert text in output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("--confidence", "1.5"), "1.5"),
+        (("--method", "magic"), "magic"),
+    ],
+)
+def test_a_replay_names_a_parameter_that_no_measure_can_have(
+    arguments: tuple[str, ...], text: str
+) -> None:
+    days = ("--from", "2000-01-01", "--to", "2000-12-31")
+    code, output = call(
+        *("risk", "replay", "--portfolio", "p", *days, *arguments),
+        KAFKA_BOOTSTRAP_SERVERS=f"localhost:{free_port()}",
+    )
+    assert code == 1
+    assert output.startswith("tapewire: ")
+    assert text in output
+
+
+def test_limits_are_set_withdrawn_and_shown_through_an_edge() -> None:
+    row = {
+        "portfolio_id": "p",
+        "limits": [{"metric": "es_99", "limit": 0.1, "warn_ratio": None, "critical_ratio": 1.5}],
+        "set_at": "now",
+        "set_by": None,
+    }
+    responses = {
+        "PUT /api/v1/limits/p": [(200, row)],
+        "DELETE /api/v1/limits/p": [(200, row | {"limits": []})],
+        "GET /api/v1/limits/p": [(200, row)],
+    }
+    with scripted(responses) as edge:
+        options = ("--metric", "es_99", "--critical-ratio", "1.5", "--comment", "why")
+        code, output = call("limits", "set", "p", "0.1", *options, "--url", edge.url)
+        assert (code, output.split()[:3]) == (0, ["p", "es_99", "0.1"])
+        assert call("limits", "show", "p", "--url", edge.url) == (0, output)
+        assert call("limits", "withdraw", "p", "--url", edge.url, "--token", "t")[0] == 0
+    put, _, delete = edge.received
+    assert put.body == {
+        "limits": [{"metric": "es_99", "limit": 0.1, "warn_ratio": None, "critical_ratio": 1.5}],
+        "stale_after_s": None,
+        "comment": "why",
+    }
+    assert delete.headers["authorization"] == "Bearer t"
+
+
+def test_a_missing_edge_is_an_error_with_the_address() -> None:
+    url = f"http://localhost:{free_port()}"
+    for arguments in (("limits", "show"), ("limits", "withdraw", "p"), ("task", "--new")):
+        code, output = call(*arguments, "--url", url)
+        assert code == 1
+        assert "no edge answers" in output
+
+
+def test_reset_deletes_the_data_folder_once(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    code, output = call("reset", "--data-dir", str(folder))
+    assert (code, output) == (0, f"there is no {folder}\n")
+
+
+def test_a_token_is_three_parts_of_base64(tmp_path: Path) -> None:
+    code, output = call("token", "--sub", "alice", "--data-dir", str(tmp_path))
+    assert code == 0
+    assert len(output.strip().split(".")) == 3

@@ -1,0 +1,94 @@
+from collections.abc import AsyncGenerator, Sequence
+
+import pytest
+
+from producers.agents.orchestrator import Run
+from producers.agents.router import Router
+from producers.errors import AgentError, RunStopped
+from schemas.events import AgentCommand, AgentEvent
+
+
+class Echo:
+    agent_id = "echo"
+    name = "Echo"
+    protocol = "local"
+    examples: Sequence[str] = ("say hello", "repeat after me", "echo this")
+
+    async def answer(self, message: str) -> AsyncGenerator[str]:
+        yield message
+        yield "!"
+
+
+class Broken(Echo):
+    agent_id = "broken"
+    name = "Broken"
+    examples: Sequence[str] = ("break down", "explode now", "crash please")
+
+    async def answer(self, message: str) -> AsyncGenerator[str]:
+        yield "before"
+        if "please" in message:
+            raise AgentError("ask me something else")
+        raise ZeroDivisionError
+
+
+ROUTER = Router([Echo(), Broken()])
+
+
+async def steps(message: str, attempt: int = 1) -> list[AgentEvent]:
+    events: list[AgentEvent] = []
+
+    async def publish(event: AgentEvent) -> None:
+        events.append(event)
+
+    command = AgentCommand(run_id="r", message=message, event_time_us=0)
+    await Run(publish, command, attempt, lambda: False).answer(ROUTER)
+    return events
+
+
+async def test_a_run_routes_then_answers_in_pieces_and_ends_with_the_whole_answer() -> None:
+    events = await steps("say hello")
+    assert [event.kind for event in events] == [
+        "routing_started",
+        "routing_completed",
+        "agent_execution_started",
+        "response_chunk",
+        "response_chunk",
+        "completed",
+    ]
+    assert [event.number for event in events] == list(range(6))
+    assert (events[1].agent_id, events[-1].text) == ("echo", "say hello!")
+    assert [event.ends for event in events] == [False] * 5 + [True]
+
+
+async def test_a_failed_agent_ends_the_run_with_a_text_for_the_user() -> None:
+    for message, text in (
+        ("crash please", "ask me something else"),
+        ("explode now", "Broken has failed; ask again"),
+    ):
+        last = (await steps(message))[-1]
+        assert (last.kind, last.text, last.ends) == ("error", text, True)
+
+
+async def test_a_run_that_lost_three_workers_is_given_up() -> None:
+    (only,) = await steps("say hello", attempt=4)
+    assert (only.kind, only.text) == ("error", "given up: 3 workers were lost on it")
+
+
+async def test_a_halted_run_writes_nothing_more() -> None:
+    written: list[AgentEvent] = []
+
+    async def publish(event: AgentEvent) -> None:
+        written.append(event)
+
+    command = AgentCommand(run_id="r", message="say hello", event_time_us=0)
+    with pytest.raises(RunStopped):
+        await Run(publish, command, 1, lambda: len(written) == 3).answer(ROUTER)
+    assert [event.kind for event in written][-1] == "agent_execution_started"
+
+
+async def test_a_long_piece_is_divided_into_events_that_fit() -> None:
+    events = await steps("say " + "ü" * 20_000)
+    chunks = [event.text or "" for event in events if event.kind == "response_chunk"]
+    assert "".join(chunks) == "say " + "ü" * 20_000 + "!"
+    assert max(map(len, chunks)) == 8_000
+    assert len(events[-1].text or "") == 8_000

@@ -1,0 +1,64 @@
+from typing import Any, cast
+
+import pytest
+
+from kafka_io.errors import InvalidReport, Unsent
+from kafka_io.publisher import Publisher
+from producers.returns import BATCH_RETURNS_MAX, ReturnsPublisher
+from schemas.events import Return, ReturnBatch
+
+
+class MemoryPublisher:
+    """Has two partitions; a portfolio's last character chooses."""
+
+    def __init__(self) -> None:
+        self.batches: list[tuple[int, ReturnBatch]] = []
+        self.lookups = 0
+        self.is_away = False
+
+    async def partition_for(self, _: Any, key: bytes) -> int:
+        self.lookups += 1
+        return key[-1] % 2
+
+    async def publish(self, batch: ReturnBatch, *, partition: int) -> None:
+        if self.is_away:
+            raise Unsent("Kafka is away", 1)
+        self.batches.append((partition, batch))
+
+
+def returns_of(memory: MemoryPublisher) -> ReturnsPublisher:
+    return ReturnsPublisher(cast("Publisher", memory))
+
+
+def series(portfolio: str, count: int) -> list[Return]:
+    return [Return(portfolio, number, number / 1e6) for number in range(count)]
+
+
+async def test_each_portfolios_returns_keep_their_order_in_one_partition() -> None:
+    memory = MemoryPublisher()
+    await returns_of(memory).send([*series("p0", 450), *series("p1", 3)])
+    for portfolio, partition in (("p0", 0), ("p1", 1)):
+        batches = [batch for number, batch in memory.batches if number == partition]
+        found = [value for batch in batches for value in batch.returns]
+        assert found == series(portfolio, len(found))
+    assert max(len(batch.returns) for _, batch in memory.batches) == BATCH_RETURNS_MAX
+    assert memory.lookups == 2
+
+
+async def test_values_that_are_not_finite_are_written() -> None:
+    memory = MemoryPublisher()
+    await returns_of(memory).send([Return("p0", 1, float("nan"))])
+    assert len(memory.batches) == 1
+
+
+@pytest.mark.parametrize("name", ["", "x" * 257])
+async def test_a_portfolios_name_has_bounds(name: str) -> None:
+    with pytest.raises(InvalidReport, match="portfolio_id has"):
+        await returns_of(MemoryPublisher()).send([Return(name, 1, 0.0)])
+
+
+async def test_all_partitions_failing_is_one_error() -> None:
+    memory = MemoryPublisher()
+    memory.is_away = True
+    with pytest.raises(Unsent):
+        await returns_of(memory).send([*series("p0", 1), *series("p1", 1)])

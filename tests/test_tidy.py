@@ -1,0 +1,202 @@
+"""Rules for the code base that no linter has.
+
+Lists of exceptions can only become shorter: an entry that is no longer needed fails its test.
+"""
+
+import ast
+import importlib
+import io
+import re
+import tokenize
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydantic_settings import BaseSettings
+
+from docs.generate import attribute_docs
+from infra.settings import InfraSettings
+from kafka_io.settings import ProducerSettings
+from producers.settings import (
+    BacktesterSettings,
+    MarketSettings,
+    OrchestratorSettings,
+    TrainerSettings,
+)
+from sse_edge.settings import EdgeSettings
+from stream_processors.settings import ProcessorSettings
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = (
+    "schemas",
+    "kafka_io",
+    "producers",
+    "stream_processors",
+    "sse_edge",
+    "infra",
+    "cli",
+    "tapewire",
+    "build_tools",
+    "docs",
+)
+OTHERS = ("tests", "benchmarks", "examples")
+
+TESTED_ELSEWHERE = {
+    "cli/__main__.py": "tests/cli/commands",
+    "docs/conf.py": "`make check` builds the pages with it",
+    "docs/generate.py": "tests/docs/test_reference.py",
+    "infra/embedded_broker.py": "every test with Kafka runs on it; tests/journeys/test_up.py",
+    "infra/system.py": "tests/journeys/test_up.py",
+    "schemas/events/base.py": "protocols",
+    "sse_edge/__main__.py": "tests/journeys/test_up.py starts edges by it",
+    "sse_edge/delivery/connection.py": "tests/sse_edge/delivery, divided by behaviour",
+    "sse_edge/log/protocol.py": "tests/sse_edge/log/test_log_promises.py",
+    "sse_edge/log/record.py": "values without logic",
+    "sse_edge/transport.py": "tests/sse_edge/http/test_protocol.py",
+    "stream_processors/__main__.py": "tests/stream_processors/test_main.py",
+    "tapewire/__main__.py": "tests/packaging/test_wheel.py",
+}
+"""Modules without a test of their own name, and where they are tested."""
+
+HOUSE_WORDS = re.compile(
+    r"^_?(said|told|tell|worded|whose|whoever|wishes|turnstile|audience|bell|ringing|attend|desert"
+    r"|breathe|upto|wanted|taken|one|ones|some|stories|news)$"
+)
+"""Names that say a role in a story instead of what a value is."""
+HOUSE_WORDS_IN_SCHEMAS = {"wanted_by"}
+
+RIDDLE = re.compile(r"^(Who|Whose|Whom|Whoever|What|Whatever)\b[^?]*\.", re.MULTILINE)
+
+
+def files(*folders: str) -> list[Path]:
+    return sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py"))
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def documented(path: Path) -> Iterator[tuple[str, ast.AST, str]]:
+    """Yield the name, node and docstring of each module, class and function of a file."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    for node in ast.walk(tree):
+        if isinstance(node, kinds) and (text := ast.get_docstring(node)):
+            yield getattr(node, "name", "module"), node, text
+
+
+def test_each_module_has_a_test_of_its_own_name() -> None:
+    without = {
+        name_of(path)
+        for path in files(*PACKAGES)
+        if path.name != "__init__.py"
+        and not (ROOT / "tests" / path.relative_to(ROOT)).with_name(f"test_{path.name}").exists()
+    }
+    assert without == set(TESTED_ELSEWHERE)
+
+
+@pytest.mark.parametrize("module", ["schemas", "kafka_io", "producers", "sse_edge", "infra", "cli"])
+def test_the_tree_of_errors_is_complete(module: str) -> None:
+    errors = importlib.import_module(f"{module}.errors")
+    tree = errors.__doc__ or ""
+    in_tree = re.findall(r"^[│├└─ ]*(\w+)(?: {2,}.*)?$", tree, re.MULTILINE)
+    defined = [
+        name
+        for name, value in vars(errors).items()
+        if isinstance(value, type)
+        and issubclass(value, Exception)
+        and value.__module__ == errors.__name__
+    ]
+    assert set(defined) <= set(in_tree)
+    bases = {name: depth for depth, name in re.findall(r"^([│├└─ ]*)(\w+)", tree, re.MULTILINE)}
+    for name in defined:
+        kind = getattr(errors, name)
+        parents = [base.__name__ for base in kind.__mro__[1:] if base.__name__ in in_tree]
+        assert not parents or len(bases[parents[0]]) < len(bases[name]), f"{name} is misplaced"
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        BacktesterSettings,
+        EdgeSettings,
+        InfraSettings,
+        MarketSettings,
+        OrchestratorSettings,
+        ProcessorSettings,
+        ProducerSettings,
+        TrainerSettings,
+    ],
+)
+def test_each_setting_is_documented(kind: type[BaseSettings]) -> None:
+    texts = attribute_docs(kind)
+    assert [name for name in kind.model_fields if not texts.get(name)] == []
+
+
+def test_no_loop_variable_is_a_pronoun() -> None:
+    pronouns = {"one", "ones", "some", "it", "they"}
+    found = []
+    for path in files(*PACKAGES, *OTHERS):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.For | ast.AsyncFor | ast.comprehension):
+                continue
+            names = {name.id for name in ast.walk(node.target) if isinstance(name, ast.Name)}
+            if names & pronouns:
+                found.append((name_of(path), ast.unparse(node.target)))
+    assert found == []
+
+
+def test_names_say_what_a_value_is() -> None:
+    found = []
+    for path in files(*PACKAGES):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            match node:
+                case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
+                    pass
+                case ast.ClassDef(name=name) | ast.arg(arg=name):
+                    pass
+                case ast.Name(id=name, ctx=ast.Store()):
+                    pass
+                case _:
+                    continue
+            if HOUSE_WORDS.match(name.lower()) and name not in HOUSE_WORDS_IN_SCHEMAS:
+                found.append((name_of(path), name))
+    assert found == []
+
+
+def test_the_logger_is_called_logger() -> None:
+    for path in files(*PACKAGES):
+        for name in re.findall(
+            r"^(\w+) = logging\.getLogger", path.read_text(encoding="utf-8"), re.MULTILINE
+        ):
+            assert name == "logger", f"{name_of(path)} names its logger {name}"
+
+
+def test_each_suppression_has_its_reason() -> None:
+    suppression = re.compile(r"#\s*(noqa|type:\s*ignore|pyright:\s*ignore|fmt:|pragma)")
+    found = []
+    for path in files(*PACKAGES):
+        source = path.read_text(encoding="utf-8")
+        for token in tokenize.generate_tokens(io.StringIO(source).readline):
+            if token.type != tokenize.COMMENT or not suppression.search(token.string):
+                continue
+            if token.string.startswith("# fmt:"):
+                continue  # a layout that the formatter would make less readable
+            if token.string.count("#") < 2:
+                found.append(f"{name_of(path)}:{token.start[0]} {token.string}")
+    assert found == []
+
+
+def test_no_docstring_is_a_riddle() -> None:
+    found = []
+    for path in files(*PACKAGES):
+        for name, node, text in documented(path):
+            if RIDDLE.search(text):
+                found.append((name_of(path), name, "begins a sentence with Who or What"))
+            summary = text.partition("\n\n")[0]
+            is_function = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+            if is_function and len(summary.split()) < 3:
+                found.append((name_of(path), name, summary))
+            if not summary.rstrip().endswith((".", ":", "!", "?")):
+                found.append((name_of(path), name, "does not end with a full stop"))
+    assert found == []
