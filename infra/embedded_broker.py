@@ -103,13 +103,13 @@ def prepare(data_dir: Path, port: int) -> Broker:
 
 
 def free_port(first: int = 0, host: str = "127.0.0.1") -> int:
-    """Return the first free port from `wanted` on; any free port if it is 0.
+    """Return the first free port from `first` on; any free port if it is 0.
 
     Raises:
         OSError: no port up to 65535 is free.
     """
     # Not an ephemeral port: the system could give it to another process meanwhile.
-    first = first or random.randrange(*_GIVEN_OUT_BY_NOBODY)  # noqa: S311
+    first = first or random.randrange(*_GIVEN_OUT_BY_NOBODY)  # noqa: S311  # no secret
     for port in range(first, 65536):
         with socket.socket() as probe:
             # As servers do, so that a port in TIME_WAIT counts as free.

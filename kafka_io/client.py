@@ -81,7 +81,7 @@ async def stop(client: AIOKafkaConsumer | AIOKafkaProducer, *, within_s: float =
     with suppress(KafkaError, OSError, AssertionError):
         try:
             async with asyncio.timeout(within_s):
-                await client.stop()  # type: ignore[no-untyped-call]
+                await client.stop()  # type: ignore[no-untyped-call]  # aiokafka has no types
         except asyncio.CancelledError:
             # aiokafka awaits tasks that it has cancelled, and passes their cancellation on as if
             # it were the caller's; taken for that, it would silently end whatever stops a client.

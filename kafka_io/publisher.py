@@ -105,7 +105,7 @@ class Publisher:
                 self._waiting.append(entry)
                 await self._drive(entry)
         except TimeoutError:
-            raise self._unsent(taken=entry in self._waiting) from self._last_error
+            raise self._unsent(is_waiting=entry in self._waiting) from self._last_error
         assert entry.position is not None
         return entry.position
 
@@ -120,7 +120,7 @@ class Publisher:
                 while self._waiting:
                     await self._drive(self._waiting[-1])
         except TimeoutError:
-            raise self._unsent(taken=True) from self._last_error
+            raise self._unsent(is_waiting=True) from self._last_error
 
     async def partition_for(self, topic: Topic, key: bytes) -> int:
         """Return the partition that Kafka's default partitioner gives a key.
@@ -132,7 +132,7 @@ class Publisher:
             async with asyncio.timeout(self._settings.patience_s):
                 partitions = await self._partitions(self._settings.topic_prefix + topic.name)
         except TimeoutError:
-            raise self._unsent(taken=True) from self._last_error
+            raise self._unsent(is_waiting=True) from self._last_error
         return partition_of(key, len(partitions))
 
     async def close(self) -> None:
@@ -187,13 +187,13 @@ class Publisher:
         name = self._settings.topic_prefix + topic.name
         return _Entry(name, key_of(event), value, headers, partition)
 
-    def _unsent(self, *, taken: bool) -> Unsent:
+    def _unsent(self, *, is_waiting: bool) -> Unsent:
         reason = f"; last error: {self._last_error!r}" if self._last_error else ""
         message = (
             f"Kafka at {self._settings.bootstrap_servers} has not acknowledged within "
             f"{self._settings.patience_s:g} s: {self.unsent} events are unsent{reason}"
         )
-        if taken:
+        if is_waiting:
             return Unsent(message, self.unsent)
         return BufferFull(f"{message}; the buffer is full, and one more was not taken", self.unsent)
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
-from confluent_kafka.admin import NewTopic, OffsetSpec  # type: ignore[attr-defined]
+from confluent_kafka.admin import NewTopic, OffsetSpec  # type: ignore[attr-defined]  # re-exported
 
 from kafka_io.client import admin
 from kafka_io.errors import TopicRefused, Unread
@@ -75,7 +75,7 @@ class TopicAdmin:
 
     def leader_epochs(self, partitions: Iterable[tuple[str, int]]) -> Mapping[tuple[str, int], int]:
         """Return the leader epoch of each partition, without those that no leader answers for."""
-        latest: Any = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+        latest: Any = OffsetSpec.latest()  # type: ignore[no-untyped-call]  # its stubs lack it
         queries: dict[TopicPartition, OffsetSpec] = {
             TopicPartition(*partition): latest for partition in partitions
         }

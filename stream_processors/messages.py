@@ -51,7 +51,7 @@ class Message(Protocol):
 
     @property
     def key(self) -> bytes | None:
-        """Its key."""
+        """Its key; None for a record without one."""
         ...
 
     @property

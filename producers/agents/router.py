@@ -38,7 +38,8 @@ class Router:
         self._agents = agents
         texts = [_readable(text) for agent in agents for text in agent.examples]
         labels = [index for index, agent in enumerate(agents) for _ in agent.examples]
-        self._words = TfidfVectorizer(token_pattern=r"\w+|[^\w\s]", sublinear_tf=True)  # noqa: S106
+        pattern = r"\w+|[^\w\s]"
+        self._words = TfidfVectorizer(token_pattern=pattern, sublinear_tf=True)
         self._model = LogisticRegression(C=_REGULARIZATION, max_iter=1_000)
         self._model.fit(self._words.fit_transform(texts), labels)
 

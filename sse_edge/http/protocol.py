@@ -136,7 +136,7 @@ class EdgeProtocol(HttpToolsProtocol):
         self._head_limit: asyncio.TimerHandle | None = None
         self._stall_limit: asyncio.TimerHandle | None = None
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn names its own class
         """Set the socket's limits, and the deadline of the first head."""
         super().connection_made(transport)
         transport.set_write_buffer_limits(high=_WAITING_BYTES_MAX)
@@ -226,7 +226,7 @@ class EdgeProtocol(HttpToolsProtocol):
         self.flow.resume_reading()  # else a disconnect would not be noticed
         del self._transports[1:]
         self.pipeline.clear()
-        self.cycle = self.scope = self.headers = self.parser = None  # type: ignore[assignment]
+        self.cycle = self.scope = self.headers = self.parser = None  # type: ignore[assignment]  # frees memory
 
     def _refuse(self) -> None:
         """Respond 431 to a head that is too large, and ignore all further bytes."""

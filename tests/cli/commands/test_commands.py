@@ -41,11 +41,11 @@ def test_each_command_has_a_help_text(command: tuple[str, ...]) -> None:
     ("arguments", "text"),
     [
         (("up", "--speed", "0"), "0.0 is invalid; it must be more than 0"),
-        (("up", "--port", "70000"), "70000"),
+        (("up", "--port", "70000"), "--port"),
         (("task",), "give one of ID, --new and --compare ID"),
         (("task", "T", "--new"), "give one of ID, --new and --compare ID"),
         (("rebuild", "a b"), "'a b' is invalid; use letters, digits, - and _"),
-        (("limits", "set", "p", "much"), "much"),
+        (("limits", "set", "p", "much"), "limit"),
         (("risk", "replay", "--portfolio", "p", "--from", "x", "--to", "y"), "'x' does not match"),
     ],
 )

@@ -1,0 +1,25 @@
+import pytest
+from pydantic import ValidationError
+
+from producers.settings import (
+    BacktesterSettings,
+    MarketSettings,
+    OrchestratorSettings,
+    TrainerSettings,
+)
+
+
+def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TAPEWIRE_MODELS_DIR", "/models")
+    monkeypatch.setenv("TAPEWIRE_AGENTS", "a:B,c:D")
+    monkeypatch.setenv("TAPEWIRE_TRADES_JAR", "/trades.jar")
+    assert str(TrainerSettings().models_dir) == "/models"
+    assert OrchestratorSettings().agents == "a:B,c:D"
+    assert str(MarketSettings().trades_jar) == "/trades.jar"
+
+
+def test_a_pause_is_not_negative() -> None:
+    with pytest.raises(ValidationError, match="training_step_pause_s"):
+        TrainerSettings(training_step_pause_s=-1)
+    with pytest.raises(ValidationError, match="backtest_step_pause_s"):
+        BacktesterSettings(backtest_step_pause_s=-1)

@@ -1,0 +1,43 @@
+from prometheus_client.core import HistogramMetricFamily
+
+from sse_edge.metrics.node_metrics import LAG_BUCKETS_S, Gauges, NodeMetrics
+
+
+def samples(metrics: NodeMetrics, name: str) -> dict[tuple[str, ...], float]:
+    return {
+        tuple(sample.labels.values()): sample.value
+        for family in metrics.families(Gauges())
+        for sample in family.samples
+        if sample.name == name
+    }
+
+
+def test_a_lag_is_counted_in_its_bucket_once_for_each_client() -> None:
+    metrics = NodeMetrics()
+    metrics.of("alerts").saw_lags([0.003, 0.003, 70.0], 5)
+    buckets = samples(metrics, "tapewire_delivery_lag_seconds_bucket")
+    by_bound = {bound: value for (_, bound), value in buckets.items()}
+    assert by_bound["0.0025"] == 0
+    assert by_bound["0.005"] == 10
+    assert by_bound["+Inf"] == 15
+    assert len(by_bound) == len(LAG_BUCKETS_S) + 1
+
+
+def test_counters_have_their_labels() -> None:
+    metrics = NodeMetrics()
+    metrics.gaps["retention"] += 2
+    metrics.refused["429"] += 1
+    metrics.of("alerts").events += 7
+    assert samples(metrics, "tapewire_gaps_total") == {("retention",): 2.0}
+    assert samples(metrics, "tapewire_refused_total") == {("429",): 1.0}
+    assert samples(metrics, "tapewire_events_sent_total") == {("alerts",): 7.0}
+    assert metrics.sent == 7
+
+
+def test_every_metric_is_described() -> None:
+    for family in NodeMetrics().families(Gauges()):
+        assert family.documentation, family.name
+        assert family.name.startswith("tapewire_")
+        assert isinstance(family, HistogramMetricFamily) == family.name.endswith("_seconds") or (
+            "seconds" in family.name
+        )

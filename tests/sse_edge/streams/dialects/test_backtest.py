@@ -1,0 +1,54 @@
+import pytest
+
+from schemas.events import BacktestProgress, JobStep
+from sse_edge.streams.dialects.backtest import step
+
+
+def event(kind: str | None, status: str = "running", data: str | None = None) -> BacktestProgress:
+    job = None if kind is None else JobStep(kind=kind, symbol="IBM", strategy="rsi", data=data)
+    return BacktestProgress(
+        backtest_id="J",
+        progress=40.0,
+        status=status,
+        message="text",
+        results={"sharpe": 1.5},
+        event_time_us=0,
+        job=job,
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "ends"),
+    [
+        ("submitted", "progress", False),
+        ("progress", "progress", False),
+        ("transaction", "transaction", False),
+        ("completed", "completed", True),
+        ("failed", "failed", True),
+        ("cancelled", "cancelled", True),
+    ],
+)
+def test_each_step_has_an_event_of_the_dialect(kind: str, name: str, ends: bool) -> None:  # noqa: FBT001
+    rendered = step(event(kind))
+    assert rendered is not None
+    assert (rendered.event, rendered.ends) == (name, ends)
+
+
+@pytest.mark.parametrize("kind", ["cancel_requested", "removed"])
+def test_steps_that_only_concern_workers_are_not_sent(kind: str) -> None:
+    assert step(event(kind)) is None
+
+
+def test_a_run_of_the_reporter_api_is_rendered_like_a_job() -> None:
+    rendered = step(event(None, "completed"))
+    assert rendered is not None
+    assert (rendered.event, rendered.data["result_summary"]) == ("completed", {"sharpe": 1.5})
+
+
+def test_transactions_and_the_summary_are_json_of_the_job() -> None:
+    orders = step(event("transaction", data='[{"side": "buy"}]'))
+    summary = step(event("completed", data='{"total_return": 0.1}'))
+    assert orders is not None
+    assert summary is not None
+    assert orders.data["transactions"] == [{"side": "buy"}]
+    assert summary.data["result_summary"] == {"total_return": 0.1}

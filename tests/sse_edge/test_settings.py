@@ -1,0 +1,43 @@
+import pytest
+from pydantic import SecretStr, ValidationError
+
+from sse_edge.settings import EdgeSettings
+
+
+def test_an_edge_without_authentication_listens_on_loopback_only() -> None:
+    assert EdgeSettings(host="127.0.0.1").issues is None
+    with pytest.raises(ValidationError, match="there is no authentication"):
+        EdgeSettings(host="0.0.0.0")  # noqa: S104
+    closed = EdgeSettings(host="0.0.0.0", jwt_issuer="me", jwt_jwks="keys.json")  # noqa: S104
+    assert closed.issues is not None
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"jwt_issuer": "me"}, {"jwt_issuer": "me", "jwt_jwks": "k", "jwt_hs256_secret": "s"}],
+)
+def test_an_issuer_has_one_kind_of_key(settings: dict[str, str]) -> None:
+    with pytest.raises(ValidationError, match="needs one of TAPEWIRE_JWT_JWKS"):
+        EdgeSettings(**settings)  # type: ignore[arg-type]
+
+
+def test_a_firebase_project_determines_issuer_audience_and_keys() -> None:
+    rules = EdgeSettings(firebase_project="p").issues
+    assert rules is not None
+    assert (rules.issuer, rules.audience) == ("https://securetoken.google.com/p", "p")
+
+
+def test_the_demos_keys_do_not_require_a_token() -> None:
+    rules = EdgeSettings(demo_jwks="keys.json").issues
+    assert rules is not None
+    assert rules.is_demo
+
+
+def test_origins_are_a_list_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TAPEWIRE_CORS_ORIGINS", "https://a.example, https://b.example,")
+    assert EdgeSettings().cors_origins == ("https://a.example", "https://b.example")
+
+
+def test_a_secret_is_not_printed() -> None:
+    settings = EdgeSettings(cursor_secret=SecretStr("hidden"))
+    assert "hidden" not in repr(settings)
