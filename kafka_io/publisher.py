@@ -105,7 +105,9 @@ class Publisher:
                 self._waiting.append(entry)
                 await self._drive(entry)
         except TimeoutError:
-            raise self._unsent(is_waiting=entry in self._waiting) from self._last_error
+            # The acknowledgement may have come just before, or in another caller's turn.
+            if entry.position is None:
+                raise self._unsent(is_waiting=entry in self._waiting) from self._last_error
         assert entry.position is not None
         return entry.position
 
@@ -202,14 +204,15 @@ class Publisher:
         while entry.position is None:
             async with self._turn:
                 if entry.position is None:
-                    await self._send_waiting()
+                    await self._send_until(entry)
 
-    async def _send_waiting(self) -> None:
+    async def _send_until(self, entry: _Entry) -> None:
+        """Send the buffer until an entry in it is acknowledged; the others' callers go on."""
         failures = 0
-        while self._waiting:
+        while entry.position is None:
             try:
                 await self._send_all()
-                await self._settle_all()
+                await self._settle_until(entry)
             except (KafkaError, OSError) as error:
                 self._last_error = error
                 logger.warning("%d events wait for Kafka: %r", len(self._waiting), error)
@@ -231,8 +234,8 @@ class Publisher:
                     headers=entry.headers,
                 )
 
-    async def _settle_all(self) -> None:
-        while self._waiting:
+    async def _settle_until(self, last: _Entry) -> None:
+        while self._waiting and last.position is None:
             entry = self._waiting[0]
             if entry.delivery is None:  # it was published while this waited for another
                 return
