@@ -6,7 +6,7 @@ the last lines of its log and restarts it with backoff; a part that dies too oft
 everything.
 
 Parts run in sessions of their own, so Ctrl-C reaches the supervisor only, which stops them in
-order. If the supervisor is killed, Linux ends them.
+order. If the supervisor is killed, Linux kills them at once.
 """
 
 import asyncio
@@ -157,7 +157,7 @@ class Process:
                         stdout=log,
                         stderr=log,
                         start_new_session=True,
-                        preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+                        preexec_fn=_dying_with(os.getpid()) if sys.platform == "linux" else None,
                     )
                 return await self._until_ready(notified)
 
@@ -230,8 +230,20 @@ async def _notification(notified: socket.socket) -> str:
             return next((line[7:] for line in lines if line.startswith("STATUS=")), "")
 
 
-def _die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+def _dying_with(supervisor: int) -> Callable[[], None]:
+    """Return what a new process does first: it asks Linux to kill it when its supervisor dies.
+
+    Killed at once, and not asked to stop: without a supervisor its broker dies as well, so it would
+    wait for Kafka, beside the parts of the next system.
+    """
+    libc = ctypes.CDLL(None)
+
+    def prepare() -> None:
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != supervisor:  # it died before
+            os._exit(1)
+
+    return prepare
 
 
 def _describe(code: int | None) -> str:

@@ -45,7 +45,6 @@ class Tail:
         self._topic_listeners: defaultdict[str, set[Listener]] = defaultdict(set)
         self._key_listeners: defaultdict[str, dict[bytes, set[Listener]]] = defaultdict(dict)
         self._assignment_changed = asyncio.Event()
-        self._check_at_s = 0.0
         self.connected = False
         """Whether Kafka answered the last request."""
         self.records = 0
@@ -142,15 +141,29 @@ class Tail:
         failures = 0
         while True:
             try:
-                async with self._log.tail() as reader:
+                async with self._log.tail() as reader, asyncio.TaskGroup() as tasks:
                     await self._check_topics()
                     failures = 0
+                    tasks.create_task(self._watch())
                     await self._follow_with(reader)
-            except LogError as error:
+            except* LogError as errors:
                 self.connected = False
-                logger.warning("cannot follow Kafka, retrying: %s", error)
+                logger.warning("cannot follow Kafka, retrying: %s", errors.exceptions[0])
             await asyncio.sleep(_BACKOFF_S[min(failures, len(_BACKOFF_S) - 1)])
             failures += 1
+
+    async def _watch(self) -> None:
+        """Check topics and leaders every `metadata_s`, beside the reader.
+
+        A check that fails stops no reader: the records still come while another broker is away.
+        """
+        while True:
+            await asyncio.sleep(self._settings.metadata_s)
+            try:
+                await self._check_topics()
+            except LogError as error:
+                self.connected = False
+                logger.warning("the topics cannot be checked, retrying: %s", error)
 
     async def _open_window(self, topic: TopicTail, partition: Partition) -> None:
         async with self._locks[f"{partition.topic}/{partition.number}"]:
@@ -170,7 +183,6 @@ class Tail:
 
     async def _check_topics(self) -> None:
         """Replace the topics that have changed, then check the leaders."""
-        self._check_at_s = _now_s() + self._settings.metadata_s
         # Without topics this still shows whether Kafka answers.
         infos = await self._log.describe(tuple(self._topics) or ("tapewire.nothing",))
         self.connected = True
@@ -219,8 +231,6 @@ class Tail:
         self._assignment_changed.set()
         positions: dict[Partition, int] = {}
         while True:
-            if _now_s() >= self._check_at_s:
-                await self._check_topics()
             windows = self.windows
             if self._assignment_changed.is_set():
                 self._assignment_changed.clear()
@@ -231,7 +241,7 @@ class Tail:
                 }
                 reader.assign(positions)
             if not positions:
-                await self._wait_for_assignment()
+                await self._assignment_changed.wait()
                 continue
             try:
                 batches = await reader.poll()
@@ -247,14 +257,8 @@ class Tail:
                 if is_current and batch.next_offset > window.next_offset:
                     window.append(batch)
                     self.records += len(batch.records)
+                    self.connected = True
                     self._notify(partition.topic, {record.key for record in batch.records})
-
-    async def _wait_for_assignment(self) -> None:
-        try:
-            async with asyncio.timeout_at(self._check_at_s):
-                await self._assignment_changed.wait()
-        except TimeoutError:
-            self._check_at_s = _now_s()  # the timer may fire a clock tick early
 
     async def _move_into_range(self) -> None:
         """Restart windows whose end is not in the log any more where the log continues."""

@@ -11,9 +11,9 @@ client libraries shape this module:
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
-from typing import NamedTuple, Self
+from typing import NamedTuple, Self, TypeVar
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
@@ -28,6 +28,8 @@ from sse_edge.log.protocol import TailReader
 from sse_edge.log.record import Batch, Partition, Record, TopicInfo
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 _ANSWER_S = 5.0
 _POLL_MS = 200
@@ -68,8 +70,8 @@ class KafkaLog:
 
     async def describe(self, topics: Iterable[str]) -> Mapping[str, TopicInfo]:
         """Return what Kafka knows of topics, without those that do not exist."""
-        with _translated():
-            found = await asyncio.to_thread(self._admin.describe, list(topics))
+        names = list(topics)
+        found = await self._ask(lambda admin: admin.describe(names))
         return {name: TopicInfo(*identity) for name, identity in found.items()}
 
     async def begin_offsets(self, partitions: Iterable[Partition]) -> Mapping[Partition, int]:
@@ -84,7 +86,11 @@ class KafkaLog:
 
     async def leader_epochs(self, partitions: Iterable[Partition]) -> Mapping[Partition, int]:
         """Return the leader epoch of each partition, without those that have no leader."""
-        epochs = await asyncio.to_thread(self._admin.leader_epochs, list(partitions))
+        known = list(partitions)
+        epochs = await self._ask(lambda admin: admin.leader_epochs(known))
+        if known and not epochs:  # as a client would say that knows only dead brokers
+            self._renew_admin(self._admin)
+            epochs = await self._ask(lambda admin: admin.leader_epochs(known))
         return {Partition(*partition): epoch for partition, epoch in epochs.items()}
 
     async def offsets_at(
@@ -135,6 +141,27 @@ class KafkaLog:
             yield _KafkaTail(consumer)
         finally:
             await client.stop(consumer)
+
+    async def _ask(self, question: Callable[[TopicAdmin], T]) -> T:
+        """Ask the cluster; after a failure ask once more, with a client that knows no broker yet.
+
+        A client goes on asking the controller that it knows, also while that broker is dead.
+
+        Raises:
+            LogUnavailable: both clients got no answer.
+        """
+        admin = self._admin
+        try:
+            return await asyncio.to_thread(question, admin)
+        except Unread as error:
+            logger.info("Kafka is asked again through a new client: %s", error)
+        self._renew_admin(admin)
+        with _translated():
+            return await asyncio.to_thread(question, self._admin)
+
+    def _renew_admin(self, failed: TopicAdmin) -> None:
+        if self._admin is failed:
+            self._admin = TopicAdmin(self._servers, timeout_s=_ANSWER_S)
 
     @asynccontextmanager
     async def _consumer(self, at: _Where | None = None) -> AsyncGenerator[AIOKafkaConsumer]:

@@ -122,3 +122,29 @@ def test_the_brokers_jars_are_locked_by_their_hashes() -> None:
     assert text.count("sha256") == 1
     assert text.count(".jar") > 40
     assert "http" not in text
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has a parent-death signal")
+async def test_the_parts_of_a_killed_supervisor_die_at_once(tmp_path: Path) -> None:
+    """Also one that would not go by SIGTERM."""
+    stubborn = f"import signal; signal.signal(15, signal.SIG_IGN); {READY}; {FOREVER}"
+    program = (
+        "import asyncio, pathlib, sys",
+        "from infra.supervisor import Part, Supervisor",
+        "async def main():",
+        f"    supervisor = Supervisor(pathlib.Path({str(tmp_path)!r}))",
+        f"    await supervisor.start(Part('one', (sys.executable, '-c', {stubborn!r})))",
+        "    print(supervisor._running[0].pid, flush=True)",
+        "    await asyncio.sleep(60)",
+        "asyncio.run(main())",
+    )
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", "\n".join(program)), stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdout is not None
+    lines = [await process.stdout.readline(), await process.stdout.readline()]
+    part = psutil.Process(int(lines[1]))
+    process.kill()
+    await process.wait()
+    gone, _ = await asyncio.to_thread(psutil.wait_procs, [part], timeout=5)
+    assert gone == [part]

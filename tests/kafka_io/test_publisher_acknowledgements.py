@@ -88,7 +88,8 @@ def publisher_of(patience_s: float = 1.0, **more: Any) -> Publisher:
     return Publisher(ProducerSettings(patience_s=patience_s, **more))
 
 
-async def test_a_caller_returns_with_its_own_acknowledgement(cluster: FakeCluster) -> None:
+@pytest.mark.usefixtures("cluster")
+async def test_a_caller_returns_with_its_own_acknowledgement() -> None:
     """Though it sends the buffer for others, whose acknowledgements come later."""
     publisher = publisher_of(2.0)
     loop = asyncio.get_running_loop()

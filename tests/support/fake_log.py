@@ -37,6 +37,8 @@ class FakeLog:
         self.dice = Random(seed)
         self.slowest_s = slowest_s
         self.is_away = False
+        self.has_no_controller = False
+        """Whether questions about topics and leaders get no answer, though records are read."""
         self.leaderless: set[Partition] = set()
         self.reads = 0
         self.read_max = 20
@@ -84,7 +86,7 @@ class FakeLog:
     # The side of the edge: the protocol `Log`.
 
     async def describe(self, topics: Iterable[str]) -> Mapping[str, TopicInfo]:
-        await self._slow()
+        await self._asked()
         return {
             name: TopicInfo(name, topic.topic_id, len(topic.partitions))
             for name, topic in self._topics.items()
@@ -102,7 +104,7 @@ class FakeLog:
         return {partition: self._at(partition).end for partition in partitions}
 
     async def leader_epochs(self, partitions: Iterable[Partition]) -> Mapping[Partition, int]:
-        await self._slow()
+        await self._asked()
         return {
             partition: self._at(partition).epoch
             for partition in partitions
@@ -138,6 +140,11 @@ class FakeLog:
         await asyncio.sleep(self.dice.uniform(0, self.slowest_s))
         if self.is_away or self.leaderless.intersection(partitions):
             raise LogUnavailable("the fake log is away")
+
+    async def _asked(self) -> None:
+        await self._slow()
+        if self.has_no_controller:
+            raise LogUnavailable("the fake controller is away")
 
     def _at(self, partition: Partition) -> _Partition:
         return self._topics[partition.topic].partitions[partition.number]

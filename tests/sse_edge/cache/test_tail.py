@@ -66,3 +66,37 @@ async def test_a_partition_without_a_leader_has_an_empty_window_until_it_gets_on
         await tail.follow(changed, [HERE])
         assert changed.windows[HERE].start == 3
         running.cancel()
+
+
+async def test_a_reader_continues_while_topics_cannot_be_checked() -> None:
+    log = log_of(0)
+    tail = Tail(log, EdgeSettings(metadata_s=1))
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(tail.run())
+        await tail.follow(await tail.topic("t"), [HERE])
+        window = tail.windows[HERE]
+        log.has_no_controller = True
+        for number in range(20):
+            append(log, 1)
+            await asyncio.sleep(1)
+            assert window.next_offset == number + 1
+        assert tail.windows[HERE] is window
+        running.cancel()
+
+
+async def test_topics_are_checked_again_after_a_failed_check() -> None:
+    log = log_of(3)
+    tail = Tail(log, EdgeSettings(metadata_s=1))
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(tail.run())
+        topic = await tail.topic("t")
+        await tail.follow(topic, [HERE])
+        log.has_no_controller = True
+        await asyncio.sleep(5)
+        log.make("t")
+        await asyncio.sleep(5)
+        assert not topic.replaced
+        log.has_no_controller = False
+        await asyncio.sleep(3)
+        assert topic.replaced
+        running.cancel()
