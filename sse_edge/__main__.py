@@ -18,13 +18,13 @@ _SHUTDOWN_S = 2
 
 
 def main() -> None:
-    """Serve until SIGTERM or Ctrl-C; exit with 2 where a setting has no meaning."""
+    """Serve until SIGTERM or Ctrl-C; exit with 1 if a setting is invalid."""
     parser = argparse.ArgumentParser(prog=f"python -m {__package__}", description=__doc__)
     parser.add_argument("--workers", type=int, help="processes on the one port")
     try:
         settings = EdgeSettings()
     except ValidationError as error:
-        sys.exit(f"a setting has no meaning: {error}")
+        sys.exit(f"a setting is invalid: {error}")
     workers = parser.parse_args().workers or settings.workers
     config = uvicorn.Config(
         f"{__package__}.app:from_environment",

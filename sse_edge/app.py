@@ -31,7 +31,9 @@ from sse_edge.cache.tail import Tail
 from sse_edge.delivery.fair_queue import FairQueue
 from sse_edge.delivery.node import Node
 from sse_edge.http.auth import Authenticator
+from sse_edge.http.descriptors import raise_limit
 from sse_edge.http.problem import add_exception_handlers
+from sse_edge.http.protocol import EdgeProtocol
 from sse_edge.http.rate_limit import RateLimiter
 from sse_edge.http.stream_response import authenticate
 from sse_edge.log.kafka import KafkaLog
@@ -74,6 +76,7 @@ def from_environment() -> ASGIApp:
     # Windows are many long-lived objects without cycles. Full collections took a tenth of the time
     # under load, and a collection of 50,000 new objects stalled the loop for 37 ms.
     gc.set_threshold(*_COLLECTED)
+    EdgeProtocol.budget.maximum = raise_limit()
     return build_app(EdgeSettings())
 
 
@@ -104,6 +107,7 @@ def build_api(settings: EdgeSettings, fair_queue: FairQueue) -> FastAPI:
             tail = Tail(log, settings)
             views = app.state.views = Views(log, settings, tail)
             node = app.state.node = Node(log, settings, tail, views, fair_queue)
+            node.sockets = EdgeProtocol.budget
             _log_who_is_served(settings)
             following = tasks.create_task(_run(node, views))
             following.add_done_callback(_stop_with_the_tail)

@@ -64,11 +64,15 @@ class TestKafka:
     def can_restart(self) -> bool:
         return self.broker is not None
 
-    def start(self) -> None:
+    def begin(self) -> None:
+        """Start the process, without waiting for it."""
         assert self.broker is not None
         assert self.log_path is not None
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(self.broker.command, stdout=log, stderr=log)
+
+    def start(self) -> None:
+        self.begin()
         wait_for_kafka(self.bootstrap_servers, within_s=_START_S)
 
     def stop(self, sig: signal.Signals = signal.SIGTERM) -> None:

@@ -1,8 +1,30 @@
-"""How many connections an address and a user may hold at once on one node."""
+"""How many connections an address, a user and a whole process may hold at once."""
 
+import sys
 from collections import Counter
+from dataclasses import dataclass
 
 from sse_edge.errors import TooManyConnections
+
+_SPARE_SOCKETS = 16
+"""Sockets that streams do not take, for short requests such as health checks."""
+
+
+@dataclass(slots=True)
+class SocketBudget:
+    """The sockets of a process's clients, which its limit of open files bounds."""
+
+    maximum: int = sys.maxsize
+    """The most sockets that the process may hold."""
+    open: int = 0
+    """The sockets that it holds."""
+    refused: int = 0
+    """The connections that were refused since there were `maximum`."""
+
+    @property
+    def has_room(self) -> bool:
+        """Whether the process takes another stream."""
+        return self.open <= self.maximum - min(_SPARE_SOCKETS, self.maximum // 4)
 
 
 class ConnectionLimits:

@@ -15,6 +15,7 @@ from sse_edge.streams.dialect import ClientInfo, Dialect
 
 _MESSAGES = {
     "no_broker": "Kafka does not answer; reconnect a little later",
+    "full": "this node has no room for another stream; reconnect a little later",
     "draining": "this node is shutting down; reconnect, and another node answers",
 }
 

@@ -19,7 +19,7 @@ from sse_edge.cache.catch_up import CatchUp, Piece
 from sse_edge.cache.render_pool import RenderPool
 from sse_edge.cache.tail import Tail
 from sse_edge.cursor import CursorCodec
-from sse_edge.delivery.admission import ConnectionLimits
+from sse_edge.delivery.admission import ConnectionLimits, SocketBudget
 from sse_edge.delivery.broadcast import Subscriber
 from sse_edge.delivery.fair_queue import FairQueue
 from sse_edge.delivery.feed import Feed
@@ -114,6 +114,7 @@ class Node:
         """Called by each sweep."""
         self.draining = False
         """Whether the node ends its streams and accepts no more."""
+        self.sockets = SocketBudget()
         self._limits = ConnectionLimits(
             settings.connections_per_ip_max, settings.connections_per_user_max
         )
@@ -134,7 +135,9 @@ class Node:
         """Why streams cannot be served now; None where they can."""
         if self.draining:
             return "draining"
-        return None if self.tail.connected else "no_broker"
+        if not self.tail.connected:
+            return "no_broker"
+        return None if self.sockets.has_room else "full"
 
     @property
     def clients(self) -> Mapping[str, Sequence[str]]:
@@ -228,6 +231,7 @@ class Node:
         gauges.reads, gauges.read_records = self._catch_up.reads, self._catch_up.records
         gauges.tail_records = self.tail.records
         gauges.draining, gauges.connected = self.draining, self.tail.connected
+        gauges.sockets, gauges.sockets_refused = self.sockets.open, self.sockets.refused
         now_ms = time.time() * 1000
         for partition, window in self.tail.windows.items():
             labels = (partition.topic, str(partition.number))

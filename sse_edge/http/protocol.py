@@ -5,7 +5,8 @@ size, so slow heads and clients that never read are held for ever. Only the prot
 these bytes, so it bounds them:
 
 - a head has at most `HEAD_BYTES_MAX` bytes and `HEAD_S` seconds;
-- a client that reads nothing while bytes wait for it is disconnected after `STALLED_S` seconds.
+- a client that reads nothing while bytes wait for it is disconnected after `STALLED_S` seconds;
+- a process holds at most `SocketBudget.maximum` sockets, and answers 503 to a client beyond them.
 
 A stream writes to its `SocketTransport`, which the request's scope holds under `EXTENSION`. It
 writes without a coroutine, so that one loop can serve a thousand live clients. When it has taken
@@ -14,9 +15,10 @@ were two thirds of the cost of an idle connection.
 """
 
 import asyncio
+import logging
 import socket
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from uvicorn.protocols.http.httptools_impl import (
     STATUS_LINE,
@@ -24,7 +26,10 @@ from uvicorn.protocols.http.httptools_impl import (
     RequestResponseCycle,
 )
 
+from sse_edge.delivery.admission import SocketBudget
 from sse_edge.transport import Chunk
+
+logger = logging.getLogger(__name__)
 
 EXTENSION = "tapewire.transport"
 
@@ -37,6 +42,8 @@ STALLED_S = 600.0
 _WAITING_BYTES_MAX = 16 << 10
 """The bytes that may wait for a client before it is paused; one write may exceed them."""
 _LINGER_S = 0.5
+_UNAVAILABLE = 503
+_HEAD_TOO_LARGE = b"a request's head has at most %d bytes\n" % HEAD_BYTES_MAX
 _UNSENT_BYTES_MAX = 256 << 10
 """The kernel's buffer of unsent bytes for each client, which else grows to megabytes."""
 
@@ -125,6 +132,9 @@ class SocketTransport:
 class EdgeProtocol(HttpToolsProtocol):
     """One connection from a client."""
 
+    budget: ClassVar[SocketBudget] = SocketBudget()
+    """Counts the connections of this process."""
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._transports: list[SocketTransport] = []
@@ -139,6 +149,10 @@ class EdgeProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn names its own class
         """Set the socket's limits, and the deadline of the first head."""
         super().connection_made(transport)
+        self.budget.open += 1
+        if self.budget.open > self.budget.maximum:
+            self._refuse_for_lack_of_room()
+            return
         transport.set_write_buffer_limits(high=_WAITING_BYTES_MAX)
         sock = transport.get_extra_info("socket")
         if sock is not None and hasattr(socket, "TCP_NOTSENT_LOWAT"):
@@ -153,7 +167,7 @@ class EdgeProtocol(HttpToolsProtocol):
             self._head_bytes += len(data)
         super().data_received(data)
         if self._reads_head and self._head_bytes > HEAD_BYTES_MAX:
-            self._refuse()
+            self._refuse(431, _HEAD_TOO_LARGE)
 
     def on_message_begin(self) -> None:
         """Set the deadline of a request's head."""
@@ -169,7 +183,7 @@ class EdgeProtocol(HttpToolsProtocol):
         self._head_limit = _stopped(self._head_limit)
         size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
         if size > HEAD_BYTES_MAX:
-            self._refuse()
+            self._refuse(431, _HEAD_TOO_LARGE)
             return
         parser: Any = self.parser
         transport = SocketTransport(self, is_chunked=parser.get_http_version() != "1.0")
@@ -214,6 +228,7 @@ class EdgeProtocol(HttpToolsProtocol):
         """Release everything that waits for the client."""
         self._head_limit = _stopped(self._head_limit)
         self._stall_limit = _stopped(self._stall_limit)
+        self.budget.open -= 1
         super().connection_lost(exc)
         for transport in self._transports:
             transport.disconnected()
@@ -228,13 +243,23 @@ class EdgeProtocol(HttpToolsProtocol):
         self.pipeline.clear()
         self.cycle = self.scope = self.headers = self.parser = None  # type: ignore[assignment]  # frees memory
 
-    def _refuse(self) -> None:
-        """Respond 431 to a head that is too large, and ignore all further bytes."""
+    def _refuse_for_lack_of_room(self) -> None:
+        self.budget.refused += 1
+        if self.budget.refused.bit_count() == 1:  # the 1st, 2nd, 4th, 8th ...
+            logger.error(
+                "%d connections were refused: this process holds %d, and its limit of open files "
+                "(ulimit -n) allows no more",
+                *(self.budget.refused, self.budget.maximum),
+            )
+        self._refuse(503, b"this node has no room for another connection; try again\n")
+
+    def _refuse(self, status: int, body: bytes) -> None:
+        """Respond with an error to a request that was not read, and ignore all further bytes."""
         self._ignores_input = True
-        body = b"a request's head has at most %d bytes\n" % HEAD_BYTES_MAX
         self.transport.write(
-            STATUS_LINE[431]
+            STATUS_LINE[status]
             + b"content-type: text/plain; charset=utf-8\r\nconnection: close\r\n"
+            + b"retry-after: 2\r\n" * (status == _UNAVAILABLE)
             + b"content-length: %d\r\n\r\n%b" % (len(body), body)
         )
         # Closed while the client sends, the socket would be reset before the client reads this.

@@ -85,6 +85,11 @@ class NodeMetrics:
             ("drained_streams", "Streams ended because the node drained", self.drained),
             ("tail_records", "Records that the tail has read", gauges.tail_records),
             (
+                "sockets_refused",
+                "Connections refused at the process's limit of open files",
+                gauges.sockets_refused,
+            ),
+            (
                 "catch_up_reads",
                 "Reads of the log for clients that are behind the windows",
                 gauges.reads,
@@ -119,6 +124,7 @@ class NodeMetrics:
                 "Reads of the log that clients wait for",
                 gauges.reads_waiting,
             ),
+            ("sockets", "Open sockets of clients", gauges.sockets),
             ("draining", "Whether the node is draining", gauges.draining),
             ("kafka_connected", "Whether Kafka answered the last request", gauges.connected),
         ):
@@ -147,6 +153,7 @@ class Gauges:
         self.connections: Mapping[tuple[str, ...], float] = {}
         self.paused = self.catching_up = self.depth = self.reads_waiting = 0
         self.reads = self.read_records = self.tail_records = 0
+        self.sockets = self.sockets_refused = 0
         self.draining = self.connected = False
         self.window_bytes: dict[tuple[str, ...], float] = {}
         self.window_age_s: dict[tuple[str, ...], float] = {}
