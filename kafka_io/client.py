@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import KafkaError
 from aiokafka.partitioner import DefaultPartitioner
 from confluent_kafka.admin import AdminClient
@@ -17,6 +18,8 @@ from confluent_kafka.admin import AdminClient
 from schemas.codec import VALUE_BYTES_MAX
 
 _STOP_S = 5.0
+_FETCH_WAIT_MS = 200
+"""How long a broker may hold back a fetch that finds no records."""
 
 _partitioner = DefaultPartitioner()
 
@@ -51,6 +54,56 @@ def producer(bootstrap_servers: str, *, linger_ms: int) -> AIOKafkaProducer:
         enable_idempotence=True,
         linger_ms=linger_ms,
         max_request_size=VALUE_BYTES_MAX,
+    )
+
+
+def transactional_producer(
+    bootstrap_servers: str, transactional_id: str, *, timeout_s: float
+) -> AIOKafkaProducer:
+    """Make a producer of transactions; starting it fences the id's earlier producers.
+
+    Args:
+        bootstrap_servers: Kafka's addresses, `host:port` with commas between.
+        transactional_id: the id.
+        timeout_s: how long a transaction may stay open; then Kafka aborts it.
+    """
+    return AIOKafkaProducer(
+        bootstrap_servers=bootstrap_servers,
+        transactional_id=transactional_id,
+        transaction_timeout_ms=int(timeout_s * 1000),
+        acks="all",
+        linger_ms=0,
+        max_batch_size=1 << 19,
+        max_request_size=VALUE_BYTES_MAX,
+    )
+
+
+def group_consumer(
+    bootstrap_servers: str, group: str, member: str, *, session_timeout_s: float
+) -> AIOKafkaConsumer:
+    """Make a consumer that shares topics with the other members of a group.
+
+    The same partition number of all topics goes to the same member. The caller seeks: a partition
+    that is fetched at an offset that the log does not have is an error.
+
+    Args:
+        bootstrap_servers: Kafka's addresses, `host:port` with commas between.
+        group: the group's name.
+        member: a name that the member keeps; after a restart it gets its partitions back at once.
+        session_timeout_s: how long the group waits for a member that is silent.
+    """
+    return AIOKafkaConsumer(
+        bootstrap_servers=bootstrap_servers,
+        group_id=group,
+        group_instance_id=member,
+        partition_assignment_strategy=[RangePartitionAssignor],
+        session_timeout_ms=int(session_timeout_s * 1000),
+        heartbeat_interval_ms=int(session_timeout_s * 300),
+        auto_offset_reset="none",
+        metadata_max_age_ms=5_000,
+        isolation_level="read_committed",
+        enable_auto_commit=False,
+        fetch_max_wait_ms=_FETCH_WAIT_MS,
     )
 
 

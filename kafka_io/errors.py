@@ -3,10 +3,15 @@
 ProducerError
 ├── InvalidReport     an event is invalid; nothing was sent
 ├── Unread            Kafka cannot be read
+├── OffsetLost        the log does not have a position any more
 ├── TopicRefused      Kafka did not create a topic
+├── Fenced            another process writes under a transactional id
+├── TransactionFailed Kafka did not confirm a transaction
 └── Unsent            Kafka did not acknowledge in time; `unsent` events wait in the buffer
     └── BufferFull    the buffer had no room for one more event, which was not taken
 """
+
+from collections.abc import Sequence
 
 
 class ProducerError(Exception):
@@ -21,8 +26,25 @@ class Unread(ProducerError, OSError):
     """Kafka cannot be read."""
 
 
+class OffsetLost(ProducerError):
+    """The log does not have a position any more: records were deleted, or the log lost its end."""
+
+    def __init__(self, message: str, partitions: Sequence[tuple[str, int]]) -> None:
+        super().__init__(message)
+        self.partitions = partitions
+        """The partitions, each as topic and number."""
+
+
 class TopicRefused(ProducerError):
     """Kafka did not create a topic; the message says which, and why."""
+
+
+class Fenced(ProducerError):
+    """Another process has become the writer of a transactional id; nothing was written."""
+
+
+class TransactionFailed(ProducerError):
+    """Kafka did not confirm a transaction, which may have been committed all the same."""
 
 
 class Unsent(ProducerError, TimeoutError):

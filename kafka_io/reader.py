@@ -169,6 +169,52 @@ async def read_uncommitted(
     return sorted(found, key=lambda record: record.timestamp)
 
 
+async def read_rows(
+    topics: Sequence[str], number: int, settings: ProducerSettings
+) -> Mapping[str, Mapping[bytes, Record]]:
+    """Return the rows of one partition number of compacted topics, by full name and by key.
+
+    Raises:
+        Undecodable: a row is no record of this system.
+    """
+    partitions = [TopicPartition(topic, number) for topic in topics]
+    values: dict[str, dict[bytes, bytes]] = {topic: {} for topic in topics}
+    async with _observer(None, settings) as consumer:
+        ends = await _ends_from_start(consumer, partitions)
+        async for home, record in _records_until(consumer, ends):
+            if record.value is None:
+                values[home.topic].pop(record.key or b"", None)
+            else:
+                values[home.topic][record.key or b""] = record.value
+    return {
+        topic: {key: decode(value) for key, value in rows.items()} for topic, rows in values.items()
+    }
+
+
+class OffsetRange(NamedTuple):
+    """The offsets of a partition, and how far a group has read it."""
+
+    begin: int
+    end: int
+    committed: int | None
+    """None if the group has committed no offset."""
+
+
+async def read_offsets(
+    topics: Sequence[str], number: int, group: str, settings: ProducerSettings
+) -> Mapping[str, OffsetRange]:
+    """Return the offsets of one partition number of topics, by the topic's full name."""
+    partitions = [TopicPartition(topic, number) for topic in topics]
+    async with asyncio.timeout(_TIMEOUT_S), _observer(group, settings) as consumer:
+        consumer.assign(partitions)
+        begins = await consumer.beginning_offsets(partitions)
+        ends = await consumer.end_offsets(partitions)
+        return {
+            home.topic: OffsetRange(begins[home], ends[home], await consumer.committed(home))
+            for home in partitions
+        }
+
+
 async def read_end_offsets(topics: Sequence[Topic], settings: ProducerSettings) -> Ends:
     """Return the present end offset of each partition of some topics."""
     partitions = [

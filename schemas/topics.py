@@ -24,6 +24,7 @@ from schemas.events import (
     JobState,
     OpenAlert,
     PortfolioState,
+    ProcessorPositions,
     RebuildDone,
     Record,
     ReturnBatch,
@@ -95,6 +96,7 @@ MARKET_CANDLES = _topic("market.candles", Candle, "symbol", FOR_EVER_MS)
 MARKET_FORMING = _topic("market.forming", CandleState, "symbol", None)
 DEAD_LETTERS = _topic("dead.letters", DeadLetter, None, 30 * DAY_MS)
 RISK_STATE = _topic("risk.state", PortfolioState, "portfolio_id", None)
+PROCESSOR_POSITIONS = _topic("processor.positions", ProcessorPositions, None, None)
 
 CATALOGUE = tuple(registration.topic for registration in REGISTRY)
 """The topics of this system."""

@@ -1,6 +1,6 @@
-"""Build the worker: a Faust app whose agents move records, and call pure calculations.
+"""Build the worker: a Faust app with an agent for each processor, and the tasks that feed them.
 
-Seven agents:
+Seven processors:
 
 - `measure_returns`: returns, limits and acknowledgements in, measures and alerts out;
 - `measure_books`: books and the returns of their series in, each book's risk out;
@@ -10,15 +10,13 @@ Seven agents:
 - `tally_events`: events in, tallies by partition and window out;
 - `total_windows`: tallies in, a `dashboard_update` for each window out.
 
-It always holds that a record is acknowledged after everything that follows from it is in Kafka, in
-this order: alerts and measures, state, acknowledgement. So a crash at any point loses nothing: a
-record that is read again is skipped by the offset in the state, or its events are written again
-under the same ids.
-
-Faust itself acknowledges a record even if its agent failed. Hence the agents acknowledge by hand,
-and their supervisor stops the worker at an exception.
+It always holds that what follows from a record is in Kafka together with the offset after it, once,
+or not at all: see `stream_processors.stream_task`.
 """
 
+import logging
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from tempfile import gettempdir
 from typing import Any
 
@@ -27,75 +25,116 @@ import sdnotify
 from mode import CrashingSupervisor
 
 from kafka_io.client import faust_brokers
-from schemas.topics import (
-    BACKTEST_EVENTS,
-    BACKTEST_JOBS,
-    PARTITIONS,
-    TRAINING_EVENTS,
-    TRAINING_TASKS,
-)
-from stream_processors.agents.books import add_books
-from stream_processors.agents.candles import add_candles
-from stream_processors.agents.dashboard import add_dashboard
-from stream_processors.agents.lifecycle import add_lifecycle, job_state, task_state
-from stream_processors.agents.risk import add_risk
-from stream_processors.faust_adapter import (
-    IdempotentProducer,
-    PromptTables,
-    RewindingConsumer,
-    Writer,
-)
+from kafka_io.clock import now_us
+from kafka_io.errors import ProducerError
+from kafka_io.group import GroupConsumer
+from schemas.topics import PARTITIONS
+from stream_processors.agents.books import Books
+from stream_processors.agents.candles import Candles
+from stream_processors.agents.dashboard import EventTallies, WindowTotals
+from stream_processors.agents.lifecycle import lifecycles
+from stream_processors.agents.risk import Risk
+from stream_processors.errors import WorkerError
+from stream_processors.faust_adapter import AgentProcessor, WorkerApp
+from stream_processors.kafka_adapter import SESSION_TIMEOUT_S, TaskKafka
+from stream_processors.metrics import WorkerMetrics
+from stream_processors.processor import Processor
 from stream_processors.settings import ProcessorSettings
+from stream_processors.stream_task import StreamTask
+from stream_processors.worker import Worker
 
-_BUFFERED_MESSAGES_MAX = 100_000
+logger = logging.getLogger(__name__)
+
+
+def processors_of(settings: ProcessorSettings) -> Sequence[Processor]:
+    """Return the processors of a worker; one that rebuilds only measures."""
+    if settings.rebuild_version:
+        return (Risk(settings),)
+    return (
+        Risk(settings),
+        Books(settings),
+        *lifecycles(),
+        Candles(),
+        EventTallies(settings),
+        WindowTotals(settings),
+    )
 
 
 def build_app(settings: ProcessorSettings) -> faust.App:
-    """Return the worker's app with agents, tables and timers, ready to start."""
-    app = faust.App(
+    """Return the worker's app, ready to start."""
+    app = WorkerApp(
         f"{settings.written_prefix()}tapewire",
         broker=faust_brokers(settings.bootstrap_servers),
         store="memory://",
         # Faust creates it; it stays empty.
         datadir=f"{gettempdir()}/{settings.written_prefix()}tapewire-faust",
-        topic_disable_leader=True,
-        topic_allow_declare=False,  # topics are provisioned with the catalogue's settings
-        topic_partitions=PARTITIONS,
         web_enabled=False,
         worker_redirect_stdouts=False,
         agent_supervisor=CrashingSupervisor,
-        TableManager=PromptTables,
-        broker_session_timeout=10.0,
-        broker_heartbeat_interval=3.0,
-        broker_commit_interval=1.0,
-        consumer_group_instance_id=f"{settings.written_prefix()}{settings.worker_id}",
-        consumer_auto_offset_reset="earliest",
-        consumer_metadata_max_age_ms=5_000,  # finds topics that are created later
-        producer_linger=0.01,
-        producer_max_batch_size=1 << 19,
-        # A rebalance does not wait for unprocessed records: their next worker reads them again.
-        stream_wait_empty=False,
-        table_standby_replicas=0,
         cython_optimizations=True,
     )
-    transport: Any = app.transport
-    transport.Consumer, transport.Producer = RewindingConsumer, IdempotentProducer
-    writer = Writer(app, settings)
-    add_risk(app, settings, writer)
-    if not settings.rebuild_version:
-        add_books(app, settings, writer)
-        add_lifecycle(app, writer, TRAINING_EVENTS, TRAINING_TASKS, task_state)
-        add_lifecycle(app, writer, BACKTEST_EVENTS, BACKTEST_JOBS, job_state)
-        add_candles(app, writer)
-        add_dashboard(app, settings, writer)
+    processors = [AgentProcessor(app, processor) for processor in processors_of(settings)]
+    running: list[Worker] = []
 
     @app.task
-    async def widen_the_producer_buffer() -> None:
-        # At the default of 100 the state rows of one batch would stall, with a warning for each.
-        app.producer.buffer.max_messages = _BUFFERED_MESSAGES_MAX
+    async def work() -> None:
+        app.flow_control.resume()  # Faust would do so after a rebalance of its own consumer
+        try:
+            await _work(settings, processors, running)
+        except (WorkerError, ProducerError) as error:
+            logger.critical("this worker stops: %s", error)
+            await app.crash(error)
+        except Exception as error:
+            logger.exception("this worker stops")
+            await app.crash(error)
 
-    @app.on_rebalance_complete.connect(weak=False)
-    async def ready(*_: object, **__: object) -> None:
-        sdnotify.SystemdNotifier().notify("READY=1\nSTATUS=measuring, judging and counting")
+    @app.on_before_shutdown.connect(weak=False)
+    async def finish(*_: object, **__: object) -> None:
+        for worker in running:
+            await worker.stop()
 
     return app
+
+
+async def _work(
+    settings: ProcessorSettings, processors: Sequence[Processor], running: list[Worker]
+) -> None:
+    inputs = {
+        settings.topic_prefix + topic.name: topic.name
+        for processor in processors
+        for topic in processor.inputs
+    }
+    states = [topic for processor in processors for topic in processor.states]
+    metrics = WorkerMetrics()
+    prefix = settings.written_prefix()
+    async with AsyncExitStack() as stack:
+        consumer = await stack.enter_async_context(
+            GroupConsumer(
+                settings.bootstrap_servers,
+                f"{prefix}tapewire",
+                f"{prefix}{settings.worker_id}",
+                session_timeout_s=SESSION_TIMEOUT_S,
+            )
+        )
+        kafka: Any = TaskKafka(settings, consumer, inputs, states)
+
+        def make_task(number: int) -> StreamTask:
+            return StreamTask(
+                number,
+                inputs,
+                processors,
+                kafka,
+                metrics,
+                written_prefix=prefix,
+                messages_max=settings.batch_records_max,
+                now_us=now_us,
+            )
+
+        any_consumer: Any = consumer
+        worker = Worker(any_consumer, list(inputs), PARTITIONS, make_task, _notify_ready)
+        running.append(worker)
+        await worker.run()
+
+
+def _notify_ready() -> None:
+    sdnotify.SystemdNotifier().notify("READY=1\nSTATUS=measuring, judging and counting")

@@ -34,7 +34,12 @@ from schemas.events.dashboard import (
     WindowTotal,
 )
 from schemas.events.market import Candle, CandleState, Trade, TradeBatch
-from schemas.events.operations import DeadLetter, StreamRenewal
+from schemas.events.operations import (
+    DeadLetter,
+    ProcessorPositions,
+    StreamRenewal,
+    TopicPosition,
+)
 from schemas.events.risk import (
     AlertAck,
     ModelBacktest,
@@ -107,6 +112,7 @@ __all__ = [
     "ModelBacktest",
     "OpenAlert",
     "PortfolioState",
+    "ProcessorPositions",
     "RebuildDone",
     "Record",
     "Return",
@@ -128,6 +134,7 @@ __all__ = [
     "StreamRenewal",
     "TaskStage",
     "TaskStep",
+    "TopicPosition",
     "Trade",
     "TradeBatch",
     "TrafficLight",

@@ -1,6 +1,8 @@
 """Events of the system itself."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,3 +35,31 @@ class DeadLetter:
         """The CloudEvents id, made of the record's topic, partition, offset and part."""
         part = "" if self.index is None else f"/{self.index}"
         return f"dead:{self.topic}/{self.partition}/{self.offset}{part}"
+
+
+class TopicPosition(NamedTuple):
+    """How far one partition of a topic has been read."""
+
+    topic: str
+    """The topic's name, without the system's prefix."""
+    topic_id: str
+    """Kafka's id of the topic, 32 hexadecimal digits; empty if it is unknown."""
+    leader_epoch: int
+    """The partition's leader epoch when the owner took it over; -1 if it is unknown."""
+    next_offset: int
+    """The offset of the next record to read."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessorPositions:
+    """How far the processors have read the topics of one partition number.
+
+    Each round of a processor writes it, in one transaction with the states and events.
+    """
+
+    partition: int
+    epoch: int
+    """The producer epoch of the writer; each new owner of the partition number has a higher one."""
+    positions: Sequence[TopicPosition]
+    event_time_us: int
+    """When the round ended."""

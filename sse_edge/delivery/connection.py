@@ -117,8 +117,9 @@ class Connection:
 
     async def run(self) -> None:
         """Serve until the stream ends or the node drains; cancelled when the client is lost."""
-        if self._node.draining:
-            self._write(self._unavailable("draining"))
+        reason = self._node.refusal
+        if reason is not None:
+            self._write(self._unavailable(reason))
         else:
             self._write(self._opening())
             with self._node.connected(self):

@@ -133,10 +133,13 @@ class Node:
     @property
     def unavailable_for(self) -> str | None:
         """Why streams cannot be served now; None where they can."""
+        return self.refusal or (None if self.tail.connected else "no_broker")
+
+    @property
+    def refusal(self) -> str | None:
+        """Why a stream ends at once, however long it waits; None where it need not."""
         if self.draining:
             return "draining"
-        if not self.tail.connected:
-            return "no_broker"
         return None if self.sockets.has_room else "full"
 
     @property

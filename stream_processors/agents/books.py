@@ -1,121 +1,120 @@
-"""The agent that measures trees of books: holdings and returns in, each book's risk out.
+"""The processor that measures trees of books: holdings and returns in, each book's risk out.
 
 A tree's books, and the returns of the series that it holds, are in one partition, its root's. The
-returns come from the agent that measures them: asked for a series by a `SeriesWanted` event, it
+returns come from the processor that measures them: asked for a series by a `SeriesWanted` event, it
 sends the series' window, then each new return.
 """
 
 import asyncio
-import logging
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
-
-import faust
 
 from schemas.events import (
     Book,
     BookRisk,
     DeadLetter,
     DeadLetterReason,
-    Event,
-    Record,
     SeriesReturns,
     SeriesState,
     SeriesWanted,
 )
 from schemas.topics import RISK_BOOK_RISKS, RISK_BOOK_STATE, RISK_BOOKS, RISK_SERIES
 from stream_processors.books.tree import BookTree
-from stream_processors.faust_adapter import (
-    StateTable,
-    Writer,
-    finish_before_stopping,
-    process_batches,
-)
 from stream_processors.messages import Message, dead_letter, decode_message, tenant_of
+from stream_processors.processor import Processor, Round, Rows
 from stream_processors.risk.confidence import InvalidInput
 from stream_processors.settings import ProcessorSettings
 
-logger = logging.getLogger(__name__)
-
-
-def add_books(app: faust.App, settings: ProcessorSettings, writer: Writer) -> None:
-    """Add the measuring of books to a worker."""
-    trees = _Trees(app, settings, writer)
-
-    @app.agent(writer.topic(RISK_BOOKS, RISK_SERIES), name="measure_books")
-    async def measure_books(stream: Any) -> None:
-        await process_batches(
-            stream, trees.process, records_max=1_000, within_s=settings.batch_within_s
-        )
-
 
 @dataclass(slots=True)
-class _Batch:
-    """The results of a batch of messages, before they are sent."""
+class _Partition:
+    """The trees of one partition number."""
 
-    events: list[tuple[Event, str | None]] = field(default_factory=list)
-    """The events, each with its tenant."""
-    rows: dict[bytes, tuple[int, Record | None]] = field(default_factory=dict)
-    """The rows of the state, by key: the partition, and the record or None to delete it."""
-    closed: list[str] = field(default_factory=list)
-    """The paths of closed books."""
+    trees: dict[str, BookTree] = field(default_factory=dict)
+    changed: set[str] = field(default_factory=set)
+    """The roots of the trees that changed in this round."""
 
 
-class _Trees:
-    """The trees in the partitions that this worker has."""
+class Books(Processor):
+    """Measures trees of books."""
 
-    def __init__(self, app: faust.App, settings: ProcessorSettings, writer: Writer) -> None:
-        self._writer = writer
+    def __init__(self, settings: ProcessorSettings) -> None:
+        super().__init__(
+            "measure_books",
+            (RISK_BOOKS, RISK_SERIES),
+            (RISK_BOOK_STATE,),
+            linger_s=settings.batch_within_s,
+        )
         self._config = settings.book_config()
-        self._trees: dict[str, BookTree] = {}
-        self._states = StateTable(app, writer, RISK_BOOK_STATE)
-        self._states.on_recover(self._recover)
-        self._lock = asyncio.Lock()
-        finish_before_stopping(app, self._lock)
+        self._partitions: dict[int, _Partition] = {}
 
-    async def process(self, messages: Sequence[Message]) -> None:
-        """Apply messages, and measure the trees that changed; returns when Kafka has it all."""
-        async with self._lock:
-            batch = _Batch()
-            partitions: dict[str, int] = {}
-            for message in messages:
-                record: Book | SeriesReturns | DeadLetter
-                record = decode_message(message, Book, SeriesReturns)
-                match record:
-                    case Book():
-                        self._put(record, message, batch)
-                        partitions[record.root] = message.partition
-                    case SeriesReturns():
-                        if record.root in self._trees:
-                            self._trees[record.root].add_returns(record.returns)
-                        partitions[record.root] = message.partition
-                    case DeadLetter():
-                        batch.events.append((record, None))
-            for root, partition in partitions.items():
-                if root in self._trees:
-                    await self._measure(self._trees[root], partition, batch)
-            await self._writer.send_each(batch.events)
-            await self._writer.delete(RISK_BOOK_RISKS, batch.closed)
-            await self._states.write(batch.rows)
+    def recover(self, number: int, rows: Rows, next_offsets: Mapping[str, int]) -> None:
+        """Replace the trees of a partition number."""
+        del next_offsets
+        books: defaultdict[str, list[Book]] = defaultdict(list)
+        series: defaultdict[str, list[SeriesState]] = defaultdict(list)
+        simulated: defaultdict[str, list[BookRisk]] = defaultdict(list)
+        for row in rows[RISK_BOOK_STATE.name].values():
+            match row:
+                case Book():
+                    books[row.root].append(row)
+                case SeriesState():
+                    series[row.root].append(row)
+                case BookRisk():
+                    simulated[row.root].append(row)
+                case _:
+                    continue
+        here = self._partitions[number] = _Partition()
+        for root, tree_books in books.items():
+            tree = here.trees[root] = BookTree(root, self._config)
+            tree.tenant = tree_books[0].tenant
+            tree.restore(tree_books, series[root], simulated[root])
 
-    def _put(self, book: Book, message: Message, batch: _Batch) -> None:
+    def forget(self, number: int) -> None:
+        """Drop the trees of a partition number."""
+        self._partitions.pop(number, None)
+
+    async def process(self, messages: Sequence[Message], this_round: Round) -> None:
+        """Apply books and returns to their trees."""
+        here = self._partitions[this_round.number]
+        for message in messages:
+            record: Book | SeriesReturns | DeadLetter
+            record = decode_message(message, Book, SeriesReturns)
+            match record:
+                case Book():
+                    self._put(here, record, message, this_round)
+                    here.changed.add(record.root)
+                case SeriesReturns():
+                    if record.root in here.trees:
+                        here.trees[record.root].add_returns(record.returns)
+                    here.changed.add(record.root)
+                case DeadLetter():
+                    this_round.send(record)
+
+    async def finish(self, this_round: Round) -> None:
+        """Measure the trees that changed."""
+        here = self._partitions[this_round.number]
+        changed, here.changed = here.changed, set()
+        for root in sorted(changed & here.trees.keys()):
+            await self._measure(here.trees[root], this_round)
+
+    def _put(self, here: _Partition, book: Book, message: Message, this_round: Round) -> None:
         """Put a book into its tree, and ask for the returns that the tree now needs."""
         tenant = tenant_of(message)
-        tree = self._trees.get(book.root) or BookTree(book.root, self._config)
+        tree = here.trees.get(book.root) or BookTree(book.root, self._config)
         if tree.books and tree.tenant != tenant:
             error_text = f"{book.root} belongs to another tenant"
-            batch.events.append((dead_letter(message, DeadLetterReason.FOREIGN, error_text), None))
+            this_round.send(dead_letter(message, DeadLetterReason.FOREIGN, error_text))
             return
         before = tree.series
         try:
             tree.put(book)
         except InvalidInput as error:
-            batch.events.append((dead_letter(message, DeadLetterReason.INVALID, str(error)), None))
+            this_round.send(dead_letter(message, DeadLetterReason.INVALID, str(error)))
             return
         tree.tenant = tenant
-        self._trees[book.root] = tree
+        here.trees[book.root] = tree
         for series_id in before ^ tree.series:
             request = SeriesWanted(
                 series_id=series_id,
@@ -123,45 +122,29 @@ class _Trees:
                 wanted=series_id in tree.series,
                 event_time_us=book.event_time_us,
             )
-            batch.events.append((request, tenant))
+            this_round.send(request, tenant)
             if not request.wanted:
-                batch.rows[_series_key(book.root, series_id)] = message.partition, None
+                this_round.put(RISK_BOOK_STATE, _series_key(book.root, series_id), None)
         row = None if book.closed else replace(book, tenant=tenant)
-        batch.rows[_key(book)] = message.partition, row
+        this_round.put(RISK_BOOK_STATE, _key(book), row)
 
-    async def _measure(self, tree: BookTree, partition: int, batch: _Batch) -> None:
+    async def _measure(self, tree: BookTree, this_round: Round) -> None:
         """Measure the books of a tree that changed."""
         # In a thread: a simulation of many series is slow, and spends most of its time in NumPy.
         risks, series, closed = await asyncio.to_thread(tree.changes)
-        batch.closed += closed
-        batch.events += [(risk, tree.tenant) for risk in risks]
-        rows = batch.rows
-        rows |= {_series_key(state.root, state.series_id): (partition, state) for state in series}
-        rows |= {
-            # Only the simulation is kept: the rest follows from the books and the returns.
-            _simulated_key(risk.path): (partition, replace(risk, parts=()))
-            for risk in risks
-            if risk.estimates
-        }
-        rows |= {_simulated_key(path): (partition, None) for path in closed}
-
-    async def _recover(self) -> None:
-        books: defaultdict[str, list[Book]] = defaultdict(list)
-        series: defaultdict[str, list[SeriesState]] = defaultdict(list)
-        simulated: defaultdict[str, list[BookRisk]] = defaultdict(list)
-        for _, book in self._states.recovered(Book):
-            books[book.root].append(book)
-        for _, state in self._states.recovered(SeriesState):
-            series[state.root].append(state)
-        for _, risk in self._states.recovered(BookRisk):
-            simulated[risk.root].append(risk)
-        async with self._lock:
-            self._trees.clear()
-            for root, tree_books in books.items():
-                tree = self._trees[root] = BookTree(root, self._config)
-                tree.tenant = tree_books[0].tenant
-                tree.restore(tree_books, series[root], simulated[root])
-        logger.info("recovered %d trees of books", len(self._trees))
+        this_round.delete(RISK_BOOK_RISKS, closed)
+        for risk in risks:
+            this_round.send(risk, tree.tenant)
+        for state in series:
+            key = _series_key(state.root, state.series_id)
+            this_round.put(RISK_BOOK_STATE, key, state)
+        for risk in risks:
+            if risk.estimates:
+                # Only the simulation is kept: the rest follows from the books and the returns.
+                row = replace(risk, parts=())
+                this_round.put(RISK_BOOK_STATE, _simulated_key(risk.path), row)
+        for path in closed:
+            this_round.put(RISK_BOOK_STATE, _simulated_key(path), None)
 
 
 def _key(book: Book) -> bytes:

@@ -1,55 +1,61 @@
-"""The agent that forms candles: batches of trades in, closed candles out.
+"""The processor that forms candles: batches of trades in, closed candles out.
 
 Candles that are still forming are kept in `market.forming`, one row for each symbol.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
-import faust
-
-from schemas.events import CandleState, DeadLetter, Event, TradeBatch
+from schemas.events import CandleState, DeadLetter, TradeBatch
 from schemas.topics import MARKET_FORMING, MARKET_TRADES
-from stream_processors.faust_adapter import StateTable, Writer, process_batches
 from stream_processors.messages import Message, dead_letter, decode_message
+from stream_processors.processor import Processor, Round, Rows
 from stream_processors.windowing.candles import SymbolCandles
 
-_TRADE_BATCHES_MAX = 20
 
+class Candles(Processor):
+    """Forms the candles of all symbols."""
 
-def add_candles(app: faust.App, writer: Writer) -> None:
-    """Add the forming of candles to a worker."""
-    symbols: dict[str, SymbolCandles] = {}
-    states = StateTable(app, writer, MARKET_FORMING)
+    def __init__(self) -> None:
+        super().__init__("form_candles", (MARKET_TRADES,), (MARKET_FORMING,))
+        self._symbols: dict[int, dict[str, SymbolCandles]] = {}
+        self._changed: dict[int, set[str]] = {}
 
-    async def recover() -> None:
-        symbols.clear()
-        for _, state in states.recovered(CandleState):
-            symbols[state.symbol] = SymbolCandles(state.symbol, state)
+    def recover(self, number: int, rows: Rows, next_offsets: Mapping[str, int]) -> None:
+        """Replace the symbols of a partition number."""
+        del next_offsets
+        self._changed[number] = set()
+        self._symbols[number] = {
+            state.symbol: SymbolCandles(state.symbol, state)
+            for state in rows[MARKET_FORMING.name].values()
+            if isinstance(state, CandleState)
+        }
 
-    async def process(messages: Sequence[Message]) -> None:
-        changed: dict[bytes, tuple[int, SymbolCandles]] = {}
-        events: list[Event] = []
+    def forget(self, number: int) -> None:
+        """Drop the symbols of a partition number."""
+        self._symbols.pop(number, None)
+        self._changed.pop(number, None)
+
+    async def process(self, messages: Sequence[Message], this_round: Round) -> None:
+        """Add the messages' trades to their symbols' candles."""
+        symbols = self._symbols[this_round.number]
         for message in messages:
             batch = decode_message(message, TradeBatch)
             if isinstance(batch, DeadLetter):
-                events.append(batch)
+                this_round.send(batch)
                 continue
             symbol = symbols.setdefault(batch.symbol, SymbolCandles(batch.symbol))
             changes = symbol.apply(batch)
-            events += changes.closed
-            events += [
-                dead_letter(message, refused.reason, refused.error, index=refused.index)
-                for refused in changes.refused
-            ]
-            changed[batch.symbol.encode()] = message.partition, symbol
-        await writer.send_all(events)
-        await states.write(
-            {key: (partition, symbol.pack()) for key, (partition, symbol) in changed.items()}
-        )
+            for candle in changes.closed:
+                this_round.send(candle)
+            for refused in changes.refused:
+                this_round.send(
+                    dead_letter(message, refused.reason, refused.error, index=refused.index)
+                )
+            self._changed[this_round.number].add(batch.symbol)
 
-    states.on_recover(recover)
-
-    @app.agent(writer.topic(MARKET_TRADES), name="form_candles")
-    async def form_candles(stream: Any) -> None:
-        await process_batches(stream, process, records_max=_TRADE_BATCHES_MAX, within_s=0.02)
+    async def finish(self, this_round: Round) -> None:
+        """Write the candles that are forming."""
+        changed, self._changed[this_round.number] = self._changed[this_round.number], set()
+        for name in sorted(changed):
+            state = self._symbols[this_round.number][name].pack()
+            this_round.put(MARKET_FORMING, name.encode(), state)

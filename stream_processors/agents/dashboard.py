@@ -1,23 +1,19 @@
-"""The two agents that count events for the dashboards.
+"""The two processors that count events for the dashboards.
 
-`tally_events` counts the events of each partition by window and sends tallies; `total_windows`
-adds the tallies of each tenant up and sends a `dashboard_update` when a window is over. Returns and
+`EventTallies` counts the events of each partition by window and sends tallies; `WindowTotals` adds
+the tallies of each tenant up and sends a `dashboard_update` when a window is over. Returns and
 measures are counted where they are measured, in `stream_processors.agents.risk`: they are too many
 to be read a second time.
 """
 
-import asyncio
-from collections.abc import Sequence
-from typing import Any
-
-import faust
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from kafka_io.clock import now_us
 from schemas.events import (
     BoardState,
     DeadLetter,
     DeadLetterReason,
-    Event,
     Record,
     RiskAlert,
     WindowTally,
@@ -31,7 +27,6 @@ from schemas.topics import (
     Topic,
     key_of,
 )
-from stream_processors.faust_adapter import StateTable, Writer, process_batches
 from stream_processors.messages import (
     Message,
     TopicPartition,
@@ -40,103 +35,121 @@ from stream_processors.messages import (
     recorded_us,
     tenant_of,
 )
+from stream_processors.processor import Processor, Round, Rows
 from stream_processors.settings import ProcessorSettings
 from stream_processors.windowing.board import Board
 from stream_processors.windowing.tallies import WindowCounter
 
 _COUNTED = (TRAINING_EVENTS, BACKTEST_EVENTS, RISK_ALERTS)
-_RECORDS_MAX = 1_000
-_WITHIN_S = 0.1
+_LINGER_S = 0.1
 _PUBLISH_EVERY_S = 0.25
 
 
-def add_dashboard(app: faust.App, settings: ProcessorSettings, writer: Writer) -> None:
-    """Add both stages of counting to a worker."""
-    boards = _Boards(app, settings, writer)
-    counted = {settings.topic_prefix + topic.name: topic for topic in _COUNTED}
-    window_us = settings.dashboard_windows_us()[0]
+class EventTallies(Processor):
+    """Counts events by window."""
 
-    async def tally(messages: Sequence[Message]) -> None:
-        counter = WindowCounter(window_us)
-        dead_letters: list[Event] = []
+    def __init__(self, settings: ProcessorSettings) -> None:
+        super().__init__("tally_events", _COUNTED, linger_s=_LINGER_S)
+        self._counted = {settings.topic_prefix + topic.name: topic for topic in _COUNTED}
+        self._window_us = settings.dashboard_windows_us()[0]
+        self._counters: dict[int, WindowCounter] = {}
+
+    def recover(self, number: int, rows: Rows, next_offsets: Mapping[str, int]) -> None:
+        """Begin to count; between two rounds there is no state."""
+        del rows, next_offsets
+        self._counters[number] = WindowCounter(self._window_us)
+
+    def forget(self, number: int) -> None:
+        """Drop what was counted in an unfinished round."""
+        self._counters.pop(number, None)
+
+    async def process(self, messages: Sequence[Message], this_round: Round) -> None:
+        """Count the messages, and send dead letters about those that are no events."""
+        counter = self._counters[this_round.number]
         for message in messages:
-            topic = counted[message.topic]
+            topic = self._counted[message.topic]
             record = decode_message(message, topic.record)
             if isinstance(record, DeadLetter):
-                dead_letters.append(record)
+                this_round.send(record)
             elif message.key != key_of(record):
                 error = f"the key is {message.key!r}; it must be {key_of(record)!r}"
-                dead_letters.append(dead_letter(message, DeadLetterReason.MISPLACED, error))
+                this_round.send(dead_letter(message, DeadLetterReason.MISPLACED, error))
             source = TopicPartition(message.topic, message.partition)
             name = _count_name(topic, record)
             counter.add(source, tenant_of(message), message.offset, recorded_us(message), name)
-        await writer.send_all([*dead_letters, *counter.tallies()])
 
-    @app.agent(writer.topic(*_COUNTED), name="tally_events")
-    async def tally_events(stream: Any) -> None:
-        await process_batches(stream, tally, records_max=_RECORDS_MAX, within_s=_WITHIN_S)
-
-    @app.agent(writer.topic(DASHBOARD_TALLIES), name="total_windows")
-    async def total_windows(stream: Any) -> None:
-        await process_batches(stream, boards.process, records_max=_RECORDS_MAX, within_s=_WITHIN_S)
-
-    @app.timer(_PUBLISH_EVERY_S)
-    async def publish_windows() -> None:
-        await boards.process(())
+    async def finish(self, this_round: Round) -> None:
+        """Send the tallies of the round."""
+        counter = self._counters[this_round.number]
+        self._counters[this_round.number] = WindowCounter(self._window_us)
+        for tally in counter.tallies():
+            this_round.send(tally)
 
 
-class _Boards:
-    """The boards of the partitions that this worker has, one for each tenant."""
+class WindowTotals(Processor):
+    """Adds tallies up, on a board for each tenant."""
 
-    def __init__(self, app: faust.App, settings: ProcessorSettings, writer: Writer) -> None:
-        self._writer = writer
+    def __init__(self, settings: ProcessorSettings) -> None:
+        super().__init__(
+            "total_windows",
+            (DASHBOARD_TALLIES,),
+            (DASHBOARD_BOARDS,),
+            linger_s=_LINGER_S,
+            tick_s=_PUBLISH_EVERY_S,
+        )
         self._windows_us = settings.dashboard_windows_us()
         self._lateness_us = int(settings.dashboard_lateness_s * 1_000_000)
-        self._boards: dict[str, Board] = {}
-        self._states = StateTable(app, writer, DASHBOARD_BOARDS)
-        self._states.on_recover(self._recover)
-        self._lock = asyncio.Lock()
+        self._boards: dict[int, dict[str, Board]] = {}
+        self._changed: dict[int, set[str]] = {}
 
-    async def process(self, messages: Sequence[Message]) -> None:
-        """Add tallies and publish the windows that are due; returns when Kafka has everything."""
-        async with self._lock:
-            time_us = now_us()
-            changed = set()
-            for message in messages:
-                tally = decode_message(message, WindowTally)
-                if isinstance(tally, DeadLetter):
-                    await self._writer.send_all([tally])
-                    continue
-                board = self._boards.get(tally.board)
-                if board is None:
-                    board = self._board(BoardState(board=tally.board, partition=message.partition))
-                board.add(tally, message.offset, time_us)
-                changed.add(tally.board)
-            await self._publish(changed, time_us)
+    def recover(self, number: int, rows: Rows, next_offsets: Mapping[str, int]) -> None:
+        """Replace the boards of a partition number."""
+        last = next_offsets[DASHBOARD_TALLIES.name] - 1
+        self._changed[number] = set()
+        self._boards[number] = {
+            # An offset is not behind the log, also after the log has lost its end.
+            state.board: self._board(replace(state, offset=min(state.offset, last)))
+            for state in rows[DASHBOARD_BOARDS.name].values()
+            if isinstance(state, BoardState)
+        }
 
-    async def _publish(self, changed: set[str], now_us: int) -> None:
-        rows: dict[bytes, tuple[int, Record | None]] = {}
-        events: list[tuple[Event, str | None]] = []
-        assigned = self._writer.partitions(DASHBOARD_TALLIES)
-        for name, board in self._boards.items():
-            if board.partition not in assigned:
-                continue  # its partition has moved to another worker
-            updates = board.advance(now_us)
-            events += [(update, board.tenant) for update in updates]
+    def forget(self, number: int) -> None:
+        """Drop the boards of a partition number."""
+        self._boards.pop(number, None)
+        self._changed.pop(number, None)
+
+    async def process(self, messages: Sequence[Message], this_round: Round) -> None:
+        """Add the messages' tallies to their boards."""
+        boards, time_us = self._boards[this_round.number], now_us()
+        for message in messages:
+            tally = decode_message(message, WindowTally)
+            if isinstance(tally, DeadLetter):
+                this_round.send(tally)
+                continue
+            board = boards.get(tally.board)
+            if board is None:
+                state = BoardState(board=tally.board, partition=message.partition)
+                board = boards[tally.board] = self._board(state)
+            board.add(tally, message.offset, time_us)
+            self._changed[this_round.number].add(tally.board)
+
+    async def finish(self, this_round: Round) -> None:
+        """Publish the windows that are over, and write the boards that have changed."""
+        changed, self._changed[this_round.number] = self._changed[this_round.number], set()
+        time_us = now_us()
+        for name, board in self._boards[this_round.number].items():
+            updates = board.advance(time_us)
+            for update in updates:
+                this_round.send(update, board.tenant)
             if updates or name in changed:
-                rows[name.encode()] = board.partition, board.pack()
-        await self._writer.send_each(events)
-        await self._states.write(rows)
+                this_round.put(DASHBOARD_BOARDS, name.encode(), board.pack())
 
-    async def _recover(self) -> None:
-        async with self._lock:
-            self._boards.clear()
-            for _, state in self._states.recovered(BoardState):
-                self._board(state)
+    async def tick(self, this_round: Round) -> None:
+        """End the round where a window is over."""
+        await self.finish(this_round)
 
     def _board(self, state: BoardState) -> Board:
-        board = self._boards[state.board] = Board(state, self._windows_us, self._lateness_us)
-        return board
+        return Board(state, self._windows_us, self._lateness_us)
 
 
 def _count_name(topic: Topic, record: Record) -> str:

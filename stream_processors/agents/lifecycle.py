@@ -1,15 +1,13 @@
-"""The agents that follow the lifecycle of training tasks and backtest jobs.
+"""The processors that follow the lifecycle of training tasks and backtest jobs.
 
 Events of tasks and jobs arrive; each run's state leaves to a compacted topic, and the number of
 runs by status to the dashboard. The rules are in `stream_processors.lifecycle`.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from itertools import chain
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
-
-import faust
 
 from schemas.codec import decode_as
 from schemas.events import (
@@ -21,10 +19,17 @@ from schemas.events import (
     TrainingProgress,
     WindowTally,
 )
-from schemas.topics import Topic, key_of
-from stream_processors.faust_adapter import StateTable, Writer, process_batches
+from schemas.topics import (
+    BACKTEST_EVENTS,
+    BACKTEST_JOBS,
+    TRAINING_EVENTS,
+    TRAINING_TASKS,
+    Topic,
+    key_of,
+)
 from stream_processors.lifecycle import next_job_state, next_task_state
 from stream_processors.messages import Message, TopicPartition, tenant_of
+from stream_processors.processor import Processor, Round, Rows
 from stream_processors.windowing.tallies import gauge_tally
 
 RunState = StoryState | JobState
@@ -33,87 +38,82 @@ NextState = Callable[[Any, Record, Message], RunState | None]
 the state before, the event and the event's message."""
 
 
-def add_lifecycle(
-    app: faust.App, writer: Writer, events: Topic, states: Topic, next_state: NextState
-) -> None:
-    """Add following the runs of one topic to a worker.
+class Lifecycle(Processor):
+    """Follows the runs of one topic."""
 
-    Args:
-        app: the worker's app.
-        writer: makes topics.
-        events: the topic of the runs' events.
-        states: the compacted topic that keeps their states.
-        next_state: returns a run's state after an event.
-    """
-    runs = _Runs(app, writer, events, states, next_state)
+    def __init__(self, events: Topic, states: Topic, next_state: NextState) -> None:
+        """Follow runs.
 
-    @app.agent(writer.topic(events), name=f"follow_{states.name}")
-    async def follow_runs(stream: Any) -> None:
-        await process_batches(stream, runs.process, records_max=1_000, within_s=0.02)
-
-
-class _Runs:
-    """The runs in the partitions that this worker has."""
-
-    def __init__(
-        self, app: faust.App, writer: Writer, events: Topic, states: Topic, next_state: NextState
-    ) -> None:
-        self._writer = writer
-        self._events = events
+        Args:
+            events: the topic of the runs' events.
+            states: the compacted topic that keeps their states.
+            next_state: returns a run's state after an event.
+        """
+        super().__init__(f"follow_{states.name}", (events,), (states,))
+        self._events, self._topic = events, states
         self._next_state = next_state
-        self._runs: dict[bytes, RunState] = {}
-        self._statuses = _StatusCounts(states)
-        self._states = StateTable(app, writer, states)
-        self._states.on_recover(self._recover)
+        self._runs: dict[int, dict[bytes, RunState]] = {}
+        self._statuses: dict[int, _StatusCounts] = {}
 
-    async def process(self, messages: Sequence[Message]) -> None:
-        """Follow the messages' runs; returns when Kafka has their states."""
-        changed: dict[bytes, tuple[int, Record | None]] = {}
+    def recover(self, number: int, rows: Rows, next_offsets: Mapping[str, int]) -> None:
+        """Replace the runs of a partition number."""
+        runs = self._runs[number] = {}
+        statuses = self._statuses[number] = _StatusCounts(self._topic, number)
+        last = next_offsets[self._events.name] - 1
+        for key, state in rows[self._topic.name].items():
+            if isinstance(state, StoryState | JobState):
+                # An offset is not behind the log, also after the log has lost its end.
+                runs[key] = replace(state, last_offset=min(state.last_offset, last))
+                statuses.change(None, state)
+        statuses.take_changes()
+
+    def forget(self, number: int) -> None:
+        """Drop the runs of a partition number."""
+        self._runs.pop(number, None)
+        self._statuses.pop(number, None)
+
+    async def process(self, messages: Sequence[Message], this_round: Round) -> None:
+        """Follow the messages' runs."""
+        runs, statuses = self._runs[this_round.number], self._statuses[this_round.number]
         for message in messages:
             key = message.key
             event = _event(message, self._events)
             if event is None or key is None:
                 continue
-            before = self._runs.get(key)
+            before = runs.get(key)
             if _is_removal(event):
                 after = None
-                self._runs.pop(key, None)
+                runs.pop(key, None)
             else:
                 after = self._next_state(before, event, message)
                 if after is None:
                     continue
-                self._runs[key] = after
-            self._statuses.change(before, after)
-            changed[key] = message.partition, after
-        await self._states.write(changed)
-        await self._writer.send_all(self._statuses.take_changes())
+                runs[key] = after
+            statuses.change(before, after)
+            this_round.put(self._topic, key, after)
 
-    async def _recover(self) -> None:
-        self._runs.clear()
-        self._statuses.clear()
-        assigned = self._writer.partitions(self._events)
-        recovered: Iterable[tuple[bytes, RunState]] = chain(
-            self._states.recovered(StoryState), self._states.recovered(JobState)
-        )
-        for key, state in recovered:
-            if state.partition in assigned:
-                self._runs[key] = state
-                self._statuses.change(None, state)
+    async def finish(self, this_round: Round) -> None:
+        """Send the numbers of runs by status that have changed."""
+        for tally in self._statuses[this_round.number].take_changes():
+            this_round.send(tally)
+
+
+def lifecycles() -> Sequence[Lifecycle]:
+    """Return the processors of training tasks and backtest jobs."""
+    return (
+        Lifecycle(TRAINING_EVENTS, TRAINING_TASKS, task_state),
+        Lifecycle(BACKTEST_EVENTS, BACKTEST_JOBS, job_state),
+    )
 
 
 class _StatusCounts:
-    """The number of runs by status, for each partition and tenant."""
+    """The number of runs by status in one partition, for each tenant."""
 
-    def __init__(self, states: Topic) -> None:
-        self._topic = states.name
+    def __init__(self, states: Topic, number: int) -> None:
+        self._source = TopicPartition(states.name, number)
         self._prefix = states.name.split(".")[1]
-        self._counts: dict[tuple[int, str | None], Counter[str]] = {}
-        self._changed: set[tuple[int, str | None]] = set()
-
-    def clear(self) -> None:
-        """Forget all runs."""
-        self._counts.clear()
-        self._changed.clear()
+        self._counts: dict[str | None, Counter[str]] = {}
+        self._changed: set[str | None] = set()
 
     def change(self, before: RunState | None, after: RunState | None) -> None:
         """Count a run under its new status, and no longer under its old one."""
@@ -121,18 +121,14 @@ class _StatusCounts:
             return
         for state, difference in ((before, -1), (after, 1)):
             if state is not None:
-                key = state.partition, state.tenant
                 name = f"{self._prefix}_{state.status.lower()}"
-                self._counts.setdefault(key, Counter())[name] += difference
-                self._changed.add(key)
+                self._counts.setdefault(state.tenant, Counter())[name] += difference
+                self._changed.add(state.tenant)
 
     def take_changes(self) -> list[WindowTally]:
-        """Return a tally of gauges for each partition and tenant changed since the last call."""
+        """Return a tally of gauges for each tenant changed since the last call."""
         changed, self._changed = self._changed, set()
-        return [
-            gauge_tally(TopicPartition(self._topic, key[0]), key[1], self._counts[key])
-            for key in changed
-        ]
+        return [gauge_tally(self._source, tenant, self._counts[tenant]) for tenant in changed]
 
 
 def _is_removal(event: Record) -> bool:

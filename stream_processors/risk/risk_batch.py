@@ -128,17 +128,10 @@ class RiskBatch:
                 self._add_alerts(risk, other.clear_unknown_alerts(rebuilt))
                 self._add_alerts(risk, risk.raise_unknown_alerts(present, version))
 
-    def events(self, published: Container[str] = ()) -> Iterable[tuple[Event, str | None]]:
-        """Yield all events in the order in which they must be sent, each with its tenant.
-
-        Args:
-            published: ids of alerts' transitions that are in the log already, which a worker sent
-                before it crashed.
-        """
+    def events(self) -> Iterable[tuple[Event, str | None]]:
+        """Yield all events in the order in which they are written, each with its tenant."""
         yield from ((letter, None) for letter in self.dead_letters)
-        for alert, tenant in self.alerts:
-            if alert.transition_id not in published:
-                yield alert, tenant
+        yield from self.alerts
         yield from self.open_alerts()
         yield from self.measures()
         yield from self.series_returns()

@@ -26,11 +26,17 @@ class Cluster:
     def bootstrap_servers(self) -> str:
         return ",".join(broker.bootstrap_servers for broker in self.brokers)
 
-    def controller(self) -> int:
-        """Return the number of the broker whose controller is active."""
+    def wait(self) -> None:
+        """Return when all brokers have joined."""
+        wait_for_kafka(self.bootstrap_servers, within_s=_START_S)
         admin = AdminClient({"bootstrap.servers": self.bootstrap_servers})
-        node = admin.describe_cluster(request_timeout=30).result().controller
-        return int(node.id)
+        while len(admin.describe_cluster(request_timeout=30).result().nodes) < len(self.brokers):
+            pass
+
+    def leader(self, topic: str) -> int:
+        """Return the number of the broker that leads partition 0 of a topic."""
+        admin = AdminClient({"bootstrap.servers": self.bootstrap_servers})
+        return int(admin.list_topics(topic, timeout=30).topics[topic].partitions[0].leader)
 
 
 @asynccontextmanager
@@ -65,7 +71,7 @@ async def cluster(folder: Path, size: int = 3) -> AsyncGenerator[Cluster]:
     try:
         for broker in brokers:
             broker.begin()
-        await asyncio.to_thread(wait_for_kafka, made.bootstrap_servers, within_s=_START_S)
+        await asyncio.to_thread(made.wait)
         yield made
     finally:
         for broker in brokers:

@@ -53,19 +53,19 @@ async def test_an_edge_at_its_limit_of_open_files_refuses_and_keeps_its_streams(
         assert client.blocks[-1].retry_ms is not None
         # Short requests have sockets that streams do not take.
         async with httpx.AsyncClient(base_url=edge.url) as http:
-            assert (await http.get("/health")).status_code == 200
-            assert (await http.get("/ready")).status_code == 503
+            assert (await http.get("/health/live")).status_code == 200
+            assert (await http.get("/health/ready")).status_code == 503
         # Beyond them a client gets an answer as well, and the streams live on.
         port = int(edge.url.rsplit(":", 1)[1])
         for _ in range(SOCKETS):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             sockets.push_async_callback(asyncio.to_thread, writer.close)
-        writer.write(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+        writer.write(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
         assert (await reader.readline()).startswith(b"HTTP/1.1 503")
         for client in clients:
             assert not client.ended
     async with httpx.AsyncClient(base_url=edge.url) as http, asyncio.timeout(30):
-        while (await http.get("/ready")).status_code != 200:
+        while (await http.get("/health/ready")).status_code != 200:
             pass
         metrics = (await http.get("/metrics")).text
     [refused] = [

@@ -71,20 +71,6 @@ async def test_kill_minus_nine_in_mid_stream_changes_nothing(world: World) -> No
     assert len(told) == len(set(told))
 
 
-async def test_an_alert_that_a_lost_worker_told_is_not_told_again(world: World) -> None:
-    """It stands in the log, and neither a state nor a commit says so."""
-    _, expected = straight_run(DAYS)
-    async with Publisher(world.producer_settings) as publisher:
-        for alert in expected[:2]:
-            await publisher.publish(alert)
-    async with TopicReader(world, "risk.alerts") as reader:
-        await world.worker(batch_within_s=0.05)
-        await send_days(world, 0, DAYS)
-        await reader.until(lambda records: len(records) >= len(expected))
-    steps = [record.transition_id for record in reader.records if isinstance(record, RiskAlert)]
-    assert sorted(steps) == sorted(item.transition_id for item in expected)
-
-
 async def test_workers_are_restarted_one_after_the_other(world: World) -> None:
     expected_measures, expected_alerts = straight_run(DAYS)
     end = max(at for _, at in expected_measures)

@@ -36,6 +36,7 @@ class TopicReader:
             *map(world.topic, topics),
             bootstrap_servers=world.kafka.bootstrap_servers,
             auto_offset_reset="earliest",
+            isolation_level="read_committed",
             metadata_max_age_ms=500,
         )
 

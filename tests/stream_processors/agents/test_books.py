@@ -1,4 +1,4 @@
-"""The agent that measures trees of books, run without Kafka."""
+"""The processor that measures trees of books, run without Kafka."""
 
 from schemas.codec import decode
 from schemas.events import (
@@ -19,17 +19,16 @@ from schemas.topics import (
     RISK_SERIES,
     RISK_WANTED,
 )
-from stream_processors.agents.books import add_books
-from tests.support.fake_faust import AgentBench
+from stream_processors.agents.books import Books
+from stream_processors.settings import ProcessorSettings
 from tests.support.messages import message
+from tests.support.processor_bench import ProcessorBench
 
 NEVER_US = 1 << 52
 
 
-def bench() -> AgentBench:
-    made = AgentBench(risk_methods=("historical",), risk_draws=100)
-    add_books(made.app, made.settings, made.writer)
-    return made
+def bench() -> ProcessorBench:
+    return ProcessorBench(Books(ProcessorSettings(risk_methods=("historical",), risk_draws=100)))
 
 
 def book(book_id: str = "desk", *, closed: bool = False, price: float = 10.0) -> Book:
@@ -44,16 +43,16 @@ def returns(count: int = 120) -> SeriesReturns:
 
 async def test_a_book_asks_for_its_series_and_is_measured_when_returns_arrive() -> None:
     made = bench()
-    await made.run("measure_books", [message(RISK_BOOKS, book(), 0, tenant="acme")])
+    await made.run([message(RISK_BOOKS, book(), 0, tenant="acme")])
     [request] = made.journal.sent(RISK_WANTED, SeriesWanted)
     assert (request.series_id, request.root, request.wanted) == ("IBM", "firm", True)
     unmeasured = made.journal.sent(RISK_BOOK_RISKS, BookRisk)
     assert {risk.status for risk in unmeasured} == {"insufficient_data"}
-    journal = await made.run("measure_books", [message(RISK_SERIES, returns(), 1)])
+    journal = await made.run([message(RISK_SERIES, returns(), 1)])
     risks = {risk.book_id: risk for risk in journal.sent(RISK_BOOK_RISKS, BookRisk)}
     assert {name: risk.status for name, risk in risks.items()} == {"desk": "ok", "firm": "ok"}
     assert risks["firm"].amounts == risks["desk"].amounts
-    assert journal.order == [RISK_BOOK_RISKS.name, RISK_BOOK_STATE.name, "ack"]
+    assert journal.order == [RISK_BOOK_RISKS.name, RISK_BOOK_STATE.name]
     state = decode(journal.rows[RISK_BOOK_STATE.name, b"series:firm/IBM"])
     assert isinstance(state, SeriesState)
     assert state.observations == 120
@@ -61,8 +60,8 @@ async def test_a_book_asks_for_its_series_and_is_measured_when_returns_arrive() 
 
 async def test_a_closed_book_is_deleted_and_needs_no_returns() -> None:
     made = bench()
-    await made.run("measure_books", [message(RISK_BOOKS, book(), 0)])
-    journal = await made.run("measure_books", [message(RISK_BOOKS, book(closed=True), 1)])
+    await made.run([message(RISK_BOOKS, book(), 0)])
+    journal = await made.run([message(RISK_BOOKS, book(closed=True), 1)])
     [request] = journal.sent(RISK_WANTED, SeriesWanted)
     assert not request.wanted
     assert journal.rows[RISK_BOOK_RISKS.name, b"firm/desk"] is None
@@ -72,7 +71,6 @@ async def test_a_closed_book_is_deleted_and_needs_no_returns() -> None:
 async def test_invalid_books_and_those_of_another_tenant_are_dead_letters() -> None:
     made = bench()
     journal = await made.run(
-        "measure_books",
         [
             message(RISK_BOOKS, book(), 0, tenant="acme"),
             message(RISK_BOOKS, book(), 1, tenant="blue"),

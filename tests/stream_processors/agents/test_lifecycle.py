@@ -1,4 +1,4 @@
-"""The agents that follow tasks and jobs, run without Kafka."""
+"""The processors that follow tasks and jobs, run without Kafka."""
 
 from schemas.events import (
     BacktestProgress,
@@ -18,9 +18,9 @@ from schemas.topics import (
     TRAINING_EVENTS,
     TRAINING_TASKS,
 )
-from stream_processors.agents.lifecycle import add_lifecycle, job_state, task_state
-from tests.support.fake_faust import AgentBench
+from stream_processors.agents.lifecycle import job_state, lifecycles, task_state
 from tests.support.messages import message
+from tests.support.processor_bench import ProcessorBench
 
 
 def progress(task_id: str, status: str, stage: str) -> TrainingProgress:
@@ -47,11 +47,9 @@ def job(kind: str) -> BacktestProgress:
     )
 
 
-async def test_states_are_written_before_the_gauges_and_acknowledged_last() -> None:
-    bench = AgentBench()
-    add_lifecycle(bench.app, bench.writer, TRAINING_EVENTS, TRAINING_TASKS, task_state)
+async def test_states_are_written_with_the_gauges_of_the_round() -> None:
+    bench = ProcessorBench(lifecycles()[0])
     journal = await bench.run(
-        "follow_training.tasks",
         [
             message(TRAINING_EVENTS, progress("A", "started", "PENDING"), 0, tenant="acme"),
             message(TRAINING_EVENTS, progress("B", "started", "PENDING"), 1, tenant="acme"),
@@ -63,30 +61,27 @@ async def test_states_are_written_before_the_gauges_and_acknowledged_last() -> N
     assert (states["B"].status, states["B"].tenant) == ("PENDING", "acme")
     [gauges] = journal.sent(DASHBOARD_TALLIES, WindowTally)
     assert gauges.gauges == {"tasks_pending": 1, "tasks_success": 1}
-    assert journal.order == [TRAINING_TASKS.name, DASHBOARD_TALLIES.name, "ack"]
+    assert set(journal.order) == {TRAINING_TASKS.name, DASHBOARD_TALLIES.name}
 
 
 async def test_a_removed_job_is_deleted_and_no_longer_counted() -> None:
-    bench = AgentBench()
-    add_lifecycle(bench.app, bench.writer, BACKTEST_EVENTS, BACKTEST_JOBS, job_state)
-    await bench.run("follow_backtest.jobs", [message(BACKTEST_EVENTS, job("submitted"), 0)])
+    bench = ProcessorBench(lifecycles()[1])
+    await bench.run([message(BACKTEST_EVENTS, job("submitted"), 0)])
     [state] = bench.journal.sent(BACKTEST_JOBS, JobState)
     assert state.status == "pending"
-    journal = await bench.run("follow_backtest.jobs", [message(BACKTEST_EVENTS, job("removed"), 1)])
+    journal = await bench.run([message(BACKTEST_EVENTS, job("removed"), 1)])
     assert journal.rows[BACKTEST_JOBS.name, b"J"] is None
     [gauges] = journal.sent(DASHBOARD_TALLIES, WindowTally)
     assert gauges.gauges == {"jobs_pending": 0}
 
 
 async def test_undecodable_and_misplaced_events_are_left_to_the_counting_agent() -> None:
-    bench = AgentBench()
-    add_lifecycle(bench.app, bench.writer, TRAINING_EVENTS, TRAINING_TASKS, task_state)
+    bench = ProcessorBench(lifecycles()[0])
     misplaced = message(TRAINING_EVENTS, progress("A", "started", "PENDING"))
     journal = await bench.run(
-        "follow_training.tasks",
         [message(TRAINING_EVENTS, b"nonsense"), misplaced._replace(key=b"other")],
     )
-    assert journal.order == ["ack"]
+    assert journal.order == []
     assert journal.sent(DEAD_LETTERS, DeadLetter) == []
 
 

@@ -1,4 +1,4 @@
-"""The agent that measures portfolios, run without Kafka."""
+"""The processor that measures portfolios, run without Kafka."""
 
 from schemas.events import (
     DeadLetter,
@@ -22,15 +22,15 @@ from schemas.topics import (
     RISK_OPEN,
     RISK_STATE,
 )
-from stream_processors.agents.risk import add_risk
-from tests.support.fake_faust import AgentBench
+from stream_processors.agents.risk import Risk
+from stream_processors.settings import ProcessorSettings
 from tests.support.messages import FakeMessage, message
+from tests.support.processor_bench import ProcessorBench
 
 
-def bench() -> AgentBench:
-    made = AgentBench(risk_methods=("historical",), risk_observations_min=20)
-    add_risk(made.app, made.settings, made.writer)
-    return made
+def bench() -> ProcessorBench:
+    settings = ProcessorSettings(risk_methods=("historical",), risk_observations_min=20)
+    return ProcessorBench(Risk(settings))
 
 
 def returns(count: int = 30, size: float = 0.02) -> ReturnBatch:
@@ -45,10 +45,10 @@ def limit(value: float, offset: int) -> FakeMessage:
     )
 
 
-async def test_alerts_and_measures_are_sent_before_the_state_and_acknowledged_last() -> None:
-    journal = await bench().run(
-        "measure_returns", [message(PORTFOLIO_RETURNS, returns(), 7), limit(0.01, 0)]
-    )
+async def test_alerts_and_measures_are_written_with_the_state_in_a_round_that_ends_at_once() -> (
+    None
+):
+    journal = await bench().run([message(PORTFOLIO_RETURNS, returns(), 7), limit(0.01, 0)])
     [alert] = journal.sent(RISK_ALERTS, RiskAlert)
     assert (alert.state, alert.threshold, alert.source_offset) == ("raised", 0.01, 7)
     assert [row.alert_id for row in journal.sent(RISK_OPEN, OpenAlert)] == [alert.alert_id]
@@ -64,15 +64,15 @@ async def test_alerts_and_measures_are_sent_before_the_state_and_acknowledged_la
         RISK_MEASURES.name,
         DASHBOARD_TALLIES.name,
         RISK_STATE.name,
-        "ack",
     ]
+    assert journal.ended_early == [True]
 
 
 async def test_a_cleared_alert_is_deleted_from_the_open_ones() -> None:
     made = bench()
-    await made.run("measure_returns", [message(PORTFOLIO_RETURNS, returns(), 7), limit(0.01, 0)])
+    await made.run([message(PORTFOLIO_RETURNS, returns(), 7), limit(0.01, 0)])
     [alert] = made.journal.sent(RISK_ALERTS, RiskAlert)
-    journal = await made.run("measure_returns", [limit(0.5, 1)])
+    journal = await made.run([limit(0.5, 1)])
     assert [cleared.state for cleared in journal.sent(RISK_ALERTS, RiskAlert)] == ["cleared"]
     assert journal.rows[RISK_OPEN.name, alert.alert_id.encode()] is None
 
@@ -80,18 +80,16 @@ async def test_a_cleared_alert_is_deleted_from_the_open_ones() -> None:
 async def test_a_record_that_is_read_again_causes_no_event() -> None:
     made = bench()
     batches = [message(PORTFOLIO_RETURNS, returns(), 7)]
-    await made.run("measure_returns", batches)
-    journal = await made.run("measure_returns", batches)
-    assert journal.order == ["ack"]
+    await made.run(batches)
+    journal = await made.run(batches)
+    assert journal.order == []
 
 
 async def test_an_undecodable_record_is_a_dead_letter_and_stops_nothing() -> None:
     made = bench()
     journal = await made.run(
-        "measure_returns",
         [message(PORTFOLIO_RETURNS, b"nonsense", 6)],
         [message(PORTFOLIO_RETURNS, returns(), 7)],
     )
     assert [letter.offset for letter in journal.sent(DEAD_LETTERS, DeadLetter)] == [6]
     assert len(journal.sent(RISK_MEASURES, RiskMeasure)) == 1
-    assert journal.acknowledged == [6, 7]

@@ -1,0 +1,156 @@
+"""A member of a consumer group that reads by offsets of its own.
+
+The group decides which partitions a member has. The member decides where it reads on, since it
+commits its offsets in transactions: nothing is fetched from a partition before `start_fetching`.
+"""
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import Protocol, Self
+
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError
+
+from kafka_io import client
+from kafka_io.errors import OffsetLost, Unread
+from kafka_io.reader import ConsumedRecord
+
+logger = logging.getLogger(__name__)
+
+_FETCHED_MAX = 2_000
+
+Home = tuple[str, int]
+"""A partition: the topic's full name, and the number."""
+
+
+class Listener(Protocol):
+    """Hears of the group's decisions."""
+
+    async def revoked(self, partitions: Iterable[Home]) -> None:
+        """Stop what runs on these partitions; they may go to others when this returns."""
+        ...
+
+    async def assigned(self, partitions: Iterable[Home]) -> None:
+        """Begin with these partitions, which are all that the member has."""
+        ...
+
+
+class GroupConsumer:
+    """A member of a group. Use it in `async with`."""
+
+    def __init__(
+        self, bootstrap_servers: str, group: str, member: str, *, session_timeout_s: float
+    ) -> None:
+        """Make a member that has not joined yet.
+
+        Args:
+            bootstrap_servers: Kafka's addresses, `host:port` with commas between.
+            group: the group's name.
+            member: a name that the member keeps; after a restart it gets its partitions back.
+            session_timeout_s: how long the group waits for a silent member.
+        """
+        self._consumer: AIOKafkaConsumer = client.group_consumer(
+            bootstrap_servers, group, member, session_timeout_s=session_timeout_s
+        )
+        self._group = group
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._consumer.start()
+        except (KafkaError, OSError) as error:
+            await client.stop(self._consumer)
+            raise Unread(f"group {self._group} cannot be joined: {error!r}") from error
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await client.stop(self._consumer)
+
+    async def join(self, topics: Sequence[str], listener: Listener) -> None:
+        """Join the group; the listener hears what it assigns."""
+        self._consumer.subscribe(list(topics), listener=_Adapter(self._consumer, listener))
+
+    async def fetch(
+        self, partitions: Sequence[Home], within_s: float
+    ) -> Mapping[Home, Sequence[ConsumedRecord]]:
+        """Return the next records of some partitions, none if none come in time.
+
+        Raises:
+            OffsetLost: the log does not have the position of a partition any more.
+            Unread: the member cannot go on; another one may have its name.
+        """
+        assigned = self._consumer.assignment()
+        held = [TopicPartition(*where) for where in partitions if where in assigned]
+        if not held:
+            return {}
+        try:
+            found = await self._consumer.getmany(
+                *held, timeout_ms=int(within_s * 1000), max_records=_FETCHED_MAX
+            )
+        except OffsetOutOfRangeError as error:
+            positions: Mapping[TopicPartition, int] = error.args[0]
+            raise OffsetLost(
+                f"the log does not have the offsets {_shown(positions)}", tuple(positions)
+            ) from error
+        except KafkaError as error:
+            raise Unread(f"group {self._group} cannot be read: {error!r}") from error
+        return {
+            where: [
+                ConsumedRecord(
+                    record.topic,
+                    record.partition,
+                    record.offset,
+                    record.timestamp / 1000,
+                    record.key,
+                    record.value,
+                    record.headers,
+                )
+                for record in records
+            ]
+            for where, records in found.items()
+        }
+
+    def start_fetching(self, offsets: Mapping[Home, int]) -> None:
+        """Fetch partitions from these offsets on; those that were lost meanwhile are left out."""
+        assigned = self._consumer.assignment()
+        held = [TopicPartition(*where) for where in offsets if where in assigned]
+        for where in held:
+            self._consumer.seek(where, offsets[where])
+        self._consumer.resume(*held)
+
+    async def positions(self, partitions: Sequence[Home]) -> Mapping[Home, int]:
+        """Return the offsets after the fetched records, and after aborted ones behind them."""
+        assigned = self._consumer.assignment()
+        return {
+            where: await self._consumer.position(TopicPartition(*where))
+            for where in partitions
+            if where in assigned
+        }
+
+
+class _Adapter(ConsumerRebalanceListener):
+    """Passes the group's decisions on, and holds every new partition back."""
+
+    def __init__(self, consumer: AIOKafkaConsumer, listener: Listener) -> None:
+        self._consumer = consumer
+        self._listener = listener
+
+    async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
+        await self._listener.revoked(revoked)
+
+    async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
+        for where in assigned:
+            # A position of any kind: else it would be fetched from the committed offset, if any.
+            self._consumer.seek(where, 0)
+        if assigned:
+            self._consumer.pause(*assigned)
+        await self._listener.assigned(assigned)
+
+
+def _shown(positions: Mapping[TopicPartition, int]) -> str:
+    return ", ".join(f"{topic}/{number}: {offset}" for (topic, number), offset in positions.items())

@@ -1,0 +1,119 @@
+"""Transactions: records, and the offsets of what they follow from, are written all or not at all.
+
+A transactional id has one writer at a time. Opening a writer completes or aborts what an earlier
+writer of the id has begun, and fences that writer: none of its later records are accepted. So a
+process that was paused, and does not know that another one has its work, can write nothing.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import NamedTuple
+
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.errors import InvalidProducerEpoch, KafkaError, ProducerFenced
+
+from kafka_io import client
+from kafka_io.errors import Fenced, TransactionFailed
+
+logger = logging.getLogger(__name__)
+
+_STOP_S = 2.0
+
+
+class OutgoingRecord(NamedTuple):
+    """A record to write."""
+
+    topic: str
+    """The topic's full name."""
+    key: bytes | None
+    value: bytes | None
+    """None deletes the key's row of a compacted topic."""
+    partition: int | None = None
+    """None for the partition of the key."""
+    headers: Sequence[tuple[str, bytes]] = ()
+
+
+class TransactionalWriter:
+    """The one writer of a transactional id."""
+
+    def __init__(self, producer: AIOKafkaProducer, group: str) -> None:
+        self._producer = producer
+        self._group = group
+
+    @property
+    def epoch(self) -> int:
+        """The producer's epoch; each later writer of the id has a higher one."""
+        epoch: int = self._producer._txn_manager.producer_epoch  # noqa: SLF001  # shown nowhere else
+        return epoch
+
+    async def commit(
+        self, records: Sequence[OutgoingRecord], offsets: Mapping[tuple[str, int], int]
+    ) -> None:
+        """Write records, and commit the group's offsets, in one transaction.
+
+        Args:
+            records: the records, in order.
+            offsets: the next offset of each partition that the records follow from, by the
+                topic's full name and the number.
+
+        Raises:
+            Fenced: another writer has opened the id; nothing was written.
+            TransactionFailed: Kafka did not confirm. The transaction may have been committed, so
+                the committed offsets must be read again, through a new writer.
+        """
+        producer = self._producer
+        try:
+            await producer.begin_transaction()
+            sent = [
+                await producer.send(
+                    record.topic,
+                    record.value,
+                    record.key,
+                    partition=record.partition,
+                    headers=list(record.headers),
+                )
+                for record in records
+            ]
+            if offsets:
+                at = {TopicPartition(*where): offset for where, offset in offsets.items()}
+                await producer.send_offsets_to_transaction(at, self._group)
+            for delivery in sent:
+                await delivery
+            await producer.commit_transaction()
+        except (ProducerFenced, InvalidProducerEpoch) as error:
+            raise Fenced(f"another worker writes in this one's place: {error!r}") from error
+        except (KafkaError, OSError, AssertionError) as error:
+            # aiokafka asserts its states, which an error of the broker can leave.
+            raise TransactionFailed(f"a transaction was not confirmed: {error!r}") from error
+
+
+@asynccontextmanager
+async def open_writer(
+    bootstrap_servers: str, transactional_id: str, group: str, *, timeout_s: float, within_s: float
+) -> AsyncGenerator[TransactionalWriter]:
+    """Become the writer of a transactional id, and fence its earlier writers.
+
+    Args:
+        bootstrap_servers: Kafka's addresses, `host:port` with commas between.
+        transactional_id: the id.
+        group: the consumer group whose offsets the transactions commit.
+        timeout_s: how long a transaction may stay open; then Kafka aborts it.
+        within_s: how long to wait for Kafka.
+
+    Raises:
+        TransactionFailed: Kafka does not answer in time.
+    """
+    producer = client.transactional_producer(
+        bootstrap_servers, transactional_id, timeout_s=timeout_s
+    )
+    try:
+        try:
+            async with asyncio.timeout(within_s):
+                await producer.start()
+        except (KafkaError, OSError, AssertionError) as error:
+            raise TransactionFailed(f"no writer of {transactional_id}: {error!r}") from error
+        yield TransactionalWriter(producer, group)
+    finally:
+        await client.stop(producer, within_s=_STOP_S)

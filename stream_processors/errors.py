@@ -1,0 +1,23 @@
+"""Errors that end a worker.
+
+WorkerError
+├── RecoveryStuck    a partition number was not recovered in time
+├── TopicGrown       a topic has more partitions than the catalogue says
+└── NameTaken        another worker has this worker's name
+"""
+
+
+class WorkerError(Exception):
+    """A worker cannot do its work; the message says why, and what to change."""
+
+
+class RecoveryStuck(WorkerError):
+    """A partition number was not recovered in time."""
+
+
+class TopicGrown(WorkerError):
+    """A topic has more partitions than the catalogue says."""
+
+
+class NameTaken(WorkerError):
+    """Another worker has this worker's name."""

@@ -1,0 +1,96 @@
+"""The Kafka of stream tasks: the group's consumer, a writer for each number, and the readers."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+
+from kafka_io.group import GroupConsumer
+from kafka_io.reader import read_offsets, read_rows
+from kafka_io.settings import ProducerSettings
+from kafka_io.topic_admin import TopicAdmin
+from kafka_io.transactions import TransactionalWriter, open_writer
+from schemas.events import ProcessorPositions
+from schemas.topics import PROCESSOR_POSITIONS, Topic
+from stream_processors.messages import TopicPartition
+from stream_processors.settings import ProcessorSettings
+from stream_processors.stream_task import LogState, Recovered
+
+SESSION_TIMEOUT_S = 10.0
+_OPEN_S = 20.0
+_ADMIN_S = 10.0
+_RECOVERIES_AT_ONCE = 3
+
+
+class TaskKafka:
+    """Connects the stream tasks of a worker to Kafka."""
+
+    def __init__(
+        self,
+        settings: ProcessorSettings,
+        consumer: GroupConsumer,
+        inputs: Mapping[str, str],
+        states: Sequence[Topic],
+    ) -> None:
+        """Use a member of the group.
+
+        Args:
+            settings: where Kafka is, and the prefixes of topics.
+            consumer: the member.
+            inputs: the names of the topics to read in Kafka, with those in the catalogue.
+            states: the compacted topics of the processors.
+        """
+        self._settings = settings
+        self._consumer = consumer
+        self._inputs = inputs
+        self._group = f"{settings.written_prefix()}tapewire"
+        prefix = settings.written_prefix()
+        self._states = {prefix + topic.name: topic.name for topic in states}
+        self._positions = prefix + PROCESSOR_POSITIONS.name
+        self._reader = ProducerSettings(bootstrap_servers=settings.bootstrap_servers)
+        self._slots = asyncio.Semaphore(_RECOVERIES_AT_ONCE)
+
+    def open_writer(self, number: int) -> AbstractAsyncContextManager[TransactionalWriter]:
+        """Become the writer of a partition number, and fence the earlier ones."""
+        return open_writer(
+            self._settings.bootstrap_servers,
+            f"{self._group}-{number}",
+            self._group,
+            timeout_s=SESSION_TIMEOUT_S,
+            within_s=_OPEN_S,
+        )
+
+    async def recover(self, number: int) -> Recovered:
+        """Read the rows and offsets of a partition number."""
+        async with self._slots:
+            offsets = await read_offsets(list(self._inputs), number, self._group, self._reader)
+            rows = await read_rows([*self._states, self._positions], number, self._reader)
+            admin = TopicAdmin(self._settings.bootstrap_servers, timeout_s=_ADMIN_S)
+            identities = await asyncio.to_thread(admin.describe, list(self._inputs))
+            partitions = [(topic, number) for topic in self._inputs]
+            epochs = await asyncio.to_thread(admin.leader_epochs, partitions)
+        saved = rows[self._positions].get(str(number).encode())
+        return Recovered(
+            rows={self._states[name]: rows[name] for name in self._states},
+            saved=saved if isinstance(saved, ProcessorPositions) else None,
+            committed={
+                catalogue: offsets[name].committed for name, catalogue in self._inputs.items()
+            },
+            logs={
+                catalogue: LogState(
+                    identities[name].topic_id.hex() if name in identities else "",
+                    epochs.get((name, number), -1),
+                    offsets[name].begin,
+                    offsets[name].end,
+                )
+                for name, catalogue in self._inputs.items()
+            },
+        )
+
+    def start_fetching(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """Fetch partitions from these offsets on."""
+        self._consumer.start_fetching(offsets)
+
+    async def fetched(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
+        """Return the offsets after the fetched records, and after aborted ones behind them."""
+        found = await self._consumer.positions(partitions)
+        return {TopicPartition(*where): offset for where, offset in found.items()}

@@ -1,0 +1,67 @@
+"""The metrics of a worker, and their rendering for Prometheus."""
+
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Iterator
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.metrics_core import Metric
+
+TRANSACTION_BUCKETS_S = (0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
+_RECOVERIES_MAX = 100
+
+
+class WorkerMetrics:
+    """Counts of one worker."""
+
+    def __init__(self) -> None:
+        self.fenced = 0
+        """Tasks that were fenced by a later owner of their partition number."""
+        self.log_faults = 0
+        """Partitions that were found made anew, cut off, deleted unread or reset."""
+        self.recovery_s: deque[float] = deque(maxlen=_RECOVERIES_MAX)
+        """The durations of the last recoveries."""
+        self.transactions = 0
+        """Committed transactions."""
+        self.records = 0
+        """Records written in transactions."""
+        self._transaction_counts = [0] * (len(TRANSACTION_BUCKETS_S) + 1)
+        self._transaction_sum_s = 0.0
+
+    def saw_transaction(self, took_s: float, records: int) -> None:
+        """Count a committed transaction."""
+        self._transaction_counts[bisect_left(TRANSACTION_BUCKETS_S, took_s)] += 1
+        self._transaction_sum_s += took_s
+        self.transactions += 1
+        self.records += records
+
+    def families(self) -> Iterator[Metric]:
+        """Return all metrics for Prometheus."""
+        yield CounterMetricFamily(
+            "tapewire_worker_fenced",
+            "Partition numbers that another worker took over from this one",
+            value=self.fenced,
+        )
+        yield CounterMetricFamily(
+            "tapewire_worker_log_faults",
+            "Partitions found made anew, cut off, deleted unread or reset",
+            value=self.log_faults,
+        )
+        yield CounterMetricFamily(
+            "tapewire_worker_records", "Records written in transactions", value=self.records
+        )
+        yield GaugeMetricFamily(
+            "tapewire_worker_recovery_seconds",
+            "Duration of the slowest of the last recoveries of a partition number",
+            value=max(self.recovery_s, default=0.0),
+        )
+        transactions = HistogramMetricFamily(
+            "tapewire_worker_transaction_seconds", "Duration of a committed transaction", labels=[]
+        )
+        buckets, total = [], 0
+        bounds = (*map(str, TRANSACTION_BUCKETS_S), "+Inf")
+        for bound, count in zip(bounds, self._transaction_counts, strict=True):
+            total += count
+            buckets.append((bound, float(total)))
+        transactions.add_metric([], buckets, sum_value=self._transaction_sum_s)
+        yield transactions

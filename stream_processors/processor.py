@@ -1,0 +1,127 @@
+"""A processor: what the messages of some topics mean, for one partition number at a time.
+
+A processor keeps the state of each partition number that its worker has. It is given the rows of
+its state when the worker takes a number over, then the number's messages in order. What follows
+from them goes into a `Round`, which a `StreamTask` commits as one transaction. So a processor never
+sees a record twice, and what it puts into a round is in the log once.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+
+from kafka_io.clock import now_us
+from kafka_io.transactions import OutgoingRecord
+from schemas.codec import encode
+from schemas.events import DeadLetter, Event, Record
+from schemas.headers import headers_of
+from schemas.topics import Topic, key_of, topic_of
+from stream_processors.messages import Message
+
+SOURCE = "/stream_processors"
+
+Rows = Mapping[str, Mapping[bytes, Record]]
+"""The rows of compacted topics: by the topic's name in the catalogue, then by key."""
+
+
+class Round:
+    """The records that follow from some messages of one partition number."""
+
+    def __init__(self, number: int, prefix: str) -> None:
+        """Start an empty round.
+
+        Args:
+            number: the partition number.
+            prefix: the prefix of the topics that are written.
+        """
+        self.number = number
+        self.must_end = False
+        """Whether the round should be committed at once, since clients wait for it."""
+        self._prefix = prefix
+        self._events: list[OutgoingRecord] = []
+        self._rows: dict[tuple[str, bytes], OutgoingRecord] = {}
+
+    def __len__(self) -> int:
+        return len(self._events) + len(self._rows)
+
+    @property
+    def records(self) -> Sequence[OutgoingRecord]:
+        """The records to write: the events in order, then the last row of each key."""
+        return (*self._events, *self._rows.values())
+
+    def send(self, event: Event, tenant: str | None = None) -> None:
+        """Add an event, which goes to the partition of its key."""
+        value = encode(event)
+        headers = headers_of(event, value, SOURCE, recorded_us=now_us(), tenant=tenant)
+        # A dead letter has the key of the record that it is about.
+        key = event.key if isinstance(event, DeadLetter) else key_of(event)
+        name = self._prefix + topic_of(event).name
+        self._events.append(OutgoingRecord(name, key, value, None, headers))
+
+    def send_all(self, events: Iterable[tuple[Event, str | None]]) -> None:
+        """Add events in order, each with its tenant."""
+        for event, tenant in events:
+            self.send(event, tenant)
+
+    def put(self, topic: Topic, key: bytes, record: Record | None) -> None:
+        """Set a row of the state in this partition number; None deletes it."""
+        name = self._prefix + topic.name
+        value = None if record is None else encode(record)
+        self._rows[name, key] = OutgoingRecord(name, key, value, self.number)
+
+    def delete(self, topic: Topic, keys: Iterable[str]) -> None:
+        """Delete rows of a compacted topic that is no state, in the partitions of their keys."""
+        name = self._prefix + topic.name
+        self._events += [OutgoingRecord(name, key.encode(), None) for key in keys]
+
+
+class Processor(ABC):
+    """Turns messages into events and rows, partition number by partition number."""
+
+    def __init__(
+        self,
+        name: str,
+        inputs: Sequence[Topic],
+        states: Sequence[Topic] = (),
+        *,
+        linger_s: float = 0.02,
+        tick_s: float | None = None,
+    ) -> None:
+        """Describe the processor.
+
+        Args:
+            name: its name.
+            inputs: the topics that it reads.
+            states: the compacted topics that keep its state, in the partition of the same number.
+            linger_s: how long a round may wait for more messages after the first one.
+            tick_s: the seconds between two ticks; None for none.
+        """
+        self.name = name
+        self.inputs, self.states = inputs, states
+        self.linger_s, self.tick_s = linger_s, tick_s
+
+    @abstractmethod
+    def recover(self, number: int, rows: Rows, next_offsets: Mapping[str, int]) -> None:
+        """Replace the state of a partition number by its rows.
+
+        Args:
+            number: the partition number.
+            rows: the rows of the processor's states.
+            next_offsets: the offset of the next message of each input, by the topic's name in the
+                catalogue. An offset in a row may be higher where a log has lost its end.
+        """
+
+    @abstractmethod
+    def forget(self, number: int) -> None:
+        """Drop the state of a partition number, which another worker has now."""
+
+    @abstractmethod
+    async def process(self, messages: Sequence[Message], this_round: Round) -> None:
+        """Apply messages of the round's partition number, in order."""
+
+    async def finish(self, this_round: Round) -> None:
+        """Add what follows from the round as a whole."""
+        del this_round
+
+    async def tick(self, this_round: Round) -> None:
+        """Add what follows from the time that has passed."""
+        del this_round

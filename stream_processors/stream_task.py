@@ -1,0 +1,449 @@
+"""A stream task: one partition number of all topics, from its recovery to its loss. Pure asyncio.
+
+    take over ──▶ recover ──▶ round ──▶ round ──▶ ... ──▶ stop
+        ▲                        │
+        └──── a commit failed ───┘
+
+A task becomes the one writer of its transactional id, which fences whoever had the number before.
+Only then it reads the committed offsets and the rows of the state, so nothing that it reads can
+change any more. Each round is one transaction: the events and rows that follow from its messages,
+and the offsets after them. After a failed commit the task starts again from what is committed.
+
+So it always holds that states, events and offsets in the log are those of a straight run up to the
+committed offsets, whoever was killed, paused or replaced meanwhile.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from itertools import groupby
+from typing import NamedTuple, Protocol
+
+from kafka_io.errors import Fenced, TransactionFailed, Unread
+from kafka_io.transactions import OutgoingRecord
+from schemas.codec import encode
+from schemas.events import ProcessorPositions, TopicPosition
+from schemas.topics import PROCESSOR_POSITIONS
+from stream_processors.messages import Message, TopicPartition
+from stream_processors.metrics import WorkerMetrics
+from stream_processors.processor import Processor, Round, Rows
+
+logger = logging.getLogger(__name__)
+
+_SLICE = 64
+"""The most messages that are processed before the round's end is considered."""
+_SLICE_BYTES = 64 << 10
+_WAITING_BYTES_MAX = 16 << 20
+"""The bytes of messages that may wait in memory before no more are fetched."""
+_IDLE_COMMIT_S = 1.0
+"""How long offsets without output wait for their commit."""
+_BACKOFF_S = (0.1, 0.5, 1.0, 2.0)
+_FENCED_S = 3.0
+"""How long a fenced task waits for news of its group before it takes over again."""
+_COMMIT_S = 30.0
+
+
+class LogState(NamedTuple):
+    """A partition as the log has it now."""
+
+    topic_id: str
+    """32 hexadecimal digits; empty if it is unknown."""
+    leader_epoch: int
+    """-1 if it is unknown."""
+    begin: int
+    end: int
+
+
+class Recovered(NamedTuple):
+    """What the log holds of a partition number."""
+
+    rows: Rows
+    saved: ProcessorPositions | None
+    """The positions of the last round; None before the first one."""
+    committed: Mapping[str, int | None]
+    """The group's offset of each input, by the topic's name in the catalogue."""
+    logs: Mapping[str, LogState]
+    """The partition of each input, by the topic's name in the catalogue."""
+
+
+class Writer(Protocol):
+    """The one writer of a task's transactional id."""
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of the writer; a later writer of the id has a higher one."""
+        ...
+
+    async def commit(
+        self, records: Sequence[OutgoingRecord], offsets: Mapping[TopicPartition, int]
+    ) -> None:
+        """Write records and offsets in one transaction.
+
+        Raises:
+            Fenced: there is a later writer.
+            TransactionFailed: Kafka did not confirm.
+        """
+        ...
+
+
+class Kafka(Protocol):
+    """What a task needs of Kafka."""
+
+    def open_writer(self, number: int) -> AbstractAsyncContextManager[Writer]:
+        """Become the writer of a partition number, and fence the earlier ones.
+
+        Raises:
+            TransactionFailed: Kafka does not answer.
+        """
+        ...
+
+    async def recover(self, number: int) -> Recovered:
+        """Read the rows and offsets of a partition number.
+
+        Raises:
+            Unread, TimeoutError: Kafka does not answer.
+        """
+        ...
+
+    def start_fetching(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """Fetch partitions from these offsets on."""
+        ...
+
+    async def fetched(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
+        """Return the offsets after the fetched records, and after aborted ones behind them."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Where a task begins to read, and what is wrong with the log."""
+
+    offsets: Mapping[str, int]
+    faults: Sequence[str]
+    """Sentences for the log file."""
+
+
+def resolve_start(number: int, recovered: Recovered) -> Start:
+    """Return where to read on. Pure.
+
+    The committed offset and the saved position are of one transaction. If they differ, somebody has
+    changed one of them; reading again from the lower one loses nothing.
+    """
+    saved = {} if recovered.saved is None else {at.topic: at for at in recovered.saved.positions}
+    offsets, faults = {}, []
+    for topic, log in recovered.logs.items():
+        where = f"{topic}/{number}"
+        known, committed = saved.get(topic), recovered.committed.get(topic)
+        if known is not None and known.topic_id and log.topic_id not in ("", known.topic_id):
+            faults.append(f"{where} was made anew, so it is read from its beginning")
+            offsets[topic] = log.begin
+            continue
+        candidates = [
+            offset
+            for offset in (committed, None if known is None else known.next_offset)
+            if offset is not None
+        ]
+        offset = min(candidates, default=log.begin)
+        if len(set(candidates)) > 1:
+            faults.append(f"{where} has the offsets {sorted(candidates)}; the lower one holds")
+        if offset > log.end:
+            faults.append(f"{where} has lost its records from {log.end} to {offset}")
+        elif candidates and offset < log.begin:
+            faults.append(f"{where} has deleted its records from {offset} to {log.begin} unread")
+        offsets[topic] = min(max(offset, log.begin), log.end)
+    return Start(offsets, faults)
+
+
+class StreamTask:
+    """The processing of one partition number."""
+
+    def __init__(
+        self,
+        number: int,
+        topics: Mapping[str, str],
+        processors: Sequence[Processor],
+        kafka: Kafka,
+        metrics: WorkerMetrics,
+        *,
+        written_prefix: str,
+        messages_max: int,
+        now_us: Callable[[], int],
+    ) -> None:
+        """Make a task that is not running yet.
+
+        Args:
+            number: the partition number.
+            topics: the inputs' names in Kafka, with their names in the catalogue.
+            processors: the processors of all inputs.
+            kafka: the consumer, the writers and the readers of states.
+            metrics: counts what happens.
+            written_prefix: the prefix of the topics that are written.
+            messages_max: the most messages in a round.
+            now_us: the clock.
+        """
+        self.number = number
+        self.partitions = tuple(TopicPartition(topic, number) for topic in topics)
+        self.is_fetching = False
+        """Whether the task takes messages, which it does not before it has recovered."""
+        self.starts = 0
+        """How often it began to fetch; messages of an earlier start are not for it."""
+        self.recovered = asyncio.Event()
+        self._topics = topics
+        self._processors = processors
+        self._by_topic = {
+            name: [p for p in processors if catalogue in {t.name for t in p.inputs}]
+            for name, catalogue in topics.items()
+        }
+        self._kafka = kafka
+        self._metrics = metrics
+        self._written_prefix = written_prefix
+        self._messages_max = messages_max
+        self._now_us = now_us
+        self._waiting: deque[Message] = deque()
+        self._waiting_bytes = 0
+        self._arrived = asyncio.Event()
+        self._next: dict[TopicPartition, int] = {}
+        """The offset after the last processed message of each partition."""
+        self._committed: dict[TopicPartition, int] = {}
+        self._logs: Mapping[str, LogState] = {}
+        self._ticked_s: dict[str, float] = {}
+        self._progress_s = 0.0
+        self._interruption: Exception | None = None
+        self.is_committing = False
+        """Whether a transaction is under way, which should end before the task is cancelled."""
+
+    @property
+    def has_room(self) -> bool:
+        """Whether more messages should be fetched for the task."""
+        return self.is_fetching and self._waiting_bytes < _WAITING_BYTES_MAX
+
+    def add(self, messages: Sequence[Message]) -> None:
+        """Add fetched messages of one partition, in order."""
+        self._waiting.extend(messages)
+        self._waiting_bytes += sum(len(message.value or b"") for message in messages)
+        self._arrived.set()
+
+    def stop(self) -> None:
+        """End the task after the transaction that is under way, if any."""
+        self._interrupt(_Stopped())
+
+    def restart(self, reason: str) -> None:
+        """Start again from what is committed."""
+        self._interrupt(Unread(reason))
+
+    def _interrupt(self, error: Exception) -> None:
+        self._interruption = error
+        self._arrived.set()
+
+    async def run(self) -> None:
+        """Process until cancelled; after a failure start again from what is committed.
+
+        Raises:
+            Exception: a processor failed; its worker must stop.
+        """
+        failures, pause_s = 0, 0.0
+        while True:
+            try:
+                async with self._kafka.open_writer(self.number) as writer:
+                    await self._recover()
+                    failures = 0
+                    await self._process(writer)
+            except _Stopped:
+                return
+            except Fenced as error:
+                self._metrics.fenced += 1
+                logger.warning("partition number %d: %s", self.number, error)
+                pause_s = _FENCED_S
+            except (TransactionFailed, Unread, TimeoutError) as error:
+                logger.warning("partition number %d starts again: %s", self.number, error)
+                pause_s = _BACKOFF_S[min(failures, len(_BACKOFF_S) - 1)]
+                failures += 1
+            finally:
+                self._stop_fetching()
+            await asyncio.sleep(pause_s)
+
+    def _stop_fetching(self) -> None:
+        self.is_fetching = False
+        self._waiting.clear()
+        self._waiting_bytes = 0
+        for processor in self._processors:
+            processor.forget(self.number)
+
+    async def _recover(self) -> None:
+        began_s = _now_s()
+        found = await self._kafka.recover(self.number)
+        start = resolve_start(self.number, found)
+        for fault in start.faults:
+            self._metrics.log_faults += 1
+            logger.error("%s", fault)
+        for processor in self._processors:
+            rows = {topic.name: found.rows.get(topic.name, {}) for topic in processor.states}
+            offsets = {topic.name: start.offsets[topic.name] for topic in processor.inputs}
+            processor.recover(self.number, rows, offsets)
+        self._logs = found.logs
+        self._next = {
+            TopicPartition(name, self.number): start.offsets[catalogue]
+            for name, catalogue in self._topics.items()
+        }
+        self._committed = {
+            TopicPartition(name, self.number): found.committed.get(catalogue) or 0
+            for name, catalogue in self._topics.items()
+        }
+        self._kafka.start_fetching(self._next)
+        self.starts += 1
+        self.is_fetching = True
+        self.recovered.set()
+        self._metrics.recovery_s.append(_now_s() - began_s)
+        logger.info("recovered partition number %d in %.2f s", self.number, _now_s() - began_s)
+
+    async def _process(self, writer: Writer) -> None:
+        self._ticked_s = {p.name: _now_s() for p in self._processors if p.tick_s is not None}
+        self._progress_s = _now_s()
+        while True:
+            this_round = Round(self.number, self._written_prefix)
+            await self._fill(this_round)
+            for processor in self._processors:
+                await processor.finish(this_round)
+            await self._commit(writer, this_round)
+
+    async def _fill(self, this_round: Round) -> None:
+        """Process messages until the round must end, has waited long enough, or is large."""
+        count, end_s = 0, float("inf")
+        while count < self._messages_max and not this_round.must_end:
+            if self._interruption is not None:
+                error, self._interruption = self._interruption, None
+                raise error
+            if self._waiting:
+                messages = self._take()
+                count += len(messages)
+                end_s = min(end_s, _now_s() + self._linger_s(messages))
+                await self._dispatch(messages, this_round)
+            await self._tick(this_round)
+            if _now_s() >= end_s and not self._waiting:
+                return
+            if not self._waiting:
+                if count == 0 and await self._has_uncommitted():
+                    return
+                await self._wait_until(min(end_s, self._next_tick_s(), _now_s() + _IDLE_COMMIT_S))
+
+    def _take(self) -> list[Message]:
+        messages: list[Message] = []
+        size = 0
+        while self._waiting and len(messages) < _SLICE and size < _SLICE_BYTES:
+            message = self._waiting.popleft()
+            messages.append(message)
+            size += len(message.value or b"")
+            self._next[TopicPartition(message.topic, message.partition)] = message.offset + 1
+        self._waiting_bytes -= size
+        return messages
+
+    def _linger_s(self, messages: Sequence[Message]) -> float:
+        topics = {message.topic for message in messages}
+        return min(
+            (p.linger_s for topic in topics for p in self._by_topic[topic]), default=_IDLE_COMMIT_S
+        )
+
+    async def _dispatch(self, messages: Sequence[Message], this_round: Round) -> None:
+        """Give each processor the messages of its topics, in the order of their arrival."""
+        for topic, of_topic in groupby(messages, key=lambda message: message.topic):
+            found = list(of_topic)
+            for processor in self._by_topic[topic]:
+                await processor.process(found, this_round)
+        await asyncio.sleep(0)  # lets the consumer and the other tasks run
+
+    async def _tick(self, this_round: Round) -> None:
+        for processor in self._processors:
+            if processor.tick_s is not None:
+                ticked_s = self._ticked_s[processor.name]
+                if _now_s() >= ticked_s + processor.tick_s:
+                    self._ticked_s[processor.name] = _now_s()
+                    before = len(this_round)
+                    await processor.tick(this_round)
+                    this_round.must_end |= len(this_round) > before
+
+    def _next_tick_s(self) -> float:
+        return min(
+            (self._ticked_s[p.name] + p.tick_s for p in self._processors if p.tick_s is not None),
+            default=float("inf"),
+        )
+
+    async def _wait_until(self, at_s: float) -> None:
+        self._arrived.clear()
+        if self._interruption is not None:
+            return
+        try:
+            async with asyncio.timeout_at(max(at_s, _now_s() + 0.001)):
+                await self._arrived.wait()
+        except TimeoutError:
+            return
+
+    async def _has_uncommitted(self) -> bool:
+        """Whether offsets have waited for their commit for a while.
+
+        Markers of transactions move the position of a partition without a message.
+        """
+        if _now_s() - self._progress_s < _IDLE_COMMIT_S:
+            return False
+        self._progress_s = _now_s()
+        for where, offset in (await self._kafka.fetched(self.partitions)).items():
+            if not self._waiting:
+                self._next[where] = max(self._next[where], offset)
+        return self._changed_offsets() != {}
+
+    def _changed_offsets(self) -> dict[TopicPartition, int]:
+        return {
+            where: offset
+            for where, offset in self._next.items()
+            if offset != self._committed[where]
+        }
+
+    async def _commit(self, writer: Writer, this_round: Round) -> None:
+        changed = self._changed_offsets()
+        if not changed and not len(this_round):
+            return
+        began_s = _now_s()
+        positions = self._positions(writer.epoch)
+        row = OutgoingRecord(
+            self._written_prefix + PROCESSOR_POSITIONS.name,
+            str(self.number).encode(),
+            encode(positions),
+            self.number,
+        )
+        self.is_committing = True
+        try:
+            async with asyncio.timeout(_COMMIT_S):
+                await writer.commit((*this_round.records, row), changed)
+        except TimeoutError as error:
+            raise TransactionFailed(f"no answer within {_COMMIT_S:g} s") from error
+        finally:
+            self.is_committing = False
+        self._committed |= changed
+        self._progress_s = _now_s()
+        self._metrics.saw_transaction(_now_s() - began_s, len(this_round))
+
+    def _positions(self, epoch: int) -> ProcessorPositions:
+        return ProcessorPositions(
+            partition=self.number,
+            epoch=epoch,
+            positions=[
+                TopicPosition(
+                    catalogue,
+                    self._logs[catalogue].topic_id,
+                    self._logs[catalogue].leader_epoch,
+                    self._next[TopicPartition(name, self.number)],
+                )
+                for name, catalogue in self._topics.items()
+            ],
+            event_time_us=self._now_us(),
+        )
+
+
+class _Stopped(Exception):
+    """The task has been asked to end."""
+
+
+def _now_s() -> float:
+    return asyncio.get_running_loop().time()

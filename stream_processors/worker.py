@@ -1,0 +1,225 @@
+"""A worker: the member of a group that runs a stream task for each of its partition numbers.
+
+The group gives the same partition number of all topics to the same worker. When it takes numbers
+away, their tasks finish the transaction that they are in and stop; when it gives numbers, new tasks
+take them over. Each assignment has a generation; nothing of an earlier one has an effect.
+
+A worker exits, with the reason, where it cannot do its work: a task that does not recover, a topic
+with more partitions than the catalogue has, or another worker with its name.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from typing import NamedTuple, Protocol
+
+from kafka_io.errors import OffsetLost
+from stream_processors.errors import RecoveryStuck, TopicGrown
+from stream_processors.messages import Message, TopicPartition
+from stream_processors.stream_task import StreamTask
+
+logger = logging.getLogger(__name__)
+
+_POLL_S = 0.2
+_FINISH_S = 5.0
+"""How long a task may take to finish its transaction before its number goes to another worker."""
+RECOVERY_S = 30.0
+"""How long a recovery may take without progress."""
+
+
+class Listener(Protocol):
+    """Hears of the group's decisions."""
+
+    async def revoked(self, partitions: Iterable[TopicPartition]) -> None:
+        """Stop what runs on these partitions; they may go to others when this returns."""
+        ...
+
+    async def assigned(self, partitions: Iterable[TopicPartition]) -> None:
+        """Begin with these partitions, which are all that the worker has."""
+        ...
+
+
+class Consumer(Protocol):
+    """The group's consumer."""
+
+    async def join(self, topics: Sequence[str], listener: Listener) -> None:
+        """Join the group; the listener hears what it assigns."""
+        ...
+
+    async def fetch(
+        self, partitions: Sequence[TopicPartition], within_s: float
+    ) -> Mapping[TopicPartition, Sequence[Message]]:
+        """Return the next messages of some partitions, none if none come in time.
+
+        Raises:
+            OffsetLost: the log does not have a position any more.
+        """
+        ...
+
+
+class _Running(NamedTuple):
+    task: StreamTask
+    running: asyncio.Task[None]
+
+
+class Worker:
+    """A member of the group, and its tasks."""
+
+    def __init__(
+        self,
+        consumer: Consumer,
+        topics: Sequence[str],
+        partitions_max: int,
+        make_task: Callable[[int], StreamTask],
+        when_ready: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Make a worker that has not joined yet.
+
+        Args:
+            consumer: the group's consumer.
+            topics: the topics to read, by their names in Kafka.
+            partitions_max: the partitions that each topic has.
+            make_task: makes the task of a partition number.
+            when_ready: called when all tasks of an assignment have recovered.
+        """
+        self._consumer = consumer
+        self._topics = topics
+        self._partitions_max = partitions_max
+        self._make_task = make_task
+        self._when_ready = when_ready
+        self._tasks: dict[int, _Running] = {}
+        self._generation = 0
+        self._changed = asyncio.Event()
+        self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._group = asyncio.TaskGroup()
+
+    @property
+    def numbers(self) -> frozenset[int]:
+        """The partition numbers of this worker."""
+        return frozenset(self._tasks)
+
+    async def run(self) -> None:
+        """Work until cancelled.
+
+        Raises:
+            TopicGrown: a topic has more partitions than the catalogue.
+            RecoveryStuck: a task has not recovered in time.
+            Exception: a processor failed.
+        """
+        try:
+            async with asyncio.TaskGroup() as group:
+                self._group = group
+                await self._consumer.join(self._topics, self)
+                group.create_task(self._fetch())
+                await self._failed
+        finally:
+            self._tasks.clear()
+
+    async def stop(self) -> None:
+        """Finish the transactions that are under way, and stop all tasks."""
+        self._generation += 1
+        await self._stop(self.numbers)
+
+    async def revoked(self, partitions: Iterable[TopicPartition]) -> None:
+        """Stop the tasks of these partition numbers."""
+        self._generation += 1
+        await self._stop(frozenset(where.partition for where in partitions))
+
+    async def assigned(self, partitions: Iterable[TopicPartition]) -> None:
+        """Start a task for each partition number."""
+        self._generation += 1
+        numbers = {where.partition for where in partitions}
+        grown = sorted(where for where in partitions if where.partition >= self._partitions_max)
+        if grown:
+            self._fail(
+                TopicGrown(
+                    f"{grown[0].topic} has partition {grown[0].partition}, but a topic has "
+                    f"{self._partitions_max} partitions: keys would have other partitions than "
+                    "their states; give it back its partitions, or move its data to a new topic"
+                )
+            )
+            return
+        await self._stop(self.numbers - numbers)
+        started = []
+        for number in sorted(numbers - self.numbers):
+            task = self._make_task(number)
+            running = self._group.create_task(self._guard(task))
+            self._tasks[number] = _Running(task, running)
+            started.append(task)
+        self._group.create_task(self._watch(self._generation, started))
+        self._changed.set()
+
+    def _fail(self, error: Exception) -> None:
+        if not self._failed.done():
+            self._failed.set_exception(error)
+
+    async def _guard(self, task: StreamTask) -> None:
+        try:
+            await task.run()
+        except Exception as error:
+            logger.exception("partition number %d failed; this worker stops", task.number)
+            self._fail(error)
+
+    async def _watch(self, generation: int, tasks: Sequence[StreamTask]) -> None:
+        """Say when all tasks of a generation have recovered, or fail."""
+        for task in tasks:
+            try:
+                async with asyncio.timeout(RECOVERY_S):
+                    await task.recovered.wait()
+            except TimeoutError:
+                if generation == self._generation:
+                    self._fail(
+                        RecoveryStuck(
+                            f"partition number {task.number} has not recovered within "
+                            f"{RECOVERY_S:g} s; is Kafka away?"
+                        )
+                    )
+                return
+        if generation == self._generation:
+            self._changed.set()
+            self._when_ready()
+
+    async def _stop(self, numbers: Iterable[int]) -> None:
+        stopped = [self._tasks.pop(number) for number in numbers if number in self._tasks]
+        for task, running in stopped:
+            task.stop()
+            if not task.is_committing:
+                running.cancel()
+        if not stopped:
+            return
+        _, late = await asyncio.wait([running for _, running in stopped], timeout=_FINISH_S)
+        for running in late:
+            running.cancel()
+        if late:
+            await asyncio.wait(late)
+
+    async def _fetch(self) -> None:
+        while True:
+            tasks = {number: task for number, (task, _) in self._tasks.items() if task.has_room}
+            if not tasks:
+                self._changed.clear()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_POLL_S):
+                        await self._changed.wait()
+                continue
+            starts = {number: task.starts for number, task in tasks.items()}
+            partitions = [where for task in tasks.values() for where in task.partitions]
+            try:
+                batches = await self._consumer.fetch(partitions, _POLL_S)
+            except OffsetLost as error:
+                logger.warning("%s", error)
+                for number in {number for _, number in error.partitions} & tasks.keys():
+                    tasks[number].restart(str(error))
+                continue
+            for where, messages in batches.items():
+                task = tasks[where.partition]
+                # The fetch may have begun before the task was replaced, or before it started again.
+                now = self._tasks.get(where.partition)
+                if (
+                    now is not None
+                    and now.task is task
+                    and task.is_fetching
+                    and task.starts == starts[where.partition]
+                ):
+                    task.add(messages)

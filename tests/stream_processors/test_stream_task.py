@@ -1,0 +1,169 @@
+"""What a task reads on from, and its rounds, on a fake cluster in virtual time."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+import pytest
+from hypothesis import given, strategies as st
+
+from schemas.events import ProcessorPositions, TopicPosition
+from schemas.topics import PROCESSOR_POSITIONS
+from stream_processors.messages import TopicPartition
+from stream_processors.stream_task import LogState, Recovered, resolve_start
+from tests.support.fake_group import (
+    INPUT,
+    FakeCluster,
+    FakeMember,
+    RunningTotals,
+    straight,
+    written,
+)
+
+pytestmark = pytest.mark.virtual_time
+
+WHERE = TopicPartition(INPUT.name, 0)
+
+
+def found(
+    committed: int | None,
+    saved: int | None,
+    *,
+    begin: int = 0,
+    end: int = 100,
+    topic_id: str = "aa",
+    saved_id: str = "aa",
+) -> Recovered:
+    positions = None
+    if saved is not None:
+        at = TopicPosition("t", saved_id, 0, saved)
+        positions = ProcessorPositions(partition=3, epoch=1, positions=[at], event_time_us=0)
+    return Recovered({}, positions, {"t": committed}, {"t": LogState(topic_id, 0, begin, end)})
+
+
+@pytest.mark.parametrize(
+    ("recovered", "offset", "fault"),
+    [
+        (found(None, None), 0, None),
+        (found(None, None, begin=7), 7, None),
+        (found(40, 40), 40, None),
+        (found(40, None), 40, None),
+        (found(None, 40), 40, None),
+        (found(60, 40), 40, "t/3 has the offsets [40, 60]; the lower one holds"),
+        (found(40, 40, end=30), 30, "t/3 has lost its records from 30 to 40"),
+        (found(40, 40, begin=50), 50, "t/3 has deleted its records from 40 to 50 unread"),
+        (
+            found(40, 40, saved_id="bb"),
+            0,
+            "t/3 was made anew, so it is read from its beginning",
+        ),
+        (found(40, 40, saved_id=""), 40, None),
+    ],
+)
+def test_where_a_task_reads_on(recovered: Recovered, offset: int, fault: str | None) -> None:
+    start = resolve_start(3, recovered)
+    assert start.offsets == {"t": offset}
+    assert list(start.faults) == ([] if fault is None else [fault])
+
+
+@given(
+    st.none() | st.integers(0, 200),
+    st.none() | st.integers(0, 200),
+    st.integers(0, 100),
+    st.integers(0, 100),
+)
+def test_a_task_never_starts_outside_the_log_or_after_either_offset(
+    committed: int | None, saved: int | None, begin: int, length: int
+) -> None:
+    end = begin + length
+    offset = resolve_start(3, found(committed, saved, begin=begin, end=end)).offsets["t"]
+    assert begin <= offset <= end
+    for known in (committed, saved):
+        assert known is None or offset <= max(known, begin)
+
+
+@asynccontextmanager
+async def running(member: FakeMember) -> AsyncGenerator[None]:
+    async with asyncio.TaskGroup() as tasks:
+        working = tasks.create_task(member.worker.run())
+        await member.joined.wait()
+        await member.listener.assigned({TopicPartition(INPUT.name, n) for n in range(3)})
+        yield
+        await member.worker.stop()
+        working.cancel()
+
+
+async def done(cluster: FakeCluster) -> None:
+    async with asyncio.timeout(600):
+        while not cluster.is_done:
+            await asyncio.sleep(0.1)
+
+
+async def test_each_message_is_processed_once_and_committed_with_its_offset() -> None:
+    cluster = FakeCluster()
+    member = FakeMember(cluster)
+    async with running(member):
+        for number in range(60):
+            cluster.append(number % 3, "ab"[number % 2], number)
+            await asyncio.sleep(0.01)
+        await done(cluster)
+    assert written(cluster) == straight(cluster)
+    saved = cluster.rows[PROCESSOR_POSITIONS.name, 0][b"0"]
+    assert saved.positions[0].next_offset == cluster.committed[WHERE]
+    assert (saved.epoch, saved.positions[0].topic_id) == (1, cluster.topic_id)
+
+
+async def test_a_round_lingers_for_more_messages_and_is_one_transaction() -> None:
+    cluster = FakeCluster(slowest_s=0.001)
+    member = FakeMember(cluster, RunningTotals(linger_s=1.0))
+    async with running(member):
+        await asyncio.sleep(1)
+        before = member.metrics.transactions
+        for _ in range(10):
+            cluster.append(0, "a", 1)
+            await asyncio.sleep(0.02)
+        await done(cluster)
+        assert member.metrics.transactions == before + 1
+
+
+@pytest.mark.parametrize("seed", range(20))
+async def test_commits_whose_outcome_is_unknown_repeat_and_lose_nothing(seed: int) -> None:
+    cluster = FakeCluster(seed)
+    async with running(FakeMember(cluster)):
+        for number in range(90):
+            cluster.append(number % 3, "ab"[number % 2], number)
+            await asyncio.sleep(cluster.dice.uniform(0, 0.1))
+            if number % 10 == 0:
+                cluster.failures += 1
+        await done(cluster)
+    assert written(cluster) == straight(cluster)
+
+
+async def test_a_cluster_that_is_away_for_a_while_stops_nothing() -> None:
+    cluster = FakeCluster()
+    async with running(FakeMember(cluster)):
+        for number in range(90):
+            cluster.append(number % 3, "a", number)
+            await asyncio.sleep(0.1)
+            cluster.is_away = 30 <= number < 60
+        await done(cluster)
+    assert written(cluster) == straight(cluster)
+
+
+async def test_a_topic_that_was_made_anew_is_read_from_its_first_record() -> None:
+    cluster = FakeCluster()
+    member = FakeMember(cluster)
+    async with running(member):
+        for number in range(30):
+            cluster.append(number % 3, "a", 1)
+        await done(cluster)
+        cluster.outputs.clear()
+        cluster.recreate()
+        for number in range(9):
+            cluster.append(number % 3, "b", 1)
+        cluster.committed = {where: 10 for where in cluster.committed}
+        async with asyncio.timeout(60):
+            while len(cluster.outputs) < 9:
+                await asyncio.sleep(0.1)
+    assert written(cluster) == straight(cluster)
+    assert member.metrics.log_faults >= 3

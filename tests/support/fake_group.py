@@ -1,0 +1,279 @@
+"""A cluster and a consumer group in memory, for workers on virtual time.
+
+It keeps Kafka's promises about transactions: a writer that was replaced is fenced, a transaction is
+applied as a whole or not at all, and the offsets are part of it. A member can be frozen, as a
+process by SIGSTOP: its calls then take until it thaws, and the group goes on without it.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from random import Random
+from typing import Any
+
+from kafka_io.errors import Fenced, OffsetLost, TransactionFailed, Unread
+from kafka_io.transactions import OutgoingRecord
+from schemas.codec import decode
+from schemas.events import CandleState, ProcessorPositions, UserUpdate
+from schemas.topics import (
+    MARKET_FORMING,
+    MARKET_TRADES,
+    PROCESSOR_POSITIONS,
+    USER_UPDATES,
+    Topic,
+)
+from stream_processors.messages import Message, TopicPartition
+from stream_processors.metrics import WorkerMetrics
+from stream_processors.processor import Processor, Round, Rows
+from stream_processors.stream_task import LogState, Recovered, StreamTask
+from stream_processors.worker import Worker
+from tests.support.messages import FakeMessage
+
+INPUT, STATES, OUTPUT = MARKET_TRADES, MARKET_FORMING, USER_UPDATES
+NUMBERS = 3
+
+
+class RunningTotals(Processor):
+    """Adds numbers up by key: each message causes one event with the key's total so far."""
+
+    def __init__(self, linger_s: float = 0.02) -> None:
+        super().__init__("totals", (INPUT,), (STATES,), linger_s=linger_s)
+        self._totals: dict[int, dict[str, int]] = {}
+        self.recoveries = 0
+
+    def recover(self, number: int, rows: Rows, next_offsets: Mapping[str, int]) -> None:
+        self.recoveries += 1
+        self._totals[number] = {
+            row.symbol: row.next
+            for row in rows[STATES.name].values()
+            if isinstance(row, CandleState)
+        }
+
+    def forget(self, number: int) -> None:
+        self._totals.pop(number, None)
+
+    async def process(self, messages: Sequence[Message], this_round: Round) -> None:
+        totals = self._totals[this_round.number]
+        for message in messages:
+            key = (message.key or b"").decode()
+            totals[key] = totals.get(key, 0) + int(message.value or b"0")
+            text = f"{message.offset}:{totals[key]}"
+            this_round.send(
+                UserUpdate(user_id=key, kind="update", data=text, event_time_us=message.offset)
+            )
+            state = CandleState(symbol=key, next=totals[key], watermark_us=0, forming=[], late=0)
+            this_round.put(STATES, key.encode(), state)
+
+
+class FakeCluster:
+    """Topics, committed offsets and the epochs of transactional ids."""
+
+    def __init__(self, seed: int = 0, slowest_s: float = 0.02) -> None:
+        self.dice = Random(seed)
+        self.slowest_s = slowest_s
+        self.inputs: dict[int, list[FakeMessage]] = {number: [] for number in range(NUMBERS)}
+        self.begins = dict.fromkeys(range(NUMBERS), 0)
+        self.topic_id = "00" * 16
+        self.outputs: list[tuple[int, OutgoingRecord]] = []
+        """The committed events, each with its partition number."""
+        self.rows: dict[tuple[str, int], dict[bytes, Any]] = defaultdict(dict)
+        self.committed: dict[tuple[str, int], int] = {}
+        self.epochs: dict[int, int] = defaultdict(int)
+        self.failures = 0
+        """How many of the next commits fail, after they were applied or before."""
+        self.is_away = False
+
+    def append(self, number: int, key: str, value: int) -> None:
+        """Append a number to an input partition."""
+        log = self.inputs[number]
+        offset = log[-1].offset + 1 if log else self.begins[number]
+        text = str(value).encode()
+        log.append(FakeMessage(INPUT.name, number, offset, key.encode(), text))
+
+    def recreate(self) -> None:
+        """Delete the input topic, and make it again."""
+        self.topic_id = "11" * 16
+        self.inputs = {number: [] for number in range(NUMBERS)}
+
+    def end(self, number: int) -> int:
+        log = self.inputs[number]
+        return log[-1].offset + 1 if log else self.begins[number]
+
+    @property
+    def is_done(self) -> bool:
+        """Whether everything was processed."""
+        return all(
+            self.committed.get((INPUT.name, number), 0) >= self.end(number)
+            for number in range(NUMBERS)
+        )
+
+
+class FakeMember:
+    """One worker of the group, with its own connection to the cluster."""
+
+    def __init__(self, cluster: FakeCluster, processor: Processor | None = None) -> None:
+        self.cluster = cluster
+        self.processor = processor or RunningTotals()
+        self.metrics = WorkerMetrics()
+        self.thawed = asyncio.Event()
+        self.thawed.set()
+        self.listener: Any = None
+        self.joined = asyncio.Event()
+        self.ready = 0
+        self._positions: dict[TopicPartition, int] = {}
+        self._lost: set[TopicPartition] = set()
+        self.worker = Worker(self, [INPUT.name], NUMBERS, self._task, self._ready)
+
+    def _ready(self) -> None:
+        self.ready += 1
+
+    def _task(self, number: int) -> StreamTask:
+        return StreamTask(
+            number,
+            {INPUT.name: INPUT.name},
+            [self.processor],
+            self,
+            self.metrics,
+            written_prefix="",
+            messages_max=20,
+            now_us=lambda: 0,
+        )
+
+    async def _slow(self) -> None:
+        await self.thawed.wait()
+        await asyncio.sleep(self.cluster.dice.uniform(0, self.cluster.slowest_s))
+        await self.thawed.wait()
+
+    # The group's consumer.
+
+    async def join(self, topics: Sequence[str], listener: Any) -> None:
+        assert topics == [INPUT.name]
+        self.listener = listener
+        self.joined.set()
+
+    async def fetch(
+        self, partitions: Sequence[TopicPartition], within_s: float
+    ) -> Mapping[TopicPartition, Sequence[Message]]:
+        await self._slow()
+        if self._lost:
+            lost, self._lost = tuple(self._lost), set()
+            raise OffsetLost("lost", lost)
+        found: dict[TopicPartition, Sequence[Message]] = {}
+        for where in partitions:
+            position = self._positions.get(where)
+            if position is None or self.cluster.is_away:
+                continue
+            log = self.cluster.inputs[where.partition]
+            if position > self.cluster.end(where.partition):
+                self._lost.add(where)
+                continue
+            messages = [message for message in log if message.offset >= position][
+                : self.cluster.dice.randint(1, 7)
+            ]
+            if messages:
+                found[where] = messages
+                self._positions[where] = messages[-1].offset + 1
+        if not found:
+            await asyncio.sleep(within_s / 4)
+        return found
+
+    # What a task needs.
+
+    @asynccontextmanager
+    async def open_writer(self, number: int) -> AsyncGenerator["FakeWriter"]:
+        await self._slow()
+        if self.cluster.is_away:
+            raise TransactionFailed("away")
+        self.cluster.epochs[number] += 1
+        yield FakeWriter(self, number, self.cluster.epochs[number], self._slow)
+
+    async def recover(self, number: int) -> Recovered:
+        await self._slow()
+        cluster = self.cluster
+        if cluster.is_away:
+            raise Unread("away")
+        saved = cluster.rows[PROCESSOR_POSITIONS.name, number].get(str(number).encode())
+        log = LogState(cluster.topic_id, 0, cluster.begins[number], cluster.end(number))
+        found = Recovered(
+            rows={STATES.name: dict(cluster.rows[STATES.name, number])},
+            saved=saved if isinstance(saved, ProcessorPositions) else None,
+            committed={INPUT.name: cluster.committed.get((INPUT.name, number))},
+            logs={INPUT.name: log},
+        )
+        await self._slow()
+        return found
+
+    def start_fetching(self, offsets: Mapping[TopicPartition, int]) -> None:
+        self._positions |= offsets
+
+    async def fetched(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
+        return {where: self._positions[where] for where in partitions}
+
+
+class FakeWriter:
+    """The writer of a partition number, until there is a later one."""
+
+    def __init__(
+        self, member: FakeMember, number: int, epoch: int, slow: Callable[[], Any]
+    ) -> None:
+        self._cluster = member.cluster
+        self._number = number
+        self.epoch = epoch
+        self._slow = slow
+
+    async def commit(
+        self, records: Sequence[OutgoingRecord], offsets: Mapping[TopicPartition, int]
+    ) -> None:
+        cluster = self._cluster
+        await self._slow()
+        self._refuse()
+        fails = cluster.failures > 0
+        cluster.failures -= fails
+        if fails and cluster.dice.random() < 0.5:  # noqa: PLR2004  # a coin
+            raise TransactionFailed("before it was applied")
+        for record in records:
+            topic = _topic(record.topic)
+            if topic is OUTPUT:
+                cluster.outputs.append((self._number, record))
+            else:
+                assert record.partition == self._number
+                row = None if record.value is None else decode(record.value)
+                cluster.rows[topic.name, self._number][record.key or b""] = row
+        cluster.committed |= {tuple(where): offset for where, offset in offsets.items()}
+        await self._slow()
+        if fails:
+            raise TransactionFailed("after it was applied")
+
+    def _refuse(self) -> None:
+        if self._cluster.epochs[self._number] != self.epoch:
+            raise Fenced("there is a later writer")
+        if self._cluster.is_away:
+            raise TransactionFailed("away")
+
+
+def _topic(name: str) -> Topic:
+    return next(topic for topic in (OUTPUT, STATES, PROCESSOR_POSITIONS) if topic.name == name)
+
+
+def straight(cluster: FakeCluster) -> list[str]:
+    """Return the events that the inputs cause, by partition number and offset."""
+    expected = []
+    for number, log in cluster.inputs.items():
+        totals: dict[bytes, int] = defaultdict(int)
+        for message in log:
+            totals[message.key or b""] += int(message.value or b"0")
+            expected.append(f"{number}/{message.offset}:{totals[message.key or b'']}")
+    return expected
+
+
+def written(cluster: FakeCluster) -> list[str]:
+    """Return the committed events, in the same words, partition number by partition number."""
+    found = []
+    for number, record in cluster.outputs:
+        event = decode(record.value)
+        assert isinstance(event, UserUpdate)
+        found.append(f"{number}/{event.data}")
+    return sorted(found, key=lambda text: int(text.partition("/")[0]))
+
+
