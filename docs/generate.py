@@ -49,6 +49,7 @@ _ERRORS = (
     "schemas.errors",
     "kafka_io.errors",
     "producers.errors",
+    "stream_processors.errors",
     "sse_edge.errors",
     "infra.errors",
     "cli.errors",

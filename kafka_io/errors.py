@@ -1,14 +1,14 @@
 """Errors of reading and writing Kafka.
 
 ProducerError
-├── InvalidReport     an event is invalid; nothing was sent
-├── Unread            Kafka cannot be read
-├── OffsetLost        the log does not have a position any more
-├── TopicRefused      Kafka did not create a topic
-├── Fenced            another process writes under a transactional id
-├── TransactionFailed Kafka did not confirm a transaction
-└── Unsent            Kafka did not acknowledge in time; `unsent` events wait in the buffer
-    └── BufferFull    the buffer had no room for one more event, which was not taken
+├── InvalidReport      an event is invalid; nothing was sent
+├── Unread             Kafka cannot be read
+├── OffsetLost         the log does not have a position any more
+├── TopicRefused       Kafka did not create a topic
+├── Fenced             another process writes under a transactional id
+├── TransactionFailed  Kafka did not confirm a transaction
+└── Unsent             Kafka did not acknowledge in time; `unsent` events wait in the buffer
+    └── BufferFull     the buffer had no room for one more event, which was not taken
 """
 
 from collections.abc import Sequence

@@ -88,7 +88,9 @@ class TaskKafka:
 
     def start_fetching(self, offsets: Mapping[TopicPartition, int]) -> None:
         """Fetch partitions from these offsets on."""
-        self._consumer.start_fetching(offsets)
+        self._consumer.start_fetching(
+            {(topic, number): at for (topic, number), at in offsets.items()}
+        )
 
     async def fetched(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
         """Return the offsets after the fetched records, and after aborted ones behind them."""

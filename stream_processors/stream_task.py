@@ -58,7 +58,7 @@ class LogState(NamedTuple):
 
 
 class Recovered(NamedTuple):
-    """What the log holds of a partition number."""
+    """The rows and offsets that the log holds of a partition number."""
 
     rows: Rows
     saved: ProcessorPositions | None
@@ -90,7 +90,7 @@ class Writer(Protocol):
 
 
 class Kafka(Protocol):
-    """What a task needs of Kafka."""
+    """The calls to Kafka that a task needs."""
 
     def open_writer(self, number: int) -> AbstractAsyncContextManager[Writer]:
         """Become the writer of a partition number, and fence the earlier ones.

@@ -87,6 +87,7 @@ TESTED_ELSEWHERE = {
     "sse_edge/streams/examples.py": "tests/sse_edge/http/test_openapi.py",
     "sse_edge/transport.py": "tests/sse_edge/http/test_protocol.py",
     "stream_processors/__main__.py": "tests/stream_processors/test_main.py",
+    "stream_processors/kafka_adapter.py": "tests/journeys/test_processors.py",
     "stream_processors/books/config.py": "values without logic",
     "tapewire/__main__.py": "tests/packaging/test_wheel.py",
 }
@@ -133,7 +134,10 @@ def test_each_module_has_a_test_of_its_own_name() -> None:
         assert not path.startswith("tests/") or (ROOT / path).exists(), where
 
 
-@pytest.mark.parametrize("module", ["schemas", "kafka_io", "producers", "sse_edge", "infra", "cli"])
+@pytest.mark.parametrize(
+    "module",
+    ["schemas", "kafka_io", "producers", "stream_processors", "sse_edge", "infra", "cli"],
+)
 def test_the_tree_of_errors_is_complete(module: str) -> None:
     errors = importlib.import_module(f"{module}.errors")
     tree = errors.__doc__ or ""

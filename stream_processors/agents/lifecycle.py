@@ -42,7 +42,7 @@ class Lifecycle(Processor):
     """Follows the runs of one topic."""
 
     def __init__(self, events: Topic, states: Topic, next_state: NextState) -> None:
-        """Follow runs.
+        """Make a processor of one topic of runs.
 
         Args:
             events: the topic of the runs' events.

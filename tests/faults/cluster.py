@@ -27,10 +27,17 @@ class Cluster:
         return ",".join(broker.bootstrap_servers for broker in self.brokers)
 
     def wait(self) -> None:
-        """Return when all brokers have joined."""
+        """Return when all brokers have joined, and every partition is on all of them."""
         wait_for_kafka(self.bootstrap_servers, within_s=_START_S)
         admin = AdminClient({"bootstrap.servers": self.bootstrap_servers})
-        while len(admin.describe_cluster(request_timeout=30).result().nodes) < len(self.brokers):
+        size = len(self.brokers)
+        while len(admin.describe_cluster(request_timeout=30).result().nodes) < size:
+            pass
+        while any(
+            len(partition.isrs) < size
+            for topic in admin.list_topics(timeout=30).topics.values()
+            for partition in topic.partitions.values()
+        ):
             pass
 
     def leader(self, topic: str) -> int:

@@ -41,6 +41,8 @@ async def test_edges_deliver_and_accept_whichever_broker_is_dead(
     async with AsyncExitStack() as stack:
         reporter = await stack.enter_async_context(SSEBroadcaster(world.producer_settings))
         clients = [await stack.enter_async_context(stream(edge.url, TRAINING)) for edge in edges]
+        for client in clients:
+            await client.until(lambda blocks: len(blocks) >= 2)
         for count, dead in enumerate(made.brokers, 1):
             dead.stop(signal.SIGKILL)
             await reporter.send_training_progress(f"dead {count}", count, "running")

@@ -57,9 +57,10 @@ async def test_an_edge_at_its_limit_of_open_files_refuses_and_keeps_its_streams(
             assert (await http.get("/health/ready")).status_code == 503
         # Beyond them a client gets an answer as well, and the streams live on.
         port = int(edge.url.rsplit(":", 1)[1])
-        for _ in range(SOCKETS):
-            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        connections = [await asyncio.open_connection("127.0.0.1", port) for _ in range(SOCKETS)]
+        for _, writer in connections:
             sockets.push_async_callback(asyncio.to_thread, writer.close)
+        reader, writer = connections[-1]
         writer.write(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
         assert (await reader.readline()).startswith(b"HTTP/1.1 503")
         for client in clients:

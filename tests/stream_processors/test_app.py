@@ -1,40 +1,36 @@
-"""The worker's app: its agents, its tables, and the topics that a rebuilding worker leaves out."""
+"""The worker's app: its agents, and the processors that a rebuilding worker leaves out."""
 
-import faust
 from mode import CrashingSupervisor
 
-from stream_processors.app import build_app
+from stream_processors.app import build_app, processors_of
 from stream_processors.settings import ProcessorSettings
 
 
-def read_by(app: faust.App, agent: str) -> set[str]:
-    (found,) = (value for name, value in app.agents.items() if name.endswith(agent))
-    return set(found.channel.topics)
-
-
-async def test_a_worker_has_seven_agents_that_crash_it_when_they_fail() -> None:
+async def test_a_worker_has_an_agent_for_each_processor() -> None:
     app = build_app(ProcessorSettings(topic_prefix="x."))
-    assert {name.rsplit(".", 1)[-1] for name in app.agents if "follow" not in name} == {
+    assert set(app.agents) == {
         *("measure_returns", "measure_books", "form_candles", "tally_events", "total_windows"),
-    }
-    assert {name for name in app.agents if "follow" in name} == {
         *("follow_training.tasks", "follow_backtest.jobs"),
     }
     supervisor: object = app.conf.agent_supervisor
     assert supervisor is CrashingSupervisor
     assert app.conf.id == "x.tapewire"
-    assert read_by(app, "measure_returns") == {
-        *("x.portfolio.returns", "x.risk.limits", "x.risk.acks", "x.risk.wanted"),
-        "x.risk.rebuilds",
-    }
+
+
+def test_no_two_processors_keep_their_state_in_one_topic() -> None:
+    processors = processors_of(ProcessorSettings())
+    states = [topic.name for processor in processors for topic in processor.states]
+    assert len(states) == len(set(states))
+    inputs = {topic.name for processor in processors for topic in processor.inputs}
+    assert not inputs & set(states)
 
 
 async def test_a_rebuilding_worker_only_measures_and_writes_under_its_version() -> None:
-    app = build_app(ProcessorSettings(topic_prefix="x.", rebuild_version="v2"))
-    assert len(app.agents) == 1
-    assert read_by(app, "measure_returns") == {
-        *("x.portfolio.returns", "x.risk.limits", "x.risk.acks", "x.risk.wanted"),
-    }
+    settings = ProcessorSettings(topic_prefix="x.", rebuild_version="v2")
+    app = build_app(settings)
+    assert set(app.agents) == {"measure_returns"}
     assert app.conf.id == "x.v2.tapewire"
-    [table] = app.tables.values()
-    assert list(table.changelog_topic.topics) == ["x.v2.risk.state"]
+    [risk] = processors_of(settings)
+    assert {topic.name for topic in risk.inputs} == {
+        *("portfolio.returns", "risk.limits", "risk.acks", "risk.wanted"),
+    }

@@ -1,130 +1,110 @@
-"""The adapter to Faust: batches, keys, tombstones, tables and stopping, without Kafka."""
+"""An agent does what the tasks ask of it, one round at a time; its errors are theirs."""
 
 import asyncio
-from collections.abc import Sequence
-from types import SimpleNamespace
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
-import faust
 import pytest
 
-from schemas.events import CandleState, DeadLetter, StoryState
-from schemas.topics import MARKET_FORMING, RISK_OPEN, TRAINING_EVENTS
-from stream_processors.faust_adapter import (
-    StateTable,
-    Writer,
-    finish_before_stopping,
-    process_batches,
-)
+from stream_processors.faust_adapter import AgentProcessor, WorkerApp
 from stream_processors.messages import Message
-from stream_processors.settings import ProcessorSettings
-from tests.support.fake_faust import AgentBench, FakeStream, Journal
-from tests.support.messages import message
+from stream_processors.processor import Round
+from tests.support.fake_group import RunningTotals
+from tests.support.messages import FakeMessage
 
-STATE = CandleState(symbol="S", next=3, watermark_us=5, forming=[], late=0)
+MESSAGE = FakeMessage("t", 1, 0, b"k", b"5")
 
 
-class FakeProducer:
-    """A producer that records what is sent, and acknowledges when its event is set."""
+class Recorder(RunningTotals):
+    """Notes what it is asked, and waits where it is told to."""
 
     def __init__(self) -> None:
-        self.sent: list[tuple[Any, ...]] = []
-        self.is_sending = asyncio.Event()
-        self.acknowledged = asyncio.Event()
+        super().__init__()
+        self.calls: list[str] = []
+        self.began = asyncio.Event()
+        self.may_go_on = asyncio.Event()
+        self.may_go_on.set()
+        self.running = 0
+        self.error: Exception | None = None
 
-    async def send(self, *record: Any, **options: Any) -> Any:
-        self.sent.append((*record, options["headers"]))
-        self.is_sending.set()
-        return self.acknowledged.wait()
+    async def process(self, messages: Sequence[Message], this_round: Round) -> None:
+        self.calls.append(f"process {len(messages)} of {this_round.number}")
+        self.began.set()
+        self.running += 1
+        assert self.running == 1
+        await self.may_go_on.wait()
+        self.running -= 1
+        if self.error is not None:
+            raise self.error
 
+    async def finish(self, this_round: Round) -> None:
+        self.calls.append(f"finish {this_round.number}")
 
-def writer_of(producer: FakeProducer, prefix: str = "x.") -> Writer:
-    async def started() -> FakeProducer:
-        return producer
-
-    app: Any = SimpleNamespace(maybe_start_producer=started)
-    return Writer(app, ProcessorSettings(topic_prefix=prefix, rebuild_version="v2"))
-
-
-async def test_a_batch_is_acknowledged_when_it_has_been_processed() -> None:
-    journal = Journal()
-    messages = [message(TRAINING_EVENTS, b"", offset) for offset in range(3)]
-
-    async def process(batch: Sequence[Message]) -> None:
-        journal.entries.append(("processed", len(batch)))
-
-    stream = FakeStream(journal, [messages[:2], messages[2:]])
-    await process_batches(stream, process, records_max=2, within_s=0.1)
-    assert journal.entries == [
-        *(("processed", 2), ("ack", 0), ("ack", 1)),
-        *(("processed", 1), ("ack", 2)),
-    ]
+    async def tick(self, this_round: Round) -> None:
+        self.calls.append(f"tick {this_round.number}")
 
 
-async def test_a_batch_whose_processing_fails_is_not_acknowledged() -> None:
-    journal = Journal()
-
-    async def process(batch: Sequence[Message]) -> None:
-        raise RuntimeError(f"{len(batch)} messages fail")
-
-    stream = FakeStream(journal, [[message(TRAINING_EVENTS, b"")]])
-    with pytest.raises(RuntimeError, match="1 messages fail"):
-        await process_batches(stream, process, records_max=2, within_s=0.1)
-    assert journal.entries == []
-
-
-async def test_sending_returns_when_all_events_are_acknowledged() -> None:
-    producer = FakeProducer()
-    letter = DeadLetter(
-        reason="invalid",
-        error="why",
-        topic="t",
-        partition=0,
-        offset=0,
-        key=b"k",
-        value=None,
-        event_time_us=0,
+@asynccontextmanager
+async def agent_of(recorder: Recorder) -> AsyncGenerator[AgentProcessor]:
+    app = WorkerApp(
+        "adapter",
+        loop=asyncio.get_running_loop(),
+        broker="kafka://localhost:1",
+        store="memory://",
+        web_enabled=False,
     )
-    async with asyncio.TaskGroup() as tasks:
-        sending = tasks.create_task(writer_of(producer).send_each([(letter, "acme")]))
-        await producer.is_sending.wait()
+    processor = AgentProcessor(app, recorder)
+    async with app:
+        app.flow_control.resume()
+        yield processor
+    unused: Any = app.consumer  # Faust makes it, and its thread's loop, without starting it
+    unused._thread.thread_loop.close()  # nobody else does
+
+
+async def test_each_call_returns_when_the_agent_has_done_it() -> None:
+    recorder = Recorder()
+    async with agent_of(recorder) as processor:
+        this_round = Round(1, "")
+        await processor.process([MESSAGE], this_round)
+        await processor.tick(this_round)
+        await processor.finish(this_round)
+    assert recorder.calls == ["process 1 of 1", "tick 1", "finish 1"]
+    assert (processor.name, processor.inputs, processor.states) == (
+        *("totals", recorder.inputs, recorder.states),
+    )
+
+
+async def test_rounds_of_several_partition_numbers_do_not_overlap() -> None:
+    recorder = Recorder()
+    recorder.may_go_on.clear()
+    async with agent_of(recorder) as processor, asyncio.TaskGroup() as tasks:
+        for number in range(3):
+            tasks.create_task(processor.process([MESSAGE], Round(number, "")))
+        await recorder.began.wait()
+        recorder.may_go_on.set()
+    assert recorder.calls == [f"process 1 of {number}" for number in range(3)]
+
+
+async def test_an_error_is_raised_where_the_work_was_asked_for_and_the_agent_goes_on() -> None:
+    recorder = Recorder()
+    async with agent_of(recorder) as processor:
+        recorder.error = ZeroDivisionError("why")
+        with pytest.raises(ZeroDivisionError, match="why"):
+            await processor.process([MESSAGE], Round(1, ""))
+        recorder.error = None
+        await processor.process([MESSAGE], Round(2, ""))
+    assert len(recorder.calls) == 2
+
+
+async def test_work_that_nobody_waits_for_any_more_is_not_begun() -> None:
+    recorder = Recorder()
+    recorder.may_go_on.clear()
+    async with agent_of(recorder) as processor, asyncio.TaskGroup() as tasks:
+        tasks.create_task(processor.process([MESSAGE], Round(1, "")))
+        await recorder.began.wait()
+        cancelled = tasks.create_task(processor.process([MESSAGE], Round(2, "")))
         await asyncio.sleep(0)
-        assert not sending.done()
-        producer.acknowledged.set()
-    [(topic, key, _, partition, headers)] = producer.sent
-    assert (topic, key, partition) == ("x.v2.dead.letters", b"k", None)
-    assert ("tenant", b"acme") in headers
-
-
-async def test_deleting_writes_tombstones() -> None:
-    producer = FakeProducer()
-    producer.acknowledged.set()
-    await writer_of(producer).delete(RISK_OPEN, ["a", "b"])
-    assert [(topic, key, value) for topic, key, value, *_ in producer.sent] == [
-        ("x.v2.risk.open", b"a", None),
-        ("x.v2.risk.open", b"b", None),
-    ]
-
-
-async def test_a_table_returns_its_rows_of_a_kind_and_forgets_deleted_ones() -> None:
-    bench = AgentBench()
-    table = StateTable(bench.app, bench.writer, MARKET_FORMING)
-    await table.write({b"S": (2, STATE), b"T": (2, STATE)})
-    await table.write({b"T": (2, None)})
-    assert list(table.recovered(CandleState)) == [(b"S", STATE)]
-    assert list(table.recovered(StoryState)) == []
-    assert bench.journal.rows[MARKET_FORMING.name, b"T"] is None
-
-
-async def test_stopping_waits_for_the_batch_under_way_and_starts_no_other() -> None:
-    app = faust.App("stopping", store="memory://", web_enabled=False)
-    lock = asyncio.Lock()
-    finish_before_stopping(app, lock)
-    await lock.acquire()
-    async with asyncio.TaskGroup() as tasks:
-        stopping = tasks.create_task(app.on_before_shutdown.send())
-        for _ in range(5):
-            await asyncio.sleep(0)
-        assert not stopping.done()
-        lock.release()
-    assert lock.locked()
+        cancelled.cancel()
+        recorder.may_go_on.set()
+    assert recorder.calls == ["process 1 of 1"]

@@ -25,6 +25,14 @@ def partitions(numbers: Iterable[int]) -> set[TopicPartition]:
     return {TopicPartition(INPUT.name, number) for number in numbers}
 
 
+async def run_with(member: FakeMember, numbers: Iterable[int]) -> None:
+    """Run a worker with these partition numbers until it ends."""
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(member.worker.run())
+        await member.joined.wait()
+        await member.listener.assigned(partitions(numbers))
+
+
 class Group:
     """Divides the partition numbers among the members that it takes for alive."""
 
@@ -58,55 +66,75 @@ class Group:
         await self.rebalance()
 
 
+class Story:
+    """Members that come, freeze, thaw and fail while somebody writes."""
+
+    def __init__(self, seed: int, tasks: asyncio.TaskGroup) -> None:
+        self.cluster = FakeCluster(seed)
+        self.group = Group(self.cluster)
+        self.dice = self.cluster.dice
+        self._tasks = tasks
+        self._working: list[asyncio.Task[None]] = []
+
+    @property
+    def frozen(self) -> list[FakeMember]:
+        return [member for member in self.group.members if not member.thawed.is_set()]
+
+    async def come(self) -> None:
+        member = FakeMember(self.cluster)
+        self._working.append(self._tasks.create_task(member.worker.run()))
+        await member.joined.wait()
+        self.group.members.append(member)
+        await self.group.rebalance()
+
+    async def freeze(self) -> None:
+        alive = [member for member in self.group.members if member not in self.frozen]
+        self.dice.choice(alive).thawed.clear()
+        await asyncio.sleep(self.dice.uniform(0, 2))
+        await self.group.rebalance()
+
+    async def write(self) -> None:
+        for number in range(200):
+            self.cluster.append(self.dice.randrange(NUMBERS), self.dice.choice("abc"), number)
+            await asyncio.sleep(self.dice.uniform(0, 0.5))
+
+    async def something(self) -> None:
+        """Let something happen to the group."""
+        members, frozen = self.group.members, self.frozen
+        match self.dice.randrange(5):
+            case 0 if len(members) < 4:
+                await self.come()
+            case 1 if frozen:
+                await self.group.thaw(self.dice.choice(frozen))
+            case 2 if len(members) - len(frozen) > 1:
+                await self.freeze()
+            case 3:
+                self.cluster.failures += 1
+            case _:
+                await self.group.rebalance()
+
+    async def end(self) -> None:
+        """Let everybody go on to the end of the log, and leave."""
+        for member in self.frozen:
+            await self.group.thaw(member)
+        await self.cluster.done()
+        for member in self.group.members:
+            await member.worker.stop()
+        for task in self._working:
+            task.cancel()
+
+
 @pytest.mark.parametrize("seed", range(60))
 async def test_whatever_the_members_do_the_log_is_that_of_a_straight_run(seed: int) -> None:
-    cluster = FakeCluster(seed)
-    group = Group(cluster)
-    dice = cluster.dice
     async with asyncio.TaskGroup() as tasks:
-
-        async def come() -> None:
-            member = FakeMember(cluster)
-            working.append(tasks.create_task(member.worker.run()))
-            await member.joined.wait()
-            group.members.append(member)
-            await group.rebalance()
-
-        async def write() -> None:
-            for number in range(200):
-                cluster.append(dice.randrange(NUMBERS), dice.choice("abc"), number)
-                await asyncio.sleep(dice.uniform(0, 0.5))
-
-        working: list[asyncio.Task[None]] = []
-        await come()
-        writing = tasks.create_task(write())
+        story = Story(seed, tasks)
+        await story.come()
+        writing = tasks.create_task(story.write())
         while not writing.done():
-            await asyncio.sleep(dice.uniform(0, 6))
-            frozen = [member for member in group.members if not member.thawed.is_set()]
-            match dice.randrange(5):
-                case 0 if len(group.members) < 4:
-                    await come()
-                case 1 if frozen:
-                    await group.thaw(dice.choice(frozen))
-                case 2 if len(group.members) - len(frozen) > 1:
-                    dice.choice([m for m in group.members if m not in frozen]).thawed.clear()
-                    await asyncio.sleep(dice.uniform(0, 2))
-                    await group.rebalance()
-                case 3:
-                    cluster.failures += 1
-                case _:
-                    await group.rebalance()
-        for member in group.members:
-            if not member.thawed.is_set():
-                await group.thaw(member)
-        async with asyncio.timeout(600):
-            while not cluster.is_done:
-                await asyncio.sleep(1)
-        for member in group.members:
-            await member.worker.stop()
-        for task in working:
-            task.cancel()
-    assert written(cluster) == straight(cluster)
+            await asyncio.sleep(story.dice.uniform(0, 6))
+            await story.something()
+        await story.end()
+    assert written(story.cluster) == straight(story.cluster)
 
 
 async def test_a_second_assignment_during_recovery_is_the_one_that_counts() -> None:
@@ -120,9 +148,7 @@ async def test_a_second_assignment_during_recovery_is_the_one_that_counts() -> N
             await member.listener.assigned(partitions(numbers))
             await asyncio.sleep(3)
         cluster.append(0, "a", 1)
-        async with asyncio.timeout(120):
-            while not cluster.is_done:
-                await asyncio.sleep(1)
+        await cluster.done()
         assert member.ready == 1
         working.cancel()
     assert written(cluster) == straight(cluster)
@@ -134,10 +160,7 @@ async def test_a_recovery_that_does_not_come_to_an_end_ends_the_worker() -> None
     member = FakeMember(cluster)
     began_s = asyncio.get_running_loop().time()
     with pytest.raises(ExceptionGroup) as ended:
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(member.worker.run())
-            await member.joined.wait()
-            await member.listener.assigned(partitions([0]))
+        await run_with(member, [0])
     assert ended.group_contains(RecoveryStuck, match="partition number 0 has not recovered")
     assert asyncio.get_running_loop().time() - began_s == pytest.approx(
         worker_module.RECOVERY_S, abs=1
@@ -147,10 +170,7 @@ async def test_a_recovery_that_does_not_come_to_an_end_ends_the_worker() -> None
 async def test_a_topic_with_more_partitions_than_the_catalogue_ends_the_worker() -> None:
     member = FakeMember(FakeCluster())
     with pytest.raises(ExceptionGroup) as ended:
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(member.worker.run())
-            await member.joined.wait()
-            await member.listener.assigned(partitions([NUMBERS]))
+        await run_with(member, [NUMBERS])
     assert ended.group_contains(TopicGrown, match=r"market\.trades has partition 3, but a topic")
 
 
@@ -163,9 +183,6 @@ async def test_an_error_of_a_processor_ends_the_worker() -> None:
     cluster.append(0, "a", 1)
     member = FakeMember(cluster, Broken())
     with pytest.raises(ExceptionGroup) as ended:
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(member.worker.run())
-            await member.joined.wait()
-            await member.listener.assigned(partitions([0]))
+        await run_with(member, [0])
     assert ended.group_contains(ZeroDivisionError)
     assert cluster.committed == {}

@@ -43,6 +43,7 @@ class RunningTotals(Processor):
         self.recoveries = 0
 
     def recover(self, number: int, rows: Rows, next_offsets: Mapping[str, int]) -> None:
+        del next_offsets
         self.recoveries += 1
         self._totals[number] = {
             row.symbol: row.next
@@ -99,6 +100,12 @@ class FakeCluster:
     def end(self, number: int) -> int:
         log = self.inputs[number]
         return log[-1].offset + 1 if log else self.begins[number]
+
+    async def done(self) -> None:
+        """Wait until everything was processed."""
+        async with asyncio.timeout(600):
+            while not self.is_done:  # noqa: ASYNC110  # in virtual time
+                await asyncio.sleep(0.1)
 
     @property
     def is_done(self) -> bool:
@@ -230,7 +237,7 @@ class FakeWriter:
         self._refuse()
         fails = cluster.failures > 0
         cluster.failures -= fails
-        if fails and cluster.dice.random() < 0.5:  # noqa: PLR2004  # a coin
+        if fails and cluster.dice.random() < 0.5:  # a coin
             raise TransactionFailed("before it was applied")
         for record in records:
             topic = _topic(record.topic)
@@ -240,7 +247,7 @@ class FakeWriter:
                 assert record.partition == self._number
                 row = None if record.value is None else decode(record.value)
                 cluster.rows[topic.name, self._number][record.key or b""] = row
-        cluster.committed |= {tuple(where): offset for where, offset in offsets.items()}
+        cluster.committed |= {(topic, number): at for (topic, number), at in offsets.items()}
         await self._slow()
         if fails:
             raise TransactionFailed("after it was applied")
@@ -275,5 +282,3 @@ def written(cluster: FakeCluster) -> list[str]:
         assert isinstance(event, UserUpdate)
         found.append(f"{number}/{event.data}")
     return sorted(found, key=lambda text: int(text.partition("/")[0]))
-
-

@@ -1,0 +1,95 @@
+import asyncio
+from collections.abc import Iterable
+
+import pytest
+
+from infra.embedded_broker import free_port
+from kafka_io.errors import OffsetLost, Unread
+from kafka_io.group import GroupConsumer
+from kafka_io.publisher import Publisher
+from producers.progress import training_progress
+from schemas.topics import TRAINING_EVENTS
+from tests.conftest import World
+
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]
+
+
+class Decisions:
+    """What a member hears of its group."""
+
+    def __init__(self) -> None:
+        self.assigned_numbers: asyncio.Queue[set[int]] = asyncio.Queue()
+
+    async def revoked(self, partitions: Iterable[tuple[str, int]]) -> None:
+        pass
+
+    async def assigned(self, partitions: Iterable[tuple[str, int]]) -> None:
+        self.assigned_numbers.put_nowait({number for _, number in partitions})
+
+
+def member(world: World, name: str) -> GroupConsumer:
+    group = f"{world.prefix}group"
+    servers = world.kafka.bootstrap_servers
+    return GroupConsumer(servers, group, f"{group}-{name}", session_timeout_s=10)
+
+
+async def written(world: World, count: int) -> int:
+    """Write events of one task; return the number of their partition."""
+    async with Publisher(world.producer_settings) as publisher:
+        positions = [
+            await publisher.publish(training_progress("t", 0, "running", now_us=number))
+            for number in range(count)
+        ]
+    return positions[-1].partition
+
+
+async def test_nothing_is_fetched_before_its_start_and_then_from_the_given_offset(
+    world: World,
+) -> None:
+    number = await written(world, 10)
+    topic = world.topic(TRAINING_EVENTS.name)
+    decisions = Decisions()
+    async with member(world, "a") as consumer:
+        await consumer.join([topic], decisions)
+        assert await decisions.assigned_numbers.get() == set(range(6))
+        home = (topic, number)
+        assert await consumer.fetch([home], 0.5) == {}
+        consumer.start_fetching({home: 4})
+        found: list[int] = []
+        while len(found) < 6:
+            batches = await consumer.fetch([home], 0.5)
+            found += [record.offset for records in batches.values() for record in records]
+        assert found == list(range(4, 10))
+        assert await consumer.positions([home]) == {home: 10}
+
+
+async def test_an_offset_that_the_log_does_not_have_is_an_error_with_its_partition(
+    world: World,
+) -> None:
+    topic = world.topic(TRAINING_EVENTS.name)
+    decisions = Decisions()
+    async with member(world, "a") as consumer:
+        await consumer.join([topic], decisions)
+        await decisions.assigned_numbers.get()
+        consumer.start_fetching({(topic, 2): 1_000})
+        with pytest.raises(OffsetLost, match=r"training\.events/2: 1000") as lost:
+            await consumer.fetch([(topic, 2)], 20)
+        assert list(lost.value.partitions) == [(topic, 2)]
+
+
+async def test_members_get_the_same_numbers_of_all_topics(world: World) -> None:
+    topics = [world.topic(name) for name in ("training.events", "backtest.events", "risk.acks")]
+    first, second = Decisions(), Decisions()
+    async with member(world, "a") as a, member(world, "b") as b:
+        await a.join(topics, first)
+        assert await first.assigned_numbers.get() == set(range(6))
+        await b.join(topics, second)
+        numbers = await second.assigned_numbers.get(), await first.assigned_numbers.get()
+        assert sorted(map(sorted, numbers)) == [[0, 1, 2], [3, 4, 5]]
+
+
+async def test_no_broker_is_an_error_with_the_group() -> None:
+    consumer = GroupConsumer(f"localhost:{free_port()}", "g", "m", session_timeout_s=10)
+    with pytest.raises(Unread, match="group g cannot be joined"):
+        async with consumer:
+            pass

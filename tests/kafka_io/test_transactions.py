@@ -1,0 +1,80 @@
+import asyncio
+from contextlib import AbstractAsyncContextManager
+
+import pytest
+from aiokafka import AIOKafkaConsumer
+
+from infra.embedded_broker import free_port
+from kafka_io.errors import Fenced, TransactionFailed
+from kafka_io.reader import read_offsets
+from kafka_io.transactions import OutgoingRecord, TransactionalWriter, open_writer
+from schemas.topics import TRAINING_EVENTS
+from tests.conftest import World
+
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]
+
+
+def record(world: World, value: bytes) -> OutgoingRecord:
+    return OutgoingRecord(world.topic(TRAINING_EVENTS.name), b"k", value, 1, [("name", b"text")])
+
+
+def writer(world: World) -> AbstractAsyncContextManager[TransactionalWriter]:
+    group = f"{world.prefix}group"
+    servers = world.kafka.bootstrap_servers
+    return open_writer(servers, f"{group}-1", group, timeout_s=10, within_s=20)
+
+
+async def committed_values(world: World, count: int) -> list[bytes | None]:
+    topic = world.topic(TRAINING_EVENTS.name)
+    async with (
+        AIOKafkaConsumer(
+            topic,
+            bootstrap_servers=world.kafka.bootstrap_servers,
+            auto_offset_reset="earliest",
+            isolation_level="read_committed",
+        ) as consumer,
+        asyncio.timeout(30),
+    ):
+        return [(await consumer.getone()).value for _ in range(count)]
+
+
+async def test_records_and_offsets_are_committed_together(world: World) -> None:
+    topic = world.topic(TRAINING_EVENTS.name)
+    async with writer(world) as first:
+        await first.commit([record(world, b"1"), record(world, b"2")], {(topic, 3): 5})
+        await first.commit([], {(topic, 3): 6})
+        await first.commit([record(world, b"3")], {})
+    assert await committed_values(world, 3) == [b"1", b"2", b"3"]
+    group = f"{world.prefix}group"
+    offsets = await read_offsets([topic], 3, group, world.producer_settings)
+    assert offsets[topic].committed == 6
+
+
+async def test_a_later_writer_of_the_id_fences_the_earlier_one(world: World) -> None:
+    async with writer(world) as first:
+        await first.commit([record(world, b"first")], {})
+        async with writer(world) as second:
+            assert second.epoch > first.epoch
+            with pytest.raises(Fenced, match="another worker writes in this one's place"):
+                await first.commit([record(world, b"zombie")], {})
+            await second.commit([record(world, b"second")], {})
+    assert await committed_values(world, 2) == [b"first", b"second"]
+
+
+async def test_a_transaction_that_was_left_open_is_aborted_by_the_next_writer(
+    world: World,
+) -> None:
+    async with writer(world) as first:
+        producer = first._producer  # to stop in the middle of a commit
+        await producer.begin_transaction()
+        await producer.send_and_wait(record(world, b"").topic, b"unfinished", b"k", partition=1)
+        async with writer(world) as second:
+            await second.commit([record(world, b"after")], {})
+    assert await committed_values(world, 1) == [b"after"]
+
+
+async def test_no_broker_is_an_error_with_the_id() -> None:
+    address = f"localhost:{free_port()}"
+    with pytest.raises(TransactionFailed, match="no writer of some-id"):
+        async with open_writer(address, "some-id", "group", timeout_s=10, within_s=1):
+            pass
