@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 
 import typer.main
+from prometheus_client.metrics_core import Metric
 from pydantic_core import PydanticUndefined
 from pydantic_settings import BaseSettings
 from typer.cli import get_docs_for_click
@@ -30,6 +31,7 @@ from schemas.topics import REGISTRY
 from sse_edge.errors import EdgeError
 from sse_edge.metrics.node_metrics import Gauges, NodeMetrics
 from sse_edge.settings import EdgeSettings
+from stream_processors.metrics import WorkerMetrics
 from stream_processors.settings import ProcessorSettings
 
 ROOT = Path(__file__).parents[1]
@@ -122,17 +124,26 @@ def _metrics() -> str:
     gauges.connections = {("x", "x"): 1.0}
     for values in (gauges.window_bytes, gauges.window_age_s, gauges.leaders):
         values["x", "0"] = 1.0
+    return _page(
+        "Metrics",
+        "Prometheus reads them over HTTP.",
+        [
+            "## Edges\n\nAn edge serves these at `/metrics`. With `--workers`, each has the label "
+            "`worker`.\n\n" + _families(metrics.families(gauges)),
+            "## Processors\n\nA worker serves these on `TAPEWIRE_METRICS_PORT`, if it is set.\n\n"
+            + _families(WorkerMetrics().families()),
+        ],
+    )
+
+
+def _families(families: Iterable[Metric]) -> str:
     rows = []
-    for family in metrics.families(gauges):
+    for family in families:
         name = family.name + ("_total" if family.type == "counter" else "")
         labels = sorted({label for sample in family.samples for label in sample.labels} - {"le"})
         named = ", ".join(f"`{label}`" for label in labels)
         rows.append((f"`{name}`", family.type, named, family.documentation))
-    return _page(
-        "Metrics",
-        "An edge serves these at `/metrics`. With `--workers`, each has the label `worker`.",
-        [_table(("metric", "type", "labels", "meaning"), rows)],
-    )
+    return _table(("metric", "type", "labels", "meaning"), rows)
 
 
 def _errors() -> str:

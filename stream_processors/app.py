@@ -23,6 +23,7 @@ from typing import Any
 import faust
 import sdnotify
 from mode import CrashingSupervisor
+from prometheus_client import CollectorRegistry, start_http_server
 
 from kafka_io.client import faust_brokers
 from kafka_io.clock import now_us
@@ -37,7 +38,7 @@ from stream_processors.agents.risk import Risk
 from stream_processors.errors import WorkerError
 from stream_processors.faust_adapter import AgentProcessor, WorkerApp
 from stream_processors.kafka_adapter import SESSION_TIMEOUT_S, TaskKafka
-from stream_processors.metrics import WorkerMetrics
+from stream_processors.metrics import WorkerCollector, WorkerMetrics
 from stream_processors.processor import Processor
 from stream_processors.settings import ProcessorSettings
 from stream_processors.stream_task import StreamTask
@@ -106,6 +107,8 @@ async def _work(
     }
     states = [topic for processor in processors for topic in processor.states]
     metrics = WorkerMetrics()
+    if settings.metrics_port is not None:
+        start_http_server(settings.metrics_port, "127.0.0.1", _registry(metrics))
     prefix = settings.written_prefix()
     async with AsyncExitStack() as stack:
         consumer = await stack.enter_async_context(
@@ -134,6 +137,12 @@ async def _work(
         worker = Worker(any_consumer, list(inputs), PARTITIONS, make_task, _notify_ready)
         running.append(worker)
         await worker.run()
+
+
+def _registry(metrics: WorkerMetrics) -> CollectorRegistry:
+    registry = CollectorRegistry()
+    registry.register(WorkerCollector(metrics))
+    return registry
 
 
 def _notify_ready() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
 
 TRANSACTION_BUCKETS_S = (0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 _RECOVERIES_MAX = 100
@@ -65,3 +66,14 @@ class WorkerMetrics:
             buckets.append((bound, float(total)))
         transactions.add_metric([], buckets, sum_value=self._transaction_sum_s)
         yield transactions
+
+
+class WorkerCollector(Collector):
+    """An adapter for a Prometheus registry."""
+
+    def __init__(self, metrics: WorkerMetrics) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> Iterator[Metric]:
+        """Return all metrics."""
+        return self._metrics.families()

@@ -54,6 +54,9 @@ class ProcessorSettings(BaseSettings):
     worker_id: str = "worker-1"
     """A name that each worker of a system keeps: a restarted worker gets its partitions at once."""
 
+    metrics_port: int | None = Field(default=None, ge=0, le=65535)
+    """The port of `/metrics` for Prometheus, on loopback; unset: none."""
+
     rebuild_version: str = Field(default="", pattern=r"^[a-zA-Z0-9_-]*$")
     """If set, the worker measures all returns anew beside the running workers, and writes to topics
     whose names begin with this version and a dot; `tapewire rebuild` sets it."""
