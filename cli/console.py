@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Coroutine, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -38,7 +38,7 @@ def print_lines(lines: Sequence[str]) -> None:
 
 
 @contextmanager
-def reasons() -> Iterator[None]:
+def reasons() -> Generator[None]:
     """Exit with code 1 and the reason where the system or a command fails.
 
     Raises:

@@ -4,6 +4,7 @@ The group decides which partitions a member has. The member decides where it rea
 commits its offsets in transactions: nothing is fetched from a partition before `start_fetching`.
 """
 
+import asyncio
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
@@ -19,6 +20,9 @@ from kafka_io.reader import ConsumedRecord
 logger = logging.getLogger(__name__)
 
 _FETCHED_MAX = 2_000
+_TWIN_WITHIN_S = 60.0
+_REPLACED_MAX = 3
+"""A member gets a new id after a pause; two with one name replace each other every few seconds."""
 
 Home = tuple[str, int]
 """A partition: the topic's full name, and the number."""
@@ -33,6 +37,10 @@ class Listener(Protocol):
 
     async def assigned(self, partitions: Iterable[Home]) -> None:
         """Begin with these partitions, which are all that the member has."""
+        ...
+
+    def replaced(self) -> None:
+        """End, since another process has this member's name."""
         ...
 
 
@@ -139,17 +147,34 @@ class _Adapter(ConsumerRebalanceListener):
     def __init__(self, consumer: AIOKafkaConsumer, listener: Listener) -> None:
         self._consumer = consumer
         self._listener = listener
+        self._joined_s: dict[str, float] = {}
+        """When the group first knew this member under each of the ids that it gave."""
 
-    async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
+    async def on_partitions_revoked(  # pyright: ignore[reportIncompatibleMethodOverride]  # awaited
+        self, revoked: set[TopicPartition]
+    ) -> None:
         await self._listener.revoked(revoked)
 
-    async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
+    async def on_partitions_assigned(  # pyright: ignore[reportIncompatibleMethodOverride]  # awaited
+        self, assigned: set[TopicPartition]
+    ) -> None:
+        if self._has_twin():
+            self._listener.replaced()
+            return
         for where in assigned:
             # A position of any kind: else it would be fetched from the committed offset, if any.
             self._consumer.seek(where, 0)
         if assigned:
             self._consumer.pause(*assigned)
         await self._listener.assigned(assigned)
+
+    def _has_twin(self) -> bool:
+        """Whether another process takes this member's place again and again."""
+        now_s = asyncio.get_running_loop().time()
+        member_id: str = self._consumer._coordinator.member_id  # noqa: SLF001  # shown nowhere else
+        self._joined_s.setdefault(member_id, now_s)
+        recent = [at_s for at_s in self._joined_s.values() if now_s - at_s < _TWIN_WITHIN_S]
+        return len(recent) > _REPLACED_MAX
 
 
 def _shown(positions: Mapping[TopicPartition, int]) -> str:

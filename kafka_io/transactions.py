@@ -9,7 +9,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import InvalidProducerEpoch, KafkaError, ProducerFenced
@@ -45,7 +45,8 @@ class TransactionalWriter:
     @property
     def epoch(self) -> int:
         """The producer's epoch; each later writer of the id has a higher one."""
-        epoch: int = self._producer._txn_manager.producer_epoch  # noqa: SLF001  # shown nowhere else
+        manager: Any = self._producer._txn_manager  # noqa: SLF001  # the epoch is shown nowhere else
+        epoch: int = manager.producer_epoch
         return epoch
 
     async def commit(

@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import NamedTuple, Protocol
 
 from kafka_io.errors import OffsetLost
-from stream_processors.errors import RecoveryStuck, TopicGrown
+from stream_processors.errors import NameTaken, RecoveryStuck, TopicGrown
 from stream_processors.messages import Message, TopicPartition
 from stream_processors.stream_task import StreamTask
 
@@ -37,6 +37,10 @@ class Listener(Protocol):
 
     async def assigned(self, partitions: Iterable[TopicPartition]) -> None:
         """Begin with these partitions, which are all that the worker has."""
+        ...
+
+    def replaced(self) -> None:
+        """End, since another process has this worker's name."""
         ...
 
 
@@ -104,6 +108,7 @@ class Worker:
 
         Raises:
             TopicGrown: a topic has more partitions than the catalogue.
+            NameTaken: another worker has the same name.
             RecoveryStuck: a task has not recovered in time.
             Exception: a processor failed.
         """
@@ -149,6 +154,15 @@ class Worker:
             started.append(task)
         self._group.create_task(self._watch(self._generation, started))
         self._changed.set()
+
+    def replaced(self) -> None:
+        """End the worker, since another one has its name."""
+        self._fail(
+            NameTaken(
+                "another worker has this one's name, and they replace each other; give each worker "
+                "a TAPEWIRE_WORKER_ID of its own, and each system a TAPEWIRE_TOPIC_PREFIX"
+            )
+        )
 
     def _fail(self, error: Exception) -> None:
         if not self._failed.done():

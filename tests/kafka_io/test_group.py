@@ -18,6 +18,7 @@ class Decisions:
     """What a member hears of its group."""
 
     def __init__(self) -> None:
+        self.has_twin = asyncio.Event()
         self.assigned_numbers: asyncio.Queue[set[int]] = asyncio.Queue()
 
     async def revoked(self, partitions: Iterable[tuple[str, int]]) -> None:
@@ -25,6 +26,9 @@ class Decisions:
 
     async def assigned(self, partitions: Iterable[tuple[str, int]]) -> None:
         self.assigned_numbers.put_nowait({number for _, number in partitions})
+
+    def replaced(self) -> None:
+        self.has_twin.set()
 
 
 def member(world: World, name: str) -> GroupConsumer:
@@ -86,6 +90,16 @@ async def test_members_get_the_same_numbers_of_all_topics(world: World) -> None:
         await b.join(topics, second)
         numbers = await second.assigned_numbers.get(), await first.assigned_numbers.get()
         assert sorted(map(sorted, numbers)) == [[0, 1, 2], [3, 4, 5]]
+
+
+async def test_two_members_of_one_name_hear_of_each_other(world: World) -> None:
+    topics = [world.topic(TRAINING_EVENTS.name)]
+    first, second = Decisions(), Decisions()
+    async with member(world, "same") as a, member(world, "same") as b:
+        await a.join(topics, first)
+        await b.join(topics, second)
+        await first.has_twin.wait()
+        await second.has_twin.wait()
 
 
 async def test_no_broker_is_an_error_with_the_group() -> None:

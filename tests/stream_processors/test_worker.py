@@ -1,13 +1,14 @@
 """Workers that come, go, freeze and thaw while they share a group, in virtual time."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import pytest
 
 from stream_processors import worker as worker_module
 from stream_processors.errors import RecoveryStuck, TopicGrown
-from stream_processors.messages import TopicPartition
+from stream_processors.messages import Message, TopicPartition
+from stream_processors.processor import Round
 from tests.support.fake_group import (
     INPUT,
     NUMBERS,
@@ -176,8 +177,8 @@ async def test_a_topic_with_more_partitions_than_the_catalogue_ends_the_worker()
 
 async def test_an_error_of_a_processor_ends_the_worker() -> None:
     class Broken(RunningTotals):
-        async def process(self, *_: object) -> None:
-            raise ZeroDivisionError
+        async def process(self, messages: Sequence[Message], this_round: Round) -> None:
+            raise ZeroDivisionError(f"{len(messages)} messages of {this_round.number}")
 
     cluster = FakeCluster()
     cluster.append(0, "a", 1)
