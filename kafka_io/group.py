@@ -8,7 +8,7 @@ import asyncio
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
@@ -171,7 +171,8 @@ class _Adapter(ConsumerRebalanceListener):
     def _has_twin(self) -> bool:
         """Whether another process takes this member's place again and again."""
         now_s = asyncio.get_running_loop().time()
-        member_id: str = self._consumer._coordinator.member_id  # noqa: SLF001  # shown nowhere else
+        coordinator: Any = self._consumer._coordinator  # noqa: SLF001  # the id is shown nowhere else
+        member_id: str = coordinator.member_id
         self._joined_s.setdefault(member_id, now_s)
         recent = [at_s for at_s in self._joined_s.values() if now_s - at_s < _TWIN_WITHIN_S]
         return len(recent) > _REPLACED_MAX

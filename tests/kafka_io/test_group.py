@@ -97,6 +97,7 @@ async def test_two_members_of_one_name_hear_of_each_other(world: World) -> None:
     first, second = Decisions(), Decisions()
     async with member(world, "same") as a, member(world, "same") as b:
         await a.join(topics, first)
+        await first.assigned_numbers.get()
         await b.join(topics, second)
         await first.has_twin.wait()
         await second.has_twin.wait()
