@@ -31,10 +31,10 @@ class Decisions:
         self.has_twin.set()
 
 
-def member(world: World, name: str) -> GroupConsumer:
+def member(world: World, name: str, session_timeout_s: float = 10) -> GroupConsumer:
     group = f"{world.prefix}group"
     servers = world.kafka.bootstrap_servers
-    return GroupConsumer(servers, group, f"{group}-{name}", session_timeout_s=10)
+    return GroupConsumer(servers, group, f"{group}-{name}", session_timeout_s=session_timeout_s)
 
 
 async def written(world: World, count: int) -> int:
@@ -95,7 +95,7 @@ async def test_members_get_the_same_numbers_of_all_topics(world: World) -> None:
 async def test_two_members_of_one_name_hear_of_each_other(world: World) -> None:
     topics = [world.topic(TRAINING_EVENTS.name)]
     first, second = Decisions(), Decisions()
-    async with member(world, "same") as a, member(world, "same") as b:
+    async with member(world, "same", 3) as a, member(world, "same", 3) as b:
         await a.join(topics, first)
         await first.assigned_numbers.get()
         await b.join(topics, second)
