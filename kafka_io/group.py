@@ -8,7 +8,7 @@ import asyncio
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, NamedTuple, Protocol, Self
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
@@ -26,6 +26,14 @@ _REPLACED_MAX = 3
 
 Home = tuple[str, int]
 """A partition: the topic's full name, and the number."""
+
+
+class FetchedRecords(NamedTuple):
+    """The next records of a partition."""
+
+    records: Sequence[ConsumedRecord]
+    next_offset: int
+    """The offset after them, and after aborted records and markers behind them."""
 
 
 class Listener(Protocol):
@@ -85,8 +93,11 @@ class GroupConsumer:
 
     async def fetch(
         self, partitions: Sequence[Home], within_s: float
-    ) -> Mapping[Home, Sequence[ConsumedRecord]]:
-        """Return the next records of some partitions, none if none come in time.
+    ) -> Mapping[Home, FetchedRecords]:
+        """Return the next records of some partitions, and how far each has been read.
+
+        Without records in time, the result has the partitions that have been read past aborted
+        records and markers of transactions.
 
         Raises:
             OffsetLost: the log does not have the position of a partition any more.
@@ -107,20 +118,26 @@ class GroupConsumer:
             ) from error
         except KafkaError as error:
             raise Unread(f"group {self._group} cannot be read: {error!r}") from error
+        if not found:
+            found = {where: [] for where in held}
         return {
-            where: [
-                ConsumedRecord(
-                    record.topic,
-                    record.partition,
-                    record.offset,
-                    record.timestamp / 1000,
-                    record.key,
-                    record.value,
-                    record.headers,
-                )
-                for record in records
-            ]
+            where: FetchedRecords(
+                [
+                    ConsumedRecord(
+                        record.topic,
+                        record.partition,
+                        record.offset,
+                        record.timestamp / 1000,
+                        record.key,
+                        record.value,
+                        record.headers,
+                    )
+                    for record in records
+                ],
+                await self._consumer.position(where),
+            )
             for where, records in found.items()
+            if where in self._consumer.assignment()
         }
 
     def start_fetching(self, offsets: Mapping[Home, int]) -> None:
@@ -130,15 +147,6 @@ class GroupConsumer:
         for where in held:
             self._consumer.seek(where, offsets[where])
         self._consumer.resume(*held)
-
-    async def positions(self, partitions: Sequence[Home]) -> Mapping[Home, int]:
-        """Return the offsets after the fetched records, and after aborted ones behind them."""
-        assigned = self._consumer.assignment()
-        return {
-            where: await self._consumer.position(TopicPartition(*where))
-            for where in partitions
-            if where in assigned
-        }
 
 
 class _Adapter(ConsumerRebalanceListener):

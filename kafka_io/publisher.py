@@ -105,7 +105,7 @@ class Publisher:
                 self._waiting.append(entry)
                 await self._drive(entry)
         except TimeoutError:
-            # The acknowledgement may have come just before, or in another caller's turn.
+            self._settle_acknowledged()
             if entry.position is None:
                 raise self._unsent(is_waiting=entry in self._waiting) from self._last_error
         assert entry.position is not None
@@ -239,7 +239,16 @@ class Publisher:
             entry = self._waiting[0]
             if entry.delivery is None:  # it was published while this waited for another
                 return
-            metadata: object = await asyncio.shield(entry.delivery)
+            await asyncio.shield(entry.delivery)
+            self._settle_acknowledged()
+
+    def _settle_acknowledged(self) -> None:
+        """Note the positions of the events at the buffer's head that Kafka has acknowledged."""
+        while self._waiting:
+            entry = self._waiting[0]
+            if entry.delivery is None or not _succeeded(entry.delivery):
+                return
+            metadata = entry.delivery.result()
             topic, partition, offset = (
                 getattr(metadata, name) for name in ("topic", "partition", "offset")
             )

@@ -91,8 +91,3 @@ class TaskKafka:
         self._consumer.start_fetching(
             {(topic, number): at for (topic, number), at in offsets.items()}
         )
-
-    async def fetched(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
-        """Return the offsets after the fetched records, and after aborted ones behind them."""
-        found = await self._consumer.positions(partitions)
-        return {TopicPartition(*where): offset for where, offset in found.items()}

@@ -112,10 +112,6 @@ class Kafka(Protocol):
         """Fetch partitions from these offsets on."""
         ...
 
-    async def fetched(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
-        """Return the offsets after the fetched records, and after aborted ones behind them."""
-        ...
-
 
 @dataclass(frozen=True, slots=True)
 class Start:
@@ -205,6 +201,8 @@ class StreamTask:
         self._waiting: deque[Message] = deque()
         self._waiting_bytes = 0
         self._arrived = asyncio.Event()
+        self._received: dict[TopicPartition, int] = {}
+        """The offset up to which each partition was fetched and added."""
         self._next: dict[TopicPartition, int] = {}
         """The offset after the last processed message of each partition."""
         self._committed: dict[TopicPartition, int] = {}
@@ -220,11 +218,18 @@ class StreamTask:
         """Whether more messages should be fetched for the task."""
         return self.is_fetching and self._waiting_bytes < _WAITING_BYTES_MAX
 
-    def add(self, messages: Sequence[Message]) -> None:
-        """Add fetched messages of one partition, in order."""
+    def add(self, where: TopicPartition, messages: Sequence[Message], next_offset: int) -> None:
+        """Add fetched messages of one partition, in order, and the offset after them."""
+        self._received[where] = next_offset
         self._waiting.extend(messages)
         self._waiting_bytes += sum(len(message.value or b"") for message in messages)
-        self._arrived.set()
+        if messages:
+            self._arrived.set()
+
+    def refetch(self) -> None:
+        """Fetch again what was fetched and not added."""
+        if self.is_fetching:
+            self._kafka.start_fetching(self._received)
 
     def stop(self) -> None:
         """End the task after the transaction that is under way, if any."""
@@ -292,7 +297,8 @@ class StreamTask:
             TopicPartition(name, self.number): found.committed.get(catalogue) or 0
             for name, catalogue in self._topics.items()
         }
-        self._kafka.start_fetching(self._next)
+        self._received = dict(self._next)
+        self._kafka.start_fetching(self._received)
         self.starts += 1
         self.is_fetching = True
         self.recovered.set()
@@ -325,7 +331,7 @@ class StreamTask:
             if _now_s() >= end_s and not self._waiting:
                 return
             if not self._waiting:
-                if count == 0 and await self._has_uncommitted():
+                if count == 0 and self._has_uncommitted():
                     return
                 await self._wait_until(min(end_s, self._next_tick_s(), _now_s() + _IDLE_COMMIT_S))
 
@@ -380,7 +386,7 @@ class StreamTask:
         except TimeoutError:
             return
 
-    async def _has_uncommitted(self) -> bool:
+    def _has_uncommitted(self) -> bool:
         """Whether offsets have waited for their commit for a while.
 
         Markers of transactions move the position of a partition without a message.
@@ -388,9 +394,7 @@ class StreamTask:
         if _now_s() - self._progress_s < _IDLE_COMMIT_S:
             return False
         self._progress_s = _now_s()
-        for where, offset in (await self._kafka.fetched(self.partitions)).items():
-            if not self._waiting:
-                self._next[where] = max(self._next[where], offset)
+        self._next |= self._received  # nothing waits, so all that was added is processed
         return self._changed_offsets() != {}
 
     def _changed_offsets(self) -> dict[TopicPartition, int]:

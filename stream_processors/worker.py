@@ -53,12 +53,26 @@ class Consumer(Protocol):
 
     async def fetch(
         self, partitions: Sequence[TopicPartition], within_s: float
-    ) -> Mapping[TopicPartition, Sequence[Message]]:
-        """Return the next messages of some partitions, none if none come in time.
+    ) -> Mapping[TopicPartition, "Fetched"]:
+        """Return the next messages of some partitions, and how far each has been read.
 
         Raises:
             OffsetLost: the log does not have a position any more.
         """
+        ...
+
+
+class Fetched(Protocol):
+    """The next messages of a partition."""
+
+    @property
+    def records(self) -> Sequence[Message]:
+        """The messages, in order."""
+        ...
+
+    @property
+    def next_offset(self) -> int:
+        """The offset after them, and after what is no message behind them."""
         ...
 
 
@@ -217,7 +231,7 @@ class Worker:
                     async with asyncio.timeout(_POLL_S):
                         await self._changed.wait()
                 continue
-            starts = {number: task.starts for number, task in tasks.items()}
+            starts = {number: (task, task.starts) for number, task in tasks.items()}
             partitions = [where for task in tasks.values() for where in task.partitions]
             try:
                 batches = await self._consumer.fetch(partitions, _POLL_S)
@@ -226,14 +240,19 @@ class Worker:
                 for number in {number for _, number in error.partitions} & tasks.keys():
                     tasks[number].restart(str(error))
                 continue
-            for where, messages in batches.items():
-                task = tasks[where.partition]
-                # The fetch may have begun before the task was replaced, or before it started again.
-                now = self._tasks.get(where.partition)
-                if (
-                    now is not None
-                    and now.task is task
-                    and task.is_fetching
-                    and task.starts == starts[where.partition]
-                ):
-                    task.add(messages)
+            for (topic, number), fetched in batches.items():
+                self._pass_on(TopicPartition(topic, number), fetched, starts[number])
+
+    def _pass_on(self, where: TopicPartition, fetched: Fetched, start: object) -> None:
+        """Give fetched messages to their task, if they were fetched for its present start.
+
+        The fetch may have begun before the task was replaced or started again. Nobody can tell then
+        from which offset the messages were fetched, so the task fetches them again.
+        """
+        running = self._tasks.get(where.partition)
+        if running is None or not running.task.is_fetching:
+            return
+        if (running.task, running.task.starts) == start:
+            running.task.add(where, fetched.records, fetched.next_offset)
+        else:
+            running.task.refetch()

@@ -1,8 +1,8 @@
 """Planted bugs that the tests must catch: `make mutants`.
 
 Each is a fault that a developer could make at a seam, a change of a few characters. It is planted
-into a copy of the code, and the tests of the edge run until one fails. A mutant that lives is a
-promise without a test.
+into a copy of the code, and the tests without Kafka of its part run until one fails. A mutant that
+lives is a promise without a test.
 """
 
 import argparse
@@ -15,7 +15,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
-TESTS = ("tests/sse_edge", "tests/promises", "-m", "not kafka")
+TESTS = {
+    "sse_edge": ("tests/sse_edge", "tests/promises"),
+    "stream_processors": (
+        "tests/stream_processors/test_stream_task.py",
+        "tests/stream_processors/test_worker.py",
+    ),
+    "kafka_io": ("tests/kafka_io",),
+}
+"""The tests of a part, by its top folder."""
 TIMEOUT_S = 240
 
 
@@ -31,142 +39,204 @@ class Mutant(NamedTuple):
 MUTANTS = (
     Mutant(
         "window to live: the broadcast group skips a record",
-        "delivery/feed.py",
+        "sse_edge/delivery/feed.py",
         "entries, truncated, behind = self._entries(self.horizon, until)",
         "entries, truncated, behind = self._entries(tuple(n + 1 for n in self.horizon), until)",
     ),
     Mutant(
         "window to live: a dropped subscriber takes the horizon for its position",
-        "delivery/broadcast.py",
+        "sse_edge/delivery/broadcast.py",
         "self._dropped[subscriber] = position",
         "self._dropped[subscriber] = self.feed.horizon",
     ),
     Mutant(
         "history to live: one block too few",
-        "delivery/history.py",
+        "sse_edge/delivery/history.py",
         "index = bisect_right(self._sums, sum(position), lo=self._evicted)",
         "index = bisect_right(self._sums, sum(position), lo=self._evicted) + 1",
     ),
     Mutant(
         "history to live: one block too many",
-        "delivery/history.py",
+        "sse_edge/delivery/history.py",
         "return self._blocks[index:last], self._positions[last - 1]",
         "return self._blocks[max(0, index - 1):last], self._positions[last - 1]",
     ),
     Mutant(
         "history: another node's order is taken for this one's",
-        "delivery/history.py",
+        "sse_edge/delivery/history.py",
         "fits = _between(before, position, after) and position[partition] < after[partition]",
         "fits = True",
     ),
     Mutant(
         "Kafka to window: a piece ends one record later",
-        "cache/catch_up.py",
+        "sse_edge/cache/catch_up.py",
         "return Piece(piece.entries[first:], piece.next_offset, piece.rendering, first)",
         "return Piece(piece.entries[first:], piece.next_offset + 1, piece.rendering, first)",
     ),
     Mutant(
         "Kafka to window: a piece begins one record later",
-        "cache/catch_up.py",
+        "sse_edge/cache/catch_up.py",
         "first = bisect_right(piece.offsets, offset - 1)",
         "first = bisect_right(piece.offsets, offset)",
     ),
     Mutant(
         "Kafka to window: the record after a slice is skipped",
-        "delivery/connection.py",
+        "sse_edge/delivery/connection.py",
         "until = rest[0].record.offset if rest else result.next_offset",
         "until = rest[0].record.offset + 1 if rest else result.next_offset",
     ),
     Mutant(
         "a window claims to cover a record that it has evicted",
-        "cache/window.py",
+        "sse_edge/cache/window.py",
         "return offset >= self.start",
         "return offset >= self.start - 1",
     ),
     Mutant(
         "a window's key index forgets the newest",
-        "cache/window.py",
+        "sse_edge/cache/window.py",
         "while entry is not None and entry.record.offset >= offset:",
         "while entry is not None and entry.record.offset > offset:",
     ),
     Mutant(
         "a resumed cursor is one record too far",
-        "delivery/start.py",
+        "sse_edge/delivery/start.py",
         "positions |= {partition: offsets.get(partition.number, 0) for partition in of_topic}",
         "positions |= {p: offsets.get(p.number, -1) + 1 for p in of_topic}",
     ),
     Mutant(
         "an idle partition is resumed at latest",
-        "delivery/start.py",
+        "sse_edge/delivery/start.py",
         "positions |= {partition: offsets.get(partition.number, 0) for partition in of_topic}",
         "positions |= {p: offsets.get(p.number) or tail.windows[p].next_offset for p in of_topic}",
     ),
     Mutant(
         "an added partition is read from its end",
-        "delivery/start.py",
+        "sse_edge/delivery/start.py",
         "positions |= {partition: offsets.get(partition.number, 0) for partition in of_topic}",
         "positions |= {p: offsets.get(p.number, tail.windows[p].next_offset) for p in of_topic}",
     ),
     Mutant(
         "a heartbeat has an id",
-        "delivery/control_events.py",
+        "sse_edge/delivery/control_events.py",
         "return dialect.beat(client, _now())",
         "return dialect.beat(client, _now())[:-1] + b'id: AAAA\\n\\n'",
     ),
     Mutant(
         "an event's id is the cursor before it",
-        "delivery/feed.py",
+        "sse_edge/delivery/feed.py",
         "self._writer.move(cells, index, moved[index])",
         "self._writer.move(cells, index, moved[index] - 1)",
     ),
     Mutant(
         "an id is not the last line of its block",
-        "frame.py",
+        "sse_edge/frame.py",
         'return b"%bid: %b\\n\\n" % (unfinished, cursor)',
         'return b"id: %b\\n%b\\n" % (cursor, unfinished)',
     ),
     Mutant(
         "a recreated topic is read on",
-        "cache/tail.py",
+        "sse_edge/cache/tail.py",
         "if info is not None and info != followed.info and not followed.replaced:",
         "if info is not None and info.partitions != followed.info.partitions:",
     ),
     Mutant(
         "a log that has lost its end is read on",
-        "cache/topic_tail.py",
+        "sse_edge/cache/topic_tail.py",
         "if found.get(record.offset, record) != record:",
         "if record.offset not in found:",
     ),
     Mutant(
         "a gap is passed in silence",
-        "delivery/connection.py",
+        "sse_edge/delivery/connection.py",
         "            self._write(self._gap_events(gaps))\n",
         "",
     ),
     Mutant(
         "after a gap, the stream continues one record too far",
-        "delivery/start.py",
+        "sse_edge/delivery/start.py",
         "return Gap(GapReason.EXPIRED, partition, offset, begin)",
         "return Gap(GapReason.EXPIRED, partition, offset, begin + 1)",
     ),
     Mutant(
         "checkpoints of filtered streams are not sent",
-        "delivery/connection.py",
+        "sse_edge/delivery/connection.py",
         "if unsent > 0 and is_due:",
         "if unsent < 0 and is_due:",
     ),
     Mutant(
         "a repeat is delivered twice",
-        "delivery/feed.py",
+        "sse_edge/delivery/feed.py",
         "            if entry.is_repeat or self._tenant not in (None, record.tenant):\n"
         "                continue\n",
         "",
     ),
     Mutant(
         "the shared compressor does not forget",
-        "compression.py",
+        "sse_edge/compression.py",
         "        shared.forget()\n",
         "",
+    ),
+    Mutant(
+        "fencing: whoever holds the log's epoch may write",
+        "stream_processors/stream_task.py",
+        "async with self._kafka.open_writer(self.number) as writer:\n"
+        "                    await self._recover()\n",
+        "await self._recover()\n"
+        "                async with self._kafka.open_writer(self.number) as writer:\n",
+    ),
+    Mutant(
+        "fencing: a fenced task goes on with what it has in memory",
+        "stream_processors/stream_task.py",
+        "                self._metrics.fenced += 1\n",
+        "                self._metrics.fenced += 1\n                continue\n",
+    ),
+    Mutant(
+        "recovery: the last row counts, and not the committed offset",
+        "stream_processors/stream_task.py",
+        "offset = min(candidates, default=log.begin)",
+        "offset = max(candidates, default=log.begin)",
+    ),
+    Mutant(
+        "recovery: a topic that was made anew is read on from the old offset",
+        "stream_processors/stream_task.py",
+        "            offsets[topic] = log.begin\n            continue\n",
+        "",
+    ),
+    Mutant(
+        "recovery: an old generation's watch ends the worker",
+        "stream_processors/worker.py",
+        "                if generation == self._generation:\n",
+        "                if True:\n",
+    ),
+    Mutant(
+        "recovery: messages that were fetched for an earlier start are not fetched again",
+        "stream_processors/worker.py",
+        "            running.task.refetch()\n",
+        "            return\n",
+    ),
+    Mutant(
+        "recovery: messages of an earlier start are taken",
+        "stream_processors/worker.py",
+        "if (running.task, running.task.starts) == start:",
+        "if running.task:",
+    ),
+    Mutant(
+        "transaction: offsets are committed without what follows from them",
+        "stream_processors/stream_task.py",
+        "await writer.commit((*this_round.records, row), changed)",
+        "await writer.commit((row,), changed)",
+    ),
+    Mutant(
+        "transaction: an offset is committed one too low",
+        "stream_processors/stream_task.py",
+        "self._next[TopicPartition(message.topic, message.partition)] = message.offset + 1",
+        "self._next[TopicPartition(message.topic, message.partition)] = message.offset",
+    ),
+    Mutant(
+        "publisher: a late acknowledgement is a refusal",
+        "kafka_io/publisher.py",
+        "            if entry.position is None:\n                raise self._unsent",
+        "            if True:\n                raise self._unsent",
     ),
 )
 
@@ -180,12 +250,13 @@ def lives(mutant: Mutant, folder: Path) -> bool:
         copy,
         ignore=shutil.ignore_patterns(".*", "*.egg-info", "__pycache__", "*tapewire-data"),
     )
-    path = copy / "sse_edge" / mutant.file
+    path = copy / mutant.file
     text = path.read_text(encoding="utf-8")
     if text.count(mutant.old) != 1:
         raise SystemExit(f"{mutant.name}: its text occurs {text.count(mutant.old)} times")
     path.write_text(text.replace(mutant.old, mutant.new), encoding="utf-8")
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *TESTS]
+    pytest = (sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider")
+    command = [*pytest, "-m", "not kafka", *TESTS[mutant.file.partition("/")[0]]]
     try:
         ran = subprocess.run(
             command, cwd=copy, timeout=TIMEOUT_S, capture_output=True, check=False, text=True

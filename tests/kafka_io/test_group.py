@@ -57,14 +57,14 @@ async def test_nothing_is_fetched_before_its_start_and_then_from_the_given_offse
         await consumer.join([topic], decisions)
         assert await decisions.assigned_numbers.get() == set(range(6))
         home = (topic, number)
-        assert await consumer.fetch([home], 0.5) == {}
+        assert [batch.records for batch in (await consumer.fetch([home], 0.5)).values()] == [[]]
         consumer.start_fetching({home: 4})
         found: list[int] = []
         while len(found) < 6:
             batches = await consumer.fetch([home], 0.5)
-            found += [record.offset for records in batches.values() for record in records]
+            found += [record.offset for batch in batches.values() for record in batch.records]
         assert found == list(range(4, 10))
-        assert await consumer.positions([home]) == {home: 10}
+        assert (await consumer.fetch([home], 0.5))[home].next_offset == 10
 
 
 async def test_an_offset_that_the_log_does_not_have_is_an_error_with_its_partition(

@@ -164,3 +164,17 @@ async def test_an_unsent_event_is_sent_by_the_next_flush(cluster: FakeCluster) -
     cluster.back.set()
     await publisher.flush()
     assert cluster.ids == [event_id(1)]
+
+
+async def test_an_acknowledgement_in_the_moment_of_the_timeout_counts(
+    cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def send(_: FakeProducer, topic: str, *_values: object, **_more: object) -> object:
+        loop = asyncio.get_running_loop()
+        delivery = loop.create_future()
+        loop.call_later(1.0, delivery.set_result, Metadata(topic, 0, 7))  # as long as the patience
+        return delivery
+
+    assert cluster.ids == []
+    monkeypatch.setattr(FakeProducer, "send", send)
+    assert (await publisher_of(1.0).publish(progress(1))).offset == 7

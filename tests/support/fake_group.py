@@ -13,6 +13,7 @@ from random import Random
 from typing import Any
 
 from kafka_io.errors import Fenced, OffsetLost, TransactionFailed, Unread
+from kafka_io.group import FetchedRecords
 from kafka_io.transactions import OutgoingRecord
 from schemas.codec import decode
 from schemas.events import CandleState, ProcessorPositions, UserUpdate
@@ -161,12 +162,12 @@ class FakeMember:
 
     async def fetch(
         self, partitions: Sequence[TopicPartition], within_s: float
-    ) -> Mapping[TopicPartition, Sequence[Message]]:
+    ) -> Mapping[TopicPartition, FetchedRecords]:
         await self._slow()
         if self._lost:
             lost, self._lost = tuple(self._lost), set()
             raise OffsetLost("lost", lost)
-        found: dict[TopicPartition, Sequence[Message]] = {}
+        found: dict[TopicPartition, FetchedRecords] = {}
         for where in partitions:
             position = self._positions.get(where)
             if position is None or self.cluster.is_away:
@@ -179,10 +180,13 @@ class FakeMember:
                 : self.cluster.dice.randint(1, 7)
             ]
             if messages:
-                found[where] = messages
                 self._positions[where] = messages[-1].offset + 1
+                records: Any = messages
+                found[where] = FetchedRecords(records, self._positions[where])
         if not found:
             await asyncio.sleep(within_s / 4)
+        # Now and then a task starts again before it hears of what was fetched.
+        await asyncio.sleep(self.cluster.dice.choice((0, 0, 0, 1.0)))
         return found
 
     # What a task needs.
@@ -213,9 +217,6 @@ class FakeMember:
 
     def start_fetching(self, offsets: Mapping[TopicPartition, int]) -> None:
         self._positions |= offsets
-
-    async def fetched(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
-        return {where: self._positions[where] for where in partitions}
 
 
 class FakeWriter:
