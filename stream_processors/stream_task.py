@@ -38,6 +38,9 @@ _SLICE = 64
 _SLICE_BYTES = 64 << 10
 _WAITING_BYTES_MAX = 16 << 20
 """The bytes of messages that may wait in memory before no more are fetched."""
+_HURRY_S = 0.5
+"""How long a round that should end may take up messages that wait already. A round writes a row for
+each state that changed, so short rounds make a backlog longer."""
 _IDLE_COMMIT_S = 1.0
 """How long offsets without output wait for their commit."""
 _BACKOFF_S = (0.1, 0.5, 1.0, 2.0)
@@ -317,8 +320,10 @@ class StreamTask:
 
     async def _fill(self, this_round: Round) -> None:
         """Process messages until the round must end, has waited long enough, or is large."""
-        count, end_s = 0, float("inf")
-        while count < self._messages_max and not this_round.must_end:
+        count, end_s, hurry_s = 0, float("inf"), float("inf")
+        while count < self._messages_max:
+            if this_round.must_end and (not self._waiting or _now_s() >= hurry_s):
+                return
             if self._interruption is not None:
                 error, self._interruption = self._interruption, None
                 raise error
@@ -326,6 +331,7 @@ class StreamTask:
                 messages = self._take()
                 count += len(messages)
                 end_s = min(end_s, _now_s() + self._linger_s(messages))
+                hurry_s = min(hurry_s, _now_s() + _HURRY_S)
                 await self._dispatch(messages, this_round)
             await self._tick(this_round)
             if _now_s() >= end_s and not self._waiting:
