@@ -28,7 +28,7 @@ from infra.supervisor import Part, Process
 from infra.topics import provision
 from schemas.codec import decode, encode
 from schemas.events import PortfolioState, Return, ReturnBatch
-from schemas.topics import PARTITIONS, PORTFOLIO_RETURNS, RISK_MEASURES, RISK_STATE
+from schemas.topics import PARTITIONS, PORTFOLIO_RETURNS, RISK_ALERTS, RISK_MEASURES, RISK_STATE
 
 _PORTFOLIOS = 1_000
 _WINDOW = 250
@@ -37,6 +37,7 @@ _PLAIN_RETURNS = 20_000
 _TOGETHER = 200
 """Returns in a message, as `ReturnsPublisher` sends what is there at once."""
 _ROUNDS = 3
+_ALERTS = 100
 _DAY_US = 86_400_000_000
 _LIMIT = "0.0168"
 """Near what VaR is, so that there are alerts."""
@@ -115,6 +116,46 @@ class Bench:
             began_ms = time.time() * 1000
             async with self._workers("stream_processors", prefix, 1, {}):
                 return (await _next_measure_ms(self._servers, prefix, began_ms) - began_ms) / 1000
+
+    async def alert_ms(self, alerts: int) -> list[float]:
+        """Return the times from returns to the alerts that they raise, by Kafka's clock, sorted.
+
+        Each return is alone on a quiet worker: it is of another portfolio, and far below the VaR of
+        the portfolio's window, so that it raises an alert.
+        """
+        async with (
+            self._topics() as prefix,
+            self._workers("stream_processors", prefix, 1, {"TAPEWIRE_VAR_LIMIT": "0.02"}),
+            _Progress(self._servers, prefix) as progress,
+            _reader(self._servers, prefix + RISK_ALERTS.name) as raised,
+            _reader(self._servers, prefix + PORTFOLIO_RETURNS.name) as sent,
+        ):
+            days = 100
+            calm, _ = _messages(range(_PORTFOLIOS * days), _TOGETHER, _PORTFOLIOS * days)
+            await asyncio.to_thread(_publish, self._servers, prefix, calm)
+            await progress.until(_PORTFOLIOS * days)
+            seen = 0
+            while seen < _PORTFOLIOS * days:
+                batch = decode((await sent.getone()).value)
+                assert isinstance(batch, ReturnBatch)
+                seen += len(batch.returns)
+            for known in (await raised.getmany(timeout_ms=2_000)).values():
+                del known  # alerts of the calm days
+            found = []
+            for portfolio in range(alerts):
+                crash = [
+                    Return(f"portfolio-{portfolio}", (days + day) * _DAY_US, -0.5)
+                    for day in range(days // 10)
+                ]
+                message = _home(portfolio), encode(ReturnBatch(returns=crash))
+                await asyncio.to_thread(_publish, self._servers, prefix, [message])
+                appended_ms = (await sent.getone()).timestamp
+                while True:
+                    record = await raised.getone()
+                    if record.key == f"portfolio-{portfolio}".encode():
+                        break
+                found.append(float(record.timestamp - appended_ms))
+        return sorted(found)
 
     @asynccontextmanager
     async def _topics(self) -> AsyncGenerator[str]:
@@ -233,7 +274,12 @@ async def _next_measure_ms(servers: str, prefix: str, after_ms: float) -> float:
 
 
 def _reader(servers: str, topic: str) -> AIOKafkaConsumer:
-    return AIOKafkaConsumer(topic, bootstrap_servers=servers, auto_offset_reset="earliest")
+    return AIOKafkaConsumer(
+        topic,
+        bootstrap_servers=servers,
+        auto_offset_reset="earliest",
+        isolation_level="read_committed",
+    )
 
 
 def _cpu_s(processes: Sequence[Process]) -> float:
@@ -294,6 +340,9 @@ async def measure(servers: str, returns: int, folder: Path) -> None:
     print(f"the worker: {single / best[BARE].per_s:.2f} of the bare loop")
     again_s = min([await bench.restart_s() for _ in range(_ROUNDS)])
     print(f"restart with 1,000 portfolios: measuring again after {again_s:.1f} s")
+    late_ms = await bench.alert_ms(_ALERTS)
+    p50, p99 = late_ms[len(late_ms) // 2], late_ms[len(late_ms) * 99 // 100]
+    print(f"an alert after its return, on a quiet worker: p50 {p50:.0f} ms, p99 {p99:.0f} ms")
 
 
 def main() -> None:

@@ -282,6 +282,8 @@ class StreamTask:
 
     async def _recover(self) -> None:
         began_s = _now_s()
+        if not isinstance(self._interruption, _Stopped):
+            self._interruption = None
         found = await self._kafka.recover(self.number)
         start = resolve_start(self.number, found)
         for fault in start.faults:

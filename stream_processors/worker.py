@@ -132,6 +132,8 @@ class Worker:
                 await self._consumer.join(self._topics, self)
                 group.create_task(self._fetch())
                 await self._failed
+        except ExceptionGroup as errors:  # of which each would have ended the worker
+            raise errors.exceptions[0] from None
         finally:
             self._tasks.clear()
 

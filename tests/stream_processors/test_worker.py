@@ -28,10 +28,14 @@ def partitions(numbers: Iterable[int]) -> set[TopicPartition]:
 
 async def run_with(member: FakeMember, numbers: Iterable[int]) -> None:
     """Run a worker with these partition numbers until it ends."""
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(member.worker.run())
+
+    async def assign() -> None:
         await member.joined.wait()
         await member.listener.assigned(partitions(numbers))
+
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(assign())
+        await member.worker.run()
 
 
 class Group:
