@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 FOLDERS := producers stream_processors sse_edge schemas infra kafka_io cli tapewire build_tools docs benchmarks tests
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: up test check tests journeys mutants soak bench-edge bench-processors docs reference wheel lock reset clean
+.PHONY: up test check tests journeys mutants soak faults bench-edge bench-processors docs reference wheel lock reset clean
 
 up: $(VENV)/.ready  ## the whole system on this machine
 	@exec $(BIN)/tapewire up $(ARGS)
@@ -32,6 +32,9 @@ mutants: $(VENV)/.ready-dev  ## planted bugs, each of which the tests must catch
 
 soak: $(VENV)/.ready-dev  ## ten minutes of kills, restarts and drops; ends with an account
 	$(BIN)/python -m tests.soak $(ARGS)
+
+faults: $(VENV)/.ready-dev  ## brokers and workers killed and paused, topics changed, files used up
+	$(BIN)/python -m pytest tests/faults -v --durations=0 $(ARGS)
 
 bench-edge: $(VENV)/.ready-dev  ## what the edge costs, beside two baselines
 	$(BIN)/python -m benchmarks.edge $(ARGS)
