@@ -13,7 +13,7 @@ import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 from typing import Self
 
@@ -125,17 +125,18 @@ class Bench:
         """
         async with (
             self._topics() as prefix,
-            self._workers("stream_processors", prefix, 1, {"TAPEWIRE_VAR_LIMIT": "0.02"}),
+            self._workers("stream_processors", prefix, 1, {"TAPEWIRE_VAR_LIMIT": "0.1"}),
             _Progress(self._servers, prefix) as progress,
             _reader(self._servers, prefix + RISK_ALERTS.name) as raised,
             _reader(self._servers, prefix + PORTFOLIO_RETURNS.name) as sent,
         ):
             days = 100
-            calm, _ = _messages(range(_PORTFOLIOS * days), _TOGETHER, _PORTFOLIOS * days)
-            await asyncio.to_thread(_publish, self._servers, prefix, calm)
-            await progress.until(_PORTFOLIOS * days)
+            total = _PORTFOLIOS * days
+            calm = chain(*_messages(range(total), _TOGETHER, total))
+            await asyncio.to_thread(_publish, self._servers, prefix, tuple(calm))
+            await progress.until(total)
             seen = 0
-            while seen < _PORTFOLIOS * days:
+            while seen < total:
                 batch = decode((await sent.getone()).value)
                 assert isinstance(batch, ReturnBatch)
                 seen += len(batch.returns)

@@ -18,6 +18,9 @@ from confluent_kafka.admin import AdminClient
 from schemas.codec import VALUE_BYTES_MAX
 
 _STOP_S = 5.0
+_TRANSACTION_RETRY_MS = 20
+"""A broker refuses the first records of a transaction while it verifies it, or while the markers of
+the transaction before are on their way; both take milliseconds."""
 _FETCH_WAIT_MS = 200
 """How long a broker may hold back a fetch that finds no records."""
 
@@ -71,6 +74,7 @@ def transactional_producer(
         bootstrap_servers=bootstrap_servers,
         transactional_id=transactional_id,
         transaction_timeout_ms=int(timeout_s * 1000),
+        retry_backoff_ms=_TRANSACTION_RETRY_MS,
         acks="all",
         linger_ms=0,
         max_batch_size=1 << 19,

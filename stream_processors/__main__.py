@@ -22,6 +22,8 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     # Faust formats its debug records at any level, which takes a tenth of the time or more.
     logging.disable(logging.DEBUG)
+    # It warns of each record that a broker refuses while it verifies a transaction.
+    logging.getLogger("aiokafka.producer.sender").setLevel(logging.ERROR)
     gc.set_threshold(*_GC_THRESHOLDS)
     try:
         app = build_app(ProcessorSettings())

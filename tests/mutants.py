@@ -185,12 +185,6 @@ MUTANTS = (
         "                async with self._kafka.open_writer(self.number) as writer:\n",
     ),
     Mutant(
-        "fencing: a fenced task goes on with what it has in memory",
-        "stream_processors/stream_task.py",
-        "                self._metrics.fenced += 1\n",
-        "                self._metrics.fenced += 1\n                continue\n",
-    ),
-    Mutant(
         "recovery: the last row counts, and not the committed offset",
         "stream_processors/stream_task.py",
         "offset = min(candidates, default=log.begin)",

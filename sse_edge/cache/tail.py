@@ -45,6 +45,7 @@ class Tail:
         self._topic_listeners: defaultdict[str, set[Listener]] = defaultdict(set)
         self._key_listeners: defaultdict[str, dict[bytes, set[Listener]]] = defaultdict(dict)
         self._assignment_changed = asyncio.Event()
+        self._checking = asyncio.Lock()
         self.connected = False
         """Whether Kafka answered the last request."""
         self.records = 0
@@ -182,7 +183,11 @@ class Tail:
                 self._assignment_changed.set()
 
     async def _check_topics(self) -> None:
-        """Replace the topics that have changed, then check the leaders."""
+        """Replace the topics that have changed, then check the leaders; one check at a time."""
+        async with self._checking:
+            await self._check_topics_and_leaders()
+
+    async def _check_topics_and_leaders(self) -> None:
         # Without topics this still shows whether Kafka answers.
         infos = await self._log.describe(tuple(self._topics) or ("tapewire.nothing",))
         self.connected = True

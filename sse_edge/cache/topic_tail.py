@@ -47,6 +47,8 @@ async def find_cut(log: Log, partition: Partition, window: Window) -> int | None
     Raises:
         LogUnavailable: the log cannot be read far enough to be compared.
     """
+    # The window may grow meanwhile, beyond the end that is asked for now.
+    next_offset = window.next_offset
     begin = (await log.begin_offsets([partition]))[partition]
     end = (await log.end_offsets([partition]))[partition]
     last = window.last(_COMPARED_MAX)
@@ -66,4 +68,4 @@ async def find_cut(log: Log, partition: Partition, window: Window) -> int | None
         if found.get(record.offset, record) != record:
             return cut
         cut = record.offset + 1
-    return end if end < window.next_offset else None
+    return end if end < next_offset else None

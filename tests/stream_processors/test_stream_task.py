@@ -109,6 +109,7 @@ async def test_each_message_is_processed_once_and_committed_with_its_offset() ->
 
 async def test_a_round_lingers_for_more_messages_and_is_one_transaction() -> None:
     cluster = FakeCluster(slowest_s=0.001)
+    cluster.hiccups_s = (0,)
     member = FakeMember(cluster, RunningTotals(linger_s=1.0))
     async with running(member):
         await asyncio.sleep(1)

@@ -9,6 +9,7 @@ from stream_processors import worker as worker_module
 from stream_processors.errors import RecoveryStuck, TopicGrown
 from stream_processors.messages import Message, TopicPartition
 from stream_processors.processor import Round
+from stream_processors.stream_task import Recovered
 from tests.support.fake_group import (
     INPUT,
     NUMBERS,
@@ -140,6 +141,43 @@ async def test_whatever_the_members_do_the_log_is_that_of_a_straight_run(seed: i
             await story.something()
         await story.end()
     assert written(story.cluster) == straight(story.cluster)
+
+
+class Successor(FakeMember):
+    """Thaws its predecessor when it has read the states, as late as it could do harm."""
+
+    def __init__(self, cluster: FakeCluster, predecessor: FakeMember) -> None:
+        super().__init__(cluster)
+        self.predecessor = predecessor
+
+    async def recover(self, number: int) -> Recovered:
+        found = await super().recover(number)
+        if not self.predecessor.thawed.is_set():
+            self.predecessor.thawed.set()
+            await asyncio.sleep(1)  # the predecessor goes on with what it was about to write
+        return found
+
+
+async def test_a_predecessor_is_fenced_before_its_states_are_read() -> None:
+    cluster = FakeCluster()
+    first = FakeMember(cluster)
+    second = Successor(cluster, first)
+    async with asyncio.TaskGroup() as tasks:
+        working = [tasks.create_task(member.worker.run()) for member in (first, second)]
+        await first.joined.wait()
+        await second.joined.wait()
+        await first.listener.assigned(partitions([0]))
+        await asyncio.sleep(3)
+        for number in range(5):
+            cluster.append(0, "a", number)
+        await first.began_commit.wait()
+        first.thawed.clear()
+        await second.listener.assigned(partitions([0]))
+        await cluster.done()
+        for task in working:
+            task.cancel()
+    assert written(cluster) == straight(cluster)
+    assert first.metrics.fenced == 1
 
 
 async def test_a_second_assignment_during_recovery_is_the_one_that_counts() -> None:

@@ -74,6 +74,8 @@ class FakeCluster:
     def __init__(self, seed: int = 0, slowest_s: float = 0.02) -> None:
         self.dice = Random(seed)
         self.slowest_s = slowest_s
+        self.hiccups_s: Sequence[float] = (0, 0, 0, 1.0)
+        """Delays of a fetch, before and after it is done."""
         self.inputs: dict[int, list[FakeMessage]] = {number: [] for number in range(NUMBERS)}
         self.begins = dict.fromkeys(range(NUMBERS), 0)
         self.topic_id = "00" * 16
@@ -129,6 +131,7 @@ class FakeMember:
         self.listener: Any = None
         self.joined = asyncio.Event()
         self.ready = 0
+        self.began_commit = asyncio.Event()
         self._positions: dict[TopicPartition, int] = {}
         self._lost: set[TopicPartition] = set()
         self.worker = Worker(self, [INPUT.name], NUMBERS, self._task, self._ready)
@@ -164,6 +167,8 @@ class FakeMember:
         self, partitions: Sequence[TopicPartition], within_s: float
     ) -> Mapping[TopicPartition, FetchedRecords]:
         await self._slow()
+        # Now and then a task starts again while this fetch is under way, or before it is heard of.
+        await asyncio.sleep(self.cluster.dice.choice(self.cluster.hiccups_s))
         if self._lost:
             lost, self._lost = tuple(self._lost), set()
             raise OffsetLost("lost", lost)
@@ -185,8 +190,7 @@ class FakeMember:
                 found[where] = FetchedRecords(records, self._positions[where])
         if not found:
             await asyncio.sleep(within_s / 4)
-        # Now and then a task starts again before it hears of what was fetched.
-        await asyncio.sleep(self.cluster.dice.choice((0, 0, 0, 1.0)))
+        await asyncio.sleep(self.cluster.dice.choice(self.cluster.hiccups_s))
         return found
 
     # What a task needs.
@@ -225,7 +229,7 @@ class FakeWriter:
     def __init__(
         self, member: FakeMember, number: int, epoch: int, slow: Callable[[], Any]
     ) -> None:
-        self._cluster = member.cluster
+        self._member, self._cluster = member, member.cluster
         self._number = number
         self.epoch = epoch
         self._slow = slow
@@ -234,6 +238,7 @@ class FakeWriter:
         self, records: Sequence[OutgoingRecord], offsets: Mapping[TopicPartition, int]
     ) -> None:
         cluster = self._cluster
+        self._member.began_commit.set()
         await self._slow()
         self._refuse()
         fails = cluster.failures > 0

@@ -66,6 +66,11 @@ class FakeLog:
         partition.end = offset + 1
         return offset
 
+    def record(self, topic: str, number: int, offset: int) -> Record:
+        """Return the record at an offset."""
+        records = self._topics[topic].partitions[number].records
+        return next(record for record in records if record.offset == offset)
+
     def leave_hole(self, topic: str, number: int, size: int = 1) -> None:
         self._topics[topic].partitions[number].end += size
 

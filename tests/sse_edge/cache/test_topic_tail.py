@@ -1,9 +1,11 @@
+import asyncio
+
 import pytest
 
 from sse_edge.cache.topic_tail import Cut, TopicTail, find_cut
 from sse_edge.cache.window import Window
 from sse_edge.errors import LogUnavailable
-from sse_edge.log.record import Partition, TopicInfo
+from sse_edge.log.record import Batch, Partition, TopicInfo
 from tests.support.fake_log import FakeLog, append, log_of
 
 pytestmark = pytest.mark.virtual_time
@@ -59,3 +61,16 @@ async def test_a_log_that_is_away_cannot_be_compared() -> None:
     log.is_away = True
     with pytest.raises(LogUnavailable):
         await find_cut(log, HERE, window)
+
+
+async def test_a_window_that_grows_during_the_comparison_has_lost_nothing() -> None:
+    log = log_of(20)
+    window = await window_of(log, 5, 20)
+    log.slowest_s = 1.0
+    async with asyncio.TaskGroup() as tasks:
+        comparing = tasks.create_task(find_cut(log, HERE, window))
+        for number in range(20, 60):
+            append(log, 1)
+            window.append(Batch((log.record("t", 0, number),), number + 1))
+            await asyncio.sleep(0.1)
+    assert comparing.result() is None
