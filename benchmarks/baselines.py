@@ -172,15 +172,19 @@ def main() -> None:
     parser.add_argument("--partitions", type=int, required=True)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--kept", type=int, default=250_000)
-    told = parser.parse_args()
-    if told.kind == "consumer":
-        app = consumer_per_connection(told.servers, told.topic, told.partitions)
+    arguments = parser.parse_args()
+    if arguments.kind == "consumer":
+        app = consumer_per_connection(arguments.servers, arguments.topic, arguments.partitions)
     else:
         shared = Shared(
-            told.servers, told.topic, told.partitions, told.kept, joins=told.kind == "joined"
+            arguments.servers,
+            arguments.topic,
+            arguments.partitions,
+            arguments.kept,
+            joins=arguments.kind == "joined",
         )
         app = queue_per_connection(shared)
-    uvicorn.run(app, port=told.port, access_log=False, log_level="warning", backlog=4096)
+    uvicorn.run(app, port=arguments.port, access_log=False, log_level="warning", backlog=4096)
 
 
 if __name__ == "__main__":

@@ -555,13 +555,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("only", nargs="*", choices=[[], *MEASUREMENTS], help="these, not all")
     parser.add_argument("--quick", action="store_true", help="shorter, and less exact")
-    told = parser.parse_args()
+    arguments = parser.parse_args()
     with running_kafka() as servers:
-        bench = Bench(Kafka(servers), told.quick)
+        bench = Bench(Kafka(servers), arguments.quick)
         print(f"{psutil.cpu_count()} cores; payload about 250 bytes, one partition, 1,000 clients")
         print("| | consumer per connection | queue per connection | edge | |")
         print("| --- | --- | --- | --- | --- |")
-        for name in told.only or MEASUREMENTS:
+        for name in arguments.only or MEASUREMENTS:
             what, shown, compared = MEASUREMENTS[name](bench)
             figures = " | ".join(shown.get(kind, "-") for kind in ("consumer", "queue", "edge"))
             print(f"| {what} | {figures} | {compared} |", flush=True)

@@ -244,9 +244,9 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=40)
     parser.add_argument("--rate", type=float, default=400.0, help="events a second")
     parser.add_argument("--seed", type=int, default=random.randrange(2**32))
-    told = parser.parse_args()
-    print(f"seed {told.seed}", flush=True)
-    if not asyncio.run(run(told.minutes, told.clients, told.rate, told.seed)):
+    arguments = parser.parse_args()
+    print(f"seed {arguments.seed}", flush=True)
+    if not asyncio.run(run(arguments.minutes, arguments.clients, arguments.rate, arguments.seed)):
         sys.exit("the account does not balance")
 
 

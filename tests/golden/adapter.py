@@ -87,8 +87,10 @@ def render_list_events(golden: Mapping[str, Any]) -> list[bytes]:
         for jobs in (golden["before"], golden["after"])
     )
     assert after is not None
-    told = _events(_LISTS[golden["list"]], before, after)
-    return [event_block({"event": event, "data": data, "id": golden["id"]}) for event, data in told]
+    events = _events(_LISTS[golden["list"]], before, after)
+    return [
+        event_block({"event": event, "data": data, "id": golden["id"]}) for event, data in events
+    ]
 
 
 def render_opening(golden: Mapping[str, Any]) -> bytes:

@@ -24,7 +24,7 @@ PATH = "/process/stream"
 STEPS = ["routing_started", "routing_completed", "agent_execution_started"]
 
 
-def told(blocks: list[Block]) -> list[Any]:
+def events_of(blocks: list[Block]) -> list[Any]:
     return [block.json for block in blocks if block.data]
 
 
@@ -59,7 +59,7 @@ async def test_an_answer_comes_in_steps_and_ends(world: World) -> None:
         http.stream("POST", PATH, json={"message": "What is 17 * 23?"}) as response,
     ):
         client = StreamClient(response)
-        steps = told(await client.to_end())
+        steps = events_of(await client.to_end())
     assert [step["event"] for step in steps[:3]] == STEPS
     routed = steps[1]
     assert (routed["agent_id"], routed["protocol"]) == ("arithmetic", "local")
@@ -94,7 +94,7 @@ async def test_a_client_that_drops_resumes_elsewhere_and_nothing_runs_twice(worl
         second.url, PATH, headers={"Last-Event-ID": last_id}, message=question
     ) as client:
         blocks += await client.to_end()
-    steps = told(blocks)
+    steps = events_of(blocks)
     assert steps[-1]["event"] == "completed"
     assert text_of(steps) == steps[-1]["response_data"]["raw_response"]["parts"][0]["text"]
     (kinds,) = (await runs_in_the_log(world)).values()
@@ -107,7 +107,7 @@ async def test_a_repeated_request_with_a_key_joins_the_first(world: World) -> No
     answers = []
     for edge in (first, second):
         async with stream(edge.url, PATH, **asked) as client:
-            answers.append(told(await client.to_end()))
+            answers.append(events_of(await client.to_end()))
     assert answers[0] == answers[1]
     assert text_of(answers[0]) == "6 * 7 = 42"
     assert len(await runs_in_the_log(world)) == 1
@@ -127,7 +127,7 @@ async def test_a_run_is_its_owners(world: World, tmp_path: Path) -> None:
                     record.data and record.json["event"] == "completed" for record in seen
                 )
             )
-        assert text_of(told(blocks)) == "6 * 7 = 42"
+        assert text_of(events_of(blocks)) == "6 * 7 = 42"
         ids[name, tenant] = next(block.id for block in blocks if block.id)
         for owner, last_id in ids.items():
             async with httpx.AsyncClient(base_url=edge.url, timeout=30) as http:
@@ -180,11 +180,11 @@ async def test_risk_questions_are_answered_from_the_live_measures(world: World) 
                 )
             )
     async with stream(first.url, PATH, message="What is the VaR of Growth?") as client:
-        answer = text_of(told(await client.to_end()))
+        answer = text_of(events_of(await client.to_end()))
     assert "growth as of 2008-12-23: VaR 95 % is 0.0234" in answer
     assert "47% of its limit of 0.0500" in answer
     async with stream(first.url, PATH, message="what is the VaR of nothing?") as client:
-        last = told(await client.to_end())[-1]
+        last = events_of(await client.to_end())[-1]
     assert last["event"] == "error"
     assert last["error"] == "name a measured portfolio; these are measured: growth"
 

@@ -65,7 +65,7 @@ async def system(world: World) -> System:
     return System(world, first.result(), second.result())
 
 
-def told(blocks: list[Block]) -> list[tuple[str, Any]]:
+def events_of(blocks: list[Block]) -> list[tuple[str, Any]]:
     return [(block.event, block.json) for block in blocks if block.event]
 
 
@@ -83,8 +83,8 @@ async def steps_in_the_log(world: World, job_id: str) -> list[tuple[str, float]]
 async def test_a_job_is_run_and_its_story_told_from_the_start(system: System) -> None:
     job_id = await system.ask()
     await system.world.backtester()
-    live = told(await system.story(system.first, job_id))
-    late = told(await system.story(system.second, job_id))
+    live = events_of(await system.story(system.first, job_id))
+    late = events_of(await system.story(system.second, job_id))
 
     assert [name for name, _ in live[:2]] == ["connection", "progress"]
     assert live[1][1]["status"] == "pending"
@@ -150,7 +150,7 @@ async def test_a_job_is_cancelled_in_mid_run_then_removed(system: System) -> Non
             "status": "cancelling",
         }
         blocks = await client.to_end()
-    assert told(blocks)[-1][0] == "cancelled"
+    assert events_of(blocks)[-1][0] == "cancelled"
     (cancelled,) = await system.call("GET", f"{JOBS}?status_filter=cancelled")
     assert cancelled["job_id"] == job_id
     assert await system.call("GET", f"{JOBS}?status_filter=completed") == []
@@ -284,7 +284,7 @@ async def test_a_worker_is_killed_and_another_ends_the_job_once(system: System) 
     await lost.kill()
     await system.world.backtester()
     rest = await system.story(system.second, job_id, headers={"Last-Event-ID": last_id})
-    story = told(blocks) + told(rest)
+    story = events_of(blocks) + events_of(rest)
     attempts = [data["attempt"] for name, data in story if name != "connection"]
     assert attempts == sorted(attempts)
     assert attempts[-1] == 2
@@ -293,7 +293,7 @@ async def test_a_worker_is_killed_and_another_ends_the_job_once(system: System) 
 
 @pytest.mark.parametrize("afterwards", ["removed", "cancel_requested"])
 async def test_a_job_that_has_ended_is_not_run_again(system: System, afterwards: str) -> None:
-    """Its worker was lost before it could acknowledge; and something was told after the end."""
+    """Its worker was lost before it could acknowledge; and an event followed the end."""
 
     def step(job_id: str, kind: str) -> BacktestProgress:
         job = JobStep(kind=kind, symbol="IBM", strategy="buy_and_hold")
@@ -327,7 +327,7 @@ async def test_a_job_that_has_ended_is_not_run_again(system: System, afterwards:
         for job_id in ("over", "next"):
             await publisher.publish(command(job_id), partition=0)
     await system.world.backtester()
-    assert told(await system.story(system.first, "next"))[-1][0] == "completed"
+    assert events_of(await system.story(system.first, "next"))[-1][0] == "completed"
 
     kinds = [kind for kind, _ in await steps_in_the_log(system.world, "over")]
     assert kinds == ["submitted", "completed", afterwards]
@@ -373,7 +373,7 @@ async def test_jobs_that_cannot_be_run_say_what_to_change(system: System) -> Non
     asked = [(await system.ask(**wanted), why) for wanted, why in wrong]
     await system.world.backtester()
     for job_id, why in asked:
-        name, data = told(await system.story(system.first, job_id))[-1]
+        name, data = events_of(await system.story(system.first, job_id))[-1]
         assert name == "failed"
         assert why in data["error_message"]
 

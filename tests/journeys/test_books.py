@@ -57,12 +57,12 @@ def held(**values: float) -> list[dict[str, object]]:
 
 def is_measured(path: str, day: int) -> Any:
     def found(blocks: list[Any]) -> bool:
-        told = [block.inner for block in blocks if block.data and block.inner]
+        events = [block.inner for block in blocks if block.data and block.inner]
         return any(
             event["path"] == path
             and event["as_of"] == to_rfc3339(day * DAY_US)
             and event["status"] == "ok"
-            for event in told
+            for event in events
             if "path" in event
         )
 
@@ -70,8 +70,8 @@ def is_measured(path: str, day: int) -> Any:
 
 
 def last_of(blocks: list[Any], path: str) -> Any:
-    told = [block.inner for block in blocks if block.data and block.inner]
-    return [event for event in told if event.get("path") == path][-1]
+    events = [block.inner for block in blocks if block.data and block.inner]
+    return [event for event in events if event.get("path") == path][-1]
 
 
 def var_95(pnl: Any) -> float:

@@ -115,8 +115,8 @@ async def test_a_user_sees_their_own_and_a_fatal_error_is_the_end(world: World) 
             await reporter.send_user_update("7", ["any", "value"])
             await reporter.send_user_update("7", {"error": "gone"}, "fatal_error")
             await again.to_end()
-    told = [(item.event, item.json) for item in (*seven.blocks, *again.blocks) if item.event]
-    assert told == [
+    events = [(item.event, item.json) for item in (*seven.blocks, *again.blocks) if item.event]
+    assert events == [
         ("update", {"id": 1, "text": "yours"}),
         ("error", {"error": "a moment"}),
         ("update", ["any", "value"]),

@@ -178,8 +178,10 @@ async def test_a_broker_is_restarted_under_a_worker_and_measures_come_out_alike(
             both.create_task(restart())
         await reader.until(measured_at(end, portfolios))
     assert_as_straight(reader.records, measures, alerts)
-    told = [record.transition_id for record in reader.records if isinstance(record, RiskAlert)]
-    assert len(told) == len(set(told))
+    transition_ids = [
+        record.transition_id for record in reader.records if isinstance(record, RiskAlert)
+    ]
+    assert len(transition_ids) == len(set(transition_ids))
 
 
 async def test_several_processes_serve_one_port_and_their_metrics_come_together(

@@ -87,9 +87,9 @@ async def test_a_backtest_runs_on_minutes_and_charts_show_every_width(world: Wor
     days = {"start_date": "2013-11-26", "end_date": "2013-11-28"}
     job_id = await run(edge.url, **wanted, **days)
     for interval in ("minute", "3minute", "day"):
-        *told, (last, total) = await bars(other.url, job_id, interval)
+        *events, (last, total) = await bars(other.url, job_id, interval)
         points = [
-            point for name, data in told if name == "data_chunk" for point in data["data_points"]
+            point for name, data in events if name == "data_chunk" for point in data["data_points"]
         ]
         of_days = [
             (item.open, item.high, item.low, item.close, item.volume)

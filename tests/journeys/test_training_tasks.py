@@ -159,10 +159,10 @@ async def test_a_trainer_is_killed_and_another_runs_the_task_again(system: Syste
         await client.to_end()
         blocks += client.blocks
 
-    told = [block.json for block in blocks if block.data and "heartbeat" not in block.data]
-    assert [event["attempt"] for event in told] == sorted(event["attempt"] for event in told)
-    assert stages_of([event for event in told if event["attempt"] == 2]) == STAGES[1:]
-    endings = [event for event in told if event["status"] in ("SUCCESS", "FAILURE")]
+    events = [block.json for block in blocks if block.data and "heartbeat" not in block.data]
+    assert [event["attempt"] for event in events] == sorted(event["attempt"] for event in events)
+    assert stages_of([event for event in events if event["attempt"] == 2]) == STAGES[1:]
+    endings = [event for event in events if event["status"] in ("SUCCESS", "FAILURE")]
     assert [ending["status"] for ending in endings] == ["SUCCESS"]
     assert (await system.status(task_id))["attempt"] == 2
 
@@ -175,8 +175,8 @@ async def test_several_tasks_in_one_connection_and_only_some_of_their_news(
     wanted: Any = {"task_id": tasks, "events": "SUCCESS"}
     async with stream(system.first.url, "/trainmodel/stream", **wanted) as client:
         await client.to_end()
-        told = [block.json for block in client.blocks if block.data]
-    ended = [event for event in told if event.get("type") != "heartbeat"]
+        events = [block.json for block in client.blocks if block.data]
+    ended = [event for event in events if event.get("type") != "heartbeat"]
     assert sorted(item["task_id"] for item in ended) == sorted(tasks)
     assert {item["status"] for item in ended} == {"SUCCESS"}
     headers = {"Last-Event-ID": client.last_id}

@@ -32,10 +32,10 @@ jobs = st.dictionaries(
 ).map(lambda found: [job(name, *rest) for name, rest in found.items()])
 
 
-def applied(before: list[JobState], told: list[Change], limit: int) -> list[JobState]:
+def applied(before: list[JobState], changed: list[Change], limit: int) -> list[JobState]:
     """What a client makes of it: it puts what is added on top."""
     seen = list(before)
-    for change in told:
+    for change in changed:
         match change.kind:
             case "added":
                 seen.insert(0, change.job)
@@ -69,8 +69,11 @@ def test_one_that_leaves_the_filter_is_removed_and_the_next_takes_its_place() ->
     old = shown(three, frozenset({"running"}), 2)
     assert [item.job_id for item in old] == ["c", "b"]
     ended = [job("a"), job("b"), replace(job("c"), status="completed")]
-    told = changes(old, shown(ended, frozenset({"running"}), 2))
-    assert [(event.kind, event.job.job_id) for event in told] == [("removed", "c"), ("added", "a")]
+    changed = changes(old, shown(ended, frozenset({"running"}), 2))
+    assert [(event.kind, event.job.job_id) for event in changed] == [
+        ("removed", "c"),
+        ("added", "a"),
+    ]
 
 
 def test_nothing_is_told_where_nothing_has_changed() -> None:

@@ -74,11 +74,11 @@ async def test_a_poll_waits_until_a_processor_has_followed_what_was_told() -> No
     async with asyncio.TaskGroup() as tasks:
         running = tasks.create_task(node.view.run())
         assert await node.took_s() < 0.5
-        told = step(node.log, "new", "completed")
+        position = step(node.log, "new", "completed")
         poll = tasks.create_task(node.took_s())
         done, _ = await asyncio.wait([poll], timeout=WITHIN_S / 2)
         assert not done
-        follow(node.log, "new", told, "completed")
+        follow(node.log, "new", position, "completed")
         assert await poll < WITHIN_S
         state = node.view.last("new")
         assert state is not None
