@@ -9,14 +9,14 @@ import signal
 import time
 from typing import Any
 
+import aiokafka
 import sdnotify
 import uvloop
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from schemas.codec import decode, encode
 from schemas.events import ReturnBatch, RiskAlert
-from schemas.topics import PORTFOLIO_RETURNS, RISK_ALERTS, RISK_MEASURES, RISK_STATE
-from stream_processors import messages
+from schemas.topics import PORTFOLIO_RETURNS, RISK_ALERTS, RISK_MEASURES, RISK_STATE, TopicPartition
 from stream_processors.risk.portfolio import PortfolioRisk, ReturnOffset
 from stream_processors.settings import ProcessorSettings
 
@@ -49,7 +49,7 @@ async def run(settings: ProcessorSettings) -> None:
                     for index, observation in enumerate(batch.returns):
                         risk = portfolios.get(observation.portfolio_id)
                         if risk is None:
-                            source = messages.TopicPartition(returns, where.partition)
+                            source = TopicPartition(returns, where.partition)
                             risk = PortfolioRisk(observation.portfolio_id, config, source)
                             portfolios[observation.portfolio_id] = risk
                         changed[observation.portfolio_id] = risk
@@ -62,9 +62,9 @@ async def run(settings: ProcessorSettings) -> None:
 
 async def _gathered(
     consumer: AIOKafkaConsumer, settings: ProcessorSettings
-) -> list[tuple[TopicPartition, list[Any]]]:
+) -> list[tuple[aiokafka.TopicPartition, list[Any]]]:
     """Return the records of one batch, collected as the worker collects them."""
-    found: list[tuple[TopicPartition, list[Any]]] = []
+    found: list[tuple[aiokafka.TopicPartition, list[Any]]] = []
     count, until_s = 0, time.monotonic() + settings.batch_within_s
     while count < settings.batch_records_max and (left_s := until_s - time.monotonic()) > 0:
         more = await consumer.getmany(timeout_ms=int(left_s * 1000))

@@ -11,8 +11,7 @@ import sdnotify
 
 from schemas.codec import decode, encode
 from schemas.events import ReturnBatch
-from schemas.topics import PORTFOLIO_RETURNS, RISK_ALERTS, RISK_STATE
-from stream_processors.messages import TopicPartition
+from schemas.topics import PORTFOLIO_RETURNS, RISK_ALERTS, RISK_STATE, TopicPartition
 from stream_processors.risk.portfolio import PortfolioRisk, ReturnOffset
 from stream_processors.settings import ProcessorSettings
 

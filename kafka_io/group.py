@@ -7,15 +7,16 @@ commits its offsets in transactions: nothing is fetched from a partition before 
 import asyncio
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from types import TracebackType
 from typing import Any, NamedTuple, Protocol, Self
 
-from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+import aiokafka
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from kafka_io import client
 from kafka_io.errors import OffsetLost, Unread
-from kafka_io.reader import ConsumedRecord
+from kafka_io.reader import ConsumedRecord, as_consumed
+from schemas.topics import TopicPartition
 
 logger = logging.getLogger(__name__)
 
@@ -23,9 +24,6 @@ _FETCHED_MAX = 2_000
 _TWIN_WITHIN_S = 60.0
 _REPLACED_MAX = 3
 """A member gets a new id after a pause; two with one name replace each other every few seconds."""
-
-Home = tuple[str, int]
-"""A partition: the topic's full name, and the number."""
 
 
 class FetchedRecords(NamedTuple):
@@ -39,11 +37,11 @@ class FetchedRecords(NamedTuple):
 class Listener(Protocol):
     """Hears of the group's decisions."""
 
-    async def revoked(self, partitions: Iterable[Home]) -> None:
+    async def revoked(self, partitions: Iterable[TopicPartition]) -> None:
         """Stop what runs on these partitions; they may go to others when this returns."""
         ...
 
-    async def assigned(self, partitions: Iterable[Home]) -> None:
+    async def assigned(self, partitions: Iterable[TopicPartition]) -> None:
         """Begin with these partitions, which are all that the member has."""
         ...
 
@@ -79,12 +77,7 @@ class GroupConsumer:
             raise Unread(f"group {self._group} cannot be joined: {error!r}") from error
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await client.stop(self._consumer)
 
     async def join(self, topics: Sequence[str], listener: Listener) -> None:
@@ -92,8 +85,8 @@ class GroupConsumer:
         self._consumer.subscribe(list(topics), listener=_Adapter(self._consumer, listener))
 
     async def fetch(
-        self, partitions: Sequence[Home], within_s: float
-    ) -> Mapping[Home, FetchedRecords]:
+        self, partitions: Sequence[TopicPartition], within_s: float
+    ) -> Mapping[TopicPartition, FetchedRecords]:
         """Return the next records of some partitions, and how far each has been read.
 
         Without records in time, the result has the partitions that have been read past aborted
@@ -104,7 +97,7 @@ class GroupConsumer:
             Unread: the member cannot go on; another one may have its name.
         """
         assigned = self._consumer.assignment()
-        held = [TopicPartition(*where) for where in partitions if where in assigned]
+        held = [aiokafka.TopicPartition(*where) for where in partitions if where in assigned]
         if not held:
             return {}
         try:
@@ -112,41 +105,30 @@ class GroupConsumer:
                 *held, timeout_ms=int(within_s * 1000), max_records=_FETCHED_MAX
             )
         except OffsetOutOfRangeError as error:
-            positions: Mapping[TopicPartition, int] = error.args[0]
+            lost = {TopicPartition(*where): offset for where, offset in error.args[0].items()}
             raise OffsetLost(
-                f"the log does not have the offsets {_shown(positions)}", tuple(positions)
+                f"the log does not have the offsets {_shown(lost)}", tuple(lost)
             ) from error
         except KafkaError as error:
             raise Unread(f"group {self._group} cannot be read: {error!r}") from error
         if not found:
             found = {where: [] for where in held}
         return {
-            where: FetchedRecords(
-                [
-                    ConsumedRecord(
-                        record.topic,
-                        record.partition,
-                        record.offset,
-                        record.timestamp / 1000,
-                        record.key,
-                        record.value,
-                        record.headers,
-                    )
-                    for record in records
-                ],
-                await self._consumer.position(where),
+            TopicPartition(*where): FetchedRecords(
+                [as_consumed(record) for record in records], await self._consumer.position(where)
             )
             for where, records in found.items()
             if where in self._consumer.assignment()
         }
 
-    def start_fetching(self, offsets: Mapping[Home, int]) -> None:
+    def start_fetching(self, offsets: Mapping[TopicPartition, int]) -> None:
         """Fetch partitions from these offsets on; those that were lost meanwhile are left out."""
         assigned = self._consumer.assignment()
-        held = [TopicPartition(*where) for where in offsets if where in assigned]
-        for where in held:
-            self._consumer.seek(where, offsets[where])
-        self._consumer.resume(*held)
+        for where, offset in offsets.items():
+            if where in assigned:
+                partition = aiokafka.TopicPartition(*where)
+                self._consumer.seek(partition, offset)
+                self._consumer.resume(partition)
 
 
 class _Adapter(ConsumerRebalanceListener):
@@ -159,12 +141,12 @@ class _Adapter(ConsumerRebalanceListener):
         """When the group first knew this member under each of the ids that it gave."""
 
     async def on_partitions_revoked(  # pyright: ignore[reportIncompatibleMethodOverride]  # awaited
-        self, revoked: set[TopicPartition]
+        self, revoked: set[aiokafka.TopicPartition]
     ) -> None:
-        await self._listener.revoked(revoked)
+        await self._listener.revoked({TopicPartition(*where) for where in revoked})
 
     async def on_partitions_assigned(  # pyright: ignore[reportIncompatibleMethodOverride]  # awaited
-        self, assigned: set[TopicPartition]
+        self, assigned: set[aiokafka.TopicPartition]
     ) -> None:
         if self._has_twin():
             self._listener.replaced()
@@ -174,7 +156,7 @@ class _Adapter(ConsumerRebalanceListener):
             self._consumer.seek(where, 0)
         if assigned:
             self._consumer.pause(*assigned)
-        await self._listener.assigned(assigned)
+        await self._listener.assigned({TopicPartition(*where) for where in assigned})
 
     def _has_twin(self) -> bool:
         """Whether another process takes this member's place again and again."""

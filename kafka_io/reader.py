@@ -45,6 +45,19 @@ class ConsumedRecord(NamedTuple):
     headers: Sequence[tuple[str, bytes]]
 
 
+def as_consumed(record: Any) -> ConsumedRecord:
+    """Return a record of aiokafka's consumer as the rest of the system reads it."""
+    return ConsumedRecord(
+        record.topic,
+        record.partition,
+        record.offset,
+        record.timestamp / 1000,
+        record.key,
+        record.value,
+        record.headers,
+    )
+
+
 class KeyFollower:
     """Reads the records of one key, from a time on, as they are written."""
 
@@ -155,17 +168,8 @@ async def read_uncommitted(
             offset = await consumer.committed(home)
             if offset is not None:
                 consumer.seek(home, offset)
-        async for home, record in _records_until(consumer, ends):
-            found.append(
-                ConsumedRecord(
-                    *home,
-                    record.offset,
-                    record.timestamp / 1000,
-                    record.key,
-                    record.value,
-                    record.headers,
-                )
-            )
+        async for _, record in _records_until(consumer, ends):
+            found.append(as_consumed(record))
     return sorted(found, key=lambda record: record.timestamp)
 
 

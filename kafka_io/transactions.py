@@ -11,11 +11,13 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
-from aiokafka import AIOKafkaProducer, TopicPartition
+import aiokafka
+from aiokafka import AIOKafkaProducer
 from aiokafka.errors import InvalidProducerEpoch, KafkaError, ProducerFenced
 
 from kafka_io import client
 from kafka_io.errors import Fenced, TransactionFailed
+from schemas.topics import TopicPartition
 
 logger = logging.getLogger(__name__)
 
@@ -50,14 +52,13 @@ class TransactionalWriter:
         return epoch
 
     async def commit(
-        self, records: Sequence[OutgoingRecord], offsets: Mapping[tuple[str, int], int]
+        self, records: Sequence[OutgoingRecord], offsets: Mapping[TopicPartition, int]
     ) -> None:
         """Write records, and commit the group's offsets, in one transaction.
 
         Args:
             records: the records, in order.
-            offsets: the next offset of each partition that the records follow from, by the
-                topic's full name and the number.
+            offsets: the next offset of each partition that the records follow from, by partition.
 
         Raises:
             Fenced: another writer has opened the id; nothing was written.
@@ -78,7 +79,7 @@ class TransactionalWriter:
                 for record in records
             ]
             if offsets:
-                at = {TopicPartition(*where): offset for where, offset in offsets.items()}
+                at = {aiokafka.TopicPartition(*where): offset for where, offset in offsets.items()}
                 await producer.send_offsets_to_transaction(at, self._group)
             for delivery in sent:
                 await delivery

@@ -6,6 +6,8 @@ with the broker's time: replayed events of 2008 would otherwise be older than an
 and Kafka would delete them at once. The time of what happened is in the event itself.
 """
 
+from typing import NamedTuple
+
 from schemas.events import (
     AgentCommand,
     AgentEvent,
@@ -44,7 +46,16 @@ from schemas.events import (
 )
 from schemas.registry import PARTITIONS, REGISTRY, Topic
 
-__all__ = ["CATALOGUE", "PARTITIONS", "REGISTRY", "Topic", "key_of", "topic_of", "type_name"]
+__all__ = [
+    "CATALOGUE",
+    "PARTITIONS",
+    "REGISTRY",
+    "Topic",
+    "TopicPartition",
+    "key_of",
+    "topic_of",
+    "type_name",
+]
 
 HOUR_MS = 60 * 60 * 1000
 DAY_MS = 24 * HOUR_MS
@@ -100,6 +111,13 @@ PROCESSOR_POSITIONS = _topic("processor.positions", ProcessorPositions, None, No
 
 CATALOGUE = tuple(registration.topic for registration in REGISTRY)
 """The topics of this system."""
+
+
+class TopicPartition(NamedTuple):
+    """A partition of a topic, by the topic's full name."""
+
+    topic: str
+    partition: int
 
 
 def topic_of(record: Record) -> Topic:

@@ -16,9 +16,7 @@ or not at all: see `stream_processors.stream_task`.
 
 import logging
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
 from tempfile import gettempdir
-from typing import Any
 
 import faust
 import sdnotify
@@ -110,16 +108,13 @@ async def _work(
     if settings.metrics_port is not None:
         start_http_server(settings.metrics_port, "127.0.0.1", _registry(metrics))
     prefix = settings.written_prefix()
-    async with AsyncExitStack() as stack:
-        consumer = await stack.enter_async_context(
-            GroupConsumer(
-                settings.bootstrap_servers,
-                f"{prefix}tapewire",
-                f"{prefix}{settings.worker_id}",
-                session_timeout_s=SESSION_TIMEOUT_S,
-            )
-        )
-        kafka: Any = TaskKafka(settings, consumer, inputs, states)
+    async with GroupConsumer(
+        settings.bootstrap_servers,
+        f"{prefix}tapewire",
+        f"{prefix}{settings.worker_id}",
+        session_timeout_s=SESSION_TIMEOUT_S,
+    ) as consumer:
+        kafka = TaskKafka(settings, consumer, inputs, states)
 
         def make_task(number: int) -> StreamTask:
             return StreamTask(
@@ -133,8 +128,7 @@ async def _work(
                 now_us=now_us,
             )
 
-        any_consumer: Any = consumer
-        worker = Worker(any_consumer, list(inputs), PARTITIONS, make_task, _notify_ready)
+        worker = Worker(consumer, list(inputs), PARTITIONS, make_task, _notify_ready)
         running.append(worker)
         await worker.run()
 

@@ -10,8 +10,7 @@ from kafka_io.settings import ProducerSettings
 from kafka_io.topic_admin import TopicAdmin
 from kafka_io.transactions import TransactionalWriter, open_writer
 from schemas.events import ProcessorPositions
-from schemas.topics import PROCESSOR_POSITIONS, Topic
-from stream_processors.messages import TopicPartition
+from schemas.topics import PROCESSOR_POSITIONS, Topic, TopicPartition
 from stream_processors.settings import ProcessorSettings
 from stream_processors.stream_task import LogState, Recovered
 
@@ -88,6 +87,4 @@ class TaskKafka:
 
     def start_fetching(self, offsets: Mapping[TopicPartition, int]) -> None:
         """Fetch partitions from these offsets on."""
-        self._consumer.start_fetching(
-            {(topic, number): at for (topic, number), at in offsets.items()}
-        )
+        self._consumer.start_fetching(offsets)

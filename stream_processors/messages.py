@@ -1,12 +1,12 @@
 """Read a message from Kafka: its record, tenant and times, or the dead letter about it.
 
-A message arrives as Faust or `kafka_io.reader` delivered it. A `DeadLetter` returned from here is
+A message arrives as `kafka_io` has read it. A `DeadLetter` returned from here is
 an event like any other; its caller sends it to the dead-letter topic.
 """
 
 import logging
 from collections.abc import Iterable
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from schemas.codec import decode
 from schemas.errors import Undecodable
@@ -22,13 +22,6 @@ R = TypeVar("R")
 _VALUE_BYTES_MAX = 512 * 1024
 """A dead letter keeps this much of a value: a value that filled a record would not fit in another
 record with the letter's other fields."""
-
-
-class TopicPartition(NamedTuple):
-    """A partition of a topic, by the topic's full name."""
-
-    topic: str
-    partition: int
 
 
 class Message(Protocol):

@@ -4,19 +4,19 @@
         ▲                        │
         └──── a commit failed ───┘
 
-A task becomes the one writer of its transactional id, which fences whoever had the number before.
+A task becomes the one writer of its transactional id, which fences the number's earlier writers.
 Only then it reads the committed offsets and the rows of the state, so nothing that it reads can
 change any more. Each round is one transaction: the events and rows that follow from its messages,
 and the offsets after them. After a failed commit the task starts again from what is committed.
 
-So it always holds that states, events and offsets in the log are those of a straight run up to the
-committed offsets, whoever was killed, paused or replaced meanwhile.
+So states, events and offsets in the log are always those of a run without faults up to the
+committed offsets, also after workers were killed, paused or replaced.
 """
 
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from itertools import groupby
@@ -26,8 +26,8 @@ from kafka_io.errors import Fenced, TransactionFailed, Unread
 from kafka_io.transactions import OutgoingRecord
 from schemas.codec import encode
 from schemas.events import ProcessorPositions, TopicPosition
-from schemas.topics import PROCESSOR_POSITIONS
-from stream_processors.messages import Message, TopicPartition
+from schemas.topics import PROCESSOR_POSITIONS, TopicPartition
+from stream_processors.messages import Message
 from stream_processors.metrics import WorkerMetrics
 from stream_processors.processor import Processor, Round, Rows
 
@@ -315,17 +315,21 @@ class StreamTask:
         self._progress_s = _now_s()
         while True:
             this_round = Round(self.number, self._written_prefix)
-            await self._fill(this_round)
-            for processor in self._processors:
+            for processor in await self._fill(this_round):
                 await processor.finish(this_round)
             await self._commit(writer, this_round)
 
-    async def _fill(self, this_round: Round) -> None:
-        """Process messages until the round must end, has waited long enough, or is large."""
+    async def _fill(self, this_round: Round) -> Iterable[Processor]:
+        """Process messages until the round must end, has waited long enough, or is large.
+
+        Returns:
+            The processors that had messages or a tick.
+        """
+        busy: dict[str, Processor] = {}
         count, end_s, hurry_s = 0, float("inf"), float("inf")
         while count < self._messages_max:
             if this_round.must_end and (not self._waiting or _now_s() >= hurry_s):
-                return
+                break
             if self._interruption is not None:
                 error, self._interruption = self._interruption, None
                 raise error
@@ -334,14 +338,15 @@ class StreamTask:
                 count += len(messages)
                 end_s = min(end_s, _now_s() + self._linger_s(messages))
                 hurry_s = min(hurry_s, _now_s() + _HURRY_S)
-                await self._dispatch(messages, this_round)
-            await self._tick(this_round)
+                await self._dispatch(messages, this_round, busy)
+            await self._tick(this_round, busy)
             if _now_s() >= end_s and not self._waiting:
-                return
+                break
             if not self._waiting:
                 if count == 0 and self._has_uncommitted():
-                    return
+                    break
                 await self._wait_until(min(end_s, self._next_tick_s(), _now_s() + _IDLE_COMMIT_S))
+        return busy.values()
 
     def _take(self) -> list[Message]:
         messages: list[Message] = []
@@ -360,21 +365,25 @@ class StreamTask:
             (p.linger_s for topic in topics for p in self._by_topic[topic]), default=_IDLE_COMMIT_S
         )
 
-    async def _dispatch(self, messages: Sequence[Message], this_round: Round) -> None:
+    async def _dispatch(
+        self, messages: Sequence[Message], this_round: Round, busy: dict[str, Processor]
+    ) -> None:
         """Give each processor the messages of its topics, in the order of their arrival."""
         for topic, of_topic in groupby(messages, key=lambda message: message.topic):
             found = list(of_topic)
             for processor in self._by_topic[topic]:
+                busy[processor.name] = processor
                 await processor.process(found, this_round)
         await asyncio.sleep(0)  # lets the consumer and the other tasks run
 
-    async def _tick(self, this_round: Round) -> None:
+    async def _tick(self, this_round: Round, busy: dict[str, Processor]) -> None:
         for processor in self._processors:
             if processor.tick_s is not None:
                 ticked_s = self._ticked_s[processor.name]
                 if _now_s() >= ticked_s + processor.tick_s:
                     self._ticked_s[processor.name] = _now_s()
                     before = len(this_round)
+                    busy[processor.name] = processor
                     await processor.tick(this_round)
                     this_round.must_end |= len(this_round) > before
 

@@ -15,8 +15,9 @@ from contextlib import suppress
 from typing import NamedTuple, Protocol
 
 from kafka_io.errors import OffsetLost
+from kafka_io.group import FetchedRecords, Listener
+from schemas.topics import TopicPartition
 from stream_processors.errors import NameTaken, RecoveryStuck, TopicGrown
-from stream_processors.messages import Message, TopicPartition
 from stream_processors.stream_task import StreamTask
 
 logger = logging.getLogger(__name__)
@@ -28,22 +29,6 @@ RECOVERY_S = 30.0
 """How long a recovery may take without progress."""
 
 
-class Listener(Protocol):
-    """Hears of the group's decisions."""
-
-    async def revoked(self, partitions: Iterable[TopicPartition]) -> None:
-        """Stop what runs on these partitions; they may go to others when this returns."""
-        ...
-
-    async def assigned(self, partitions: Iterable[TopicPartition]) -> None:
-        """Begin with these partitions, which are all that the worker has."""
-        ...
-
-    def replaced(self) -> None:
-        """End, since another process has this worker's name."""
-        ...
-
-
 class Consumer(Protocol):
     """The group's consumer."""
 
@@ -53,26 +38,12 @@ class Consumer(Protocol):
 
     async def fetch(
         self, partitions: Sequence[TopicPartition], within_s: float
-    ) -> Mapping[TopicPartition, "Fetched"]:
+    ) -> Mapping[TopicPartition, FetchedRecords]:
         """Return the next messages of some partitions, and how far each has been read.
 
         Raises:
             OffsetLost: the log does not have a position any more.
         """
-        ...
-
-
-class Fetched(Protocol):
-    """The next messages of a partition."""
-
-    @property
-    def records(self) -> Sequence[Message]:
-        """The messages, in order."""
-        ...
-
-    @property
-    def next_offset(self) -> int:
-        """The offset after them, and after what is no message behind them."""
         ...
 
 
@@ -242,10 +213,10 @@ class Worker:
                 for number in {number for _, number in error.partitions} & tasks.keys():
                     tasks[number].restart(str(error))
                 continue
-            for (topic, number), fetched in batches.items():
-                self._pass_on(TopicPartition(topic, number), fetched, starts[number])
+            for where, fetched in batches.items():
+                self._pass_on(where, fetched, starts[where.partition])
 
-    def _pass_on(self, where: TopicPartition, fetched: Fetched, start: object) -> None:
+    def _pass_on(self, where: TopicPartition, fetched: FetchedRecords, start: object) -> None:
         """Give fetched messages to their task, if they were fetched for its present start.
 
         The fetch may have begun before the task was replaced or started again. Nobody can tell then

@@ -25,16 +25,10 @@ from schemas.topics import (
     RISK_ALERTS,
     TRAINING_EVENTS,
     Topic,
+    TopicPartition,
     key_of,
 )
-from stream_processors.messages import (
-    Message,
-    TopicPartition,
-    dead_letter,
-    decode_message,
-    recorded_us,
-    tenant_of,
-)
+from stream_processors.messages import Message, dead_letter, decode_message, recorded_us, tenant_of
 from stream_processors.processor import Processor, Round, Rows
 from stream_processors.settings import ProcessorSettings
 from stream_processors.windowing.board import Board

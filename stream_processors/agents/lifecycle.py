@@ -25,10 +25,11 @@ from schemas.topics import (
     TRAINING_EVENTS,
     TRAINING_TASKS,
     Topic,
+    TopicPartition,
     key_of,
 )
 from stream_processors.lifecycle import next_job_state, next_task_state
-from stream_processors.messages import Message, TopicPartition, tenant_of
+from stream_processors.messages import Message, tenant_of
 from stream_processors.processor import Processor, Round, Rows
 from stream_processors.windowing.tallies import gauge_tally
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from schemas.events import AlertTransition, AlertType, OpenAlert, RiskAlert, Severity
-from stream_processors.messages import TopicPartition
+from schemas.topics import TopicPartition
 from stream_processors.risk.measures import finite
 from stream_processors.risk.rules import DAYS_JUDGED, METRICS, MODEL, STALE
 from stream_processors.risk.thresholds import AlertLevel, Rule, Transition

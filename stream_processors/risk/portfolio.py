@@ -24,7 +24,7 @@ from schemas.events import (
     WatchState,
 )
 from schemas.instants import EARLIEST_US, LATEST_US, to_rfc3339
-from stream_processors.messages import TopicPartition
+from schemas.topics import TopicPartition
 from stream_processors.risk.alert_events import AlertContext
 from stream_processors.risk.alerts import Alerts
 from stream_processors.risk.config import RiskConfig

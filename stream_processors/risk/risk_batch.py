@@ -24,10 +24,9 @@ from schemas.events import (
     WindowTally,
 )
 from schemas.instants import EARLIEST_US, LATEST_US
-from schemas.topics import RISK_STATE
+from schemas.topics import RISK_STATE, TopicPartition
 from stream_processors.messages import (
     Message,
-    TopicPartition,
     dead_letter,
     decode_message,
     log_time_us,

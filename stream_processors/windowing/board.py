@@ -27,7 +27,7 @@ from schemas.events import (
     WindowTally,
     WindowTotal,
 )
-from stream_processors.messages import TopicPartition
+from schemas.topics import TopicPartition
 from stream_processors.windowing.tallies import highest
 
 LATE = "late"

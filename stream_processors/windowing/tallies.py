@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from schemas.events import WindowTally
-from stream_processors.messages import TopicPartition
+from schemas.topics import TopicPartition
 
 _WORST_MAX = 10
 """A dashboard update lists this many of the highest utilisations."""

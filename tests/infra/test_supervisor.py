@@ -135,7 +135,7 @@ async def test_the_parts_of_a_killed_supervisor_die_at_once(tmp_path: Path) -> N
         f"    supervisor = Supervisor(pathlib.Path({str(tmp_path)!r}))",
         f"    await supervisor.start(Part('one', (sys.executable, '-c', {stubborn!r})))",
         "    print(supervisor._running[0].pid, flush=True)",
-        "    await asyncio.sleep(60)",
+        "    await asyncio.Event().wait()",
         "asyncio.run(main())",
     )
     process = await asyncio.create_subprocess_exec(

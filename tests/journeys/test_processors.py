@@ -30,8 +30,13 @@ from schemas.events import (
     RiskMeasure,
     StoryState,
 )
-from schemas.topics import PORTFOLIO_RETURNS, RISK_MEASURES, RISK_STATE, TRAINING_TASKS
-from stream_processors.messages import TopicPartition
+from schemas.topics import (
+    PORTFOLIO_RETURNS,
+    RISK_MEASURES,
+    RISK_STATE,
+    TRAINING_TASKS,
+    TopicPartition,
+)
 from stream_processors.risk.portfolio import PortfolioRisk, ReturnOffset
 from stream_processors.risk.window import ReturnWindow
 from tests.conftest import World
@@ -66,9 +71,11 @@ async def test_kill_minus_nine_in_mid_stream_changes_nothing(world: World) -> No
 
     assert_as_straight(reader.records, expected_measures, expected_alerts)
     assert len(expected_alerts) > 5
-    # What a lost worker had told is not told again.
-    told = [record.transition_id for record in reader.records if isinstance(record, RiskAlert)]
-    assert len(told) == len(set(told))
+    # A successor repeats no alert of a lost worker.
+    transition_ids = [
+        record.transition_id for record in reader.records if isinstance(record, RiskAlert)
+    ]
+    assert len(transition_ids) == len(set(transition_ids))
 
 
 async def test_workers_are_restarted_one_after_the_other(world: World) -> None:
@@ -92,7 +99,7 @@ async def test_workers_are_restarted_one_after_the_other(world: World) -> None:
     assert_as_straight(reader.records, expected_measures, expected_alerts)
 
 
-async def test_what_a_worker_has_told_when_it_is_stopped_is_in_its_states(world: World) -> None:
+async def test_a_stopped_worker_has_the_state_of_each_measure_that_it_sent(world: World) -> None:
     """So that a successor with other settings goes on, and does not judge the same again."""
     portfolios = [f"p{number}" for number in range(300)]
     async with TopicReader(world, "risk.measures") as reader:
@@ -103,10 +110,10 @@ async def test_what_a_worker_has_told_when_it_is_stopped_is_in_its_states(world:
                 await publisher.publish(ReturnBatch(returns=returns), partition=0)
         await reader.until(lambda records: len(records) > len(portfolios))
         await worker.stop()
-    told = await read_table(RISK_MEASURES, world.producer_settings)
+    measures = await read_table(RISK_MEASURES, world.producer_settings)
     kept = await read_table(RISK_STATE, world.producer_settings)
-    assert told.keys() == {name.encode() for name in portfolios}
-    for key, measure in told.items():
+    assert measures.keys() == {name.encode() for name in portfolios}
+    for key, measure in measures.items():
         state = kept[key]
         assert isinstance(measure, RiskMeasure)
         assert isinstance(state, PortfolioState)
@@ -297,7 +304,7 @@ async def test_dashboard_windows_count_every_alert_and_measure_once(world: World
         end, sent = days[-1].at_close()[0].event_time_us, sum(len(day.returns) for day in days)
         await reader.until(done)
         expected = totals(reader.records)
-        # The wide windows are told when their time has passed, and say the same.
+        # Measures of wide windows follow when their time has passed, and say the same.
         await reader.until(lambda records: totals(records, 5_000_000) == expected)
     assert expected["alerts_raised"] > 0
     last = [record for record in reader.records if isinstance(record, DashboardUpdate)][-1]

@@ -122,8 +122,8 @@ async def test_workers_that_were_given_other_settings_go_on_from_a_past_that_fit
 
         # Only over the longer window does what was wild once exceed its limit still.
         def raised_again(blocks: list[Any]) -> bool:
-            told = [block.inner for block in blocks if block.data and block.inner]
-            steps = [event["state"] for event in told if event.get("entity_id") == "wild"]
+            events = [block.inner for block in blocks if block.data and block.inner]
+            steps = [event["state"] for event in events if event.get("entity_id") == "wild"]
             return steps[-2:] == ["cleared", "raised"]
 
         await client.until(raised_again)

@@ -8,7 +8,7 @@ from kafka_io.errors import OffsetLost, Unread
 from kafka_io.group import GroupConsumer
 from kafka_io.publisher import Publisher
 from producers.progress import training_progress
-from schemas.topics import TRAINING_EVENTS
+from schemas.topics import TRAINING_EVENTS, TopicPartition
 from tests.conftest import World
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]
@@ -21,10 +21,10 @@ class Decisions:
         self.has_twin = asyncio.Event()
         self.assigned_numbers: asyncio.Queue[set[int]] = asyncio.Queue()
 
-    async def revoked(self, partitions: Iterable[tuple[str, int]]) -> None:
+    async def revoked(self, partitions: Iterable[TopicPartition]) -> None:
         pass
 
-    async def assigned(self, partitions: Iterable[tuple[str, int]]) -> None:
+    async def assigned(self, partitions: Iterable[TopicPartition]) -> None:
         self.assigned_numbers.put_nowait({number for _, number in partitions})
 
     def replaced(self) -> None:
@@ -56,7 +56,7 @@ async def test_nothing_is_fetched_before_its_start_and_then_from_the_given_offse
     async with member(world, "a") as consumer:
         await consumer.join([topic], decisions)
         assert await decisions.assigned_numbers.get() == set(range(6))
-        home = (topic, number)
+        home = TopicPartition(topic, number)
         assert [batch.records for batch in (await consumer.fetch([home], 0.5)).values()] == [[]]
         consumer.start_fetching({home: 4})
         found: list[int] = []
@@ -75,10 +75,10 @@ async def test_an_offset_that_the_log_does_not_have_is_an_error_with_its_partiti
     async with member(world, "a") as consumer:
         await consumer.join([topic], decisions)
         await decisions.assigned_numbers.get()
-        consumer.start_fetching({(topic, 2): 1_000})
+        consumer.start_fetching({TopicPartition(topic, 2): 1_000})
         with pytest.raises(OffsetLost, match=r"training\.events/2: 1000") as lost:
-            await consumer.fetch([(topic, 2)], 20)
-        assert list(lost.value.partitions) == [(topic, 2)]
+            await consumer.fetch([TopicPartition(topic, 2)], 20)
+        assert list(lost.value.partitions) == [TopicPartition(topic, 2)]
 
 
 async def test_members_get_the_same_numbers_of_all_topics(world: World) -> None:

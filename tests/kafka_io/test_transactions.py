@@ -8,7 +8,7 @@ from infra.embedded_broker import free_port
 from kafka_io.errors import Fenced, TransactionFailed
 from kafka_io.reader import read_offsets
 from kafka_io.transactions import OutgoingRecord, TransactionalWriter, open_writer
-from schemas.topics import TRAINING_EVENTS
+from schemas.topics import TRAINING_EVENTS, TopicPartition
 from tests.conftest import World
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]
@@ -41,8 +41,10 @@ async def committed_values(world: World, count: int) -> list[bytes | None]:
 async def test_records_and_offsets_are_committed_together(world: World) -> None:
     topic = world.topic(TRAINING_EVENTS.name)
     async with writer(world) as first:
-        await first.commit([record(world, b"1"), record(world, b"2")], {(topic, 3): 5})
-        await first.commit([], {(topic, 3): 6})
+        await first.commit(
+            [record(world, b"1"), record(world, b"2")], {TopicPartition(topic, 3): 5}
+        )
+        await first.commit([], {TopicPartition(topic, 3): 6})
         await first.commit([record(world, b"3")], {})
     assert await committed_values(world, 3) == [b"1", b"2", b"3"]
     group = f"{world.prefix}group"

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from schemas.events import ProcessorPositions, TopicPosition
-from schemas.topics import PROCESSOR_POSITIONS
-from stream_processors.messages import TopicPartition
+from schemas.topics import PROCESSOR_POSITIONS, TopicPartition
 from stream_processors.stream_task import LogState, Recovered, resolve_start
 from tests.support.fake_group import (
     INPUT,

@@ -5,9 +5,10 @@ from collections.abc import Iterable, Sequence
 
 import pytest
 
+from schemas.topics import TopicPartition
 from stream_processors import worker as worker_module
 from stream_processors.errors import RecoveryStuck, TopicGrown
-from stream_processors.messages import Message, TopicPartition
+from stream_processors.messages import Message
 from stream_processors.processor import Round
 from stream_processors.stream_task import Recovered
 from tests.support.fake_group import (

@@ -23,8 +23,9 @@ from schemas.topics import (
     PROCESSOR_POSITIONS,
     USER_UPDATES,
     Topic,
+    TopicPartition,
 )
-from stream_processors.messages import Message, TopicPartition
+from stream_processors.messages import Message
 from stream_processors.metrics import WorkerMetrics
 from stream_processors.processor import Processor, Round, Rows
 from stream_processors.stream_task import LogState, Recovered, StreamTask

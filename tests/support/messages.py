@@ -1,4 +1,4 @@
-"""Messages as Faust and the Kafka reader deliver them, for tests without Kafka."""
+"""Messages as the reader of Kafka delivers them, for tests without Kafka."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -9,7 +9,7 @@ from schemas.topics import Topic, key_of
 
 
 class FakeMessage(NamedTuple):
-    """A consumed record, as Faust delivers it."""
+    """A consumed record."""
 
     topic: str
     partition: int

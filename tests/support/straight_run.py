@@ -11,7 +11,7 @@ from producers.market.prices import load_prices, trading_days
 from producers.returns import ReturnsPublisher
 from schemas.codec import decode
 from schemas.events import Record, RiskAlert, RiskMeasure
-from stream_processors.messages import TopicPartition
+from schemas.topics import TopicPartition
 from stream_processors.risk.config import RiskConfig
 from stream_processors.risk.portfolio import PortfolioRisk, ReturnOffset
 from stream_processors.risk.thresholds import Rule
@@ -65,11 +65,11 @@ def straight_run(days: int) -> tuple[dict[tuple[str, int], RiskMeasure], list[Ri
             risk = risks.setdefault(
                 item.portfolio_id, PortfolioRisk(item.portfolio_id, CONFIG, TopicPartition("", 0))
             )
-            _, told = risk.apply(item, ReturnOffset(offset, 0))
+            _, new_alerts = risk.apply(item, ReturnOffset(offset, 0))
             measure = risk.measure_event()
             assert measure is not None
             measures[item.portfolio_id, measure.as_of_us] = measure
-            alerts += told
+            alerts += new_alerts
     return measures, alerts
 
 
@@ -96,14 +96,14 @@ def assert_as_straight(
     measures: dict[tuple[str, int], RiskMeasure],
     alerts: list[RiskAlert],
 ) -> None:
-    """What was told means what a straight run says."""
+    """The records mean the same as those of a straight run."""
     for record in records:
         if isinstance(record, RiskMeasure):
             assert meaning(record) == meaning(measures[record.portfolio_id, record.as_of_us])
-    told = {
+    meanings = {
         record.transition_id: meaning(record) for record in records if isinstance(record, RiskAlert)
     }
-    assert told == {record.transition_id: meaning(record) for record in alerts}
+    assert meanings == {record.transition_id: meaning(record) for record in alerts}
 
 
 async def send_days(world: World, first: int, last: int) -> None:

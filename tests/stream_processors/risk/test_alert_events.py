@@ -3,7 +3,7 @@
 import pytest
 
 from schemas.events import AlertTransition
-from stream_processors.messages import TopicPartition
+from schemas.topics import TopicPartition
 from stream_processors.risk.alert_events import (
     AlertContext,
     alert_event,

@@ -15,7 +15,7 @@ from schemas.events import (
     RiskLimit,
     RiskLimits,
 )
-from stream_processors.messages import TopicPartition
+from schemas.topics import TopicPartition
 from stream_processors.risk.config import RiskConfig
 from stream_processors.risk.portfolio import PortfolioRisk, ReturnOffset
 from stream_processors.risk.thresholds import InvalidRule, Rule

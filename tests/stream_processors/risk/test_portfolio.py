@@ -9,7 +9,7 @@ from hypothesis import given, settings, strategies as st
 from producers.market.prices import load_prices, trading_days
 from schemas.codec import decode, encode
 from schemas.events import PortfolioState, Return, ReturnOutcome, RiskAlert, RiskMeasure
-from stream_processors.messages import TopicPartition
+from schemas.topics import TopicPartition
 from stream_processors.risk.confidence import ConfidenceLevel
 from stream_processors.risk.config import RiskConfig
 from stream_processors.risk.estimates import METHODS, Methods

@@ -5,7 +5,7 @@ import pytest
 
 from producers.market.prices import load_prices, trading_days
 from schemas.events import Return
-from stream_processors.messages import TopicPartition
+from schemas.topics import TopicPartition
 from stream_processors.risk.confidence import ConfidenceLevel, InvalidInput
 from stream_processors.risk.config import RiskConfig
 from stream_processors.risk.estimates import METHODS

@@ -7,7 +7,7 @@ from hypothesis import given, strategies as st
 
 from schemas.codec import decode, encode
 from schemas.events import BoardState, DashboardUpdate, WindowTally
-from stream_processors.messages import TopicPartition
+from schemas.topics import TopicPartition
 from stream_processors.windowing.board import Board
 from stream_processors.windowing.tallies import WindowCounter, gauge_tally
 

@@ -5,7 +5,7 @@ from collections import Counter
 from hypothesis import given, strategies as st
 
 from schemas.codec import decode, encode
-from stream_processors.messages import TopicPartition
+from schemas.topics import TopicPartition
 from stream_processors.windowing.tallies import WindowCounter, gauge_tally, highest
 
 SECOND = 1_000_000
