@@ -22,6 +22,8 @@ logger = logging.getLogger(__name__)
 
 _FETCHED_MAX = 2_000
 _TWIN_WITHIN_S = 60.0
+_NO_PARTITION = aiokafka.TopicPartition("none", 0)
+"""Asked for, since no partition at all would mean every partition."""
 _REPLACED_MAX = 3
 """A member gets a new id after a pause; two with one name replace each other every few seconds."""
 
@@ -89,6 +91,9 @@ class GroupConsumer:
     ) -> Mapping[TopicPartition, FetchedRecords]:
         """Return the next records of some partitions, and how far each has been read.
 
+        A member must fetch, if only from no partition: one that does not fetch for five minutes
+        leaves the group, and one that cannot go on learns it here.
+
         Without records in time, the result has the partitions that have been read past aborted
         records and markers of transactions.
 
@@ -98,11 +103,11 @@ class GroupConsumer:
         """
         assigned = self._consumer.assignment()
         held = [aiokafka.TopicPartition(*where) for where in partitions if where in assigned]
-        if not held:
-            return {}
         try:
             found = await self._consumer.getmany(
-                *held, timeout_ms=int(within_s * 1000), max_records=_FETCHED_MAX
+                *(held or [_NO_PARTITION]),
+                timeout_ms=int(within_s * 1000),
+                max_records=_FETCHED_MAX,
             )
         except OffsetOutOfRangeError as error:
             lost = {TopicPartition(*where): offset for where, offset in error.args[0].items()}

@@ -95,6 +95,7 @@ class Worker:
             TopicGrown: a topic has more partitions than the catalogue.
             NameTaken: another worker has the same name.
             RecoveryStuck: a task has not recovered in time.
+            Unread: the group's consumer cannot go on.
             Exception: a processor failed.
         """
         try:
@@ -200,6 +201,7 @@ class Worker:
             tasks = {number: task for number, (task, _) in self._tasks.items() if task.has_room}
             if not tasks:
                 self._changed.clear()
+                await self._consumer.fetch([], 0)  # keeps the membership; fails if it has ended
                 with suppress(TimeoutError):
                     async with asyncio.timeout(_POLL_S):
                         await self._changed.wait()

@@ -92,16 +92,38 @@ async def test_members_get_the_same_numbers_of_all_topics(world: World) -> None:
         assert sorted(map(sorted, numbers)) == [[0, 1, 2], [3, 4, 5]]
 
 
-async def test_of_two_members_of_one_name_one_hears_of_the_other(world: World) -> None:
+async def test_of_two_members_of_one_name_one_hears_of_the_other_or_is_refused(
+    world: World,
+) -> None:
     """And ends, so that the other is left alone."""
     topics = [world.topic(TRAINING_EVENTS.name)]
     first, second = Decisions(), Decisions()
     second.has_twin = first.has_twin
+
+    async def fetch(consumer: GroupConsumer) -> None:
+        while True:
+            await consumer.fetch([], 0.1)
+
+    async def fetch_until_refused(consumer: GroupConsumer) -> None:
+        with pytest.raises(Unread, match=f"group {world.prefix}group cannot be read"):
+            await fetch(consumer)
+
     async with member(world, "same", 3) as a, member(world, "same", 3) as b:
         await a.join(topics, first)
         await first.assigned_numbers.get()
         await b.join(topics, second)
-        await first.has_twin.wait()
+        async with asyncio.TaskGroup() as tasks:
+            endings = [
+                tasks.create_task(ending)
+                for ending in (
+                    first.has_twin.wait(),
+                    fetch_until_refused(a),
+                    fetch_until_refused(b),
+                )
+            ]
+            _, others = await asyncio.wait(endings, return_when=asyncio.FIRST_COMPLETED)
+            for ending in others:
+                ending.cancel()
 
 
 async def test_no_broker_is_an_error_with_the_group() -> None:

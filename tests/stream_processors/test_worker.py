@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 
 import pytest
 
+from kafka_io.errors import Unread
 from schemas.topics import TopicPartition
 from stream_processors import worker as worker_module
 from stream_processors.errors import RecoveryStuck, TopicGrown
@@ -232,3 +233,29 @@ async def test_an_error_of_a_processor_ends_the_worker() -> None:
         await run_with(member, [0])
     assert ended.group_contains(ZeroDivisionError)
     assert cluster.committed == {}
+
+
+@pytest.mark.parametrize("numbers", [[], range(NUMBERS)])
+async def test_a_worker_whose_membership_has_ended_ends(numbers: Sequence[int]) -> None:
+    member = FakeMember(FakeCluster())
+
+    async def run_and_refuse() -> None:
+        async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
+            tasks.create_task(run_with(member, numbers))
+            await asyncio.sleep(1)
+            member.refusal = Unread("not a member any more")
+
+    with pytest.raises(ExceptionGroup) as ended:
+        await run_and_refuse()
+    assert ended.group_contains(Unread, match="not a member any more")
+
+
+async def test_a_worker_without_partitions_keeps_its_membership_by_fetching() -> None:
+    member = FakeMember(FakeCluster())
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(run_with(member, []))
+        await asyncio.sleep(1)
+        before = member.fetches
+        await asyncio.sleep(300)
+        assert member.fetches >= before + 60
+        running.cancel()

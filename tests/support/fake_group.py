@@ -135,6 +135,9 @@ class FakeMember:
         self.began_commit = asyncio.Event()
         self._positions: dict[TopicPartition, int] = {}
         self._lost: set[TopicPartition] = set()
+        self.refusal: Unread | None = None
+        """The group's answer to each further fetch."""
+        self.fetches = 0
         self.worker = Worker(self, [INPUT.name], NUMBERS, self._task, self._ready)
 
     def _ready(self) -> None:
@@ -168,6 +171,9 @@ class FakeMember:
         self, partitions: Sequence[TopicPartition], within_s: float
     ) -> Mapping[TopicPartition, FetchedRecords]:
         await self._slow()
+        self.fetches += 1
+        if self.refusal is not None:
+            raise self.refusal
         # Now and then a task starts again while this fetch is under way, or before it is heard of.
         await asyncio.sleep(self.cluster.dice.choice(self.cluster.hiccups_s))
         if self._lost:
