@@ -176,9 +176,9 @@ class FakeMember:
             raise self.refusal
         # Now and then a task starts again while this fetch is under way, or before it is heard of.
         await asyncio.sleep(self.cluster.dice.choice(self.cluster.hiccups_s))
-        if self._lost:
-            lost, self._lost = tuple(self._lost), set()
-            raise OffsetLost("lost", lost)
+        if lost := self._lost & set(partitions):  # as aiokafka, nothing of other partitions
+            self._lost -= lost
+            raise OffsetLost("lost", tuple(lost))
         found: dict[TopicPartition, FetchedRecords] = {}
         for where in partitions:
             position = self._positions.get(where)
