@@ -4,23 +4,31 @@ A command is acknowledged when its work has ended, and skipped if its events sho
 before. Work takes longer than Kafka waits for a poll, so the worker pauses its partitions meanwhile
 and keeps polling. A worker that loses a partition stops the work on its command; the partition's
 new owner starts the work again.
+
+A worker that has lost a partition and does not know it, since it was paused, cannot write: see
+`kafka_io.command_writer`.
 """
 
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import CancelledError
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
 from kafka_io import client
-from kafka_io.reader import follow_key
+from kafka_io.command_writer import CommandWriter
+from kafka_io.errors import TransactionFailed, WorkStopped
+from kafka_io.reader import KeyFollower, follow_key
 from kafka_io.settings import ProducerSettings
 from schemas.codec import decode
 from schemas.errors import Undecodable
-from schemas.events import Record
+from schemas.events import Event, Record
 from schemas.headers import tenant_in
 from schemas.topics import Topic
 
@@ -32,6 +40,7 @@ _KEEPALIVE_S = 0.5
 _SESSION_MS = 10_000
 _BEFORE_MS = 60_000
 """The first event of a command may be written a little before the command."""
+_REBALANCE_S = 60.0
 _RETRY_S = 1.0
 
 Message = ConsumerRecord[bytes, bytes]
@@ -47,10 +56,13 @@ class ReceivedCommand:
     tenant: str | None
     is_cancelled: Callable[[], bool]
     """Whether a client has cancelled the command."""
+    publish: Callable[[Event], None]
+    """Writes an event of the command, in the work's thread; raises `WorkStopped` if the work must
+    end, and `InvalidReport` if the event does not fit its schema."""
 
 
-Work = Callable[[ReceivedCommand, Callable[[], bool]], None]
-"""Does a command in a thread, until it has ended or until the function returns true."""
+Work = Callable[[ReceivedCommand], None]
+"""Does a command in a thread, until it has ended or a call of `publish` raises `WorkStopped`."""
 
 
 class CommandGroup:
@@ -83,7 +95,7 @@ class CommandGroup:
         while not stop.is_set():
             try:
                 await self._run(work, stop)
-            except (KafkaError, OSError) as error:
+            except (KafkaError, OSError, TransactionFailed) as error:
                 logger.warning("commands wait for Kafka: %r", error)
                 await asyncio.sleep(_RETRY_S)
 
@@ -128,33 +140,100 @@ class CommandGroup:
         if command is None:
             await share.acknowledge(partition, message.offset)
             return
-        halted, cancelled = threading.Event(), threading.Event()
+        writer = CommandWriter(
+            self._settings,
+            f"{self._group}-{partition.partition}",
+            self._group,
+            partial(share.has_kept, partition, message.offset, share.tenure(partition)),
+        )
         key, since_ms = message.key or b"", message.timestamp - _BEFORE_MS
-        async with follow_key(self._events, key, since_ms, self._settings) as follower:
-            events = await follower.poll()
-            if any(getattr(event, "ends", False) for event in events):
-                # The worker that ended it was lost before it could acknowledge the command.
-                await share.acknowledge(partition, message.offset)
-                return
-            if any(map(self._cancels, events)):
-                cancelled.set()
-            received = ReceivedCommand(
-                command, events, tenant_in(message.headers), cancelled.is_set
-            )
-            loop = asyncio.get_running_loop()
-            working = loop.run_in_executor(None, work, received, halted.is_set)
+        try:
+            await writer.open()  # before reading, so that nobody else writes after it
+            async with follow_key(self._events, key, since_ms, self._settings) as follower:
+                events = await follower.poll()
+                # Else the worker that ended it was lost before it could acknowledge the command.
+                if not any(getattr(event, "ends", False) for event in events):
+                    tenant = tenant_in(message.headers)
+                    job = _Job(command, events, tenant, writer, asyncio.get_running_loop())
+                    await self._do(job, work, follower, share, partition, stop)
+        except WorkStopped as error:
+            logger.info("stopped in the middle of %s: %s", command, error)
+            share.refetch(partition, message.offset)
+        else:
+            await share.acknowledge(partition, message.offset)
+        finally:
+            await writer.close()
+
+    async def _do(
+        self,
+        job: "_Job",
+        work: Work,
+        follower: KeyFollower,
+        share: "_Share",
+        partition: TopicPartition,
+        stop: asyncio.Event,
+    ) -> None:
+        """Let a thread work on a command until it has ended or must stop.
+
+        Raises:
+            WorkStopped: the worker stops or has lost the partition.
+            KafkaError: this worker is no member of the group; the work has been stopped.
+        """
+        job.see(job.events, self._cancels)
+        working = asyncio.get_running_loop().run_in_executor(None, work, job.received)
+        try:
             while not working.done():
                 await share.keep_alive()
                 if stop.is_set() or not share.owns(partition):
-                    halted.set()
-                if any(map(self._cancels, await follower.poll())):
-                    cancelled.set()
+                    job.stop()
+                try:
+                    job.see(await follower.poll(), self._cancels)
+                except (KafkaError, OSError) as error:
+                    logger.warning("the events of %s cannot be read now: %r", job.command, error)
                 await asyncio.wait([working], timeout=_KEEPALIVE_S)
-        if halted.is_set():
-            logger.info("stopped in the middle of %s: %r", command, working.exception())
-            return
+        finally:
+            job.stop()
+            await asyncio.wait([working])
         working.result()
-        await share.acknowledge(partition, message.offset)
+
+
+class _Job:
+    """A command in progress: what its thread may ask and write."""
+
+    def __init__(
+        self,
+        command: Record,
+        events: Sequence[Record],
+        tenant: str | None,
+        writer: CommandWriter,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self.command = command
+        self.events = events
+        self._tenant = tenant
+        self._writer = writer
+        self._loop = loop
+        self._cancelled = threading.Event()
+        self.received = ReceivedCommand(
+            command, events, tenant, self._cancelled.is_set, self._publish
+        )
+
+    def see(self, events: Sequence[Record], cancels: Callable[[Record], bool]) -> None:
+        """Note whether an event cancels the command."""
+        if any(map(cancels, events)):
+            self._cancelled.set()
+
+    def stop(self) -> None:
+        """Let the thread write nothing more."""
+        self._writer.stop()
+
+    def _publish(self, event: Event) -> None:
+        """Write an event from the command's thread."""
+        call = self._writer.publish(event, self._tenant)
+        try:
+            asyncio.run_coroutine_threadsafe(call, self._loop).result()
+        except CancelledError as error:  # the worker's loop ends
+            raise WorkStopped("this worker stops") from error
 
 
 class _Share(ConsumerRebalanceListener):
@@ -163,6 +242,9 @@ class _Share(ConsumerRebalanceListener):
     def __init__(self, consumer: AIOKafkaConsumer) -> None:
         self._consumer = consumer
         self._fetched: list[Message] = []
+        self._tenures: dict[TopicPartition, int] = {}
+        """How often each partition has been taken away."""
+        self._assigned = asyncio.Event()
 
     async def next(self) -> Message | None:
         """Return the next command; None if there is none now."""
@@ -185,18 +267,53 @@ class _Share(ConsumerRebalanceListener):
         """Return whether a partition is still assigned to this worker."""
         return partition in self._consumer.assignment()
 
+    def tenure(self, partition: TopicPartition) -> int:
+        """Return a number that changes when a partition is taken away."""
+        return self._tenures.get(partition, 0)
+
+    async def has_kept(self, partition: TopicPartition, offset: int, tenure: int) -> bool:
+        """Ask the group whether this worker has a partition, and has had it since a tenure.
+
+        The group refuses a commit, even of an offset that is committed already, to a worker that is
+        no member any more or does not know of a rebalance.
+        """
+        with suppress(TimeoutError, IllegalStateError):
+            async with asyncio.timeout(_REBALANCE_S):
+                while self.owns(partition) and self.tenure(partition) == tenure:
+                    assigned = self._assigned
+                    try:
+                        await self._consumer.commit({partition: offset})
+                    except CommitFailedError:
+                        await assigned.wait()
+                    else:
+                        return True
+        return False
+
+    def refetch(self, partition: TopicPartition, offset: int) -> None:
+        """Fetch a command again if the partition is still this worker's."""
+        if self.owns(partition):
+            self._forget({partition})
+            self._consumer.seek(partition, offset)
+
     async def acknowledge(self, partition: TopicPartition, offset: int) -> None:
         """Commit a command."""
         await self._consumer.commit({partition: offset + 1})
 
-    def on_partitions_revoked(self, revoked: Sequence[TopicPartition]) -> None:
+    def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
         """Forget the messages of partitions that other workers own now."""
-        gone = set(revoked)
+        self._forget(revoked)
+        for partition in revoked:
+            self._tenures[partition] = self.tenure(partition) + 1
+
+    def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
+        """Wake those who wait for the end of a rebalance; aiokafka goes to committed offsets."""
+        del assigned
+        self._assigned.set()
+        self._assigned = asyncio.Event()
+
+    def _forget(self, partitions: Collection[TopicPartition]) -> None:
         self._fetched = [
             message
             for message in self._fetched
-            if TopicPartition(message.topic, message.partition) not in gone
+            if TopicPartition(message.topic, message.partition) not in partitions
         ]
-
-    def on_partitions_assigned(self, assigned: Sequence[TopicPartition]) -> None:
-        """Do nothing: aiokafka continues at the committed offsets."""

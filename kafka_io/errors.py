@@ -7,6 +7,7 @@ ProducerError
 ├── TopicRefused       Kafka did not create a topic
 ├── Fenced             another process writes under a transactional id
 ├── TransactionFailed  Kafka did not confirm a transaction
+├── WorkStopped        another worker has a command now, or this one stops
 └── Unsent             Kafka did not acknowledge in time; `unsent` events wait in the buffer
     └── BufferFull     the buffer had no room for one more event, which was not taken
 """
@@ -45,6 +46,10 @@ class Fenced(ProducerError):
 
 class TransactionFailed(ProducerError):
     """Kafka did not confirm a transaction, which may have been committed all the same."""
+
+
+class WorkStopped(ProducerError):
+    """Another worker has a command now, or this one stops: the work on the command must end."""
 
 
 class Unsent(ProducerError, TimeoutError):

@@ -29,9 +29,10 @@ from kafka_io.client import partition_of
 from kafka_io.clock import now_us
 from kafka_io.errors import BufferFull, InvalidReport, Unsent
 from kafka_io.settings import ProducerSettings
+from kafka_io.transactions import OutgoingRecord
 from schemas.codec import VALUE_BYTES_MAX, encode
 from schemas.events import Event
-from schemas.headers import Headers, headers_of
+from schemas.headers import headers_of
 from schemas.instants import EARLIEST_US, LATEST_US
 from schemas.topics import Topic, key_of, topic_of
 
@@ -55,11 +56,7 @@ class RecordMetadata:
 class _Entry:
     """An event in the buffer, until Kafka has acknowledged it."""
 
-    topic: str
-    key: bytes | None
-    value: bytes
-    headers: Headers
-    partition: int | None
+    record: OutgoingRecord
     delivery: asyncio.Future[object] | None = None
     position: RecordMetadata | None = None
 
@@ -97,7 +94,8 @@ class Publisher:
             Unsent: Kafka did not acknowledge within `patience_s`; the event stays in the buffer.
             BufferFull: the buffer stayed full for `patience_s`; the event was not taken.
         """
-        entry = self._entry_of(event, partition, tenant)
+        record = outgoing_record(event, self._settings, partition=partition, tenant=tenant)
+        entry = _Entry(record)
         try:
             async with asyncio.timeout(self._settings.patience_s):
                 while len(self._waiting) >= self._settings.buffer_events_max:
@@ -160,35 +158,6 @@ class Publisher:
     ) -> None:
         await self.close()
 
-    def _entry_of(self, event: Event, partition: int | None, tenant: str | None) -> _Entry:
-        topic = topic_of(event)
-        try:
-            value = encode(event)
-        except (ValueError, TypeError, AttributeError) as error:
-            raise InvalidReport(
-                f"{type(event).__name__} does not fit its schema: {error}"
-            ) from error
-        if len(value) + _HEADERS_ROOM_BYTES > VALUE_BYTES_MAX:
-            raise InvalidReport(
-                f"{type(event).__name__} has {len(value)} bytes; "
-                f"at most {VALUE_BYTES_MAX - _HEADERS_ROOM_BYTES} fit in a record"
-            )
-        if not EARLIEST_US <= event.event_time_us <= LATEST_US:
-            raise InvalidReport(
-                f"the time of the {type(event).__name__} is {event.event_time_us}; "
-                "it must be microseconds since 1970 UTC"
-            )
-        headers = headers_of(
-            event,
-            value,
-            self._settings.source,
-            recorded_us=now_us(),
-            tenant=tenant or self._settings.tenant,
-            traceparent=_traceparent(),
-        )
-        name = self._settings.topic_prefix + topic.name
-        return _Entry(name, key_of(event), value, headers, partition)
-
     def _unsent(self, *, is_waiting: bool) -> Unsent:
         reason = f"; last error: {self._last_error!r}" if self._last_error else ""
         message = (
@@ -226,12 +195,13 @@ class Publisher:
         producer = await self._connected()
         for entry in tuple(self._waiting):
             if entry.delivery is None:
+                record = entry.record
                 entry.delivery = await producer.send(
-                    entry.topic,
-                    entry.value,
-                    entry.key,
-                    partition=entry.partition,
-                    headers=entry.headers,
+                    record.topic,
+                    record.value,
+                    record.key,
+                    partition=record.partition,
+                    headers=list(record.headers),
                 )
 
     async def _settle_until(self, last: _Entry) -> None:
@@ -288,6 +258,50 @@ class Publisher:
         for entry in self._waiting:
             if entry.delivery is not None and not _succeeded(entry.delivery):
                 entry.delivery = None
+
+
+def outgoing_record(
+    event: Event,
+    settings: ProducerSettings,
+    *,
+    partition: int | None = None,
+    tenant: str | None = None,
+) -> OutgoingRecord:
+    """Return an event as a record to write.
+
+    Args:
+        event: the event.
+        settings: the prefix of topics, and the event's source and tenant.
+        partition: the partition; None for that of the event's key.
+        tenant: the event's tenant; None for the settings' tenant.
+
+    Raises:
+        InvalidReport: the event does not fit its schema, or exceeds 1 MiB.
+    """
+    try:
+        value = encode(event)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise InvalidReport(f"{type(event).__name__} does not fit its schema: {error}") from error
+    if len(value) + _HEADERS_ROOM_BYTES > VALUE_BYTES_MAX:
+        raise InvalidReport(
+            f"{type(event).__name__} has {len(value)} bytes; "
+            f"at most {VALUE_BYTES_MAX - _HEADERS_ROOM_BYTES} fit in a record"
+        )
+    if not EARLIEST_US <= event.event_time_us <= LATEST_US:
+        raise InvalidReport(
+            f"the time of the {type(event).__name__} is {event.event_time_us}; "
+            "it must be microseconds since 1970 UTC"
+        )
+    headers = headers_of(
+        event,
+        value,
+        settings.source,
+        recorded_us=now_us(),
+        tenant=tenant or settings.tenant,
+        traceparent=_traceparent(),
+    )
+    name = settings.topic_prefix + topic_of(event).name
+    return OutgoingRecord(name, key_of(event), value, partition, headers)
 
 
 def _traceparent() -> str | None:

@@ -6,7 +6,6 @@ calls for code without asyncio.
 """
 
 import asyncio
-import threading
 from collections.abc import Callable, Coroutine, Mapping
 from functools import cache, update_wrapper
 from types import TracebackType
@@ -16,6 +15,7 @@ from weakref import WeakKeyDictionary
 from kafka_io.clock import now_us
 from kafka_io.publisher import Publisher, RecordMetadata
 from kafka_io.settings import ProducerSettings
+from producers.loop_thread import LoopThread
 from producers.progress import (
     backtest_progress,
     dashboard_update,
@@ -166,11 +166,7 @@ class BlockingBroadcaster:
 
     def __init__(self, settings: ProducerSettings | None = None) -> None:
         self.broadcaster = SSEBroadcaster(settings)
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(
-            target=self._loop.run_forever, name="tapewire-broadcaster", daemon=True
-        )
-        self._thread.start()
+        self._thread = LoopThread("tapewire-broadcaster")
 
     send_training_progress = _blocking(SSEBroadcaster.send_training_progress)
     send_backtest_progress = _blocking(SSEBroadcaster.send_backtest_progress)
@@ -181,16 +177,14 @@ class BlockingBroadcaster:
 
     def run(self, call: Coroutine[object, object, T]) -> T:
         """Run a coroutine on the broadcaster's loop, and wait for it."""
-        return asyncio.run_coroutine_threadsafe(call, self._loop).result()
+        return self._thread.run(call)
 
     def close(self) -> None:
         """Flush, close the connections to Kafka, and end the thread."""
         try:
             self.run(self.broadcaster.close())
         finally:
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join()
-            self._loop.close()
+            self._thread.close()
 
     def __enter__(self) -> Self:
         return self

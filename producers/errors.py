@@ -8,16 +8,23 @@ ProducerError
 ├── InvalidStrategy   a backtest's request is invalid
 ├── AgentError        an agent has no answer
 ├── UnknownAgent      a setting names no agent
-├── RunStopped        another worker continues a run
+├── WorkStopped       another worker has a command now, or this one stops
 ├── TopicRefused      Kafka did not create a topic
 ├── Unread            Kafka cannot be read
 └── Unsent            Kafka did not acknowledge in time; `unsent` events wait in the buffer
     └── BufferFull    the buffer had no room for one more event, which was not taken
 """
 
-from kafka_io.errors import BufferFull, InvalidReport, ProducerError, Unread, Unsent
+from kafka_io.errors import (
+    BufferFull,
+    InvalidReport,
+    ProducerError,
+    Unread,
+    Unsent,
+    WorkStopped,
+)
 
-__all__ = ["BufferFull", "InvalidReport", "ProducerError", "Unread", "Unsent"]
+__all__ = ["BufferFull", "InvalidReport", "ProducerError", "Unread", "Unsent", "WorkStopped"]
 
 
 class UnknownMeter(ProducerError, ValueError):
@@ -42,7 +49,3 @@ class AgentError(ProducerError):
 
 class UnknownAgent(ProducerError, ValueError):
     """A setting names no agent."""
-
-
-class RunStopped(ProducerError):
-    """A run stops here; another worker starts it again."""

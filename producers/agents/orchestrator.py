@@ -1,21 +1,21 @@
 """The orchestrator: routes each message to an agent, and writes the steps of its answer.
 
-If a worker is lost, another one starts the run again as its next attempt. A run ends once.
+If a worker is lost, another one starts the run again as its next attempt. A run ends once: a worker
+that has lost its run cannot write.
 """
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
 
 from kafka_io.clock import now_us
 from kafka_io.command_group import CommandGroup, ReceivedCommand
-from kafka_io.errors import Unsent
+from kafka_io.errors import WorkStopped
 from kafka_io.settings import ProducerSettings
 from producers.agents.agents import Agent
 from producers.agents.router import Router
-from producers.broadcaster import BlockingBroadcaster
-from producers.errors import AgentError, RunStopped
+from producers.errors import AgentError
+from producers.loop_thread import LoopThread
 from schemas.events import AgentCommand, AgentEvent, AgentStepKind
 from schemas.topics import AGENT_COMMANDS, AGENT_EVENTS
 
@@ -29,18 +29,23 @@ _TEXT_CHARS_MAX = 8_000
 async def run(settings: ProducerSettings, agents: Sequence[Agent], stop: asyncio.Event) -> None:
     """Answer messages until `stop` is set."""
     router = Router(agents)
-    commands = CommandGroup(AGENT_COMMANDS, AGENT_EVENTS, settings)
-    with BlockingBroadcaster(settings) as reporter:
+    with LoopThread("tapewire-agents") as agents_loop:
 
-        def work(received: ReceivedCommand, halted: Callable[[], bool]) -> None:
+        def work(received: ReceivedCommand) -> None:
             command = received.command
             assert isinstance(command, AgentCommand)
             begun = [event.attempt for event in received.events if isinstance(event, AgentEvent)]
-            publish = partial(reporter.broadcaster.publish, tenant=received.tenant)
-            run = Run(publish, command, 1 + max(begun, default=0), halted)
-            reporter.run(run.answer(router))
+            run = Run(_publisher(received), command, 1 + max(begun, default=0))
+            agents_loop.run(run.answer(router))
 
-        await commands.run(work, stop)
+        await CommandGroup(AGENT_COMMANDS, AGENT_EVENTS, settings).run(work, stop)
+
+
+def _publisher(received: ReceivedCommand) -> Callable[[AgentEvent], Awaitable[None]]:
+    async def publish(event: AgentEvent) -> None:
+        await asyncio.to_thread(received.publish, event)
+
+    return publish
 
 
 class Run:
@@ -51,20 +56,17 @@ class Run:
         publish: Callable[[AgentEvent], Awaitable[object]],
         command: AgentCommand,
         attempt: int,
-        halted: Callable[[], bool],
     ) -> None:
         self._publish = publish
         self._command = command
         self._attempt = attempt
-        self._halted = halted
         self._number = 0
 
     async def answer(self, router: Router) -> None:
         """Route the message, and write the agent's answer.
 
         Raises:
-            RunStopped: the run was halted; it writes nothing more.
-            Unsent: Kafka does not acknowledge.
+            WorkStopped: another worker has the run, or this one stops; it writes nothing more.
         """
         if self._attempt > _ATTEMPTS_MAX:
             await self._report(
@@ -90,7 +92,7 @@ class Run:
                     await self._report(AgentStepKind.RESPONSE_CHUNK, agent, text=text)
         except AgentError as error:
             await self._report(AgentStepKind.ERROR, agent, text=str(error))
-        except (RunStopped, Unsent):
+        except WorkStopped:
             raise
         except Exception:
             logger.exception("agent %s failed on run %s", agent.agent_id, self._command.run_id)
@@ -111,8 +113,6 @@ class Run:
         reasoning: str | None = None,
         text: str | None = None,
     ) -> None:
-        if self._halted():
-            raise RunStopped
         event = AgentEvent(
             run_id=self._command.run_id,
             kind=kind,

@@ -1,26 +1,25 @@
 """A backtester: runs backtest jobs on past prices, and reports their progress.
 
 Several backtesters share the jobs. If one is lost, another runs its job again as the next attempt.
-An event of the job cancels it, and a job ends once.
+An event of the job cancels it. A job ends once: a worker that has lost its job cannot write.
 """
 
 import asyncio
 import json
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from kafka_io.clock import now_us
 from kafka_io.command_group import CommandGroup, ReceivedCommand
-from kafka_io.errors import ProducerError, Unread, Unsent
+from kafka_io.errors import ProducerError, Unread, WorkStopped
 from kafka_io.settings import ProducerSettings
 from producers.backtesting.series import Packaged, Series, find_series
 from producers.backtesting.strategies import Simulation, simulate, statistics
-from producers.broadcaster import BlockingBroadcaster
-from producers.errors import InvalidStrategy, RunStopped
+from producers.errors import InvalidStrategy
 from producers.market.prices import load_bars
 from producers.settings import BacktesterSettings
 from schemas.events import (
@@ -50,16 +49,15 @@ async def run(
 ) -> None:
     """Run jobs until `stop` is set."""
     packaged = load_bars()
+
+    def work(received: ReceivedCommand) -> None:
+        command = received.command
+        assert isinstance(command, BacktestCommand)
+        attempt = _attempt_after(received.events)
+        Job(received, command, attempt, packaged, settings, backtester).run()
+
     commands = CommandGroup(BACKTEST_COMMANDS, BACKTEST_EVENTS, settings, cancels=_cancels)
-    with BlockingBroadcaster(settings) as reporter:
-
-        def work(received: ReceivedCommand, halted: Callable[[], bool]) -> None:
-            command = received.command
-            assert isinstance(command, BacktestCommand)
-            attempt = _attempt_after(received.events)
-            Job(reporter, received, command, attempt, packaged, settings, backtester, halted).run()
-
-        await commands.run(work, stop)
+    await commands.run(work, stop)
 
 
 def _cancels(event: Record) -> bool:
@@ -87,28 +85,25 @@ class _Cancelled(Exception):
 class Job:
     """One attempt at a job."""
 
-    reporter: BlockingBroadcaster
     received: ReceivedCommand
     command: BacktestCommand
     attempt: int
     packaged: Packaged
     kafka: ProducerSettings
     settings: BacktesterSettings
-    halted: Callable[[], bool]
 
     def run(self) -> None:
         """Simulate, and report each step.
 
         Raises:
-            RunStopped: the job was halted; it reports nothing more.
-            Unsent: Kafka does not acknowledge.
+            WorkStopped: another worker has the job, or this one stops; it reports nothing more.
             Unread: candles cannot be read.
         """
         try:
             self._run()
         except _Cancelled:
             self._report(JobStepKind.CANCELLED, "cancelled on request")
-        except (RunStopped, Unsent, Unread):
+        except (WorkStopped, Unread):
             raise
         except ProducerError as error:
             self._report(JobStepKind.FAILED, str(error))
@@ -187,7 +182,7 @@ class Job:
             self.packaged,
             self.kafka,
         )
-        return self.reporter.run(found)
+        return asyncio.run(found)
 
     def _write_bars(self, series: Series) -> None:
         """Write the bars that the job runs on, for charts."""
@@ -201,7 +196,7 @@ class Job:
                     bars=bars[first : first + _BARS_AT_ONCE],
                     event_time_us=now_us(),
                 )
-                self._publish(chunk)
+                self.received.publish(chunk)
 
     def _report(
         self,
@@ -234,12 +229,7 @@ class Job:
                 data=data,
             ),
         )
-        self._publish(event)
-
-    def _publish(self, event: BacktestProgress | BarChunk) -> None:
-        if self.halted():
-            raise RunStopped
-        self.reporter.run(self.reporter.broadcaster.publish(event, tenant=self.received.tenant))
+        self.received.publish(event)
 
 
 _STATUS_OF = {

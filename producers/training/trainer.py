@@ -1,8 +1,8 @@
 """A trainer: runs training commands, one at a time, and reports their progress.
 
 Several trainers share the commands. If one is lost, another runs its task again as the next
-attempt. A task ends once: a trainer skips an ended task, and an end that is written twice has the
-same id.
+attempt. A task ends once: a trainer skips an ended task, and one that has lost its task cannot
+write.
 """
 
 import asyncio
@@ -18,10 +18,8 @@ import joblib
 
 from kafka_io.clock import now_us
 from kafka_io.command_group import CommandGroup, ReceivedCommand
-from kafka_io.errors import ProducerError, Unsent
+from kafka_io.errors import ProducerError, WorkStopped
 from kafka_io.settings import ProducerSettings
-from producers.broadcaster import BlockingBroadcaster
-from producers.errors import RunStopped
 from producers.settings import TrainerSettings
 from producers.training.forecast import train
 from producers.training.meters import read_meter
@@ -45,16 +43,13 @@ _FILE_NAME_CHARS_MAX = 200
 
 async def run(settings: ProducerSettings, trainer: TrainerSettings, stop: asyncio.Event) -> None:
     """Run commands until `stop` is set."""
-    commands = CommandGroup(TRAINING_COMMANDS, TRAINING_EVENTS, settings)
-    with BlockingBroadcaster(settings) as reporter:
 
-        def work(received: ReceivedCommand, halted: Callable[[], bool]) -> None:
-            command = received.command
-            assert isinstance(command, TrainingCommand)
-            attempt = _attempt_after(received.events)
-            Task(reporter, command, attempt, trainer, halted, received.tenant).run()
+    def work(received: ReceivedCommand) -> None:
+        command = received.command
+        assert isinstance(command, TrainingCommand)
+        Task(received.publish, command, _attempt_after(received.events), trainer).run()
 
-        await commands.run(work, stop)
+    await CommandGroup(TRAINING_COMMANDS, TRAINING_EVENTS, settings).run(work, stop)
 
 
 def _attempt_after(events: Iterable[Record]) -> int:
@@ -67,23 +62,20 @@ def _attempt_after(events: Iterable[Record]) -> int:
 class Task:
     """One attempt at a task."""
 
-    reporter: BlockingBroadcaster
+    publish: Callable[[TrainingProgress], None]
     command: TrainingCommand
     attempt: int
     settings: TrainerSettings
-    halted: Callable[[], bool]
-    tenant: str | None = None
 
     def run(self) -> None:
         """Fetch, train, save, and report each step.
 
         Raises:
-            RunStopped: the task was halted; it reports nothing more.
-            Unsent: Kafka does not acknowledge.
+            WorkStopped: another trainer has the task, or this one stops; it reports nothing more.
         """
         try:
             self._run()
-        except (RunStopped, Unsent):
+        except WorkStopped:
             raise
         except ProducerError as error:
             self._fail(str(error), type(error).__name__)
@@ -126,7 +118,7 @@ class Task:
         self._report(TaskStage.SAVING_MODEL, _SAVED, "Saving the model", metrics)
         path = model_path(self.settings.models_dir, command)
         path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_suffix(f".{command.task_id}")
+        unfinished = path.with_suffix(f".{command.task_id}.{self.attempt}")
         joblib.dump(model, unfinished)
         unfinished.replace(path)
         done = self._event(TaskStage.SUCCESS, 100.0, f"Model trained and saved at {path}", metrics)
@@ -174,11 +166,9 @@ class Task:
         )
 
     def _publish(self, event: TrainingProgress, **step: Any) -> None:
-        if self.halted():
-            raise RunStopped
         assert event.task is not None
         event = replace(event, task=replace(event.task, **step))
-        self.reporter.run(self.reporter.broadcaster.publish(event, tenant=self.tenant))
+        self.publish(event)
 
 
 _STATUS_OF = {

@@ -4,7 +4,7 @@ import pytest
 
 from producers.agents.orchestrator import Run
 from producers.agents.router import Router
-from producers.errors import AgentError, RunStopped
+from producers.errors import AgentError, WorkStopped
 from schemas.events import AgentCommand, AgentEvent
 
 
@@ -41,7 +41,7 @@ async def steps(message: str, attempt: int = 1) -> list[AgentEvent]:
         events.append(event)
 
     command = AgentCommand(run_id="r", message=message, event_time_us=0)
-    await Run(publish, command, attempt, lambda: False).answer(ROUTER)
+    await Run(publish, command, attempt).answer(ROUTER)
     return events
 
 
@@ -74,15 +74,17 @@ async def test_a_run_that_lost_three_workers_is_given_up() -> None:
     assert (only.kind, only.text) == ("error", "given up: 3 workers were lost on it")
 
 
-async def test_a_halted_run_writes_nothing_more() -> None:
+async def test_a_run_that_another_worker_has_writes_nothing_more() -> None:
     written: list[AgentEvent] = []
 
     async def publish(event: AgentEvent) -> None:
+        if len(written) == 3:
+            raise WorkStopped("another worker has the command")
         written.append(event)
 
     command = AgentCommand(run_id="r", message="say hello", event_time_us=0)
-    with pytest.raises(RunStopped):
-        await Run(publish, command, 1, lambda: len(written) == 3).answer(ROUTER)
+    with pytest.raises(WorkStopped):
+        await Run(publish, command, 1).answer(ROUTER)
     assert [event.kind for event in written][-1] == "agent_execution_started"
 
 

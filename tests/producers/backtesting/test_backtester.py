@@ -3,25 +3,23 @@ from collections.abc import Callable
 
 import pytest
 
-from kafka_io.command_group import ReceivedCommand
 from kafka_io.settings import ProducerSettings
 from producers.backtesting.backtester import Job
-from producers.errors import RunStopped
+from producers.errors import WorkStopped
 from producers.market.prices import load_bars
 from producers.settings import BacktesterSettings
 from schemas.events import BacktestCommand, BacktestProgress, BarChunk
-from tests.support.reporter import MemoryReporter
+from tests.support.commands import MemoryCommand
 
 PACKAGED = load_bars()
 
 
 def run(
-    reporter: MemoryReporter,
+    received: MemoryCommand,
     *,
     symbol: str = "IBM",
     attempt: int = 1,
     is_cancelled: Callable[[], bool] = lambda: False,
-    is_halted: Callable[[], bool] = lambda: False,
 ) -> list[BacktestProgress]:
     command = BacktestCommand(
         job_id="J",
@@ -36,28 +34,25 @@ def run(
         event_time_us=0,
     )
     job = Job(
-        reporter.blocking,
-        ReceivedCommand(command, (), "acme", is_cancelled),
+        received.received(command, is_cancelled),
         command,
         attempt,
         PACKAGED,
         ProducerSettings(),
         BacktesterSettings(),
-        is_halted,
     )
     try:
         job.run()
     finally:
-        steps = [event for event in reporter.events if isinstance(event, BacktestProgress)]
+        steps = [event for event in received.events if isinstance(event, BacktestProgress)]
     return steps
 
 
 def test_a_job_writes_its_bars_then_its_steps_and_ends_with_a_summary() -> None:
-    reporter = MemoryReporter()
-    steps = run(reporter)
-    assert isinstance(reporter.events[0], BarChunk)
-    assert sum(len(event.bars) for event in reporter.events if isinstance(event, BarChunk)) > 250
-    assert reporter.tenants == {"acme"}
+    received = MemoryCommand()
+    steps = run(received)
+    assert isinstance(received.events[0], BarChunk)
+    assert sum(len(event.bars) for event in received.events if isinstance(event, BarChunk)) > 250
     last = steps[-1]
     assert last.job is not None
     assert (last.job.kind, last.status, last.ends) == ("completed", "completed", True)
@@ -74,21 +69,21 @@ def test_a_job_writes_its_bars_then_its_steps_and_ends_with_a_summary() -> None:
 
 
 def test_a_cancelled_job_ends_at_its_next_step() -> None:
-    reporter = MemoryReporter()
-    steps = run(reporter, is_cancelled=lambda: len(reporter.events) > 4)
+    received = MemoryCommand()
+    steps = run(received, is_cancelled=lambda: len(received.events) > 4)
     assert steps[-1].job is not None
     assert (steps[-1].job.kind, steps[-1].status) == ("cancelled", "failed")
     assert len(steps) < 10
 
 
-def test_a_halted_job_writes_nothing_more() -> None:
-    reporter = MemoryReporter()
-    with pytest.raises(RunStopped):
-        run(reporter, is_halted=lambda: len(reporter.events) == 3)
-    assert len(reporter.events) == 3
+def test_a_job_that_another_worker_has_writes_nothing_more() -> None:
+    received = MemoryCommand(events_max=3)
+    with pytest.raises(WorkStopped):
+        run(received)
+    assert len(received.events) == 3
 
 
 def test_a_job_that_lost_three_workers_is_given_up() -> None:
-    (only,) = run(MemoryReporter(), attempt=4)
+    (only,) = run(MemoryCommand(), attempt=4)
     assert only.message == "given up: 3 workers were lost on it; ask for it again"
     assert only.ends

@@ -3,36 +3,35 @@ from pathlib import Path
 import joblib
 import pytest
 
-from producers.errors import RunStopped
+from producers.errors import WorkStopped
 from producers.settings import TrainerSettings
 from producers.training.trainer import Task, model_path
 from schemas.events import TrainingCommand
-from tests.support.reporter import MemoryReporter
+from tests.support.commands import MemoryCommand
 
 
 def task_of(
-    reporter: MemoryReporter, folder: Path, *, meter_type: str = "gas", attempt: int = 1
+    received: MemoryCommand, folder: Path, *, meter_type: str = "gas", attempt: int = 1
 ) -> Task:
     command = TrainingCommand(task_id="T", meter_id="m", meter_type=meter_type, event_time_us=0)
     settings = TrainerSettings(models_dir=folder)
-    return Task(reporter.blocking, command, attempt, settings, lambda: False, "acme")
+    return Task(received.publish, command, attempt, settings)
 
 
 def test_a_task_reports_every_stage_and_saves_its_model(tmp_path: Path) -> None:
-    reporter = MemoryReporter()
-    task = task_of(reporter, tmp_path)
+    received = MemoryCommand()
+    task = task_of(received, tmp_path)
     task.run()
-    stages = [event.task.stage for event in reporter.events]
+    stages = [event.task.stage for event in received.events]
     assert list(dict.fromkeys(stages)) == [
         "FETCHING_DATA",
         "TRAINING_MODEL",
         "SAVING_MODEL",
         "SUCCESS",
     ]
-    progress = [event.progress for event in reporter.events]
+    progress = [event.progress for event in received.events]
     assert progress == sorted(progress)
-    assert reporter.tenants == {"acme"}
-    last = reporter.events[-1]
+    last = received.events[-1]
     assert (last.status, last.progress, last.ends) == ("completed", 100.0, True)
     path = model_path(tmp_path, task.command)
     assert last.task.details["model_path"] == str(path)
@@ -41,26 +40,23 @@ def test_a_task_reports_every_stage_and_saves_its_model(tmp_path: Path) -> None:
 
 
 def test_a_task_that_cannot_be_trained_fails_and_says_why(tmp_path: Path) -> None:
-    reporter = MemoryReporter()
-    task_of(reporter, tmp_path, meter_type="steam").run()
-    last = reporter.events[-1]
+    received = MemoryCommand()
+    task_of(received, tmp_path, meter_type="steam").run()
+    last = received.events[-1]
     assert (last.status, last.task.stage, last.ends) == ("failed", "FAILURE", True)
     assert "'steam' is not a meter type" in last.task.error
     assert last.task.error_details == "UnknownMeter"
 
 
 def test_a_task_that_lost_three_trainers_is_given_up(tmp_path: Path) -> None:
-    reporter = MemoryReporter()
-    task_of(reporter, tmp_path, attempt=4).run()
-    (only,) = reporter.events
+    received = MemoryCommand()
+    task_of(received, tmp_path, attempt=4).run()
+    (only,) = received.events
     assert only.task.error == "given up: 3 trainers were lost on it; ask for it again"
 
 
-def test_a_halted_task_reports_nothing_more(tmp_path: Path) -> None:
-    reporter = MemoryReporter()
-    command = TrainingCommand(task_id="T", meter_id="m", meter_type="gas", event_time_us=0)
-    settings = TrainerSettings(models_dir=tmp_path)
-    task = Task(reporter.blocking, command, 1, settings, lambda: len(reporter.events) == 2)
-    with pytest.raises(RunStopped):
-        task.run()
-    assert len(reporter.events) == 2
+def test_a_task_that_another_trainer_has_reports_nothing_more(tmp_path: Path) -> None:
+    received = MemoryCommand(events_max=2)
+    with pytest.raises(WorkStopped):
+        task_of(received, tmp_path).run()
+    assert len(received.events) == 2

@@ -1,0 +1,118 @@
+"""Writes the events of a command, for the one worker that has the command.
+
+Each event is a transaction of an id that belongs to the command's partition. A worker that takes a
+command over opens this id first, and so fences the worker that had the command before. Only then it
+reads what has been written of the command.
+
+A worker can be paused between any two steps. So it asks the group after it has opened the id
+whether it still has the partition: if it has, every later owner will open the id after it; if not,
+it has fenced a rightful owner, and writes nothing. The rightful owner starts the command again.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+
+from kafka_io.errors import Fenced, TransactionFailed, WorkStopped
+from kafka_io.publisher import outgoing_record
+from kafka_io.settings import ProducerSettings
+from kafka_io.transactions import TransactionalWriter, open_writer
+from schemas.events import Event
+
+logger = logging.getLogger(__name__)
+
+_OPEN_S = 20.0
+_TRANSACTION_S = 60.0
+"""How long a transaction may stay open. A successor ends one that a lost worker has left."""
+_BACKOFF_S = (0.1, 0.2, 0.5, 1.0, 2.0)
+
+
+class CommandWriter:
+    """The writer of one command's events. It writes one event at a time."""
+
+    def __init__(
+        self,
+        settings: ProducerSettings,
+        transactional_id: str,
+        group: str,
+        is_owner: Callable[[], Awaitable[bool]],
+    ) -> None:
+        """Make a writer that is not open yet.
+
+        Args:
+            settings: where Kafka is.
+            transactional_id: the id of the command's partition.
+            group: the consumer group that shares the commands.
+            is_owner: asks the group whether this worker has had the partition all the time.
+        """
+        self._settings = settings
+        self._transactional_id = transactional_id
+        self._group = group
+        self._is_owner = is_owner
+        self._writer: TransactionalWriter | None = None
+        self._connection = AsyncExitStack()
+        self._is_stopped = False
+        self._limit: asyncio.Timeout | None = None
+
+    async def open(self) -> None:
+        """Fence the workers that had the command before.
+
+        Raises:
+            WorkStopped: another worker has the command.
+            TransactionFailed: Kafka does not answer.
+        """
+        self._writer = await self._connection.enter_async_context(
+            open_writer(
+                self._settings.bootstrap_servers,
+                self._transactional_id,
+                self._group,
+                timeout_s=_TRANSACTION_S,
+                within_s=_OPEN_S,
+            )
+        )
+        if not await self._is_owner():
+            raise WorkStopped("another worker has the command")
+
+    async def publish(self, event: Event, tenant: str | None = None) -> None:
+        """Write an event; wait for Kafka as long as this worker has the command.
+
+        Raises:
+            InvalidReport: the event does not fit its schema, or exceeds 1 MiB.
+            WorkStopped: another worker has the command, or this one stops.
+        """
+        record = outgoing_record(event, self._settings, tenant=tenant)
+        failures = 0
+        try:
+            async with asyncio.timeout(None) as self._limit:
+                while not self._is_stopped:
+                    try:
+                        if self._writer is None:
+                            await self.open()
+                        assert self._writer is not None
+                        await self._writer.commit([record], {})
+                    except TransactionFailed as error:
+                        logger.warning("an event waits for Kafka: %s", error)
+                        await self.close()
+                        await asyncio.sleep(_BACKOFF_S[min(failures, len(_BACKOFF_S) - 1)])
+                        failures += 1
+                    else:
+                        return
+        except Fenced as error:
+            raise WorkStopped(f"another worker has the command: {error}") from error
+        except TimeoutError as error:
+            raise WorkStopped("this worker stops") from error
+        finally:
+            self._limit = None
+        raise WorkStopped("this worker stops")
+
+    def stop(self) -> None:
+        """Write nothing more; a call that waits for Kafka ends."""
+        self._is_stopped = True
+        if self._limit is not None:
+            self._limit.reschedule(0)
+
+    async def close(self) -> None:
+        """Close the connection to Kafka."""
+        self._writer = None
+        await self._connection.aclose()

@@ -1,0 +1,73 @@
+"""A worker of commands is paused for longer than its session, while another has its command."""
+
+import signal
+import uuid
+from itertools import groupby
+
+import pytest
+
+from kafka_io.clock import now_us
+from kafka_io.publisher import Publisher
+from schemas.events import BacktestCommand, BacktestProgress, Record
+from tests.conftest import World
+from tests.support.straight_run import TopicReader
+
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
+
+STEP_PAUSE_S = 0.3
+
+
+def command() -> BacktestCommand:
+    return BacktestCommand(
+        job_id=uuid.uuid4().hex,
+        owner="alice",
+        symbol="IBM",
+        strategy="buy_and_hold",
+        parameters={},
+        start_date="2008-01-01",
+        end_date="2008-12-31",
+        cost=0.001,
+        initial_cash=10_000.0,
+        event_time_us=now_us(),
+    )
+
+
+def attempts(records: list[Record]) -> list[int]:
+    """Return the attempt of each event, in the log's order."""
+    return [
+        record.job.attempt
+        for record in records
+        if isinstance(record, BacktestProgress) and record.job is not None
+    ]
+
+
+async def test_a_backtester_that_comes_back_cannot_write_into_its_successors_job(
+    world: World,
+) -> None:
+    job = command()
+    paused = await world.backtester(backtest_step_pause_s=STEP_PAUSE_S)
+    async with TopicReader(world, "backtest.events") as reader:
+        async with Publisher(world.producer_settings) as publisher:
+            await publisher.publish(job)
+        await reader.until(lambda records: len(records) >= 3)
+        paused.process.send_signal(signal.SIGSTOP)
+        await world.backtester(backtest_step_pause_s=STEP_PAUSE_S)
+        await reader.until(lambda records: attempts(records).count(2) >= 3)
+        paused.process.send_signal(signal.SIGCONT)
+        await reader.until(lambda records: any(getattr(at, "ends", False) for at in records))
+        await paused.stop()
+        # In the same partition, so whatever else was written comes before it.
+        last = BacktestProgress(
+            backtest_id=job.job_id,
+            progress=0.0,
+            status="",
+            message="",
+            results={},
+            event_time_us=now_us(),
+        )
+        async with Publisher(world.producer_settings) as publisher:
+            await publisher.publish(last)
+        await reader.until(lambda records: last in records)
+    assert [attempt for attempt, _ in groupby(attempts(reader.records))] == [1, 2]
+    assert [getattr(at, "ends", False) for at in reader.records].count(True) == 1
+    assert "another worker has the command" in paused.process.log_path.read_text()

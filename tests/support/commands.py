@@ -1,0 +1,27 @@
+"""Commands whose events are kept in memory instead of being written to Kafka."""
+
+from collections.abc import Callable
+from typing import Any
+
+from kafka_io.command_group import ReceivedCommand
+from kafka_io.errors import WorkStopped
+from schemas.events import Event, Record
+
+
+class MemoryCommand:
+    """A command that a worker has received."""
+
+    def __init__(self, events_max: float = float("inf")) -> None:
+        """Keep events, and let the work stop after `events_max` of them."""
+        self.events: list[Any] = []
+        self._events_max = events_max
+
+    def publish(self, event: Event) -> None:
+        if len(self.events) == self._events_max:
+            raise WorkStopped("another worker has the command")
+        self.events.append(event)
+
+    def received(
+        self, command: Record, is_cancelled: Callable[[], bool] = lambda: False
+    ) -> ReceivedCommand:
+        return ReceivedCommand(command, (), "acme", is_cancelled, self.publish)
