@@ -181,7 +181,8 @@ def _events() -> str:
         if topic.compacted:
             kept = f"newest of each key, {kept}"
         version = str(len(versions(kind.__name__)))
-        key = "" if topic.subject is None else f"`{topic.subject}`"
+        has_key = topic.subject is not None and kind is topic.record
+        key = f"`{topic.subject}`" if has_key else ""
         link = f"[{kind.__name__}](#{kind.__name__.lower()})"
         rows.append((f"`{topic.name}`", link, key, str(topic.partitions), kept, version))
         parts.append(_class(kind, 2))

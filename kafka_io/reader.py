@@ -219,6 +219,43 @@ async def read_offsets(
         }
 
 
+async def read_between(
+    topic: str, number: int, offsets: range, settings: ProducerSettings
+) -> list[ConsumedRecord]:
+    """Return the records of a partition whose offsets are in a range, if the log has them."""
+    home = TopicPartition(topic, number)
+    found = []
+    async with asyncio.timeout(_TIMEOUT_S), _observer(None, settings) as consumer:
+        consumer.assign([home])
+        begin = (await consumer.beginning_offsets([home]))[home]
+        end = (await consumer.end_offsets([home]))[home]
+        start, stop = max(offsets.start, begin), min(offsets.stop, end)
+        if start < stop:
+            consumer.seek(home, start)
+            async for _, record in _records_until(consumer, {home: stop}):
+                if record.offset < stop:
+                    found.append(as_consumed(record))
+    return found
+
+
+async def find_offset_after(
+    topic: str, number: int, append_ms: int, settings: ProducerSettings
+) -> int | None:
+    """Return the first offset of a partition that was appended after a time; None if none was.
+
+    Args:
+        topic: the topic's full name.
+        number: the partition.
+        append_ms: milliseconds since 1970 UTC.
+        settings: where Kafka is.
+    """
+    home = TopicPartition(topic, number)
+    async with asyncio.timeout(_TIMEOUT_S), _observer(None, settings) as consumer:
+        consumer.assign([home])
+        found = (await consumer.offsets_for_times({home: append_ms + 1}))[home]
+    return None if found is None else int(found.offset)
+
+
 async def read_end_offsets(topics: Sequence[Topic], settings: ProducerSettings) -> Ends:
     """Return the present end offset of each partition of some topics."""
     partitions = [

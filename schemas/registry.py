@@ -33,6 +33,13 @@ class Topic:
     partitions: int = PARTITIONS
     compacted: bool = False
     """Whether a topic with a retention time also keeps only the newest record of each key."""
+    also: tuple[type[Record], ...] = ()
+    """Further classes of records that it carries; their writers choose key and partition."""
+
+    @property
+    def records(self) -> tuple[type[Record], ...]:
+        """The classes of records that it carries."""
+        return (self.record, *self.also)
 
     def config(self) -> dict[str, str]:
         """Return the topic's settings for Kafka."""
@@ -56,13 +63,9 @@ class Registration:
     """A record class, its topic, and the folder of its schema's versions."""
 
     topic: Topic
+    record: type[Record]
     schemas: Traversable
     """Holds `1.avsc`, `2.avsc` and so on."""
-
-    @property
-    def record(self) -> type[Record]:
-        """The registered class."""
-        return self.topic.record
 
 
 class Registry:
@@ -72,22 +75,24 @@ class Registry:
         self._by_class: dict[type[Record], Registration] = {}
 
     def register(self, topic: Topic, schemas: Traversable | None = None) -> Topic:
-        """Register a topic's record class, and return the topic.
+        """Register the record classes of a topic, and return the topic.
 
         Args:
-            topic: the topic that carries the class.
-            schemas: the folder of the schema's versions; None for `schemas/avro/CLASS`.
+            topic: the topic that carries the classes.
+            schemas: the folder of the schemas' versions; None for `schemas/avro/CLASS`.
 
         Raises:
-            ValueError: the class, its name or the topic's name is registered already.
+            ValueError: a class, its name or the topic's name is registered already.
         """
-        for known in self._by_class.values():
-            if known.topic.name == topic.name:
-                raise ValueError(f"topic {topic.name} is registered already")
-            if known.record.__name__ == topic.record.__name__:
-                raise ValueError(f"a record class {topic.record.__name__} is registered already")
-        folder = schemas if schemas is not None else _SCHEMAS / topic.record.__name__
-        self._by_class[topic.record] = Registration(topic, folder)
+        known = self._by_class.values()
+        if topic.name in {registration.topic.name for registration in known}:
+            raise ValueError(f"topic {topic.name} is registered already")
+        names = {registration.record.__name__ for registration in known}
+        for record in topic.records:
+            if record.__name__ in names:
+                raise ValueError(f"a record class {record.__name__} is registered already")
+            folder = schemas if schemas is not None else _SCHEMAS / record.__name__
+            self._by_class[record] = Registration(topic, record, folder)
         return topic
 
     def find(self, kind: type[Record]) -> Registration:

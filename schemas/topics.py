@@ -23,6 +23,7 @@ from schemas.events import (
     ChatEvent,
     DashboardUpdate,
     DeadLetter,
+    InputGap,
     JobState,
     OpenAlert,
     PortfolioState,
@@ -69,9 +70,10 @@ def _topic(
     retention_ms: int | None,
     *,
     compacted: bool = False,
+    also: tuple[type[Record], ...] = (),
 ) -> Topic:
     """Register one row: a topic's name, its record, the field of its key, and its retention."""
-    return REGISTRY.register(Topic(name, record, key, retention_ms, compacted=compacted))
+    return REGISTRY.register(Topic(name, record, key, retention_ms, compacted=compacted, also=also))
 
 
 TRAINING_EVENTS = _topic("training.events", TrainingProgress, "task_id", 7 * DAY_MS)
@@ -82,7 +84,7 @@ BACKTEST_BARS = _topic("backtest.bars", BarChunk, "job_id", 30 * DAY_MS)
 BACKTEST_JOBS = _topic("backtest.jobs", JobState, "job_id", 30 * DAY_MS, compacted=True)
 BACKTEST_EVENTS = _topic("backtest.events", BacktestProgress, "backtest_id", 30 * DAY_MS)
 PORTFOLIO_RETURNS = _topic("portfolio.returns", ReturnBatch, None, 30 * DAY_MS)
-RISK_MEASURES = _topic("risk.measures", RiskMeasure, "portfolio_id", None)
+RISK_MEASURES = _topic("risk.measures", RiskMeasure, "portfolio_id", None, also=(InputGap,))
 RISK_ALERTS = _topic("risk.alerts", RiskAlert, "entity_id", 90 * DAY_MS)
 RISK_LIMITS = _topic("risk.limits", RiskLimits, "portfolio_id", None)
 RISK_ACKS = _topic("risk.acks", AlertAck, "entity_id", 90 * DAY_MS)
@@ -109,7 +111,7 @@ DEAD_LETTERS = _topic("dead.letters", DeadLetter, None, 30 * DAY_MS)
 RISK_STATE = _topic("risk.state", PortfolioState, "portfolio_id", None)
 PROCESSOR_POSITIONS = _topic("processor.positions", ProcessorPositions, None, None)
 
-CATALOGUE = tuple(registration.topic for registration in REGISTRY)
+CATALOGUE = tuple(dict.fromkeys(registration.topic for registration in REGISTRY))
 """The topics of this system."""
 
 
@@ -130,9 +132,11 @@ def topic_of(record: Record) -> Topic:
 
 
 def key_of(record: Record) -> bytes | None:
-    """Return a record's key; None where its topic has none."""
-    subject = topic_of(record).subject
-    return None if subject is None else str(getattr(record, subject)).encode()
+    """Return a record's key; None where its topic has none or its writer chooses it."""
+    topic = topic_of(record)
+    if topic.subject is None or not isinstance(record, topic.record):
+        return None
+    return str(getattr(record, topic.subject)).encode()
 
 
 def type_name(record: type[Record]) -> str:

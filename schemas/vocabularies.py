@@ -173,6 +173,17 @@ class ReturnOutcome(StrEnum):
     """It is not a finite number."""
 
 
+class GapReason(StrEnum):
+    """Why records are missing."""
+
+    EXPIRED = "expired"
+    """The log has deleted them."""
+    TOPIC_RECREATED = "topic_recreated"
+    """Their topic was deleted and created again."""
+    FUTURE = "future"
+    """The log ends before them: it has lost its end."""
+
+
 class DeadLetterReason(StrEnum):
     """The reason why a record, or a part of it, could not be applied."""
 

@@ -128,7 +128,9 @@ async def _work(
                 now_us=now_us,
             )
 
-        worker = Worker(consumer, list(inputs), PARTITIONS, make_task, _notify_ready)
+        worker = Worker(
+            consumer, list(inputs), PARTITIONS, make_task, kafka.leader_epochs, _notify_ready
+        )
         running.append(worker)
         await worker.run()
 

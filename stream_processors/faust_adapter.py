@@ -13,6 +13,7 @@ from typing import Any
 import faust
 from faust.app.base import BootStrategy
 
+from schemas.events import InputGap
 from stream_processors.messages import Message
 from stream_processors.processor import Processor, Round, Rows
 
@@ -62,6 +63,10 @@ class AgentProcessor(Processor):
     def recover(self, number: int, rows: Rows, next_offsets: Mapping[str, int]) -> None:
         """Replace the state of a partition number by its rows."""
         self._processor.recover(number, rows, next_offsets)
+
+    def report_gap(self, gap: InputGap, this_round: Round) -> None:
+        """Say that records of an input are missing."""
+        self._processor.report_gap(gap, this_round)
 
     def forget(self, number: int) -> None:
         """Drop the state of a partition number."""

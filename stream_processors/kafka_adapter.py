@@ -5,12 +5,13 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 
 from kafka_io.group import GroupConsumer
-from kafka_io.reader import read_offsets, read_rows
+from kafka_io.reader import find_offset_after, read_between, read_offsets, read_rows
 from kafka_io.settings import ProducerSettings
 from kafka_io.topic_admin import TopicAdmin
 from kafka_io.transactions import TransactionalWriter, open_writer
 from schemas.events import ProcessorPositions
 from schemas.topics import PROCESSOR_POSITIONS, Topic, TopicPartition
+from stream_processors.log_marks import RecordMark, find_cut, mark_of, saved_mark
 from stream_processors.settings import ProcessorSettings
 from stream_processors.stream_task import LogState, Recovered
 
@@ -46,6 +47,7 @@ class TaskKafka:
         self._states = {prefix + topic.name: topic.name for topic in states}
         self._positions = prefix + PROCESSOR_POSITIONS.name
         self._reader = ProducerSettings(bootstrap_servers=settings.bootstrap_servers)
+        self._admin = TopicAdmin(settings.bootstrap_servers, timeout_s=_ADMIN_S)
         self._slots = asyncio.Semaphore(_RECOVERIES_AT_ONCE)
 
     def open_writer(self, number: int) -> AbstractAsyncContextManager[TransactionalWriter]:
@@ -58,7 +60,7 @@ class TaskKafka:
             within_s=_OPEN_S,
         )
 
-    async def recover(self, number: int) -> Recovered:
+    async def recover(self, number: int, marks: Mapping[str, Sequence[RecordMark]]) -> Recovered:
         """Read the rows and offsets of a partition number."""
         async with self._slots:
             offsets = await read_offsets(list(self._inputs), number, self._group, self._reader)
@@ -68,22 +70,60 @@ class TaskKafka:
             partitions = [(topic, number) for topic in self._inputs]
             epochs = await asyncio.to_thread(admin.leader_epochs, partitions)
         saved = rows[self._positions].get(str(number).encode())
+        positions = saved.positions if isinstance(saved, ProcessorPositions) else ()
+        known = {position.topic: position for position in positions}
+        logs = {}
+        for name, catalogue in self._inputs.items():
+            log = LogState(
+                identities[name].topic_id.hex() if name in identities else "",
+                epochs.get((name, number), -1),
+                offsets[name].begin,
+                offsets[name].end,
+            )
+            position = known.get(catalogue)
+            if (
+                position is not None
+                and position.topic_id == log.topic_id
+                and position.leader_epoch != log.leader_epoch
+            ):
+                last = saved_mark(position)
+                of_topic = sorted({*marks.get(catalogue, ()), *(() if last is None else (last,))})
+                reused = await self.find_reused(TopicPartition(name, number), of_topic)
+                log = log._replace(reused=reused)
+            logs[catalogue] = log
         return Recovered(
             rows={self._states[name]: rows[name] for name in self._states},
             saved=saved if isinstance(saved, ProcessorPositions) else None,
             committed={
                 catalogue: offsets[name].committed for name, catalogue in self._inputs.items()
             },
-            logs={
-                catalogue: LogState(
-                    identities[name].topic_id.hex() if name in identities else "",
-                    epochs.get((name, number), -1),
-                    offsets[name].begin,
-                    offsets[name].end,
-                )
-                for name, catalogue in self._inputs.items()
-            },
+            logs=logs,
         )
+
+    async def find_reused(self, where: TopicPartition, marks: Sequence[RecordMark]) -> int | None:
+        """Return the first offset that a partition has given to another record; None if none.
+
+        The log appends what is new after what it has lost, so the first new record is the first one
+        with a later time.
+        """
+        if not marks:
+            return None
+        offsets = range(marks[0].offset, marks[-1].offset + 1)
+        records = await read_between(*where, offsets, self._reader)
+        cut = find_cut(marks, {record.offset: mark_of(record) for record in records})
+        if cut is None:
+            return None
+        after = await find_offset_after(*where, cut.append_ms, self._reader)
+        return cut.offset if after is None else min(after, cut.offset)
+
+    async def leader_epochs(
+        self, partitions: Sequence[TopicPartition]
+    ) -> Mapping[TopicPartition, int]:
+        """Return the leader epochs of partitions, without those that have no leader."""
+        epochs = await asyncio.to_thread(self._admin.leader_epochs, partitions)
+        if not epochs:  # as a client would say that knows only dead brokers
+            self._admin = TopicAdmin(self._settings.bootstrap_servers, timeout_s=_ADMIN_S)
+        return {TopicPartition(*where): epoch for where, epoch in epochs.items()}
 
     def start_fetching(self, offsets: Mapping[TopicPartition, int]) -> None:
         """Fetch partitions from these offsets on."""

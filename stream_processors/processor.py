@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from kafka_io.clock import now_us
 from kafka_io.transactions import OutgoingRecord
 from schemas.codec import encode
-from schemas.events import DeadLetter, Event, Record
+from schemas.events import DeadLetter, Event, InputGap, Record
 from schemas.headers import headers_of
 from schemas.topics import Topic, key_of, topic_of
 from stream_processors.messages import Message
@@ -56,6 +56,15 @@ class Round:
         key = event.key if isinstance(event, DeadLetter) else key_of(event)
         name = self._prefix + topic_of(event).name
         self._events.append(OutgoingRecord(name, key, value, None, headers))
+
+    def send_gap(self, gap: InputGap, topic: Topic) -> None:
+        """Add a gap to a topic of events that follow from what is missing."""
+        value = encode(gap)
+        headers = headers_of(gap, value, SOURCE, recorded_us=now_us(), tenant=None)
+        key = f"gap/{gap.topic}/{gap.partition}".encode()
+        name = self._prefix + topic.name
+        self._events.append(OutgoingRecord(name, key, value, self.number, headers))
+        self.must_end = True
 
     def send_all(self, events: Iterable[tuple[Event, str | None]]) -> None:
         """Add events in order, each with its tenant."""
@@ -109,6 +118,10 @@ class Processor(ABC):
             next_offsets: the offset of the next message of each input, by the topic's name in the
                 catalogue. An offset in a row may be higher where a log has lost its end.
         """
+
+    def report_gap(self, gap: InputGap, this_round: Round) -> None:
+        """Say that records of an input are missing, in the first round after the recovery."""
+        del gap, this_round
 
     @abstractmethod
     def forget(self, number: int) -> None:

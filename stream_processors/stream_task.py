@@ -25,8 +25,9 @@ from typing import NamedTuple, Protocol
 from kafka_io.errors import Fenced, TransactionFailed, Unread
 from kafka_io.transactions import OutgoingRecord
 from schemas.codec import encode
-from schemas.events import ProcessorPositions, TopicPosition
+from schemas.events import GapReason, InputGap, ProcessorPositions, TopicPosition
 from schemas.topics import PROCESSOR_POSITIONS, TopicPartition
+from stream_processors.log_marks import RecordMark, Trail, mark_of, saved_mark
 from stream_processors.messages import Message
 from stream_processors.metrics import WorkerMetrics
 from stream_processors.processor import Processor, Round, Rows
@@ -58,6 +59,9 @@ class LogState(NamedTuple):
     """-1 if it is unknown."""
     begin: int
     end: int
+    reused: int | None = None
+    """The first offset that the log has given to another record than it was read with; None if it
+    has not."""
 
 
 class Recovered(NamedTuple):
@@ -103,8 +107,20 @@ class Kafka(Protocol):
         """
         ...
 
-    async def recover(self, number: int) -> Recovered:
+    async def recover(self, number: int, marks: Mapping[str, Sequence[RecordMark]]) -> Recovered:
         """Read the rows and offsets of a partition number.
+
+        Args:
+            number: the partition number.
+            marks: the records that were processed lately, by the topic's name in the catalogue.
+
+        Raises:
+            Unread, TimeoutError: Kafka does not answer.
+        """
+        ...
+
+    async def find_reused(self, where: TopicPartition, marks: Sequence[RecordMark]) -> int | None:
+        """Return the first offset that a partition has given to another record; None if none.
 
         Raises:
             Unread, TimeoutError: Kafka does not answer.
@@ -121,16 +137,32 @@ class Start:
     """Where a task begins to read, and what is wrong with the log."""
 
     offsets: Mapping[str, int]
-    faults: Sequence[str]
+    gaps: Sequence[InputGap] = ()
+    """The records that are missing."""
+    faults: Sequence[str] = ()
     """Sentences for the log file."""
 
 
-def resolve_start(number: int, recovered: Recovered) -> Start:
+def resolve_start(number: int, recovered: Recovered, now_us: int) -> Start:
     """Return where to read on. Pure.
 
     The committed offset and the saved position are of one transaction. If they differ, somebody has
     changed one of them; reading again from the lower one loses nothing.
     """
+    gaps: list[InputGap] = []
+
+    def miss(topic: str, reason: GapReason, first: int, after_last: int) -> None:
+        gaps.append(
+            InputGap(
+                topic=topic,
+                partition=number,
+                reason=reason,
+                from_offset=first,
+                to_offset=after_last,
+                event_time_us=now_us,
+            )
+        )
+
     saved = {} if recovered.saved is None else {at.topic: at for at in recovered.saved.positions}
     offsets, faults = {}, []
     for topic, log in recovered.logs.items():
@@ -138,6 +170,7 @@ def resolve_start(number: int, recovered: Recovered) -> Start:
         known, committed = saved.get(topic), recovered.committed.get(topic)
         if known is not None and known.topic_id and log.topic_id not in ("", known.topic_id):
             faults.append(f"{where} was made anew, so it is read from its beginning")
+            miss(topic, GapReason.TOPIC_RECREATED, 0, known.next_offset)
             offsets[topic] = log.begin
             continue
         candidates = [
@@ -148,12 +181,21 @@ def resolve_start(number: int, recovered: Recovered) -> Start:
         offset = min(candidates, default=log.begin)
         if len(set(candidates)) > 1:
             faults.append(f"{where} has the offsets {sorted(candidates)}; the lower one holds")
-        if offset > log.end:
+        if log.reused is not None:
+            faults.append(
+                f"{where} has lost its records from {log.reused} to {offset}, and has given their "
+                "offsets to others, which are read now"
+            )
+            miss(topic, GapReason.FUTURE, log.reused, offset)
+            offset = min(offset, log.reused)
+        elif offset > log.end:
             faults.append(f"{where} has lost its records from {log.end} to {offset}")
+            miss(topic, GapReason.FUTURE, log.end, offset)
         elif candidates and offset < log.begin:
             faults.append(f"{where} has deleted its records from {offset} to {log.begin} unread")
+            miss(topic, GapReason.EXPIRED, offset, log.begin)
         offsets[topic] = min(max(offset, log.begin), log.end)
-    return Start(offsets, faults)
+    return Start(offsets, gaps, faults)
 
 
 class StreamTask:
@@ -209,7 +251,12 @@ class StreamTask:
         self._next: dict[TopicPartition, int] = {}
         """The offset after the last processed message of each partition."""
         self._committed: dict[TopicPartition, int] = {}
-        self._logs: Mapping[str, LogState] = {}
+        self._logs: dict[str, LogState] = {}
+        self._trails: dict[TopicPartition, Trail] = {}
+        self._last: dict[TopicPartition, Message] = {}
+        """The last message of each partition in the present round."""
+        self._gaps: Sequence[InputGap] = ()
+        """What the first round after a recovery reports as missing."""
         self._ticked_s: dict[str, float] = {}
         self._progress_s = 0.0
         self._interruption: Exception | None = None
@@ -284,8 +331,9 @@ class StreamTask:
         began_s = _now_s()
         if not isinstance(self._interruption, _Stopped):
             self._interruption = None
-        found = await self._kafka.recover(self.number)
-        start = resolve_start(self.number, found)
+        marks = {self._topics[where.topic]: trail.marks for where, trail in self._trails.items()}
+        found = await self._kafka.recover(self.number, marks)
+        start = resolve_start(self.number, found, self._now_us())
         for fault in start.faults:
             self._metrics.log_faults += 1
             logger.error("%s", fault)
@@ -293,7 +341,18 @@ class StreamTask:
             rows = {topic.name: found.rows.get(topic.name, {}) for topic in processor.states}
             offsets = {topic.name: start.offsets[topic.name] for topic in processor.inputs}
             processor.recover(self.number, rows, offsets)
-        self._logs = found.logs
+        self._gaps = start.gaps
+        self._logs = dict(found.logs)
+        self._last.clear()
+        saved = {} if found.saved is None else {at.topic: at for at in found.saved.positions}
+        self._trails = {
+            TopicPartition(name, self.number): Trail(
+                None
+                if found.logs[catalogue].reused is not None
+                else saved_mark(saved.get(catalogue))
+            )
+            for name, catalogue in self._topics.items()
+        }
         self._next = {
             TopicPartition(name, self.number): start.offsets[catalogue]
             for name, catalogue in self._topics.items()
@@ -315,6 +374,10 @@ class StreamTask:
         self._progress_s = _now_s()
         while True:
             this_round = Round(self.number, self._written_prefix)
+            gaps, self._gaps = self._gaps, ()
+            for gap in gaps:
+                for processor in self._processors:
+                    processor.report_gap(gap, this_round)
             for processor in await self._fill(this_round):
                 await processor.finish(this_round)
             await self._commit(writer, this_round)
@@ -355,7 +418,9 @@ class StreamTask:
             message = self._waiting.popleft()
             messages.append(message)
             size += len(message.value or b"")
-            self._next[TopicPartition(message.topic, message.partition)] = message.offset + 1
+            where = TopicPartition(message.topic, message.partition)
+            self._next[where] = message.offset + 1
+            self._last[where] = message
         self._waiting_bytes -= size
         return messages
 
@@ -426,7 +491,9 @@ class StreamTask:
         if not changed and not len(this_round):
             return
         began_s = _now_s()
-        positions = self._positions(writer.epoch)
+        marks = {where: mark_of(message) for where, message in self._last.items()}
+        self._last.clear()
+        positions = self._positions(writer.epoch, marks)
         row = OutgoingRecord(
             self._written_prefix + PROCESSOR_POSITIONS.name,
             str(self.number).encode(),
@@ -442,24 +509,56 @@ class StreamTask:
         finally:
             self.is_committing = False
         self._committed |= changed
+        for where, mark in marks.items():
+            self._trails[where].add(mark)
         self._progress_s = _now_s()
         self._metrics.saw_transaction(_now_s() - began_s, len(this_round))
 
-    def _positions(self, epoch: int) -> ProcessorPositions:
+    def _positions(
+        self, epoch: int, marks: Mapping[TopicPartition, RecordMark]
+    ) -> ProcessorPositions:
+        positions = []
+        for name, catalogue in self._topics.items():
+            where = TopicPartition(name, self.number)
+            log = self._logs[catalogue]
+            position = TopicPosition(catalogue, log.topic_id, log.leader_epoch, self._next[where])
+            last = marks.get(where) or self._trails[where].last
+            if last is not None:
+                position = position._replace(
+                    last_offset=last.offset,
+                    last_append_ms=last.append_ms,
+                    last_crc32=last.crc32,
+                )
+            positions.append(position)
         return ProcessorPositions(
             partition=self.number,
             epoch=epoch,
-            positions=[
-                TopicPosition(
-                    catalogue,
-                    self._logs[catalogue].topic_id,
-                    self._logs[catalogue].leader_epoch,
-                    self._next[TopicPartition(name, self.number)],
-                )
-                for name, catalogue in self._topics.items()
-            ],
+            positions=positions,
             event_time_us=self._now_us(),
         )
+
+    async def see_leaders(self, epochs: Mapping[TopicPartition, int]) -> None:
+        """Compare partitions that have a new leader with what was processed of them.
+
+        A log loses its end only where another leader begins. If one has, the task starts again.
+
+        Args:
+            epochs: the present leader epochs, without those of partitions that have no leader.
+        """
+        starts = self.starts
+        for where in self.partitions:
+            epoch, known = epochs.get(where, -1), self._logs[self._topics[where.topic]]
+            if -1 in (epoch, known.leader_epoch):
+                continue
+            if epoch != known.leader_epoch:
+                reused = await self._kafka.find_reused(where, self._trails[where].marks)
+                if self.starts != starts or not self.is_fetching:
+                    return
+                if reused is not None:
+                    self.restart(f"{where.topic}/{where.partition} has lost its end")
+                    return
+                self._logs[self._topics[where.topic]] = known._replace(leader_epoch=epoch)
+            self._trails[where].confirm()
 
 
 class _Stopped(Exception):

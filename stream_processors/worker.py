@@ -10,11 +10,11 @@ with more partitions than the catalogue has, or another worker with its name.
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import NamedTuple, Protocol
 
-from kafka_io.errors import OffsetLost
+from kafka_io.errors import OffsetLost, Unread
 from kafka_io.group import FetchedRecords, Listener
 from schemas.topics import TopicPartition
 from stream_processors.errors import NameTaken, RecoveryStuck, TopicGrown
@@ -25,8 +25,13 @@ logger = logging.getLogger(__name__)
 _POLL_S = 0.2
 _FINISH_S = 5.0
 """How long a task may take to finish its transaction before its number goes to another worker."""
+_LEADERS_S = 2.0
 RECOVERY_S = 30.0
 """How long a recovery may take without progress."""
+
+
+LeaderEpochs = Callable[[Sequence[TopicPartition]], Awaitable[Mapping[TopicPartition, int]]]
+"""Returns the leader epochs of partitions, without those that have no leader."""
 
 
 class Consumer(Protocol):
@@ -61,6 +66,7 @@ class Worker:
         topics: Sequence[str],
         partitions_max: int,
         make_task: Callable[[int], StreamTask],
+        leader_epochs: LeaderEpochs,
         when_ready: Callable[[], None] = lambda: None,
     ) -> None:
         """Make a worker that has not joined yet.
@@ -70,12 +76,14 @@ class Worker:
             topics: the topics to read, by their names in Kafka.
             partitions_max: the partitions that each topic has.
             make_task: makes the task of a partition number.
+            leader_epochs: asks Kafka for the leader epochs of partitions.
             when_ready: called when all tasks of an assignment have recovered.
         """
         self._consumer = consumer
         self._topics = topics
         self._partitions_max = partitions_max
         self._make_task = make_task
+        self._leader_epochs = leader_epochs
         self._when_ready = when_ready
         self._tasks: dict[int, _Running] = {}
         self._generation = 0
@@ -103,6 +111,7 @@ class Worker:
                 self._group = group
                 await self._consumer.join(self._topics, self)
                 group.create_task(self._fetch())
+                group.create_task(self._watch_leaders())
                 await self._failed
         except ExceptionGroup as errors:  # of which each would have ended the worker
             raise errors.exceptions[0] from None
@@ -195,6 +204,20 @@ class Worker:
             running.cancel()
         if late:
             await asyncio.wait(late)
+
+    async def _watch_leaders(self) -> None:
+        """Let the tasks know of new leaders, which may not have all that was processed."""
+        while True:
+            await asyncio.sleep(_LEADERS_S)
+            tasks = [task for task, _ in self._tasks.values() if task.is_fetching]
+            partitions = [where for task in tasks for where in task.partitions]
+            try:
+                epochs = await self._leader_epochs(partitions)
+                for task in tasks:
+                    if task.is_fetching:
+                        await task.see_leaders(epochs)
+            except (Unread, TimeoutError) as error:
+                logger.info("the leaders of partitions are not known now: %s", error)
 
     async def _fetch(self) -> None:
         while True:

@@ -201,6 +201,20 @@ def new_world(kafka: TestKafka, tmp_path: Path) -> Callable[[], AbstractAsyncCon
     return make
 
 
+@pytest.fixture
+async def own_world(tmp_path: Path) -> AsyncGenerator[World]:
+    """A world on a broker of its own, which may be stopped and whose files may be damaged."""
+    broker = await asyncio.to_thread(prepare, tmp_path / "kafka", free_port())
+    kafka = TestKafka(broker.bootstrap_servers, broker, tmp_path / "kafka.log")
+    await asyncio.to_thread(kafka.start)
+    try:
+        await asyncio.to_thread(provision, kafka.bootstrap_servers)
+        async with AsyncExitStack() as stack:
+            yield World(kafka, "", tmp_path, stack)
+    finally:
+        kafka.stop(signal.SIGKILL)
+
+
 def _forget(bootstrap_servers: str, prefix: str) -> None:
     admin = AdminClient({"bootstrap.servers": bootstrap_servers})
     names = [prefix + topic.name for topic in CATALOGUE]

@@ -223,8 +223,32 @@ MUTANTS = (
     Mutant(
         "transaction: an offset is committed one too low",
         "stream_processors/stream_task.py",
-        "self._next[TopicPartition(message.topic, message.partition)] = message.offset + 1",
-        "self._next[TopicPartition(message.topic, message.partition)] = message.offset",
+        "self._next[where] = message.offset + 1",
+        "self._next[where] = message.offset",
+    ),
+    Mutant(
+        "lost end: a new leader is taken without comparing its log",
+        "stream_processors/stream_task.py",
+        "if epoch != known.leader_epoch:",
+        "if epoch == known.leader_epoch:",
+    ),
+    Mutant(
+        "lost end: reading goes on from where it was",
+        "stream_processors/stream_task.py",
+        "offset = min(offset, log.reused)",
+        "offset = min(offset, log.end)",
+    ),
+    Mutant(
+        "commands: a worker does not ask whether it still has the command",
+        "kafka_io/command_writer.py",
+        "if not await self._is_owner():",
+        "if False:",
+    ),
+    Mutant(
+        "commands: a fenced worker takes its command back",
+        "kafka_io/command_writer.py",
+        "except TransactionFailed as error:",
+        "except (TransactionFailed, Fenced) as error:",
     ),
     Mutant(
         "publisher: a late acknowledgement is a refusal",

@@ -36,6 +36,7 @@ from schemas.events.dashboard import (
 from schemas.events.market import Candle, CandleState, Trade, TradeBatch
 from schemas.events.operations import (
     DeadLetter,
+    InputGap,
     ProcessorPositions,
     StreamRenewal,
     TopicPosition,
@@ -62,6 +63,7 @@ from schemas.vocabularies import (
     AlertType,
     ChatEventKind,
     DeadLetterReason,
+    GapReason,
     Interval,
     JobStatus,
     JobStepKind,
@@ -100,7 +102,9 @@ __all__ = [
     "DeadLetter",
     "DeadLetterReason",
     "Event",
+    "GapReason",
     "Holding",
+    "InputGap",
     "Interval",
     "JobState",
     "JobStatus",

@@ -37,6 +37,28 @@ class DeadLetter:
         return f"dead:{self.topic}/{self.partition}/{self.offset}{part}"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputGap:
+    """Records of a topic that are missing from what a processor's events follow from."""
+
+    topic: str
+    """The topic's name, without the system's prefix."""
+    partition: int
+    reason: str
+    """`expired`, `topic_recreated` or `future`."""
+    from_offset: int
+    to_offset: int
+    """The offset after the last missing record."""
+    event_time_us: int
+    """When it was found."""
+
+    @property
+    def event_id(self) -> str:
+        """The CloudEvents id, made of what is missing."""
+        missing = f"{self.from_offset}-{self.to_offset}"
+        return f"gap:{self.topic}/{self.partition}/{missing}/{self.event_time_us}"
+
+
 class TopicPosition(NamedTuple):
     """How far one partition of a topic has been read."""
 
@@ -45,9 +67,16 @@ class TopicPosition(NamedTuple):
     topic_id: str
     """Kafka's id of the topic, 32 hexadecimal digits; empty if it is unknown."""
     leader_epoch: int
-    """The partition's leader epoch when the owner took it over; -1 if it is unknown."""
+    """The leader epoch in which the partition was last known to have all that was read of it; -1 if
+    it is unknown."""
     next_offset: int
     """The offset of the next record to read."""
+    last_offset: int = -1
+    """The offset of the last record that was read; -1 if it is unknown, as are the next two."""
+    last_append_ms: int = 0
+    """When it was appended, in milliseconds since 1970 UTC."""
+    last_crc32: int = 0
+    """The checksum of its key and value."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

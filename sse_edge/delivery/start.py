@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
+from schemas.events import GapReason
 from sse_edge.cache.tail import Tail
 from sse_edge.cache.topic_tail import FAR_AWAY, Cut, TopicTail
 from sse_edge.cursor import Cursor, TopicPosition
@@ -50,14 +51,6 @@ class FromOffsets:
 
 Start = Cursor | FromEdge | FromTime | FromOffsets
 """Where a client wants to start."""
-
-
-class GapReason(StrEnum):
-    """Why events that a cursor asks for cannot be delivered."""
-
-    EXPIRED = "expired"
-    TOPIC_RECREATED = "topic_recreated"
-    FUTURE = "future"
 
 
 @dataclass(frozen=True, slots=True)

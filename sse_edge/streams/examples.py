@@ -13,6 +13,7 @@ from schemas.events import (
     BookRisk,
     ChatEvent,
     DashboardUpdate,
+    InputGap,
     JobState,
     JobStep,
     ModelBacktest,
@@ -144,7 +145,15 @@ MEASURES: Sequence[Record] = [
             )
         ],
         **_MEASURED,
-    )
+    ),
+    InputGap(
+        topic="portfolio.returns",
+        partition=2,
+        reason="topic_recreated",
+        from_offset=0,
+        to_offset=1834,
+        event_time_us=_AT_US,
+    ),
 ]
 
 BOOKS: Sequence[Record] = [

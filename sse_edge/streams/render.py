@@ -39,7 +39,7 @@ def render_value(channel: Channel, value: bytes | None, timestamp_ms: int) -> Fr
         return None
     try:
         event = decode(value)
-        if not isinstance(event, channel.topic.record):
+        if not isinstance(event, channel.topic.records):
             raise Unframable(f"a {type(event).__name__} is no event of channel {channel.name}")
         rendered = channel.render(event)
         if rendered is None:

@@ -12,11 +12,12 @@ from dataclasses import dataclass, field, replace
 from kafka_io import reader
 from kafka_io.clock import now_us
 from kafka_io.settings import ProducerSettings
-from schemas.events import DeadLetter, PortfolioState, RebuildDone
+from schemas.events import DeadLetter, InputGap, PortfolioState, RebuildDone
 from schemas.topics import (
     PORTFOLIO_RETURNS,
     RISK_ACKS,
     RISK_LIMITS,
+    RISK_MEASURES,
     RISK_OPEN,
     RISK_REBUILDS,
     RISK_STATE,
@@ -83,6 +84,11 @@ class Risk(Processor):
     def forget(self, number: int) -> None:
         """Drop the portfolios of a partition number."""
         self._partitions.pop(number, None)
+
+    def report_gap(self, gap: InputGap, this_round: Round) -> None:
+        """Tell the readers of measures that returns are missing."""
+        if gap.topic == PORTFOLIO_RETURNS.name:
+            this_round.send_gap(gap, RISK_MEASURES)
 
     async def process(self, messages: Sequence[Message], this_round: Round) -> None:
         """Measure and judge the messages; an alert ends the round."""

@@ -3,21 +3,18 @@
 import asyncio
 import os
 import signal
-from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack
-from pathlib import Path
 
 import httpx
 import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 
-from infra.embedded_broker import free_port, prepare
 from infra.topics import provision
 from producers.broadcaster import SSEBroadcaster
 from schemas.events import RiskAlert
 from schemas.topics import RISK_ALERTS, TRAINING_EVENTS
-from tests.conftest import TestKafka, World
+from tests.conftest import World
 from tests.support.clients import StreamClient, stream
 from tests.support.edge import alert
 from tests.support.sse import named
@@ -109,20 +106,6 @@ async def test_a_topic_that_is_made_again_under_a_live_client_is_a_gap(world: Wo
         assert after == list(range(10, 16))
 
 
-@pytest.fixture
-async def own_world(tmp_path: Path) -> AsyncGenerator[World]:
-    """A world on a broker of its own, whose files may be damaged."""
-    broker = prepare(tmp_path / "kafka", free_port())
-    kafka = TestKafka(broker.bootstrap_servers, broker, tmp_path / "kafka.log")
-    await asyncio.to_thread(kafka.start)
-    try:
-        await asyncio.to_thread(provision, kafka.bootstrap_servers, topics=[RISK_ALERTS])
-        async with AsyncExitStack() as stack:
-            yield World(kafka, "", tmp_path, stack)
-    finally:
-        kafka.stop(signal.SIGKILL)
-
-
 async def test_a_log_whose_end_was_torn_off_is_a_gap_for_those_who_had_read_it(
     own_world: World,
 ) -> None:
@@ -160,7 +143,6 @@ async def test_a_log_whose_end_was_torn_off_is_a_gap_for_those_who_had_read_it(
 async def test_a_broker_is_restarted_under_a_worker_and_measures_come_out_alike(
     own_world: World, how: signal.Signals
 ) -> None:
-    await asyncio.to_thread(provision, own_world.kafka.bootstrap_servers)
     days = 600
     measures, alerts = straight_run(days)
     end = max(at for _, at in measures)

@@ -1,17 +1,21 @@
 import asyncio
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from contextlib import asynccontextmanager
 
 import pytest
 
+from kafka_io import command_writer
 from kafka_io.clock import now_us
 from kafka_io.command_writer import CommandWriter
-from kafka_io.errors import InvalidReport, WorkStopped
+from kafka_io.errors import Fenced, InvalidReport, TransactionFailed, WorkStopped
 from kafka_io.reader import read_all
 from kafka_io.settings import ProducerSettings
+from kafka_io.transactions import OutgoingRecord
 from schemas.events import AgentEvent, AgentStepKind
 from schemas.topics import AGENT_EVENTS
 from tests.conftest import World
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.timeout(120)
 
 
 def event(text: str) -> AgentEvent:
@@ -37,6 +41,7 @@ async def written(world: World) -> list[str | None]:
     return [record.text for record in records if isinstance(record, AgentEvent)]
 
 
+@pytest.mark.kafka
 async def test_an_owner_before_writes_nothing_once_its_successor_is_open(world: World) -> None:
     before, after = writer_of(world), writer_of(world)
     await before.open()
@@ -50,6 +55,7 @@ async def test_an_owner_before_writes_nothing_once_its_successor_is_open(world: 
     await after.close()
 
 
+@pytest.mark.kafka
 async def test_a_worker_that_lost_its_partition_while_it_opened_writes_nothing(
     world: World,
 ) -> None:
@@ -91,6 +97,7 @@ async def test_a_writer_waits_for_kafka_until_it_is_stopped() -> None:
         await writer.publish(event("never"))
 
 
+@pytest.mark.kafka
 async def test_an_invalid_event_is_refused_and_the_next_one_is_written(world: World) -> None:
     writer = writer_of(world)
     await writer.open()
@@ -99,3 +106,45 @@ async def test_an_invalid_event_is_refused_and_the_next_one_is_written(world: Wo
     await writer.publish(event("valid"))
     await writer.close()
     assert await written(world) == ["valid"]
+
+
+class FakeId:
+    """A transactional id in memory."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, failures: Iterable[Exception]) -> None:
+        self.calls: list[str] = []
+        self._failures = iter(failures)
+        monkeypatch.setattr(command_writer, "open_writer", self._open)
+
+    @asynccontextmanager
+    async def _open(self, *_: object, **__: object) -> AsyncGenerator["FakeId"]:
+        self.calls.append("open")
+        yield self
+
+    async def commit(self, records: Sequence[OutgoingRecord], offsets: object) -> None:
+        assert not offsets
+        self.calls.append("commit")
+        if failure := next(self._failures, None):
+            raise failure
+        assert len(records) == 1
+
+    async def is_owner(self) -> bool:
+        self.calls.append("ask")
+        return self.calls.count("ask") < 3
+
+    def writer(self) -> CommandWriter:
+        return CommandWriter(ProducerSettings(), "id", "group", self.is_owner)
+
+
+async def test_a_writer_asks_the_group_after_each_opening(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = FakeId(monkeypatch, [TransactionFailed("away"), TransactionFailed("still away")])
+    with pytest.raises(WorkStopped, match="another worker has the command"):
+        await fake.writer().publish(event("lost"))
+    assert fake.calls == ["open", "ask", "commit", "open", "ask", "commit", "open", "ask"]
+
+
+async def test_a_fenced_writer_does_not_open_its_id_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = FakeId(monkeypatch, [Fenced("there is a later writer")])
+    with pytest.raises(WorkStopped, match="another worker has the command"):
+        await fake.writer().publish(event("fenced"))
+    assert fake.calls == ["open", "ask", "commit"]

@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 from hypothesis import given, strategies as st
 
-from schemas.events import ProcessorPositions, TopicPosition
+from schemas.codec import decode
+from schemas.events import ProcessorPositions, TopicPosition, UserUpdate
 from schemas.topics import PROCESSOR_POSITIONS, TopicPartition
 from stream_processors.stream_task import LogState, Recovered, resolve_start
 from tests.support.fake_group import (
@@ -32,12 +33,14 @@ def found(
     end: int = 100,
     topic_id: str = "aa",
     saved_id: str = "aa",
+    reused: int | None = None,
 ) -> Recovered:
     positions = None
     if saved is not None:
         at = TopicPosition("t", saved_id, 0, saved)
         positions = ProcessorPositions(partition=3, epoch=1, positions=[at], event_time_us=0)
-    return Recovered({}, positions, {"t": committed}, {"t": LogState(topic_id, 0, begin, end)})
+    log = LogState(topic_id, 0, begin, end, reused)
+    return Recovered({}, positions, {"t": committed}, {"t": log})
 
 
 @pytest.mark.parametrize(
@@ -57,12 +60,37 @@ def found(
             "t/3 was made anew, so it is read from its beginning",
         ),
         (found(40, 40, saved_id=""), 40, None),
+        (
+            found(40, 40, reused=25),
+            25,
+            (
+                "t/3 has lost its records from 25 to 40, and has given their offsets to others, "
+                "which are read now"
+            ),
+        ),
     ],
 )
 def test_where_a_task_reads_on(recovered: Recovered, offset: int, fault: str | None) -> None:
-    start = resolve_start(3, recovered)
+    start = resolve_start(3, recovered, 0)
     assert start.offsets == {"t": offset}
     assert list(start.faults) == ([] if fault is None else [fault])
+
+
+@pytest.mark.parametrize(
+    ("recovered", "gap"),
+    [
+        (found(40, 40), None),
+        (found(60, 40), None),
+        (found(40, 40, end=30), ("future", 30, 40)),
+        (found(40, 40, reused=25), ("future", 25, 40)),
+        (found(40, 40, begin=50), ("expired", 40, 50)),
+        (found(None, None, begin=50), None),
+        (found(40, 40, saved_id="bb"), ("topic_recreated", 0, 40)),
+    ],
+)
+def test_what_is_missing_is_reported(recovered: Recovered, gap: object) -> None:
+    gaps = [(at.reason, at.from_offset, at.to_offset) for at in resolve_start(3, recovered, 7).gaps]
+    assert gaps == ([] if gap is None else [gap])
 
 
 @given(
@@ -75,7 +103,7 @@ def test_a_task_never_starts_outside_the_log_or_after_either_offset(
     committed: int | None, saved: int | None, begin: int, length: int
 ) -> None:
     end = begin + length
-    offset = resolve_start(3, found(committed, saved, begin=begin, end=end)).offsets["t"]
+    offset = resolve_start(3, found(committed, saved, begin=begin, end=end), 0).offsets["t"]
     assert begin <= offset <= end
     for known in (committed, saved):
         assert known is None or offset <= max(known, begin)
@@ -142,6 +170,42 @@ async def test_a_cluster_that_is_away_for_a_while_stops_nothing() -> None:
             cluster.is_away = 30 <= number < 60
         await cluster.done()
     assert written(cluster) == straight(cluster)
+
+
+@pytest.mark.parametrize("is_watching", [True, False])
+@pytest.mark.parametrize("unaware", [0, 1, 12])
+async def test_a_log_that_lost_its_end_and_grew_again_is_read_from_its_first_new_record(
+    unaware: int,
+    *,
+    is_watching: bool,
+) -> None:
+    cluster, processor = FakeCluster(), RunningTotals()
+    async with AsyncExitStack() as stack:
+        member = FakeMember(cluster, processor)
+        await stack.enter_async_context(running(member))
+        for _ in range(20):
+            cluster.append(0, "a", 1)
+        await cluster.done()
+        if not is_watching:
+            await stack.aclose()
+        # Before anybody looks, the log has as many records as it had, or more.
+        cluster.tear(0, 13)
+        for _ in range(7 + unaware):
+            cluster.append(0, "b", 1)
+        if not is_watching:
+            member = FakeMember(cluster, processor)
+            await stack.enter_async_context(running(member))
+        await asyncio.sleep(30)
+    found = {
+        int((event.data or "").partition(":")[0])
+        for _, record in cluster.outputs
+        if isinstance(event := decode(record.value), UserUpdate) and event.user_id == "b"
+    }
+    assert found == set(range(13, 20 + unaware))
+    assert member.metrics.log_faults == 1
+    [gap] = processor.gaps
+    assert (gap.reason, gap.from_offset) == ("future", 13)
+    assert gap.to_offset >= 20
 
 
 async def test_a_topic_that_was_made_anew_is_read_from_its_first_record() -> None:

@@ -1,7 +1,7 @@
 """Workers that come, go, freeze and thaw while they share a group, in virtual time."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import pytest
 
@@ -9,6 +9,7 @@ from kafka_io.errors import Unread
 from schemas.topics import TopicPartition
 from stream_processors import worker as worker_module
 from stream_processors.errors import RecoveryStuck, TopicGrown
+from stream_processors.log_marks import RecordMark
 from stream_processors.messages import Message
 from stream_processors.processor import Round
 from stream_processors.stream_task import Recovered
@@ -152,8 +153,8 @@ class Successor(FakeMember):
         super().__init__(cluster)
         self.predecessor = predecessor
 
-    async def recover(self, number: int) -> Recovered:
-        found = await super().recover(number)
+    async def recover(self, number: int, marks: Mapping[str, Sequence[RecordMark]]) -> Recovered:
+        found = await super().recover(number, marks)
         if not self.predecessor.thawed.is_set():
             self.predecessor.thawed.set()
             await asyncio.sleep(1)  # the predecessor goes on with what it was about to write

@@ -16,7 +16,7 @@ from kafka_io.errors import Fenced, OffsetLost, TransactionFailed, Unread
 from kafka_io.group import FetchedRecords
 from kafka_io.transactions import OutgoingRecord
 from schemas.codec import decode
-from schemas.events import CandleState, ProcessorPositions, UserUpdate
+from schemas.events import CandleState, InputGap, ProcessorPositions, UserUpdate
 from schemas.topics import (
     MARKET_FORMING,
     MARKET_TRADES,
@@ -25,6 +25,7 @@ from schemas.topics import (
     Topic,
     TopicPartition,
 )
+from stream_processors.log_marks import RecordMark, find_cut, mark_of, saved_mark
 from stream_processors.messages import Message
 from stream_processors.metrics import WorkerMetrics
 from stream_processors.processor import Processor, Round, Rows
@@ -43,6 +44,7 @@ class RunningTotals(Processor):
         super().__init__("totals", (INPUT,), (STATES,), linger_s=linger_s)
         self._totals: dict[int, dict[str, int]] = {}
         self.recoveries = 0
+        self.gaps: list[InputGap] = []
 
     def recover(self, number: int, rows: Rows, next_offsets: Mapping[str, int]) -> None:
         del next_offsets
@@ -52,6 +54,10 @@ class RunningTotals(Processor):
             for row in rows[STATES.name].values()
             if isinstance(row, CandleState)
         }
+
+    def report_gap(self, gap: InputGap, this_round: Round) -> None:
+        del this_round
+        self.gaps.append(gap)
 
     def forget(self, number: int) -> None:
         self._totals.pop(number, None)
@@ -80,6 +86,9 @@ class FakeCluster:
         self.inputs: dict[int, list[FakeMessage]] = {number: [] for number in range(NUMBERS)}
         self.begins = dict.fromkeys(range(NUMBERS), 0)
         self.topic_id = "00" * 16
+        self.leader_epoch = 0
+        self.appended_ms = 0
+        """The broker's clock, which only moves when it appends a message."""
         self.outputs: list[tuple[int, OutgoingRecord]] = []
         """The committed events, each with its partition number."""
         self.rows: dict[tuple[str, int], dict[bytes, Any]] = defaultdict(dict)
@@ -94,7 +103,15 @@ class FakeCluster:
         log = self.inputs[number]
         offset = log[-1].offset + 1 if log else self.begins[number]
         text = str(value).encode()
-        log.append(FakeMessage(INPUT.name, number, offset, key.encode(), text))
+        self.appended_ms += 1
+        at_s = self.appended_ms / 1000
+        log.append(FakeMessage(INPUT.name, number, offset, key.encode(), text, timestamp=at_s))
+
+    def tear(self, number: int, end: int) -> None:
+        """Let a partition lose its messages from an offset on, as a broker without power does."""
+        log = self.inputs[number]
+        self.inputs[number] = [message for message in log if message.offset < end]
+        self.leader_epoch += 1
 
     def recreate(self) -> None:
         """Delete the input topic, and make it again."""
@@ -138,7 +155,9 @@ class FakeMember:
         self.refusal: Unread | None = None
         """The group's answer to each further fetch."""
         self.fetches = 0
-        self.worker = Worker(self, [INPUT.name], NUMBERS, self._task, self._ready)
+        self.worker = Worker(
+            self, [INPUT.name], NUMBERS, self._task, self._leader_epochs, self._ready
+        )
 
     def _ready(self) -> None:
         self.ready += 1
@@ -210,13 +229,19 @@ class FakeMember:
         self.cluster.epochs[number] += 1
         yield FakeWriter(self, number, self.cluster.epochs[number], self._slow)
 
-    async def recover(self, number: int) -> Recovered:
+    async def recover(self, number: int, marks: Mapping[str, Sequence[RecordMark]]) -> Recovered:
         await self._slow()
         cluster = self.cluster
         if cluster.is_away:
             raise Unread("away")
         saved = cluster.rows[PROCESSOR_POSITIONS.name, number].get(str(number).encode())
-        log = LogState(cluster.topic_id, 0, cluster.begins[number], cluster.end(number))
+        log = LogState(
+            cluster.topic_id, cluster.leader_epoch, cluster.begins[number], cluster.end(number)
+        )
+        if isinstance(saved, ProcessorPositions) and saved.positions[0].topic_id == log.topic_id:
+            known = {*marks.get(INPUT.name, ()), saved_mark(saved.positions[0])} - {None}
+            where = TopicPartition(INPUT.name, number)
+            log = log._replace(reused=await self.find_reused(where, sorted(filter(None, known))))
         found = Recovered(
             rows={STATES.name: dict(cluster.rows[STATES.name, number])},
             saved=saved if isinstance(saved, ProcessorPositions) else None,
@@ -225,6 +250,21 @@ class FakeMember:
         )
         await self._slow()
         return found
+
+    async def find_reused(self, where: TopicPartition, marks: Sequence[RecordMark]) -> int | None:
+        await self._slow()
+        log = self.cluster.inputs[where.partition]
+        cut = find_cut(marks, {message.offset: mark_of(message) for message in log})
+        if cut is None:
+            return None
+        newer = [at.offset for at in log if mark_of(at).append_ms > cut.append_ms]
+        return min([cut.offset, *newer])
+
+    async def _leader_epochs(
+        self, partitions: Sequence[TopicPartition]
+    ) -> Mapping[TopicPartition, int]:
+        await self._slow()
+        return dict.fromkeys(partitions, self.cluster.leader_epoch)
 
     def start_fetching(self, offsets: Mapping[TopicPartition, int]) -> None:
         self._positions |= offsets

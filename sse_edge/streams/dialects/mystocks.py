@@ -14,6 +14,7 @@ from schemas.events import (
     BacktestProgress,
     BookRisk,
     DashboardUpdate,
+    InputGap,
     RiskAlert,
     RiskEstimate,
     RiskMeasure,
@@ -54,7 +55,7 @@ MANY = "mystocks_many"
 def many(channel: str, entity_field: str) -> Dialect:
     """Return the dialect of a channel that shares its connection with others.
 
-    Each event has a field `stream`, `CHANNEL:ENTITY`.
+    Each event has a field `stream`, `CHANNEL:ENTITY`, or the channel only if it is of no entity.
 
     Args:
         channel: the channel's name.
@@ -62,7 +63,8 @@ def many(channel: str, entity_field: str) -> Dialect:
     """
 
     def wrap(rendered: Rendered, timestamp: str) -> EventBlock:
-        stream = {"stream": f"{channel}:{rendered.data[entity_field]}"}
+        entity = rendered.data.get(entity_field)
+        stream = {"stream": channel if entity is None else f"{channel}:{entity}"}
         return EventBlock(
             rendered.event, envelope(rendered.event, rendered.data, timestamp) | stream
         )
@@ -109,8 +111,14 @@ def risk_alert(event: RiskAlert) -> Rendered:
     return Rendered("risk_alert", data)
 
 
-def risk_measure(event: RiskMeasure) -> Rendered:
-    """Render a measure of a portfolio's window."""
+def risk_measure(event: RiskMeasure | InputGap) -> Rendered:
+    """Render a measure of a portfolio's window, or what is missing from the measures."""
+    if isinstance(event, InputGap):
+        missing = {
+            name: getattr(event, name)
+            for name in ("topic", "partition", "from_offset", "to_offset")
+        }
+        return Rendered("gap", {"reason": event.reason, "partitions": [missing]})
     data = _fields(event)
     data["as_of"] = to_rfc3339(event.as_of_us)
     data["estimates"] = [_estimate(estimate) for estimate in event.estimates]

@@ -1,7 +1,8 @@
 import pytest
 
+from schemas.events import GapReason
 from sse_edge.delivery import control_events
-from sse_edge.delivery.start import Gap, GapReason
+from sse_edge.delivery.start import Gap
 from sse_edge.log.record import Partition
 from sse_edge.settings import EdgeSettings
 from sse_edge.streams.channels import CHANNELS

@@ -1,0 +1,52 @@
+from hypothesis import given, strategies as st
+
+from stream_processors.log_marks import Cut, RecordMark, Trail, find_cut, mark_of
+from tests.support.messages import FakeMessage
+
+
+def mark(offset: int, append_ms: int = 0, checksum: int = 0) -> RecordMark:
+    return RecordMark(offset, append_ms, checksum)
+
+
+def test_a_mark_tells_records_apart_by_time_key_and_value() -> None:
+    messages = [
+        FakeMessage("t", 0, 7, b"k", b"v", timestamp=1.5),
+        FakeMessage("t", 0, 7, b"k", b"v", timestamp=1.501),
+        FakeMessage("t", 0, 7, b"x", b"v", timestamp=1.5),
+        FakeMessage("t", 0, 7, None, None, timestamp=1.5),
+    ]
+    assert mark_of(messages[0]).append_ms == 1500
+    assert len(set(map(mark_of, messages))) == 4
+
+
+def test_a_log_that_has_all_records_or_fewer_has_no_cut() -> None:
+    marks = [mark(3, 30), mark(5, 50)]
+    assert find_cut(marks, {at.offset: at for at in marks}) is None
+    assert find_cut(marks, {}) is None
+
+
+@given(st.integers(0, 20), st.integers(1, 20), st.integers(0, 20))
+def test_a_cut_is_at_the_first_reused_offset_and_after_the_last_lost_record(
+    kept: int, lost: int, unaware: int
+) -> None:
+    """The log keeps some records, loses some, grows again, and was read on unaware of that."""
+    before = [mark(at, at) for at in range(kept + lost)]
+    anew = [mark(at, 1000 + at) for at in range(kept, kept + lost + unaware)]
+    processed = [*before, *anew[lost:]]
+    in_log = {at.offset: at for at in (*before[:kept], *anew)}
+    assert find_cut(processed, in_log) == Cut(kept, kept + lost - 1)
+
+
+def test_a_trail_keeps_what_the_last_two_looks_at_the_leader_do_not_cover() -> None:
+    trail = Trail(mark(1))
+    trail.add(mark(2))
+    trail.add(mark(3))
+    assert [at.offset for at in trail.marks] == [1, 2, 3]
+    trail.confirm()
+    trail.add(mark(4))
+    assert [at.offset for at in trail.marks] == [2, 3, 4]
+    trail.confirm()
+    trail.confirm()
+    assert [at.offset for at in trail.marks] == [4]
+    assert trail.last == mark(4)
+    assert Trail(None).last is None
