@@ -44,6 +44,7 @@ from schemas.events import (
     UserUpdate,
     WindowTally,
 )
+from schemas.keys import encode_key
 from schemas.registry import PARTITIONS, REGISTRY, Topic
 
 __all__ = [
@@ -132,7 +133,7 @@ def topic_of(record: Record) -> Topic:
 def key_of(record: Record) -> bytes | None:
     """Return a record's key; None where its topic has none."""
     subject = topic_of(record).subject
-    return None if subject is None else str(getattr(record, subject)).encode()
+    return None if subject is None else encode_key(getattr(record, subject))
 
 
 def type_name(record: type[Record]) -> str:

@@ -14,6 +14,7 @@ from kafka_io.transactions import OutgoingRecord
 from schemas.codec import encode
 from schemas.events import DeadLetter, Event, Record
 from schemas.headers import headers_of
+from schemas.keys import encode_key
 from schemas.topics import Topic, key_of, topic_of
 from stream_processors.messages import Message
 
@@ -68,10 +69,10 @@ class Round:
         value = None if record is None else encode(record)
         self._rows[name, key] = OutgoingRecord(name, key, value, self.number)
 
-    def delete(self, topic: Topic, keys: Iterable[str]) -> None:
+    def delete(self, topic: Topic, ids: Iterable[str]) -> None:
         """Delete rows of a compacted topic that is no state, in the partitions of their keys."""
         name = self._prefix + topic.name
-        self._events += [OutgoingRecord(name, key.encode(), None) for key in keys]
+        self._events += [OutgoingRecord(name, encode_key(entity_id), None) for entity_id in ids]
 
 
 class Processor(ABC):

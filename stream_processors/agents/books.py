@@ -19,6 +19,7 @@ from schemas.events import (
     SeriesState,
     SeriesWanted,
 )
+from schemas.keys import encode_key
 from schemas.topics import RISK_BOOK_RISKS, RISK_BOOK_STATE, RISK_BOOKS, RISK_SERIES
 from stream_processors.books.tree import BookTree
 from stream_processors.messages import Message, dead_letter, decode_message, tenant_of
@@ -148,12 +149,12 @@ class Books(Processor):
 
 
 def _key(book: Book) -> bytes:
-    return f"book:{book.path}".encode()
+    return encode_key(f"book:{book.path}")
 
 
 def _series_key(root: str, series_id: str) -> bytes:
-    return f"series:{root}/{series_id}".encode()
+    return encode_key(f"series:{root}/{series_id}")
 
 
 def _simulated_key(path: str) -> bytes:
-    return f"simulated:{path}".encode()
+    return encode_key(f"simulated:{path}")

@@ -6,6 +6,7 @@ Candles that are still forming are kept in `market.forming`, one row for each sy
 from collections.abc import Mapping, Sequence
 
 from schemas.events import CandleState, DeadLetter, TradeBatch
+from schemas.keys import encode_key
 from schemas.topics import MARKET_FORMING, MARKET_TRADES
 from stream_processors.messages import Message, dead_letter, decode_message
 from stream_processors.processor import Processor, Round, Rows
@@ -58,4 +59,4 @@ class Candles(Processor):
         changed, self._changed[this_round.number] = self._changed[this_round.number], set()
         for name in sorted(changed):
             state = self._symbols[this_round.number][name].pack()
-            this_round.put(MARKET_FORMING, name.encode(), state)
+            this_round.put(MARKET_FORMING, encode_key(name), state)

@@ -18,6 +18,7 @@ from schemas.events import (
     RiskAlert,
     WindowTally,
 )
+from schemas.keys import encode_key
 from schemas.topics import (
     BACKTEST_EVENTS,
     DASHBOARD_BOARDS,
@@ -136,7 +137,7 @@ class WindowTotals(Processor):
             for update in updates:
                 this_round.send(update, board.tenant)
             if updates or name in changed:
-                this_round.put(DASHBOARD_BOARDS, name.encode(), board.pack())
+                this_round.put(DASHBOARD_BOARDS, encode_key(name), board.pack())
 
     async def tick(self, this_round: Round) -> None:
         """End the round where a window is over."""

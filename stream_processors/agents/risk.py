@@ -13,6 +13,7 @@ from kafka_io import reader
 from kafka_io.clock import now_us
 from kafka_io.settings import ProducerSettings
 from schemas.events import DeadLetter, PortfolioState, RebuildDone
+from schemas.keys import encode_key
 from schemas.topics import (
     PORTFOLIO_RETURNS,
     RISK_ACKS,
@@ -121,7 +122,7 @@ class Risk(Processor):
         this_round.send_all(batch.events())
         this_round.delete(RISK_OPEN, batch.closed_alerts())
         for portfolio_id, risk in batch.changed.items():
-            this_round.put(RISK_STATE, portfolio_id.encode(), risk.pack())
+            this_round.put(RISK_STATE, encode_key(portfolio_id), risk.pack())
         here.has_changed |= bool(batch.changed)
 
     async def _take_over(self, here: _Partition, done: RebuildDone, this_round: Round) -> None:
