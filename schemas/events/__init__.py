@@ -42,6 +42,7 @@ from schemas.events.operations import (
 )
 from schemas.events.risk import (
     AlertAck,
+    ForecastSeries,
     ModelBacktest,
     OpenAlert,
     PortfolioState,
@@ -100,6 +101,7 @@ __all__ = [
     "DeadLetter",
     "DeadLetterReason",
     "Event",
+    "ForecastSeries",
     "Holding",
     "Interval",
     "JobState",

@@ -142,7 +142,7 @@ class Books(Processor):
         for risk in risks:
             if risk.estimates:
                 # Only the simulation is kept: the rest follows from the books and the returns.
-                row = replace(risk, parts=())
+                row = replace(risk, parts=(), tenant=tree.tenant)
                 this_round.put(RISK_BOOK_STATE, _simulated_key(risk.path), row)
         for path in closed:
             this_round.put(RISK_BOOK_STATE, _simulated_key(path), None)
