@@ -59,9 +59,9 @@ class AgentProcessor(Processor):
             async for call in stream:
                 await _run(call)
 
-    def recover(self, number: int, rows: Rows, next_offsets: Mapping[str, int]) -> None:
+    def recover(self, number: int, rows: Rows, row_limits: Mapping[str, int]) -> None:
         """Replace the state of a partition number by its rows."""
-        self._processor.recover(number, rows, next_offsets)
+        self._processor.recover(number, rows, row_limits)
 
     def forget(self, number: int) -> None:
         """Drop the state of a partition number."""

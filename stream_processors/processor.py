@@ -101,14 +101,14 @@ class Processor(ABC):
         self.linger_s, self.tick_s = linger_s, tick_s
 
     @abstractmethod
-    def recover(self, number: int, rows: Rows, next_offsets: Mapping[str, int]) -> None:
+    def recover(self, number: int, rows: Rows, row_limits: Mapping[str, int]) -> None:
         """Replace the state of a partition number by its rows.
 
         Args:
             number: the partition number.
             rows: the rows of the processor's states.
-            next_offsets: the offset of the next message of each input, by the topic's name in the
-                catalogue. An offset in a row may be higher where a log has lost its end.
+            row_limits: for each input, by the topic's name in the catalogue, the offset that those
+                in rows are below. An offset in a row may be higher where a log has lost its end.
         """
 
     @abstractmethod

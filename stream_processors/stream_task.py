@@ -121,6 +121,8 @@ class Start:
     """Where a task begins to read, and what is wrong with the log."""
 
     offsets: Mapping[str, int]
+    row_limits: Mapping[str, int]
+    """The offsets that those in rows are below; a higher one is of a record that is gone."""
     faults: Sequence[str]
     """Sentences for the log file."""
 
@@ -130,15 +132,18 @@ def resolve_start(number: int, recovered: Recovered) -> Start:
 
     The committed offset and the saved position are of one transaction. If they differ, somebody has
     changed one of them; reading again from the lower one loses nothing.
+
+    Without a saved position the rows are of 0.1.0, which wrote them before it committed. So a row
+    may be ahead of the committed offset: its key's records up to the row's offset are in it.
     """
     saved = {} if recovered.saved is None else {at.topic: at for at in recovered.saved.positions}
-    offsets, faults = {}, []
+    offsets, row_limits, faults = {}, {}, []
     for topic, log in recovered.logs.items():
         where = f"{topic}/{number}"
         known, committed = saved.get(topic), recovered.committed.get(topic)
         if known is not None and known.topic_id and log.topic_id not in ("", known.topic_id):
             faults.append(f"{where} was made anew, so it is read from its beginning")
-            offsets[topic] = log.begin
+            offsets[topic] = row_limits[topic] = log.begin
             continue
         candidates = [
             offset
@@ -153,7 +158,9 @@ def resolve_start(number: int, recovered: Recovered) -> Start:
         elif candidates and offset < log.begin:
             faults.append(f"{where} has deleted its records from {offset} to {log.begin} unread")
         offsets[topic] = min(max(offset, log.begin), log.end)
-    return Start(offsets, faults)
+        ahead = log.end if known is None else min(known.row_limit, log.end)
+        row_limits[topic] = max(offsets[topic], ahead)
+    return Start(offsets, row_limits, faults)
 
 
 class StreamTask:
@@ -210,6 +217,7 @@ class StreamTask:
         """The offset after the last processed message of each partition."""
         self._committed: dict[TopicPartition, int] = {}
         self._logs: Mapping[str, LogState] = {}
+        self._row_limits: Mapping[str, int] = {}
         self._ticked_s: dict[str, float] = {}
         self._progress_s = 0.0
         self._interruption: Exception | None = None
@@ -291,9 +299,10 @@ class StreamTask:
             logger.error("%s", fault)
         for processor in self._processors:
             rows = {topic.name: found.rows.get(topic.name, {}) for topic in processor.states}
-            offsets = {topic.name: start.offsets[topic.name] for topic in processor.inputs}
-            processor.recover(self.number, rows, offsets)
+            limits = {topic.name: start.row_limits[topic.name] for topic in processor.inputs}
+            processor.recover(self.number, rows, limits)
         self._logs = found.logs
+        self._row_limits = start.row_limits
         self._next = {
             TopicPartition(name, self.number): start.offsets[catalogue]
             for name, catalogue in self._topics.items()
@@ -450,15 +459,20 @@ class StreamTask:
             partition=self.number,
             epoch=epoch,
             positions=[
-                TopicPosition(
-                    catalogue,
-                    self._logs[catalogue].topic_id,
-                    self._logs[catalogue].leader_epoch,
-                    self._next[TopicPartition(name, self.number)],
-                )
+                self._position(catalogue, self._next[TopicPartition(name, self.number)])
                 for name, catalogue in self._topics.items()
             ],
             event_time_us=self._now_us(),
+        )
+
+    def _position(self, topic: str, next_offset: int) -> TopicPosition:
+        log, row_limit = self._logs[topic], self._row_limits[topic]
+        return TopicPosition(
+            topic,
+            log.topic_id,
+            log.leader_epoch,
+            next_offset,
+            row_limit if row_limit > next_offset else 0,
         )
 
 

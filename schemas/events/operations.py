@@ -48,6 +48,8 @@ class TopicPosition(NamedTuple):
     """The partition's leader epoch when the owner took it over; -1 if it is unknown."""
     next_offset: int
     """The offset of the next record to read."""
+    row_limit: int = 0
+    """The offset that those in rows are below, while rows of 0.1.0 may be ahead; else 0."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -50,9 +50,9 @@ class Books(Processor):
         self._config = settings.book_config()
         self._partitions: dict[int, _Partition] = {}
 
-    def recover(self, number: int, rows: Rows, next_offsets: Mapping[str, int]) -> None:
+    def recover(self, number: int, rows: Rows, row_limits: Mapping[str, int]) -> None:
         """Replace the trees of a partition number."""
-        del next_offsets
+        del row_limits
         books: defaultdict[str, list[Book]] = defaultdict(list)
         series: defaultdict[str, list[SeriesState]] = defaultdict(list)
         simulated: defaultdict[str, list[BookRisk]] = defaultdict(list)

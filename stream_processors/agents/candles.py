@@ -21,9 +21,9 @@ class Candles(Processor):
         self._symbols: dict[int, dict[str, SymbolCandles]] = {}
         self._changed: dict[int, set[str]] = {}
 
-    def recover(self, number: int, rows: Rows, next_offsets: Mapping[str, int]) -> None:
+    def recover(self, number: int, rows: Rows, row_limits: Mapping[str, int]) -> None:
         """Replace the symbols of a partition number."""
-        del next_offsets
+        del row_limits
         self._changed[number] = set()
         self._symbols[number] = {
             state.symbol: SymbolCandles(state.symbol, state)

@@ -72,10 +72,10 @@ class Risk(Processor):
         self._window_us = settings.dashboard_windows_us()[0]
         self._partitions: dict[int, _Partition] = {}
 
-    def recover(self, number: int, rows: Rows, next_offsets: Mapping[str, int]) -> None:
+    def recover(self, number: int, rows: Rows, row_limits: Mapping[str, int]) -> None:
         """Replace the portfolios of a partition number."""
         portfolios = {
-            state.portfolio_id: self._unpacked(_within(state, number, next_offsets))
+            state.portfolio_id: self._unpacked(_within(state, number, row_limits))
             for state in rows[RISK_STATE.name].values()
             if isinstance(state, PortfolioState)
         }
@@ -178,13 +178,13 @@ class Risk(Processor):
         return RiskBatch(portfolios, self._config, self._returns_topic, self._window_us)
 
 
-def _within(state: PortfolioState, number: int, next_offsets: Mapping[str, int]) -> PortfolioState:
+def _within(state: PortfolioState, number: int, row_limits: Mapping[str, int]) -> PortfolioState:
     """Return a state whose offsets are before the next ones, also after a log lost its end."""
     state = replace(
         state,
         partition=number,  # the schema's first version did not say
-        limits_offset=min(state.limits_offset, next_offsets[RISK_LIMITS.name] - 1),
-        acks_offset=min(state.acks_offset, next_offsets[RISK_ACKS.name] - 1),
+        limits_offset=min(state.limits_offset, row_limits[RISK_LIMITS.name] - 1),
+        acks_offset=min(state.acks_offset, row_limits[RISK_ACKS.name] - 1),
     )
-    last = next_offsets[PORTFOLIO_RETURNS.name] - 1
+    last = row_limits[PORTFOLIO_RETURNS.name] - 1
     return state if state.offset <= last else replace(state, offset=last, index=_WHOLE_RECORD)
