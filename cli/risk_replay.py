@@ -10,6 +10,7 @@ from kafka_io.reader import read_partition
 from kafka_io.settings import ProducerSettings
 from schemas.events import AlertTransition, Return, ReturnBatch
 from schemas.instants import to_date
+from schemas.keys import encode_key
 from schemas.topics import PORTFOLIO_RETURNS
 from stream_processors.risk.replay import Replay, ReplayQuery, replay
 
@@ -34,7 +35,7 @@ def run(query: ReplayQuery, settings: ProducerSettings) -> Replay:
 
 
 async def _returns(portfolio_id: str, settings: ProducerSettings) -> Sequence[Return]:
-    records = await read_partition(PORTFOLIO_RETURNS, portfolio_id.encode(), settings)
+    records = await read_partition(PORTFOLIO_RETURNS, encode_key(portfolio_id), settings)
     batches = (record for record in records if isinstance(record, ReturnBatch))
     return [value for batch in batches for value in batch.returns]
 

@@ -3,6 +3,7 @@
 SchemaError
 ├── Undecodable      the bytes are not a registered record
 │   └── TooLarge     the bytes are too many to be decoded
+├── InvalidKey       the bytes are not the key of an id and a tenant
 └── UnknownEvent     the class of a Python object is not registered
 """
 
@@ -23,6 +24,10 @@ class TooLarge(Undecodable):
     """A record's value exceeds the size that is decoded."""
 
     reason = DeadLetterReason.TOO_LARGE
+
+
+class InvalidKey(SchemaError):
+    """A record's key is not that of an id and a tenant."""
 
 
 class UnknownEvent(SchemaError):

@@ -10,6 +10,7 @@ from uuid import NAMESPACE_URL, uuid5
 
 from schemas.events import Event
 from schemas.instants import to_rfc3339
+from schemas.keys import decode_key
 from schemas.topics import key_of, type_name
 
 Headers = list[tuple[str, bytes]]
@@ -50,7 +51,7 @@ def headers_of(
         "content-type": "application/avro",
     }
     if key is not None:
-        described["ce_subject"] = key.decode()
+        described["ce_subject"] = decode_key(key).entity_id
     if tenant is not None:
         described[TENANT] = tenant
     if traceparent is not None:

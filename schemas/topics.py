@@ -45,6 +45,7 @@ from schemas.events import (
     UserUpdate,
     WindowTally,
 )
+from schemas.keys import encode_key
 from schemas.registry import PARTITIONS, REGISTRY, Topic
 
 __all__ = [
@@ -136,7 +137,7 @@ def key_of(record: Record) -> bytes | None:
     topic = topic_of(record)
     if topic.subject is None or not isinstance(record, topic.record):
         return None
-    return str(getattr(record, topic.subject)).encode()
+    return encode_key(getattr(record, topic.subject))
 
 
 def type_name(record: type[Record]) -> str:

@@ -60,9 +60,9 @@ class AgentProcessor(Processor):
             async for call in stream:
                 await _run(call)
 
-    def recover(self, number: int, rows: Rows, next_offsets: Mapping[str, int]) -> None:
+    def recover(self, number: int, rows: Rows, row_limits: Mapping[str, int]) -> None:
         """Replace the state of a partition number by its rows."""
-        self._processor.recover(number, rows, next_offsets)
+        self._processor.recover(number, rows, row_limits)
 
     def report_gap(self, gap: InputGap, this_round: Round) -> None:
         """Say that records of an input are missing."""

@@ -14,6 +14,7 @@ from kafka_io.transactions import OutgoingRecord
 from schemas.codec import encode
 from schemas.events import DeadLetter, Event, InputGap, Record
 from schemas.headers import headers_of
+from schemas.keys import encode_key
 from schemas.topics import Topic, key_of, topic_of
 from stream_processors.messages import Message
 
@@ -77,10 +78,10 @@ class Round:
         value = None if record is None else encode(record)
         self._rows[name, key] = OutgoingRecord(name, key, value, self.number)
 
-    def delete(self, topic: Topic, keys: Iterable[str]) -> None:
+    def delete(self, topic: Topic, ids: Iterable[str]) -> None:
         """Delete rows of a compacted topic that is no state, in the partitions of their keys."""
         name = self._prefix + topic.name
-        self._events += [OutgoingRecord(name, key.encode(), None) for key in keys]
+        self._events += [OutgoingRecord(name, encode_key(entity_id), None) for entity_id in ids]
 
 
 class Processor(ABC):
@@ -109,14 +110,14 @@ class Processor(ABC):
         self.linger_s, self.tick_s = linger_s, tick_s
 
     @abstractmethod
-    def recover(self, number: int, rows: Rows, next_offsets: Mapping[str, int]) -> None:
+    def recover(self, number: int, rows: Rows, row_limits: Mapping[str, int]) -> None:
         """Replace the state of a partition number by its rows.
 
         Args:
             number: the partition number.
             rows: the rows of the processor's states.
-            next_offsets: the offset of the next message of each input, by the topic's name in the
-                catalogue. An offset in a row may be higher where a log has lost its end.
+            row_limits: for each input, by the topic's name in the catalogue, the offset that those
+                in rows are below. An offset in a row may be higher where a log has lost its end.
         """
 
     def report_gap(self, gap: InputGap, this_round: Round) -> None:

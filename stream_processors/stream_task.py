@@ -137,6 +137,8 @@ class Start:
     """Where a task begins to read, and what is wrong with the log."""
 
     offsets: Mapping[str, int]
+    row_limits: Mapping[str, int]
+    """The offsets that those in rows are below; a higher one is of a record that is gone."""
     gaps: Sequence[InputGap] = ()
     """The records that are missing."""
     faults: Sequence[str] = ()
@@ -148,6 +150,9 @@ def resolve_start(number: int, recovered: Recovered, now_us: int) -> Start:
 
     The committed offset and the saved position are of one transaction. If they differ, somebody has
     changed one of them; reading again from the lower one loses nothing.
+
+    Without a saved position the rows are of 0.1.0, which wrote them before it committed. So a row
+    may be ahead of the committed offset: its key's records up to the row's offset are in it.
     """
     gaps: list[InputGap] = []
 
@@ -164,14 +169,14 @@ def resolve_start(number: int, recovered: Recovered, now_us: int) -> Start:
         )
 
     saved = {} if recovered.saved is None else {at.topic: at for at in recovered.saved.positions}
-    offsets, faults = {}, []
+    offsets, row_limits, faults = {}, {}, []
     for topic, log in recovered.logs.items():
         where = f"{topic}/{number}"
         known, committed = saved.get(topic), recovered.committed.get(topic)
         if known is not None and known.topic_id and log.topic_id not in ("", known.topic_id):
             faults.append(f"{where} was made anew, so it is read from its beginning")
             miss(topic, GapReason.TOPIC_RECREATED, 0, known.next_offset)
-            offsets[topic] = log.begin
+            offsets[topic] = row_limits[topic] = log.begin
             continue
         candidates = [
             offset
@@ -195,7 +200,9 @@ def resolve_start(number: int, recovered: Recovered, now_us: int) -> Start:
             faults.append(f"{where} has deleted its records from {offset} to {log.begin} unread")
             miss(topic, GapReason.EXPIRED, offset, log.begin)
         offsets[topic] = min(max(offset, log.begin), log.end)
-    return Start(offsets, gaps, faults)
+        ahead = log.end if known is None else min(known.row_limit, log.end)
+        row_limits[topic] = max(offsets[topic], ahead)
+    return Start(offsets, row_limits, gaps, faults)
 
 
 class StreamTask:
@@ -252,6 +259,7 @@ class StreamTask:
         """The offset after the last processed message of each partition."""
         self._committed: dict[TopicPartition, int] = {}
         self._logs: dict[str, LogState] = {}
+        self._row_limits: Mapping[str, int] = {}
         self._trails: dict[TopicPartition, Trail] = {}
         self._last: dict[TopicPartition, Message] = {}
         """The last message of each partition in the present round."""
@@ -339,20 +347,18 @@ class StreamTask:
             logger.error("%s", fault)
         for processor in self._processors:
             rows = {topic.name: found.rows.get(topic.name, {}) for topic in processor.states}
-            offsets = {topic.name: start.offsets[topic.name] for topic in processor.inputs}
-            processor.recover(self.number, rows, offsets)
+            limits = {topic.name: start.row_limits[topic.name] for topic in processor.inputs}
+            processor.recover(self.number, rows, limits)
         self._gaps = start.gaps
         self._logs = dict(found.logs)
+        self._row_limits = start.row_limits
         self._last.clear()
         saved = {} if found.saved is None else {at.topic: at for at in found.saved.positions}
-        self._trails = {
-            TopicPartition(name, self.number): Trail(
-                None
-                if found.logs[catalogue].reused is not None
-                else saved_mark(saved.get(catalogue))
-            )
-            for name, catalogue in self._topics.items()
-        }
+        self._trails = {}
+        for name, catalogue in self._topics.items():
+            is_in_log = found.logs[catalogue].reused is None
+            mark = saved_mark(saved.get(catalogue)) if is_in_log else None
+            self._trails[TopicPartition(name, self.number)] = Trail(mark)
         self._next = {
             TopicPartition(name, self.number): start.offsets[catalogue]
             for name, catalogue in self._topics.items()
@@ -521,7 +527,14 @@ class StreamTask:
         for name, catalogue in self._topics.items():
             where = TopicPartition(name, self.number)
             log = self._logs[catalogue]
-            position = TopicPosition(catalogue, log.topic_id, log.leader_epoch, self._next[where])
+            next_offset, row_limit = self._next[where], self._row_limits[catalogue]
+            position = TopicPosition(
+                catalogue,
+                log.topic_id,
+                log.leader_epoch,
+                next_offset,
+                row_limit if row_limit > next_offset else 0,
+            )
             last = marks.get(where) or self._trails[where].last
             if last is not None:
                 position = position._replace(

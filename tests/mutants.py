@@ -191,9 +191,21 @@ MUTANTS = (
         "offset = max(candidates, default=log.begin)",
     ),
     Mutant(
+        "upgrade: rows of the first release that are ahead of its commit are added to again",
+        "stream_processors/stream_task.py",
+        "row_limits[topic] = max(offsets[topic], ahead)",
+        "row_limits[topic] = offsets[topic]",
+    ),
+    Mutant(
+        "upgrade: the first commit forgets that rows may be ahead",
+        "stream_processors/stream_task.py",
+        "row_limit if row_limit > next_offset else 0",
+        "0",
+    ),
+    Mutant(
         "recovery: a topic that was made anew is read on from the old offset",
         "stream_processors/stream_task.py",
-        "            offsets[topic] = log.begin\n            continue\n",
+        "            offsets[topic] = row_limits[topic] = log.begin\n            continue\n",
         "",
     ),
     Mutant(

@@ -43,6 +43,7 @@ from schemas.events.operations import (
 )
 from schemas.events.risk import (
     AlertAck,
+    ForecastSeries,
     ModelBacktest,
     OpenAlert,
     PortfolioState,
@@ -102,6 +103,7 @@ __all__ = [
     "DeadLetter",
     "DeadLetterReason",
     "Event",
+    "ForecastSeries",
     "GapReason",
     "Holding",
     "InputGap",

@@ -33,7 +33,7 @@ class Book:
     set_by: str | None = None
     event_time_us: int
     tenant: str | None = None
-    """The tenant in a processor's state; in a record, the header holds it."""
+    """The tenant in a processor's state; in an event, the header holds it."""
 
     @property
     def path(self) -> str:
@@ -72,6 +72,7 @@ class SeriesState:
     series_id: str
     window: bytes
     observations: int
+    tenant: str | None = None
 
 
 class BookPart(NamedTuple):
@@ -122,6 +123,8 @@ class BookRisk:
     seed: int = 0
     """The seed of the simulation."""
     parts: Sequence[BookPart] = ()
+    tenant: str | None = None
+    """The tenant in a processor's state; in an event, the header holds it."""
 
     @property
     def path(self) -> str:

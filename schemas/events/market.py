@@ -72,3 +72,4 @@ class CandleState:
     watermark_us: int
     forming: Sequence[Candle]
     late: int = 0
+    tenant: str | None = None

@@ -71,6 +71,8 @@ class TopicPosition(NamedTuple):
     it is unknown."""
     next_offset: int
     """The offset of the next record to read."""
+    row_limit: int = 0
+    """The offset that those in rows are below, while rows of 0.1.0 may be ahead; else 0."""
     last_offset: int = -1
     """The offset of the last record that was read; -1 if it is unknown, as are the next two."""
     last_append_ms: int = 0

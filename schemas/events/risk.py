@@ -168,6 +168,7 @@ class OpenAlert:
     message: str
     acknowledged: bool
     event_time_us: int
+    tenant: str | None = None
 
 
 class WatchState(NamedTuple):
@@ -181,6 +182,17 @@ class WatchState(NamedTuple):
     transitions: int
     judged_us: int | None
     acknowledged: bool = False
+
+
+class ForecastSeries(NamedTuple):
+    """The forecasts of one method at one confidence, one before each day of a backtest."""
+
+    method: str
+    confidence: float
+    var: bytes
+    """VaR: 64-bit floats, NaN where there was no forecast."""
+    es: bytes
+    """Expected shortfall, in the same form."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -225,6 +237,10 @@ class PortfolioState:
     tenant: str | None = None
     wanted_by: Mapping[str, str] = field(default_factory=dict)
     """The trees of books that need the returns, with their tenants."""
+    backtest_days: bytes | None = None
+    """The times and returns of the last days that have forecasts, packed as `window` is."""
+    forecasts: Sequence[ForecastSeries] = ()
+    """The forecasts that stood before these days; none yet, so that days are not judged again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

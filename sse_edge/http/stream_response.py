@@ -15,6 +15,7 @@ from kafka_io.errors import Unsent
 from kafka_io.publisher import RecordMetadata
 from schemas.events import Event
 from schemas.instants import from_rfc3339
+from schemas.keys import encode_key
 from schemas.topics import Topic
 from sse_edge.compression import GZIP_HEADERS, takes_gzip
 from sse_edge.cursor import Cursor
@@ -184,7 +185,7 @@ async def write(
     Args:
         request: the caller's request.
         event: the event.
-        home: a topic and key whose partition the event shares; None for the event's own.
+        home: a topic and an id whose partition the event shares; None for the event's own.
 
     Raises:
         Unavailable: Kafka does not acknowledge it in time.
@@ -193,8 +194,8 @@ async def write(
     try:
         partition = None
         if home is not None:
-            topic, key = home
-            partition = await publisher.partition_for(topic, key.encode())
+            topic, entity_id = home
+            partition = await publisher.partition_for(topic, encode_key(entity_id))
         return await publisher.publish(event, partition=partition, tenant=tenant_of(request))
     except Unsent as error:
         raise Unavailable("no_broker", str(error)) from error

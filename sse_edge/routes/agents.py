@@ -16,6 +16,7 @@ from pydantic import BaseModel, Field
 
 from kafka_io.clock import now_us
 from schemas.events import AgentCommand
+from schemas.keys import encode_key
 from sse_edge.caller import NAME_BYTES, OWNED_ID_CHARS, is_owned, owned_id
 from sse_edge.delivery.node import Node
 from sse_edge.delivery.start import FromOffsets, FromTime, Start
@@ -113,7 +114,7 @@ async def _begun(node: Node, run_id: str, *, is_new: bool) -> Start:
         return FromTime(time.time_ns() // 1_000_000 - _RETRIED_WITHIN_MS)
     source = of_entities(CHANNEL, [run_id]).selections[0]
     topic = (await node.tail.topic(node.topic_name(source))).info
-    where = Partition(topic.name, node.log.partition_of(run_id.encode(), topic.partitions))
+    where = Partition(topic.name, node.log.partition_of(encode_key(run_id), topic.partitions))
     return FromOffsets({where.number: (await node.log.end_offsets([where]))[where]})
 
 

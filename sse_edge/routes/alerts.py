@@ -75,5 +75,5 @@ async def acknowledge(
 def _shown(alert: OpenAlert) -> dict[str, object]:
     shown: dict[str, object] = asdict(alert)
     shown["as_of"] = to_rfc3339(alert.event_time_us)
-    del shown["event_time_us"]
+    del shown["event_time_us"], shown["tenant"]
     return shown

@@ -11,6 +11,7 @@ from fastapi import APIRouter, Request, Response
 
 from schemas.codec import decode_as
 from schemas.events import Bar, BarChunk, Interval, JobState
+from schemas.keys import encode_key
 from schemas.topics import BACKTEST_BARS
 from sse_edge.delivery.control_events import retry_ms
 from sse_edge.delivery.node import Node
@@ -124,7 +125,7 @@ async def _bars(node: Node, state: JobState) -> Mapping[str, Sequence[Bar]]:
     """
     name = node.settings.topic_prefix + BACKTEST_BARS.name
     topic = (await node.tail.topic(name)).info
-    key = state.job_id.encode()
+    key = encode_key(state.job_id)
     where = Partition(name, node.log.partition_of(key, topic.partitions))
     since_ms = state.created_us // 1000 - _BEFORE_MS
     offset = (await node.log.offsets_at([where], since_ms))[where]

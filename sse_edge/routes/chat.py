@@ -11,6 +11,7 @@ from kafka_io.clock import now_us
 from kafka_io.publisher import RecordMetadata
 from schemas.codec import decode, decode_as
 from schemas.events import ChatEvent, ChatEventKind
+from schemas.keys import encode_key
 from sse_edge.delivery.start import FromOffsets
 from sse_edge.errors import Forbidden, Unavailable
 from sse_edge.frame import block
@@ -91,7 +92,7 @@ async def chat_stream(
         prelude = b""
         if cursor is None:
             where = Partition(joined.topic, joined.partition)
-            key = room.encode()
+            key = encode_key(room)
 
             def is_ours(record: Record) -> bool:
                 return record.key == key and may_read(request, record)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from schemas.codec import decode_as
 from schemas.events import BacktestProgress, JobState, JobStepKind
+from schemas.topics import key_of
 from sse_edge.cache.table_view import TableView
 from sse_edge.errors import OffsetOutOfRange
 from sse_edge.log.protocol import Log
@@ -107,7 +108,7 @@ class LatestJobs:
             event = decode_as(BacktestProgress, record.value)
             if event is None or event.job is None:
                 continue
-            if record.key == event.backtest_id.encode():
+            if record.key == key_of(event):
                 last = _LastEvent(record.offset, event.job.kind == JobStepKind.REMOVED)
                 self._last_events[event.backtest_id] = last
 

@@ -22,6 +22,7 @@ from schemas.events import (
     TrainingCommand,
     TrainingProgress,
 )
+from schemas.keys import encode_key
 from sse_edge.delivery.node import Node
 from sse_edge.delivery.start import FromOffsets
 from sse_edge.errors import NoSuchThing, OffsetOutOfRange
@@ -170,7 +171,7 @@ async def _read_on(node: Node, state: StoryState) -> _Last | None:
     """
     where = Partition(node.topic_name(ChannelSelection(CHANNELS[CHANNEL])), state.partition)
     end = (await node.log.end_offsets([where]))[where]
-    last, batches, key = None, 0, state.subject.encode()
+    last, batches, key = None, 0, encode_key(state.subject)
     async for batch in scan(node.log, where, state.last_offset, end):
         for record in batch.records:
             event = decode_as(TrainingProgress, record.value) if record.key == key else None

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
 
+from schemas.keys import encode_key
 from sse_edge.streams.channels import Channel
 from sse_edge.streams.dialect import Dialect
 
@@ -75,6 +76,4 @@ class Stream:
     @cached_property
     def keys(self) -> tuple[frozenset[bytes], ...]:
         """For each selection, the keys of its entities; none, if all are selected."""
-        return tuple(
-            frozenset(entity.encode() for entity in choice.entities) for choice in self.selections
-        )
+        return tuple(frozenset(map(encode_key, choice.entities)) for choice in self.selections)

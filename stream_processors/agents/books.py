@@ -19,6 +19,7 @@ from schemas.events import (
     SeriesState,
     SeriesWanted,
 )
+from schemas.keys import encode_key
 from schemas.topics import RISK_BOOK_RISKS, RISK_BOOK_STATE, RISK_BOOKS, RISK_SERIES
 from stream_processors.books.tree import BookTree
 from stream_processors.messages import Message, dead_letter, decode_message, tenant_of
@@ -49,9 +50,9 @@ class Books(Processor):
         self._config = settings.book_config()
         self._partitions: dict[int, _Partition] = {}
 
-    def recover(self, number: int, rows: Rows, next_offsets: Mapping[str, int]) -> None:
+    def recover(self, number: int, rows: Rows, row_limits: Mapping[str, int]) -> None:
         """Replace the trees of a partition number."""
-        del next_offsets
+        del row_limits
         books: defaultdict[str, list[Book]] = defaultdict(list)
         series: defaultdict[str, list[SeriesState]] = defaultdict(list)
         simulated: defaultdict[str, list[BookRisk]] = defaultdict(list)
@@ -141,19 +142,19 @@ class Books(Processor):
         for risk in risks:
             if risk.estimates:
                 # Only the simulation is kept: the rest follows from the books and the returns.
-                row = replace(risk, parts=())
+                row = replace(risk, parts=(), tenant=tree.tenant)
                 this_round.put(RISK_BOOK_STATE, _simulated_key(risk.path), row)
         for path in closed:
             this_round.put(RISK_BOOK_STATE, _simulated_key(path), None)
 
 
 def _key(book: Book) -> bytes:
-    return f"book:{book.path}".encode()
+    return encode_key(f"book:{book.path}")
 
 
 def _series_key(root: str, series_id: str) -> bytes:
-    return f"series:{root}/{series_id}".encode()
+    return encode_key(f"series:{root}/{series_id}")
 
 
 def _simulated_key(path: str) -> bytes:
-    return f"simulated:{path}".encode()
+    return encode_key(f"simulated:{path}")

@@ -6,6 +6,7 @@ Candles that are still forming are kept in `market.forming`, one row for each sy
 from collections.abc import Mapping, Sequence
 
 from schemas.events import CandleState, DeadLetter, TradeBatch
+from schemas.keys import encode_key
 from schemas.topics import MARKET_FORMING, MARKET_TRADES
 from stream_processors.messages import Message, dead_letter, decode_message
 from stream_processors.processor import Processor, Round, Rows
@@ -20,9 +21,9 @@ class Candles(Processor):
         self._symbols: dict[int, dict[str, SymbolCandles]] = {}
         self._changed: dict[int, set[str]] = {}
 
-    def recover(self, number: int, rows: Rows, next_offsets: Mapping[str, int]) -> None:
+    def recover(self, number: int, rows: Rows, row_limits: Mapping[str, int]) -> None:
         """Replace the symbols of a partition number."""
-        del next_offsets
+        del row_limits
         self._changed[number] = set()
         self._symbols[number] = {
             state.symbol: SymbolCandles(state.symbol, state)
@@ -58,4 +59,4 @@ class Candles(Processor):
         changed, self._changed[this_round.number] = self._changed[this_round.number], set()
         for name in sorted(changed):
             state = self._symbols[this_round.number][name].pack()
-            this_round.put(MARKET_FORMING, name.encode(), state)
+            this_round.put(MARKET_FORMING, encode_key(name), state)

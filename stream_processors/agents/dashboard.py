@@ -18,6 +18,7 @@ from schemas.events import (
     RiskAlert,
     WindowTally,
 )
+from schemas.keys import encode_key
 from schemas.topics import (
     BACKTEST_EVENTS,
     DASHBOARD_BOARDS,
@@ -48,9 +49,9 @@ class EventTallies(Processor):
         self._window_us = settings.dashboard_windows_us()[0]
         self._counters: dict[int, WindowCounter] = {}
 
-    def recover(self, number: int, rows: Rows, next_offsets: Mapping[str, int]) -> None:
+    def recover(self, number: int, rows: Rows, row_limits: Mapping[str, int]) -> None:
         """Begin to count; between two rounds there is no state."""
-        del rows, next_offsets
+        del rows, row_limits
         self._counters[number] = WindowCounter(self._window_us)
 
     def forget(self, number: int) -> None:
@@ -96,9 +97,9 @@ class WindowTotals(Processor):
         self._boards: dict[int, dict[str, Board]] = {}
         self._changed: dict[int, set[str]] = {}
 
-    def recover(self, number: int, rows: Rows, next_offsets: Mapping[str, int]) -> None:
+    def recover(self, number: int, rows: Rows, row_limits: Mapping[str, int]) -> None:
         """Replace the boards of a partition number."""
-        last = next_offsets[DASHBOARD_TALLIES.name] - 1
+        last = row_limits[DASHBOARD_TALLIES.name] - 1
         self._changed[number] = set()
         self._boards[number] = {
             # An offset is not behind the log, also after the log has lost its end.
@@ -136,7 +137,7 @@ class WindowTotals(Processor):
             for update in updates:
                 this_round.send(update, board.tenant)
             if updates or name in changed:
-                this_round.put(DASHBOARD_BOARDS, name.encode(), board.pack())
+                this_round.put(DASHBOARD_BOARDS, encode_key(name), board.pack())
 
     async def tick(self, this_round: Round) -> None:
         """End the round where a window is over."""

@@ -56,11 +56,11 @@ class Lifecycle(Processor):
         self._runs: dict[int, dict[bytes, RunState]] = {}
         self._statuses: dict[int, _StatusCounts] = {}
 
-    def recover(self, number: int, rows: Rows, next_offsets: Mapping[str, int]) -> None:
+    def recover(self, number: int, rows: Rows, row_limits: Mapping[str, int]) -> None:
         """Replace the runs of a partition number."""
         runs = self._runs[number] = {}
         statuses = self._statuses[number] = _StatusCounts(self._topic, number)
-        last = next_offsets[self._events.name] - 1
+        last = row_limits[self._events.name] - 1
         for key, state in rows[self._topic.name].items():
             if isinstance(state, StoryState | JobState):
                 # An offset is not behind the log, also after the log has lost its end.

@@ -13,6 +13,7 @@ from kafka_io import reader
 from kafka_io.clock import now_us
 from kafka_io.settings import ProducerSettings
 from schemas.events import DeadLetter, InputGap, PortfolioState, RebuildDone
+from schemas.keys import encode_key
 from schemas.topics import (
     PORTFOLIO_RETURNS,
     RISK_ACKS,
@@ -72,10 +73,10 @@ class Risk(Processor):
         self._window_us = settings.dashboard_windows_us()[0]
         self._partitions: dict[int, _Partition] = {}
 
-    def recover(self, number: int, rows: Rows, next_offsets: Mapping[str, int]) -> None:
+    def recover(self, number: int, rows: Rows, row_limits: Mapping[str, int]) -> None:
         """Replace the portfolios of a partition number."""
         portfolios = {
-            state.portfolio_id: self._unpacked(_within(state, number, next_offsets))
+            state.portfolio_id: self._unpacked(_within(state, number, row_limits))
             for state in rows[RISK_STATE.name].values()
             if isinstance(state, PortfolioState)
         }
@@ -127,7 +128,7 @@ class Risk(Processor):
         this_round.send_all(batch.events())
         this_round.delete(RISK_OPEN, batch.closed_alerts())
         for portfolio_id, risk in batch.changed.items():
-            this_round.put(RISK_STATE, portfolio_id.encode(), risk.pack())
+            this_round.put(RISK_STATE, encode_key(portfolio_id), risk.pack())
         here.has_changed |= bool(batch.changed)
 
     async def _take_over(self, here: _Partition, done: RebuildDone, this_round: Round) -> None:
@@ -183,13 +184,13 @@ class Risk(Processor):
         return RiskBatch(portfolios, self._config, self._returns_topic, self._window_us)
 
 
-def _within(state: PortfolioState, number: int, next_offsets: Mapping[str, int]) -> PortfolioState:
+def _within(state: PortfolioState, number: int, row_limits: Mapping[str, int]) -> PortfolioState:
     """Return a state whose offsets are before the next ones, also after a log lost its end."""
     state = replace(
         state,
         partition=number,  # the schema's first version did not say
-        limits_offset=min(state.limits_offset, next_offsets[RISK_LIMITS.name] - 1),
-        acks_offset=min(state.acks_offset, next_offsets[RISK_ACKS.name] - 1),
+        limits_offset=min(state.limits_offset, row_limits[RISK_LIMITS.name] - 1),
+        acks_offset=min(state.acks_offset, row_limits[RISK_ACKS.name] - 1),
     )
-    last = next_offsets[PORTFOLIO_RETURNS.name] - 1
+    last = row_limits[PORTFOLIO_RETURNS.name] - 1
     return state if state.offset <= last else replace(state, offset=last, index=_WHOLE_RECORD)

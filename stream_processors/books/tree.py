@@ -149,6 +149,7 @@ class BookTree:
             series_id=series_id,
             window=window.pack(),
             observations=len(window),
+            tenant=self.tenant,
         )
 
     def _check_shape(self, book: Book) -> None:

@@ -118,8 +118,8 @@ def is_closed(alert: RiskAlert) -> bool:
     return alert.state in _CLOSED_STATES
 
 
-def open_alert(alert: RiskAlert) -> OpenAlert:
-    """Return the row of an alert that is open after this event."""
+def open_alert(alert: RiskAlert, tenant: str | None) -> OpenAlert:
+    """Return the row of a tenant's alert that is open after this event."""
     return OpenAlert(
         alert_id=alert.alert_id,
         entity_id=alert.entity_id,
@@ -131,4 +131,5 @@ def open_alert(alert: RiskAlert) -> OpenAlert:
         message=alert.message,
         acknowledged=alert.state == AlertTransition.ACKNOWLEDGED,
         event_time_us=alert.event_time_us,
+        tenant=tenant,
     )

@@ -140,7 +140,9 @@ class RiskBatch:
         """Return the row of each alert of this batch that is open after it."""
         last = {alert.alert_id: (alert, tenant) for alert, tenant in self.alerts}
         return [
-            (open_alert(alert), tenant) for alert, tenant in last.values() if not is_closed(alert)
+            (open_alert(alert, tenant), tenant)
+            for alert, tenant in last.values()
+            if not is_closed(alert)
         ]
 
     def closed_alerts(self) -> list[str]:

@@ -1,7 +1,10 @@
 """The worker's app: its agents, and the processors that a rebuilding worker leaves out."""
 
+from dataclasses import fields
+
 from mode import CrashingSupervisor
 
+from schemas.events import BoardState, Book, BookRisk, SeriesState
 from stream_processors.app import build_app, processors_of
 from stream_processors.settings import ProcessorSettings
 
@@ -23,6 +26,18 @@ def test_no_two_processors_keep_their_state_in_one_topic() -> None:
     assert len(states) == len(set(states))
     inputs = {topic.name for processor in processors for topic in processor.inputs}
     assert not inputs & set(states)
+
+
+def test_every_state_has_room_for_its_tenant() -> None:
+    states = {
+        topic.record
+        for processor in processors_of(ProcessorSettings())
+        for topic in processor.states
+    }
+    # A board is its tenant's, and the rows of books have three more kinds.
+    for record in (states - {BoardState}) | {Book, BookRisk, SeriesState}:
+        tenant = {field.name: field for field in fields(record)}["tenant"]
+        assert tenant.default is None, record
 
 
 async def test_a_rebuilding_worker_only_measures_and_writes_under_its_version() -> None:

@@ -1,22 +1,26 @@
 """What a task reads on from, and its rounds, on a fake cluster in virtual time."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 from hypothesis import given, strategies as st
 
 from schemas.codec import decode
-from schemas.events import ProcessorPositions, TopicPosition, UserUpdate
+from schemas.events import CandleState, ProcessorPositions, TopicPosition, UserUpdate
 from schemas.topics import PROCESSOR_POSITIONS, TopicPartition
+from stream_processors.messages import Message
+from stream_processors.processor import Round, Rows
 from stream_processors.stream_task import LogState, Recovered, resolve_start
 from tests.support.fake_group import (
     INPUT,
+    STATES,
     FakeCluster,
     FakeMember,
     RunningTotals,
     straight,
+    total_row,
     written,
 )
 
@@ -34,10 +38,11 @@ def found(
     topic_id: str = "aa",
     saved_id: str = "aa",
     reused: int | None = None,
+    row_limit: int = 0,
 ) -> Recovered:
     positions = None
     if saved is not None:
-        at = TopicPosition("t", saved_id, 0, saved)
+        at = TopicPosition("t", saved_id, 0, saved, row_limit)
         positions = ProcessorPositions(partition=3, epoch=1, positions=[at], event_time_us=0)
     log = LogState(topic_id, 0, begin, end, reused)
     return Recovered({}, positions, {"t": committed}, {"t": log})
@@ -91,6 +96,26 @@ def test_where_a_task_reads_on(recovered: Recovered, offset: int, fault: str | N
 def test_what_is_missing_is_reported(recovered: Recovered, gap: object) -> None:
     gaps = [(at.reason, at.from_offset, at.to_offset) for at in resolve_start(3, recovered, 7).gaps]
     assert gaps == ([] if gap is None else [gap])
+
+
+@pytest.mark.parametrize(
+    ("recovered", "row_limit"),
+    [
+        (found(40, 40), 40),
+        (found(40, None), 100),
+        (found(None, None), 100),
+        (found(40, 40, row_limit=60), 60),
+        (found(40, 40, row_limit=60, end=50), 50),
+        (found(70, 70, row_limit=60), 70),
+        (found(40, None, end=30), 30),
+        (found(40, 40, saved_id="bb", row_limit=60, begin=7), 7),
+        (found(40, 40, reused=25), 25),
+    ],
+)
+def test_offsets_in_rows_are_below_the_start_unless_the_rows_are_of_the_first_release(
+    recovered: Recovered, row_limit: int
+) -> None:
+    assert resolve_start(3, recovered, 0).row_limits == {"t": row_limit}
 
 
 @given(
@@ -159,6 +184,49 @@ async def test_commits_whose_outcome_is_unknown_repeat_and_lose_nothing(seed: in
                 cluster.failures += 1
         await cluster.done()
     assert written(cluster) == straight(cluster)
+
+
+class SkippingTotals(RunningTotals):
+    """Skips the messages of a key up to the offset in its row."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._offsets: dict[tuple[int, bytes | None], int] = {}
+
+    def recover(self, number: int, rows: Rows, row_limits: Mapping[str, int]) -> None:
+        super().recover(number, rows, row_limits)
+        for key, row in rows[STATES.name].items():
+            assert isinstance(row, CandleState)
+            self._offsets[number, key] = min(row.watermark_us, row_limits[INPUT.name] - 1)
+
+    async def process(self, messages: Sequence[Message], this_round: Round) -> None:
+        number = this_round.number
+        for message in messages:
+            if message.offset > self._offsets.get((number, message.key), -1):
+                self._offsets[number, message.key] = message.offset
+                await super().process([message], this_round)
+
+
+@pytest.mark.parametrize("seed", range(10))
+async def test_rows_ahead_of_the_committed_offset_are_not_added_to_again(seed: int) -> None:
+    """The first release has written them, and then died before its commit."""
+    cluster = FakeCluster(seed)
+    for offset in range(30):
+        cluster.append(0, "ab"[offset % 2], 1)
+    cluster.committed[INPUT.name, 0] = 6
+    cluster.rows[STATES.name, 0] |= {
+        b"a": total_row("a", 10, 18),
+        b"b": total_row("b", 3, 5),
+    }
+    # A commit that fails makes the task start again, in the midst of what the rows have already.
+    cluster.failures = seed % 4
+    async with running(FakeMember(cluster, SkippingTotals())):
+        await cluster.done()
+    ahead = {f"0/{offset}:{offset // 2 + 1}" for offset in range(0, 19, 2)}
+    behind = {f"0/{offset}:{offset // 2 + 1}" for offset in range(1, 6, 2)}
+    assert written(cluster) == [event for event in straight(cluster) if event not in ahead | behind]
+    (position,) = cluster.rows[PROCESSOR_POSITIONS.name, 0][b"0"].positions
+    assert position.row_limit == 0
 
 
 async def test_a_cluster_that_is_away_for_a_while_stops_nothing() -> None:

@@ -46,8 +46,8 @@ class RunningTotals(Processor):
         self.recoveries = 0
         self.gaps: list[InputGap] = []
 
-    def recover(self, number: int, rows: Rows, next_offsets: Mapping[str, int]) -> None:
-        del next_offsets
+    def recover(self, number: int, rows: Rows, row_limits: Mapping[str, int]) -> None:
+        del row_limits
         self.recoveries += 1
         self._totals[number] = {
             row.symbol: row.next
@@ -71,8 +71,13 @@ class RunningTotals(Processor):
             this_round.send(
                 UserUpdate(user_id=key, kind="update", data=text, event_time_us=message.offset)
             )
-            state = CandleState(symbol=key, next=totals[key], watermark_us=0, forming=[], late=0)
+            state = total_row(key, totals[key], message.offset)
             this_round.put(STATES, key.encode(), state)
+
+
+def total_row(key: str, total: int, offset: int) -> CandleState:
+    """Return the row of a key's total after the message at an offset."""
+    return CandleState(symbol=key, next=total, watermark_us=offset, forming=[])
 
 
 class FakeCluster:

@@ -65,11 +65,11 @@ class ProcessorBench:
         self.journal = Journal()
         self.recover(rows or {})
 
-    def recover(self, rows: Rows, next_offset: int = 1 << 40) -> None:
+    def recover(self, rows: Rows, row_limit: int = 1 << 40) -> None:
         """Take the number over with some rows."""
         whole = {topic.name: rows.get(topic.name, {}) for topic in self.processor.states}
-        offsets = {topic.name: next_offset for topic in self.processor.inputs}
-        self.processor.recover(NUMBER, whole, offsets)
+        limits = {topic.name: row_limit for topic in self.processor.inputs}
+        self.processor.recover(NUMBER, whole, limits)
 
     def rows(self) -> Rows:
         """Return the rows of the state, as they were written."""

@@ -131,6 +131,7 @@ def risk_measure(event: RiskMeasure | InputGap) -> Rendered:
 def book_risk(event: BookRisk) -> Rendered:
     """Render the risk of a book and the contributions of its parts."""
     data = _fields(event)
+    del data["tenant"]
     data["path"] = event.path
     data["as_of"] = to_rfc3339(event.as_of_us)
     data["estimates"] = [_estimate(estimate) for estimate in event.estimates]

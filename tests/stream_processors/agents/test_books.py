@@ -55,7 +55,11 @@ async def test_a_book_asks_for_its_series_and_is_measured_when_returns_arrive() 
     assert journal.order == [RISK_BOOK_RISKS.name, RISK_BOOK_STATE.name]
     state = decode(journal.rows[RISK_BOOK_STATE.name, b"series:firm/IBM"])
     assert isinstance(state, SeriesState)
-    assert state.observations == 120
+    assert (state.observations, state.tenant) == (120, "acme")
+    simulated = decode(journal.rows[RISK_BOOK_STATE.name, b"simulated:firm/desk"])
+    assert isinstance(simulated, BookRisk)
+    assert simulated.tenant == "acme"
+    assert {risk.tenant for risk in risks.values()} == {None}
 
 
 async def test_a_closed_book_is_deleted_and_needs_no_returns() -> None:

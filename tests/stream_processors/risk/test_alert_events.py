@@ -100,4 +100,5 @@ def test_a_row_is_kept_while_the_alert_is_open() -> None:
     ):
         alert = alert_event("p", VAR, step(kind, AlertLevel.BREACH, 0.06), CONTEXT, "text")
         assert is_closed(alert) is is_over
-        assert open_alert(alert).acknowledged is (kind == "acknowledged")
+        row = open_alert(alert, "acme")
+        assert (row.acknowledged, row.tenant) == (kind == "acknowledged", "acme")

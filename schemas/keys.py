@@ -1,0 +1,42 @@
+"""The keys of records: the UTF-8 bytes of an id, after its tenant's where there is one.
+
+    pf-1                  the id `pf-1`, of no tenant
+    acme <ff> pf-1        the id `pf-1` of the tenant `acme`
+
+The byte FF stands between tenant and id. UTF-8 has no such byte, so no id, whatever its characters,
+has the key of a pair, and no two pairs have the same key. Keys of one tenant begin with the same
+bytes. Kafka's tools show the byte as U+FFFD, the replacement character, or in hexadecimal.
+"""
+
+from typing import NamedTuple
+
+from schemas.errors import InvalidKey
+
+_SEPARATOR = b"\xff"
+
+
+class EntityKey(NamedTuple):
+    """The parts of a key."""
+
+    entity_id: str
+    tenant: str | None
+    """None for an id without a tenant; the empty text is a tenant."""
+
+
+def encode_key(entity_id: str, tenant: str | None = None) -> bytes:
+    """Return the key of an entity's records."""
+    encoded = entity_id.encode()
+    return encoded if tenant is None else tenant.encode() + _SEPARATOR + encoded
+
+
+def decode_key(key: bytes) -> EntityKey:
+    """Return the id and the tenant of a key.
+
+    Raises:
+        InvalidKey: no id and tenant have such a key.
+    """
+    tenant, separator, entity_id = key.rpartition(_SEPARATOR)
+    try:
+        return EntityKey(entity_id.decode(), tenant.decode() if separator else None)
+    except UnicodeDecodeError as error:
+        raise InvalidKey(f"{key!r} is not the UTF-8 text of an id, or of two parts") from error
