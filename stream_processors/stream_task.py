@@ -200,7 +200,8 @@ def resolve_start(number: int, recovered: Recovered, now_us: int) -> Start:
             faults.append(f"{where} has deleted its records from {offset} to {log.begin} unread")
             miss(topic, GapReason.EXPIRED, offset, log.begin)
         offsets[topic] = min(max(offset, log.begin), log.end)
-        ahead = log.end if known is None else min(known.row_limit, log.end)
+        end = log.end if log.reused is None else log.reused
+        ahead = end if known is None else min(known.row_limit, end)
         row_limits[topic] = max(offsets[topic], ahead)
     return Start(offsets, row_limits, gaps, faults)
 

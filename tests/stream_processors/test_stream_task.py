@@ -108,6 +108,7 @@ def test_what_is_missing_is_reported(recovered: Recovered, gap: object) -> None:
         (found(40, 40, row_limit=60, end=50), 50),
         (found(70, 70, row_limit=60), 70),
         (found(40, None, end=30), 30),
+        (found(40, 40, row_limit=60, reused=35), 35),
         (found(40, 40, saved_id="bb", row_limit=60, begin=7), 7),
         (found(40, 40, reused=25), 25),
     ],
