@@ -62,7 +62,7 @@ class Round:
         """Add a gap to a topic of events that follow from what is missing."""
         value = encode(gap)
         headers = headers_of(gap, value, SOURCE, recorded_us=now_us(), tenant=None)
-        key = f"gap/{gap.topic}/{gap.partition}".encode()
+        key = encode_key(f"gap/{gap.topic}/{gap.partition}")
         name = self._prefix + topic.name
         self._events.append(OutgoingRecord(name, key, value, self.number, headers))
         self.must_end = True
