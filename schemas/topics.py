@@ -38,6 +38,7 @@ from schemas.events import (
     SeriesWanted,
     StoryState,
     StreamRenewal,
+    TopicGrowth,
     TradeBatch,
     TrainingCommand,
     TrainingProgress,
@@ -69,9 +70,11 @@ def _topic(
     retention_ms: int | None,
     *,
     compacted: bool = False,
+    partitions: int = PARTITIONS,
 ) -> Topic:
     """Register one row: a topic's name, its record, the field of its key, and its retention."""
-    return REGISTRY.register(Topic(name, record, key, retention_ms, compacted=compacted))
+    topic = Topic(name, record, key, retention_ms, partitions, compacted)
+    return REGISTRY.register(topic)
 
 
 TRAINING_EVENTS = _topic("training.events", TrainingProgress, "task_id", 7 * DAY_MS)
@@ -108,6 +111,7 @@ MARKET_FORMING = _topic("market.forming", CandleState, "symbol", None)
 DEAD_LETTERS = _topic("dead.letters", DeadLetter, None, 30 * DAY_MS)
 RISK_STATE = _topic("risk.state", PortfolioState, "portfolio_id", None)
 PROCESSOR_POSITIONS = _topic("processor.positions", ProcessorPositions, None, None)
+TOPIC_GROWTHS = _topic("topic.growths", TopicGrowth, "growth_id", None, partitions=1)
 
 CATALOGUE = tuple(registration.topic for registration in REGISTRY)
 """The topics of this system."""

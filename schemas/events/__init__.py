@@ -38,6 +38,7 @@ from schemas.events.operations import (
     DeadLetter,
     ProcessorPositions,
     StreamRenewal,
+    TopicGrowth,
     TopicPosition,
 )
 from schemas.events.risk import (
@@ -134,6 +135,7 @@ __all__ = [
     "StreamRenewal",
     "TaskStage",
     "TaskStep",
+    "TopicGrowth",
     "TopicPosition",
     "Trade",
     "TradeBatch",

@@ -63,3 +63,30 @@ class ProcessorPositions:
     positions: Sequence[TopicPosition]
     event_time_us: int
     """When the round ended."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TopicGrowth:
+    """The topics of portfolios grow to more partitions.
+
+    One row is of the growth as a whole; then each partition number that had states gets a row in
+    the transaction that moves them.
+    """
+
+    old_count: int
+    """The number of partitions before."""
+    new_count: int
+    partition: int | None = None
+    """The partition number whose states have moved; None for the growth as a whole."""
+    positions: Sequence[TopicPosition] = ()
+    """The records of this partition number that are divided by the new count: in each topic, those
+    from this offset on."""
+    is_done: bool = False
+    """Whether all partition numbers have moved their states."""
+    event_time_us: int
+
+    @property
+    def growth_id(self) -> str:
+        """The key: the new count, and the partition number, if any."""
+        part = "" if self.partition is None else f"/{self.partition}"
+        return f"{self.new_count}{part}"
