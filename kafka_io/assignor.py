@@ -4,24 +4,24 @@ Each number has one member, which gets the partition of that number of every top
 differ in their numbers of partitions.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from aiokafka.cluster import ClusterMetadata
-from aiokafka.coordinator.assignors.abstract import AbstractPartitionAssignor
+from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.coordinator.protocol import (
     ConsumerProtocolMemberAssignment,
     ConsumerProtocolMemberMetadata,
 )
 
 
-class NumberAssignor(AbstractPartitionAssignor):
+class NumberAssignor(RangePartitionAssignor):
     """Gives the members the partition numbers in turn.
 
-    Kafka's range assignor does the same only where all topics have the same number of partitions.
+    Kafka's range assignor keeps a number of all topics together only where they have the same
+    number of partitions.
     """
 
     name = "number"
-    version = 0
 
     @classmethod
     def assign(
@@ -39,12 +39,3 @@ class NumberAssignor(AbstractPartitionAssignor):
             name: ConsumerProtocolMemberAssignment(cls.version, sorted(share.items()), b"")
             for name, share in shares.items()
         }
-
-    @classmethod
-    def metadata(cls, topics: Iterable[str]) -> ConsumerProtocolMemberMetadata:
-        """Return what a member says of itself: the topics that it reads."""
-        return ConsumerProtocolMemberMetadata(cls.version, list(topics), b"")
-
-    @classmethod
-    def on_assignment(cls, assignment: ConsumerProtocolMemberAssignment) -> None:
-        """Do nothing: an assignment depends on no earlier one."""
