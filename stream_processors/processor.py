@@ -68,6 +68,12 @@ class Round:
         value = None if record is None else encode(record)
         self._rows[name, key] = OutgoingRecord(name, key, value, self.number)
 
+    def forward(self, message: Message, value: bytes | None, partition: int) -> None:
+        """Add a message, or a part of it, to another partition of its topic."""
+        headers = [(name, text) for name, text in message.headers or () if text is not None]
+        record = OutgoingRecord(message.topic, message.key, value, partition, headers)
+        self._events.append(record)
+
     def delete(self, topic: Topic, keys: Iterable[str]) -> None:
         """Delete rows of a compacted topic that is no state, in the partitions of their keys."""
         name = self._prefix + topic.name

@@ -26,7 +26,8 @@ from kafka_io.errors import Fenced, TransactionFailed, Unread
 from kafka_io.transactions import OutgoingRecord
 from schemas.codec import encode
 from schemas.events import ProcessorPositions, TopicPosition
-from schemas.topics import PROCESSOR_POSITIONS, TopicPartition
+from schemas.topics import PROCESSOR_POSITIONS, Topic, TopicPartition
+from stream_processors.growths import Growths, Placement
 from stream_processors.messages import Message
 from stream_processors.metrics import WorkerMetrics
 from stream_processors.processor import Processor, Round, Rows
@@ -70,6 +71,7 @@ class Recovered(NamedTuple):
     """The group's offset of each input, by the topic's name in the catalogue."""
     logs: Mapping[str, LogState]
     """The partition of each input, by the topic's name in the catalogue."""
+    growths: Growths = Growths()
 
 
 class Writer(Protocol):
@@ -196,6 +198,9 @@ class StreamTask:
             name: [p for p in processors if catalogue in {t.name for t in p.inputs}]
             for name, catalogue in topics.items()
         }
+        self._inputs: Mapping[str, Topic] = {
+            topic.name: topic for processor in processors for topic in processor.inputs
+        }
         self._kafka = kafka
         self._metrics = metrics
         self._written_prefix = written_prefix
@@ -210,6 +215,7 @@ class StreamTask:
         """The offset after the last processed message of each partition."""
         self._committed: dict[TopicPartition, int] = {}
         self._logs: Mapping[str, LogState] = {}
+        self._placement = Placement(Growths(), {})
         self._ticked_s: dict[str, float] = {}
         self._progress_s = 0.0
         self._interruption: Exception | None = None
@@ -294,6 +300,8 @@ class StreamTask:
             offsets = {topic.name: start.offsets[topic.name] for topic in processor.inputs}
             processor.recover(self.number, rows, offsets)
         self._logs = found.logs
+        topic_ids = {catalogue: log.topic_id for catalogue, log in found.logs.items()}
+        self._placement = Placement(found.growths, topic_ids)
         self._next = {
             TopicPartition(name, self.number): start.offsets[catalogue]
             for name, catalogue in self._topics.items()
@@ -370,7 +378,8 @@ class StreamTask:
     ) -> None:
         """Give each processor the messages of its topics, in the order of their arrival."""
         for topic, of_topic in groupby(messages, key=lambda message: message.topic):
-            found = list(of_topic)
+            input_topic = self._inputs[self._topics[topic]]
+            found = self._placement.place(list(of_topic), input_topic, this_round)
             for processor in self._by_topic[topic]:
                 busy[processor.name] = processor
                 await processor.process(found, this_round)
