@@ -3,18 +3,21 @@
 import asyncio
 import os
 import sys
+from contextlib import nullcontext
 
 import pytest
 
 from infra.errors import PartFailed
 from kafka_io.client import partition_of
 from kafka_io.publisher import Publisher
-from kafka_io.reader import read_rows
+from kafka_io.reader import read_rows, read_table
 from producers import returns as returns_module
 from producers.market.prices import load_prices, trading_days
 from producers.returns import ReturnsPublisher
-from schemas.events import Return, ReturnBatch, RiskAlert
+from schemas.events import PortfolioState, Return, ReturnBatch, RiskAlert
 from schemas.topics import RISK_STATE
+from stream_processors.grow import grow as grow_topics
+from stream_processors.settings import ProcessorSettings
 from tests.conftest import World
 from tests.support.straight_run import (
     TopicReader,
@@ -104,6 +107,8 @@ async def test_portfolios_are_measured_through_a_growth_as_without_it(
         await grow(world, killed_at="partition 1:")
         with pytest.raises(PartFailed):
             await world.worker(**WORKER)
+        logs = "".join(path.read_text() for path in world.folder.glob("worker-*.log"))
+        assert "let `tapewire topics grow 12` finish, then start again" in logs
         assert "partition 5:" in await grow(world)
         await world.worker(**WORKER)
         stop.set()
@@ -115,6 +120,34 @@ async def test_portfolios_are_measured_through_a_growth_as_without_it(
     steps = [record.transition_id for record in reader.records if isinstance(record, RiskAlert)]
     assert len(steps) == len(set(steps))
     await assert_each_state_is_where_it_belongs(world, portfolios)
+
+
+class Crash(Exception):
+    """Stands for a kill of the command."""
+
+
+async def test_a_growth_that_crashed_at_any_step_is_finished_by_a_repeat(world: World) -> None:
+    portfolios = [f"p{number}" for number in range(24)]
+    settings = ProcessorSettings(
+        bootstrap_servers=world.kafka.bootstrap_servers, topic_prefix=world.prefix
+    )
+    async with Publisher(world.producer_settings) as publisher:
+        sender = ReturnsPublisher(publisher)
+        for at in range(40):
+            await sender.send([Return(name, at, 0.01 * (-1) ** at) for name in portfolios])
+    for crash_at in ("the topics of portfolios grow", "producers may take", "partition 5:", ""):
+
+        def say(line: str, text: str = crash_at) -> None:
+            if text and line.startswith(text):
+                raise Crash
+
+        with pytest.raises(Crash) if crash_at else nullcontext():
+            await grow_topics(settings, GROWN, settle_s=0, say=say)
+    await assert_each_state_is_where_it_belongs(world, set(portfolios))
+    rows = (await read_table(RISK_STATE, world.producer_settings)).values()
+    observations = [row.observations for row in rows if isinstance(row, PortfolioState)]
+    assert observations == [40] * len(portfolios)
+    await grow_topics(settings, GROWN, settle_s=0, say=lambda _: None)  # which changes nothing
 
 
 async def assert_each_state_is_where_it_belongs(world: World, portfolios: set[str]) -> None:
