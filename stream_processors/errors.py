@@ -2,7 +2,7 @@
 
 WorkerError
 ├── RecoveryStuck    a partition number was not recovered in time
-├── TopicGrown       a topic has other partitions than those that its states are divided by
+├── TopicGrown       a topic has other partitions than those that its states are partitioned by
 ├── GrowthRefused    topics cannot grow as asked
 └── NameTaken        another worker has this worker's name
 """
@@ -17,7 +17,7 @@ class RecoveryStuck(WorkerError):
 
 
 class TopicGrown(WorkerError):
-    """A topic has other partitions than those that its states are divided by."""
+    """A topic has other partitions than those that its states are partitioned by."""
 
 
 class GrowthRefused(WorkerError):

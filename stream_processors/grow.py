@@ -2,13 +2,13 @@
 
     begun ──▶ partitions added ──▶ settled ──▶ number 0 moved ──▶ ... ──▶ done
 
-All processors are stopped meanwhile; producers and edges go on. When the partitions are added, each
-producer learns of them at a time of its own. So this process reads the earlier partition numbers as
-a worker would, with the states as they are, until all producers know the new partitions and their
-earlier records are processed. Then it moves the states that belong to new partitions, each number
-in one transaction with a row that says so and from which offsets on the new count holds. The new
-partitions are read by the workers that start afterwards. So each portfolio's records are processed
-in the order in which its producer has written them.
+All processors are stopped meanwhile; producers and edges keep running. When the partitions are
+added, each producer learns of them at a time of its own. So this process reads the earlier
+partition numbers as a worker would, with the states as they are, until all producers know the new
+partitions and their earlier records are processed. Then it moves the states that belong to new
+partitions, each number in one transaction with a row that says so and from which offsets on the new
+count holds. The new partitions are read by the workers that start afterwards. So each portfolio's
+records are processed in the order in which its producer has written them.
 
 Each step is in `topic.growths` before the next one begins, or changes nothing when it is repeated.
 So the command can be run again after a crash at any point. `stream_processors.growths` decides

@@ -1,13 +1,13 @@
 """Growths of the topics of portfolios, and where a record is processed since. Pure.
 
 A portfolio's records and state are in the partition of its name. When the topics grow, a portfolio
-may get another partition, and its state moves there. The new count is a multiple of the old one, so
+may get another partition, to which its state moves. The new count is a multiple of the old one, so
 a portfolio stays, or moves to a partition that did not exist before. `stream_processors.grow` does
 the work; here is what follows from its rows in `topic.growths`.
 
-A record is divided by the count in force at its offset. For each partition number that existed
-before a growth, the growth has the offsets at which the number's states had read the topics when
-they moved. A record before them was processed where it is. A later one of a portfolio that has
+The count in force at a record's offset decides where it belongs. For each partition number that
+existed before a growth, the growth has the offsets at which the number's states had read the topics
+when they moved. A record before them was processed where it is. A later one of a portfolio that has
 moved comes from a producer that did not know the new partitions yet: it is forwarded.
 """
 
@@ -86,10 +86,14 @@ class Growths:
         return growth is not None and (growth.new_count, number) in self._moved
 
     def check(self, number: int, count: int) -> None:
-        """Check that a partition number is divided by the count that its owner knows.
+        """Check that a partition number's states are as its owner expects.
+
+        Args:
+            number: the partition number.
+            count: the partitions that each topic of portfolios has, as the owner knows it.
 
         Raises:
-            TopicGrown: it is not.
+            TopicGrown: the count has changed, or the number's states have moved.
         """
         if self.count != count or self.has_moved(number):
             new_count = self.count if self.unfinished is None else self.unfinished.new_count
@@ -111,7 +115,7 @@ class Growths:
         return None
 
     def start_of(self, growth: TopicGrowth, partition: int, topic: str, topic_id: str) -> int:
-        """Return the first offset of a partition that is divided by a growth's new count.
+        """Return the offset from which on a growth's new count decides where records belong.
 
         Args:
             growth: the growth as a whole.
@@ -264,7 +268,7 @@ def grown_text(name: str, topic: Topic, count: int) -> str:
         count: the partitions that each topic of portfolios has by the last growth.
     """
     expected = partitions_of(topic, count)
-    text = f"{name} does not have the {expected} partitions that its states are divided by; "
+    text = f"{name} does not have the {expected} partitions that its states are partitioned by; "
     if topic not in GROWING:
         return text + "only topics of portfolios can grow, so move its data to a new topic"
     return text + (

@@ -68,7 +68,7 @@ class TaskKafka:
         """Read the rows and offsets of a partition number.
 
         Raises:
-            TopicGrown: the number is divided by another count than this process knows.
+            TopicGrown: the topics have grown since this process started.
         """
         inputs, states = (
             self._with_number(self._inputs, number),
@@ -136,7 +136,7 @@ async def read_growths(bootstrap_servers: str, topic_prefix: str) -> Growths:
 async def check_partitions(
     settings: ProcessorSettings, topics: Mapping[str, Topic], count: int
 ) -> None:
-    """Check that topics have the partitions that their states are divided by.
+    """Check that topics have the partitions that their states are partitioned by.
 
     Args:
         settings: where Kafka is.

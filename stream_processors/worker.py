@@ -5,7 +5,7 @@ away, their tasks finish the transaction that they are in and stop; when it give
 take them over. Each assignment has a generation; nothing of an earlier one has an effect.
 
 A worker exits, with the reason, where it cannot do its work: a task that does not recover, a topic
-with more partitions than its states are divided by, or another worker with its name.
+with more partitions than its states are partitioned by, or another worker with its name.
 """
 
 import asyncio
@@ -93,7 +93,7 @@ class Worker:
         """Work until cancelled.
 
         Raises:
-            TopicGrown: a topic has more partitions than its states are divided by.
+            TopicGrown: a topic has more partitions than its states are partitioned by.
             NameTaken: another worker has the same name.
             RecoveryStuck: a task has not recovered in time.
             Unread: the group's consumer cannot go on.

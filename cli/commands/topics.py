@@ -42,8 +42,8 @@ def grow(
 ) -> None:
     """Give the topics of portfolios more partitions, and move the states of portfolios.
 
-    Stop all processors first, and start them when it is done; producers and edges go on. The
-    command measures returns itself while producers learn of the new partitions, so it needs the
-    processors' environment. After a crash, run it again with the same number.
+    Stop all processors first, and start them when it is done; producers and edges keep running.
+    The command measures returns itself while producers learn of the new partitions, so it needs
+    the processors' environment. After a crash, run it again with the same number.
     """
     run(grow_topics(ProcessorSettings(), count, settle, print_line))

@@ -79,8 +79,8 @@ class TopicGrowth:
     partition: int | None = None
     """The partition number whose states have moved; None for the growth as a whole."""
     positions: Sequence[TopicPosition] = ()
-    """The records of this partition number that are divided by the new count: in each topic, those
-    from this offset on."""
+    """For each topic, the offset of this partition number from which on the new count decides where
+    records belong."""
     is_done: bool = False
     """Whether all partition numbers have moved their states."""
     event_time_us: int
