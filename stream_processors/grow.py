@@ -30,7 +30,7 @@ from kafka_io.topic_admin import TopicAdmin
 from kafka_io.transactions import OutgoingRecord, open_writer
 from schemas.codec import encode
 from schemas.events import PortfolioState, TopicGrowth, TopicPosition
-from schemas.topics import PROCESSOR_POSITIONS, RISK_STATE, TopicPartition
+from schemas.topics import PROCESSOR_POSITIONS, RISK_STATE, TOPIC_GROWTHS, TopicPartition
 from stream_processors.errors import GrowthRefused
 from stream_processors.growths import GROWING, Growths, moves_of, partitions_of
 from stream_processors.kafka_adapter import SESSION_TIMEOUT_S, TaskKafka, read_growths
@@ -188,8 +188,9 @@ class _Growing:
         Raises:
             GrowthRefused: a topic does not exist.
         """
-        found = await asyncio.to_thread(self._admin.describe, self._names)
-        for name in self._names:
+        needed = [*self._names, self._settings.topic_prefix + TOPIC_GROWTHS.name]
+        found = await asyncio.to_thread(self._admin.describe, needed)
+        for name in needed:
             if name not in found:
                 raise GrowthRefused(f"there is no topic {name}; create it, as `tapewire up` does")
         return {name: found[name].partitions for name in self._names}

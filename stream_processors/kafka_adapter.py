@@ -121,15 +121,21 @@ async def read_growths(bootstrap_servers: str, topic_prefix: str) -> Growths:
         bootstrap_servers: Kafka's addresses, `host:port` with commas between.
         topic_prefix: the prefix of the system's topics.
 
+    Returns:
+        The growths; none where the topic of growths does not exist.
+
     Raises:
-        Unread: Kafka does not answer, or the topic does not exist.
+        Unread: Kafka does not answer.
     """
     topic = topic_prefix + TOPIC_GROWTHS.name
+    admin = TopicAdmin(bootstrap_servers, timeout_s=_ADMIN_S)
+    if not await asyncio.to_thread(admin.describe, [topic]):
+        return Growths()
     reader = ProducerSettings(bootstrap_servers=bootstrap_servers)
     try:
         rows = await read_rows([topic], 0, reader)
     except TimeoutError as error:
-        raise Unread(f"{topic} has not been read in time; does it exist?") from error
+        raise Unread(f"{topic} has not been read in time") from error
     return Growths(rows[topic].values())
 
 
