@@ -28,7 +28,7 @@ from tests.support.straight_run import (
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(240)]
 
-DAYS = 400
+DAYS = 300
 GROWN = 12
 SETTLE_S = 2.0
 """More than the producer in this test takes to know new partitions."""
@@ -102,7 +102,7 @@ async def test_portfolios_are_measured_through_a_growth_as_without_it(
     ):
         worker = await world.worker(**WORKER)
         sending = tasks.create_task(sender.run(stop))
-        await reader.until(lambda records: len(records) >= 30)
+        await reader.until(lambda records: len(records) >= 10)
         await worker.stop()
         await grow(world, killed_at="partition 1:")
         with pytest.raises(PartFailed):
