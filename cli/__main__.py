@@ -7,6 +7,7 @@ from cli.commands.rebuild import rebuild
 from cli.commands.risk import risk_cli
 from cli.commands.system import reset, token, up
 from cli.commands.task import task
+from cli.commands.topics import topics_cli
 
 cli = typer.Typer(
     no_args_is_help=True,
@@ -23,6 +24,7 @@ for command in (up, reset, task, token, rebuild):
     cli.command()(command)
 cli.add_typer(limits_cli, name="limits")
 cli.add_typer(risk_cli, name="risk")
+cli.add_typer(topics_cli, name="topics")
 
 
 def main() -> None:

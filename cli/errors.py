@@ -4,7 +4,8 @@ CommandError
 ├── EdgeUnreachable     no edge answers at the address
 ├── RequestRefused      an edge refused a request
 ├── NoHistory           the log has no answer about the past
-└── RebuildFailed       measures and alerts could not be computed again
+├── RebuildFailed       measures and alerts could not be computed again
+└── GrowthFailed        topics could not grow
 """
 
 
@@ -26,3 +27,7 @@ class NoHistory(CommandError):
 
 class RebuildFailed(CommandError):
     """Measures and alerts could not be computed again; the message says why."""
+
+
+class GrowthFailed(CommandError):
+    """Topics could not grow; the message says why, and what to do next."""

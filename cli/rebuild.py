@@ -19,7 +19,7 @@ from infra.modules import module_name
 from infra.supervisor import Part, Process
 from infra.topics import provision, wait_for_kafka
 from kafka_io.clock import now_us
-from kafka_io.errors import ProducerError
+from kafka_io.errors import ProducerError, Unread
 from kafka_io.publisher import Publisher
 from kafka_io.reader import count_uncommitted, read_all, read_end_offsets, read_table
 from kafka_io.settings import ProducerSettings
@@ -39,6 +39,7 @@ from schemas.topics import (
     RISK_STATE,
     RISK_WANTED,
 )
+from stream_processors.kafka_adapter import read_growths
 
 _READ = (PORTFOLIO_RETURNS, RISK_LIMITS, RISK_ACKS, RISK_WANTED)
 _WRITTEN = (
@@ -90,12 +91,13 @@ async def rebuild(
         env: the worker's settings, in addition to this process's.
 
     Raises:
-        RebuildFailed: the version exists, the worker died, no running worker took over, or Kafka
-            became unavailable.
+        RebuildFailed: the version exists, topics have grown, the worker died, no running worker
+            took over, or Kafka became unavailable.
         InfraError: Kafka is unavailable, or refused a topic.
     """
     prefix = f"{settings.topic_prefix}{version}."
     await asyncio.to_thread(wait_for_kafka, settings.bootstrap_servers, within_s=_KAFKA_S)
+    await _check_growths(settings)
     servers = settings.bootstrap_servers
     made = await asyncio.to_thread(provision, servers, prefix=prefix, topics=_WRITTEN)
     if len(made) < len(_WRITTEN):
@@ -117,6 +119,7 @@ async def rebuild(
         for line in lines_of(difference):
             say(line)
         if switch:
+            await _check_growths(settings)
             await _switch(settings, version, say)
     except (ProducerError, TimeoutError) as error:
         raise RebuildFailed(f"Kafka became unavailable: {error!r}") from error
@@ -153,6 +156,19 @@ def lines_of(difference: Difference) -> Sequence[str]:
         *((f"alert steps {name}", count) for name, count in difference.alerts.items()),
     ]
     return [f"{name:<28}{count:>8}" for name, count in rows]
+
+
+async def _check_growths(settings: ProducerSettings) -> None:
+    """Check that no portfolio has changed its partition: a rebuild would not follow it."""
+    try:
+        growths = await read_growths(settings.bootstrap_servers, settings.topic_prefix)
+    except Unread as error:
+        raise RebuildFailed(str(error)) from error
+    if growths:
+        raise RebuildFailed(
+            "the topics of portfolios have grown (`tapewire topics grow`), and a rebuild cannot "
+            "follow portfolios that have changed their partitions"
+        )
 
 
 async def _caught_up(worker: Process, group: str, settings: ProducerSettings, say: Say) -> None:

@@ -10,11 +10,11 @@ from contextlib import suppress
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
-from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import KafkaError
 from aiokafka.partitioner import DefaultPartitioner
 from confluent_kafka.admin import AdminClient
 
+from kafka_io.assignor import NumberAssignor
 from schemas.codec import VALUE_BYTES_MAX
 
 _STOP_S = 5.0
@@ -23,6 +23,10 @@ _TRANSACTION_RETRY_MS = 20
 the transaction before are on their way; both take milliseconds."""
 _FETCH_WAIT_MS = 200
 """How long a broker may hold back a fetch that finds no records."""
+
+PRODUCER_METADATA_S = 5.0
+"""How often a producer asks for the partitions of its topics. Kafka's default is five minutes, for
+which a producer would not see that a topic has grown."""
 
 _partitioner = DefaultPartitioner()
 
@@ -56,6 +60,7 @@ def producer(bootstrap_servers: str, *, linger_ms: int) -> AIOKafkaProducer:
         acks="all",
         enable_idempotence=True,
         linger_ms=linger_ms,
+        metadata_max_age_ms=int(PRODUCER_METADATA_S * 1000),
         max_request_size=VALUE_BYTES_MAX,
     )
 
@@ -100,7 +105,7 @@ def group_consumer(
         bootstrap_servers=bootstrap_servers,
         group_id=group,
         group_instance_id=member,
-        partition_assignment_strategy=[RangePartitionAssignor],
+        partition_assignment_strategy=[NumberAssignor],
         session_timeout_ms=int(session_timeout_s * 1000),
         heartbeat_interval_ms=int(session_timeout_s * 300),
         auto_offset_reset="none",
@@ -126,6 +131,21 @@ def partition_of(key: bytes, partitions: int) -> int:
     """Return the partition of a key: murmur2, as Kafka's own producers compute it."""
     numbers = list(range(partitions))
     return int(_partitioner(key, numbers, numbers))
+
+
+def homes_of(key: bytes, partitions: int, fewest: int) -> set[int]:
+    """Return the partitions where a key's records can be if a topic has grown to its partitions.
+
+    A topic grows to a multiple of the partitions that it has.
+
+    Args:
+        key: the records' key.
+        partitions: the partitions that the topic has now.
+        fewest: the partitions that it had first.
+    """
+    counts = range(fewest, partitions, fewest)
+    earlier = {partition_of(key, count) for count in counts if partitions % count == 0}
+    return earlier | {partition_of(key, partitions)}
 
 
 async def stop(client: AIOKafkaConsumer | AIOKafkaProducer, *, within_s: float = _STOP_S) -> None:

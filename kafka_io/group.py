@@ -1,7 +1,7 @@
-"""A member of a consumer group that reads by offsets of its own.
+"""A consumer that reads by offsets of its own, as a member of a group or with given partitions.
 
-The group decides which partitions a member has. The member decides where it reads on, since it
-commits its offsets in transactions: nothing is fetched from a partition before `start_fetching`.
+A group decides which partitions a member has. The consumer decides where it reads on, since its
+offsets are committed in transactions: nothing is fetched from a partition before `start_fetching`.
 """
 
 import asyncio
@@ -52,39 +52,29 @@ class Listener(Protocol):
         ...
 
 
-class GroupConsumer:
-    """A member of a group. Use it in `async with`."""
+class OffsetConsumer:
+    """Fetches partitions from given offsets on. Use it in `async with`."""
 
-    def __init__(
-        self, bootstrap_servers: str, group: str, member: str, *, session_timeout_s: float
-    ) -> None:
-        """Make a member that has not joined yet.
+    def __init__(self, consumer: AIOKafkaConsumer, name: str) -> None:
+        """Use a consumer that is not started yet.
 
         Args:
-            bootstrap_servers: Kafka's addresses, `host:port` with commas between.
-            group: the group's name.
-            member: a name that the member keeps; after a restart it gets its partitions back.
-            session_timeout_s: how long the group waits for a silent member.
+            consumer: the consumer.
+            name: the group, or where Kafka is, for messages of errors.
         """
-        self._consumer: AIOKafkaConsumer = client.group_consumer(
-            bootstrap_servers, group, member, session_timeout_s=session_timeout_s
-        )
-        self._group = group
+        self._consumer = consumer
+        self._name = name
 
     async def __aenter__(self) -> Self:
         try:
             await self._consumer.start()
         except (KafkaError, OSError) as error:
             await client.stop(self._consumer)
-            raise Unread(f"group {self._group} cannot be joined: {error!r}") from error
+            raise Unread(f"{self._name} cannot be read: {error!r}") from error
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await client.stop(self._consumer)
-
-    async def join(self, topics: Sequence[str], listener: Listener) -> None:
-        """Join the group; the listener hears what it assigns."""
-        self._consumer.subscribe(list(topics), listener=_Adapter(self._consumer, listener))
 
     async def fetch(
         self, partitions: Sequence[TopicPartition], within_s: float
@@ -115,7 +105,7 @@ class GroupConsumer:
                 f"the log does not have the offsets {_shown(lost)}", tuple(lost)
             ) from error
         except KafkaError as error:
-            raise Unread(f"group {self._group} cannot be read: {error!r}") from error
+            raise Unread(f"{self._name} cannot be read: {error!r}") from error
         if not found:
             found = {where: [] for where in held}
         return {
@@ -134,6 +124,61 @@ class GroupConsumer:
                 partition = aiokafka.TopicPartition(*where)
                 self._consumer.seek(partition, offset)
                 self._consumer.resume(partition)
+
+
+class GroupConsumer(OffsetConsumer):
+    """A member of a group. Use it in `async with`."""
+
+    def __init__(
+        self, bootstrap_servers: str, group: str, member: str, *, session_timeout_s: float
+    ) -> None:
+        """Make a member that has not joined yet.
+
+        Args:
+            bootstrap_servers: Kafka's addresses, `host:port` with commas between.
+            group: the group's name.
+            member: a name that the member keeps; after a restart it gets its partitions back.
+            session_timeout_s: how long the group waits for a silent member.
+        """
+        consumer = client.group_consumer(
+            bootstrap_servers, group, member, session_timeout_s=session_timeout_s
+        )
+        super().__init__(consumer, f"group {group}")
+
+    async def join(self, topics: Sequence[str], listener: Listener) -> None:
+        """Join the group; the listener hears what it assigns."""
+        self._consumer.subscribe(list(topics), listener=_Adapter(self._consumer, listener))
+
+
+class AssignedConsumer(OffsetConsumer):
+    """Reads given partitions, and is no member of a group. Use it in `async with`."""
+
+    def __init__(self, bootstrap_servers: str, partitions: Sequence[TopicPartition]) -> None:
+        """Make a consumer of some partitions.
+
+        Args:
+            bootstrap_servers: Kafka's addresses, `host:port` with commas between.
+            partitions: the partitions.
+        """
+        consumer = client.consumer(bootstrap_servers, auto_offset_reset="none")
+        super().__init__(consumer, bootstrap_servers)
+        self._partitions = partitions
+
+    async def join(self, topics: Sequence[str], listener: Listener) -> None:
+        """Let the listener hear of the partitions; their topics are known already."""
+        del topics
+        self._consumer.assign([aiokafka.TopicPartition(*where) for where in self._partitions])
+        _hold_back(self._consumer, self._consumer.assignment())
+        await listener.assigned(self._partitions)
+
+
+def _hold_back(consumer: AIOKafkaConsumer, assigned: set[aiokafka.TopicPartition]) -> None:
+    """Fetch nothing from new partitions yet."""
+    for where in assigned:
+        # A position of any kind: else it would be fetched from the committed offset, if any.
+        consumer.seek(where, 0)
+    if assigned:
+        consumer.pause(*assigned)
 
 
 class _Adapter(ConsumerRebalanceListener):
@@ -156,11 +201,7 @@ class _Adapter(ConsumerRebalanceListener):
         if self._has_twin():
             self._listener.replaced()
             return
-        for where in assigned:
-            # A position of any kind: else it would be fetched from the committed offset, if any.
-            self._consumer.seek(where, 0)
-        if assigned:
-            self._consumer.pause(*assigned)
+        _hold_back(self._consumer, assigned)
         await self._listener.assigned({TopicPartition(*where) for where in assigned})
 
     def _has_twin(self) -> bool:

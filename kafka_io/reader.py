@@ -15,7 +15,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from kafka_io import client
-from kafka_io.client import partition_of
+from kafka_io.client import homes_of, partition_of
 from kafka_io.errors import Unread
 from kafka_io.settings import ProducerSettings
 from schemas.codec import decode
@@ -125,27 +125,38 @@ async def read_newest(topic: Topic, settings: ProducerSettings, count: int = 1) 
 
 
 async def read_table(topic: Topic, settings: ProducerSettings) -> Mapping[bytes, Record]:
-    """Return the last record of each key of a compacted topic."""
+    """Return the last record of each key of a compacted topic.
+
+    Where the topic has grown, an earlier partition may still have a record of a key; the highest
+    of its partitions has the last one.
+    """
     name = settings.topic_prefix + topic.name
     table: dict[bytes, Record] = {}
+    homes: dict[bytes, int] = {}
     async with asyncio.timeout(_TIMEOUT_S), _topic_consumer(name, settings) as consumer:
         partitions = _partitions_of(consumer, name)
-        async for _, record in _records_until(
+        async for home, record in _records_until(
             consumer, await _ends_from_start(consumer, partitions)
         ):
-            table.pop(record.key or b"", None)  # a record without a value removes its key
+            key = record.key or b""
+            if home.partition < homes.get(key, 0):
+                continue
+            table.pop(key, None)  # a record without a value removes its key
+            homes.pop(key, None)
             with suppress(Undecodable):
-                table[record.key or b""] = decode(record.value)
+                table[key] = decode(record.value)
+                homes[key] = home.partition
     return table
 
 
 async def read_partition(topic: Topic, key: bytes, settings: ProducerSettings) -> list[Record]:
-    """Return all records of the partition that holds a key."""
+    """Return all records of the partition that holds a key, and of those that held it before."""
     name = settings.topic_prefix + topic.name
     async with _topic_consumer(name, settings) as consumer:
         partitions = consumer.partitions_for_topic(name) or {0}
-        home = TopicPartition(name, partition_of(key, len(partitions)))
-        return await _decode_until(consumer, await _ends_from_start(consumer, [home]))
+        numbers = sorted(homes_of(key, len(partitions), topic.partitions))
+        homes = [TopicPartition(name, number) for number in numbers]
+        return await _decode_until(consumer, await _ends_from_start(consumer, homes))
 
 
 async def read_all(topic: Topic, settings: ProducerSettings) -> list[Record]:

@@ -1,4 +1,4 @@
-"""Topics as Kafka knows them: their ids, partitions and leader epochs, and how they are created.
+"""Topics as Kafka knows them: their ids, partitions and leader epochs, and how they are made.
 
 aiokafka's admin client knows no topic ids, so this module uses confluent-kafka's. Its calls block;
 coroutines call them in a thread.
@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
-from confluent_kafka.admin import NewTopic, OffsetSpec  # type: ignore[attr-defined]  # re-exported
+from confluent_kafka.admin import NewPartitions, NewTopic, OffsetSpec  # type: ignore[attr-defined]  # re-exported
 
 from kafka_io.client import admin
 from kafka_io.errors import TopicRefused, Unread
@@ -119,6 +119,42 @@ class TopicAdmin:
             else:
                 created.append(name)
         return created
+
+    def add_partitions(self, names: Iterable[str], count: int) -> None:
+        """Give topics more partitions.
+
+        Args:
+            names: the topics; each has fewer partitions.
+            count: the partitions that each will have.
+
+        Raises:
+            TopicRefused: Kafka refused; the message says which topic, and why.
+        """
+        requests = [NewPartitions(name, count) for name in names]
+        if not requests:
+            return
+        answers = self._admin.create_partitions(requests, request_timeout=self._timeout_s)
+        for name, answer in answers.items():
+            try:
+                answer.result()
+            except KafkaException as error:
+                reason = error.args[0].str()
+                raise TopicRefused(f"topic {name} could not get partitions: {reason}") from error
+
+    def members_of(self, group: str) -> list[str]:
+        """Return the names of a group's members.
+
+        Raises:
+            Unread: Kafka does not answer.
+        """
+        answers = self._admin.describe_consumer_groups([group], request_timeout=self._timeout_s)
+        try:
+            members = answers[group].result().members
+        except KafkaException as error:
+            if error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
+                return []
+            raise Unread(f"group {group}: {error.args[0].str()}") from error
+        return [member.group_instance_id or member.member_id for member in members]
 
     def unanswered(self, names: Iterable[str]) -> set[str]:
         """Return the topics with a partition that no leader answers for.

@@ -18,6 +18,8 @@ from schemas.topics import PORTFOLIO_RETURNS
 
 BATCH_RETURNS_MAX = 200
 """Batches beyond some 200 returns add latency, and no speed."""
+_PARTITIONS_KNOWN_S = 5.0
+"""How long the partitions of portfolios are remembered; the topic may have grown since."""
 
 
 class ReturnsPublisher:
@@ -26,6 +28,8 @@ class ReturnsPublisher:
     def __init__(self, publisher: Publisher) -> None:
         self._publisher = publisher
         self._partitions: dict[str, int] = {}
+        self._forget_s = 0.0
+        """When the remembered partitions are looked up again, by the loop's clock."""
 
     async def send(self, returns: Iterable[Return]) -> None:
         """Write returns, in order for each portfolio, and wait until Kafka has them.
@@ -37,6 +41,10 @@ class ReturnsPublisher:
             InvalidReport: a portfolio's name is empty or longer than 256 characters.
             Unsent: Kafka has not acknowledged in time; the accepted returns stay in the buffer.
         """
+        now_s = asyncio.get_running_loop().time()
+        if now_s >= self._forget_s:
+            self._partitions.clear()
+            self._forget_s = now_s + _PARTITIONS_KNOWN_S
         by_partition: defaultdict[int, list[Return]] = defaultdict(list)
         for value in returns:
             by_partition[await self._partition_of(value.portfolio_id)].append(value)

@@ -39,6 +39,7 @@ from schemas.events import (
     SeriesWanted,
     StoryState,
     StreamRenewal,
+    TopicGrowth,
     TradeBatch,
     TrainingCommand,
     TrainingProgress,
@@ -71,10 +72,12 @@ def _topic(
     retention_ms: int | None,
     *,
     compacted: bool = False,
+    partitions: int = PARTITIONS,
     also: tuple[type[Record], ...] = (),
 ) -> Topic:
     """Register one row: a topic's name, its record, the field of its key, and its retention."""
-    return REGISTRY.register(Topic(name, record, key, retention_ms, compacted=compacted, also=also))
+    topic = Topic(name, record, key, retention_ms, partitions, compacted, also)
+    return REGISTRY.register(topic)
 
 
 TRAINING_EVENTS = _topic("training.events", TrainingProgress, "task_id", 7 * DAY_MS)
@@ -111,6 +114,7 @@ MARKET_FORMING = _topic("market.forming", CandleState, "symbol", None)
 DEAD_LETTERS = _topic("dead.letters", DeadLetter, None, 30 * DAY_MS)
 RISK_STATE = _topic("risk.state", PortfolioState, "portfolio_id", None)
 PROCESSOR_POSITIONS = _topic("processor.positions", ProcessorPositions, None, None)
+TOPIC_GROWTHS = _topic("topic.growths", TopicGrowth, "growth_id", None, partitions=1)
 
 CATALOGUE = tuple(dict.fromkeys(registration.topic for registration in REGISTRY))
 """The topics of this system."""

@@ -24,39 +24,18 @@ from mode import CrashingSupervisor
 from prometheus_client import CollectorRegistry, start_http_server
 
 from kafka_io.client import faust_brokers
-from kafka_io.clock import now_us
 from kafka_io.errors import ProducerError
 from kafka_io.group import GroupConsumer
-from schemas.topics import PARTITIONS
-from stream_processors.agents.books import Books
-from stream_processors.agents.candles import Candles
-from stream_processors.agents.dashboard import EventTallies, WindowTotals
-from stream_processors.agents.lifecycle import lifecycles
-from stream_processors.agents.risk import Risk
-from stream_processors.errors import WorkerError
+from stream_processors.errors import TopicGrown, WorkerError
 from stream_processors.faust_adapter import AgentProcessor, WorkerApp
-from stream_processors.kafka_adapter import SESSION_TIMEOUT_S, TaskKafka
+from stream_processors.kafka_adapter import SESSION_TIMEOUT_S, check_partitions, read_growths
 from stream_processors.metrics import WorkerCollector, WorkerMetrics
 from stream_processors.processor import Processor
 from stream_processors.settings import ProcessorSettings
-from stream_processors.stream_task import StreamTask
+from stream_processors.tasks import Tasks, processors_of
 from stream_processors.worker import Worker
 
 logger = logging.getLogger(__name__)
-
-
-def processors_of(settings: ProcessorSettings) -> Sequence[Processor]:
-    """Return the processors of a worker; one that rebuilds only measures."""
-    if settings.rebuild_version:
-        return (Risk(settings),)
-    return (
-        Risk(settings),
-        Books(settings),
-        *lifecycles(),
-        Candles(),
-        EventTallies(settings),
-        WindowTotals(settings),
-    )
 
 
 def build_app(settings: ProcessorSettings) -> faust.App:
@@ -98,13 +77,21 @@ def build_app(settings: ProcessorSettings) -> faust.App:
 async def _work(
     settings: ProcessorSettings, processors: Sequence[Processor], running: list[Worker]
 ) -> None:
-    inputs = {
-        settings.topic_prefix + topic.name: topic.name
-        for processor in processors
-        for topic in processor.inputs
-    }
-    states = [topic for processor in processors for topic in processor.states]
+    growths = await read_growths(settings.bootstrap_servers, settings.topic_prefix)
+    if growths and settings.rebuild_version:
+        raise TopicGrown(
+            "the topics of portfolios have grown, and a rebuild cannot follow portfolios that have "
+            "changed their partitions"
+        )
+    if growths.unfinished is not None:
+        growth = growths.unfinished
+        raise TopicGrown(
+            f"the topics of portfolios are growing from {growth.old_count} to {growth.new_count} "
+            f"partitions; let `tapewire topics grow {growth.new_count}` finish, then start again"
+        )
     metrics = WorkerMetrics()
+    tasks = Tasks(settings, processors, growths.count, metrics)
+    await check_partitions(settings, tasks.topics, growths.count)
     if settings.metrics_port is not None:
         start_http_server(settings.metrics_port, "127.0.0.1", _registry(metrics))
     prefix = settings.written_prefix()
@@ -114,22 +101,14 @@ async def _work(
         f"{prefix}{settings.worker_id}",
         session_timeout_s=SESSION_TIMEOUT_S,
     ) as consumer:
-        kafka = TaskKafka(settings, consumer, inputs, states)
-
-        def make_task(number: int) -> StreamTask:
-            return StreamTask(
-                number,
-                inputs,
-                processors,
-                kafka,
-                metrics,
-                written_prefix=prefix,
-                messages_max=settings.batch_records_max,
-                now_us=now_us,
-            )
-
+        kafka = tasks.kafka(consumer)
         worker = Worker(
-            consumer, list(inputs), PARTITIONS, make_task, kafka.leader_epochs, _notify_ready
+            consumer,
+            tasks.inputs,
+            growths.count,
+            tasks.make(kafka),
+            kafka.leader_epochs,
+            _notify_ready,
         )
         running.append(worker)
         await worker.run()

@@ -2,7 +2,8 @@
 
 WorkerError
 ├── RecoveryStuck    a partition number was not recovered in time
-├── TopicGrown       a topic has more partitions than the catalogue says
+├── TopicGrown       a topic has other partitions than those that its states are partitioned by
+├── GrowthRefused    topics cannot grow as asked
 └── NameTaken        another worker has this worker's name
 """
 
@@ -16,7 +17,11 @@ class RecoveryStuck(WorkerError):
 
 
 class TopicGrown(WorkerError):
-    """A topic has more partitions than the catalogue says."""
+    """A topic has other partitions than those that its states are partitioned by."""
+
+
+class GrowthRefused(WorkerError):
+    """Topics cannot grow as asked."""
 
 
 class NameTaken(WorkerError):

@@ -4,13 +4,16 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 
-from kafka_io.group import GroupConsumer
+from kafka_io.errors import Unread
+from kafka_io.group import OffsetConsumer
 from kafka_io.reader import find_offset_after, read_between, read_offsets, read_rows
 from kafka_io.settings import ProducerSettings
 from kafka_io.topic_admin import TopicAdmin
 from kafka_io.transactions import TransactionalWriter, open_writer
 from schemas.events import ProcessorPositions
-from schemas.topics import PROCESSOR_POSITIONS, Topic, TopicPartition
+from schemas.topics import PROCESSOR_POSITIONS, TOPIC_GROWTHS, Topic, TopicPartition
+from stream_processors.errors import TopicGrown
+from stream_processors.growths import Growths, grown_text, partitions_of
 from stream_processors.log_marks import RecordMark, find_cut, mark_of, saved_mark
 from stream_processors.settings import ProcessorSettings
 from stream_processors.stream_task import LogState, Recovered
@@ -27,25 +30,28 @@ class TaskKafka:
     def __init__(
         self,
         settings: ProcessorSettings,
-        consumer: GroupConsumer,
-        inputs: Mapping[str, str],
+        consumer: OffsetConsumer,
+        inputs: Mapping[str, Topic],
         states: Sequence[Topic],
+        count: int,
     ) -> None:
-        """Use a member of the group.
+        """Use a consumer.
 
         Args:
             settings: where Kafka is, and the prefixes of topics.
-            consumer: the member.
-            inputs: the names of the topics to read in Kafka, with those in the catalogue.
+            consumer: fetches the inputs.
+            inputs: the topics to read, by their names in Kafka.
             states: the compacted topics of the processors.
+            count: the partitions that each topic of portfolios has.
         """
         self._settings = settings
         self._consumer = consumer
         self._inputs = inputs
         self._group = f"{settings.written_prefix()}tapewire"
         prefix = settings.written_prefix()
-        self._states = {prefix + topic.name: topic.name for topic in states}
+        self._states = {prefix + topic.name: topic for topic in states}
         self._positions = prefix + PROCESSOR_POSITIONS.name
+        self._count = count
         self._reader = ProducerSettings(bootstrap_servers=settings.bootstrap_servers)
         self._admin = TopicAdmin(settings.bootstrap_servers, timeout_s=_ADMIN_S)
         self._slots = asyncio.Semaphore(_RECOVERIES_AT_ONCE)
@@ -61,43 +67,54 @@ class TaskKafka:
         )
 
     async def recover(self, number: int, marks: Mapping[str, Sequence[RecordMark]]) -> Recovered:
-        """Read the rows and offsets of a partition number."""
+        """Read the rows and offsets of a partition number.
+
+        Raises:
+            TopicGrown: the topics have grown since this process started.
+        """
+        inputs, states = (
+            self._with_number(self._inputs, number),
+            self._with_number(self._states, number),
+        )
         async with self._slots:
-            offsets = await read_offsets(list(self._inputs), number, self._group, self._reader)
-            rows = await read_rows([*self._states, self._positions], number, self._reader)
+            # Read after the earlier writers are fenced: none of them can move the states any more.
+            settings = self._settings
+            growths = await read_growths(settings.bootstrap_servers, settings.topic_prefix)
+            growths.check(number, self._count)
+            offsets = await read_offsets(list(inputs), number, self._group, self._reader)
+            rows = await read_rows([*states, self._positions], number, self._reader)
             admin = TopicAdmin(self._settings.bootstrap_servers, timeout_s=_ADMIN_S)
-            identities = await asyncio.to_thread(admin.describe, list(self._inputs))
-            partitions = [(topic, number) for topic in self._inputs]
+            identities = await asyncio.to_thread(admin.describe, list(inputs))
+            partitions = [(topic, number) for topic in inputs]
             epochs = await asyncio.to_thread(admin.leader_epochs, partitions)
         saved = rows[self._positions].get(str(number).encode())
         positions = saved.positions if isinstance(saved, ProcessorPositions) else ()
         known = {position.topic: position for position in positions}
         logs = {}
-        for name, catalogue in self._inputs.items():
+        for name, topic in inputs.items():
             log = LogState(
                 identities[name].topic_id.hex() if name in identities else "",
                 epochs.get((name, number), -1),
                 offsets[name].begin,
                 offsets[name].end,
             )
-            position = known.get(catalogue)
+            position = known.get(topic.name)
             if (
                 position is not None
                 and position.topic_id == log.topic_id
                 and position.leader_epoch != log.leader_epoch
             ):
                 last = saved_mark(position)
-                of_topic = sorted({*marks.get(catalogue, ()), *(() if last is None else (last,))})
+                of_topic = sorted({*marks.get(topic.name, ()), *(() if last is None else (last,))})
                 reused = await self.find_reused(TopicPartition(name, number), of_topic)
                 log = log._replace(reused=reused)
-            logs[catalogue] = log
+            logs[topic.name] = log
         return Recovered(
-            rows={self._states[name]: rows[name] for name in self._states},
+            rows={topic.name: rows[name] for name, topic in states.items()},
             saved=saved if isinstance(saved, ProcessorPositions) else None,
-            committed={
-                catalogue: offsets[name].committed for name, catalogue in self._inputs.items()
-            },
+            committed={topic.name: offsets[name].committed for name, topic in inputs.items()},
             logs=logs,
+            growths=growths,
         )
 
     async def find_reused(self, where: TopicPartition, marks: Sequence[RecordMark]) -> int | None:
@@ -125,6 +142,58 @@ class TaskKafka:
             self._admin = TopicAdmin(self._settings.bootstrap_servers, timeout_s=_ADMIN_S)
         return {TopicPartition(*where): epoch for where, epoch in epochs.items()}
 
+    def _with_number(self, topics: Mapping[str, Topic], number: int) -> Mapping[str, Topic]:
+        return {
+            name: topic
+            for name, topic in topics.items()
+            if number < partitions_of(topic, self._count)
+        }
+
     def start_fetching(self, offsets: Mapping[TopicPartition, int]) -> None:
         """Fetch partitions from these offsets on."""
         self._consumer.start_fetching(offsets)
+
+
+async def read_growths(bootstrap_servers: str, topic_prefix: str) -> Growths:
+    """Return the growths of a system's topics.
+
+    Args:
+        bootstrap_servers: Kafka's addresses, `host:port` with commas between.
+        topic_prefix: the prefix of the system's topics.
+
+    Returns:
+        The growths; none where the topic of growths does not exist.
+
+    Raises:
+        Unread: Kafka does not answer.
+    """
+    topic = topic_prefix + TOPIC_GROWTHS.name
+    admin = TopicAdmin(bootstrap_servers, timeout_s=_ADMIN_S)
+    if not await asyncio.to_thread(admin.describe, [topic]):
+        return Growths()
+    reader = ProducerSettings(bootstrap_servers=bootstrap_servers)
+    try:
+        rows = await read_rows([topic], 0, reader)
+    except TimeoutError as error:
+        raise Unread(f"{topic} has not been read in time") from error
+    return Growths(rows[topic].values())
+
+
+async def check_partitions(
+    settings: ProcessorSettings, topics: Mapping[str, Topic], count: int
+) -> None:
+    """Check that topics have the partitions that their states are partitioned by.
+
+    Args:
+        settings: where Kafka is.
+        topics: the topics, by their names in Kafka.
+        count: the partitions that each topic of portfolios has.
+
+    Raises:
+        TopicGrown: a topic has more or fewer partitions.
+        Unread: Kafka does not answer.
+    """
+    admin = TopicAdmin(settings.bootstrap_servers, timeout_s=_ADMIN_S)
+    for name, found in (await asyncio.to_thread(admin.describe, list(topics))).items():
+        if found.partitions != partitions_of(topics[name], count):
+            raise TopicGrown(grown_text(name, topics[name], count))

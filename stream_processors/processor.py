@@ -64,7 +64,7 @@ class Round:
         headers = headers_of(gap, value, SOURCE, recorded_us=now_us(), tenant=None)
         key = encode_key(f"gap/{gap.topic}/{gap.partition}")
         name = self._prefix + topic.name
-        self._events.append(OutgoingRecord(name, key, value, self.number, headers))
+        self._events.append(OutgoingRecord(name, key, value, None, headers))
         self.must_end = True
 
     def send_all(self, events: Iterable[tuple[Event, str | None]]) -> None:
@@ -77,6 +77,12 @@ class Round:
         name = self._prefix + topic.name
         value = None if record is None else encode(record)
         self._rows[name, key] = OutgoingRecord(name, key, value, self.number)
+
+    def forward(self, message: Message, value: bytes | None, partition: int) -> None:
+        """Add a message, or a part of it, to another partition of its topic."""
+        headers = [(name, text) for name, text in message.headers or () if text is not None]
+        record = OutgoingRecord(message.topic, message.key, value, partition, headers)
+        self._events.append(record)
 
     def delete(self, topic: Topic, ids: Iterable[str]) -> None:
         """Delete rows of a compacted topic that is no state, in the partitions of their keys."""

@@ -26,7 +26,8 @@ from kafka_io.errors import Fenced, TransactionFailed, Unread
 from kafka_io.transactions import OutgoingRecord
 from schemas.codec import encode
 from schemas.events import GapReason, InputGap, ProcessorPositions, TopicPosition
-from schemas.topics import PROCESSOR_POSITIONS, TopicPartition
+from schemas.topics import PROCESSOR_POSITIONS, Topic, TopicPartition
+from stream_processors.growths import Growths, Placement
 from stream_processors.log_marks import RecordMark, Trail, mark_of, saved_mark
 from stream_processors.messages import Message
 from stream_processors.metrics import WorkerMetrics
@@ -74,6 +75,7 @@ class Recovered(NamedTuple):
     """The group's offset of each input, by the topic's name in the catalogue."""
     logs: Mapping[str, LogState]
     """The partition of each input, by the topic's name in the catalogue."""
+    growths: Growths = Growths()
 
 
 class Writer(Protocol):
@@ -246,6 +248,9 @@ class StreamTask:
             name: [p for p in processors if catalogue in {t.name for t in p.inputs}]
             for name, catalogue in topics.items()
         }
+        self._inputs: Mapping[str, Topic] = {
+            topic.name: topic for processor in processors for topic in processor.inputs
+        }
         self._kafka = kafka
         self._metrics = metrics
         self._written_prefix = written_prefix
@@ -261,6 +266,7 @@ class StreamTask:
         self._committed: dict[TopicPartition, int] = {}
         self._logs: dict[str, LogState] = {}
         self._row_limits: Mapping[str, int] = {}
+        self._placement = Placement(Growths(), {})
         self._trails: dict[TopicPartition, Trail] = {}
         self._last: dict[TopicPartition, Message] = {}
         """The last message of each partition in the present round."""
@@ -350,6 +356,8 @@ class StreamTask:
             rows = {topic.name: found.rows.get(topic.name, {}) for topic in processor.states}
             limits = {topic.name: start.row_limits[topic.name] for topic in processor.inputs}
             processor.recover(self.number, rows, limits)
+        topic_ids = {catalogue: log.topic_id for catalogue, log in found.logs.items()}
+        self._placement = Placement(found.growths, topic_ids)
         self._gaps = start.gaps
         self._logs = dict(found.logs)
         self._row_limits = start.row_limits
@@ -442,7 +450,8 @@ class StreamTask:
     ) -> None:
         """Give each processor the messages of its topics, in the order of their arrival."""
         for topic, of_topic in groupby(messages, key=lambda message: message.topic):
-            found = list(of_topic)
+            input_topic = self._inputs[self._topics[topic]]
+            found = self._placement.place(list(of_topic), input_topic, this_round)
             for processor in self._by_topic[topic]:
                 busy[processor.name] = processor
                 await processor.process(found, this_round)

@@ -5,7 +5,7 @@ away, their tasks finish the transaction that they are in and stop; when it give
 take them over. Each assignment has a generation; nothing of an earlier one has an effect.
 
 A worker exits, with the reason, where it cannot do its work: a task that does not recover, a topic
-with more partitions than the catalogue has, or another worker with its name.
+with more partitions than its states are partitioned by, or another worker with its name.
 """
 
 import asyncio
@@ -16,8 +16,9 @@ from typing import NamedTuple, Protocol
 
 from kafka_io.errors import OffsetLost, Unread
 from kafka_io.group import FetchedRecords, Listener
-from schemas.topics import TopicPartition
+from schemas.topics import Topic, TopicPartition
 from stream_processors.errors import NameTaken, RecoveryStuck, TopicGrown
+from stream_processors.growths import grown_text, partitions_of
 from stream_processors.stream_task import StreamTask
 
 logger = logging.getLogger(__name__)
@@ -63,8 +64,8 @@ class Worker:
     def __init__(
         self,
         consumer: Consumer,
-        topics: Sequence[str],
-        partitions_max: int,
+        inputs: Mapping[str, Topic],
+        count: int,
         make_task: Callable[[int], StreamTask],
         leader_epochs: LeaderEpochs,
         when_ready: Callable[[], None] = lambda: None,
@@ -73,15 +74,15 @@ class Worker:
 
         Args:
             consumer: the group's consumer.
-            topics: the topics to read, by their names in Kafka.
-            partitions_max: the partitions that each topic has.
+            inputs: the topics to read, by their names in Kafka.
+            count: the partitions that each topic of portfolios has.
             make_task: makes the task of a partition number.
             leader_epochs: asks Kafka for the leader epochs of partitions.
             when_ready: called when all tasks of an assignment have recovered.
         """
         self._consumer = consumer
-        self._topics = topics
-        self._partitions_max = partitions_max
+        self._inputs = inputs
+        self._count = count
         self._make_task = make_task
         self._leader_epochs = leader_epochs
         self._when_ready = when_ready
@@ -100,7 +101,7 @@ class Worker:
         """Work until cancelled.
 
         Raises:
-            TopicGrown: a topic has more partitions than the catalogue.
+            TopicGrown: a topic has more partitions than its states are partitioned by.
             NameTaken: another worker has the same name.
             RecoveryStuck: a task has not recovered in time.
             Unread: the group's consumer cannot go on.
@@ -109,7 +110,7 @@ class Worker:
         try:
             async with asyncio.TaskGroup() as group:
                 self._group = group
-                await self._consumer.join(self._topics, self)
+                await self._consumer.join(list(self._inputs), self)
                 group.create_task(self._fetch())
                 group.create_task(self._watch_leaders())
                 await self._failed
@@ -132,16 +133,11 @@ class Worker:
         """Start a task for each partition number."""
         self._generation += 1
         numbers = {where.partition for where in partitions}
-        grown = sorted(where for where in partitions if where.partition >= self._partitions_max)
-        if grown:
-            self._fail(
-                TopicGrown(
-                    f"{grown[0].topic} has partition {grown[0].partition}, but a topic has "
-                    f"{self._partitions_max} partitions: keys would have other partitions than "
-                    "their states; give it back its partitions, or move its data to a new topic"
-                )
-            )
-            return
+        for where in sorted(partitions):
+            topic = self._inputs[where.topic]
+            if where.partition >= partitions_of(topic, self._count):
+                self._fail(TopicGrown(grown_text(where.topic, topic, self._count)))
+                return
         await self._stop(self.numbers - numbers)
         started = []
         for number in sorted(numbers - self.numbers):

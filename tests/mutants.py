@@ -20,6 +20,7 @@ TESTS = {
     "stream_processors": (
         "tests/stream_processors/test_stream_task.py",
         "tests/stream_processors/test_worker.py",
+        "tests/stream_processors/test_growths.py",
     ),
     "kafka_io": ("tests/kafka_io",),
 }
@@ -261,6 +262,36 @@ MUTANTS = (
         "kafka_io/command_writer.py",
         "except TransactionFailed as error:",
         "except (TransactionFailed, Fenced) as error:",
+    ),
+    Mutant(
+        "growth: a task processes what belongs to another partition number",
+        "stream_processors/stream_task.py",
+        "found = self._placement.place(list(of_topic), input_topic, this_round)",
+        "found = list(of_topic)",
+    ),
+    Mutant(
+        "growth: a portfolio that has moved is measured where it was",
+        "stream_processors/growths.py",
+        "            if before == partition and partition_of(key, growth.new_count) != partition:",
+        "            if False:",
+    ),
+    Mutant(
+        "growth: a record that was processed before the growth is forwarded",
+        "stream_processors/growths.py",
+        "return None if message.offset < start else",
+        "return None if message.offset < 0 else",
+    ),
+    Mutant(
+        "growth: a state that has moved takes its new partition's first records for known",
+        "stream_processors/growths.py",
+        "row, partition=home, offset=-1, index=-1, limits_offset=-1, acks_offset=-1",
+        "row, partition=home",
+    ),
+    Mutant(
+        "growth: a worker of the earlier count goes on",
+        "stream_processors/growths.py",
+        "if self.count != count or self.has_moved(number):",
+        "if self.has_moved(number):",
     ),
     Mutant(
         "publisher: a late acknowledgement is a refusal",

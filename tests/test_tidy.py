@@ -48,6 +48,7 @@ TESTED_ELSEWHERE = {
     "cli/commands/risk.py": "tests/cli/commands/test_commands.py",
     "cli/commands/system.py": "tests/cli/commands/test_commands.py",
     "cli/commands/task.py": "tests/cli/commands/test_commands.py",
+    "cli/commands/topics.py": "tests/cli/commands/test_commands.py",
     "docs/conf.py": "`make check` builds the pages with it",
     "docs/generate.py": "tests/docs/test_reference.py",
     "infra/embedded_broker.py": "every test with Kafka runs on it; tests/journeys/test_up.py",

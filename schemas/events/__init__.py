@@ -39,6 +39,7 @@ from schemas.events.operations import (
     InputGap,
     ProcessorPositions,
     StreamRenewal,
+    TopicGrowth,
     TopicPosition,
 )
 from schemas.events.risk import (
@@ -140,6 +141,7 @@ __all__ = [
     "StreamRenewal",
     "TaskStage",
     "TaskStep",
+    "TopicGrowth",
     "TopicPosition",
     "Trade",
     "TradeBatch",

@@ -94,3 +94,30 @@ class ProcessorPositions:
     positions: Sequence[TopicPosition]
     event_time_us: int
     """When the round ended."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TopicGrowth:
+    """The topics of portfolios grow to more partitions.
+
+    One row is of the growth as a whole; then each partition number that had states gets a row in
+    the transaction that moves them.
+    """
+
+    old_count: int
+    """The number of partitions before."""
+    new_count: int
+    partition: int | None = None
+    """The partition number whose states have moved; None for the growth as a whole."""
+    positions: Sequence[TopicPosition] = ()
+    """For each topic, the offset of this partition number from which on the new count decides where
+    records belong."""
+    is_done: bool = False
+    """Whether all partition numbers have moved their states."""
+    event_time_us: int
+
+    @property
+    def growth_id(self) -> str:
+        """The key: the new count, and the partition number, if any."""
+        part = "" if self.partition is None else f"/{self.partition}"
+        return f"{self.new_count}{part}"

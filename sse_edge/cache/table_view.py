@@ -1,6 +1,10 @@
 """A table view: the last state of each key of a compacted topic, in memory.
 
-Every node has its own and can rebuild it at any time. Reading begins with the first request.
+Every node has its own and can rebuild it at any time. Reading begins with the first request. A
+topic that was made anew, or that has grown, is read again.
+
+Where a topic has grown, an earlier partition may still have a record of a key; the highest of the
+key's partitions has the last one.
 """
 
 import asyncio
@@ -20,12 +24,15 @@ from sse_edge.log.record import Partition, Record as LogRecord, TopicInfo
 logger = logging.getLogger(__name__)
 
 _RETRY_S = 0.5
+_TOPIC_CHECK_S = 5.0
+"""How often a view asks whether its topic has changed."""
 
 
 S = TypeVar("S", bound=Record)
 
 
 class _Row(NamedTuple, Generic[S]):
+    partition: int
     timestamp_ms: int
     state: S
     tenant: bytes
@@ -130,6 +137,7 @@ class TableView(Generic[S]):
             await self._changed.wait()
 
     async def _follow(self) -> None:
+        """Read the topic, and its new records until the topic has changed."""
         info = (await self._log.describe([self._topic])).get(self._topic)
         if info is None:
             raise LogUnavailable(f"there is no topic {self._topic}")
@@ -140,7 +148,12 @@ class TableView(Generic[S]):
         states: OrderedDict[str, _Row[S]] = OrderedDict()
         async with self._log.tail() as reader:
             reader.assign(position)
+            checked_s = _now_s()
             while True:
+                if _now_s() >= checked_s + _TOPIC_CHECK_S:
+                    if await self._has_changed(info):
+                        return
+                    checked_s = _now_s()
                 changed = False
                 for partition, batch in (await reader.poll()).items():
                     for record in batch.records:
@@ -149,6 +162,15 @@ class TableView(Generic[S]):
                     position[partition] = batch.next_offset
                 if all(position[partition] >= ends[partition] for partition in partitions):
                     self._show(states, info, position, changed=changed)
+
+    async def _has_changed(self, known: TopicInfo) -> bool:
+        try:
+            info = (await self._log.describe([self._topic])).get(self._topic)
+        except LogUnavailable as error:
+            # The records still come while another broker is away.
+            logger.debug("%s cannot be checked: %s", self._topic, error)
+            return False
+        return info not in (None, known)
 
     def _show(
         self,
@@ -179,6 +201,9 @@ class TableView(Generic[S]):
         subject = (record.key or b"").decode(
             errors="replace"
         )  # a foreign record's key may not be text
+        known = states.get(subject)
+        if known is not None and record.partition.number < known.partition:
+            return
         if record.value is None:
             states.pop(subject, None)
             return
@@ -190,9 +215,13 @@ class TableView(Generic[S]):
         if not isinstance(state, self._kind):
             logger.warning("skipping offset %d of %s: not a state", record.offset, self._topic)
             return
-        states[subject] = _Row(record.timestamp_ms, state, record.tenant)
+        states[subject] = _Row(record.partition.number, record.timestamp_ms, state, record.tenant)
         states.move_to_end(subject)
         if self._kept_ms is None:
             return
         while next(iter(states.values())).timestamp_ms < record.timestamp_ms - self._kept_ms:
             states.popitem(last=False)
+
+
+def _now_s() -> float:
+    return asyncio.get_running_loop().time()

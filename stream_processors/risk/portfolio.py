@@ -24,7 +24,7 @@ from schemas.events import (
     WatchState,
 )
 from schemas.instants import EARLIEST_US, LATEST_US, to_rfc3339
-from schemas.topics import TopicPartition
+from schemas.topics import PARTITIONS, TopicPartition
 from stream_processors.risk.alert_events import AlertContext
 from stream_processors.risk.alerts import Alerts
 from stream_processors.risk.config import RiskConfig
@@ -228,7 +228,11 @@ class PortfolioRisk:
         self._limits = limits.limits
         self._alerts.stale_after_s = limits.stale_after_s
         context = None if self._measurement is None else self._context()
-        return self._alerts.change_rules(rules, f":limits/{offset}", context)
+        where = str(offset)
+        if self.source.partition >= PARTITIONS:
+            # In a partition that was added, offsets begin again: they have been in ids before.
+            where = f"{self.source.partition}/{offset}"
+        return self._alerts.change_rules(rules, f":limits/{where}", context)
 
     def acknowledge(self, ack: AlertAck, offset: int) -> Sequence[RiskAlert]:
         """Acknowledge an open alert."""

@@ -71,5 +71,5 @@ async def test_a_worker_stops_where_a_topic_has_more_partitions_than_its_states(
     async with asyncio.timeout(60):
         assert await worker.process.ended() != 0
     log = worker.process.log_path.read_text()
-    assert f"{topic} has partition" in log
-    assert "keys would have other partitions than their states" in log
+    assert f"{topic} does not have the 6 partitions that its states are partitioned by" in log
+    assert "run `tapewire topics grow COUNT` with a multiple of 6" in log

@@ -36,9 +36,9 @@ from schemas.topics import (
     TRAINING_TASKS,
     TopicPartition,
 )
-from stream_processors.app import processors_of
 from stream_processors.risk.portfolio import PortfolioRisk, ReturnOffset
 from stream_processors.settings import ProcessorSettings
+from stream_processors.tasks import processors_of
 from tests.conftest import World
 from tests.golden.record_log import (
     COMMITTED_DAYS,

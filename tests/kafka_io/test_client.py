@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from kafka_io import client
-from kafka_io.client import faust_brokers, partition_of
+from kafka_io.client import faust_brokers, homes_of, partition_of
 
 
 def test_a_key_has_the_partition_that_java_clients_compute() -> None:
@@ -27,6 +27,21 @@ def test_every_key_has_one_partition_of_those_that_exist(key: bytes, partitions:
     found = partition_of(key, partitions)
     assert 0 <= found < partitions
     assert partition_of(key, partitions) == found
+
+
+@given(st.binary(max_size=40), st.integers(1, 8), st.lists(st.integers(1, 4), max_size=3))
+def test_a_keys_records_are_in_the_partitions_that_it_had_before_each_growth(
+    key: bytes, fewest: int, factors: list[int]
+) -> None:
+    count, homes = fewest, {partition_of(key, fewest)}
+    for factor in factors:
+        count *= factor
+        homes.add(partition_of(key, count))
+    found = homes_of(key, count, fewest)
+    assert homes <= found
+    # A growth to a multiple moves keys to new partitions only, so the last home is the highest.
+    assert max(homes) == partition_of(key, count) == max(found)
+    assert all(home % fewest == min(homes) for home in found)
 
 
 def test_faust_gets_a_url_for_each_broker() -> None:

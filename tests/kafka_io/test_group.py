@@ -5,8 +5,9 @@ import pytest
 
 from infra.embedded_broker import free_port
 from kafka_io.errors import OffsetLost, Unread
-from kafka_io.group import GroupConsumer
+from kafka_io.group import AssignedConsumer, GroupConsumer
 from kafka_io.publisher import Publisher
+from kafka_io.topic_admin import TopicAdmin
 from producers.progress import training_progress
 from schemas.topics import TRAINING_EVENTS, TopicPartition
 from tests.conftest import World
@@ -56,6 +57,9 @@ async def test_nothing_is_fetched_before_its_start_and_then_from_the_given_offse
     async with member(world, "a") as consumer:
         await consumer.join([topic], decisions)
         assert await decisions.assigned_numbers.get() == set(range(6))
+        admin = TopicAdmin(world.kafka.bootstrap_servers)
+        members = await asyncio.to_thread(admin.members_of, f"{world.prefix}group")
+        assert members == [f"{world.prefix}group-a"]
         home = TopicPartition(topic, number)
         assert [batch.records for batch in (await consumer.fetch([home], 0.5)).values()] == [[]]
         consumer.start_fetching({home: 4})
@@ -65,6 +69,22 @@ async def test_nothing_is_fetched_before_its_start_and_then_from_the_given_offse
             found += [record.offset for batch in batches.values() for record in batch.records]
         assert found == list(range(4, 10))
         assert (await consumer.fetch([home], 0.5))[home].next_offset == 10
+
+
+async def test_given_partitions_are_read_without_a_group(world: World) -> None:
+    number = await written(world, 10)
+    home = TopicPartition(world.topic(TRAINING_EVENTS.name), number)
+    decisions = Decisions()
+    async with AssignedConsumer(world.kafka.bootstrap_servers, [home]) as consumer:
+        await consumer.join([], decisions)
+        assert await decisions.assigned_numbers.get() == {number}
+        assert [batch.records for batch in (await consumer.fetch([home], 0.5)).values()] == [[]]
+        consumer.start_fetching({home: 7})
+        found: list[int] = []
+        while len(found) < 3:
+            batches = await consumer.fetch([home], 0.5)
+            found += [record.offset for batch in batches.values() for record in batch.records]
+    assert found == [7, 8, 9]
 
 
 async def test_an_offset_that_the_log_does_not_have_is_an_error_with_its_partition(
@@ -89,7 +109,7 @@ async def test_members_get_the_same_numbers_of_all_topics(world: World) -> None:
         assert await first.assigned_numbers.get() == set(range(6))
         await b.join(topics, second)
         numbers = await second.assigned_numbers.get(), await first.assigned_numbers.get()
-        assert sorted(map(sorted, numbers)) == [[0, 1, 2], [3, 4, 5]]
+        assert sorted(map(sorted, numbers)) == [[0, 2, 4], [1, 3, 5]]
 
 
 async def test_of_two_members_of_one_name_one_hears_of_the_other_or_is_refused(
@@ -128,6 +148,6 @@ async def test_of_two_members_of_one_name_one_hears_of_the_other_or_is_refused(
 
 async def test_no_broker_is_an_error_with_the_group() -> None:
     consumer = GroupConsumer(f"localhost:{free_port()}", "g", "m", session_timeout_s=10)
-    with pytest.raises(Unread, match="group g cannot be joined"):
+    with pytest.raises(Unread, match="group g cannot be read"):
         async with consumer:
             pass

@@ -35,6 +35,12 @@ async def test_topics_are_created_once_and_have_leaders(kafka: TestKafka) -> Non
     assert created == [prefix + topic.name]
     assert admin.unanswered(created) == set()
     assert admin.create([topic], prefix=prefix) == []
+    admin.add_partitions(created, 3)
+    assert admin.describe(created)[created[0]].partitions == 3
+    admin.add_partitions([], 3)
+    with pytest.raises(TopicRefused, match=r"training\.events could not get partitions"):
+        admin.add_partitions(created, 2)
+    assert admin.members_of(f"{prefix}nobody") == []
 
 
 @pytest.mark.kafka

@@ -12,13 +12,14 @@ class MemoryPublisher:
     """Has two partitions; a portfolio's last character chooses."""
 
     def __init__(self) -> None:
+        self.partitions = 2
         self.batches: list[tuple[int, ReturnBatch]] = []
         self.lookups = 0
         self.is_away = False
 
     async def partition_for(self, _: Any, key: bytes) -> int:
         self.lookups += 1
-        return key[-1] % 2
+        return key[-1] % self.partitions
 
     async def publish(self, batch: ReturnBatch, *, partition: int) -> None:
         if self.is_away:
@@ -43,6 +44,17 @@ async def test_each_portfolios_returns_keep_their_order_in_one_partition() -> No
         assert found == series(portfolio, len(found))
     assert max(len(batch.returns) for _, batch in memory.batches) == BATCH_RETURNS_MAX
     assert memory.lookups == 2
+
+
+async def test_a_topic_that_grows_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = MemoryPublisher()
+    publisher = returns_of(memory)
+    await publisher.send(series("p3", 1))
+    memory.partitions = 4
+    await publisher.send(series("p3", 1))
+    monkeypatch.setattr(publisher, "_forget_s", 0.0)  # as after some seconds
+    await publisher.send(series("p3", 1))
+    assert [partition for partition, _ in memory.batches] == [1, 1, 3]
 
 
 async def test_values_that_are_not_finite_are_written() -> None:

@@ -5,8 +5,9 @@ from dataclasses import fields
 from mode import CrashingSupervisor
 
 from schemas.events import BoardState, Book, BookRisk, SeriesState
-from stream_processors.app import build_app, processors_of
+from stream_processors.app import build_app
 from stream_processors.settings import ProcessorSettings
+from stream_processors.tasks import processors_of
 
 
 async def test_a_worker_has_an_agent_for_each_processor() -> None:

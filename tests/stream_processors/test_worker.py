@@ -215,11 +215,11 @@ async def test_a_recovery_that_does_not_come_to_an_end_ends_the_worker() -> None
     )
 
 
-async def test_a_topic_with_more_partitions_than_the_catalogue_ends_the_worker() -> None:
+async def test_a_topic_with_more_partitions_than_its_states_ends_the_worker() -> None:
     member = FakeMember(FakeCluster())
     with pytest.raises(ExceptionGroup) as ended:
         await run_with(member, [NUMBERS])
-    assert ended.group_contains(TopicGrown, match=r"market\.trades has partition 3, but a topic")
+    assert ended.group_contains(TopicGrown, match=r"market\.trades does not have the 3 partitions")
 
 
 async def test_an_error_of_a_processor_ends_the_worker() -> None:

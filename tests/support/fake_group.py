@@ -9,6 +9,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -20,6 +21,7 @@ from schemas.events import CandleState, InputGap, ProcessorPositions, UserUpdate
 from schemas.topics import (
     MARKET_FORMING,
     MARKET_TRADES,
+    PARTITIONS,
     PROCESSOR_POSITIONS,
     USER_UPDATES,
     Topic,
@@ -160,9 +162,8 @@ class FakeMember:
         self.refusal: Unread | None = None
         """The group's answer to each further fetch."""
         self.fetches = 0
-        self.worker = Worker(
-            self, [INPUT.name], NUMBERS, self._task, self._leader_epochs, self._ready
-        )
+        inputs = {INPUT.name: replace(INPUT, partitions=NUMBERS)}
+        self.worker = Worker(self, inputs, PARTITIONS, self._task, self._leader_epochs, self._ready)
 
     def _ready(self) -> None:
         self.ready += 1

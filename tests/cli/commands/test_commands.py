@@ -29,6 +29,7 @@ def call(*arguments: str, **env: str) -> tuple[int, str]:
         ("limits", "withdraw"),
         ("limits", "show"),
         ("risk", "replay"),
+        ("topics", "grow"),
     ],
 )
 def test_each_command_has_a_help_text(command: tuple[str, ...]) -> None:
@@ -46,6 +47,8 @@ def test_each_command_has_a_help_text(command: tuple[str, ...]) -> None:
         (("task", "T", "--new"), "give one of ID, --new and --compare ID"),
         (("rebuild", "a b"), "'a b' is invalid; use letters, digits, - and _"),
         (("limits", "set", "p", "much"), "limit"),
+        (("topics", "grow", "0"), "'COUNT': Input should be greater than or equal to 1"),
+        (("topics", "grow", "12", "--settle", "-1"), "--settle"),
         (("risk", "replay", "--portfolio", "p", "--from", "x", "--to", "y"), "'x' does not match"),
     ],
 )

@@ -24,8 +24,8 @@ def state(subject: str, offset: int) -> StoryState:
     )
 
 
-def put(log: FakeLog, subject: str, offset: int) -> None:
-    log.append(TOPIC, 0, subject.encode(), encode(state(subject, offset)))
+def put(log: FakeLog, subject: str, offset: int, partition: int = 0) -> None:
+    log.append(TOPIC, partition, subject.encode(), encode(state(subject, offset)))
 
 
 def a_log() -> FakeLog:
@@ -109,6 +109,39 @@ async def test_a_change_wakes_those_who_wait_for_another_version() -> None:
             await waiting
         [topic] = view.cursor.topics
         assert topic.offsets == ((0, 1),)
+        running.cancel()
+
+
+async def test_a_topic_that_grows_is_read_on_in_its_new_partitions() -> None:
+    log = a_log()
+    put(log, "a", 1)
+    view = view_of(log)
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(view.run())
+        assert await view.all() == [state("a", 1)]
+        log.add_partition(TOPIC)
+        put(log, "a", 2, partition=1)
+        await asyncio.sleep(10)
+        assert await view.all() == [state("a", 2)]
+        put(log, "a", 3)  # by a writer that does not know the new partition yet
+        await asyncio.sleep(10)
+        assert await view.all() == [state("a", 2)]
+        running.cancel()
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_a_row_that_has_moved_is_shown_whichever_partition_is_read_first(seed: int) -> None:
+    log = FakeLog(seed)
+    log.make(TOPIC, 2)
+    put(log, "a", 1)
+    put(log, "a", 1, partition=1)
+    where = log._topics[TOPIC].partitions[0]
+    where.records.append(where.records[0]._replace(offset=1, value=None))
+    where.end = 2
+    view = view_of(log)
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(view.run())
+        assert await view.all() == [state("a", 1)]
         running.cancel()
 
 

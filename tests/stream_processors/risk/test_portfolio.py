@@ -8,8 +8,16 @@ from hypothesis import given, settings, strategies as st
 
 from producers.market.prices import load_prices, trading_days
 from schemas.codec import decode, encode
-from schemas.events import PortfolioState, Return, ReturnOutcome, RiskAlert, RiskMeasure
-from schemas.topics import TopicPartition
+from schemas.events import (
+    PortfolioState,
+    Return,
+    ReturnOutcome,
+    RiskAlert,
+    RiskLimit,
+    RiskLimits,
+    RiskMeasure,
+)
+from schemas.topics import PARTITIONS, TopicPartition
 from stream_processors.risk.confidence import ConfidenceLevel
 from stream_processors.risk.config import RiskConfig
 from stream_processors.risk.estimates import METHODS, Methods
@@ -208,3 +216,17 @@ def test_an_estimate_that_is_not_a_number_has_a_status_instead() -> None:
     (last,) = measures[-1:]
     assert last is not None
     assert {estimate.status for estimate in last.estimates} == {"ok"}
+
+
+def test_alerts_of_equal_offsets_in_an_earlier_and_an_added_partition_have_their_own_ids() -> None:
+    limits = RiskLimits(
+        portfolio_id="IBM", limits=[RiskLimit(metric="var_95", limit=0.001)], event_time_us=0
+    )
+    calm = replace(CONFIG, default_rules=(Rule("var_95", 0.9),))
+    ids = set()
+    for partition in (3, PARTITIONS, PARTITIONS + 1):
+        risk = PortfolioRisk("IBM", calm, TopicPartition("portfolio.returns", partition))
+        folded(history("IBM")[:300], risk)
+        [alert] = risk.set_limits(limits, 7)
+        ids.add(alert.alert_id)
+    assert len(ids) == 3

@@ -1,0 +1,49 @@
+"""`tapewire topics grow`: gives the topics of portfolios more partitions."""
+
+from typing import Annotated
+
+import typer
+
+from cli.console import print_line, run
+from cli.topic_growth import grow as grow_topics
+from stream_processors.settings import ProcessorSettings
+
+_COUNT_MAX = 10_000
+_SETTLE_S = 330.0
+"""Kafka's producers ask for new partitions every five minutes by default."""
+
+topics_cli = typer.Typer(no_args_is_help=True, help="Change the topics of a system.")
+
+
+@topics_cli.callback()
+def topics() -> None:
+    """Change the topics of a system."""
+
+
+@topics_cli.command("grow")
+def grow(
+    count: Annotated[
+        int,
+        typer.Argument(
+            metavar="COUNT",
+            min=1,
+            max=_COUNT_MAX,
+            help="The partitions that each topic will have, a multiple of those that it has.",
+        ),
+    ],
+    settle: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            help="The seconds after which every producer knows new partitions: more than the "
+            "longest metadata.max.age.ms of your producers. Tapewire's own take 10 seconds.",
+        ),
+    ] = _SETTLE_S,
+) -> None:
+    """Give the topics of portfolios more partitions, and move the states of portfolios.
+
+    Stop all processors first, and start them when it is done; producers and edges keep running.
+    The command measures returns itself while producers learn of the new partitions, so it needs
+    the processors' environment. After a crash, run it again with the same number.
+    """
+    run(grow_topics(ProcessorSettings(), count, settle, print_line))

@@ -1,0 +1,103 @@
+"""The processors of a system, and the stream task of each partition number.
+
+A partition number is processed by the processors all of whose inputs have it: topics may differ in
+their numbers of partitions.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from kafka_io.clock import now_us
+from kafka_io.group import OffsetConsumer
+from schemas.topics import Topic
+from stream_processors.agents.books import Books
+from stream_processors.agents.candles import Candles
+from stream_processors.agents.dashboard import EventTallies, WindowTotals
+from stream_processors.agents.lifecycle import lifecycles
+from stream_processors.agents.risk import Risk
+from stream_processors.growths import partitions_of
+from stream_processors.kafka_adapter import TaskKafka
+from stream_processors.metrics import WorkerMetrics
+from stream_processors.processor import Processor
+from stream_processors.settings import ProcessorSettings
+from stream_processors.stream_task import StreamTask
+
+
+def processors_of(settings: ProcessorSettings) -> Sequence[Processor]:
+    """Return the processors of a worker; one that rebuilds only measures."""
+    if settings.rebuild_version:
+        return (Risk(settings),)
+    return (
+        Risk(settings),
+        Books(settings),
+        *lifecycles(),
+        Candles(),
+        EventTallies(settings),
+        WindowTotals(settings),
+    )
+
+
+class Tasks:
+    """Makes the stream tasks of a process."""
+
+    def __init__(
+        self,
+        settings: ProcessorSettings,
+        processors: Sequence[Processor],
+        count: int,
+        metrics: WorkerMetrics,
+    ) -> None:
+        """Describe the tasks.
+
+        Args:
+            settings: where Kafka is, and the prefixes of topics.
+            processors: the processors of the process.
+            count: the partitions that each topic of portfolios has.
+            metrics: counts what happens.
+        """
+        self._settings = settings
+        self._processors = processors
+        self._count = count
+        self._metrics = metrics
+        self.inputs: Mapping[str, Topic] = {
+            settings.topic_prefix + topic.name: topic
+            for processor in processors
+            for topic in processor.inputs
+        }
+        """The topics to read, by their names in Kafka."""
+        self.states: Sequence[Topic] = [
+            topic for processor in processors for topic in processor.states
+        ]
+        """The compacted topics of the processors."""
+
+    @property
+    def topics(self) -> Mapping[str, Topic]:
+        """The topics to read and the states, by their names in Kafka."""
+        prefix = self._settings.written_prefix()
+        return {**self.inputs, **{prefix + topic.name: topic for topic in self.states}}
+
+    def kafka(self, consumer: OffsetConsumer) -> TaskKafka:
+        """Return the connection of all tasks, which fetch through a consumer."""
+        return TaskKafka(self._settings, consumer, self.inputs, self.states, self._count)
+
+    def make(self, kafka: TaskKafka) -> Callable[[int], StreamTask]:
+        """Return what makes the task of a partition number."""
+
+        def make_task(number: int) -> StreamTask:
+            processors = [
+                processor
+                for processor in self._processors
+                if all(number < partitions_of(topic, self._count) for topic in processor.inputs)
+            ]
+            read = {topic.name for processor in processors for topic in processor.inputs}
+            return StreamTask(
+                number,
+                {name: topic.name for name, topic in self.inputs.items() if topic.name in read},
+                processors,
+                kafka,
+                self._metrics,
+                written_prefix=self._settings.written_prefix(),
+                messages_max=self._settings.batch_records_max,
+                now_us=now_us,
+            )
+
+        return make_task

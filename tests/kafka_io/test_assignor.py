@@ -1,0 +1,50 @@
+from collections.abc import Mapping
+from typing import Any, cast
+
+from hypothesis import given, strategies as st
+
+from kafka_io.assignor import NumberAssignor
+
+TOPICS = ("a", "b", "c")
+
+
+class Cluster:
+    """The numbers of partitions of some topics."""
+
+    def __init__(self, counts: Mapping[str, int]) -> None:
+        self._counts = counts
+
+    def partitions_for_topic(self, topic: str) -> set[int] | None:
+        return set(range(self._counts[topic])) if topic in self._counts else None
+
+
+def assigned(counts: Mapping[str, int], members: int) -> dict[str, dict[str, list[int]]]:
+    metadata = NumberAssignor.metadata(TOPICS)
+    found = NumberAssignor.assign(
+        cast("Any", Cluster(counts)), {f"m{number}": metadata for number in range(members)}
+    )
+    return {name: dict(cast("Any", share).assignment) for name, share in found.items()}
+
+
+@given(st.dictionaries(st.sampled_from(TOPICS), st.integers(1, 20)), st.integers(1, 5))
+def test_each_partition_has_one_member_and_so_has_each_number(
+    counts: dict[str, int], members: int
+) -> None:
+    shares = assigned(counts, members)
+    found = sorted(
+        (topic, number)
+        for share in shares.values()
+        for topic, numbers in share.items()
+        for number in numbers
+    )
+    expected = [(topic, number) for topic in counts for number in range(counts[topic])]
+    assert found == sorted(expected)
+    numbers = [
+        {number for numbers in share.values() for number in numbers} for share in shares.values()
+    ]
+    assert sum(map(len, numbers)) == len(set().union(*numbers))
+
+
+def test_the_numbers_that_few_topics_have_are_shared_too() -> None:
+    shares = assigned({"a": 2, "b": 4}, 2)
+    assert shares == {"m0": {"a": [0], "b": [0, 2]}, "m1": {"a": [1], "b": [1, 3]}}
