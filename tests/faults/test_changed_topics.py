@@ -5,6 +5,7 @@ import asyncio
 import pytest
 from confluent_kafka.admin import AdminClient, NewPartitions  # type: ignore[attr-defined]
 
+from infra.errors import PartFailed
 from infra.topics import provision
 from kafka_io.publisher import Publisher
 from producers.returns import ReturnsPublisher
@@ -70,6 +71,9 @@ async def test_a_worker_stops_where_a_topic_has_more_partitions_than_its_states(
     await asyncio.to_thread(grow)
     async with asyncio.timeout(60):
         assert await worker.process.ended() != 0
-    log = worker.process.log_path.read_text()
-    assert f"{topic} does not have the 6 partitions that its states are partitioned by" in log
-    assert "run `tapewire topics grow COUNT` with a multiple of 6" in log
+    with pytest.raises(PartFailed):
+        await world.worker(batch_within_s=0.05)
+    for path in world.folder.glob("worker-*.log"):
+        log = path.read_text()
+        assert f"{topic} does not have the 6 partitions that its states are partitioned by" in log
+        assert "run `tapewire topics grow COUNT` with a multiple of 6" in log
