@@ -217,8 +217,10 @@ class Traffic:
             right += meaning(measure) == meaning(expected[measure.portfolio_id, measure.as_of_us])
             late += measure.as_of_us < last.get(measure.portfolio_id, 0)
             last[measure.portfolio_id] = measure.as_of_us
-        ends = {(name, max(at for other, at in expected if other == name)) for name, _ in expected}
-        lost = len(ends - {(measure.portfolio_id, measure.as_of_us) for measure in found})
+        ends: dict[str, int] = {}
+        for name, at in expected:
+            ends[name] = max(at, ends.get(name, 0))
+        lost = len(ends.items() - last.items())
         repeated = len(found) - len({(item.portfolio_id, item.as_of_us) for item in found})
         self.report.flow(Flow("measures", len(found), right, lost, repeated, late))
 
