@@ -157,12 +157,17 @@ class Traffic:
         Returns:
             The times at which workers had measured it, and clients had received it.
         """
-        # The numbers and the days that are on their way now may be of the time before.
+        # The numbers that are on their way now may be of the time before.
         numbers = Counter({task: number + 1 for task, number in self.soak.produced.items()})
         async with asyncio.timeout(within_s), asyncio.TaskGroup() as tasks:
-            workers = tasks.create_task(self._measures_until(len(self._days) + _DAYS_AT_ONCE))
+            workers = tasks.create_task(self.workers_go_on(within_s))
             clients = tasks.create_task(self._clients_until(numbers))
         return workers.result(), clients.result()
+
+    async def workers_go_on(self, within_s: float = GOES_ON_WITHIN_S) -> float:
+        """Wait until workers have measured what is sent from now on; return the time."""
+        async with asyncio.timeout(within_s):
+            return await self._measures_until(len(self._days) + _DAYS_AT_ONCE)
 
     @property
     def received(self) -> int:
