@@ -9,7 +9,6 @@ import signal
 import time
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
 
 from confluent_kafka import KafkaException
@@ -131,8 +130,8 @@ def _partitions(metadata: ClusterMetadata) -> Iterator[PartitionMetadata]:
 
 
 @contextmanager
-def cluster(folder: Path, size: int = 3, *, prefix: Sequence[str] = ()) -> Generator[Cluster]:
-    """Run a cluster whose data is in a folder; a prefix is put before the brokers' commands."""
+def cluster(folder: Path, size: int = 3) -> Generator[Cluster]:
+    """Run a cluster whose data is in a folder."""
     ports = [free_port() for _ in range(3 * size)]
     clients, far, controllers = ports[:size], ports[size : 2 * size], ports[2 * size :]
     cluster_id = new_cluster_id()
@@ -167,8 +166,7 @@ def cluster(folder: Path, size: int = 3, *, prefix: Sequence[str] = ()) -> Gener
             cluster_id=cluster_id,
         )
         log_path = folder / f"kafka-{number}.log"
-        prefixed = replace(prepared, command=(*prefix, *prepared.command))
-        brokers.append(TestKafka(prefixed.bootstrap_servers, prefixed, log_path))
+        brokers.append(TestKafka(prepared.bootstrap_servers, prepared, log_path))
     made = Cluster(folder, brokers, far, [*clients, *controllers])
     try:
         for broker in brokers:
