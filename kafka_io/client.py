@@ -7,9 +7,10 @@ same settings, and nowhere else.
 
 import asyncio
 from contextlib import suppress
-from typing import Any
+from typing import Any, Literal
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError
 from aiokafka.partitioner import DefaultPartitioner
 from confluent_kafka.admin import AdminClient
@@ -23,6 +24,14 @@ _TRANSACTION_RETRY_MS = 20
 the transaction before are on their way; both take milliseconds."""
 _FETCH_WAIT_MS = 200
 """How long a broker may hold back a fetch that finds no records."""
+_ANSWER_MS = 5_000
+"""How long a request waits for its answer. A broker that is paused or cut off keeps its
+connections, so this is how long its clients take to ask another one."""
+_GROUP_ANSWER_MS = 9_000
+"""How long a request of a group's member waits. The answer to a member that joins is held back
+until the others have finished their transactions; a session is ten seconds."""
+_CONNECT_WAIT_S = 1.0
+"""How long a connection waits for another one that is being made."""
 
 PRODUCER_METADATA_S = 5.0
 """How often a producer asks for the partitions of its topics. Kafka's default is five minutes, for
@@ -39,13 +48,16 @@ def consumer(bootstrap_servers: str, *topics: str, **options: Any) -> AIOKafkaCo
         topics: what to subscribe to; none for a consumer whose partitions are assigned.
         options: aiokafka's, beyond those that every consumer has.
     """
-    return AIOKafkaConsumer(
+    made = AIOKafkaConsumer(
         *topics,
         bootstrap_servers=bootstrap_servers,
         isolation_level="read_committed",
         enable_auto_commit=False,
         **options,
     )
+    answer_ms = _ANSWER_MS if options.get("group_id") is None else _GROUP_ANSWER_MS
+    _limit_requests(made._client, answer_ms)  # noqa: SLF001  # it has no name outside
+    return made
 
 
 def producer(bootstrap_servers: str, *, linger_ms: int) -> AIOKafkaProducer:
@@ -55,7 +67,7 @@ def producer(bootstrap_servers: str, *, linger_ms: int) -> AIOKafkaProducer:
         bootstrap_servers: Kafka's addresses, `host:port` with commas between.
         linger_ms: how long a batch waits for more records.
     """
-    return AIOKafkaProducer(
+    made = AIOKafkaProducer(
         bootstrap_servers=bootstrap_servers,
         acks="all",
         enable_idempotence=True,
@@ -63,6 +75,8 @@ def producer(bootstrap_servers: str, *, linger_ms: int) -> AIOKafkaProducer:
         metadata_max_age_ms=int(PRODUCER_METADATA_S * 1000),
         max_request_size=VALUE_BYTES_MAX,
     )
+    _limit_requests(made.client, _ANSWER_MS)
+    return made
 
 
 def transactional_producer(
@@ -75,7 +89,7 @@ def transactional_producer(
         transactional_id: the id.
         timeout_s: how long a transaction may stay open; then Kafka aborts it.
     """
-    return AIOKafkaProducer(
+    made = AIOKafkaProducer(
         bootstrap_servers=bootstrap_servers,
         transactional_id=transactional_id,
         transaction_timeout_ms=int(timeout_s * 1000),
@@ -85,6 +99,8 @@ def transactional_producer(
         max_batch_size=1 << 19,
         max_request_size=VALUE_BYTES_MAX,
     )
+    _limit_requests(made.client, _ANSWER_MS)
+    return made
 
 
 def group_consumer(
@@ -101,7 +117,7 @@ def group_consumer(
         member: a name that the member keeps; after a restart it gets its partitions back at once.
         session_timeout_s: how long the group waits for a member that is silent.
     """
-    return AIOKafkaConsumer(
+    made = AIOKafkaConsumer(
         bootstrap_servers=bootstrap_servers,
         group_id=group,
         group_instance_id=member,
@@ -114,6 +130,8 @@ def group_consumer(
         enable_auto_commit=False,
         fetch_max_wait_ms=_FETCH_WAIT_MS,
     )
+    _limit_requests(made._client, _GROUP_ANSWER_MS)  # noqa: SLF001  # it has no name outside
+    return made
 
 
 def admin(bootstrap_servers: str) -> AdminClient:
@@ -165,3 +183,25 @@ async def stop(client: AIOKafkaConsumer | AIOKafkaProducer, *, within_s: float =
             task = asyncio.current_task()
             if task is None or task.cancelling():
                 raise
+
+
+def _limit_requests(connections: AIOKafkaClient, answer_ms: int) -> None:
+    """Let a request wait for an answer, and an operation of several requests as long as before.
+
+    aiokafka has one setting for both. An operation must last longer than the election of a leader:
+    a record that cannot be sent for so long costs an idempotent producer.
+    """
+    connections._request_timeout_ms = answer_ms  # noqa: SLF001  # there is no other way
+    connections._get_conn_lock_value = _ConnectLock()  # noqa: SLF001  # there is no other way
+
+
+class _ConnectLock(asyncio.Lock):
+    """Held by an aiokafka client while it connects to a broker, to one at a time.
+
+    Requests for a silent broker would wait for each other here, and each would try it in turn, long
+    after the metadata have another leader. So a request that has waited gives up, and asks again.
+    """
+
+    async def acquire(self) -> Literal[True]:
+        async with asyncio.timeout(_CONNECT_WAIT_S):
+            return await super().acquire()

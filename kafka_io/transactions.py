@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import aiokafka
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import InvalidProducerEpoch, KafkaError, ProducerFenced
+from aiokafka.errors import IllegalOperation, InvalidProducerEpoch, KafkaError, ProducerFenced
 
 from kafka_io import client
 from kafka_io.errors import Fenced, TransactionFailed
@@ -84,11 +84,20 @@ class TransactionalWriter:
             for delivery in sent:
                 await delivery
             await producer.commit_transaction()
-        except (ProducerFenced, InvalidProducerEpoch) as error:
-            raise Fenced(f"another worker writes in this one's place: {error!r}") from error
-        except (KafkaError, OSError, AssertionError) as error:
-            # aiokafka asserts its states, which an error of the broker can leave.
-            raise TransactionFailed(f"a transaction was not confirmed: {error!r}") from error
+        except (KafkaError, IllegalOperation, OSError, AssertionError) as error:
+            # After an error in the background, aiokafka says only that its state forbids the call.
+            reason = self._background_error() or error
+            if isinstance(reason, ProducerFenced | InvalidProducerEpoch):
+                raise Fenced(f"another worker writes in this one's place: {reason!r}") from error
+            raise TransactionFailed(f"a transaction was not confirmed: {reason!r}") from error
+
+    def _background_error(self) -> BaseException | None:
+        """Return what has ended the transaction between two calls, if anything."""
+        manager: Any = self._producer._txn_manager  # noqa: SLF001  # the error is shown nowhere else
+        ended: asyncio.Future[None] | None = manager.wait_for_transaction_end()
+        if ended is None or not ended.done() or ended.cancelled():
+            return None
+        return ended.exception()
 
 
 @asynccontextmanager

@@ -80,6 +80,20 @@ class TestKafka:
         self._process.send_signal(sig)
         self._process.wait(timeout=_START_S)
 
+    def send_signal(self, sig: signal.Signals) -> None:
+        """Send the process a signal, and do not wait for what follows."""
+        assert self._process is not None
+        self._process.send_signal(sig)
+
+    def ended(self) -> int:
+        """Wait until the process has ended, and return its exit code."""
+        assert self._process is not None
+        return self._process.wait(timeout=_START_S)
+
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
 
 @pytest.fixture(scope="session")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Generator[TestKafka]:
@@ -162,9 +176,8 @@ class World:
             common | env,
         )
         process = Process(part, self.folder / f"{part.name}.log")
-        started = Started(process, await process.start())
-        self.stack.push_async_callback(started.stop)
-        return started
+        self.stack.push_async_callback(process.stop)
+        return Started(process, await process.start())
 
 
 @dataclass

@@ -13,7 +13,7 @@ import tempfile
 import time
 import uuid
 from collections import Counter
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -85,15 +85,19 @@ class Soak:
     over: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def produce(self, seconds: float) -> None:
+        """Write events at the rate for a time; none is given up."""
+        until = time.monotonic() + seconds
+        await self.produce_while(lambda: time.monotonic() < until)
+
+    async def produce_while(self, goes_on: Callable[[], bool]) -> None:
         """Write events at the rate; none is given up."""
         settings = ProducerSettings(
             bootstrap_servers=self.world.kafka.bootstrap_servers,
             topic_prefix=self.world.prefix,
             patience_s=_PATIENCE_S,
         )
-        until = time.monotonic() + seconds
         async with SSEBroadcaster(settings) as reporter:
-            while time.monotonic() < until:
+            while goes_on():
                 began = time.monotonic()
                 async with asyncio.TaskGroup() as tasks:
                     for task in TASKS:

@@ -26,11 +26,12 @@ EDGES = 3
 
 @pytest.fixture
 async def three_brokers(tmp_path: Path) -> AsyncGenerator[tuple[Cluster, World]]:
-    async with cluster(tmp_path) as made, AsyncExitStack() as stack:
-        await asyncio.to_thread(
-            provision, made.bootstrap_servers, topics=[TRAINING_EVENTS, RISK_ALERTS]
-        )
-        yield made, World(TestKafka(made.bootstrap_servers), "", tmp_path, stack)
+    with cluster(tmp_path) as made:
+        async with AsyncExitStack() as stack:
+            await asyncio.to_thread(
+                provision, made.bootstrap_servers, topics=[TRAINING_EVENTS, RISK_ALERTS]
+            )
+            yield made, World(TestKafka(made.bootstrap_servers), "", tmp_path, stack)
 
 
 async def test_edges_deliver_and_accept_whichever_broker_is_dead(

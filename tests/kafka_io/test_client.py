@@ -1,7 +1,13 @@
 import asyncio
+import socket
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.errors import KafkaConnectionError
+from aiokafka.structs import BrokerMetadata
 from hypothesis import given, strategies as st
 
 from kafka_io import client
@@ -64,3 +70,42 @@ async def test_stopping_a_client_passes_the_callers_own_cancellation_on() -> Non
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+CLIENTS: dict[str, Callable[[str], AIOKafkaConsumer | AIOKafkaProducer]] = {
+    "consumer": client.consumer,
+    "producer": partial(client.producer, linger_ms=0),
+    "transactional producer": partial(
+        client.transactional_producer, transactional_id="x", timeout_s=10
+    ),
+    "member of a group": partial(
+        client.group_consumer, group="x", member="x", session_timeout_s=10
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", CLIENTS)
+async def test_no_client_waits_long_for_a_broker_that_listens_and_is_silent(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "_ANSWER_MS", 200)
+    monkeypatch.setattr(client, "_GROUP_ANSWER_MS", 200)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        made = CLIENTS[kind](f"127.0.0.1:{silent.getsockname()[1]}")
+        async with asyncio.timeout(10):
+            with pytest.raises(KafkaConnectionError):
+                await made.start()  # type: ignore[no-untyped-call]
+        await client.stop(made)
+
+
+@pytest.mark.parametrize("kind", CLIENTS)
+async def test_no_request_waits_long_while_a_client_connects_to_another_broker(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "_CONNECT_WAIT_S", 0.05)
+    made = CLIENTS[kind]("localhost:1")
+    connections = made._client if isinstance(made, AIOKafkaConsumer) else made.client
+    connections.cluster._brokers[0] = BrokerMetadata(0, "localhost", 1, None)
+    async with connections._get_conn_lock, asyncio.timeout(10):
+        assert not await connections.ready(0)
+    await client.stop(made)

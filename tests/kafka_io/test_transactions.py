@@ -1,8 +1,10 @@
 import asyncio
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
+from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer
+from aiokafka.errors import KafkaError
 
 from infra.embedded_broker import free_port
 from kafka_io.errors import Fenced, TransactionFailed
@@ -61,6 +63,30 @@ async def test_a_later_writer_of_the_id_fences_the_earlier_one(world: World) -> 
                 await first.commit([record(world, b"zombie")], {})
             await second.commit([record(world, b"second")], {})
     assert await committed_values(world, 2) == [b"first", b"second"]
+
+
+async def test_a_writer_that_is_fenced_between_two_of_its_records_says_so(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with writer(world) as first, AsyncExitStack() as stack:
+        send: Any = first._producer.send
+        sent: list[Any] = []
+
+        async def send_and_wait(*args: Any, **options: Any) -> Any:
+            if len(sent) == 1:
+                await stack.enter_async_context(writer(world))
+            sent.append(await send(*args, **options))
+            with suppress(KafkaError):
+                await sent[-1]
+            return sent[-1]
+
+        monkeypatch.setattr(first._producer, "send", send_and_wait)
+        with pytest.raises(Fenced, match="another worker writes in this one's place"):
+            # Each is for another partition, which aiokafka first adds to the transaction.
+            await first.commit(
+                [record(world, b"x")._replace(partition=number) for number in range(3)], {}
+            )
+        assert len(sent) == 2  # aiokafka took no more
 
 
 async def test_a_transaction_that_was_left_open_is_aborted_by_the_next_writer(

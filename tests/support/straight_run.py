@@ -1,13 +1,14 @@
 """What a worker must say of real prices, computed straight and without Kafka; and what it says."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Self
 
 from aiokafka import AIOKafkaConsumer
 
 from kafka_io.publisher import Publisher
-from producers.market.prices import load_prices, trading_days
+from producers.market.prices import TradingDay, laps, load_prices, trading_days
 from producers.returns import ReturnsPublisher
 from schemas.codec import decode
 from schemas.events import Record, RiskAlert, RiskMeasure
@@ -38,6 +39,7 @@ class TopicReader:
             auto_offset_reset="earliest",
             isolation_level="read_committed",
             metadata_max_age_ms=500,
+            request_timeout_ms=5_000,  # a broker that is silent must not hold up the other two
         )
 
     async def __aenter__(self) -> Self:
@@ -50,9 +52,20 @@ class TopicReader:
     async def until(self, done: Callable[[list[Record]], bool]) -> list[Record]:
         async with asyncio.timeout(90):
             while not done(self.records):
-                for found in (await self._consumer.getmany(timeout_ms=200)).values():
-                    self.records += [decode(record.value) for record in found]
+                await self.poll()
         return self.records
+
+    async def poll(self) -> list[Record]:
+        """Return what has come since the last call; wait a moment for it."""
+        batches = await self._consumer.getmany(timeout_ms=200)
+        new = [decode(record.value) for found in batches.values() for record in found]
+        self.records += new
+        return new
+
+
+def endless_days() -> Iterator[TradingDay]:
+    """Yield the trading days of the packaged prices, again and again."""
+    return laps(trading_days(load_prices()))
 
 
 def straight_run(days: int) -> tuple[dict[tuple[str, int], RiskMeasure], list[RiskAlert]]:
@@ -60,7 +73,7 @@ def straight_run(days: int) -> tuple[dict[tuple[str, int], RiskMeasure], list[Ri
     risks: dict[str, PortfolioRisk] = {}
     measures: dict[tuple[str, int], RiskMeasure] = {}
     alerts: list[RiskAlert] = []
-    for offset, day in enumerate(trading_days(load_prices())[:days]):
+    for offset, day in enumerate(islice(endless_days(), days)):
         for item in day.at_close():
             risk = risks.setdefault(
                 item.portfolio_id, PortfolioRisk(item.portfolio_id, CONFIG, TopicPartition("", 0))
