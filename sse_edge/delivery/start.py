@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
-from schemas.events import GapReason
+from schemas.vocabularies import GapReason
 from sse_edge.cache.tail import Tail
 from sse_edge.cache.topic_tail import FAR_AWAY, Cut, TopicTail
 from sse_edge.cursor import Cursor, TopicPosition

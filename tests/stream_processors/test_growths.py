@@ -220,7 +220,7 @@ class SeenLimits(Processor):
         super().__init__("limits", (RISK_LIMITS,))
         self.offsets: list[int] = []
 
-    def recover(self, number: int, rows: Rows, next_offsets: Mapping[str, int]) -> None:
+    def recover(self, number: int, rows: Rows, row_limits: Mapping[str, int]) -> None:
         pass
 
     def forget(self, number: int) -> None:

@@ -1,6 +1,6 @@
 import pytest
 
-from schemas.events import GapReason
+from schemas.vocabularies import GapReason
 from sse_edge.delivery import control_events
 from sse_edge.delivery.start import Gap
 from sse_edge.log.record import Partition
