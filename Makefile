@@ -33,7 +33,7 @@ mutants: $(VENV)/.ready-dev  ## planted bugs, each of which the tests must catch
 soak: $(VENV)/.ready-dev  ## ten minutes of kills, restarts and drops; ends with an account
 	$(BIN)/python -m tests.soak $(ARGS)
 
-faults: $(VENV)/.ready-dev  ## brokers, workers, networks, disks and clocks that fail; ends with an account
+faults: $(VENV)/.ready-dev  ## brokers, workers, networks and disks that fail; ends with an account
 	$(BIN)/python -m pytest tests/faults -v -m "" $(ARGS)
 
 bench-edge: $(VENV)/.ready-dev  ## what the edge costs, beside two baselines
