@@ -101,10 +101,10 @@ class CommandWriter:
         except Fenced as error:
             raise WorkStopped(f"another worker has the command: {error}") from error
         except TimeoutError as error:
-            raise WorkStopped("this worker stops") from error
+            raise WorkStopped("this worker stops, or has lost the command") from error
         finally:
             self._limit = None
-        raise WorkStopped("this worker stops")
+        raise WorkStopped("this worker stops, or has lost the command")
 
     def stop(self) -> None:
         """Write nothing more; a call that waits for Kafka ends."""
