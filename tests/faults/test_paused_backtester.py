@@ -68,7 +68,11 @@ async def test_a_backtester_that_comes_back_cannot_write_into_its_successors_job
         async with Publisher(world.producer_settings) as publisher:
             await publisher.publish(last)
         await reader.until(lambda records: last in records)
-    assert [attempt for attempt, _ in groupby(attempts(reader.records))] == [1, 2]
+    # One after the other, and none goes on once the next has begun. There may be a third, since the
+    # group divides the partitions anew when the worker is back.
+    runs = [attempt for attempt, _ in groupby(attempts(reader.records))]
+    assert runs == list(range(1, len(runs) + 1))
+    assert len(runs) >= 2
     assert [getattr(at, "ends", False) for at in reader.records].count(True) == 1
     # It hears of its loss from the group, or from the refusal of what it writes.
     assert "stopped in the middle of" in paused.process.log_path.read_text()

@@ -50,7 +50,7 @@ def test_each_event_has_an_example_that_a_client_can_read(
 
 def test_every_channel_is_described() -> None:
     for channel in CHANNELS.values():
-        assert all(isinstance(example, channel.topic.record) for example in channel.examples)
+        assert all(isinstance(example, channel.topic.records) for example in channel.examples)
         assert [decode(encode(example)) for example in channel.examples] == list(channel.examples)
 
 
