@@ -138,7 +138,7 @@ class TaskKafka:
     ) -> Mapping[TopicPartition, int]:
         """Return the leader epochs of partitions, without those that have no leader."""
         epochs = await asyncio.to_thread(self._admin.leader_epochs, partitions)
-        if not epochs:  # as a client would say that knows only dead brokers
+        if partitions and not epochs:  # as a client would say that knows only dead brokers
             self._admin = TopicAdmin(self._settings.bootstrap_servers, timeout_s=_ADMIN_S)
         return {TopicPartition(*where): epoch for where, epoch in epochs.items()}
 

@@ -207,6 +207,8 @@ class Worker:
             await asyncio.sleep(_LEADERS_S)
             tasks = [task for task, _ in self._tasks.values() if task.is_fetching]
             partitions = [where for task in tasks for where in task.partitions]
+            if not partitions:  # the worker stands by
+                continue
             try:
                 epochs = await self._leader_epochs(partitions)
                 for task in tasks:
