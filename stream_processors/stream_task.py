@@ -158,14 +158,14 @@ def resolve_start(number: int, recovered: Recovered, now_us: int) -> Start:
     """
     gaps: list[InputGap] = []
 
-    def miss(topic: str, reason: GapReason, first: int, after_last: int) -> None:
+    def miss(topic: str, reason: GapReason, from_offset: int, to_offset: int) -> None:
         gaps.append(
             InputGap(
                 topic=topic,
                 partition=number,
                 reason=reason,
-                from_offset=first,
-                to_offset=after_last,
+                from_offset=from_offset,
+                to_offset=to_offset,
                 event_time_us=now_us,
             )
         )
@@ -177,7 +177,7 @@ def resolve_start(number: int, recovered: Recovered, now_us: int) -> Start:
         known, committed = saved.get(topic), recovered.committed.get(topic)
         if known is not None and known.topic_id and log.topic_id not in ("", known.topic_id):
             faults.append(f"{where} was made anew, so it is read from its beginning")
-            miss(topic, GapReason.TOPIC_RECREATED, 0, known.next_offset)
+            miss(topic, GapReason.TOPIC_RECREATED, known.next_offset, log.begin)
             offsets[topic] = row_limits[topic] = log.begin
             continue
         candidates = [
@@ -193,11 +193,11 @@ def resolve_start(number: int, recovered: Recovered, now_us: int) -> Start:
                 f"{where} has lost its records from {log.reused} to {offset}, and has given their "
                 "offsets to others, which are read now"
             )
-            miss(topic, GapReason.FUTURE, log.reused, offset)
+            miss(topic, GapReason.FUTURE, offset, log.reused)
             offset = min(offset, log.reused)
         elif offset > log.end:
             faults.append(f"{where} has lost its records from {log.end} to {offset}")
-            miss(topic, GapReason.FUTURE, log.end, offset)
+            miss(topic, GapReason.FUTURE, offset, log.end)
         elif candidates and offset < log.begin:
             faults.append(f"{where} has deleted its records from {offset} to {log.begin} unread")
             miss(topic, GapReason.EXPIRED, offset, log.begin)

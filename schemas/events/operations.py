@@ -47,8 +47,9 @@ class InputGap:
     reason: str
     """`expired`, `topic_recreated` or `future`."""
     from_offset: int
+    """The offset that the processors would have read next."""
     to_offset: int
-    """The offset after the last missing record."""
+    """The offset at which they go on; lower if the log has lost its end or was made anew."""
     event_time_us: int
     """When it was found."""
 

@@ -150,8 +150,8 @@ MEASURES: Sequence[Record] = [
         topic="portfolio.returns",
         partition=2,
         reason="topic_recreated",
-        from_offset=0,
-        to_offset=1834,
+        from_offset=1834,
+        to_offset=0,
         event_time_us=_AT_US,
     ),
 ]

@@ -64,4 +64,4 @@ async def test_returns_with_the_offsets_of_lost_ones_are_measured_and_the_loss_i
         assert gap.inner["reason"] == "future"
         [missing] = gap.inner["partitions"]
         assert (missing["topic"], missing["partition"]) == (PORTFOLIO_RETURNS.name, number)
-        assert 0 < missing["from_offset"] < BEFORE <= missing["to_offset"]
+        assert 0 < missing["to_offset"] < BEFORE <= missing["from_offset"]
