@@ -271,7 +271,7 @@ class StreamTask:
         self._last: dict[TopicPartition, Message] = {}
         """The last message of each partition in the present round."""
         self._gaps: Sequence[InputGap] = ()
-        """What the first round after a recovery reports as missing."""
+        """The missing records that the first round after a recovery reports."""
         self._ticked_s: dict[str, float] = {}
         self._progress_s = 0.0
         self._interruption: Exception | None = None

@@ -1,4 +1,4 @@
-"""What a scene did and measured, and the account of all scenes that ends `make faults`."""
+"""The faults and figures of a scene, and the account of all scenes at the end of `make faults`."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
