@@ -157,7 +157,7 @@ def _blocking(
     return call
 
 
-class BlockingBroadcaster:
+class BlockingBroadcaster(LoopThread):
     """The reporter API for code without asyncio, such as a plain training loop.
 
     Use it in `with`: leaving the block flushes. The calls raise the errors of `SSEBroadcaster`, and
@@ -165,8 +165,8 @@ class BlockingBroadcaster:
     """
 
     def __init__(self, settings: ProducerSettings | None = None) -> None:
+        super().__init__("tapewire-broadcaster")
         self.broadcaster = SSEBroadcaster(settings)
-        self._thread = LoopThread("tapewire-broadcaster")
 
     send_training_progress = _blocking(SSEBroadcaster.send_training_progress)
     send_backtest_progress = _blocking(SSEBroadcaster.send_backtest_progress)
@@ -175,24 +175,9 @@ class BlockingBroadcaster:
     send_user_update = _blocking(SSEBroadcaster.send_user_update)
     flush = _blocking(SSEBroadcaster.flush)
 
-    def run(self, call: Coroutine[object, object, T]) -> T:
-        """Run a coroutine on the broadcaster's loop, and wait for it."""
-        return self._thread.run(call)
-
     def close(self) -> None:
         """Flush, close the connections to Kafka, and end the thread."""
         try:
             self.run(self.broadcaster.close())
         finally:
-            self._thread.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
+            super().close()
