@@ -86,7 +86,7 @@ class Cluster:
                 if is_so(admin.list_topics(timeout=10)):
                     return
             assert time.monotonic() < deadline_s, f"the cluster is not whole in {START_S:g} s"
-            time.sleep(_POLL_S)
+            time.sleep(_POLL_S)  # Kafka notifies nobody of its brokers
 
     def leads(self, number: int, prefix: str) -> bool:
         """Return whether a broker leads a partition of the topics with a prefix."""

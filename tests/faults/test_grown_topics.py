@@ -3,7 +3,7 @@
 import asyncio
 import os
 import sys
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 
 import pytest
 
@@ -32,6 +32,7 @@ DAYS = 300
 GROWN = 12
 SETTLE_S = 2.0
 """More than the producer in this test takes to know new partitions."""
+PACE_S = 0.1
 WORKER = {"batch_within_s": 0.05, "batch_records_max": 20}
 
 
@@ -48,9 +49,10 @@ class Sender:
             sender = ReturnsPublisher(publisher)
             for day in self._days:
                 await sender.send(day.at_close())
-                await asyncio.sleep(0.1)
-                if stop.is_set():
-                    return
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(PACE_S):
+                        await stop.wait()
+                        return
 
     async def send_rest(self, *, partitions: int) -> None:
         """Send the days that are left, to the partitions that a topic of this size would have."""

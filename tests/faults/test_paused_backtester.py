@@ -8,28 +8,14 @@ import pytest
 
 from kafka_io.clock import now_us
 from kafka_io.publisher import Publisher
-from schemas.events import BacktestCommand, BacktestProgress, Record
+from schemas.events import BacktestProgress, Record
 from tests.conftest import World
+from tests.support.commands import backtest_command
 from tests.support.straight_run import TopicReader
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
 
 STEP_PAUSE_S = 0.3
-
-
-def command() -> BacktestCommand:
-    return BacktestCommand(
-        job_id=uuid.uuid4().hex,
-        owner="alice",
-        symbol="IBM",
-        strategy="buy_and_hold",
-        parameters={},
-        start_date="2008-01-01",
-        end_date="2008-12-31",
-        cost=0.001,
-        initial_cash=10_000.0,
-        event_time_us=now_us(),
-    )
 
 
 def attempts(records: list[Record]) -> list[int]:
@@ -44,7 +30,7 @@ def attempts(records: list[Record]) -> list[int]:
 async def test_a_backtester_that_comes_back_cannot_write_into_its_successors_job(
     world: World,
 ) -> None:
-    job = command()
+    job = backtest_command(uuid.uuid4().hex, event_time_us=now_us())
     paused = await world.backtester(backtest_step_pause_s=STEP_PAUSE_S)
     async with TopicReader(world, "backtest.events") as reader:
         async with Publisher(world.producer_settings) as publisher:

@@ -76,25 +76,15 @@ async def start(brokers: Cluster, number: int, report: SceneReport) -> None:
     report.fault(f"broker {number} started", in_sync=time.monotonic() - began_s)
 
 
-async def test_each_broker_is_killed_in_turn(
-    brokers: Cluster, world: World, report: SceneReport
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+async def test_each_broker_ends_in_turn(
+    brokers: Cluster, world: World, report: SceneReport, how: signal.Signals
 ) -> None:
     async with traffic(world, report) as flows:
         for number, broker in enumerate(brokers.brokers):
             began_s = time.monotonic()
-            broker.stop(signal.SIGKILL)
-            await goes_on(flows, brokers, f"broker {number} killed", began_s, {number})
-            await start(brokers, number, report)
-
-
-async def test_brokers_are_restarted_one_by_one(
-    brokers: Cluster, world: World, report: SceneReport
-) -> None:
-    async with traffic(world, report) as flows:
-        for number, broker in enumerate(brokers.brokers):
-            began_s = time.monotonic()
-            await asyncio.to_thread(broker.stop)
-            await goes_on(flows, brokers, f"broker {number} stopped", began_s, {number})
+            await asyncio.to_thread(broker.stop, how)
+            await goes_on(flows, brokers, f"broker {number}: {how.name}", began_s, {number})
             await start(brokers, number, report)
 
 

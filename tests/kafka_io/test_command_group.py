@@ -1,5 +1,4 @@
 import asyncio
-import time
 import uuid
 from collections.abc import Callable
 
@@ -89,14 +88,15 @@ async def test_an_event_cancels_the_command_in_progress(world: World) -> None:
     seen_cancelled = asyncio.Event()
     loop = asyncio.get_running_loop()
 
-    def wait_for_cancel(received: ReceivedCommand) -> None:
+    def work_until_cancelled(received: ReceivedCommand) -> None:
         while not received.is_cancelled():
-            time.sleep(0.01)  # the other threads of this process need the interpreter
+            received.publish(step)
         loop.call_soon_threadsafe(seen_cancelled.set)
 
-    worker = Worker(world, lambda record: getattr(record, "kind", "") == "error")
-    worker.do = wait_for_cancel
     value = command()
+    step = event(value.run_id, AgentStepKind.RESPONSE_CHUNK)
+    worker = Worker(world, lambda record: getattr(record, "kind", "") == "error")
+    worker.do = work_until_cancelled
     async with Publisher(world.producer_settings) as publisher, asyncio.TaskGroup() as tasks:
         await publisher.publish(value)
         tasks.create_task(worker.run())

@@ -239,6 +239,7 @@ class Commits:
     def __init__(self) -> None:
         self.records: list[OutgoingRecord] = []
         self.offsets: dict[TopicPartition, int] = {}
+        self.committed = asyncio.Event()
 
     @asynccontextmanager
     async def open_writer(self, number: int) -> AsyncGenerator["Commits"]:
@@ -261,6 +262,7 @@ class Commits:
     ) -> None:
         self.records += records
         self.offsets |= offsets
+        self.committed.set()
 
 
 @pytest.mark.virtual_time
@@ -289,8 +291,7 @@ async def test_a_task_forwards_in_the_transaction_of_the_offset() -> None:
         running = tasks.create_task(task.run())
         await task.recovered.wait()
         task.add(TopicPartition(RISK_LIMITS.name, 3), reads, 7)
-        while not kafka.records:  # noqa: ASYNC110  # in virtual time
-            await asyncio.sleep(0.1)
+        await kafka.committed.wait()
         running.cancel()
     assert processor.offsets == [5]
     assert kafka.offsets == {(RISK_LIMITS.name, 3): 7}

@@ -5,7 +5,25 @@ from typing import Any
 
 from kafka_io.command_group import ReceivedCommand
 from kafka_io.errors import WorkStopped
-from schemas.events import Event, Record
+from schemas.events import BacktestCommand, Event, Record
+
+
+def backtest_command(
+    job_id: str, symbol: str = "IBM", *, event_time_us: int = 0
+) -> BacktestCommand:
+    """Return a command to hold a stock through 2008."""
+    return BacktestCommand(
+        job_id=job_id,
+        owner="alice",
+        symbol=symbol,
+        strategy="buy_and_hold",
+        parameters={},
+        start_date="2008-01-01",
+        end_date="2008-12-31",
+        cost=0.001,
+        initial_cash=10_000.0,
+        event_time_us=event_time_us,
+    )
 
 
 class MemoryCommand:

@@ -8,8 +8,8 @@ from producers.backtesting.backtester import Job
 from producers.errors import WorkStopped
 from producers.market.prices import load_bars
 from producers.settings import BacktesterSettings
-from schemas.events import BacktestCommand, BacktestProgress, BarChunk
-from tests.support.commands import MemoryCommand
+from schemas.events import BacktestProgress, BarChunk
+from tests.support.commands import MemoryCommand, backtest_command
 
 PACKAGED = load_bars()
 
@@ -21,18 +21,7 @@ def run(
     attempt: int = 1,
     is_cancelled: Callable[[], bool] = lambda: False,
 ) -> list[BacktestProgress]:
-    command = BacktestCommand(
-        job_id="J",
-        owner="alice",
-        symbol=symbol,
-        strategy="buy_and_hold",
-        parameters={},
-        start_date="2008-01-01",
-        end_date="2008-12-31",
-        cost=0.001,
-        initial_cash=10_000.0,
-        event_time_us=0,
-    )
+    command = backtest_command("J", symbol)
     job = Job(
         received.received(command, is_cancelled),
         command,

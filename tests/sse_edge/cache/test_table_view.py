@@ -119,12 +119,14 @@ async def test_a_topic_that_grows_is_read_on_in_its_new_partitions() -> None:
     async with asyncio.TaskGroup() as tasks:
         running = tasks.create_task(view.run())
         assert await view.all() == [state("a", 1)]
+        version = view.version
         log.add_partition(TOPIC)
         put(log, "a", 2, partition=1)
-        await asyncio.sleep(10)
+        await view.changed_since(version)
         assert await view.all() == [state("a", 2)]
+        version = view.version
         put(log, "a", 3)  # by a writer that does not know the new partition yet
-        await asyncio.sleep(10)
+        await view.changed_since(version)
         assert await view.all() == [state("a", 2)]
         running.cancel()
 

@@ -106,20 +106,17 @@ class KafkaOwner:
         for future in self._admin.create_topics([new]).values():
             await asyncio.to_thread(future.result)
         # The broker can hear of the topic from its controller after that.
-        async with asyncio.timeout(_PATIENCE_S):
-            while True:
-                if await self.log.describe([self.topic]):
-                    break
-                await asyncio.sleep(0.1)
+        await self._until_described(is_there=True)
 
     async def recreate(self) -> None:
         await self.delete()
-        async with asyncio.timeout(_PATIENCE_S):
-            while True:
-                if not await self.log.describe([self.topic]):
-                    break
-                await asyncio.sleep(0.1)
+        await self._until_described(is_there=False)
         await self.make()
+
+    async def _until_described(self, *, is_there: bool) -> None:
+        async with asyncio.timeout(_PATIENCE_S):
+            while bool(await self.log.describe([self.topic])) != is_there:  # noqa: ASYNC110  # Kafka notifies nobody
+                await asyncio.sleep(0.1)
 
     async def delete(self) -> None:
         for future in self._admin.delete_topics([self.topic]).values():
