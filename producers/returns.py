@@ -14,6 +14,7 @@ from kafka_io.errors import InvalidReport, ProducerError
 from kafka_io.publisher import Publisher
 from producers.progress import NAME_CHARS_MAX
 from schemas.events import Return, ReturnBatch
+from schemas.keys import encode_key
 from schemas.topics import PORTFOLIO_RETURNS
 
 BATCH_RETURNS_MAX = 200
@@ -67,7 +68,7 @@ class ReturnsPublisher:
                     f"portfolio_id has {len(portfolio_id)} characters; "
                     f"it must have 1 to {NAME_CHARS_MAX}"
                 )
-            key = portfolio_id.encode()
+            key = encode_key(portfolio_id)
             partition = await self._publisher.partition_for(PORTFOLIO_RETURNS, key)
             self._partitions[portfolio_id] = partition
         return partition

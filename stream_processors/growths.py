@@ -18,6 +18,7 @@ from typing import NamedTuple
 from kafka_io.client import partition_of
 from schemas.codec import decode_as, encode
 from schemas.events import PortfolioState, Record, Return, ReturnBatch, TopicGrowth
+from schemas.keys import encode_key
 from schemas.topics import (
     PARTITIONS,
     PORTFOLIO_RETURNS,
@@ -173,7 +174,7 @@ class Placement:
             return message
         parts: dict[int | None, list[Return]] = {}
         for observation in batch.returns:
-            home = self._home(observation.portfolio_id.encode(), PORTFOLIO_RETURNS, message)
+            home = self._home(encode_key(observation.portfolio_id), PORTFOLIO_RETURNS, message)
             parts.setdefault(home, []).append(observation)
         if parts.keys() == {message.partition}:
             return message

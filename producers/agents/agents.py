@@ -137,8 +137,8 @@ class Risk:
     async def answer(self, message: str) -> AsyncGenerator[str]:
         """Yield the last measure of the portfolio that the message names."""
         measures = {
-            key.decode(): measure
-            for key, measure in (await read_table(RISK_MEASURES, self._settings)).items()
+            measure.portfolio_id: measure
+            for measure in (await read_table(RISK_MEASURES, self._settings)).values()
             if isinstance(measure, RiskMeasure)
         }
         words = re.findall(r"[\w-]+", message.lower())

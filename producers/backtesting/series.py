@@ -13,8 +13,9 @@ from kafka_io.reader import follow_key, read_table
 from kafka_io.settings import ProducerSettings
 from producers.backtesting.strategies import TRADING_DAYS_A_YEAR, Floats
 from producers.errors import InvalidStrategy
-from schemas.events import Bar, Candle, Interval
+from schemas.events import Bar, Candle, CandleState, Interval
 from schemas.instants import to_date, to_rfc3339
+from schemas.keys import encode_key
 from schemas.topics import MARKET_CANDLES, MARKET_FORMING
 
 _BARS_MIN = 2
@@ -68,7 +69,8 @@ async def find_series(
         return Series(symbol, interval, bars, TRADING_DAYS_A_YEAR, {})
     candles = await _candles(symbol, settings)
     if not any(candles.values()):
-        traded = sorted(key.decode() for key in await read_table(MARKET_FORMING, settings))
+        forming = (await read_table(MARKET_FORMING, settings)).values()
+        traded = sorted(state.symbol for state in forming if isinstance(state, CandleState))
         named = [name[:60] for name in traded[:_NAMED_MAX]]
         if len(traded) > _NAMED_MAX:
             named.append(f"and {len(traded) - _NAMED_MAX} more")
@@ -115,7 +117,7 @@ class _Days:
 async def _candles(symbol: str, settings: ProducerSettings) -> Mapping[str, Sequence[Candle]]:
     """Return each interval's candles in order of time, each once."""
     found: dict[str, dict[int, Candle]] = {name: {} for name in Interval}
-    async with follow_key(MARKET_CANDLES, symbol.encode(), 0, settings) as candles:
+    async with follow_key(MARKET_CANDLES, encode_key(symbol), 0, settings) as candles:
         for candle in await candles.poll():
             if isinstance(candle, Candle) and candle.interval in found:
                 found[candle.interval][candle.start_us] = candle
