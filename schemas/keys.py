@@ -2,10 +2,12 @@
 
     pf-1                  the id `pf-1`, of no tenant
     acme <ff> pf-1        the id `pf-1` of the tenant `acme`
+    <fe> t/3              no id: the partition 3 of the topic `t`
 
 The byte FF stands between tenant and id. UTF-8 has no such byte, so no id, whatever its characters,
 has the key of a pair, and no two pairs have the same key. Keys of one tenant begin with the same
-bytes. Kafka's tools show the byte as U+FFFD, the replacement character, or in hexadecimal.
+bytes. Kafka's tools show the byte as U+FFFD, the replacement character, or in hexadecimal. The byte 0xFE,
+which UTF-8 does not have either, begins the keys of records that are about no id.
 """
 
 from typing import NamedTuple
@@ -13,6 +15,7 @@ from typing import NamedTuple
 from schemas.errors import InvalidKey
 
 _SEPARATOR = b"\xff"
+_OF_PARTITIONS = b"\xfe"
 
 
 class EntityKey(NamedTuple):
@@ -27,6 +30,11 @@ def encode_key(entity_id: str, tenant: str | None = None) -> bytes:
     """Return the key of an entity's records."""
     encoded = entity_id.encode()
     return encoded if tenant is None else tenant.encode() + _SEPARATOR + encoded
+
+
+def partition_key(topic: str, partition: int) -> bytes:
+    """Return the key of records about a partition of a topic, which no id has."""
+    return _OF_PARTITIONS + f"{topic}/{partition}".encode()
 
 
 def decode_key(key: bytes) -> EntityKey:

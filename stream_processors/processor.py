@@ -14,7 +14,7 @@ from kafka_io.transactions import OutgoingRecord
 from schemas.codec import encode
 from schemas.events import DeadLetter, Event, InputGap, Record
 from schemas.headers import headers_of
-from schemas.keys import encode_key
+from schemas.keys import encode_key, partition_key
 from schemas.topics import Topic, key_of, topic_of
 from stream_processors.messages import Message
 
@@ -62,7 +62,7 @@ class Round:
         """Add a gap to a topic of events that follow from what is missing."""
         value = encode(gap)
         headers = headers_of(gap, value, SOURCE, recorded_us=now_us(), tenant=None)
-        key = encode_key(f"gap/{gap.topic}/{gap.partition}")
+        key = partition_key(gap.topic, gap.partition)
         name = self._prefix + topic.name
         self._events.append(OutgoingRecord(name, key, value, None, headers))
         self.must_end = True

@@ -5,7 +5,7 @@ from hypothesis import given, strategies as st
 
 from schemas.errors import InvalidKey
 from schemas.events import TrainingProgress
-from schemas.keys import EntityKey, decode_key, encode_key
+from schemas.keys import EntityKey, decode_key, encode_key, partition_key
 from schemas.topics import key_of
 
 texts = st.text(st.characters(exclude_categories=["Cs"]))
@@ -47,6 +47,14 @@ def test_the_keys_of_one_tenant_and_of_no_other_begin_alike(
     if pair.tenant is not None:
         beginning = encode_key("", pair.tenant)
         assert encode_key(*other).startswith(beginning) is (other.tenant == pair.tenant)
+
+
+@given(texts, st.integers(0, 1_000), pairs)
+def test_the_key_of_a_partition_is_of_no_id(topic: str, partition: int, pair: EntityKey) -> None:
+    key = partition_key(topic, partition)
+    assert key != encode_key(*pair)
+    with pytest.raises(InvalidKey):
+        decode_key(key)
 
 
 @given(st.binary(max_size=40))
