@@ -8,7 +8,13 @@ import logging
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka import (
+    IsolationLevel,
+    KafkaError,
+    KafkaException,
+    TopicCollection,
+    TopicPartition,
+)
 from confluent_kafka.admin import NewPartitions, NewTopic, OffsetSpec  # type: ignore[attr-defined]  # re-exported
 
 from kafka_io.client import admin
@@ -28,6 +34,15 @@ class TopicIdentity(NamedTuple):
     topic_id: bytes
     """16 bytes; a topic that is deleted and created again has another id."""
     partitions: int
+
+
+class PartitionEnd(NamedTuple):
+    """The end of a partition, as its leader knows it."""
+
+    offset: int
+    """The offset after the last committed record."""
+    leader_epoch: int
+    """A broker that is cut off from the others has an earlier one, and takes itself for leader."""
 
 
 class TopicAdmin:
@@ -73,22 +88,32 @@ class TopicAdmin:
             found[name] = TopicIdentity(name, _id_bytes(topic.topic_id), len(topic.partitions))
         return found
 
-    def leader_epochs(self, partitions: Iterable[tuple[str, int]]) -> Mapping[tuple[str, int], int]:
-        """Return the leader epoch of each partition, without those that no leader answers for."""
+    def ends(self, partitions: Iterable[tuple[str, int]]) -> Mapping[tuple[str, int], PartitionEnd]:
+        """Return the end of each partition, without those that no leader answers for."""
         latest: Any = OffsetSpec.latest()  # type: ignore[no-untyped-call]  # its stubs lack it
         queries: dict[TopicPartition, OffsetSpec] = {
             TopicPartition(*partition): latest for partition in partitions
         }
         if not queries:
             return {}
-        epochs = {}
-        answers = self._admin.list_offsets(queries, request_timeout=self._timeout_s)
+        ends = {}
+        answers = self._admin.list_offsets(
+            queries,
+            isolation_level=IsolationLevel.READ_COMMITTED,
+            request_timeout=self._timeout_s,
+        )
         for where, answer in answers.items():
             try:
-                epochs[where.topic, where.partition] = answer.result().leader_epoch
+                end = answer.result()
             except KafkaException as error:
                 logger.debug("%s/%d has no leader: %s", where.topic, where.partition, error)
-        return epochs
+            else:
+                ends[where.topic, where.partition] = PartitionEnd(end.offset, end.leader_epoch)
+        return ends
+
+    def leader_epochs(self, partitions: Iterable[tuple[str, int]]) -> Mapping[tuple[str, int], int]:
+        """Return the leader epoch of each partition, without those that no leader answers for."""
+        return {where: end.leader_epoch for where, end in self.ends(partitions).items()}
 
     def create(self, topics: Iterable[Topic], *, prefix: str = "") -> list[str]:
         """Create the topics that do not exist, with the cluster's default replication.

@@ -253,6 +253,11 @@ class Tail:
             except OffsetOutOfRange:
                 await self._check_topics()
                 await self._move_into_range()
+                if self.windows == windows:
+                    # The log has the positions. The broker that was asked does not lead any more.
+                    raise LogUnavailable(
+                        "new records were requested from a former leader"
+                    ) from None
                 continue
             for partition, batch in batches.items():
                 # The poll may have begun before a window was released or replaced.

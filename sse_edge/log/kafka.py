@@ -1,8 +1,10 @@
 """Kafka as the edge's log.
 
-Partitions are assigned by hand and read by offset, without a consumer group. Three traps of the
-client libraries shape this module:
+Partitions are assigned by hand and read by offset, without a consumer group. Four traps of Kafka
+and its client libraries shape this module:
 
+- a broker that is cut off from the other brokers takes itself for the leader that it was, and ends
+  its partitions where they ended then, so an end counts only with the newest leader epoch;
 - an assigned partition that does not exist gives neither an error nor records, so the metadata of
   topics are requested separately;
 - aiokafka knows no topic ids, and `kafka_io.topic_admin` does;
@@ -21,7 +23,7 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from kafka_io import client
 from kafka_io.client import partition_of
 from kafka_io.errors import Unread
-from kafka_io.topic_admin import TopicAdmin
+from kafka_io.topic_admin import PartitionEnd, TopicAdmin
 from schemas.headers import ID, TENANT
 from sse_edge.errors import LogUnavailable, OffsetOutOfRange
 from sse_edge.log.protocol import TailReader
@@ -41,6 +43,9 @@ _READ_BYTES = 1 << 20
 _KEPT_S = 1.0
 """How long an idle reader keeps what it has fetched ahead, in seconds."""
 _TAIL_BYTES = 1 << 20
+_METADATA_MS = 5_000
+"""How long a consumer follows a leader before it asks which broker leads now. One that is cut off
+from the other brokers answers and has nothing new; aiokafka's default is five minutes."""
 
 
 _Where = tuple[TopicPartition, int]
@@ -60,6 +65,9 @@ class KafkaLog:
         self._idle: list[_Idle] = []
         self._slots = asyncio.Semaphore(readers_max)
         self._admin = TopicAdmin(bootstrap_servers, timeout_s=_ANSWER_S)
+        self._topic_ids: dict[str, bytes] = {}
+        self._epochs: dict[tuple[str, int], int] = {}
+        """The newest leader epoch seen of each partition, of the topics with these ids."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -72,6 +80,11 @@ class KafkaLog:
         """Return what Kafka knows of topics, without those that do not exist."""
         names = list(topics)
         found = await self._ask(lambda admin: admin.describe(names))
+        for name, identity in found.items():
+            if self._topic_ids.get(name) != identity.topic_id:
+                # A topic that is made anew counts its leaders from the beginning.
+                self._topic_ids[name] = identity.topic_id
+                self._epochs = {at: epoch for at, epoch in self._epochs.items() if at[0] != name}
         return {name: TopicInfo(*identity) for name, identity in found.items()}
 
     async def begin_offsets(self, partitions: Iterable[Partition]) -> Mapping[Partition, int]:
@@ -81,17 +94,39 @@ class KafkaLog:
 
     async def end_offsets(self, partitions: Iterable[Partition]) -> Mapping[Partition, int]:
         """Return the offset after each partition's last committed record."""
-        async with self._consumer() as consumer:
-            return _by_partition(await consumer.end_offsets(_as_topic_partitions(partitions)))
+        known = list(partitions)
+        ends = await self._ends(known)
+        for partition in known:
+            if partition not in ends:
+                raise LogUnavailable(f"{partition.topic}/{partition.number} has no leader")
+        return {partition: ends[partition].offset for partition in known}
 
     async def leader_epochs(self, partitions: Iterable[Partition]) -> Mapping[Partition, int]:
         """Return the leader epoch of each partition, without those that have no leader."""
-        known = list(partitions)
-        epochs = await self._ask(lambda admin: admin.leader_epochs(known))
-        if known and not epochs:  # as a client would say that knows only dead brokers
+        ends = await self._ends(list(partitions))
+        return {Partition(*partition): end.leader_epoch for partition, end in ends.items()}
+
+    async def _ends(self, partitions: list[Partition]) -> Mapping[tuple[str, int], PartitionEnd]:
+        """Return the ends of partitions that leaders answer for, and no former leaders."""
+        found = await self._ask(lambda admin: admin.ends(partitions))
+        ends = self._without_former_leaders(found)
+        # Without an end as a client would say that knows only dead brokers.
+        if partitions and (not ends or len(ends) < len(found)):
             self._renew_admin(self._admin)
-            epochs = await self._ask(lambda admin: admin.leader_epochs(known))
-        return {Partition(*partition): epoch for partition, epoch in epochs.items()}
+            found = await self._ask(lambda admin: admin.ends(partitions))
+            ends = self._without_former_leaders(found)
+        return ends
+
+    def _without_former_leaders(
+        self, ends: Mapping[tuple[str, int], PartitionEnd]
+    ) -> Mapping[tuple[str, int], PartitionEnd]:
+        current = {
+            partition: end
+            for partition, end in ends.items()
+            if end.leader_epoch >= self._epochs.get(partition, end.leader_epoch)
+        }
+        self._epochs |= {partition: end.leader_epoch for partition, end in current.items()}
+        return current
 
     async def offsets_at(
         self, partitions: Iterable[Partition], timestamp_ms: int
@@ -199,6 +234,7 @@ class KafkaLog:
             auto_offset_reset="none",
             max_partition_fetch_bytes=max_partition_fetch_bytes,
             fetch_max_wait_ms=_POLL_MS,
+            metadata_max_age_ms=_METADATA_MS,
         )
         try:
             async with asyncio.timeout(_ANSWER_S):

@@ -1,7 +1,8 @@
 """A log in memory that keeps Kafka's promises (see `test_log_promises`), with seeded delays.
 
 It has retention, holes as compaction and aborted transactions leave them, recreated topics, added
-partitions, lost ends, partitions without a leader, and outages. A seed has its delays.
+partitions, lost ends, partitions without a leader, former leaders, and outages. A seed has its
+delays.
 """
 
 import asyncio
@@ -40,6 +41,8 @@ class FakeLog:
         self.has_no_controller = False
         """Whether questions about topics and leaders get no answer, though records are read."""
         self.leaderless: set[Partition] = set()
+        self.former_ends: dict[Partition, int] = {}
+        """Where partitions end for the present tail, which asks brokers that led them before."""
         self.reads = 0
         self.read_max = 20
         """How many records one read returns at most."""
@@ -139,6 +142,7 @@ class FakeLog:
     @asynccontextmanager
     async def tail(self) -> AsyncGenerator["_FakeTail"]:
         await self._slow()
+        self.former_ends.clear()
         yield _FakeTail(self)
 
     async def _slow(self, *partitions: Partition) -> None:
@@ -177,6 +181,8 @@ class _FakeTail:
         for partition, position in self._positions.items():
             if partition in self._log.leaderless:
                 continue
+            if (end := self._log.former_ends.get(partition, position)) < position:
+                raise OffsetOutOfRange(f"{position} is after {end}")
             batch = self._log._batch(partition, position, self._log.dice.randint(1, _POLLED_MAX))
             if batch.next_offset > position:
                 found[partition] = batch

@@ -100,3 +100,20 @@ async def test_topics_are_checked_again_after_a_failed_check() -> None:
         await asyncio.sleep(3)
         assert topic.replaced
         running.cancel()
+
+
+async def test_a_former_leader_that_ends_earlier_costs_no_record() -> None:
+    log = log_of(3)
+    tail = Tail(log, EdgeSettings(metadata_s=1))
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(tail.run())
+        topic = await tail.topic("t")
+        await tail.follow(topic, [HERE])
+        window = tail.windows[HERE]
+        log.former_ends[HERE] = 2
+        append(log, 4)
+        await asyncio.sleep(5)
+        assert not topic.replaced
+        assert tail.windows[HERE] is window
+        assert (window.start, window.next_offset) == (3, 7)
+        running.cancel()
