@@ -1,10 +1,15 @@
-"""Divides partitions among the members of a group by partition number.
+"""Divides partitions among the members of a group.
 
-Each number has one member, which gets the partition of that number of every topic. Topics may
-differ in their numbers of partitions.
+Processors share partitions by number: each number has one member, which gets the partition of that
+number of every topic. Topics may differ in their numbers of partitions.
+
+Workers of commands keep the partition of the command that they work on; the other partitions are
+shared evenly.
 """
 
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
 
 from aiokafka.cluster import ClusterMetadata
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
@@ -39,3 +44,75 @@ class NumberAssignor(RangePartitionAssignor):
             name: ConsumerProtocolMemberAssignment(cls.version, sorted(share.items()), b"")
             for name, share in shares.items()
         }
+
+
+class Claim(NamedTuple):
+    """A member's statement that it works on a partition."""
+
+    topic: str
+    partition: int
+    generation: int
+    """The last generation of the group in which the member had the partition."""
+
+
+class ClaimAssignor:
+    """Leaves a partition with the member that works on it, and shares the others evenly.
+
+    Each member has an instance of its own. A member that was away may claim a partition that
+    another member has got since: the claim of the later generation wins.
+    """
+
+    name = "claim"
+    version = 0
+
+    def __init__(self, claim: Callable[[], Claim | None]) -> None:
+        """Make the assignor of a member.
+
+        Args:
+            claim: returns what the member works on; it is called before each rebalance.
+        """
+        self._claim = claim
+
+    def metadata(self, topics: Iterable[str]) -> ConsumerProtocolMemberMetadata:
+        """Return what the member tells the leader of its group."""
+        claim = self._claim()
+        data = b"" if claim is None else json.dumps(claim).encode()
+        return ConsumerProtocolMemberMetadata(self.version, sorted(topics), data)
+
+    def assign(
+        self, cluster: ClusterMetadata, members: Mapping[str, ConsumerProtocolMemberMetadata]
+    ) -> dict[str, ConsumerProtocolMemberAssignment]:
+        """Return the partitions of each member."""
+        topics = {topic for member in members.values() for topic in member.subscription}
+        free = {
+            (topic, partition)
+            for topic in topics
+            for partition in cluster.partitions_for_topic(topic) or ()
+        }
+        shares: dict[str, list[tuple[str, int]]] = {name: [] for name in sorted(members)}
+        claims = [
+            (Claim(*json.loads(member.user_data)), name)
+            for name, member in members.items()
+            if member.user_data
+        ]
+        for claim, name in sorted(claims, key=lambda claimed: -claimed[0].generation):
+            claimed = (claim.topic, claim.partition)
+            if claimed in free:
+                free.remove(claimed)
+                shares[name].append(claimed)
+        for partition in sorted(free):
+            min(shares.values(), key=len).append(partition)
+        return {
+            name: ConsumerProtocolMemberAssignment(self.version, _by_topic(share), b"")
+            for name, share in shares.items()
+        }
+
+    def on_assignment(self, assignment: ConsumerProtocolMemberAssignment) -> None:
+        """Do nothing: the member's listener is notified as well."""
+
+
+def _by_topic(partitions: Iterable[tuple[str, int]]) -> list[tuple[str, list[int]]]:
+    found: dict[str, list[int]] = {}
+    for topic, partition in sorted(partitions):
+        found.setdefault(topic, []).append(partition)
+    return list(found.items())

@@ -2,8 +2,12 @@
 
 A command is acknowledged when its work has ended, and skipped if its events show that it has ended
 before. Work takes longer than Kafka waits for a poll, so the worker pauses its partitions meanwhile
-and keeps polling. A worker that loses a partition stops the work on its command; the partition's
-new owner starts the work again.
+and keeps polling.
+
+A worker keeps the partition of its command when the group divides the partitions anew. One that
+loses the partition nonetheless, since the group took it for lost, stops the work; so does one that
+is asked to stop. The partition's new owner starts the work again. It learns from the committed
+offset's metadata how often the command was handed over by workers that were asked to stop.
 
 A worker that has lost a partition and does not know it, since it was paused, cannot write: see
 `kafka_io.command_writer`.
@@ -17,11 +21,15 @@ from concurrent.futures import CancelledError
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
-from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
+from aiokafka import ConsumerRebalanceListener, ConsumerRecord, TopicPartition
+from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+from aiokafka.structs import OffsetAndMetadata
 
 from kafka_io import client
+from kafka_io.assignor import Claim, ClaimAssignor
 from kafka_io.command_writer import CommandWriter
 from kafka_io.errors import TransactionFailed, WorkStopped
 from kafka_io.reader import KeyFollower, follow_key
@@ -42,6 +50,8 @@ _BEFORE_MS = 60_000
 """The first event of a command may be written a little before the command."""
 _REBALANCE_S = 60.0
 _RETRY_S = 1.0
+_NO_GENERATION = -2
+"""Right before no generation of a group."""
 
 Message = ConsumerRecord[bytes, bytes]
 
@@ -54,6 +64,8 @@ class ReceivedCommand:
     events: Sequence[Record]
     """The events that lost workers have written of it, in order."""
     tenant: str | None
+    handovers: int
+    """How many earlier attempts ended since their workers were asked to stop."""
     is_cancelled: Callable[[], bool]
     """Whether a client has cancelled the command."""
     publish: Callable[[Event], None]
@@ -100,14 +112,8 @@ class CommandGroup:
                 await asyncio.sleep(_RETRY_S)
 
     async def _run(self, work: Work, stop: asyncio.Event) -> None:
-        consumer = client.consumer(
-            self._settings.bootstrap_servers,
-            group_id=self._group,
-            auto_offset_reset="earliest",
-            max_poll_records=1,
-            session_timeout_ms=_SESSION_MS,
-        )
-        share = _Share(consumer)
+        share = _Share(self._settings.bootstrap_servers, self._group)
+        consumer = share.consumer
         consumer.subscribe([self._topic], listener=share)
         try:
             await consumer.start()
@@ -140,11 +146,13 @@ class CommandGroup:
         if command is None:
             await share.acknowledge(partition, message.offset)
             return
+        tenure = share.begin(partition)
+        handovers = await share.handovers(partition)
         writer = CommandWriter(
             self._settings,
             f"{self._group}-{partition.partition}",
             self._group,
-            partial(share.has_kept, partition, message.offset, share.tenure(partition)),
+            partial(share.has_kept, partition, message.offset, handovers, tenure),
         )
         key, since_ms = message.key or b"", message.timestamp - _BEFORE_MS
         try:
@@ -154,14 +162,17 @@ class CommandGroup:
                 # Else the worker that ended it was lost before it could acknowledge the command.
                 if not any(getattr(event, "ends", False) for event in events):
                     tenant = tenant_in(message.headers)
-                    job = _Job(command, events, tenant, writer, asyncio.get_running_loop())
-                    await self._do(job, work, follower, share, partition, stop)
+                    job = _Job(command, events, tenant, handovers, writer)
+                    await self._do(job, work, follower, share, partition, tenure, stop)
         except WorkStopped as error:
             logger.info("stopped in the middle of %s: %s", command, error)
+            if stop.is_set():
+                await share.hand_over(partition, message.offset, handovers + 1)
             share.refetch(partition, message.offset)
         else:
             await share.acknowledge(partition, message.offset)
         finally:
+            share.end()
             await writer.close()
 
     async def _do(
@@ -171,6 +182,7 @@ class CommandGroup:
         follower: KeyFollower,
         share: "_Share",
         partition: TopicPartition,
+        tenure: int,
         stop: asyncio.Event,
     ) -> None:
         """Let a thread work on a command until it has ended or must stop.
@@ -184,7 +196,7 @@ class CommandGroup:
         try:
             while not working.done():
                 await share.keep_alive()
-                if stop.is_set() or not share.owns(partition):
+                if stop.is_set() or share.has_lost(partition, tenure):
                     job.stop()
                 try:
                     job.see(await follower.poll(), self._cancels)
@@ -205,17 +217,17 @@ class _Job:
         command: Record,
         events: Sequence[Record],
         tenant: str | None,
+        handovers: int,
         writer: CommandWriter,
-        loop: asyncio.AbstractEventLoop,
     ) -> None:
         self.command = command
         self.events = events
         self._tenant = tenant
         self._writer = writer
-        self._loop = loop
+        self._loop = asyncio.get_running_loop()
         self._cancelled = threading.Event()
         self.received = ReceivedCommand(
-            command, events, tenant, self._cancelled.is_set, self._publish
+            command, events, tenant, handovers, self._cancelled.is_set, self._publish
         )
 
     def see(self, events: Sequence[Record], cancels: Callable[[Record], bool]) -> None:
@@ -239,77 +251,147 @@ class _Job:
 class _Share(ConsumerRebalanceListener):
     """The partitions that a worker owns now, and the messages that it has fetched of them."""
 
-    def __init__(self, consumer: AIOKafkaConsumer) -> None:
-        self._consumer = consumer
+    def __init__(self, bootstrap_servers: str, group: str) -> None:
+        # Workers of an earlier version know round-robin only; a group uses what all members know.
+        assignors = (ClaimAssignor(self._claim), RoundRobinPartitionAssignor)
+        self.consumer = client.consumer(
+            bootstrap_servers,
+            group_id=group,
+            auto_offset_reset="earliest",
+            max_poll_records=1,
+            session_timeout_ms=_SESSION_MS,
+            partition_assignment_strategy=assignors,
+        )
         self._fetched: list[Message] = []
+        self._working: TopicPartition | None = None
         self._tenures: dict[TopicPartition, int] = {}
-        """How often each partition has been taken away."""
+        """How often each partition may have been another worker's."""
+        self._generation = _NO_GENERATION
+        """The generation of the group that gave this worker its partitions."""
+        self._is_rebalancing = False
         self._assigned = asyncio.Event()
 
     async def next(self) -> Message | None:
         """Return the next command; None if there is none now."""
         if not self._fetched:
-            self._consumer.resume(*self._consumer.paused())
+            self.consumer.resume(*self.consumer.paused())
             await self._poll(_POLL_MS)
         return self._fetched.pop(0) if self._fetched else None
 
     async def keep_alive(self) -> None:
         """Poll Kafka without fetching messages."""
-        self._consumer.pause(*self._consumer.assignment())
+        self.consumer.pause(*self.consumer.assignment())
         await self._poll(0)
 
     async def _poll(self, within_ms: int) -> None:
-        found = await self._consumer.getmany(timeout_ms=within_ms)
+        found = await self.consumer.getmany(timeout_ms=within_ms)
         for messages in found.values():
             self._fetched += messages
 
-    def owns(self, partition: TopicPartition) -> bool:
-        """Return whether a partition is still assigned to this worker."""
-        return partition in self._consumer.assignment()
+    def begin(self, partition: TopicPartition) -> int:
+        """Work on a command of a partition.
 
-    def tenure(self, partition: TopicPartition) -> int:
-        """Return a number that changes when a partition is taken away."""
-        return self._tenures.get(partition, 0)
+        Returns:
+            the tenure: a number that changes when another worker may have had the partition.
+        """
+        self._working = partition
+        return self._tenures.setdefault(partition, 0)
 
-    async def has_kept(self, partition: TopicPartition, offset: int, tenure: int) -> bool:
+    def end(self) -> None:
+        """Work on no command."""
+        self._working = None
+
+    def has_lost(self, partition: TopicPartition, tenure: int) -> bool:
+        """Return whether another worker may have had a partition since a tenure.
+
+        During a rebalance the worker does not know it yet, and goes on.
+        """
+        return not self._is_rebalancing and not (
+            self._owns(partition) and self._tenures[partition] == tenure
+        )
+
+    async def has_kept(
+        self, partition: TopicPartition, offset: int, handovers: int, tenure: int
+    ) -> bool:
         """Ask the group whether this worker has a partition, and has had it since a tenure.
 
-        The group refuses a commit, even of an offset that is committed already, to a worker that is
-        no member any more or does not know of a rebalance.
+        The group refuses a commit, even of what is committed already, to a worker that is no member
+        any more or does not know of a rebalance.
         """
         with suppress(TimeoutError, IllegalStateError):
             async with asyncio.timeout(_REBALANCE_S):
-                while self.owns(partition) and self.tenure(partition) == tenure:
+                while not self.has_lost(partition, tenure):
                     assigned = self._assigned
                     try:
-                        await self._consumer.commit({partition: offset})
+                        # The group of a worker that was away may be empty, and take any commit.
+                        if self._is_rebalancing or self._generation != self._generation_now():
+                            await assigned.wait()
+                        else:
+                            await self._commit(partition, offset, handovers)
+                            return True
                     except CommitFailedError:
                         await assigned.wait()
-                    else:
-                        return True
         return False
 
     def refetch(self, partition: TopicPartition, offset: int) -> None:
         """Fetch a command again if the partition is still this worker's."""
-        if self.owns(partition):
+        if self._owns(partition):
             self._forget({partition})
-            self._consumer.seek(partition, offset)
+            self.consumer.seek(partition, offset)
 
     async def acknowledge(self, partition: TopicPartition, offset: int) -> None:
         """Commit a command."""
-        await self._consumer.commit({partition: offset + 1})
+        await self._commit(partition, offset + 1, 0)
+
+    async def hand_over(self, partition: TopicPartition, offset: int, handovers: int) -> None:
+        """Commit that the next command of a partition was handed over, if this worker has it."""
+        try:
+            await self._commit(partition, offset, handovers)
+        except (KafkaError, OSError) as error:
+            logger.info("the command is taken for one of a lost worker: %r", error)
+
+    async def handovers(self, partition: TopicPartition) -> int:
+        """Return how often the next command of a partition was handed over."""
+        committed = await self._coordinator().fetch_committed_offsets([partition])
+        found = committed.get(partition)
+        return int(found.metadata) if found is not None and found.metadata.isdecimal() else 0
+
+    async def _commit(self, partition: TopicPartition, offset: int, handovers: int) -> None:
+        metadata = str(handovers) if handovers else ""
+        await self.consumer.commit({partition: OffsetAndMetadata(offset, metadata)})
 
     def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
-        """Forget the messages of partitions that other workers own now."""
+        """Forget the messages of partitions that other workers may get."""
         self._forget(revoked)
-        for partition in revoked:
-            self._tenures[partition] = self.tenure(partition) + 1
+        self._is_rebalancing = True
 
     def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
-        """Wake those who wait for the end of a rebalance; aiokafka goes to committed offsets."""
-        del assigned
+        """Learn which partitions this worker has kept; aiokafka goes to committed offsets."""
+        generation = self._generation_now()
+        # In the generation right after the last one, nobody else can have had what is assigned now.
+        kept = set(assigned) if generation == self._generation + 1 else set[TopicPartition]()
+        for partition in self._tenures.keys() - kept:
+            self._tenures[partition] += 1
+        self._generation = generation
+        self._is_rebalancing = False
         self._assigned.set()
         self._assigned = asyncio.Event()
+
+    def _claim(self) -> Claim | None:
+        """Return what this worker works on, for the group."""
+        if self._working is None or not self._owns(self._working):
+            return None
+        return Claim(self._working.topic, self._working.partition, self._generation)
+
+    def _owns(self, partition: TopicPartition) -> bool:
+        return partition in self.consumer.assignment()
+
+    def _generation_now(self) -> int:
+        generation: int = self._coordinator().generation
+        return generation
+
+    def _coordinator(self) -> Any:
+        return self.consumer._coordinator  # noqa: SLF001  # there is no other way to a generation
 
     def _forget(self, partitions: Collection[TopicPartition]) -> None:
         self._fetched = [

@@ -35,7 +35,8 @@ async def run(settings: ProducerSettings, agents: Sequence[Agent], stop: asyncio
             command = received.command
             assert isinstance(command, AgentCommand)
             begun = [event.attempt for event in received.events if isinstance(event, AgentEvent)]
-            run = Run(_publisher(received), command, 1 + max(begun, default=0))
+            attempt = 1 + max(begun, default=0)
+            run = Run(_publisher(received), command, attempt, received.handovers)
             agents_loop.run(run.answer(router))
 
         await CommandGroup(AGENT_COMMANDS, AGENT_EVENTS, settings).run(work, stop)
@@ -56,10 +57,20 @@ class Run:
         publish: Callable[[AgentEvent], Awaitable[object]],
         command: AgentCommand,
         attempt: int,
+        handovers: int = 0,
     ) -> None:
+        """Make the next attempt.
+
+        Args:
+            publish: writes an event of the run.
+            command: the message to answer.
+            attempt: the attempt's number, from 1.
+            handovers: how many earlier attempts ended since their workers were asked to stop.
+        """
         self._publish = publish
         self._command = command
         self._attempt = attempt
+        self._handovers = handovers
         self._number = 0
 
     async def answer(self, router: Router) -> None:
@@ -68,7 +79,7 @@ class Run:
         Raises:
             WorkStopped: another worker has the run, or this one stops; it writes nothing more.
         """
-        if self._attempt > _ATTEMPTS_MAX:
+        if self._attempt - self._handovers > _ATTEMPTS_MAX:
             await self._report(
                 AgentStepKind.ERROR, text=f"given up: {_ATTEMPTS_MAX} workers were lost on it"
             )

@@ -1,7 +1,8 @@
 """A backtester: runs backtest jobs on past prices, and reports their progress.
 
-Several backtesters share the jobs. If one is lost, another runs its job again as the next attempt.
-An event of the job cancels it. A job ends once: a worker that has lost its job cannot write.
+Several backtesters share the jobs. If one stops or is lost, another runs its job again as the next
+attempt. An event of the job cancels it. A job ends once: a worker that has lost its job cannot
+write.
 """
 
 import asyncio
@@ -112,7 +113,7 @@ class Job:
             self._report(JobStepKind.FAILED, f"the backtest broke: {error}")
 
     def _run(self) -> None:
-        if self.attempt > _ATTEMPTS_MAX:
+        if self.attempt - self.received.handovers > _ATTEMPTS_MAX:
             lost = f"given up: {_ATTEMPTS_MAX} workers were lost on it; ask for it again"
             raise InvalidStrategy(lost)
         command = self.command

@@ -47,7 +47,8 @@ async def run(settings: ProducerSettings, trainer: TrainerSettings, stop: asynci
     def work(received: ReceivedCommand) -> None:
         command = received.command
         assert isinstance(command, TrainingCommand)
-        Task(received.publish, command, _attempt_after(received.events), trainer).run()
+        attempt = _attempt_after(received.events)
+        Task(received.publish, command, attempt, trainer, received.handovers).run()
 
     await CommandGroup(TRAINING_COMMANDS, TRAINING_EVENTS, settings).run(work, stop)
 
@@ -66,6 +67,8 @@ class Task:
     command: TrainingCommand
     attempt: int
     settings: TrainerSettings
+    handovers: int = 0
+    """How many earlier attempts ended since their trainers were asked to stop."""
 
     def run(self) -> None:
         """Fetch, train, save, and report each step.
@@ -85,7 +88,7 @@ class Task:
 
     def _run(self) -> None:
         command = self.command
-        if self.attempt > _ATTEMPTS_MAX:
+        if self.attempt - self.handovers > _ATTEMPTS_MAX:
             self._fail(
                 f"given up: {_ATTEMPTS_MAX} trainers were lost on it; ask for it again",
                 f"attempt {self.attempt}",

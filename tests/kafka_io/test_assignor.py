@@ -3,7 +3,7 @@ from typing import Any, cast
 
 from hypothesis import given, strategies as st
 
-from kafka_io.assignor import NumberAssignor
+from kafka_io.assignor import Claim, ClaimAssignor, NumberAssignor
 
 TOPICS = ("a", "b", "c")
 
@@ -48,3 +48,46 @@ def test_each_partition_has_one_member_and_so_has_each_number(
 def test_the_numbers_that_few_topics_have_are_shared_too() -> None:
     shares = assigned({"a": 2, "b": 4}, 2)
     assert shares == {"m0": {"a": [0], "b": [0, 2]}, "m1": {"a": [1], "b": [1, 3]}}
+
+
+def assignor(claim: Claim | None = None) -> ClaimAssignor:
+    return ClaimAssignor(lambda: claim)
+
+
+def divided(
+    counts: Mapping[str, int], claims: Mapping[str, Claim | None]
+) -> dict[str, set[tuple[str, int]]]:
+    """Return the partitions of each member, by its claim."""
+    members = {name: assignor(claim).metadata(TOPICS) for name, claim in claims.items()}
+    found = assignor().assign(cast("Any", Cluster(counts)), members)
+    return {
+        name: {
+            (topic, number)
+            for topic, numbers in cast("Any", share).assignment
+            for number in numbers
+        }
+        for name, share in found.items()
+    }
+
+
+CLAIMS = st.builds(Claim, st.sampled_from(TOPICS), st.integers(0, 20), st.integers(1, 3))
+
+
+@given(
+    st.dictionaries(st.sampled_from(TOPICS), st.integers(1, 20)),
+    st.dictionaries(st.sampled_from("mnopq"), st.none() | CLAIMS, min_size=1),
+)
+def test_a_claimed_partition_goes_to_its_last_owner_and_the_shares_are_even(
+    counts: dict[str, int], claims: dict[str, Claim | None]
+) -> None:
+    shares = divided(counts, claims)
+    found = sorted(partition for share in shares.values() for partition in share)
+    every = [(topic, number) for topic in counts for number in range(counts[topic])]
+    assert found == sorted(every)
+    sizes = [len(share) for share in shares.values()]
+    assert max(sizes) - min(sizes) <= 1
+    made = [claim for claim in claims.values() if claim is not None and claim[:2] in every]
+    for partition in {claim[:2] for claim in made}:
+        last = max(claim.generation for claim in made if claim[:2] == partition)
+        (owner,) = (name for name, share in shares.items() if partition in share)
+        assert claims[owner] == Claim(*partition, last)

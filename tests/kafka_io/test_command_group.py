@@ -1,6 +1,7 @@
 import asyncio
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
 from aiokafka import AIOKafkaProducer
@@ -104,3 +105,65 @@ async def test_an_event_cancels_the_command_in_progress(world: World) -> None:
         await publisher.publish(event(value.run_id, AgentStepKind.ERROR))
         await seen_cancelled.wait()
         worker.stop.set()
+
+
+async def test_a_command_stays_with_its_worker_when_others_come_and_go(world: World) -> None:
+    is_over = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def work_until_over(received: ReceivedCommand) -> None:
+        while not is_over.is_set():
+            received.publish(step)
+        received.publish(end)
+
+    value = command()
+    step = event(value.run_id, AgentStepKind.RESPONSE_CHUNK)
+    end = event(value.run_id, AgentStepKind.COMPLETED)
+    busy = Worker(world)
+    busy.do = work_until_over
+    others: list[ReceivedCommand] = []
+    async with Publisher(world.producer_settings) as publisher, asyncio.TaskGroup() as tasks:
+        await publisher.publish(value)
+        tasks.create_task(busy.run())
+        await busy.received.get()
+        for _ in range(3):
+            # Commands until the newcomer gets one: it has a share of the partitions then.
+            newcomer = Worker(world)
+            newcomer.do = lambda received: received.publish(
+                event(getattr(received.command, "run_id", ""), AgentStepKind.COMPLETED)
+            )
+            running = tasks.create_task(newcomer.run())
+            while newcomer.received.empty():
+                await publisher.publish(command())
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(1):
+                        others.append(await newcomer.received.get())
+                        break
+            newcomer.stop.set()
+            await running
+        loop.call_soon(is_over.set)
+        while not busy.received.empty():
+            others.append(busy.received.get_nowait())
+        busy.stop.set()
+    assert value not in [received.command for received in others]
+
+
+async def test_a_command_that_is_handed_over_in_order_says_so(world: World) -> None:
+    value = command()
+    step = event(value.run_id, AgentStepKind.RESPONSE_CHUNK)
+
+    def work_until_stopped(received: ReceivedCommand) -> None:
+        while True:
+            received.publish(step)
+
+    found: list[int] = []
+    async with Publisher(world.producer_settings) as publisher:
+        await publisher.publish(value)
+        for _ in range(3):
+            worker = Worker(world)
+            worker.do = work_until_stopped
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(worker.run())
+                found.append((await worker.received.get()).handovers)
+                worker.stop.set()
+    assert found == [0, 1, 2]

@@ -40,6 +40,10 @@ class MemoryCommand:
         self.events.append(event)
 
     def received(
-        self, command: Record, is_cancelled: Callable[[], bool] = lambda: False
+        self,
+        command: Record,
+        is_cancelled: Callable[[], bool] = lambda: False,
+        *,
+        handovers: int = 0,
     ) -> ReceivedCommand:
-        return ReceivedCommand(command, (), "acme", is_cancelled, self.publish)
+        return ReceivedCommand(command, (), "acme", handovers, is_cancelled, self.publish)

@@ -19,11 +19,12 @@ def run(
     *,
     symbol: str = "IBM",
     attempt: int = 1,
+    handovers: int = 0,
     is_cancelled: Callable[[], bool] = lambda: False,
 ) -> list[BacktestProgress]:
     command = backtest_command("J", symbol)
     job = Job(
-        received.received(command, is_cancelled),
+        received.received(command, is_cancelled, handovers=handovers),
         command,
         attempt,
         PACKAGED,
@@ -76,3 +77,7 @@ def test_a_job_that_lost_three_workers_is_given_up() -> None:
     (only,) = run(MemoryCommand(), attempt=4)
     assert only.message == "given up: 3 workers were lost on it; ask for it again"
     assert only.ends
+
+
+def test_a_job_of_workers_that_were_asked_to_stop_goes_on() -> None:
+    assert run(MemoryCommand(), attempt=4, handovers=1)[-1].status == "completed"

@@ -11,11 +11,16 @@ from tests.support.commands import MemoryCommand
 
 
 def task_of(
-    received: MemoryCommand, folder: Path, *, meter_type: str = "gas", attempt: int = 1
+    received: MemoryCommand,
+    folder: Path,
+    *,
+    meter_type: str = "gas",
+    attempt: int = 1,
+    handovers: int = 0,
 ) -> Task:
     command = TrainingCommand(task_id="T", meter_id="m", meter_type=meter_type, event_time_us=0)
     settings = TrainerSettings(models_dir=folder)
-    return Task(received.publish, command, attempt, settings)
+    return Task(received.publish, command, attempt, settings, handovers)
 
 
 def test_a_task_reports_every_stage_and_saves_its_model(tmp_path: Path) -> None:
@@ -53,6 +58,12 @@ def test_a_task_that_lost_three_trainers_is_given_up(tmp_path: Path) -> None:
     task_of(received, tmp_path, attempt=4).run()
     (only,) = received.events
     assert only.task.error == "given up: 3 trainers were lost on it; ask for it again"
+
+
+def test_a_task_of_trainers_that_were_asked_to_stop_goes_on(tmp_path: Path) -> None:
+    received = MemoryCommand()
+    task_of(received, tmp_path, attempt=4, handovers=1).run()
+    assert received.events[-1].status == "completed"
 
 
 def test_a_task_that_another_trainer_has_reports_nothing_more(tmp_path: Path) -> None:
