@@ -6,8 +6,9 @@
 
 The byte FF stands between tenant and id. UTF-8 has no such byte, so no id, whatever its characters,
 has the key of a pair, and no two pairs have the same key. Keys of one tenant begin with the same
-bytes. Kafka's tools show the byte as U+FFFD, the replacement character, or in hexadecimal. The byte 0xFE,
-which UTF-8 does not have either, begins the keys of records that are about no id.
+bytes. Kafka's tools show the byte as U+FFFD, the replacement character, or in hexadecimal.
+
+UTF-8 has no byte FE either. It begins the keys of records that are about no id.
 """
 
 from typing import NamedTuple
