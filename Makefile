@@ -30,7 +30,7 @@ journeys: $(VENV)/.ready-dev  ## only what needs a broker
 mutants: $(VENV)/.ready-dev  ## planted bugs, each of which the tests must catch
 	$(BIN)/python -m tests.mutants $(ARGS)
 
-soak: $(VENV)/.ready-dev  ## ten minutes of kills, restarts and drops; ends with an account
+soak: $(VENV)/.ready-dev  ## ten minutes of kills, pauses, restarts and drops; ends with an account
 	$(BIN)/python -m tests.soak $(ARGS)
 
 faults: $(VENV)/.ready-dev  ## brokers, workers, networks and disks that fail; ends with an account

@@ -62,7 +62,9 @@ class ClaimAssignor:
     another member has got since: the claim of the later generation wins.
     """
 
-    name = "claim"
+    name = "roundrobin"
+    """The name of aiokafka's default, which members of an earlier version have: they claim nothing.
+    A second assignor cannot be offered, since aiokafka joins a group once for each."""
     version = 0
 
     def __init__(self, claim: Callable[[], Claim | None]) -> None:

@@ -24,7 +24,6 @@ from functools import partial
 from typing import Any
 
 from aiokafka import ConsumerRebalanceListener, ConsumerRecord, TopicPartition
-from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from aiokafka.structs import OffsetAndMetadata
 
@@ -252,15 +251,13 @@ class _Share(ConsumerRebalanceListener):
     """The partitions that a worker owns now, and the messages that it has fetched of them."""
 
     def __init__(self, bootstrap_servers: str, group: str) -> None:
-        # Workers of an earlier version know round-robin only; a group uses what all members know.
-        assignors = (ClaimAssignor(self._claim), RoundRobinPartitionAssignor)
         self.consumer = client.consumer(
             bootstrap_servers,
             group_id=group,
             auto_offset_reset="earliest",
             max_poll_records=1,
             session_timeout_ms=_SESSION_MS,
-            partition_assignment_strategy=assignors,
+            partition_assignment_strategy=(ClaimAssignor(self._claim),),
         )
         self._fetched: list[Message] = []
         self._working: TopicPartition | None = None

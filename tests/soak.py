@@ -1,7 +1,8 @@
-"""A soak: `make soak`. Edges are killed, the broker is restarted, clients drop, events flow.
+"""A soak: `make soak`. Edges, workers and the broker are killed, stopped and paused; clients drop.
 
-In the end every client must have had every event, once, in order for each key; the account is
-printed, and the exit is 1 where it does not balance.
+In the end every client must have had every event, once, in order for each key, and the measures and
+alerts must be those of a run without faults. The account is printed, and the exit is 1 where it
+does not balance.
 """
 
 import argparse
@@ -24,12 +25,19 @@ from kafka_io.errors import Unsent
 from kafka_io.settings import ProducerSettings
 from producers.broadcaster import SSEBroadcaster
 from tests.conftest import Started, TestKafka, World
+from tests.faults.report import Flow
+from tests.support.kept_worker import KeptWorker
+from tests.support.returns_flow import ReturnsFlow
+from tests.support.straight_run import TopicReader
 
 PATH = "/api/v1/sse/training"
 EDGES = 3
 TASKS = tuple(f"task-{number}" for number in range(12))
 _EVENT = b"event: training_progress\n"
 _PATIENCE_S = 120.0
+_RETURNS_PACE_S = 1.0
+_PAUSES_S = (5.0, 25.0)
+"""Shorter and longer than a session of ten seconds."""
 
 
 @dataclass
@@ -154,23 +162,52 @@ class Soak:
         self.faults["edges killed" if kill else "edges drained"] += 1
         self.edges[which] = await self.world.edge(port=self.ports[which], drain_s=1)
 
-    async def kill_edges(self) -> None:
-        """Kill one now and then, or end it in order, and start it again on its port."""
+    async def trouble_edges(self) -> None:
+        """Kill, drain or pause one now and then."""
         while not self.over.is_set():
             await self._pause(self.dice.uniform(10, 25))
-            await self.restart_edge(self.dice.randrange(EDGES), kill=self.dice.random() < 0.5)
+            which = self.dice.randrange(EDGES)
+            kind = self.dice.choice(("kill", "drain", "pause"))
+            if kind == "pause":
+                self.faults["edges paused"] += 1
+                await self._paused(self.edges[which].process.send_signal)
+            else:
+                await self.restart_edge(which, kill=kind == "kill")
 
-    async def restart_broker(self) -> None:
-        """Stop it, in order or not, and start it again a little later."""
+    async def trouble_broker(self) -> None:
+        """Restart it now and then, in order or not, or pause it."""
         while not self.over.is_set():
             await self._pause(self.dice.uniform(40, 80))
             if self.over.is_set():
                 return
-            how = self.dice.choice((signal.SIGTERM, signal.SIGKILL))
+            how = self.dice.choice((signal.SIGTERM, signal.SIGKILL, signal.SIGSTOP))
+            if how == signal.SIGSTOP:
+                self.faults["broker pauses"] += 1
+                await self._paused(self.world.kafka.send_signal)
+                continue
             await asyncio.to_thread(self.world.kafka.stop, how)
             await asyncio.sleep(self.dice.uniform(0.5, 5))
             await asyncio.to_thread(self.world.kafka.start)
             self.faults[f"broker restarts after {how.name}"] += 1
+
+    async def trouble_workers(self, workers: Sequence[KeptWorker]) -> None:
+        """Kill, stop or pause one now and then; it is started again at once."""
+        while not self.over.is_set():
+            await self._pause(self.dice.uniform(15, 30))
+            worker = self.dice.choice(workers)
+            kind = self.dice.choice(("killed", "stopped", "paused"))
+            self.faults[f"workers {kind}"] += 1
+            if kind == "paused":
+                await worker.pause(self.dice.uniform(*_PAUSES_S))
+            else:
+                await worker.end(kill=kind == "killed")
+
+    async def _paused(self, send_signal: Callable[[signal.Signals], None]) -> None:
+        send_signal(signal.SIGSTOP)
+        try:
+            await asyncio.sleep(self.dice.uniform(*_PAUSES_S))  # as long as the pause lasts
+        finally:
+            send_signal(signal.SIGCONT)
 
     async def _pause(self, seconds: float) -> None:
         with suppress(TimeoutError):
@@ -203,28 +240,48 @@ async def run(minutes: float, clients: int, rate: float, seed: int) -> bool:
         await asyncio.to_thread(provision, kafka.bootstrap_servers, prefix=prefix)
         try:
             async with AsyncExitStack() as stack:
-                soak = Soak(World(kafka, prefix, path, stack), random.Random(seed), rate)
+                world = World(kafka, prefix, path, stack)
+                soak = Soak(world, random.Random(seed), rate)
                 await soak.start_edges()
                 accounts = [Account() for _ in range(clients)]
-                await _take_part(soak, accounts, minutes)
+                reader = TopicReader(world, "risk.measures", "risk.alerts")
+                returns = ReturnsFlow(
+                    world, await stack.enter_async_context(reader), _RETURNS_PACE_S
+                )
+                await _take_part(soak, returns, accounts, minutes)
         finally:
             kafka.stop(signal.SIGKILL)
-    return _balance(soak, accounts)
+    return _balance(soak, returns.account(), accounts)
 
 
-async def _take_part(soak: Soak, accounts: list[Account], minutes: float) -> None:
+async def _take_part(
+    soak: Soak, returns: ReturnsFlow, accounts: list[Account], minutes: float
+) -> None:
+    workers = [KeptWorker(soak.world, name) for name in ("one", "two")]
     async with asyncio.TaskGroup() as tasks:
+        kept = [tasks.create_task(worker.run()) for worker in workers]
         following = [tasks.create_task(soak.follow(account)) for account in accounts]
-        faults = [tasks.create_task(item) for item in (soak.kill_edges(), soak.restart_broker())]
+        reading = tasks.create_task(returns.read())
+        sending = tasks.create_task(returns.send_while(lambda: not soak.over.is_set()))
+        for worker in workers:
+            await worker.ready()
+        faults = [
+            tasks.create_task(soak.trouble_edges()),
+            tasks.create_task(soak.trouble_broker()),
+            tasks.create_task(soak.trouble_workers(workers)),
+        ]
         await soak.produce(minutes * 60)
         soak.over.set()
-        await asyncio.wait(faults)
-        _, late = await asyncio.wait(following, timeout=_PATIENCE_S)
-        for task in late:  # what they lack is seen in the account
+        await asyncio.wait([*faults, sending])
+        with suppress(TimeoutError):  # what they lack is seen in the account
+            async with asyncio.timeout(_PATIENCE_S):
+                await returns.measured_until(returns.days)
+                await asyncio.wait(following)
+        for task in (*following, *kept, reading):
             task.cancel()
 
 
-def _balance(soak: Soak, accounts: list[Account]) -> bool:
+def _balance(soak: Soak, flows: Sequence[Flow], accounts: list[Account]) -> bool:
     produced = sum(soak.produced.values())
     totals = {
         name: sum(getattr(account, name) for account in accounts)
@@ -237,7 +294,14 @@ def _balance(soak: Soak, accounts: list[Account]) -> bool:
     print(f"delivered     {totals['delivered']:>12,}   of {expected:,}")
     for name in ("lost", "repeated", "out_of_order", "gaps"):
         print(f"{name.replace('_', ' '):<13} {totals[name]:>12,}")
+    for flow in flows:
+        print(
+            f"{flow.name:<13} {flow.delivered:>12,}   as without faults, of {flow.expected:,}; "
+            f"lost {flow.lost:,}, repeated {flow.repeated:,}, out of order {flow.out_of_order:,}"
+        )
     faults = totals["lost"] + totals["repeated"] + totals["out_of_order"] + totals["gaps"]
+    faults += sum(flow.lost + flow.repeated + flow.out_of_order for flow in flows)
+    faults += sum(abs(flow.expected - flow.delivered) for flow in flows)
     return bool(faults == 0 and totals["delivered"] == expected)
 
 

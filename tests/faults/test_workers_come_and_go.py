@@ -14,7 +14,8 @@ import pytest
 
 from tests.conftest import World
 from tests.faults.report import SceneReport
-from tests.faults.traffic import KeptWorker, traffic
+from tests.faults.traffic import traffic
+from tests.support.kept_worker import KeptWorker
 
 SECONDS = float(os.environ.get("TAPEWIRE_COME_AND_GO_S", "180"))
 EVERY_S = 15.0

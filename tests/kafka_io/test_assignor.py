@@ -1,6 +1,7 @@
 from collections.abc import Mapping
 from typing import Any, cast
 
+from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from hypothesis import given, strategies as st
 
 from kafka_io.assignor import Claim, ClaimAssignor, NumberAssignor
@@ -91,3 +92,17 @@ def test_a_claimed_partition_goes_to_its_last_owner_and_the_shares_are_even(
         last = max(claim.generation for claim in made if claim[:2] == partition)
         (owner,) = (name for name, share in shares.items() if partition in share)
         assert claims[owner] == Claim(*partition, last)
+
+
+def test_members_of_an_earlier_version_take_part_and_claim_nothing() -> None:
+    members = {
+        "new": assignor(Claim("a", 1, 7)).metadata(["a"]),
+        "old": RoundRobinPartitionAssignor.metadata(["a"]),
+    }
+    assert ClaimAssignor.name == RoundRobinPartitionAssignor.name
+    cluster = cast("Any", Cluster({"a": 2}))
+    shares = assignor().assign(cluster, members)
+    assert cast("Any", shares["new"]).assignment == [("a", [1])]
+    assert cast("Any", shares["old"]).assignment == [("a", [0])]
+    by_the_old = RoundRobinPartitionAssignor.assign(cluster, members)
+    assert sum(len(share.partitions()) for share in by_the_old.values()) == 2
