@@ -108,7 +108,9 @@ class TopicAdmin:
             except KafkaException as error:
                 logger.debug("%s/%d has no leader: %s", where.topic, where.partition, error)
             else:
-                ends[where.topic, where.partition] = PartitionEnd(end.offset, end.leader_epoch)
+                # A broker that does not know yet since when it leads leaves the epoch out.
+                if end.leader_epoch is not None:
+                    ends[where.topic, where.partition] = PartitionEnd(end.offset, end.leader_epoch)
         return ends
 
     def leader_epochs(self, partitions: Iterable[tuple[str, int]]) -> Mapping[tuple[str, int], int]:

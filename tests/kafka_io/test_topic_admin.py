@@ -1,12 +1,15 @@
 import asyncio
 import uuid
+from concurrent.futures import Future
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
+from confluent_kafka import TopicPartition
 
 from infra.topics import provision
 from kafka_io.errors import TopicRefused, Unread
-from kafka_io.topic_admin import TopicAdmin
+from kafka_io.topic_admin import PartitionEnd, TopicAdmin
 from schemas.topics import TRAINING_EVENTS
 from tests.conftest import TestKafka, World
 
@@ -23,6 +26,25 @@ async def test_a_topic_has_an_id_and_partitions_and_each_partition_an_epoch(worl
     epochs = await asyncio.to_thread(admin.leader_epochs, asked)
     assert set(epochs) == set(asked)
     assert admin.leader_epochs([]) == {}
+
+
+class SilentAboutEpochs:
+    """Answers as a broker that does not know yet since when it leads, and as one that does."""
+
+    def list_offsets(
+        self, queries: dict[TopicPartition, object], **_: object
+    ) -> dict[TopicPartition, Future[SimpleNamespace]]:
+        answers = {}
+        for where, epoch in zip(queries, (None, 4), strict=True):
+            answers[where] = Future[SimpleNamespace]()
+            answers[where].set_result(SimpleNamespace(offset=9, leader_epoch=epoch))
+        return answers
+
+
+def test_an_end_without_a_leader_epoch_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kafka_io.topic_admin.admin", lambda _: SilentAboutEpochs())
+    admin = TopicAdmin("localhost:1")
+    assert admin.ends([("t", 0), ("t", 1)]) == {("t", 1): PartitionEnd(9, 4)}
 
 
 @pytest.mark.kafka
