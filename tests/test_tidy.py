@@ -69,7 +69,6 @@ TESTED_ELSEWHERE = {
     "sse_edge/delivery/connection.py": "tests/sse_edge/delivery, divided by behaviour",
     "sse_edge/delivery/options.py": "values without logic",
     "sse_edge/http/dependencies.py": "every test of a route",
-    "sse_edge/http/stream_response.py": "tests/sse_edge/test_app.py",
     "sse_edge/log/protocol.py": "tests/sse_edge/log/test_log_promises.py",
     "sse_edge/log/record.py": "values without logic",
     "sse_edge/routes/agents.py": "tests/journeys/test_agents.py",

@@ -1,7 +1,7 @@
 """The headers of every response with server-sent events."""
 
 SSE_HEADERS = {
-    "Content-Type": "text/event-stream; charset=utf-8",
+    "Content-Type": "text/event-stream",  # clients compare it; the encoding is always UTF-8
     "Cache-Control": "no-cache, no-transform",
     "X-Accel-Buffering": "no",  # nginx would hold events back
 }

@@ -66,7 +66,11 @@ PARAMETERS: dict[str, object] = {
             "description": "The last id that the client received. Browsers send it by themselves.",
             "schema": {"type": "string"},
         },
-        _query("last_event_id", "The same for a first connection; the header wins."),
+        _query(
+            "last_event_id",
+            "The same for a first connection, also as `lastEventId` or `Last-Event-ID`; "
+            "the header wins.",
+        ),
         _query("from", "Where to start without an id: earliest, latest or an RFC 3339 time."),
         _query("events", "The names of the events to send, separated by commas."),
         _query(

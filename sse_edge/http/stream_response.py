@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from fastapi import APIRouter, Request, Response
+from starlette.requests import HTTPConnection
 from starlette.types import Receive, Scope, Send
 
 from kafka_io.errors import Unsent
@@ -40,6 +41,9 @@ from sse_edge.streams.stream import Stream
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Awaitable[Response]])
 
 CLIENT_ID_CHARS_MAX = 256
+
+_CURSOR_PARAMETERS = frozenset({"last_event_id", "lastEventId", "Last-Event-ID"})
+"""The names by which client libraries send a cursor in the query."""
 
 _WRITING = frozenset({"POST", "PUT", "DELETE"})
 
@@ -255,11 +259,14 @@ def address_of(scope: Scope) -> str:
     return str((scope.get("client") or ("unknown",))[0])
 
 
-def given_cursor(request: Request) -> str | None:
+def given_cursor(request: HTTPConnection) -> str | None:
     """Return the cursor of a request: the header wins, of several the last; empty is None."""
-    given = (*request.query_params.getlist("last_event_id"),)[-1:]
-    headers = request.headers.getlist("last-event-id")
-    return next((text for text in (*headers[-1:], *given) if text), None)
+    headers = request.headers.getlist("last-event-id")[-1:]
+    # Proxies join several headers by commas, which no cursor has.
+    named = [header.rpartition(",")[2].strip() for header in headers]
+    query = request.query_params.multi_items()
+    given = [value for name, value in query if name in _CURSOR_PARAMETERS][-1:]
+    return next(filter(None, (*named, *given)), None)
 
 
 def _start(request: Request) -> Start:

@@ -17,6 +17,7 @@ from sse_edge.delivery.options import ConnectionOptions
 from sse_edge.delivery.start import FromOffsets, Start
 from sse_edge.errors import EdgeError, Forbidden, LogError, NoSuchThing, Unauthorized
 from sse_edge.http.dependencies import authenticator_of, node_of
+from sse_edge.http.stream_response import given_cursor
 from sse_edge.routes.backtests import CHANNEL, known_to
 from sse_edge.routes.views import views_of
 from sse_edge.streams.requests import of_entities
@@ -89,7 +90,6 @@ async def follow_job(
     websocket: WebSocket,
     job_id: str,
     token: Annotated[str | None, Query()] = None,
-    last_event_id: Annotated[str | None, Query()] = None,
 ) -> None:
     """Send the events of a job from its start, and close after its last event."""
     node, views = node_of(websocket), views_of(websocket)
@@ -101,8 +101,9 @@ async def follow_job(
         state = await known_to(views, caller, job_id)
         stream = of_entities(CHANNEL, [job_id])
         start: Start = FromOffsets({state.partition: state.first_offset})
-        if last_event_id:
-            start = node.codec(stream).decode(last_event_id)
+        cursor = given_cursor(websocket)
+        if cursor is not None:
+            start = node.codec(stream).decode(cursor)
     except (EdgeError, LogError) as error:
         code = _CLOSE_CODES.get(type(error), _BAD_REQUEST)
         await websocket.close(code, str(error).encode()[:_REASON_BYTES_MAX].decode(errors="ignore"))

@@ -62,7 +62,7 @@ async def test_texts_values_and_whole_events() -> None:
     browser = Browser()
     await browser.get(SSEResponse(story()))
     assert browser.ended
-    assert browser.headers[b"content-type"] == b"text/event-stream; charset=utf-8"
+    assert browser.headers[b"content-type"] == b"text/event-stream"
     assert b"content-length" not in browser.headers
     first, second, third, fourth = browser.blocks
     assert (first.event, first.data) == (None, "two\nlines")
