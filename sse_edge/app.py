@@ -64,6 +64,9 @@ SIBLINGS = "TAPEWIRE_SIBLINGS"
 
 PAGE = Path(__file__).with_name("page")
 
+_LOCAL_PAGES = r"http://(localhost|127\.0\.0\.1)(:\d{1,5})?"
+"""The origins whose pages may read and write on an open edge, which serves this machine only."""
+
 _COLLECTED = (1_000, 5, 20_000)
 """The thresholds of Python's garbage collector; see `from_environment`."""
 
@@ -128,10 +131,12 @@ def build_api(settings: EdgeSettings, fair_queue: FairQueue) -> FastAPI:
         lifespan=lifespan,
         redirect_slashes=False,
     )
-    if settings.cors_origins:
+    local_pages = _LOCAL_PAGES if settings.is_open and settings.cors_origins is None else None
+    if settings.cors_origins or local_pages:
         app.add_middleware(
             CORSMiddleware,
-            allow_origins=list(settings.cors_origins),
+            allow_origins=list(settings.cors_origins or ()),
+            allow_origin_regex=local_pages,
             allow_credentials=True,
             allow_methods=["GET", "HEAD", "POST", "PUT", "DELETE"],
             allow_headers=[
@@ -180,7 +185,10 @@ def _log_who_is_served(settings: EdgeSettings) -> None:
     if rules is None:
         logger.warning("this edge is open: it serves %s without authentication", settings.host)
     elif rules.is_demo:
-        logger.warning("this edge is open: it accepts tokens of `tapewire token`, and needs none")
+        logger.warning(
+            "this edge is open: it needs no token, accepts those of `tapewire token`, "
+            "and ignores others"
+        )
     else:
         logger.info("this edge serves callers with a token of %s", rules.issuer)
 

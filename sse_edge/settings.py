@@ -33,7 +33,7 @@ class TokenRules:
     jwks: str | None
     shared_secret: str | None
     is_demo: bool = False
-    """Whether callers without a token are served too."""
+    """Whether callers without a token, or with one of another issuer, are served too."""
 
 
 class EdgeSettings(BaseSettings):
@@ -95,8 +95,9 @@ class EdgeSettings(BaseSettings):
     writes_per_minute_max: int = Field(default=600, ge=1)
     """The most writes of one user, or of one address without a token, in a minute."""
 
-    cors_origins: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)] = ()
-    """The origins whose pages may read, separated by commas; `*` is not possible."""
+    cors_origins: Annotated[tuple[str, ...] | None, NoDecode, BeforeValidator(_listed)] = None
+    """The origins whose pages may read and write, separated by commas; `*` is not possible. Unset,
+    pages of `localhost` and `127.0.0.1` on any port may where no issuer is set, and else none."""
 
     connections_per_ip_max: int = Field(default=100, ge=1)
     """The most connections of one address."""
@@ -150,6 +151,11 @@ class EdgeSettings(BaseSettings):
     """Over how many seconds the streams end after SIGTERM."""
 
     @property
+    def is_open(self) -> bool:
+        """Whether callers need no token, since no issuer is configured."""
+        return self.issues is None or self.issues.is_demo
+
+    @property
     def issues(self) -> "TokenRules | None":
         """How tokens are verified; None for an open edge."""
         if self.firebase_project is not None:
@@ -171,8 +177,7 @@ class EdgeSettings(BaseSettings):
                 "TAPEWIRE_JWT_ISSUER needs one of TAPEWIRE_JWT_JWKS (a URL or file of public keys) "
                 "and TAPEWIRE_JWT_HS256_SECRET"
             )
-        is_open = rules is None or rules.is_demo
-        if is_open and self.host not in _LOOPBACK:
+        if self.is_open and self.host not in _LOOPBACK:
             raise ValueError(
                 f"TAPEWIRE_HOST is {self.host}, but there is no authentication; set "
                 "TAPEWIRE_JWT_ISSUER or TAPEWIRE_FIREBASE_PROJECT, or listen on 127.0.0.1"

@@ -188,7 +188,7 @@ async def catch_up(request: Request) -> None:
 
 
 async def jobs_of_caller(request: Request) -> Sequence[JobState]:
-    """Return the caller's jobs, newest first; on an open edge, all jobs.
+    """Return the caller's jobs, newest first; all jobs for a caller without a token.
 
     Raises:
         LogUnavailable: the table of jobs could not be read in time.
@@ -196,7 +196,7 @@ async def jobs_of_caller(request: Request) -> Sequence[JobState]:
     views = views_of(request)
     found = await views.jobs.all()
     caller = caller_of(request)
-    owned = [job for job in found if caller is None or job.owner == caller.subject]
+    owned = [job for job in found if caller is None or _is_readable_by(caller, job)]
     return sorted(owned, key=lambda job: (job.created_us, job.job_id), reverse=True)
 
 
@@ -210,7 +210,7 @@ async def known_to(views: Views, caller: Caller | None, job_id: str) -> JobState
 
     Raises:
         NoSuchThing: there is no such job.
-        Forbidden: the job belongs to another user.
+        Forbidden: the job belongs to another user or tenant.
         LogUnavailable: the table of jobs could not be read in time.
     """
     state = await views.jobs.find(job_id, views.settings.processor_patience_s)
@@ -219,9 +219,16 @@ async def known_to(views: Views, caller: Caller | None, job_id: str) -> JobState
             f"there is no job {job_id[:60]!r}; POST /api/backtesting/jobs submits one, "
             "and it is kept for 30 days"
         )
-    if caller is not None and caller.subject != state.owner:
+    if caller is not None and not _is_readable_by(caller, state):
         raise Forbidden(f"job {job_id[:60]} belongs to another user")
     return state
+
+
+def _is_readable_by(caller: Caller, job: JobState) -> bool:
+    """Return whether a job is the caller's, or was made without a token in the caller's tenant."""
+    if job.owner is None:
+        return (job.tenant or None) == (caller.tenant or None)
+    return job.owner == caller.subject
 
 
 def _event(

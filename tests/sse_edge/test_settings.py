@@ -36,6 +36,14 @@ def test_the_demos_keys_do_not_require_a_token() -> None:
 def test_origins_are_a_list_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TAPEWIRE_CORS_ORIGINS", "https://a.example, https://b.example,")
     assert EdgeSettings().cors_origins == ("https://a.example", "https://b.example")
+    monkeypatch.setenv("TAPEWIRE_CORS_ORIGINS", "")
+    assert EdgeSettings().cors_origins == ()
+
+
+def test_an_edge_is_open_until_it_has_an_issuer_of_its_own() -> None:
+    assert EdgeSettings().is_open
+    assert EdgeSettings(demo_jwks="keys.json").is_open
+    assert not EdgeSettings(demo_jwks="keys.json", firebase_project="app").is_open
 
 
 def test_a_secret_is_not_printed() -> None:

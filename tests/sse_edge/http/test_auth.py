@@ -161,8 +161,34 @@ async def test_a_demo_token_is_known_and_none_is_needed(tmp_path: Path) -> None:
     caller = await there.caller(issuer.token(tmp_path, "alice", "acme", 60))
     assert caller is not None
     assert (caller.subject, caller.tenant) == ("alice", "acme")
-    with pytest.raises(Unauthorized):
-        await there.caller("nonsense")
+
+
+@pytest.mark.parametrize(
+    "foreign",
+    [
+        lambda: "nonsense",
+        token,
+        lambda: token(exp=int(time.time()) - 500),
+        lambda: token("EdDSA", kid="demo", iss=issuer.ISSUER),
+        lambda: token("EdDSA", kid="demo", iss=issuer.ISSUER, exp=int(time.time()) - 500),
+    ],
+)
+async def test_an_open_edge_ignores_a_token_that_it_does_not_know_and_logs_the_first(
+    tmp_path: Path, foreign: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    demo = Authenticator(EdgeSettings(demo_jwks=str(issuer.jwks_path(tmp_path))))
+    for authenticator in (demo, Authenticator(EdgeSettings())):
+        caplog.clear()
+        assert await authenticator.caller(foreign()) is None
+        assert await authenticator.caller(foreign()) is None
+        (line,) = caplog.messages
+        assert line.startswith("this edge is open and ignores a token: ")
+
+
+async def test_an_open_edge_refuses_an_expired_token_of_its_own(tmp_path: Path) -> None:
+    there = Authenticator(EdgeSettings(demo_jwks=str(issuer.jwks_path(tmp_path))))
+    with pytest.raises(Unauthorized, match="expired"):
+        await there.caller(issuer.token(tmp_path, "alice", None, -60))
 
 
 def test_the_demo_counts_for_nothing_where_another_issuer_is_set(jwks: Path) -> None:
