@@ -54,8 +54,8 @@ class Connection:
         "_has_ended",
         "_is_leaving",
         "_is_woken",
+        "_last_seen_s",
         "_last_sent",
-        "_last_write_s",
         "_node",
         "_options",
         "_position",
@@ -89,7 +89,9 @@ class Connection:
         self._position: Position = ()
         self._last_sent: Position = ()
         """The position of the client's cursor, without what its group has sent since."""
-        self._began_s = self._last_write_s = self._cursor_moved_s = _now_s()
+        self._began_s = self._last_seen_s = self._cursor_moved_s = _now_s()
+        """When the stream began, when its client last got what resets the heartbeat, and when its
+        cursor last moved."""
         self._stalled_s: float | None = None
         """Since when the transport is paused; None while it is not."""
         self._wakeup: asyncio.Future[None] | None = None
@@ -158,11 +160,12 @@ class Connection:
         group = self._group
         if group is None or self._is_woken:
             return  # its position is about to change
-        last_sent, moved_s, position = self._last_sent, self._cursor_moved_s, self._position
+        last_sent, position = self._last_sent, self._position
+        seen_s, moved_s = self._last_seen_s, self._cursor_moved_s
         if self in group:
             position = group.feed.horizon
             last_sent = max(last_sent, group.last_sent, key=sum)
-            moved_s = max(moved_s, group.last_sent_s)
+            seen_s, moved_s = max(seen_s, group.last_sent_s), max(moved_s, group.last_sent_s)
             if self._node.has_ended(group.feed):
                 self._write(checkpoint(group.feed.cursor(position, ended=True)))
                 self.finish()
@@ -170,10 +173,10 @@ class Connection:
         unsent = sum(position) - sum(last_sent)
         is_due = unsent >= settings.checkpoint_records or now_s - moved_s >= settings.checkpoint_s
         if unsent > 0 and is_due:
-            self._write(self._cursor_block(position))
-        elif now_s - max(self._last_write_s, moved_s) >= (dialect.heartbeat_s or settings.ping_s):
+            self._write_cursor(position)
+            seen_s = max(seen_s, self._last_seen_s)
+        if now_s - seen_s >= (dialect.heartbeat_s or settings.ping_s):
             self._write(control_events.heartbeat(dialect, self._client_info))
-            self._last_write_s = now_s
 
     def _check_token(self, token: TokenRenewal) -> None:
         valid_for_s = token.valid_for_s(self._node.lookups)
@@ -239,8 +242,7 @@ class Connection:
         """Write the cursor, and a time to reconnect that differs from client to client."""
         if not self._has_ended:
             self._node.metrics.drained += self._node.draining
-            retry_ms = control_events.retry_ms(self._node.settings)
-            self._write(self._cursor_block(self._position, retry_ms))
+            self._write_cursor(self._position, control_events.retry_ms(self._node.settings))
 
     async def _wait_until_drained(self) -> None:
         self._conflates = self._options.slow is SlowClientPolicy.CONFLATE
@@ -269,7 +271,7 @@ class Connection:
                 return False
         if not knows_position:
             # A client that is lost before the first event resumes here, and not at the new end.
-            self._write(self._cursor_block(self._position))
+            self._write_cursor(self._position)
         return True
 
     def _deliver(self, delivery: Delivery) -> None:
@@ -283,11 +285,11 @@ class Connection:
             metrics.events += delivery.events
             metrics.bytes += size
             self._last_sent = delivery.last_sent
-            self._cursor_moved_s = self._last_write_s
+            self._cursor_moved_s = self._last_seen_s
         self._position = delivery.position
         unsent = sum(delivery.position) - sum(self._last_sent)
         if unsent >= self._node.settings.checkpoint_records and not delivery.ended:
-            self._write(self._cursor_block(delivery.position))
+            self._write_cursor(delivery.position)
 
     async def _wait_in_group(self) -> None:
         """Let the group write, until the connection is woken."""
@@ -304,6 +306,7 @@ class Connection:
             position = group.leave(self)
             if position is not None:
                 self._position = position
+                self._last_seen_s = max(self._last_seen_s, group.last_sent_s)
                 if sum(group.last_sent) > sum(self._last_sent):
                     self._last_sent = min(group.last_sent, position, key=sum)
                     self._cursor_moved_s = group.last_sent_s
@@ -397,7 +400,7 @@ class Connection:
 
     def _write(self, data: bytes) -> int:
         """Hand bytes to the transport; return how many."""
-        self._last_write_s = _now_s()
+        self._last_seen_s = _now_s()
         if self._group is not None:
             return self._group.write_alone(self, data)
         if self.gzip is not None:
@@ -410,10 +413,15 @@ class Connection:
         opening = control_events.opening(dialect, self._client_info, settings)
         return opening + self._options.prelude
 
-    def _cursor_block(self, position: Position, retry_ms: int | None = None) -> bytes:
+    def _write_cursor(self, position: Position, retry_ms: int | None = None) -> None:
+        """Write a checkpoint at a position."""
         self._last_sent, self._cursor_moved_s = position, _now_s()
-        named = self._options.named_checkpoints
-        return checkpoint(self._current.feed.cursor(position), named=named, retry_ms=retry_ms)
+        named, seen_s = self._options.named_checkpoints, self._last_seen_s
+        cursor = self._current.feed.cursor(position)
+        self._write(checkpoint(cursor, named=named, retry_ms=retry_ms))
+        if self.stream.dialect.heartbeat is not None and not named:
+            # The connection is not silent, but a client that waits for heartbeats has seen nothing.
+            self._last_seen_s = seen_s
 
     def _gap_events(self, gaps: Sequence[Gap]) -> bytes:
         prefix = self._node.settings.topic_prefix

@@ -2,6 +2,7 @@ import asyncio
 
 import pytest
 
+from sse_edge.streams.requests import one_channel
 from tests.support.edge import alerts_log, numbers, running_edge, write_alerts
 
 pytestmark = pytest.mark.virtual_time
@@ -54,3 +55,35 @@ async def test_without_kafka_a_new_stream_ends_with_a_reason_and_a_time_to_recon
         assert error.id is None
         assert error.inner["reason"] == "no_broker"
         assert error.retry_ms is not None
+
+
+async def test_a_filtered_stream_gets_its_pings_on_time_between_checkpoints() -> None:
+    log = alerts_log()
+    async with running_edge(log) as edge:
+        client = edge.connect(one_channel("alerts", {"entity_id": "quiet"}))
+        await client.until(2)
+        began = asyncio.get_running_loop().time()
+        for second in range(95):
+            write_alerts(log, *range(second * 20, second * 20 + 20), entity="busy")
+            await asyncio.sleep(1)
+        pings = await client.until(3, event="ping")
+        assert asyncio.get_running_loop().time() - began == pytest.approx(95, abs=1)
+        assert [block.event for block in client.blocks if block.data] == ["connected"] + [
+            "ping"
+        ] * 3
+        assert len([block for block in client.blocks if block.id and not block.data]) >= 4
+        assert pings[-1].id is None
+
+
+async def test_events_and_named_checkpoints_put_pings_off() -> None:
+    log = alerts_log()
+    async with running_edge(log) as edge:
+        seen = edge.connect()
+        named = edge.connect(one_channel("alerts", {"entity_id": "quiet"}), named_checkpoints=True)
+        await seen.until(2)
+        for number in range(60):
+            write_alerts(log, number, entity="busy")
+            await asyncio.sleep(1)
+        assert len(numbers(seen)) == 60
+        assert not [block for block in (*seen.blocks, *named.blocks) if block.event == "ping"]
+        assert len([block for block in named.blocks if block.event == "checkpoint"]) >= 3
