@@ -22,3 +22,7 @@ class InfraSettings(BaseSettings):
 
     var_limits: str = "balanced=0.04,equal-weight=0.04,growth=0.045,value=0.04"
     """Limits of single portfolios; the default is for the demo."""
+
+    agent_names: str = "arithmetic=a2a-math:Math Agent:a2a"
+    """Other names of agents for clients, as `AGENT=ID:NAME:PROTOCOL`, separated by commas; the
+    default is for the demo."""

@@ -136,7 +136,12 @@ async def _start(
         ),
         _python("trainer", "producers", _models(settings) | env, "trainer"),
         _python("backtester", "producers", env, "backtester"),
-        _python("agents", "producers", env, "orchestrator"),
+        _python(
+            "agents",
+            "producers",
+            env | {"TAPEWIRE_AGENT_NAMES": settings.agent_names},
+            "orchestrator",
+        ),
     ]
     try:
         trades = {"TAPEWIRE_TRADES_JAR": str(await asyncio.to_thread(trades_jar))}

@@ -42,11 +42,12 @@ async def _backtester(stop: asyncio.Event, _: float) -> None:
 
 async def _orchestrator(stop: asyncio.Event, _: float) -> None:
     settings = ProducerSettings(source="/producers/orchestrator")
-    classes = [name.strip() for name in OrchestratorSettings().agents.split(",") if name.strip()]
+    orchestrator_settings = OrchestratorSettings()
+    classes = [name.strip() for name in orchestrator_settings.agents.split(",") if name.strip()]
     try:
-        available = agents.agents(settings, classes)
+        available = agents.agents(settings, classes, orchestrator_settings.agent_names)
     except UnknownAgent as error:
-        sys.exit(f"TAPEWIRE_AGENTS: {error}")
+        sys.exit(f"TAPEWIRE_AGENTS or TAPEWIRE_AGENT_NAMES: {error}")
     _ready("waiting for messages")
     await orchestrator.run(settings, available, stop)
 

@@ -12,7 +12,8 @@ class TrainerSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="TAPEWIRE_", frozen=True)
 
     models_dir: Path = Path("models")
-    """The folder of trained models, with a folder for each type of meter."""
+    """The folder of trained models, with a folder for each type of meter. Clients get the path of a
+    model relative to it."""
 
     training_step_pause_s: float = Field(default=0.0, ge=0)
     """The pause between two steps of a training in seconds, for demonstrations."""
@@ -34,6 +35,9 @@ class OrchestratorSettings(BaseSettings):
 
     agents: str = ""
     """Additional agents, as `package.module:Class`, separated by commas."""
+
+    agent_names: str = ""
+    """Other names of agents for clients, as `AGENT=ID:NAME:PROTOCOL`, separated by commas."""
 
 
 class BacktesterSettings(BaseSettings):

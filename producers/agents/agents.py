@@ -189,17 +189,33 @@ class Help:
         yield "GET /docs describes every endpoint."
 
 
-def agents(settings: ProducerSettings, added: Sequence[str] = ()) -> Sequence[Agent]:
+def agents(
+    settings: ProducerSettings, added: Sequence[str] = (), names: str = ""
+) -> Sequence[Agent]:
     """Return the built-in agents and additional ones.
 
     Args:
         settings: where Kafka is.
         added: additional agents, as `module:name`.
+        names: other names of agents for clients, as `AGENT=ID:NAME:PROTOCOL`, separated by commas.
 
     Raises:
-        UnknownAgent: an additional agent cannot be loaded.
+        UnknownAgent: an additional agent cannot be loaded, or a name is of no agent.
     """
-    return (Arithmetic(), Risk(settings), Help(), *map(_added, added))
+    available: Sequence[Agent] = (Arithmetic(), Risk(settings), Help(), *map(_added, added))
+    by_id = {agent.agent_id: agent for agent in available}
+    for entry in filter(None, (part.strip() for part in names.split(","))):
+        agent_id, _, given = entry.partition("=")
+        match [part.strip() for part in given.split(":")]:
+            case [new_id, name, protocol] if new_id and name and protocol:
+                pass
+            case _:
+                raise UnknownAgent(f"{entry!r} is not AGENT=ID:NAME:PROTOCOL")
+        agent = by_id.get(agent_id.strip())
+        if agent is None:
+            raise UnknownAgent(f"{entry!r} names no agent; there are {', '.join(by_id)}")
+        agent.agent_id, agent.name, agent.protocol = new_id, name, protocol
+    return available
 
 
 def _added(where: str) -> Agent:

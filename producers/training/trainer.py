@@ -84,7 +84,8 @@ class Task:
             self._fail(str(error), type(error).__name__)
         except Exception as error:
             logger.exception("task %s failed", self.command.task_id)
-            self._fail(f"the training broke: {error}", repr(error))
+            reason = self._without_paths(error)
+            self._fail(f"the training broke: {reason}", f"{type(error).__name__}: {reason}")
 
     def _run(self) -> None:
         command = self.command
@@ -124,12 +125,14 @@ class Task:
         unfinished = path.with_suffix(f".{command.task_id}.{self.attempt}")
         joblib.dump(model, unfinished)
         unfinished.replace(path)
-        done = self._event(TaskStage.SUCCESS, 100.0, f"Model trained and saved at {path}", metrics)
+        logger.info("task %s has saved its model at %s", command.task_id, path)
+        shown = path.relative_to(self.settings.models_dir).as_posix()
+        done = self._event(TaskStage.SUCCESS, 100.0, f"Model trained and saved at {shown}", metrics)
         details: dict[str, int | float | str] = {
             "meter_id": command.meter_id,
             "meter_type": command.meter_type,
             "data_points": len(consumption.kwh),
-            "model_path": str(path),
+            "model_path": shown,
             "training_completed": to_rfc3339(done.event_time_us),
             "data_fetch_time_seconds": round(fetched_s, 3),
             "training_time_seconds": round(trained_s, 3),
@@ -150,6 +153,16 @@ class Task:
         if remaining_s is not None:
             done_us = event.event_time_us + int(remaining_s * 1_000_000)
         self._publish(event, estimated_completion_us=done_us)
+
+    def _without_paths(self, error: Exception) -> str:
+        """Return an error's message without paths of this machine, which clients must not see."""
+        if isinstance(error, OSError) and error.strerror:
+            return error.strerror
+        folder = self.settings.models_dir
+        text = str(error)
+        for path in (folder.absolute(), folder):
+            text = text.replace(f"{path}/", "")
+        return text
 
     def _fail(self, error: str, details: str) -> None:
         event = self._event(TaskStage.FAILURE, 0.0, error, {})

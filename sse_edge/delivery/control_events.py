@@ -13,6 +13,8 @@ from sse_edge.frame import block
 from sse_edge.settings import EdgeSettings
 from sse_edge.streams.dialect import ClientInfo, Dialect
 
+_LATE_MS = 3_600_000
+
 _MESSAGES = {
     "no_broker": "Kafka does not answer; reconnect a little later",
     "full": "this node has no room for another stream; reconnect a little later",
@@ -23,6 +25,11 @@ _MESSAGES = {
 def retry_ms(settings: EdgeSettings) -> int:
     """Return when a client should reconnect: a random time, so that clients spread out."""
     return round(random.uniform(settings.retry_ms, 2 * settings.retry_ms))  # noqa: S311  # spreads load only
+
+
+def late_retry_ms() -> int:
+    """Return when a client should ask again for what does not change soon: in one to two hours."""
+    return round(random.uniform(_LATE_MS, 2 * _LATE_MS))  # noqa: S311  # spreads load only
 
 
 def opening(dialect: Dialect, client: ClientInfo, settings: EdgeSettings) -> bytes:

@@ -94,7 +94,7 @@ def open_stream(
         EdgeError: a parameter or the cursor is invalid, or the stream cannot be served.
     """
     node = node_of(request)
-    accepted = refuse_unacceptable(request)
+    refuse_unacceptable(request)
     caller, stream = caller_of(request), as_readable_by(request, stream)
     node.refuse_over_limit(address_of(request.scope), None if caller is None else caller.subject)
     cursor = given_cursor(request)
@@ -120,7 +120,7 @@ def open_stream(
     if isinstance(start, Cursor) and start.ended:
         return Response(status_code=204)  # browsers stop reconnecting
     reason = node.unavailable_for
-    if reason is not None and "text/event-stream" not in accepted:
+    if reason is not None and not asks_for_stream(request):
         raise Unavailable(reason, "streams cannot be served now")
     return StreamResponse(node, stream, options, when_over)
 
@@ -157,16 +157,20 @@ def count_write(request: Request) -> None:
     )
 
 
-def refuse_unacceptable(request: Request) -> str:
-    """Return the request's `Accept` header.
+def refuse_unacceptable(request: Request) -> None:
+    """Return if the request accepts a stream.
 
     Raises:
-        NotAcceptable: it excludes `text/event-stream`.
+        NotAcceptable: `Accept` excludes `text/event-stream`.
     """
     accepted = request.headers.get("accept", "*/*").lower()
     if not any(kind in accepted for kind in ("text/event-stream", "text/*", "*/*")):
         raise NotAcceptable(f"the answer is text/event-stream, which Accept excludes: {accepted!r}")
-    return accepted
+
+
+def asks_for_stream(request: Request) -> bool:
+    """Whether a request names `text/event-stream`: `EventSource` gets no body of a 4xx or 5xx."""
+    return "text/event-stream" in request.headers.get("accept", "").lower()
 
 
 def as_readable_by(request: Request, stream: Stream) -> Stream:

@@ -18,13 +18,17 @@ from kafka_io.clock import now_us
 from schemas.events import AgentCommand
 from schemas.keys import encode_key
 from sse_edge.caller import NAME_BYTES, OWNED_ID_CHARS, is_owned, owned_id
+from sse_edge.delivery import control_events
 from sse_edge.delivery.node import Node
 from sse_edge.delivery.start import FromOffsets, FromTime, Start
-from sse_edge.errors import Forbidden, InvalidCursor, LogError, Unavailable
+from sse_edge.errors import Forbidden, InvalidCursor, InvalidParameter, LogError, Unavailable
+from sse_edge.frame import block
 from sse_edge.http import openapi
 from sse_edge.http.dependencies import caller_of, node_of
+from sse_edge.http.headers import STREAM_HEADERS
 from sse_edge.http.stream_response import (
     as_readable_by,
+    asks_for_stream,
     count_write,
     event_names,
     given_cursor,
@@ -33,6 +37,7 @@ from sse_edge.http.stream_response import (
     write,
 )
 from sse_edge.log.record import Partition
+from sse_edge.streams.dialects import agent
 from sse_edge.streams.requests import of_entities
 
 CHANNEL = "agent"
@@ -40,7 +45,9 @@ CHANNEL = "agent"
 _RETRIED_WITHIN_MS = 600_000
 """How far back a run with the same idempotency key is looked for, in milliseconds."""
 
-_Message = Annotated[str, Query(min_length=1, max_length=10_000)]
+_Message = Annotated[
+    str | None, Query(max_length=10_000, description="The message; without one, a help text.")
+]
 _Key = Annotated[str | None, Query(min_length=1, max_length=256)]
 _KeyHeader = Annotated[str | None, Header(min_length=1, max_length=256)]
 
@@ -66,9 +73,26 @@ async def ask(request: Request, question: Question, idempotency_key: _KeyHeader 
 
 
 @stream_route(router, "/stream", "Ask an agent with EventSource", openapi.of(CHANNEL))
-async def ask_by_get(request: Request, message: _Message, idempotency_key: _Key = None) -> Response:
+async def ask_by_get(
+    request: Request, message: _Message = None, idempotency_key: _Key = None
+) -> Response:
     """Stream the answer step by step. A reconnect with the last id continues the same run."""
-    return await _run(request, message, idempotency_key)
+    if not message and request.method == "GET" and given_cursor(request) is None:
+        return _help(request)
+    return await _run(request, message or "", idempotency_key)
+
+
+def _help(request: Request) -> Response:
+    """Answer a browser without a message with a help text; nothing runs.
+
+    Raises:
+        InvalidParameter: another caller has no message.
+    """
+    if not asks_for_stream(request):
+        raise InvalidParameter("message", "it is empty; give a question for an agent")
+    first, last = agent.help_events()
+    retry_ms = control_events.late_retry_ms()
+    return Response(block(*first, retry_ms=retry_ms) + block(*last), headers=STREAM_HEADERS)
 
 
 async def _run(request: Request, message: str, key: str | None) -> Response:

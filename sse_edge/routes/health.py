@@ -19,6 +19,7 @@ async def live() -> dict[str, str]:
     return {"status": "live"}
 
 
+@router.get("/health", include_in_schema=False)
 @router.get("/health/", summary="Same as `/health/ready`, for older clients")
 async def health(node: NodeDep) -> Response:
     """Return 200 if streams can be served, else 503."""

@@ -23,12 +23,16 @@ from schemas.events import (
     TrainingProgress,
 )
 from schemas.keys import encode_key
+from sse_edge.delivery import control_events
 from sse_edge.delivery.node import Node
 from sse_edge.delivery.start import FromOffsets
 from sse_edge.errors import NoSuchThing, OffsetOutOfRange
 from sse_edge.http import openapi
 from sse_edge.http.dependencies import NodeDep, node_of
+from sse_edge.http.headers import STREAM_HEADERS
 from sse_edge.http.stream_response import (
+    asks_for_stream,
+    client_id_of,
     event_names,
     given_cursor,
     may_read,
@@ -40,9 +44,10 @@ from sse_edge.log.record import Partition, Record
 from sse_edge.log.scan import scan
 from sse_edge.routes.views import Views, ViewsDep, views_of
 from sse_edge.streams.channels import CHANNELS
+from sse_edge.streams.dialect import ClientInfo
 from sse_edge.streams.dialects.training import status as rendered
 from sse_edge.streams.requests import of_entities
-from sse_edge.streams.stream import ChannelSelection
+from sse_edge.streams.stream import ChannelSelection, Stream
 
 CHANNEL = "trainmodel"
 
@@ -73,6 +78,7 @@ class TrainingAccepted(BaseModel):
     progress: int = 0
 
 
+@router.post("", include_in_schema=False)
 @router.post(
     "/", summary="Request a training", responses={503: {"description": "Kafka is unavailable."}}
 )
@@ -142,10 +148,30 @@ async def _follow(request: Request, task_ids: Sequence[str]) -> Response:
     stream = of_entities(CHANNEL, task_ids, event_names(request))
     offsets: dict[int, int] = {}
     if given_cursor(request) is None and node.unavailable_for is None:
-        for state in [await _known(views, task_id) for task_id in stream.entities]:
+        try:
+            states = [await _known(views, task_id) for task_id in stream.entities]
+        except NoSuchThing as error:
+            if not asks_for_stream(request):
+                raise
+            return _unknown(request, stream, error)
+        for state in states:
             before = offsets.get(state.partition, state.last_offset)
             offsets[state.partition] = min(before, state.last_offset)
     return open_stream(request, stream, FromOffsets(offsets))
+
+
+def _unknown(request: Request, stream: Stream, error: NoSuchThing) -> Response:
+    """Answer with an `error` event: `EventSource` would not show the body of a 404."""
+    node_of(request).metrics.refused[str(error.status)] += 1
+    client = ClientInfo(client_id_of(request), stream.name, stream.entities)
+    event = control_events.notice(
+        stream.dialect,
+        client,
+        "error",
+        {"reason": "unknown_task", "message": str(error)},
+        retry_ms=control_events.late_retry_ms(),
+    )
+    return Response(event, headers=STREAM_HEADERS)
 
 
 class _Last(NamedTuple):

@@ -217,7 +217,9 @@ async def test_a_browser_asks(world: World, chromium: str) -> None:
     assert json.dumps(seen[-1])
 
 
-async def test_what_is_wrong_is_said(world: World) -> None:
+async def test_what_is_wrong_is_said_and_a_browser_gets_help_without_a_message(
+    world: World,
+) -> None:
     wrong: list[tuple[dict[str, str], dict[str, str], str]] = [
         ({}, {}, "message"),
         ({"message": ""}, {}, "message"),
@@ -226,6 +228,12 @@ async def test_what_is_wrong_is_said(world: World) -> None:
         ({"message": "x", "events": "answers"}, {}, "answers"),
     ]
     edge = await world.edge()
+    async with stream(edge.url, PATH) as browser:  # without a message
+        chunk, completed = await browser.to_end()
+    assert [chunk.json["event"], completed.json["event"]] == ["response_chunk", "completed"]
+    assert "message=" in chunk.json["text"]
+    assert chunk.retry_ms is not None
+    assert chunk.retry_ms >= 3_600_000
     async with httpx.AsyncClient(base_url=edge.url, timeout=30) as client:
         for query, headers, named in wrong:
             answer = await client.get(PATH, params=query, headers=headers)

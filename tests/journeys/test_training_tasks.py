@@ -93,7 +93,7 @@ async def test_a_task_is_followed_from_pending_to_a_model_that_predicts(system: 
     assert result["status"] == "success"
     assert details["meter_id"] == "meter_test_001"
     assert details["data_points"] > 20_000
-    model = joblib.load(Path(details["model_path"]))
+    model = joblib.load(system.world.folder / "models" / details["model_path"])
     assert 0 <= float(model.predict([[18, 1, 11, 4.0, 0.5, 0.5]])[0]) < 20
     assert await system.status(task_id) == seen[-1]
     # Who comes after the end is told how it ended, and no more, once a processor has noted it.
@@ -139,8 +139,8 @@ async def test_a_browser_and_curl_see_what_the_log_says(system: System, chromium
     assert stages_of(by_curl) == STAGES
     assert in_browser == by_curl[-len(in_browser) :]
     path = Path(in_browser[-1]["result"]["details"]["model_path"])
-    assert path.parent == system.world.folder / "models" / "gas"
-    assert path.exists()
+    assert path.parent == Path("gas")
+    assert (system.world.folder / "models" / path).exists()
 
 
 async def test_a_trainer_is_killed_and_another_runs_the_task_again(system: System) -> None:
@@ -233,6 +233,7 @@ async def test_what_is_wrong_is_said(system: System) -> None:
         ("POST", "/trainmodel/", {"meter_type": "gas"}, 400, "meter_id"),
         ("GET", "/trainmodel/status/nobody", None, 404, "nobody"),
         ("GET", "/trainmodel/stream/nobody", None, 404, "nobody"),
+        ("POST", "/trainmodel", {"meter_type": "gas"}, 400, "meter_id"),
         ("GET", "/trainmodel/stream", None, 400, "task_id"),
         ("GET", "/trainmodel/stream/x?events=DONE", None, 400, "DONE"),
     ]
@@ -242,3 +243,33 @@ async def test_what_is_wrong_is_said(system: System) -> None:
             assert answer.status_code == status
             assert answer.headers["content-type"] == "application/problem+json"
             assert named in answer.text
+
+
+async def test_an_unknown_task_is_an_error_event_where_a_stream_was_asked_for(
+    system: System,
+) -> None:
+    path = "/trainmodel/stream/nobody"
+    async with stream(system.first.url, path) as client:
+        assert client.response.status_code == 200
+        assert client.response.headers["content-type"] == "text/event-stream"
+        (error,) = await client.to_end()
+    assert error.event is None
+    assert error.id is None
+    assert (error.json["task_id"], error.json["type"]) == ("nobody", "error")
+    assert "there is no task 'nobody'" in error.json["error"]
+    assert error.json["timestamp"]
+    assert error.retry_ms is not None
+    assert error.retry_ms >= 3_600_000
+    async with stream(system.first.url, "/trainmodel/stream", task_id=["a", "b"]) as client:
+        (error,) = await client.to_end()
+    assert sorted(error.json["task_ids"]) == ["a", "b"]
+
+
+async def test_paths_without_a_slash_work_as_those_with_one(world: World) -> None:
+    edge = await world.edge()
+    async with httpx.AsyncClient(base_url=edge.url, timeout=30) as client:
+        wanted = {"meter_id": "m", "meter_type": "gas"}
+        answer = await client.post("/trainmodel", json=wanted)
+        assert (answer.status_code, answer.json()["status"]) == (200, "PENDING")
+        for path in ("/health", "/health/"):
+            assert (await client.get(path)).json() == {"status": "ready"}

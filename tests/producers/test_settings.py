@@ -12,9 +12,11 @@ from producers.settings import (
 def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TAPEWIRE_MODELS_DIR", "/models")
     monkeypatch.setenv("TAPEWIRE_AGENTS", "a:B,c:D")
+    monkeypatch.setenv("TAPEWIRE_AGENT_NAMES", "a=b:c:d")
     monkeypatch.setenv("TAPEWIRE_TRADES_JAR", "/trades.jar")
     assert str(TrainerSettings().models_dir) == "/models"
     assert OrchestratorSettings().agents == "a:B,c:D"
+    assert OrchestratorSettings().agent_names == "a=b:c:d"
     assert str(MarketSettings().trades_jar) == "/trades.jar"
 
 

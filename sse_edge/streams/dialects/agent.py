@@ -1,9 +1,15 @@
 """The agent dialect: unnamed events, whose field `event` names the step of a run. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from schemas.events import AgentEvent, AgentStepKind
 from sse_edge.streams.dialect import ClientInfo, Dialect, EventBlock, Rendered
+
+_HELP = (
+    'Ask something: /process/stream?message=what+is+2%2B2, or POST {"message": "what is 2+2?"}. '
+    "An agent is chosen for the message, and its answer arrives in pieces. "
+    "The message 'help' lists what else there is."
+)
 
 
 def step(event: AgentEvent) -> Rendered:
@@ -28,6 +34,29 @@ def step(event: AgentEvent) -> Rendered:
         case _:
             data |= {"error": event.text, "message": event.text}
     return Rendered(event.kind, data, ends=event.ends)
+
+
+def help_events() -> Sequence[EventBlock]:
+    """Return the answer to a client without a message: a help text, and its end."""
+    steps = (AgentStepKind.RESPONSE_CHUNK, AgentStepKind.COMPLETED)
+    return [
+        _bare(
+            step(
+                AgentEvent(
+                    run_id="help",
+                    kind=kind,
+                    number=number,
+                    agent_id="help",
+                    agent_name="Help",
+                    protocol="local",
+                    text=_HELP,
+                    event_time_us=0,
+                )
+            ),
+            "",
+        )
+        for number, kind in enumerate(steps)
+    ]
 
 
 def _agent(event: AgentEvent) -> dict[str, object]:

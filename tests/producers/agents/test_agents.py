@@ -41,6 +41,30 @@ def test_messages_it_has_not_seen_reach_who_is_meant(message: str, agent_id: str
     assert f"{route.confidence:.0%}" in route.reasoning
 
 
+def test_an_agent_has_the_names_that_a_setting_gives_it() -> None:
+    named = agents(SETTINGS, names="arithmetic=a2a-math:Math Agent:a2a, help=guide:Guide:local,")
+    route = Router(named).route("What's 2+2?")
+    agent = route.agent
+    assert (agent.agent_id, agent.name, agent.protocol) == ("a2a-math", "Math Agent", "a2a")
+    assert "Math Agent" in route.reasoning
+    assert {agent.agent_id for agent in named} == {"a2a-math", "risk", "guide"}
+    assert agents(SETTINGS)[0].name == "Arithmetic"
+
+
+@pytest.mark.parametrize(
+    ("names", "why"),
+    [
+        ("arithmetic", "'arithmetic' is not AGENT=ID:NAME:PROTOCOL"),
+        ("arithmetic=a:b", "is not AGENT=ID:NAME:PROTOCOL"),
+        ("arithmetic=a::c", "is not AGENT=ID:NAME:PROTOCOL"),
+        ("math=a:b:c", "names no agent; there are arithmetic, risk, help"),
+    ],
+)
+def test_a_name_of_no_agent_is_refused(names: str, why: str) -> None:
+    with pytest.raises(UnknownAgent, match=why):
+        agents(SETTINGS, names=names)
+
+
 def test_the_reason_names_words_of_the_message() -> None:
     reasoning = Router(agents(SETTINGS)).route("the VaR of a portfolio").reasoning
     assert "'var'" in reasoning or "'portfolio'" in reasoning

@@ -39,9 +39,35 @@ def test_a_task_reports_every_stage_and_saves_its_model(tmp_path: Path) -> None:
     last = received.events[-1]
     assert (last.status, last.progress, last.ends) == ("completed", 100.0, True)
     path = model_path(tmp_path, task.command)
-    assert last.task.details["model_path"] == str(path)
+    shown = path.relative_to(tmp_path).as_posix()
+    assert last.task.details["model_path"] == shown
+    assert last.message == f"Model trained and saved at {shown}"
+    assert str(tmp_path) not in repr(received.events)
     assert joblib.load(path) is not None
     assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("blocked", ["folder", "model"])
+def test_a_failure_names_no_path_of_the_trainers_machine(
+    tmp_path: Path, blocked: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    received = MemoryCommand()
+    task = task_of(received, tmp_path / "models")
+    path = model_path(tmp_path / "models", task.command)
+    if blocked == "folder":
+        path.parent.parent.mkdir()
+        path.parent.touch()
+    else:
+
+        def refuse(_: object, file: Path) -> None:
+            raise ValueError(f"{file} cannot be written")
+
+        monkeypatch.setattr(joblib, "dump", refuse)
+    task.run()
+    last = received.events[-1]
+    assert last.task.stage == "FAILURE"
+    assert last.task.error.startswith("the training broke: ")
+    assert str(tmp_path) not in repr(last)
 
 
 def test_a_task_that_cannot_be_trained_fails_and_says_why(tmp_path: Path) -> None:
