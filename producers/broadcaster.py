@@ -55,9 +55,14 @@ class SSEBroadcaster:
         progress: float,
         status: str,
         message: str = "",
-        metrics: Mapping[str, float] | None = None,
+        metrics: object = None,
     ) -> RecordMetadata:
-        """Report the progress of a training run, in percent from 0 to 100."""
+        """Report the progress of a training run, in percent from 0 to 100.
+
+        `status` is started, running, completed, failed, or a word of your own, which goes to the
+        clients as it is; the run ends with completed or failed. `metrics` are a mapping of names to
+        numbers, or any other value that JSON can hold.
+        """
         event = training_progress(task_id, progress, status, message, metrics, now_us=now_us())
         return await self.publish(event)
 
@@ -68,9 +73,12 @@ class SSEBroadcaster:
         status: str,
         message: str = "",
         current_date: str | None = None,
-        results: Mapping[str, float] | None = None,
+        results: object = None,
     ) -> RecordMetadata:
-        """Report the progress of a backtest, in percent, and the day that it simulates."""
+        """Report the progress of a backtest, in percent, and the day that it simulates.
+
+        `status` and `results` are like those of `send_training_progress`.
+        """
         event = backtest_progress(
             backtest_id, progress, status, message, current_date, results, now_us=now_us()
         )

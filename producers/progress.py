@@ -1,7 +1,7 @@
 """Checks the arguments of a report, and makes an immutable event of them.
 
-This module is pure: the time is an argument. JSON has no numbers that are not finite, so a report
-with one is refused here, where the caller sees why.
+This module is pure: the time is an argument. JSON has no numbers that are not finite, and an event
+has at most 64 KiB, so a report that breaks either is refused here, where the caller sees why.
 """
 
 import json
@@ -18,7 +18,6 @@ from schemas.events import (
     BacktestProgress,
     DashboardUpdate,
     RiskAlert,
-    RunStatus,
     Severity,
     TrainingProgress,
     UserUpdate,
@@ -28,6 +27,8 @@ from schemas.events import (
 NAME_CHARS_MAX = 256
 MESSAGE_CHARS_MAX = 4_096
 METRICS_MAX = 64
+JSON_BYTES_MAX = 52_000
+"""The most bytes that a message and its metrics or results have together, as escaped JSON."""
 
 V = TypeVar("V", bound=StrEnum)
 
@@ -37,22 +38,28 @@ def training_progress(
     progress: float,
     status: str,
     message: str = "",
-    metrics: Mapping[str, float] | None = None,
+    metrics: object = None,
     *,
     now_us: int,
 ) -> TrainingProgress:
     """Return the event of a training run's progress, in percent.
 
+    `status` is a `RunStatus`, or a word of the caller's own; `metrics` are a value that JSON can
+    hold, best a mapping of names to numbers.
+
     Raises:
         InvalidReport: an argument is invalid; the message names it.
     """
+    text = _text("message", message)
+    numbers, as_json = _values("metrics", metrics, beside=text)
     return TrainingProgress(
         task_id=_name("task_id", task_id),
         progress=_percent("progress", progress),
-        status=_one_of("status", status, RunStatus),
-        message=_text("message", message),
-        metrics=_numbers("metrics", metrics),
+        status=_name("status", status),
+        message=text,
+        metrics=numbers,
         event_time_us=now_us,
+        metrics_json=as_json,
     )
 
 
@@ -62,23 +69,28 @@ def backtest_progress(
     status: str,
     message: str = "",
     current_date: str | None = None,
-    results: Mapping[str, float] | None = None,
+    results: object = None,
     *,
     now_us: int,
 ) -> BacktestProgress:
     """Return the event of a backtest's progress, in percent, at a simulated day (YYYY-MM-DD).
 
+    `status` and `results` are like `status` and `metrics` of `training_progress`.
+
     Raises:
         InvalidReport: an argument is invalid; the message names it.
     """
+    text = _text("message", message)
+    numbers, as_json = _values("results", results, beside=text)
     return BacktestProgress(
         backtest_id=_name("backtest_id", backtest_id),
         progress=_percent("progress", progress),
-        status=_one_of("status", status, RunStatus),
-        message=_text("message", message),
+        status=_name("status", status),
+        message=text,
         current_date=None if current_date is None else _day("current_date", current_date),
-        results=_numbers("results", results),
+        results=numbers,
         event_time_us=now_us,
+        results_json=as_json,
     )
 
 
@@ -90,14 +102,10 @@ def user_update(
     Raises:
         InvalidReport: an argument is invalid; the message names it.
     """
-    try:
-        text = json.dumps(data, allow_nan=False, separators=(",", ":"))
-    except (TypeError, ValueError) as error:
-        raise InvalidReport(f"data cannot be encoded as JSON: {error}") from error
     return UserUpdate(
         user_id=_name("user_id", user_id),
         kind=_one_of("kind", kind, UserUpdateKind),
-        data=text,
+        data=_as_json("data", data),
         event_time_us=now_us,
     )
 
@@ -222,6 +230,66 @@ def _numbers(argument: str, values: Mapping[str, float] | None) -> dict[str, flo
         _name(f"a name in {argument}", name): _number(f"{argument}[{name!r}]", value)
         for name, value in values.items()
     }
+
+
+def _values(argument: str, values: object, *, beside: str) -> tuple[dict[str, float], str | None]:
+    """Return the numbers of a mapping, and all values as JSON where it has others.
+
+    Args:
+        argument: the name of the argument.
+        values: a value that JSON can hold; None for no values.
+        beside: the message, which shares the event's room.
+    """
+    if values is None:
+        return {}, None
+    if isinstance(values, Mapping):
+        for name, value in values.items():
+            if not isinstance(name, str):
+                raise InvalidReport(f"a name in {argument} is {_shown(name)}; it must be a text")
+            if _is_number(value):
+                _number(f"{argument}[{name!r}]", value)
+    text = _as_json(argument, values)
+    size, rest = len(text), JSON_BYTES_MAX - len(json.dumps(beside))
+    if size > rest:
+        raise InvalidReport(
+            f"{argument} has {size:,} bytes as JSON; at most {rest:,} fit beside the message"
+        )
+    if not isinstance(values, Mapping):
+        return {}, text
+    numbers = {name: float(value) for name, value in values.items() if _is_number(value)}
+    is_exact = len(numbers) == len(values) and all(
+        not isinstance(values[name], int) or values[name] == number
+        for name, number in numbers.items()
+    )
+    return numbers, None if is_exact else text
+
+
+def _is_number(value: object) -> bool:
+    if isinstance(value, (str, bytes, bool)) or not isinstance(value, SupportsFloat):
+        return False
+    # An array converts, too, where it has one element, and so does a truth value of NumPy.
+    return getattr(value, "shape", ()) == () and str(getattr(value, "dtype", "")) != "bool"
+
+
+def _as_json(argument: str, value: object) -> str:
+    try:
+        text = json.dumps(value, allow_nan=False, separators=(",", ":"), default=_as_plain)
+        if r"\ud" in text:  # half a surrogate pair is no Unicode, and clients would refuse it
+            json.dumps(value, ensure_ascii=False, default=_as_plain).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidReport(f"{argument} cannot be encoded as JSON: {error}") from error
+    return text
+
+
+def _as_plain(value: object) -> object:
+    """Return a value of another library as one that JSON can hold, as `json.dumps` asks for."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    if hasattr(value, "tolist"):  # arrays and scalars of NumPy, series of pandas
+        return value.tolist()
+    if isinstance(value, SupportsFloat):
+        return float(value)
+    raise TypeError(f"{_shown(value)} is no value that JSON can hold")
 
 
 def _shown(value: object) -> str:

@@ -1,5 +1,6 @@
 """Events of backtests and backtest jobs."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -25,7 +26,10 @@ class JobStep:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BacktestProgress:
-    """A backtest made progress. `progress` is a percentage, `current_date` the simulated day."""
+    """A backtest made progress. `progress` is a percentage, `current_date` the simulated day.
+
+    `status` is a `RunStatus`, or a word of the producer's own.
+    """
 
     backtest_id: str
     progress: float
@@ -33,8 +37,16 @@ class BacktestProgress:
     message: str
     current_date: str | None = None
     results: Mapping[str, float]
+    """The results that are numbers."""
     event_time_us: int
     job: JobStep | None = None
+    results_json: str | None = None
+    """All results as JSON, where they are not a map of numbers."""
+
+    @property
+    def all_results(self) -> object:
+        """All results, also those that are no numbers."""
+        return self.results if self.results_json is None else json.loads(self.results_json)
 
     @property
     def ends(self) -> bool:

@@ -1,5 +1,6 @@
 """Events of training runs and training tasks."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -22,7 +23,8 @@ class TaskStep:
 class TrainingProgress:
     """A training run made progress. `progress` is a percentage from 0 to 100.
 
-    `task` is set for a run that a `TrainingCommand` requested.
+    `status` is a `RunStatus`, or a word of the producer's own. `task` is set for a run that a
+    `TrainingCommand` requested.
     """
 
     task_id: str
@@ -30,8 +32,16 @@ class TrainingProgress:
     status: str
     message: str
     metrics: Mapping[str, float]
+    """The metrics that are numbers."""
     event_time_us: int
     task: TaskStep | None = None
+    metrics_json: str | None = None
+    """All metrics as JSON, where they are not a map of numbers."""
+
+    @property
+    def all_metrics(self) -> object:
+        """All metrics, also those that are no numbers."""
+        return self.metrics if self.metrics_json is None else json.loads(self.metrics_json)
 
     @property
     def ends(self) -> bool:

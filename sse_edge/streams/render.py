@@ -46,7 +46,7 @@ def render_value(channel: Channel, value: bytes | None, timestamp_ms: int) -> Fr
             return None
         timestamp = to_rfc3339(timestamp_ms * 1000)
         unfinished = body(*channel.dialect.wrap(rendered, timestamp))
-    except (Undecodable, ValueError, OverflowError) as error:
+    except (Undecodable, ValueError, OverflowError, RecursionError) as error:
         raise Unframable(str(error)) from error
     if len(unfinished) > FRAME_BYTES_MAX:
         raise Unframable(f"{len(unfinished)} bytes; an event has at most {FRAME_BYTES_MAX}")

@@ -13,9 +13,12 @@ from schemas.codec import decode_as
 from schemas.events import (
     BacktestProgress,
     JobState,
+    JobStatus,
     JobStepKind,
     Record,
+    RunStatus,
     StoryState,
+    TaskStage,
     TrainingProgress,
     WindowTally,
 )
@@ -32,6 +35,9 @@ from stream_processors.lifecycle import next_job_state, next_task_state
 from stream_processors.messages import Message, tenant_of
 from stream_processors.processor import Processor, Round, Rows
 from stream_processors.windowing.tallies import gauge_tally
+
+_STATUSES = frozenset({*RunStatus, *TaskStage, *JobStatus})
+"""The statuses that have gauges of their own; producers may report any other word."""
 
 RunState = StoryState | JobState
 NextState = Callable[[Any, Record, Message], RunState | None]
@@ -122,7 +128,8 @@ class _StatusCounts:
             return
         for state, difference in ((before, -1), (after, 1)):
             if state is not None:
-                name = f"{self._prefix}_{state.status.lower()}"
+                status = state.status.lower() if state.status in _STATUSES else "other"
+                name = f"{self._prefix}_{status}"
                 self._counts.setdefault(state.tenant, Counter())[name] += difference
                 self._changed.add(state.tenant)
 

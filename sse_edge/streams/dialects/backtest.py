@@ -19,12 +19,14 @@ _KIND_OF: Mapping[str, JobStepKind] = {
     RunStatus.COMPLETED: JobStepKind.COMPLETED,
     RunStatus.FAILED: JobStepKind.FAILED,
 }
-"""The kinds of steps of backtests that a program reports through the reporter API."""
+"""The kinds of steps of backtests that a program reports through the reporter API; another word is
+shown as it is, in a step of progress."""
 
 
 def step(event: BacktestProgress) -> Rendered | None:
     """Render a step of a job; None for a step that only concerns workers."""
-    job = event.job or JobStep(kind=_KIND_OF[event.status], symbol="", strategy="")
+    kind = _KIND_OF.get(event.status)
+    job = event.job or JobStep(kind=kind or JobStepKind.PROGRESS, symbol="", strategy="")
     if job.kind in _SILENT:
         return None
     about = {"job_id": event.backtest_id, "message": event.message, "attempt": job.attempt}
@@ -32,20 +34,21 @@ def step(event: BacktestProgress) -> Rendered | None:
         case JobStepKind.TRANSACTION:
             return Rendered("transaction", about | {"transactions": json.loads(job.data or "[]")})
         case JobStepKind.COMPLETED:
-            summary = json.loads(job.data) if job.data else dict(event.results)
+            summary = json.loads(job.data) if job.data else event.all_results
             return Rendered("completed", about | {"result_summary": summary}, ends=True)
         case JobStepKind.FAILED:
             return Rendered("failed", about | {"error_message": event.message}, ends=True)
         case JobStepKind.CANCELLED:
             return Rendered("cancelled", about, ends=True)
         case _:
+            status = _STATUS_OF.get(job.kind, JobStatus.RUNNING)
             data = about | {
-                "status": _STATUS_OF[job.kind],
+                "status": event.status if event.job is None and kind is None else status,
                 "progress": event.progress,
                 "current_bar": job.current_bar,
                 "total_bars": job.total_bars,
                 "current_date": event.current_date,
-                "results": event.results,
+                "results": event.all_results,
             }
             return Rendered("progress", data)
 

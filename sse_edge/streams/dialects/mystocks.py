@@ -84,7 +84,7 @@ def training_progress(event: TrainingProgress) -> Rendered:
         "progress": event.progress,
         "status": event.status,
         "message": event.message,
-        "metrics": event.metrics,
+        "metrics": event.all_metrics,
     }
     return Rendered("training_progress", data, ends=event.ends)
 
@@ -97,7 +97,7 @@ def backtest_progress(event: BacktestProgress) -> Rendered:
         "status": event.status,
         "message": event.message,
         "current_date": event.current_date,
-        "results": event.results,
+        "results": event.all_results,
     }
     return Rendered("backtest_progress", data, ends=event.ends)
 

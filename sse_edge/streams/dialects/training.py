@@ -15,17 +15,19 @@ _STAGE_OF: Mapping[str, TaskStage] = {
     RunStatus.COMPLETED: TaskStage.SUCCESS,
     RunStatus.FAILED: TaskStage.FAILURE,
 }
-"""The stages of runs that a program reports through the reporter API."""
+"""The stages of runs that a program reports through the reporter API; other words are shown as they
+are."""
 
 
 def status(event: TrainingProgress) -> Rendered:
     """Render the status of a task."""
-    task = event.task or TaskStep(stage=_STAGE_OF[event.status])
+    known = _STAGE_OF.get(event.status)
+    task = event.task or TaskStep(stage=known or TaskStage.TRAINING_MODEL)
     stage, done = task.stage, task.estimated_completion_us
     failed = stage == TaskStage.FAILURE
     data: dict[str, object] = {
         "task_id": event.task_id,
-        "status": stage,
+        "status": stage if event.task is not None or known is not None else event.status,
         "progress": int(event.progress) if event.progress.is_integer() else event.progress,
         "message": event.message,
         "updated_at": to_rfc3339(event.event_time_us),
@@ -39,7 +41,7 @@ def status(event: TrainingProgress) -> Rendered:
 
 
 def _result(event: TrainingProgress, task: TaskStep) -> dict[str, object]:
-    details = dict(task.details) or dict(event.metrics)
+    details = dict(task.details) or event.all_metrics
     return {"status": "success", "message": event.message, "details": details}
 
 

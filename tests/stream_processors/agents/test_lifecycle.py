@@ -1,5 +1,7 @@
 """The processors that follow tasks and jobs, run without Kafka."""
 
+from dataclasses import replace
+
 from schemas.events import (
     BacktestProgress,
     DeadLetter,
@@ -62,6 +64,21 @@ async def test_states_are_written_with_the_gauges_of_the_round() -> None:
     [gauges] = journal.sent(DASHBOARD_TALLIES, WindowTally)
     assert gauges.gauges == {"tasks_pending": 1, "tasks_success": 1}
     assert set(journal.order) == {TRAINING_TASKS.name, DASHBOARD_TALLIES.name}
+
+
+async def test_words_of_producers_own_share_a_gauge() -> None:
+    bench = ProcessorBench(lifecycles()[0])
+    runs = [replace(progress(f"{number}", f"epoch {number}", ""), task=None) for number in range(3)]
+    journal = await bench.run(
+        [message(TRAINING_EVENTS, run, offset) for offset, run in enumerate(runs)]
+    )
+    assert [state.status for state in journal.sent(TRAINING_TASKS, StoryState)] == [
+        "epoch 0",
+        "epoch 1",
+        "epoch 2",
+    ]
+    [gauges] = journal.sent(DASHBOARD_TALLIES, WindowTally)
+    assert gauges.gauges == {"tasks_other": 3}
 
 
 async def test_a_removed_job_is_deleted_and_no_longer_counted() -> None:

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from schemas.events import BacktestProgress, JobStep
@@ -43,6 +45,23 @@ def test_a_run_of_the_reporter_api_is_rendered_like_a_job() -> None:
     rendered = step(event(None, "completed"))
     assert rendered is not None
     assert (rendered.event, rendered.data["result_summary"]) == ("completed", {"sharpe": 1.5})
+
+
+def test_a_word_of_the_reporters_own_and_any_results_are_passed_on() -> None:
+    reported = replace(
+        event(None, "warming up"), results_json='{"sharpe":1.5,"curve":[1,2]}', results={}
+    )
+    rendered = step(reported)
+    assert rendered is not None
+    assert (rendered.event, rendered.ends) == ("progress", False)
+    assert rendered.data["status"] == "warming up"
+    assert rendered.data["results"] == {"sharpe": 1.5, "curve": [1, 2]}
+    finished = step(replace(reported, status="completed"))
+    assert finished is not None
+    assert finished.data["result_summary"] == {"sharpe": 1.5, "curve": [1, 2]}
+    unknown = step(event("rewound"))
+    assert unknown is not None
+    assert (unknown.event, unknown.data["status"]) == ("progress", "running")
 
 
 def test_transactions_and_the_summary_are_json_of_the_job() -> None:

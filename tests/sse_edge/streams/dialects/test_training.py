@@ -1,5 +1,6 @@
 """The training-task dialect, word for word."""
 
+import json
 from dataclasses import replace
 
 from schemas.events import TaskStep, TrainingProgress
@@ -57,6 +58,15 @@ def test_a_run_that_a_training_loop_reports_is_a_task_as_well() -> None:
         for item in ("started", "running", "completed", "failed")
     ]
     assert found == ["TRAINING_MODEL", "TRAINING_MODEL", "SUCCESS", "FAILURE"]
+
+
+def test_a_word_of_a_training_loops_own_and_any_metrics_are_passed_on() -> None:
+    paused = status(replace(RUNNING, task=None, status="paused"))
+    assert (paused.data["status"], paused.ends) == ("paused", False)
+    metrics = {"loss": 0.5, "layers": ["a", "b"]}
+    done = replace(RUNNING, task=None, status="completed", metrics_json=json.dumps(metrics))
+    result = status(done).data["result"]
+    assert result["details"] == metrics
 
 
 def test_retry_stands_in_the_first_block_whatever_that_is() -> None:
