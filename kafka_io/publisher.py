@@ -50,6 +50,8 @@ class RecordMetadata:
     topic: str
     partition: int
     offset: int
+    timestamp_ms: int
+    """The broker's time of appending, in milliseconds since 1970 UTC."""
 
 
 @dataclass(slots=True, eq=False)
@@ -94,7 +96,22 @@ class Publisher:
             Unsent: Kafka did not acknowledge within `patience_s`; the event stays in the buffer.
             BufferFull: the buffer stayed full for `patience_s`; the event was not taken.
         """
-        record = outgoing_record(event, self._settings, partition=partition, tenant=tenant)
+        return await self._write(
+            outgoing_record(event, self._settings, partition=partition, tenant=tenant)
+        )
+
+    async def delete(self, topic: Topic, key: bytes) -> RecordMetadata:
+        """Delete the row of a key from a compacted topic, and return the position of the tombstone.
+
+        Raises:
+            Unsent: Kafka did not acknowledge within `patience_s`; it stays in the buffer.
+            BufferFull: the buffer stayed full for `patience_s`; it was not taken.
+        """
+        return await self._write(
+            OutgoingRecord(self._settings.topic_prefix + topic.name, key, None)
+        )
+
+    async def _write(self, record: OutgoingRecord) -> RecordMetadata:
         entry = _Entry(record)
         try:
             async with asyncio.timeout(self._settings.patience_s):
@@ -219,10 +236,8 @@ class Publisher:
             if entry.delivery is None or not _succeeded(entry.delivery):
                 return
             metadata = entry.delivery.result()
-            topic, partition, offset = (
-                getattr(metadata, name) for name in ("topic", "partition", "offset")
-            )
-            entry.position = RecordMetadata(topic, partition, offset)
+            names = ("topic", "partition", "offset", "timestamp")
+            entry.position = RecordMetadata(*(getattr(metadata, name) for name in names))
             self._waiting.popleft()
 
     async def _partitions(self, topic: str) -> list[int]:

@@ -23,6 +23,7 @@ from schemas.events import (
     ChatEvent,
     DashboardUpdate,
     DeadLetter,
+    EdgeNode,
     InputGap,
     JobState,
     OpenAlert,
@@ -108,6 +109,7 @@ AGENT_EVENTS = _topic("agent.events", AgentEvent, "run_id", 7 * DAY_MS)
 CHAT_MESSAGES = _topic("chat.messages", ChatEvent, "room", 7 * DAY_MS)
 USER_UPDATES = _topic("user.updates", UserUpdate, "user_id", 7 * DAY_MS)
 EDGE_RENEWALS = _topic("edge.renewals", StreamRenewal, "challenge", HOUR_MS)
+EDGE_NODES = _topic("edge.nodes", EdgeNode, "node_id", DAY_MS, compacted=True, partitions=1)
 MARKET_TRADES = _topic("market.trades", TradeBatch, "symbol", FOR_EVER_MS)
 MARKET_CANDLES = _topic("market.candles", Candle, "symbol", FOR_EVER_MS)
 MARKET_FORMING = _topic("market.forming", CandleState, "symbol", None)

@@ -13,7 +13,7 @@ from collections.abc import (
     Callable,
     Generator,
 )
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
@@ -25,6 +25,7 @@ from fastapi_offline import FastAPIOffline
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from kafka_io.errors import Unsent
 from kafka_io.publisher import Publisher
 from kafka_io.settings import ProducerSettings
 from sse_edge.cache.tail import Tail
@@ -52,6 +53,7 @@ from sse_edge.routes import (
     limits,
     training,
 )
+from sse_edge.routes.cluster import Cluster
 from sse_edge.routes.views import Views
 from sse_edge.settings import EdgeSettings
 
@@ -66,6 +68,9 @@ PAGE = Path(__file__).with_name("page")
 
 _LOCAL_PAGES = r"http://(localhost|127\.0\.0\.1)(:\d{1,5})?"
 """The origins whose pages may read and write on an open edge, which serves this machine only."""
+
+_HEARTBEAT_PATIENCE_S = 5.0
+"""How many seconds a heartbeat waits for Kafka at most, and so a node that stops."""
 
 _COLLECTED = (1_000, 5, 20_000)
 """The thresholds of Python's garbage collector; see `from_environment`."""
@@ -105,12 +110,15 @@ def build_api(settings: EdgeSettings, fair_queue: FairQueue) -> FastAPI:
         async with (
             KafkaLog(settings.bootstrap_servers, readers_max=settings.readers_max) as log,
             Publisher(_as_producer(settings)) as app.state.publisher,
+            _heartbeat_publisher(settings) as heartbeats,
             asyncio.TaskGroup() as tasks,
         ):
             tail = Tail(log, settings)
             views = app.state.views = Views(log, settings, tail)
             node = app.state.node = Node(log, settings, tail, views, fair_queue)
             node.sockets = EdgeProtocol.budget
+            address = os.environ.get(ADDRESS, "")
+            cluster = app.state.cluster = Cluster(node, views, heartbeats, address)
             _log_who_is_served(settings)
             following = tasks.create_task(_run(node, views))
             following.add_done_callback(_stop_with_the_tail)
@@ -119,9 +127,10 @@ def build_api(settings: EdgeSettings, fair_queue: FairQueue) -> FastAPI:
                 node.each_second = lambda: app.state.multiprocess_metrics.publish(
                     node.metrics.families(node.gauges())
                 )
-            with _draining_first(node, settings.drain_s):
-                sdnotify.SystemdNotifier().notify(f"READY=1\nSTATUS={os.environ.get(ADDRESS, '')}")
-                yield
+            async with cluster.beating():
+                with _draining_first(node, settings.drain_s):
+                    sdnotify.SystemdNotifier().notify(f"READY=1\nSTATUS={address}")
+                    yield
             following.remove_done_callback(_stop_with_the_tail)
             following.cancel()
 
@@ -191,6 +200,18 @@ def _log_who_is_served(settings: EdgeSettings) -> None:
         )
     else:
         logger.info("this edge serves callers with a token of %s", rules.issuer)
+
+
+@asynccontextmanager
+async def _heartbeat_publisher(settings: EdgeSettings) -> AsyncGenerator[Publisher]:
+    """Open the publisher of heartbeats, which keeps no node from stopping."""
+    patience_s = min(settings.broker_patience_s, _HEARTBEAT_PATIENCE_S)
+    publisher = Publisher(_as_producer(settings).model_copy(update={"patience_s": patience_s}))
+    try:
+        yield publisher
+    finally:
+        with suppress(Unsent):
+            await publisher.close()
 
 
 def _as_producer(settings: EdgeSettings) -> ProducerSettings:

@@ -138,6 +138,10 @@ class EdgeSettings(BaseSettings):
     retry_ms: int = Field(default=2_000, ge=1)
     """How many milliseconds a client waits to reconnect: jittered between this and twice this."""
 
+    node_heartbeat_s: float = Field(default=5.0, gt=0)
+    """How many seconds lie between two heartbeats of a node, by which the others know it. A node
+    without one for three times as long is no longer counted."""
+
     metadata_s: float = Field(default=2.0, gt=0)
     """How many seconds lie between two checks of topic ids, partition counts and leaders."""
 

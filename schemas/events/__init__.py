@@ -36,6 +36,8 @@ from schemas.events.dashboard import (
 from schemas.events.market import Candle, CandleState, Trade, TradeBatch
 from schemas.events.operations import (
     DeadLetter,
+    EdgeChannel,
+    EdgeNode,
     InputGap,
     ProcessorPositions,
     StreamRenewal,
@@ -103,6 +105,8 @@ __all__ = [
     "DashboardUpdate",
     "DeadLetter",
     "DeadLetterReason",
+    "EdgeChannel",
+    "EdgeNode",
     "Event",
     "ForecastSeries",
     "GapReason",

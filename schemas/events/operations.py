@@ -16,6 +16,51 @@ class StreamRenewal:
     event_time_us: int
 
 
+class EdgeChannel(NamedTuple):
+    """The clients of one channel on an edge node."""
+
+    name: str
+    connections: int
+    clients: Sequence[str]
+    """The names of some of its clients, at most 100."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EdgeNode:
+    """The heartbeat of an edge node: it is alive, and this is what it serves.
+
+    A node writes it every `interval_s` seconds, and deletes its row when it stops. A node without a
+    heartbeat for three intervals is no longer counted.
+    """
+
+    node_id: str
+    """A name that each process has for itself alone."""
+    address: str
+    """The URL of its port; empty if it is unknown."""
+    host: str
+    """The name of its machine."""
+    process_id: int
+    version: str
+    """The version of this software; empty if it is unknown."""
+    status: str
+    """`active`, or `draining` before it stops."""
+    started_us: int
+    """When the process started."""
+    interval_s: float
+    """How many seconds lie between two heartbeats."""
+    connections: int
+    """The number of open streams."""
+    responses: int
+    """The number of open responses of iterators, such as lists of jobs."""
+    channels: Sequence[EdgeChannel]
+    """The channels that have clients."""
+    events_sent: int
+    """The number of events sent since the start."""
+    errors: int
+    """The number of requests refused and responses failed since the start."""
+    event_time_us: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeadLetter:
     """A record, or its part number `index`, that could not be applied, and the reason."""

@@ -123,6 +123,15 @@ class TableView(Generic[S]):
         named = None if tenant is None else tenant.encode()
         return [row.state for row in self._states.values() if named in (None, row.tenant)]
 
+    async def with_times(self) -> Sequence[tuple[int, S]]:
+        """Return the states, each with the broker's time of its appending in ms since 1970.
+
+        Raises:
+            LogUnavailable: the topic could not be read in time.
+        """
+        await self._complete()
+        return [(row.timestamp_ms, row.state) for row in self._states.values()]
+
     async def _complete(self) -> None:
         self._is_wanted.set()
         try:

@@ -11,8 +11,9 @@ from schemas.instants import LATEST_US
 from sse_edge.caller import OWNED_ID_CHARS, is_owned
 from sse_edge.errors import Forbidden, NoSuchThing
 from sse_edge.http import openapi
-from sse_edge.http.dependencies import NodeDep, caller_of
+from sse_edge.http.dependencies import caller_of
 from sse_edge.http.stream_response import event_names, open_stream, stream_route, write
+from sse_edge.routes.cluster import ClusterDep, channel_totals, scope, summary
 from sse_edge.streams.channels import CHANNELS
 from sse_edge.streams.requests import many_channels, one_channel
 
@@ -44,16 +45,23 @@ async def streams(
     return open_stream(request, many_channels(topic or (), event_names(request)))
 
 
-@router.get("/status", summary="List open connections")
-async def status(node: NodeDep) -> dict[str, object]:
-    """Return the connections of this process, by channel."""
+@router.get("/status", summary="List open connections of all nodes")
+async def status(cluster: ClusterDep) -> dict[str, object]:
+    """Return the connections of the cluster by channel, its nodes, and this process as `node`.
+
+    Figures of other nodes are some seconds old, and name at most 100 clients of a channel. Where
+    only this process is known, `scope` is `node`, and `note` says why.
+    """
+    members = await cluster.members()
+    own, nodes = members.nodes[0], members.nodes
+    is_active = any(node.status == "active" for node in nodes)
     return {
-        "status": "draining" if node.draining else "active",
-        "total_connections": node.connections,
-        "channels": {
-            name: {"connection_count": len(clients), "clients": list(clients)}
-            for name, clients in node.clients.items()
-        },
+        "status": "active" if is_active else "draining",
+        "total_connections": sum(node.connections for node in nodes),
+        "channels": channel_totals(nodes),
+        **scope(members),
+        "nodes": [summary(node) for node in nodes],
+        "node": summary(own) | {"channels": channel_totals([own])},
     }
 
 

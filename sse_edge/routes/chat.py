@@ -17,7 +17,6 @@ from sse_edge.errors import Forbidden, Unavailable
 from sse_edge.frame import block
 from sse_edge.http import openapi
 from sse_edge.http.dependencies import NodeDep, caller_of
-from sse_edge.http.sse_response import SENT
 from sse_edge.http.stream_response import (
     as_readable_by,
     event_names,
@@ -30,6 +29,7 @@ from sse_edge.http.stream_response import (
 from sse_edge.log.protocol import Log
 from sse_edge.log.record import Partition, Record
 from sse_edge.log.scan import scan
+from sse_edge.routes.cluster import ClusterDep, metrics_of, scope
 from sse_edge.streams.dialects.chat import chat_event
 from sse_edge.streams.requests import of_entities
 
@@ -119,14 +119,15 @@ async def user_stream(request: Request, user_id: str) -> Response:
     return open_stream(request, of_entities("user", [user_id], event_names(request)))
 
 
-@router.get("/sse-metrics", summary="Summary of `/metrics`")
-async def sse_metrics(node: NodeDep) -> dict[str, int]:
-    """Return the open streams, events sent and failed streams of this process."""
-    return {
-        "active_connections": node.connections + SENT.open,
-        "total_events_sent": node.metrics.sent + SENT.events,
-        "errors": SENT.errors + sum(node.metrics.refused.values()),
-    }
+@router.get("/sse-metrics", summary="Summary of `/metrics` of all nodes")
+async def sse_metrics(cluster: ClusterDep) -> dict[str, object]:
+    """Return the open streams, events sent and errors of all running nodes, and of this process.
+
+    Where only this process is known, `scope` is `node`, and `note` says why.
+    """
+    members = await cluster.members()
+    own = metrics_of(members.nodes[:1])
+    return {**metrics_of(members.nodes), **scope(members), "node": own}
 
 
 async def last_messages(

@@ -1,4 +1,4 @@
-"""The tables of a node: the last state of every task, job, limit, alert, book and token renewal.
+"""The tables of a node: the last state of each task, job, limit, alert, book, renewal and edge.
 
 `Views` owns the tables and follows their compacted topics; each is read only after its first use.
 Routes read the tables themselves. The delivery core asks two questions of them (see `Lookups` in
@@ -14,6 +14,7 @@ from starlette.requests import HTTPConnection
 from schemas.events import (
     Book,
     BookRisk,
+    EdgeNode,
     JobState,
     OpenAlert,
     RiskLimits,
@@ -23,6 +24,7 @@ from schemas.events import (
 from schemas.topics import (
     BACKTEST_EVENTS,
     BACKTEST_JOBS,
+    EDGE_NODES,
     EDGE_RENEWALS,
     RISK_BOOK_RISKS,
     RISK_BOOKS,
@@ -61,6 +63,7 @@ class Views:
         self.books = self._view(RISK_BOOKS, Book)
         self.book_risks = self._view(RISK_BOOK_RISKS, BookRisk)
         self.renewals = self._view(EDGE_RENEWALS, StreamRenewal)
+        self.edges = self._view(EDGE_NODES, EdgeNode)
         self._entity_states = {TRAINING_TASKS: self.tasks}
 
     async def run(self) -> None:
@@ -73,6 +76,7 @@ class Views:
             tasks.create_task(self.books.run())
             tasks.create_task(self.book_risks.run())
             tasks.create_task(self.renewals.run())
+            tasks.create_task(self.edges.run())
 
     def renewed_until_s(self, challenge: str) -> float | None:
         """Return when the token that answered a challenge expires; None while there is none."""

@@ -134,7 +134,8 @@ async def test_the_small_metrics_count(world: World) -> None:
         await say(edge, "counted")
         await eve.events("message", 1)
         found = (await http.get("/sse-metrics")).json()
-        assert found == {"active_connections": 1, "total_events_sent": 1, "errors": 0}
+        own = {"active_connections": 1, "total_events_sent": 1, "errors": 0}
+        assert found == own | {"scope": "cluster", "node": own}
         refused = await http.get("/chat-stream", params={"room": ""})
         assert (refused.status_code, "room" in refused.text) == (400, True)
         refused = await http.get("/chat-stream", headers={"Last-Event-ID": "nonsense"})

@@ -1,6 +1,7 @@
 import asyncio
 import signal
 from collections import defaultdict
+from dataclasses import replace
 from math import nan
 
 import pytest
@@ -9,17 +10,34 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, use_span
 
 from kafka_io.errors import BufferFull, InvalidReport, Unsent
 from kafka_io.publisher import Publisher
-from kafka_io.reader import read_newest
+from kafka_io.reader import read_newest, read_table
 from kafka_io.settings import ProducerSettings
 from producers.broadcaster import BlockingBroadcaster, SSEBroadcaster
 from producers.progress import training_progress
 from producers.returns import BATCH_RETURNS_MAX, ReturnsPublisher
 from schemas.codec import decode
-from schemas.events import Return, ReturnBatch, TrainingProgress
-from schemas.topics import PORTFOLIO_RETURNS, RISK_MEASURES
+from schemas.events import EdgeNode, Return, ReturnBatch, TrainingProgress
+from schemas.topics import EDGE_NODES, PORTFOLIO_RETURNS, RISK_MEASURES
 from tests.conftest import World
 
 pytestmark = pytest.mark.kafka
+
+NODE = EdgeNode(
+    node_id="a",
+    address="",
+    host="",
+    process_id=1,
+    version="",
+    status="active",
+    started_us=0,
+    interval_s=5.0,
+    connections=0,
+    responses=0,
+    channels=(),
+    events_sent=0,
+    errors=0,
+    event_time_us=0,
+)
 
 
 async def everything(world: World, topic: str, count: int) -> list[ConsumerRecord[bytes, bytes]]:
@@ -187,6 +205,16 @@ async def test_returns_travel_in_batches_by_the_portfolios_partition(world: Worl
             assert record.partition == expected[observation.portfolio_id]
             found[observation.portfolio_id].append(observation.event_time_us)
     assert found == {f"p{at}": list(range(at, 1_500, 7)) for at in range(7)}
+
+
+async def test_a_row_is_deleted_from_a_compacted_topic(world: World) -> None:
+    async with Publisher(world.producer_settings) as publisher:
+        await publisher.publish(NODE)
+        written = await publisher.publish(replace(NODE, node_id="b"))
+        deleted = await publisher.delete(EDGE_NODES, b"a")
+        assert deleted.offset == written.offset + 1
+        assert deleted.timestamp_ms >= written.timestamp_ms > 1_600_000_000_000
+    assert set(await read_table(EDGE_NODES, world.producer_settings)) == {b"b"}
 
 
 async def test_the_newest_records_say_where_a_producer_stopped(world: World) -> None:

@@ -23,6 +23,7 @@ class Metadata(NamedTuple):
     topic: str
     partition: int
     offset: int
+    timestamp: int
 
 
 class FakeCluster:
@@ -70,7 +71,7 @@ class FakeProducer:
         offset = len(cluster.ids)
         cluster.ids.append(event_id)
         await asyncio.sleep(cluster.dice.random() * cluster.slowest_s / 2)
-        return Metadata(topic, 0, offset)
+        return Metadata(topic, 0, offset, 1_700_000_000_000)
 
 
 @pytest.fixture
@@ -172,7 +173,7 @@ async def test_an_acknowledgement_in_the_moment_of_the_timeout_counts(
     async def send(_: FakeProducer, topic: str, *_values: object, **_more: object) -> object:
         loop = asyncio.get_running_loop()
         delivery = loop.create_future()
-        loop.call_later(1.0, delivery.set_result, Metadata(topic, 0, 7))  # as long as the patience
+        loop.call_later(1.0, delivery.set_result, Metadata(topic, 0, 7, 0))  # as long as the patience
         return delivery
 
     assert cluster.ids == []

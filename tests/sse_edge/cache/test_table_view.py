@@ -50,6 +50,18 @@ async def test_a_view_has_the_last_state_of_each_key_in_the_order_of_change() ->
         running.cancel()
 
 
+async def test_a_view_has_the_time_at_which_each_state_was_appended() -> None:
+    log = a_log()
+    for offset, subject in enumerate(("a", "b", "a")):
+        put(log, subject, offset)
+    view = view_of(log)
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(view.run())
+        times = [log.record(TOPIC, 0, offset).timestamp_ms for offset in (1, 2)]
+        assert await view.with_times() == [(times[0], state("b", 1)), (times[1], state("a", 2))]
+        running.cancel()
+
+
 async def test_a_view_is_not_read_before_its_first_use() -> None:
     log = a_log()
     put(log, "a", 1)
