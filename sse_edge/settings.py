@@ -126,6 +126,10 @@ class EdgeSettings(BaseSettings):
     slow_close_s: float = Field(default=30.0, gt=0)
     """With `slow=close`, how many seconds a client may read nothing before it is closed."""
 
+    ended_open_s: float = Field(default=3_600.0, ge=0)
+    """How many seconds a stream of a backtest stays open after its last event for its client to
+    close it; it is closed earlier where a limit of connections is reached."""
+
     ping_s: float = Field(default=30.0, gt=0)
     """Seconds of silence before a `ping` is sent."""
 

@@ -178,6 +178,18 @@ MUTANTS = (
         "",
     ),
     Mutant(
+        "the stream of an ended job is counted until its client leaves",
+        "sse_edge/delivery/node.py",
+        "                del self._ended[session]\n                self._dismiss(session)\n",
+        "                del self._ended[session]\n",
+    ),
+    Mutant(
+        "an ended stream writes a cursor after its end",
+        "sse_edge/delivery/connection.py",
+        "if not (self._has_ended or self._is_closed):",
+        "if not self._is_closed:",
+    ),
+    Mutant(
         "fencing: whoever holds the log's epoch may write",
         "stream_processors/stream_task.py",
         "async with self._kafka.open_writer(self.number) as writer:\n"

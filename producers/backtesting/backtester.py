@@ -187,7 +187,7 @@ class Job:
 
     def _write_bars(self, series: Series) -> None:
         """Write the bars that the job runs on, for charts."""
-        for interval, bars in {series.interval: series.bars, **series.wider}.items():
+        for interval, bars in {series.interval: series.bars, **series.others}.items():
             for first in range(0, len(bars), _BARS_AT_ONCE):
                 chunk = BarChunk(
                     job_id=self.command.job_id,

@@ -4,7 +4,7 @@ Daily bars are packaged with the program; candles are read from Kafka.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 
 import numpy as np
@@ -21,7 +21,16 @@ from schemas.topics import MARKET_CANDLES, MARKET_FORMING
 _BARS_MIN = 2
 _NAMED_MAX = 20
 """How many known symbols an error names."""
-_YEAR_US = 365 * 24 * 60 * 60 * 1_000_000
+_MINUTE_US = 60_000_000
+_DAY_US = 24 * 60 * _MINUTE_US
+_YEAR_US = 365 * _DAY_US
+
+LENGTHS_US: Mapping[Interval, int] = {
+    Interval.MINUTE: _MINUTE_US,
+    Interval.THREE_MINUTES: 3 * _MINUTE_US,
+    Interval.DAY: _DAY_US,
+}
+"""The length of each interval; each begins at a whole multiple of its length since 1970 UTC."""
 
 Packaged = Mapping[str, Sequence[Bar]]
 """Daily bars by symbol, in order of time."""
@@ -37,8 +46,8 @@ class Series:
     bars_a_year: float
     """The number of bars in a year: 252 for daily bars of stocks; for candles, what a year has at
     their rate."""
-    wider: Mapping[str, Sequence[Bar]]
-    """The bars of wider intervals, for charts."""
+    others: Mapping[str, Sequence[Bar]]
+    """The bars of the symbol's other intervals, for charts."""
 
     @property
     def closes(self) -> Floats:
@@ -74,20 +83,48 @@ async def find_series(
         named = [name[:60] for name in traded[:_NAMED_MAX]]
         if len(traded) > _NAMED_MAX:
             named.append(f"and {len(traded) - _NAMED_MAX} more")
-        others = f"; by the minute, 3 minutes and day: {', '.join(named)}" if named else ""
+        by_minute = f"; by the minute, 3 minutes and day: {', '.join(named)}" if named else ""
         raise InvalidStrategy(
             f"there are no prices of {symbol[:60]}; there are {', '.join(sorted(packaged))} "
-            f"by the day{others}"
+            f"by the day{by_minute}"
         )
     bars = within.of(symbol, [_bar(candle) for candle in candles[interval]])
-    intervals: list[str] = list(Interval)  # the narrowest first
-    wider = {
-        name: within.kept([_bar(candle) for candle in candles[name]])
-        for name in intervals[intervals.index(interval) + 1 :]
+    finest = next(name for name in Interval if candles[name])
+    kept = [candle for candle in candles[finest] if within.has(to_date(candle.start_us))]
+    wider = [name for name in Interval if LENGTHS_US[name] > LENGTHS_US[finest]]
+    others = {
+        str(name): [_bar(candle) for candle in of_interval]
+        for name, of_interval in [(finest, kept), *((name, widened(kept, name)) for name in wider)]
+        if name != interval
     }
     shown = candles[interval]
     a_year = _YEAR_US / (shown[-1].end_us - shown[0].start_us) * len(shown)
-    return Series(symbol, interval, bars, a_year, wider)
+    return Series(symbol, interval, bars, a_year, others)
+
+
+def widened(candles: Sequence[Candle], interval: Interval) -> Sequence[Candle]:
+    """Return the candles of a wider interval, made of narrower ones in order of time.
+
+    The last one is as long as there are narrower ones, so charts of all intervals end together.
+    """
+    length_us = LENGTHS_US[interval]
+    found: list[Candle] = []
+    for candle in candles:
+        start_us = candle.start_us - candle.start_us % length_us
+        if not found or found[-1].start_us != start_us:
+            end_us = start_us + length_us
+            found.append(replace(candle, interval=interval, start_us=start_us, end_us=end_us))
+            continue
+        last = found[-1]
+        found[-1] = replace(
+            last,
+            high=max(last.high, candle.high),
+            low=min(last.low, candle.low),
+            close=candle.close,
+            volume=last.volume + candle.volume,
+            trades=last.trades + candle.trades,
+        )
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,14 +132,13 @@ class _Days:
     first: str | None
     last: str | None
 
-    def kept(self, bars: Sequence[Bar]) -> Sequence[Bar]:
-        """Return the bars of the days."""
-        first, last = self.first or "", self.last or "9"
-        return [bar for bar in bars if first <= bar.time[:10] <= last]
+    def has(self, day: str) -> bool:
+        """Whether a day is one of them."""
+        return (self.first or "") <= day <= (self.last or "9")
 
     def of(self, symbol: str, bars: Sequence[Bar]) -> Sequence[Bar]:
         """Return the bars of the days, if there are enough."""
-        kept = self.kept(bars)
+        kept = [bar for bar in bars if self.has(bar.time[:10])]
         if len(kept) >= _BARS_MIN:
             return kept
         if not bars:

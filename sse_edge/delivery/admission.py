@@ -3,8 +3,7 @@
 import sys
 from collections import Counter
 from dataclasses import dataclass
-
-from sse_edge.errors import TooManyConnections
+from typing import NamedTuple
 
 _SPARE_SOCKETS = 16
 """Sockets that streams do not take, for short requests such as health checks."""
@@ -18,17 +17,33 @@ class SocketBudget:
     """The most sockets that the process may hold."""
     open: int = 0
     """The sockets that it holds."""
+    closing: int = 0
+    """Those of them whose ended stream gives way to another stream."""
     refused: int = 0
     """The connections that were refused since there were `maximum`."""
 
     @property
     def has_room(self) -> bool:
         """Whether the process takes another stream."""
-        return self.open <= self.maximum - min(_SPARE_SOCKETS, self.maximum // 4)
+        return self.open - self.closing <= self.maximum - min(_SPARE_SOCKETS, self.maximum // 4)
+
+
+class ReachedLimit(NamedTuple):
+    """A limit that another connection would exceed, and whose connections count against it."""
+
+    message: str
+    address: str | None = None
+    """The address that the limit is for; None where it is for a user."""
+    subject: str | None = None
+    """The user that the limit is for; None where it is for an address."""
+
+    def counts(self, address: str, subject: str | None) -> bool:
+        """Return whether a connection of an address and a user counts against the limit."""
+        return address == self.address if self.subject is None else subject == self.subject
 
 
 class ConnectionLimits:
-    """Counts open connections by address and by user, and refuses those over a limit."""
+    """Counts open connections by address and by user, and knows the limits that are reached."""
 
     def __init__(self, per_address_max: int, per_user_max: int) -> None:
         self._per_address_max = per_address_max
@@ -36,18 +51,17 @@ class ConnectionLimits:
         self._per_address: Counter[str] = Counter()
         self._per_user: Counter[str] = Counter()
 
-    def check(self, address: str, subject: str | None) -> None:
-        """Return if an address, and a user where there is one, may open another connection.
-
-        Raises:
-            TooManyConnections: the address or the user holds as many as it may.
-        """
+    def reached(self, address: str, subject: str | None) -> ReachedLimit | None:
+        """Return the limit that keeps an address, or a user, from another connection, if any."""
         limit = self._per_user_max
         if subject is not None and self._per_user[subject] >= limit:
-            raise TooManyConnections(f"you hold {limit} connections; no more are allowed")
+            message = f"you hold {limit} connections; no more are allowed"
+            return ReachedLimit(message, subject=subject)
         limit = self._per_address_max
         if self._per_address[address] >= limit:
-            raise TooManyConnections(f"{address} holds {limit} connections; no more are allowed")
+            message = f"{address} holds {limit} connections; no more are allowed"
+            return ReachedLimit(message, address=address)
+        return None
 
     def add(self, address: str, subject: str | None) -> None:
         """Count a connection that has opened."""

@@ -43,7 +43,7 @@ class Subscriber(Protocol):
         ...
 
     def finish(self) -> None:
-        """Close the connection: the stream has ended, and its last event is written."""
+        """Stop reading: the stream has ended, and its last event is written."""
         ...
 
 

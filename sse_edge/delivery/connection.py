@@ -6,6 +6,9 @@
         before the window: read the log           the transport is paused, or a topic is replaced:
         piece by piece, beside the loop           leave the group, and continue alone from there
 
+After its last event, a stream of some dialects stays open: the connection reads nothing more, sends
+heartbeats, and gives way to other connections.
+
 There is no queue. A connection is a position in each partition, and the position moves only with
 what was handed to the transport; a slow client keeps its position and delays no other. Reads of the
 log run beside the loop, one piece for each partition at a time, so that heartbeats and the other
@@ -16,6 +19,7 @@ Every event carries the cursor after it. Opening, heartbeat, gap and error event
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 from sse_edge.cache.catch_up import Piece
 from sse_edge.cache.topic_tail import FAR_AWAY
@@ -52,7 +56,9 @@ class Connection:
         "_cursor_moved_s",
         "_group",
         "_has_ended",
+        "_is_closed",
         "_is_leaving",
+        "_is_resting",
         "_is_woken",
         "_last_seen_s",
         "_last_sent",
@@ -96,7 +102,13 @@ class Connection:
         """Since when the transport is paused; None while it is not."""
         self._wakeup: asyncio.Future[None] | None = None
         self._token = None if options.caller is None else TokenRenewal(options.caller)
-        self._is_woken = self._is_leaving = self._has_ended = self._conflates = False
+        self._has_ended = False
+        """Whether the last event of the stream is written."""
+        self._is_closed = False
+        """Whether the transport was ended, since the client is slow."""
+        self._is_resting = False
+        """Whether the ended stream stays open."""
+        self._is_woken = self._is_leaving = self._conflates = False
 
     @property
     def client_id(self) -> str:
@@ -126,6 +138,8 @@ class Connection:
             self._write(self._opening())
             with self._node.connected(self):
                 await self._serve()
+                if self._has_ended and self._options.stays_open_s:
+                    await self._rest()
         if self.gzip is not None:
             self.transport.write(Chunk(self.gzip.end()))
         self.transport.end(self._node.settings.slow_close_s)
@@ -137,7 +151,7 @@ class Connection:
             self._wakeup.set_result(None)
 
     def finish(self) -> None:
-        """Close the connection: the stream has ended, and its last event is written."""
+        """Stop reading: the stream has ended, and its last event is written."""
         self._has_ended = True
         self.wake()
 
@@ -157,6 +171,9 @@ class Connection:
             self._check_stalled(now_s)
             return
         self._stalled_s = None
+        if self._is_resting:
+            self._beat_if_due(now_s, self._last_seen_s)
+            return
         group = self._group
         if group is None or self._is_woken:
             return  # its position is about to change
@@ -175,7 +192,11 @@ class Connection:
         if unsent > 0 and is_due:
             self._write_cursor(position)
             seen_s = max(seen_s, self._last_seen_s)
-        if now_s - seen_s >= (dialect.heartbeat_s or settings.ping_s):
+        self._beat_if_due(now_s, seen_s)
+
+    def _beat_if_due(self, now_s: float, silent_since_s: float) -> None:
+        dialect = self.stream.dialect
+        if now_s - silent_since_s >= (dialect.heartbeat_s or self._node.settings.ping_s):
             self._write(control_events.heartbeat(dialect, self._client_info))
 
     def _check_token(self, token: TokenRenewal) -> None:
@@ -188,9 +209,9 @@ class Connection:
     def _check_stalled(self, now_s: float) -> None:
         self._stalled_s = self._stalled_s or now_s
         bound_s = self._node.settings.slow_close_s
-        may_stay = self._has_ended or now_s - self._stalled_s < bound_s
+        may_stay = self._has_ended or self._is_closed or now_s - self._stalled_s < bound_s
         if self._options.slow is SlowClientPolicy.CLOSE and not may_stay:
-            self._has_ended = True
+            self._is_closed = True
             self._node.metrics.slow_closes += 1
             # Whole events wait for the client: if it reads them, it is at a cursor.
             self.transport.end(bound_s)
@@ -217,7 +238,7 @@ class Connection:
     async def _step(self) -> bool:
         """Do what is next; return whether the stream stays open."""
         group = self._current
-        if self._has_ended or self._is_leaving:
+        if self._has_ended or self._is_leaving or self._is_closed:
             self._write_goodbye()
             return False
         if group.feed.replaced:
@@ -240,9 +261,25 @@ class Connection:
 
     def _write_goodbye(self) -> None:
         """Write the cursor, and a time to reconnect that differs from client to client."""
-        if not self._has_ended:
+        if not (self._has_ended or self._is_closed):
             self._node.metrics.drained += self._node.draining
             self._write_cursor(self._position, control_events.retry_ms(self._node.settings))
+
+    async def _rest(self) -> None:
+        """Keep the ended stream open, until its client leaves, it gives way or its time is up."""
+        self._is_resting, self._last_seen_s = True, _now_s()
+        with self._node.ended(self), suppress(TimeoutError):
+            async with asyncio.timeout(self._options.stays_open_s):
+                while not self._is_leaving:
+                    await self._woken()
+
+    async def _woken(self) -> None:
+        """Wait until the connection is woken."""
+        self._wakeup = asyncio.get_running_loop().create_future()
+        try:
+            await self._wakeup
+        finally:
+            self._wakeup, self._is_woken = None, False
 
     async def _wait_until_drained(self) -> None:
         self._conflates = self._options.slow is SlowClientPolicy.CONFLATE
@@ -287,6 +324,7 @@ class Connection:
             self._last_sent = delivery.last_sent
             self._cursor_moved_s = self._last_seen_s
         self._position = delivery.position
+        self._has_ended = self._has_ended or delivery.ended
         unsent = sum(delivery.position) - sum(self._last_sent)
         if unsent >= self._node.settings.checkpoint_records and not delivery.ended:
             self._write_cursor(delivery.position)
@@ -298,11 +336,9 @@ class Connection:
             self._is_woken = False
             return
         group.join(self, self._position)
-        self._wakeup = asyncio.get_running_loop().create_future()
         try:
-            await self._wakeup
+            await self._woken()
         finally:
-            self._wakeup, self._is_woken = None, False
             position = group.leave(self)
             if position is not None:
                 self._position = position

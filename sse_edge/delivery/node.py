@@ -25,7 +25,7 @@ from sse_edge.delivery.fair_queue import FairQueue
 from sse_edge.delivery.feed import Feed
 from sse_edge.delivery.groups import Groups
 from sse_edge.delivery.start import Gap, Resolver, gap_at
-from sse_edge.errors import OffsetOutOfRange
+from sse_edge.errors import OffsetOutOfRange, TooManyConnections
 from sse_edge.log.protocol import Log
 from sse_edge.metrics.node_metrics import Gauges, NodeMetrics
 from sse_edge.settings import EdgeSettings
@@ -122,6 +122,8 @@ class Node:
         self._catch_up = CatchUp(log, settings.catch_up_bytes_max, self._render_pool)
         self._sessions: dict[Session, None] = {}
         self._clients: dict[Client, None] = {}
+        self._ended: dict[Session, None] = {}
+        """Sessions whose stream has ended, and whose client has not left; the oldest first."""
         self._swept = 0
         self._tasks = asyncio.TaskGroup()
 
@@ -175,10 +177,16 @@ class Node:
     def refuse_over_limit(self, address: str, subject: str | None = None) -> None:
         """Return if an address, and a user, may open another connection.
 
+        Where a limit is reached, streams that have ended are closed, those that ended first.
+
         Raises:
             TooManyConnections: the address or the user holds as many as it may.
         """
-        self._limits.check(address, subject)
+        while (limit := self._limits.reached(address, subject)) is not None:
+            if not self._close_ended(limit.counts):
+                raise TooManyConnections(limit.message)
+        if not self.sockets.has_room:
+            self._close_ended(lambda _address, _subject: True)
 
     @contextmanager
     def admitted(self, session: Session) -> Generator[None]:
@@ -200,6 +208,29 @@ class Node:
             del self._clients[client]
             self._dismiss(client)
 
+    @contextmanager
+    def ended(self, session: Session) -> Generator[None]:
+        """Mark a session as ended while the context lasts: it gives way to other sessions."""
+        self._ended[session] = None
+        try:
+            yield
+        finally:
+            if session in self._ended:
+                del self._ended[session]
+            else:  # it has given way to another session
+                self.sockets.closing -= 1
+
+    def _close_ended(self, counts: Callable[[str, str | None], bool]) -> bool:
+        """Close the oldest ended session of an address and user that count; False without one."""
+        for session in self._ended:
+            if counts(session.address, session.subject):
+                del self._ended[session]
+                self._dismiss(session)
+                self.sockets.closing += 1
+                session.leave()
+                return True
+        return False
+
     def _admit(self, session: Session) -> None:
         self._limits.add(session.address, session.subject)
         self._sessions[session] = None
@@ -207,8 +238,9 @@ class Node:
             session.leave()
 
     def _dismiss(self, session: Session) -> None:
-        del self._sessions[session]
-        self._limits.remove(session.address, session.subject)
+        if session in self._sessions:  # else it has given way to another one
+            del self._sessions[session]
+            self._limits.remove(session.address, session.subject)
 
     def drain(self) -> None:
         """Accept no more connections, and let the open ones leave, spread over `drain_s`."""
@@ -227,6 +259,7 @@ class Node:
             (session.stream.name, session.stream.dialect.name) for session in self._sessions
         )
         gauges.connections = {names: float(count) for names, count in streams.items()}
+        gauges.ended = len(self._ended)
         gauges.paused = sum(client.transport.is_paused for client in self._clients)
         gauges.catching_up = sum(client.is_catching_up for client in self._clients)
         gauges.depth = sum(client.depth for client in self._clients)

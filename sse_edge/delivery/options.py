@@ -28,6 +28,8 @@ class ConnectionOptions:
     named_checkpoints: bool = False
     slow: SlowClientPolicy = SlowClientPolicy.PAUSE
     gzip: bool = False
+    stays_open_s: float = 0.0
+    """Seconds that the connection stays open after its stream's last event."""
     prelude: bytes = b""
     """Blocks without ids, written after the opening event."""
     caller: Caller | None = None

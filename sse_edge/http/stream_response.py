@@ -112,6 +112,7 @@ def open_stream(
         named_checkpoints=_choice(request, "checkpoint", ("id", "event")) == "event",
         slow=slow,
         gzip=takes_gzip(request.headers.get("accept-encoding", "")),
+        stays_open_s=node.settings.ended_open_s if stream.dialect.stays_open else 0.0,
         prelude=prelude,
         caller=caller,
     )

@@ -109,6 +109,11 @@ class NodeMetrics:
         )
         for name, help_text, number in (
             (
+                "ended_streams",
+                "Open streams that have sent their last event, whose client has not left",
+                gauges.ended,
+            ),
+            (
                 "paused_clients",
                 "Clients that do not read the bytes that wait for them",
                 gauges.paused,
@@ -151,7 +156,7 @@ class Gauges:
 
     def __init__(self) -> None:
         self.connections: Mapping[tuple[str, ...], float] = {}
-        self.paused = self.catching_up = self.depth = self.reads_waiting = 0
+        self.ended = self.paused = self.catching_up = self.depth = self.reads_waiting = 0
         self.reads = self.read_records = self.tail_records = 0
         self.sockets = self.sockets_refused = 0
         self.draining = self.connected = False

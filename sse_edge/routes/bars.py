@@ -1,37 +1,71 @@
 """The bars that a backtest ran on, as a finite stream of chunks, for charts.
 
-An id holds the number of points sent, so a client that reconnects to any node gets the rest.
+An id holds the number of points sent, so a client that reconnects to any node gets the rest. A
+stream that is opened before the job has its bars waits for them. Like the stream of a job, it stays
+open after its last event, until its client closes it.
 """
 
+import asyncio
 import re
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Annotated
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 
 from schemas.codec import decode_as
-from schemas.events import Bar, BarChunk, Interval, JobState
+from schemas.events import Bar, BarChunk, Interval, JobState, JobStatus
 from schemas.keys import encode_key
 from schemas.topics import BACKTEST_BARS
 from sse_edge.delivery.control_events import retry_ms
 from sse_edge.delivery.node import Node
-from sse_edge.errors import InvalidCursor, InvalidParameter, LogError
+from sse_edge.errors import InvalidCursor, InvalidParameter, LogError, LogUnavailable
+from sse_edge.frame import FRAME_BYTES_MAX, body
 from sse_edge.http import openapi
 from sse_edge.http.dependencies import NodeDep
 from sse_edge.http.headers import STREAM_HEADERS
+from sse_edge.http.session import ResponseSession, open_session
 from sse_edge.http.sse_response import SSEResponse
 from sse_edge.http.stream_response import given_cursor, refuse_unacceptable
 from sse_edge.log.record import Partition
 from sse_edge.log.scan import scan
-from sse_edge.routes.backtests import Limit, known
+from sse_edge.routes.backtests import CHANNEL, known
+from sse_edge.routes.views import Views, ViewsDep
+from sse_edge.streams.requests import of_entities
 
 _PING_S = 15.0
 _BEFORE_MS = 60_000
 """By how much the log's clock and the submitter's may differ."""
 _CURSOR = re.compile(r"p(\d{1,9})")
 _COMPLETE = "complete"
+_POINTS_MAX = 999_999_999
+"""What an id has digits for."""
+_ROOM_BYTES = 1_024
+"""What a chunk needs besides its points."""
+
+Points = Annotated[int, Query(ge=1, le=_POINTS_MAX)]
 
 router = APIRouter(tags=["backtests"])
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The bars that a request asks for."""
+
+    interval: str
+    limit: int
+    chunk_size: int
+    sent: int | None
+    """How many of them the client has; None for a client that has not begun."""
+
+
+@dataclass(frozen=True, slots=True)
+class FoundBars:
+    """The bars of a job's interval."""
+
+    bars: Sequence[Bar]
+    note: str | None = None
+    """Why there are none."""
 
 
 @router.api_route(
@@ -45,35 +79,31 @@ router = APIRouter(tags=["backtests"])
 async def data(
     request: Request,
     node: NodeDep,
+    views: ViewsDep,
     job_id: str,
     interval: Interval = Interval.DAY,
-    limit: Limit = 1_000,
-    chunk_size: Limit = 500,
+    limit: Points = 1_000,
+    chunk_size: Points = 500,
 ) -> Response:
-    """Stream `interval_start`, the newest `limit` bars in `data_chunk`s, and `complete`."""
+    """Stream `interval_start`, the newest `limit` bars in `data_chunk`s, and `complete`.
+
+    A chunk has at most `chunk_size` bars, and fewer where they would exceed 64 KiB. An interval
+    that the job's symbol does not have is complete with 0 points and a `note`.
+    """
     refuse_unacceptable(request)
     if "chunk_size" not in request.query_params:
         chunk_size = min(chunk_size, limit)
     if chunk_size > limit:
         raise InvalidParameter("chunk_size", f"{chunk_size} exceeds limit, which is {limit}")
     cursor = given_cursor(request)
-    sent = _sent_before(cursor)
-    state = await known(request, job_id)
+    selection = Selection(interval, limit, chunk_size, _sent_before(cursor))
+    session = open_session(request, of_entities(CHANNEL, [job_id]))
+    await known(request, job_id)
     if cursor == _COMPLETE:
         return Response(status_code=204)  # on which browsers stop reconnecting
     if request.method == "HEAD":
         return Response(headers=STREAM_HEADERS)
-    try:
-        found = await _bars(node, state)
-    except LogError as error:
-        content = _error(f"the bars cannot be read now: {error}")
-        return SSEResponse(content, ping_interval=_PING_S)
-    bars = found.get(interval, ())[-limit:]
-    if not bars:
-        has = ", ".join(sorted(found)) or "none yet"
-        content = _error(f"this job has no {interval} bars; it has: {has}")
-    else:
-        content = _chunks(node, interval, bars, chunk_size, sent)
+    content = events(node, views, session, job_id, selection)
     return SSEResponse(content, ping_interval=_PING_S)
 
 
@@ -91,30 +121,85 @@ def _sent_before(cursor: str | None) -> int | None:
     return int(found[1])
 
 
-async def _chunks(
-    node: Node, interval: str, bars: Sequence[Bar], chunk_size: int, sent: int | None
+async def events(
+    node: Node, views: Views, session: ResponseSession, job_id: str, selection: Selection
 ) -> AsyncGenerator[Mapping[str, object]]:
-    """Yield the bars after the first `sent`; None for a client that has not begun."""
-    opening = {"retry": retry_ms(node.settings)}
+    """Yield the events of the stream, then nothing, until the session ends."""
+    retry = retry_ms(node.settings)
+    with node.admitted(session):
+        try:
+            found = await _await_bars(node, views, session, job_id, selection.interval)
+        except LogError as error:
+            message = f"the bars cannot be read now: {error}"
+            yield {"event": "error", "data": {"message": message}, "retry": retry}
+            return
+        if found is None:
+            return
+        for index, event in enumerate(chunks(found, selection)):
+            yield event if index else {**event, "retry": retry}
+        with node.ended(session):
+            await session.wait(within_s=node.settings.ended_open_s)
+
+
+def chunks(found: FoundBars, selection: Selection) -> Iterator[Mapping[str, object]]:
+    """Yield the events that carry the newest bars, after those that the client has."""
+    bars, sent = found.bars[-selection.limit :], selection.sent
     total = len(bars)
     if sent is None:
         # A client that reconnects does not get it again: on it, clients drop the bars they have.
         sent = 0
-        started = {"interval": interval, "total_points": total}
-        yield {"event": "interval_start", "data": started, "id": "p0", **opening}
-        opening = {}
+        started = {"interval": selection.interval, "total_points": total}
+        yield {"event": "interval_start", "data": started, "id": "p0"}
     while sent < total:
-        chunk = bars[sent : sent + chunk_size]
-        sent += len(chunk)
-        points = [asdict(bar) for bar in chunk]
-        data = {"data_points": points, "points_sent": sent, "total_points": total}
-        yield {"event": "data_chunk", "data": data, "id": f"p{sent}", **opening}
-        opening = {}
-    yield {"event": "complete", "data": {"total_points": total}, "id": _COMPLETE, **opening}
+        points = _fitting([asdict(bar) for bar in bars[sent : sent + selection.chunk_size]])
+        sent += len(points)
+        chunk = {"data_points": points, "points_sent": sent, "total_points": total}
+        yield {"event": "data_chunk", "data": chunk, "id": f"p{sent}"}
+    note = {} if found.note is None else {"note": found.note}
+    yield {"event": "complete", "data": {"total_points": total, **note}, "id": _COMPLETE}
 
 
-async def _error(message: str) -> AsyncGenerator[Mapping[str, object]]:
-    yield {"event": "error", "data": {"message": message}}
+def _fitting(points: Sequence[Mapping[str, object]]) -> Sequence[Mapping[str, object]]:
+    """Return the first points, as many as fit in an event."""
+    size = _ROOM_BYTES
+    for count, point in enumerate(points):
+        size += len(body(None, point))
+        if size > FRAME_BYTES_MAX and count:
+            return points[:count]
+    return points
+
+
+async def _await_bars(
+    node: Node, views: Views, session: ResponseSession, job_id: str, interval: str
+) -> FoundBars | None:
+    """Return the bars of an interval once the job has them, or has none; None on a drain.
+
+    Raises:
+        LogError: Kafka cannot be read.
+    """
+    last_read: JobState | None = None
+    while session.is_open:
+        version = views.jobs.version
+        present = views.jobs.last(job_id)
+        if present is None:
+            return FoundBars((), "the job was removed before it had bars")
+        if present != last_read:
+            found = await _bars(node, present)
+            if interval in found:
+                return FoundBars(found[interval])
+            # A worker writes all bars of a job before it reports a step.
+            if present.status != JobStatus.PENDING:
+                return FoundBars((), _why_none(present, interval, found))
+            last_read = present
+        await session.wait(views.jobs.changed_since(version))
+    return None
+
+
+def _why_none(state: JobState, interval: str, found: Mapping[str, object]) -> str:
+    if not found and state.ended:
+        return f"the job has {state.status} without bars: {state.message}"
+    has = ", ".join(each for each in Interval if each in found) or "none"
+    return f"this job has no {interval} bars; it has: {has}"
 
 
 async def _bars(node: Node, state: JobState) -> Mapping[str, Sequence[Bar]]:
@@ -124,20 +209,27 @@ async def _bars(node: Node, state: JobState) -> Mapping[str, Sequence[Bar]]:
         LogError: Kafka cannot be read.
     """
     name = node.settings.topic_prefix + BACKTEST_BARS.name
-    topic = (await node.tail.topic(name)).info
+    try:
+        async with asyncio.timeout(node.settings.broker_patience_s):
+            topic = (await node.tail.topic(name)).info
+    except TimeoutError:
+        raise LogUnavailable("Kafka does not answer") from None
     key = encode_key(state.job_id)
     where = Partition(name, node.log.partition_of(key, topic.partitions))
     since_ms = state.created_us // 1000 - _BEFORE_MS
     offset = (await node.log.offsets_at([where], since_ms))[where]
     end = (await node.log.end_offsets([where]))[where]
-    chunks: dict[str, dict[int, BarChunk]] = {}
+    by_interval: dict[str, dict[int, BarChunk]] = {}
     async for batch in scan(node.log, where, offset, end):
+        offset = batch.next_offset
         for record in batch.records:
             chunk = decode_as(BarChunk, record.value) if record.key == key else None
             if chunk is not None:
-                chunks.setdefault(chunk.interval, {})[chunk.first] = chunk
+                by_interval.setdefault(chunk.interval, {})[chunk.first] = chunk
+    if offset < end:
+        raise LogUnavailable(f"{where} could not be read to its end")
     found = {}
-    for interval, by_first in chunks.items():
+    for interval, by_first in by_interval.items():
         bars = [bar for first in sorted(by_first) for bar in by_first[first].bars]
         if len(bars) == next(iter(by_first.values())).total:
             found[interval] = bars

@@ -6,10 +6,8 @@ has delivered.
 """
 
 import asyncio
-import time
-from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, field
-from math import inf
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from fastapi import APIRouter, Request, Response
 
@@ -19,16 +17,13 @@ from schemas.instants import to_rfc3339
 from sse_edge.delivery.control_events import retry_ms
 from sse_edge.delivery.node import Node
 from sse_edge.errors import LogError
+from sse_edge.frame import FRAME_BYTES_MAX, body
 from sse_edge.http import openapi
-from sse_edge.http.dependencies import caller_of, node_of
+from sse_edge.http.dependencies import node_of
 from sse_edge.http.headers import STREAM_HEADERS
+from sse_edge.http.session import ResponseSession, open_session
 from sse_edge.http.sse_response import SSEResponse
-from sse_edge.http.stream_response import (
-    address_of,
-    client_id_of,
-    given_cursor,
-    refuse_unacceptable,
-)
+from sse_edge.http.stream_response import given_cursor, refuse_unacceptable
 from sse_edge.routes.backtests import Limit, catch_up, jobs_of_caller
 from sse_edge.routes.job_list import changes, shown
 from sse_edge.routes.views import views_of
@@ -42,6 +37,8 @@ CHANNEL = "backtest_jobs"
 _PACE_S = 0.1
 """Faster changes are sent together."""
 _PING_S = 15.0
+_ROOM_BYTES = 1_024
+"""What a snapshot needs besides its jobs, above all for its id."""
 _ENDED = frozenset({JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED})
 
 router = APIRouter(prefix="/api/sse/backtest", tags=["backtests"])
@@ -56,8 +53,8 @@ class ListKind:
     render: Callable[[JobState], Mapping[str, object]]
 
 
-_JOBS = ListKind("jobs", "job", as_job)
-_HISTORY = ListKind("backtests", "backtest", backtest)
+JOBS = ListKind("jobs", "job", as_job)
+HISTORY = ListKind("backtests", "backtest", backtest)
 
 
 @router.get(
@@ -72,7 +69,7 @@ async def jobs(
 ) -> Response:
     """Stream the caller's jobs, newest first: `snapshot`, then jobs added, updated and removed."""
     statuses = frozenset() if status_filter is None else frozenset({str(status_filter)})
-    return _answer(request, _JOBS, statuses, limit)
+    return _answer(request, JOBS, statuses, limit)
 
 
 @router.get(
@@ -84,35 +81,18 @@ async def jobs(
 )
 async def history(request: Request, limit: Limit = 10) -> Response:
     """Stream the caller's ended backtests, newest first: `snapshot`, then what is added."""
-    return _answer(request, _HISTORY, frozenset(map(str, _ENDED)), limit)
+    return _answer(request, HISTORY, frozenset(map(str, _ENDED)), limit)
 
 
 for _path, _endpoint in (("/jobs", jobs), ("/history", history)):
     router.add_api_route(_path, _endpoint, methods=["HEAD"], include_in_schema=False)
 
 
-@dataclass(eq=False)
-class _ListSession:
-    """An open list: the node counts it, and lets it leave when the node drains."""
-
-    stream: Stream
-    address: str
-    client_id: str
-    subject: str | None
-    leaving: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def leave(self) -> None:
-        """End the stream."""
-        self.leaving.set()
-
-
 def _answer(request: Request, kind: ListKind, statuses: frozenset[str], limit: int) -> Response:
     node = node_of(request)
     refuse_unacceptable(request)
-    caller = caller_of(request)
-    subject = None if caller is None else caller.subject
-    node.refuse_over_limit(address_of(request.scope), subject)
     stream = Stream((ChannelSelection(CHANNELS[CHANNEL]),))
+    session = open_session(request, stream)
     cursor = given_cursor(request)
     if cursor is not None:
         node.codec(stream).decode(
@@ -120,7 +100,6 @@ def _answer(request: Request, kind: ListKind, statuses: frozenset[str], limit: i
         )  # refuse an invalid cursor; the snapshot is newer than any other
     if request.method == "HEAD":
         return Response(headers=STREAM_HEADERS)
-    session = _ListSession(stream, address_of(request.scope), client_id_of(request), subject)
     content = _changes(node, request, session, kind, statuses, limit)
     return SSEResponse(content, ping_interval=_PING_S)
 
@@ -128,7 +107,7 @@ def _answer(request: Request, kind: ListKind, statuses: frozenset[str], limit: i
 async def _changes(
     node: Node,
     request: Request,
-    session: _ListSession,
+    session: ResponseSession,
     kind: ListKind,
     statuses: frozenset[str],
     limit: int,
@@ -141,7 +120,7 @@ async def _changes(
     with node.admitted(session):
         before: Sequence[JobState] | None = None
         version = -1
-        while not session.leaving.is_set() and _valid_for_s(request) > 0:
+        while session.is_open:
             try:
                 if before is None:
                     await catch_up(request)
@@ -155,8 +134,7 @@ async def _changes(
             for event, data in _events(kind, before, after):
                 yield {"event": event, "data": data, "id": cursor}
             before = after
-            changed, leaving = views.jobs.changed_since(version), session.leaving.wait()
-            await _either(changed, leaving, within_s=_valid_for_s(request))
+            await session.wait(views.jobs.changed_since(version))
             await asyncio.sleep(_PACE_S)
 
 
@@ -164,7 +142,7 @@ def _events(
     kind: ListKind, before: Sequence[JobState] | None, after: Sequence[JobState]
 ) -> Sequence[tuple[str, Mapping[str, object]]]:
     if before is None:
-        return [("snapshot", {kind.plural: [kind.render(job) for job in after]})]
+        return first_events(kind, after)
     events: list[tuple[str, Mapping[str, object]]] = []
     for change in changes(before, after):
         event = f"{kind.singular}_{change.kind}"
@@ -175,17 +153,20 @@ def _events(
     return events
 
 
-def _valid_for_s(request: Request) -> float:
-    """Return for how many seconds the caller's token is valid."""
-    caller = caller_of(request)
-    return inf if caller is None else caller.expires_s - time.time()
+def first_events(
+    kind: ListKind, newest_first: Sequence[JobState]
+) -> Sequence[tuple[str, Mapping[str, object]]]:
+    """Return a snapshot of the oldest jobs that fit in an event, then the others, as additions.
 
-
-async def _either(*waits: Coroutine[object, object, object], within_s: float) -> None:
-    """Wait for the first of several coroutines, or for a time."""
-    async with asyncio.TaskGroup() as tasks:
-        waiting = [tasks.create_task(wait) for wait in waits]
-        timeout_s = None if within_s == inf else max(0.0, within_s)
-        await asyncio.wait(waiting, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
-        for task in waiting:
-            task.cancel()
+    Clients replace their list by each snapshot, and put each added job on top.
+    """
+    jobs = [kind.render(job) for job in newest_first]
+    size, fitting = _ROOM_BYTES, 0
+    for job in reversed(jobs):
+        size += len(body(None, job))
+        if size > FRAME_BYTES_MAX:
+            break
+        fitting += 1
+    rest, oldest = jobs[: len(jobs) - fitting], jobs[len(jobs) - fitting :]
+    snapshot = ("snapshot", {kind.plural: oldest})
+    return [snapshot, *((f"{kind.singular}_added", {kind.singular: job}) for job in rest[::-1])]

@@ -58,6 +58,8 @@ class Dialect:
     """Seconds of silence before a heartbeat; None for the edge's setting."""
     lasts_s: float | None = None
     """Seconds that a stream stays open; None for no bound."""
+    stays_open: bool = False
+    """Whether a stream stays open after its last event, until its client closes it."""
 
     def open(self, client_info: ClientInfo, timestamp: str, retry_ms: int) -> bytes:
         """Return a stream's first bytes; without an opening event they are the start of a block."""

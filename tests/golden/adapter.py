@@ -15,7 +15,7 @@ from schemas.codec import encode
 from schemas.events import JobState
 from sse_edge.frame import block, checkpoint, with_id
 from sse_edge.http.sse_response import event_block
-from sse_edge.routes.job_lists import _HISTORY, _JOBS, _events
+from sse_edge.routes.job_lists import HISTORY, JOBS, _events
 from sse_edge.streams.channels import CHANNELS
 from sse_edge.streams.dialect import ClientInfo, Dialect
 from sse_edge.streams.dialects.agent import AGENT
@@ -39,7 +39,7 @@ DIALECTS: Mapping[str, Dialect] = {
 }
 """Every dialect, by the name of its folder."""
 
-_LISTS = {"jobs": _JOBS, "backtests": _HISTORY}
+_LISTS = {"jobs": JOBS, "backtests": HISTORY}
 
 
 def golden_files(folder: str) -> list[Path]:

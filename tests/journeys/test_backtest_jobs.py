@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from typing import Any
 
 import httpx
@@ -27,6 +27,7 @@ from tests.support.sse import Block
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
 
 JOBS = "/api/backtesting/jobs"
+LAST = ("completed", "failed", "cancelled")
 WANTED: dict[str, Any] = {
     "symbol": "IBM",
     "strategy": "moving_average_crossover",
@@ -54,7 +55,7 @@ class System:
     async def story(self, edge: Started, job_id: str, **how: Any) -> list[Block]:
         """A job's story to its end."""
         async with stream(edge.url, f"/api/sse/backtest/{job_id}", **how) as client:
-            return await client.to_end()
+            return await client.to_event(*LAST)
 
 
 @pytest.fixture
@@ -138,6 +139,38 @@ async def test_a_job_is_run_and_its_story_told_from_the_start(system: System) ->
     assert last["data"]["results"]["total_return"] == pytest.approx(summary["total_return"])
 
 
+async def test_streams_stay_open_after_their_last_event_and_make_room_for_others(
+    world: World,
+) -> None:
+    edge, brief = await world.edge(connections_per_ip_max=2), await world.edge(ended_open_s=1)
+    await world.worker()
+    system = System(world, edge, brief)
+    job_id = await system.ask()
+    path = f"/api/sse/backtest/{job_id}"
+    async with AsyncExitStack() as held:
+        # The chart is opened before the job has bars, and waits for them.
+        chart = await held.enter_async_context(stream(edge.url, f"{path}/data"))
+        job = await held.enter_async_context(stream(edge.url, path))
+        await job.until(lambda blocks: len(blocks) >= 2)
+        async with httpx.AsyncClient(base_url=edge.url) as http:
+            assert (await http.get(path)).status_code == 429
+        await world.backtester()
+        assert (await chart.to_event("complete"))[0].event == "interval_start"
+        await job.to_event(*LAST)
+        # The chart ended first, so it gives way to a new stream, and the job does not.
+        late = await held.enter_async_context(stream(edge.url, path))
+        await late.to_event(*LAST)
+        await chart.to_end()
+        assert (job.ended, late.ended) == (False, False)
+        async with stream(brief.url, path) as other, stream(brief.url, f"{path}/data") as bars:
+            await other.to_end()
+            await bars.to_end()
+        for client, url in ((job, path), (chart, f"{path}/data")):
+            headers = {"Last-Event-ID": client.last_id}
+            async with stream(brief.url, url, headers=headers) as over:
+                assert over.response.status_code == 204
+
+
 async def test_a_job_is_cancelled_in_mid_run_then_removed(system: System) -> None:
     await system.world.backtester(backtest_step_pause_s=0.3)
     job_id = await system.ask()
@@ -149,7 +182,7 @@ async def test_a_job_is_cancelled_in_mid_run_then_removed(system: System) -> Non
             "job_id": job_id,
             "status": "cancelling",
         }
-        blocks = await client.to_end()
+        blocks = await client.to_event(*LAST)
     assert events_of(blocks)[-1][0] == "cancelled"
     (cancelled,) = await system.call("GET", f"{JOBS}?status_filter=cancelled")
     assert cancelled["job_id"] == job_id
@@ -163,9 +196,14 @@ async def test_the_bars_of_a_job_come_in_chunks_and_are_resumed(system: System) 
     await system.world.backtester()
     await system.story(system.first, job_id)
     path = f"/api/sse/backtest/{job_id}/data"
+    everything: Any = {"interval": "day", "limit": 1_000_000, "chunk_size": 1_000_000}
+    async with stream(system.first.url, path, **everything) as many:
+        blocks = await many.to_event("complete")
+    assert blocks[-1].json == {"total_points": 252}
+    assert all(len(block.raw) < 64 << 10 for block in blocks)
     wanted: Any = {"interval": "day", "limit": 100, "chunk_size": 40}
     async with stream(system.first.url, path, **wanted) as whole:
-        blocks = await whole.to_end()
+        blocks = await whole.to_event("complete")
     assert [block.event for block in blocks] == ["interval_start", *["data_chunk"] * 3, "complete"]
     assert blocks[0].json == {"interval": "day", "total_points": 100}
     assert [block.json["points_sent"] for block in blocks[1:4]] == [40, 80, 100]
@@ -178,20 +216,18 @@ async def test_the_bars_of_a_job_come_in_chunks_and_are_resumed(system: System) 
     # Who has the first chunk only gets the rest on the other edge.
     headers = {"Last-Event-ID": str(blocks[1].id)}
     async with stream(system.second.url, path, headers=headers, **wanted) as rest:
-        more = await rest.to_end()
+        more = await rest.to_event("complete")
     assert [item.json for item in more] == [block.json for block in blocks[2:]]
     headers = {"Last-Event-ID": str(blocks[3].id)}
     async with stream(system.second.url, path, headers=headers, **wanted) as last:
-        assert [item.event for item in await last.to_end()] == ["complete"]
+        assert [item.event for item in await last.to_event("complete")] == ["complete"]
     headers = {"Last-Event-ID": str(blocks[-1].id)}
     async with stream(system.second.url, path, headers=headers, **wanted) as over:
         assert over.response.status_code == 204
     async with stream(system.second.url, path, interval="minute") as other:
-        (error,) = await other.to_end()
-    assert (error.event, error.json) == (
-        "error",
-        {"message": "this job has no minute bars; it has: day"},
-    )
+        start, end = await other.to_event("complete")
+    assert start.json == {"interval": "minute", "total_points": 0}
+    assert end.json == {"total_points": 0, "note": "this job has no minute bars; it has: day"}
     async with httpx.AsyncClient(base_url=system.first.url, timeout=30) as http:
         for query in ("limit=10&chunk_size=11", "interval=hour", "limit=0"):
             assert (await http.get(f"{path}?{query}")).status_code == 400

@@ -61,17 +61,14 @@ async def run(edge: str, **wanted: object) -> str:
         answer = await http.post(JOBS, json=wanted)
         job_id = str(answer.raise_for_status().json()["job_id"])
     async with stream(edge, f"/api/sse/backtest/{job_id}") as client:
-        blocks = await client.to_end()
-    assert blocks[-1].event in ("completed", "failed"), blocks[-1]
+        await client.to_event("completed", "failed")
     return job_id
 
 
 async def bars(edge: str, job_id: str, interval: str) -> list[Any]:
     path = f"/api/sse/backtest/{job_id}/data"
     async with stream(edge, path, interval=interval, limit=10_000, chunk_size=700) as client:
-        blocks = await client.until(
-            lambda seen: any(record.event in ("complete", "error") for record in seen)
-        )
+        blocks = await client.to_event("complete", "error")
     return [(block.event, block.json) for block in blocks if block.event]
 
 
@@ -113,8 +110,13 @@ async def test_a_backtest_runs_on_minutes_and_charts_show_every_width(world: Wor
     assert listed["result_summary"]["trades"] > 0
 
     on_days = await run(edge.url, symbol="IBM", strategy="buy_and_hold")
-    (name, data), *_ = await bars(edge.url, on_days, "3minute")
-    assert (name, data["message"]) == ("error", "this job has no 3minute bars; it has: day")
+    _, (name, data) = await bars(edge.url, on_days, "3minute")
+    assert name == "complete"
+    assert data == {"total_points": 0, "note": "this job has no 3minute bars; it has: day"}
+    # A job on wide bars has those of the finest interval too.
+    on_days = await run(edge.url, **wanted | {"interval": "day"}, **days)
+    for interval in ("minute", "3minute", "day"):
+        assert await bars(edge.url, on_days, interval) == await bars(edge.url, job_id, interval)
 
 
 async def ended(edge: str, status: str, count: int) -> list[Any]:

@@ -39,6 +39,10 @@ class StreamClient:
         await self.until(lambda blocks: len(named(blocks)) >= count)
         return named(self.blocks)
 
+    async def to_event(self, *names: str) -> list[Block]:
+        """Read until an event with one of the names has come; the stream stays open."""
+        return await self.until(lambda blocks: any(block.event in names for block in blocks))
+
     async def to_end(self) -> list[Block]:
         """Read until the server ends the stream."""
         return await self.until(lambda _: self.ended)

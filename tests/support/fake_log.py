@@ -59,7 +59,12 @@ class FakeLog:
         self._topics[topic].partitions.append(_Partition())
 
     def append(
-        self, topic: str, number: int, key: bytes, value: bytes, event_id: bytes | None = None
+        self,
+        topic: str,
+        number: int,
+        key: bytes,
+        value: bytes | None,
+        event_id: bytes | None = None,
     ) -> int:
         partition = self._topics[topic].partitions[number]
         self._clock_ms += 1

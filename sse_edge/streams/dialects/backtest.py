@@ -92,4 +92,11 @@ def _notice(_: ClientInfo, event: str, data: Mapping[str, object], timestamp: st
     return EventBlock(event, {**data, "timestamp": timestamp})
 
 
-BACKTEST = Dialect("backtest", wrap=_bare, notice=_notice, opening=_connection, heartbeat_s=15.0)
+BACKTEST = Dialect(
+    "backtest",
+    wrap=_bare,
+    notice=_notice,
+    opening=_connection,
+    heartbeat_s=15.0,
+    stays_open=True,  # its clients show the end of a connection as an error
+)

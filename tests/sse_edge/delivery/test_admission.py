@@ -1,28 +1,45 @@
-import pytest
+from sse_edge.delivery.admission import ConnectionLimits, SocketBudget
 
-from sse_edge.delivery.admission import ConnectionLimits
-from sse_edge.errors import TooManyConnections
+
+def message(limits: ConnectionLimits, address: str, subject: str | None) -> str | None:
+    limit = limits.reached(address, subject)
+    return None if limit is None else limit.message
 
 
 def test_an_address_holds_as_many_connections_as_its_limit_and_no_more() -> None:
     limits = ConnectionLimits(per_address_max=2, per_user_max=9)
     limits.add("here", None)
-    limits.check("here", None)
+    assert limits.reached("here", None) is None
     limits.add("here", None)
-    with pytest.raises(TooManyConnections, match="here holds 2"):
-        limits.check("here", None)
-    limits.check("there", None)
+    assert message(limits, "here", None) == "here holds 2 connections; no more are allowed"
+    assert limits.reached("there", None) is None
     limits.remove("here", None)
-    limits.check("here", None)
+    assert limits.reached("here", None) is None
 
 
 def test_a_user_holds_as_many_connections_as_its_limit_from_all_addresses_together() -> None:
     limits = ConnectionLimits(per_address_max=9, per_user_max=2)
     limits.add("here", "u")
     limits.add("there", "u")
-    with pytest.raises(TooManyConnections, match="you hold 2"):
-        limits.check("elsewhere", "u")
-    limits.check("here", "v")
-    limits.check("here", None)
+    assert message(limits, "elsewhere", "u") == "you hold 2 connections; no more are allowed"
+    assert limits.reached("elsewhere", "v") is None
+    assert limits.reached("here", None) is None
     limits.remove("there", "u")
-    limits.check("elsewhere", "u")
+    assert limits.reached("elsewhere", "u") is None
+
+
+def test_a_limit_counts_the_connections_of_its_address_or_of_its_user() -> None:
+    limits = ConnectionLimits(per_address_max=1, per_user_max=1)
+    limits.add("here", "u")
+    of_address, of_user = limits.reached("here", "v"), limits.reached("there", "u")
+    assert of_address is not None
+    assert of_user is not None
+    assert [of_address.counts(*pair) for pair in (("here", None), ("there", "v"))] == [True, False]
+    assert [of_user.counts(*pair) for pair in (("here", "u"), ("there", "v"))] == [True, False]
+
+
+def test_a_socket_that_gives_way_leaves_room_for_another_stream() -> None:
+    sockets = SocketBudget(maximum=64, open=49)
+    assert not sockets.has_room
+    sockets.closing = 1
+    assert sockets.has_room

@@ -1,4 +1,5 @@
 import asyncio
+from contextlib import AsyncExitStack
 
 import pytest
 
@@ -80,3 +81,43 @@ async def test_a_session_that_fails_is_counted_no_longer() -> None:
             raise ValueError("failed")
         assert edge.node.connections == 0
         edge.node.refuse_over_limit("here")
+
+
+async def test_at_a_limit_the_stream_that_ended_first_gives_way() -> None:
+    async with (
+        running_edge(alerts_log(), connections_per_ip_max=3) as edge,
+        AsyncExitStack() as held,
+    ):
+        live, first, second = (ListSession() for _ in range(3))
+        for session in (live, first, second):
+            held.enter_context(edge.node.admitted(session))
+        for session in (first, second):
+            held.enter_context(edge.node.ended(session))
+        assert edge.node.gauges().ended == 2
+        edge.node.refuse_over_limit("here")
+        assert [session.has_left for session in (live, first, second)] == [False, True, False]
+        assert edge.node.connections == 2
+        edge.node.refuse_over_limit("here")
+        assert not second.has_left
+        with edge.node.admitted(ListSession()):
+            edge.node.refuse_over_limit("here")
+            assert second.has_left
+            with edge.node.admitted(ListSession()), pytest.raises(TooManyConnections):
+                edge.node.refuse_over_limit("here")
+        assert not live.has_left
+    assert edge.node.connections == 0
+    assert edge.node.sockets.closing == 0
+
+
+async def test_a_full_node_closes_an_ended_stream_for_each_new_one() -> None:
+    async with running_edge(alerts_log()) as edge:
+        edge.node.sockets.maximum, edge.node.sockets.open = 64, 49
+        session = ListSession()
+        with edge.node.admitted(session):
+            edge.node.refuse_over_limit("there")
+            assert edge.node.refusal == "full"
+            with edge.node.ended(session):
+                edge.node.refuse_over_limit("there")
+                assert session.has_left
+                assert edge.node.refusal is None
+        assert edge.node.refusal == "full"

@@ -1,0 +1,66 @@
+"""A session of a response that is not a connection, such as a list of jobs."""
+
+import asyncio
+import time
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from math import inf
+
+from fastapi import Request
+
+from sse_edge.caller import Caller
+from sse_edge.http.dependencies import caller_of, node_of
+from sse_edge.http.stream_response import address_of, client_id_of
+from sse_edge.streams.stream import Stream
+
+
+@dataclass(eq=False)
+class ResponseSession:
+    """An open response: the node counts it, and ends it when the node drains."""
+
+    stream: Stream
+    address: str
+    client_id: str
+    caller: Caller | None = None
+    leaving: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the response must end."""
+
+    @property
+    def subject(self) -> str | None:
+        """The `sub` of the client's token; None without a token."""
+        return None if self.caller is None else self.caller.subject
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the response may go on: the node does not drain, and the token is valid."""
+        return not self.leaving.is_set() and self._valid_for_s() > 0
+
+    def leave(self) -> None:
+        """End the response."""
+        self.leaving.set()
+
+    async def wait(self, *for_: Coroutine[object, object, object], within_s: float = inf) -> None:
+        """Wait for coroutines, for the end of the session, or for a time: the first of them."""
+        within_s = min(within_s, max(0.0, self._valid_for_s()))
+        async with asyncio.TaskGroup() as tasks:
+            waiting = [tasks.create_task(coroutine) for coroutine in (self.leaving.wait(), *for_)]
+            timeout_s = None if within_s == inf else within_s
+            await asyncio.wait(waiting, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+            for task in waiting:
+                task.cancel()
+
+    def _valid_for_s(self) -> float:
+        """Return for how many seconds the client's token is valid."""
+        return inf if self.caller is None else self.caller.expires_s - time.time()
+
+
+def open_session(request: Request, stream: Stream) -> ResponseSession:
+    """Return a session for a request.
+
+    Raises:
+        TooManyConnections: the address or the user holds as many connections as it may.
+        InvalidParameter: the client's name is too long.
+    """
+    address, caller = address_of(request.scope), caller_of(request)
+    node_of(request).refuse_over_limit(address, None if caller is None else caller.subject)
+    return ResponseSession(stream, address, client_id_of(request), caller)
