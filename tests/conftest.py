@@ -199,19 +199,20 @@ class Started:
 @pytest.fixture
 def new_world(kafka: TestKafka, tmp_path: Path) -> Callable[[], AbstractAsyncContextManager[World]]:
     """Makes worlds, each with all topics of the catalogue."""
+    return lambda: open_world(kafka, tmp_path)
 
-    @asynccontextmanager
-    async def make() -> AsyncGenerator[World]:
-        prefix = f"t{uuid.uuid4().hex[:8]}."
-        await asyncio.to_thread(provision, kafka.bootstrap_servers, prefix=prefix)
-        try:
-            async with AsyncExitStack() as stack:
-                yield World(kafka, prefix, tmp_path, stack)
-        finally:
-            # A broker that has thousands of partitions takes long to start again.
-            await asyncio.to_thread(_forget, kafka.bootstrap_servers, prefix)
 
-    return make
+@asynccontextmanager
+async def open_world(kafka: TestKafka, folder: Path) -> AsyncGenerator[World]:
+    """Make a world, and forget its topics in the end."""
+    prefix = f"t{uuid.uuid4().hex[:8]}."
+    await asyncio.to_thread(provision, kafka.bootstrap_servers, prefix=prefix)
+    try:
+        async with AsyncExitStack() as stack:
+            yield World(kafka, prefix, folder, stack)
+    finally:
+        # A broker that has thousands of partitions takes long to start again.
+        await asyncio.to_thread(_forget, kafka.bootstrap_servers, prefix)
 
 
 @pytest.fixture

@@ -1,12 +1,10 @@
 // A page that shows everything that the hooks know, for whoever looks at its elements.
 import { useState } from "react";
 import { createRoot } from "react-dom/client";
-import {
-  useBacktestDataSSE,
-  useBacktestHistorySSE,
-  useBacktestJobsSSE,
-  useBacktestProgressSSE,
-} from "./hooks";
+import { useBacktestDataSSE } from "@/hooks/useBacktestDataSSE";
+import { useBacktestHistorySSE } from "@/hooks/useBacktestHistorySSE";
+import { useBacktestJobsSSE } from "@/hooks/useBacktestJobsSSE";
+import { useBacktestProgressSSE } from "@/hooks/useBacktestProgressSSE";
 
 const token = new URLSearchParams(location.search).get("token") ?? "";
 const INTERVALS = ["minute", "3minute", "day"];
@@ -31,12 +29,12 @@ function Jobs() {
 }
 
 function History() {
-  const { backtests } = useBacktestHistorySSE({ token });
+  const { backtests, error } = useBacktestHistorySSE({ token });
   return (
-    <section id="history">
-      {backtests.map((one) => (
-        <p key={one.id} data-backtest={one.backtest_id} data-status={one.status}>
-          {one.symbol}
+    <section id="history" data-error={error}>
+      {backtests.map((backtest) => (
+        <p key={backtest.id} data-backtest={backtest.backtest_id} data-status={backtest.status}>
+          {backtest.symbol}
         </p>
       ))}
     </section>
@@ -88,7 +86,8 @@ function Page() {
       <Jobs />
       <History />
       {jobId && <Progress key={jobId} jobId={jobId} />}
-      {charted && INTERVALS.map((one) => <Chart key={one} jobId={charted} interval={one} />)}
+      {charted &&
+        INTERVALS.map((interval) => <Chart key={interval} jobId={charted} interval={interval} />)}
     </>
   );
 }

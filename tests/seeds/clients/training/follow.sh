@@ -1,0 +1,2 @@
+curl -N -H "Accept: text/event-stream" \
+    "http://localhost:8000/trainmodel/stream/{task_id}"

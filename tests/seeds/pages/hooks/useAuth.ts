@@ -1,0 +1,3 @@
+const token = new URLSearchParams(location.search).get("token") ?? "";
+
+export const useAuth = () => ({ token });

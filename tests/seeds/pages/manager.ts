@@ -1,0 +1,3 @@
+import { sseManager } from "@/backtests/manager";
+
+Object.assign(globalThis, { sseManager });
