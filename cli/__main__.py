@@ -1,5 +1,7 @@
 """The `tapewire` command: its commands, and the text of `tapewire --help`."""
 
+from typing import Annotated
+
 import typer
 
 from cli.commands.limits import limits_cli
@@ -8,18 +10,45 @@ from cli.commands.risk import risk_cli
 from cli.commands.system import reset, token, up
 from cli.commands.task import task
 from cli.commands.topics import topics_cli
+from cli.console import print_line
+from tapewire import __version__
+
+_HELP = """Tapewire: event streams on Kafka that clients can resume on any node.
+
+Producers write progress and alert events to Kafka, processors compute risk
+and alerts, and edge nodes serve server-sent events whose ids are positions in
+the log.
+
+`tapewire up` runs all of it on this machine. The other commands find that
+system by its data directory, and say which system they work with. Settings are
+environment variables; set KAFKA_BOOTSTRAP_SERVERS to use a Kafka of your own.
+"""
+
+
+def _print_version(value: bool) -> None:  # noqa: FBT001  # as typer calls it
+    if value:
+        print_line(f"tapewire {__version__}")
+        raise typer.Exit
+
 
 cli = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
-    help="""Tapewire: event streams on Kafka that clients can resume on any node.
-
-    Producers write progress and alert events to Kafka, processors compute risk and alerts, and edge
-    nodes serve server-sent events whose ids are positions in the log.
-
-    `tapewire up` runs all of it on this machine. Settings are environment variables; set
-    KAFKA_BOOTSTRAP_SERVERS to use a Kafka of your own.""",
 )
+
+
+@cli.callback(help=_HELP)
+def options(
+    version: Annotated[  # noqa: FBT002  # a flag of the command line
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version, and exit."
+        ),
+    ] = False,
+) -> None:
+    """Take the options that come before a command."""
+
+
 for command in (up, reset, task, token, rebuild):
     cli.command()(command)
 cli.add_typer(limits_cli, name="limits")

@@ -21,15 +21,43 @@ DataDir = Annotated[
         show_default=False,
     ),
 ]
-Url = Annotated[str, typer.Option(help="The address of any edge.")]
-
-LOCAL_EDGE = "http://localhost:8000"
-"""The address of the first edge that `tapewire up` starts."""
+Url = Annotated[
+    str | None,
+    typer.Option(
+        envvar="TAPEWIRE_URL",
+        help="The address of any edge.  [default: that of the system on the data directory]",
+        show_default=False,
+    ),
+]
+Token = Annotated[
+    str | None, typer.Option("--token", envvar="TAPEWIRE_TOKEN", help="Your access token, a JWT.")
+]
+Yes = Annotated[
+    bool, typer.Option("--yes", "-y", help="Do it without a question.", show_default=False)
+]
 
 
 def print_line(line: str) -> None:
     """Print a line at once, also into a pipe."""
     print(line, flush=True)
+
+
+def print_note(line: str) -> None:
+    """Print a line for the user beside the output: to the standard error."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def confirmed(question: str, *, yes: bool) -> bool:
+    """Return whether the user agrees; `yes` answers in advance.
+
+    Raises:
+        SystemExit: there is no terminal to ask.
+    """
+    if yes:
+        return True
+    if not sys.stdin.isatty():
+        sys.exit(f"tapewire: there is no terminal to ask: {question} Give --yes to agree")
+    return typer.confirm(question)
 
 
 def print_lines(lines: Sequence[str]) -> None:

@@ -1,6 +1,7 @@
 """Errors of the command line.
 
 CommandError
+├── NoSystem            no system is named and none runs on the data directory
 ├── EdgeUnreachable     no edge answers at the address
 ├── RequestRefused      an edge refused a request
 ├── NoHistory           the log has no answer about the past
@@ -11,6 +12,10 @@ CommandError
 
 class CommandError(Exception):
     """A command failed; the message says why, and what to change."""
+
+
+class NoSystem(CommandError):
+    """No system is named and none runs here, or two are named; the message says how to name it."""
 
 
 class EdgeUnreachable(CommandError):

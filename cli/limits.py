@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 import httpx
 
-from cli.errors import EdgeUnreachable
+from cli.edge_client import authorization, no_edge_at
 from cli.responses import check
 
 _TIMEOUT_S = 10.0
@@ -54,12 +54,12 @@ def _path(portfolio_id: str) -> str:
 
 
 def _call(method: str, url: str, path: str, bearer: str | None, body: object) -> Any:
-    headers = {} if bearer is None else {"Authorization": f"Bearer {bearer}"}
+    headers = authorization(bearer)
     try:
         with httpx.Client(base_url=url, timeout=_TIMEOUT_S, headers=headers) as http:
             response = http.request(method, f"/api/v1/limits{path}", json=body)
     except httpx.TransportError as error:
-        raise EdgeUnreachable(f"no edge answers at {url}: {error!r}") from error
+        raise no_edge_at(url, error) from error
     check(response)
     return response.json()
 

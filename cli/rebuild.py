@@ -10,8 +10,8 @@ import asyncio
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cli.errors import RebuildFailed
@@ -55,10 +55,16 @@ _WRITTEN = (
 _KAFKA_S = 5.0
 _LOOK_EVERY_S = 1.0
 _TAKEN_OVER_WITHIN_S = 60.0
+_EQUAL, _DIFFERENT = "equal", "different"
+_OTHER_INSTANTS = "of other instants"
+"""Returns arrived between the two readings, so these measures cannot be compared."""
+_ONLY_BEFORE, _ONLY_NOW = "only before", "only now"
 _PASSES = 2
 """The log grows during a pass; the second pass reads only what was written during the first."""
 
 Say = Callable[[str], None]
+Report = Callable[[int, int], None]
+"""Takes how many records are read, and how many there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +76,36 @@ class Difference:
     alerts: Mapping[str, int]
     """Transitions of alerts: in both, or only in one."""
 
+    @property
+    def is_none(self) -> bool:
+        """Whether both computations agree."""
+        return not (self.changed_measures or self.alerts[_ONLY_BEFORE] or self.alerts[_ONLY_NOW])
+
+    @property
+    def changed_measures(self) -> int:
+        """The number of portfolios whose last measure is another one, or is in only one."""
+        return sum(self.measures.get(name, 0) for name in (_DIFFERENT, _ONLY_BEFORE, _ONLY_NOW))
+
+
+@dataclass(frozen=True, slots=True)
+class Terminal:
+    """Shows the user the progress of a rebuild and its result, and asks before the switch."""
+
+    say: Say
+    """Prints a line."""
+    agrees: Callable[[], bool] = lambda: True
+    """Whether the running workers shall continue from the result; asked after the comparison."""
+    reading: AbstractContextManager[Report] = field(
+        default_factory=lambda: nullcontext(lambda _done, _total: None)
+    )
+    """Shows how much is read."""
+
 
 async def rebuild(
     settings: ProducerSettings,
     version: str,
     folder: Path,
-    say: Say,
+    terminal: Terminal,
     *,
     switch: bool,
     env: Mapping[str, str] | None = None,
@@ -86,8 +116,8 @@ async def rebuild(
         settings: where Kafka is.
         version: the prefix, with a dot, of the topics that are written.
         folder: the folder of the worker's log file.
-        say: prints a line.
-        switch: whether the running workers continue from the result.
+        terminal: shows the progress and the differences, and asks before the switch.
+        switch: whether the running workers continue from the result, if the user agrees.
         env: the worker's settings, in addition to this process's.
 
     Raises:
@@ -114,13 +144,19 @@ async def rebuild(
     worker = Process(part, folder / f"{part.name}.log")
     await worker.start()
     try:
-        await _caught_up(worker, f"{prefix}tapewire", settings, say)
+        await _caught_up(worker, f"{prefix}tapewire", settings, terminal.reading)
         difference = await compare(settings, version)
         for line in lines_of(difference):
-            say(line)
-        if switch:
+            terminal.say(line)
+        if switch and terminal.agrees():
             await _check_growths(settings)
-            await _switch(settings, version, say)
+            await _switch(settings, version)
+            terminal.say(f"switched: {in_words(difference, version)}")
+        else:
+            terminal.say(
+                f"not switched: the running workers continue as before; the results are in "
+                f"{prefix}{RISK_MEASURES.name} and {prefix}{RISK_ALERTS.name}"
+            )
     except (ProducerError, TimeoutError) as error:
         raise RebuildFailed(f"Kafka became unavailable: {error!r}") from error
     finally:
@@ -143,8 +179,8 @@ async def compare(settings: ProducerSettings, version: str) -> Difference:
     found = _steps(await read_all(RISK_ALERTS, anew))
     alerts = {
         "in both": len(known & found),
-        "only before": len(known - found),
-        "only now": len(found - known),
+        _ONLY_BEFORE: len(known - found),
+        _ONLY_NOW: len(found - known),
     }
     return Difference(measures, alerts)
 
@@ -156,6 +192,26 @@ def lines_of(difference: Difference) -> Sequence[str]:
         *((f"alert steps {name}", count) for name, count in difference.alerts.items()),
     ]
     return [f"{name:<28}{count:>8}" for name, count in rows]
+
+
+def in_words(difference: Difference, version: str) -> str:
+    """Return what a switch to a rebuilt past has changed, as a sentence."""
+    start = f"the running workers continue from {version}"
+    if difference.is_none:
+        return f"{start}, which equals what they had; nothing changed for clients"
+    measures = _counted(difference.changed_measures, "portfolio")
+    of = sum(difference.measures.values())
+    begun = _counted(difference.alerts[_ONLY_NOW], "alert step")
+    ended = _counted(difference.alerts[_ONLY_BEFORE], "alert step")
+    return (
+        f"{start}; of {of} portfolios, clients get another measure of {measures}. In the past, "
+        f"{begun} would have been added and {ended} would not have been there; open alerts that "
+        "should not be are cleared, and those that should be are raised"
+    )
+
+
+def _counted(count: int, name: str) -> str:
+    return f"{count:,} {name}{'' if count == 1 else 's'}"
 
 
 async def _check_growths(settings: ProducerSettings) -> None:
@@ -171,19 +227,33 @@ async def _check_growths(settings: ProducerSettings) -> None:
         )
 
 
-async def _caught_up(worker: Process, group: str, settings: ProducerSettings, say: Say) -> None:
-    for _ in range(_PASSES):
-        ends = await read_end_offsets(_READ, settings)
-        while left := await count_uncommitted(ends, group, settings):
-            say(f"{left} records to read")
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_LOOK_EVERY_S):
-                    code = await worker.ended()
-                output = "\n".join(worker.last_lines())
-                raise RebuildFailed(f"the worker ended with exit code {code}:\n{output}")
+async def _caught_up(
+    worker: Process,
+    group: str,
+    settings: ProducerSettings,
+    reading: AbstractContextManager[Report],
+) -> None:
+    with reading as report:
+        for _ in range(_PASSES):
+            await _read_to_the_end(worker, group, settings, report)
 
 
-async def _switch(settings: ProducerSettings, version: str, say: Say) -> None:
+async def _read_to_the_end(
+    worker: Process, group: str, settings: ProducerSettings, report: Report
+) -> None:
+    ends = await read_end_offsets(_READ, settings)
+    total = 0
+    while left := await count_uncommitted(ends, group, settings):
+        total = max(total, left)
+        report(total - left, total)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LOOK_EVERY_S):
+                code = await worker.ended()
+            output = "\n".join(worker.last_lines())
+            raise RebuildFailed(f"the worker ended with exit code {code}:\n{output}")
+
+
+async def _switch(settings: ProducerSettings, version: str) -> None:
     async with Publisher(settings) as publisher:
         for partition in range(PORTFOLIO_RETURNS.partitions):
             done = RebuildDone(version=version, partition=partition, event_time_us=now_us())
@@ -199,7 +269,6 @@ async def _switch(settings: ProducerSettings, version: str, say: Say) -> None:
             f"no worker took over within {_TAKEN_OVER_WITHIN_S:g} s; a worker that starts later "
             "does, as long as the log has the request"
         ) from None
-    say(f"the running workers continue from {version}")
 
 
 def _measures(records: Mapping[bytes, Record]) -> dict[bytes, RiskMeasure]:
@@ -208,10 +277,10 @@ def _measures(records: Mapping[bytes, Record]) -> dict[bytes, RiskMeasure]:
 
 def _comparison(before: RiskMeasure | None, after: RiskMeasure | None) -> str:
     if before is None or after is None:
-        return "only before" if after is None else "only now"
+        return _ONLY_BEFORE if after is None else _ONLY_NOW
     if before.as_of_us != after.as_of_us:
-        return "of other instants"
-    return "equal" if _without_limits(before) == _without_limits(after) else "different"
+        return _OTHER_INSTANTS
+    return _EQUAL if _without_limits(before) == _without_limits(after) else _DIFFERENT
 
 
 def _without_limits(measure: RiskMeasure) -> RiskMeasure:

@@ -11,7 +11,8 @@ from typing import Any
 import httpx
 from httpx_sse import aconnect_sse
 
-from cli.errors import CommandError, EdgeUnreachable
+from cli.edge_client import authorization, no_edge_at
+from cli.errors import CommandError
 from cli.responses import check
 
 POLL_S = 2.0
@@ -19,6 +20,7 @@ POLL_S = 2.0
 
 _ENDS = frozenset({"SUCCESS", "FAILURE"})
 _COME_BACK_S = 1.0
+_CONNECT_S = 3.0
 _LOSSES_MAX = 30
 _QUIET_S = 30.0
 """The read timeout; a live stream sends a heartbeat every five seconds."""
@@ -42,20 +44,22 @@ class Cost:
         self.bytes += sum(len(name) + len(value) + 4 for name, value in response.headers.raw)
 
 
-async def request(url: str, meter_id: str, meter_type: str) -> str:
+async def request(url: str, meter_id: str, meter_type: str, bearer: str | None = None) -> str:
     """Request a training, and return the new task's id.
 
     Raises:
         RequestRefused: the edge refused the request; the message says why.
         EdgeUnreachable: no edge answers at the address.
     """
-    async with _client(url) as client:
+    async with _client(url, bearer) as client:
         body = {"meter_id": meter_id, "meter_type": meter_type}
-        response = await _response(client.post("/trainmodel/", json=body))
+        response = await _response(url, client.post("/trainmodel/", json=body))
     return str(response.json()["task_id"])
 
 
-async def follow(url: str, task_id: str, cost: Cost | None = None) -> AsyncGenerator[Status]:
+async def follow(
+    url: str, task_id: str, cost: Cost | None = None, bearer: str | None = None
+) -> AsyncGenerator[Status]:
     """Yield each status of a task to its end, and resume after a lost connection.
 
     Raises:
@@ -64,7 +68,7 @@ async def follow(url: str, task_id: str, cost: Cost | None = None) -> AsyncGener
     """
     cost = cost or Cost()
     last_id, losses = "", 0
-    async with _client(url) as client:
+    async with _client(url, bearer) as client:
         while True:
             try:
                 headers = {"Last-Event-ID": last_id} if last_id else {}
@@ -89,20 +93,20 @@ async def follow(url: str, task_id: str, cost: Cost | None = None) -> AsyncGener
             except httpx.TransportError as error:
                 losses += 1
                 if losses > _LOSSES_MAX:
-                    raise EdgeUnreachable(f"no edge answers at {url}: {error!r}") from error
+                    raise no_edge_at(url, error) from error
             await asyncio.sleep(_COME_BACK_S)
 
 
-async def poll(url: str, task_id: str, cost: Cost) -> None:
+async def poll(url: str, task_id: str, cost: Cost, bearer: str | None = None) -> None:
     """Poll the status of a task to its end.
 
     Raises:
         RequestRefused: the edge refused the request; the message says why.
         EdgeUnreachable: no edge answers at the address.
     """
-    async with _client(url) as client:
+    async with _client(url, bearer) as client:
         while True:
-            response = await _response(client.get(f"/trainmodel/status/{task_id}"))
+            response = await _response(url, client.get(f"/trainmodel/status/{task_id}"))
             cost.count(response)
             cost.bytes += len(response.content)
             status = response.json()
@@ -112,7 +116,9 @@ async def poll(url: str, task_id: str, cost: Cost) -> None:
             await asyncio.sleep(POLL_S)
 
 
-async def compare(url: str, task_id: str, say: Callable[[str], None]) -> None:
+async def compare(
+    url: str, task_id: str, say: Callable[[str], None], bearer: str | None = None
+) -> None:
     """Poll and stream a task at the same time to its end, and print the cost of each.
 
     Raises:
@@ -122,13 +128,13 @@ async def compare(url: str, task_id: str, say: Callable[[str], None]) -> None:
     polling, streaming = Cost(), Cost()
 
     async def stream() -> None:
-        async for status in follow(url, task_id, streaming):
+        async for status in follow(url, task_id, streaming, bearer):
             say(line_of(status))
 
     failed: list[BaseException] = []
     try:
         async with asyncio.TaskGroup() as both:
-            both.create_task(poll(url, task_id, polling))
+            both.create_task(poll(url, task_id, polling, bearer))
             both.create_task(stream())
     except* CommandError as errors:
         failed += errors.exceptions
@@ -173,14 +179,18 @@ def _updated_s(status: Status) -> float:
     return datetime.fromisoformat(status["updated_at"]).timestamp()
 
 
-def _client(url: str) -> httpx.AsyncClient:
-    return httpx.AsyncClient(base_url=url, timeout=httpx.Timeout(10.0, read=_QUIET_S))
+def _client(url: str, bearer: str | None) -> httpx.AsyncClient:
+    return httpx.AsyncClient(
+        base_url=url,
+        headers=authorization(bearer),
+        timeout=httpx.Timeout(10.0, connect=_CONNECT_S, read=_QUIET_S),
+    )
 
 
-async def _response(request: Awaitable[httpx.Response]) -> httpx.Response:
+async def _response(url: str, request: Awaitable[httpx.Response]) -> httpx.Response:
     try:
         response = await request
     except httpx.TransportError as error:
-        raise EdgeUnreachable(f"no edge answers: {error!r}; `tapewire up` starts one") from error
+        raise no_edge_at(url, error) from error
     check(response)
     return response

@@ -19,6 +19,11 @@ ISSUER = "tapewire-demo"
 _KEY_ID = "demo"
 
 
+def exists(data_dir: Path) -> bool:
+    """Return whether a data directory has a key to sign with."""
+    return (data_dir / "issuer" / "private.pem").exists()
+
+
 def jwks_path(data_dir: Path) -> Path:
     """Return the file of the public key, a JSON Web Key Set, and create it at first use."""
     folder = data_dir / "issuer"

@@ -5,7 +5,8 @@ InfraError
 ├── BrokerFailed        the embedded broker could not be set up or did not start
 ├── DownloadFailed      the package with trades cannot be downloaded
 ├── PartFailed          a part of the system died too often to be restarted
-└── DirectoryInUse      another system runs on the same data directory
+├── DirectoryInUse      another system runs on the same data directory
+└── DirectoryNotOurs    a directory has files of others, or bears no mark of this system
 """
 
 
@@ -31,3 +32,7 @@ class PartFailed(InfraError):
 
 class DirectoryInUse(InfraError):
     """Another system runs on the same data directory."""
+
+
+class DirectoryNotOurs(InfraError):
+    """A directory has files of others, or does not bear the mark of this system."""

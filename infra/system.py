@@ -7,23 +7,21 @@ configured.
 """
 
 import asyncio
-import fcntl
 import os
-import shutil
 import signal
 import sys
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from infra.data_dir import RunningSystem, announced, locked, this_process
 from infra.demo_issuer import jwks_path
 from infra.embedded_broker import free_port, prepare
-from infra.errors import DirectoryInUse, DownloadFailed, InfraError
+from infra.errors import DownloadFailed, InfraError
 from infra.modules import module_name
 from infra.settings import InfraSettings
 from infra.supervisor import Part, Say, Supervisor
-from infra.topics import provision, wait_for_kafka
+from infra.topics import cluster_id_of, provision, wait_for_kafka
 from infra.trades_package import trades_jar
 
 KAFKA_PORT = 9092
@@ -65,10 +63,12 @@ async def run(settings: InfraSettings, options: SystemOptions, say: Say = print)
     with locked(settings.data_dir):
         supervisor = Supervisor(settings.data_dir / "logs", say)
         try:
-            address = await _start(settings, options, supervisor, say)
+            system = await _start(settings, options, supervisor, say)
             up = True
-            say(f"\nopen {address}   (Ctrl-C stops; logs are in {settings.data_dir / 'logs'})\n")
-            await supervisor.watch(stop)
+            with announced(settings.data_dir, system):
+                logs = settings.data_dir / "logs"
+                say(f"\nopen {system.url}   (Ctrl-C stops; logs are in {logs})\n")
+                await supervisor.watch(stop)
         except asyncio.CancelledError:
             if not stop.is_set():
                 raise
@@ -78,45 +78,9 @@ async def run(settings: InfraSettings, options: SystemOptions, say: Say = print)
             await supervisor.stop()
 
 
-@contextmanager
-def locked(data_dir: Path) -> Generator[None]:
-    """Lock a data directory.
-
-    Raises:
-        DirectoryInUse: another process has locked it.
-    """
-    data_dir.mkdir(parents=True, exist_ok=True)
-    with (data_dir / "lock").open("a+", encoding="utf-8") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            lock.seek(0)
-            raise DirectoryInUse(
-                f"process {lock.read().strip() or 'unknown'} runs a system on {data_dir}; "
-                "stop it, or choose another with --data-dir"
-            ) from error
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
-        yield
-
-
-def reset(data_dir: Path) -> bool:
-    """Delete a data directory, and return whether it existed.
-
-    Raises:
-        DirectoryInUse: a system runs on it.
-    """
-    if not data_dir.exists():
-        return False
-    with locked(data_dir):
-        shutil.rmtree(data_dir)
-    return True
-
-
 async def _start(
     settings: InfraSettings, options: SystemOptions, supervisor: Supervisor, say: Say
-) -> str:
+) -> RunningSystem:
     servers = settings.bootstrap_servers
     if servers is None:
         servers = await _start_broker(settings.data_dir / "kafka", supervisor, say)
@@ -151,7 +115,16 @@ async def _start(
     if options.demo:
         parts.append(_python("demo", "producers", env, "--speed", f"{options.speed:g}"))
     await supervisor.start(*parts)
-    return f"http://localhost:{edges[0][1]}"
+    pid, process_started_s = this_process()
+    return RunningSystem(
+        url=f"http://localhost:{edges[0][1]}",
+        bootstrap_servers=servers,
+        cluster_id=await asyncio.to_thread(cluster_id_of, servers, within_s=_FOREIGN_KAFKA_S),
+        topic_prefix=settings.topic_prefix,
+        var_limits=settings.var_limits,
+        pid=pid,
+        process_started_s=process_started_s,
+    )
 
 
 async def _start_broker(data_dir: Path, supervisor: Supervisor, say: Say) -> str:

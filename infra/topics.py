@@ -35,6 +35,20 @@ def wait_for_kafka(bootstrap_servers: str, *, within_s: float) -> None:
             return
 
 
+def cluster_id_of(bootstrap_servers: str, *, within_s: float) -> str:
+    """Return the id of the cluster that answers.
+
+    Raises:
+        KafkaUnreachable: no broker has answered within `within_s` seconds.
+    """
+    try:
+        return TopicAdmin(bootstrap_servers).ping(within_s)
+    except Unread as error:
+        raise KafkaUnreachable(
+            f"no Kafka has answered at {bootstrap_servers} within {within_s:g} s ({error})"
+        ) from error
+
+
 def provision(
     bootstrap_servers: str, *, prefix: str = "", topics: Iterable[Topic] = CATALOGUE
 ) -> list[str]:

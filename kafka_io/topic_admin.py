@@ -58,16 +58,17 @@ class TopicAdmin:
         self._admin = admin(bootstrap_servers)
         self._timeout_s = timeout_s
 
-    def ping(self, within_s: float) -> None:
-        """Return when a broker answers.
+    def ping(self, within_s: float) -> str:
+        """Return the cluster's id when a broker answers.
 
         Raises:
             Unread: no broker has answered in time.
         """
         try:
-            self._admin.list_topics(timeout=within_s)
+            found = self._admin.list_topics(timeout=within_s)
         except KafkaException as error:
             raise Unread(error.args[0].str()) from error
+        return str(found.cluster_id)
 
     def describe(self, names: Iterable[str]) -> Mapping[str, TopicIdentity]:
         """Return the identities of topics, without those that do not exist.

@@ -5,20 +5,18 @@ from typing import Annotated
 import typer
 
 from cli import limits
-from cli.console import LOCAL_EDGE, Url, print_lines, reasons
+from cli.console import DataDir, Token, Url, print_lines, print_note, reasons, settings_of
+from cli.target import find_edge
 
 limits_cli = typer.Typer(
     no_args_is_help=True, help="Set, list and withdraw the limits of portfolios."
 )
 
 _Portfolio = Annotated[str, typer.Argument(help="The portfolio.")]
-_Token = Annotated[
-    str | None, typer.Option("--token", envvar="TAPEWIRE_TOKEN", help="Your access token, a JWT.")
-]
 
 
 @limits_cli.command("set")
-def set_limit(
+def set_limit(  # noqa: PLR0913, PLR0917  # each is an option of the command
     portfolio: _Portfolio,
     limit: Annotated[float, typer.Argument(help="The limit, as a fraction of net asset value.")],
     metric: Annotated[
@@ -34,8 +32,9 @@ def set_limit(
         float | None, typer.Option(help="The seconds after which a measure is stale.")
     ] = None,
     comment: Annotated[str, typer.Option(help="The reason; the log keeps it.")] = "",
-    url: Url = LOCAL_EDGE,
-    token: _Token = None,
+    url: Url = None,
+    token: Token = None,
+    data_dir: DataDir = None,
 ) -> None:
     """Replace a portfolio's limits with one limit, which processors apply at once."""
     new_limit = {
@@ -46,14 +45,18 @@ def set_limit(
     }
     body = {"limits": [new_limit], "stale_after_s": stale_after, "comment": comment}
     with reasons():
-        print_lines(limits.put(url, portfolio, body, token))
+        edge = find_edge(url, settings_of(data_dir), print_note)
+        print_lines(limits.put(edge, portfolio, body, token))
 
 
 @limits_cli.command("withdraw")
-def withdraw_limits(portfolio: _Portfolio, url: Url = LOCAL_EDGE, token: _Token = None) -> None:
+def withdraw_limits(
+    portfolio: _Portfolio, url: Url = None, token: Token = None, data_dir: DataDir = None
+) -> None:
     """Withdraw a portfolio's limits; the processors' defaults apply again."""
     with reasons():
-        print_lines(limits.withdraw(url, portfolio, token))
+        edge = find_edge(url, settings_of(data_dir), print_note)
+        print_lines(limits.withdraw(edge, portfolio, token))
 
 
 @limits_cli.command("show")
@@ -61,9 +64,11 @@ def show_limits(
     portfolio: Annotated[
         str | None, typer.Argument(help="The portfolio; all if it is left out.")
     ] = None,
-    url: Url = LOCAL_EDGE,
-    token: _Token = None,
+    url: Url = None,
+    token: Token = None,
+    data_dir: DataDir = None,
 ) -> None:
     """List the limits that were set."""
     with reasons():
-        print_lines(limits.show(url, portfolio, token))
+        edge = find_edge(url, settings_of(data_dir), print_note)
+        print_lines(limits.show(edge, portfolio, token))

@@ -1,13 +1,24 @@
 """`tapewire rebuild`: computes past measures and alerts again."""
 
 import re
+import sys
 from typing import Annotated
 
 import typer
 
-from cli.console import DataDir, print_line, run, settings_of
-from cli.rebuild import rebuild as rebuild_risk
-from kafka_io.settings import ProducerSettings
+from cli.console import (
+    DataDir,
+    Yes,
+    confirmed,
+    print_line,
+    print_note,
+    reasons,
+    run,
+    settings_of,
+)
+from cli.progress import progress_bar
+from cli.rebuild import Terminal, rebuild as rebuild_risk
+from cli.target import find_kafka
 
 
 def rebuild(
@@ -24,25 +35,46 @@ def rebuild(
             help="Let the running workers continue from the result, or only compare.",
         ),
     ] = True,
+    yes: Yes = False,  # noqa: FBT002  # a flag of the command line
     data_dir: DataDir = None,
 ) -> None:
     """Compute all measures and alerts again, from the beginning of the log.
 
     Use it after an upgrade of the processors, or a change of a method, window or default limit. A
     worker beside the running ones reads the whole log with the settings of this environment, which
-    should be theirs. The command prints the differences; then the running workers continue from
-    the result.
+    should be theirs. The command prints the differences and asks; then the running workers continue
+    from the result, and clients receive what has changed.
     """
     if not re.fullmatch(r"[a-zA-Z0-9_-]+", version):
         raise typer.BadParameter(f"{version!r} is invalid; use letters, digits, - and _")
     settings = settings_of(data_dir)
+    if switch and not yes and not sys.stdin.isatty():
+        sys.exit(
+            "tapewire: there is no terminal to ask before the switch; give --yes or --no-switch"
+        )
+    with reasons():
+        kafka = find_kafka(settings, print_note)
+    prefix = kafka.topic_prefix
+    print_note(
+        f"rebuild: {prefix}portfolio.returns is read from its beginning, and the results are "
+        f"written to {prefix}{version}.risk.measures, {prefix}{version}.risk.alerts and so on"
+    )
+    question = (
+        f"Let the running workers at {kafka.bootstrap_servers} continue from {version}? Clients "
+        f"get the changes of {prefix}risk.measures and {prefix}risk.alerts."
+    )
+    terminal = Terminal(
+        print_line,
+        agrees=lambda: confirmed(question, yes=yes),
+        reading=progress_bar("reading records"),
+    )
     run(
         rebuild_risk(
-            ProducerSettings(),
+            kafka.producer_settings(),
             version,
             settings.data_dir / "logs",
-            print_line,
+            terminal,
             switch=switch,
-            env={"TAPEWIRE_VAR_LIMITS": settings.var_limits},
+            env={"TAPEWIRE_VAR_LIMITS": kafka.var_limits},
         )
     )

@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 
 from cli import risk_replay
-from cli.console import print_lines, reasons
+from cli.console import DataDir, print_lines, print_note, reasons, settings_of
 from cli.errors import NoHistory
-from kafka_io.settings import ProducerSettings
+from cli.target import find_kafka
 from schemas.instants import from_datetime
 from stream_processors.risk.confidence import ConfidenceLevel, InvalidInput
 from stream_processors.risk.estimates import METHODS
@@ -34,23 +34,29 @@ def replay(
     out: Annotated[
         Path | None, typer.Option(help="Also draw a picture to this .png or .svg file.")
     ] = None,
+    data_dir: DataDir = None,
 ) -> None:
     """Print the alerts that another method or limit would have raised.
 
-    Reads returns from the log of KAFKA_BOOTSTRAP_SERVERS, or of `tapewire up` on this machine, and
-    prints the transitions of the alerts and the backtest of the method.
+    Reads returns from the log of the system on the data directory, or of KAFKA_BOOTSTRAP_SERVERS,
+    and prints the transitions of the alerts and the backtest of the method.
     """
+    if since > until:
+        raise typer.BadParameter(
+            f"{since:%Y-%m-%d} is after --to, which is {until:%Y-%m-%d}", param_hint="--from"
+        )
     with reasons():
         try:
             query = ReplayQuery(
                 portfolio_id=portfolio,
-                method=method,
+                method=method.lower(),
                 level=ConfidenceLevel.of(confidence),
                 limit=limit,
                 since_us=from_datetime(since.replace(tzinfo=UTC)),
                 until_us=from_datetime(until.replace(tzinfo=UTC)) + _DAY_US,
             )
-            result = risk_replay.run(query, ProducerSettings())
+            kafka = find_kafka(settings_of(data_dir), print_note)
+            result = risk_replay.run(query, kafka.producer_settings())
         except (InvalidInput, InvalidRule) as error:
             raise NoHistory(str(error)) from error
         lines = list(risk_replay.table(result, query))

@@ -4,9 +4,20 @@ from typing import Annotated
 
 import typer
 
-from cli.console import DataDir, print_line, reasons, run, settings_of
+from cli.console import (
+    DataDir,
+    Yes,
+    confirmed,
+    print_line,
+    print_note,
+    reasons,
+    run,
+    settings_of,
+)
+from cli.errors import NoSystem
 from infra import demo_issuer
-from infra.system import SystemOptions, reset as delete_data, run as run_system
+from infra.data_dir import find_running, reset as delete_data, size_bytes
+from infra.system import SystemOptions, run as run_system
 
 
 def up(
@@ -43,12 +54,24 @@ def up(
     run(run_system(settings_of(data_dir), options, print_line))
 
 
-def reset(data_dir: DataDir = None) -> None:
-    """Delete the data of the embedded broker and all log files."""
+def reset(data_dir: DataDir = None, yes: Yes = False) -> None:  # noqa: FBT002  # a flag of the command line
+    """Delete the data of a system: the events of its embedded broker, models, logs and keys.
+
+    Only a directory that bears Tapewire's mark is touched, and only what Tapewire has put into it.
+    """
     folder = settings_of(data_dir).data_dir
+    where = folder.resolve()
     with reasons():
-        existed = delete_data(folder)
-        print_line(f"{folder} is gone" if existed else f"there is no {folder}")
+        if not folder.exists():
+            print_line(f"there is no {where}")
+            return
+        size = size_bytes(folder) / 1e6
+        if not confirmed(f"Delete {where}, {size:,.0f} MB of Tapewire's data?", yes=yes):
+            print_line("nothing was deleted")
+            return
+        delete_data(folder)
+        left = "; files of others are still there" if folder.exists() else ""
+        print_line(f"deleted the data in {where}{left}")
 
 
 def token(
@@ -61,5 +84,16 @@ def token(
     ] = 3600.0,
     data_dir: DataDir = None,
 ) -> None:
-    """Print a token for a system that `tapewire up` runs without an issuer."""
-    print_line(demo_issuer.token(settings_of(data_dir).data_dir, sub, tenant, ttl))
+    """Print a token for the system of a data directory, which runs without another issuer."""
+    settings = settings_of(data_dir)
+    folder = settings.data_dir
+    with reasons():
+        if not demo_issuer.exists(folder):
+            raise NoSystem(
+                f"{folder.resolve()} has no key to sign with: `tapewire up` has never run on it; "
+                "name the directory of the system by --data-dir"
+            )
+    system = find_running(folder)
+    running = "which does not run now" if system is None else f"at {system.url}"
+    print_note(f"a token for the system on {folder.resolve()}, {running}")
+    print_line(demo_issuer.token(folder, sub, tenant, ttl))

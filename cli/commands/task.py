@@ -5,7 +5,17 @@ from typing import Annotated
 import typer
 
 from cli import training_tasks
-from cli.console import LOCAL_EDGE, Url, print_line, run
+from cli.console import (
+    DataDir,
+    Token,
+    Url,
+    print_line,
+    print_note,
+    reasons,
+    run,
+    settings_of,
+)
+from cli.target import find_edge
 
 
 def task(
@@ -21,7 +31,9 @@ def task(
     meter_type: Annotated[
         str, typer.Option(help="With --new, the type of the meter: electricity, gas or water.")
     ] = "electricity",
-    url: Url = LOCAL_EDGE,
+    url: Url = None,
+    token: Token = None,
+    data_dir: DataDir = None,
 ) -> None:
     """Request a training task, or follow one.
 
@@ -30,15 +42,22 @@ def task(
     """
     if sum((task_id is not None, new, compare is not None)) != 1:
         raise typer.BadParameter("give one of ID, --new and --compare ID")
+    with reasons():
+        edge = find_edge(url, settings_of(data_dir), print_note)
     if compare is not None:
-        run(training_tasks.compare(url, compare, print_line))
+        run(training_tasks.compare(edge, compare, print_line, token))
+    elif task_id is not None:
+        run(_follow(edge, task_id, token))
     else:
-        run(_follow(url, task_id, meter_id, meter_type))
+        run(_request(edge, meter_id, meter_type, token))
 
 
-async def _follow(url: str, task_id: str | None, meter_id: str, meter_type: str) -> None:
-    if task_id is None:
-        task_id = await training_tasks.request(url, meter_id, meter_type)
-        print_line(f"task {task_id}")
-    async for status in training_tasks.follow(url, task_id):
+async def _request(url: str, meter_id: str, meter_type: str, token: str | None) -> None:
+    task_id = await training_tasks.request(url, meter_id, meter_type, token)
+    print_line(f"task {task_id}")
+    await _follow(url, task_id, token)
+
+
+async def _follow(url: str, task_id: str, token: str | None) -> None:
+    async for status in training_tasks.follow(url, task_id, bearer=token):
         print_line(training_tasks.line_of(status))

@@ -4,7 +4,8 @@ from typing import Annotated
 
 import typer
 
-from cli.console import print_line, run
+from cli.console import DataDir, print_line, print_note, reasons, run, settings_of
+from cli.target import find_kafka
 from cli.topic_growth import grow as grow_topics
 from stream_processors.settings import ProcessorSettings
 
@@ -39,6 +40,7 @@ def grow(
             "longest metadata.max.age.ms of your producers. Tapewire's own take 10 seconds.",
         ),
     ] = _SETTLE_S,
+    data_dir: DataDir = None,
 ) -> None:
     """Give the topics of portfolios more partitions, and move the states of portfolios.
 
@@ -46,4 +48,12 @@ def grow(
     The command measures returns itself while producers learn of the new partitions, so it needs
     the processors' environment. After a crash, run it again with the same number.
     """
-    run(grow_topics(ProcessorSettings(), count, settle, print_line))
+    with reasons():
+        kafka = find_kafka(settings_of(data_dir), print_note)
+    settings = ProcessorSettings().model_copy(
+        update={
+            "bootstrap_servers": kafka.bootstrap_servers,
+            "topic_prefix": kafka.topic_prefix,
+        }
+    )
+    run(grow_topics(settings, count, settle, print_line))

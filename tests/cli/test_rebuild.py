@@ -1,4 +1,4 @@
-from cli.rebuild import Difference, lines_of
+from cli.rebuild import Difference, in_words, lines_of
 
 
 def test_a_difference_is_a_table_of_counts() -> None:
@@ -9,3 +9,15 @@ def test_a_difference_is_a_table_of_counts() -> None:
         ["alert", "steps", "in", "both", "5"],
         ["alert", "steps", "only", "now", "0"],
     ]
+
+
+def test_the_end_says_in_words_what_has_changed() -> None:
+    nothing = Difference({"equal": 3, "of other instants": 1}, {"only before": 0, "only now": 0})
+    assert in_words(nothing, "v2") == (
+        "the running workers continue from v2, which equals what they had; nothing changed for "
+        "clients"
+    )
+    changed = Difference({"equal": 3, "different": 1}, {"only before": 2, "only now": 1})
+    text = in_words(changed, "v2")
+    assert "of 4 portfolios, clients get another measure of 1 portfolio." in text
+    assert "1 alert step would have been added and 2 alert steps would not have been" in text

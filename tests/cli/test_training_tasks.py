@@ -33,8 +33,9 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_a_request_returns_the_new_tasks_id() -> None:
     with scripted({"POST /trainmodel/": [(200, {"task_id": "T"})]}) as edge:
-        assert await request(edge.url, "m", "gas") == "T"
+        assert await request(edge.url, "m", "gas", "secret") == "T"
     assert edge.received[0].body == {"meter_id": "m", "meter_type": "gas"}
+    assert edge.received[0].headers["authorization"] == "Bearer secret"
 
 
 async def test_a_lost_connection_is_resumed_after_the_last_id() -> None:
@@ -66,7 +67,7 @@ async def test_an_unknown_task_is_refused_with_the_edges_reason() -> None:
 
 async def test_no_edge_is_named() -> None:
     url = f"http://localhost:{free_port()}"
-    with pytest.raises(EdgeUnreachable, match="`tapewire up` starts one"):
+    with pytest.raises(EdgeUnreachable, match=f"no edge answers at {url} .* starts one"):
         await request(url, "m", "gas")
 
 

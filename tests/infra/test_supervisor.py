@@ -1,5 +1,4 @@
 import asyncio
-import os
 import sys
 from pathlib import Path
 
@@ -7,9 +6,8 @@ import psutil
 import pytest
 
 from infra.embedded_broker import LOCK, free_port
-from infra.errors import DirectoryInUse, PartFailed
+from infra.errors import PartFailed
 from infra.supervisor import RESTARTS_MAX, Part, Supervisor
-from infra.system import locked, reset
 
 READY = "import sdnotify; sdnotify.SystemdNotifier().notify('READY=1\\nSTATUS=here')"
 FOREVER = "import signal; signal.pause()"
@@ -100,16 +98,6 @@ async def test_a_part_that_does_not_go_is_killed(tmp_path: Path) -> None:
     await supervisor.start(python("rock", stubborn, READY, FOREVER, stop_within_s=0.2))
     await supervisor.stop()
     assert not [child for child in psutil.Process().children() if "rock" in child.name()]
-
-
-def test_a_data_directory_serves_one_system(tmp_path: Path) -> None:
-    with locked(tmp_path):
-        with pytest.raises(DirectoryInUse, match=f"process {os.getpid()} runs a system on"):
-            reset(tmp_path)
-        assert tmp_path.exists()
-    assert reset(tmp_path)
-    assert not tmp_path.exists()
-    assert not reset(tmp_path)
 
 
 def test_a_taken_port_is_passed_over() -> None:

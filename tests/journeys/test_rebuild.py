@@ -74,7 +74,7 @@ async def test_a_rebuild_under_the_same_settings_finds_the_same_and_changes_noth
         world.producer_settings,
         "v2",
         world.folder,
-        said.append,
+        rebuild.Terminal(said.append),
         switch=True,
         env={"TAPEWIRE_VAR_LIMIT": "0.02"},
     )
@@ -106,7 +106,7 @@ async def test_workers_that_were_given_other_settings_go_on_from_a_past_that_fit
             world.producer_settings,
             "v2",
             world.folder,
-            print,
+            rebuild.Terminal(print),
             switch=True,
             env={f"TAPEWIRE_{name.upper()}": str(value) for name, value in settings.items()},
         )
@@ -155,12 +155,12 @@ async def test_a_rebuild_that_cannot_be_says_why(
             settings,
             "v2",
             world.folder,
-            print,
+            rebuild.Terminal(print),
             switch=False,
             env={"TAPEWIRE_VAR_LIMITS": "IBM=much"},
         )
     with pytest.raises(RebuildFailed, match="a rebuild v2 exists already"):
-        await rebuild.rebuild(settings, "v2", world.folder, print, switch=False)
+        await rebuild.rebuild(settings, "v2", world.folder, rebuild.Terminal(print), switch=False)
     monkeypatch.setattr(rebuild, "_TAKEN_OVER_WITHIN_S", 3.0)
     with pytest.raises(RebuildFailed, match="no worker took over"):
-        await rebuild.rebuild(settings, "v3", world.folder, print, switch=True)
+        await rebuild.rebuild(settings, "v3", world.folder, rebuild.Terminal(print), switch=True)

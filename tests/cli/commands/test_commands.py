@@ -1,12 +1,16 @@
 """The commands as a user types them: arguments, help, output and exit codes."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
 from cli.__main__ import cli
+from infra import demo_issuer
+from infra.data_dir import locked
 from infra.embedded_broker import free_port
+from tapewire import __version__
 from tests.support.scripted_server import scripted
 
 RUNNER = CliRunner()
@@ -50,6 +54,10 @@ def test_each_command_has_a_help_text(command: tuple[str, ...]) -> None:
         (("topics", "grow", "0"), "'COUNT': Input should be greater than or equal to 1"),
         (("topics", "grow", "12", "--settle", "-1"), "--settle"),
         (("risk", "replay", "--portfolio", "p", "--from", "x", "--to", "y"), "'x' does not match"),
+        (
+            ("risk", "replay", "--portfolio", "p", "--from", "2001-01-02", "--to", "2001-01-01"),
+            "2001-01-02 is after --to",
+        ),
     ],
 )
 def test_wrong_arguments_are_named(arguments: tuple[str, ...], text: str) -> None:
@@ -85,7 +93,8 @@ def test_limits_are_set_withdrawn_and_shown_through_an_edge() -> None:
         "set_at": "now",
         "set_by": None,
     }
-    responses = {
+    responses: dict[str, list[tuple[int, Any]]] = {
+        "GET /health/live": [(200, {})],
         "PUT /api/v1/limits/p": [(200, row)],
         "DELETE /api/v1/limits/p": [(200, row | {"limits": []})],
         "GET /api/v1/limits/p": [(200, row)],
@@ -93,10 +102,10 @@ def test_limits_are_set_withdrawn_and_shown_through_an_edge() -> None:
     with scripted(responses) as edge:
         options = ("--metric", "es_99", "--critical-ratio", "1.5", "--comment", "why")
         code, output = call("limits", "set", "p", "0.1", *options, "--url", edge.url)
-        assert (code, output.split()[:3]) == (0, ["p", "es_99", "0.1"])
-        assert call("limits", "show", "p", "--url", edge.url) == (0, output)
+        assert (code, output.split()[:5]) == (0, ["edge:", edge.url, "p", "es_99", "0.1"])
+        assert call("limits", "show", "p", TAPEWIRE_URL=edge.url) == (0, output)
         assert call("limits", "withdraw", "p", "--url", edge.url, "--token", "t")[0] == 0
-    put, _, delete = edge.received
+    put, _, delete = (request for request in edge.received if request.path != "/health/live")
     assert put.body == {
         "limits": [{"metric": "es_99", "limit": 0.1, "warn_ratio": None, "critical_ratio": 1.5}],
         "stale_after_s": None,
@@ -113,13 +122,56 @@ def test_a_missing_edge_is_an_error_with_the_address() -> None:
         assert "no edge answers" in output
 
 
-def test_reset_deletes_the_data_folder_once(tmp_path: Path) -> None:
+def test_a_command_without_a_system_says_how_to_name_one(tmp_path: Path) -> None:
+    for arguments, named in (
+        (("limits", "show"), "--url"),
+        (("task", "--new"), "TAPEWIRE_URL"),
+        (("rebuild", "v2", "--yes"), "KAFKA_BOOTSTRAP_SERVERS"),
+        (("topics", "grow", "12"), "KAFKA_BOOTSTRAP_SERVERS"),
+        (("token", "--sub", "alice"), "--data-dir"),
+    ):
+        code, output = call(*arguments, "--data-dir", str(tmp_path / "none"))
+        assert code == 1, arguments
+        assert str(tmp_path / "none") in output
+        assert named in output
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_rebuild_without_a_terminal_needs_an_answer_in_advance() -> None:
+    code, output = call("rebuild", "v2")
+    assert code == 1
+    assert "give --yes or --no-switch" in output
+
+
+def test_the_version_is_printed() -> None:
+    assert call("--version") == (0, f"tapewire {__version__}\n")
+
+
+def test_reset_names_the_folder_asks_and_deletes(tmp_path: Path) -> None:
     folder = tmp_path / "data"
+    assert call("reset", "--data-dir", str(folder)) == (0, f"there is no {folder}\n")
+    with locked(folder):
+        pass
     code, output = call("reset", "--data-dir", str(folder))
-    assert (code, output) == (0, f"there is no {folder}\n")
+    assert code == 1
+    assert f"there is no terminal to ask: Delete {folder}" in output
+    assert folder.exists()
+    code, output = call("reset", "--data-dir", str(folder), "--yes")
+    assert (code, output) == (0, f"deleted the data in {folder}\n")
+    assert not folder.exists()
 
 
-def test_a_token_is_three_parts_of_base64(tmp_path: Path) -> None:
-    code, output = call("token", "--sub", "alice", "--data-dir", str(tmp_path))
-    assert code == 0
-    assert len(output.strip().split(".")) == 3
+def test_reset_leaves_a_folder_of_others(tmp_path: Path) -> None:
+    (tmp_path / "kafka").mkdir()
+    code, output = call("reset", "--data-dir", str(tmp_path), "--yes")
+    assert code == 1
+    assert "nothing was removed" in output
+    assert (tmp_path / "kafka").exists()
+
+
+def test_a_token_is_three_parts_of_base64_for_a_named_system(tmp_path: Path) -> None:
+    demo_issuer.jwks_path(tmp_path)
+    result = RUNNER.invoke(cli, ["token", "--sub", "alice", "--data-dir", str(tmp_path)])
+    assert result.exit_code == 0
+    assert len(result.stdout.strip().split(".")) == 3
+    assert f"a token for the system on {tmp_path}, which does not run now" in result.stderr

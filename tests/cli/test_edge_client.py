@@ -1,0 +1,47 @@
+import socket
+import time
+
+import httpx
+import pytest
+
+from cli.edge_client import authorization, no_edge_at, refuse_silent
+from cli.errors import EdgeUnreachable
+from tests.support.scripted_server import scripted
+
+
+def test_an_edge_that_lives_passes() -> None:
+    with scripted({"GET /health/live": [(200, {"status": "live"})]}) as edge:
+        refuse_silent(edge.url)
+
+
+def test_an_edge_that_hangs_is_named_within_three_seconds() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        began = time.monotonic()
+        with pytest.raises(EdgeUnreachable, match=f"no edge answers at {url}"):
+            refuse_silent(url)
+        assert time.monotonic() - began < 3
+
+
+def test_another_server_is_no_edge() -> None:
+    with (
+        scripted({}) as other,
+        pytest.raises(EdgeUnreachable, match=r"not as an edge of Tapewire.*404"),
+    ):
+        refuse_silent(other.url)
+
+
+@pytest.mark.parametrize("url", ["localhost:8000", "http://", "ftp://localhost"])
+def test_what_is_no_address_is_named(url: str) -> None:
+    with pytest.raises(EdgeUnreachable, match="no edge answers at"):
+        refuse_silent(url)
+
+
+def test_a_token_is_a_header() -> None:
+    assert authorization("t") == {"Authorization": "Bearer t"}
+    assert authorization(None) == {}
+
+
+def test_the_error_says_how_to_start_one() -> None:
+    error = no_edge_at("http://a", httpx.ConnectError("refused"))
+    assert str(error).endswith("`tapewire up` starts one")
