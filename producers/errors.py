@@ -42,6 +42,11 @@ class NoTrades(ProducerError, ValueError):
 class InvalidStrategy(ProducerError, ValueError):
     """A backtest's request is invalid; the message says what would be valid."""
 
+    def __init__(self, message: str, parameter: str | None = None) -> None:
+        super().__init__(message)
+        self.parameter = parameter
+        """The field of the request that is invalid, where it is a single one."""
+
 
 class AgentError(ProducerError):
     """An agent has no answer; the message is for the user."""

@@ -119,7 +119,9 @@ class Job:
         command = self.command
         series = self._series()
         times = [bar.time for bar in series.bars]
-        simulation = simulate(series.closes, command.strategy, command.parameters, command.cost)
+        simulation = simulate(
+            series.opens, series.closes, command.strategy, command.parameters, command.cost
+        )
         self._write_bars(series)
         orders = list(_orders(series, simulation, command))
         reported = 0
@@ -133,9 +135,7 @@ class Job:
                 message = f"{len(batch)} orders up to {until_time}"
                 self._report(JobStepKind.TRANSACTION, message, data=json.dumps(batch), day=day)
                 reported += len(batch)
-            part = Simulation(
-                simulation.held[:count], simulation.returns[:count], simulation.capital[:count]
-            )
+            part = simulation.until(int(count))
             self._report(
                 JobStepKind.PROGRESS,
                 f"simulating {until_time}",
@@ -241,19 +241,19 @@ _STATUS_OF = {
 
 
 def _orders(series: Series, simulation: Simulation, command: BacktestCommand) -> Iterator[Order]:
-    """Return the orders: each is executed at the close before the position changes."""
+    """Return the orders: each is executed at the open at which the position changes."""
     changes = np.diff(simulation.held, prepend=0.0)
-    for at in np.flatnonzero(changes):
-        done = max(0, int(at) - 1)
-        bar = series.bars[done]
-        value = float(simulation.capital[done]) * command.initial_cash
+    for at in map(int, np.flatnonzero(changes)):
+        bar, is_buy = series.bars[at], changes[at] > 0
+        value = float(simulation.at_open[at]) * command.initial_cash
+        cost = value * command.cost
         yield {
             "time": bar.time,
-            "side": "buy" if changes[at] > 0 else "sell",
-            "price": bar.close,
-            "quantity": value / bar.close,
+            "side": "buy" if is_buy else "sell",
+            "price": bar.open,
+            "quantity": (value - cost if is_buy else value) / bar.open,
             "value": value,
-            "cost": value * command.cost,
+            "cost": cost,
         }
 
 

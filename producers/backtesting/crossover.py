@@ -1,23 +1,30 @@
-"""The demo's backtest: a moving-average crossover on the packaged prices, day by day.
+"""The demo's backtest: a moving-average crossover on the packaged daily bars.
 
-The strategy is long while the fast average of past closes is above the slow one, else in cash. A
-day's position is decided at the previous close; each switch costs `COST` of the capital.
+It is the strategy `moving_average_crossover` of `producers.backtesting.strategies`: a position is
+decided at a close and taken at the next day's open, and each trade costs `COST` of the capital. The
+end is compared with buying and holding the stock, which a strategy should beat.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import date
 
 import numpy as np
 
+from producers.backtesting.catalogue import resolve_parameters
+from producers.backtesting.strategies import (
+    TRADING_DAYS_A_YEAR,
+    Floats,
+    Simulation,
+    simulate,
+    statistics,
+)
 from producers.broadcaster import BlockingBroadcaster
-from producers.market.prices import Prices
-from schemas.events import RunStatus
+from schemas.events import Bar, RunStatus, Strategy
 
 COST = 0.001
 """The cost of a change of position, as a fraction of the capital: ten basis points."""
 
-TRADING_DAYS_A_YEAR = 252
+_SHOWN = ("total_return", "sharpe_ratio", "max_drawdown", "trades")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,17 +36,19 @@ class Crossover:
     slow: int = 100
 
     def __post_init__(self) -> None:
-        if not 1 <= self.fast < self.slow:
-            raise ValueError(
-                f"fast is {self.fast} and slow {self.slow}; 1 <= fast < slow must hold"
-            )
+        resolve_parameters(Strategy.MOVING_AVERAGE_CROSSOVER, self.parameters)
+
+    @property
+    def parameters(self) -> dict[str, float]:
+        """The parameters of the strategy."""
+        return {"fast": self.fast, "slow": self.slow}
 
 
 def backtest(
     reporter: BlockingBroadcaster,
     backtest_id: str,
     strategy: Crossover,
-    prices: Prices,
+    bars: Sequence[Bar],
     *,
     reports: int = 25,
     pause: Callable[[], object] = lambda: None,
@@ -47,79 +56,57 @@ def backtest(
     """Simulate, report on the way, and return the final results.
 
     Results are `total_return` (a fraction), `sharpe_ratio` (annualised, riskless rate zero),
-    `max_drawdown` (a positive fraction) and `trades`.
+    `max_drawdown` (a positive fraction) and `trades`; at the end also `hold_return`, the return of
+    buying at the first open and holding.
 
     Args:
         reporter: reports the progress.
         backtest_id: the run's name.
         strategy: the strategy.
-        prices: adjusted closes.
+        bars: the daily bars of its symbol.
         reports: how many progress events the run is divided into.
         pause: called between progress events.
 
     Raises:
         Unsent: Kafka does not acknowledge; the run stops.
     """
-    days = sorted(prices[strategy.symbol])
-    closes = np.array([prices[strategy.symbol][day] for day in days])
-    daily, trades = daily_returns(closes, strategy)
+    opens, closes = _columns(bars)
+    done = simulate(opens, closes, Strategy.MOVING_AVERAGE_CROSSOVER, strategy.parameters, COST)
+    held = simulate(opens, closes, Strategy.BUY_AND_HOLD, {}, COST)
     name = f"{strategy.symbol} {strategy.fast}/{strategy.slow}"
     reporter.send_backtest_progress(
-        backtest_id, 0.0, RunStatus.STARTED, f"{name} over {len(days)} days", str(days[0])
+        backtest_id, 0.0, RunStatus.STARTED, f"{name} over {len(bars)} days", bars[0].time
     )
-    results: dict[str, float] = {}
-    for count in np.linspace(len(days) / reports, len(days), reports).astype(int):
-        results = summary(daily[:count]) | {"trades": float(trades[:count].sum())}
+    reports = min(reports, len(bars))
+    for count in map(int, np.linspace(len(bars) / reports, len(bars), reports)):
+        day = bars[count - 1].time
         reporter.send_backtest_progress(
             backtest_id,
-            100.0 * float(count) / len(days),
+            100.0 * float(count) / len(bars),
             RunStatus.RUNNING,
-            f"simulating {days[count - 1]}",
-            _iso(days[count - 1]),
-            results,
+            f"simulating {day}",
+            day,
+            _results(done.until(count)),
         )
         pause()
+    hold_return = float(held.capital[-1] - 1)
+    results = _results(done) | {"hold_return": hold_return}
     reporter.send_backtest_progress(
         backtest_id,
         100.0,
         RunStatus.COMPLETED,
-        f"{name}: {results['total_return']:+.1%} in {trades.sum():.0f} trades",
-        _iso(days[-1]),
+        f"{name}: {results['total_return']:+.1%} in {results['trades']:.0f} trades, filled at the "
+        f"next open; buying and holding: {hold_return:+.1%}",
+        bars[-1].time,
         results,
     )
     return results
 
 
-def daily_returns(closes: np.ndarray, strategy: Crossover) -> tuple[np.ndarray, np.ndarray]:
-    """Return each day's return after costs, and whether it traded; shapes (days,)."""
-    held = np.zeros(len(closes))
-    decided = _average(closes, strategy.fast) > _average(closes, strategy.slow)
-    held[1:] = decided[:-1]  # tomorrow's position is decided on today's close
-    change = np.diff(closes, prepend=closes[0]) / np.concatenate(([closes[0]], closes[:-1]))
-    trades = np.abs(np.diff(held, prepend=0.0))
-    return held * change - trades * COST, trades
+def _results(simulation: Simulation) -> dict[str, float]:
+    figures = statistics(simulation, TRADING_DAYS_A_YEAR)
+    return {name: value for name in _SHOWN if (value := figures[name]) is not None}
 
 
-def summary(daily: np.ndarray) -> dict[str, float]:
-    """Return total return, annualised Sharpe ratio and maximum drawdown of the returns (days,)."""
-    capital = np.cumprod(1.0 + daily)
-    deviation = float(daily.std(ddof=1)) if len(daily) > 1 else 0.0
-    ratio = float(daily.mean()) / deviation if deviation > 0 else 0.0
-    peaks = np.maximum.accumulate(np.maximum(capital, 1.0))
-    return {
-        "total_return": float(capital[-1] - 1.0),
-        "sharpe_ratio": ratio * TRADING_DAYS_A_YEAR**0.5,
-        "max_drawdown": float((1.0 - capital / peaks).max()),
-    }
-
-
-def _average(closes: np.ndarray, days: int) -> np.ndarray:
-    """Return the mean of the last `days` closes, NaN before there are as many; shape (days,)."""
-    sums = np.cumsum(closes)
-    sums[days:] -= sums[:-days].copy()
-    sums[: days - 1] = np.nan
-    return sums / days
-
-
-def _iso(day: date) -> str:
-    return day.isoformat()
+def _columns(bars: Sequence[Bar]) -> tuple[Floats, Floats]:
+    return np.array([bar.open for bar in bars]), np.array([bar.close for bar in bars])

@@ -54,6 +54,11 @@ class Series:
         """The closes, shape (bars,)."""
         return np.array([bar.close for bar in self.bars])
 
+    @property
+    def opens(self) -> Floats:
+        """The opens, shape (bars,)."""
+        return np.array([bar.open for bar in self.bars])
+
 
 async def find_series(
     symbol: str,

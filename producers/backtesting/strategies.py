@@ -1,32 +1,23 @@
-"""Trading strategies on closes: their positions, returns and statistics.
+"""Trading strategies on bars: their positions, returns and statistics.
 
-This module is pure. A position is decided at a bar's close and held over the next bar; each change
-of position costs a fraction of the traded amount. The whole capital is in the market, or none of
-it.
+This module is pure. A position is decided at a bar's close and taken at the next bar's open, the
+first price at which it can be traded; each change of position costs a fraction of the traded
+amount. The whole capital is in the market, or none of it.
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import empyrical
 import numpy as np
 from numpy.typing import NDArray
 
-from producers.errors import InvalidStrategy
+from producers.backtesting.catalogue import resolve_parameters
 from schemas.events import Strategy
 
 TRADING_DAYS_A_YEAR = 252
 
 Floats = NDArray[np.float64]
-
-DEFAULTS: Mapping[str, Mapping[str, float]] = {
-    Strategy.MOVING_AVERAGE_CROSSOVER: {"fast": 20, "slow": 100},
-    Strategy.RSI: {"period": 14, "lower": 30, "upper": 70},
-    Strategy.BUY_AND_HOLD: {},
-}
-"""The default parameters of each strategy; periods are in bars."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,20 +25,28 @@ class Simulation:
     """The result of a strategy; all arrays have the shape (bars,)."""
 
     held: Floats
-    """Whether the capital was in the market during the bar, 0 or 1."""
+    """Whether the capital was in the market from the bar's open on, 0 or 1."""
     returns: Floats
-    """The return after costs, as a fraction."""
+    """The return after costs from the close before to this close, as a fraction."""
     capital: Floats
     """The equity at each close; 1 at the start."""
+    at_open: Floats
+    """The equity at each open, before a trade at it."""
+
+    def until(self, count: int) -> "Simulation":
+        """Return the first bars."""
+        columns = self.held, self.returns, self.capital, self.at_open
+        return Simulation(*(column[:count] for column in columns))
 
 
 def simulate(
-    closes: Floats, strategy: str, parameters: Mapping[str, float], cost: float
+    opens: Floats, closes: Floats, strategy: str, parameters: Mapping[str, float], cost: float
 ) -> Simulation:
-    """Run a strategy over closes, shape (bars,).
+    """Run a strategy over opens and closes, shape (bars,).
 
     Args:
-        closes: positive prices.
+        opens: positive prices, at which positions change.
+        closes: positive prices, from which positions are decided.
         strategy: one of `DEFAULTS`.
         parameters: parameters other than the defaults.
         cost: the cost of a trade, as a fraction of the traded amount.
@@ -55,20 +54,18 @@ def simulate(
     Raises:
         InvalidStrategy: there is no such strategy, or a parameter is invalid.
     """
-    known = DEFAULTS.get(strategy)
-    if known is None:
-        raise InvalidStrategy(f"{strategy!r} is no strategy; there are {', '.join(DEFAULTS)}")
-    for name in sorted(set(parameters) - set(known)):
-        has = ", ".join(known) or "none"
-        raise InvalidStrategy(f"{strategy} has no parameter {name!r}; it has {has}")
-    decided = _DECIDED[strategy](closes, {**known, **parameters})
+    resolved = resolve_parameters(strategy, parameters)
+    decided = _DECIDED[Strategy(strategy)](closes, resolved)
     held = np.zeros(len(closes))
     held[1:] = decided[:-1]
-    change = np.zeros(len(closes))
-    change[1:] = closes[1:] / closes[:-1] - 1
-    returns = held * change - np.abs(np.diff(held, prepend=0.0)) * cost
-    capital: Floats = np.cumprod(1 + returns, dtype=np.float64)
-    return Simulation(held, returns, capital)
+    held_before = np.concatenate(([0.0], held[:-1]))
+    closes_before = np.concatenate((opens[:1], closes[:-1]))
+    overnight = 1 + held_before * (opens / closes_before - 1)
+    trade = 1 - np.abs(held - held_before) * cost
+    growth = overnight * trade * (1 + held * (closes / opens - 1))
+    capital: Floats = np.cumprod(growth, dtype=np.float64)
+    at_open = np.concatenate(([1.0], capital[:-1])) * overnight
+    return Simulation(held, growth - 1, capital, at_open)
 
 
 def moving_average(closes: Floats, bars: int) -> Floats:
@@ -107,56 +104,54 @@ def statistics(simulation: Simulation, bars_a_year: float) -> dict[str, float | 
     """
     returns = simulation.returns
     trips = round_trips(simulation)
+    scale = math.sqrt(bars_a_year)
+    capital = np.concatenate(([1.0], np.cumprod(1 + returns)))
     with np.errstate(all="ignore"):  # undefined figures become None
+        deviation = np.std(returns, ddof=1) if len(returns) > 1 else math.nan
+        shortfall = np.sqrt(np.mean(np.minimum(returns, 0) ** 2))
         figures = {
-            "total_return": empyrical.cum_returns_final(returns),
-            "annual_return": _annual_return(returns, bars_a_year),
-            "volatility": empyrical.annual_volatility(returns, annualization=bars_a_year),
-            "sharpe_ratio": empyrical.sharpe_ratio(returns, annualization=bars_a_year),
-            "sortino_ratio": empyrical.sortino_ratio(returns, annualization=bars_a_year),
-            "max_drawdown": -empyrical.max_drawdown(returns),
+            "total_return": capital[-1] - 1,
+            "annual_return": _annual_return(float(capital[-1]), bars_a_year / len(returns)),
+            "volatility": deviation * scale,
+            "sharpe_ratio": np.mean(returns) / deviation * scale,
+            "sortino_ratio": np.mean(returns) / shortfall * scale,
+            "max_drawdown": np.max(1 - capital / np.maximum.accumulate(capital)),
             "win_rate": sum(gain > 0 for gain in trips) / len(trips) if trips else math.nan,
             "trades": np.abs(np.diff(simulation.held, prepend=0.0)).sum(),
         }
     return {name: float(value) if np.isfinite(value) else None for name, value in figures.items()}
 
 
-def _annual_return(returns: Floats, bars_a_year: float) -> float:
+def _annual_return(growth: float, spans_a_year: float) -> float:
     """Return an annualised return; NaN if it exceeds the range of a float."""
     try:
-        found: Any = empyrical.annual_return(returns, annualization=bars_a_year)
+        return float(growth**spans_a_year - 1)
     except OverflowError:
         return math.nan
-    return float(found)
 
 
 def round_trips(simulation: Simulation) -> Sequence[float]:
-    """Return the return of each closed round trip, after costs."""
+    """Return the return of each closed round trip, after the costs of both trades."""
     changes = np.diff(simulation.held, prepend=0.0)
     ins, outs = np.flatnonzero(changes > 0), np.flatnonzero(changes < 0)
-    before = np.concatenate(([1.0], simulation.capital))
+    before = simulation.at_open
+    # A trip ends at an open, and the return of that bar has nothing but the way to it and its cost.
     return [
-        float(before[end + 1] / before[begin] - 1)
+        float(simulation.capital[end] / before[begin] - 1)
         for begin, end in zip(ins[: len(outs)], outs, strict=True)
     ]
 
 
 def _crossover(closes: Floats, parameters: Mapping[str, float]) -> Floats:
-    fast, slow = _bars(parameters, "fast"), _bars(parameters, "slow")
-    if fast >= slow:
-        raise InvalidStrategy(f"fast is {fast} and slow {slow}; fast must be less than slow")
+    fast, slow = int(parameters["fast"]), int(parameters["slow"])
     return (moving_average(closes, fast) > moving_average(closes, slow)).astype(np.float64)
 
 
 def _rsi(closes: Floats, parameters: Mapping[str, float]) -> Floats:
     lower, upper = parameters["lower"], parameters["upper"]
-    if not 0 <= lower < upper <= 100:  # noqa: PLR2004  # the index's own bounds
-        raise InvalidStrategy(
-            f"lower is {lower:g} and upper {upper:g}; 0 <= lower < upper <= 100 must hold"
-        )
     decided = np.zeros(len(closes))
     holds = 0.0
-    for at, index in enumerate(relative_strength(closes, _bars(parameters, "period"))):
+    for at, index in enumerate(relative_strength(closes, int(parameters["period"]))):
         if index < lower:
             holds = 1.0
         elif index > upper:
@@ -169,11 +164,8 @@ def _hold(closes: Floats, _: Mapping[str, float]) -> Floats:
     return np.ones(len(closes))
 
 
-_DECIDED = {"moving_average_crossover": _crossover, "rsi": _rsi, "buy_and_hold": _hold}
-
-
-def _bars(parameters: Mapping[str, float], name: str) -> int:
-    bars = parameters[name]
-    if not (bars >= 1 and float(bars).is_integer()):
-        raise InvalidStrategy(f"{name} is {bars:g}; it must be a whole number of bars, 1 or more")
-    return int(bars)
+_DECIDED = {
+    Strategy.MOVING_AVERAGE_CROSSOVER: _crossover,
+    Strategy.RSI: _rsi,
+    Strategy.BUY_AND_HOLD: _hold,
+}

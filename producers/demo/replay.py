@@ -8,7 +8,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from itertools import count
 
@@ -17,10 +17,10 @@ from kafka_io.reader import read_newest
 from kafka_io.settings import ProducerSettings
 from producers.backtesting.crossover import Crossover, backtest
 from producers.broadcaster import BlockingBroadcaster
-from producers.market.prices import Prices, laps, load_prices, trading_days
+from producers.market.prices import Prices, laps, load_bars, load_prices, trading_days
 from producers.returns import ReturnsPublisher
 from producers.training.digits import train
-from schemas.events import ReturnBatch, RunStatus
+from schemas.events import Bar, ReturnBatch, RunStatus
 from schemas.instants import to_date
 from schemas.topics import PORTFOLIO_RETURNS
 
@@ -51,12 +51,12 @@ async def run(settings: ProducerSettings, *, speed: float, stop: asyncio.Event) 
     Raises:
         Unsent: Kafka does not acknowledge within the settings' patience.
     """
-    prices = load_prices()
+    prices, bars = load_prices(), load_bars()
     halt = threading.Event()
     try:
         async with asyncio.TaskGroup() as both:
             both.create_task(_replay(settings, prices, speed, stop))
-            both.create_task(asyncio.to_thread(_runs, settings, prices, halt))
+            both.create_task(asyncio.to_thread(_runs, settings, bars, halt))
             await stop.wait()
             halt.set()
     finally:
@@ -94,7 +94,9 @@ async def _last_day(settings: ProducerSettings) -> date | None:
     return date.fromisoformat(to_date(min(last))) if last else None
 
 
-def _runs(settings: ProducerSettings, prices: Prices, halt: threading.Event) -> None:
+def _runs(
+    settings: ProducerSettings, bars: Mapping[str, Sequence[Bar]], halt: threading.Event
+) -> None:
     """Train, then backtest, and repeat with other parameters."""
 
     def pause() -> None:
@@ -113,7 +115,7 @@ def _runs(settings: ProducerSettings, prices: Prices, halt: threading.Event) -> 
             strategy = _CROSSOVERS[turn % len(_CROSSOVERS)]
             backtest_id = f"{strategy.symbol.lower()}-crossover-{name}"
             try:
-                backtest(reporter, backtest_id, strategy, prices, pause=pause)
+                backtest(reporter, backtest_id, strategy, bars[strategy.symbol], pause=pause)
             except _Halted:
                 _report_stop(reporter.send_backtest_progress, backtest_id)
                 break

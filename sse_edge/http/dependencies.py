@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Annotated, cast
 
 from fastapi import Depends
+from pydantic import BeforeValidator
 from starlette.requests import HTTPConnection
 
 from kafka_io.publisher import Publisher
@@ -16,6 +17,14 @@ from sse_edge.delivery.node import Node
 from sse_edge.http.auth import Authenticator
 from sse_edge.http.rate_limit import RateLimiter
 from sse_edge.metrics.multiprocess import MultiprocessMetrics
+
+
+def _lower(value: object) -> object:
+    return value.strip().lower() if isinstance(value, str) else value
+
+
+AnyCase = BeforeValidator(_lower)
+"""Lets a name of a closed vocabulary be written in any case."""
 
 
 def node_of(connection: HTTPConnection) -> Node:

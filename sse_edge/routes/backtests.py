@@ -8,6 +8,8 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from kafka_io.clock import now_us
+from producers.backtesting import catalogue
+from producers.errors import InvalidStrategy
 from schemas.events import (
     BacktestCommand,
     BacktestProgress,
@@ -21,9 +23,9 @@ from schemas.events import (
 )
 from sse_edge.caller import Caller
 from sse_edge.delivery.start import FromOffsets
-from sse_edge.errors import Forbidden, NoSuchThing
+from sse_edge.errors import Forbidden, InvalidParameter, NoSuchThing
 from sse_edge.http import openapi
-from sse_edge.http.dependencies import NodeDep, caller_of, node_of
+from sse_edge.http.dependencies import AnyCase, NodeDep, caller_of, node_of
 from sse_edge.http.stream_response import (
     event_names,
     given_cursor,
@@ -66,13 +68,13 @@ class BacktestRequest(BaseModel):
     )
 
     symbol: Annotated[str, Field(min_length=1, max_length=256)]
-    strategy: Strategy = Strategy.MOVING_AVERAGE_CROSSOVER
+    strategy: Annotated[Strategy, AnyCase] = Strategy.MOVING_AVERAGE_CROSSOVER
     parameters: Mapping[str, float] = {}
     start_date: _Day | None = None
     end_date: _Day | None = None
     cost: Annotated[float, Field(ge=0, lt=1)] = 0.001
     initial_cash: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 10_000.0
-    interval: Interval = Interval.DAY
+    interval: Annotated[Interval, AnyCase] = Interval.DAY
 
 
 @router.post(
@@ -81,20 +83,22 @@ class BacktestRequest(BaseModel):
     responses={503: {"description": "Kafka is unavailable."}},
 )
 async def submit(request: Request, body: BacktestRequest) -> dict[str, object]:
-    """Write a command for a worker, and answer once Kafka has it."""
+    """Check the job, write a command for a worker, and answer once Kafka has it.
+
+    Names may be in any case. A job that cannot run, such as one on an unknown symbol, is refused.
+    """
+    symbol, parameters = await _checked(request, body)
     caller = caller_of(request)
     owner, requested_us = None if caller is None else caller.subject, now_us()
     job_id = str(uuid.uuid4())
-    step = JobStep(
-        kind=JobStepKind.SUBMITTED, symbol=body.symbol, strategy=body.strategy, owner=owner
-    )
-    submitted = _event(job_id, step, f"{body.symbol} waits for a worker", requested_us)
+    step = JobStep(kind=JobStepKind.SUBMITTED, symbol=symbol, strategy=body.strategy, owner=owner)
+    submitted = _event(job_id, step, f"{symbol} waits for a worker", requested_us)
     command = BacktestCommand(
         job_id=job_id,
         owner=owner,
-        symbol=body.symbol,
+        symbol=symbol,
         strategy=body.strategy,
-        parameters=body.parameters,
+        parameters=parameters,
         interval=body.interval,
         start_date=body.start_date,
         end_date=body.end_date,
@@ -111,7 +115,7 @@ async def submit(request: Request, body: BacktestRequest) -> dict[str, object]:
             status=JobStatus.PENDING,
             progress=0.0,
             message=submitted.message,
-            symbol=body.symbol,
+            symbol=symbol,
             strategy=body.strategy,
             created_us=requested_us,
             updated_us=requested_us,
@@ -120,6 +124,38 @@ async def submit(request: Request, body: BacktestRequest) -> dict[str, object]:
             last_offset=position.offset,
         )
     )
+
+
+async def _checked(request: Request, body: BacktestRequest) -> tuple[str, Mapping[str, float]]:
+    """Return the symbol as its prices have it, and all parameters of the strategy.
+
+    Raises:
+        InvalidParameter: the job cannot run.
+        LogUnavailable: the symbols with candles could not be read in time.
+    """
+    try:
+        symbol = catalogue.PACKAGED_BY_NAME.get(body.symbol.strip().casefold())
+        if symbol is None:
+            symbol = catalogue.find_symbol(body.symbol, await _candles(request, body.symbol))
+        days = catalogue.Days(body.start_date, body.end_date)
+        catalogue.check_series(symbol, body.interval, days)
+        return symbol, catalogue.resolve_parameters(body.strategy, body.parameters)
+    except InvalidStrategy as error:
+        raise InvalidParameter(error.parameter or "job", str(error)) from error
+
+
+async def _candles(request: Request, symbol: str) -> Sequence[str]:
+    """Return the symbols that have candles.
+
+    Where there are none at all, the system may have just started: wait for the given one.
+
+    Raises:
+        LogUnavailable: they could not be read in time.
+    """
+    views = views_of(request)
+    if not await views.candles.all():
+        await views.candles.find(symbol, views.settings.processor_patience_s)
+    return [state.symbol for state in await views.candles.all()]
 
 
 @router.get("/api/backtesting/jobs", summary="List jobs, newest first")

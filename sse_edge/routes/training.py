@@ -28,7 +28,7 @@ from sse_edge.delivery.node import Node
 from sse_edge.delivery.start import FromOffsets
 from sse_edge.errors import NoSuchThing, OffsetOutOfRange
 from sse_edge.http import openapi
-from sse_edge.http.dependencies import NodeDep, node_of
+from sse_edge.http.dependencies import AnyCase, NodeDep, node_of
 from sse_edge.http.headers import STREAM_HEADERS
 from sse_edge.http.stream_response import (
     asks_for_stream,
@@ -67,7 +67,7 @@ class TrainingRequest(BaseModel):
     )
 
     meter_id: Annotated[str, Field(min_length=1, max_length=256)]
-    meter_type: MeterType
+    meter_type: Annotated[MeterType, AnyCase]
 
 
 class TrainingAccepted(BaseModel):

@@ -14,6 +14,7 @@ from starlette.requests import HTTPConnection
 from schemas.events import (
     Book,
     BookRisk,
+    CandleState,
     EdgeNode,
     JobState,
     OpenAlert,
@@ -26,6 +27,7 @@ from schemas.topics import (
     BACKTEST_JOBS,
     EDGE_NODES,
     EDGE_RENEWALS,
+    MARKET_FORMING,
     RISK_BOOK_RISKS,
     RISK_BOOKS,
     RISK_LIMITS,
@@ -64,6 +66,7 @@ class Views:
         self.book_risks = self._view(RISK_BOOK_RISKS, BookRisk)
         self.renewals = self._view(EDGE_RENEWALS, StreamRenewal)
         self.edges = self._view(EDGE_NODES, EdgeNode)
+        self.candles = self._view(MARKET_FORMING, CandleState)
         self._entity_states = {TRAINING_TASKS: self.tasks}
 
     async def run(self) -> None:
@@ -77,6 +80,7 @@ class Views:
             tasks.create_task(self.book_risks.run())
             tasks.create_task(self.renewals.run())
             tasks.create_task(self.edges.run())
+            tasks.create_task(self.candles.run())
 
     def renewed_until_s(self, challenge: str) -> float | None:
         """Return when the token that answered a challenge expires; None while there is none."""

@@ -17,7 +17,7 @@ from kafka_io.clock import now_us
 from kafka_io.publisher import Publisher
 from kafka_io.reader import read_all
 from producers.backtesting.strategies import simulate, statistics
-from producers.market.prices import load_prices
+from producers.market.prices import load_bars
 from schemas.events import BacktestCommand, BacktestProgress, JobStep
 from schemas.topics import BACKTEST_EVENTS
 from tests.conftest import Started, World
@@ -99,10 +99,10 @@ async def test_a_job_is_run_and_its_story_told_from_the_start(system: System) ->
         progress for kind, progress in logged if kind in ("submitted", "progress")
     ]
     summary = live[-1][1]["result_summary"]
-    series = load_prices()["IBM"]
-    days = [day for day in sorted(series) if "2005-01-01" <= day.isoformat() <= "2009-12-31"]
+    series = [bar for bar in load_bars()["IBM"] if "2005-01-01" <= bar.time <= "2009-12-31"]
     expected = simulate(
-        np.array([series[day] for day in days]),
+        np.array([bar.open for bar in series]),
+        np.array([bar.close for bar in series]),
         WANTED["strategy"],
         WANTED["parameters"],
         0.001,
@@ -122,7 +122,7 @@ async def test_a_job_is_run_and_its_story_told_from_the_start(system: System) ->
     assert [order["side"] for order in orders[:2]] == ["buy", "sell"]
     bars = [data["current_bar"] for name, data in live if name == "progress"][1:]
     assert bars == sorted(bars)
-    assert bars[-1] == len(days)
+    assert bars[-1] == len(series)
 
     # Whoever has heard the end finds it in the list, on any edge.
     (listed,) = await system.call("GET", f"{JOBS}?status_filter=completed")
@@ -208,10 +208,9 @@ async def test_the_bars_of_a_job_come_in_chunks_and_are_resumed(system: System) 
     assert blocks[0].json == {"interval": "day", "total_points": 100}
     assert [block.json["points_sent"] for block in blocks[1:4]] == [40, 80, 100]
     points = [point for block in blocks[1:4] for point in block.json["data_points"]]
-    series = load_prices()["IBM"]
-    days = [day for day in sorted(series) if "2009-01-01" <= day.isoformat() <= "2009-12-31"]
-    assert [bar["time"] for bar in points] == [day.isoformat() for day in days[-100:]]
-    assert [bar["close"] for bar in points] == [series[day] for day in days[-100:]]
+    series = [bar for bar in load_bars()["IBM"] if "2009-01-01" <= bar.time <= "2009-12-31"]
+    assert [bar["time"] for bar in points] == [bar.time for bar in series[-100:]]
+    assert [bar["close"] for bar in points] == [bar.close for bar in series[-100:]]
     assert all(bar["low"] <= bar["close"] <= bar["high"] for bar in points)
     # Who has the first chunk only gets the rest on the other edge.
     headers = {"Last-Event-ID": str(blocks[1].id)}
@@ -399,19 +398,27 @@ async def test_a_browser_follows_a_job(system: System, chromium: str) -> None:
     assert seen["transactions"] == seen["result"]["number_of_trades"]
 
 
-async def test_jobs_that_cannot_be_run_say_what_to_change(system: System) -> None:
-    wrong: list[tuple[dict[str, object], str]] = [
-        ({"symbol": "XYZ"}, "there are no prices of XYZ; there are AAPL"),
-        ({"parameters": {"fast": 200}}, "fast must be less than slow"),
-        ({"start_date": "2030-01-01", "end_date": None}, "its prices are from"),
-        ({"start_date": "2005-13-01"}, "is no day such as 2008-10-10"),
+async def test_a_job_that_cannot_run_is_refused_at_once_and_names_may_be_in_any_case(
+    system: System,
+) -> None:
+    wrong: list[tuple[dict[str, object], str, str]] = [
+        ({"symbol": "XYZ"}, "symbol", "there are no prices of XYZ; there are AAPL"),
+        ({"interval": "minute"}, "interval", "IBM has no minute bars; it has: day"),
+        ({"parameters": {"fast": 200}}, "parameters", "fast must be less than slow"),
+        ({"strategy": "rsi", "parameters": {"period": -1}}, "parameters", "period is -1"),
+        ({"start_date": "2030-01-01", "end_date": None}, "start_date", "its prices are from"),
+        ({"start_date": "2005-13-01"}, "start_date", "is no day such as 2008-10-10"),
+        ({"start_date": "2009-01-01", "end_date": "2008-01-01"}, "start_date", "is after end_date"),
     ]
-    asked = [(await system.ask(**wanted), why) for wanted, why in wrong]
-    await system.world.backtester()
-    for job_id, why in asked:
-        name, data = events_of(await system.story(system.first, job_id))[-1]
-        assert name == "failed"
-        assert why in data["error_message"]
+    async with httpx.AsyncClient(base_url=system.first.url, timeout=30) as http:
+        for wanted, parameter, why in wrong:
+            answer = await http.post(JOBS, json=WANTED | wanted)
+            assert answer.status_code == 400, wanted
+            assert answer.json()["parameter"] == parameter
+            assert why in answer.json()["detail"]
+    job = await system.call("POST", JOBS, {"symbol": "ibm", "strategy": "RSI", "interval": "Day"})
+    assert (job["symbol"], job["status"]) == ("IBM", "pending")
+    assert await system.call("GET", JOBS) == [job]
 
 
 async def test_bad_requests_and_strangers_are_told_so(world: World, tmp_path: Any) -> None:

@@ -127,14 +127,3 @@ async def ended(edge: str, status: str, count: int) -> list[Any]:
             found: list[Any] = answer.raise_for_status().json()
             if len(found) >= count:
                 return found
-
-
-async def test_what_there_are_no_bars_of_is_said(world: World) -> None:
-    edge = await world.edge()
-    await world.worker()
-    await world.backtester()
-    await run(edge.url, symbol="IBM", interval="minute")
-    await run(edge.url, symbol="BTC-USD", interval="minute")
-    unknown, stock = await ended(edge.url, "failed", 2)
-    assert "IBM has no minute bars; it has: day" in stock["message"]
-    assert "there are no prices of BTC-USD; there are AAPL" in unknown["message"]

@@ -1,7 +1,7 @@
 """Strategies: what they hold, checked by hand and by plain Python."""
 
 import statistics as plain
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from math import sqrt
 
@@ -10,6 +10,8 @@ import pytest
 from hypothesis import given, strategies as st
 
 from producers.backtesting.strategies import (
+    Floats,
+    Simulation,
     moving_average,
     relative_strength,
     round_trips,
@@ -19,12 +21,26 @@ from producers.backtesting.strategies import (
 from producers.errors import InvalidStrategy
 from producers.market.prices import load_prices
 
+
+def run(
+    closes: Sequence[float] | Floats,
+    strategy: str,
+    parameters: Mapping[str, float],
+    cost: float,
+    opens: Sequence[float] | None = None,
+) -> Simulation:
+    """Run a strategy; without opens, each bar opens at the close before."""
+    array = np.array(closes, dtype=np.float64)
+    opened = np.concatenate((array[:1], array[:-1])) if opens is None else np.array(opens)
+    return simulate(opened, array, strategy, parameters, cost)
+
+
 closes_of = st.lists(st.floats(1, 1000), min_size=2, max_size=60)
 
 
 @given(closes_of)
 def test_buy_and_hold_is_the_price_itself(closes: list[float]) -> None:
-    done = simulate(np.array(closes), "buy_and_hold", {}, 0.0)
+    done = run(closes, "buy_and_hold", {}, 0.0)
     assert done.capital[-1] == pytest.approx(closes[-1] / closes[0])
     assert not round_trips(done)
 
@@ -41,12 +57,33 @@ def test_a_moving_average_is_the_mean_of_the_last_closes(closes: list[float], da
 
 def test_a_crossover_trades_on_the_next_bar_and_pays_for_it() -> None:
     closes = np.array([10.0, 10, 10, 13, 13, 9, 9, 9])
-    done = simulate(closes, "moving_average_crossover", {"fast": 1, "slow": 3}, 0.01)
+    done = run(closes, "moving_average_crossover", {"fast": 1, "slow": 3}, 0.01)
     # 13 > mean(10, 10, 13) at bar 3: held from 4; 9 < mean(13, 13, 9) at bar 5: out from 6.
     assert done.held.tolist() == [0, 0, 0, 0, 1, 1, 0, 0]
     expected = (1 + 0 - 0.01) * (9 / 13) * (1 - 0.01)
     assert done.capital[-1] == pytest.approx(expected)
     assert round_trips(done) == pytest.approx([expected - 1])
+
+
+def test_a_trade_is_filled_at_the_next_open_and_not_at_the_close_that_decided_it() -> None:
+    closes = [10.0, 10, 10, 13, 14, 9, 9, 9]
+    opens = [10.0, 10, 10, 10, 13.5, 14, 8, 9]
+    done = run(closes, "moving_average_crossover", {"fast": 1, "slow": 3}, 0.01, opens)
+    # Bought at the open of bar 4, 13.5, and sold at that of bar 6, 8.
+    expected = 8 / 13.5 * 0.99**2
+    assert done.capital[-1] == pytest.approx(expected)
+    assert round_trips(done) == pytest.approx([expected - 1])
+    assert done.at_open[4] == 1.0
+    assert done.at_open[6] == pytest.approx(0.99 * 8 / 13.5)
+
+
+@given(closes_of, st.integers(2, 59))
+def test_later_bars_change_no_earlier_trade(closes: list[float], count: int) -> None:
+    for strategy, parameters in (("moving_average_crossover", {"fast": 2, "slow": 4}), ("rsi", {})):
+        whole = run(closes, strategy, parameters, 0.001).until(count)
+        part = run(closes[:count], strategy, parameters, 0.001)
+        assert whole.held.tolist() == part.held.tolist()
+        assert whole.capital == pytest.approx(part.capital)
 
 
 def wilder(closes: list[float], period: int) -> list[float | None]:
@@ -84,7 +121,7 @@ def test_relative_strength_of_published_numbers() -> None:
 
 @given(closes_of)
 def test_statistics_are_what_plain_python_says(closes: list[float]) -> None:
-    done = simulate(np.array(closes), "buy_and_hold", {}, 0.0)
+    done = run(closes, "buy_and_hold", {}, 0.0)
     found = statistics(done, 252)
     returns = [0.0] + [later / earlier - 1 for earlier, later in pairwise(closes)]
     deviation = plain.stdev(returns)
@@ -101,12 +138,12 @@ def test_statistics_are_what_plain_python_says(closes: list[float]) -> None:
 
 
 def test_what_cannot_be_said_is_not_said() -> None:
-    found = statistics(simulate(np.ones(10), "buy_and_hold", {}, 0.0), 252)
+    found = statistics(run(np.ones(10), "buy_and_hold", {}, 0.0), 252)
     assert (found["sharpe_ratio"], found["sortino_ratio"], found["win_rate"]) == (None,) * 3
 
 
 def test_a_good_day_is_no_year() -> None:
-    found = statistics(simulate(np.array([1.0, 280.0]), "buy_and_hold", {}, 0.0), 252)
+    found = statistics(run(np.array([1.0, 280.0]), "buy_and_hold", {}, 0.0), 252)
     assert (found["total_return"], found["annual_return"]) == (279.0, None)
 
 
@@ -114,7 +151,7 @@ def test_real_prices_are_traded_by_every_strategy() -> None:
     series = load_prices()["IBM"]
     closes = np.array([series[day] for day in sorted(series)])
     for strategy in ("moving_average_crossover", "rsi", "buy_and_hold"):
-        figures = statistics(simulate(closes, strategy, {}, 0.001), 252)
+        figures = statistics(run(closes, strategy, {}, 0.001), 252)
         assert 0 < (figures["max_drawdown"] or 0) < 1
         assert figures["trades"]
 
@@ -134,4 +171,4 @@ def test_what_has_no_meaning_is_refused(
     strategy: str, parameters: Mapping[str, float], why: str
 ) -> None:
     with pytest.raises(InvalidStrategy, match=why):
-        simulate(np.ones(300), strategy, parameters, 0.0)
+        run(np.ones(300), strategy, parameters, 0.0)
