@@ -25,19 +25,38 @@ def run(query: ReplayQuery, settings: ProducerSettings) -> Replay:
         InvalidInput, InvalidRule: a parameter is invalid.
     """
     try:
-        returns = asyncio.run(_returns(query.portfolio_id, settings))
+        batches = asyncio.run(_batches(query.portfolio_id, settings))
     except (Unread, TimeoutError) as error:
         raise NoHistory(f"the log cannot be read: {error}") from error
+    returns = newest_lap(batches, query)
     result = replay(returns, query)
     if not result.days:
         raise NoHistory(_reason(query, returns))
     return result
 
 
-async def _returns(portfolio_id: str, settings: ProducerSettings) -> Sequence[Return]:
+async def _batches(portfolio_id: str, settings: ProducerSettings) -> Sequence[ReturnBatch]:
     records = await read_partition(PORTFOLIO_RETURNS, encode_key(portfolio_id), settings)
-    batches = (record for record in records if isinstance(record, ReturnBatch))
-    return [value for batch in batches for value in batch.returns]
+    return [record for record in records if isinstance(record, ReturnBatch)]
+
+
+def newest_lap(batches: Sequence[ReturnBatch], query: ReplayQuery) -> Sequence[Return]:
+    """Return the returns of the newest lap of a replay that has the most of a query's days.
+
+    Returns that were observed are all of one lap.
+    """
+    by_lap: dict[int, list[Return]] = {}
+    for batch in batches:
+        by_lap.setdefault(batch.lap, []).extend(batch.returns)
+    days = {
+        lap: sum(
+            value.portfolio_id == query.portfolio_id
+            and query.since_us <= value.event_time_us < query.until_us
+            for value in returns
+        )
+        for lap, returns in by_lap.items()
+    }
+    return by_lap[max(days, key=lambda lap: (days[lap], lap))] if days else []
 
 
 def _reason(query: ReplayQuery, returns: Sequence[Return]) -> str:

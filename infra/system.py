@@ -23,6 +23,7 @@ from infra.settings import InfraSettings
 from infra.supervisor import Part, Say, Supervisor
 from infra.topics import cluster_id_of, provision, wait_for_kafka
 from infra.trades_package import trades_jar
+from producers.demo.notice import describe
 
 KAFKA_PORT = 9092
 _FOREIGN_KAFKA_S = 30.0
@@ -91,11 +92,14 @@ async def _start(
     say(f"{'topics':<10} ready{' ' * 13}{len(made)} made" if made else f"{'topics':<10} ready")
     edges = list(_edges(options, say))
     env = {"KAFKA_BOOTSTRAP_SERVERS": servers, "TAPEWIRE_VAR_LIMITS": settings.var_limits}
-    demo = {"TAPEWIRE_DEMO_JWKS": str(jwks_path(settings.data_dir))}
+    of_edge = env | {"TAPEWIRE_DEMO_JWKS": str(jwks_path(settings.data_dir))}
+    if options.demo:
+        of_edge["TAPEWIRE_NOTICE"] = describe(options.speed)
+        say(describe(options.speed))
     parts = [
         _python("processor", "stream_processors", env),
         *(
-            _python(name, "sse_edge", env | demo | {"TAPEWIRE_PORT": str(port)})
+            _python(name, "sse_edge", of_edge | {"TAPEWIRE_PORT": str(port)})
             for name, port in edges
         ),
         _python("trainer", "producers", _models(settings) | env, "trainer"),

@@ -32,11 +32,16 @@ class ReturnsPublisher:
         self._forget_s = 0.0
         """When the remembered partitions are looked up again, by the loop's clock."""
 
-    async def send(self, returns: Iterable[Return]) -> None:
+    async def send(self, returns: Iterable[Return], *, lap: int = 0) -> None:
         """Write returns, in order for each portfolio, and wait until Kafka has them.
 
         Values that are not finite are written too: processors judge data, and record their
         refusal.
+
+        Args:
+            returns: the returns of a tick.
+            lap: the lap of a replay of past returns; a higher one than before begins the history
+                of a portfolio again. Leave it out for returns that are observed.
 
         Raises:
             InvalidReport: a portfolio's name is empty or longer than 256 characters.
@@ -52,13 +57,13 @@ class ReturnsPublisher:
         try:
             async with asyncio.TaskGroup() as sends:
                 for partition, batch in by_partition.items():
-                    sends.create_task(self._send_to(partition, batch))
+                    sends.create_task(self._send_to(partition, batch, lap))
         except* ProducerError as errors:
             raise errors.exceptions[0] from None  # all batches fail for the same reason
 
-    async def _send_to(self, partition: int, returns: list[Return]) -> None:
+    async def _send_to(self, partition: int, returns: list[Return], lap: int) -> None:
         for batch in _batched(returns):
-            await self._publisher.publish(ReturnBatch(returns=batch), partition=partition)
+            await self._publisher.publish(ReturnBatch(returns=batch, lap=lap), partition=partition)
 
     async def _partition_of(self, portfolio_id: str) -> int:
         partition = self._partitions.get(portfolio_id)

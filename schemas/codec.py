@@ -143,13 +143,13 @@ def _record(reader: _Reader, datum: Any) -> Record:
 
 def _return_batch(datum: Any) -> ReturnBatch:
     """Make returns of columns, or of the list of records that the first version has."""
-    listed, *columns, versions = datum.values()
+    listed, *columns, versions, lap = datum.values()
     if listed:
-        return ReturnBatch(returns=[Return(*values.values()) for values in listed])
+        return ReturnBatch(returns=[Return(*values.values()) for values in listed], lap=lap)
     if len({len(column) for column in columns}) > 1 or len(versions) not in (0, len(columns[0])):
         raise Undecodable("the columns of the ReturnBatch are not of one length")
     with_versions = (*columns, versions) if versions else columns
-    return ReturnBatch(returns=list(map(Return, *with_versions)))
+    return ReturnBatch(returns=list(map(Return, *with_versions)), lap=lap)
 
 
 def _columns(returns: Sequence[Return]) -> dict[str, Any]:
@@ -165,7 +165,7 @@ def _columns(returns: Sequence[Return]) -> dict[str, Any]:
 
 def _as_datum(record: Record, writer: _Writer) -> dict[str, Any]:
     if isinstance(record, ReturnBatch):
-        return _columns(record.returns)
+        return _columns(record.returns) | {"lap": record.lap}
     datum = {name: getattr(record, name) for name in writer.names}
     for name, part in writer.parts.items():
         inside = datum[name]

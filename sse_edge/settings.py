@@ -59,6 +59,9 @@ class EdgeSettings(BaseSettings):
     workers: int = Field(default=1, ge=1)
     """The number of processes on the port; `--workers` overrides it."""
 
+    notice: str | None = None
+    """A sentence for everybody who opens the page, such as what a demo replays."""
+
     cursor_secret: SecretStr | None = None
     """The key that signs cursors, the same on all nodes; unset, a checksum detects accidents."""
 

@@ -181,8 +181,8 @@ class Placement:
         here = parts.pop(message.partition, None)
         for home, returns in parts.items():
             if home is not None:
-                this_round.forward(message, encode(ReturnBatch(returns=returns)), home)
-        return None if here is None else _with_value(message, encode(ReturnBatch(returns=here)))
+                this_round.forward(message, encode(replace(batch, returns=returns)), home)
+        return None if here is None else _with_value(message, encode(replace(batch, returns=here)))
 
     def _pass_on(self, message: Message, topic: Topic, this_round: Round) -> Message | None:
         if message.key is None:

@@ -1,7 +1,9 @@
 """The demo: replays real history at a chosen speed, with training runs and backtests beside it.
 
-A restart continues where the log ends: the last returns in Kafka are of the last replayed day. The
-returns of an interrupted day are sent again; processors recognize the repeat.
+Returns have the dates of the data. After the last day, the replay begins again as its next lap,
+which begins the histories of the portfolios again. A restart continues where the log ends: the last
+returns in Kafka are of the last replayed day. The returns of an interrupted day are sent again;
+processors recognize the repeat.
 """
 
 import asyncio
@@ -10,13 +12,14 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date
-from itertools import count
+from itertools import count, groupby, islice
 
 from kafka_io.publisher import Publisher
 from kafka_io.reader import read_newest
 from kafka_io.settings import ProducerSettings
 from producers.backtesting.crossover import Crossover, backtest
 from producers.broadcaster import BlockingBroadcaster
+from producers.demo.notice import describe
 from producers.market.prices import Prices, laps, load_bars, load_prices, trading_days
 from producers.returns import ReturnsPublisher
 from producers.training.digits import train
@@ -66,16 +69,20 @@ async def run(settings: ProducerSettings, *, speed: float, stop: asyncio.Event) 
 async def _replay(
     settings: ProducerSettings, prices: Prices, speed: float, stop: asyncio.Event
 ) -> None:
-    after = await _last_day(settings)
-    logger.info("replaying returns at %g days/s, after %s", speed, after or "the beginning")
-    days = laps(trading_days(prices), after)
+    trading = trading_days(prices)
+    logger.info("%s", describe(speed))
+    days = laps(trading, await _last_day(settings))
     async with Publisher(settings) as publisher:
         returns = ReturnsPublisher(publisher)
         began = time.monotonic()
         sent = 0
         while not stop.is_set():
             due = int((time.monotonic() - began) * speed) - sent
-            await returns.send([value for _ in range(due) for value in next(days).at_close()])
+            for lap, of_lap in groupby(islice(days, due), lambda replayed: replayed.lap):
+                replayed = [item.day for item in of_lap]
+                if replayed[0] is trading[0]:
+                    logger.info("lap %d begins, on %s", lap, replayed[0].day)
+                await returns.send([value for day in replayed for value in day.at_close()], lap=lap)
             sent += due
             try:
                 async with asyncio.timeout(TICK_S):
@@ -84,14 +91,17 @@ async def _replay(
                 continue
 
 
-async def _last_day(settings: ProducerSettings) -> date | None:
-    """Return the last day of which every partition has returns."""
+async def _last_day(settings: ProducerSettings) -> tuple[int, date] | None:
+    """Return the lap and the last day of which every partition has returns."""
     last = [
-        batch.event_time_us
+        (batch.lap, batch.event_time_us)
         for batch in await read_newest(PORTFOLIO_RETURNS, settings)
         if isinstance(batch, ReturnBatch)
     ]
-    return date.fromisoformat(to_date(min(last))) if last else None
+    if not last:
+        return None
+    lap, time_us = min(last)
+    return lap, date.fromisoformat(to_date(time_us))
 
 
 def _runs(

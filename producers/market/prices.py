@@ -12,10 +12,11 @@ import csv
 import gzip
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time
 from importlib.util import find_spec
-from itertools import pairwise
+from itertools import count, pairwise
 from pathlib import Path
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from schemas.events import Bar, Return
@@ -101,25 +102,30 @@ def trading_days(prices: Prices) -> list[TradingDay]:
     return [TradingDay(day, _returns_on(day, changes)) for day in days]
 
 
-def laps(days: list[TradingDay], after: date | None = None) -> Iterator[TradingDay]:
-    """Yield the days of a history, and repeat it after its end, for ever.
+class ReplayedDay(NamedTuple):
+    """A trading day of a replay that begins again after the last day, for ever.
 
-    The days of a repetition follow the last day before, shifted by whole weeks, so that time never
-    runs backwards and weekdays stay weekdays.
+    The date is that of the data, in every lap. So no date is ever in the future, or one that the
+    data do not have; the lap says which of two equal dates is the later one.
+    """
+
+    lap: int
+    day: TradingDay
+
+
+def laps(
+    days: Sequence[TradingDay], after: tuple[int, date] | None = None
+) -> Iterator[ReplayedDay]:
+    """Yield the days of a history, lap after lap, for ever.
 
     Args:
         days: one history, oldest first.
-        after: the last day of an earlier run; None for the beginning.
+        after: the lap and the date of the last replayed day; None for the beginning.
     """
-    length = days[-1].day - days[0].day
-    shift = timedelta(weeks=length.days // 7 + 1)
-    lap = 0 if after is None else max(0, (after - days[0].day) // shift)
-    while True:
-        for day in days:
-            moved = day.day + lap * shift
-            if after is None or moved > after:
-                yield TradingDay(moved, day.returns)
-        lap += 1
+    first_lap, last_date = (0, date.min) if after is None else after
+    yield from (ReplayedDay(first_lap, day) for day in days if day.day > last_date)
+    for lap in count(first_lap + 1):
+        yield from (ReplayedDay(lap, day) for day in days)
 
 
 def _changes(closes: Mapping[date, float]) -> Iterator[tuple[date, float]]:

@@ -57,6 +57,8 @@ class SeriesReturns:
 
     root: str
     returns: Sequence[Return]
+    lap: int = 0
+    """The lap of the replay that the returns are of."""
 
     @property
     def event_time_us(self) -> int:
@@ -73,6 +75,8 @@ class SeriesState:
     window: bytes
     observations: int
     tenant: str | None = None
+    lap: int = 0
+    """The lap of the replay that the window is of."""
 
 
 class BookPart(NamedTuple):

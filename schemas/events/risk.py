@@ -19,6 +19,9 @@ class ReturnBatch:
     """Returns of portfolios that share a partition, in the order of observation."""
 
     returns: Sequence[Return]
+    lap: int = 0
+    """The lap of a replay of past returns; 0 for returns that are observed. A higher lap than that
+    of a portfolio's earlier returns begins its history again: the times may be earlier then."""
 
     @property
     def event_time_us(self) -> int:
@@ -241,6 +244,8 @@ class PortfolioState:
     """The times and returns of the last days that have forecasts, packed as `window` is."""
     forecasts: Sequence[ForecastSeries] = ()
     """The forecasts that stood before these days; none yet, so that days are not judged again."""
+    lap: int = 0
+    """The lap of the replay that the window is of."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ from sse_edge.errors import Unavailable
 from sse_edge.http.dependencies import NodeDep, multiprocess_metrics_of
 from sse_edge.http.problem import problem
 from sse_edge.metrics.node_metrics import Collector
+from tapewire import __version__
 
 router = APIRouter(tags=["health"])
 
@@ -17,6 +18,12 @@ router = APIRouter(tags=["health"])
 async def live() -> dict[str, str]:
     """Return 200 while the process runs."""
     return {"status": "live"}
+
+
+@router.get("/api/v1/about", summary="Describe this system")
+async def about(node: NodeDep) -> dict[str, str | None]:
+    """Return the version of the edge, and the operator's notice for people, if there is one."""
+    return {"version": __version__, "notice": node.settings.notice}
 
 
 @router.get("/health", include_in_schema=False)

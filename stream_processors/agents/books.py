@@ -88,7 +88,7 @@ class Books(Processor):
                     here.changed.add(record.root)
                 case SeriesReturns():
                     if record.root in here.trees:
-                        here.trees[record.root].add_returns(record.returns)
+                        here.trees[record.root].add_returns(record.returns, record.lap)
                     here.changed.add(record.root)
                 case DeadLetter():
                     this_round.send(record)

@@ -64,6 +64,8 @@ class BookTree:
         self._empty_root = Book(root=root, book_id=root, holdings=(), event_time_us=0)
         """The root book, if no event has described it."""
         self._windows: dict[str, ReturnWindow] = {}
+        self._laps: dict[str, int] = {}
+        """The lap of the replay that a series' window is of."""
         self._touched_books: set[str] = set()
         self._touched_series: set[str] = set()
         self._simulated: dict[str, tuple[int, Sequence[RiskEstimate]]] = {}
@@ -95,14 +97,22 @@ class BookTree:
         for book_id in changed:
             self._simulated.pop(book_id, None)
 
-    def add_returns(self, returns: Iterable[Return]) -> None:
-        """Add returns to the windows of the series that are held; ignore all others."""
+    def add_returns(self, returns: Iterable[Return], lap: int = 0) -> None:
+        """Add returns to the windows of the series that are held; ignore all others.
+
+        Args:
+            returns: the returns, in the log's order.
+            lap: the lap of the replay that they are of; a higher one begins a window again.
+        """
         for observation in returns:
             series_id = observation.portfolio_id
             if series_id not in self.series:
                 continue
-            window = self._windows.get(series_id)
-            if window is None:
+            window, present = self._windows.get(series_id), self._laps.get(series_id, 0)
+            if lap < present:
+                continue
+            if window is None or lap > present:
+                self._laps[series_id] = lap
                 window = self._windows[series_id] = ReturnWindow(self._config.window)
             if window.add(observation, lateness_us=_ANY_AGE_US) in APPLIED:
                 self._touched_series.add(series_id)
@@ -120,6 +130,7 @@ class BookTree:
             self._windows[state.series_id] = ReturnWindow.restore(
                 self._config.window, *ReturnWindow.unpack(state.window, state.observations)
             )
+            self._laps[state.series_id] = state.lap
         for risk in simulated:
             estimates = [estimate for estimate in risk.estimates if estimate.method == SIMULATED]
             if estimates:
@@ -150,6 +161,7 @@ class BookTree:
             window=window.pack(),
             observations=len(window),
             tenant=self.tenant,
+            lap=self._laps.get(series_id, 0),
         )
 
     def _check_shape(self, book: Book) -> None:
@@ -180,6 +192,7 @@ class BookTree:
         )
         for series_id in self._windows.keys() - self.series:
             del self._windows[series_id]
+            self._laps.pop(series_id, None)
 
     def _book(self, book_id: str) -> Book:
         return self.books.get(book_id, self._empty_root)

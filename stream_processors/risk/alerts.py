@@ -179,6 +179,18 @@ class Alerts:
                 events.append(alert_event(self._portfolio_id, rule, transition, context, text))
         return events
 
+    def end_history(self, context: AlertContext) -> list[RiskAlert]:
+        """Clear all open alerts, and forget what was judged; the rules stay."""
+        self._settle()
+        events = [self._clear_stale(context)] if STALE in self._states else []
+        for rule, state in self._unknown(frozenset()):
+            transition = withdraw(state, _value(context, rule))
+            if transition is not None:
+                text = "cleared: the history begins again"
+                events.append(alert_event(self._portfolio_id, rule, transition, context, text))
+        self._states, self._judged_us = {}, {}
+        return events
+
     def raise_unknown(
         self, known: frozenset[str], version: str, context: AlertContext
     ) -> list[RiskAlert]:

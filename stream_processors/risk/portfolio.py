@@ -67,6 +67,8 @@ class PortfolioRisk:
         """The roots of the trees of books that need the returns, each with its tenant or ""."""
         self.position = ReturnOffset(-1, -1)
         """The last return that was applied."""
+        self.lap = 0
+        """The lap of the replay that its returns are of; 0 for observed ones."""
         self.limits_offset = self.acks_offset = -1
         """The offsets of the last limits and the last acknowledgement that were applied."""
         self._config = config
@@ -94,6 +96,7 @@ class PortfolioRisk:
         risk = cls(state.portfolio_id, config, TopicPartition(topic, state.partition))
         risk.tenant = state.tenant
         risk.wanted_by = dict(state.wanted_by)
+        risk.lap = state.lap
         risk.position = ReturnOffset(state.offset, state.index)
         risk._other_outcomes = Counter(state.outcomes)
         risk._accepted = risk._other_outcomes.pop(_ACCEPTED, 0)
@@ -142,6 +145,7 @@ class PortfolioRisk:
             partition=self.source.partition,
             tenant=self.tenant,
             wanted_by=self.wanted_by,
+            lap=self.lap,
         )
 
     @property
@@ -168,15 +172,20 @@ class PortfolioRisk:
         return self._alerts.open_severities()
 
     def apply(
-        self, observation: Return, position: ReturnOffset, latest_us: float = LATEST_US
+        self,
+        observation: Return,
+        position: ReturnOffset,
+        latest_us: float = LATEST_US,
+        lap: int = 0,
     ) -> tuple[ReturnOutcome | None, Sequence[RiskAlert]]:
-        """Apply one return.
+        """Apply one return. The first one of a higher lap begins the history again.
 
         Args:
             observation: the return.
             position: its position in the partition.
             latest_us: the latest event time that is accepted. A later one would move the window
                 ahead, and all true returns would be late.
+            lap: the lap of the replay that the return is of.
 
         Returns:
             The outcome, None if the return was applied before, and the alerts that it caused.
@@ -184,6 +193,30 @@ class PortfolioRisk:
         if position <= self.position:
             return None, ()
         self.position = position
+        if lap == self.lap:
+            return self._add(observation, latest_us)
+        if lap < self.lap:
+            self._other_outcomes[ReturnOutcome.LATE] += 1
+            return ReturnOutcome.LATE, ()
+        cleared = self._begin_lap(lap)
+        outcome, alerts = self._add(observation, latest_us)
+        return outcome, [*cleared, *alerts]
+
+    def _begin_lap(self, lap: int) -> Sequence[RiskAlert]:
+        """Forget the history up to now, but not the limits; return the ends of open alerts."""
+        cleared: Sequence[RiskAlert] = ()
+        if self._measurement is not None:
+            cleared = self._alerts.end_history(self._context())
+        self.lap = lap
+        self._window = ReturnWindow(self._config.window, with_moments=self._has_closed_forms)
+        self._backtest = LiveBacktest()
+        self._measurement, self._slower, self._cause = None, [], None
+        return cleared
+
+    def _add(
+        self, observation: Return, latest_us: float
+    ) -> tuple[ReturnOutcome, Sequence[RiskAlert]]:
+        """Add a return of the present lap to the window, and judge the new measure."""
         at_us = observation.event_time_us
         if not EARLIEST_US <= at_us <= latest_us and isfinite(observation.value):
             refused = ReturnOutcome.FUTURE if at_us > latest_us else ReturnOutcome.REJECTED
@@ -346,7 +379,8 @@ class PortfolioRisk:
         if self._cause is None:
             return f"measure:{self.portfolio_id}:"
         at_us, version = self._cause
-        return f"measure:{self.portfolio_id}:{to_rfc3339(at_us)}/{version}"
+        of_lap = f"/lap-{self.lap}" if self.lap else ""
+        return f"measure:{self.portfolio_id}:{to_rfc3339(at_us)}/{version}{of_lap}"
 
     def _scenario_us(self, rule_id: str) -> int | None:
         """Return the event time of the return that is the VaR at a rule's level."""

@@ -6,7 +6,7 @@ them.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping
 from math import isfinite
 
 from schemas.events import (
@@ -74,8 +74,8 @@ class RiskBatch:
         self.alerts: list[tuple[RiskAlert, str | None]] = []
         """The alerts, each with its tenant."""
         self.dead_letters: list[DeadLetter] = []
-        self._series: defaultdict[tuple[str, str], list[Return]] = defaultdict(list)
-        """The returns for trees of books, by root and tenant."""
+        self._series: defaultdict[tuple[str, str, int], list[Return]] = defaultdict(list)
+        """The returns for trees of books, by root, tenant and lap."""
 
     def apply(self, message: Message) -> None:
         """Apply one message."""
@@ -83,7 +83,7 @@ class RiskBatch:
         record = decode_message(message, ReturnBatch, RiskLimits, AlertAck, SeriesWanted)
         match record:
             case ReturnBatch():
-                self._apply_returns(message, record.returns)
+                self._apply_returns(message, record)
             case RiskLimits():
                 self._apply_limits(message, record)
             case AlertAck():
@@ -160,10 +160,10 @@ class RiskBatch:
 
     def series_returns(self) -> Iterable[tuple[Event, str | None]]:
         """Yield the returns for trees of books, by tree."""
-        for (root, tenant), returns in self._series.items():
+        for (root, tenant, lap), returns in self._series.items():
             for start in range(0, len(returns), _SERIES_RETURNS_MAX):
                 part = returns[start : start + _SERIES_RETURNS_MAX]
-                yield SeriesReturns(root=root, returns=part), tenant or None
+                yield SeriesReturns(root=root, returns=part, lap=lap), tenant or None
 
     def tallies(self) -> Iterable[WindowTally]:
         """Return the number of returns and measures in each window; call `measures` before."""
@@ -193,18 +193,19 @@ class RiskBatch:
             self.dead_letters.append(dead_letter(message, DeadLetterReason.FOREIGN, error))
         else:
             risk.wanted_by[request.root] = tenant
-            self._series[request.root, tenant] += risk.returns
+            self._series[request.root, tenant, risk.lap] += risk.returns
 
-    def _apply_returns(self, message: Message, returns: Sequence[Return]) -> None:
+    def _apply_returns(self, message: Message, batch: ReturnBatch) -> None:
         tenant, offset, new = tenant_of(message), message.offset, 0
         latest_us = min(log_time_us(message) + self._config.ahead_us, LATEST_US)
         portfolios, changed = self._portfolios, self.changed
         others: Counter[ReturnOutcome] = Counter()
-        for index, observation in enumerate(returns):
+        for index, observation in enumerate(batch.returns):
             risk = portfolios.get(observation.portfolio_id)
             if risk is None:
                 risk = self._risk_of(observation.portfolio_id, message)
-            outcome, alerts = risk.apply(observation, ReturnOffset(offset, index), latest_us)
+            position = ReturnOffset(offset, index)
+            outcome, alerts = risk.apply(observation, position, latest_us, batch.lap)
             if outcome is None:
                 continue
             new += 1
@@ -229,7 +230,7 @@ class RiskBatch:
     def _forward_to_books(self, risk: PortfolioRisk, observation: Return) -> None:
         for root, tenant in risk.wanted_by.items():
             if risk.tenant in (None, tenant):
-                self._series[root, tenant].append(observation)
+                self._series[root, tenant, risk.lap].append(observation)
 
     def _risk_of(self, portfolio_id: str, message: Message) -> PortfolioRisk:
         risk = self._portfolios.get(portfolio_id)

@@ -3,8 +3,9 @@ from pathlib import Path
 import pytest
 
 from cli.errors import NoHistory
-from cli.risk_replay import draw, table
+from cli.risk_replay import draw, newest_lap, table
 from producers.market.prices import load_prices, trading_days
+from schemas.events import ReturnBatch
 from stream_processors.risk.confidence import ConfidenceLevel
 from stream_processors.risk.replay import ReplayQuery, replay
 
@@ -37,6 +38,16 @@ def test_the_table_has_each_transition_then_the_backtest() -> None:
 def test_a_limit_that_was_never_exceeded_says_so() -> None:
     asked = query(9.0)
     assert "nothing would have alerted" in table(replay(ALL, asked), asked)
+
+
+def test_of_a_replay_the_newest_lap_with_the_days_counts() -> None:
+    asked = query(0.05)
+    of_aapl = [value for value in ALL if value.portfolio_id == "AAPL"]
+    whole, again = ReturnBatch(returns=of_aapl), ReturnBatch(returns=of_aapl, lap=1)
+    begun = ReturnBatch(returns=of_aapl[:10], lap=2)
+    assert newest_lap([whole, again, begun], asked) == again.returns
+    assert replay(newest_lap([whole, again, begun], asked), asked) == replay(of_aapl, asked)
+    assert newest_lap([], asked) == []
 
 
 def test_a_picture_is_drawn_by_its_files_name(tmp_path: Path) -> None:

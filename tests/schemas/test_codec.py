@@ -133,6 +133,14 @@ def test_columns_that_are_not_of_one_length_are_refused(wrong: str) -> None:
         decode(written_as("ReturnBatch", 1, columns | {wrong: columns[wrong][:1]}))
 
 
+def test_a_lap_is_kept_and_0_where_an_earlier_version_had_none() -> None:
+    batch = ReturnBatch(returns=[Return("p", 1, 0.5)], lap=7)
+    assert decode(encode(batch)) == batch
+    columns = {"portfolio_ids": ["p"], "times_us": [1], "values": [0.5]}
+    earlier = decode(written_as("ReturnBatch", 1, {"returns": [], "versions": []} | columns))
+    assert earlier == ReturnBatch(returns=batch.returns, lap=0)
+
+
 def test_the_head_is_avros_single_object_encoding() -> None:
     event = TrainingProgress(
         task_id="t", progress=1.0, status="running", message="", metrics={}, event_time_us=0

@@ -1,8 +1,12 @@
+from pathlib import Path
+
 import httpx
 import pytest
 
+from infra.demo_issuer import ISSUER, jwks_path
 from producers.broadcaster import SSEBroadcaster
 from schemas.instants import to_rfc3339
+from tapewire import __version__
 from tests.conftest import World
 from tests.support.clients import stream
 
@@ -245,6 +249,14 @@ async def test_pages_of_listed_origins_may_read(world: World) -> None:
         assert ours.headers["access-control-allow-origin"] == "https://desk.example"
         other = await http.head(TRAINING, headers={"Origin": "https://evil.example"})
         assert "access-control-allow-origin" not in other.headers
+
+
+async def test_an_edge_describes_itself_without_a_token(world: World, tmp_path: Path) -> None:
+    text = "real prices, replayed"
+    edge = await world.edge(notice=text, jwt_issuer=ISSUER, jwt_jwks=jwks_path(tmp_path))
+    async with httpx.AsyncClient(base_url=edge.url) as http:
+        about = await http.get("/api/v1/about")
+    assert about.json() == {"version": __version__, "notice": text}
 
 
 async def test_without_a_broker_the_node_lives_and_says_so(world: World) -> None:

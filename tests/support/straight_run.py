@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import Callable, Iterator
-from itertools import islice
+from datetime import timedelta
+from itertools import count, islice
 from typing import Self
 
 from aiokafka import AIOKafkaConsumer
 
 from kafka_io.publisher import Publisher
-from producers.market.prices import TradingDay, laps, load_prices, trading_days
+from producers.market.prices import TradingDay, load_prices, trading_days
 from producers.returns import ReturnsPublisher
 from schemas.codec import decode
 from schemas.events import Record, RiskAlert, RiskMeasure
@@ -64,8 +65,12 @@ class TopicReader:
 
 
 def endless_days() -> Iterator[TradingDay]:
-    """Yield the trading days of the packaged prices, again and again."""
-    return laps(trading_days(load_prices()))
+    """Yield the trading days of the packaged prices again and again, later each time."""
+    days = trading_days(load_prices())
+    length = days[-1].day - days[0].day
+    shift = timedelta(weeks=length.days // 7 + 1)
+    for lap in count():
+        yield from (TradingDay(day.day + lap * shift, day.returns) for day in days)
 
 
 def straight_run(days: int) -> tuple[dict[tuple[str, int], RiskMeasure], list[RiskAlert]]:

@@ -1,6 +1,6 @@
 import csv
 import gzip
-from datetime import date, timedelta
+from datetime import date
 from importlib.util import find_spec
 from itertools import islice, pairwise
 from pathlib import Path
@@ -59,19 +59,37 @@ def test_a_close_is_at_four_in_new_york() -> None:
     assert to_rfc3339(summer) == "2008-07-03T20:00:00Z"
 
 
-def test_laps_go_on_for_ever_with_time_running_forwards_on_weekdays() -> None:
+def test_laps_go_on_for_ever_with_the_dates_of_the_data() -> None:
     days = trading_days(load_prices())
     replayed = list(islice(laps(days), 2 * len(days) + 5))
-    assert all(a.day < b.day for a, b in pairwise(replayed))
-    assert all(day.day.weekday() < 5 for day in replayed)
-    again = replayed[len(days)]
-    assert again.returns == days[0].returns
-    assert (again.day - days[0].day) % timedelta(weeks=1) == timedelta(0)
+    assert [item.day for item in replayed] == [*days, *days, *days[:5]]
+    assert [item.lap for item in replayed] == [0] * len(days) + [1] * len(days) + [2] * 5
 
 
 @pytest.mark.parametrize("stopped_at", [0, 100, 3268, 3269, 5000])
 def test_a_replay_goes_on_where_it_was_stopped(stopped_at: int) -> None:
     days = trading_days(load_prices())
     straight = list(islice(laps(days), stopped_at + 10))
-    went_on = list(islice(laps(days, after=straight[stopped_at].day), 9))
+    last = straight[stopped_at]
+    went_on = list(islice(laps(days, after=(last.lap, last.day.day)), 9))
     assert went_on == straight[stopped_at + 1 :]
+
+
+@pytest.mark.parametrize("years", [1, 10, 1_000])
+def test_after_years_the_dates_are_still_those_of_the_data(years: int) -> None:
+    """At the demo's 40 days a second; the lap is a 32-bit number in the log."""
+    days = trading_days(load_prices())
+    replayed = years * 365 * 86_400 * 40
+    lap, place = divmod(replayed, len(days))
+    assert lap < 2**31
+    following = list(islice(laps(days, after=(lap, days[place].day)), len(days)))
+    assert {item.day.day for item in following} == {day.day for day in days}
+    assert {item.lap for item in following} == {lap, lap + 1}
+    first, last = days[0].day, days[-1].day
+    assert (str(first), str(last)) == ("2000-03-02", "2013-03-01")
+
+
+def test_a_log_whose_dates_were_shifted_by_an_earlier_version_goes_on_in_the_next_lap() -> None:
+    days = trading_days(load_prices())
+    following = next(laps(days, after=(0, date(2224, 5, 6))))
+    assert following == (1, days[0])

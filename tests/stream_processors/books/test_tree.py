@@ -166,6 +166,22 @@ def test_a_holdings_value_moves_with_the_returns_after_its_price() -> None:
     )
 
 
+def test_a_higher_lap_begins_the_windows_again() -> None:
+    tree = BookTree("firm", CONFIG)
+    tree.put(book("firm", IBM=100.0))
+    tree.add_returns(returns_of(("IBM",), 300))
+    tree.changes()
+    tree.add_returns(returns_of(("IBM",), 3), lap=1)
+    tree.add_returns(returns_of(("IBM",), 300)[-1:], lap=0)  # of a lap that is over
+    (state,) = tree.changes().series
+    assert (state.observations, state.lap) == (3, 1)
+    restarted = BookTree("firm", CONFIG)
+    restarted.restore([book("firm", IBM=100.0)], [state], [])
+    restarted.add_returns([Return("IBM", 1 << 51, 0.01)], lap=1)
+    (state,) = restarted.changes().series
+    assert (state.observations, state.lap) == (4, 1)
+
+
 def test_a_dollar_neutral_book_has_amounts_and_no_shares() -> None:
     risk = measured(book("pair", AAPL=50.0, IBM=-50.0))["pair"]
     assert risk.nav == 0

@@ -176,6 +176,56 @@ def test_a_correction_of_the_past_changes_the_measure_and_does_not_judge_again()
     assert [alert.state for alert in alerts] == ["raised"]
 
 
+def test_a_higher_lap_begins_the_history_again_and_clears_what_is_open() -> None:
+    returns = history("AAPL")[:400]
+    risk = PortfolioRisk("AAPL", CONFIG, SOURCE)
+    measures, alerts = folded(returns, risk)
+    assert [alert.state for alert in alerts] == ["raised"]
+    first_lap = [replace(measure, source_offset=0) for measure in measures if measure]
+
+    outcome, cleared = risk.apply(returns[0], ReturnOffset(400, 0), lap=1)
+    assert outcome is ReturnOutcome.ACCEPTED
+    assert [alert.state for alert in cleared] == ["cleared"]
+    assert cleared[0].message == "cleared: the history begins again"
+    assert cleared[0].alert_id == alerts[0].alert_id
+    begun = risk.measure_event()
+    assert begun is not None
+    assert (begun.observations, begun.status) == (1, "insufficient_data")
+    again: list[RiskMeasure] = []
+    raised: list[RiskAlert] = []
+    for offset, observation in enumerate(returns[1:], 401):
+        # A restart in the middle of a lap goes on in that lap.
+        risk = PortfolioRisk.unpack(restored(risk.pack()), CONFIG, SOURCE.topic)
+        _, caused = risk.apply(observation, ReturnOffset(offset, 0), lap=1)
+        measure = risk.measure_event()
+        assert measure is not None
+        again.append(measure)
+        raised += caused
+    assert [replace(measure, source_offset=0, event_id="") for measure in again] == [
+        replace(measure, event_id="") for measure in first_lap[1:]
+    ]
+    assert {measure.event_id for measure in again}.isdisjoint(
+        measure.event_id for measure in first_lap
+    )
+    (alert,) = raised
+    assert alert.event_time_us == alerts[0].event_time_us
+    assert alert.alert_id != alerts[0].alert_id
+    assert alert.event_id != alerts[0].event_id
+
+
+def test_a_return_of_an_earlier_lap_is_late() -> None:
+    risk = PortfolioRisk("p", CONFIG, SOURCE)
+    risk.apply(Return("p", 1, 0.01), ReturnOffset(0, 0), lap=2)
+    assert risk.apply(Return("p", 2, 0.01), ReturnOffset(1, 0), lap=1) == (ReturnOutcome.LATE, ())
+    assert len(risk.returns) == 1
+
+
+def restored(state: PortfolioState) -> PortfolioState:
+    kept = decode(encode(state))
+    assert isinstance(kept, PortfolioState)
+    return kept
+
+
 def test_an_alert_over_a_loss_beyond_all_others_has_no_utilisation() -> None:
     returns = [Return("p", at, 1.7e308 * (-1) ** at) for at in range(120)]
     _, (raised,) = folded(returns, PortfolioRisk("p", CONFIG, SOURCE))

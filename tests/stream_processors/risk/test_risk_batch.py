@@ -161,9 +161,12 @@ def test_books_that_ask_for_a_series_get_its_window_then_each_new_return() -> No
     more = [Return("p", 130, 0.03), Return("p", 130, nan), Return("q", 130, 0.01)]
     [passed_on] = of(desk.process(message(ReturnBatch(returns=more), 8)), SeriesReturns)
     assert list(passed_on.returns) == more[:1]
+    again = ReturnBatch(returns=[Return("p", 1, 0.02)], lap=1)
+    [of_lap] = of(desk.process(message(again, 9)), SeriesReturns)
+    assert (list(of_lap.returns), of_lap.lap) == (again.returns, 1)
     no_more = SeriesWanted(series_id="p", root="fund", wanted=False, event_time_us=0)
     desk.process(message(no_more, 1, topic="risk.wanted"))
-    events = desk.process(message(ReturnBatch(returns=[Return("p", 131, 0.01)]), 9))
+    events = desk.process(message(ReturnBatch(returns=[Return("p", 131, 0.01)], lap=1), 10))
     assert of(events, SeriesReturns) == []
 
 
