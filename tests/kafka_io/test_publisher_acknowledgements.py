@@ -173,7 +173,9 @@ async def test_an_acknowledgement_in_the_moment_of_the_timeout_counts(
     async def send(_: FakeProducer, topic: str, *_values: object, **_more: object) -> object:
         loop = asyncio.get_running_loop()
         delivery = loop.create_future()
-        loop.call_later(1.0, delivery.set_result, Metadata(topic, 0, 7, 0))  # as long as the patience
+        loop.call_later(
+            1.0, delivery.set_result, Metadata(topic, 0, 7, 0)
+        )  # as long as the patience
         return delivery
 
     assert cluster.ids == []
