@@ -52,13 +52,15 @@ wheel: $(VENV)/.ready-dev  ## dist/tapewire-VERSION-py3-none-any.whl
 	$(BIN)/pip --disable-pip-version-check wheel --quiet --no-build-isolation --no-deps --wheel-dir dist .
 	@ls dist/*.whl
 
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-header --upgrade pyproject.toml
+UP := --extra edge --extra processors --extra demo --extra up
+
 lock: $(VENV)/.ready-dev  ## resolve the dependencies anew
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-		--no-header --upgrade pyproject.toml --group build -o requirements/run.lock
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-		--no-header --upgrade pyproject.toml --group dev -c requirements/run.lock -o requirements/dev.lock
-	$(BIN)/uv pip compile --quiet --no-deps --generate-hashes --no-emit-index-url --no-header \
-		--upgrade --group bare -o requirements/bare.lock
+	$(COMPILE) $(UP) --group build -o requirements/run.lock
+	$(COMPILE) --all-extras --group dev -c requirements/run.lock -o requirements/dev.lock
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header \
+		--upgrade --group installer -o requirements/installer.lock
 
 reset: $(VENV)/.ready  ## forget every event of the embedded broker
 	$(BIN)/tapewire reset
@@ -71,13 +73,28 @@ $(VENV)/bin/pip:
 		|| { echo "Tapewire needs Python 3.11 or newer; set PYTHON=/path/to/python3.11"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.ready: requirements/run.lock requirements/bare.lock pyproject.toml | $(VENV)/bin/pip
-	@echo "installing Tapewire's dependencies into $(VENV) (a minute, once)"
-	@$(PIP) install --require-hashes -r requirements/run.lock
-	@$(PIP) install --require-hashes --no-deps -r requirements/bare.lock
+# uv installs what pip would, several packages at a time. It takes pip's index and certificates. Where
+# it cannot work, pip does. Only wheels are installed: nothing is compiled.
+$(VENV)/.uv: requirements/installer.lock | $(VENV)/bin/pip
+	@$(PIP) install --require-hashes -r requirements/installer.lock || echo "pip installs in place of uv"
+	@touch $@
+
+define install
+	@UV_DEFAULT_INDEX="$${UV_DEFAULT_INDEX:-$${PIP_INDEX_URL:-$$($(BIN)/pip config get global.index-url 2>/dev/null || echo https://pypi.org/simple)}}" \
+		SSL_CERT_FILE="$${SSL_CERT_FILE:-$$PIP_CERT}" \
+		$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --only-binary :all: -r $(1) \
+		|| $(PIP) install --require-hashes --only-binary :all: -r $(1)
+endef
+
+$(VENV)/.ready: requirements/run.lock pyproject.toml $(VENV)/.uv
+	@echo "installing Tapewire's dependencies into $(VENV) (once)"
+	@date +%s > $(VENV)/.began
+	@$(BIN)/python -m infra > $(VENV)/.jars.log 2>&1 &
+	$(call install,requirements/run.lock)
 	@$(PIP) install --no-build-isolation --no-deps -e .
+	@echo "installed in $$(($$(date +%s) - $$(cat $(VENV)/.began))) s"
 	@touch $@
 
 $(VENV)/.ready-dev: requirements/dev.lock $(VENV)/.ready
-	@$(PIP) install --require-hashes -r requirements/dev.lock
+	$(call install,requirements/dev.lock)
 	@touch $@

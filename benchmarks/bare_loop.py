@@ -10,10 +10,10 @@ import time
 from typing import Any
 
 import aiokafka
-import sdnotify
 import uvloop
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
+from kafka_io.readiness import notify_ready
 from schemas.codec import decode, encode
 from schemas.events import ReturnBatch, RiskAlert
 from schemas.topics import PORTFOLIO_RETURNS, RISK_ALERTS, RISK_MEASURES, RISK_STATE, TopicPartition
@@ -37,7 +37,7 @@ async def run(settings: ProcessorSettings) -> None:
         bootstrap_servers=settings.bootstrap_servers, acks="all", linger_ms=10
     )
     async with consumer, producer:
-        sdnotify.SystemdNotifier().notify("READY=1")
+        notify_ready("ready")
         while True:
             found = await _gathered(consumer, settings)
             changed: dict[str, PortfolioRisk] = {}

@@ -7,8 +7,8 @@ import sys
 from typing import Any
 
 import faust
-import sdnotify
 
+from kafka_io.readiness import notify_ready
 from schemas.codec import decode, encode
 from schemas.events import ReturnBatch
 from schemas.topics import PORTFOLIO_RETURNS, RISK_ALERTS, RISK_STATE, TopicPartition
@@ -58,7 +58,7 @@ def build_app(settings: ProcessorSettings) -> faust.App:
 
     @app.on_rebalance_complete.connect(weak=False)
     async def ready(*_: object, **__: object) -> None:
-        sdnotify.SystemdNotifier().notify("READY=1")
+        notify_ready("ready")
 
     return app
 

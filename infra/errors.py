@@ -3,7 +3,7 @@
 InfraError
 ├── KafkaUnreachable    no Kafka answers at the configured address
 ├── BrokerFailed        the embedded broker could not be set up or did not start
-├── DownloadFailed      the package with trades cannot be downloaded
+├── DownloadFailed      a file cannot be downloaded, or is not the locked one
 ├── PartFailed          a part of the system died too often to be restarted
 ├── DirectoryInUse      another system runs on the same data directory
 └── DirectoryNotOurs    a directory has files of others, or bears no mark of this system
@@ -23,7 +23,7 @@ class BrokerFailed(InfraError):
 
 
 class DownloadFailed(InfraError):
-    """The package with trades cannot be downloaded; the system runs without it."""
+    """A file of a Maven repository cannot be downloaded, or is not the locked one."""
 
 
 class PartFailed(InfraError):

@@ -5,6 +5,8 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from infra.maven import CENTRAL
+
 
 class InfraSettings(BaseSettings):
     """Read from the environment variables `TAPEWIRE_...`, and `KAFKA_BOOTSTRAP_SERVERS`."""
@@ -19,6 +21,9 @@ class InfraSettings(BaseSettings):
 
     data_dir: Path = Path(".tapewire")
     """The folder of the embedded broker's data and all log files."""
+
+    maven_url: str = CENTRAL
+    """The Maven repository that has the jars of the embedded broker."""
 
     var_limits: str = "balanced=0.04,equal-weight=0.04,growth=0.045,value=0.04"
     """Limits of single portfolios; the default is for the demo."""

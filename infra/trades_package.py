@@ -1,17 +1,16 @@
-"""The package with real trades, downloaded once from Maven Central to the user's cache.
+"""The package with real trades, downloaded once from a Maven repository."""
 
-A package whose SHA-256 is not the locked one is not used.
-"""
-
-import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 
-from jgo.maven import MavenContext
+from infra.maven import fetch
 
-from infra.errors import DownloadFailed
-
-_PACKAGE = ("org.ta4j", "ta4j-examples", "0.18")
-_SHA256 = "45232396b3231d46a833605ed1934cad522e4264cfb2e400b1fbb3a4a118da91"
+TRADES: Mapping[str, str] = {
+    "org/ta4j/ta4j-examples/0.18/ta4j-examples-0.18.jar": (
+        "45232396b3231d46a833605ed1934cad522e4264cfb2e400b1fbb3a4a118da91"
+    )
+}
+"""The path of the package in a Maven repository, with its SHA-256."""
 
 
 def trades_jar() -> Path:
@@ -20,14 +19,5 @@ def trades_jar() -> Path:
     Raises:
         DownloadFailed: it cannot be downloaded, or differs from the locked one.
     """
-    group, name, version = _PACKAGE
-    try:
-        jar: Path = MavenContext().project(group, name).at_version(version).artifact().resolve()
-        found = hashlib.sha256(jar.read_bytes()).hexdigest()
-    except Exception as error:  # its resolver raises what its HTTP client and parser raise
-        raise DownloadFailed(
-            f"{name} could not be fetched from Maven Central: {error!r}"
-        ) from error
-    if found != _SHA256:
-        raise DownloadFailed(f"{jar} is not the locked package: its SHA-256 is {found}; remove it")
+    (jar,) = fetch(TRADES)
     return jar

@@ -7,8 +7,7 @@ import signal
 import sys
 from collections.abc import Callable, Coroutine, Mapping
 
-import sdnotify
-
+from kafka_io.readiness import notify_ready
 from kafka_io.settings import ProducerSettings
 from producers.agents import agents, orchestrator
 from producers.backtesting import backtester
@@ -95,7 +94,7 @@ async def _run(part: str, speed: float) -> None:
 
 
 def _ready(status: str) -> None:
-    sdnotify.SystemdNotifier().notify(f"READY=1\nSTATUS={status}")
+    notify_ready(status)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,6 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
-import sdnotify
 from fastapi import Depends, FastAPI
 from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
@@ -27,6 +26,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from kafka_io.errors import Unsent
 from kafka_io.publisher import Publisher
+from kafka_io.readiness import notify_ready
 from kafka_io.settings import ProducerSettings
 from sse_edge.cache.tail import Tail
 from sse_edge.delivery.fair_queue import FairQueue
@@ -129,7 +129,7 @@ def build_api(settings: EdgeSettings, fair_queue: FairQueue) -> FastAPI:
                 )
             async with cluster.beating():
                 with _draining_first(node, settings.drain_s):
-                    sdnotify.SystemdNotifier().notify(f"READY=1\nSTATUS={address}")
+                    notify_ready(os.environ.get(ADDRESS, ""))
                     yield
             following.remove_done_callback(_stop_with_the_tail)
             following.cancel()

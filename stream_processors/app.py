@@ -19,13 +19,13 @@ from collections.abc import Sequence
 from tempfile import gettempdir
 
 import faust
-import sdnotify
 from mode import CrashingSupervisor
 from prometheus_client import CollectorRegistry, start_http_server
 
 from kafka_io.client import faust_brokers
 from kafka_io.errors import ProducerError
 from kafka_io.group import GroupConsumer
+from kafka_io.readiness import notify_ready
 from stream_processors.errors import TopicGrown, WorkerError
 from stream_processors.faust_adapter import AgentProcessor, WorkerApp
 from stream_processors.kafka_adapter import SESSION_TIMEOUT_S, check_partitions, read_growths
@@ -121,4 +121,4 @@ def _registry(metrics: WorkerMetrics) -> CollectorRegistry:
 
 
 def _notify_ready() -> None:
-    sdnotify.SystemdNotifier().notify("READY=1\nSTATUS=measuring, judging and counting")
+    notify_ready("measuring, judging and counting")

@@ -1,6 +1,19 @@
 """`python -m tapewire`: the `tapewire` command."""
 
-from cli.__main__ import main
+import sys
+
+
+def main() -> None:
+    """Run the command line; it needs the whole system, which a producer's install lacks."""
+    try:
+        from cli.__main__ import main as run  # noqa: PLC0415  # its packages may be missing
+    except ModuleNotFoundError as error:
+        sys.exit(
+            f"tapewire: the package {error.name} is missing; the command needs the whole system: "
+            "pip install 'tapewire[all]'"
+        )
+    run()
+
 
 if __name__ == "__main__":
     main()

@@ -51,6 +51,7 @@ TESTED_ELSEWHERE = {
     "cli/commands/topics.py": "tests/cli/commands/test_commands.py",
     "docs/conf.py": "`make check` builds the pages with it",
     "docs/generate.py": "tests/docs/test_reference.py",
+    "infra/__main__.py": "tests/infra/test_main.py",
     "infra/embedded_broker.py": "every test with Kafka runs on it; tests/journeys/test_up.py",
     "infra/system.py": "tests/journeys/test_up.py",
     "producers/__main__.py": "tests/producers/test_main.py",

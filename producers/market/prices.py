@@ -1,7 +1,8 @@
-"""Real daily prices from a package, and the returns of portfolios of them.
+"""Real daily prices, packaged with the program, and the returns of portfolios of them.
 
-`bokeh_sampledata` has the split- and dividend-adjusted closes of five stocks, 2000-03-01 to
-2013-03-01, which include the end of the dot-com bubble, 2008 and 2011. Nothing is downloaded.
+`data/stocks.csv.gz` has the split- and dividend-adjusted closes of five stocks, 2000-03-01 to
+2013-03-01, which include the end of the dot-com bubble, 2008 and 2011. The file is from the package
+`bokeh_sampledata` 2026.1, whose licence is beside it.
 
 A portfolio here has constant weights: its return of a day is the weighted sum of its
 constituents' simple returns, close to close. A day's return spans weekends and holidays; there are
@@ -13,7 +14,6 @@ import gzip
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
-from importlib.util import find_spec
 from itertools import count, pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -34,6 +34,8 @@ PORTFOLIOS: Mapping[str, Mapping[str, float]] = {
     "value": {"IBM": 0.6, "MSFT": 0.4},
 }
 """The weights of each portfolio by symbol: single stocks, equal weights, and a few others."""
+
+_PACKED = Path(__file__).with_name("data") / "stocks.csv.gz"
 
 _CLOSE = time(16, tzinfo=ZoneInfo("America/New_York"))
 
@@ -85,13 +87,7 @@ def load_prices() -> Prices:
 
 
 def _rows() -> Iterator[Mapping[str, str]]:
-    spec = find_spec(
-        "bokeh_sampledata"
-    )  # the package is located, not imported: importing it takes a second
-    assert spec is not None
-    assert spec.origin is not None
-    packed = Path(spec.origin).parent / "_data" / "stocks.csv.gz"
-    with gzip.open(packed, "rt", encoding="utf-8", newline="") as rows:
+    with gzip.open(_PACKED, "rt", encoding="utf-8", newline="") as rows:
         yield from csv.DictReader(rows)
 
 

@@ -59,7 +59,7 @@ def train(
     )
     classes = np.unique(labels)
     means = np.array([fit_x[fit_y == digit].mean(axis=0) for digit in classes])
-    nearest = classes[np.linalg.norm(test_x[:, None] - means, axis=2).argmin(axis=1)]
+    nearest = classes[np.linalg.norm(np.asarray(test_x)[:, None] - means, axis=2).argmin(axis=1)]
     baseline = float(accuracy_score(test_y, nearest))
     scaler = StandardScaler().fit(fit_x)
     fit_x, valid_x, test_x = map(scaler.transform, (fit_x, valid_x, test_x))

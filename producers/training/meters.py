@@ -1,16 +1,15 @@
-"""Real hourly consumption of British households, from a package.
+"""Real hourly consumption of British households, packaged with the program.
 
-`opendsm` has smart-meter readings in kWh with the outside temperature: electricity and gas of one
-household, April 2020 to December 2022, and electricity of two more, half-hourly, 2012 to 2014.
-Nothing is downloaded. It has no water meter; the gas meter is used instead, since gas heats the
-water there.
+`data` has smart-meter readings in kWh with the outside temperature: electricity and gas of one
+household, April 2020 to December 2022, and electricity of two more, half-hourly, 2012 to 2014. The
+files are from the package `opendsm` 1.2.7, whose licence is beside them. There is no water meter;
+the gas meter is used instead, since gas heats the water there.
 """
 
 import csv
 import gzip
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from zlib import crc32
 
@@ -68,12 +67,7 @@ def read_meter(meter_id: str, meter_type: str) -> Consumption:
 
 
 def _hourly(name: str, time: str, value: str) -> dict[np.datetime64, list[float]]:
-    spec = find_spec(
-        "opendsm"
-    )  # the package is located, not imported, since only its data is needed
-    assert spec is not None
-    assert spec.origin is not None
-    packed = Path(spec.origin).parent / "eemeter" / "samples" / f"{name}.csv.gz"
+    packed = Path(__file__).with_name("data") / f"{name}.csv.gz"
     found: dict[np.datetime64, list[float]] = {}
     with gzip.open(packed, "rt", encoding="utf-8", newline="") as rows:
         for row in csv.DictReader(rows):

@@ -5,11 +5,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from infra.embedded_broker import LOCK, free_port
+from infra.embedded_broker import free_port
 from infra.errors import PartFailed
+from infra.maven import LOCK
 from infra.supervisor import RESTARTS_MAX, Part, Supervisor
 
-READY = "import sdnotify; sdnotify.SystemdNotifier().notify('READY=1\\nSTATUS=here')"
+READY = "from kafka_io.readiness import notify_ready; notify_ready('here')"
 FOREVER = "import signal; signal.pause()"
 
 

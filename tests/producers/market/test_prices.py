@@ -1,22 +1,19 @@
 import csv
 import gzip
 from datetime import date
-from importlib.util import find_spec
 from itertools import islice, pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from producers.market import prices
 from producers.market.prices import PORTFOLIOS, laps, load_prices, trading_days
 from schemas.instants import to_rfc3339
 
 
 def packaged_closes(symbol: str) -> list[tuple[str, float]]:
-    spec = find_spec("bokeh_sampledata")
-    assert spec is not None
-    assert spec.origin is not None
-    path = Path(spec.origin).parent / "_data" / "stocks.csv.gz"
+    path = Path(prices.__file__).with_name("data") / "stocks.csv.gz"
     rows = csv.DictReader(gzip.decompress(path.read_bytes()).decode().splitlines())
     return [(row["Date"], float(row["Adj Close"])) for row in rows if row["Ticker"] == symbol]
 

@@ -1,0 +1,22 @@
+"""`python -m infra`: downloads what `tapewire up` will need from a Maven repository.
+
+It needs no package, so `make` runs it beside the installation of the packages.
+"""
+
+import sys
+
+from infra.errors import DownloadFailed
+from infra.maven import fetch, kafka_jars
+from infra.trades_package import TRADES
+
+
+def main() -> None:
+    """Download, and say what is missing; `tapewire up` tries again."""
+    try:
+        fetch({**kafka_jars(), **TRADES})
+    except DownloadFailed as error:
+        sys.exit(f"tapewire: {error}")
+
+
+if __name__ == "__main__":
+    main()
