@@ -96,7 +96,6 @@ def open_stream(
     node = node_of(request)
     refuse_unacceptable(request)
     caller, stream = caller_of(request), as_readable_by(request, stream)
-    node.refuse_over_limit(address_of(request.scope), None if caller is None else caller.subject)
     cursor = given_cursor(request)
     if cursor is not None:
         start = node.codec(stream).decode(cursor)
@@ -120,6 +119,8 @@ def open_stream(
         return Response(headers=STREAM_HEADERS)
     if isinstance(start, Cursor) and start.ended:
         return Response(status_code=204)  # browsers stop reconnecting
+    # A client that comes back to be told of the end takes no place, and no other stream gives way.
+    node.refuse_over_limit(address_of(request.scope), None if caller is None else caller.subject)
     reason = node.unavailable_for
     if reason is not None and not asks_for_stream(request):
         raise Unavailable(reason, "streams cannot be served now")

@@ -97,12 +97,12 @@ async def data(
         raise InvalidParameter("chunk_size", f"{chunk_size} exceeds limit, which is {limit}")
     cursor = given_cursor(request)
     selection = Selection(interval, limit, chunk_size, _sent_before(cursor))
-    session = open_session(request, of_entities(CHANNEL, [job_id]))
     await known(request, job_id)
     if cursor == _COMPLETE:
         return Response(status_code=204)  # on which browsers stop reconnecting
     if request.method == "HEAD":
         return Response(headers=STREAM_HEADERS)
+    session = open_session(request, of_entities(CHANNEL, [job_id]))
     content = events(node, views, session, job_id, selection)
     return SSEResponse(content, ping_interval=_PING_S)
 

@@ -55,7 +55,7 @@ async def system(
             edge = starting.create_task(world.edge(**settings))
             starting.create_task(world.worker())
             starting.create_task(world.market())
-            starting.create_task(world.backtester(backtest_step_pause_s=0.05))
+            starting.create_task(world.backtester(backtest_step_pause_s=0.1))
             starting.create_task(world.trainer())
             starting.create_task(world.orchestrator())
         yield System(world, edge.result(), token(folder, "alice", None, 3600))

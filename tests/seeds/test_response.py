@@ -65,7 +65,7 @@ async def test_pages_show_what_a_server_yields(
         structured.on("console", lambda message: logged.append(f"{message.type}: {message.text}"))
         for page, file in ((counter, "counter.js"), (structured, "structured.js")):
             text = snippets.text(f"response/{file}")
-            await page.goto(f"{url}/docs")  # any page of this origin
+            await page.goto(f"{url}/openapi.json")  # any page of this origin
             await page.set_content(f"<p id=output></p><script>{text}</script>")
         await counter.wait_for_selector("text=Count: 2", timeout=60_000)
         async with asyncio.timeout(60):
