@@ -49,7 +49,7 @@ async def system(
     kafka: TestKafka, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncGenerator[System]:
     folder = tmp_path_factory.mktemp("seeds")
-    settings = {"demo_jwks": jwks_path(folder), "retry_ms": 200, "ping_s": 2}
+    settings = {"demo_jwks": jwks_path(folder), "retry_ms": 200, "ping_s": 1}
     async with open_world(kafka, folder) as world:
         async with asyncio.TaskGroup() as starting:
             edge = starting.create_task(world.edge(**settings))

@@ -55,7 +55,7 @@ async def test_plain_javascript_shows_a_training(
         screen = await open_page(snippets.text("mystocks/basic.js", system.url))
         await screen.logs("45.5%")
         assert "0.25" in await screen.logs("0.25")
-        await screen.page.wait_for_timeout(2500)  # longer than a ping takes
+        await screen.page.wait_for_timeout(1500)  # longer than a ping takes
     assert screen.errors == []
 
 
