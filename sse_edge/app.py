@@ -129,7 +129,7 @@ def build_api(settings: EdgeSettings, fair_queue: FairQueue) -> FastAPI:
                 )
             async with cluster.beating():
                 with _draining_first(node, settings.drain_s):
-                    notify_ready(os.environ.get(ADDRESS, ""))
+                    notify_ready(address)
                     yield
             following.remove_done_callback(_stop_with_the_tail)
             following.cancel()
