@@ -28,6 +28,8 @@ from producers.demo.notice import describe
 KAFKA_PORT = 9092
 _FOREIGN_KAFKA_S = 30.0
 _BROKER_S = 60.0
+_EXAMPLES = Path(__file__).parents[1] / "examples" / "sse-response"
+_EXAMPLES_ROUTER = "sse_response_examples:router"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,8 @@ class SystemOptions:
     """The port of the first edge, or the next free one."""
     edges: int = 1
     demo: bool = True
+    examples: bool = False
+    """Whether edges serve the example streams as well."""
     speed: float = 40.0
     """The trading days that the demo replays in a second."""
 
@@ -96,6 +100,9 @@ async def _start(
     if options.demo:
         of_edge["TAPEWIRE_NOTICE"] = describe(options.speed)
         say(describe(options.speed))
+    if options.examples:
+        of_edge |= _examples()
+        say(f"{'examples':<10} served by each edge: /live-counter and others, see /docs")
     parts = [
         _python("processor", "stream_processors", env),
         *(
@@ -156,6 +163,19 @@ def _edges(options: SystemOptions, say: Say) -> Iterator[tuple[str, int]]:
             say(f"{'edge':<10} port {port} is taken; using {free}")
         yield ("edge" if options.edges == 1 else f"edge-{number}"), free
         port = free + 1
+
+
+def _examples() -> dict[str, str]:
+    """Return the settings by which an edge serves the examples of `SSEResponse`.
+
+    Raises:
+        InfraError: this is a wheel, which has no examples.
+    """
+    if not _EXAMPLES.is_dir():
+        raise InfraError(f"--examples: there is no {_EXAMPLES}; the examples are in the checkout")
+    path = os.pathsep.join(filter(None, (str(_EXAMPLES), os.environ.get("PYTHONPATH"))))
+    routers = ",".join(filter(None, (os.environ.get("TAPEWIRE_ROUTERS"), _EXAMPLES_ROUTER)))
+    return {"TAPEWIRE_ROUTERS": routers, "PYTHONPATH": path}
 
 
 def _models(settings: InfraSettings) -> dict[str, str]:

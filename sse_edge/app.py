@@ -8,6 +8,7 @@ import gc
 import logging
 import os
 import signal
+import sys
 from collections.abc import (
     AsyncGenerator,
     Callable,
@@ -31,6 +32,7 @@ from kafka_io.settings import ProducerSettings
 from sse_edge.cache.tail import Tail
 from sse_edge.delivery.fair_queue import FairQueue
 from sse_edge.delivery.node import Node
+from sse_edge.errors import UnknownRouter
 from sse_edge.http.auth import Authenticator
 from sse_edge.http.descriptors import raise_limit
 from sse_edge.http.problem import add_exception_handlers
@@ -53,6 +55,7 @@ from sse_edge.routes import (
     limits,
     training,
 )
+from sse_edge.routes.added import added_routers
 from sse_edge.routes.cluster import Cluster
 from sse_edge.routes.views import Views
 from sse_edge.settings import EdgeSettings
@@ -85,7 +88,10 @@ def from_environment() -> ASGIApp:
     # under load, and a collection of 50,000 new objects stalled the loop for 37 ms.
     gc.set_threshold(*_COLLECTED)
     EdgeProtocol.budget.maximum = raise_limit()
-    return build_app(EdgeSettings())
+    try:
+        return build_app(EdgeSettings())
+    except UnknownRouter as error:
+        sys.exit(f"TAPEWIRE_ROUTERS: {error}")
 
 
 def build_app(settings: EdgeSettings) -> ASGIApp:
@@ -172,6 +178,8 @@ def build_api(settings: EdgeSettings, fair_queue: FairQueue) -> FastAPI:
         books,
     ):
         app.include_router(module.router, dependencies=[Depends(authenticate)])
+    for router in added_routers(settings.routers):
+        app.include_router(router, dependencies=[Depends(authenticate)])
     app.include_router(backtest_socket.router)  # it authenticates by itself: it has no headers
     app.include_router(health.router)
     app.mount("/assets", StaticFiles(directory=PAGE))

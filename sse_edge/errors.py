@@ -17,6 +17,7 @@ LogError                  503   the log could not answer
 └── OffsetOutOfRange      503   a position is not in the log
 
 Unframable                      a record cannot be rendered; it is skipped and counted
+UnknownRouter                   a setting names no router
 """
 
 
@@ -123,3 +124,7 @@ class OffsetOutOfRange(LogError):
 
 class Unframable(Exception):
     """A record cannot be rendered by its channel; the message says why."""
+
+
+class UnknownRouter(ValueError):
+    """A setting names no router with endpoints; the message says which."""

@@ -105,6 +105,9 @@ class EdgeSettings(BaseSettings):
     connections_per_ip_max: int = Field(default=100, ge=1)
     """The most connections of one address."""
 
+    routers: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)] = ()
+    """Routers with endpoints of your own, as `package.module:router`, separated by commas."""
+
     window_bytes_max: int = Field(default=8 << 20, ge=1 << 10)
     """The bytes of the newest records of one partition in memory; 8 MiB are some 20,000 alerts."""
 

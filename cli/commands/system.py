@@ -35,6 +35,12 @@ def up(
             help="Replay real prices of 2000 to 2013, with training runs and backtests.",
         ),
     ] = True,
+    examples: Annotated[  # noqa: FBT002  # a flag of the command line
+        bool,
+        typer.Option(
+            "--examples", help="Serve the streams of `examples/sse-response` from each edge, too."
+        ),
+    ] = False,
     edges: Annotated[int, typer.Option(min=1, max=64, help="The number of edge nodes.")] = 1,
     speed: Annotated[
         float, typer.Option(help="The number of trading days that the demo replays in a second.")
@@ -50,7 +56,7 @@ def up(
         raise typer.BadParameter(
             f"{speed} is invalid; it must be more than 0", param_hint="--speed"
         )
-    options = SystemOptions(port=port, edges=edges, demo=demo, speed=speed)
+    options = SystemOptions(port=port, edges=edges, demo=demo, examples=examples, speed=speed)
     run(run_system(settings_of(data_dir), options, print_line))
 
 

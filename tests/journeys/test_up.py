@@ -130,7 +130,10 @@ async def test_a_part_that_dies_comes_back_and_a_taken_port_is_passed_over(
     tmp_path: Path,
 ) -> None:
     folder = tmp_path / "data"
-    async with up(folder, "--no-demo") as system:
+    async with up(folder, "--no-demo", "--examples") as system:
+        async with stream(system.url, "/live-counter") as counter:
+            await counter.until(lambda blocks: len(blocks) >= 1)
+        assert counter.blocks[0].data == "Count: 0"
         assert not [line for line in system.lines if line.startswith("demo")]
         port = system.url.rsplit(":", 1)[1]
         async with up(tmp_path / "other", "--no-demo", "--port", port) as second:

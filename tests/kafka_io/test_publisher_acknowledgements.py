@@ -171,7 +171,7 @@ async def test_an_acknowledgement_in_the_moment_of_the_timeout_counts(
     cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def send(_: FakeProducer, topic: str, *_values: object, **_more: object) -> object:
-        loop = asyncio.get_running_loop()
+        loop = asyncio.get_running_loop()  # it comes after as long as the patience
         delivery = loop.create_future()
         loop.call_later(
             1.0, delivery.set_result, Metadata(topic, 0, 7, 0)
