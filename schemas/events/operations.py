@@ -51,7 +51,7 @@ class EdgeNode:
     connections: int
     """The number of open streams."""
     responses: int
-    """The number of open responses of iterators, such as lists of jobs."""
+    """The number of open responses of iterators that endpoints of your own serve."""
     channels: Sequence[EdgeChannel]
     """The channels that have clients."""
     events_sent: int

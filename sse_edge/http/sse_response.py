@@ -38,6 +38,7 @@ class Sent:
     """Counts of the responses of this process."""
 
     open: int = 0
+    """The open responses, without those that a node counts."""
     events: int = 0
     errors: int = 0
 
@@ -55,6 +56,7 @@ class SSEResponse(Response):
         ping_interval: float | None = None,
         background: BackgroundTask | None = None,
         headers: Mapping[str, str] | None = None,
+        is_session: bool = False,
     ) -> None:
         """Stream an iterator.
 
@@ -65,19 +67,21 @@ class SSEResponse(Response):
             ping_interval: seconds of silence after which a comment keeps the connection alive.
             background: runs once after the stream has ended, for any reason.
             headers: additional headers.
+            is_session: whether a node counts the response as one of its open streams.
         """
         super().__init__(headers={**SSE_HEADERS, **(headers or {})})
         self.raw_headers = [pair for pair in self.raw_headers if pair[0] != b"content-length"]
         self._content = content
         self._ping_s = ping_interval
         self._after = background
+        self._counted = 0 if is_session else 1
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve the response."""
         gzip = Gzip() if takes_gzip(Headers(scope=scope).get("accept-encoding", "")) else None
         if gzip is not None:
             self.headers.update(GZIP_HEADERS)
-        SENT.open += 1
+        SENT.open += self._counted
         try:
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
             async with asyncio.TaskGroup() as tasks:
@@ -86,7 +90,7 @@ class SSEResponse(Response):
                 streaming.add_done_callback(lambda _: leaving.cancel())
                 leaving.add_done_callback(lambda _: streaming.cancel())
         finally:
-            SENT.open -= 1
+            SENT.open -= self._counted
             if self._after is not None:
                 await self._after()
 

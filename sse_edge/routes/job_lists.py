@@ -101,7 +101,7 @@ def _answer(request: Request, kind: ListKind, statuses: frozenset[str], limit: i
     if request.method == "HEAD":
         return Response(headers=STREAM_HEADERS)
     content = _changes(node, request, session, kind, statuses, limit)
-    return SSEResponse(content, ping_interval=_PING_S)
+    return SSEResponse(content, ping_interval=_PING_S, is_session=True)
 
 
 async def _changes(

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, strategies as st
 from starlette.background import BackgroundTask
 
-from sse_edge.http.sse_response import SSEResponse, event_block
+from sse_edge.http.sse_response import SENT, SSEResponse, event_block
 from tests.support.sse import Block, Reader
 
 
@@ -71,6 +71,20 @@ async def test_texts_values_and_whole_events() -> None:
         *("welcome", "Welcome", "welcome-1", 3000),
     )
     assert (fourth.event, fourth.json, fourth.id) == ("complete", {"status": "done"}, None)
+
+
+async def test_an_open_response_is_counted_once() -> None:
+    counts: list[int] = []
+
+    async def story() -> AsyncIterator[Any]:
+        counts.append(SENT.open)
+        yield 1
+
+    before = SENT.open
+    await Browser().get(SSEResponse(story()))
+    await Browser().get(SSEResponse(story(), is_session=True))
+    assert counts == [before + 1, before]
+    assert SENT.open == before
 
 
 async def test_whoever_takes_gzip_gets_each_event_at_once_and_a_whole_file() -> None:
