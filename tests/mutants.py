@@ -39,6 +39,24 @@ class Mutant(NamedTuple):
 
 MUTANTS = (
     Mutant(
+        "cluster: a dead node is counted for hours",
+        "sse_edge/routes/cluster.py",
+        "MISSED_MAX * 1_000 * node.interval_s",
+        "MISSED_MAX * 1_000_000 * node.interval_s",
+    ),
+    Mutant(
+        "heartbeat: a block without data puts a ping off",
+        "sse_edge/delivery/connection.py",
+        "            self._last_seen_s = seen_s",
+        "            self._last_seen_s = max(seen_s, _now_s())",
+    ),
+    Mutant(
+        "open edge: an expired token of its own is ignored",
+        "sse_edge/http/auth.py",
+        "if rules.is_demo and not isinstance(error, jwt.ExpiredSignatureError):",
+        "if rules.is_demo:",
+    ),
+    Mutant(
         "window to live: the broadcast group skips a record",
         "sse_edge/delivery/feed.py",
         "entries, truncated, behind = self._entries(self.horizon, until)",
