@@ -21,8 +21,8 @@ check: $(VENV)/.ready-dev  ## form, types and architecture
 	$(BIN)/pylint $(FOLDERS)
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -b html docs build/docs
 
-tests: $(VENV)/.ready-dev  ## unit, property, Kafka and browser tests
-	$(BIN)/python -m pytest $(ARGS)
+tests: $(VENV)/.ready-dev  ## unit, property, Kafka and browser tests, in two processes
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
 
 journeys: $(VENV)/.ready-dev  ## only what needs a broker
 	$(BIN)/python -m pytest -m "kafka and not long_fault" $(ARGS)

@@ -1,7 +1,7 @@
 """The faults and figures of a scene, and the account of all scenes at the end of `make faults`."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -19,26 +19,19 @@ class Flow(NamedTuple):
     out_of_order: int
 
 
-class Fault(NamedTuple):
-    """A fault, and the seconds from its beginning until things went on."""
-
-    name: str
-    seconds: Sequence[tuple[str, float]]
-
-
 class SceneReport:
-    """Takes the figures of one scene."""
+    """Takes the figures of one scene, as plain values, which other processes can read."""
 
     def __init__(self, record: Callable[[str, object], None]) -> None:
         self._record = record
 
     def fault(self, name: str, **seconds: float) -> None:
         """Note a fault, and after how many seconds each part went on."""
-        self._record("fault", Fault(name, tuple(seconds.items())))
+        self._record("fault", (name, tuple(seconds.items())))
 
     def flow(self, flow: Flow) -> None:
         """Note what became of the records of one kind."""
-        self._record("flow", flow)
+        self._record("flow", tuple(flow))
 
 
 def account(reports: Sequence[pytest.TestReport]) -> Iterator[str]:
@@ -47,10 +40,12 @@ def account(reports: Sequence[pytest.TestReport]) -> Iterator[str]:
     for report in reports:
         scene = report.nodeid.rpartition("::")[2].removeprefix("test_").replace("_", " ")
         yield f"{scene}: {report.outcome} in {report.duration:.0f} s"
-        for name, value in report.user_properties:
-            if name == "fault" and isinstance(value, Fault):
-                waits = ", ".join(f"{part} after {s:.1f} s" for part, s in value.seconds)
-                yield f"  {value.name}" + (f": {waits}" if waits else "")
-        for name, value in report.user_properties:
-            if name == "flow" and isinstance(value, Flow):
-                yield f"  {value.name:<26}" + "".join(f"{count:>14,}" for count in value[1:])
+        for name, fault in _found(report, "fault"):
+            waits = ", ".join(f"{part} after {s:.1f} s" for part, s in fault)
+            yield f"  {name}" + (f": {waits}" if waits else "")
+        for name, *counts in _found(report, "flow"):
+            yield f"  {name:<26}" + "".join(f"{count:>14,}" for count in counts)
+
+
+def _found(report: pytest.TestReport, kind: str) -> list[Any]:
+    return [value for name, value in report.user_properties if name == kind]
