@@ -105,6 +105,10 @@ class EdgeSettings(BaseSettings):
     connections_per_ip_max: int = Field(default=100, ge=1)
     """The most connections of one address."""
 
+    memory_max_mib: int | None = Field(default=None, ge=64)
+    """The most memory that a process may use, in MiB. Above 90 % of it the process refuses new
+    streams. Unset, it is the limit of the container, if there is one."""
+
     routers: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)] = ()
     """Routers with endpoints of your own, as `package.module:router`, separated by commas."""
 

@@ -24,6 +24,7 @@ from sse_edge.delivery.broadcast import Subscriber
 from sse_edge.delivery.fair_queue import FairQueue
 from sse_edge.delivery.feed import Feed
 from sse_edge.delivery.groups import Groups
+from sse_edge.delivery.memory import MemoryBudget, container_limit
 from sse_edge.delivery.start import Gap, Resolver, gap_at
 from sse_edge.errors import OffsetOutOfRange, TooManyConnections
 from sse_edge.log.protocol import Log
@@ -115,6 +116,8 @@ class Node:
         self.draining = False
         """Whether the node ends its streams and accepts no more."""
         self.sockets = SocketBudget()
+        limit_mib = settings.memory_max_mib
+        self.memory = MemoryBudget(limit_mib << 20 if limit_mib else container_limit())
         self._limits = ConnectionLimits(
             settings.connections_per_ip_max, settings.connections_per_user_max
         )
@@ -142,7 +145,7 @@ class Node:
         """Why a stream ends at once, however long it waits; None where it need not."""
         if self.draining:
             return "draining"
-        return None if self.sockets.has_room else "full"
+        return None if self.sockets.has_room and self.memory.has_room else "full"
 
     @property
     def clients(self) -> Mapping[str, Sequence[str]]:
@@ -185,7 +188,7 @@ class Node:
         while (limit := self._limits.reached(address, subject)) is not None:
             if not self._close_ended(limit.counts):
                 raise TooManyConnections(limit.message)
-        if not self.sockets.has_room:
+        if self.refusal == "full":
             self._close_ended(lambda _address, _subject: True)
 
     @contextmanager
@@ -268,6 +271,7 @@ class Node:
         gauges.tail_records = self.tail.records
         gauges.draining, gauges.connected = self.draining, self.tail.connected
         gauges.sockets, gauges.sockets_refused = self.sockets.open, self.sockets.refused
+        gauges.memory_full = not self.memory.has_room
         now_ms = time.time() * 1000
         for partition, window in self.tail.windows.items():
             labels = (partition.topic, str(partition.number))
@@ -282,6 +286,7 @@ class Node:
         """Tick every connection once a second, and release what no connection uses."""
         while True:
             await asyncio.sleep(_SWEEP_S)
+            self.memory.measure()
             self.each_second()
             for group in list(self.groups.subscribed):
                 await self._yield_to_loop()

@@ -130,6 +130,11 @@ class NodeMetrics:
                 gauges.reads_waiting,
             ),
             ("sockets", "Open sockets of clients", gauges.sockets),
+            (
+                "memory_full",
+                "Whether the process takes no more streams since it uses much memory",
+                gauges.memory_full,
+            ),
             ("draining", "Whether the node is draining", gauges.draining),
             ("kafka_connected", "Whether Kafka answered the last request", gauges.connected),
         ):
@@ -159,7 +164,7 @@ class Gauges:
         self.ended = self.paused = self.catching_up = self.depth = self.reads_waiting = 0
         self.reads = self.read_records = self.tail_records = 0
         self.sockets = self.sockets_refused = 0
-        self.draining = self.connected = False
+        self.draining = self.connected = self.memory_full = False
         self.window_bytes: dict[tuple[str, ...], float] = {}
         self.window_age_s: dict[tuple[str, ...], float] = {}
         self.leaders: dict[tuple[str, ...], float] = {}
