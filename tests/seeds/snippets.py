@@ -78,6 +78,37 @@ PLACES: Mapping[str, Place] = {
 """The clients, by their files in the repository."""
 
 
+_PATTERN = "a pattern, for a stream that stands for any"
+_EXAMPLE = "a server; `examples/sse-response` has it"
+_CALL = "a call of a client that is run"
+_FORMAT = "the format of an event"
+_SETTING = "a setting of another system"
+
+NOT_RUN: Mapping[Place, str] = {
+    **{Place("000", index): "a command that installs packages" for index in (12, 13)},
+    Place("000", 14): _SETTING,
+    Place("000", 15): "it opens streams and does nothing with them",
+    **{Place("001", index): _EXAMPLE for index in (3, 4, 8, 9, 10, 11, 14, 15, 17)},
+    Place("001", 16): _SETTING,
+    **{Place("002", index): _CALL for index in (12, 15, 17, 19, 20, 21, 22, 23, 24)},
+    **{Place("003", index): _FORMAT for index in (1, 3, 4, 6, 7)},
+    **{Place("003", index): "the same command as another one" for index in (2, 13)},
+    Place("003", 12): "a program that is not in the document",
+    Place("003", 14): "a picture",
+    **{Place("003", index): _SETTING for index in (15, 17)},
+    **{Place("004", index): _PATTERN for index in (1, 4, 5, 9, 10, 11, 12, 13, 14)},
+    **{Place("004", index): "a picture" for index in (0, 6)},
+    Place("004", 2): "a server, whose place the edge takes",
+    Place("004", 7): _FORMAT,
+}
+"""The blocks of the documents that no test runs, and why."""
+
+SERVER = (Place("001", 0), Place("001", 1), Place("001", 2))
+"""The server that clients of the response dialect are run against."""
+STATUS, SUCCESS = Place("003", 5), Place("003", 8)
+"""The formats of a training task's events."""
+
+
 class Snippets(Protocol):
     """A source of clients."""
 
@@ -113,9 +144,16 @@ class Documents:
 
     def block(self, place: Place) -> str:
         """Return a block of code."""
-        (path,) = self.folder.glob(f"{place.document}_*.txt")
-        blocks: list[str] = _BLOCK.findall(path.read_text(encoding="utf-8"))
-        return blocks[place.index]
+        return self._blocks(place.document)[place.index]
+
+    def places(self) -> set[Place]:
+        """Return the places of all blocks of code."""
+        names = sorted({path.name[:3] for path in self.folder.glob("*.txt")})
+        return {Place(name, index) for name in names for index in range(len(self._blocks(name)))}
+
+    def _blocks(self, document: str) -> list[str]:
+        (path,) = self.folder.glob(f"{document}_*.txt")
+        return _BLOCK.findall(path.read_text(encoding="utf-8"))
 
 
 def documents() -> Documents:

@@ -16,7 +16,7 @@ from playwright.async_api import Browser
 from infra.embedded_broker import free_port
 from sse_edge.http.sse_response import SSEResponse
 from tests.seeds.conftest import Open, System
-from tests.seeds.snippets import CLIENTS, Documents, Place, Snippets
+from tests.seeds.snippets import CLIENTS, SERVER, Documents, Snippets
 
 pytestmark = [
     pytest.mark.kafka,
@@ -24,8 +24,6 @@ pytestmark = [
     pytest.mark.timeout(180),
     pytest.mark.asyncio(loop_scope="session"),
 ]
-
-SERVER = (Place("001", 0), Place("001", 1), Place("001", 2))
 
 
 @asynccontextmanager

@@ -8,7 +8,7 @@ import pytest
 
 from tests.seeds.conftest import Open, System
 from tests.seeds.programs import curls, python, run_until
-from tests.seeds.snippets import Snippets
+from tests.seeds.snippets import STATUS, SUCCESS, Documents, Snippets
 
 pytestmark = [
     pytest.mark.kafka,
@@ -37,6 +37,10 @@ async def test_curl_and_a_python_client_follow_a_task_to_its_end(
     last = [event for event in events if "status" in event][-1]
     assert (last["status"], last["progress"]) == ("SUCCESS", 100)
     assert set(last["result"]["details"]) >= {"meter_id", "data_points", "model_path"}
+    if isinstance(snippets, Documents):
+        status, success = (json.loads(snippets.block(place)) for place in (STATUS, SUCCESS))
+        assert set(last) >= set(status) | set(success)
+        assert set(last["result"]["details"]) >= set(success["result"]["details"])
     client = snippets.text("training/client.py", system.url).replace("your-task-id", task_id)
     printed = await run_until(python(client, tmp_path), folder=tmp_path)
     assert "Status: SUCCESS, Progress: 100" in printed
