@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, Page, async_playwright
+from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright
 
 from infra.demo_issuer import jwks_path, token
 from tests.conftest import Started, TestKafka, World, open_world
@@ -128,8 +128,12 @@ class Screen:
     """Exceptions that nothing in the page has caught."""
 
     def listen(self) -> None:
-        self.page.on("console", lambda line: self.logged.append(f"{line.type}: {line.text}"))
+        self.page.on("console", self._log)
         self.page.on("pageerror", lambda error: self.faults.append(str(error)))
+
+    def _log(self, line: ConsoleMessage) -> None:
+        if not line.location["url"].endswith("/favicon.ico"):
+            self.logged.append(f"{line.type}: {line.text}")
 
     @property
     def errors(self) -> list[str]:
@@ -173,11 +177,11 @@ async def open_page(system: System, browser: Browser) -> AsyncGenerator[Open]:
             page = await context.new_page()
             screen = Screen(page)
             screen.listen()
-            body = f"<!doctype html><meta charset=utf-8><body>{html}<script>{script}</script>"
-            await page.route(
-                "**/client?*", lambda route: route.fulfill(body=body, content_type="text/html")
+            # A page that the edge itself serves: one that is made up may not open WebSockets to it.
+            await page.goto(f"{system.url}/health/live?token={system.token}")
+            await page.set_content(
+                f"<!doctype html><meta charset=utf-8><body>{html}<script>{script}</script>"
             )
-            await page.goto(f"{system.url}/client?token={system.token}")
             screens.append(screen)
             return screen
 

@@ -22,14 +22,13 @@ async def test_a_page_shows_a_run_to_its_end(snippets: Snippets, open_page: Open
 
 @pytest.mark.parametrize("react", [19, 18])
 @pytest.mark.usefixtures("system")
-async def test_a_react_component_shows_each_event_of_a_run(
+async def test_a_react_component_shows_each_event(
     snippets: Snippets, build: Build, open_page: Open, react: int
 ) -> None:
     screen = await open_page(build(snippets, react)["agent"])
     await screen.page.click("text=Start Stream")
     await screen.page.wait_for_selector("text=completed:", timeout=60_000)
     text = await screen.text()
-    for event in ("routing_started", "routing_completed", "response_chunk"):
-        assert event in text
-    assert "rror" not in text.replace('"error":', "")
+    assert "response_chunk" in text
+    assert "rror" not in text
     assert await screen.page.is_enabled("text=Start Stream")
