@@ -34,6 +34,7 @@ from sse_edge.routes.views import Views, ViewsDep
 from sse_edge.streams.requests import of_entities
 
 _PING_S = 15.0
+_SETTLE_S = 1.0
 _BEFORE_MS = 60_000
 """By how much the log's clock and the submitter's may differ."""
 _CURSOR = re.compile(r"p(\d{1,9})")
@@ -178,6 +179,7 @@ async def _await_bars(
         LogError: Kafka cannot be read.
     """
     last_read: JobState | None = None
+    is_settled = False
     while session.is_open:
         version = views.jobs.version
         present = views.jobs.last(job_id)
@@ -187,9 +189,14 @@ async def _await_bars(
             found = await _bars(node, present)
             if interval in found:
                 return FoundBars(found[interval])
-            # A worker writes all bars of a job before it reports a step.
-            if present.status != JobStatus.PENDING:
+            # A worker writes all bars of a job before it reports a step. Committed records can be
+            # read a moment later, where another job's transaction is before them.
+            if present.ended or is_settled:
                 return FoundBars((), _why_none(present, interval, found))
+            if present.status != JobStatus.PENDING:
+                is_settled = True
+                await session.wait(within_s=_SETTLE_S)
+                continue
             last_read = present
         await session.wait(views.jobs.changed_since(version))
     return None

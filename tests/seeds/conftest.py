@@ -10,7 +10,13 @@ from typing import Any
 import httpx
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright
+from playwright.async_api import (
+    Browser,
+    ConsoleMessage,
+    Page,
+    TimeoutError as PlaywrightTimeout,
+    async_playwright,
+)
 
 from infra.demo_issuer import jwks_path, token
 from tests.conftest import Started, TestKafka, World, open_world
@@ -144,7 +150,13 @@ class Screen:
         return await self.page.inner_text("body")
 
     async def shows(self, selector: str, within_s: float = 60) -> None:
-        await self.page.wait_for_selector(selector, state="attached", timeout=within_s * 1000)
+        try:
+            await self.page.wait_for_selector(selector, state="attached", timeout=within_s * 1000)
+        except PlaywrightTimeout:
+            shown = await self.page.eval_on_selector_all(
+                "section", "all => all.map((each) => each.outerHTML)"
+            )
+            raise AssertionError(f"{selector} is missing in {shown!r}; {self.logged}") from None
 
     async def logs(self, text: str, within_s: float = 60) -> str:
         """Wait until a message with a text has been logged, and return it."""

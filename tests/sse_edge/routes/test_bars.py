@@ -158,6 +158,16 @@ async def test_an_interval_that_cannot_be_had_is_complete_and_has_a_note(
     assert (complete["event"], complete["data"]) == ("complete", {"total_points": 0, "note": note})
 
 
+async def test_bars_that_another_transaction_hides_for_a_moment_are_found() -> None:
+    log = job_log()
+    write_job(log, "running")
+    async with running_edge(log) as edge:
+        loading = asyncio.get_running_loop().create_task(Chart(edge).until_complete())
+        await asyncio.sleep(0.5)
+        write_bars(log, 0, 1, 1)
+        assert (await loading)[-1]["data"] == {"total_points": 1}
+
+
 async def test_a_job_that_is_removed_before_it_had_bars_ends_the_wait() -> None:
     log = job_log()
     async with running_edge(log) as edge:
