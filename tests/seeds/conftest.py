@@ -35,6 +35,8 @@ class System:
     world: World
     edge: Started
     token: str
+    has_candles: bool = False
+    """Whether jobs on minutes have enough bars."""
 
     @property
     def url(self) -> str:

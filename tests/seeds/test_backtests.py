@@ -19,6 +19,7 @@ pytestmark = [
     pytest.mark.asyncio(loop_scope="session"),
 ]
 
+BARS_MIN = 2_000
 MINUTES = {"symbol": "BTC-USD", "interval": "minute", "strategy": "rsi"}
 
 
@@ -30,9 +31,9 @@ async def show(screen: Screen, name: str, **properties: str) -> str:
 
 
 async def candles_exist(system: System) -> None:
-    """Wait until jobs on minutes can run: the market's candles are complete."""
+    """Wait until jobs on minutes have more bars than a chart shows."""
     async with asyncio.timeout(90):
-        while True:
+        while not system.has_candles:
             try:
                 job_id = await system.submit(**MINUTES | {"strategy": "buy_and_hold"})
             except httpx.HTTPStatusError:
@@ -41,8 +42,8 @@ async def candles_exist(system: System) -> None:
             path = f"/api/sse/backtest/{job_id}"
             async with stream(system.url, path, headers=headers) as client:
                 blocks = await client.to_event("completed", "failed")
-            if blocks[-1].event == "completed":
-                return
+            bars = [block.json["total_bars"] or 0 for block in blocks if block.event == "progress"]
+            system.has_candles = blocks[-1].event == "completed" and max(bars) > BARS_MIN
 
 
 @pytest.mark.parametrize("react", [19, 18])
