@@ -105,7 +105,7 @@ async def data(
         return Response(headers=STREAM_HEADERS)
     session = open_session(request, of_entities(CHANNEL, [job_id]))
     content = events(node, views, session, job_id, selection)
-    return SSEResponse(content, ping_interval=_PING_S)
+    return SSEResponse(content, ping_interval=_PING_S, is_session=True)
 
 
 router.add_api_route(
