@@ -285,8 +285,9 @@ def _as_plain(value: object) -> object:
     """Return a value of another library as one that JSON can hold, as `json.dumps` asks for."""
     if isinstance(value, Mapping):
         return dict(value)
-    if hasattr(value, "tolist"):  # arrays and scalars of NumPy, series of pandas
-        return value.tolist()
+    tolist = getattr(value, "tolist", None)  # arrays and scalars of NumPy, series of pandas
+    if callable(tolist):
+        return tolist()
     if isinstance(value, SupportsFloat):
         return float(value)
     raise TypeError(f"{_shown(value)} is no value that JSON can hold")
