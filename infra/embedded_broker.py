@@ -24,6 +24,7 @@ from infra.maven import fetch, kafka_jars
 logger = logging.getLogger(__name__)
 
 _FORMAT_TIMEOUT_S = 60
+_SEGMENT_BYTES = 4 << 20
 _GIVEN_OUT_BY_NOBODY = 10_000, 30_000
 
 _JAVA_OPTIONS = (
@@ -105,6 +106,28 @@ def prepare(
         _format((*java, *on_jars), config, cluster_id or new_cluster_id())
     quiet = ("-Xms128m", "-Xmx512m", *_log_options())
     return Broker((*java, *quiet, *on_jars, "kafka.Kafka", str(config)), port)
+
+
+def bounded_disk(partition_bytes_max: int) -> Mapping[str, str]:
+    """Return the properties of a broker that keeps a bounded number of bytes.
+
+    The oldest records of a partition go first, also before their topic's retention time. Compacted
+    topics are as large as what they hold.
+
+    Args:
+        partition_bytes_max: the most bytes that are kept of a partition.
+    """
+    # The newest segment is neither compacted nor deleted, so segments are small.
+    segment_bytes = str(min(_SEGMENT_BYTES, partition_bytes_max))
+    return {
+        "log.retention.bytes": str(partition_bytes_max),
+        "log.segment.bytes": segment_bytes,
+        "log.index.size.max.bytes": str(1 << 20),
+        "offsets.topic.segment.bytes": segment_bytes,
+        "transaction.state.log.segment.bytes": segment_bytes,
+        "metadata.log.segment.bytes": str(8 << 20),
+        "metadata.max.retention.bytes": str(32 << 20),
+    }
 
 
 def free_port(first: int = 0, host: str = "127.0.0.1") -> int:

@@ -22,6 +22,9 @@ class InfraSettings(BaseSettings):
     data_dir: Path = Path(".tapewire")
     """The folder of the embedded broker's data and all log files."""
 
+    partition_bytes_max: int = Field(default=32 << 20, ge=1 << 20)
+    """The most bytes of a partition that the embedded broker keeps; the oldest go first."""
+
     maven_url: str = CENTRAL
     """The Maven repository that has the jars of the embedded broker."""
 

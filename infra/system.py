@@ -10,13 +10,14 @@ import asyncio
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from infra.data_dir import RunningSystem, announced, locked, this_process
 from infra.demo_issuer import jwks_path
-from infra.embedded_broker import free_port, prepare
+from infra.embedded_broker import bounded_disk, free_port, prepare
 from infra.errors import DownloadFailed, InfraError
 from infra.modules import module_name
 from infra.settings import InfraSettings
@@ -68,8 +69,10 @@ async def run(settings: InfraSettings, options: SystemOptions, say: Say = print)
     with locked(settings.data_dir):
         supervisor = Supervisor(settings.data_dir / "logs", say)
         try:
+            began = time.monotonic()
             system = await _start(settings, options, supervisor, say)
             up = True
+            say(f"started in {time.monotonic() - began:.0f} s")
             with announced(settings.data_dir, system):
                 logs = settings.data_dir / "logs"
                 say(f"\nopen {system.url}   (Ctrl-C stops; logs are in {logs})\n")
@@ -88,7 +91,7 @@ async def _start(
 ) -> RunningSystem:
     servers = settings.bootstrap_servers
     if servers is None:
-        servers = await _start_broker(settings.data_dir / "kafka", supervisor, say)
+        servers = await _start_broker(settings, supervisor, say)
     else:
         await asyncio.to_thread(wait_for_kafka, servers, within_s=_FOREIGN_KAFKA_S)
         say(f"{'kafka':<10} yours at {servers}")
@@ -138,10 +141,16 @@ async def _start(
     )
 
 
-async def _start_broker(data_dir: Path, supervisor: Supervisor, say: Say) -> str:
-    if not data_dir.exists():  # noqa: ASYNC240  # nothing else runs yet
+async def _start_broker(settings: InfraSettings, supervisor: Supervisor, say: Say) -> str:
+    data_dir = settings.data_dir / "kafka"
+    if not data_dir.exists():  # nothing else runs yet
         say(f"{'kafka':<10} is set up: 43 MB of jars come from Maven Central, once")
-    broker = await asyncio.to_thread(prepare, data_dir, free_port(KAFKA_PORT))
+    broker = await asyncio.to_thread(
+        prepare,
+        data_dir,
+        free_port(KAFKA_PORT),
+        properties=bounded_disk(settings.partition_bytes_max),
+    )
 
     async def answers() -> str:
         await asyncio.to_thread(wait_for_kafka, broker.bootstrap_servers, within_s=_BROKER_S)

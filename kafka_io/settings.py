@@ -1,7 +1,15 @@
 """Settings of the clients that read and write Kafka."""
 
-from pydantic import AliasChoices, Field
+from typing import Annotated, Literal
+
+from pydantic import AliasChoices, BeforeValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+LogLevel = Annotated[
+    Literal["DEBUG", "INFO", "WARNING", "ERROR"],
+    BeforeValidator(lambda value: value.upper() if isinstance(value, str) else value),
+]
+"""The name of a log level, in any case."""
 
 
 class ProducerSettings(BaseSettings):
@@ -23,6 +31,9 @@ class ProducerSettings(BaseSettings):
 
     tenant: str | None = None
     """The tenant of the events; None if the system has no tenants."""
+
+    log_level: LogLevel = "INFO"
+    """The least severe lines that a worker logs: DEBUG, INFO, WARNING or ERROR."""
 
     buffer_events_max: int = Field(default=10_000, ge=1)
     """The most events that wait for Kafka: a burst of some seconds, and a few megabytes."""

@@ -81,7 +81,10 @@ def main() -> None:
     speed: float = arguments.speed
     if not speed > 0:
         parser.error(f"--speed is {speed}; it must be more than 0")
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.basicConfig(
+        level=ProducerSettings().log_level,
+        format="%(asctime)s %(levelname)s %(name)s %(message)s",
+    )
     asyncio.run(_run(arguments.part, speed))
 
 

@@ -81,7 +81,10 @@ _COLLECTED = (1_000, 5, 20_000)
 
 def from_environment() -> ASGIApp:
     """Return the edge of this process, as uvicorn starts it."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    settings = EdgeSettings()
+    logging.basicConfig(
+        level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s"
+    )
     # While Kafka is away, aiokafka logs ten times a second what the tail logs once.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     # Windows are many long-lived objects without cycles. Full collections took a tenth of the time
@@ -89,7 +92,7 @@ def from_environment() -> ASGIApp:
     gc.set_threshold(*_COLLECTED)
     EdgeProtocol.budget.maximum = raise_limit()
     try:
-        return build_app(EdgeSettings())
+        return build_app(settings)
     except UnknownRouter as error:
         sys.exit(f"TAPEWIRE_ROUTERS: {error}")
 

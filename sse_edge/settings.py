@@ -6,6 +6,8 @@ from typing import Annotated, Self
 from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from kafka_io.settings import LogLevel
+
 
 def _listed(text: object) -> object:
     if not isinstance(text, str):
@@ -58,6 +60,9 @@ class EdgeSettings(BaseSettings):
 
     workers: int = Field(default=1, ge=1)
     """The number of processes on the port; `--workers` overrides it."""
+
+    log_level: LogLevel = "INFO"
+    """The least severe lines that are logged: DEBUG, INFO, WARNING or ERROR."""
 
     notice: str | None = None
     """A sentence for everybody who opens the page, such as what a demo replays."""

@@ -19,17 +19,26 @@ _GC_THRESHOLDS = (50_000, 20, 1_000)
 
 def main() -> None:
     """Run a worker until SIGTERM or Ctrl-C; exit with an explanation if a setting is invalid."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    # Faust formats its debug records at any level, which takes a tenth of the time or more.
-    logging.disable(logging.DEBUG)
+    try:
+        settings = ProcessorSettings()
+    except ValidationError as error:
+        sys.exit(f"a setting is invalid: {error}")
+    logging.basicConfig(
+        level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s"
+    )
+    if settings.log_level != "DEBUG":
+        # Faust formats its debug records at any level, which takes a tenth of the time or more.
+        logging.disable(logging.DEBUG)
     # It warns of each record that a broker refuses while it verifies a transaction.
     logging.getLogger("aiokafka.producer.sender").setLevel(logging.ERROR)
     gc.set_threshold(*_GC_THRESHOLDS)
     try:
-        app = build_app(ProcessorSettings())
+        app = build_app(settings)
     except (ValidationError, InvalidRule, InvalidInput) as error:
         sys.exit(f"a setting is invalid: {error}")
-    worker = faust.Worker(app, loglevel="info", redirect_stdouts=False, override_logging=False)
+    worker = faust.Worker(
+        app, loglevel=settings.log_level, redirect_stdouts=False, override_logging=False
+    )
     worker.execute_from_commandline()
 
 

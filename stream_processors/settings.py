@@ -6,6 +6,7 @@ from typing import Annotated
 from pydantic import AliasChoices, BeforeValidator, Field
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from kafka_io.settings import LogLevel
 from stream_processors.books.config import BookConfig
 from stream_processors.risk.confidence import ConfidenceLevel, InvalidInput
 from stream_processors.risk.config import RiskConfig
@@ -50,6 +51,9 @@ class ProcessorSettings(BaseSettings):
 
     topic_prefix: str = ""
     """A prefix of the names of all topics and of the consumer group."""
+
+    log_level: LogLevel = "INFO"
+    """The least severe lines that are logged: DEBUG, INFO, WARNING or ERROR."""
 
     worker_id: str = "worker-1"
     """A name that each worker of a system keeps: a restarted worker gets its partitions at once."""

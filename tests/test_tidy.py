@@ -52,7 +52,6 @@ TESTED_ELSEWHERE = {
     "docs/conf.py": "`make check` builds the pages with it",
     "docs/generate.py": "tests/docs/test_reference.py",
     "infra/__main__.py": "tests/infra/test_main.py",
-    "infra/embedded_broker.py": "every test with Kafka runs on it; tests/journeys/test_up.py",
     "producers/__main__.py": "tests/producers/test_main.py",
     "schemas/events/agents.py": "tests/schemas/events/test_event_ids.py",
     "schemas/events/backtest.py": "tests/schemas/events/test_event_ids.py",

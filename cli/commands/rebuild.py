@@ -17,7 +17,6 @@ from cli.console import (
     settings_of,
 )
 from cli.progress import progress_bar
-from cli.rebuild import Terminal, rebuild as rebuild_risk
 from cli.target import find_kafka
 
 
@@ -45,6 +44,8 @@ def rebuild(
     should be theirs. The command prints the differences and asks; then the running workers continue
     from the result, and clients receive what has changed.
     """
+    from cli.rebuild import Terminal, rebuild as rebuild_risk  # noqa: PLC0415  # it loads SciPy
+
     if not re.fullmatch(r"[a-zA-Z0-9_-]+", version):
         raise typer.BadParameter(f"{version!r} is invalid; use letters, digits, - and _")
     settings = settings_of(data_dir)

@@ -6,17 +6,23 @@ from typing import Annotated
 
 import typer
 
-from cli import risk_replay
 from cli.console import DataDir, print_lines, print_note, reasons, settings_of
 from cli.errors import NoHistory
 from cli.target import find_kafka
 from schemas.instants import from_datetime
-from stream_processors.risk.confidence import ConfidenceLevel, InvalidInput
-from stream_processors.risk.estimates import METHODS
-from stream_processors.risk.replay import ReplayQuery
-from stream_processors.risk.thresholds import InvalidRule
 
 _DAY_US = 86_400_000_000
+METHODS = (
+    "historical",
+    "normal",
+    "student_t",
+    "cornish_fisher",
+    "ewma",
+    "fhs",
+    "age_weighted",
+    "student_t_fitted",
+)
+"""As `stream_processors.risk.estimates` has them, which would load SciPy for a help text."""
 
 risk_cli = typer.Typer(no_args_is_help=True, help="Analyse past risk.")
 
@@ -41,6 +47,14 @@ def replay(
     Reads returns from the log of the system on the data directory, or of KAFKA_BOOTSTRAP_SERVERS,
     and prints the transitions of the alerts and the backtest of the method.
     """
+    from cli import risk_replay  # noqa: PLC0415  # these load SciPy
+    from stream_processors.risk.confidence import (  # noqa: PLC0415  # as well
+        ConfidenceLevel,
+        InvalidInput,
+    )
+    from stream_processors.risk.replay import ReplayQuery  # noqa: PLC0415  # as well
+    from stream_processors.risk.thresholds import InvalidRule  # noqa: PLC0415  # as well
+
     if since > until:
         raise typer.BadParameter(
             f"{since:%Y-%m-%d} is after --to, which is {until:%Y-%m-%d}", param_hint="--from"

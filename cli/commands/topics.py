@@ -6,8 +6,6 @@ import typer
 
 from cli.console import DataDir, print_line, print_note, reasons, run, settings_of
 from cli.target import find_kafka
-from cli.topic_growth import grow as grow_topics
-from stream_processors.settings import ProcessorSettings
 
 _COUNT_MAX = 10_000
 _SETTLE_S = 330.0
@@ -48,6 +46,9 @@ def grow(
     The command measures returns itself while producers learn of the new partitions, so it needs
     the processors' environment. After a crash, run it again with the same number.
     """
+    from cli.topic_growth import grow as grow_topics  # noqa: PLC0415  # it loads SciPy
+    from stream_processors.settings import ProcessorSettings  # noqa: PLC0415  # as well
+
     with reasons():
         kafka = find_kafka(settings_of(data_dir), print_note)
     settings = ProcessorSettings().model_copy(

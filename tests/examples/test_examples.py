@@ -16,7 +16,10 @@ import pytest
 from playwright.async_api import async_playwright
 
 from infra.embedded_broker import free_port
+from kafka_io.reader import read_all
 from producers.broadcaster import SSEBroadcaster
+from schemas.events import BacktestProgress, TrainingProgress
+from schemas.topics import BACKTEST_EVENTS, TRAINING_EVENTS
 from tests.conftest import World
 from tests.support.clients import stream
 
@@ -157,6 +160,43 @@ async def test_an_own_agent_answers(world: World, monkeypatch: pytest.MonkeyPatc
         for part in block.json["response_data"]["raw_response"]["parts"]
     )
     assert text.split() == ["two", "one", "please", "words", "my", "reverse"]
+
+
+async def test_programs_of_ones_own_report_from_a_loop_from_threads_and_from_a_training(
+    world: World,
+) -> None:
+    programs = {
+        "09-asyncio/simulate.py": "reported",
+        "10-threads/process.py": "words",
+        "11-training-callbacks/train.py": "of the unseen digits are right",
+    }
+    for number, (program, printed) in enumerate(programs.items()):
+        found = await run(world, sys.executable, str(EXAMPLES / program), f"own-{number}")
+        assert printed in found
+    settings = world.producer_settings
+    backtests = [
+        (event.backtest_id, event.progress, event.status)
+        for event in await read_all(BACKTEST_EVENTS, settings)
+        if isinstance(event, BacktestProgress)
+    ]
+    for run_id in ("own-0-0", "own-0-1", "own-0-2"):
+        assert [event[1:] for event in backtests if event[0] == run_id] == [
+            (25.0, "running"),
+            (50.0, "running"),
+            (75.0, "running"),
+            (100.0, "completed"),
+        ]
+    trainings = [
+        event
+        for event in await read_all(TRAINING_EVENTS, settings)
+        if isinstance(event, TrainingProgress)
+    ]
+    for file in range(4):
+        of_file = [event.status for event in trainings if event.task_id == f"own-1-{file}"]
+        assert of_file == ["running", "completed"]
+    loop = [event for event in trainings if event.task_id == "own-2"]
+    assert [event.status for event in (loop[0], loop[-1])] == ["started", "completed"]
+    assert all(event.metrics["loss"] > 0 for event in loop[1:-1])
 
 
 @contextlib.contextmanager

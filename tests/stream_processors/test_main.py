@@ -12,6 +12,7 @@ import pytest
     [
         ("TAPEWIRE_VAR_LIMIT", "-1", "a setting is invalid: limit is -1.0; it must be a finite"),
         ("TAPEWIRE_RISK_LEVELS", "95", "a setting is invalid: the confidence is 95"),
+        ("TAPEWIRE_LOG_LEVEL", "loud", "Input should be 'DEBUG', 'INFO', 'WARNING' or 'ERROR'"),
         ("TAPEWIRE_BATCH_WITHIN_S", "0", "a setting is invalid: 1 validation error"),
     ],
 )

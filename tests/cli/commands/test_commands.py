@@ -1,5 +1,7 @@
 """The commands as a user types them: arguments, help, output and exit codes."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -7,9 +9,11 @@ import pytest
 from typer.testing import CliRunner
 
 from cli.__main__ import cli
+from cli.commands import risk
 from infra import demo_issuer
 from infra.data_dir import locked
 from infra.embedded_broker import free_port
+from stream_processors.risk.estimates import METHODS
 from tapewire import __version__
 from tests.support.scripted_server import scripted
 
@@ -141,6 +145,15 @@ def test_a_rebuild_without_a_terminal_needs_an_answer_in_advance() -> None:
     code, output = call("rebuild", "v2")
     assert code == 1
     assert "give --yes or --no-switch" in output
+
+
+def test_the_command_starts_without_the_scientific_stack() -> None:
+    program = "import cli.__main__, sys; print({'numpy', 'scipy', 'sklearn'} & set(sys.modules))"
+    done = subprocess.run(
+        (sys.executable, "-c", program), capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "set()\n"
+    assert risk.METHODS == METHODS
 
 
 def test_the_version_is_printed() -> None:
