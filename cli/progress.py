@@ -10,7 +10,9 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    SpinnerColumn,
     TextColumn,
+    TimeElapsedColumn,
     TimeRemainingColumn,
 )
 
@@ -36,6 +38,24 @@ def progress_bar(title: str, console: Console | None = None) -> Generator[Report
     with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as bar:
         task = bar.add_task(title, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+@contextmanager
+def working(title: str, console: Console | None = None) -> Generator[None]:
+    """Show that work of unknown length goes on, and for how long; nothing outside of a terminal.
+
+    Args:
+        title: the work, such as "reading returns".
+        console: where it is shown; the standard error by default.
+    """
+    console = console or Console(file=sys.stderr)
+    if not console.is_terminal:
+        yield
+        return
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        bar.add_task(title, total=None)
+        yield
 
 
 def _lines(title: str, console: Console) -> Report:

@@ -38,7 +38,7 @@ def set_limit(  # noqa: PLR0913, PLR0917  # each is an option of the command
 ) -> None:
     """Replace a portfolio's limits with one limit, which processors apply at once."""
     new_limit = {
-        "metric": metric,
+        "metric": metric.lower(),
         "limit": limit,
         "warn_ratio": warn_ratio,
         "critical_ratio": critical_ratio,

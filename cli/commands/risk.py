@@ -8,6 +8,7 @@ import typer
 
 from cli.console import DataDir, print_lines, print_note, reasons, settings_of
 from cli.errors import NoHistory
+from cli.progress import working
 from cli.target import find_kafka
 from schemas.instants import from_datetime
 
@@ -70,7 +71,8 @@ def replay(
                 until_us=from_datetime(until.replace(tzinfo=UTC)) + _DAY_US,
             )
             kafka = find_kafka(settings_of(data_dir), print_note)
-            result = risk_replay.run(query, kafka.producer_settings())
+            with working(f"reading and measuring the returns of {portfolio}"):
+                result = risk_replay.run(query, kafka.producer_settings())
         except (InvalidInput, InvalidRule) as error:
             raise NoHistory(str(error)) from error
         lines = list(risk_replay.table(result, query))

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from cli.console import DataDir, print_line, print_note, reasons, run, settings_of
+from cli.progress import working
 from cli.target import find_kafka
 
 _COUNT_MAX = 10_000
@@ -57,4 +58,5 @@ def grow(
             "topic_prefix": kafka.topic_prefix,
         }
     )
-    run(grow_topics(settings, count, settle, print_line))
+    with working(f"growing topics to {count} partitions, at least {settle:g} s"):
+        run(grow_topics(settings, count, settle, print_line))

@@ -15,6 +15,7 @@ import numpy as np
 import psutil
 import pytest
 
+from infra.data_dir import find_running
 from producers.market.prices import load_prices, trading_days
 from schemas.instants import to_rfc3339
 from tests.support.clients import stream
@@ -116,7 +117,11 @@ async def test_it_starts_again_where_it_was_and_keeps_what_was_written(tmp_path:
     async with up(folder, "--speed", "20") as system:
         async with stream(system.url, measures, entity_id="IBM") as client:
             before = (await client.events("risk_measure", 5))[-1]
+        running = find_running(folder)
+        assert running is not None
+        assert running.url == system.url
         assert await system.interrupt() == 0
+    assert find_running(folder) is None
     async with up(folder, "--speed", "20", "--edges", "2") as system:
         assert len([line for line in system.lines if line.startswith("edge-")]) == 2
         headers = {"Last-Event-ID": before.id or ""}

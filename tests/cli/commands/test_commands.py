@@ -104,7 +104,7 @@ def test_limits_are_set_withdrawn_and_shown_through_an_edge() -> None:
         "GET /api/v1/limits/p": [(200, row)],
     }
     with scripted(responses) as edge:
-        options = ("--metric", "es_99", "--critical-ratio", "1.5", "--comment", "why")
+        options = ("--metric", "ES_99", "--critical-ratio", "1.5", "--comment", "why")
         code, output = call("limits", "set", "p", "0.1", *options, "--url", edge.url)
         assert (code, output.split()[:5]) == (0, ["edge:", edge.url, "p", "es_99", "0.1"])
         assert call("limits", "show", "p", TAPEWIRE_URL=edge.url) == (0, output)
