@@ -15,7 +15,7 @@ from tests.support.clients import stream
 pytestmark = [
     pytest.mark.kafka,
     pytest.mark.browser,
-    pytest.mark.timeout(180),
+    pytest.mark.timeout(300),
     pytest.mark.asyncio(loop_scope="session"),
 ]
 

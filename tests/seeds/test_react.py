@@ -25,6 +25,7 @@ async def page(chromium: str, build: Build) -> AsyncGenerator[Page]:
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         page = await browser.new_page()
+        page.set_default_timeout(90_000)  # a busy machine runs one job after the other
         html = f"<div id=root></div><script>{bundle}</script>"
         await page.route(
             "**/backtests?*", lambda route: route.fulfill(body=html, content_type="text/html")
