@@ -37,7 +37,8 @@ async def candles_exist(system: System) -> None:
             try:
                 job_id = await system.submit(**MINUTES | {"strategy": "buy_and_hold"})
             except httpx.HTTPStatusError:
-                continue  # an edge may refuse a job on prices that it does not have yet
+                await asyncio.sleep(0.5)  # the market has no prices of the symbol yet
+                continue
             headers = {"Authorization": f"Bearer {system.token}"}
             path = f"/api/sse/backtest/{job_id}"
             async with stream(system.url, path, headers=headers) as client:

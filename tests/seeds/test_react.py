@@ -45,7 +45,14 @@ class Desk:
         self._headers = {"Authorization": f"Bearer {bearer}"}
 
     async def ask(self, **wanted: object) -> str:
-        return str((await self._call("POST", JOBS, wanted))["job_id"])
+        async with asyncio.timeout(60):
+            while True:
+                try:
+                    return str((await self._call("POST", JOBS, wanted))["job_id"])
+                except httpx.HTTPStatusError as error:
+                    if error.response.status_code != httpx.codes.BAD_REQUEST:
+                        raise
+                    await asyncio.sleep(0.5)  # the market has no prices of the symbol yet
 
     async def completed(self) -> list[str]:
         found = await self._call("GET", f"{JOBS}?limit=5&status_filter=completed", None)
