@@ -31,6 +31,7 @@ from schemas.topics import (
     PROCESSOR_POSITIONS,
     RISK_ACKS,
     RISK_ALERTS,
+    RISK_HISTORY,
     RISK_LIMITS,
     RISK_MEASURES,
     RISK_OPEN,
@@ -44,6 +45,7 @@ from stream_processors.kafka_adapter import read_growths
 _READ = (PORTFOLIO_RETURNS, RISK_LIMITS, RISK_ACKS, RISK_WANTED)
 _WRITTEN = (
     RISK_MEASURES,
+    RISK_HISTORY,
     RISK_ALERTS,
     RISK_OPEN,
     RISK_STATE,

@@ -33,6 +33,7 @@ from schemas.events import (
     Record,
     ReturnBatch,
     RiskAlert,
+    RiskHistory,
     RiskLimits,
     RiskMeasure,
     SeriesReturns,
@@ -90,6 +91,7 @@ BACKTEST_JOBS = _topic("backtest.jobs", JobState, "job_id", 30 * DAY_MS, compact
 BACKTEST_EVENTS = _topic("backtest.events", BacktestProgress, "backtest_id", 30 * DAY_MS)
 PORTFOLIO_RETURNS = _topic("portfolio.returns", ReturnBatch, None, 30 * DAY_MS)
 RISK_MEASURES = _topic("risk.measures", RiskMeasure, "portfolio_id", None, also=(InputGap,))
+RISK_HISTORY = _topic("risk.history", RiskHistory, "portfolio_id", None)
 RISK_ALERTS = _topic("risk.alerts", RiskAlert, "entity_id", 90 * DAY_MS)
 RISK_LIMITS = _topic("risk.limits", RiskLimits, "portfolio_id", None)
 RISK_ACKS = _topic("risk.acks", AlertAck, "entity_id", 90 * DAY_MS)

@@ -19,8 +19,6 @@ from pathlib import Path
 from types import FrameType
 
 from fastapi import Depends, FastAPI
-from fastapi.responses import FileResponse
-from fastapi.staticfiles import StaticFiles
 from fastapi_offline import FastAPIOffline
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -50,9 +48,12 @@ from sse_edge.routes import (
     books,
     channels,
     chat,
+    cursors,
     health,
     job_lists,
     limits,
+    measures,
+    page,
     training,
 )
 from sse_edge.routes.added import added_routers
@@ -66,8 +67,6 @@ ADDRESS = "TAPEWIRE_ADDRESS"
 """The environment variable with this node's address, for the process that started it."""
 SIBLINGS = "TAPEWIRE_SIBLINGS"
 """The environment variable with the folder that the processes behind one port share."""
-
-PAGE = Path(__file__).with_name("page")
 
 _LOCAL_PAGES = r"http://(localhost|127\.0\.0\.1)(:\d{1,5})?"
 """The origins whose pages may read and write on an open edge, which serves this machine only."""
@@ -178,19 +177,17 @@ def build_api(settings: EdgeSettings, fair_queue: FairQueue) -> FastAPI:
         agents,
         limits,
         alerts,
+        measures,
         books,
+        cursors,
     ):
         app.include_router(module.router, dependencies=[Depends(authenticate)])
     for router in added_routers(settings.routers):
         app.include_router(router, dependencies=[Depends(authenticate)])
     app.include_router(backtest_socket.router)  # it authenticates by itself: it has no headers
     app.include_router(health.router)
-    app.mount("/assets", StaticFiles(directory=PAGE))
-
-    @app.get("/", include_in_schema=False)
-    async def page() -> FileResponse:
-        return FileResponse(PAGE / "index.html", headers={"Cache-Control": "no-cache"})
-
+    app.include_router(page.router)
+    app.mount("/assets", page.Assets())
     return app
 
 

@@ -93,6 +93,28 @@ class RiskMeasure:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RiskHistory:
+    """The returns in a portfolio's window, each with the VaR that was forecast before it.
+
+    It is written some seconds after a measure, at most every few seconds for a portfolio.
+    """
+
+    portfolio_id: str
+    as_of_us: int
+    observations: int
+    """The number of returns."""
+    window: bytes
+    """The event times in microseconds as 64-bit integers, then the returns as 64-bit floats."""
+    var_95: bytes = b""
+    """The historical VaR at 95 %, a 64-bit float for each return; NaN where there was none."""
+
+    @property
+    def event_time_us(self) -> int:
+        """The observation time of the newest return."""
+        return self.as_of_us
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RiskAlert:
     """One transition of an alert, such as raised, escalated, acknowledged or cleared."""
 
@@ -241,9 +263,11 @@ class PortfolioState:
     wanted_by: Mapping[str, str] = field(default_factory=dict)
     """The trees of books that need the returns, with their tenants."""
     backtest_days: bytes | None = None
-    """The times and returns of the last days that have forecasts, packed as `window` is."""
+    """The times and returns of the last days that have forecasts, packed as `window` is; None where
+    the forecasts are those of the days in the window."""
     forecasts: Sequence[ForecastSeries] = ()
-    """The forecasts that stood before these days; none yet, so that days are not judged again."""
+    """The forecasts that stood before these days: the historical VaR at 95 %. Days are shown by
+    them, and are not judged again yet."""
     lap: int = 0
     """The lap of the replay that the window is of."""
 

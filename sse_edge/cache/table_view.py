@@ -42,7 +42,14 @@ class TableView(Generic[S]):
     """The last state of each key."""
 
     def __init__(
-        self, log: Log, topic: str, kind: type[S], kept_ms: int | None, patience_s: float
+        self,
+        log: Log,
+        topic: str,
+        kind: type[S],
+        kept_ms: int | None,
+        patience_s: float,
+        *,
+        also: tuple[type[Record], ...] = (),
     ) -> None:
         """Make an empty view; `run` reads the topic.
 
@@ -52,7 +59,9 @@ class TableView(Generic[S]):
             kind: the class of its states.
             kept_ms: how long the log keeps a state that does not change; None for ever.
             patience_s: how long a caller waits for the topic to be read.
+            also: further classes of records in the topic, which are no states.
         """
+        self._also = also
         self._log = log
         self._topic = topic
         self._kind = kind
@@ -119,9 +128,18 @@ class TableView(Generic[S]):
         Raises:
             LogUnavailable: the topic could not be read in time.
         """
+        return [state for state, _ in await self.changed_at_ms(tenant)]
+
+    async def changed_at_ms(self, tenant: str | None = None) -> Sequence[tuple[S, int]]:
+        """Return the states as `all` does, each with the log's time of its record.
+
+        Raises:
+            LogUnavailable: the topic could not be read in time.
+        """
         await self._complete()
         named = None if tenant is None else tenant.encode()
-        return [row.state for row in self._states.values() if named in (None, row.tenant)]
+        rows = self._states.values()
+        return [(row.state, row.timestamp_ms) for row in rows if named in (None, row.tenant)]
 
     async def with_times(self) -> Sequence[tuple[int, S]]:
         """Return the states, each with the broker's time of its appending in ms since 1970.
@@ -220,6 +238,8 @@ class TableView(Generic[S]):
             state = decode(record.value)
         except Undecodable as error:
             logger.warning("skipping offset %d of %s: %s", record.offset, self._topic, error)
+            return
+        if isinstance(state, self._also):
             return
         if not isinstance(state, self._kind):
             logger.warning("skipping offset %d of %s: not a state", record.offset, self._topic)

@@ -195,9 +195,15 @@ class Connection:
         self._beat_if_due(now_s, seen_s)
 
     def _beat_if_due(self, now_s: float, silent_since_s: float) -> None:
-        dialect = self.stream.dialect
-        if now_s - silent_since_s >= (dialect.heartbeat_s or self._node.settings.ping_s):
+        if now_s - silent_since_s >= self._heartbeat_s:
+            dialect = self.stream.dialect
             self._write(control_events.heartbeat(dialect, self._client_info))
+
+    @property
+    def _heartbeat_s(self) -> float:
+        """The seconds of silence after which a heartbeat is due."""
+        own_s = self.stream.dialect.heartbeat_s or self._node.settings.ping_s
+        return self._options.heartbeat_s or own_s
 
     def _check_token(self, token: TokenRenewal) -> None:
         valid_for_s = token.valid_for_s(self._node.lookups)

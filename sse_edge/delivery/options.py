@@ -34,3 +34,5 @@ class ConnectionOptions:
     """Blocks without ids, written after the opening event."""
     caller: Caller | None = None
     """The owner of the request's token; None without a token."""
+    heartbeat_s: float | None = None
+    """The seconds of silence before a heartbeat; None for those of the dialect."""

@@ -73,5 +73,15 @@ async def rows_of(connection: HTTPConnection, table: TableView[S]) -> Sequence[S
     return await table.all(None if caller is None else caller.tenant or "")
 
 
+async def dated_rows_of(connection: HTTPConnection, table: TableView[S]) -> Sequence[tuple[S, int]]:
+    """Return the rows as `rows_of` does, each with the log's time in milliseconds since 1970.
+
+    Raises:
+        LogUnavailable: the table could not be read in time.
+    """
+    caller = caller_of(connection)
+    return await table.changed_at_ms(None if caller is None else caller.tenant or "")
+
+
 NodeDep = Annotated[Node, Depends(node_of)]
 CallerDep = Annotated[Caller | None, Depends(caller_of)]

@@ -41,6 +41,8 @@ from sse_edge.streams.stream import Stream
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Awaitable[Response]])
 
 CLIENT_ID_CHARS_MAX = 256
+HEARTBEAT_S_MAX = 30
+"""A client may ask for heartbeats that are sooner than usual; proxies count on one in 30 s."""
 
 _CURSOR_PARAMETERS = frozenset({"last_event_id", "lastEventId", "Last-Event-ID"})
 """The names by which client libraries send a cursor in the query."""
@@ -114,6 +116,7 @@ def open_stream(
         stays_open_s=node.settings.ended_open_s if stream.dialect.stays_open else 0.0,
         prelude=prelude,
         caller=caller,
+        heartbeat_s=_heartbeat_s(request),
     )
     if request.method == "HEAD":
         return Response(headers=STREAM_HEADERS)
@@ -288,6 +291,18 @@ def _start(request: Request) -> Start:
             f"{text[:60]!r} is neither earliest nor latest nor an RFC 3339 time "
             "such as 2026-01-31T09:30:00Z",
         ) from error
+
+
+def _heartbeat_s(request: Request) -> float | None:
+    """Return how soon the client wants a heartbeat; None for the dialect's own time."""
+    text = request.query_params.get("heartbeat")
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= HEARTBEAT_S_MAX):
+        raise InvalidParameter(
+            "heartbeat", f"{text[:60]!r} is no whole number of seconds from 1 to {HEARTBEAT_S_MAX}"
+        )
+    return float(text)
 
 
 def client_id_of(request: Request) -> str:

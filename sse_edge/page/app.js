@@ -1,154 +1,196 @@
-// The page: one connection for all its streams (a browser opens six to a host at most), and what
-// each event changes on the screen.
+// The page: the truth first, from the edge's views; then live, by one connection for all channels.
 
-import { VarChart } from "./chart.js";
-import { ResumableStream } from "./stream.js";
+import { AlertBook } from "./alerts.js";
+import { AlertsView } from "./alerts-view.js";
+import { Api } from "./api.js";
+import { Chart } from "./chart.js";
+import { Connection, dataOf } from "./connection.js";
+import { DebugView } from "./debug-view.js";
+import { $ } from "./dom.js";
+import { HEARTBEAT_S } from "./health.js";
+import { MeasureBook } from "./measures.js";
+import { PortfolioView } from "./portfolio-view.js";
+import { PortfoliosView } from "./portfolios-view.js";
+import { RunsView } from "./runs-view.js";
+import { Session } from "./session.js";
+import { SignIn } from "./sign-in.js";
+import { StatusView } from "./status-view.js";
 
-const HISTORY_S = 60; // what is shown at once when the page opens
-const ALERTS_MAX = 200;
-const RUNS_MAX = 3;
+const OVERLAP_MS = 10_000; // the stream begins before the views were read, so that nothing lies between
+const RECENT_MS = 3_600_000; // alerts of the last hour are shown, or of the log's whole time if few
+const RECENT_MIN = 20;
+const QUIET_MS = 700;
+const RETRY_MS = 2_000;
 
-const $ = (id) => document.getElementById(id);
-const chart = new VarChart($("chart"));
-const portfolios = new Map();
-let received = 0;
-let asOf = "";
+const session = new Session();
+const api = new Api(session);
+const measures = new MeasureBook();
+const alerts = new AlertBook();
+const status = new StatusView(measures);
+const signIn = new SignIn(session, api);
 
-function element(tag, text = "", attributes = {}) {
-  const made = document.createElement(tag);
-  made.textContent = text;
-  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-  return made;
-}
+const show = (name) => {
+  location.hash = `#/portfolio/${encodeURIComponent(name)}`;
+};
+const chart = new Chart(measures, show);
+const alertsView = new AlertsView(alerts, measures, api, show);
+const portfoliosView = new PortfoliosView(measures, show);
+const runsView = new RunsView();
+const portfolioView = new PortfolioView(measures, api, session);
+const debugView = new DebugView(api, session);
 
-const percent = (share, digits = 2) =>
-  share === null || share === undefined ? "–" : `${(share * 100).toFixed(digits)} %`;
+let connection = null;
+let isLoaded = false;
 
-function onMeasure(measure) {
-  portfolios.set(measure.portfolio_id, measure);
-  if (measure.as_of > asOf) asOf = measure.as_of;
-  chart.add(measure);
-  scheduleRender();
-}
-
-function onAlert(alert) {
-  const list = $("alerts");
-  list.querySelector(".empty")?.remove();
-  const item = element("li", "", { "data-transition": alert.transition_id });
-  const when = alert.as_of ?? "";
-  item.append(
-    element("time", when.slice(0, 10), { datetime: when }),
-    element("strong", alert.entity_id),
-    element("span", alert.state, { class: "state", "data-severity": alert.severity }),
-    element("span", alert.message, { class: "what" }),
-  );
-  // Partitions are caught up with side by side, so history comes in no order but each portfolio's.
-  const older = [...list.children].find((other) => other.firstElementChild.dateTime <= when);
-  list.insertBefore(item, older ?? null);
-  while (list.children.length > ALERTS_MAX) list.lastElementChild.remove();
-}
-
-function onRun(root, id, run, numbers) {
-  root.querySelector(".empty")?.remove();
-  let card = [...root.children].find((child) => child.dataset.run === id);
-  if (!card) {
-    card = element("article", "", { class: "run", "data-run": id });
-    card.append(element("h3", id), element("progress", "", { max: "100" }), element("p"), element("p"));
-    card.lastElementChild.className = "numbers";
-    root.prepend(card);
-    while (root.children.length > RUNS_MAX) root.lastElementChild.remove();
-  }
-  const [, bar, message, shown] = card.children;
-  card.dataset.status = run.status;
-  bar.value = run.progress;
-  message.textContent = `${run.status} · ${run.message}`;
-  shown.replaceChildren(
-    ...Object.entries(numbers ?? {}).map(([name, value]) =>
-      element("span", `${name.replaceAll("_", " ")} ${Number.isInteger(value) ? value : value.toFixed(3)}`),
-    ),
-  );
-}
-
-function onGap(gap) {
-  const lost = gap.partitions.reduce((sum, one) => sum + Math.max(0, one.to_offset - one.from_offset), 0);
-  $("notice").textContent = `The log no longer holds what came before (${gap.reason}, ${lost} records); going on from what there is.`;
-  $("notice").hidden = false;
-}
-
-function onState(state) {
-  $("connection").dataset.state = state;
-  const words = { live: "live", connecting: "coming back", lost: "lost, trying again" };
-  $("connection-text").textContent = words[state];
-}
-
-function portfolioRow(measure) {
-  const used = measure.utilisation;
-  const row = element("tr", "", {
-    class: used > 1 ? "over" : used > 0.85 ? "near" : "",
-    "data-portfolio": measure.portfolio_id,
-  });
-  const name = element("td", measure.portfolio_id);
-  const swatch = element("span", "", { class: "swatch" });
-  swatch.style.background = chart.colourOf(measure.portfolio_id);
-  name.prepend(swatch);
-  const bar = element("div", "", { class: "bar" });
-  const track = element("span");
-  const fill = element("i");
-  fill.style.width = `${Math.min(100, Math.max(0, (used ?? 0) * 100))}%`;
-  track.append(fill);
-  bar.append(track, element("b", percent(used, 0)));
-  const last = element("td");
-  last.append(bar);
-  const es = element("td", percent(measure.es_95), { class: "roomy" });
-  row.append(name, element("td", percent(measure.var_95)), es, element("td", percent(measure.threshold)), last);
-  return row;
-}
-
-let renderDue = false;
-function scheduleRender() {
-  if (renderDue) return;
-  renderDue = true;
-  requestAnimationFrame(() => {
-    renderDue = false;
-    $("received").textContent = received.toLocaleString("en");
-    $("as-of").textContent = asOf.slice(0, 10) || "–";
-    const measures = [...portfolios.values()].sort((a, b) => (b.utilisation ?? 0) - (a.utilisation ?? 0));
-    $("over").textContent = `${measures.filter((one) => one.utilisation > 1).length} of ${measures.length}`;
-    $("portfolios").replaceChildren(...measures.map(portfolioRow));
-  });
-}
-
-const counted = (handle) => (data) => {
-  received += 1;
-  handle(data);
-  scheduleRender();
+const HANDLERS = {
+  risk_measure(measure, timestamp) {
+    measures.add(measure, timestamp);
+    status.countMeasure();
+    chart.update();
+    portfoliosView.update();
+    portfolioView.update();
+  },
+  risk_alert(alert, timestamp) {
+    alerts.add(alert, timestamp);
+    alertsView.update();
+  },
+  training_progress(run) {
+    runsView.add("training", run.task_id, { ...run, numbers: run.metrics });
+  },
+  backtest_progress(run) {
+    runsView.add("backtest", run.backtest_id, { ...run, numbers: run.results });
+  },
+  gap(gap) {
+    status.notify(gapWords(gap));
+  },
+  challenge(challenge) {
+    signIn.renew(challenge);
+  },
 };
 
-for (const button of document.querySelectorAll("[data-show]")) {
-  button.addEventListener("click", () => {
-    for (const other of document.querySelectorAll("[data-show]")) {
-      other.setAttribute("aria-pressed", String(other === button));
-    }
-    chart.show(button.dataset.show);
-  });
+function onFrame(frame) {
+  const handle = HANDLERS[frame.event];
+  if (!handle || frame.data === null) return;
+  const envelope = JSON.parse(frame.data);
+  if (frame.id !== null) status.countEvent();
+  handle(envelope.data, envelope.timestamp);
 }
 
+function gapWords({ reason, partitions }) {
+  const lost = partitions.reduce((sum, gap) => sum + Math.max(0, gap.to_offset - gap.from_offset), 0);
+  const why = { expired: "have expired", topic_recreated: "are of a topic that was made anew", future: "lie beyond the end of the log" };
+  return `${lost.toLocaleString("en")} records ${why[reason] ?? reason}: the log no longer has them. The page goes on with what there is.`;
+}
+
+/** Read what holds now: open alerts, newest measures, a year of history. */
+async function load() {
+  const [open, newest, histories] = await Promise.all([
+    api.get("/api/v1/alerts"),
+    api.get("/api/v1/measures"),
+    api.get("/api/v1/measures/history"),
+  ]);
+  alerts.load(open);
+  measures.load(newest, histories);
+  // What may take longer, and is there already in the main.
+  loadRuns().catch(() => {});
+  loadRecent(RECENT_MS).catch(() => {});
+}
+
+/** Read the runs that have not ended. */
+async function loadRuns() {
+  const [training, backtests] = await Promise.all([
+    api.get("/trainmodel/running"),
+    api.get("/api/backtesting/jobs?status_filter=running&limit=5"),
+  ]);
+  for (const run of training) runsView.addOlder("training", run.task_id, { ...run, numbers: run.metrics });
+  for (const { job_id: id, message, symbol, ...job } of backtests) {
+    runsView.addOlder("backtest", id, { ...job, message: message ?? symbol });
+  }
+}
+
+/** Read the transitions of a time that has passed, until the stream is at its end. */
+async function loadRecent(agoMs) {
+  const from = agoMs === null ? "earliest" : new Date(api.serverTime - agoMs).toISOString();
+  await new Promise((resolve) => {
+    let timer = setTimeout(resolve, 5 * QUIET_MS);
+    const replay = new Connection(`/api/v1/sse/alerts?${new URLSearchParams({ from })}`, {
+      session,
+      onFrame(frame) {
+        clearTimeout(timer);
+        timer = setTimeout(() => {
+          replay.close();
+          resolve();
+        }, QUIET_MS);
+        if (frame.event === "risk_alert") onFrame({ ...frame, id: null });
+      },
+    });
+    replay.open();
+  });
+  if (agoMs !== null && alerts.recent.length < RECENT_MIN) await loadRecent(null);
+}
+
+function follow() {
+  const from = new Date(api.serverTime - OVERLAP_MS).toISOString();
+  const query = new URLSearchParams({ from, heartbeat: HEARTBEAT_S, client_id: "page" });
+  for (const topic of ["alerts", "backtest", "measures", "training"]) query.append("topic", topic);
+  connection = new Connection(`/api/v1/sse/streams?${query}`, { session, onFrame, onChange });
+  connection.open();
+}
+
+function onChange() {
+  if (connection === null) return;
+  status.show(connection);
+  signIn.show(connection.phase === "refused" && connection.status === 401 ? connection.detail : null);
+}
+
+async function start() {
+  try {
+    await load();
+  } catch (error) {
+    const phase = error.status === undefined ? "offline" : error.status === 503 ? "unavailable" : "refused";
+    status.show({ phase, silentMs: 0, status: error.status, detail: error.detail, reason: error.reason, retryInMs: RETRY_MS });
+    signIn.show(error.status === 401 ? error.detail : null);
+    if (error.status !== 401) setTimeout(start, error.retryInMs ?? RETRY_MS);
+    return;
+  }
+  isLoaded = true;
+  signIn.show(null);
+  route();
+  chart.update();
+  alertsView.update();
+  portfoliosView.update();
+  runsView.update();
+  follow();
+}
+
+/** Show the view that the address names. */
+function route() {
+  const [, view = "", name = ""] = location.hash.split("/");
+  const portfolio = view === "portfolio" ? decodeURIComponent(name) : null;
+  const views = { desk: view !== "debug" && portfolio === null, portfolio: portfolio !== null, debug: view === "debug" };
+  $("loading").hidden = isLoaded || views.debug || !$("sign-in").hidden;
+  for (const [id, isShown] of Object.entries(views)) $(id).hidden = !isShown || (!isLoaded && id !== "debug");
+  for (const [id, isHere] of [["to-desk", views.desk], ["to-debug", views.debug]]) {
+    if (isHere) $(id).setAttribute("aria-current", "page");
+    else $(id).removeAttribute("aria-current");
+  }
+  document.title = portfolio === null ? "Tapewire" : `${portfolio} · Tapewire`;
+  if (views.portfolio && isLoaded) portfolioView.open(portfolio);
+  else portfolioView.close();
+  if (views.debug) debugView.open();
+  else debugView.close();
+  if (views.desk) chart.update();
+}
+
+addEventListener("hashchange", () => {
+  route();
+  scrollTo(0, 0);
+  $("main").focus({ preventScroll: true });
+});
+session.onChange(() => {
+  if (!isLoaded) start();
+});
 $("origin").textContent = location.origin;
-
-const query = new URLSearchParams({ from: new Date(Date.now() - HISTORY_S * 1000).toISOString() });
-for (const topic of ["alerts", "backtest", "dashboard", "measures", "training"]) query.append("topic", topic);
-
-new ResumableStream(
-  `/api/v1/sse/streams?${query}`,
-  {
-    risk_measure: counted(onMeasure),
-    risk_alert: counted(onAlert),
-    training_progress: counted((run) => onRun($("training"), run.task_id, run, run.metrics)),
-    backtest_progress: counted((run) => onRun($("backtest"), run.backtest_id, run, run.results)),
-    dashboard_update: counted((update) => {
-      if (update.window_s <= 1) $("rate").textContent = Math.round(update.counts.risk_measures_per_s ?? 0);
-    }),
-    gap: onGap,
-  },
-  onState,
-);
+status.loadBanner(api);
+route();
+start();

@@ -1,137 +1,191 @@
-// The moving chart: VaR of each portfolio over the replayed days, and the limits as dashed lines.
+// The desk's chart: VaR of each portfolio by day, its legend, and the same as a table.
 
-import uPlot from "/assets/vendor/uPlot.esm.js";
+import { $, css, element, setText, syncChildren, throttled } from "./dom.js";
+import { percent } from "./format.js";
+import { lineOf } from "./palette.js";
+import { drawLevel, keepFitting, plotOptions, uPlot } from "./plot.js";
+import { swatch } from "./svg.js";
 
-const KEPT_DAYS = 2200;
+const LINES_MAX = 12;
+const DRAW_MS = 200; // five times a second is smooth enough, and calm
+const TABLE_DAYS = 20;
 const DAY_S = 86_400;
 
-export const colour = (index) => `var(--s${(index % 9) + 1})`;
-
-const computed = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-
-export class VarChart {
-  #root;
-  #names = [];
-  #days = new Map(); // day (seconds) -> Map(portfolio -> {var, utilisation})
-  #limits = new Map(); // portfolio -> limit
-  #show = "var";
+export class Chart {
+  #book;
+  #open;
+  #root = $("chart");
   #plot = null;
-  #due = false;
+  #names = [];
+  #show = "var";
+  #days = 366;
+  #zoomed = false;
+  #emphasized = null;
+  #draw = throttled(DRAW_MS, () => this.#redraw());
 
-  constructor(root) {
-    this.#root = root;
-    new ResizeObserver(() => this.#resize()).observe(root);
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.#rebuild());
+  /**
+   * @param {import("./measures.js").MeasureBook} book
+   * @param {(name: string) => void} open shows a portfolio's own view
+   */
+  constructor(book, open) {
+    this.#book = book;
+    this.#open = open;
+    keepFitting(this.#root, { plot: () => this.#plot, rebuild: () => this.#rebuild() });
+    this.#root.addEventListener("dblclick", () => this.#unzoom());
+    this.#root.addEventListener("click", () => this.#openNearest());
+    pressable("[data-show]", (button) => {
+      this.#show = button.dataset.show;
+      this.#rebuild();
+    });
+    pressable("[data-days]", (button) => {
+      this.#days = Number(button.dataset.days);
+      this.#unzoom();
+    });
+    $("chart-table").addEventListener("toggle", this.#draw);
   }
 
-  /** Take a measure in; it is drawn with the next frame. */
-  add(measure) {
-    const { portfolio_id: name, var_95: value, threshold, utilisation } = measure;
-    if (value === null) return;
-    const day = Math.floor(Date.parse(measure.as_of) / 1000 / DAY_S) * DAY_S;
-    if (!this.#days.has(day)) this.#days.set(day, new Map());
-    this.#days.get(day).set(name, { var: value * 100, utilisation: utilisation * 100 });
-    this.#limits.set(name, threshold * 100);
-    if (!this.#names.includes(name)) {
-      this.#names = [...this.#names, name].sort();
-      this.#rebuild();
-    }
+  /** Draw what the book has, soon. */
+  update() {
     this.#draw();
   }
 
-  /** The colour of a portfolio's line. */
-  colourOf(name) {
-    return colour(Math.max(0, this.#names.indexOf(name)));
-  }
-
-  /** Show VaR in percent of net asset value, or of its limit. */
-  show(what) {
-    this.#show = what;
-    this.#rebuild();
-  }
-
-  #draw() {
-    if (this.#due) return;
-    this.#due = true;
-    requestAnimationFrame(() => {
-      this.#due = false;
-      this.#plot?.setData(this.#data());
-    });
+  #redraw() {
+    if (this.#root.clientWidth === 0) return; // another view is shown
+    const names = this.#book.sorted("used").slice(0, LINES_MAX).map((measure) => measure.portfolio_id).sort();
+    const isSame = names.every((name) => this.#names.includes(name)) && names.length <= this.#names.length;
+    if (!isSame) this.#names = names;
+    if (!isSame || !this.#plot) {
+      this.#rebuild();
+    } else {
+      this.#plot.setData(this.#data(), !this.#zoomed);
+    }
+    this.#root.dataset.daysShown = this.#plot?.data[0].length ?? 0;
+    this.#updateLegend();
+    this.#updateTable();
   }
 
   #data() {
-    let days = [...this.#days.keys()].sort((a, b) => a - b);
-    const oldest = days.at(-1) - KEPT_DAYS * DAY_S;
-    for (const day of days) if (day < oldest) this.#days.delete(day);
-    days = days.filter((day) => day >= oldest);
-    const values = this.#names.map((name) =>
-      days.map((day) => this.#days.get(day).get(name)?.[this.#show]),
-    );
-    return [days, ...values];
+    const columns = this.#book.columns(this.#names, this.#show);
+    if (this.#days === 0) return columns;
+    const first = columns[0].findIndex((day) => day >= columns[0].at(-1) - this.#days * DAY_S);
+    return first <= 0 ? columns : columns.map((column) => column.slice(first));
   }
 
   #rebuild() {
     this.#plot?.destroy();
     this.#plot = null;
     if (this.#names.length === 0) return;
-    const ink = computed("--quiet");
-    const line = computed("--line");
-    const axis = { stroke: ink, grid: { stroke: line, width: 1 }, ticks: { stroke: line } };
-    const percent = (value) => (value == null ? "–" : `${value.toFixed(2)} %`);
-    const series = this.#names.map((name, index) => ({
-      label: name,
-      stroke: computed(`--s${(index % 9) + 1}`),
-      width: 1.5,
-      spanGaps: true,
-      points: { show: false },
-      value: (_, value) => percent(value),
-    }));
+    const series = this.#names.map((name) => {
+      const { colour, dash } = lineOf(name);
+      return {
+        label: name,
+        stroke: css(`--c${colour}`),
+        dash,
+        width: 1.75,
+        spanGaps: true,
+        points: { show: this.#data()[0].length === 1 },
+      };
+    });
     this.#plot = new uPlot(
       {
-        ...this.#size(),
-        series: [{ label: "day", value: "{YYYY}-{MM}-{DD}" }, ...series],
-        axes: [axis, { ...axis, values: (_, ticks) => ticks.map((tick) => `${tick} %`) }],
-        scales: { y: { range: (_, low, high) => [0, Math.max(high ?? 0, this.#highestLimit()) * 1.08] } },
-        cursor: { points: { size: 6 } },
-        tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), "UTC"),
-        hooks: { draw: [(plot) => this.#drawLimits(plot)] },
+        ...plotOptions(this.#root),
+        series: [{}, ...series],
+        scales: { y: { range: (_, low, high) => [0, Math.max(high ?? 0, this.#level() ?? 0, 1) * 1.08] } },
+        cursor: { points: { size: 7 }, drag: { x: true, y: false }, focus: { prox: 24 } },
+        focus: { alpha: 0.35 },
+        hooks: {
+          draw: [(plot) => this.#drawLimit(plot)],
+          setSeries: [(_, index) => this.#emphasize(index === null ? null : this.#names[index - 1])],
+          setSelect: [(plot) => (this.#zoomed = plot.select.width > 0)],
+        },
       },
       this.#data(),
       this.#root,
     );
   }
 
-  #highestLimit() {
-    return this.#show === "var" ? Math.max(0, ...this.#limits.values()) : 100;
+  /** The limit of the portfolio that is hovered or focused, in the unit of the chart. */
+  #level() {
+    if (this.#show === "utilisation") return 100;
+    const limit = this.#book.of(this.#emphasized)?.threshold;
+    return Number.isFinite(limit) ? limit * 100 : null;
   }
 
-  #drawLimits(plot) {
-    const limits = this.#show === "var" ? new Set(this.#limits.values()) : new Set([100]);
-    const { ctx, bbox } = plot;
-    ctx.save();
-    ctx.strokeStyle = ctx.fillStyle = computed("--bad");
-    ctx.lineWidth = devicePixelRatio;
-    ctx.font = `${11 * devicePixelRatio}px system-ui, sans-serif`;
-    ctx.textAlign = "right";
-    ctx.textBaseline = "bottom";
-    ctx.setLineDash([6 * devicePixelRatio, 4 * devicePixelRatio]);
-    for (const limit of limits) {
-      const y = plot.valToPos(limit, "y", true);
-      ctx.beginPath();
-      ctx.moveTo(bbox.left, y);
-      ctx.lineTo(bbox.left + bbox.width, y);
-      ctx.stroke();
-      ctx.fillText(`limit ${+limit.toFixed(2)} %`, bbox.left + bbox.width - 4, y - 2 * devicePixelRatio);
-    }
-    ctx.restore();
+  #drawLimit(plot) {
+    const level = this.#level();
+    if (level === null) return;
+    const whose = this.#emphasized && this.#show === "var" ? ` of ${this.#emphasized}` : "";
+    drawLevel(plot, level, `limit${whose} ${+level.toFixed(2)} %`, css("--bad"));
   }
 
-  #size() {
-    const width = this.#root.clientWidth;
-    return { width, height: width < 600 ? 240 : 320 };
+  #emphasize(name) {
+    if (name === this.#emphasized) return;
+    this.#emphasized = name ?? null;
+    this.#root.dataset.limitOf = name ?? "";
+    this.#plot?.redraw(false);
   }
 
-  #resize() {
-    if (this.#plot && this.#root.clientWidth !== this.#plot.width) this.#plot.setSize(this.#size());
+  /** Show a portfolio among the others: its limit, and its line above the rest. */
+  #hover(name) {
+    this.#emphasize(name);
+    if (!this.#plot) return;
+    const index = name === null ? null : this.#names.indexOf(name) + 1;
+    this.#plot.setSeries(index, { focus: name !== null }, false);
+    if (!this.#zoomed) this.#plot.setData(this.#plot.data);
+  }
+
+  #openNearest() {
+    if (this.#emphasized && !this.#zoomed) this.#open(this.#emphasized);
+  }
+
+  #unzoom() {
+    this.#zoomed = false;
+    this.#rebuild();
+    this.#draw();
+  }
+
+  #updateLegend() {
+    syncChildren(
+      $("legend"),
+      this.#names,
+      (name) => name,
+      (name) => {
+        const button = element("button", { type: "button", onclick: () => this.#open(name) }, swatch(name), name, element("b"));
+        for (const event of ["mouseenter", "focus"]) button.addEventListener(event, () => this.#hover(name));
+        for (const event of ["mouseleave", "blur"]) button.addEventListener(event, () => this.#hover(null));
+        return element("li", {}, button);
+      },
+      (item, name) => {
+        const measure = this.#book.of(name);
+        const share = this.#show === "var" ? percent(measure.var_95) : percent(measure.utilisation, 0);
+        setText(item.querySelector("b"), share);
+        item.classList.toggle("over", measure.utilisation > 1);
+      },
+    );
+  }
+
+  #updateTable() {
+    const details = $("chart-table");
+    if (!details.open) return;
+    const [days, ...columns] = this.#book.columns(this.#names, this.#show);
+    const head = element("tr", {}, element("th", { scope: "col" }, "Day"), ...this.#names.map((name) => element("th", { scope: "col" }, name)));
+    const rows = days.slice(-TABLE_DAYS).map((seconds, at) => {
+      const place = Math.max(0, days.length - TABLE_DAYS) + at;
+      const cells = columns.map((column) => element("td", {}, percent(column[place] === null ? NaN : column[place] / 100)));
+      return element("tr", {}, element("th", { scope: "row" }, new Date(seconds * 1000).toISOString().slice(0, 10)), ...cells);
+    });
+    const table = element("table", {}, element("thead", {}, head), element("tbody", {}, ...rows.reverse()));
+    details.querySelector(".scroll").replaceChildren(table);
+  }
+}
+
+/** Let one button of a group be pressed, and call back with it. */
+export function pressable(selector, onPress) {
+  const buttons = [...document.querySelectorAll(selector)];
+  for (const button of buttons) {
+    button.addEventListener("click", () => {
+      for (const other of buttons) other.setAttribute("aria-pressed", String(other === button));
+      onPress(button);
+    });
   }
 }

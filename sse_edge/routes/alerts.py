@@ -10,7 +10,7 @@ from kafka_io.clock import now_us
 from schemas.events import AlertAck, OpenAlert
 from schemas.instants import to_rfc3339
 from sse_edge.errors import NoSuchThing
-from sse_edge.http.dependencies import rows_of, subject_of
+from sse_edge.http.dependencies import dated_rows_of, rows_of, subject_of
 from sse_edge.http.stream_response import write
 from sse_edge.routes.views import ViewsDep
 
@@ -35,14 +35,17 @@ async def open_alerts(
         str | None, Query(max_length=256, description="Only the alerts of this portfolio.")
     ] = None,
 ) -> list[dict[str, object]]:
-    """Each alert is shown after its last transition."""
+    """Each alert is shown after its last transition.
+
+    `as_of` is the time of the data that caused the transition, `changed_at` that of its record.
+    """
     found = [
-        alert
-        for alert in await rows_of(request, views.open_alerts)
+        (alert, at_ms)
+        for alert, at_ms in await dated_rows_of(request, views.open_alerts)
         if entity_id in (None, alert.entity_id)
     ]
-    found.sort(key=lambda alert: (alert.event_time_us, alert.alert_id), reverse=True)
-    return [_shown(alert) for alert in found]
+    found.sort(key=lambda row: (row[0].event_time_us, row[0].alert_id), reverse=True)
+    return [_shown(alert, at_ms) for alert, at_ms in found]
 
 
 @router.post(
@@ -72,8 +75,9 @@ async def acknowledge(
     return {"alert_id": alert_id, "status": "acknowledging"}
 
 
-def _shown(alert: OpenAlert) -> dict[str, object]:
+def _shown(alert: OpenAlert, changed_at_ms: int) -> dict[str, object]:
     shown: dict[str, object] = asdict(alert)
     shown["as_of"] = to_rfc3339(alert.event_time_us)
+    shown["changed_at"] = to_rfc3339(changed_at_ms * 1000)
     del shown["event_time_us"], shown["tenant"]
     return shown

@@ -45,6 +45,19 @@ async def streams(
     return open_stream(request, many_channels(topic or (), event_names(request)))
 
 
+@router.get("/channels", summary="List the channels")
+async def channels() -> list[dict[str, object]]:
+    """Each channel with the names of its events, and the parameter that selects one entity."""
+    return [
+        {
+            "channel": name,
+            "events": sorted(CHANNELS[name].events),
+            "entity_parameter": CHANNELS[name].entity_parameters[0],
+        }
+        for name in CHANNELS.mystocks
+    ]
+
+
 @router.get("/status", summary="List open connections of all nodes")
 async def status(cluster: ClusterDep) -> dict[str, object]:
     """Return the connections of the cluster by channel, its nodes, and this process as `node`.

@@ -28,7 +28,7 @@ from sse_edge.delivery.node import Node
 from sse_edge.delivery.start import FromOffsets
 from sse_edge.errors import NoSuchThing, OffsetOutOfRange
 from sse_edge.http import openapi
-from sse_edge.http.dependencies import AnyCase, NodeDep, node_of
+from sse_edge.http.dependencies import AnyCase, NodeDep, node_of, rows_of
 from sse_edge.http.headers import STREAM_HEADERS
 from sse_edge.http.stream_response import (
     asks_for_stream,
@@ -45,6 +45,7 @@ from sse_edge.log.scan import scan
 from sse_edge.routes.views import Views, ViewsDep, views_of
 from sse_edge.streams.channels import CHANNELS
 from sse_edge.streams.dialect import ClientInfo
+from sse_edge.streams.dialects.mystocks import training_progress
 from sse_edge.streams.dialects.training import status as rendered
 from sse_edge.streams.requests import of_entities
 from sse_edge.streams.stream import ChannelSelection, Stream
@@ -53,6 +54,8 @@ CHANNEL = "trainmodel"
 
 _BATCHES_MAX = 8
 """The most batches that are read for events that a task's state does not have yet."""
+
+_RUNNING_MAX = 20
 
 router = APIRouter(prefix="/trainmodel", tags=["training tasks"])
 
@@ -123,6 +126,21 @@ async def status(
         raise _no_such_task(task_id)
     data: dict[str, object] = rendered(last.event).data
     return data
+
+
+@router.get("/running", summary="List the training runs that have not ended")
+async def running(request: Request, node: NodeDep, views: ViewsDep) -> list[dict[str, object]]:
+    """The last 20 that have changed, with the data of the last event `training_progress`."""
+    states = [state for state in await rows_of(request, views.tasks) if not state.ended]
+    found = []
+    for state in states[-_RUNNING_MAX:]:
+        try:
+            last = await _read_on(node, state)
+        except OffsetOutOfRange:
+            continue
+        if last is not None and not last.event.ends:
+            found.append(dict(training_progress(last.event).data))
+    return found
 
 
 @stream_route(router, "/stream/{task_id}", "Follow a task to its end", openapi.of(CHANNEL))

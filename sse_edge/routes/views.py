@@ -1,4 +1,4 @@
-"""The tables of a node: the last state of each task, job, limit, alert, book, renewal and edge.
+"""The tables of a node: the last state of every task, job, portfolio, alert, book and so on.
 
 `Views` owns the tables and follows their compacted topics; each is read only after its first use.
 Routes read the tables themselves. The delivery core asks two questions of them (see `Lookups` in
@@ -18,7 +18,9 @@ from schemas.events import (
     EdgeNode,
     JobState,
     OpenAlert,
+    RiskHistory,
     RiskLimits,
+    RiskMeasure,
     StoryState,
     StreamRenewal,
 )
@@ -30,7 +32,9 @@ from schemas.topics import (
     MARKET_FORMING,
     RISK_BOOK_RISKS,
     RISK_BOOKS,
+    RISK_HISTORY,
     RISK_LIMITS,
+    RISK_MEASURES,
     RISK_OPEN,
     TRAINING_TASKS,
     Topic,
@@ -62,6 +66,8 @@ class Views:
         self.latest_jobs = self._latest_jobs()
         self.limits = self._view(RISK_LIMITS, RiskLimits)
         self.open_alerts = self._view(RISK_OPEN, OpenAlert)
+        self.measures = self._view(RISK_MEASURES, RiskMeasure)
+        self.histories = self._view(RISK_HISTORY, RiskHistory)
         self.books = self._view(RISK_BOOKS, Book)
         self.book_risks = self._view(RISK_BOOK_RISKS, BookRisk)
         self.renewals = self._view(EDGE_RENEWALS, StreamRenewal)
@@ -76,6 +82,8 @@ class Views:
             tasks.create_task(self.jobs.run())
             tasks.create_task(self.limits.run())
             tasks.create_task(self.open_alerts.run())
+            tasks.create_task(self.measures.run())
+            tasks.create_task(self.histories.run())
             tasks.create_task(self.books.run())
             tasks.create_task(self.book_risks.run())
             tasks.create_task(self.renewals.run())
@@ -110,7 +118,7 @@ class Views:
     def _view(self, topic: Topic, kind: type[S]) -> TableView[S]:
         name = self.settings.topic_prefix + topic.name
         patience_s = self.settings.broker_patience_s
-        return TableView(self._log, name, kind, topic.retention_ms, patience_s)
+        return TableView(self._log, name, kind, topic.retention_ms, patience_s, also=topic.also)
 
 
 def views_of(connection: HTTPConnection) -> Views:

@@ -39,6 +39,10 @@ _FOLDED = (PORTFOLIO_RETURNS, RISK_LIMITS, RISK_ACKS)
 """The topics whose offsets are in the portfolios' states."""
 
 _TICK_S = 1.0
+_HISTORY_EVERY_US = 10_000_000
+"""How often the history of a portfolio is written, if its measure changes all the time."""
+_HISTORIES_MAX = 100
+"""The most histories that are written at a tick; each has some 6 KB."""
 _WHOLE_RECORD = (1 << 31) - 1
 """An index in a record that is after all of its returns."""
 
@@ -52,6 +56,10 @@ class _Partition:
     rebuilds: list[RebuildDone] = field(default_factory=list)
     has_changed: bool = True
     """Whether the gauges may have changed since they were sent."""
+    due_histories: dict[str, None] = field(default_factory=dict)
+    """The portfolios whose history has changed since it was written, in order."""
+    history_times_us: dict[str, int] = field(default_factory=dict)
+    """When the history of each portfolio was written last."""
 
 
 class Risk(Processor):
@@ -80,7 +88,8 @@ class Risk(Processor):
             for state in rows[RISK_STATE.name].values()
             if isinstance(state, PortfolioState)
         }
-        self._partitions[number] = _Partition(portfolios, self._batch(portfolios))
+        here = self._partitions[number] = _Partition(portfolios, self._batch(portfolios))
+        here.due_histories.update(dict.fromkeys(portfolios))  # the last may not have been written
 
     def forget(self, number: int) -> None:
         """Drop the portfolios of a partition number."""
@@ -115,6 +124,21 @@ class Risk(Processor):
             for gauges in gauges_of(here.portfolios.values(), {this_round.number}):
                 this_round.send(gauges)
 
+        self._send_histories(here, this_round)
+
+    def _send_histories(self, here: _Partition, this_round: Round) -> None:
+        """Send the histories that have changed and whose time has come."""
+        time_us, times_us = now_us(), here.history_times_us
+        before_us = time_us - _HISTORY_EVERY_US
+        due = [name for name in here.due_histories if times_us.get(name, 0) <= before_us]
+        for portfolio_id in due[:_HISTORIES_MAX]:
+            del here.due_histories[portfolio_id]
+            times_us[portfolio_id] = time_us
+            risk = here.portfolios.get(portfolio_id)
+            event = None if risk is None else risk.history_event()
+            if risk is not None and event is not None:
+                this_round.send(event, risk.tenant)
+
     async def finish(self, this_round: Round) -> None:
         """Send what follows from the round's messages, and write the portfolios that changed."""
         here = self._partitions[this_round.number]
@@ -130,6 +154,7 @@ class Risk(Processor):
         for portfolio_id, risk in batch.changed.items():
             this_round.put(RISK_STATE, encode_key(portfolio_id), risk.pack())
         here.has_changed |= bool(batch.changed)
+        here.due_histories.update(dict.fromkeys(batch.changed))
 
     async def _take_over(self, here: _Partition, done: RebuildDone, this_round: Round) -> None:
         """Continue from a rebuilt partition.

@@ -18,6 +18,7 @@ from schemas.events import (
     ReturnOutcome,
     RiskAlert,
     RiskEstimate,
+    RiskHistory,
     RiskLimit,
     RiskLimits,
     RiskMeasure,
@@ -29,13 +30,12 @@ from stream_processors.risk.alert_events import AlertContext
 from stream_processors.risk.alerts import Alerts
 from stream_processors.risk.config import RiskConfig
 from stream_processors.risk.estimates import ClosedEstimates
+from stream_processors.risk.forecast_history import METHOD, ForecastHistory
 from stream_processors.risk.live_backtest import LiveBacktest
 from stream_processors.risk.measures import Measurement, drawdowns, finite, measure
 from stream_processors.risk.rules import MODEL, rules_of
 from stream_processors.risk.thresholds import Rule
 from stream_processors.risk.window import ReturnWindow
-
-METHOD = "historical"
 
 _ACCEPTED, _CORRECTED = ReturnOutcome.ACCEPTED, ReturnOutcome.CORRECTED
 
@@ -79,6 +79,7 @@ class PortfolioRisk:
         self._alerts = Alerts(portfolio_id, config.rules_of(portfolio_id))
         self._limits: Sequence[RiskLimit] = []
         self._backtest = LiveBacktest()
+        self._forecasts = ForecastHistory(config.window)
         self._measurement: Measurement | None = None
         self._slower: Sequence[RiskEstimate] = []
         """The last estimates that looked at the whole window."""
@@ -115,6 +116,9 @@ class PortfolioRisk:
             risk._limits, risk._alerts.rules = state.limits, rules_of(state.limits)
         risk.limits_offset, risk.acks_offset = state.limits_offset, state.acks_offset
         risk._backtest = LiveBacktest(state.exceptions)
+        risk._forecasts = ForecastHistory.restore(
+            config.window, columns[0][-len(risk._window) :], state.forecasts
+        )
         risk._slower = state.estimates
         risk._cause = None if state.cause_us is None else (state.cause_us, state.cause_version)
         if len(risk._window):
@@ -146,6 +150,7 @@ class PortfolioRisk:
             tenant=self.tenant,
             wanted_by=self.wanted_by,
             lap=self.lap,
+            forecasts=self._forecasts.pack(window.times_us),
         )
 
     @property
@@ -210,6 +215,7 @@ class PortfolioRisk:
         self.lap = lap
         self._window = ReturnWindow(self._config.window, with_moments=self._has_closed_forms)
         self._backtest = LiveBacktest()
+        self._forecasts = ForecastHistory(self._config.window)
         self._measurement, self._slower, self._cause = None, [], None
         return cleared
 
@@ -233,6 +239,7 @@ class PortfolioRisk:
                 return outcome, ()
         if is_next and forecast is not None:
             self._backtest.add(forecast, observation.value)
+            self._forecasts.add(at_us, forecast.var_95)
         # If no return entered or left the tail, the measurement stays: nine times out of ten.
         var = None if forecast is None else forecast.var_95
         if var is None or not window.lowest_moved > -var:
@@ -334,6 +341,21 @@ class PortfolioRisk:
             max_drawdown=finite(deepest),
             estimates=[*self._closed_events(closed, as_of_us), *self._slower],
             model_backtests=list(self._backtest.events()),
+        )
+
+    def history_event(self) -> RiskHistory | None:
+        """Return the returns in the window with their forecasts; None without returns."""
+        window = self._window
+        if not len(window):
+            return None
+        times_us = window.times_us
+        forecasts = self._forecasts.pack(times_us)
+        return RiskHistory(
+            portfolio_id=self.portfolio_id,
+            as_of_us=window.newest_us,
+            observations=len(window),
+            window=window.pack()[: 16 * len(window)],  # without the versions
+            var_95=forecasts[0].var if forecasts else b"",
         )
 
     def _remeasure(self) -> None:

@@ -155,6 +155,7 @@ WRONG: list[tuple[str, dict[str, str], int, str]] = [
     ("/alerts?on_gap=cry", {}, 400, "on_gap: 'cry' is not one of continue, close"),
     ("/alerts?client_id=" + "x" * 257, {}, 400, "client_id: it has 257 characters"),
     ("/alerts?slow=never", {}, 400, "slow: 'never' is not one of pause, conflate, close"),
+    ("/alerts?heartbeat=0.1", {}, 400, "heartbeat: '0.1' is no whole number of seconds from 1"),
     ("/alerts?slow=conflate", {}, 400, "slow: every event of alerts counts"),
     ("/streams", {}, 400, "topic: name at least one stream"),
     ("/streams?topic=weather", {}, 400, "topic: 'weather' is no stream"),

@@ -3,7 +3,7 @@ import asyncio
 import pytest
 
 from schemas.codec import encode
-from schemas.events import StoryState
+from schemas.events import StoryState, StreamRenewal
 from sse_edge.cache.table_view import TableView
 from sse_edge.errors import LogUnavailable
 from tests.support.fake_log import FakeLog
@@ -182,4 +182,17 @@ async def test_a_state_older_than_the_retention_is_dropped() -> None:
     async with asyncio.TaskGroup() as tasks:
         running = tasks.create_task(view.run())
         assert await view.all() == [state("new", 2)]
+        running.cancel()
+
+
+async def test_a_state_comes_with_the_logs_time_and_other_classes_are_no_states() -> None:
+    log = a_log()
+    put(log, "a", 1)
+    log.append(TOPIC, 0, b"b", encode(StreamRenewal(challenge="b", expires_us=1, event_time_us=1)))
+    view = TableView(log, TOPIC, StoryState, None, patience_s=5.0, also=(StreamRenewal,))
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(view.run())
+        [(found, at_ms)] = await view.changed_at_ms()
+        assert found == state("a", 1)
+        assert at_ms == log._topics[TOPIC].partitions[0].records[0].timestamp_ms
         running.cancel()

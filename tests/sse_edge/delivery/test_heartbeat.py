@@ -20,6 +20,15 @@ async def test_a_silent_stream_gets_a_ping_without_an_id() -> None:
         assert pings[0].inner["timestamp"]
 
 
+async def test_a_client_can_ask_for_heartbeats_that_are_sooner() -> None:
+    async with running_edge(alerts_log()) as edge:
+        client = edge.connect(heartbeat_s=5.0)
+        await client.until(2)
+        began = asyncio.get_running_loop().time()
+        await client.until(3, event="ping")
+        assert asyncio.get_running_loop().time() - began == pytest.approx(16.5, abs=2)
+
+
 async def test_a_client_can_ask_for_checkpoints_with_a_name_and_data() -> None:
     async with running_edge(alerts_log()) as edge:
         client = edge.connect(named_checkpoints=True)
