@@ -8,6 +8,7 @@ import { swatch } from "./svg.js";
 
 const LINES_MAX = 12;
 const DRAW_MS = 200; // five times a second is smooth enough, and calm
+const CHOOSE_MS = 30_000; // lines that come and go all the time cannot be followed
 const TABLE_DAYS = 20;
 const DAY_S = 86_400;
 
@@ -20,6 +21,7 @@ export class Chart {
   #show = "var";
   #days = 366;
   #zoomed = false;
+  #chosenMs = -Infinity;
   #emphasized = null;
   #draw = throttled(DRAW_MS, () => this.#redraw());
 
@@ -36,6 +38,7 @@ export class Chart {
     pressable("[data-show]", (button) => {
       this.#show = button.dataset.show;
       this.#rebuild();
+      this.#draw();
     });
     pressable("[data-days]", (button) => {
       this.#days = Number(button.dataset.days);
@@ -51,10 +54,8 @@ export class Chart {
 
   #redraw() {
     if (this.#root.clientWidth === 0) return; // another view is shown
-    const names = this.#book.sorted("used").slice(0, LINES_MAX).map((measure) => measure.portfolio_id).sort();
-    const isSame = names.every((name) => this.#names.includes(name)) && names.length <= this.#names.length;
-    if (!isSame) this.#names = names;
-    if (!isSame || !this.#plot) {
+    const hasChanged = this.#choose();
+    if (hasChanged || !this.#plot) {
       this.#rebuild();
     } else {
       this.#plot.setData(this.#data(), !this.#zoomed);
@@ -62,6 +63,19 @@ export class Chart {
     this.#root.dataset.daysShown = this.#plot?.data[0].length ?? 0;
     this.#updateLegend();
     this.#updateTable();
+  }
+
+  /** Choose the portfolios to draw; return whether they are others than before. */
+  #choose() {
+    const nowMs = performance.now();
+    const isFull = this.#names.length === LINES_MAX;
+    if (isFull && (this.#zoomed || nowMs - this.#chosenMs < CHOOSE_MS)) return false;
+    this.#chosenMs = nowMs;
+    const nearest = this.#book.sorted("used").slice(0, LINES_MAX);
+    const names = nearest.map((measure) => measure.portfolio_id).sort();
+    if (String(names) === String(this.#names)) return false;
+    this.#names = names;
+    return true;
   }
 
   #data() {

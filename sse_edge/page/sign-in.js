@@ -38,14 +38,13 @@ export class SignIn {
   show(detail) {
     const form = $("sign-in");
     const isAsked = detail !== null;
+    // Without a token there is nothing to complain about yet.
+    setText($("sign-in-error"), isAsked && this.#session.token ? `${detail}.` : "");
     if (form.hidden === !isAsked) return;
     form.hidden = !isAsked;
     $("main").classList.toggle("signed-out", isAsked);
     $("loading").hidden = $("loading").hidden || isAsked;
-    if (!isAsked) return;
-    // Without a token there is nothing to complain about yet.
-    setText($("sign-in-error"), this.#session.token ? `${detail}.` : "");
-    $("token").focus();
+    if (isAsked) $("token").focus();
   }
 
   /** Renew a stream: with the tab's token if there is a newer one or a cookie, else by asking. */
