@@ -1,5 +1,7 @@
 """The processor that measures portfolios, run without Kafka."""
 
+import pytest
+
 from schemas.events import (
     DeadLetter,
     OpenAlert,
@@ -7,6 +9,7 @@ from schemas.events import (
     Return,
     ReturnBatch,
     RiskAlert,
+    RiskHistory,
     RiskLimit,
     RiskLimits,
     RiskMeasure,
@@ -17,6 +20,7 @@ from schemas.topics import (
     DEAD_LETTERS,
     PORTFOLIO_RETURNS,
     RISK_ALERTS,
+    RISK_HISTORY,
     RISK_LIMITS,
     RISK_MEASURES,
     RISK_OPEN,
@@ -93,3 +97,31 @@ async def test_an_undecodable_record_is_a_dead_letter_and_stops_nothing() -> Non
     )
     assert [letter.offset for letter in journal.sent(DEAD_LETTERS, DeadLetter)] == [6]
     assert len(journal.sent(RISK_MEASURES, RiskMeasure)) == 1
+
+
+async def test_a_history_is_written_at_most_every_ten_seconds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = [1_000_000_000]
+    monkeypatch.setattr("stream_processors.agents.risk.now_us", lambda: clock[0])
+    made = bench()
+    await made.run([message(PORTFOLIO_RETURNS, returns(), 7)])
+    [history] = (await made.tick()).sent(RISK_HISTORY, RiskHistory)
+    assert (history.portfolio_id, history.observations, history.as_of_us) == ("p", 30, 29)
+    await made.run([message(PORTFOLIO_RETURNS, returns(31), 8)])
+    clock[0] += 9_000_000
+    assert (await made.tick()).sent(RISK_HISTORY, RiskHistory) == []
+    clock[0] += 1_000_000
+    [later] = (await made.tick()).sent(RISK_HISTORY, RiskHistory)
+    assert (later.observations, len(later.var_95)) == (31, 8 * 31)
+    clock[0] += 10_000_000
+    assert (await made.tick()).sent(RISK_HISTORY, RiskHistory) == [], "nothing has changed"
+
+
+async def test_a_worker_that_takes_over_writes_the_histories_that_it_finds() -> None:
+    made = bench()
+    await made.run([message(PORTFOLIO_RETURNS, returns(31), 7)])
+    [state] = made.journal.sent(RISK_STATE, PortfolioState)
+    made.recover(made.rows())
+    [history] = (await made.tick()).sent(RISK_HISTORY, RiskHistory)
+    assert history.var_95 == state.forecasts[0].var
