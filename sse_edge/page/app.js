@@ -145,7 +145,7 @@ function onChange() {
 
 async function start() {
   try {
-    await load();
+    await Promise.all([load(), noticeShown]); // what comes later would push everything down
   } catch (error) {
     const phase = error.status === undefined ? "offline" : error.status === 503 ? "unavailable" : "refused";
     status.show({ phase, silentMs: 0, status: error.status, detail: error.detail, reason: error.reason, retryInMs: RETRY_MS });
@@ -191,6 +191,6 @@ session.onChange(() => {
   if (!isLoaded) start();
 });
 $("origin").textContent = location.origin;
-status.loadBanner(api);
+const noticeShown = status.loadBanner(api);
 route();
 start();

@@ -240,6 +240,8 @@ class PortfolioRisk:
         if is_next and forecast is not None:
             self._backtest.add(forecast, observation.value)
             self._forecasts.add(at_us, forecast.var_95)
+        elif forecast is None:
+            self._forecasts.add(at_us, None)
         # If no return entered or left the tail, the measurement stays: nine times out of ten.
         var = None if forecast is None else forecast.var_95
         if var is None or not window.lowest_moved > -var:

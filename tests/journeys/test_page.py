@@ -44,6 +44,7 @@ _MEASURE_SHIFTS = """
     }).observe({ type: "layout-shift", buffered: true });
 """
 DAYS = trading_days(load_prices())[:520]
+NOTICE = "Demo: real prices, replayed at 40 days a second."
 HISTORY = "/api/v1/measures/history"
 LIVE = "#connection[data-state=live]"
 
@@ -92,7 +93,7 @@ async def system(
 ) -> AsyncGenerator[System]:
     async with open_world(kafka, tmp_path_factory.mktemp("page")) as world:
         async with asyncio.TaskGroup() as starting:
-            edge = starting.create_task(world.edge())
+            edge = starting.create_task(world.edge(notice=NOTICE))
             other = starting.create_task(world.edge())
             starting.create_task(world.worker(batch_within_s=0.05))
         system = System(world, edge.result(), other.result())
@@ -163,6 +164,7 @@ async def test_it_begins_with_the_truth_and_goes_on_live(system: System, browser
     open_alerts = await system.get("/api/v1/alerts")
     async with opened(browser, system.edge.url) as page:
         await page.wait_for_selector("#chart canvas")
+        await expect(page.locator("#banner")).to_have_text(NOTICE)
         last = str(DAYS[399].day)
         await expect(page.locator("#as-of")).to_have_text(last)
         for measure in await system.get("/api/v1/measures"):
@@ -431,15 +433,6 @@ async def test_everybody_can_use_it_on_any_screen(
             wide = await page.evaluate("document.documentElement.scrollWidth - innerWidth")
             assert wide <= 0, f"{url} scrolls sideways"
             assert await page.evaluate("window.shifted") <= 0.1, url
-
-
-async def test_the_notice_of_a_demo_is_shown(system: System, browser: Browser) -> None:
-    page = await browser.new_page()
-    notice = {"version": "0.1.0", "notice": "Demo: real prices, replayed."}
-    await page.route("**/api/v1/about", lambda route: route.fulfill(json=notice))
-    await page.goto(system.edge.url)
-    await expect(page.locator("#banner")).to_have_text("Demo: real prices, replayed.")
-    await page.close()
 
 
 async def test_the_api_is_described_with_nothing_from_elsewhere(
