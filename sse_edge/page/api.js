@@ -20,15 +20,16 @@ export async function refusalOf(response) {
 
 export class Api {
   #session;
-  #serverTime = null;
+  /** By how many milliseconds the edge's clock is ahead of this computer's, to a second or so. */
+  aheadMs = 0;
 
   constructor(session) {
     this.#session = session;
   }
 
-  /** The edge's clock at its first answer, as a Date; this computer's clock may be wrong. */
-  get serverTime() {
-    return this.#serverTime ?? new Date();
+  /** The time of the edge's clock, in milliseconds; this computer's may be wrong. */
+  now() {
+    return Date.now() + this.aheadMs;
   }
 
   /**
@@ -57,7 +58,7 @@ export class Api {
       cache: "no-store",
     });
     const date = response.headers.get("Date");
-    this.#serverTime ??= date === null ? null : new Date(date);
+    if (date !== null) this.aheadMs = Date.parse(date) - Date.now();
     if (!response.ok) throw await refusalOf(response);
     return response;
   }

@@ -20,6 +20,7 @@ const OVERLAP_MS = 10_000; // the stream begins before the views were read, so t
 const RECENT_MS = 3_600_000; // alerts of the last hour are shown, or of the log's whole time if few
 const RECENT_MIN = 20;
 const QUIET_MS = 700;
+const REPLAY_MS_MAX = 10_000;
 const RETRY_MS = 2_000;
 
 const session = new Session();
@@ -62,6 +63,7 @@ const HANDLERS = {
   },
   gap(gap) {
     status.notify(gapWords(gap));
+    load().catch(() => {}); // an alert may have been cleared in the gap
   },
   challenge(challenge) {
     signIn.renew(challenge);
@@ -110,17 +112,21 @@ async function loadRuns() {
 
 /** Read the transitions of a time that has passed, until the stream is at its end. */
 async function loadRecent(agoMs) {
-  const from = agoMs === null ? "earliest" : new Date(api.serverTime - agoMs).toISOString();
+  const from = agoMs === null ? "earliest" : new Date(api.now() - agoMs).toISOString();
   await new Promise((resolve) => {
-    let timer = setTimeout(resolve, 5 * QUIET_MS);
+    const finish = () => {
+      clearTimeout(quiet);
+      clearTimeout(deadline);
+      replay.close();
+      resolve();
+    };
+    let quiet = null;
+    const deadline = setTimeout(finish, REPLAY_MS_MAX);
     const replay = new Connection(`/api/v1/sse/alerts?${new URLSearchParams({ from })}`, {
       session,
       onFrame(frame) {
-        clearTimeout(timer);
-        timer = setTimeout(() => {
-          replay.close();
-          resolve();
-        }, QUIET_MS);
+        clearTimeout(quiet);
+        quiet = setTimeout(finish, QUIET_MS);
         if (frame.event === "risk_alert") onFrame({ ...frame, id: null });
       },
     });
@@ -129,8 +135,9 @@ async function loadRecent(agoMs) {
   if (agoMs !== null && alerts.recent.length < RECENT_MIN) await loadRecent(null);
 }
 
-function follow() {
-  const from = new Date(api.serverTime - OVERLAP_MS).toISOString();
+/** Follow all channels from a little before the views were read, by the edge's clock. */
+function follow(readMs) {
+  const from = new Date(readMs + api.aheadMs - OVERLAP_MS).toISOString();
   const query = new URLSearchParams({ from, heartbeat: HEARTBEAT_S, client_id: "page" });
   for (const topic of ["alerts", "backtest", "measures", "training"]) query.append("topic", topic);
   connection = new Connection(`/api/v1/sse/streams?${query}`, { session, onFrame, onChange });
@@ -144,6 +151,7 @@ function onChange() {
 }
 
 async function start() {
+  const readMs = Date.now();
   try {
     await Promise.all([load(), noticeShown]); // what comes later would push everything down
   } catch (error) {
@@ -160,7 +168,7 @@ async function start() {
   alertsView.update();
   portfoliosView.update();
   runsView.update();
-  follow();
+  follow(readMs);
 }
 
 /** Show the view that the address names. */

@@ -6,7 +6,6 @@ export class SignIn {
   #session;
   #api;
   #challenge = null;
-  #usedToken = "";
 
   /**
    * @param {import("./session.js").Session} session
@@ -44,17 +43,15 @@ export class SignIn {
     form.hidden = !isAsked;
     $("main").classList.toggle("signed-out", isAsked);
     $("loading").hidden = $("loading").hidden || isAsked;
-    if (isAsked) $("token").focus();
+    if (!isAsked) return;
+    $("bar").hidden = $("renewal").hidden = true; // too late for that
+    $("token").focus();
   }
 
-  /** Renew a stream: with the tab's token if there is a newer one or a cookie, else by asking. */
+  /** Renew a stream: by the cookie, where there is no token, else by asking for a fresh token. */
   async renew({ url, seconds }) {
     this.#challenge = url;
-    const token = this.#session.token;
-    if (!token || token !== this.#usedToken) {
-      this.#usedToken = token;
-      if (!token && (await this.#accepted(url, token))) return;
-    }
+    if (!this.#session.token && (await this.#accepted(url, ""))) return;
     setText($("bar-text"), `Your token expires in ${seconds} s. Paste a fresh one to stay signed in.`);
     $("bar").hidden = $("renewal").hidden = false;
     $("fresh-token").focus();
@@ -75,7 +72,7 @@ export class SignIn {
       setText($("bar-text"), `The token is not accepted: ${error.detail ?? "the edge does not answer"}.`);
       return false;
     }
-    if (token) this.#session.token = this.#usedToken = token;
+    if (token) this.#session.token = token;
     return true;
   }
 
