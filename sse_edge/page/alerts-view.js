@@ -38,7 +38,10 @@ export class AlertsView {
 
   #redraw() {
     const { groups, counts, recent } = this.#book;
-    setText($("alerts-count"), String(Object.values(counts).reduce((sum, count) => sum + count, 0)));
+    setText(
+      $("alerts-count"),
+      String(Object.values(counts).reduce((sum, count) => sum + count, 0)),
+    );
     syncChildren(
       $("alerts-severities"),
       Object.entries(counts).filter(([, count]) => count > 0),
@@ -47,9 +50,22 @@ export class AlertsView {
       (made, [severity, count]) => setText(made.lastElementChild, `${count} ${severity}`),
     );
     const list = $("open-alerts");
-    syncChildren(list, groups, (group) => group.portfolio, (group) => this.#group(group), (made, group) => this.#updateGroup(made, group));
-    if (groups.length === 0) list.replaceChildren(element("p", { class: "empty" }, "No alert is open."));
-    syncChildren($("recent-alerts"), recent.slice(0, RECENT_SHOWN), (event) => event.transition_id, transition, () => {});
+    syncChildren(
+      list,
+      groups,
+      (group) => group.portfolio,
+      (group) => this.#group(group),
+      (made, group) => this.#updateGroup(made, group),
+    );
+    if (groups.length === 0)
+      list.replaceChildren(element("p", { class: "empty" }, "No alert is open."));
+    syncChildren(
+      $("recent-alerts"),
+      recent.slice(0, RECENT_SHOWN),
+      (event) => event.transition_id,
+      transition,
+      () => {},
+    );
   }
 
   #news() {
@@ -59,18 +75,46 @@ export class AlertsView {
   }
 
   #group({ portfolio }) {
-    const name = element("button", { type: "button", class: "link", onclick: () => this.#open(portfolio) }, swatch(portfolio), portfolio);
-    return element("section", { class: "group", "data-portfolio": portfolio, "aria-label": `Alerts of ${portfolio}` }, element("h3", {}, name, " ", element("span", { class: "count" })), element("ul"));
+    const name = element(
+      "button",
+      { type: "button", class: "link", onclick: () => this.#open(portfolio) },
+      swatch(portfolio),
+      portfolio,
+    );
+    return element(
+      "section",
+      { class: "group", "data-portfolio": portfolio, "aria-label": `Alerts of ${portfolio}` },
+      element("h3", {}, name, " ", element("span", { class: "count" })),
+      element("ul"),
+    );
   }
 
   #updateGroup(made, { alerts }) {
     setText(made.querySelector(".count"), String(alerts.length));
-    syncChildren(made.querySelector("ul"), alerts, (alert) => alert.alert_id, (alert) => this.#alert(alert), (item, alert) => this.#updateAlert(item, alert));
+    syncChildren(
+      made.querySelector("ul"),
+      alerts,
+      (alert) => alert.alert_id,
+      (alert) => this.#alert(alert),
+      (item, alert) => this.#updateAlert(item, alert),
+    );
   }
 
   #alert(alert) {
-    const button = element("button", { type: "button", class: "quiet", onclick: () => this.#ask(item, alert) }, "Acknowledge");
-    const item = element("li", { class: "alert", "data-alert": alert.alert_id }, element("span", { class: "sign" }), element("span", { class: "words" }), button, element("span", { class: "when" }), element("span", { class: "ack-text" }));
+    const button = element(
+      "button",
+      { type: "button", class: "quiet", onclick: () => this.#ask(item, alert) },
+      "Acknowledge",
+    );
+    const item = element(
+      "li",
+      { class: "alert", "data-alert": alert.alert_id },
+      element("span", { class: "sign" }),
+      element("span", { class: "words" }),
+      button,
+      element("span", { class: "when" }),
+      element("span", { class: "ack-text" }),
+    );
     return item;
   }
 
@@ -85,28 +129,42 @@ export class AlertsView {
     setText(item.querySelector(".when"), whenOf(alert));
     const said = alert.comment ? `Acknowledged: ${alert.comment}` : "Acknowledged";
     setText(item.querySelector(".ack-text"), alert.acknowledged ? said : "");
-    item.querySelector("button.quiet").hidden = alert.acknowledged || item.querySelector("form") !== null;
+    item.querySelector("button.quiet").hidden =
+      alert.acknowledged || item.querySelector("form") !== null;
     if (alert.acknowledged) item.querySelector("form")?.remove();
   }
 
   #ask(item, alert) {
     const button = item.querySelector("button.quiet");
     button.hidden = true;
-    const input = element("input", { "aria-label": `Comment on the alert of ${alert.entity_id}`, placeholder: "Comment", maxlength: 1000 });
+    const input = element("input", {
+      "aria-label": `Comment on the alert of ${alert.entity_id}`,
+      placeholder: "Comment",
+      maxlength: 1000,
+    });
     const problem = element("p", { class: "error", role: "alert" });
     const close = () => {
       form.remove();
       button.hidden = false;
       button.focus();
     };
-    const form = element("form", {}, input, element("button", { type: "submit" }, "Acknowledge"), element("button", { type: "button", class: "quiet", onclick: close }, "Cancel"), problem);
+    const form = element(
+      "form",
+      {},
+      input,
+      element("button", { type: "submit" }, "Acknowledge"),
+      element("button", { type: "button", class: "quiet", onclick: close }, "Cancel"),
+      problem,
+    );
     form.addEventListener("keydown", (event) => event.key === "Escape" && close());
     form.addEventListener("submit", async (event) => {
       event.preventDefault();
       const submit = form.querySelector("[type=submit]");
       submit.disabled = true;
       try {
-        await this.#api.post(`/api/v1/alerts/${encodeURIComponent(alert.alert_id)}/ack`, { comment: input.value });
+        await this.#api.post(`/api/v1/alerts/${encodeURIComponent(alert.alert_id)}/ack`, {
+          comment: input.value,
+        });
         setText(problem, "Sent; it shows here as soon as it is in the log.");
       } catch (error) {
         submit.disabled = false;
@@ -134,8 +192,26 @@ const whenOf = (alert) => `data of ${day(alert.as_of)} · ${alert.state} ${local
 /** An item of a list of transitions: a cleared alert has another sign, and is quieter. */
 export function transition(event) {
   const closing = isClosing(event.state);
-  const kind = closing ? "cleared" : event.state === "acknowledged" ? "acknowledged" : event.severity;
+  const kind = closing
+    ? "cleared"
+    : event.state === "acknowledged"
+      ? "acknowledged"
+      : event.severity;
   const state = element("span", { class: "state" }, event.state.replaceAll("_", " "));
-  const words = element("span", { "data-closing": closing }, event.entity_id, " ", state, ": ", inPercent(event.message));
-  return element("li", { "data-state": event.state }, sign(kind, closing ? "cleared" : event.severity), words, element("span", { class: "when" }, `data of ${day(event.as_of)} · ${localTime(event.at)}`));
+  const words = element(
+    "span",
+    { "data-closing": closing },
+    event.entity_id,
+    " ",
+    state,
+    ": ",
+    inPercent(event.message),
+  );
+  return element(
+    "li",
+    { "data-state": event.state },
+    sign(kind, closing ? "cleared" : event.severity),
+    words,
+    element("span", { class: "when" }, `data of ${day(event.as_of)} · ${localTime(event.at)}`),
+  );
 }

@@ -15,7 +15,12 @@ export async function refusalOf(response) {
   const problem = await response.json().catch(() => ({}));
   const seconds = Number(response.headers.get("Retry-After"));
   const detail = problem.detail ?? problem.title ?? response.statusText;
-  return new Refused(response.status, detail, seconds > 0 ? seconds * 1000 : undefined, problem.reason);
+  return new Refused(
+    response.status,
+    detail,
+    seconds > 0 ? seconds * 1000 : undefined,
+    problem.reason,
+  );
 }
 
 export class Api {

@@ -79,8 +79,15 @@ function onFrame(frame) {
 }
 
 function gapWords({ reason, partitions }) {
-  const lost = partitions.reduce((sum, gap) => sum + Math.max(0, gap.to_offset - gap.from_offset), 0);
-  const why = { expired: "have expired", topic_recreated: "are of a topic that was made anew", future: "lie beyond the end of the log" };
+  const lost = partitions.reduce(
+    (sum, gap) => sum + Math.max(0, gap.to_offset - gap.from_offset),
+    0,
+  );
+  const why = {
+    expired: "have expired",
+    topic_recreated: "are of a topic that was made anew",
+    future: "lie beyond the end of the log",
+  };
   return `${lost.toLocaleString("en")} records ${why[reason] ?? reason}: the log no longer has them. The page goes on with what there is.`;
 }
 
@@ -104,7 +111,8 @@ async function loadRuns() {
     api.get("/trainmodel/running"),
     api.get("/api/backtesting/jobs?status_filter=running&limit=5"),
   ]);
-  for (const run of training) runsView.addOlder("training", run.task_id, { ...run, numbers: run.metrics });
+  for (const run of training)
+    runsView.addOlder("training", run.task_id, { ...run, numbers: run.metrics });
   for (const { job_id: id, message, symbol, ...job } of backtests) {
     runsView.addOlder("backtest", id, { ...job, message: message ?? symbol });
   }
@@ -147,7 +155,9 @@ function follow(readMs) {
 function onChange() {
   if (connection === null) return;
   status.show(connection);
-  signIn.show(connection.phase === "refused" && connection.status === 401 ? connection.detail : null);
+  signIn.show(
+    connection.phase === "refused" && connection.status === 401 ? connection.detail : null,
+  );
 }
 
 async function start() {
@@ -155,8 +165,16 @@ async function start() {
   try {
     await Promise.all([load(), noticeShown]); // what comes later would push everything down
   } catch (error) {
-    const phase = error.status === undefined ? "offline" : error.status === 503 ? "unavailable" : "refused";
-    status.show({ phase, silentMs: 0, status: error.status, detail: error.detail, reason: error.reason, retryInMs: RETRY_MS });
+    const phase =
+      error.status === undefined ? "offline" : error.status === 503 ? "unavailable" : "refused";
+    status.show({
+      phase,
+      silentMs: 0,
+      status: error.status,
+      detail: error.detail,
+      reason: error.reason,
+      retryInMs: RETRY_MS,
+    });
     signIn.show(error.status === 401 ? error.detail : null);
     if (error.status !== 401) setTimeout(start, error.retryInMs ?? RETRY_MS);
     return;
@@ -175,10 +193,18 @@ async function start() {
 function route() {
   const [, view = "", name = ""] = location.hash.split("/");
   const portfolio = view === "portfolio" ? decodeURIComponent(name) : null;
-  const views = { desk: view !== "debug" && portfolio === null, portfolio: portfolio !== null, debug: view === "debug" };
+  const views = {
+    desk: view !== "debug" && portfolio === null,
+    portfolio: portfolio !== null,
+    debug: view === "debug",
+  };
   $("loading").hidden = isLoaded || views.debug || !$("sign-in").hidden;
-  for (const [id, isShown] of Object.entries(views)) $(id).hidden = !isShown || (!isLoaded && id !== "debug");
-  for (const [id, isHere] of [["to-desk", views.desk], ["to-debug", views.debug]]) {
+  for (const [id, isShown] of Object.entries(views))
+    $(id).hidden = !isShown || (!isLoaded && id !== "debug");
+  for (const [id, isHere] of [
+    ["to-desk", views.desk],
+    ["to-debug", views.debug],
+  ]) {
     if (isHere) $(id).setAttribute("aria-current", "page");
     else $(id).removeAttribute("aria-current");
   }

@@ -104,12 +104,16 @@ export class Chart {
       {
         ...plotOptions(this.#root),
         series: [{}, ...series],
-        scales: { y: { range: (_, low, high) => [0, Math.max(high ?? 0, this.#level() ?? 0, 1) * 1.08] } },
+        scales: {
+          y: { range: (_, low, high) => [0, Math.max(high ?? 0, this.#level() ?? 0, 1) * 1.08] },
+        },
         cursor: { points: { size: 7 }, drag: { x: true, y: false }, focus: { prox: 24 } },
         focus: { alpha: 0.35 },
         hooks: {
           draw: [(plot) => this.#drawLimit(plot)],
-          setSeries: [(_, index) => this.#emphasize(index === null ? null : this.#names[index - 1])],
+          setSeries: [
+            (_, index) => this.#emphasize(index === null ? null : this.#names[index - 1]),
+          ],
           setSelect: [(plot) => (this.#zoomed = plot.select.width > 0)],
         },
       },
@@ -164,14 +168,23 @@ export class Chart {
       this.#names,
       (name) => name,
       (name) => {
-        const button = element("button", { type: "button", onclick: () => this.#open(name) }, swatch(name), name, element("b"));
-        for (const event of ["mouseenter", "focus"]) button.addEventListener(event, () => this.#hover(name));
-        for (const event of ["mouseleave", "blur"]) button.addEventListener(event, () => this.#hover(null));
+        const button = element(
+          "button",
+          { type: "button", onclick: () => this.#open(name) },
+          swatch(name),
+          name,
+          element("b"),
+        );
+        for (const event of ["mouseenter", "focus"])
+          button.addEventListener(event, () => this.#hover(name));
+        for (const event of ["mouseleave", "blur"])
+          button.addEventListener(event, () => this.#hover(null));
         return element("li", {}, button);
       },
       (item, name) => {
         const measure = this.#book.of(name);
-        const share = this.#show === "var" ? percent(measure.var_95) : percent(measure.utilisation, 0);
+        const share =
+          this.#show === "var" ? percent(measure.var_95) : percent(measure.utilisation, 0);
         setText(item.querySelector("b"), share);
         item.classList.toggle("over", measure.utilisation > 1);
       },
@@ -182,13 +195,30 @@ export class Chart {
     const details = $("chart-table");
     if (!details.open) return;
     const [days, ...columns] = this.#book.columns(this.#names, this.#show);
-    const head = element("tr", {}, element("th", { scope: "col" }, "Day"), ...this.#names.map((name) => element("th", { scope: "col" }, name)));
+    const head = element(
+      "tr",
+      {},
+      element("th", { scope: "col" }, "Day"),
+      ...this.#names.map((name) => element("th", { scope: "col" }, name)),
+    );
     const rows = days.slice(-TABLE_DAYS).map((seconds, at) => {
       const place = Math.max(0, days.length - TABLE_DAYS) + at;
-      const cells = columns.map((column) => element("td", {}, percent(column[place] === null ? NaN : column[place] / 100)));
-      return element("tr", {}, element("th", { scope: "row" }, new Date(seconds * 1000).toISOString().slice(0, 10)), ...cells);
+      const cells = columns.map((column) =>
+        element("td", {}, percent(column[place] === null ? NaN : column[place] / 100)),
+      );
+      return element(
+        "tr",
+        {},
+        element("th", { scope: "row" }, new Date(seconds * 1000).toISOString().slice(0, 10)),
+        ...cells,
+      );
     });
-    const table = element("table", {}, element("thead", {}, head), element("tbody", {}, ...rows.reverse()));
+    const table = element(
+      "table",
+      {},
+      element("thead", {}, head),
+      element("tbody", {}, ...rows.reverse()),
+    );
     details.querySelector(".scroll").replaceChildren(table);
   }
 }

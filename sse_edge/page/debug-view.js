@@ -13,7 +13,13 @@ const DRAW_MS = 200;
 const EXPLAIN_MS = 1_000;
 const AWAY_MS = 3_000; // how long a dropped connection stays away, so that it misses something
 const LANGUAGES = { curl: "curl", javascript: "JavaScript", python: "Python" };
-const STARTS = { latest: "now", earliest: "the oldest record", minute: "a minute ago", hour: "an hour ago", cursor: "a cursor" };
+const STARTS = {
+  latest: "now",
+  earliest: "the oldest record",
+  minute: "a minute ago",
+  hour: "an hour ago",
+  cursor: "a cursor",
+};
 
 export class DebugView {
   #api;
@@ -63,13 +69,36 @@ export class DebugView {
       "form",
       { class: "fields", id: "debug-form" },
       field("Channel", element("select", { id: "debug-channel" }, ...options(channels))),
-      field("Entity", element("input", { id: "debug-entity", size: 14, placeholder: "all", spellcheck: "false" })),
-      field("Events", element("input", { id: "debug-events", size: 16, placeholder: "all", spellcheck: "false" })),
-      field("Start at", element("select", { id: "debug-from" }, ...options(Object.entries(STARTS)))),
+      field(
+        "Entity",
+        element("input", { id: "debug-entity", size: 14, placeholder: "all", spellcheck: "false" }),
+      ),
+      field(
+        "Events",
+        element("input", { id: "debug-events", size: 16, placeholder: "all", spellcheck: "false" }),
+      ),
+      field(
+        "Start at",
+        element("select", { id: "debug-from" }, ...options(Object.entries(STARTS))),
+      ),
       field("Cursor", element("input", { id: "debug-cursor", size: 22, spellcheck: "false" })),
       element("button", { type: "submit" }, "Follow"),
-      element("button", { type: "button", id: "debug-stop", class: "quiet", disabled: true, onclick: () => this.#stop() }, "Stop"),
-      element("button", { type: "button", id: "debug-drop", disabled: true, onclick: () => this.#drop() }, "Drop the connection"),
+      element(
+        "button",
+        {
+          type: "button",
+          id: "debug-stop",
+          class: "quiet",
+          disabled: true,
+          onclick: () => this.#stop(),
+        },
+        "Stop",
+      ),
+      element(
+        "button",
+        { type: "button", id: "debug-drop", disabled: true, onclick: () => this.#drop() },
+        "Drop the connection",
+      ),
     );
     form.addEventListener("submit", (event) => {
       event.preventDefault();
@@ -81,14 +110,100 @@ export class DebugView {
     });
     form.querySelector("#debug-channel").addEventListener("change", () => this.#suggest());
     const account = element("dl", { class: "account", id: "debug-account" });
-    const frames = element("div", { class: "scroll", id: "frames", role: "region", "aria-label": "Table of frames", tabindex: 0 }, element("table", {}, element("thead", {}, element("tr", {}, ...["#", "Event", "Kafka time", "Lag", "Bytes", "What"].map((text, at) => element("th", { scope: "col", class: at === 1 || at === 5 ? "left" : null }, text)))), element("tbody", { id: "frame-rows" })));
-    const languages = Object.entries(LANGUAGES).map(([key, text]) => element("button", { type: "button", "aria-pressed": String(key === "curl"), "data-language": key, onclick: () => this.#speak(key) }, text));
-    const copy = element("button", { type: "button", class: "quiet", id: "debug-copy", onclick: () => this.#copy() }, "Copy");
+    const frames = element(
+      "div",
+      {
+        class: "scroll",
+        id: "frames",
+        role: "region",
+        "aria-label": "Table of frames",
+        tabindex: 0,
+      },
+      element(
+        "table",
+        {},
+        element(
+          "thead",
+          {},
+          element(
+            "tr",
+            {},
+            ...["#", "Event", "Kafka time", "Lag", "Bytes", "What"].map((text, at) =>
+              element("th", { scope: "col", class: at === 1 || at === 5 ? "left" : null }, text),
+            ),
+          ),
+        ),
+        element("tbody", { id: "frame-rows" }),
+      ),
+    );
+    const languages = Object.entries(LANGUAGES).map(([key, text]) =>
+      element(
+        "button",
+        {
+          type: "button",
+          "aria-pressed": String(key === "curl"),
+          "data-language": key,
+          onclick: () => this.#speak(key),
+        },
+        text,
+      ),
+    );
+    const copy = element(
+      "button",
+      { type: "button", class: "quiet", id: "debug-copy", onclick: () => this.#copy() },
+      "Copy",
+    );
     this.#root.replaceChildren(
-      element("section", { class: "card wide", "aria-labelledby": "debug-title" }, element("h2", { id: "debug-title", tabindex: -1 }, "A stream, byte by byte"), element("p", { class: "hint" }, "Follow a channel and see the frames as they come. Then drop the connection: the browser comes back with its last id, and a second connection that was never dropped bears witness that nothing is missing and nothing came twice."), form, account, element("p", { id: "debug-verdict", role: "status" })),
-      element("section", { class: "card", "aria-labelledby": "frames-title" }, element("h2", { id: "frames-title" }, "Frames"), frames),
-      element("section", { class: "card", "aria-labelledby": "frame-title" }, element("h2", { id: "frame-title" }, "The frame"), element("pre", { id: "frame-raw", tabindex: 0 }, "Choose a frame to see its bytes, and the position that its id stands for."), element("div", { id: "frame-position", class: "scroll" })),
-      element("section", { class: "card wide", "aria-labelledby": "snippet-title" }, element("div", { class: "title" }, element("h2", { id: "snippet-title" }, "The same in your program"), element("div", { class: "controls" }, element("div", { class: "switch", role: "group", "aria-label": "Language" }, ...languages), copy)), element("pre", { id: "snippet", tabindex: 0 })),
+      element(
+        "section",
+        { class: "card wide", "aria-labelledby": "debug-title" },
+        element("h2", { id: "debug-title", tabindex: -1 }, "A stream, byte by byte"),
+        element(
+          "p",
+          { class: "hint" },
+          "Follow a channel and see the frames as they come. Then drop the connection: the browser comes back with its last id, and a second connection that was never dropped bears witness that nothing is missing and nothing came twice.",
+        ),
+        form,
+        account,
+        element("p", { id: "debug-verdict", role: "status" }),
+      ),
+      element(
+        "section",
+        { class: "card", "aria-labelledby": "frames-title" },
+        element("h2", { id: "frames-title" }, "Frames"),
+        frames,
+      ),
+      element(
+        "section",
+        { class: "card", "aria-labelledby": "frame-title" },
+        element("h2", { id: "frame-title" }, "The frame"),
+        element(
+          "pre",
+          { id: "frame-raw", tabindex: 0 },
+          "Choose a frame to see its bytes, and the position that its id stands for.",
+        ),
+        element("div", { id: "frame-position", class: "scroll" }),
+      ),
+      element(
+        "section",
+        { class: "card wide", "aria-labelledby": "snippet-title" },
+        element(
+          "div",
+          { class: "title" },
+          element("h2", { id: "snippet-title" }, "The same in your program"),
+          element(
+            "div",
+            { class: "controls" },
+            element(
+              "div",
+              { class: "switch", role: "group", "aria-label": "Language" },
+              ...languages,
+            ),
+            copy,
+          ),
+        ),
+        element("pre", { id: "snippet", tabindex: 0 }),
+      ),
     );
     this.#suggest();
   }
@@ -139,7 +254,8 @@ export class DebugView {
     this.#connection?.close();
     this.#witness?.close();
     this.#connection = this.#witness = null;
-    if (this.#isBuilt && $("debug-stop")) $("debug-stop").disabled = $("debug-drop").disabled = true;
+    if (this.#isBuilt && $("debug-stop"))
+      $("debug-stop").disabled = $("debug-drop").disabled = true;
   }
 
   #path() {
@@ -210,14 +326,26 @@ export class DebugView {
     place.replaceChildren();
     this.#redraw();
     if (frame.id === null) {
-      place.replaceChildren(element("p", { class: "hint" }, "It has no id: it is no event of the log, and moves no cursor."));
+      place.replaceChildren(
+        element(
+          "p",
+          { class: "hint" },
+          "It has no id: it is no event of the log, and moves no cursor.",
+        ),
+      );
       return;
     }
     try {
       const found = await this.#explained(frame.id);
       if (this.#selected === frame) place.replaceChildren(...positionShown(found, frame.id));
     } catch (error) {
-      place.replaceChildren(element("p", { class: "error" }, `The id cannot be explained: ${error.detail ?? "the edge does not answer"}.`));
+      place.replaceChildren(
+        element(
+          "p",
+          { class: "error" },
+          `The id cannot be explained: ${error.detail ?? "the edge does not answer"}.`,
+        ),
+      );
     }
   }
 
@@ -225,7 +353,13 @@ export class DebugView {
     if (!this.#isBuilt || !$("frame-rows")) return;
     const list = $("frames");
     const isAtEnd = list.scrollHeight - list.scrollTop - list.clientHeight < AT_END_PX;
-    syncChildren($("frame-rows"), this.#frames, (frame) => String(frame.number), (frame) => this.#row(frame), (row, frame) => row.setAttribute("aria-selected", String(frame === this.#selected)));
+    syncChildren(
+      $("frame-rows"),
+      this.#frames,
+      (frame) => String(frame.number),
+      (frame) => this.#row(frame),
+      (row, frame) => row.setAttribute("aria-selected", String(frame === this.#selected)),
+    );
     if (isAtEnd) list.scrollTop = list.scrollHeight;
     this.#showAccount();
     this.#showSnippet();
@@ -235,15 +369,30 @@ export class DebugView {
     const time = timeOf(frame);
     const lag = time === null ? "" : `${Math.max(0, frame.seenMs - Date.parse(time))} ms`;
     const name = frame.isComment ? "(comment)" : frame.data === null ? "(id only)" : frame.event;
-    const button = element("button", { type: "button", class: "link", onclick: () => this.#select(frame) }, name);
+    const button = element(
+      "button",
+      { type: "button", class: "link", onclick: () => this.#select(frame) },
+      name,
+    );
     const words = frame.data === null ? frame.raw.slice(0, 60) : wordsOf(frame);
-    return element("tr", { "data-event": name }, element("td", {}, String(frame.number)), element("td", { class: "left" }, button), element("td", {}, time ? localTime(time) : ""), element("td", {}, lag), element("td", {}, String(frame.bytes)), element("td", { class: "left" }, words));
+    return element(
+      "tr",
+      { "data-event": name },
+      element("td", {}, String(frame.number)),
+      element("td", { class: "left" }, button),
+      element("td", {}, time ? localTime(time) : ""),
+      element("td", {}, lag),
+      element("td", {}, String(frame.bytes)),
+      element("td", { class: "left" }, words),
+    );
   }
 
   #showAccount() {
     const connection = this.#connection;
     const nowMs = performance.now();
-    const behind = this.#position?.topics.flatMap((topic) => topic.partitions).reduce((sum, { lag }) => sum + (lag ?? 0), 0);
+    const behind = this.#position?.topics
+      .flatMap((topic) => topic.partitions)
+      .reduce((sum, { lag }) => sum + (lag ?? 0), 0);
     const facts = [
       ["state", connection ? healthOf(connection).text : "stopped"],
       ["frames", this.#count.toLocaleString("en")],
@@ -253,19 +402,38 @@ export class DebugView {
     const verdict = $("debug-verdict");
     if (this.#account) {
       const { missing, twice, pending } = this.#account.result(nowMs);
-      facts.push(["missed while away", this.#caughtUp.toLocaleString("en")], ["received since", this.#account.received.toLocaleString("en")], ["seen by the witness", this.#account.witnessed.toLocaleString("en")], ["missing", String(missing), missing ? "bad" : "good"], ["twice", String(twice), twice ? "bad" : "good"]);
+      facts.push(
+        ["missed while away", this.#caughtUp.toLocaleString("en")],
+        ["received since", this.#account.received.toLocaleString("en")],
+        ["seen by the witness", this.#account.witnessed.toLocaleString("en")],
+        ["missing", String(missing), missing ? "bad" : "good"],
+        ["twice", String(twice), twice ? "bad" : "good"],
+      );
       const done = !this.#away && pending === 0 && this.#account.received > 0;
       const exact = missing + twice === 0;
-      setText(verdict, !done ? "" : exact ? "Resumed exactly: the dropped connection has every event of the witness, once." : "Not exact: see the counters.");
+      setText(
+        verdict,
+        !done
+          ? ""
+          : exact
+            ? "Resumed exactly: the dropped connection has every event of the witness, once."
+            : "Not exact: see the counters.",
+      );
       if (pending > 0) this.#draw();
     } else {
       setText(verdict, "");
     }
-    syncChildren($("debug-account"), facts, ([name]) => name, ([name]) => element("div", {}, element("dt", {}, name), element("dd")), (made, [name, value, kind]) => {
-      made.dataset.verdict = kind ?? "";
-      made.dataset.fact = name;
-      setText(made.lastElementChild, value);
-    });
+    syncChildren(
+      $("debug-account"),
+      facts,
+      ([name]) => name,
+      ([name]) => element("div", {}, element("dt", {}, name), element("dd")),
+      (made, [name, value, kind]) => {
+        made.dataset.verdict = kind ?? "";
+        made.dataset.fact = name;
+        setText(made.lastElementChild, value);
+      },
+    );
   }
 
   #showSnippet() {
@@ -273,7 +441,10 @@ export class DebugView {
     const lastId = this.#connection?.lastId || asked.cursor;
     const events = asked.events ? asked.events.split(",") : (this.#channel()?.events ?? []);
     const url = location.origin + pathOf(lastId ? { ...asked, from: "" } : asked);
-    setText($("snippet"), snippet(this.#language, { url, events, lastId, hasToken: this.#session.token !== "" }));
+    setText(
+      $("snippet"),
+      snippet(this.#language, { url, events, lastId, hasToken: this.#session.token !== "" }),
+    );
   }
 
   #speak(language) {
@@ -309,19 +480,43 @@ function timeOf(frame) {
 
 function wordsOf(frame) {
   const data = dataOf(frame) ?? {};
-  const words = [data.entity_id ?? data.portfolio_id ?? data.task_id ?? data.backtest_id ?? data.window_id, data.state ?? data.status, data.message];
+  const words = [
+    data.entity_id ?? data.portfolio_id ?? data.task_id ?? data.backtest_id ?? data.window_id,
+    data.state ?? data.status,
+    data.message,
+  ];
   return words.filter(Boolean).join(" · ").slice(0, 80);
 }
 
 function positionShown({ topics, ended }, id) {
   const rows = topics.flatMap(({ topic, partitions, is_present_incarnation: isPresent }) =>
     partitions.map(({ partition, next_offset: next, end_offset: end, lag }) =>
-      element("tr", {}, element("th", { scope: "row" }, `${topic}/${partition}`), ...[next, end ?? (isPresent ? "–" : "made anew"), lag ?? "–"].map((value) => element("td", {}, value.toLocaleString("en")))),
+      element(
+        "tr",
+        {},
+        element("th", { scope: "row" }, `${topic}/${partition}`),
+        ...[next, end ?? (isPresent ? "–" : "made anew"), lag ?? "–"].map((value) =>
+          element("td", {}, value.toLocaleString("en")),
+        ),
+      ),
     ),
   );
-  const head = ["Partition", "Next offset", "End of the log", "Behind"].map((text) => element("th", { scope: "col" }, text));
+  const head = ["Partition", "Next offset", "End of the log", "Behind"].map((text) =>
+    element("th", { scope: "col" }, text),
+  );
   return [
-    element("p", { class: "hint" }, "The id ", element("code", {}, id), ` stands for these offsets${ended ? ", and the stream's end" : ""}; any node resumes from them. A marker of a transaction counts as a record.`),
-    element("table", {}, element("thead", {}, element("tr", {}, ...head)), element("tbody", {}, ...rows)),
+    element(
+      "p",
+      { class: "hint" },
+      "The id ",
+      element("code", {}, id),
+      ` stands for these offsets${ended ? ", and the stream's end" : ""}; any node resumes from them. A marker of a transaction counts as a record.`,
+    ),
+    element(
+      "table",
+      {},
+      element("thead", {}, element("tr", {}, ...head)),
+      element("tbody", {}, ...rows),
+    ),
   ];
 }

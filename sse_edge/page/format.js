@@ -24,7 +24,9 @@ export function duration(ms) {
   if (seconds < 1) return `${seconds.toFixed(1)} s`;
   if (seconds < 100) return `${Math.floor(seconds)} s`;
   if (seconds < 6000) return `${Math.floor(seconds / 60)} min`;
-  return seconds < 172_800 ? `${Math.floor(seconds / 3600)} h` : `${Math.floor(seconds / 86_400)} days`;
+  return seconds < 172_800
+    ? `${Math.floor(seconds / 3600)} h`
+    : `${Math.floor(seconds / 86_400)} days`;
 }
 
 /** Return the day of an RFC 3339 time. */

@@ -31,7 +31,10 @@ export function healthOf(connection) {
   }
   if (phase === "offline") return found("lost", "No connection to the edge; trying again.");
   if (silentMs > SILENCE_MS_MAX) {
-    return found("stale", `Nothing heard from the edge for ${duration(silentMs)}: figures may be old.`);
+    return found(
+      "stale",
+      `Nothing heard from the edge for ${duration(silentMs)}: figures may be old.`,
+    );
   }
   return phase === "open" ? found("live", "Live") : found("connecting", "Connecting");
 }

@@ -6,12 +6,19 @@ import { css } from "./dom.js";
 /** The options that every chart has. */
 export function plotOptions(root) {
   const line = css("--line");
-  const axis = { stroke: css("--quiet"), grid: { stroke: line, width: 1 }, ticks: { stroke: line } };
+  const axis = {
+    stroke: css("--quiet"),
+    grid: { stroke: line, width: 1 },
+    ticks: { stroke: line },
+  };
   return {
     width: root.clientWidth || 300,
     height: root.clientHeight || 300,
     legend: { show: false },
-    axes: [{ ...axis }, { ...axis, size: 56, values: (_, ticks) => ticks.map((tick) => `${+tick.toFixed(2)} %`) }],
+    axes: [
+      { ...axis },
+      { ...axis, size: 56, values: (_, ticks) => ticks.map((tick) => `${+tick.toFixed(2)} %`) },
+    ],
     tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), "UTC"),
   };
 }

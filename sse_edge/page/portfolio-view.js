@@ -93,7 +93,9 @@ export class PortfolioView {
 
   async #loadLimits() {
     const name = this.#name;
-    const found = await this.#api.get(`/api/v1/limits/${encodeURIComponent(name)}`).catch(() => null);
+    const found = await this.#api
+      .get(`/api/v1/limits/${encodeURIComponent(name)}`)
+      .catch(() => null);
     if (name === this.#name) this.#limits = found;
     this.#draw();
   }
@@ -112,11 +114,48 @@ export class PortfolioView {
   #build() {
     const name = this.#name;
     const part = (key, made) => (this.#parts[key] = made);
-    const card = (title, ...children) => element("section", { class: "card", "aria-label": title }, element("h2", {}, title), ...children);
-    const head = element("section", { class: "card wide", "aria-label": name }, element("a", { href: "#/" }, "← Desk"), element("h2", { tabindex: -1, id: "portfolio-name" }, swatch(name), name), part("facts", element("dl", { class: "facts" })));
-    const chart = card("Returns and forecast", part("plot", element("div", { class: "plot", role: "img", "aria-label": `Returns of ${name}, the VaR that was forecast for each day, and the exceptions; a table follows` })), part("summary", element("p", { class: "hint" })), part("table", details("Exceptions as a table")));
+    const card = (title, ...children) =>
+      element(
+        "section",
+        { class: "card", "aria-label": title },
+        element("h2", {}, title),
+        ...children,
+      );
+    const head = element(
+      "section",
+      { class: "card wide", "aria-label": name },
+      element("a", { href: "#/" }, "← Desk"),
+      element("h2", { tabindex: -1, id: "portfolio-name" }, swatch(name), name),
+      part("facts", element("dl", { class: "facts" })),
+    );
+    const chart = card(
+      "Returns and forecast",
+      part(
+        "plot",
+        element("div", {
+          class: "plot",
+          role: "img",
+          "aria-label": `Returns of ${name}, the VaR that was forecast for each day, and the exceptions; a table follows`,
+        }),
+      ),
+      part("summary", element("p", { class: "hint" })),
+      part("table", details("Exceptions as a table")),
+    );
     chart.classList.add("wide");
-    this.#root.replaceChildren(head, chart, card("VaR by method, one day", part("methods", scrollable("Table of methods"))), card("Model backtest", part("tests", scrollable("Table of forecasts"))), card("Limits", part("limits", scrollable("Tables of limits"))), card("Alert transitions", part("alerts", scrollable("Transitions of alerts", element("ol", { class: "transitions" })))));
+    this.#root.replaceChildren(
+      head,
+      chart,
+      card("VaR by method, one day", part("methods", scrollable("Table of methods"))),
+      card("Model backtest", part("tests", scrollable("Table of forecasts"))),
+      card("Limits", part("limits", scrollable("Tables of limits"))),
+      card(
+        "Alert transitions",
+        part(
+          "alerts",
+          scrollable("Transitions of alerts", element("ol", { class: "transitions" })),
+        ),
+      ),
+    );
     keepFitting(this.#parts.plot, { plot: () => this.#plot, rebuild: () => this.#drawHistory() });
   }
 
@@ -129,7 +168,9 @@ export class PortfolioView {
       this.#parts.methods.replaceChildren(methodsTable(measure));
       this.#parts.tests.replaceChildren(testsTable(measure));
     } else {
-      this.#parts.facts.replaceChildren(element("p", { class: "empty" }, "No measure of this portfolio is known."));
+      this.#parts.facts.replaceChildren(
+        element("p", { class: "empty" }, "No measure of this portfolio is known."),
+      );
     }
     this.#parts.limits.replaceChildren(...this.#limitsShown(measure));
     this.#showTransitions();
@@ -138,8 +179,15 @@ export class PortfolioView {
   #showTransitions() {
     const list = this.#parts.alerts.firstElementChild;
     const newest = this.#transitions.slice(-ROWS_MAX).reverse();
-    syncChildren(list, newest, (event) => event.transition_id, transition, () => {});
-    if (newest.length === 0) list.replaceChildren(element("li", { class: "empty" }, "No alert in the last 90 days."));
+    syncChildren(
+      list,
+      newest,
+      (event) => event.transition_id,
+      transition,
+      () => {},
+    );
+    if (newest.length === 0)
+      list.replaceChildren(element("li", { class: "empty" }, "No alert in the last 90 days."));
   }
 
   #drawFacts(measure) {
@@ -158,7 +206,9 @@ export class PortfolioView {
     const rows = Object.entries(facts);
     const list = this.#parts.facts;
     if (list.children.length !== rows.length) {
-      list.replaceChildren(...rows.map(([name]) => element("div", {}, element("dt", {}, name), element("dd"))));
+      list.replaceChildren(
+        ...rows.map(([name]) => element("div", {}, element("dt", {}, name), element("dd"))),
+      );
     }
     rows.forEach(([, value], at) => setText(list.children[at].lastElementChild, value));
   }
@@ -178,9 +228,20 @@ export class PortfolioView {
         ...plotOptions(this.#parts.plot),
         series: [
           {},
-          { label: "return", stroke: css("--quiet"), fill: css("--line"), paths: uPlot.paths.bars({ size: [0.7, 6] }), points: { show: false } },
+          {
+            label: "return",
+            stroke: css("--quiet"),
+            fill: css("--line"),
+            paths: uPlot.paths.bars({ size: [0.7, 6] }),
+            points: { show: false },
+          },
           { label: "-VaR 95 %", stroke: css("--accent"), width: 1.75, points: { show: false } },
-          { label: "exception", stroke: bad, paths: () => null, points: { show: true, size: 7, fill: bad } },
+          {
+            label: "exception",
+            stroke: bad,
+            paths: () => null,
+            points: { show: true, size: 7, fill: bad },
+          },
         ],
         hooks: { draw: [(plot) => this.#drawLimit(plot)] },
       },
@@ -191,14 +252,19 @@ export class PortfolioView {
     const expected = (judged * 0.05).toFixed(1);
     const words = `Bars: returns. Line: the loss that was forecast not to be exceeded on 95 % of days. ${exceptions.size} exceptions in ${judged} days; ${expected} were to be expected.`;
     setText(this.#parts.summary, words);
-    const rows = history.days.map((text, at) => [text, returns[at], forecast[at]]).filter(([text]) => exceptions.has(text));
-    const shown = rows.reverse().map(([text, value, least]) => [text, `${value.toFixed(2)} %`, `${least.toFixed(2)} %`]);
+    const rows = history.days
+      .map((text, at) => [text, returns[at], forecast[at]])
+      .filter(([text]) => exceptions.has(text));
+    const shown = rows
+      .reverse()
+      .map(([text, value, least]) => [text, `${value.toFixed(2)} %`, `${least.toFixed(2)} %`]);
     this.#parts.table.lastElementChild.replaceChildren(table(["Day", "Return", "Forecast"], shown));
   }
 
   #drawLimit(plot) {
     const limit = this.#book.of(this.#name)?.threshold;
-    if (Number.isFinite(limit)) drawLevel(plot, -limit * 100, `limit -${+(limit * 100).toFixed(2)} %`, css("--bad"));
+    if (Number.isFinite(limit))
+      drawLevel(plot, -limit * 100, `limit -${+(limit * 100).toFixed(2)} %`, css("--bad"));
   }
 
   #limitsShown(measure) {
@@ -206,17 +272,41 @@ export class PortfolioView {
     const words = own.length
       ? `Set by ${this.#limits.set_by ?? "someone"} at ${localTime(this.#limits.set_at)}${this.#limits.comment ? `: ${this.#limits.comment}` : ""}`
       : "No limits of its own: the processors' defaults apply.";
-    const rows = own.map(({ metric, limit, warn_ratio: warn, critical_ratio: critical }) => [metricName(metric), percent(limit), percent(warn, 0), percent(critical, 0)]);
+    const rows = own.map(({ metric, limit, warn_ratio: warn, critical_ratio: critical }) => [
+      metricName(metric),
+      percent(limit),
+      percent(warn, 0),
+      percent(critical, 0),
+    ]);
     const shown = [element("p", { class: "hint" }, words)];
     if (rows.length) shown.push(table(["Metric", "Limit", "Warning at", "Critical at"], rows));
-    const periods = limitHistory(this.#transitions, measure).map(({ limit, since, until, isNow, alerts }) => [percent(limit), day(since), isNow ? "now" : day(until), String(alerts)]);
+    const periods = limitHistory(this.#transitions, measure).map(
+      ({ limit, since, until, isNow, alerts }) => [
+        percent(limit),
+        day(since),
+        isNow ? "now" : day(until),
+        String(alerts),
+      ],
+    );
     return [...shown, table(["VaR 95 % limit", "Judged from", "Until", "Transitions"], periods)];
   }
 }
 
 function methodsTable(measure) {
-  const rows = new Map([["historical", { 0.95: [measure.var_95, measure.es_95], 0.99: [measure.var_99, measure.es_99] }]]);
-  for (const { method, confidence, horizon, var: value, es, domain_ok: isValid } of measure.estimates ?? []) {
+  const rows = new Map([
+    [
+      "historical",
+      { 0.95: [measure.var_95, measure.es_95], 0.99: [measure.var_99, measure.es_99] },
+    ],
+  ]);
+  for (const {
+    method,
+    confidence,
+    horizon,
+    var: value,
+    es,
+    domain_ok: isValid,
+  } of measure.estimates ?? []) {
     if (horizon !== 1) continue;
     if (!rows.has(method)) rows.set(method, {});
     rows.get(method)[confidence] ??= [value, es, isValid];
@@ -244,12 +334,28 @@ function testsTable(measure) {
 /** Make a table; the first column names the rows. */
 function table(head, rows) {
   const heads = head.map((text) => element("th", { scope: "col" }, text));
-  const lines = rows.map(([name, ...cells]) => element("tr", {}, element("th", { scope: "row" }, name), ...cells.map((cell) => element("td", {}, cell))));
-  return element("table", {}, element("thead", {}, element("tr", {}, ...heads)), element("tbody", {}, ...lines));
+  const lines = rows.map(([name, ...cells]) =>
+    element(
+      "tr",
+      {},
+      element("th", { scope: "row" }, name),
+      ...cells.map((cell) => element("td", {}, cell)),
+    ),
+  );
+  return element(
+    "table",
+    {},
+    element("thead", {}, element("tr", {}, ...heads)),
+    element("tbody", {}, ...lines),
+  );
 }
 
 function scrollable(label, ...children) {
-  return element("div", { class: "scroll", role: "region", "aria-label": label, tabindex: 0 }, ...children);
+  return element(
+    "div",
+    { class: "scroll", role: "region", "aria-label": label, tabindex: 0 },
+    ...children,
+  );
 }
 
 function details(title) {

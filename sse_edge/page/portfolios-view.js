@@ -42,13 +42,32 @@ export class PortfoliosView {
       this.#sorted = this.#book.sorted(this.#order).map((measure) => measure.portfolio_id);
       this.#sortedMs = nowMs;
     }
-    syncChildren($("portfolios"), this.#sorted, (name) => name, (name) => this.#row(name), (row, name) => update(row, this.#book.of(name)));
+    syncChildren(
+      $("portfolios"),
+      this.#sorted,
+      (name) => name,
+      (name) => this.#row(name),
+      (row, name) => update(row, this.#book.of(name)),
+    );
   }
 
   #row(name) {
-    const link = element("button", { type: "button", class: "link", onclick: () => this.#open(name) }, swatch(name), name);
+    const link = element(
+      "button",
+      { type: "button", class: "link", onclick: () => this.#open(name) },
+      swatch(name),
+      name,
+    );
     const used = element("div", { class: "bar" }, bar(), element("b"));
-    return element("tr", { "data-portfolio": name }, element("th", { scope: "row" }, link), element("td", { class: "var" }), element("td", { class: "roomy" }), element("td"), element("td", { class: "used" }, used));
+    return element(
+      "tr",
+      { "data-portfolio": name },
+      element("th", { scope: "row" }, link),
+      element("td", { class: "var" }),
+      element("td", { class: "roomy" }),
+      element("td"),
+      element("td", { class: "used" }, used),
+    );
   }
 }
 

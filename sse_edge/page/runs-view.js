@@ -42,7 +42,14 @@ export class RunsView {
 }
 
 function card(run) {
-  return element("article", { class: "run", "data-run": run.id }, element("h3", {}, run.id), element("progress", { max: 100, "aria-label": `Progress of ${run.id}` }), element("p"), element("p", { class: "numbers" }));
+  return element(
+    "article",
+    { class: "run", "data-run": run.id },
+    element("h3", {}, run.id),
+    element("progress", { max: 100, "aria-label": `Progress of ${run.id}` }),
+    element("p"),
+    element("p", { class: "numbers" }),
+  );
 }
 
 function update(made, { kind, status, progress, message, numbers }) {
@@ -51,5 +58,11 @@ function update(made, { kind, status, progress, message, numbers }) {
   bar.setAttribute("value", progress);
   setText(words, [kind, status, message].filter(Boolean).join(" · "));
   const entries = Object.entries(numbers).filter(([, value]) => typeof value !== "object");
-  syncChildren(shown, entries, ([name]) => name, () => element("span"), (span, [name, value]) => setText(span, `${name.replaceAll("_", " ")} ${number(value)}`));
+  syncChildren(
+    shown,
+    entries,
+    ([name]) => name,
+    () => element("span"),
+    (span, [name, value]) => setText(span, `${name.replaceAll("_", " ")} ${number(value)}`),
+  );
 }

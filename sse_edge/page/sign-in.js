@@ -52,7 +52,10 @@ export class SignIn {
   async renew({ url, seconds }) {
     this.#challenge = url;
     if (!this.#session.token && (await this.#accepted(url, ""))) return;
-    setText($("bar-text"), `Your token expires in ${seconds} s. Paste a fresh one to stay signed in.`);
+    setText(
+      $("bar-text"),
+      `Your token expires in ${seconds} s. Paste a fresh one to stay signed in.`,
+    );
     $("bar").hidden = $("renewal").hidden = false;
     $("fresh-token").focus();
   }
@@ -69,7 +72,10 @@ export class SignIn {
     try {
       await this.#api.post(url, {}, headers);
     } catch (error) {
-      setText($("bar-text"), `The token is not accepted: ${error.detail ?? "the edge does not answer"}.`);
+      setText(
+        $("bar-text"),
+        `The token is not accepted: ${error.detail ?? "the edge does not answer"}.`,
+      );
       return false;
     }
     if (token) this.#session.token = token;

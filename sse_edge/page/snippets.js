@@ -32,7 +32,8 @@ const SNIPPETS = {
 
   javascript({ url, events, lastId, hasToken }) {
     const lines = [`const url = new URL(${quoted(url)});`];
-    if (hasToken) lines.push('url.searchParams.set("token", token); // EventSource sends no headers');
+    if (hasToken)
+      lines.push('url.searchParams.set("token", token); // EventSource sends no headers');
     if (lastId) lines.push(`url.searchParams.set("last_event_id", ${quoted(lastId)});`);
     lines.push("const source = new EventSource(url); // reconnects and resumes by itself");
     for (const name of events) {

@@ -48,5 +48,10 @@ function frameOf(lines) {
   }
   const raw = lines.join("\n");
   const isComment = lines.every((line) => line.startsWith(":"));
-  return { ...frame, isComment, raw, bytes: new TextEncoder().encode(raw).length + (isComment ? 1 : 2) };
+  return {
+    ...frame,
+    isComment,
+    raw,
+    bytes: new TextEncoder().encode(raw).length + (isComment ? 1 : 2),
+  };
 }

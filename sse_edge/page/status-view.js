@@ -38,7 +38,16 @@ export class StatusView {
     this.#health = healthOf(connection);
     const { state, text } = this.#health;
     document.body.dataset.state = $("connection").dataset.state = state;
-    setText($("connection-text"), { live: "Live", connecting: "Connecting", stale: "Stale", lost: "Not live", signin: "Signed out" }[state]);
+    setText(
+      $("connection-text"),
+      {
+        live: "Live",
+        connecting: "Connecting",
+        stale: "Stale",
+        lost: "Not live",
+        signin: "Signed out",
+      }[state],
+    );
     $("connection").title = text;
     this.#showBar();
   }
@@ -72,6 +81,9 @@ export class StatusView {
     setText($("rate"), this.#events.value(nowMs).toFixed(1));
     setText($("measure-rate"), this.#measured.value(nowMs).toFixed(1));
     setText($("as-of"), day(this.#measures.asOf));
-    setText($("over"), this.#measures.size ? `${this.#measures.overLimit} of ${this.#measures.size}` : "–");
+    setText(
+      $("over"),
+      this.#measures.size ? `${this.#measures.overLimit} of ${this.#measures.size}` : "–",
+    );
   }
 }

@@ -36,7 +36,14 @@ export function bar() {
     svg("rect", { class: "track", x: 0, y: 2, width: 100, height: 6 }),
     svg("rect", { class: "fill", x: 0, y: 2, width: 0, height: 6 }),
     svg("rect", { class: "excess", x: 50, y: 0, width: 0, height: 10 }),
-    svg("line", { class: "limit", x1: 50, y1: 0, x2: 50, y2: 10, "vector-effect": "non-scaling-stroke" }),
+    svg("line", {
+      class: "limit",
+      x1: 50,
+      y1: 0,
+      x2: 50,
+      y2: 10,
+      "vector-effect": "non-scaling-stroke",
+    }),
   );
 }
 
