@@ -6,23 +6,13 @@ import { $, css, element, setText, syncChildren, throttled } from "./dom.js";
 import { day, localTime, metricName, number, percent } from "./format.js";
 import { limitHistory } from "./limits.js";
 import { drawLevel, keepFitting, plotOptions, uPlot } from "./plot.js";
+import { details, methodsTable, scrollable, table, testsTable } from "./portfolio-tables.js";
 import { swatch } from "./svg.js";
 
 const DRAW_MS = 500;
 const HISTORY_MS = 5_000;
 const TRANSITIONS_MAX = 2_000;
 const ROWS_MAX = 30;
-
-const METHODS = {
-  historical: "historical",
-  normal: "normal",
-  student_t: "Student t",
-  student_t_fitted: "Student t, fitted",
-  cornish_fisher: "Cornish-Fisher",
-  ewma: "EWMA",
-  fhs: "filtered historical",
-  age_weighted: "age-weighted",
-};
 
 export class PortfolioView {
   #book;
@@ -290,74 +280,4 @@ export class PortfolioView {
     );
     return [...shown, table(["VaR 95 % limit", "Judged from", "Until", "Transitions"], periods)];
   }
-}
-
-function methodsTable(measure) {
-  const rows = new Map([
-    [
-      "historical",
-      { 0.95: [measure.var_95, measure.es_95], 0.99: [measure.var_99, measure.es_99] },
-    ],
-  ]);
-  for (const {
-    method,
-    confidence,
-    horizon,
-    var: value,
-    es,
-    domain_ok: isValid,
-  } of measure.estimates ?? []) {
-    if (horizon !== 1) continue;
-    if (!rows.has(method)) rows.set(method, {});
-    rows.get(method)[confidence] ??= [value, es, isValid];
-  }
-  const cells = [...rows].map(([method, found]) => [
-    METHODS[method] ?? method,
-    ...[0.95, 0.99].flatMap((level) => [percent(found[level]?.[0]), percent(found[level]?.[1])]),
-  ]);
-  return table(["Method", "VaR 95 %", "ES 95 %", "VaR 99 %", "ES 99 %"], cells);
-}
-
-function testsTable(measure) {
-  const rows = (measure.model_backtests ?? []).map((test) => [
-    `VaR ${percent(test.confidence, 0)}`,
-    String(test.observations),
-    String(test.exceptions),
-    (test.observations * (1 - test.confidence)).toFixed(1),
-    element("span", { class: "zone", "data-zone": test.zone }, test.zone),
-    test.kupiec_p.toFixed(2),
-  ]);
-  if (rows.length === 0) return element("p", { class: "empty" }, "No day has had a forecast yet.");
-  return table(["Forecast", "Days", "Exceptions", "Expected", "Zone", "Kupiec p"], rows);
-}
-
-/** Make a table; the first column names the rows. */
-function table(head, rows) {
-  const heads = head.map((text) => element("th", { scope: "col" }, text));
-  const lines = rows.map(([name, ...cells]) =>
-    element(
-      "tr",
-      {},
-      element("th", { scope: "row" }, name),
-      ...cells.map((cell) => element("td", {}, cell)),
-    ),
-  );
-  return element(
-    "table",
-    {},
-    element("thead", {}, element("tr", {}, ...heads)),
-    element("tbody", {}, ...lines),
-  );
-}
-
-function scrollable(label, ...children) {
-  return element(
-    "div",
-    { class: "scroll", role: "region", "aria-label": label, tabindex: 0 },
-    ...children,
-  );
-}
-
-function details(title) {
-  return element("details", {}, element("summary", {}, title), scrollable(title));
 }
