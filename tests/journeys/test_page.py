@@ -46,6 +46,7 @@ _MEASURE_SHIFTS = """
 DAYS = trading_days(load_prices())[:520]
 NOTICE = "Demo: real prices, replayed at 40 days a second."
 HISTORY = "/api/v1/measures/history"
+CHANNELS = "#debug-channel:not(:empty)"
 LIVE = "#connection[data-state=live]"
 
 
@@ -381,7 +382,7 @@ async def test_the_chart_has_a_table_and_zooms(system: System, browser: Browser)
 
 
 async def test_the_debug_view_proves_an_exact_resume(system: System, browser: Browser) -> None:
-    async with opened(browser, f"{system.edge.url}/#/debug", until="#debug-channel:not(:empty)") as page:
+    async with opened(browser, f"{system.edge.url}/#/debug", until=CHANNELS) as page:
         await page.select_option("#debug-channel", "alerts")
         await page.select_option("#debug-from", "earliest")
         await page.get_by_role("button", name="Follow").click()
