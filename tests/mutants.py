@@ -21,8 +21,11 @@ TESTS = {
         "tests/stream_processors/test_stream_task.py",
         "tests/stream_processors/test_worker.py",
         "tests/stream_processors/test_growths.py",
+        "tests/stream_processors/risk/test_portfolio.py",
     ),
     "kafka_io": ("tests/kafka_io",),
+    "infra": ("tests/infra/test_data_dir.py",),
+    "producers": ("tests/producers/backtesting/test_strategies.py",),
 }
 """The tests of a part, by its top folder."""
 TIMEOUT_S = 240
@@ -38,6 +41,30 @@ class Mutant(NamedTuple):
 
 
 MUTANTS = (
+    Mutant(
+        "lap: a return of a lap that is over is added",
+        "stream_processors/risk/portfolio.py",
+        "        if lap < self.lap:",
+        "        if lap < 0:",
+    ),
+    Mutant(
+        "lap: alerts stay open",
+        "stream_processors/risk/portfolio.py",
+        "return outcome, [*cleared, *alerts]",
+        "return outcome, alerts",
+    ),
+    Mutant(
+        "backtest: an order is filled at the close that decided it",
+        "producers/backtesting/strategies.py",
+        "overnight = 1 + held_before * (opens / closes_before - 1)",
+        "overnight = 1 + held * (opens / closes_before - 1)",
+    ),
+    Mutant(
+        "reset: a directory without the mark is removed",
+        "infra/data_dir.py",
+        "    if not (data_dir / MARK).is_file():",
+        "    if not data_dir.is_dir():",
+    ),
     Mutant(
         "cluster: a dead node is counted for hours",
         "sse_edge/routes/cluster.py",
