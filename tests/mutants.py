@@ -78,6 +78,18 @@ MUTANTS = (
         "            self._last_seen_s = max(seen_s, _now_s())",
     ),
     Mutant(
+        "heartbeat: the seconds that a client asks for are ignored",
+        "sse_edge/delivery/connection.py",
+        "return self._options.heartbeat_s or own_s",
+        "return own_s",
+    ),
+    Mutant(
+        "history: a gain above the forecast is an exception",
+        "sse_edge/routes/measures.py",
+        "if forecast is not None and -value > forecast",
+        "if forecast is not None and value > forecast",
+    ),
+    Mutant(
         "open edge: an expired token of its own is ignored",
         "sse_edge/http/auth.py",
         "if rules.is_demo and not isinstance(error, jwt.ExpiredSignatureError):",
