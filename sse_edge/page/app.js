@@ -42,6 +42,7 @@ const debugView = new DebugView(api, session);
 
 let connection = null;
 let isLoaded = false;
+let hasNotice = false; // or it is known that there is none
 
 const HANDLERS = {
   risk_measure(measure, timestamp) {
@@ -198,9 +199,9 @@ function route() {
     portfolio: portfolio !== null,
     debug: view === "debug",
   };
-  $("loading").hidden = isLoaded || views.debug || !$("sign-in").hidden;
-  for (const [id, isShown] of Object.entries(views))
-    $(id).hidden = !isShown || (!isLoaded && id !== "debug");
+  const isReady = views.debug ? hasNotice : isLoaded;
+  $("loading").hidden = isReady || !$("sign-in").hidden;
+  for (const [id, isShown] of Object.entries(views)) $(id).hidden = !isShown || !isReady;
   for (const [id, isHere] of [
     ["to-desk", views.desk],
     ["to-debug", views.debug],
@@ -225,6 +226,9 @@ session.onChange(() => {
   if (!isLoaded) start();
 });
 $("origin").textContent = location.origin;
-const noticeShown = status.loadBanner(api);
+const noticeShown = status.loadBanner(api).then(() => {
+  hasNotice = true;
+  route();
+});
 route();
 start();
