@@ -267,7 +267,9 @@ async def test_a_websocket_tells_the_same_story(system: System, tmp_path: Any) -
     strict = await system.world.edge(jwt_issuer=ISSUER, jwt_jwks=jwks_path(tmp_path))
     path = f"{strict.url}/ws/backtest/{job_id}"
     assert (await heard(path))[1] == 4401
-    assert (await heard(f"{path}?token={token(tmp_path, 'eve', None, 60)}"))[1] == 4403
+    # A job that was made without a token is everybody's of its tenant.
+    assert (await heard(f"{path}?token={token(tmp_path, 'eve', None, 60)}"))[1] == 1000
+    assert (await heard(f"{path}?token={token(tmp_path, 'eve', 'other', 60)}"))[1] == 4403
 
 
 async def test_a_live_list_shows_what_the_polled_one_does(system: System) -> None:

@@ -87,6 +87,7 @@ class KafkaOwner:
         producer = AIOKafkaProducer(
             bootstrap_servers=self._servers, transactional_id=uuid.uuid4().hex
         )
+        before = await end_of(self)
         await producer.start()
         try:
             await producer.begin_transaction()
@@ -94,6 +95,10 @@ class KafkaOwner:
             await producer.abort_transaction()
         finally:
             await producer.stop()
+        # The abort is acknowledged before its marker is in the partition, and moves the end.
+        async with asyncio.timeout(30):
+            while await end_of(self) == before:
+                pass
 
     async def expire(self, offset: int) -> None:
         wanted = [TopicPartition(self.topic, 0, offset)]
