@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 FOLDERS := producers stream_processors sse_edge schemas infra kafka_io cli tapewire build_tools docs benchmarks tests
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: up test check tests journeys mutants soak faults bench-edge bench-processors docs reference wheel lock reset clean
+.PHONY: up test check tests journeys long mutants soak faults bench-edge bench-processors docs reference wheel lock reset clean
 
 up: $(VENV)/.ready  ## the whole system on this machine
 	@exec $(BIN)/tapewire up $(ARGS)
@@ -22,10 +22,13 @@ check: $(VENV)/.ready-dev  ## form, types and architecture
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -b html docs build/docs
 
 tests: $(VENV)/.ready-dev  ## unit, property, Kafka and browser tests, in two processes
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup $(ARGS)
 
 journeys: $(VENV)/.ready-dev  ## only what needs a broker
-	$(BIN)/python -m pytest -m "kafka and not long_fault" $(ARGS)
+	$(BIN)/python -m pytest -m "kafka and not long and not long_fault" $(ARGS)
+
+long: $(VENV)/.ready-dev  ## the journeys that are too long for `make test`
+	$(BIN)/python -m pytest -m long $(ARGS)
 
 mutants: $(VENV)/.ready-dev  ## planted bugs, each of which the tests must catch
 	$(BIN)/python -m tests.mutants $(ARGS)

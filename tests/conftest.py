@@ -95,6 +95,15 @@ class TestKafka:
         return self._process is not None and self._process.poll() is None
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let one process run all tests of a file, and one all clients, which share a system."""
+    for item in items:
+        file = item.nodeid.partition("::")[0]
+        group = "tests/seeds" if file.startswith("tests/seeds/") else file
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.fixture(scope="session")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Generator[TestKafka]:
     given = os.environ.get("KAFKA_BOOTSTRAP_SERVERS")

@@ -189,6 +189,7 @@ async def test_risk_questions_are_answered_from_the_live_measures(world: World) 
     assert last["error"] == "name a measured portfolio; these are measured: growth"
 
 
+@pytest.mark.long
 async def test_a_browser_asks(world: World, chromium: str) -> None:
     first, _ = await edges(world)
     async with async_playwright() as playwright:

@@ -139,6 +139,7 @@ async def test_a_job_is_run_and_its_story_told_from_the_start(system: System) ->
     assert last["data"]["results"]["total_return"] == pytest.approx(summary["total_return"])
 
 
+@pytest.mark.long
 async def test_streams_stay_open_after_their_last_event_and_make_room_for_others(
     world: World,
 ) -> None:

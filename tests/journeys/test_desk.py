@@ -121,6 +121,7 @@ async def test_a_measure_says_everything_that_was_configured(world: World) -> No
     assert [backtest["zone"] for backtest in measure["model_backtests"]] == ["green", "green"]
 
 
+@pytest.mark.long
 async def test_the_command_line_sets_shows_and_withdraws(world: World) -> None:
     edge = await world.edge()
 

@@ -44,6 +44,7 @@ def expected() -> list[Candle]:
     return [candle for batch in batches(trades) for candle in symbol.apply(batch).closed]
 
 
+@pytest.mark.long
 async def test_a_worker_that_is_killed_makes_the_same_candles(world: World) -> None:
     candles = expected()
     worker = await world.worker()

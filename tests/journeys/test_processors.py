@@ -85,6 +85,7 @@ async def test_kill_minus_nine_in_mid_stream_changes_nothing(world: World) -> No
     assert len(transition_ids) == len(set(transition_ids))
 
 
+@pytest.mark.long
 async def test_workers_are_restarted_one_after_the_other(world: World) -> None:
     expected_measures, expected_alerts = straight_run(DAYS)
     end = max(at for _, at in expected_measures)

@@ -88,6 +88,7 @@ async def test_a_rebuild_under_the_same_settings_finds_the_same_and_changes_noth
     assert again[: len(alerts)] == alerts
 
 
+@pytest.mark.long
 async def test_workers_that_were_given_other_settings_go_on_from_a_past_that_fits_them(
     world: World,
 ) -> None:

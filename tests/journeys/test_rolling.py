@@ -22,6 +22,7 @@ def faults(account: Account) -> tuple[int, int, int, int]:
     return account.lost, account.repeated, account.out_of_order, account.gaps
 
 
+@pytest.mark.long
 async def test_edges_are_restarted_one_by_one_and_nobody_loses_an_event(world: World) -> None:
     soak = Soak(world, random.Random(7), rate=300)
     await soak.start_edges()

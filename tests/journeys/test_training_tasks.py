@@ -197,6 +197,7 @@ async def tapewire(*arguments: str) -> tuple[int, list[str], str]:
     return code, printed.decode().splitlines(), complained.decode()
 
 
+@pytest.mark.long
 async def test_the_command_line_asks_follows_and_compares(system: System) -> None:
     await system.world.trainer(training_step_pause_s=0.3)
     url = ("--url", system.first.url)

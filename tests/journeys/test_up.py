@@ -111,6 +111,7 @@ async def test_alerts_of_real_crises_whose_numbers_are_right(tmp_path: Path) -> 
     assert {alert["as_of"][:4] for alert in alerts} & {"2008", "2009"}
 
 
+@pytest.mark.long
 async def test_it_starts_again_where_it_was_and_keeps_what_was_written(tmp_path: Path) -> None:
     folder = tmp_path / "data"
     measures = "/api/v1/sse/measures"
@@ -132,6 +133,7 @@ async def test_it_starts_again_where_it_was_and_keeps_what_was_written(tmp_path:
         assert days == sorted(set(days))
 
 
+@pytest.mark.long
 async def test_a_part_that_dies_comes_back_and_a_taken_port_is_passed_over(
     tmp_path: Path,
 ) -> None:

@@ -129,7 +129,7 @@ async def simulate(seed: int) -> tuple[Simulation, list[Account]]:
 
 
 @given(st.integers(0, 2**32))
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=20, deadline=None, derandomize=True)
 async def test_every_event_arrives_or_lies_in_a_gap_that_was_sent(seed: int) -> None:
     simulation, accounts = await simulate(seed)
     for account in accounts:

@@ -111,7 +111,7 @@ def without_empty(account: Account) -> Account:
 
 
 @given(st.integers(0, 2**32))
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=40, deadline=None, derandomize=True)
 async def test_no_gap_no_repeat_in_order(seed: int) -> None:
     outcome = await simulate(seed)
     for account in outcome.accounts:
