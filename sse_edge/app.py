@@ -164,6 +164,7 @@ def build_api(settings: EdgeSettings, fair_queue: FairQueue) -> FastAPI:
                 "Idempotency-Key",
             ],
         )
+    app.state.notice = settings.notice
     app.state.authenticator = Authenticator(settings)
     app.state.rate_limiter = RateLimiter(settings.writes_per_minute_max)
     add_exception_handlers(app)

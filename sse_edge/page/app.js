@@ -42,7 +42,6 @@ const debugView = new DebugView(api, session);
 
 let connection = null;
 let isLoaded = false;
-let hasNotice = false; // or it is known that there is none
 
 const HANDLERS = {
   risk_measure(measure, timestamp) {
@@ -164,7 +163,7 @@ function onChange() {
 async function start() {
   const readMs = Date.now();
   try {
-    await Promise.all([load(), noticeShown]); // what comes later would push everything down
+    await load();
   } catch (error) {
     const phase =
       error.status === undefined ? "offline" : error.status === 503 ? "unavailable" : "refused";
@@ -199,7 +198,7 @@ function route() {
     portfolio: portfolio !== null,
     debug: view === "debug",
   };
-  const isReady = views.debug ? hasNotice : isLoaded;
+  const isReady = views.debug || isLoaded;
   $("loading").hidden = isReady || !$("sign-in").hidden;
   for (const [id, isShown] of Object.entries(views)) $(id).hidden = !isShown || !isReady;
   for (const [id, isHere] of [
@@ -226,9 +225,5 @@ session.onChange(() => {
   if (!isLoaded) start();
 });
 $("origin").textContent = location.origin;
-const noticeShown = status.loadBanner(api).then(() => {
-  hasNotice = true;
-  route();
-});
 route();
 start();

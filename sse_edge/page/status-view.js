@@ -58,13 +58,6 @@ export class StatusView {
     this.#showBar();
   }
 
-  /** Show what the system replays, if it says so. */
-  async loadBanner(api) {
-    const { notice } = await api.get("/api/v1/about").catch(() => ({}));
-    setText($("banner"), notice ?? "");
-    $("banner").hidden = !notice;
-  }
-
   #showBar() {
     if (!$("renewal").hidden) return; // it asks for something more urgent
     const { state, text } = this.#health;

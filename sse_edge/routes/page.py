@@ -4,10 +4,12 @@ The browser enforces this by the Content-Security-Policy: no inline script, no o
 checked for changes at every load, so that a page never mixes modules of two versions.
 """
 
+from functools import cache
+from html import escape
 from pathlib import Path
 
-from fastapi import APIRouter
-from fastapi.responses import FileResponse
+from fastapi import APIRouter, Request
+from fastapi.responses import HTMLResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.responses import Response
 from starlette.types import Scope
@@ -28,9 +30,20 @@ router = APIRouter()
 
 
 @router.get("/", include_in_schema=False)
-async def page() -> FileResponse:
+async def page(request: Request) -> HTMLResponse:
     """Return the page."""
-    return FileResponse(FOLDER / "index.html", headers=HEADERS)
+    return HTMLResponse(page_with(request.app.state.notice), headers=HEADERS)
+
+
+@cache
+def page_with(notice: str | None) -> str:
+    """Return the page with the operator's notice in place, so that nothing moves for it."""
+    text = (FOLDER / "index.html").read_text(encoding="utf-8")
+    if notice is None:
+        return text
+    before, found, after = text.partition(" hidden></aside>")
+    assert found, "the page has a place for the notice"
+    return f"{before}>{escape(notice)}</aside>{after}"
 
 
 class Assets(StaticFiles):

@@ -7,7 +7,7 @@ import pytest
 
 from sse_edge.app import build_api
 from sse_edge.delivery.fair_queue import FairQueue
-from sse_edge.routes.page import FOLDER
+from sse_edge.routes.page import FOLDER, page_with
 from sse_edge.settings import EdgeSettings
 
 
@@ -25,6 +25,15 @@ async def test_the_page_and_its_files_forbid_everything_from_elsewhere(path: str
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy
     assert answer.headers["cache-control"] == "no-cache"
+
+
+def test_the_notice_is_in_the_page_from_the_beginning() -> None:
+    page = page_with("Demo: <b> & more")
+    assert (
+        '<aside id="banner" aria-label="About this system">Demo: &lt;b&gt; &amp; more</aside>'
+        in page
+    )
+    assert page_with(None) == (FOLDER / "index.html").read_text(encoding="utf-8")
 
 
 def test_every_module_that_the_page_imports_exists() -> None:
