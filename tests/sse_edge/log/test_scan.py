@@ -44,7 +44,22 @@ async def test_an_empty_range_is_not_read() -> None:
     assert log.reads == 0
 
 
-async def test_a_scan_stops_where_a_read_brings_nothing_in_time(
+async def test_a_scan_reads_again_where_a_read_brings_nothing_in_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    log = log_of(8)
+    read, reads = log.read, 0
+
+    async def sometimes(partition: Partition, offset: int) -> Batch:
+        nonlocal reads
+        reads += 1
+        return Batch((), offset) if reads % 4 else await read(partition, offset)
+
+    monkeypatch.setattr(log, "read", sometimes)
+    assert await scanned(log, 0, 8) == (list(range(8)), 8)
+
+
+async def test_a_scan_stops_where_no_read_brings_anything_in_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     log = log_of(2)
