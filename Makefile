@@ -85,8 +85,9 @@ $(VENV)/.uv: requirements/installer.lock | $(VENV)/bin/pip
 	@touch $@
 
 define install
-	@UV_DEFAULT_INDEX="$${UV_DEFAULT_INDEX:-$${PIP_INDEX_URL:-$$($(BIN)/pip config get global.index-url 2>/dev/null || echo https://pypi.org/simple)}}" \
-		SSL_CERT_FILE="$${SSL_CERT_FILE:-$$PIP_CERT}" \
+	@index="$${UV_DEFAULT_INDEX:-$${PIP_INDEX_URL:-$$($(BIN)/pip config get global.index-url 2>/dev/null)}}"; \
+		if [ -n "$$index" ]; then export UV_DEFAULT_INDEX="$$index"; fi; \
+		if [ -n "$$PIP_CERT" ]; then export SSL_CERT_FILE="$${SSL_CERT_FILE:-$$PIP_CERT}"; fi; \
 		$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --only-binary :all: -r $(1) \
 		|| $(PIP) install --require-hashes --only-binary :all: -r $(1)
 endef
