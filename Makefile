@@ -75,7 +75,6 @@ $(VENV)/bin/pip:
 	@mkdir -p $(VENV) && date +%s > $(VENV)/.began
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "Tapewire needs Python 3.11 or newer; set PYTHON=/path/to/python3.11"; exit 1; }
-	@$(PYTHON) -m infra > $(VENV)/.jars.log 2>&1 &
 	$(PYTHON) -m venv $(VENV)
 
 # uv installs what pip would, several packages at a time. It takes pip's index and certificates. Where
@@ -96,6 +95,7 @@ $(VENV)/.ready: requirements/run.lock pyproject.toml $(VENV)/.uv
 	@echo "installing Tapewire's dependencies into $(VENV) (once)"
 	@test -e $(VENV)/.began || date +%s > $(VENV)/.began
 	$(call install,requirements/run.lock)
+	@$(BIN)/python -m infra > $(VENV)/.jars.log 2>&1 &
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-build-isolation --no-deps -e . \
 		|| $(PIP) install --no-build-isolation --no-deps -e .
 	@echo "installed in $$(($$(date +%s) - $$(cat $(VENV)/.began))) s"

@@ -1,6 +1,6 @@
 """`python -m infra`: downloads what `tapewire up` will need from a Maven repository.
 
-It needs no package, so `make` runs it beside the installation of the packages.
+`make` runs it in the background at the end of the installation.
 """
 
 import sys

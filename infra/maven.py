@@ -1,7 +1,6 @@
 """Fetches locked files from a Maven repository, several at a time, into the user's local one.
 
-A file that has another SHA-256 than the locked one is not used. This module needs the standard
-library only, so that `python -m infra` can fetch the files before the dependencies are installed.
+A file that has another SHA-256 than the locked one is not used.
 """
 
 import hashlib
@@ -14,9 +13,9 @@ from functools import partial
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
-from infra.errors import DownloadFailed
+from jgo.constants import MAVEN_CENTRAL_URL
 
-CENTRAL = "https://repo1.maven.org/maven2"
+from infra.errors import DownloadFailed
 
 LOCK = Path(__file__).with_name("kafka.lock.toml")
 
@@ -47,7 +46,7 @@ def fetch(locked: Mapping[str, str]) -> list[Path]:
     Raises:
         DownloadFailed: a file cannot be downloaded, or is not the locked one.
     """
-    url = os.environ.get("TAPEWIRE_MAVEN_URL", CENTRAL).rstrip("/")
+    url = (os.environ.get("TAPEWIRE_MAVEN_URL") or MAVEN_CENTRAL_URL).rstrip("/")
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         fetch_file = partial(_fetch_file, url, local_repository())
         return list(pool.map(fetch_file, locked.keys(), locked.values()))

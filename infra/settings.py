@@ -5,8 +5,6 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from infra.maven import CENTRAL
-
 
 class InfraSettings(BaseSettings):
     """Read from the environment variables `TAPEWIRE_...`, and `KAFKA_BOOTSTRAP_SERVERS`."""
@@ -25,8 +23,8 @@ class InfraSettings(BaseSettings):
     partition_bytes_max: int = Field(default=32 << 20, ge=1 << 20)
     """The most bytes of a partition that the embedded broker keeps; the oldest go first."""
 
-    maven_url: str = CENTRAL
-    """The Maven repository that has the jars of the embedded broker."""
+    maven_url: str | None = None
+    """The Maven repository that has the jars of the embedded broker; unset, it is Maven Central."""
 
     var_limits: str = "balanced=0.04,equal-weight=0.04,growth=0.045,value=0.04"
     """Limits of single portfolios; the default is for the demo."""
