@@ -122,7 +122,7 @@ def open_stream(
         return Response(headers=STREAM_HEADERS)
     if isinstance(start, Cursor) and start.ended:
         return Response(status_code=204)  # browsers stop reconnecting
-    # A client that comes back to be told of the end takes no place, and no other stream gives way.
+    # A client that reconnects after the end gets 204. It needs no place, so no other stream closes.
     node.refuse_over_limit(address_of(request.scope), None if caller is None else caller.subject)
     reason = node.unavailable_for
     if reason is not None and not asks_for_stream(request):

@@ -40,9 +40,9 @@ _BEFORE_MS = 60_000
 _CURSOR = re.compile(r"p(\d{1,9})")
 _COMPLETE = "complete"
 _POINTS_MAX = 999_999_999
-"""What an id has digits for."""
+"""The greatest number that an id has digits for."""
 _ROOM_BYTES = 1_024
-"""What a chunk needs besides its points."""
+"""The bytes that a chunk needs besides its points."""
 
 Points = Annotated[int, Query(ge=1, le=_POINTS_MAX)]
 

@@ -38,7 +38,7 @@ _PACE_S = 0.1
 """Faster changes are sent together."""
 _PING_S = 15.0
 _ROOM_BYTES = 1_024
-"""What a snapshot needs besides its jobs, above all for its id."""
+"""The bytes that a snapshot needs besides its jobs, most of them for its id."""
 _ENDED = frozenset({JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED})
 
 router = APIRouter(prefix="/api/sse/backtest", tags=["backtests"])

@@ -215,7 +215,7 @@ async def leave_log(settings: ProducerSettings, log: Log, worker: Popen[bytes]) 
     ack = AlertAck(alert_id=alert.alert_id, entity_id="wild", by="ann", event_time_us=0)
     async with Publisher(settings) as publisher:
         await publisher.publish(ack)
-    # What the processors write is read by others of them, so offsets can be committed for a moment
+    # Some processors read what others write, so offsets can be committed for a moment
     # before the next records are there, and nothing says when the last one is. 0.1.0 committed, and
     # sent its gauges, once a second.
     await asyncio.sleep(3)

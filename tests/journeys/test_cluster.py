@@ -1,4 +1,4 @@
-"""What all edges of a system serve, by the heartbeats that they write to Kafka."""
+"""Any edge counts the streams of all edges, by the heartbeats that they write to Kafka."""
 
 import asyncio
 from typing import Any

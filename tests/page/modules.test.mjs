@@ -260,7 +260,7 @@ test("numbers are percentages, and missing ones are a dash", () => {
     assert.equal(number(0.12345), "0.123");
 });
 
-test("the limits that held are told from transitions and the newest measure", () => {
+test("past limits come from transitions, the present one from the newest measure", () => {
     const at = (day, threshold) => ({ metric_name: "var_95", threshold, as_of: day });
     const transitions = [
         at("2020-01-01", 0.05),

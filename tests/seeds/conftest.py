@@ -120,9 +120,9 @@ _NEEDED = {
     "hooks/useTrainingProgress.tsx": ("TrainingProgressBar",),
     "hooks/useRetries.tsx": ("useSSE",),
 }
-"""What the drivers need of a client that does not export it."""
+"""The names that drivers use of a client, which does not export them."""
 _IMPORTS = {"hooks/useRetries.tsx": 'import { useEffect, useState } from "react";\n'}
-"""What a client of the documents uses without importing it."""
+"""The names that clients of the documents use and do not import."""
 
 
 @dataclass

@@ -187,7 +187,7 @@ for name in ("app", "app.core", "app.core.sse_manager"):
     sys.modules[name] = types.ModuleType(name)
 sys.modules["app.core.sse_manager"].get_sse_broadcaster = producers.get_sse_broadcaster
 """
-"""What the reporters use of their own system, and the path under which they import Tapewire's."""
+"""Modules of the reporters' own system, and the path from which they import the broadcaster."""
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,7 @@ async def listed(page: Page) -> list[str]:
 
 
 async def errors(page: Page) -> list[str]:
-    """What the hooks show as errors."""
+    """The errors that the hooks show."""
     found: list[str] = await page.eval_on_selector_all(
         "[data-error]", "elements => elements.map(({ dataset }) => dataset.error)"
     )

@@ -1,4 +1,4 @@
-"""Returns that flow until they are told to end, and the measures and alerts that come of them."""
+"""Sends returns until a condition ends it, and reads the measures and alerts that follow."""
 
 import asyncio
 import time
