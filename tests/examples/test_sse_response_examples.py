@@ -205,7 +205,7 @@ async def test_an_address_holds_five_rate_limited_streams(examples: ModuleType) 
                     assert (await visitor.until(4))[0].data == "Data: 0"
 
             tasks.create_task(follow())
-        await asyncio.sleep(1)
+        await asyncio.sleep(1)  # virtual: all five are open then, and wait for their next event
         async with visit(examples, path) as sixth, visit(examples, path, address="::2") as other:
             assert await sixth.answered() == 429
             assert sixth.headers["retry-after"] == "30"

@@ -52,7 +52,7 @@ class Desk:
                 except httpx.HTTPStatusError as error:
                     if error.response.status_code != httpx.codes.BAD_REQUEST:
                         raise
-                    await asyncio.sleep(0.5)  # the market has no prices of the symbol yet
+                    await asyncio.sleep(0.5)  # no event says that an edge knows the symbol
 
     async def completed(self) -> list[str]:
         found = await self._call("GET", f"{JOBS}?limit=5&status_filter=completed", None)

@@ -1,6 +1,7 @@
 """Clients of the response dialect: servers built on `SSEResponse`, their clients, and chat."""
 
 import asyncio
+import socket
 import sys
 import types
 from collections.abc import AsyncGenerator
@@ -26,6 +27,19 @@ pytestmark = [
 ]
 
 
+class AnnouncedServer(uvicorn.Server):
+    """A server that sets an event when it accepts connections."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.has_started = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Bind the port, then set the event."""
+        await super().startup(sockets)
+        self.has_started.set()
+
+
 @asynccontextmanager
 async def serving(snippets: Snippets, monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[str]:
     """Run the server that the clients are for, with this project's `SSEResponse`; its address."""
@@ -42,11 +56,10 @@ async def serving(snippets: Snippets, monkeypatch: pytest.MonkeyPatch) -> AsyncG
     exec(compile(text, "server", "exec"), namespace)  # noqa: S102  # the program under test
     port = free_port()
     config = uvicorn.Config(namespace["app"], port=port, log_level="warning", lifespan="off")
-    server = uvicorn.Server(config)
+    server = AnnouncedServer(config)
     async with asyncio.TaskGroup() as tasks:
         running = tasks.create_task(server.serve())
-        while not server.started:  # noqa: ASYNC110  # uvicorn has no event for it
-            await asyncio.sleep(0.05)
+        await server.has_started.wait()
         yield f"http://127.0.0.1:{port}"
         server.force_exit = server.should_exit = True
         with suppress(asyncio.CancelledError):
