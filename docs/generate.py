@@ -7,11 +7,15 @@ import ast
 import importlib
 import inspect
 from collections.abc import Iterable
+from itertools import pairwise
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, NoneType
+from typing import Annotated, get_args, get_origin
 
 import typer.main
+from annotated_types import Ge, Le, MaxLen
 from prometheus_client.metrics_core import Metric
+from pydantic import AfterValidator, AllowInfNan, StringConstraints
 from pydantic_core import PydanticUndefined
 from pydantic_settings import BaseSettings
 from typer.cli import get_docs_for_click
@@ -25,6 +29,7 @@ from producers.settings import (
     OrchestratorSettings,
     TrainerSettings,
 )
+from schemas import bounds
 from schemas.codec import versions
 from schemas.registry import field_names, part_fields
 from schemas.topics import REGISTRY
@@ -56,6 +61,11 @@ _ERRORS = (
     "infra.errors",
     "cli.errors",
 )
+_BOUNDS = {
+    name: bound
+    for name, bound in vars(bounds).items()
+    if get_origin(bound) is Annotated and name not in ("Items", "Table")
+}
 _FOLDERS = ("schemas", "kafka_io", "producers", "stream_processors", "sse_edge", "infra", "cli")
 
 
@@ -117,8 +127,9 @@ def _shown(value: object) -> str:
 
 def _metrics() -> str:
     metrics = NodeMetrics()
-    for counter in (metrics.opened, metrics.gaps, metrics.refused, metrics.skipped):
+    for counter in (metrics.opened, metrics.gaps, metrics.refused):
         counter["x"] = 1
+    metrics.skipped["x", "x"] = 1
     metrics.of("x").saw_lags([0.0], 1)
     gauges = Gauges()
     gauges.connections = {("x", "x"): 1.0}
@@ -194,8 +205,9 @@ def _events() -> str:
         "Events",
         "The topics of the catalogue, and the records that they carry. Values are Avro in "
         "single-object encoding; the schemas are in `schemas/avro/NAME/VERSION.avsc`. Times are "
-        "microseconds since 1970 UTC.",
-        [_table(head, rows), *parts],
+        "microseconds since 1970 UTC. A record with a field out of its bounds is refused: a "
+        "publisher raises, an edge skips it, and a processor makes a dead letter of it.",
+        [_table(head, rows), _bounds(), *parts],
     )
 
 
@@ -211,18 +223,68 @@ def _class(kind: type, level: int) -> str:
 
 
 def _type_text(annotation: object) -> str:
-    text = annotation.__name__ if isinstance(annotation, type) else str(annotation)
-    for prefix in ("collections.abc.", "typing."):
-        text = text.replace(prefix, "")
-    return text.rpartition("schemas.events.")[2] if text.startswith("schemas") else _bare(text)
+    """Return a type as the page writes it: by the name of its bound, where it has one."""
+    if annotation is NoneType:
+        return "None"
+    for name, bound in _BOUNDS.items():
+        if annotation == bound:
+            return name
+    arguments = get_args(annotation)
+    if get_origin(annotation) is Annotated:  # a list or a table of values with a bound
+        *keys, values = get_args(arguments[0])
+        return f"{'Table' if keys else 'Items'}[{_type_text(values)}]"
+    if arguments:
+        return " | ".join(map(_type_text, arguments))
+    assert isinstance(annotation, type)
+    return annotation.__name__
 
 
-def _bare(text: str) -> str:
-    words = text.replace("[", " [ ").replace("]", " ] ").split()
-    joined = " ".join(
-        word.rpartition(".")[2] if word.startswith("schemas.") else word for word in words
-    )
-    return joined.replace(" [ ", "[").replace(" ]", "]")
+def _bounds() -> str:
+    """Return the table of bounds."""
+    documented = _module_docs(bounds)
+    rows = [(f"`{name}`", _limits(bound), documented[name]) for name, bound in _BOUNDS.items()]
+    rows += [
+        (f"`{name}[...]`", f"at most {bounds.ITEMS_MAX:,} items", documented[name])
+        for name in ("Items", "Table")
+    ]
+    return "## Types\n\n" + _table(("type", "bounds", "meaning"), rows)
+
+
+def _limits(bound: object) -> str:
+    """Return the limits of a type in words."""
+    kind, *limits = get_args(bound)
+    unit = "bytes" if kind is bytes else "characters"
+    texts = [f"{kind.__name__}"]
+    for limit in limits:
+        match limit:
+            case MaxLen():
+                texts.append(f"at most {limit.max_length:,} {unit}")
+            case Ge():
+                texts.append(f"from {limit.ge}")
+            case Le():
+                texts.append(f"to {limit.le}")
+            case AllowInfNan():
+                texts.append("any" if limit.allow_inf_nan else "finite")
+            case StringConstraints():
+                texts.append("letters, digits, _ and - only")
+            case AfterValidator():
+                texts.append(f"JSON of at most {bounds.JSON_DEPTH_MAX} levels")
+            case _:
+                texts.append("not far ahead of the log's time")
+    return ", ".join(texts)
+
+
+def _module_docs(module: ModuleType) -> dict[str, str]:
+    """Return the docstrings that follow the names of a module."""
+    body = ast.parse(inspect.getsource(module)).body
+    return {
+        node.targets[0].id: _one_line(str(after.value.value))
+        for node, after in pairwise(body)
+        if isinstance(node, ast.Assign)
+        and isinstance(node.targets[0], ast.Name)
+        and isinstance(after, ast.Expr)
+        and isinstance(after.value, ast.Constant)
+    }
 
 
 def _days(retention_ms: int) -> str:

@@ -7,21 +7,24 @@ version, and readers resolve the version that a value was written in.
 A value is either decoded or refused with a reason. fastavro checks neither the fingerprint nor the
 bytes after the body, and an array of zero-size items takes gigabytes of memory from 41 bytes. So
 this module checks the marker, the size and the end, and refuses a schema with such an array.
+Pydantic checks each field by the bounds that its class declares.
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from io import BytesIO
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 import fastavro
 from avro.schema import parse as parse_strictly
 from fastavro.schema import fingerprint, parse_schema, to_parsing_canonical_form
+from pydantic import TypeAdapter, ValidationError
 
-from schemas.errors import TooLarge, Undecodable
+from schemas.bounds import NAME_CHARS_MAX
+from schemas.errors import OutOfBounds, TooLarge, Undecodable
 from schemas.events import Record, Return, ReturnBatch
-from schemas.instants import EARLIEST_US, LATEST_US
 from schemas.registry import Registration, field_names, part_fields
 from schemas.topics import REGISTRY  # from there, since its rows fill the registry
 
@@ -31,8 +34,11 @@ _HEAD_BYTES = len(MARKER) + 8
 VALUE_BYTES_MAX = 1 << 20
 """The largest value that is decoded, in bytes; Kafka's own default limit for a message."""
 
-_INSTANTS = ("event_time_us", "watermark_us")
-"""The fields of time that producers fill."""
+_ERRORS_MAX = 3
+"""The most fields that the text of a refusal names."""
+_SHOWN_CHARS = 60
+_INPUT = re.compile("^[A-Z][a-z]+ should")
+"""How Pydantic begins a sentence about a value."""
 
 R = TypeVar("R", bound=Record)
 
@@ -55,7 +61,6 @@ class _Reader(NamedTuple):
     kind: type[Record]
     written: Any
     newest: Any
-    parts: Mapping[str, _Part]
 
 
 def encode(record: Record) -> bytes:
@@ -63,12 +68,18 @@ def encode(record: Record) -> bytes:
 
     Raises:
         UnknownEvent: the record's class is not registered.
+        OutOfBounds: the value of a field is out of its bounds.
         ValueError, TypeError: a field's value does not fit the schema.
     """
     writer = _writer(type(record))
     body = BytesIO(writer.head)
     body.seek(_HEAD_BYTES)
-    fastavro.schemaless_writer(body, writer.schema, _as_datum(record, writer))
+    datum = _as_datum(record, writer)
+    if isinstance(record, ReturnBatch):
+        _check_names(datum["portfolio_ids"])
+    else:
+        _checked(type(record), datum)
+    fastavro.schemaless_writer(body, writer.schema, datum)
     return body.getvalue()
 
 
@@ -76,9 +87,10 @@ def decode(value: bytes | None) -> Record:
     """Decode a record of any version.
 
     Raises:
-        Undecodable: the marker, the fingerprint, the body, its end or its time is wrong; the
-            message says which.
+        Undecodable: the marker, the fingerprint, the body or its end is wrong; the message says
+            which.
         TooLarge: the value exceeds `VALUE_BYTES_MAX`.
+        OutOfBounds: the value of a field is out of its bounds.
     """
     if value is None or value[:2] != MARKER or len(value) < _HEAD_BYTES:
         found = "nothing" if value is None else (value[:_HEAD_BYTES].hex(" ") or "no bytes")
@@ -96,16 +108,7 @@ def decode(value: bytes | None) -> Record:
         raise Undecodable(f"the body is no {reader.kind.__name__}: {error!r}") from error
     if body.tell() != len(value):
         raise Undecodable(f"{len(value) - body.tell()} bytes follow the {reader.kind.__name__}")
-    return _return_batch(datum) if reader.kind is ReturnBatch else _record(reader, datum)
-
-
-def decode_as(kind: type[R], value: bytes | None) -> R | None:
-    """Decode a record of one class; None for a value that is no such record."""
-    try:
-        record = decode(value)
-    except Undecodable:
-        return None
-    return record if isinstance(record, kind) else None
+    return _return_batch(datum) if reader.kind is ReturnBatch else _checked(reader.kind, datum)
 
 
 def versions(name: str) -> list[dict[str, Any]]:
@@ -127,27 +130,56 @@ def _versions(registration: Registration) -> list[dict[str, Any]]:
     return [json.loads(paths[version].read_text(encoding="utf-8")) for version in sorted(paths)]
 
 
-def _record(reader: _Reader, datum: Any) -> Record:
-    for name in _INSTANTS:
-        time_us = datum.get(name, 0)
-        if not EARLIEST_US <= time_us <= LATEST_US:
-            raise Undecodable(f"{name} is {time_us}; it must be microseconds since 1970 UTC")
-    for name, part in reader.parts.items():
-        inside = datum[name]
-        if isinstance(inside, list):
-            datum[name] = [part.kind(**values) for values in inside]
-        elif inside is not None:
-            datum[name] = part.kind(**inside)
-    return reader.kind(**datum)
+def _checked(kind: type[R], datum: Mapping[str, Any]) -> R:
+    """Make a record of the values of its fields.
+
+    Raises:
+        OutOfBounds: a value is out of its field's bounds.
+    """
+    try:
+        return cast("R", _adapter(kind).validate_python(datum))
+    except ValidationError as error:
+        raise OutOfBounds(_explained(kind, error)) from None
+
+
+@cache
+def _adapter(kind: type[Record]) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
+def _explained(kind: type[Record], error: ValidationError) -> str:
+    """Return which fields are out of bounds, with their values and why."""
+    found = error.errors(include_url=False, include_context=False)
+    texts = []
+    for fault in found[:_ERRORS_MAX]:
+        path = ".".join(map(str, fault["loc"]))[:_SHOWN_CHARS]
+        value = repr(fault["input"])
+        shown = value if len(value) <= _SHOWN_CHARS else f"{value[:_SHOWN_CHARS]}..."
+        reason = _INPUT.sub("it must", fault["msg"].removeprefix("Value error, "))
+        texts.append(f"{path} is {shown}: {reason}")
+    more = len(found) - len(texts)
+    return f"{kind.__name__}: {'; '.join(texts)}{f'; and {more} more' if more else ''}"
+
+
+def _check_names(portfolio_ids: Sequence[str]) -> None:
+    longest = max(map(len, portfolio_ids), default=0)
+    if longest > NAME_CHARS_MAX:
+        raise OutOfBounds(
+            f"ReturnBatch: a portfolio's id has {longest} characters; at most {NAME_CHARS_MAX} fit"
+        )
 
 
 def _return_batch(datum: Any) -> ReturnBatch:
     """Make returns of columns, or of the list of records that the first version has."""
     listed, *columns, versions, lap = datum.values()
+    if lap < 0:
+        raise OutOfBounds(f"ReturnBatch: lap is {lap}: it must be 0 or more")
     if listed:
+        _check_names([values["portfolio_id"] for values in listed])
         return ReturnBatch(returns=[Return(*values.values()) for values in listed], lap=lap)
     if len({len(column) for column in columns}) > 1 or len(versions) not in (0, len(columns[0])):
         raise Undecodable("the columns of the ReturnBatch are not of one length")
+    _check_names(columns[0])
     with_versions = (*columns, versions) if versions else columns
     return ReturnBatch(returns=list(map(Return, *with_versions)), lap=lap)
 
@@ -213,7 +245,7 @@ def _readers(registration: Registration) -> dict[bytes, _Reader]:
     for version in _versions(registration):
         mark = _fingerprint(version)
         target = None if mark == newest.head[2:] else newest.schema
-        readers[mark] = _Reader(kind, _parse(version), target, newest.parts)
+        readers[mark] = _Reader(kind, _parse(version), target)
     return readers
 
 

@@ -1,10 +1,14 @@
 """The errors of records and of the catalogue.
 
 SchemaError
-├── Undecodable      the bytes are not a registered record
-│   └── TooLarge     the bytes are too many to be decoded
-├── InvalidKey       the bytes are not the key of an id and a tenant
-└── UnknownEvent     the class of a Python object is not registered
+├── Refused            a record's value is not taken
+│   ├── Undecodable    the bytes are not a registered record
+│   ├── TooLarge       the bytes are too many to be decoded
+│   ├── Unexpected     the record is of another class than is expected there
+│   ├── OutOfBounds    the value of a field is out of its bounds
+│   └── TooFarAhead    a time is too far ahead of the log's
+├── InvalidKey         the bytes are not the key of an id and a tenant
+└── UnknownEvent       the class of a Python object is not registered
 """
 
 from schemas.vocabularies import DeadLetterReason
@@ -14,16 +18,38 @@ class SchemaError(Exception):
     """A record does not fit the catalogue; the message says what is wrong, and what would fit."""
 
 
-class Undecodable(SchemaError):
-    """A record's value cannot be decoded. `reason` is a code for metrics and dead letters."""
+class Refused(SchemaError):
+    """A record's value is not taken. `reason` is a code for metrics and dead letters."""
+
+    reason = DeadLetterReason.INVALID
+
+
+class Undecodable(Refused):
+    """A record's value cannot be decoded."""
 
     reason = DeadLetterReason.UNDECODABLE
 
 
-class TooLarge(Undecodable):
+class TooLarge(Refused):
     """A record's value exceeds the size that is decoded."""
 
     reason = DeadLetterReason.TOO_LARGE
+
+
+class Unexpected(Refused):
+    """A record is of another class than is expected in its topic."""
+
+    reason = DeadLetterReason.UNEXPECTED_RECORD
+
+
+class OutOfBounds(Refused, ValueError):
+    """The value of a field is out of its bounds. `schemas.bounds` declares them."""
+
+
+class TooFarAhead(Refused):
+    """A time is further ahead of the record's time in the log than is allowed."""
+
+    reason = DeadLetterReason.FUTURE
 
 
 class InvalidKey(SchemaError):

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from schemas.bounds import Finite, Name, ObservedUs, SmallCount, Text
 from schemas.vocabularies import AgentStepKind
 
 
@@ -9,28 +10,28 @@ from schemas.vocabularies import AgentStepKind
 class AgentCommand:
     """A client asked for an answer to a message."""
 
-    run_id: str
-    message: str
-    event_time_us: int
+    run_id: Name
+    message: Text
+    event_time_us: ObservedUs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentEvent:
     """A step of a run: routing, then the agent's answer in pieces of text."""
 
-    run_id: str
-    kind: str
-    attempt: int = 1
-    number: int = 0
+    run_id: Name
+    kind: Name
+    attempt: SmallCount = 1
+    number: SmallCount = 0
     """The index of the step within its attempt."""
-    agent_id: str | None = None
-    agent_name: str | None = None
-    protocol: str | None = None
-    confidence: float | None = None
-    reasoning: str | None = None
-    text: str | None = None
+    agent_id: Name | None = None
+    agent_name: Name | None = None
+    protocol: Name | None = None
+    confidence: Finite | None = None
+    reasoning: Text | None = None
+    text: Text | None = None
     """A piece of the answer, the start of a completed answer, or the reason of a failure."""
-    event_time_us: int
+    event_time_us: ObservedUs
 
     @property
     def ends(self) -> bool:

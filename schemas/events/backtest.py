@@ -1,9 +1,25 @@
 """Events of backtests and backtest jobs."""
 
 import json
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from schemas.bounds import (
+    Count,
+    Finite,
+    InstantUs,
+    Items,
+    Json,
+    JsonOrDamaged,
+    Name,
+    ObservedUs,
+    Offset,
+    Percentage,
+    Real,
+    SmallCount,
+    SmallOffset,
+    Table,
+    Text,
+)
 from schemas.vocabularies import Interval, JobStatus, JobStepKind, RunStatus
 
 _LAST_STEPS = (JobStepKind.COMPLETED, JobStepKind.FAILED, JobStepKind.CANCELLED)
@@ -14,14 +30,14 @@ _LAST_STATUSES = (JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED)
 class JobStep:
     """A step of a backtest job. `data` is JSON: transactions, or the result summary."""
 
-    kind: str
-    attempt: int = 1
-    symbol: str
-    strategy: str
-    owner: str | None = None
-    current_bar: int | None = None
-    total_bars: int | None = None
-    data: str | None = None
+    kind: Name
+    attempt: SmallCount = 1
+    symbol: Name
+    strategy: Name
+    owner: Name | None = None
+    current_bar: Count | None = None
+    total_bars: Count | None = None
+    data: JsonOrDamaged | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,16 +47,16 @@ class BacktestProgress:
     `status` is a `RunStatus`, or a word of the producer's own.
     """
 
-    backtest_id: str
-    progress: float
-    status: str
-    message: str
-    current_date: str | None = None
-    results: Mapping[str, float]
+    backtest_id: Name
+    progress: Percentage
+    status: Name
+    message: Text
+    current_date: Name | None = None
+    results: Table[Real]
     """The results that are numbers."""
-    event_time_us: int
+    event_time_us: ObservedUs
     job: JobStep | None = None
-    results_json: str | None = None
+    results_json: Json | None = None
     """All results as JSON, where they are not a map of numbers."""
 
     @property
@@ -65,41 +81,41 @@ class BacktestProgress:
 class BacktestCommand:
     """A client requested a backtest. Dates are YYYY-MM-DD, and both are included."""
 
-    job_id: str
-    owner: str | None = None
-    symbol: str
-    strategy: str
-    parameters: Mapping[str, float]
-    interval: str = Interval.DAY
-    start_date: str | None = None
-    end_date: str | None = None
-    cost: float
-    initial_cash: float
-    event_time_us: int
+    job_id: Name
+    owner: Name | None = None
+    symbol: Name
+    strategy: Name
+    parameters: Table[Real]
+    interval: Name = Interval.DAY
+    start_date: Name | None = None
+    end_date: Name | None = None
+    cost: Finite
+    initial_cash: Finite
+    event_time_us: ObservedUs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bar:
     """Prices of one interval. `time` is RFC 3339, or YYYY-MM-DD for a daily bar."""
 
-    time: str
-    open: float
-    high: float
-    low: float
-    close: float
-    volume: float
+    time: Name
+    open: Real
+    high: Real
+    low: Real
+    close: Real
+    volume: Real
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BarChunk:
     """Some of the `total` bars that a backtest ran on, from index `first` on."""
 
-    job_id: str
-    interval: str
-    first: int
-    total: int
-    bars: Sequence[Bar]
-    event_time_us: int
+    job_id: Name
+    interval: Name
+    first: SmallCount
+    total: SmallCount
+    bars: Items[Bar]
+    event_time_us: ObservedUs
 
     @property
     def event_id(self) -> str:
@@ -111,22 +127,22 @@ class BarChunk:
 class JobState:
     """A backtest job as lists show it, and where its events are. `result_summary` is JSON."""
 
-    job_id: str
-    owner: str | None = None
-    status: str
-    progress: float
-    message: str
-    symbol: str
-    strategy: str
-    created_us: int
-    updated_us: int
-    partition: int
-    first_offset: int
-    last_offset: int
-    result_summary: str | None = None
-    previous_status: str | None = None
+    job_id: Name
+    owner: Name | None = None
+    status: Name
+    progress: Percentage
+    message: Text
+    symbol: Name
+    strategy: Name
+    created_us: InstantUs
+    updated_us: InstantUs
+    partition: SmallOffset
+    first_offset: Offset
+    last_offset: Offset
+    result_summary: JsonOrDamaged | None = None
+    previous_status: Name | None = None
     """The status before the last event; it says which filtered lists held the job."""
-    tenant: str | None = None
+    tenant: Name | None = None
 
     @property
     def ended(self) -> bool:

@@ -2,23 +2,25 @@
 
 from dataclasses import dataclass
 
+from schemas.bounds import Json, Name, ObservedUs, Text
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatEvent:
     """A user joined a room, wrote a message in it, or left it."""
 
-    room: str
-    kind: str
-    user: str
-    message: str = ""
-    event_time_us: int
+    room: Name
+    kind: Name
+    user: Name
+    message: Text = ""
+    event_time_us: ObservedUs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserUpdate:
     """An update for one user. `data` is JSON."""
 
-    user_id: str
-    kind: str
-    data: str
-    event_time_us: int
+    user_id: Name
+    kind: Name
+    data: Json
+    event_time_us: ObservedUs

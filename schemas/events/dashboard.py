@@ -1,21 +1,37 @@
 """Counts by time window, for dashboards."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
+
+from schemas.bounds import (
+    Count,
+    DerivedId,
+    DurationUs,
+    Increment,
+    InstantUs,
+    Integer,
+    Items,
+    Name,
+    ObservedUs,
+    Offset,
+    Real,
+    SmallCount,
+    SmallOffset,
+    Table,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DashboardUpdate:
     """Counts and gauges of one time window. `window_end_us` is exclusive."""
 
-    window_id: str
-    update_type: str
-    values: Mapping[str, float]
-    event_time_us: int
-    window_start_us: int | None = None
-    window_end_us: int | None = None
-    worst: Mapping[str, float] = field(default_factory=dict)
+    window_id: DerivedId
+    update_type: Name
+    values: Table[Real]
+    event_time_us: ObservedUs
+    window_start_us: InstantUs | None = None
+    window_end_us: InstantUs | None = None
+    worst: Table[Real] = field(default_factory=dict)
     """The portfolios with the highest utilisation: VaR as a fraction of its limit."""
 
 
@@ -23,21 +39,21 @@ class DashboardUpdate:
 class WindowTally:
     """The counts that one partition adds to a window. They are increments, not totals."""
 
-    window_start_us: int
-    window_us: int
-    counts: Mapping[str, int]
-    source_topic: str
-    source_partition: int
-    last_offset: int
-    first_offset: int = -1
+    window_start_us: ObservedUs
+    window_us: DurationUs
+    counts: Table[Increment]
+    source_topic: Name
+    source_partition: SmallOffset
+    last_offset: Offset
+    first_offset: Offset = -1
     """The offset of the first counted record."""
-    newest_us: int = 0
+    newest_us: ObservedUs = 0
     """The time that the source has reached; 0 for a tally of gauges only."""
-    gauges: Mapping[str, float] = field(default_factory=dict)
+    gauges: Table[Real] = field(default_factory=dict)
     """Current values in the source's partition, by name."""
-    worst: Mapping[str, float] = field(default_factory=dict)
+    worst: Table[Real] = field(default_factory=dict)
     """The portfolios there with the highest utilisation: VaR as a fraction of its limit."""
-    tenant: str | None = None
+    tenant: Name | None = None
 
     @property
     def board(self) -> str:
@@ -60,41 +76,42 @@ class WindowTally:
 class SourceState(NamedTuple):
     """A dashboard's state of one of its sources."""
 
-    topic: str
-    partition: int
-    newest_us: int
-    gauges: Mapping[str, float]
-    worst: Mapping[str, float]
+    topic: Name
+    partition: SmallOffset
+    newest_us: InstantUs
+    gauges: Table[Real]
+    worst: Table[Real]
 
 
 class WindowSlice(NamedTuple):
     """The counts that one tally added to a window."""
 
-    start_us: int
-    source: int
+    start_us: InstantUs
+    source: SmallCount
     """The index of the source in the dashboard's list of sources."""
-    first_offset: int
-    counts: Mapping[str, int]
+    first_offset: Integer
+    """A negative number of its own for a tally that was late."""
+    counts: Table[Count]
 
 
 class WindowTotal(NamedTuple):
     """The sum of the closed parts of a wide window."""
 
-    start_us: int
-    length_us: int
-    counts: Mapping[str, int]
+    start_us: InstantUs
+    length_us: InstantUs
+    counts: Table[Count]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BoardState:
     """A dashboard's open windows, and the offset up to which its tallies are read."""
 
-    board: str
+    board: DerivedId
     """The tenant; empty for events without a tenant."""
-    partition: int
+    partition: SmallOffset
     """The partition of its tallies."""
-    offset: int = -1
-    watermark_us: int = 0
-    sources: Sequence[SourceState] = ()
-    slices: Sequence[WindowSlice] = ()
-    totals: Sequence[WindowTotal] = ()
+    offset: Offset = -1
+    watermark_us: InstantUs = 0
+    sources: Items[SourceState] = ()
+    slices: Items[WindowSlice] = ()
+    totals: Items[WindowTotal] = ()

@@ -1,16 +1,27 @@
 """Trades, and the candles that processors form from them."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+
+from schemas.bounds import (
+    Count,
+    Increment,
+    InstantUs,
+    Integer,
+    Items,
+    Name,
+    ObservedUs,
+    Real,
+    SmallCount,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trade:
     """One trade. `amount` is in units of the symbol."""
 
-    time_us: int
-    price: float
-    amount: float
+    time_us: Integer
+    price: Real
+    amount: Real
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,10 +32,10 @@ class TradeBatch:
     a later batch was made at `watermark_us` or after it.
     """
 
-    symbol: str
-    first: int
-    trades: Sequence[Trade]
-    watermark_us: int
+    symbol: Name
+    first: Increment
+    trades: Items[Trade]
+    watermark_us: ObservedUs
 
     @property
     def event_time_us(self) -> int:
@@ -41,16 +52,16 @@ class TradeBatch:
 class Candle:
     """Prices of one interval with at least one trade. `end_us` is exclusive."""
 
-    symbol: str
-    interval: str
-    start_us: int
-    end_us: int
-    open: float
-    high: float
-    low: float
-    close: float
-    volume: float
-    trades: int
+    symbol: Name
+    interval: Name
+    start_us: InstantUs
+    end_us: InstantUs
+    open: Real
+    high: Real
+    low: Real
+    close: Real
+    volume: Real
+    trades: SmallCount
 
     @property
     def event_time_us(self) -> int:
@@ -67,9 +78,9 @@ class Candle:
 class CandleState:
     """The processor's state of a symbol: the next trade, and the candles that can change."""
 
-    symbol: str
-    next: int
-    watermark_us: int
-    forming: Sequence[Candle]
-    late: int = 0
-    tenant: str | None = None
+    symbol: Name
+    next: Count
+    watermark_us: InstantUs
+    forming: Items[Candle]
+    late: Count = 0
+    tenant: Name | None = None

@@ -1,27 +1,40 @@
 """Events of the system itself."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
+
+from schemas.bounds import (
+    Bytes,
+    Count,
+    DerivedId,
+    Finite,
+    InstantUs,
+    Items,
+    Name,
+    Offset,
+    SmallCount,
+    SmallOffset,
+    Text,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamRenewal:
     """A client sent a fresh token for an open stream. The stream's node then keeps it open."""
 
-    challenge: str
+    challenge: Name
     """The id of the challenge that asked the client for the token."""
-    expires_us: int
+    expires_us: InstantUs
     """When the token expires."""
-    event_time_us: int
+    event_time_us: InstantUs
 
 
 class EdgeChannel(NamedTuple):
     """The clients of one channel on an edge node."""
 
-    name: str
-    connections: int
-    clients: Sequence[str]
+    name: Name
+    connections: Count
+    clients: Items[Name]
     """The names of some of its clients, at most 100."""
 
 
@@ -33,47 +46,58 @@ class EdgeNode:
     heartbeat for three intervals is no longer counted.
     """
 
-    node_id: str
+    node_id: DerivedId
     """A name that each process has for itself alone."""
-    address: str
+    address: DerivedId
     """The URL of its port; empty if it is unknown."""
-    host: str
+    host: Name
     """The name of its machine."""
-    process_id: int
-    version: str
+    process_id: Count
+    version: Name
     """The version of this software; empty if it is unknown."""
-    status: str
+    status: Name
     """`active`, or `draining` before it stops."""
-    started_us: int
+    started_us: InstantUs
     """When the process started."""
-    interval_s: float
+    interval_s: Finite
     """How many seconds lie between two heartbeats."""
-    connections: int
+    connections: Count
     """The number of open streams."""
-    responses: int
+    responses: Count
     """The number of open responses of iterators that endpoints of your own serve."""
-    channels: Sequence[EdgeChannel]
+    channels: Items[EdgeChannel]
     """The channels that have clients."""
-    events_sent: int
+    events_sent: Count
     """The number of events sent since the start."""
-    errors: int
+    errors: Count
     """The number of requests refused and responses failed since the start."""
-    event_time_us: int
+    event_time_us: InstantUs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeadLetter:
     """A record, or its part number `index`, that could not be applied, and the reason."""
 
-    reason: str
-    error: str
-    topic: str
-    partition: int
-    offset: int
-    index: int | None = None
-    key: bytes | None = None
-    value: bytes | None = None
-    event_time_us: int
+    reason: Name
+    error: Text
+    topic: Name
+    partition: SmallOffset
+    offset: Offset
+    index: SmallOffset | None = None
+    key: Bytes | None = None
+    """The record's key, or its first part."""
+    value: Bytes | None = None
+    """The record's value, or its first part."""
+    event_time_us: InstantUs
+    """When Kafka appended the record."""
+    key_bytes: Count | None = None
+    """The length of the whole key; None for a record without one, as are the next three."""
+    key_sha256: Bytes | None = None
+    """The SHA-256 of the whole key."""
+    value_bytes: Count | None = None
+    """The length of the whole value."""
+    value_sha256: Bytes | None = None
+    """The SHA-256 of the whole value."""
 
     @property
     def event_id(self) -> str:
@@ -86,16 +110,16 @@ class DeadLetter:
 class InputGap:
     """Records of a topic that are missing from what a processor's events follow from."""
 
-    topic: str
+    topic: Name
     """The topic's name, without the system's prefix."""
-    partition: int
-    reason: str
+    partition: SmallOffset
+    reason: Name
     """`expired`, `topic_recreated` or `future`."""
-    from_offset: int
+    from_offset: Offset
     """The offset that the processors would have read next."""
-    to_offset: int
+    to_offset: Offset
     """The offset at which they go on; lower if the log has lost its end or was made anew."""
-    event_time_us: int
+    event_time_us: InstantUs
     """When it was found."""
 
     @property
@@ -108,22 +132,22 @@ class InputGap:
 class TopicPosition(NamedTuple):
     """How far one partition of a topic has been read."""
 
-    topic: str
+    topic: Name
     """The topic's name, without the system's prefix."""
-    topic_id: str
+    topic_id: Name
     """Kafka's id of the topic, 32 hexadecimal digits; empty if it is unknown."""
-    leader_epoch: int
+    leader_epoch: SmallOffset
     """The leader epoch in which the partition was last known to have all that was read of it; -1 if
     it is unknown."""
-    next_offset: int
+    next_offset: Offset
     """The offset of the next record to read."""
-    row_limit: int = 0
+    row_limit: Offset = 0
     """The offset that those in rows are below, while rows of 0.1.0 may be ahead; else 0."""
-    last_offset: int = -1
+    last_offset: Offset = -1
     """The offset of the last record that was read; -1 if it is unknown, as are the next two."""
-    last_append_ms: int = 0
+    last_append_ms: Offset = 0
     """When it was appended, in milliseconds since 1970 UTC."""
-    last_crc32: int = 0
+    last_crc32: Count = 0
     """The checksum of its key and value."""
 
 
@@ -134,11 +158,11 @@ class ProcessorPositions:
     Each round of a processor writes it, in one transaction with the states and events.
     """
 
-    partition: int
-    epoch: int
+    partition: SmallOffset
+    epoch: SmallOffset
     """The producer epoch of the writer; each new owner of the partition number has a higher one."""
-    positions: Sequence[TopicPosition]
-    event_time_us: int
+    positions: Items[TopicPosition]
+    event_time_us: InstantUs
     """When the round ended."""
 
 
@@ -150,17 +174,17 @@ class TopicGrowth:
     the transaction that moves them.
     """
 
-    old_count: int
+    old_count: SmallCount
     """The number of partitions before."""
-    new_count: int
-    partition: int | None = None
+    new_count: SmallCount
+    partition: SmallOffset | None = None
     """The partition number whose states have moved; None for the growth as a whole."""
-    positions: Sequence[TopicPosition] = ()
+    positions: Items[TopicPosition] = ()
     """For each topic, the offset of this partition number from which on the new count decides where
     records belong."""
     is_done: bool = False
     """Whether all partition numbers have moved their states."""
-    event_time_us: int
+    event_time_us: InstantUs
 
     @property
     def growth_id(self) -> str:

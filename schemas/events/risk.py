@@ -1,25 +1,43 @@
 """Returns, measures, limits and alerts of portfolios."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
+
+from schemas.bounds import (
+    Bytes,
+    Count,
+    DerivedId,
+    Finite,
+    InstantUs,
+    Items,
+    Name,
+    ObservedUs,
+    Offset,
+    Prefix,
+    Real,
+    SmallCount,
+    SmallInteger,
+    SmallOffset,
+    Table,
+    Text,
+)
 
 
 class Return(NamedTuple):
     """A simple return of one observation period, as a fraction of net asset value."""
 
-    portfolio_id: str
-    event_time_us: int
-    value: float
-    version: int = 1
+    portfolio_id: Name
+    event_time_us: InstantUs
+    value: Real
+    version: SmallInteger = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReturnBatch:
     """Returns of portfolios that share a partition, in the order of observation."""
 
-    returns: Sequence[Return]
-    lap: int = 0
+    returns: Items[Return]
+    lap: SmallCount = 0
     """The lap of a replay of past returns; 0 for returns that are observed. A higher lap than that
     of a portfolio's earlier returns begins its history again: the times may be earlier then."""
 
@@ -32,13 +50,13 @@ class ReturnBatch:
 class RiskEstimate(NamedTuple):
     """The estimate of one method at one confidence, `horizon` periods ahead."""
 
-    method: str
-    confidence: float
-    horizon: int
-    status: str
-    as_of_us: int
-    var: float | None = None
-    es: float | None = None
+    method: Name
+    confidence: Finite
+    horizon: SmallCount
+    status: Name
+    as_of_us: InstantUs
+    var: Real | None = None
+    es: Real | None = None
     scaled: bool = False
     """Whether the estimate is that of one period times the square root of the horizon."""
     domain_ok: bool = True
@@ -48,43 +66,43 @@ class RiskEstimate(NamedTuple):
 class ModelBacktest(NamedTuple):
     """How often losses exceeded the forecast VaR: each test statistic with its p-value."""
 
-    confidence: float
-    observations: int
-    exceptions: int
-    zone: str
-    kupiec: float
-    kupiec_p: float
-    independence: float
-    independence_p: float
-    conditional_coverage: float
-    conditional_coverage_p: float
+    confidence: Finite
+    observations: SmallCount
+    exceptions: SmallCount
+    zone: Name
+    kupiec: Real
+    kupiec_p: Real
+    independence: Real
+    independence_p: Real
+    conditional_coverage: Real
+    conditional_coverage_p: Real
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RiskMeasure:
     """Risk over a window of returns. VaR and ES are positive losses, as fractions of NAV."""
 
-    portfolio_id: str
-    as_of_us: int
-    method: str
-    status: str
-    observations: int
-    var_95: float | None = None
-    es_95: float | None = None
-    var_99: float | None = None
-    es_99: float | None = None
-    scenario_us: int | None = None
-    threshold: float | None = None
-    utilisation: float | None = None
-    event_id: str
-    source_topic: str
-    source_partition: int
-    source_offset: int
-    volatility: float | None = None
-    drawdown: float | None = None
-    max_drawdown: float | None = None
-    estimates: Sequence[RiskEstimate] = ()
-    model_backtests: Sequence[ModelBacktest] = ()
+    portfolio_id: Name
+    as_of_us: InstantUs
+    method: Name
+    status: Name
+    observations: SmallCount
+    var_95: Real | None = None
+    es_95: Real | None = None
+    var_99: Real | None = None
+    es_99: Real | None = None
+    scenario_us: InstantUs | None = None
+    threshold: Finite | None = None
+    utilisation: Real | None = None
+    event_id: DerivedId
+    source_topic: Name
+    source_partition: SmallOffset
+    source_offset: Offset
+    volatility: Real | None = None
+    drawdown: Real | None = None
+    max_drawdown: Real | None = None
+    estimates: Items[RiskEstimate] = ()
+    model_backtests: Items[ModelBacktest] = ()
 
     @property
     def event_time_us(self) -> int:
@@ -99,13 +117,13 @@ class RiskHistory:
     It is written some seconds after a measure, at most every few seconds for a portfolio.
     """
 
-    portfolio_id: str
-    as_of_us: int
-    observations: int
+    portfolio_id: Name
+    as_of_us: InstantUs
+    observations: SmallCount
     """The number of returns."""
-    window: bytes
+    window: Bytes
     """The event times in microseconds as 64-bit integers, then the returns as 64-bit floats."""
-    var_95: bytes = b""
+    var_95: Bytes = b""
     """The historical VaR at 95 %, a 64-bit float for each return; NaN where there was none."""
 
     @property
@@ -118,25 +136,25 @@ class RiskHistory:
 class RiskAlert:
     """One transition of an alert, such as raised, escalated, acknowledged or cleared."""
 
-    alert_id: str
-    transition_id: str
-    alert_type: str
-    state: str
-    severity: str
-    message: str
-    metric_name: str
-    metric_value: float
-    threshold: float
-    entity_type: str
-    entity_id: str
-    event_time_us: int
-    level: str | None = None
-    utilisation: float | None = None
-    rule_id: str | None = None
-    scenario_us: int | None = None
-    source_topic: str | None = None
-    source_partition: int | None = None
-    source_offset: int | None = None
+    alert_id: DerivedId
+    transition_id: DerivedId
+    alert_type: Name
+    state: Name
+    severity: Name
+    message: Text
+    metric_name: Name
+    metric_value: Finite
+    threshold: Finite
+    entity_type: Name
+    entity_id: Name
+    event_time_us: ObservedUs
+    level: Name | None = None
+    utilisation: Real | None = None
+    rule_id: DerivedId | None = None
+    scenario_us: InstantUs | None = None
+    source_topic: Name | None = None
+    source_partition: SmallOffset | None = None
+    source_offset: Offset | None = None
 
     @property
     def event_id(self) -> str:
@@ -147,76 +165,76 @@ class RiskAlert:
 class RiskLimit(NamedTuple):
     """The limit of one metric of a portfolio."""
 
-    metric: str
-    limit: float
-    hysteresis: float = 0.1
-    warn_ratio: float | None = None
-    critical_ratio: float | None = None
-    raise_after: int = 1
-    clear_after: int = 1
+    metric: Name
+    limit: Real
+    hysteresis: Real = 0.1
+    warn_ratio: Real | None = None
+    critical_ratio: Real | None = None
+    raise_after: SmallInteger = 1
+    clear_after: SmallInteger = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RiskLimits:
     """The limits of a portfolio from now on. With none, the processors' defaults apply."""
 
-    portfolio_id: str
-    limits: Sequence[RiskLimit]
-    stale_after_s: float | None = None
-    set_by: str | None = None
-    comment: str = ""
-    event_time_us: int
+    portfolio_id: Name
+    limits: Items[RiskLimit]
+    stale_after_s: Finite | None = None
+    set_by: Name | None = None
+    comment: Text = ""
+    event_time_us: ObservedUs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlertAck:
     """A person acknowledged an alert."""
 
-    alert_id: str
-    entity_id: str
-    by: str | None = None
-    comment: str = ""
-    event_time_us: int
+    alert_id: DerivedId
+    entity_id: Name
+    by: Name | None = None
+    comment: Text = ""
+    event_time_us: ObservedUs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenAlert:
     """An alert that is not cleared, after its last transition."""
 
-    alert_id: str
-    entity_id: str
-    alert_type: str
-    rule_id: str | None = None
-    state: str
-    level: str | None = None
-    severity: str
-    message: str
+    alert_id: DerivedId
+    entity_id: Name
+    alert_type: Name
+    rule_id: DerivedId | None = None
+    state: Name
+    level: Name | None = None
+    severity: Name
+    message: Text
     acknowledged: bool
-    event_time_us: int
-    tenant: str | None = None
+    event_time_us: ObservedUs
+    tenant: Name | None = None
 
 
 class WatchState(NamedTuple):
     """The state of one alert rule for a portfolio."""
 
-    rule_id: str
-    level: int
-    run: Sequence[int]
+    rule_id: DerivedId
+    level: SmallInteger
+    run: Items[SmallInteger]
     run_up: bool
-    alert_id: str | None
-    transitions: int
-    judged_us: int | None
+    alert_id: DerivedId | None
+    transitions: SmallCount
+    judged_us: InstantUs | None
     acknowledged: bool = False
 
 
 class ForecastSeries(NamedTuple):
     """The forecasts of one method at one confidence, one before each day of a backtest."""
 
-    method: str
-    confidence: float
-    var: bytes
+    method: Name
+    confidence: Finite
+    var: Bytes
     """VaR: 64-bit floats, NaN where there was no forecast."""
-    es: bytes
+    es: Bytes
     """Expected shortfall, in the same form."""
 
 
@@ -228,47 +246,47 @@ class PortfolioState:
     `window`; `level` to `judged_us` hold its only rule, before there were `watches`.
     """
 
-    portfolio_id: str
-    offset: int
-    index: int
-    window: bytes = b""
-    observations: int = 0
+    portfolio_id: Name
+    offset: Offset
+    index: SmallOffset
+    window: Bytes = b""
+    observations: SmallCount = 0
     """The number of returns in the window."""
-    times_us: Sequence[int] = ()
-    values: Sequence[float] = ()
-    versions: Sequence[int] = ()
-    level: int = 0
-    run: Sequence[int] = ()
+    times_us: Items[InstantUs] = ()
+    values: Items[Real] = ()
+    versions: Items[SmallInteger] = ()
+    level: SmallInteger = 0
+    run: Items[SmallInteger] = ()
     run_up: bool = True
-    alert_id: str | None = None
-    transitions: int = 0
-    judged_us: int | None = None
-    outcomes: Mapping[str, int] = field(default_factory=dict)
-    watches: Sequence[WatchState] = ()
-    limits: Sequence[RiskLimit] = ()
-    stale_after_s: float | None = None
-    limits_offset: int = -1
-    acks_offset: int = -1
-    variance_sum: float | None = None
-    exceptions: Mapping[str, str] = field(default_factory=dict)
+    alert_id: DerivedId | None = None
+    transitions: SmallCount = 0
+    judged_us: InstantUs | None = None
+    outcomes: Table[Count] = field(default_factory=dict)
+    watches: Items[WatchState] = ()
+    limits: Items[RiskLimit] = ()
+    stale_after_s: Finite | None = None
+    limits_offset: Offset = -1
+    acks_offset: Offset = -1
+    variance_sum: Real | None = None
+    exceptions: Table[Text] = field(default_factory=dict)
     """By confidence: one character for each of the last days, oldest first; x is an exception."""
-    estimates: Sequence[RiskEstimate] = ()
+    estimates: Items[RiskEstimate] = ()
     """The last estimates of the methods that do not run at every return."""
-    cause_us: int | None = None
+    cause_us: InstantUs | None = None
     """Time and version of the return that caused the last measure."""
-    cause_version: int = 0
-    partition: int = -1
+    cause_version: SmallInteger = 0
+    partition: SmallOffset = -1
     """The partition of the returns."""
-    tenant: str | None = None
-    wanted_by: Mapping[str, str] = field(default_factory=dict)
+    tenant: Name | None = None
+    wanted_by: Table[Name] = field(default_factory=dict)
     """The trees of books that need the returns, with their tenants."""
-    backtest_days: bytes | None = None
+    backtest_days: Bytes | None = None
     """The times and returns of the last days that have forecasts, packed as `window` is; None where
     the forecasts are those of the days in the window."""
-    forecasts: Sequence[ForecastSeries] = ()
+    forecasts: Items[ForecastSeries] = ()
     """The forecasts that stood before these days: the historical VaR at 95 %. Days are shown by
     them, and are not judged again yet."""
-    lap: int = 0
+    lap: SmallCount = 0
     """The lap of the replay that the window is of."""
 
 
@@ -276,7 +294,7 @@ class PortfolioState:
 class RebuildDone:
     """A partition was rebuilt; the worker that owns it continues from the rebuilt states."""
 
-    version: str
+    version: Prefix
     """The rebuild's version: the prefix of the topics that it wrote."""
-    partition: int
-    event_time_us: int
+    partition: SmallOffset
+    event_time_us: InstantUs

@@ -1,9 +1,22 @@
 """Events of training runs and training tasks."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from schemas.bounds import (
+    InstantUs,
+    Integer,
+    Json,
+    Name,
+    ObservedUs,
+    Offset,
+    Percentage,
+    Real,
+    SmallCount,
+    SmallOffset,
+    Table,
+    Text,
+)
 from schemas.vocabularies import RunStatus
 
 
@@ -11,12 +24,12 @@ from schemas.vocabularies import RunStatus
 class TaskStep:
     """The step of a training task. Each worker that takes up the task begins a new attempt."""
 
-    stage: str
-    attempt: int = 1
-    estimated_completion_us: int | None = None
-    details: Mapping[str, int | float | str] = field(default_factory=dict)
-    error: str | None = None
-    error_details: str | None = None
+    stage: Name
+    attempt: SmallCount = 1
+    estimated_completion_us: InstantUs | None = None
+    details: Table[Integer | Real | Text] = field(default_factory=dict)
+    error: Text | None = None
+    error_details: Text | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,15 +40,15 @@ class TrainingProgress:
     `TrainingCommand` requested.
     """
 
-    task_id: str
-    progress: float
-    status: str
-    message: str
-    metrics: Mapping[str, float]
+    task_id: Name
+    progress: Percentage
+    status: Name
+    message: Text
+    metrics: Table[Real]
     """The metrics that are numbers."""
-    event_time_us: int
+    event_time_us: ObservedUs
     task: TaskStep | None = None
-    metrics_json: str | None = None
+    metrics_json: Json | None = None
     """All metrics as JSON, where they are not a map of numbers."""
 
     @property
@@ -58,20 +71,20 @@ class TrainingProgress:
 class TrainingCommand:
     """A client requested a forecast of a meter's consumption."""
 
-    task_id: str
-    meter_id: str
-    meter_type: str
-    event_time_us: int
+    task_id: Name
+    meter_id: Name
+    meter_type: Name
+    event_time_us: ObservedUs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoryState:
     """Where a task's events are in their partition of the event topic, and its status."""
 
-    subject: str
-    status: str
-    partition: int
-    first_offset: int
-    last_offset: int
+    subject: Name
+    status: Name
+    partition: SmallOffset
+    first_offset: Offset
+    last_offset: Offset
     ended: bool
-    tenant: str | None = None
+    tenant: Name | None = None

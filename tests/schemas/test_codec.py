@@ -13,12 +13,12 @@ from hypothesis import given, strategies as st
 
 from schemas import codec
 from schemas.codec import MARKER, VALUE_BYTES_MAX, decode, encode, record_names, versions
-from schemas.errors import TooLarge, Undecodable, UnknownEvent
+from schemas.errors import OutOfBounds, Refused, TooLarge, Undecodable, UnknownEvent
 from schemas.events import Return, ReturnBatch, TaskStep, TrainingProgress
 from schemas.instants import EARLIEST_US, LATEST_US
 from schemas.topics import REGISTRY
 
-texts = st.text(st.characters(exclude_categories=["Cs"]))
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=256)
 numbers = st.floats(allow_nan=False)
 integers = st.integers(-(2**62), 2**62)
 instants = st.integers(EARLIEST_US, LATEST_US)
@@ -27,7 +27,7 @@ steps = st.builds(
     TaskStep,
     stage=texts,
     attempt=st.integers(1, 2**31 - 1),
-    estimated_completion_us=st.none() | integers,
+    estimated_completion_us=st.none() | instants,
     details=st.dictionaries(texts, integers | numbers | texts),
     error=st.none() | texts,
     error_details=st.none() | texts,
@@ -35,7 +35,7 @@ steps = st.builds(
 progress = st.builds(
     TrainingProgress,
     task_id=texts,
-    progress=numbers,
+    progress=st.floats(0, 100),
     status=texts,
     message=texts,
     metrics=st.dictionaries(texts, numbers),
@@ -63,7 +63,7 @@ def test_what_is_encoded_is_decoded(event: TrainingProgress | ReturnBatch) -> No
 
 @given(st.binary(max_size=200) | st.binary(max_size=100).map(lambda tail: MARKER + tail))
 def test_any_bytes_decode_or_are_refused_by_name(value: bytes) -> None:
-    with suppress(Undecodable):
+    with suppress(Refused):
         decode(value)
 
 
@@ -105,8 +105,8 @@ def test_a_time_that_has_no_name_is_refused(at_us: int) -> None:
     event = TrainingProgress(
         task_id="t", progress=1.0, status="running", message="m", metrics={}, event_time_us=at_us
     )
-    with pytest.raises(Undecodable, match=f"event_time_us is {at_us}; it must be microseconds"):
-        decode(encode(event))
+    with pytest.raises(OutOfBounds, match=f"event_time_us is {at_us}: it must be"):
+        encode(event)
 
 
 def test_returns_that_were_written_one_by_one_are_read() -> None:

@@ -1,0 +1,108 @@
+"""The bounds of the fields of records: how long a text is, how large a number, how deep JSON is.
+
+Each field of a record has one of these types. `schemas.codec` refuses a value that is out of bounds
+when it decodes a record and when it encodes one, so code behind it can rely on them.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, TypeVar
+
+from annotated_types import Ge, Le, MaxLen
+from pydantic import AfterValidator, AllowInfNan, StringConstraints
+from pydantic_core import from_json
+
+from schemas.instants import EARLIEST_US, LATEST_US
+
+NAME_CHARS_MAX = 256
+TEXT_CHARS_MAX = 16_384
+JSON_CHARS_MAX = 65_536
+"""An event that clients get has at most 64 KiB."""
+ITEMS_MAX = 100_000
+"""The most items of a list whose records have no bound of their own."""
+JSON_DEPTH_MAX = 100
+BYTES_MAX = 1 << 20
+_INT32_MAX = (1 << 31) - 1
+_INT64_MAX = (1 << 63) - 1
+
+T = TypeVar("T")
+
+
+def parse_json(text: str) -> object:
+    """Return the value of a text in JSON that is not too deep and has no lone surrogates.
+
+    Raises:
+        ValueError: the text is no such JSON; the message says why.
+    """
+    value: object = from_json(text)
+    level, depth = [value], 0
+    while level:
+        if depth == JSON_DEPTH_MAX:
+            raise ValueError(f"the JSON is more than {JSON_DEPTH_MAX} levels deep")
+        depth += 1
+        level = [child for parent in level for child in _children(parent)]
+    return value
+
+
+def _checked_json(text: str) -> str:
+    parse_json(text)
+    return text
+
+
+def _children(value: object) -> Sequence[object]:
+    if isinstance(value, dict):
+        return list(value.values())
+    return value if isinstance(value, list) else ()
+
+
+class Observed:
+    """Marks a time that must not be far ahead of the time at which the log got its record."""
+
+
+Name = Annotated[str, MaxLen(NAME_CHARS_MAX)]
+"""A name, an id, or a word of a vocabulary."""
+Prefix = Annotated[str, MaxLen(64), StringConstraints(pattern=r"^[a-zA-Z0-9_-]*$")]
+"""A part of the names of topics."""
+DerivedId = Annotated[str, MaxLen(4 * NAME_CHARS_MAX)]
+"""An id that is made of several names."""
+Text = Annotated[str, MaxLen(TEXT_CHARS_MAX)]
+"""A text for people."""
+Json = Annotated[str, MaxLen(JSON_CHARS_MAX), AfterValidator(_checked_json)]
+"""A text in JSON."""
+JsonOrDamaged = Annotated[str, MaxLen(JSON_CHARS_MAX)]
+"""A text that should be JSON. Its readers say so where it is not, so that the rest of its record is
+not lost with it."""
+
+Bytes = Annotated[bytes, MaxLen(BYTES_MAX)]
+"""Packed numbers, or a part of another record."""
+
+InstantUs = Annotated[int, Ge(EARLIEST_US), Le(LATEST_US)]
+"""Microseconds since 1970 UTC, in a year from 1 to 9998."""
+ObservedUs = Annotated[InstantUs, Observed()]
+"""An `InstantUs` that its producer has observed."""
+DurationUs = Annotated[int, Ge(0), Le(LATEST_US)]
+"""A number of microseconds."""
+Count = Annotated[int, Ge(0), Le(1 << 62)]
+"""A number of things, or an index. The sum of two of them still has 64 bits."""
+Increment = Annotated[int, Ge(0), Le(1 << 40)]
+"""A number that is added to others."""
+Offset = Annotated[int, Ge(-1), Le(_INT64_MAX)]
+"""An offset; -1 if there is none."""
+SmallCount = Annotated[int, Ge(0), Le(_INT32_MAX)]
+"""A `Count` that Avro keeps in 32 bits."""
+SmallOffset = Annotated[int, Ge(-1), Le(_INT32_MAX)]
+"""A partition, an index or an epoch, in 32 bits; -1 if there is none."""
+SmallInteger = Annotated[int, Ge(-_INT32_MAX - 1), Le(_INT32_MAX)]
+"""Any integer of 32 bits."""
+Integer = Annotated[int, Ge(-_INT64_MAX - 1), Le(_INT64_MAX)]
+"""Any integer of 64 bits."""
+Finite = Annotated[float, AllowInfNan(allow_inf_nan=False)]
+"""A number that is neither infinite nor NaN."""
+Percentage = Annotated[Finite, Ge(0), Le(100)]
+"""A number from 0 to 100."""
+Real = Annotated[float, AllowInfNan(allow_inf_nan=True)]
+"""Any number of 64 bits. JSON shows NaN and infinities as null."""
+
+Items = Annotated[Sequence[T], MaxLen(ITEMS_MAX)]
+"""A list of some items."""
+Table = Annotated[Mapping[Name, T], MaxLen(ITEMS_MAX)]
+"""Values by name."""
