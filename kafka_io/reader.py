@@ -7,7 +7,8 @@ answer.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+import logging
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, NamedTuple
 
@@ -18,10 +19,12 @@ from kafka_io import client
 from kafka_io.client import homes_of, partition_of
 from kafka_io.errors import Unread
 from kafka_io.settings import ProducerSettings
-from schemas.codec import decode
-from schemas.errors import Undecodable
+from schemas.errors import Refused
 from schemas.events import Record
+from schemas.gate import admit
 from schemas.topics import Topic
+
+logger = logging.getLogger(__name__)
 
 _TIMEOUT_S = 30.0
 _FETCH_WAIT_MS = 20
@@ -89,8 +92,8 @@ class KeyFollower:
         while await consumer.position(partition) < end:
             for record in (await consumer.getmany(timeout_ms=_POLL_MS)).get(partition, []):
                 if record.key == self._key:
-                    with suppress(Undecodable):
-                        found.append(decode(record.value))
+                    with suppress(Refused):
+                        found.append(admit(record.value))
         return found
 
 
@@ -143,8 +146,8 @@ async def read_table(topic: Topic, settings: ProducerSettings) -> Mapping[bytes,
                 continue
             table.pop(key, None)  # a record without a value removes its key
             homes.pop(key, None)
-            with suppress(Undecodable):
-                table[key] = decode(record.value)
+            with suppress(Refused):
+                table[key] = admit(record.value)
                 homes[key] = home.partition
     return table
 
@@ -189,8 +192,7 @@ async def read_rows(
 ) -> Mapping[str, Mapping[bytes, Record]]:
     """Return the rows of one partition number of compacted topics, by full name and by key.
 
-    Raises:
-        Undecodable: a row is no record of this system.
+    A row that the gate refuses is not of this system; it is left out, with a line in the log.
     """
     partitions = [TopicPartition(topic, number) for topic in topics]
     values: dict[str, dict[bytes, bytes]] = {topic: {} for topic in topics}
@@ -202,8 +204,16 @@ async def read_rows(
             else:
                 values[home.topic][record.key or b""] = record.value
     return {
-        topic: {key: decode(value) for key, value in rows.items()} for topic, rows in values.items()
+        topic: dict(_admitted_rows(f"{topic}/{number}", rows)) for topic, rows in values.items()
     }
+
+
+def _admitted_rows(place: str, rows: Mapping[bytes, bytes]) -> Iterator[tuple[bytes, Record]]:
+    for key, value in rows.items():
+        try:
+            yield key, admit(value)
+        except Refused as error:
+            logger.warning("the row %r of %s is left out: %s", key[:80], place, error)
 
 
 class OffsetRange(NamedTuple):
@@ -346,8 +356,8 @@ async def _decode_until(consumer: AIOKafkaConsumer, ends: Ends) -> list[Record]:
     """Decode the records before some end offsets, partition by partition."""
     found: dict[TopicPartition, list[Record]] = {partition: [] for partition in ends}
     async for partition, record in _records_until(consumer, ends):
-        with suppress(Undecodable):
-            found[partition].append(decode(record.value))
+        with suppress(Refused):
+            found[partition].append(admit(record.value))
     return [record for records in found.values() for record in records]
 
 

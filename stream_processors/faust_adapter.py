@@ -13,8 +13,9 @@ from typing import Any
 import faust
 from faust.app.base import BootStrategy
 
+from kafka_io.dead_letters import Message
 from schemas.events import InputGap
-from stream_processors.messages import Message
+from stream_processors.messages import Admitted
 from stream_processors.processor import Processor, Round, Rows
 
 
@@ -72,9 +73,13 @@ class AgentProcessor(Processor):
         """Drop the state of a partition number."""
         self._processor.forget(number)
 
-    async def process(self, messages: Sequence[Message], this_round: Round) -> None:
+    async def process(self, messages: Sequence[Admitted], this_round: Round) -> None:
         """Let the agent apply messages."""
         await self._call(lambda: self._processor.process(messages, this_round))
+
+    async def refuse(self, message: Message, this_round: Round) -> None:
+        """Let the agent see a message that has become a dead letter."""
+        await self._call(lambda: self._processor.refuse(message, this_round))
 
     async def finish(self, this_round: Round) -> None:
         """Let the agent end the round."""

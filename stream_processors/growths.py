@@ -13,11 +13,13 @@ moved comes from a producer that did not know the new partitions yet: it is forw
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple
 
 from kafka_io.client import partition_of
-from schemas.codec import decode_as, encode
+from kafka_io.dead_letters import Message
+from kafka_io.reader import ConsumedRecord
+from schemas.codec import encode
 from schemas.events import PortfolioState, Record, Return, ReturnBatch, TopicGrowth
+from schemas.gate import admit_or_none
 from schemas.keys import encode_key
 from schemas.topics import (
     PARTITIONS,
@@ -31,7 +33,6 @@ from schemas.topics import (
     Topic,
 )
 from stream_processors.errors import GrowthRefused, TopicGrown
-from stream_processors.messages import Message
 from stream_processors.processor import Round
 
 GROWING = (
@@ -169,7 +170,7 @@ class Placement:
 
     def _split(self, message: Message, this_round: Round) -> Message | None:
         """Return the part of a batch of returns to process here; forward the other parts."""
-        batch = decode_as(ReturnBatch, message.value)
+        batch = admit_or_none(ReturnBatch, message.value)
         if batch is None or not batch.returns:
             return message
         parts: dict[int | None, list[Return]] = {}
@@ -209,27 +210,15 @@ class Placement:
         return None if message.offset < start else partition_of(key, self._growths.count)
 
 
-class _Part(NamedTuple):
-    """A message with a part of the returns of another one."""
-
-    topic: str
-    partition: int
-    offset: int
-    key: bytes | None
-    value: bytes | None
-    headers: Iterable[tuple[str, bytes | None]] | None
-    timestamp: float
-
-
 def _with_value(message: Message, value: bytes) -> Message:
-    return _Part(
+    return ConsumedRecord(
         message.topic,
         message.partition,
         message.offset,
+        message.timestamp,
         message.key,
         value,
-        message.headers,
-        message.timestamp,
+        [(name, text) for name, text in message.headers or () if text is not None],
     )
 
 

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 from zlib import crc32
 
+from kafka_io.dead_letters import Message
 from schemas.events import TopicPosition
-from stream_processors.messages import Message
 
 _MARKS_MAX = 1_000
 """More marks than rounds between two looks at the leaders."""

@@ -1,7 +1,7 @@
 """The metrics of a worker, and their rendering for Prometheus."""
 
 from bisect import bisect_left
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
@@ -20,6 +20,10 @@ class WorkerMetrics:
         """Tasks that were fenced by a later owner of their partition number."""
         self.log_faults = 0
         """Partitions that were found made anew, cut off, deleted unread or reset."""
+        self.refused: Counter[tuple[str, str]] = Counter()
+        """Messages that have become dead letters, by topic and reason."""
+        self.failures = 0
+        """Rounds that were dropped because a processor failed."""
         self.recovery_s: deque[float] = deque(maxlen=_RECOVERIES_MAX)
         """The durations of the last recoveries."""
         self.transactions = 0
@@ -47,6 +51,19 @@ class WorkerMetrics:
             "tapewire_worker_log_faults",
             "Partitions found made anew, cut off, deleted unread or reset",
             value=self.log_faults,
+        )
+        refused = CounterMetricFamily(
+            "tapewire_worker_refused",
+            "Messages that have become dead letters",
+            labels=["topic", "reason"],
+        )
+        for labels, count in sorted(self.refused.items()):
+            refused.add_metric(labels, count)
+        yield refused
+        yield CounterMetricFamily(
+            "tapewire_worker_failures",
+            "Rounds that were dropped because a processor failed",
+            value=self.failures,
         )
         yield CounterMetricFamily(
             "tapewire_worker_records", "Records written in transactions", value=self.records

@@ -6,35 +6,60 @@ from them goes into a `Round`, which a `StreamTask` commits as one transaction. 
 sees a record twice, and what it puts into a round is in the log once.
 """
 
+import logging
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Protocol, TypeVar
 
 from kafka_io.clock import now_us
+from kafka_io.dead_letters import Message
 from kafka_io.transactions import OutgoingRecord
-from schemas.codec import encode
+from schemas.codec import VALUE_BYTES_MAX, encode
+from schemas.errors import TooLarge
 from schemas.events import DeadLetter, Event, InputGap, Record
 from schemas.headers import headers_of
 from schemas.keys import encode_key, partition_key
 from schemas.topics import Topic, key_of, topic_of
-from stream_processors.messages import Message
+from stream_processors.messages import Admitted
+
+logger = logging.getLogger(__name__)
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 SOURCE = "/stream_processors"
+
+RECORD_BYTES_MAX = VALUE_BYTES_MAX - 4_096
+"""The most bytes of a record's key, value and headers; the batch around it needs the rest."""
+_LETTER_KEY_BYTES = 256
+"""The most bytes of a dead letter's key in Kafka; the letter itself has more of the record's."""
 
 Rows = Mapping[str, Mapping[bytes, Record]]
 """The rows of compacted topics: by the topic's name in the catalogue, then by key."""
 
 
+class Gate(Protocol):
+    """Admits messages; see `stream_processors.gate`."""
+
+    def admit(self, message: Message) -> Admitted | DeadLetter:
+        """Return a message with its record, or the dead letter about it."""
+        ...
+
+
 class Round:
     """The records that follow from some messages of one partition number."""
 
-    def __init__(self, number: int, prefix: str) -> None:
+    def __init__(self, number: int, prefix: str, gate: Gate | None = None) -> None:
         """Start an empty round.
 
         Args:
             number: the partition number.
             prefix: the prefix of the topics that are written.
+            gate: admits records that a processor reads beside the messages that it is given.
         """
         self.number = number
+        self.gate = gate
+        """The gate of the messages; None where there are none."""
         self.must_end = False
         """Whether the round should be committed at once, since clients wait for it."""
         self._prefix = prefix
@@ -53,10 +78,10 @@ class Round:
         """Add an event, which goes to the partition of its key."""
         value = encode(event)
         headers = headers_of(event, value, SOURCE, recorded_us=now_us(), tenant=tenant)
-        # A dead letter has the key of the record that it is about.
-        key = event.key if isinstance(event, DeadLetter) else key_of(event)
+        # A dead letter has the key of the record that it is about, so far as it is short.
+        key = _key_of_letter(event) if isinstance(event, DeadLetter) else key_of(event)
         name = self._prefix + topic_of(event).name
-        self._events.append(OutgoingRecord(name, key, value, None, headers))
+        self._add(OutgoingRecord(name, key, value, None, headers))
 
     def send_gap(self, gap: InputGap, topic: Topic) -> None:
         """Add a gap to a topic of events that follow from what is missing."""
@@ -64,7 +89,7 @@ class Round:
         headers = headers_of(gap, value, SOURCE, recorded_us=now_us(), tenant=None)
         key = partition_key(gap.topic, gap.partition)
         name = self._prefix + topic.name
-        self._events.append(OutgoingRecord(name, key, value, None, headers))
+        self._add(OutgoingRecord(name, key, value, None, headers))
         self.must_end = True
 
     def send_all(self, events: Iterable[tuple[Event, str | None]]) -> None:
@@ -76,18 +101,64 @@ class Round:
         """Set a row of the state in this partition number; None deletes it."""
         name = self._prefix + topic.name
         value = None if record is None else encode(record)
-        self._rows[name, key] = OutgoingRecord(name, key, value, self.number)
+        self._rows[name, key] = _checked(OutgoingRecord(name, key, value, self.number))
 
     def forward(self, message: Message, value: bytes | None, partition: int) -> None:
         """Add a message, or a part of it, to another partition of its topic."""
         headers = [(name, text) for name, text in message.headers or () if text is not None]
-        record = OutgoingRecord(message.topic, message.key, value, partition, headers)
-        self._events.append(record)
+        self._add(OutgoingRecord(message.topic, message.key, value, partition, headers))
 
     def delete(self, topic: Topic, ids: Iterable[str]) -> None:
         """Delete rows of a compacted topic that is no state, in the partitions of their keys."""
         name = self._prefix + topic.name
         self._events += [OutgoingRecord(name, encode_key(entity_id), None) for entity_id in ids]
+
+    def _add(self, record: OutgoingRecord) -> None:
+        self._events.append(_checked(record))
+
+
+def _key_of_letter(letter: DeadLetter) -> bytes | None:
+    return None if letter.key is None else letter.key[:_LETTER_KEY_BYTES]
+
+
+def _checked(record: OutgoingRecord) -> OutgoingRecord:
+    """Return a record that Kafka takes.
+
+    Raises:
+        TooLarge: it has more bytes than Kafka takes by default.
+    """
+    size = len(record.key or b"") + len(record.value or b"")
+    size += sum(len(name) + len(value) for name, value in record.headers)
+    if size > RECORD_BYTES_MAX:
+        raise TooLarge(
+            f"a record for {record.topic} has {size} bytes; Kafka takes {RECORD_BYTES_MAX}"
+        )
+    return record
+
+
+def restored(
+    topic: Topic, rows: Mapping[bytes, Record], restore: Callable[[Record], tuple[K, V] | None]
+) -> dict[K, V]:
+    """Return the states in the rows of a topic.
+
+    A row that cannot be restored is not of this system. It is passed over, with a line in the log,
+    so that it costs one state and not all of them.
+
+    Args:
+        topic: the topic of the rows.
+        rows: the rows, by key.
+        restore: returns the name and the state in a row; None for a row of another class.
+    """
+    states = {}
+    for key, row in rows.items():
+        try:
+            found = restore(row)
+        except Exception:
+            logger.exception("the row %r of %s cannot be restored", key[:80], topic.name)
+            continue
+        if found is not None:
+            states[found[0]] = found[1]
+    return states
 
 
 class Processor(ABC):
@@ -135,8 +206,12 @@ class Processor(ABC):
         """Drop the state of a partition number, which another worker has now."""
 
     @abstractmethod
-    async def process(self, messages: Sequence[Message], this_round: Round) -> None:
+    async def process(self, messages: Sequence[Admitted], this_round: Round) -> None:
         """Apply messages of the round's partition number, in order."""
+
+    async def refuse(self, message: Message, this_round: Round) -> None:
+        """See a message of the round's partition number that has become a dead letter."""
+        del message, this_round
 
     async def finish(self, this_round: Round) -> None:
         """Add what follows from the round as a whole."""

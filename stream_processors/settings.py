@@ -1,6 +1,5 @@
 """The settings of the processors: Kafka, batches, risk, and the dashboard's windows."""
 
-from math import inf
 from typing import Annotated
 
 from pydantic import AliasChoices, BeforeValidator, Field
@@ -80,9 +79,11 @@ class ProcessorSettings(BaseSettings):
     risk_lateness_s: float = Field(default=7 * 86_400.0, ge=0)
     """How far behind its portfolio's newest return a return may be, in event time."""
 
-    risk_ahead_s: float = Field(default=inf, ge=0)
-    """How far ahead of the log's clock a return's event time may be; unset: any distance, as a
-    replay needs that shifts past returns to later years."""
+    ahead_s: float = Field(default=86_400.0, ge=0, le=1e12)
+    """How far ahead of its time in the log the time of an event may be; 1e12 allows any time."""
+
+    risk_ahead_s: float | None = Field(default=None, ge=0, le=1e12)
+    """How far ahead of its time in the log a return may be; unset: as far as other events."""
 
     var_limit: float = 0.05
     """The limit of var_95, as a fraction of net asset value."""
@@ -159,6 +160,10 @@ class ProcessorSettings(BaseSettings):
             )
         return lengths
 
+    def ahead_us(self) -> float:
+        """Return how far ahead of its time in the log an event may be, in microseconds."""
+        return self.ahead_s * 1_000_000
+
     def written_prefix(self, version: str | None = None) -> str:
         """Return the prefix of topics written under a version, by default this worker's."""
         version = self.rebuild_version if version is None else version
@@ -185,7 +190,7 @@ class ProcessorSettings(BaseSettings):
             window=self.risk_window,
             observations_min=self.risk_observations_min,
             lateness_us=int(self.risk_lateness_s * 1_000_000),
-            ahead_us=self.risk_ahead_s * 1_000_000,
+            ahead_us=(self.ahead_s if self.risk_ahead_s is None else self.risk_ahead_s) * 1_000_000,
             default_rules=self._rules(self.var_limit),
             rules={name: self._rules_of(name, limit) for name, limit in self.var_limits.items()},
             methods=Methods(

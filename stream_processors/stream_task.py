@@ -11,6 +11,10 @@ and the offsets after them. After a failed commit the task starts again from wha
 
 So states, events and offsets in the log are always those of a run without faults up to the
 committed offsets, also after workers were killed, paused or replaced.
+
+A record passes the gate before processors see it. If a processor fails nevertheless, its half-done
+round is dropped, and the task starts again with a round for each message. The message that fails by
+itself is set aside: a dead letter is written about it, and the task goes on after it.
 """
 
 import asyncio
@@ -22,16 +26,25 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import NamedTuple, Protocol
 
+from kafka_io.dead_letters import Message, dead_letter
 from kafka_io.errors import Fenced, TransactionFailed, Unread
 from kafka_io.transactions import OutgoingRecord
 from schemas.codec import encode
-from schemas.events import GapReason, InputGap, ProcessorPositions, TopicPosition
+from schemas.events import (
+    DeadLetter,
+    DeadLetterReason,
+    GapReason,
+    InputGap,
+    ProcessorPositions,
+    TopicPosition,
+)
 from schemas.topics import PROCESSOR_POSITIONS, Topic, TopicPartition
+from stream_processors.bulkhead import Bulkhead, ProcessorFailed, failing_with
 from stream_processors.growths import Growths, Placement
 from stream_processors.log_marks import RecordMark, Trail, mark_of, saved_mark
-from stream_processors.messages import Message
+from stream_processors.messages import Admitted
 from stream_processors.metrics import WorkerMetrics
-from stream_processors.processor import Processor, Round, Rows
+from stream_processors.processor import Gate, Processor, Round, Rows
 
 logger = logging.getLogger(__name__)
 
@@ -217,6 +230,7 @@ class StreamTask:
         topics: Mapping[str, str],
         processors: Sequence[Processor],
         kafka: Kafka,
+        gate: Gate,
         metrics: WorkerMetrics,
         *,
         written_prefix: str,
@@ -230,6 +244,7 @@ class StreamTask:
             topics: the inputs' names in Kafka, with their names in the catalogue.
             processors: the processors of all inputs.
             kafka: the consumer, the writers and the readers of states.
+            gate: admits messages, or makes dead letters of them.
             metrics: counts what happens.
             written_prefix: the prefix of the topics that are written.
             messages_max: the most messages in a round.
@@ -252,6 +267,7 @@ class StreamTask:
             topic.name: topic for processor in processors for topic in processor.inputs
         }
         self._kafka = kafka
+        self._gate = gate
         self._metrics = metrics
         self._written_prefix = written_prefix
         self._messages_max = messages_max
@@ -270,6 +286,7 @@ class StreamTask:
         self._trails: dict[TopicPartition, Trail] = {}
         self._last: dict[TopicPartition, Message] = {}
         """The last message of each partition in the present round."""
+        self._bulkhead = Bulkhead()
         self._gaps: Sequence[InputGap] = ()
         """The missing records that the first round after a recovery reports."""
         self._ticked_s: dict[str, float] = {}
@@ -312,7 +329,7 @@ class StreamTask:
         """Process until cancelled; after a failure start again from what is committed.
 
         Raises:
-            Exception: a processor failed; its worker must stop.
+            Exception: a processor failed, and not because of a message; its worker must stop.
         """
         failures, pause_s = 0, 0.0
         while True:
@@ -327,6 +344,10 @@ class StreamTask:
                 self._metrics.fenced += 1
                 logger.warning("partition number %d: %s", self.number, error)
                 pause_s = _FENCED_S
+            except ProcessorFailed as failure:
+                self._metrics.failures += 1
+                self._bulkhead.isolate(failure, self._next)
+                pause_s = 0.0
             except (TransactionFailed, Unread, TimeoutError) as error:
                 logger.warning("partition number %d starts again: %s", self.number, error)
                 pause_s = _BACKOFF_S[min(failures, len(_BACKOFF_S) - 1)]
@@ -388,48 +409,59 @@ class StreamTask:
         self._ticked_s = {p.name: _now_s() for p in self._processors if p.tick_s is not None}
         self._progress_s = _now_s()
         while True:
-            this_round = Round(self.number, self._written_prefix)
+            this_round = Round(self.number, self._written_prefix, self._gate)
             gaps, self._gaps = self._gaps, ()
             for gap in gaps:
                 for processor in self._processors:
                     processor.report_gap(gap, this_round)
-            for processor in await self._fill(this_round):
-                await processor.finish(this_round)
+            messages_read: list[Message] = []
+            busy = await self._fill(this_round, messages_read)
+            with failing_with(messages_read):
+                for processor in busy:
+                    await processor.finish(this_round)
             await self._commit(writer, this_round)
 
-    async def _fill(self, this_round: Round) -> Iterable[Processor]:
+    async def _fill(self, this_round: Round, messages_read: list[Message]) -> Iterable[Processor]:
         """Process messages until the round must end, has waited long enough, or is large.
+
+        Args:
+            this_round: takes what follows from the messages.
+            messages_read: takes the messages.
 
         Returns:
             The processors that had messages or a tick.
         """
         busy: dict[str, Processor] = {}
-        count, end_s, hurry_s = 0, float("inf"), float("inf")
-        while count < self._messages_max:
+        end_s, hurry_s = float("inf"), float("inf")
+        is_careful = self._bulkhead.is_careful(self._next)
+        while len(messages_read) < (1 if is_careful else self._messages_max):
             if this_round.must_end and (not self._waiting or _now_s() >= hurry_s):
                 break
             if self._interruption is not None:
                 error, self._interruption = self._interruption, None
                 raise error
             if self._waiting:
-                messages = self._take()
-                count += len(messages)
+                messages = self._take(1 if is_careful else _SLICE)
+                messages_read += messages
                 end_s = min(end_s, _now_s() + self._linger_s(messages))
                 hurry_s = min(hurry_s, _now_s() + _HURRY_S)
-                await self._dispatch(messages, this_round, busy)
+                with failing_with(messages_read):
+                    await self._dispatch(messages, this_round, busy)
+                if is_careful:  # a tick in this round could fail for a reason of its own
+                    break
             await self._tick(this_round, busy)
             if _now_s() >= end_s and not self._waiting:
                 break
             if not self._waiting:
-                if count == 0 and self._has_uncommitted():
+                if not messages_read and self._has_uncommitted():
                     break
                 await self._wait_until(min(end_s, self._next_tick_s(), _now_s() + _IDLE_COMMIT_S))
         return busy.values()
 
-    def _take(self) -> list[Message]:
+    def _take(self, messages_max: int) -> list[Message]:
         messages: list[Message] = []
         size = 0
-        while self._waiting and len(messages) < _SLICE and size < _SLICE_BYTES:
+        while self._waiting and len(messages) < messages_max and size < _SLICE_BYTES:
             message = self._waiting.popleft()
             messages.append(message)
             size += len(message.value or b"")
@@ -452,10 +484,32 @@ class StreamTask:
         for topic, of_topic in groupby(messages, key=lambda message: message.topic):
             input_topic = self._inputs[self._topics[topic]]
             found = self._placement.place(list(of_topic), input_topic, this_round)
-            for processor in self._by_topic[topic]:
-                busy[processor.name] = processor
-                await processor.process(found, this_round)
+            processors = self._by_topic[topic]
+            busy |= {processor.name: processor for processor in processors}
+            admitted = []
+            for message in found:
+                result = self._admit(message, this_round)
+                if isinstance(result, Admitted):
+                    admitted.append(result)
+                else:
+                    for processor in processors:
+                        await processor.refuse(message, this_round)
+            for processor in processors if admitted else ():
+                await processor.process(admitted, this_round)
         await asyncio.sleep(0)  # lets the consumer and the other tasks run
+
+    def _admit(self, message: Message, this_round: Round) -> Admitted | None:
+        """Return a message that has passed the gate; send the dead letter about any other."""
+        error = self._bulkhead.error_of(message)
+        if error is None:
+            result = self._gate.admit(message)
+        else:
+            result = dead_letter(message, DeadLetterReason.FAILED, error)
+        letter = result.letter if isinstance(result, Admitted) else result
+        if letter is not None:
+            self._metrics.refused[self._topics[message.topic], letter.reason] += 1
+            this_round.send(letter)
+        return None if isinstance(result, DeadLetter) else result
 
     async def _tick(self, this_round: Round, busy: dict[str, Processor]) -> None:
         for processor in self._processors:
@@ -525,6 +579,7 @@ class StreamTask:
         finally:
             self.is_committing = False
         self._committed |= changed
+        self._bulkhead.forget_before(self._committed)
         for where, mark in marks.items():
             self._trails[where].add(mark)
         self._progress_s = _now_s()

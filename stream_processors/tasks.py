@@ -14,6 +14,7 @@ from stream_processors.agents.candles import Candles
 from stream_processors.agents.dashboard import EventTallies, WindowTotals
 from stream_processors.agents.lifecycle import lifecycles
 from stream_processors.agents.risk import Risk
+from stream_processors.gate import RecordGate
 from stream_processors.growths import partitions_of
 from stream_processors.kafka_adapter import TaskKafka
 from stream_processors.metrics import WorkerMetrics
@@ -81,6 +82,11 @@ class Tasks:
 
     def make(self, kafka: TaskKafka) -> Callable[[int], StreamTask]:
         """Return what makes the task of a partition number."""
+        gate = RecordGate(
+            self.inputs,
+            lambda topic: partitions_of(topic, self._count),
+            self._settings.ahead_us(),
+        )
 
         def make_task(number: int) -> StreamTask:
             processors = [
@@ -94,6 +100,7 @@ class Tasks:
                 {name: topic.name for name, topic in self.inputs.items() if topic.name in read},
                 processors,
                 kafka,
+                gate,
                 self._metrics,
                 written_prefix=self._settings.written_prefix(),
                 messages_max=self._settings.batch_records_max,

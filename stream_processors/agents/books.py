@@ -6,14 +6,15 @@ sends the series' window, then each new return.
 """
 
 import asyncio
+import logging
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from kafka_io.dead_letters import Message, dead_letter
 from schemas.events import (
     Book,
     BookRisk,
-    DeadLetter,
     DeadLetterReason,
     SeriesReturns,
     SeriesState,
@@ -22,10 +23,12 @@ from schemas.events import (
 from schemas.keys import encode_key
 from schemas.topics import RISK_BOOK_RISKS, RISK_BOOK_STATE, RISK_BOOKS, RISK_SERIES
 from stream_processors.books.tree import BookTree
-from stream_processors.messages import Message, dead_letter, decode_message, tenant_of
+from stream_processors.messages import Admitted, tenant_of
 from stream_processors.processor import Processor, Round, Rows
 from stream_processors.risk.confidence import InvalidInput
 from stream_processors.settings import ProcessorSettings
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -70,18 +73,21 @@ class Books(Processor):
         for root, tree_books in books.items():
             tree = here.trees[root] = BookTree(root, self._config)
             tree.tenant = tree_books[0].tenant
-            tree.restore(tree_books, series[root], simulated[root])
+            try:
+                tree.restore(tree_books, series[root], simulated[root])
+            except Exception:  # rows that are not of this system; they cost this tree only
+                logger.exception("the rows of the tree %r cannot be restored", root)
+                del here.trees[root]
 
     def forget(self, number: int) -> None:
         """Drop the trees of a partition number."""
         self._partitions.pop(number, None)
 
-    async def process(self, messages: Sequence[Message], this_round: Round) -> None:
+    async def process(self, messages: Sequence[Admitted], this_round: Round) -> None:
         """Apply books and returns to their trees."""
         here = self._partitions[this_round.number]
         for message in messages:
-            record: Book | SeriesReturns | DeadLetter
-            record = decode_message(message, Book, SeriesReturns)
+            record = message.record
             match record:
                 case Book():
                     self._put(here, record, message, this_round)
@@ -90,8 +96,8 @@ class Books(Processor):
                     if record.root in here.trees:
                         here.trees[record.root].add_returns(record.returns, record.lap)
                     here.changed.add(record.root)
-                case DeadLetter():
-                    this_round.send(record)
+                case _:
+                    raise AssertionError(f"no input of books has a {type(record).__name__}")
 
     async def finish(self, this_round: Round) -> None:
         """Measure the trees that changed."""

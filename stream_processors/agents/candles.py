@@ -5,11 +5,12 @@ Candles that are still forming are kept in `market.forming`, one row for each sy
 
 from collections.abc import Mapping, Sequence
 
-from schemas.events import CandleState, DeadLetter, TradeBatch
+from kafka_io.dead_letters import dead_letter
+from schemas.events import CandleState, Record, TradeBatch
 from schemas.keys import encode_key
 from schemas.topics import MARKET_FORMING, MARKET_TRADES
-from stream_processors.messages import Message, dead_letter, decode_message
-from stream_processors.processor import Processor, Round, Rows
+from stream_processors.messages import Admitted
+from stream_processors.processor import Processor, Round, Rows, restored
 from stream_processors.windowing.candles import SymbolCandles
 
 
@@ -25,25 +26,19 @@ class Candles(Processor):
         """Replace the symbols of a partition number."""
         del row_limits
         self._changed[number] = set()
-        self._symbols[number] = {
-            state.symbol: SymbolCandles(state.symbol, state)
-            for state in rows[MARKET_FORMING.name].values()
-            if isinstance(state, CandleState)
-        }
+        self._symbols[number] = restored(MARKET_FORMING, rows[MARKET_FORMING.name], _restore)
 
     def forget(self, number: int) -> None:
         """Drop the symbols of a partition number."""
         self._symbols.pop(number, None)
         self._changed.pop(number, None)
 
-    async def process(self, messages: Sequence[Message], this_round: Round) -> None:
+    async def process(self, messages: Sequence[Admitted], this_round: Round) -> None:
         """Add the messages' trades to their symbols' candles."""
         symbols = self._symbols[this_round.number]
         for message in messages:
-            batch = decode_message(message, TradeBatch)
-            if isinstance(batch, DeadLetter):
-                this_round.send(batch)
-                continue
+            batch = message.record
+            assert isinstance(batch, TradeBatch)
             symbol = symbols.setdefault(batch.symbol, SymbolCandles(batch.symbol))
             changes = symbol.apply(batch)
             for candle in changes.closed:
@@ -60,3 +55,9 @@ class Candles(Processor):
         for name in sorted(changed):
             state = self._symbols[this_round.number][name].pack()
             this_round.put(MARKET_FORMING, encode_key(name), state)
+
+
+def _restore(state: Record) -> tuple[str, SymbolCandles] | None:
+    if not isinstance(state, CandleState):
+        return None
+    return state.symbol, SymbolCandles(state.symbol, state)

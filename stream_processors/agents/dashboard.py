@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from kafka_io.clock import now_us
+from kafka_io.dead_letters import Message
+from schemas.bounds import NAME_CHARS_MAX
 from schemas.events import (
     BoardState,
-    DeadLetter,
-    DeadLetterReason,
     Record,
     RiskAlert,
     WindowTally,
@@ -27,10 +27,9 @@ from schemas.topics import (
     TRAINING_EVENTS,
     Topic,
     TopicPartition,
-    key_of,
 )
-from stream_processors.messages import Message, dead_letter, decode_message, recorded_us, tenant_of
-from stream_processors.processor import Processor, Round, Rows
+from stream_processors.messages import Admitted, recorded_us, tenant_of
+from stream_processors.processor import Processor, Round, Rows, restored
 from stream_processors.settings import ProcessorSettings
 from stream_processors.windowing.board import Board
 from stream_processors.windowing.tallies import WindowCounter
@@ -58,20 +57,15 @@ class EventTallies(Processor):
         """Drop what was counted in an unfinished round."""
         self._counters.pop(number, None)
 
-    async def process(self, messages: Sequence[Message], this_round: Round) -> None:
-        """Count the messages, and send dead letters about those that are no events."""
+    async def process(self, messages: Sequence[Admitted], this_round: Round) -> None:
+        """Count the messages."""
         counter = self._counters[this_round.number]
         for message in messages:
-            topic = self._counted[message.topic]
-            record = decode_message(message, topic.record)
-            if isinstance(record, DeadLetter):
-                this_round.send(record)
-            elif message.key != key_of(record):
-                error = f"the key is {message.key!r}; it must be {key_of(record)!r}"
-                this_round.send(dead_letter(message, DeadLetterReason.MISPLACED, error))
-            source = TopicPartition(message.topic, message.partition)
-            name = _count_name(topic, record)
-            counter.add(source, tenant_of(message), message.offset, recorded_us(message), name)
+            _count(counter, message, _count_name(self._counted[message.topic], message.record))
+
+    async def refuse(self, message: Message, this_round: Round) -> None:
+        """Count a message that has become a dead letter."""
+        _count(self._counters[this_round.number], message, "undecodable")
 
     async def finish(self, this_round: Round) -> None:
         """Send the tallies of the round."""
@@ -101,26 +95,26 @@ class WindowTotals(Processor):
         """Replace the boards of a partition number."""
         last = row_limits[DASHBOARD_TALLIES.name] - 1
         self._changed[number] = set()
-        self._boards[number] = {
+
+        def restore(state: Record) -> tuple[str, Board] | None:
+            if not isinstance(state, BoardState):
+                return None
             # An offset is not behind the log, also after the log has lost its end.
-            state.board: self._board(replace(state, offset=min(state.offset, last)))
-            for state in rows[DASHBOARD_BOARDS.name].values()
-            if isinstance(state, BoardState)
-        }
+            return state.board, self._board(replace(state, offset=min(state.offset, last)))
+
+        self._boards[number] = restored(DASHBOARD_BOARDS, rows[DASHBOARD_BOARDS.name], restore)
 
     def forget(self, number: int) -> None:
         """Drop the boards of a partition number."""
         self._boards.pop(number, None)
         self._changed.pop(number, None)
 
-    async def process(self, messages: Sequence[Message], this_round: Round) -> None:
+    async def process(self, messages: Sequence[Admitted], this_round: Round) -> None:
         """Add the messages' tallies to their boards."""
         boards, time_us = self._boards[this_round.number], now_us()
         for message in messages:
-            tally = decode_message(message, WindowTally)
-            if isinstance(tally, DeadLetter):
-                this_round.send(tally)
-                continue
+            tally = message.record
+            assert isinstance(tally, WindowTally)
             board = boards.get(tally.board)
             if board is None:
                 state = BoardState(board=tally.board, partition=message.partition)
@@ -147,9 +141,15 @@ class WindowTotals(Processor):
         return Board(state, self._windows_us, self._lateness_us)
 
 
+def _count(counter: WindowCounter, message: Message, name: str) -> None:
+    source = TopicPartition(message.topic, message.partition)
+    tenant = tenant_of(message)
+    if tenant is not None and len(tenant) > NAME_CHARS_MAX:
+        tenant = None  # of a message that has been refused
+    counter.add(source, tenant, message.offset, recorded_us(message), name)
+
+
 def _count_name(topic: Topic, record: Record) -> str:
-    if isinstance(record, DeadLetter):
-        return "undecodable"
     if isinstance(record, RiskAlert):
         return f"alerts_{record.state}"
     return topic.name.replace(".", "_")

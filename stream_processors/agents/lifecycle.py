@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from schemas.codec import decode_as
+from kafka_io.dead_letters import Message
 from schemas.events import (
     BacktestProgress,
     JobState,
@@ -29,10 +29,9 @@ from schemas.topics import (
     TRAINING_TASKS,
     Topic,
     TopicPartition,
-    key_of,
 )
 from stream_processors.lifecycle import next_job_state, next_task_state
-from stream_processors.messages import Message, tenant_of
+from stream_processors.messages import Admitted, tenant_of
 from stream_processors.processor import Processor, Round, Rows
 from stream_processors.windowing.tallies import gauge_tally
 
@@ -79,14 +78,12 @@ class Lifecycle(Processor):
         self._runs.pop(number, None)
         self._statuses.pop(number, None)
 
-    async def process(self, messages: Sequence[Message], this_round: Round) -> None:
+    async def process(self, messages: Sequence[Admitted], this_round: Round) -> None:
         """Follow the messages' runs."""
         runs, statuses = self._runs[this_round.number], self._statuses[this_round.number]
         for message in messages:
-            key = message.key
-            event = _event(message, self._events)
-            if event is None or key is None:
-                continue
+            key, event = message.key, message.record
+            assert key is not None
             before = runs.get(key)
             if _is_removal(event):
                 after = None
@@ -157,9 +154,3 @@ def job_state(known: JobState | None, event: Record, message: Message) -> JobSta
     if not isinstance(event, BacktestProgress):
         return None
     return next_job_state(known, event, message.partition, message.offset, tenant_of(message))
-
-
-def _event(message: Message, topic: Topic) -> Record | None:
-    """Return a message's event; None where `tally_events` writes a dead letter about it."""
-    event = decode_as(topic.record, message.value)
-    return event if event is not None and key_of(event) == message.key else None

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from kafka_io import reader
 from kafka_io.clock import now_us
 from kafka_io.settings import ProducerSettings
-from schemas.events import DeadLetter, InputGap, PortfolioState, RebuildDone
+from schemas.events import InputGap, PortfolioState, RebuildDone, Record
 from schemas.keys import encode_key
 from schemas.topics import (
     PORTFOLIO_RETURNS,
@@ -24,8 +24,8 @@ from schemas.topics import (
     RISK_STATE,
     RISK_WANTED,
 )
-from stream_processors.messages import Message, decode_message
-from stream_processors.processor import Processor, Round, Rows
+from stream_processors.messages import Admitted
+from stream_processors.processor import Processor, Round, Rows, restored
 from stream_processors.risk.portfolio import PortfolioRisk
 from stream_processors.risk.risk_batch import RiskBatch, gauges_of
 from stream_processors.settings import ProcessorSettings
@@ -77,17 +77,18 @@ class Risk(Processor):
         self._settings = settings
         self._config = settings.risk_config()
         self._returns_topic = settings.topic_prefix + PORTFOLIO_RETURNS.name
-        self._rebuilds_topic = settings.topic_prefix + RISK_REBUILDS.name
         self._window_us = settings.dashboard_windows_us()[0]
         self._partitions: dict[int, _Partition] = {}
 
     def recover(self, number: int, rows: Rows, row_limits: Mapping[str, int]) -> None:
         """Replace the portfolios of a partition number."""
-        portfolios = {
-            state.portfolio_id: self._unpacked(_within(state, number, row_limits))
-            for state in rows[RISK_STATE.name].values()
-            if isinstance(state, PortfolioState)
-        }
+
+        def restore(state: Record) -> tuple[str, PortfolioRisk] | None:
+            if not isinstance(state, PortfolioState):
+                return None
+            return state.portfolio_id, self._unpacked(_within(state, number, row_limits))
+
+        portfolios = restored(RISK_STATE, rows[RISK_STATE.name], restore)
         here = self._partitions[number] = _Partition(portfolios, self._batch(portfolios))
         here.due_histories.update(dict.fromkeys(portfolios))  # the last may not have been written
 
@@ -100,16 +101,12 @@ class Risk(Processor):
         if gap.topic == PORTFOLIO_RETURNS.name:
             this_round.send_gap(gap, RISK_MEASURES)
 
-    async def process(self, messages: Sequence[Message], this_round: Round) -> None:
+    async def process(self, messages: Sequence[Admitted], this_round: Round) -> None:
         """Measure and judge the messages; an alert ends the round."""
         here = self._partitions[this_round.number]
         for message in messages:
-            if message.topic == self._rebuilds_topic:
-                done = decode_message(message, RebuildDone)
-                if isinstance(done, DeadLetter):
-                    this_round.send(done)
-                else:
-                    here.rebuilds.append(done)
+            if isinstance(message.record, RebuildDone):
+                here.rebuilds.append(message.record)
             else:
                 here.batch.apply(message)
         this_round.must_end |= bool(here.batch.alerts)
@@ -168,15 +165,20 @@ class Risk(Processor):
         group = f"{prefix}tapewire"
         unread = await reader.read_uncommitted(_FOLDED, done.partition, group, source)
         last_offsets = self._last_offsets(here)
-        portfolios = {
-            state.portfolio_id: self._unpacked(state)
-            for state in states.values()
-            if isinstance(state, PortfolioState) and state.partition == done.partition
-        }
+
+        def restore(state: Record) -> tuple[str, PortfolioRisk] | None:
+            if not isinstance(state, PortfolioState) or state.partition != done.partition:
+                return None
+            return state.portfolio_id, self._unpacked(state)
+
+        portfolios = restored(RISK_STATE, states, restore)
         batch = self._batch(portfolios)
+        assert this_round.gate is not None
         for record in unread:
             if record.offset <= last_offsets[record.topic]:
-                batch.apply(record)
+                message = this_round.gate.admit(record)
+                if isinstance(message, Admitted):  # else its dead letter was sent before
+                    batch.apply(message)
         batch.take_over(here.portfolios, done.version)
         self._publish(here, batch, this_round)
         here.portfolios.update(portfolios)

@@ -9,6 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Container, Iterable, Mapping
 from math import isfinite
 
+from kafka_io.dead_letters import Message, dead_letter, log_time_us
 from schemas.events import (
     AlertAck,
     DeadLetter,
@@ -25,14 +26,7 @@ from schemas.events import (
 )
 from schemas.instants import EARLIEST_US, LATEST_US
 from schemas.topics import RISK_STATE, TopicPartition
-from stream_processors.messages import (
-    Message,
-    dead_letter,
-    decode_message,
-    log_time_us,
-    recorded_us,
-    tenant_of,
-)
+from stream_processors.messages import Admitted, recorded_us, tenant_of
 from stream_processors.risk.alert_events import is_closed, open_alert
 from stream_processors.risk.config import RiskConfig
 from stream_processors.risk.portfolio import PortfolioRisk, ReturnOffset
@@ -77,10 +71,9 @@ class RiskBatch:
         self._series: defaultdict[tuple[str, str, int], list[Return]] = defaultdict(list)
         """The returns for trees of books, by root, tenant and lap."""
 
-    def apply(self, message: Message) -> None:
+    def apply(self, message: Admitted) -> None:
         """Apply one message."""
-        record: ReturnBatch | RiskLimits | AlertAck | SeriesWanted | DeadLetter
-        record = decode_message(message, ReturnBatch, RiskLimits, AlertAck, SeriesWanted)
+        record = message.record
         match record:
             case ReturnBatch():
                 self._apply_returns(message, record)
@@ -91,8 +84,8 @@ class RiskBatch:
                 self._add_alerts(risk, risk.acknowledge(record, message.offset))
             case SeriesWanted():
                 self._apply_series_request(message, record)
-            case DeadLetter():
-                self.dead_letters.append(record)
+            case _:
+                raise AssertionError(f"no portfolio has a {type(record).__name__}")
 
     def tick(self, now_us: int) -> None:
         """Check at a time which portfolios' measures are stale."""
@@ -195,12 +188,12 @@ class RiskBatch:
             risk.wanted_by[request.root] = tenant
             self._series[request.root, tenant, risk.lap] += risk.returns
 
-    def _apply_returns(self, message: Message, batch: ReturnBatch) -> None:
+    def _apply_returns(self, message: Admitted, batch: ReturnBatch) -> None:
         tenant, offset, new = tenant_of(message), message.offset, 0
         latest_us = min(log_time_us(message) + self._config.ahead_us, LATEST_US)
         portfolios, changed = self._portfolios, self.changed
         others: Counter[ReturnOutcome] = Counter()
-        for index, observation in enumerate(batch.returns):
+        for index, observation in _numbered(batch, message.left_out):
             risk = portfolios.get(observation.portfolio_id)
             if risk is None:
                 risk = self._risk_of(observation.portfolio_id, message)
@@ -269,6 +262,14 @@ def gauges_of(portfolios: Iterable[PortfolioRisk], partitions: Container[int]) -
         gauge_tally(TopicPartition(RISK_STATE.name, partition), tenant, gauges, utilisations)
         for (partition, tenant), (gauges, utilisations) in found.items()
     ]
+
+
+def _numbered(batch: ReturnBatch, left_out: frozenset[str]) -> Iterable[tuple[int, Return]]:
+    """Return the returns of a batch with their indexes, without those of some portfolios."""
+    numbered = enumerate(batch.returns)
+    if not left_out:
+        return numbered
+    return ((index, value) for index, value in numbered if value.portfolio_id not in left_out)
 
 
 def _refused_return(

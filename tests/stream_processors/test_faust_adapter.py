@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
+from kafka_io.dead_letters import Message
 from stream_processors.faust_adapter import AgentProcessor, WorkerApp
-from stream_processors.messages import Message
+from stream_processors.messages import Admitted
 from stream_processors.processor import Round
-from tests.support.fake_group import RunningTotals
-from tests.support.messages import FakeMessage
+from tests.support.fake_group import RunningTotals, total_row
 
-MESSAGE = FakeMessage("t", 1, 0, b"k", b"5")
+MESSAGE = Admitted("t", 1, 0, b"k", b"5", None, 1.0, total_row("", 0, 0))
 
 
 class Recorder(RunningTotals):

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, strategies as st
 
 from kafka_io.client import partition_of
+from kafka_io.dead_letters import Message
 from kafka_io.transactions import OutgoingRecord
-from schemas.codec import decode_as, encode
+from schemas.codec import encode
 from schemas.events import (
     AlertAck,
     PortfolioState,
@@ -22,6 +23,7 @@ from schemas.events import (
     TopicGrowth,
     TopicPosition,
 )
+from schemas.gate import admit_or_none
 from schemas.topics import (
     MARKET_TRADES,
     PARTITIONS,
@@ -36,6 +38,7 @@ from schemas.topics import (
 )
 from stream_processors.agents.risk import Risk
 from stream_processors.errors import GrowthRefused, TopicGrown
+from stream_processors.gate import RecordGate
 from stream_processors.growths import (
     GROWING,
     Growths,
@@ -45,7 +48,6 @@ from stream_processors.growths import (
     partitions_of,
 )
 from stream_processors.log_marks import RecordMark
-from stream_processors.messages import Message
 from stream_processors.metrics import WorkerMetrics
 from stream_processors.processor import Processor, Round, Rows
 from stream_processors.settings import ProcessorSettings
@@ -85,7 +87,7 @@ STAYS, MOVES = portfolio(3, 12), portfolio(9, 12)
 
 def place(
     growths: Growths, topic: Topic, *messages: FakeMessage, topic_id: str = ID
-) -> tuple[Sequence[object], Round]:
+) -> tuple[Sequence[Message], Round]:
     this_round = Round(messages[0].partition, "")
     placement = Placement(growths, {topic.name: topic_id})
     return placement.place(messages, topic, this_round), this_round
@@ -129,15 +131,14 @@ def test_a_growth_is_in_force_when_it_is_done() -> None:
 def test_a_batch_of_returns_is_divided() -> None:
     read = message(PORTFOLIO_RETURNS, batch(STAYS, MOVES, STAYS), 5, partition=3, tenant="t")
     [here], this_round = place(grown(), PORTFOLIO_RETURNS, read)
-    assert isinstance(here, tuple)
-    assert here[:4] == read[:4]
-    kept = decode_as(ReturnBatch, here[4])
+    assert (here.topic, here.partition, here.offset, here.key) == read[:4]
+    kept = admit_or_none(ReturnBatch, here.value)
     assert kept is not None
     assert list(kept.returns) == [Return(STAYS, 0, 0.5), Return(STAYS, 2, 0.5)]
     [forwarded] = this_round.records
     assert (forwarded.topic, forwarded.partition) == (PORTFOLIO_RETURNS.name, 9)
     assert list(forwarded.headers) == [("tenant", b"t")]
-    rest = decode_as(ReturnBatch, forwarded.value)
+    rest = admit_or_none(ReturnBatch, forwarded.value)
     assert rest is not None
     assert list(rest.returns) == [Return(MOVES, 1, 0.5)]
 
@@ -174,8 +175,7 @@ def test_a_record_about_a_portfolio_that_has_moved_is_forwarded(
 def test_a_record_from_before_the_growth_has_been_processed() -> None:
     read = message(PORTFOLIO_RETURNS, batch(STAYS, MOVES), 4, partition=3)
     [here], this_round = place(grown(), PORTFOLIO_RETURNS, read)
-    assert isinstance(here, tuple)
-    assert here[4] == encode(ReturnBatch(returns=[Return(STAYS, 0, 0.5)]))
+    assert here.value == encode(ReturnBatch(returns=[Return(STAYS, 0, 0.5)]))
     assert len(this_round) == 0
     anew = place(grown(), PORTFOLIO_RETURNS, read, topic_id=OTHER_ID)[1]
     assert [record.partition for record in anew.records] == [9]
@@ -273,6 +273,7 @@ async def test_a_task_forwards_in_the_transaction_of_the_offset() -> None:
         {RISK_LIMITS.name: RISK_LIMITS.name},
         [processor],
         kafka,
+        RecordGate({RISK_LIMITS.name: RISK_LIMITS}, lambda _: 12),
         WorkerMetrics(),
         written_prefix="",
         messages_max=10,
@@ -341,12 +342,12 @@ class System:
                 self._apply(number, here.value)
             for record in this_round.records:
                 assert record.partition is not None
-                forwarded = decode_as(ReturnBatch, record.value)
+                forwarded = admit_or_none(ReturnBatch, record.value)
                 assert forwarded is not None
                 self.logs[record.partition].append(forwarded)
 
     def _apply(self, number: int, value: bytes | None) -> None:
-        decoded = decode_as(ReturnBatch, value)
+        decoded = admit_or_none(ReturnBatch, value)
         assert decoded is not None
         for observation in decoded.returns:
             name = observation.portfolio_id

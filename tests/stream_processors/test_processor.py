@@ -1,7 +1,10 @@
+import pytest
+
 from schemas.codec import decode
-from schemas.events import CandleState, DeadLetter, UserUpdate
-from schemas.topics import MARKET_FORMING, RISK_OPEN
-from stream_processors.processor import Round
+from schemas.errors import TooLarge
+from schemas.events import Book, CandleState, DeadLetter, OpenAlert, Record, UserUpdate
+from schemas.topics import MARKET_FORMING, RISK_BOOKS, RISK_OPEN
+from stream_processors.processor import RECORD_BYTES_MAX, Round, restored
 
 UPDATE = UserUpdate(user_id="u", kind="update", data="1", event_time_us=0)
 
@@ -47,3 +50,34 @@ def test_a_dead_letter_has_the_key_of_its_record() -> None:
     )
     this_round.send(letter)
     assert this_round.records[0].key == b"k"
+
+
+def test_a_row_that_cannot_be_restored_costs_its_own_state_only(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def restore(row: Record) -> tuple[str, float] | None:
+        if not isinstance(row, OpenAlert):
+            return None
+        return row.alert_id, 1 / row.event_time_us
+
+    rows = {
+        name.encode(): OpenAlert(
+            alert_id=name,
+            entity_id="p",
+            alert_type="var_exceeded",
+            state="raised",
+            severity="high",
+            message="",
+            acknowledged=False,
+            event_time_us=time_us,
+        )
+        for name, time_us in (("a", 1), ("b", 0), ("c", 2))
+    }
+    assert restored(RISK_OPEN, rows, restore) == {"a": 1.0, "c": 0.5}
+    assert "the row b'b' of risk.open cannot be restored" in caplog.text
+
+
+def test_a_record_that_kafka_does_not_take_is_refused_before_the_transaction() -> None:
+    book = Book(root="r", book_id="b", holdings=(), event_time_us=0)
+    with pytest.raises(TooLarge, match=r"a record for risk\.books has \d+ bytes; Kafka takes"):
+        Round(4, "").put(RISK_BOOKS, b"k" * RECORD_BYTES_MAX, book)

@@ -1,6 +1,7 @@
 """What a task reads on from, and its rounds, on a fake cluster in virtual time."""
 
 import asyncio
+import json
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -8,9 +9,9 @@ import pytest
 from hypothesis import given, strategies as st
 
 from schemas.codec import decode
-from schemas.events import CandleState, ProcessorPositions, TopicPosition, UserUpdate
+from schemas.events import CandleState, DeadLetter, ProcessorPositions, TopicPosition, UserUpdate
 from schemas.topics import PROCESSOR_POSITIONS, TopicPartition
-from stream_processors.messages import Message
+from stream_processors.messages import Admitted
 from stream_processors.processor import Round, Rows
 from stream_processors.stream_task import LogState, Recovered, resolve_start
 from tests.support.fake_group import (
@@ -200,7 +201,7 @@ class SkippingTotals(RunningTotals):
             assert isinstance(row, CandleState)
             self._offsets[number, key] = min(row.watermark_us, row_limits[INPUT.name] - 1)
 
-    async def process(self, messages: Sequence[Message], this_round: Round) -> None:
+    async def process(self, messages: Sequence[Admitted], this_round: Round) -> None:
         number = this_round.number
         for message in messages:
             if message.offset > self._offsets.get((number, message.key), -1):
@@ -266,7 +267,7 @@ async def test_a_log_that_lost_its_end_and_grew_again_is_read_from_its_first_new
             await stack.enter_async_context(running(member))
         await asyncio.sleep(30)
     found = {
-        int((event.data or "").partition(":")[0])
+        int(json.loads(event.data).partition(":")[0])
         for _, record in cluster.outputs
         if isinstance(event := decode(record.value), UserUpdate) and event.user_id == "b"
     }
@@ -292,3 +293,58 @@ async def test_a_topic_that_was_made_anew_is_read_from_its_first_record() -> Non
         await asyncio.sleep(30)
     assert written(cluster) == straight(cluster)
     assert member.metrics.log_faults >= 3
+
+
+class FailingTotals(RunningTotals):
+    """Fails at some numbers, in the midst of a round or at its end."""
+
+    def __init__(self, at_once: int, at_the_end: int) -> None:
+        super().__init__(linger_s=0.5)
+        self._at_once, self._at_the_end = at_once, at_the_end
+        self._is_bad: dict[int, bool] = {}
+
+    def recover(self, number: int, rows: Rows, row_limits: Mapping[str, int]) -> None:
+        super().recover(number, rows, row_limits)
+        self._is_bad[number] = False
+
+    async def process(self, messages: Sequence[Admitted], this_round: Round) -> None:
+        for message in messages:
+            await super().process([message], this_round)
+            value = int(message.value or b"0")
+            if value == self._at_once:
+                raise KeyError("of the first kind")
+            self._is_bad[this_round.number] |= value == self._at_the_end
+
+    async def finish(self, this_round: Round) -> None:
+        if self._is_bad[this_round.number]:
+            raise RecursionError("of the second kind")
+
+
+@pytest.mark.parametrize("seed", range(10))
+async def test_a_message_that_makes_a_processor_fail_is_set_aside_and_no_other(seed: int) -> None:
+    cluster = FakeCluster(seed)
+    member = FakeMember(cluster, FailingTotals(7, 11))
+    cluster.failures = seed % 3
+    numbers = [cluster.dice.randint(0, 12) for _ in range(60)]
+    async with running(member):
+        for index, number in enumerate(numbers):
+            cluster.append(index % 3, "ab"[index % 2], number)
+            await asyncio.sleep(cluster.dice.choice((0, 0, 0.3)))
+        await cluster.done()
+    letters = [
+        letter
+        for _, record in cluster.outputs
+        if isinstance(letter := decode(record.value), DeadLetter)
+    ]
+    bad = {
+        (index % 3, index // 3): number for index, number in enumerate(numbers) if number in (7, 11)
+    }
+    assert {(letter.partition, letter.offset): letter.error for letter in letters} == {
+        where: "KeyError: 'of the first kind'"
+        if number == 7
+        else "RecursionError: of the second kind"
+        for where, number in bad.items()
+    }
+    assert len(letters) == len(bad)
+    assert {letter.reason for letter in letters} <= {"failed"}
+    assert written(cluster) == straight(cluster, without=bad)

@@ -10,7 +10,6 @@ from schemas.topics import TopicPartition
 from stream_processors import worker as worker_module
 from stream_processors.errors import RecoveryStuck, TopicGrown
 from stream_processors.log_marks import RecordMark
-from stream_processors.messages import Message
 from stream_processors.processor import Round
 from stream_processors.stream_task import Recovered
 from tests.support.fake_group import (
@@ -222,14 +221,13 @@ async def test_a_topic_with_more_partitions_than_its_states_ends_the_worker() ->
     assert ended.group_contains(TopicGrown, match=r"market\.trades does not have the 3 partitions")
 
 
-async def test_an_error_of_a_processor_ends_the_worker() -> None:
+async def test_an_error_of_a_processor_without_a_message_ends_the_worker() -> None:
     class Broken(RunningTotals):
-        async def process(self, messages: Sequence[Message], this_round: Round) -> None:
-            raise ZeroDivisionError(f"{len(messages)} messages of {this_round.number}")
+        async def tick(self, this_round: Round) -> None:
+            raise ZeroDivisionError(f"a tick of {this_round.number}")
 
     cluster = FakeCluster()
-    cluster.append(0, "a", 1)
-    member = FakeMember(cluster, Broken())
+    member = FakeMember(cluster, Broken(tick_s=1.0))
     with pytest.raises(ExceptionGroup) as ended:
         await run_with(member, [0])
     assert ended.group_contains(ZeroDivisionError)

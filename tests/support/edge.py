@@ -6,8 +6,9 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from schemas.codec import encode
+from schemas.codec import decode, encode
 from schemas.events import RiskAlert, TrainingProgress
+from schemas.registry import field_names
 from sse_edge.cache.tail import Tail
 from sse_edge.cursor import Cursor
 from sse_edge.delivery.connection import Connection
@@ -21,6 +22,7 @@ from sse_edge.streams.stream import Stream
 from sse_edge.transport import Chunk
 from tests.support.fake_log import FakeLog
 from tests.support.sse import Block, Reader
+from tests.support.strangers import encoded
 
 ALERTS = "risk.alerts"
 TRAINING = "training.events"
@@ -43,6 +45,13 @@ def alert(entity: str, number: int) -> bytes:
             event_time_us=number,
         )
     )
+
+
+def absurd_alert(**fields: object) -> bytes:
+    """Return an alert with fields that may be out of their bounds."""
+    ordinary = decode(alert("p", 0))
+    whole = {name: getattr(ordinary, name) for name in field_names(RiskAlert)}
+    return encoded(RiskAlert, whole | fields)
 
 
 def progress(task: str, percent: float, status: str = "running") -> bytes:

@@ -6,19 +6,22 @@ process by SIGSTOP: its calls then take until it thaws, and the group goes on wi
 """
 
 import asyncio
+import json
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Container, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from random import Random
 from typing import Any
 
+from kafka_io.dead_letters import Message
 from kafka_io.errors import Fenced, OffsetLost, TransactionFailed, Unread
 from kafka_io.group import FetchedRecords
 from kafka_io.transactions import OutgoingRecord
 from schemas.codec import decode
-from schemas.events import CandleState, InputGap, ProcessorPositions, UserUpdate
+from schemas.events import CandleState, DeadLetter, InputGap, ProcessorPositions, UserUpdate
 from schemas.topics import (
+    DEAD_LETTERS,
     MARKET_FORMING,
     MARKET_TRADES,
     PARTITIONS,
@@ -28,7 +31,7 @@ from schemas.topics import (
     TopicPartition,
 )
 from stream_processors.log_marks import RecordMark, find_cut, mark_of, saved_mark
-from stream_processors.messages import Message
+from stream_processors.messages import Admitted, admitted
 from stream_processors.metrics import WorkerMetrics
 from stream_processors.processor import Processor, Round, Rows
 from stream_processors.stream_task import LogState, Recovered, StreamTask
@@ -42,8 +45,8 @@ NUMBERS = 3
 class RunningTotals(Processor):
     """Adds numbers up by key: each message causes one event with the key's total so far."""
 
-    def __init__(self, linger_s: float = 0.02) -> None:
-        super().__init__("totals", (INPUT,), (STATES,), linger_s=linger_s)
+    def __init__(self, linger_s: float = 0.02, tick_s: float | None = None) -> None:
+        super().__init__("totals", (INPUT,), (STATES,), linger_s=linger_s, tick_s=tick_s)
         self._totals: dict[int, dict[str, int]] = {}
         self.recoveries = 0
         self.gaps: list[InputGap] = []
@@ -64,12 +67,12 @@ class RunningTotals(Processor):
     def forget(self, number: int) -> None:
         self._totals.pop(number, None)
 
-    async def process(self, messages: Sequence[Message], this_round: Round) -> None:
+    async def process(self, messages: Sequence[Admitted], this_round: Round) -> None:
         totals = self._totals[this_round.number]
         for message in messages:
             key = (message.key or b"").decode()
             totals[key] = totals.get(key, 0) + int(message.value or b"0")
-            text = f"{message.offset}:{totals[key]}"
+            text = f'"{message.offset}:{totals[key]}"'
             this_round.send(
                 UserUpdate(user_id=key, kind="update", data=text, event_time_us=message.offset)
             )
@@ -80,6 +83,13 @@ class RunningTotals(Processor):
 def total_row(key: str, total: int, offset: int) -> CandleState:
     """Return the row of a key's total after the message at an offset."""
     return CandleState(symbol=key, next=total, watermark_us=offset, forming=[])
+
+
+class FakeGate:
+    """Admits every message; its processor reads the value itself."""
+
+    def admit(self, message: Message) -> Admitted:
+        return admitted(message, total_row("", 0, 0))
 
 
 class FakeCluster:
@@ -174,6 +184,7 @@ class FakeMember:
             {INPUT.name: INPUT.name},
             [self.processor],
             self,
+            FakeGate(),
             self.metrics,
             written_prefix="",
             messages_max=20,
@@ -300,7 +311,7 @@ class FakeWriter:
             raise TransactionFailed("before it was applied")
         for record in records:
             topic = _topic(record.topic)
-            if topic is OUTPUT:
+            if topic in (OUTPUT, DEAD_LETTERS):
                 cluster.outputs.append((self._number, record))
             else:
                 assert record.partition == self._number
@@ -319,15 +330,24 @@ class FakeWriter:
 
 
 def _topic(name: str) -> Topic:
-    return next(topic for topic in (OUTPUT, STATES, PROCESSOR_POSITIONS) if topic.name == name)
+    return next(
+        topic for topic in (OUTPUT, STATES, PROCESSOR_POSITIONS, DEAD_LETTERS) if topic.name == name
+    )
 
 
-def straight(cluster: FakeCluster) -> list[str]:
-    """Return the events that the inputs cause, by partition number and offset."""
+def straight(cluster: FakeCluster, without: Container[tuple[int, int]] = ()) -> list[str]:
+    """Return the events that the inputs cause, by partition number and offset.
+
+    Args:
+        cluster: has the inputs.
+        without: the partition numbers and offsets of messages that cause none.
+    """
     expected = []
     for number, log in cluster.inputs.items():
         totals: dict[bytes, int] = defaultdict(int)
         for message in log:
+            if (number, message.offset) in without:
+                continue
             totals[message.key or b""] += int(message.value or b"0")
             expected.append(f"{number}/{message.offset}:{totals[message.key or b'']}")
     return expected
@@ -338,6 +358,8 @@ def written(cluster: FakeCluster) -> list[str]:
     found = []
     for number, record in cluster.outputs:
         event = decode(record.value)
+        if isinstance(event, DeadLetter):
+            continue
         assert isinstance(event, UserUpdate)
-        found.append(f"{number}/{event.data}")
+        found.append(f"{number}/{json.loads(event.data)}")
     return sorted(found, key=lambda text: int(text.partition("/")[0]))

@@ -3,9 +3,12 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from kafka_io.dead_letters import Message
 from schemas.codec import encode
 from schemas.events import Record
+from schemas.gate import admit
 from schemas.topics import Topic, key_of
+from stream_processors.messages import Admitted, admitted as with_record
 
 
 class FakeMessage(NamedTuple):
@@ -28,3 +31,8 @@ def message(
     if isinstance(record, bytes):
         return FakeMessage(topic.name, partition, offset, b"key", record, headers)
     return FakeMessage(topic.name, partition, offset, key_of(record), encode(record), headers)
+
+
+def admitted(received: Message) -> Admitted:
+    """Return a message with its record, without a look at its key, partition and time."""
+    return with_record(received, admit(received.value))

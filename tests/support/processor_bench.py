@@ -5,10 +5,12 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, TypeVar
 
+from kafka_io.dead_letters import dead_letter
 from schemas.codec import decode
+from schemas.errors import Refused
 from schemas.topics import Topic
 from stream_processors.processor import Processor, Round, Rows
-from tests.support.messages import FakeMessage
+from tests.support.messages import FakeMessage, admitted
 
 R = TypeVar("R")
 
@@ -81,7 +83,14 @@ class ProcessorBench:
         self.journal.ended_early.clear()
         for batch in batches:
             this_round = Round(NUMBER, "")
-            await self.processor.process(batch, this_round)
+            for received in batch:
+                try:
+                    message = admitted(received)
+                except Refused as error:
+                    this_round.send(dead_letter(received, error.reason, str(error)))
+                    await self.processor.refuse(received, this_round)
+                else:
+                    await self.processor.process([message], this_round)
             await self.processor.finish(this_round)
             self.journal.add(this_round)
         return self.journal

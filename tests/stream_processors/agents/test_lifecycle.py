@@ -4,7 +4,6 @@ from dataclasses import replace
 
 from schemas.events import (
     BacktestProgress,
-    DeadLetter,
     JobState,
     JobStep,
     StoryState,
@@ -16,7 +15,6 @@ from schemas.topics import (
     BACKTEST_EVENTS,
     BACKTEST_JOBS,
     DASHBOARD_TALLIES,
-    DEAD_LETTERS,
     TRAINING_EVENTS,
     TRAINING_TASKS,
 )
@@ -90,16 +88,6 @@ async def test_a_removed_job_is_deleted_and_no_longer_counted() -> None:
     assert journal.rows[BACKTEST_JOBS.name, b"J"] is None
     [gauges] = journal.sent(DASHBOARD_TALLIES, WindowTally)
     assert gauges.gauges == {"jobs_pending": 0}
-
-
-async def test_undecodable_and_misplaced_events_are_left_to_the_counting_agent() -> None:
-    bench = ProcessorBench(lifecycles()[0])
-    misplaced = message(TRAINING_EVENTS, progress("A", "started", "PENDING"))
-    journal = await bench.run(
-        [message(TRAINING_EVENTS, b"nonsense"), misplaced._replace(key=b"other")],
-    )
-    assert journal.order == []
-    assert journal.sent(DEAD_LETTERS, DeadLetter) == []
 
 
 def test_an_event_of_another_kind_changes_no_state() -> None:

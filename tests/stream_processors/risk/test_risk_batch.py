@@ -27,11 +27,11 @@ from schemas.events import (
 from sse_edge.streams.channels import CHANNELS
 from sse_edge.streams.render import render_value
 from stream_processors.risk.config import RiskConfig
-from stream_processors.risk.portfolio import PortfolioRisk
+from stream_processors.risk.portfolio import PortfolioRisk, ReturnOffset
 from stream_processors.risk.risk_batch import RiskBatch, gauges_of
 from stream_processors.risk.thresholds import Rule
 from stream_processors.settings import ProcessorSettings
-from tests.support.messages import FakeMessage
+from tests.support.messages import FakeMessage, admitted
 
 CONFIG = RiskConfig(
     window=50, observations_min=20, lateness_us=10, default_rules=(Rule("var_95", 0.01),)
@@ -58,7 +58,7 @@ class Desk:
     def process(self, *messages: FakeMessage) -> list[Event]:
         batch = RiskBatch(self.portfolios, self.config, RETURNS, SECOND)
         for received in messages:
-            batch.apply(received)
+            batch.apply(admitted(received))
         return [event for event, _ in batch.events()]
 
 
@@ -132,13 +132,14 @@ def test_a_record_that_is_read_again_changes_nothing_and_is_not_counted() -> Non
     assert desk.process(batch) == []
 
 
-@pytest.mark.parametrize(("value", "reason"), [(b"nonsense", "undecodable"), (None, "undecodable")])
-def test_an_undecodable_value_is_a_dead_letter_with_its_offset(
-    value: bytes | None, reason: str
-) -> None:
-    [letter] = Desk().process(FakeMessage(RETURNS, 2, 9, b"k", value))
-    assert isinstance(letter, DeadLetter)
-    assert (letter.reason, letter.partition, letter.offset, letter.key) == (reason, 2, 9, b"k")
+def test_returns_of_portfolios_that_belong_elsewhere_are_passed_over() -> None:
+    desk = Desk()
+    batch = RiskBatch(desk.portfolios, CONFIG, RETURNS, SECOND)
+    returns = [Return("p", 1, 0.01), Return("q", 1, 0.01), Return("p", 2, 0.01)]
+    received = admitted(message(ReturnBatch(returns=returns), 7))
+    batch.apply(received._replace(left_out=frozenset({"q"})))
+    assert list(desk.portfolios) == ["p"]
+    assert desk.portfolios["p"].position == ReturnOffset(7, 2)
 
 
 def test_another_tenants_limits_and_requests_are_refused() -> None:
@@ -236,7 +237,7 @@ def test_no_record_stops_a_batch_or_causes_an_event_that_cannot_be_encoded_or_re
     portfolios: dict[str, PortfolioRisk] = {}
     for offset, record in enumerate([ReturnBatch(returns=steady()), *records]):
         batch = RiskBatch(portfolios, ANY_CONFIG, RETURNS, SECOND)
-        batch.apply(message(record, offset))
+        batch.apply(admitted(message(record, offset)))
         batch.tick(now_us)
         for event, _ in batch.events():
             channel = {RiskMeasure: "measures", RiskAlert: "alerts"}.get(type(event))

@@ -1,0 +1,123 @@
+"""The gate of the processors: each message is admitted with its record, or becomes a dead letter.
+
+Beyond what `schemas.gate` checks, a record must have the key of its event and be in the partition
+of that key. The state of an entity is in one partition, so a record elsewhere would be judged
+without it.
+"""
+
+from collections.abc import Callable, Mapping
+
+from kafka_io.client import partition_of
+from kafka_io.dead_letters import Message, dead_letter, log_time_us
+from schemas.bounds import NAME_CHARS_MAX
+from schemas.errors import Refused
+from schemas.events import Book, DeadLetter, DeadLetterReason, Record, ReturnBatch
+from schemas.gate import AHEAD_US, admit
+from schemas.keys import encode_key
+from schemas.topics import Topic, key_of
+from stream_processors.messages import Admitted, admitted, tenant_of
+
+_NAMED_MAX = 3
+"""The most portfolios that a dead letter names."""
+_SHOWN_BYTES = 80
+_HOMES_MAX = 100_000
+"""The most keys whose partitions are remembered."""
+
+
+class RecordGate:
+    """Admits messages of a system's topics."""
+
+    def __init__(
+        self,
+        topics: Mapping[str, Topic],
+        partitions_of: Callable[[Topic], int],
+        ahead_us: float = AHEAD_US,
+    ) -> None:
+        """Make a gate.
+
+        Args:
+            topics: the topics, by their names in Kafka.
+            partitions_of: returns the number of a topic's partitions.
+            ahead_us: how far ahead of the log's time an event may be, in microseconds.
+        """
+        self._topics = topics
+        self._partitions_of = partitions_of
+        self._ahead_us = ahead_us
+        self._homes: dict[tuple[bytes, int], int] = {}
+
+    def admit(self, message: Message) -> Admitted | DeadLetter:
+        """Return a message with its record, or the dead letter about it."""
+        topic = self._topics[message.topic]
+        try:
+            record = admit(
+                message.value,
+                *topic.records,
+                logged_us=log_time_us(message),
+                ahead_us=self._ahead_us,
+            )
+        except Refused as error:
+            return dead_letter(message, error.reason, str(error))
+        if len(tenant_of(message) or "") > NAME_CHARS_MAX:
+            error_text = f"the name of its tenant has more than {NAME_CHARS_MAX} characters"
+            return dead_letter(message, DeadLetterReason.INVALID, error_text)
+        fault = self._fault_of_place(message, record, topic)
+        if fault is not None:
+            return dead_letter(message, *fault)
+        if isinstance(record, ReturnBatch):
+            return self._returns(message, record, topic)
+        return admitted(message, record)
+
+    def _fault_of_place(
+        self, message: Message, record: Record, topic: Topic
+    ) -> tuple[DeadLetterReason, str] | None:
+        """Return why a record is not where it belongs; None if it is."""
+        key = key_of(record)
+        if key is None:
+            return None
+        if message.key != key:
+            error = f"the key is {_shown(message.key)}; it must be {_shown(key)}"
+            return DeadLetterReason.MISPLACED, error
+        # The books of a tree share the partition of its root.
+        place = encode_key(record.root) if isinstance(record, Book) else key
+        home = self._home(place, topic)
+        if home == message.partition:
+            return None
+        return DeadLetterReason.WRONG_PARTITION, (
+            f"{_shown(place)} is in partition {message.partition}; it belongs in partition {home}, "
+            "by Kafka's default partitioner (murmur2)"
+        )
+
+    def _returns(self, message: Message, batch: ReturnBatch, topic: Topic) -> Admitted | DeadLetter:
+        """Admit the returns that belong here; the others are left out."""
+        portfolios = {value.portfolio_id for value in batch.returns}
+        homes = {name: self._home(encode_key(name), topic) for name in portfolios}
+        elsewhere = sorted(name for name, home in homes.items() if home != message.partition)
+        if not elsewhere:
+            return admitted(message, batch)
+        named = [f"{name!r} in partition {homes[name]}" for name in elsewhere[:_NAMED_MAX]]
+        more = len(elsewhere) - len(named)
+        letter = dead_letter(
+            message,
+            DeadLetterReason.WRONG_PARTITION,
+            f"returns of {len(elsewhere)} portfolios are in partition {message.partition}; by "
+            f"Kafka's default partitioner (murmur2) they belong elsewhere: {', '.join(named)}"
+            f"{f', and {more} more' if more else ''}",
+        )
+        if len(elsewhere) == len(portfolios):
+            return letter
+        return admitted(message, batch)._replace(left_out=frozenset(elsewhere), letter=letter)
+
+    def _home(self, key: bytes, topic: Topic) -> int:
+        count = self._partitions_of(topic)
+        home = self._homes.get((key, count))
+        if home is None:
+            if len(self._homes) >= _HOMES_MAX:
+                self._homes.clear()
+            home = self._homes[key, count] = partition_of(key, count)
+        return home
+
+
+def _shown(key: bytes | None) -> str:
+    if key is None or len(key) <= _SHOWN_BYTES:
+        return repr(key)
+    return f"{key[:_SHOWN_BYTES]!r}... of {len(key)} bytes"
