@@ -123,7 +123,14 @@ class OffsetOutOfRange(LogError):
 
 
 class Unframable(Exception):
-    """A record cannot be rendered by its channel; the message says why."""
+    """A record cannot be rendered by its channel; the message says why.
+
+    `reason` is a code for metrics.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class UnknownRouter(ValueError):

@@ -34,7 +34,13 @@ def block(event: str | None, data: object, *, retry_ms: int | None = None) -> by
 
 
 def body(event: str | None, data: object, *, retry_ms: int | None = None) -> bytes:
-    """Return a block without its id and its end, for `with_id`."""
+    """Return a block without its id and its end, for `with_id`.
+
+    Raises:
+        ValueError: the event's name has a line break, or the data is no value for JSON.
+    """
+    if event is not None and _LINE_END.search(event):
+        raise ValueError(f"an event's name has no line breaks, as {event!r} has")
     name = b"" if event is None else b"event: %b\n" % event.encode()
     retry = b"" if retry_ms is None else b"retry: %d\n" % retry_ms
     return b"%b%b%b" % (name, retry, _data(data))

@@ -145,6 +145,9 @@ class EdgeSettings(BaseSettings):
     """How many seconds a stream of a backtest stays open after its last event for its client to
     close it; it is closed earlier where a limit of connections is reached."""
 
+    ahead_s: float = Field(default=86_400.0, ge=0, le=1e12)
+    """How far ahead of its time in the log the time of an event may be; 1e12 allows any time."""
+
     ping_s: float = Field(default=30.0, gt=0)
     """Seconds of silence before a `ping` is sent."""
 

@@ -16,6 +16,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from importlib import import_module
 
+from schemas.gate import AHEAD_US
 from sse_edge.cache.window import Entry
 from sse_edge.errors import Unframable
 from sse_edge.streams.channels import CHANNELS, Channel
@@ -33,8 +34,15 @@ PART = 250
 class RenderPool:
     """A pool of processes that start when they are first needed."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, ahead_us: float = AHEAD_US) -> None:
+        """Make a pool that has started no process.
+
+        Args:
+            count: the number of processes.
+            ahead_us: how far ahead of its time in the log an event may be, in microseconds.
+        """
         self._count = count
+        self._ahead_us = ahead_us
         self._pool: ProcessPoolExecutor | None = None
 
     def render(self, channel: Channel, entries: Sequence[Entry]) -> Sequence[asyncio.Future[None]]:
@@ -76,7 +84,9 @@ class RenderPool:
 
         try:
             module = channel.render.__module__
-            rendering = loop.run_in_executor(pool, render_values, module, channel.key, records)
+            rendering = loop.run_in_executor(
+                pool, render_values, module, channel.key, records, self._ahead_us
+            )
         except BrokenProcessPool:
             self._count = 0
             done.set_result(None)
@@ -91,7 +101,10 @@ class RenderPool:
 
 
 def render_values(
-    module: str, channel: str, records: Sequence[tuple[bytes | None, int]]
+    module: str,
+    channel: str,
+    records: Sequence[tuple[bytes | None, int]],
+    ahead_us: float = AHEAD_US,
 ) -> list[_PlainFrame]:
     """Render values, in a process of the pool.
 
@@ -99,6 +112,7 @@ def render_values(
         module: the module that renders the channel; importing it adds a channel of another package.
         channel: the channel's key.
         records: each value, with its time in the log in milliseconds.
+        ahead_us: how far ahead of its time in the log an event may be, in microseconds.
 
     Returns:
         For each value, its frame; None for a value that cannot be rendered.
@@ -107,7 +121,7 @@ def render_values(
     frames: list[_PlainFrame] = []
     for value, timestamp_ms in records:
         try:
-            frame = render_value(CHANNELS.by_key(channel), value, timestamp_ms)
+            frame = render_value(CHANNELS.by_key(channel), value, timestamp_ms, ahead_us)
         except Unframable:
             frame = None
         frames.append(None if frame is None else (frame.event, frame.body, frame.ends))

@@ -13,9 +13,9 @@ from collections import OrderedDict, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
-from schemas.codec import decode
-from schemas.errors import Undecodable
+from schemas.errors import Refused
 from schemas.events import Record
+from schemas.gate import AHEAD_US, admit
 from sse_edge.cursor import Cursor, TopicPosition, incarnation_of
 from sse_edge.errors import LogUnavailable, OffsetOutOfRange
 from sse_edge.log.protocol import Log
@@ -50,6 +50,7 @@ class TableView(Generic[S]):
         patience_s: float,
         *,
         also: tuple[type[Record], ...] = (),
+        ahead_us: float = AHEAD_US,
     ) -> None:
         """Make an empty view; `run` reads the topic.
 
@@ -60,7 +61,9 @@ class TableView(Generic[S]):
             kept_ms: how long the log keeps a state that does not change; None for ever.
             patience_s: how long a caller waits for the topic to be read.
             also: further classes of records in the topic, which are no states.
+            ahead_us: how far ahead of its time in the log a state may be, in microseconds.
         """
+        self._ahead_us = ahead_us
         self._also = also
         self._log = log
         self._topic = topic
@@ -235,14 +238,17 @@ class TableView(Generic[S]):
             states.pop(subject, None)
             return
         try:
-            state = decode(record.value)
-        except Undecodable as error:
+            state = admit(
+                record.value,
+                self._kind,
+                *self._also,
+                logged_us=record.timestamp_ms * 1000,
+                ahead_us=self._ahead_us,
+            )
+        except Refused as error:
             logger.warning("skipping offset %d of %s: %s", record.offset, self._topic, error)
             return
-        if isinstance(state, self._also):
-            return
         if not isinstance(state, self._kind):
-            logger.warning("skipping offset %d of %s: not a state", record.offset, self._topic)
             return
         states[subject] = _Row(record.partition.number, record.timestamp_ms, state, record.tenant)
         states.move_to_end(subject)

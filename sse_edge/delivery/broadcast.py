@@ -9,6 +9,7 @@ is much. A write costs mostly the kernel's time, and a larger write costs hardly
 """
 
 import asyncio
+import logging
 import time
 from typing import Protocol
 
@@ -17,6 +18,8 @@ from sse_edge.delivery.feed import Delivery, Feed
 from sse_edge.delivery.history import Position
 from sse_edge.metrics.node_metrics import StreamMetrics
 from sse_edge.transport import Chunk, Transport
+
+logger = logging.getLogger(__name__)
 
 _GATHER_S_MAX = 0.05
 """How much gathering may add to an event's latency; a person does not notice it."""
@@ -44,6 +47,10 @@ class Subscriber(Protocol):
 
     def finish(self) -> None:
         """Stop reading: the stream has ended, and its last event is written."""
+        ...
+
+    def leave(self) -> None:
+        """End the stream at an event's boundary."""
         ...
 
 
@@ -115,6 +122,16 @@ class BroadcastGroup:
         if subscriber.gzip is not None:
             subscriber.gzip.leave(self._shared)
         return self.feed.horizon
+
+    def deliver_or_close(self) -> int:
+        """Write what has arrived; a group that fails is closed, and no other."""
+        try:
+            return self.deliver()
+        except Exception:
+            logger.exception("a broadcast group failed; its %d clients are closed", len(self))
+            for subscriber in (*self._subscribers, *self._early):
+                subscriber.leave()
+            return 0
 
     def deliver(self) -> int:
         """Write what has arrived; return the number of writes."""
@@ -237,7 +254,7 @@ class Pacer:
             self._busy_s = 0.0
         writes = 0
         while self._round and time.perf_counter() - began_s < _SLICE_S:
-            writes += self._round.pop().deliver()
+            writes += self._round.pop().deliver_or_close()
         self._busy_s += time.perf_counter() - began_s + writes * _WRITE_S
         loop = asyncio.get_running_loop()
         if self._round:

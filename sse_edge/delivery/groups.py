@@ -4,7 +4,6 @@ A group is made when a connection resolves its start, and notified of its record
 subscription on. A sweep of the node drops the groups without clients.
 """
 
-import logging
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from itertools import chain
@@ -15,6 +14,7 @@ from sse_edge.cache.topic_tail import TopicTail
 from sse_edge.cursor import CursorCodec
 from sse_edge.delivery.broadcast import BroadcastGroup, Pacer, Subscriber
 from sse_edge.delivery.feed import Feed
+from sse_edge.delivery.skips import Skips
 from sse_edge.errors import Unframable
 from sse_edge.log.record import Partition, Record
 from sse_edge.metrics.node_metrics import NodeMetrics
@@ -22,8 +22,6 @@ from sse_edge.settings import EdgeSettings
 from sse_edge.streams.channels import Channel
 from sse_edge.streams.render import Frame, render
 from sse_edge.streams.stream import Stream
-
-logger = logging.getLogger(__name__)
 
 _HISTORIES_MAX = 8
 """Each group of a whole topic has a history, up to this number; rarer filters go without one."""
@@ -44,6 +42,7 @@ class Groups:
         self._settings = settings
         self._metrics = metrics
         self._pacer = Pacer()
+        self._skips = Skips()
         self._groups: dict[_GroupKey, BroadcastGroup] = {}
         self._subscriptions: dict[BroadcastGroup, _Subscription] = {}
 
@@ -116,15 +115,9 @@ class Groups:
     def _render(self, channel: Channel, record: Record) -> Frame | None:
         """Render a record; one that cannot be rendered is counted and skipped."""
         try:
-            return render(channel, record)
+            return render(channel, record, self._settings.ahead_s * 1_000_000)
         except Unframable as error:
-            topic = record.partition.topic
-            self._metrics.skipped[topic] += 1
-            logger.warning(
-                "skipping the record at offset %d of %s/%d: %s",
-                record.offset,
-                topic,
-                record.partition.number,
-                error,
-            )
+            if self._skips.is_first(record, error.reason):
+                self._metrics.skipped[record.partition.topic, error.reason] += 1
+                self._skips.log(record, error)
             return None

@@ -121,7 +121,7 @@ class Node:
         self._limits = ConnectionLimits(
             settings.connections_per_ip_max, settings.connections_per_user_max
         )
-        self._render_pool = RenderPool(settings.framers)
+        self._render_pool = RenderPool(settings.framers, settings.ahead_s * 1_000_000)
         self._catch_up = CatchUp(log, settings.catch_up_bytes_max, self._render_pool)
         self._sessions: dict[Session, None] = {}
         self._clients: dict[Client, None] = {}
@@ -291,11 +291,11 @@ class Node:
             for group in list(self.groups.subscribed):
                 await self._yield_to_loop()
                 # Records that no listener asks for notify no group, but cursors must pass them.
-                group.deliver()
+                group.deliver_or_close()
             for client in list(self._clients):
                 await self._yield_to_loop()
                 if client in self._clients:
-                    client.tick()
+                    _tick_or_close(client)
             self.groups.release()
 
     async def _yield_to_loop(self) -> None:
@@ -342,6 +342,15 @@ class Node:
             return await self._catch_up.read(history, offset, feed.channel_of_all(index))
         except OffsetOutOfRange:
             return await gap_at(self.log, partition, offset)
+
+
+def _tick_or_close(client: Client) -> None:
+    """Tick a connection; one that fails is closed, and no other."""
+    try:
+        client.tick()
+    except Exception:
+        logger.exception("a connection failed and is closed")
+        client.leave()
 
 
 async def _guarded(run: Coroutine[None, None, None], transport: Transport | None = None) -> None:

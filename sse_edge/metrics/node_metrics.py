@@ -41,8 +41,8 @@ class NodeMetrics:
         """Gaps by reason."""
         self.refused: Counter[str] = Counter()
         """Refused requests by HTTP status."""
-        self.skipped: Counter[str] = Counter()
-        """Records that could not be rendered, by topic."""
+        self.skipped: Counter[tuple[str, str]] = Counter()
+        """Records that could not be rendered, by topic and reason."""
         self.merged = 0
         """Events that conflation left out for a newer event of the same key."""
         self.slow_closes = 0
@@ -69,12 +69,14 @@ class NodeMetrics:
         yield _counter(
             "tapewire_refused", "Requests refused, by HTTP status", "status", self.refused
         )
-        yield _counter(
+        skipped = CounterMetricFamily(
             "tapewire_records_skipped",
-            "Records skipped because they could not be rendered, by topic",
-            "topic",
-            self.skipped,
+            "Records skipped because they could not be rendered, by topic and reason",
+            labels=("topic", "reason"),
         )
+        for labels, count in self.skipped.items():
+            skipped.add_metric(labels, count)
+        yield skipped
         for name, help_text, value in (
             (
                 "conflated_events",

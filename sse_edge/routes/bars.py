@@ -13,8 +13,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
-from schemas.codec import decode_as
 from schemas.events import Bar, BarChunk, Interval, JobState, JobStatus
+from schemas.gate import admit_or_none
 from schemas.keys import encode_key
 from schemas.topics import BACKTEST_BARS
 from sse_edge.delivery.control_events import retry_ms
@@ -230,7 +230,7 @@ async def _bars(node: Node, state: JobState) -> Mapping[str, Sequence[Bar]]:
     async for batch in scan(node.log, where, offset, end):
         offset = batch.next_offset
         for record in batch.records:
-            chunk = decode_as(BarChunk, record.value) if record.key == key else None
+            chunk = admit_or_none(BarChunk, record.value) if record.key == key else None
             if chunk is not None:
                 by_interval.setdefault(chunk.interval, {})[chunk.first] = chunk
     if offset < end:

@@ -9,8 +9,8 @@ from pydantic import BaseModel, Field
 
 from kafka_io.clock import now_us
 from kafka_io.publisher import RecordMetadata
-from schemas.codec import decode, decode_as
 from schemas.events import ChatEvent, ChatEventKind
+from schemas.gate import admit, admit_or_none
 from schemas.keys import encode_key
 from sse_edge.delivery.start import FromOffsets
 from sse_edge.errors import Forbidden, Unavailable
@@ -162,12 +162,12 @@ async def last_messages(
 
 
 def _is_message(record: Record) -> bool:
-    event = decode_as(ChatEvent, record.value)
+    event = admit_or_none(ChatEvent, record.value)
     return event is not None and event.kind == ChatEventKind.MESSAGE
 
 
 def _shown(record: Record) -> bytes:
-    event = decode(record.value)
+    event = admit(record.value)
     assert isinstance(event, ChatEvent)
     rendered = chat_event(event)
     return block(rendered.event, rendered.data)

@@ -9,8 +9,8 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable
 from typing import NamedTuple
 
-from schemas.codec import decode_as
 from schemas.events import BacktestProgress, JobState, JobStepKind
+from schemas.gate import admit_or_none
 from schemas.topics import key_of
 from sse_edge.cache.table_view import TableView
 from sse_edge.errors import OffsetOutOfRange
@@ -105,7 +105,7 @@ class LatestJobs:
 
     def _note(self, records: Iterable[Record]) -> None:
         for record in records:
-            event = decode_as(BacktestProgress, record.value)
+            event = admit_or_none(BacktestProgress, record.value)
             if event is None or event.job is None:
                 continue
             if record.key == key_of(event):

@@ -12,7 +12,6 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from kafka_io.clock import now_us
-from schemas.codec import decode_as
 from schemas.events import (
     MeterType,
     RunStatus,
@@ -22,6 +21,7 @@ from schemas.events import (
     TrainingCommand,
     TrainingProgress,
 )
+from schemas.gate import admit_or_none
 from schemas.keys import encode_key
 from sse_edge.delivery import control_events
 from sse_edge.delivery.node import Node
@@ -218,7 +218,7 @@ async def _read_on(node: Node, state: StoryState) -> _Last | None:
     last, batches, key = None, 0, encode_key(state.subject)
     async for batch in scan(node.log, where, state.last_offset, end):
         for record in batch.records:
-            event = decode_as(TrainingProgress, record.value) if record.key == key else None
+            event = admit_or_none(TrainingProgress, record.value) if record.key == key else None
             if event is not None:
                 last = _Last(record, event)
                 if event.ends:

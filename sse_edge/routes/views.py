@@ -118,7 +118,15 @@ class Views:
     def _view(self, topic: Topic, kind: type[S]) -> TableView[S]:
         name = self.settings.topic_prefix + topic.name
         patience_s = self.settings.broker_patience_s
-        return TableView(self._log, name, kind, topic.retention_ms, patience_s, also=topic.also)
+        return TableView(
+            self._log,
+            name,
+            kind,
+            topic.retention_ms,
+            patience_s,
+            also=topic.also,
+            ahead_us=self.settings.ahead_s * 1_000_000,
+        )
 
 
 def views_of(connection: HTTPConnection) -> Views:

@@ -12,6 +12,10 @@ from typing import Any, NamedTuple
 from sse_edge.frame import block
 
 
+class UnknownWord(ValueError):
+    """A dialect with a closed vocabulary has no event for a word; the message names the word."""
+
+
 class Rendered(NamedTuple):
     """A record as the clients of a dialect see it."""
 

@@ -3,13 +3,14 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from schemas.codec import decode
-from schemas.errors import Undecodable
+from schemas.errors import Refused
+from schemas.gate import AHEAD_US, admit
 from schemas.instants import to_rfc3339
 from sse_edge.errors import Unframable
 from sse_edge.frame import FRAME_BYTES_MAX, body
 from sse_edge.log.record import Record
 from sse_edge.streams.channels import Channel
+from sse_edge.streams.dialect import UnknownWord
 
 
 class Frame(NamedTuple):
@@ -24,30 +25,43 @@ Renderer = Callable[[Channel, Record], Frame | None]
 """Renders a record; None for one that clients do not get, or that cannot be rendered."""
 
 
-def render(channel: Channel, record: Record) -> Frame | None:
+def render(channel: Channel, record: Record, ahead_us: float = AHEAD_US) -> Frame | None:
     """Render a record; None for one that clients of the channel do not get.
 
+    Args:
+        channel: the channel.
+        record: a record of its topic.
+        ahead_us: how far ahead of its time in the log an event may be, in microseconds.
+
     Raises:
-        Unframable: the record is no event of the channel, or too large for an event.
+        Unframable: the gate refuses the record, the channel's dialect has no words for it, or it
+            is too large for an event.
     """
-    return render_value(channel, record.value, record.timestamp_ms)
+    return render_value(channel, record.value, record.timestamp_ms, ahead_us)
 
 
-def render_value(channel: Channel, value: bytes | None, timestamp_ms: int) -> Frame | None:
+def render_value(
+    channel: Channel, value: bytes | None, timestamp_ms: int, ahead_us: float = AHEAD_US
+) -> Frame | None:
     """Render a record's value, with its time in the log; see `render`."""
     if value is None:
         return None
+    logged_us = max(timestamp_ms, 0) * 1000
     try:
-        event = decode(value)
-        if not isinstance(event, channel.topic.records):
-            raise Unframable(f"a {type(event).__name__} is no event of channel {channel.name}")
+        event = admit(value, *channel.topic.records, logged_us=logged_us, ahead_us=ahead_us)
         rendered = channel.render(event)
         if rendered is None:
             return None
-        timestamp = to_rfc3339(timestamp_ms * 1000)
+        timestamp = to_rfc3339(logged_us)
         unfinished = body(*channel.dialect.wrap(rendered, timestamp))
-    except (Undecodable, ValueError, OverflowError, RecursionError) as error:
-        raise Unframable(str(error)) from error
+    except Refused as error:
+        raise Unframable(error.reason, str(error)) from error
+    except UnknownWord as error:
+        raise Unframable("unknown_word", str(error)) from error
+    except Exception as error:
+        # A dialect has failed, at this record only: every other one is still rendered.
+        raise Unframable("failed", f"{type(error).__name__}: {error}") from error
     if len(unfinished) > FRAME_BYTES_MAX:
-        raise Unframable(f"{len(unfinished)} bytes; an event has at most {FRAME_BYTES_MAX}")
+        text = f"{len(unfinished)} bytes; an event has at most {FRAME_BYTES_MAX}"
+        raise Unframable("too_large", text)
     return Frame(rendered.event, unfinished, rendered.ends)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from schemas.events import AgentEvent, AgentStepKind
-from sse_edge.streams.dialect import ClientInfo, Dialect, EventBlock, Rendered
+from sse_edge.streams.dialect import ClientInfo, Dialect, EventBlock, Rendered, UnknownWord
 
 _HELP = (
     'Ask something: /process/stream?message=what+is+2%2B2, or POST {"message": "what is 2+2?"}. '
@@ -13,7 +13,11 @@ _HELP = (
 
 
 def step(event: AgentEvent) -> Rendered:
-    """Render a step of a run."""
+    """Render a step of a run.
+
+    Raises:
+        UnknownWord: it is no step that clients know.
+    """
     data: dict[str, object] = {"event": event.kind}
     match event.kind:
         case AgentStepKind.ROUTING_STARTED:
@@ -31,8 +35,10 @@ def step(event: AgentEvent) -> Rendered:
             data |= {"text": event.text, "protocol": event.protocol, **_response(event)}
         case AgentStepKind.COMPLETED:
             data |= _agent(event) | _response(event)
-        case _:
+        case AgentStepKind.ERROR:
             data |= {"error": event.text, "message": event.text}
+        case _:
+            raise UnknownWord(f"{event.kind!r} is no step of a run")
     return Rendered(event.kind, data, ends=event.ends)
 
 

@@ -1,11 +1,11 @@
 """The backtest dialect: named events with bare data, from a job's start to its end. Pure."""
 
-import json
 from collections.abc import Mapping
 
+from schemas.bounds import parse_json
 from schemas.events import BacktestProgress, JobState, JobStatus, JobStep, JobStepKind, RunStatus
 from schemas.instants import to_rfc3339
-from sse_edge.streams.dialect import ClientInfo, Dialect, EventBlock, Rendered
+from sse_edge.streams.dialect import ClientInfo, Dialect, EventBlock, Rendered, UnknownWord
 
 _SILENT = frozenset({JobStepKind.CANCEL_REQUESTED, JobStepKind.REMOVED})
 _STATUS_OF: Mapping[str, JobStatus] = {
@@ -24,7 +24,11 @@ shown as it is, in a step of progress."""
 
 
 def step(event: BacktestProgress) -> Rendered | None:
-    """Render a step of a job; None for a step that only concerns workers."""
+    """Render a step of a job; None for a step that only concerns workers.
+
+    Raises:
+        UnknownWord: it is no step that clients know.
+    """
     kind = _KIND_OF.get(event.status)
     job = event.job or JobStep(kind=kind or JobStepKind.PROGRESS, symbol="", strategy="")
     if job.kind in _SILENT:
@@ -32,16 +36,17 @@ def step(event: BacktestProgress) -> Rendered | None:
     about = {"job_id": event.backtest_id, "message": event.message, "attempt": job.attempt}
     match job.kind:
         case JobStepKind.TRANSACTION:
-            return Rendered("transaction", about | {"transactions": json.loads(job.data or "[]")})
+            transactions, fault = _parsed(job.data or "[]")
+            return Rendered("transaction", about | {"transactions": transactions or []} | fault)
         case JobStepKind.COMPLETED:
-            summary = json.loads(job.data) if job.data else event.all_results
-            return Rendered("completed", about | {"result_summary": summary}, ends=True)
+            summary, fault = _parsed(job.data) if job.data else (event.all_results, {})
+            return Rendered("completed", about | {"result_summary": summary} | fault, ends=True)
         case JobStepKind.FAILED:
             return Rendered("failed", about | {"error_message": event.message}, ends=True)
         case JobStepKind.CANCELLED:
             return Rendered("cancelled", about, ends=True)
-        case _:
-            status = _STATUS_OF.get(job.kind, JobStatus.RUNNING)
+        case JobStepKind.SUBMITTED | JobStepKind.PROGRESS:
+            status = _STATUS_OF[job.kind]
             data = about | {
                 "status": event.status if event.job is None and kind is None else status,
                 "progress": event.progress,
@@ -51,11 +56,13 @@ def step(event: BacktestProgress) -> Rendered | None:
                 "results": event.all_results,
             }
             return Rendered("progress", data)
+        case _:
+            raise UnknownWord(f"{job.kind!r} is no step of a job")
 
 
 def job(state: JobState) -> dict[str, object]:
     """Return a job as lists show it."""
-    summary = state.result_summary
+    summary, fault = _parsed(state.result_summary) if state.result_summary else (None, {})
     return {
         "job_id": state.job_id,
         "status": state.status,
@@ -65,8 +72,17 @@ def job(state: JobState) -> dict[str, object]:
         "strategy": state.strategy,
         "created_at": to_rfc3339(state.created_us),
         "updated_at": to_rfc3339(state.updated_us),
-        "result_summary": None if summary is None else json.loads(summary),
+        "result_summary": summary,
+        **fault,
     }
+
+
+def _parsed(text: str) -> tuple[object, dict[str, str]]:
+    """Return the value of a text in JSON; where it is damaged, None and a field that says why."""
+    try:
+        return parse_json(text), {}
+    except ValueError as error:
+        return None, {"result_error": f"the result cannot be read: {error}"}
 
 
 def listed(state: JobState) -> Rendered:

@@ -4,6 +4,7 @@ from sse_edge.delivery.start import FromEdge
 from sse_edge.streams.requests import one_channel
 from tests.support.edge import (
     ALERTS,
+    absurd_alert,
     alert,
     alerts_log,
     numbers,
@@ -36,15 +37,19 @@ async def test_hostile_text_arrives_and_a_field_of_a_megabyte_is_skipped() -> No
     async with running_edge(log) as edge:
         client = edge.connect()
         await client.until(2)
-        log.append(ALERTS, 0, b"p", alert("x" * (1 << 20), 0))
-        log.append(ALERTS, 0, b"p", alert("x" * 900_000, 1))
+        log.append(ALERTS, 0, b"p", absurd_alert(entity_id="x" * (1 << 20)))
+        log.append(ALERTS, 0, b"p", absurd_alert(entity_id="x" * 900_000))
         log.append(ALERTS, 0, b"p", alert(hostile, 2))
         log.append(ALERTS, 0, b"p", alert("p", 3).replace(b"raised", b"rai\xed\xa0\x80"))
         write_alerts(log, 4)
         events = await client.until(2, event="risk_alert")
         assert events[0].inner["entity_id"] == hostile
         assert numbers(client) == [2, 4]
-        assert edge.node.metrics.skipped == {ALERTS: 3}
+        assert edge.node.metrics.skipped == {
+            (ALERTS, "too_large"): 1,
+            (ALERTS, "invalid"): 1,
+            (ALERTS, "undecodable"): 1,
+        }
         assert all(block.raw.isascii() for block in client.blocks)
 
 
@@ -73,7 +78,7 @@ async def test_skipped_records_and_sent_events_are_counted() -> None:
         log.append(ALERTS, 0, b"p", b"nonsense")
         write_alerts(log, 1)
         await client.until(1, event="risk_alert")
-        assert edge.node.metrics.skipped == {ALERTS: 1}
+        assert edge.node.metrics.skipped == {(ALERTS, "undecodable"): 1}
         metrics = {
             sample.name: sample.value
             for family in edge.node.metrics.families(edge.node.gauges())

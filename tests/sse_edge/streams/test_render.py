@@ -2,19 +2,13 @@ from dataclasses import replace
 
 import pytest
 
-from schemas.codec import decode, encode
-from schemas.events import TrainingProgress
+from schemas.codec import encode
+from schemas.events import AgentEvent, ChatEvent, Record, RiskAlert, UserUpdate
 from sse_edge.errors import Unframable
 from sse_edge.frame import FRAME_BYTES_MAX
 from sse_edge.streams.channels import CHANNELS
 from sse_edge.streams.render import render_value
-from tests.support.edge import alert, progress
-
-
-def with_metrics(text: str) -> bytes:
-    event = decode(progress("t", 1))
-    assert isinstance(event, TrainingProgress)
-    return encode(replace(event, metrics_json=text))
+from tests.support.edge import absurd_alert, alert, progress
 
 
 @pytest.mark.parametrize("name", list(CHANNELS))
@@ -34,13 +28,45 @@ def test_a_tombstone_is_no_event() -> None:
     ("value", "text"),
     [
         (b"", "expected Avro's single-object marker"),
-        (progress("t", 1), "a TrainingProgress is no event of channel alerts"),
-        (alert("x" * FRAME_BYTES_MAX, 1), "an event has at most"),
-        (with_metrics("[" * 5_000 + "]" * 5_000), "recursion"),
-        (with_metrics("{"), "Expecting property name"),
+        (progress("t", 1), "expected RiskAlert, found TrainingProgress"),
+        (absurd_alert(message="\u2028" * 16_000), f"at most {FRAME_BYTES_MAX}"),
+        (absurd_alert(metric_value=float("nan")), "metric_value is nan"),
     ],
 )
 def test_a_record_that_cannot_be_rendered_says_why(value: bytes, text: str) -> None:
-    channel = CHANNELS["training" if text in ("recursion", "Expecting property name") else "alerts"]
     with pytest.raises(Unframable, match=text):
-        render_value(channel, value, 0)
+        render_value(CHANNELS["alerts"], value, 0)
+
+
+def test_a_dialect_that_fails_is_of_this_record_only() -> None:
+    def fail(event: RiskAlert) -> None:
+        raise ZeroDivisionError(event.alert_id)
+
+    channel = replace(CHANNELS["alerts"], render=fail)
+    with pytest.raises(Unframable, match="ZeroDivisionError: a1") as refused:
+        render_value(channel, alert("p", 1), 0)
+    assert refused.value.reason == "failed"
+
+
+@pytest.mark.parametrize(
+    ("channel", "record"),
+    [
+        ("agent", AgentEvent(run_id="r", kind="dreamt", event_time_us=0)),
+        ("chat", ChatEvent(room="r", kind="dreamt", user="u", event_time_us=0)),
+        ("user", UserUpdate(user_id="u", kind="dreamt", data="{}", event_time_us=0)),
+    ],
+)
+def test_a_word_that_a_dialect_does_not_know_is_skipped(channel: str, record: Record) -> None:
+    with pytest.raises(Unframable, match="'dreamt' is no") as refused:
+        render_value(CHANNELS[channel], encode(record), 0)
+    assert refused.value.reason == "unknown_word"
+
+
+def test_an_event_far_ahead_of_the_log_is_skipped() -> None:
+    ahead = absurd_alert(event_time_us=3 * 86_400_000_000)
+    assert render_value(CHANNELS["alerts"], ahead, 2 * 86_400_000) is not None
+    assert render_value(CHANNELS["alerts"], ahead, -1) is not None
+    assert render_value(CHANNELS["alerts"], ahead, 1, ahead_us=1e12) is not None
+    with pytest.raises(Unframable, match="86400 s ahead") as refused:
+        render_value(CHANNELS["alerts"], ahead, 1)
+    assert refused.value.reason == "future"

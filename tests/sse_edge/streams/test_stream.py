@@ -1,12 +1,11 @@
 import pytest
 
 from sse_edge.errors import InvalidParameter, Unframable
-from sse_edge.frame import FRAME_BYTES_MAX
 from sse_edge.log.record import Partition, Record
 from sse_edge.streams.channels import CHANNELS
 from sse_edge.streams.render import render
 from sse_edge.streams.requests import many_channels, one_channel
-from tests.support.edge import alert, progress
+from tests.support.edge import absurd_alert, alert, progress
 
 
 def record(value: bytes | None) -> Record:
@@ -61,9 +60,9 @@ def test_a_record_becomes_an_event_in_an_envelope() -> None:
     [
         (b"", "found no bytes"),
         (b"\xc3\x01", "single-object marker"),
-        (progress("t", 1.0), "a TrainingProgress is no event of channel alerts"),
+        (progress("t", 1.0), "expected RiskAlert, found TrainingProgress"),
         (alert("p", 1) + b"\x00", "1 bytes follow"),
-        (alert("p" * FRAME_BYTES_MAX, 1), "at most 65536"),
+        (absurd_alert(message="\u2028" * 16_000), "at most 65536"),
     ],
 )
 def test_what_cannot_be_worded_is_refused_by_name(value: bytes, named: str) -> None:

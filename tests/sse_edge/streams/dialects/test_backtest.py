@@ -3,6 +3,7 @@ from dataclasses import replace
 import pytest
 
 from schemas.events import BacktestProgress, JobStep
+from sse_edge.streams.dialect import UnknownWord
 from sse_edge.streams.dialects.backtest import step
 
 
@@ -59,9 +60,23 @@ def test_a_word_of_the_reporters_own_and_any_results_are_passed_on() -> None:
     finished = step(replace(reported, status="completed"))
     assert finished is not None
     assert finished.data["result_summary"] == {"sharpe": 1.5, "curve": [1, 2]}
-    unknown = step(event("rewound"))
-    assert unknown is not None
-    assert (unknown.event, unknown.data["status"]) == ("progress", "running")
+
+
+def test_a_step_that_clients_do_not_know_has_no_event() -> None:
+    with pytest.raises(UnknownWord, match="'rewound' is no step of a job"):
+        step(event("rewound"))
+
+
+@pytest.mark.parametrize("damaged", ["{", "[" * 1_100, '"\\ud800"'])
+def test_a_damaged_result_is_null_and_says_why(damaged: str) -> None:
+    finished = step(event("completed", data=damaged))
+    assert finished is not None
+    assert (finished.data["result_summary"], finished.ends) == (None, True)
+    assert finished.data["result_error"].startswith("the result cannot be read: ")
+    orders = step(event("transaction", data=damaged))
+    assert orders is not None
+    assert orders.data["transactions"] == []
+    assert "result_error" in orders.data
 
 
 def test_transactions_and_the_summary_are_json_of_the_job() -> None:
