@@ -30,12 +30,13 @@ from aiokafka.structs import OffsetAndMetadata
 from kafka_io import client
 from kafka_io.assignor import Claim, ClaimAssignor
 from kafka_io.command_writer import CommandWriter
-from kafka_io.errors import TransactionFailed, WorkStopped
-from kafka_io.reader import KeyFollower, follow_key
+from kafka_io.dead_letters import dead_letter, log_time_us
+from kafka_io.errors import ProducerError, TransactionFailed, WorkStopped
+from kafka_io.reader import KeyFollower, as_consumed, follow_key
 from kafka_io.settings import ProducerSettings
-from schemas.codec import decode
-from schemas.errors import Undecodable
-from schemas.events import Event, Record
+from schemas.errors import Refused
+from schemas.events import DeadLetter, DeadLetterReason, Event, Record
+from schemas.gate import admit
 from schemas.headers import tenant_in
 from schemas.topics import Topic
 
@@ -49,6 +50,8 @@ _BEFORE_MS = 60_000
 """The first event of a command may be written a little before the command."""
 _REBALANCE_S = 60.0
 _RETRY_S = 1.0
+_NOT_OF_CONTENT = (MemoryError, OSError, KafkaError, ProducerError)
+"""Errors that another command would meet as well."""
 _NO_GENERATION = -2
 """Right before no generation of a group."""
 
@@ -123,46 +126,52 @@ class CommandGroup:
         finally:
             await client.stop(consumer)
 
-    def _decode(self, message: Message) -> Record | None:
-        """Return a message's command; None for one that cannot be done, which is logged."""
+    def _admit(self, message: Message) -> Record | DeadLetter:
+        """Return a message's command, or the dead letter about it."""
+        received = as_consumed(message)
         try:
-            command = decode(message.value)
-        except Undecodable as error:
-            reason = str(error)
-        else:
-            if isinstance(command, self._commands.record):
-                return command
-            reason = f"expected a {self._commands.record.__name__}, found {type(command).__name__}"
-        position = (message.topic, message.partition, message.offset)
-        logger.warning("%s/%d offset %d is skipped: %s", *position, reason)
-        return None
+            return admit(
+                message.value,
+                self._commands.record,
+                logged_us=log_time_us(received),
+                ahead_us=self._settings.ahead_s * 1_000_000,
+            )
+        except Refused as error:
+            return dead_letter(received, error.reason, str(error))
 
     async def _handle(
         self, message: Message, work: Work, share: "_Share", stop: asyncio.Event
     ) -> None:
         partition = TopicPartition(message.topic, message.partition)
-        command = self._decode(message)
-        if command is None:
-            await share.acknowledge(partition, message.offset)
-            return
+        command = self._admit(message)
         tenure = share.begin(partition)
         handovers = await share.handovers(partition)
-        writer = CommandWriter(
+        new_writer = partial(
+            CommandWriter,
             self._settings,
             f"{self._group}-{partition.partition}",
             self._group,
             partial(share.has_kept, partition, message.offset, handovers, tenure),
         )
-        key, since_ms = message.key or b"", message.timestamp - _BEFORE_MS
+        writer = new_writer()
+        key, since_ms = message.key or b"", max(message.timestamp - _BEFORE_MS, 0)
         try:
             await writer.open()  # before reading, so that nobody else writes after it
+            if isinstance(command, DeadLetter):
+                await writer.publish(command)
+                await share.acknowledge(partition, message.offset)
+                return
             async with follow_key(self._events, key, since_ms, self._settings) as follower:
                 events = await follower.poll()
                 # Else the worker that ended it was lost before it could acknowledge the command.
                 if not any(getattr(event, "ends", False) for event in events):
                     tenant = tenant_in(message.headers)
                     job = _Job(command, events, tenant, handovers, writer)
-                    await self._do(job, work, follower, share, partition, tenure, stop)
+                    failure = await self._do(job, work, follower, share, partition, tenure, stop)
+                    if failure is not None:
+                        await writer.close()
+                        writer = new_writer()  # the other one has stopped with the work
+                        await self._set_aside(message, failure, writer)
         except WorkStopped as error:
             logger.info("stopped in the middle of %s: %s", command, error)
             if stop.is_set():
@@ -183,8 +192,11 @@ class CommandGroup:
         partition: TopicPartition,
         tenure: int,
         stop: asyncio.Event,
-    ) -> None:
+    ) -> Exception | None:
         """Let a thread work on a command until it has ended or must stop.
+
+        Returns:
+            The error that the work has ended with; None if it has ended well.
 
         Raises:
             WorkStopped: the worker stops or has lost the partition.
@@ -205,7 +217,22 @@ class CommandGroup:
         finally:
             job.stop()
             await asyncio.wait([working])
-        working.result()
+        failure = working.exception()
+        if failure is None or (
+            isinstance(failure, Exception) and not isinstance(failure, _NOT_OF_CONTENT)
+        ):
+            return failure
+        raise failure
+
+    async def _set_aside(self, message: Message, error: Exception, writer: CommandWriter) -> None:
+        """Write a dead letter about a command that made its work fail.
+
+        Without it, the command would end one worker after the other.
+        """
+        received = as_consumed(message)
+        text = f"{type(error).__name__}: {error}"
+        logger.error("a command made its work fail, and is set aside", exc_info=error)
+        await writer.publish(dead_letter(received, DeadLetterReason.FAILED, text))
 
 
 class _Job:

@@ -35,6 +35,9 @@ class ProducerSettings(BaseSettings):
     log_level: LogLevel = "INFO"
     """The least severe lines that a worker logs: DEBUG, INFO, WARNING or ERROR."""
 
+    ahead_s: float = Field(default=86_400.0, ge=0, le=1e12)
+    """How far ahead of its time in the log the time of a command may be; 1e12 allows any time."""
+
     buffer_events_max: int = Field(default=10_000, ge=1)
     """The most events that wait for Kafka: a burst of some seconds, and a few megabytes."""
 

@@ -86,24 +86,28 @@ class TaskKafka:
             admin = TopicAdmin(self._settings.bootstrap_servers, timeout_s=_ADMIN_S)
             identities = await asyncio.to_thread(admin.describe, list(inputs))
             partitions = [(topic, number) for topic in inputs]
-            epochs = await asyncio.to_thread(admin.leader_epochs, partitions)
+            ends = await asyncio.to_thread(admin.ends, partitions)
         saved = rows[self._positions].get(str(number).encode())
         positions = saved.positions if isinstance(saved, ProcessorPositions) else ()
         known = {position.topic: position for position in positions}
         logs = {}
         for name, topic in inputs.items():
-            log = LogState(
-                identities[name].topic_id.hex() if name in identities else "",
-                epochs.get((name, number), -1),
-                offsets[name].begin,
-                offsets[name].end,
-            )
+            end = ends.get((name, number))
+            if end is None:
+                raise Unread(f"{name}/{number} has no leader that answers")
+            topic_id = identities[name].topic_id.hex() if name in identities else ""
+            log = LogState(topic_id, end.leader_epoch, offsets[name].begin, end.offset)
             position = known.get(topic.name)
-            if (
-                position is not None
-                and position.topic_id == log.topic_id
-                and position.leader_epoch != log.leader_epoch
-            ):
+            if position is None or position.topic_id != topic_id:
+                logs[topic.name] = log
+                continue
+            if end.leader_epoch < position.leader_epoch:
+                # A former leader that cannot reach the others may end before what was read.
+                raise Unread(
+                    f"{name}/{number} was answered by the leader of epoch {end.leader_epoch}, "
+                    f"which epoch {position.leader_epoch} has replaced"
+                )
+            if position.leader_epoch != log.leader_epoch:
                 last = saved_mark(position)
                 of_topic = sorted({*marks.get(topic.name, ()), *(() if last is None else (last,))})
                 reused = await self.find_reused(TopicPartition(name, number), of_topic)

@@ -9,8 +9,9 @@ from aiokafka import AIOKafkaProducer
 from kafka_io.clock import now_us
 from kafka_io.command_group import CommandGroup, ReceivedCommand
 from kafka_io.publisher import Publisher
-from schemas.events import AgentCommand, AgentEvent, AgentStepKind, Record
-from schemas.topics import AGENT_COMMANDS, AGENT_EVENTS
+from kafka_io.reader import read_all
+from schemas.events import AgentCommand, AgentEvent, AgentStepKind, DeadLetter, Record
+from schemas.topics import AGENT_COMMANDS, AGENT_EVENTS, DEAD_LETTERS
 from tests.conftest import World
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]
@@ -66,6 +67,34 @@ async def test_each_command_is_done_once_and_garbage_is_skipped(world: World) ->
     )
     assert runs == sorted(value.run_id for value in commands)
     assert received.empty()
+    [letter] = await read_all(DEAD_LETTERS, world.producer_settings)
+    assert isinstance(letter, DeadLetter)
+    assert (letter.reason, letter.key, letter.value) == ("undecodable", b"k", b"garbage")
+
+
+async def test_a_command_that_makes_its_work_fail_is_set_aside_and_the_next_is_done(
+    world: World,
+) -> None:
+    def fail_at_the_first(received: ReceivedCommand) -> None:
+        assert isinstance(received.command, AgentCommand)
+        if received.command.message == "odd":
+            raise KeyError("of the work")
+
+    odd = command("odd")
+    even = AgentCommand(run_id=odd.run_id, message="even", event_time_us=now_us())
+    worker = Worker(world)
+    worker.do = fail_at_the_first
+    async with Publisher(world.producer_settings) as publisher, asyncio.TaskGroup() as tasks:
+        await publisher.publish(odd)
+        await publisher.publish(even)
+        tasks.create_task(worker.run())
+        received = [await worker.received.get() for _ in range(2)]
+        worker.stop.set()
+    assert [value.command for value in received] == [odd, even]
+    [letter] = await read_all(DEAD_LETTERS, world.producer_settings)
+    assert isinstance(letter, DeadLetter)
+    assert (letter.reason, letter.error) == ("failed", "KeyError: 'of the work'")
+    assert letter.key == odd.run_id.encode()
 
 
 async def test_a_command_that_has_ended_is_not_done_again(world: World) -> None:

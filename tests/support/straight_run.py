@@ -34,6 +34,7 @@ class TopicReader:
 
     def __init__(self, world: World, *topics: str) -> None:
         self.records: list[Record] = []
+        self._next: dict[tuple[str, int], int] = {}
         self._consumer = AIOKafkaConsumer(
             *map(world.topic, topics),
             bootstrap_servers=world.kafka.bootstrap_servers,
@@ -58,8 +59,13 @@ class TopicReader:
 
     async def poll(self) -> list[Record]:
         """Return what has come since the last call; wait a moment for it."""
-        batches = await self._consumer.getmany(timeout_ms=200)
-        new = [decode(record.value) for found in batches.values() for record in found]
+        new = []
+        for partition, found in (await self._consumer.getmany(timeout_ms=200)).items():
+            for record in found:
+                # A leader that was cut off may send a consumer back to the partition's beginning.
+                if record.offset >= self._next.get(tuple(partition), 0):
+                    self._next[tuple(partition)] = record.offset + 1
+                    new.append(decode(record.value))
         self.records += new
         return new
 
