@@ -63,8 +63,9 @@ class TopicReader:
         for partition, found in (await self._consumer.getmany(timeout_ms=200)).items():
             for record in found:
                 # A leader that was cut off may send a consumer back to the partition's beginning.
-                if record.offset >= self._next.get(tuple(partition), 0):
-                    self._next[tuple(partition)] = record.offset + 1
+                where = (partition.topic, partition.partition)
+                if record.offset >= self._next.get(where, 0):
+                    self._next[where] = record.offset + 1
                     new.append(decode(record.value))
         self.records += new
         return new
