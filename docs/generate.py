@@ -30,7 +30,7 @@ from producers.settings import (
     TrainerSettings,
 )
 from schemas import bounds
-from schemas.codec import versions
+from schemas.codec import fingerprint_of, versions
 from schemas.registry import field_names, part_fields
 from schemas.topics import REGISTRY
 from sse_edge.errors import EdgeError
@@ -192,15 +192,18 @@ def _events() -> str:
         if topic.compacted:
             kept = f"newest of each key, {kept}"
         version = str(len(versions(kind.__name__)))
+        fingerprint = f"`{fingerprint_of(kind).hex()}`"
         has_key = topic.subject is not None and kind is topic.record
         key = f"`{topic.subject}`" if has_key else ""
         link = f"[{kind.__name__}](#{kind.__name__.lower()})"
-        rows.append((f"`{topic.name}`", link, key, str(topic.partitions), kept, version))
+        rows.append(
+            (f"`{topic.name}`", link, key, str(topic.partitions), kept, version, fingerprint)
+        )
         parts.append(_class(kind, 2))
         nested |= {part.__name__: part for part in part_fields(kind).values()}
     registered = {registration.record.__name__ for registration in REGISTRY}
     parts += [_class(kind, 2) for name, kind in sorted(nested.items()) if name not in registered]
-    head = ("topic", "record", "key", "partitions", "kept", "schema version")
+    head = ("topic", "record", "key", "partitions", "kept", "schema version", "fingerprint")
     return _page(
         "Events",
         "The topics of the catalogue, and the records that they carry. Values are Avro in "

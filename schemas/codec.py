@@ -116,6 +116,11 @@ def versions(name: str) -> list[dict[str, Any]]:
     return _versions(next(known for known in REGISTRY if known.record.__name__ == name))
 
 
+def fingerprint_of(kind: type[Record]) -> bytes:
+    """Return the CRC-64-AVRO of the newest version of a record's schema, as a value has it."""
+    return _writer(kind).head[len(MARKER) :]
+
+
 def record_names() -> list[str]:
     """Return the names of the registered records."""
     return sorted(known.record.__name__ for known in REGISTRY)
