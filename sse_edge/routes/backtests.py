@@ -1,6 +1,5 @@
 """Backtest jobs: submit, cancel and list them, and follow the events of one."""
 
-import uuid
 from collections.abc import Mapping, Sequence
 from typing import Annotated
 
@@ -33,6 +32,7 @@ from sse_edge.http.stream_response import (
     stream_route,
     write,
 )
+from sse_edge.routes.accepted import new_id
 from sse_edge.routes.views import Views, views_of
 from sse_edge.streams.dialects.backtest import backtest, job as as_job
 from sse_edge.streams.requests import of_entities
@@ -64,7 +64,7 @@ class BacktestRequest(BaseModel):
                 },
                 {"symbol": "BTC-USD", "interval": "minute", "strategy": "rsi"},
             ]
-        }
+        },
     )
 
     symbol: Annotated[str, Field(min_length=1, max_length=256)]
@@ -90,7 +90,7 @@ async def submit(request: Request, body: BacktestRequest) -> dict[str, object]:
     symbol, parameters = await _checked(request, body)
     caller = caller_of(request)
     owner, requested_us = None if caller is None else caller.subject, now_us()
-    job_id = str(uuid.uuid4())
+    job_id = new_id(requested_us)
     step = JobStep(kind=JobStepKind.SUBMITTED, symbol=symbol, strategy=body.strategy, owner=owner)
     submitted = _event(job_id, step, f"{symbol} waits for a worker", requested_us)
     command = BacktestCommand(
@@ -247,9 +247,9 @@ async def known_to(views: Views, caller: Caller | None, job_id: str) -> JobState
     Raises:
         NoSuchThing: there is no such job.
         Forbidden: the job belongs to another user or tenant.
-        LogUnavailable: the table of jobs could not be read in time.
+        LogUnavailable: the table or the log of jobs could not be read in time.
     """
-    state = await views.jobs.find(job_id, views.settings.processor_patience_s)
+    state = await views.find_job(job_id)
     if state is None:
         raise NoSuchThing(
             f"there is no job {job_id[:60]!r}; POST /api/backtesting/jobs submits one, "

@@ -98,13 +98,13 @@ async def data(
         raise InvalidParameter("chunk_size", f"{chunk_size} exceeds limit, which is {limit}")
     cursor = given_cursor(request)
     selection = Selection(interval, limit, chunk_size, _sent_before(cursor))
-    await known(request, job_id)
+    job = await known(request, job_id)
     if cursor == _COMPLETE:
         return Response(status_code=204)  # on which browsers stop reconnecting
     if request.method == "HEAD":
         return Response(headers=STREAM_HEADERS)
     session = open_session(request, of_entities(CHANNEL, [job_id]))
-    content = events(node, views, session, job_id, selection)
+    content = events(node, views, session, job, selection)
     return SSEResponse(content, ping_interval=_PING_S, is_session=True)
 
 
@@ -123,13 +123,13 @@ def _sent_before(cursor: str | None) -> int | None:
 
 
 async def events(
-    node: Node, views: Views, session: ResponseSession, job_id: str, selection: Selection
+    node: Node, views: Views, session: ResponseSession, job: JobState, selection: Selection
 ) -> AsyncGenerator[Mapping[str, object]]:
     """Yield the events of the stream, then nothing, until the session ends."""
     retry = retry_ms(node.settings)
     with node.admitted(session):
         try:
-            found = await _await_bars(node, views, session, job_id, selection.interval)
+            found = await _await_bars(node, views, session, job, selection.interval)
         except LogError as error:
             message = f"the bars cannot be read now: {error}"
             yield {"event": "error", "data": {"message": message}, "retry": retry}
@@ -171,7 +171,7 @@ def _fitting(points: Sequence[Mapping[str, object]]) -> Sequence[Mapping[str, ob
 
 
 async def _await_bars(
-    node: Node, views: Views, session: ResponseSession, job_id: str, interval: str
+    node: Node, views: Views, session: ResponseSession, job: JobState, interval: str
 ) -> FoundBars | None:
     """Return the bars of an interval once the job has them, or has none; None on a drain.
 
@@ -179,12 +179,14 @@ async def _await_bars(
         LogError: Kafka cannot be read.
     """
     last_read: JobState | None = None
-    is_settled = False
+    is_listed = is_settled = False
     while session.is_open:
         version = views.jobs.version
-        present = views.jobs.last(job_id)
-        if present is None:
+        present = views.jobs.last(job.job_id)
+        if present is None and is_listed:
             return FoundBars((), "the job was removed before it had bars")
+        is_listed = present is not None
+        present = present or job  # no processor has processed it yet
         if present != last_read:
             found = await _bars(node, present)
             if interval in found:

@@ -4,7 +4,6 @@ A request writes the event `PENDING` and then a command to Kafka, so that a clie
 answer can follow the task on any node at once.
 """
 
-import uuid
 from collections.abc import Sequence
 from typing import Annotated, NamedTuple
 
@@ -42,6 +41,7 @@ from sse_edge.http.stream_response import (
 )
 from sse_edge.log.record import Partition, Record
 from sse_edge.log.scan import scan
+from sse_edge.routes.accepted import new_id
 from sse_edge.routes.views import Views, ViewsDep, views_of
 from sse_edge.streams.channels import CHANNELS
 from sse_edge.streams.dialect import ClientInfo
@@ -87,7 +87,8 @@ class TrainingAccepted(BaseModel):
 )
 async def train(request: Request, body: TrainingRequest) -> TrainingAccepted:
     """Write a command for a trainer, and answer once Kafka has it."""
-    task_id, requested_us = str(uuid.uuid4()), now_us()
+    requested_us = now_us()
+    task_id = new_id(requested_us)
     pending = TrainingProgress(
         task_id=task_id,
         progress=0.0,
@@ -200,7 +201,7 @@ class _Last(NamedTuple):
 
 
 async def _known(views: Views, task_id: str) -> StoryState:
-    state = await views.tasks.find(task_id, views.settings.processor_patience_s)
+    state = await views.find_task(task_id)
     if state is None:
         raise _no_such_task(task_id)
     return state

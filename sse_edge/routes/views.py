@@ -6,12 +6,14 @@ Routes read the tables themselves. The delivery core asks two questions of them 
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Annotated, cast
 
 from fastapi import Depends
 from starlette.requests import HTTPConnection
 
 from schemas.events import (
+    BacktestProgress,
     Book,
     BookRisk,
     CandleState,
@@ -23,6 +25,7 @@ from schemas.events import (
     RiskMeasure,
     StoryState,
     StreamRenewal,
+    TrainingProgress,
 )
 from schemas.topics import (
     BACKTEST_EVENTS,
@@ -36,6 +39,7 @@ from schemas.topics import (
     RISK_LIMITS,
     RISK_MEASURES,
     RISK_OPEN,
+    TRAINING_EVENTS,
     TRAINING_TASKS,
     Topic,
 )
@@ -43,6 +47,7 @@ from sse_edge.cache.table_view import S, TableView
 from sse_edge.cache.tail import Tail
 from sse_edge.delivery.node import FinalEvent
 from sse_edge.log.protocol import Log
+from sse_edge.routes.accepted import AcceptedRuns, first_job_state, first_task_state
 from sse_edge.routes.latest_jobs import LatestJobs
 from sse_edge.settings import EdgeSettings
 
@@ -63,7 +68,23 @@ class Views:
         self._tail = tail
         self.tasks = self._view(TRAINING_TASKS, StoryState)
         self.jobs = self._view(BACKTEST_JOBS, JobState)
-        self.latest_jobs = self._latest_jobs()
+        self.latest_jobs = LatestJobs(log, *self._events(BACKTEST_EVENTS), self.jobs)
+        self._accepted_jobs = AcceptedRuns(
+            log,
+            *self._events(BACKTEST_EVENTS),
+            BacktestProgress,
+            self.jobs,
+            first_job_state,
+            settings.broker_patience_s,
+        )
+        self._accepted_tasks = AcceptedRuns(
+            log,
+            *self._events(TRAINING_EVENTS),
+            TrainingProgress,
+            self.tasks,
+            first_task_state,
+            settings.broker_patience_s,
+        )
         self.limits = self._view(RISK_LIMITS, RiskLimits)
         self.open_alerts = self._view(RISK_OPEN, OpenAlert)
         self.measures = self._view(RISK_MEASURES, RiskMeasure)
@@ -107,13 +128,30 @@ class Views:
             return None
         return FinalEvent(state.partition, state.last_offset)
 
-    def _latest_jobs(self) -> LatestJobs:
-        name = self.settings.topic_prefix + BACKTEST_EVENTS.name
+    async def find_job(self, job_id: str) -> JobState | None:
+        """Return a job's state, also where no processor has processed the job yet.
+
+        Raises:
+            LogUnavailable: the table or the log could not be read in time.
+        """
+        return await self._accepted_jobs.find(job_id, self.settings.processor_patience_s)
+
+    async def find_task(self, task_id: str) -> StoryState | None:
+        """Return a training task's state, also where no processor has processed the task yet.
+
+        Raises:
+            LogUnavailable: the table or the log could not be read in time.
+        """
+        return await self._accepted_tasks.find(task_id, self.settings.processor_patience_s)
+
+    def _events(self, topic: Topic) -> tuple[str, Callable[[], Awaitable[int]]]:
+        """Return a topic's full name, and what returns the number of its partitions."""
+        name = self.settings.topic_prefix + topic.name
 
         async def partitions() -> int:
             return (await self._tail.topic(name)).info.partitions
 
-        return LatestJobs(self._log, name, partitions, self.jobs)
+        return name, partitions
 
     def _view(self, topic: Topic, kind: type[S]) -> TableView[S]:
         name = self.settings.topic_prefix + topic.name

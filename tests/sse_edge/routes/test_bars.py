@@ -33,8 +33,8 @@ def select(**options: Any) -> Selection:
     return Selection(**defaults | options)
 
 
-def write_job(log: FakeLog, status: str, message: str = "") -> None:
-    state = JobState(
+def job(status: str, message: str = "") -> JobState:
+    return JobState(
         job_id="J",
         status=status,
         progress=0.0,
@@ -47,7 +47,10 @@ def write_job(log: FakeLog, status: str, message: str = "") -> None:
         first_offset=0,
         last_offset=0,
     )
-    log.append(BACKTEST_JOBS.name, 0, b"J", encode(state))
+
+
+def write_job(log: FakeLog, status: str, message: str = "") -> None:
+    log.append(BACKTEST_JOBS.name, 0, b"J", encode(job(status, message)))
 
 
 def write_bars(log: FakeLog, first: int, count: int, total: int, interval: str = "day") -> None:
@@ -79,7 +82,7 @@ class Chart:
         assert isinstance(views, Views)
         self._views = views
         self.stream: AsyncGenerator[Mapping[str, Any]] = events(
-            edge.node, views, self.session, "J", select(**options)
+            edge.node, views, self.session, job("pending"), select(**options)
         )
 
     async def until_complete(self) -> list[Mapping[str, Any]]:
@@ -176,6 +179,19 @@ async def test_a_job_that_is_removed_before_it_had_bars_ends_the_wait() -> None:
         log.append(BACKTEST_JOBS.name, 0, b"J", None)
         _, complete = await loading
     assert complete["data"]["note"] == "the job was removed before it had bars"
+
+
+async def test_a_job_that_no_processor_has_processed_yet_is_waited_for() -> None:
+    log = FakeLog(seed=3)
+    for topic in (BACKTEST_BARS, BACKTEST_JOBS):
+        log.make(topic.name)
+    async with running_edge(log) as edge:
+        loading = asyncio.get_running_loop().create_task(Chart(edge).until_complete())
+        await asyncio.sleep(20)
+        assert not loading.done()
+        write_bars(log, 0, 1, 1)
+        write_job(log, "running")
+        assert (await loading)[-1]["data"] == {"total_points": 1}
 
 
 async def test_the_stream_stays_open_for_its_time_then_ends() -> None:
