@@ -32,6 +32,9 @@ DEFAULTS: Mapping[str, Mapping[str, float]] = {
 }
 """The default parameters of each strategy; periods are in bars."""
 
+PARAMETERS = frozenset(name for names in DEFAULTS.values() for name in names)
+"""The parameters of all strategies."""
+
 _PERIODS = frozenset({"fast", "slow", "period"})
 _INDEX_MAX = 100
 _NAMED_MAX = 20

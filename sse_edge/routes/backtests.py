@@ -53,6 +53,7 @@ class BacktestRequest(BaseModel):
     """A strategy to run on past prices."""
 
     model_config = ConfigDict(
+        extra="allow",  # clients of other systems send fields of their own
         json_schema_extra={
             "examples": [
                 {
@@ -133,6 +134,12 @@ async def _checked(request: Request, body: BacktestRequest) -> tuple[str, Mappin
         InvalidParameter: the job cannot run.
         LogUnavailable: the symbols with candles could not be read in time.
     """
+    misplaced = sorted(catalogue.PARAMETERS & (body.model_extra or {}).keys())
+    if misplaced:
+        raise InvalidParameter(
+            misplaced[0],
+            f'it is a parameter of a strategy: write "parameters": {{"{misplaced[0]}": ...}}',
+        )
     try:
         symbol = catalogue.PACKAGED_BY_NAME.get(body.symbol.strip().casefold())
         if symbol is None:

@@ -413,6 +413,7 @@ async def test_a_job_that_cannot_run_is_refused_at_once_and_names_may_be_in_any_
         ({"interval": "minute"}, "interval", "IBM has no minute bars; it has: day"),
         ({"parameters": {"fast": 200}}, "parameters", "fast must be less than slow"),
         ({"strategy": "rsi", "parameters": {"period": -1}}, "parameters", "period is -1"),
+        ({"strategy": "rsi", "period": -1}, "period", 'write "parameters": {"period": ...}'),
         ({"start_date": "2030-01-01", "end_date": None}, "start_date", "its prices are from"),
         ({"start_date": "2005-13-01"}, "start_date", "is no day such as 2008-10-10"),
         ({"start_date": "2009-01-01", "end_date": "2008-01-01"}, "start_date", "is after end_date"),
@@ -423,7 +424,8 @@ async def test_a_job_that_cannot_run_is_refused_at_once_and_names_may_be_in_any_
             assert answer.status_code == 400, wanted
             assert answer.json()["parameter"] == parameter
             assert why in answer.json()["detail"]
-    job = await system.call("POST", JOBS, {"symbol": "ibm", "strategy": "RSI", "interval": "Day"})
+    asked = {"symbol": "ibm", "strategy": "RSI", "interval": "Day", "user_id": 7}
+    job = await system.call("POST", JOBS, asked)
     assert (job["symbol"], job["status"]) == ("IBM", "pending")
     assert await system.call("GET", JOBS) == [job]
 
