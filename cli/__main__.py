@@ -34,6 +34,7 @@ def _print_version(value: bool) -> None:  # noqa: FBT001  # as typer calls it
 cli = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode="markdown",  # paragraphs are wrapped as the terminal needs it
 )
 
 
