@@ -69,7 +69,7 @@ lock: $(VENV)/.ready-dev  ## resolve the dependencies anew
 		--upgrade --group installer -o requirements/installer.lock
 
 reset: $(VENV)/.ready  ## forget every event of the embedded broker
-	$(BIN)/tapewire reset
+	@$(BIN)/tapewire reset $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

