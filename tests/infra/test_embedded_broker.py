@@ -22,6 +22,8 @@ from schemas.topics import (
     RISK_MEASURES,
     RISK_OPEN,
     RISK_STATE,
+    TRAINING_EVENTS,
+    TRAINING_TASKS,
     Topic,
 )
 
@@ -40,6 +42,8 @@ DEMO = (
     RISK_MEASURES,
     RISK_OPEN,
     RISK_STATE,
+    TRAINING_EVENTS,
+    TRAINING_TASKS,
 )
 """The topics that a demo writes to while nobody requests anything."""
 
