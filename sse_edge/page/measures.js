@@ -5,6 +5,9 @@ export const DAYS_MAX = 2_200; // how much history the chart keeps while days st
 
 const secondsOf = (day) => Date.parse(`${day.slice(0, 10)}T00:00:00Z`) / 1000;
 
+/** The lap of a replay that a measure is of; 0 for returns that are observed. */
+const lapOf = ({ event_id: id }) => Number(/\/lap-(\d+)$/.exec(id ?? "")?.[1] ?? 0);
+
 export class MeasureBook {
   #newest = new Map();
   #var = new Map(); // portfolio -> Map(day in seconds -> VaR 95 as of that day)
@@ -57,11 +60,15 @@ export class MeasureBook {
     return all.sort((a, b) => (b.utilisation ?? -1) - (a.utilisation ?? -1) || byName(a, b));
   }
 
-  /** The day of the newest return of any portfolio. */
+  /**
+   * The time of the newest return of any portfolio. While a demo replays its days once more, those
+   * portfolios do not count that have no return of this lap yet.
+   */
   get asOf() {
-    let newest = "";
-    for (const { as_of: time } of this.#newest.values()) if (time > newest) newest = time;
-    return newest;
+    const all = [...this.#newest.values()];
+    const lap = Math.max(0, ...all.map(lapOf));
+    const times = all.filter((measure) => lapOf(measure) === lap).map(({ as_of: time }) => time);
+    return times.reduce((newest, time) => (time > newest ? time : newest), "");
   }
 
   /** How many portfolios exceed their limit. */
@@ -75,7 +82,8 @@ export class MeasureBook {
    * @param {"var"|"utilisation"} what VaR in percent of net asset value, or of the present limit
    */
   columns(names, what) {
-    const days = [...this.#days].sort((a, b) => a - b);
+    const last = secondsOf(this.asOf); // later days are of the lap before
+    const days = [...this.#days].filter((day) => day <= last).sort((a, b) => a - b);
     const columns = names.map((name) => {
       const values = this.#var.get(name) ?? new Map();
       const limit = this.#newest.get(name)?.threshold;

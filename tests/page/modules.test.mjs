@@ -209,6 +209,31 @@ test("a history that begins anew ends the old line", () => {
     assert.equal(book.of("p").var_95, 0.01);
 });
 
+test("while a demo begins again, portfolios of the lap before do not say what day it is", () => {
+    const book = new MeasureBook();
+    const add = (name, day, lap, at) =>
+        book.add(
+            {
+                portfolio_id: name,
+                as_of: `${day}T20:00:00Z`,
+                event_id: `measure:${name}:${day}T20:00:00Z/1${lap ? `/lap-${lap}` : ""}`,
+                var_95: 0.02,
+            },
+            at,
+        );
+    add("early", "2013-03-01", 9, "1");
+    add("late", "2013-03-01", 9, "1");
+    add("early", "2000-03-02", 10, "2");
+    assert.equal(book.asOf, "2000-03-02T20:00:00Z");
+    assert.deepEqual(book.columns(["early", "late"], "var"), [
+        [Date.parse("2000-03-02") / 1000],
+        [2],
+        [null],
+    ]);
+    add("late", "2000-03-03", 10, "3");
+    assert.equal(book.asOf, "2000-03-03T20:00:00Z");
+});
+
 test("a portfolio's line depends on its name alone, and the demo's nine have nine colours", () => {
     const names = [
         "AAPL",
