@@ -11,7 +11,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from datetime import date
 from itertools import count, groupby, islice
 
 from kafka_io.publisher import Publisher
@@ -20,11 +19,17 @@ from kafka_io.settings import ProducerSettings
 from producers.backtesting.crossover import Crossover, backtest
 from producers.broadcaster import BlockingBroadcaster
 from producers.demo.notice import describe
-from producers.market.prices import Prices, laps, load_bars, load_prices, trading_days
+from producers.market.prices import (
+    Prices,
+    laps,
+    last_replayed,
+    load_bars,
+    load_prices,
+    trading_days,
+)
 from producers.returns import ReturnsPublisher
 from producers.training.digits import train
 from schemas.events import Bar, ReturnBatch, RunStatus
-from schemas.instants import to_date
 from schemas.topics import PORTFOLIO_RETURNS
 
 logger = logging.getLogger(__name__)
@@ -71,7 +76,9 @@ async def _replay(
 ) -> None:
     trading = trading_days(prices)
     logger.info("%s", describe(speed))
-    days = laps(trading, await _last_day(settings))
+    newest = await read_newest(PORTFOLIO_RETURNS, settings)
+    batches = [batch for batch in newest if isinstance(batch, ReturnBatch)]
+    days = laps(trading, last_replayed(batches, trading))
     async with Publisher(settings) as publisher:
         returns = ReturnsPublisher(publisher)
         began = time.monotonic()
@@ -89,19 +96,6 @@ async def _replay(
                     await stop.wait()
             except TimeoutError:
                 continue
-
-
-async def _last_day(settings: ProducerSettings) -> tuple[int, date] | None:
-    """Return the lap and the last day of which every partition has returns."""
-    last = [
-        (batch.lap, batch.event_time_us)
-        for batch in await read_newest(PORTFOLIO_RETURNS, settings)
-        if isinstance(batch, ReturnBatch)
-    ]
-    if not last:
-        return None
-    lap, time_us = min(last)
-    return lap, date.fromisoformat(to_date(time_us))
 
 
 def _runs(
