@@ -241,6 +241,24 @@ async def test_a_cleared_alert_does_not_look_like_a_raised_one(
         await expect(cleared.get_by_role("img", name="cleared")).to_have_count(1)
 
 
+async def test_each_severity_has_a_shape_and_a_colour(system: System, browser: Browser) -> None:
+    severities = ("critical", "high", "medium", "low")
+    async with SSEBroadcaster(system.world.producer_settings) as reporter:
+        for severity in severities:
+            await reporter.send_risk_alert(
+                "margin", severity, f"is {severity}", "used", 0.9, 0.8, "desk", "graded"
+            )
+    async with opened(browser, system.edge.url) as page:
+        looks = set()
+        for severity in severities:
+            item = page.locator("#recent-alerts li", has_text=f"is {severity}")
+            picture = item.get_by_role("img", name=severity)
+            shape = await picture.locator("path").get_attribute("d")
+            colour = await picture.evaluate("(svg) => getComputedStyle(svg).color")
+            looks |= {shape, colour}
+        assert len(looks) == 2 * len(severities)
+
+
 async def test_it_survives_kill_9_without_a_reload_and_without_a_gap(
     system: System, browser: Browser
 ) -> None:
