@@ -72,6 +72,24 @@ MUTANTS = (
         "MISSED_MAX * 1_000_000 * node.interval_s",
     ),
     Mutant(
+        "accepted: a removed job is found again",
+        "sse_edge/routes/accepted.py",
+        "                if _is_removal(event):\n                    return None\n",
+        "",
+    ),
+    Mutant(
+        "accepted: a processor that goes past a job is not waited for",
+        "sse_edge/routes/accepted.py",
+        "await self._states.find(run_id, _SETTLE_S) if state is None else state",
+        "state",
+    ),
+    Mutant(
+        "accepted: a log that cannot be read is a missing job",
+        "sse_edge/routes/accepted.py",
+        "except TimeoutError:\n            raise LogUnavailable",
+        "except TimeoutError:\n            return None\n            raise LogUnavailable",
+    ),
+    Mutant(
         "heartbeat: a block without data puts a ping off",
         "sse_edge/delivery/connection.py",
         "            self._last_seen_s = seen_s",

@@ -34,12 +34,15 @@ class Jobs:
         self.log = log
         for topic in ("events", "jobs"):
             log.make(topic, 2)
+        self.topics_are_known = asyncio.Event()
+        self.topics_are_known.set()
         self.table = TableView(log, "jobs", JobState, None, 5.0)
         self.accepted = AcceptedRuns(
             log, "events", self._partitions, BacktestProgress, self.table, first_job_state, 5.0
         )
 
     async def _partitions(self) -> int:
+        await self.topics_are_known.wait()
         return 2
 
     def where(self, job_id: str) -> int:
@@ -191,6 +194,10 @@ async def test_a_log_that_cannot_be_read_is_no_missing_job() -> None:
         await there.table.all()
         there.log.is_away = True
         with pytest.raises(LogUnavailable):
+            await there.find(job_id)
+        there.log.is_away = False
+        there.topics_are_known.clear()
+        with pytest.raises(LogUnavailable, match="events could not be read in time"):
             await there.find(job_id)
 
 
