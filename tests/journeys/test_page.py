@@ -548,9 +548,9 @@ async def test_a_stream_is_copied_as_programs_that_resume_it(
         for command in (("sh", "-c", copied["curl"]), (sys.executable, "-u", str(script))):
             received = await first_line_of(command, "copied")
             assert "after" in received, received
-        program = copied["JavaScript"].replace("console.log", "window.received ??= [].concat")
-        await page.evaluate(program)
-        received = await (await page.wait_for_function("window.received")).json_value()
+        program = copied["JavaScript"].replace("console.log", "received")
+        start = "new Promise((resolve) => { const received = (...all) => resolve(all);"
+        received = await page.evaluate(f"{start}\n{program}\n}})")
         assert received[1]["data"]["message"] == "after"
 
 
