@@ -12,7 +12,6 @@ import uuid
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
-from schemas.codec import decode_as
 from schemas.events import (
     BacktestProgress,
     JobState,
@@ -21,6 +20,7 @@ from schemas.events import (
     StoryState,
     TrainingProgress,
 )
+from schemas.gate import admit_or_none
 from schemas.keys import encode_key
 from sse_edge.cache.table_view import TableView
 from sse_edge.errors import LogUnavailable, OffsetOutOfRange
@@ -127,7 +127,7 @@ class AcceptedRuns(Generic[E, S]):
             for record in batch.records:
                 if first is None and record.timestamp_ms > time_ms + _SKEW_MS:
                     return None
-                event = decode_as(self._kind, record.value) if record.key == key else None
+                event = admit_or_none(self._kind, record.value) if record.key == key else None
                 if event is None:
                     continue
                 if _is_removal(event):
