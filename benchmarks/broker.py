@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from infra.embedded_broker import free_port, prepare
+from infra.settings import InfraSettings
 from infra.topics import wait_for_kafka
 
 _START_S = 60.0
@@ -21,7 +22,7 @@ def running_kafka() -> Generator[str]:
         yield given
         return
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        broker = prepare(Path(folder), free_port())
+        broker = prepare(Path(folder), free_port(), maven_url=InfraSettings().maven_url)
         process = subprocess.Popen(broker.command, stdout=subprocess.DEVNULL)  # noqa: S603
         stack.callback(process.wait)
         stack.callback(process.terminate)

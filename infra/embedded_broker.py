@@ -81,6 +81,7 @@ def prepare(
     data_dir: Path,
     port: int,
     *,
+    maven_url: str | None,
     properties: Mapping[str, str] | None = None,
     cluster_id: str | None = None,
 ) -> Broker:
@@ -89,13 +90,14 @@ def prepare(
     Args:
         data_dir: the broker's data; created if it does not exist.
         port: the port for clients, on loopback.
+        maven_url: the Maven repository that has missing jars; None for Maven Central.
         properties: the broker's properties beside or instead of those of a single broker.
         cluster_id: the id that the brokers of a cluster share; None for a new one.
 
     Raises:
         BrokerFailed: a jar cannot be downloaded or is not the locked one, or formatting failed.
     """
-    classpath = _jars()
+    classpath = _jars(maven_url)
     data_dir.mkdir(parents=True, exist_ok=True)
     log_dir = data_dir / "log"
     config = data_dir / "server.properties"
@@ -182,10 +184,10 @@ def free_port(first: int = 0, host: str = "127.0.0.1") -> int:
     raise OSError(f"no port from {first} on is free")
 
 
-def _jars() -> str:
+def _jars(maven_url: str | None) -> str:
     """Return the class path of the locked jars."""
     try:
-        jars = fetch(kafka_jars())
+        jars = fetch(kafka_jars(), maven_url)
     except DownloadFailed as error:
         raise BrokerFailed(
             f"Kafka's jars are missing: {error}; or set KAFKA_BOOTSTRAP_SERVERS to use a Kafka of "

@@ -4,7 +4,6 @@ A file that has another SHA-256 than the locked one is not used.
 """
 
 import hashlib
-import os
 import tomllib
 import urllib.request
 from collections.abc import Mapping
@@ -35,18 +34,17 @@ def local_repository() -> Path:
     return Path.home() / ".m2" / "repository"
 
 
-def fetch(locked: Mapping[str, str]) -> list[Path]:
+def fetch(locked: Mapping[str, str], url: str | None) -> list[Path]:
     """Return files of the local repository, and download those that it does not have.
-
-    `TAPEWIRE_MAVEN_URL` names another repository than Maven Central.
 
     Args:
         locked: the paths in the repository, with the SHA-256 of each file.
+        url: the Maven repository; None for Maven Central.
 
     Raises:
         DownloadFailed: a file cannot be downloaded, or is not the locked one.
     """
-    url = (os.environ.get("TAPEWIRE_MAVEN_URL") or MAVEN_CENTRAL_URL).rstrip("/")
+    url = (url or MAVEN_CENTRAL_URL).rstrip("/")
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         fetch_file = partial(_fetch_file, url, local_repository())
         return list(pool.map(fetch_file, locked.keys(), locked.values()))

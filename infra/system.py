@@ -122,7 +122,9 @@ async def _start(
         ),
     ]
     try:
-        trades = {"TAPEWIRE_TRADES_JAR": str(await asyncio.to_thread(trades_jar))}
+        trades = {
+            "TAPEWIRE_TRADES_JAR": str(await asyncio.to_thread(trades_jar, settings.maven_url))
+        }
         parts.append(_python("market", "producers", trades | env, "market"))
     except DownloadFailed as error:
         say(f"{'market':<10} left out: {error}")
@@ -143,12 +145,14 @@ async def _start(
 
 async def _start_broker(settings: InfraSettings, supervisor: Supervisor, say: Say) -> str:
     data_dir = settings.data_dir / "kafka"
+    source = settings.maven_url or "Maven Central"
     if not data_dir.exists():  # nothing else runs yet
-        say(f"{'kafka':<10} is set up: 43 MB of jars come from Maven Central, once")
+        say(f"{'kafka':<10} is set up: 43 MB of jars come from {source}, once")
     broker = await asyncio.to_thread(
         prepare,
         data_dir,
         free_port(KAFKA_PORT),
+        maven_url=settings.maven_url,
         properties=bounded_disk(settings.partition_bytes_max),
     )
 

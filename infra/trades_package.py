@@ -13,11 +13,14 @@ TRADES: Mapping[str, str] = {
 """The path of the package in a Maven repository, with its SHA-256."""
 
 
-def trades_jar() -> Path:
+def trades_jar(maven_url: str | None) -> Path:
     """Return the package of 0.9 MB, and download it at first use.
+
+    Args:
+        maven_url: the Maven repository; None for Maven Central.
 
     Raises:
         DownloadFailed: it cannot be downloaded, or differs from the locked one.
     """
-    (jar,) = fetch(TRADES)
+    (jar,) = fetch(TRADES, maven_url)
     return jar

@@ -27,6 +27,7 @@ from confluent_kafka.admin import AdminClient
 from hypothesis import HealthCheck, settings as examples
 
 from infra.embedded_broker import Broker, free_port, prepare
+from infra.settings import InfraSettings
 from infra.supervisor import Part, Process
 from infra.topics import provision, wait_for_kafka
 from infra.trades_package import trades_jar
@@ -118,7 +119,7 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Generator[TestKafka]:
             yield TestKafka(container.get_bootstrap_server())
         return
     folder = tmp_path_factory.mktemp("kafka")
-    broker = prepare(folder, free_port())
+    broker = prepare(folder, free_port(), maven_url=InfraSettings().maven_url)
     kafka = TestKafka(broker.bootstrap_servers, broker, folder / "kafka.log")
     kafka.start()
     try:
@@ -165,7 +166,11 @@ class World:
         return await self._start("backtester", "producers", env, "backtester")
 
     async def market(self) -> "Started":
-        trades = {"TAPEWIRE_TRADES_JAR": str(await asyncio.to_thread(trades_jar))}
+        trades = {
+            "TAPEWIRE_TRADES_JAR": str(
+                await asyncio.to_thread(trades_jar, InfraSettings().maven_url)
+            )
+        }
         return await self._start("market", "producers", trades, "market")
 
     async def orchestrator(self, **settings: object) -> "Started":
@@ -227,7 +232,9 @@ async def open_world(kafka: TestKafka, folder: Path) -> AsyncGenerator[World]:
 @pytest.fixture
 async def own_world(tmp_path: Path) -> AsyncGenerator[World]:
     """A world on a broker of its own, which may be stopped and whose files may be damaged."""
-    broker = await asyncio.to_thread(prepare, tmp_path / "kafka", free_port())
+    broker = await asyncio.to_thread(
+        prepare, tmp_path / "kafka", free_port(), maven_url=InfraSettings().maven_url
+    )
     kafka = TestKafka(broker.bootstrap_servers, broker, tmp_path / "kafka.log")
     await asyncio.to_thread(kafka.start)
     try:

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from infra.embedded_broker import free_port, prepare
+from infra.settings import InfraSettings
 from infra.topics import provision
 from kafka_io.errors import Unsent
 from kafka_io.settings import ProducerSettings
@@ -233,7 +234,7 @@ async def run(minutes: float, clients: int, rate: float, seed: int) -> bool:
     """Run it; whether the account balances."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder)
-        broker = prepare(path / "kafka", free_port())
+        broker = prepare(path / "kafka", free_port(), maven_url=InfraSettings().maven_url)
         kafka = TestKafka(broker.bootstrap_servers, broker, path / "kafka.log")
         await asyncio.to_thread(kafka.start)
         prefix = f"s{uuid.uuid4().hex[:6]}."

@@ -16,6 +16,7 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._metadata import ClusterMetadata, PartitionMetadata
 
 from infra.embedded_broker import free_port, new_cluster_id, prepare
+from infra.settings import InfraSettings
 from infra.topics import wait_for_kafka
 from tests.conftest import TestKafka
 
@@ -162,6 +163,7 @@ def cluster(folder: Path, size: int = 3) -> Generator[Cluster]:
         prepared = prepare(
             folder / f"kafka-{number}",
             port,
+            maven_url=InfraSettings().maven_url,
             properties=properties,
             cluster_id=cluster_id,
         )

@@ -27,6 +27,7 @@ from confluent_kafka import ConsumerGroupTopicPartitions
 from confluent_kafka.admin import AdminClient
 
 from infra.embedded_broker import free_port, prepare
+from infra.settings import InfraSettings
 from infra.topics import provision, wait_for_kafka
 from kafka_io.publisher import Publisher
 from kafka_io.settings import ProducerSettings
@@ -257,7 +258,7 @@ async def record(bootstrap_servers: str) -> dict[str, Any]:
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
-        broker = prepare(Path(folder), free_port())
+        broker = prepare(Path(folder), free_port(), maven_url=InfraSettings().maven_url)
         process = Popen(broker.command)
         try:
             wait_for_kafka(broker.bootstrap_servers, within_s=90)

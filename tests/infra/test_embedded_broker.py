@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from infra.embedded_broker import bounded_disk, disk_bytes_max
+from infra.embedded_broker import bounded_disk, disk_bytes_max, free_port, prepare
+from infra.errors import BrokerFailed
 from infra.settings import InfraSettings
 from schemas.topics import (
     CATALOGUE,
@@ -80,3 +81,19 @@ def test_the_guide_tells_the_bounds() -> None:
     for topics, kept in ((DEMO, size), (CATALOGUE, size), (DEMO, 4 << 20)):
         megabytes = -(-disk_bytes_max(topics, kept) // 1_000_000)
         assert f"{megabytes:,} MB" in GUIDE
+
+
+def test_a_small_bound_makes_small_segments_since_the_newest_one_is_kept() -> None:
+    properties = bounded_disk(1 << 20)
+    assert properties["log.retention.bytes"] == properties["log.segment.bytes"] == str(1 << 20)
+    assert bounded_disk(32 << 20)["log.segment.bytes"] == str(4 << 20)
+
+
+def test_missing_jars_come_from_the_repository_that_is_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    url = f"http://127.0.0.1:{free_port()}"
+    with pytest.raises(BrokerFailed, match=f"Kafka's jars are missing: {url}/.* cannot be"):
+        prepare(tmp_path / "kafka", free_port(), maven_url=url)
+    assert not (tmp_path / "kafka").exists()

@@ -7,6 +7,7 @@ import httpx
 import pytest
 from aiokafka import AIOKafkaConsumer
 
+from infra.settings import InfraSettings
 from infra.trades_package import trades_jar
 from producers.market.trades import batches, read_trades
 from schemas.codec import decode
@@ -40,7 +41,7 @@ async def read(world: World, topic: str, wanted: int) -> list[Candle]:
 
 def expected() -> list[Candle]:
     symbol = SymbolCandles("BTC-USD")
-    trades = read_trades(trades_jar())
+    trades = read_trades(trades_jar(InfraSettings().maven_url))
     return [candle for batch in batches(trades) for candle in symbol.apply(batch).closed]
 
 

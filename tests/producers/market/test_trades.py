@@ -4,13 +4,14 @@ from pathlib import Path
 
 import pytest
 
+from infra.settings import InfraSettings
 from infra.trades_package import trades_jar
 from producers.errors import NoTrades
 from producers.market.trades import batches, read_trades
 
 
 def test_batches_hold_every_trade_in_order_and_bring_time_to_the_end_of_the_last_minute() -> None:
-    trades = list(read_trades(trades_jar()))
+    trades = list(read_trades(trades_jar(InfraSettings().maven_url)))
     sent = list(batches(iter(trades)))
     assert [trade for batch in sent for trade in batch.trades] == trades
     assert [batch.first for batch in sent] == list(range(0, len(trades), 500))

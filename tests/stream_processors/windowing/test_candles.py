@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, strategies as st
 
+from infra.settings import InfraSettings
 from infra.trades_package import trades_jar
 from producers.market.trades import batches, read_trades
 from schemas.codec import decode, encode
@@ -79,7 +80,7 @@ def test_candles_equal_pandas(made: list[Trade], sizes: list[int]) -> None:
 
 
 def test_candles_of_real_trades_equal_pandas() -> None:
-    made = list(read_trades(trades_jar()))
+    made = list(read_trades(trades_jar(InfraSettings().maven_url)))
     assert len(made) == 100_000
     assert sum(a.time_us == b.time_us for a, b in pairwise(made)) > 40_000
     symbol = SymbolCandles("BTC-USD")
