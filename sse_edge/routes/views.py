@@ -7,7 +7,7 @@ Routes read the tables themselves. The delivery core asks two questions of them 
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Annotated, cast
+from typing import Annotated, Any, Protocol, cast
 
 from fastapi import Depends
 from starlette.requests import HTTPConnection
@@ -50,6 +50,26 @@ from sse_edge.log.protocol import Log
 from sse_edge.routes.accepted import AcceptedRuns, first_job_state, first_task_state
 from sse_edge.routes.latest_jobs import LatestJobs
 from sse_edge.settings import EdgeSettings
+from sse_edge.streams.channels import CHANNELS
+
+
+class EntityState(Protocol):
+    """A state of an entity whose events end, such as a task's or a job's."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether the entity has ended."""
+        ...
+
+    @property
+    def partition(self) -> int:
+        """The partition of the entity's events."""
+        ...
+
+    @property
+    def last_offset(self) -> int:
+        """The offset of the entity's last event."""
+        ...
 
 
 class Views:
@@ -66,6 +86,7 @@ class Views:
         self.settings = settings
         self._log = log
         self._tail = tail
+        self._tables: dict[Topic, TableView[Any]] = {}
         self.tasks = self._view(TRAINING_TASKS, StoryState)
         self.jobs = self._view(BACKTEST_JOBS, JobState)
         self.latest_jobs = LatestJobs(log, *self._events(BACKTEST_EVENTS), self.jobs)
@@ -94,22 +115,16 @@ class Views:
         self.renewals = self._view(EDGE_RENEWALS, StreamRenewal)
         self.edges = self._view(EDGE_NODES, EdgeNode)
         self.candles = self._view(MARKET_FORMING, CandleState)
-        self._entity_states = {TRAINING_TASKS: self.tasks}
+        for channel in CHANNELS.values():
+            states = channel.entity_states
+            if states is not None and states not in self._tables:
+                self._view(states, states.record)
 
     async def run(self) -> None:
         """Follow the tables' topics until cancelled."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self.tasks.run())
-            tasks.create_task(self.jobs.run())
-            tasks.create_task(self.limits.run())
-            tasks.create_task(self.open_alerts.run())
-            tasks.create_task(self.measures.run())
-            tasks.create_task(self.histories.run())
-            tasks.create_task(self.books.run())
-            tasks.create_task(self.book_risks.run())
-            tasks.create_task(self.renewals.run())
-            tasks.create_task(self.edges.run())
-            tasks.create_task(self.candles.run())
+            for table in self._tables.values():
+                tasks.create_task(table.run())
 
     def renewed_until_s(self, challenge: str) -> float | None:
         """Return when the token that answered a challenge expires; None while there is none."""
@@ -123,7 +138,7 @@ class Views:
             states: the topic of the entities' states, as a channel's row names it.
             entity: the entity's key.
         """
-        state = self._entity_states[states].last(entity)
+        state: EntityState | None = self._tables[states].last(entity)
         if state is None or not state.ended:
             return None
         return FinalEvent(state.partition, state.last_offset)
@@ -156,7 +171,7 @@ class Views:
     def _view(self, topic: Topic, kind: type[S]) -> TableView[S]:
         name = self.settings.topic_prefix + topic.name
         patience_s = self.settings.broker_patience_s
-        return TableView(
+        table = TableView(
             self._log,
             name,
             kind,
@@ -165,6 +180,8 @@ class Views:
             also=topic.also,
             ahead_us=self.settings.ahead_s * 1_000_000,
         )
+        self._tables[topic] = table
+        return table
 
 
 def views_of(connection: HTTPConnection) -> Views:

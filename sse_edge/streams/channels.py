@@ -52,7 +52,8 @@ class Channel:
     is_latest_value: bool = True
     """Whether the newest event of a key replaces the older ones."""
     entity_states: Topic | None = None
-    """The compacted topic of the entities' states, by which a stream of several entities ends."""
+    """The compacted topic of the entities' states, by which a stream of several entities ends. A
+    state has `ended`, `partition` and `last_offset`."""
 
     @property
     def key(self) -> str:

@@ -83,12 +83,6 @@ def test_the_guide_tells_the_bounds() -> None:
         assert f"{megabytes:,} MB" in GUIDE
 
 
-def test_a_small_bound_makes_small_segments_since_the_newest_one_is_kept() -> None:
-    properties = bounded_disk(1 << 20)
-    assert properties["log.retention.bytes"] == properties["log.segment.bytes"] == str(1 << 20)
-    assert bounded_disk(32 << 20)["log.segment.bytes"] == str(4 << 20)
-
-
 def test_missing_jars_come_from_the_repository_that_is_given(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
