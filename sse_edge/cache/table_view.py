@@ -131,10 +131,10 @@ class TableView(Generic[S]):
         Raises:
             LogUnavailable: the topic could not be read in time.
         """
-        return [state for state, _ in await self.changed_at_ms(tenant)]
+        return [state for state, _ in await self.all_with_times(tenant)]
 
-    async def changed_at_ms(self, tenant: str | None = None) -> Sequence[tuple[S, int]]:
-        """Return the states as `all` does, each with the log's time of its record.
+    async def all_with_times(self, tenant: str | None = None) -> Sequence[tuple[S, int]]:
+        """Return the states as `all` does, each with the time of its record in ms since 1970.
 
         Raises:
             LogUnavailable: the topic could not be read in time.
@@ -143,15 +143,6 @@ class TableView(Generic[S]):
         named = None if tenant is None else tenant.encode()
         rows = self._states.values()
         return [(row.state, row.timestamp_ms) for row in rows if named in (None, row.tenant)]
-
-    async def with_times(self) -> Sequence[tuple[int, S]]:
-        """Return the states, each with the broker's time of its appending in ms since 1970.
-
-        Raises:
-            LogUnavailable: the topic could not be read in time.
-        """
-        await self._complete()
-        return [(row.timestamp_ms, row.state) for row in self._states.values()]
 
     async def _complete(self) -> None:
         self._is_wanted.set()

@@ -1,6 +1,7 @@
 """The parts of the application, as typed dependencies of endpoints.
 
-The application keeps its parts in `app.state`; only this module reads them there.
+The application keeps its parts in `app.state`. The dependencies here read those of this layer and
+below; parts that belong to the routes are read in the route's own module.
 """
 
 from collections.abc import Sequence
@@ -80,8 +81,7 @@ async def dated_rows_of(connection: HTTPConnection, table: TableView[S]) -> Sequ
         LogUnavailable: the table could not be read in time.
     """
     caller = caller_of(connection)
-    return await table.changed_at_ms(None if caller is None else caller.tenant or "")
+    return await table.all_with_times(None if caller is None else caller.tenant or "")
 
 
 NodeDep = Annotated[Node, Depends(node_of)]
-CallerDep = Annotated[Caller | None, Depends(caller_of)]

@@ -123,12 +123,12 @@ class Cluster:
         own = self.own()
         try:
             now_ms = await self._broker_time_ms()
-            heartbeats = await self._views.edges.with_times()
+            heartbeats = await self._views.edges.all_with_times()
         except LogError as error:
             return Members([own], str(error))
         others = [
             node
-            for appended_ms, node in heartbeats
+            for node, appended_ms in heartbeats
             if node.node_id != own.node_id
             and now_ms - appended_ms <= MISSED_MAX * 1_000 * node.interval_s
         ]

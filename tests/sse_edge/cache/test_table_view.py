@@ -58,7 +58,7 @@ async def test_a_view_has_the_time_at_which_each_state_was_appended() -> None:
     async with asyncio.TaskGroup() as tasks:
         running = tasks.create_task(view.run())
         times = [log.record(TOPIC, 0, offset).timestamp_ms for offset in (1, 2)]
-        assert await view.with_times() == [(times[0], state("b", 1)), (times[1], state("a", 2))]
+        assert await view.all_with_times() == [(state("b", 1), times[0]), (state("a", 2), times[1])]
         running.cancel()
 
 
@@ -192,7 +192,7 @@ async def test_a_state_comes_with_the_logs_time_and_other_classes_are_no_states(
     view = TableView(log, TOPIC, StoryState, None, patience_s=5.0, also=(StreamRenewal,))
     async with asyncio.TaskGroup() as tasks:
         running = tasks.create_task(view.run())
-        [(found, at_ms)] = await view.changed_at_ms()
+        [(found, at_ms)] = await view.all_with_times()
         assert found == state("a", 1)
         assert at_ms == log._topics[TOPIC].partitions[0].records[0].timestamp_ms
         running.cancel()
