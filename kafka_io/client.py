@@ -1,8 +1,7 @@
 """Every Kafka client of this system is built here, for each of the three libraries.
 
 aiokafka reads and writes records, confluent-kafka administers topics, and Faust runs the
-processors. Where Kafka is, and how a connection is secured, is rendered for all three from the
-same settings, and nowhere else.
+processors. Each has its own form of Kafka's addresses. Connections are plain text.
 """
 
 import asyncio
