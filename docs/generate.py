@@ -130,7 +130,7 @@ def _metrics() -> str:
     for counter in (metrics.opened, metrics.gaps, metrics.refused):
         counter["x"] = 1
     metrics.skipped["x", "x"] = 1
-    metrics.of("x").saw_lags([0.0], 1)
+    metrics.of("x").observe_lags([0.0], 1)
     gauges = Gauges()
     gauges.connections = {("x", "x"): 1.0}
     for values in (gauges.window_bytes, gauges.window_age_s, gauges.leaders):

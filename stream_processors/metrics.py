@@ -33,7 +33,7 @@ class WorkerMetrics:
         self._transaction_counts = [0] * (len(TRANSACTION_BUCKETS_S) + 1)
         self._transaction_sum_s = 0.0
 
-    def saw_transaction(self, took_s: float, records: int) -> None:
+    def observe_transaction(self, took_s: float, records: int) -> None:
         """Count a committed transaction."""
         self._transaction_counts[bisect_left(TRANSACTION_BUCKETS_S, took_s)] += 1
         self._transaction_sum_s += took_s

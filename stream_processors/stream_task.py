@@ -583,7 +583,7 @@ class StreamTask:
         for where, mark in marks.items():
             self._trails[where].add(mark)
         self._progress_s = _now_s()
-        self._metrics.saw_transaction(_now_s() - began_s, len(this_round))
+        self._metrics.observe_transaction(_now_s() - began_s, len(this_round))
 
     def _positions(
         self, epoch: int, marks: Mapping[TopicPartition, RecordMark]

@@ -203,7 +203,7 @@ class BroadcastGroup:
         now_ms = time.time() * 1000
         self._metrics.events += delivery.events * count
         self._metrics.bytes += size
-        self._metrics.saw_lags(
+        self._metrics.observe_lags(
             ((now_ms - appended_ms) / 1000 for appended_ms in delivery.timestamps_ms), count
         )
 

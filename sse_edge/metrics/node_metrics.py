@@ -23,7 +23,7 @@ class StreamMetrics:
         self.lag_counts = [0] * (len(LAG_BUCKETS_S) + 1)
         self.lag_sum_s = 0.0
 
-    def saw_lags(self, lags_s: Iterable[float], clients: int) -> None:
+    def observe_lags(self, lags_s: Iterable[float], clients: int) -> None:
         """Count the seconds that events took from the log to the sockets of some clients."""
         for lag_s in lags_s:
             self.lag_counts[bisect_left(LAG_BUCKETS_S, lag_s)] += clients
@@ -36,7 +36,7 @@ class NodeMetrics:
     def __init__(self) -> None:
         self._streams: defaultdict[str, StreamMetrics] = defaultdict(StreamMetrics)
         self.opened: Counter[str] = Counter()
-        """Streams by their start: latest, earliest, time, story; exact or gap for a cursor."""
+        """Streams by their start, as the metric lists them."""
         self.gaps: Counter[str] = Counter()
         """Gaps by reason."""
         self.refused: Counter[str] = Counter()
@@ -61,7 +61,11 @@ class NodeMetrics:
         """Return all metrics for Prometheus."""
         yield from _sent(self._streams)
         yield _counter(
-            "tapewire_streams_opened", "Streams opened, by where they started", "start", self.opened
+            "tapewire_streams_opened",
+            "Streams opened, by where they started: latest, earliest, time, story (offsets); "
+            "exact or gap for a cursor",
+            "start",
+            self.opened,
         )
         yield _counter(
             "tapewire_gaps", "Gaps that clients were notified of, by reason", "reason", self.gaps

@@ -4,7 +4,7 @@ from stream_processors.metrics import WorkerMetrics
 def test_transactions_are_counted_in_their_buckets() -> None:
     metrics = WorkerMetrics()
     for took_s in (0.001, 0.03, 9.0):
-        metrics.saw_transaction(took_s, 10)
+        metrics.observe_transaction(took_s, 10)
     metrics.fenced = 2
     metrics.recovery_s.extend([0.5, 3.0, 1.0])
     samples = {

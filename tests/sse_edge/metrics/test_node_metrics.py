@@ -14,7 +14,7 @@ def samples(metrics: NodeMetrics, name: str) -> dict[tuple[str, ...], float]:
 
 def test_a_lag_is_counted_in_its_bucket_once_for_each_client() -> None:
     metrics = NodeMetrics()
-    metrics.of("alerts").saw_lags([0.003, 0.003, 70.0], 5)
+    metrics.of("alerts").observe_lags([0.003, 0.003, 70.0], 5)
     buckets = samples(metrics, "tapewire_delivery_lag_seconds_bucket")
     by_bound = {bound: value for (_, bound), value in buckets.items()}
     assert by_bound["0.0025"] == 0
