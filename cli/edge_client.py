@@ -10,11 +10,11 @@ _STEP_S = 1.4
 """The time to connect, and the time to answer; together less than three seconds."""
 
 
-def refuse_silent(url: str) -> None:
-    """Return if an edge answers at an address.
+def require_edge(url: str) -> None:
+    """Check that an edge answers at an address.
 
     Raises:
-        EdgeUnreachable: none does, within three seconds; the message names the address.
+        EdgeUnreachable: no edge answers within three seconds; the message names the address.
     """
     try:
         response = httpx.get(f"{url}/health/live", timeout=_STEP_S)

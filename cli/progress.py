@@ -42,7 +42,7 @@ def progress_bar(title: str, console: Console | None = None) -> Generator[Report
 
 @contextmanager
 def working(title: str, console: Console | None = None) -> Generator[None]:
-    """Show that work of unknown length goes on, and for how long; nothing outside of a terminal.
+    """Show in a terminal that work of unknown length is running, and for how long.
 
     Args:
         title: the work, such as "reading returns".

@@ -7,7 +7,7 @@ says how to name one.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from cli.edge_client import refuse_silent
+from cli.edge_client import require_edge
 from cli.errors import NoSystem
 from infra.data_dir import RunningSystem, find_running
 from infra.settings import InfraSettings
@@ -56,7 +56,7 @@ def find_edge(url: str | None, settings: InfraSettings, say: Say) -> str:
     else:
         url = url.rstrip("/")
         say(f"edge: {url}")
-    refuse_silent(url)
+    require_edge(url)
     return url
 
 

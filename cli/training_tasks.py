@@ -19,7 +19,7 @@ POLL_S = 2.0
 """The seconds between two polls, as polling programs do it."""
 
 _ENDS = frozenset({"SUCCESS", "FAILURE"})
-_COME_BACK_S = 1.0
+_RECONNECT_S = 1.0
 _CONNECT_S = 3.0
 _LOSSES_MAX = 30
 _QUIET_S = 30.0
@@ -94,7 +94,7 @@ async def follow(
                 losses += 1
                 if losses > _LOSSES_MAX:
                     raise no_edge_at(url, error) from error
-            await asyncio.sleep(_COME_BACK_S)
+            await asyncio.sleep(_RECONNECT_S)
 
 
 async def poll(url: str, task_id: str, cost: Cost, bearer: str | None = None) -> None:

@@ -4,14 +4,14 @@ import time
 import httpx
 import pytest
 
-from cli.edge_client import authorization, no_edge_at, refuse_silent
+from cli.edge_client import authorization, no_edge_at, require_edge
 from cli.errors import EdgeUnreachable
 from tests.support.scripted_server import scripted
 
 
 def test_an_edge_that_lives_passes() -> None:
     with scripted({"GET /health/live": [(200, {"status": "live"})]}) as edge:
-        refuse_silent(edge.url)
+        require_edge(edge.url)
 
 
 def test_an_edge_that_hangs_is_named_within_three_seconds() -> None:
@@ -19,7 +19,7 @@ def test_an_edge_that_hangs_is_named_within_three_seconds() -> None:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
         began = time.monotonic()
         with pytest.raises(EdgeUnreachable, match=f"no edge answers at {url}"):
-            refuse_silent(url)
+            require_edge(url)
         assert time.monotonic() - began < 3
 
 
@@ -28,13 +28,13 @@ def test_another_server_is_no_edge() -> None:
         scripted({}) as other,
         pytest.raises(EdgeUnreachable, match=r"not as an edge of Tapewire.*404"),
     ):
-        refuse_silent(other.url)
+        require_edge(other.url)
 
 
 @pytest.mark.parametrize("url", ["localhost:8000", "http://", "ftp://localhost"])
 def test_what_is_no_address_is_named(url: str) -> None:
     with pytest.raises(EdgeUnreachable, match="no edge answers at"):
-        refuse_silent(url)
+        require_edge(url)
 
 
 def test_a_token_is_a_header() -> None:

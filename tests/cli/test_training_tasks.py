@@ -27,7 +27,7 @@ def block(number: int, stage: str, second: int) -> str:
 
 @pytest.fixture(autouse=True)
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training_tasks, "_COME_BACK_S", 0.01)
+    monkeypatch.setattr(training_tasks, "_RECONNECT_S", 0.01)
     monkeypatch.setattr(training_tasks, "POLL_S", 0.01)
 
 
