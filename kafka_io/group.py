@@ -21,11 +21,12 @@ from schemas.topics import TopicPartition
 logger = logging.getLogger(__name__)
 
 _FETCHED_MAX = 2_000
-_TWIN_WITHIN_S = 60.0
-_NO_PARTITION = aiokafka.TopicPartition("none", 0)
-"""Asked for, since no partition at all would mean every partition."""
 _REPLACED_MAX = 3
-"""A member gets a new id after a pause; two with one name replace each other every few seconds."""
+"""The most ids of one member in a minute. A member gets a new id after a pause; two processes with
+one name replace each other, and get new ids, every few seconds."""
+_REPLACED_WITHIN_S = 60.0
+_NO_PARTITION = aiokafka.TopicPartition("none", 0)
+"""Fetched in place of an empty list, which aiokafka takes for all partitions."""
 
 
 class FetchedRecords(NamedTuple):
@@ -37,7 +38,7 @@ class FetchedRecords(NamedTuple):
 
 
 class Listener(Protocol):
-    """Hears of the group's decisions."""
+    """Is notified of the group's decisions."""
 
     async def revoked(self, partitions: Iterable[TopicPartition]) -> None:
         """Stop what runs on these partitions; they may go to others when this returns."""
@@ -82,14 +83,14 @@ class OffsetConsumer:
         """Return the next records of some partitions, and how far each has been read.
 
         A member must fetch, if only from no partition: one that does not fetch for five minutes
-        leaves the group, and one that cannot go on learns it here.
+        leaves the group, and one that cannot continue gets its error here.
 
         Without records in time, the result has the partitions that have been read past aborted
         records and markers of transactions.
 
         Raises:
             OffsetLost: the log does not have the position of a partition any more.
-            Unread: the member cannot go on; another one may have its name.
+            Unread: the member cannot continue; another process may have its name.
         """
         assigned = self._consumer.assignment()
         held = [aiokafka.TopicPartition(*where) for where in partitions if where in assigned]
@@ -146,7 +147,7 @@ class GroupConsumer(OffsetConsumer):
         super().__init__(consumer, f"group {group}")
 
     async def join(self, topics: Sequence[str], listener: Listener) -> None:
-        """Join the group; the listener hears what it assigns."""
+        """Join the group; the listener is notified of what it assigns."""
         self._consumer.subscribe(list(topics), listener=_Adapter(self._consumer, listener))
 
 
@@ -165,7 +166,7 @@ class AssignedConsumer(OffsetConsumer):
         self._partitions = partitions
 
     async def join(self, topics: Sequence[str], listener: Listener) -> None:
-        """Let the listener hear of the partitions; their topics are known already."""
+        """Notify the listener of the partitions; their topics are known already."""
         del topics
         self._consumer.assign([aiokafka.TopicPartition(*where) for where in self._partitions])
         _hold_back(self._consumer, self._consumer.assignment())
@@ -210,7 +211,7 @@ class _Adapter(ConsumerRebalanceListener):
         coordinator: Any = self._consumer._coordinator  # noqa: SLF001  # the id is shown nowhere else
         member_id: str = coordinator.member_id
         self._joined_s.setdefault(member_id, now_s)
-        recent = [at_s for at_s in self._joined_s.values() if now_s - at_s < _TWIN_WITHIN_S]
+        recent = [at_s for at_s in self._joined_s.values() if now_s - at_s < _REPLACED_WITHIN_S]
         return len(recent) > _REPLACED_MAX
 
 

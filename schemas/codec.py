@@ -221,7 +221,7 @@ def _as_part(part: object, names: tuple[str, ...]) -> dict[str, Any]:
 
 @cache
 def _writer(kind: type[Record]) -> _Writer:
-    """Make what a class is encoded with."""
+    """Return the writer of a class, for the newest version of its schema."""
     newest = _versions(REGISTRY.find(kind))[-1]
     head = MARKER + _fingerprint(newest)
     return _Writer(head, _parse(newest), field_names(kind), _parts(kind))
@@ -232,7 +232,7 @@ _READERS: dict[bytes, _Reader] = {}
 
 
 def _reader(mark: bytes) -> _Reader | None:
-    """Return what a value with a fingerprint is decoded with."""
+    """Return the reader of the values that have a fingerprint; None if no schema has it."""
     found = _READERS.get(mark)
     if found is None:
         read = {reader.kind for reader in _READERS.values()}

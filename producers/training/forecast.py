@@ -49,7 +49,7 @@ def train(consumption: Consumption, *, seed: int = 0) -> Iterator[Step]:
     Raises:
         TooFewReadings: there are too few hours to train and to test on.
     """
-    known, kwh = _features(consumption)
+    features, kwh = _features(consumption)
     if len(kwh) < _READINGS_MIN:
         raise TooFewReadings(
             f"the meter has {len(kwh)} usable hours; a forecast needs {_READINGS_MIN}, "
@@ -61,7 +61,7 @@ def train(consumption: Consumption, *, seed: int = 0) -> Iterator[Step]:
     model = HistGradientBoostingRegressor(
         loss="squared_error", learning_rate=0.08, warm_start=True, random_state=seed
     )
-    week_before = float(np.abs(known[held, -1] - kwh[held]).mean())
+    week_before = float(np.abs(features[held, -1] - kwh[held]).mean())
     best: Step | None = None
     best_error, best_step = np.inf, 0
     began = time.monotonic()
@@ -70,8 +70,8 @@ def train(consumption: Consumption, *, seed: int = 0) -> Iterator[Step]:
         # On so little data one thread is nearly as fast; several wait for each other in busy loops,
         # and where something else has the cores, for minutes.
         with threadpool_limits(limits=1, user_api="openmp"):
-            model.fit(known[fitted], kwh[fitted])
-            predicted = model.predict(known[valid.start :])
+            model.fit(features[fitted], kwh[fitted])
+            predicted = model.predict(features[valid.start :])
         errors = np.abs(predicted - kwh[valid.start :])
         metrics = {
             "mean_absolute_error": float(errors[_VALIDATION:].mean()),
@@ -103,6 +103,6 @@ def _features(consumption: Consumption) -> tuple[NDArray[np.float64], NDArray[np
         np.roll(kwh, _DAY),
         np.roll(kwh, _WEEK),
     ]
-    known = np.column_stack(columns).astype(np.float64)[_WEEK:]
-    usable = np.isfinite(kwh[_WEEK:]) & np.isfinite(known[:, -1])
-    return known[usable], kwh[_WEEK:][usable]
+    features = np.column_stack(columns).astype(np.float64)[_WEEK:]
+    usable = np.isfinite(kwh[_WEEK:]) & np.isfinite(features[:, -1])
+    return features[usable], kwh[_WEEK:][usable]
