@@ -12,7 +12,7 @@ import time
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request, Response
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from kafka_io.clock import now_us
 from schemas.events import AgentCommand
@@ -48,8 +48,9 @@ _RETRIED_WITHIN_MS = 600_000
 _Message = Annotated[
     str | None, Query(max_length=10_000, description="The message; without one, a help text.")
 ]
-_Key = Annotated[str | None, Query(min_length=1, max_length=256)]
-_KeyHeader = Annotated[str | None, Header(min_length=1, max_length=256)]
+_KEY = "A name of this request; a repetition with it joins the run that has begun."
+_Key = Annotated[str | None, Query(min_length=1, max_length=256, description=_KEY)]
+_KeyHeader = Annotated[str | None, Header(min_length=1, max_length=256, description=_KEY)]
 
 router = APIRouter(prefix="/process", tags=["agents"])
 
@@ -57,7 +58,10 @@ router = APIRouter(prefix="/process", tags=["agents"])
 class Question(BaseModel):
     """A message for an agent."""
 
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
     message: Annotated[str, Field(min_length=1, max_length=10_000)]
+    """The question; a classifier chooses the agent."""
 
 
 @router.post(

@@ -3,7 +3,7 @@
 from dataclasses import asdict
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Path, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from kafka_io.clock import now_us
@@ -22,9 +22,10 @@ router = APIRouter(prefix="/api/v1", tags=["risk"])
 class Acknowledgement(BaseModel):
     """A person's acknowledgement of an alert."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     comment: Annotated[str, Field(max_length=_COMMENT_CHARS_MAX)] = ""
+    """What is done about it; every client of the alerts receives it."""
 
 
 @router.get("/alerts", summary="List the open alerts, newest first")
@@ -55,7 +56,10 @@ async def open_alerts(
     responses={404: {"description": "There is no such alert, or it is closed."}},
 )
 async def acknowledge(
-    request: Request, views: ViewsDep, alert_id: str, body: Acknowledgement | None = None
+    request: Request,
+    views: ViewsDep,
+    alert_id: Annotated[str, Path(description="The alert's id.")],
+    body: Acknowledgement | None = None,
 ) -> dict[str, str]:
     """Every client of the alerts receives the acknowledgement; the alert stays open."""
     alerts = await rows_of(request, views.open_alerts)

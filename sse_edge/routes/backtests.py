@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from kafka_io.clock import now_us
@@ -41,7 +41,11 @@ CHANNEL = "backtest_job"
 
 _LIMIT_MAX = 10_000
 
-Limit = Annotated[int, Query(ge=1, le=_LIMIT_MAX)]
+Limit = Annotated[int, Query(ge=1, le=_LIMIT_MAX, description="The most entries of the list.")]
+StatusFilter = Annotated[
+    JobStatus | None, Query(description="Only the jobs with this status; all without it.")
+]
+JobId = Annotated[str, Path(description="The id of the job.")]
 
 router = APIRouter(tags=["backtests"])
 
@@ -54,6 +58,7 @@ class BacktestRequest(BaseModel):
 
     model_config = ConfigDict(
         extra="allow",  # clients of other systems send fields of their own
+        use_attribute_docstrings=True,
         json_schema_extra={
             "examples": [
                 {
@@ -69,13 +74,21 @@ class BacktestRequest(BaseModel):
     )
 
     symbol: Annotated[str, Field(min_length=1, max_length=256)]
+    """A packaged stock, or a symbol that has candles."""
     strategy: Annotated[Strategy, AnyCase] = Strategy.MOVING_AVERAGE_CROSSOVER
+    """The strategy that decides at each bar's close."""
     parameters: Mapping[str, float] = {}
+    """The parameters of the strategy, by name; those that are left out have their defaults."""
     start_date: _Day | None = None
+    """The first day, YYYY-MM-DD; by default that of the prices."""
     end_date: _Day | None = None
+    """The last day, YYYY-MM-DD; by default that of the prices."""
     cost: Annotated[float, Field(ge=0, lt=1)] = 0.001
+    """The cost of a trade, as a fraction of its value."""
     initial_cash: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 10_000.0
+    """The cash at the start."""
     interval: Annotated[Interval, AnyCase] = Interval.DAY
+    """The interval of the bars."""
 
 
 @router.post(
@@ -167,7 +180,7 @@ async def _candles(request: Request, symbol: str) -> Sequence[str]:
 
 @router.get("/api/backtesting/jobs", summary="List jobs, newest first")
 async def jobs(
-    request: Request, status_filter: JobStatus | None = None, limit: Limit = 10
+    request: Request, status_filter: StatusFilter = None, limit: Limit = 10
 ) -> list[dict[str, object]]:
     """Return the caller's jobs, all or those with one status."""
     await catch_up(request)
@@ -187,7 +200,7 @@ async def history(request: Request, limit: Limit = 10) -> list[dict[str, object]
     summary="Cancel a job, or remove an ended one",
     responses={404: {"description": "There is no such job."}},
 )
-async def cancel(request: Request, job_id: str) -> dict[str, str]:
+async def cancel(request: Request, job_id: JobId) -> dict[str, str]:
     """A running job ends with `cancelled`; an ended one is no longer listed."""
     await catch_up(request)
     state = await known(request, job_id)
@@ -204,8 +217,11 @@ async def cancel(request: Request, job_id: str) -> dict[str, str]:
     "Follow a job from its start to its end",
     openapi.of(CHANNEL),
 )
-async def follow_job(request: Request, node: NodeDep, job_id: str) -> Response:
-    """Stream the events of a job from its start, and end after its last event."""
+async def follow_job(request: Request, node: NodeDep, job_id: JobId) -> Response:
+    """Stream the events of a job from its start.
+
+    The stream stays open after its last event, with heartbeats, until the client closes it.
+    """
     stream = of_entities(CHANNEL, [job_id], event_names(request))
     if node.unavailable_for is not None:
         return open_stream(request, stream)

@@ -29,7 +29,7 @@ from sse_edge.http.sse_response import SSEResponse
 from sse_edge.http.stream_response import given_cursor, refuse_unacceptable
 from sse_edge.log.record import Partition
 from sse_edge.log.scan import scan
-from sse_edge.routes.backtests import CHANNEL, known
+from sse_edge.routes.backtests import CHANNEL, JobId, known
 from sse_edge.routes.views import Views, ViewsDep
 from sse_edge.streams.requests import of_entities
 
@@ -44,7 +44,10 @@ _POINTS_MAX = 999_999_999
 _ROOM_BYTES = 1_024
 """The bytes that a chunk needs besides its points."""
 
-Points = Annotated[int, Query(ge=1, le=_POINTS_MAX)]
+Points = Annotated[int, Query(ge=1, le=_POINTS_MAX, description="The most bars.")]
+ChunkSize = Annotated[
+    int, Query(ge=1, le=_POINTS_MAX, description="The most bars of a `data_chunk`.")
+]
 
 router = APIRouter(tags=["backtests"])
 
@@ -81,10 +84,10 @@ async def data(
     request: Request,
     node: NodeDep,
     views: ViewsDep,
-    job_id: str,
-    interval: Interval = Interval.DAY,
+    job_id: JobId,
+    interval: Annotated[Interval, Query(description="The interval of the bars.")] = Interval.DAY,
     limit: Points = 1_000,
-    chunk_size: Points = 500,
+    chunk_size: ChunkSize = 500,
 ) -> Response:
     """Stream `interval_start`, the newest `limit` bars in `data_chunk`s, and `complete`.
 

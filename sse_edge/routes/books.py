@@ -26,19 +26,33 @@ _HOLDINGS_MAX = 500
 router = APIRouter(prefix="/api/v1/books", tags=["risk"])
 
 _Name = Annotated[str, Field(min_length=1, max_length=120, pattern=r"^[^/]+$")]
-Root = Annotated[str, Path(min_length=1, max_length=120, pattern=r"^[^/]+$")]
-BookId = Annotated[str, Path(min_length=1, max_length=120, pattern=r"^[^/]+$")]
+Root = Annotated[
+    str,
+    Path(
+        min_length=1,
+        max_length=120,
+        pattern=r"^[^/]+$",
+        description="The top book of the tree.",
+    ),
+]
+BookId = Annotated[
+    str,
+    Path(min_length=1, max_length=120, pattern=r"^[^/]+$", description="The name of the book."),
+]
 _Number = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class HoldingRequest(BaseModel):
     """A quantity of an instrument, or of a portfolio, that has returns."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     series_id: Annotated[str, Field(min_length=1, max_length=256)]
+    """The name under which the returns of the instrument or portfolio are published."""
     quantity: _Number
+    """The number of units; negative for a short position."""
     price: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    """The price of a unit, in the currency of the tree."""
     priced_at: AwareDatetime | None = None
     """The time of the price, by default now. After it, the price moves with the returns."""
 
@@ -48,6 +62,7 @@ class BookRequest(BaseModel):
 
     model_config = ConfigDict(
         extra="forbid",
+        use_attribute_docstrings=True,
         json_schema_extra={
             "examples": [
                 {
@@ -63,8 +78,11 @@ class BookRequest(BaseModel):
     )
 
     parent: _Name | None = None
+    """The book above; without one, it is the root."""
     holdings: Annotated[list[HoldingRequest], Field(max_length=_HOLDINGS_MAX)] = []
+    """All holdings of the book, at most one of each series."""
     nav: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    """Net asset value, in the same currency; by default the sum of the holdings."""
 
     @field_validator("holdings")
     @classmethod

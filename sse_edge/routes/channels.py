@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 
 from kafka_io.clock import now_us
 from schemas.events import StreamRenewal
@@ -79,7 +79,10 @@ async def status(cluster: ClusterDep) -> dict[str, object]:
 
 
 @router.post("/renew/{challenge}", status_code=204, summary="Renew the token of a stream")
-async def renew(request: Request, challenge: str) -> None:
+async def renew(
+    request: Request,
+    challenge: Annotated[str, Path(description="The id in the `url` of the event `challenge`.")],
+) -> None:
     """Send a fresh token to any node; the node that serves the stream reads it from the log."""
     caller = caller_of(request)
     if len(challenge) != OWNED_ID_CHARS:

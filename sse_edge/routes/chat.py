@@ -4,8 +4,8 @@ import uuid
 from collections.abc import Callable, Sequence
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request, Response
-from pydantic import BaseModel, Field
+from fastapi import APIRouter, Path, Query, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
 
 from kafka_io.clock import now_us
 from kafka_io.publisher import RecordMetadata
@@ -42,7 +42,13 @@ _LOOKED_AT_ONCE = 1_000
 _LOOKS_MAX = 5
 """How many thousand records are searched; in a busier partition a room shows fewer messages."""
 
-_Name = Annotated[str, Query(min_length=1, max_length=256)]
+_Room = Annotated[str, Query(min_length=1, max_length=256, description="The name of the room.")]
+_User = Annotated[
+    str | None,
+    Query(
+        min_length=1, max_length=256, description="Your name in the room; a random one by default."
+    ),
+]
 
 router = APIRouter(tags=["chat"])
 
@@ -50,9 +56,14 @@ router = APIRouter(tags=["chat"])
 class ChatMessageRequest(BaseModel):
     """A message to a room."""
 
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
     user: Annotated[str, Field(min_length=1, max_length=256)] = "Anonymous"
+    """The name of the sender."""
     message: Annotated[str, Field(max_length=10_000)] = ""
+    """The text."""
     room: Annotated[str, Field(min_length=1, max_length=256)] = ROOM
+    """The name of the room."""
 
 
 @router.post(
@@ -68,7 +79,7 @@ async def send_message(request: Request, body: ChatMessageRequest) -> dict[str, 
 
 @stream_route(router, "/chat-stream", "Join a room", openapi.of("chat"))
 async def chat_stream(
-    request: Request, node: NodeDep, room: _Name = ROOM, user: _Name | None = None
+    request: Request, node: NodeDep, room: _Room = ROOM, user: _User = None
 ) -> Response:
     """Stream the client's own `join`, the last ten messages, then the events of the room."""
     stream = of_entities("chat", [room], event_names(request))
@@ -109,7 +120,10 @@ async def chat_stream(
 @stream_route(
     router, "/user-specific-stream/{user_id}", "Follow the updates for one user", openapi.of("user")
 )
-async def user_stream(request: Request, user_id: str) -> Response:
+async def user_stream(
+    request: Request,
+    user_id: Annotated[str, Path(description="The user, as the `sub` of the token.")],
+) -> Response:
     """Stream each `update` for the user; `error` is recoverable, `fatal_error` ends the stream."""
     caller = caller_of(request)
     if caller is not None and caller.subject != user_id:

@@ -24,7 +24,7 @@ from sse_edge.http.headers import STREAM_HEADERS
 from sse_edge.http.session import ResponseSession, open_session
 from sse_edge.http.sse_response import SSEResponse
 from sse_edge.http.stream_response import given_cursor, refuse_unacceptable
-from sse_edge.routes.backtests import Limit, catch_up, jobs_of_caller
+from sse_edge.routes.backtests import Limit, StatusFilter, catch_up, jobs_of_caller
 from sse_edge.routes.job_list import changes, shown
 from sse_edge.routes.views import views_of
 from sse_edge.streams.channels import CHANNELS
@@ -64,9 +64,7 @@ HISTORY = ListKind("backtests", "backtest", backtest)
     responses=openapi.of("backtest_jobs"),
     openapi_extra=openapi.TOKEN,
 )
-async def jobs(
-    request: Request, status_filter: JobStatus | None = None, limit: Limit = 10
-) -> Response:
+async def jobs(request: Request, status_filter: StatusFilter = None, limit: Limit = 10) -> Response:
     """Stream the caller's jobs, newest first: `snapshot`, then jobs added, updated and removed."""
     statuses = frozenset() if status_filter is None else frozenset({str(status_filter)})
     return _answer(request, JOBS, statuses, limit)

@@ -20,7 +20,9 @@ router = APIRouter(prefix="/api/v1", tags=["risk"])
 
 S = TypeVar("S", bound=Record)
 
-PortfolioId = Annotated[str, Path(min_length=1, max_length=256)]
+PortfolioId = Annotated[
+    str, Path(min_length=1, max_length=256, description="The name of the portfolio.")
+]
 Comment = Annotated[str, Field(max_length=_COMMENT_CHARS_MAX)]
 _Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 _Times = Annotated[int, Field(ge=1, le=1_000)]
@@ -29,15 +31,22 @@ _Times = Annotated[int, Field(ge=1, le=1_000)]
 class MetricLimit(BaseModel):
     """The limit of one metric, as a fraction of net asset value."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     metric: Metric = Metric.VAR_95
+    """The limited metric."""
     limit: _Positive
+    """The limit, as a fraction of net asset value; an alert is raised above it."""
     hysteresis: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """The share of a threshold by which the metric must fall below it, so that the alert clears."""
     warn_ratio: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """The fraction of the limit at which to warn; without it, there are no warnings."""
     critical_ratio: Annotated[float, Field(gt=1, allow_inf_nan=False)] | None = None
+    """The multiple of the limit at which an alert is critical; without it, none is."""
     raise_after: _Times = 1
+    """How many measures in a row must be above a threshold to raise an alert."""
     clear_after: _Times = 1
+    """How many measures in a row must be below a threshold to lower an alert."""
 
 
 class LimitsRequest(BaseModel):
@@ -45,6 +54,7 @@ class LimitsRequest(BaseModel):
 
     model_config = ConfigDict(
         extra="forbid",
+        use_attribute_docstrings=True,
         json_schema_extra={
             "examples": [
                 {
@@ -60,8 +70,11 @@ class LimitsRequest(BaseModel):
     )
 
     limits: Annotated[list[MetricLimit], Field(max_length=len(Metric))]
+    """The limits, at most one of each metric."""
     stale_after_s: _Positive | None = None
+    """The seconds without a new measure after which an alert is raised; by default never."""
     comment: Comment = ""
+    """The reason; the log keeps it."""
 
     @field_validator("limits")
     @classmethod

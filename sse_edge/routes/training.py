@@ -7,7 +7,7 @@ answer can follow the task on any node at once.
 from collections.abc import Sequence
 from typing import Annotated, NamedTuple
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from kafka_io.clock import now_us
@@ -59,26 +59,36 @@ _RUNNING_MAX = 20
 
 router = APIRouter(prefix="/trainmodel", tags=["training tasks"])
 
+_TaskId = Annotated[str, Path(description="The id of the task.")]
+
 
 class TrainingRequest(BaseModel):
     """A forecast of a meter's consumption to train."""
 
     model_config = ConfigDict(
+        use_attribute_docstrings=True,
         json_schema_extra={
             "examples": [{"meter_id": "meter_test_001", "meter_type": "electricity"}]
-        }
+        },
     )
 
     meter_id: Annotated[str, Field(min_length=1, max_length=256)]
+    """The meter; an unknown name is mapped to one of the packaged meters."""
     meter_type: Annotated[MeterType, AnyCase]
+    """What the meter measures."""
 
 
 class TrainingAccepted(BaseModel):
     """A task that waits for a trainer."""
 
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
     task_id: str
+    """The id to follow the task by."""
     status: str = "PENDING"
+    """The first stage of every task."""
     progress: int = 0
+    """In percent."""
 
 
 @router.post("", include_in_schema=False)
@@ -115,7 +125,7 @@ async def train(request: Request, body: TrainingRequest) -> TrainingAccepted:
     responses={404: {"description": "There is no such task."}},
 )
 async def status(
-    request: Request, node: NodeDep, views: ViewsDep, task_id: str
+    request: Request, node: NodeDep, views: ViewsDep, task_id: _TaskId
 ) -> dict[str, object]:
     """Return the last status of a task, as its stream has it."""
     state = await _known(views, task_id)
@@ -145,7 +155,7 @@ async def running(request: Request, node: NodeDep, views: ViewsDep) -> list[dict
 
 
 @stream_route(router, "/stream/{task_id}", "Follow a task to its end", openapi.of(CHANNEL))
-async def one_task(request: Request, task_id: str) -> Response:
+async def one_task(request: Request, task_id: _TaskId) -> Response:
     """Stream the present status, then each step, until the task has succeeded or failed."""
     return await _follow(request, [task_id])
 

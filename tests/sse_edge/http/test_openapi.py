@@ -13,8 +13,13 @@ from tests.support.sse import Reader
 
 
 @pytest.fixture(scope="module")
-def paths() -> dict[str, Any]:
-    found: dict[str, Any] = build_api(EdgeSettings(), FairQueue()).openapi()["paths"]
+def document() -> dict[str, Any]:
+    return build_api(EdgeSettings(), FairQueue()).openapi()
+
+
+@pytest.fixture(scope="module")
+def paths(document: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = document["paths"]
     return found
 
 
@@ -58,3 +63,23 @@ def test_every_endpoint_says_what_it_is_for(paths: dict[str, Any]) -> None:
     for path, methods in paths.items():
         for method, openapi in methods.items():
             assert openapi.get("summary"), (method, path)
+
+
+def test_every_parameter_and_every_field_of_a_body_says_what_it_is(
+    document: dict[str, Any],
+) -> None:
+    silent = [
+        (path, parameter["name"])
+        for path, methods in document["paths"].items()
+        for openapi in methods.values()
+        for parameter in openapi.get("parameters", ())
+        if not parameter.get("description")
+    ]
+    silent += [
+        (name, field)
+        for name, model in document["components"]["schemas"].items()
+        if "ValidationError" not in name  # those of FastAPI
+        for field, described in model.get("properties", {}).items()
+        if not described.get("description")
+    ]
+    assert silent == []
