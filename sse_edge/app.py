@@ -31,6 +31,7 @@ from sse_edge.cache.tail import Tail
 from sse_edge.delivery.fair_queue import FairQueue
 from sse_edge.delivery.node import Node
 from sse_edge.errors import UnknownRouter
+from sse_edge.http import openapi
 from sse_edge.http.auth import Authenticator
 from sse_edge.http.descriptors import raise_limit
 from sse_edge.http.problem import add_exception_handlers
@@ -147,6 +148,7 @@ def build_api(settings: EdgeSettings, fair_queue: FairQueue) -> FastAPI:
         description="Server-sent events from Kafka, resumable on any node.",
         lifespan=lifespan,
         redirect_slashes=False,
+        responses=openapi.PROBLEMS,
     )
     local_pages = _LOCAL_PAGES if settings.is_open and settings.cors_origins is None else None
     if settings.cors_origins or local_pages:

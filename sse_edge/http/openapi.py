@@ -92,6 +92,29 @@ PARAMETERS: dict[str, object] = {
 }
 """The parameters of every stream."""
 
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    "4XX": {
+        "description": "The request is refused; `detail` says why, and `parameter` names a "
+        "parameter or field that is invalid.",
+        "content": {
+            "application/problem+json": {
+                "schema": {
+                    "type": "object",
+                    "required": ["type", "title", "status"],
+                    "properties": {
+                        "type": {"type": "string"},
+                        "title": {"type": "string"},
+                        "status": {"type": "integer"},
+                        "detail": {"type": "string"},
+                        "parameter": {"type": "string"},
+                    },
+                }
+            }
+        },
+    }
+}
+"""How every endpoint refuses a request; in place of FastAPI's 422, which the edge never answers."""
+
 TOKEN: dict[str, object] = {
     "parameters": [_query("token", "The access token, for clients that cannot send headers.")]
 }
