@@ -1,7 +1,7 @@
 """Errors of the edge, with the HTTP status that answers each.
 
 EdgeError
-├── InvalidParameter      400   a query parameter is invalid
+├── InvalidParameter      400   a parameter or a field of the body is invalid
 ├── InvalidCursor         400   a cursor cannot be decoded
 │   └── ForeignCursor     400   a cursor belongs to another stream
 ├── Unauthorized          401   the token is missing or invalid
@@ -10,7 +10,7 @@ EdgeError
 ├── NotAcceptable         406   the caller does not accept text/event-stream
 ├── TooManyConnections    429   an address or user has reached its limit of connections
 ├── TooManyRequests       429   a caller has reached its limit of writes
-└── Unavailable           503   Kafka is unavailable, or the node is draining
+└── Unavailable           503   Kafka is unavailable, or the node is full or draining
 
 LogError                  503   the log could not answer
 ├── LogUnavailable        503   Kafka is unavailable
@@ -19,6 +19,21 @@ LogError                  503   the log could not answer
 Unframable                      a record cannot be rendered; it is skipped and counted
 UnknownRouter                   a setting names no router
 """
+
+from enum import StrEnum
+
+
+class UnavailableReason(StrEnum):
+    """Why a node cannot answer now."""
+
+    NO_BROKER = "no_broker"
+    """Kafka does not answer."""
+    FULL = "full"
+    """The node has no room for another stream."""
+    DRAINING = "draining"
+    """The node is shutting down."""
+    NO_KEYS = "no_keys"
+    """The issuer's public keys cannot be read."""
 
 
 class EdgeError(Exception):
@@ -30,7 +45,7 @@ class EdgeError(Exception):
 
 
 class InvalidParameter(EdgeError):
-    """A query parameter is invalid; the message names it and what would be valid."""
+    """A parameter or a field of the body is invalid; the message names it and what is valid."""
 
     status = 400
     title = "Invalid parameter"
@@ -99,13 +114,13 @@ class TooManyRequests(EdgeError):
 
 
 class Unavailable(EdgeError):
-    """The node cannot answer now; `reason` is `no_broker`, `draining` or `no_keys`."""
+    """The node cannot answer now; `reason` is `no_broker`, `full`, `draining` or `no_keys`."""
 
     status = 503
     title = "Unavailable"
     retry_after_s: int | None = 2
 
-    def __init__(self, reason: str, message: str) -> None:
+    def __init__(self, reason: UnavailableReason, message: str) -> None:
         super().__init__(message)
         self.reason = reason
 

@@ -34,8 +34,9 @@ from sse_edge.delivery.options import ConnectionOptions, SlowClientPolicy
 from sse_edge.delivery.partition_reads import PartitionReads
 from sse_edge.delivery.start import FromEdge, FromOffsets, FromTime, Gap, Start
 from sse_edge.delivery.token_renewal import TokenRenewal
-from sse_edge.errors import LogUnavailable
+from sse_edge.errors import LogUnavailable, UnavailableReason
 from sse_edge.frame import checkpoint
+from sse_edge.metrics.node_metrics import StreamStart
 from sse_edge.streams.dialect import ClientInfo
 from sse_edge.streams.stream import Stream
 from sse_edge.transport import Chunk, Transport
@@ -228,7 +229,7 @@ class Connection:
             async with asyncio.timeout(settings.broker_patience_s):
                 group, position, gaps = await self._node.resolver.resolve(self.stream, start)
         except (TimeoutError, LogUnavailable):
-            self._write(self._unavailable("no_broker"))
+            self._write(self._unavailable(UnavailableReason.NO_BROKER))
             return
         self._node.metrics.opened[_outcome(start, gaps)] += 1
         self._move_to(group, position)
@@ -469,7 +470,7 @@ class Connection:
         prefix = self._node.settings.topic_prefix
         return control_events.gap_events(self.stream.dialect, self._client_info, gaps, prefix)
 
-    def _unavailable(self, reason: str) -> bytes:
+    def _unavailable(self, reason: UnavailableReason) -> bytes:
         settings, dialect = self._node.settings, self.stream.dialect
         return control_events.unavailable(dialect, self._client_info, reason, settings)
 
@@ -481,16 +482,16 @@ class Connection:
         return ClientInfo(self._options.client_id, self.stream.name, self.stream.entities)
 
 
-def _outcome(start: Start, gaps: Sequence[Gap]) -> str:
+def _outcome(start: Start, gaps: Sequence[Gap]) -> StreamStart:
     match start:
         case Cursor():
-            return "gap" if gaps else "exact"
+            return StreamStart.GAP if gaps else StreamStart.EXACT
         case FromTime():
-            return "time"
+            return StreamStart.TIME
         case FromOffsets():
-            return "story"
+            return StreamStart.OFFSETS
         case FromEdge():
-            return start.value
+            return StreamStart(start.value)
 
 
 def _now_s() -> float:

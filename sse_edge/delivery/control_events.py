@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from kafka_io.clock import now_us
 from schemas.instants import to_rfc3339
 from sse_edge.delivery.start import Gap
+from sse_edge.errors import UnavailableReason
 from sse_edge.frame import block
 from sse_edge.settings import EdgeSettings
 from sse_edge.streams.dialect import ClientInfo, Dialect
@@ -16,9 +17,9 @@ from sse_edge.streams.dialect import ClientInfo, Dialect
 _LATE_MS = 3_600_000
 
 _MESSAGES = {
-    "no_broker": "Kafka does not answer; reconnect a little later",
-    "full": "this node has no room for another stream; reconnect a little later",
-    "draining": "this node is shutting down; reconnect, and another node answers",
+    UnavailableReason.NO_BROKER: "Kafka does not answer; reconnect a little later",
+    UnavailableReason.FULL: "this node has no room for another stream; reconnect a little later",
+    UnavailableReason.DRAINING: "this node is shutting down; reconnect, and another node answers",
 }
 
 
@@ -54,7 +55,9 @@ def notice(
     return block(*dialect.notice(client, event, data, _now()), retry_ms=retry_ms)
 
 
-def unavailable(dialect: Dialect, client: ClientInfo, reason: str, settings: EdgeSettings) -> bytes:
+def unavailable(
+    dialect: Dialect, client: ClientInfo, reason: UnavailableReason, settings: EdgeSettings
+) -> bytes:
     """Return the error event of a stream that ends at once."""
     data = {"reason": reason, "message": _MESSAGES[reason]}
     return notice(dialect, client, "error", data, retry_ms=retry_ms(settings))

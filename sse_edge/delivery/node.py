@@ -26,7 +26,7 @@ from sse_edge.delivery.feed import Feed
 from sse_edge.delivery.groups import Groups
 from sse_edge.delivery.memory import MemoryBudget, container_limit
 from sse_edge.delivery.start import Gap, Resolver, gap_at
-from sse_edge.errors import OffsetOutOfRange, TooManyConnections
+from sse_edge.errors import OffsetOutOfRange, TooManyConnections, UnavailableReason
 from sse_edge.log.protocol import Log
 from sse_edge.metrics.node_metrics import Gauges, NodeMetrics
 from sse_edge.settings import EdgeSettings
@@ -136,16 +136,17 @@ class Node:
         return len(self._sessions)
 
     @property
-    def unavailable_for(self) -> str | None:
+    def unavailable_for(self) -> UnavailableReason | None:
         """Why streams cannot be served now; None where they can."""
-        return self.refusal or (None if self.tail.connected else "no_broker")
+        return self.refusal or (None if self.tail.connected else UnavailableReason.NO_BROKER)
 
     @property
-    def refusal(self) -> str | None:
+    def refusal(self) -> UnavailableReason | None:
         """Why a stream ends at once, however long it waits; None where it need not."""
         if self.draining:
-            return "draining"
-        return None if self.sockets.has_room and self.memory.has_room else "full"
+            return UnavailableReason.DRAINING
+        has_room = self.sockets.has_room and self.memory.has_room
+        return None if has_room else UnavailableReason.FULL
 
     @property
     def clients(self) -> Mapping[str, Sequence[str]]:
@@ -188,7 +189,7 @@ class Node:
         while (limit := self._limits.reached(address, subject)) is not None:
             if not self._close_ended(limit.counts):
                 raise TooManyConnections(limit.message)
-        if self.refusal == "full":
+        if self.refusal is UnavailableReason.FULL:
             self._close_ended(lambda _address, _subject: True)
 
     @contextmanager

@@ -20,7 +20,7 @@ import httpx
 import jwt
 
 from sse_edge.caller import Caller
-from sse_edge.errors import Unauthorized, Unavailable
+from sse_edge.errors import Unauthorized, Unavailable, UnavailableReason
 from sse_edge.settings import EdgeSettings, TokenRules
 
 logger = logging.getLogger(__name__)
@@ -134,7 +134,7 @@ class _Keys:
             logger.warning("the issuer's keys cannot be read from %s: %r", self._source, error)
             if not self._keys:
                 message = f"the issuer's keys cannot be read from {self._source}"
-                raise Unavailable("no_keys", message) from error
+                raise Unavailable(UnavailableReason.NO_KEYS, message) from error
         self._read_s = time.monotonic()
 
     async def _fetched(self) -> str:

@@ -5,7 +5,14 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from sse_edge.errors import EdgeError, InvalidParameter, LogError, Unauthorized, Unavailable
+from sse_edge.errors import (
+    EdgeError,
+    InvalidParameter,
+    LogError,
+    Unauthorized,
+    Unavailable,
+    UnavailableReason,
+)
 from sse_edge.http.dependencies import node_of
 
 _MEDIA_TYPE = "application/problem+json"
@@ -40,7 +47,7 @@ def add_exception_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(LogError)
     async def log_unavailable(request: Request, error: LogError) -> Response:
-        return await refused(request, Unavailable("no_broker", str(error)))
+        return await refused(request, Unavailable(UnavailableReason.NO_BROKER, str(error)))
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> Response:

@@ -24,7 +24,7 @@ from sse_edge.delivery.connection import Connection
 from sse_edge.delivery.node import Node
 from sse_edge.delivery.options import ConnectionOptions, SlowClientPolicy
 from sse_edge.delivery.start import FromEdge, FromTime, Start
-from sse_edge.errors import InvalidParameter, NotAcceptable, Unavailable
+from sse_edge.errors import InvalidParameter, NotAcceptable, Unavailable, UnavailableReason
 from sse_edge.http import openapi
 from sse_edge.http.dependencies import (
     authenticator_of,
@@ -211,7 +211,7 @@ async def write(
             partition = await publisher.partition_for(topic, encode_key(entity_id))
         return await publisher.publish(event, partition=partition, tenant=tenant_of(request))
     except Unsent as error:
-        raise Unavailable("no_broker", str(error)) from error
+        raise Unavailable(UnavailableReason.NO_BROKER, str(error)) from error
 
 
 def may_read(request: Request, record: Record) -> bool:

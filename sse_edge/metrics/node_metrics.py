@@ -7,11 +7,26 @@ clients of a broadcast group. The counts become metrics only when Prometheus scr
 from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from enum import StrEnum
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 
 LAG_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0)
+
+
+class StreamStart(StrEnum):
+    """Where a stream started, as the metric of opened streams counts it."""
+
+    LATEST = "latest"
+    EARLIEST = "earliest"
+    TIME = "time"
+    OFFSETS = "story"
+    """At offsets that the edge chose, such as that of a task's first event."""
+    EXACT = "exact"
+    """At a cursor."""
+    GAP = "gap"
+    """At a cursor, with a gap after it."""
 
 
 class StreamMetrics:
@@ -36,7 +51,7 @@ class NodeMetrics:
     def __init__(self) -> None:
         self._streams: defaultdict[str, StreamMetrics] = defaultdict(StreamMetrics)
         self.opened: Counter[str] = Counter()
-        """Streams by their start, as the metric lists them."""
+        """Streams by their `StreamStart`."""
         self.gaps: Counter[str] = Counter()
         """Gaps by reason."""
         self.refused: Counter[str] = Counter()

@@ -21,7 +21,14 @@ from sse_edge.caller import NAME_BYTES, OWNED_ID_CHARS, is_owned, owned_id
 from sse_edge.delivery import control_events
 from sse_edge.delivery.node import Node
 from sse_edge.delivery.start import FromOffsets, FromTime, Start
-from sse_edge.errors import Forbidden, InvalidCursor, InvalidParameter, LogError, Unavailable
+from sse_edge.errors import (
+    Forbidden,
+    InvalidCursor,
+    InvalidParameter,
+    LogError,
+    Unavailable,
+    UnavailableReason,
+)
 from sse_edge.frame import block
 from sse_edge.http import openapi
 from sse_edge.http.dependencies import caller_of, node_of
@@ -123,7 +130,9 @@ async def _run(request: Request, message: str, key: str | None) -> Response:
                 request, AgentCommand(run_id=run_id, message=message, event_time_us=now_us())
             )
     except (LogError, TimeoutError) as error:
-        raise Unavailable("no_broker", f"the message could not be written: {error}") from error
+        raise Unavailable(
+            UnavailableReason.NO_BROKER, f"the message could not be written: {error}"
+        ) from error
     return open_stream(request, stream, start)
 
 

@@ -13,7 +13,7 @@ from sse_edge.errors import Forbidden, NoSuchThing
 from sse_edge.http import openapi
 from sse_edge.http.dependencies import caller_of
 from sse_edge.http.stream_response import event_names, open_stream, stream_route, write
-from sse_edge.routes.cluster import ClusterDep, channel_totals, scope, summary
+from sse_edge.routes.cluster import ClusterDep, NodeStatus, channel_totals, scope, summary
 from sse_edge.streams.channels import CHANNELS
 from sse_edge.streams.requests import many_channels, one_channel
 
@@ -67,9 +67,9 @@ async def status(cluster: ClusterDep) -> dict[str, object]:
     """
     members = await cluster.members()
     own, nodes = members.nodes[0], members.nodes
-    is_active = any(node.status == "active" for node in nodes)
+    is_active = any(node.status == NodeStatus.ACTIVE for node in nodes)
     return {
-        "status": "active" if is_active else "draining",
+        "status": NodeStatus.ACTIVE if is_active else NodeStatus.DRAINING,
         "total_connections": sum(node.connections for node in nodes),
         "channels": channel_totals(nodes),
         **scope(members),

@@ -2,8 +2,8 @@
 
 A heartbeat is one small record of the compacted topic `edge.nodes`, keyed by its node. A node that
 stops deletes its row; one that dies is no longer counted three intervals after its last heartbeat.
-Ages are measured by the broker's clock, which each acknowledgement of an own heartbeat tells, so no
-clock of another machine matters.
+Ages are measured by the broker's clock, whose time comes with each acknowledgement of a node's own
+heartbeat, so no clock of another machine matters.
 
 Heartbeats have a publisher of their own: they never delay what clients write.
 """
@@ -17,6 +17,7 @@ from collections import Counter, defaultdict
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from enum import StrEnum
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated, NamedTuple, cast
@@ -44,6 +45,14 @@ MISSED_MAX = 3
 """A node is no longer counted after this many intervals without a heartbeat."""
 _STARTING_S = 0.1
 """How often a new node looks whether Kafka answers."""
+
+
+class NodeStatus(StrEnum):
+    """The status of a node in its heartbeat."""
+
+    ACTIVE = "active"
+    DRAINING = "draining"
+    """The node ends its streams before it stops."""
 
 
 class Members(NamedTuple):
@@ -105,7 +114,7 @@ class Cluster:
             host=socket.gethostname(),
             process_id=os.getpid(),
             version=_version(),
-            status="draining" if node.draining else "active",
+            status=NodeStatus.DRAINING if node.draining else NodeStatus.ACTIVE,
             started_us=self._started_us,
             interval_s=self._interval_s,
             connections=node.connections,

@@ -16,7 +16,7 @@ from schemas.events import JobState, JobStatus
 from schemas.instants import to_rfc3339
 from sse_edge.delivery.control_events import retry_ms
 from sse_edge.delivery.node import Node
-from sse_edge.errors import LogError
+from sse_edge.errors import LogError, UnavailableReason
 from sse_edge.frame import FRAME_BYTES_MAX, body
 from sse_edge.http import openapi
 from sse_edge.http.dependencies import node_of
@@ -124,7 +124,10 @@ async def _changes(
                     await catch_up(request)
                 all_jobs = await jobs_of_caller(request)
             except LogError as error:
-                yield {"event": "error", "data": {"reason": "no_broker", "message": str(error)}}
+                yield {
+                    "event": "error",
+                    "data": {"reason": UnavailableReason.NO_BROKER, "message": str(error)},
+                }
                 return
             version = views.jobs.version
             after = shown(all_jobs, statuses, limit)

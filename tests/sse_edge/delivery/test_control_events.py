@@ -3,6 +3,7 @@ import pytest
 from schemas.vocabularies import GapReason
 from sse_edge.delivery import control_events
 from sse_edge.delivery.start import Gap
+from sse_edge.errors import UnavailableReason
 from sse_edge.log.record import Partition
 from sse_edge.settings import EdgeSettings
 from sse_edge.streams.channels import CHANNELS
@@ -39,8 +40,8 @@ def test_gaps_become_one_event_for_each_reason_with_all_of_its_partitions() -> N
 def test_no_control_event_of_any_dialect_has_an_id(name: str) -> None:
     dialect, client = CHANNELS[name].dialect, ClientInfo("c", name)
     settings = EdgeSettings()
-    data = control_events.unavailable(dialect, client, "no_broker", settings)
-    data += control_events.unavailable(dialect, client, "draining", settings)
+    data = control_events.unavailable(dialect, client, UnavailableReason.NO_BROKER, settings)
+    data += control_events.unavailable(dialect, client, UnavailableReason.DRAINING, settings)
     data += control_events.notice(dialect, client, "conflated", {"merged": 3})
     if dialect.opening is not None:
         data += control_events.opening(dialect, client, settings)

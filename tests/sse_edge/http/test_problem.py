@@ -9,6 +9,7 @@ from sse_edge.errors import (
     TooManyRequests,
     Unauthorized,
     Unavailable,
+    UnavailableReason,
 )
 from sse_edge.http.problem import problem
 
@@ -20,7 +21,12 @@ from sse_edge.http.problem import problem
         (ForeignCursor("of another stream"), 400, {}, {}),
         (Unauthorized("no token"), 401, {}, {"www-authenticate": "Bearer"}),
         (TooManyRequests("slow down", 7), 429, {}, {"retry-after": "7"}),
-        (Unavailable("draining", "soon"), 503, {"reason": "draining"}, {"retry-after": "2"}),
+        (
+            Unavailable(UnavailableReason.DRAINING, "soon"),
+            503,
+            {"reason": "draining"},
+            {"retry-after": "2"},
+        ),
     ],
 )
 def test_an_error_is_a_problem_with_its_status_and_its_detail(
