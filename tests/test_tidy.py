@@ -98,6 +98,9 @@ HOUSE_WORDS = re.compile(
 FIELD_NAMES = {"audience", "wanted", "wanted_by"}
 """Names that JWT or the schemas give."""
 
+HOUSE_TEST_NAMES = re.compile(r"_(nobody|somebody|whoever|ones_own|worded|told|said)(_|s_|$)")
+"""Words in tests' names that say less than what holds."""
+
 RIDDLE = re.compile(r"^(Who|Whose|Whom|Whoever|What|Whatever)\b[^?]*\.", re.MULTILINE)
 
 
@@ -200,6 +203,17 @@ def test_names_say_what_a_value_is() -> None:
                     continue
             if HOUSE_WORDS.match(name.lower()) and name not in FIELD_NAMES:
                 found.append((name_of(path), name))
+    assert found == []
+
+
+def test_the_names_of_tests_say_what_holds() -> None:
+    found = []
+    for path in files("tests"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                name = node.name
+                if name.startswith("test_") and HOUSE_TEST_NAMES.search(name):
+                    found.append((name_of(path), name))
     assert found == []
 
 

@@ -23,7 +23,7 @@ def test_a_failure_exits_with_its_reason(error: Exception) -> None:
     assert exited.value.code == f"tapewire: {error}"
 
 
-def test_an_error_that_nobody_foresaw_keeps_its_traceback() -> None:
+def test_an_unforeseen_error_keeps_its_traceback() -> None:
     with pytest.raises(ZeroDivisionError), reasons():
         raise ZeroDivisionError
 

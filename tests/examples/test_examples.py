@@ -162,7 +162,7 @@ async def test_an_own_agent_answers(world: World, monkeypatch: pytest.MonkeyPatc
     assert text.split() == ["two", "one", "please", "words", "my", "reverse"]
 
 
-async def test_programs_of_ones_own_report_from_a_loop_from_threads_and_from_a_training(
+async def test_own_programs_report_from_a_loop_from_threads_and_from_a_training(
     world: World,
 ) -> None:
     programs = {

@@ -36,7 +36,7 @@ def has_measured(observations: int, records: list[Record]) -> bool:
 
 
 @pytest.mark.parametrize("meanwhile", ["running", "stopped"])
-async def test_returns_with_the_offsets_of_lost_ones_are_measured_and_the_loss_is_told(
+async def test_returns_with_the_offsets_of_lost_ones_are_measured_and_the_loss_is_reported(
     own_world: World, meanwhile: str
 ) -> None:
     world = own_world

@@ -7,7 +7,7 @@ from infra import system
 from infra.errors import InfraError
 
 
-def test_edges_find_the_examples_beside_routers_of_ones_own(
+def test_edges_find_the_examples_beside_added_routers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("TAPEWIRE_ROUTERS", "ours:router")

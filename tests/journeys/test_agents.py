@@ -69,7 +69,7 @@ async def test_an_answer_comes_in_steps_and_ends(world: World) -> None:
     assert text_of(steps) == "17 * 23 = 391"
     assert steps[-1]["event"] == "completed"
     assert steps[-1]["response_data"]["raw_response"]["parts"][0]["text"] == "17 * 23 = 391"
-    # Who comes back after the end is told to stay away.
+    # A client that reconnects after the end gets 204, and stops.
     async with stream(
         first.url, PATH, headers={"Last-Event-ID": client.last_id}, message="x"
     ) as it:
@@ -140,7 +140,9 @@ async def test_a_run_is_its_owners(world: World, tmp_path: Path) -> None:
     assert len(await runs_in_the_log(world)) == 3
 
 
-async def test_who_asks_too_often_is_told_when_to_come_back(world: World, tmp_path: Path) -> None:
+async def test_a_caller_that_asks_too_often_gets_the_time_to_retry(
+    world: World, tmp_path: Path
+) -> None:
     edge = await world.edge(
         jwt_issuer=ISSUER, jwt_jwks=jwks_path(tmp_path), writes_per_minute_max=2
     )
@@ -218,7 +220,7 @@ async def test_a_browser_asks(world: World, chromium: str) -> None:
     assert json.dumps(seen[-1])
 
 
-async def test_what_is_wrong_is_said_and_a_browser_gets_help_without_a_message(
+async def test_refusals_name_their_reason_and_a_browser_gets_help_without_a_message(
     world: World,
 ) -> None:
     wrong: list[tuple[dict[str, str], dict[str, str], str]] = [

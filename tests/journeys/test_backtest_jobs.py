@@ -81,7 +81,7 @@ async def steps_in_the_log(world: World, job_id: str) -> list[tuple[str, float]]
     ]
 
 
-async def test_a_job_is_run_and_its_story_told_from_the_start(system: System) -> None:
+async def test_a_job_is_run_and_its_events_are_streamed_from_the_start(system: System) -> None:
     job_id = await system.ask()
     await system.world.backtester()
     live = events_of(await system.story(system.first, job_id))
@@ -242,10 +242,10 @@ async def test_the_bars_of_a_job_come_in_chunks_and_are_resumed(system: System) 
 async def heard(url: str) -> tuple[list[Any], int | None]:
     """What a WebSocket says to its end, and the code that it is closed with."""
     async with connect(url.replace("http://", "ws://")) as socket:
-        said: list[Any] = []
+        messages: list[Any] = []
         with suppress(ConnectionClosedError):
-            said.extend([json.loads(message) async for message in socket])
-    return said, socket.close_code
+            messages.extend([json.loads(message) async for message in socket])
+    return messages, socket.close_code
 
 
 async def test_a_websocket_tells_the_same_story(system: System, tmp_path: Any) -> None:
@@ -253,16 +253,18 @@ async def test_a_websocket_tells_the_same_story(system: System, tmp_path: Any) -
     async with asyncio.TaskGroup() as both:
         listening = both.create_task(heard(f"{system.second.url}/ws/backtest/{job_id}?token="))
         await system.world.backtester()
-    said, code = listening.result()
+    messages, code = listening.result()
     assert code == 1000
     streamed = await system.story(system.first, job_id)
-    assert [(event["type"], event.get("id")) for event in said[1:]] == [
+    assert [(event["type"], event.get("id")) for event in messages[1:]] == [
         (item.event, item.id) for item in streamed[1:] if item.data
     ]
-    assert said[-1]["result_summary"] == streamed[-1].json["result_summary"]
-    rest, _ = await heard(f"{system.first.url}/ws/backtest/{job_id}?last_event_id={said[-2]['id']}")
+    assert messages[-1]["result_summary"] == streamed[-1].json["result_summary"]
+    rest, _ = await heard(
+        f"{system.first.url}/ws/backtest/{job_id}?last_event_id={messages[-2]['id']}"
+    )
     assert [event["type"] for event in rest] == ["connection", "completed"]
-    over = f"{system.first.url}/ws/backtest/{job_id}?last_event_id={said[-1]['id']}"
+    over = f"{system.first.url}/ws/backtest/{job_id}?last_event_id={messages[-1]['id']}"
     assert await heard(over) == ([], 1000)
     assert (await heard(f"{system.first.url}/ws/backtest/nothing"))[1] == 4404
     strict = await system.world.edge(jwt_issuer=ISSUER, jwt_jwks=jwks_path(tmp_path))
@@ -430,7 +432,9 @@ async def test_a_job_that_cannot_run_is_refused_at_once_and_names_may_be_in_any_
     assert await system.call("GET", JOBS) == [job]
 
 
-async def test_bad_requests_and_strangers_are_told_so(world: World, tmp_path: Any) -> None:
+async def test_bad_requests_and_strangers_are_refused_with_the_reason(
+    world: World, tmp_path: Any
+) -> None:
     settings = {"jwt_issuer": ISSUER, "jwt_jwks": jwks_path(tmp_path)}
     edge = await world.edge(**settings)
     await world.worker()

@@ -127,7 +127,7 @@ async def test_a_fund_is_measured_as_it_is_held_also_by_a_worker_that_takes_over
             continue
 
 
-async def test_books_of_a_tenant_are_nobody_elses_and_see_no_foreign_returns(
+async def test_books_of_a_tenant_are_hidden_from_others_and_see_no_foreign_returns(
     world: World, tmp_path: Path
 ) -> None:
     edge = await world.edge(jwt_issuer=ISSUER, jwt_jwks=jwks_path(tmp_path))

@@ -23,7 +23,7 @@ async def say(edge: Started, message: str, **more: str) -> None:
 
 
 def heard(blocks: list[Block]) -> list[tuple[str | None, Any]]:
-    """What was said, and who came and went."""
+    """Return the messages, and the names in `join` and `leave`."""
     return [
         (block.event, block.json["message"] if block.event == "message" else block.data)
         for block in blocks
@@ -36,7 +36,7 @@ def saw(*what: tuple[str, str]) -> Callable[[list[Block]], bool]:
 
 
 def is_placed(blocks: list[Block]) -> bool:
-    """Whether the stream has said where it begins."""
+    """Whether the stream has sent the cursor of its beginning."""
     return any(block.id for block in blocks)
 
 

@@ -68,16 +68,16 @@ async def test_a_limit_is_changed_and_an_alert_dealt_with_by_a_desk_on_two_edges
         assert alert["alert_id"] == raised.inner["alert_id"]
         assert await call(second, "GET", "/alerts?entity_id=other") == []
 
-        said = await call(
+        answer = await call(
             second, "POST", f"/alerts/{alert['alert_id']}/ack", {"comment": "hedging"}
         )
-        assert said["status"] == "acknowledging"
+        assert answer["status"] == "acknowledging"
         for client in (here, there):
             acknowledged = (await steps(client, 2))[1].inner
             assert acknowledged["state"] == "acknowledged"
             assert acknowledged["message"] == "acknowledged: hedging"
 
-        # Limits and acknowledgements outlive whoever judges by them.
+        # Limits and acknowledgements outlive the processor that judges by them.
         await worker.kill()
         await world.worker(batch_within_s=0.05)
         await observed(world, "growth", range(301, 551), 0.0001)
@@ -149,7 +149,7 @@ async def test_the_command_line_sets_shows_and_withdraws(world: World) -> None:
     assert (code, "the processors' defaults hold" in out) == (0, True)
 
 
-async def test_what_has_no_meaning_is_told_so(world: World) -> None:
+async def test_meaningless_requests_are_refused_with_the_reason(world: World) -> None:
     edge = await world.edge()
     wrong: list[tuple[str, str, object, int, str]] = [
         ("PUT", "/limits/p", {"limits": [{"limit": 0}]}, 400, "limit"),

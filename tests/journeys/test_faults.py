@@ -32,11 +32,11 @@ ALERTS = "/api/v1/sse/alerts"
 TRAINING = "/api/v1/sse/training"
 
 
-def said(client: StreamClient) -> list[int]:
+def numbers_of(client: StreamClient) -> list[int]:
     return [int(item.inner["message"].split()[-1]) for item in named(client.blocks, "risk_alert")]
 
 
-async def test_aborted_transactions_are_neither_told_nor_a_gap(world: World) -> None:
+async def test_aborted_transactions_are_neither_delivered_nor_a_gap(world: World) -> None:
     edge = await world.edge(window_bytes_max=2_000)
     topic = world.topic(RISK_ALERTS.name)
 
@@ -61,11 +61,11 @@ async def test_aborted_transactions_are_neither_told_nor_a_gap(world: World) -> 
         await live.until(lambda blocks: len(blocks) >= 2)
         await asyncio.to_thread(write)
         await live.events("risk_alert", 10)
-        assert said(live) == list(range(0, 20, 2))
+        assert numbers_of(live) == list(range(0, 20, 2))
         ids = [block.id or "" for block in named(live.blocks, "risk_alert")]
     async with stream(edge.url, ALERTS, last_event_id=ids[0]) as again:
         await again.events("risk_alert", 9)
-        assert said(again) == list(range(2, 20, 2))
+        assert numbers_of(again) == list(range(2, 20, 2))
         assert not named(again.blocks, "gap")
 
 

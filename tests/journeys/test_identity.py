@@ -1,4 +1,4 @@
-"""Who may read what, on real edges: nobody without a token, nobody else's, and not for ever."""
+"""Callers on real edges: they need a token, read their own records only, and until it expires."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]
 
 
 async def strict_edge(world: World, folder: Path, **settings: object) -> Started:
-    """An edge that serves nobody without a token."""
+    """An edge that serves no caller without a token."""
     return await world.edge(jwt_issuer=ISSUER, jwt_jwks=jwks_path(folder), **settings)
 
 
@@ -51,7 +51,7 @@ async def test_a_token_comes_by_header_parameter_or_cookie(world: World, tmp_pat
             assert (await http.head(path + query, headers=headers)).status_code == 200
 
 
-async def test_a_users_stream_is_nobody_elses(world: World, tmp_path: Path) -> None:
+async def test_a_users_stream_is_refused_to_other_users(world: World, tmp_path: Path) -> None:
     edge = await strict_edge(world, tmp_path)
     headers = {"Authorization": bearer(tmp_path, "alice")}
     async with httpx.AsyncClient(base_url=edge.url, timeout=30, headers=headers) as http:
@@ -98,8 +98,10 @@ async def test_a_room_of_a_tenant_is_resumed_and_is_no_other_tenants(
     async with httpx.AsyncClient(base_url=edge.url, timeout=30) as http:
         # More than a room shows of old messages, and none of them ours.
         for headers in (ours, *[theirs] * 12):
-            said = {"user": headers["Authorization"][-5:], "message": "hello"}
-            assert (await http.post("/send-message", json=said, headers=headers)).status_code == 200
+            message = {"user": headers["Authorization"][-5:], "message": "hello"}
+            assert (
+                await http.post("/send-message", json=message, headers=headers)
+            ).status_code == 200
     async with stream(edge.url, "/chat-stream", headers=ours, user="alice") as first:
         await first.until(is_placed)
         assert [block.json["user"] for block in first.blocks if block.event == "message"] == [

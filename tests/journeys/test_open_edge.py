@@ -1,4 +1,4 @@
-"""An edge without an issuer: foreign tokens, pages of this machine, and jobs of nobody."""
+"""An edge without an issuer: foreign tokens, pages of this machine, and jobs without an owner."""
 
 import json
 import time

@@ -346,7 +346,7 @@ async def test_with_an_issuer_one_signs_in_and_renews(
     await edge.stop()
 
 
-async def test_what_is_wrong_is_said_in_words(system: System, browser: Browser) -> None:
+async def test_the_page_says_in_words_what_is_wrong(system: System, browser: Browser) -> None:
     full = await system.world.edge(connections_per_ip_max=1)
     async with stream(full.url, "/api/v1/sse/alerts") as client:
         await client.more()

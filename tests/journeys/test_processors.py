@@ -214,7 +214,7 @@ async def test_what_cannot_be_read_goes_to_the_dead_letters_and_stops_nothing(
     async with AIOKafkaProducer(bootstrap_servers=world.kafka.bootstrap_servers) as producer:
         for topic in ("portfolio.returns", "training.events"):
             await producer.send_and_wait(world.topic(topic), poison, b"key", partition=3)
-        # What nobody's producer writes: no key, a key that is no text, a tenant that is none.
+        # No producer writes these: no key, a key that is no text, a tenant that is no text.
         for key, tenant in ((None, b"acme"), (b"\xff", b"\xff"), (b"t", None), (b"t", b"\xfe")):
             value = encode(training_progress("t", 1.0, "running", now_us=0))
             headers = [("tenant", tenant), ("ce_recordedtime", tenant)]

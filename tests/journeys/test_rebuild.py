@@ -69,18 +69,18 @@ async def test_a_rebuild_under_the_same_settings_finds_the_same_and_changes_noth
     before = await until_measured(world, 299)
     alerts = await read_all(RISK_ALERTS, world.producer_settings)
     assert alerts
-    said: list[str] = []
+    printed: list[str] = []
     await rebuild.rebuild(
         world.producer_settings,
         "v2",
         world.folder,
-        rebuild.Terminal(said.append),
+        rebuild.Terminal(printed.append),
         switch=True,
         env={"TAPEWIRE_VAR_LIMIT": "0.02"},
     )
-    assert "measures equal                     2" in said
-    assert "alert steps only before            0" in said
-    assert "alert steps only now               0" in said
+    assert "measures equal                     2" in printed
+    assert "alert steps only before            0" in printed
+    assert "alert steps only now               0" in printed
     await observed(world, range(300, 310), {"calm": 0.01, "wild": 0.03})
     after = await until_measured(world, 309)
     assert after.keys() == before.keys()

@@ -1,4 +1,4 @@
-"""`tapewire risk replay`, as somebody types it."""
+"""`tapewire risk replay`, as a user types it."""
 
 import asyncio
 import os
@@ -31,7 +31,7 @@ async def tapewire(world: World, *arguments: str) -> tuple[int, str]:
     return process.returncode, out.decode()
 
 
-async def test_the_crisis_is_told_of_and_drawn(world: World, tmp_path: Path) -> None:
+async def test_the_crisis_is_printed_and_drawn(world: World, tmp_path: Path) -> None:
     async with Publisher(world.producer_settings) as publisher:
         returns = ReturnsPublisher(publisher)
         await returns.send(

@@ -23,7 +23,7 @@ def faults(account: Account) -> tuple[int, int, int, int]:
 
 
 @pytest.mark.long
-async def test_edges_are_restarted_one_by_one_and_nobody_loses_an_event(world: World) -> None:
+async def test_edges_are_restarted_one_by_one_and_no_client_loses_an_event(world: World) -> None:
     soak = Soak(world, random.Random(7), rate=300)
     await soak.start_edges()
     accounts = [Account() for _ in range(20)]

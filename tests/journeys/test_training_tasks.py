@@ -96,7 +96,7 @@ async def test_a_task_is_followed_from_pending_to_a_model_that_predicts(system: 
     model = joblib.load(system.world.folder / "models" / details["model_path"])
     assert 0 <= float(model.predict([[18, 1, 11, 4.0, 0.5, 0.5]])[0]) < 20
     assert await system.status(task_id) == seen[-1]
-    # Who comes after the end is told how it ended, and no more, once a processor has noted it.
+    # After the end a client gets the last status only, once a processor has followed it.
     async with asyncio.timeout(60):
         while await asyncio.to_thread(python_client, system.first.url, task_id) != seen[-1:]:
             continue
@@ -227,7 +227,7 @@ async def test_the_command_line_asks_follows_and_compares(system: System) -> Non
     assert "there is no task 'nobody'" in complaint
 
 
-async def test_what_is_wrong_is_said(system: System) -> None:
+async def test_refusals_name_their_reason(system: System) -> None:
     wrong: list[tuple[str, str, object, int, str]] = [
         ("POST", "/trainmodel/", {"meter_id": "m", "meter_type": "steam"}, 400, "meter_type"),
         ("POST", "/trainmodel/", {"meter_id": "", "meter_type": "gas"}, 400, "meter_id"),

@@ -170,6 +170,6 @@ async def test_the_command_explains_itself() -> None:
         done = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "cli", *arguments), stdout=subprocess.PIPE
         )
-        said, _ = await done.communicate()
+        printed, _ = await done.communicate()
         assert done.returncode == 0
-        assert wanted in said.decode()
+        assert wanted in printed.decode()

@@ -97,7 +97,7 @@ def test_arrays_and_truth_values_of_numpy_are_json_values() -> None:
     assert event.all_metrics == {"curve": [1.0, 2.0], "is_best": True, "n": 3}
 
 
-def test_a_status_of_ones_own_is_passed_on_and_ends_nothing() -> None:
+def test_an_unknown_status_is_passed_on_and_ends_nothing() -> None:
     event = training_progress("t", 1, "Paused", now_us=0)
     assert (event.status, event.ends) == ("Paused", False)
     assert backtest_progress("b", 1, "warming up", now_us=0).status == "warming up"

@@ -101,7 +101,7 @@ def test_what_the_first_version_wrote_is_read() -> None:
 
 @pytest.mark.parametrize("at_us", [EARLIEST_US - 1, LATEST_US + 1, 1_700_000_000_000_000_000])
 def test_a_time_that_has_no_name_is_refused(at_us: int) -> None:
-    """Nanoseconds that were taken for microseconds, say; nobody could word it."""
+    """Such as nanoseconds that were taken for microseconds; no RFC 3339 text has such a time."""
     event = TrainingProgress(
         task_id="t", progress=1.0, status="running", message="m", metrics={}, event_time_us=at_us
     )

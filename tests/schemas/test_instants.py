@@ -9,7 +9,7 @@ moments = st.datetimes(datetime(1, 1, 2), datetime(9999, 12, 30), timezones=st.j
 
 
 @given(moments)
-def test_an_instant_survives_being_worded(moment: datetime) -> None:
+def test_an_instant_survives_its_text(moment: datetime) -> None:
     instant = from_datetime(moment)
     assert from_rfc3339(to_rfc3339(instant)) == instant
     assert to_date(instant) == moment.date().isoformat()

@@ -123,7 +123,7 @@ async def test_a_stream_begins_at_a_moment(world: World) -> None:
     assert [block.inner["progress"] for block in later] == list(range(first, 50))
 
 
-async def test_a_finished_story_ends_and_a_client_that_comes_back_is_told_to_stop(
+async def test_a_finished_stream_ends_and_a_client_that_reconnects_gets_204(
     world: World,
 ) -> None:
     edge, other = await world.edge(), await world.edge()
@@ -164,7 +164,7 @@ WRONG: list[tuple[str, dict[str, str], int, str]] = [
 ]
 
 
-async def test_what_is_wrong_is_said_as_problem_json(world: World) -> None:
+async def test_refusals_are_problem_json(world: World) -> None:
     edge = await world.edge()
     async with httpx.AsyncClient(base_url=edge.url) as http:
         for path, headers, status, named in WRONG:

@@ -118,7 +118,7 @@ def test_a_cursor_of_another_secret_is_refused() -> None:
         ("A", "base64url"),
     ],
 )
-def test_what_is_wrong_is_said(text: str, named: str) -> None:
+def test_a_refusal_says_what_is_wrong(text: str, named: str) -> None:
     with pytest.raises(InvalidCursor, match=named):
         CursorCodec("stream", 1).decode(text)
 

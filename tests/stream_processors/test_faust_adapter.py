@@ -17,7 +17,7 @@ MESSAGE = Admitted("t", 1, 0, b"k", b"5", None, 1.0, total_row("", 0, 0))
 
 
 class Recorder(RunningTotals):
-    """Notes what it is asked, and waits where it is told to."""
+    """Records its calls, and waits until the test lets it go on."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ async def agent_of(recorder: Recorder) -> AsyncGenerator[AgentProcessor]:
         app.flow_control.resume()
         yield processor
     unused: Any = app.consumer  # Faust makes it, and its thread's loop, without starting it
-    unused._thread.thread_loop.close()  # nobody else does
+    unused._thread.thread_loop.close()  # no other code does
 
 
 async def test_each_call_returns_when_the_agent_has_done_it() -> None:
@@ -97,7 +97,7 @@ async def test_an_error_is_raised_where_the_work_was_asked_for_and_the_agent_goe
     assert len(recorder.calls) == 2
 
 
-async def test_work_that_nobody_waits_for_any_more_is_not_begun() -> None:
+async def test_work_without_a_waiter_is_not_begun() -> None:
     recorder = Recorder()
     recorder.may_go_on.clear()
     async with agent_of(recorder) as processor, asyncio.TaskGroup() as tasks:

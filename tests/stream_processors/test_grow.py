@@ -58,7 +58,7 @@ def test_other_counts_are_refused(growths: Growths, count: int, reason: str) -> 
         (12, 12, None),
     ],
 )
-def test_topics_that_somebody_has_grown_are_followed_or_refused(
+def test_topics_that_were_grown_by_other_means_are_followed_or_refused(
     found: int, count: int, reason: str | None
 ) -> None:
     counts = {"x": found, "y": 6}

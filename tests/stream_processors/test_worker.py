@@ -75,7 +75,7 @@ class Group:
 
 
 class Story:
-    """Members that come, freeze, thaw and fail while somebody writes."""
+    """Members that join, freeze, thaw and fail while a producer writes."""
 
     def __init__(self, seed: int, tasks: asyncio.TaskGroup) -> None:
         self.cluster = FakeCluster(seed)

@@ -16,7 +16,7 @@ from producers.errors import AgentError, UnknownAgent
 SETTINGS = ProducerSettings()
 
 
-async def said(agent: Agent, message: str) -> str:
+async def answer_of(agent: Agent, message: str) -> str:
     return "".join([piece async for piece in agent.answer(message)])
 
 
@@ -83,13 +83,13 @@ def test_the_reason_names_words_of_the_message() -> None:
     ],
 )
 async def test_arithmetic_in_numbers_and_in_words(message: str, answer: str) -> None:
-    assert await said(Arithmetic(), message) == answer
+    assert await answer_of(Arithmetic(), message) == answer
 
 
 @given(st.integers(-999, 999), st.sampled_from("+-*"), st.integers(1, 999))
 def test_it_is_right(left: int, operator: str, right: int) -> None:
     expected = {"+": left + right, "-": left - right, "*": left * right}[operator]
-    answer = asyncio.run(said(Arithmetic(), f"what is {left} {operator} {right}?"))
+    answer = asyncio.run(answer_of(Arithmetic(), f"what is {left} {operator} {right}?"))
     assert answer.rsplit("= ", 1)[1] == str(expected)
 
 
@@ -104,23 +104,23 @@ def test_it_is_right(left: int, operator: str, right: int) -> None:
 )
 async def test_what_cannot_be_worked_out_says_why(message: str, why: str) -> None:
     with pytest.raises(AgentError, match=why):
-        await said(Arithmetic(), message)
+        await answer_of(Arithmetic(), message)
 
 
 @given(st.text(), st.sampled_from("0123456789²٣"), st.text() | st.text("0123456789+-*/.() "))
 def test_no_text_does_anything_but_answer_or_refuse(before: str, digit: str, after: str) -> None:
     try:
-        answer = asyncio.run(said(Arithmetic(), before + digit + after))
+        answer = asyncio.run(answer_of(Arithmetic(), before + digit + after))
     except AgentError:
         return
     assert " = " in answer
 
 
 async def test_help_finds_what_is_asked_about() -> None:
-    answer = await said(Help(), "how do I follow a training?")
+    answer = await answer_of(Help(), "how do I follow a training?")
     assert "/trainmodel/stream" in answer
     assert "/chat-stream" not in answer
-    assert "/chat-stream" in await said(Help(), "what is there?")
+    assert "/chat-stream" in await answer_of(Help(), "what is there?")
 
 
 class Greeter:
@@ -135,13 +135,13 @@ class Greeter:
         yield "to you."
 
 
-async def test_an_agent_of_ones_own_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_added_agent_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     module = types.ModuleType("greeting")
     vars(module)["Greeter"] = Greeter
     monkeypatch.setitem(sys.modules, "greeting", module)
     route = Router(agents(SETTINGS, ["greeting:Greeter"])).route("good morning to you")
     assert route.agent.agent_id == "greeter"
-    assert await said(route.agent, "x") == "Hello to you."
+    assert await answer_of(route.agent, "x") == "Hello to you."
 
 
 @pytest.mark.parametrize(

@@ -137,7 +137,7 @@ def test_statistics_are_what_plain_python_says(closes: list[float]) -> None:
     assert found["max_drawdown"] == pytest.approx(worst, abs=1e-12)
 
 
-def test_what_cannot_be_said_is_not_said() -> None:
+def test_figures_without_a_value_are_none() -> None:
     found = statistics(run(np.ones(10), "buy_and_hold", {}, 0.0), 252)
     assert (found["sharpe_ratio"], found["sortino_ratio"], found["win_rate"]) == (None,) * 3
 

@@ -21,7 +21,7 @@ def test_batches_hold_every_trade_in_order_and_bring_time_to_the_end_of_the_last
     assert sent[-1].watermark_us % 60_000_000 == 0
 
 
-def test_what_is_not_that_package_is_said(tmp_path: Path) -> None:
+def test_another_file_than_the_package_is_refused(tmp_path: Path) -> None:
     with pytest.raises(NoTrades, match=r"nothing\.jar has no trades"):
         list(read_trades(tmp_path / "nothing.jar"))
     other = tmp_path / "other.jar"

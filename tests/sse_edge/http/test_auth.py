@@ -107,7 +107,7 @@ def _confused() -> str:
         (_confused, "alg"),
     ],
 )
-async def test_what_is_wrong_with_a_token_is_said(
+async def test_an_invalid_token_is_refused_with_the_reason(
     identity: Authenticator, made: Any, why: str
 ) -> None:
     with pytest.raises(Unauthorized, match=why):

@@ -87,7 +87,7 @@ async def test_an_open_response_is_counted_once() -> None:
     assert SENT.open == before
 
 
-async def test_whoever_takes_gzip_gets_each_event_at_once_and_a_whole_file() -> None:
+async def test_a_client_with_gzip_gets_each_event_at_once_and_a_whole_file() -> None:
     seen: list[int] = []
 
     async def count() -> AsyncIterator[Any]:
@@ -103,7 +103,7 @@ async def test_whoever_takes_gzip_gets_each_event_at_once_and_a_whole_file() -> 
     assert browser.unzip.eof  # with a CRC that is right
 
 
-async def test_silence_is_broken_by_pings_that_nobody_sees() -> None:
+async def test_silence_is_broken_by_pings_that_clients_ignore() -> None:
     browser = Browser()
 
     async def slow() -> AsyncIterator[Any]:

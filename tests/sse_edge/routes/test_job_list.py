@@ -50,7 +50,7 @@ def applied(before: list[JobState], changed: list[Change], limit: int) -> list[J
 
 
 @given(jobs, jobs, st.frozensets(st.sampled_from(STATUSES)), st.integers(1, 4))
-def test_a_client_that_does_what_it_is_told_shows_what_there_is(
+def test_a_client_that_applies_the_changes_shows_the_list(
     before: list[JobState], after: list[JobState], statuses: frozenset[str], limit: int
 ) -> None:
     old, new = shown(before, statuses, limit), shown(after, statuses, limit)
@@ -76,6 +76,6 @@ def test_one_that_leaves_the_filter_is_removed_and_the_next_takes_its_place() ->
     ]
 
 
-def test_nothing_is_told_where_nothing_has_changed() -> None:
+def test_no_event_is_sent_where_nothing_has_changed() -> None:
     same = shown([job("a"), job("b")], frozenset(), 10)
     assert changes(same, same) == []

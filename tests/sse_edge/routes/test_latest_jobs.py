@@ -68,7 +68,7 @@ class Node:
         return asyncio.get_running_loop().time() - began
 
 
-async def test_a_poll_waits_until_a_processor_has_followed_what_was_told() -> None:
+async def test_a_poll_waits_until_a_processor_has_processed_what_was_delivered() -> None:
     node = Node()
     follow(node.log, "old", step(node.log, "old", "completed"), "completed")
     async with asyncio.TaskGroup() as tasks:

@@ -65,7 +65,7 @@ def test_a_record_becomes_an_event_in_an_envelope() -> None:
         (absurd_alert(message="\u2028" * 16_000), "at most 65536"),
     ],
 )
-def test_what_cannot_be_worded_is_refused_by_name(value: bytes, named: str) -> None:
+def test_what_cannot_be_rendered_is_refused_by_name(value: bytes, named: str) -> None:
     with pytest.raises(Unframable, match=named):
         render(CHANNELS["alerts"], record(value))
 

@@ -242,11 +242,14 @@ def test_a_cycle_a_deep_tree_and_invalid_numbers_are_refused_by_name() -> None:
     with pytest.raises(InvalidInput, match="late would lie below itself: late < early < late"):
         tree.put(book("late", "early"))
     tree.put(Book(root="firm", book_id="early", holdings=(), closed=True, event_time_us=0))
-    for quantity, price, said in ((float("nan"), 1.0, "quantity of X is nan"), (1.0, 0.0, "is 0")):
+    for quantity, price, reason in (
+        (float("nan"), 1.0, "quantity of X is nan"),
+        (1.0, 0.0, "is 0"),
+    ):
         wrong = Book(
             root="firm", book_id="c", holdings=[Holding("X", quantity, price, 0)], event_time_us=0
         )
-        with pytest.raises(InvalidInput, match=said):
+        with pytest.raises(InvalidInput, match=reason):
             tree.put(wrong)
     twice = Book(root="firm", book_id="c", holdings=[holding("X", 1.0)] * 2, event_time_us=0)
     with pytest.raises(InvalidInput, match="X is held twice by c"):
