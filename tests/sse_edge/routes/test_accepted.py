@@ -106,7 +106,13 @@ def test_an_id_is_a_uuid_that_tells_its_time(now_us: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "nothing", "4fcad18f-1bb0-427e-925c-a2b1b2c86328", "{" + new_id(0) + "}"]
+    "text",
+    [
+        "",
+        "nothing",
+        "4fcad18f-1bb0-427e-925c-a2b1b2c86328",
+        "{00000000-0000-785a-a1f3-ab59b3f06017}",
+    ],
 )
 def test_other_texts_tell_no_time(text: str) -> None:
     assert time_ms_of(text) is None
