@@ -8,6 +8,7 @@ answer.
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, NamedTuple
@@ -27,6 +28,8 @@ from schemas.topics import Topic
 logger = logging.getLogger(__name__)
 
 _TIMEOUT_S = 30.0
+_ROWS_KEPT = 3
+"""The rows of a key that are kept while a table is read, in case that the last is refused."""
 _FETCH_WAIT_MS = 20
 """The records exist already, so a broker need not wait for more."""
 _POLL_MS = 1_000
@@ -188,32 +191,43 @@ async def read_uncommitted(
 
 
 async def read_rows(
-    topics: Sequence[str], number: int, settings: ProducerSettings
+    topics: Mapping[str, Topic], number: int, settings: ProducerSettings
 ) -> Mapping[str, Mapping[bytes, Record]]:
     """Return the rows of one partition number of compacted topics, by full name and by key.
 
-    A row that the gate refuses is not of this system; it is left out, with a line in the log.
+    A row that the gate refuses is not of this system. It is passed over, with a line in the log,
+    and the key's last row before it holds.
     """
     partitions = [TopicPartition(topic, number) for topic in topics]
-    values: dict[str, dict[bytes, bytes]] = {topic: {} for topic in topics}
+    values: dict[str, dict[bytes, deque[bytes]]] = {topic: {} for topic in topics}
     async with _observer(None, settings) as consumer:
         ends = await _ends_from_start(consumer, partitions)
         async for home, record in _records_until(consumer, ends):
             if record.value is None:
                 values[home.topic].pop(record.key or b"", None)
             else:
-                values[home.topic][record.key or b""] = record.value
+                of_key = values[home.topic].setdefault(record.key or b"", deque(maxlen=_ROWS_KEPT))
+                of_key.append(record.value)
     return {
-        topic: dict(_admitted_rows(f"{topic}/{number}", rows)) for topic, rows in values.items()
+        name: dict(_admitted_rows(f"{name}/{number}", rows, topics[name].rows))
+        for name, rows in values.items()
     }
 
 
-def _admitted_rows(place: str, rows: Mapping[bytes, bytes]) -> Iterator[tuple[bytes, Record]]:
-    for key, value in rows.items():
-        try:
-            yield key, admit(value)
-        except Refused as error:
-            logger.warning("the row %r of %s is left out: %s", key[:80], place, error)
+def _admitted_rows(
+    place: str, rows: Mapping[bytes, Iterable[bytes]], kinds: Sequence[type[Record]]
+) -> Iterator[tuple[bytes, Record]]:
+    for key, values in rows.items():
+        for value in reversed(tuple(values)):
+            try:
+                row = admit(value, *kinds)
+            except Refused as error:
+                logger.error(  # noqa: TRY400  # the text says it all
+                    "a row of %r in %s is passed over: %s", key[:80], place, error
+                )
+            else:
+                yield key, row
+                break
 
 
 class OffsetRange(NamedTuple):

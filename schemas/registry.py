@@ -35,11 +35,18 @@ class Topic:
     """Whether a topic with a retention time also keeps only the newest record of each key."""
     also: tuple[type[Record], ...] = ()
     """Further classes of records that it carries; their writers choose key and partition."""
+    borrowed: tuple[type[Record], ...] = ()
+    """Classes of other topics whose records a processor keeps in this one, as rows of its state."""
 
     @property
     def records(self) -> tuple[type[Record], ...]:
         """The classes of records that it carries."""
         return (self.record, *self.also)
+
+    @property
+    def rows(self) -> tuple[type[Record], ...]:
+        """The classes of its rows, if it keeps a processor's state."""
+        return (*self.records, *self.borrowed)
 
     def config(self) -> dict[str, str]:
         """Return the topic's settings for Kafka."""

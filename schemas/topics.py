@@ -76,9 +76,10 @@ def _topic(
     compacted: bool = False,
     partitions: int = PARTITIONS,
     also: tuple[type[Record], ...] = (),
+    borrowed: tuple[type[Record], ...] = (),
 ) -> Topic:
     """Register one row: a topic's name, its record, the field of its key, and its retention."""
-    topic = Topic(name, record, key, retention_ms, partitions, compacted, also)
+    topic = Topic(name, record, key, retention_ms, partitions, compacted, also, borrowed)
     return REGISTRY.register(topic)
 
 
@@ -102,7 +103,9 @@ RISK_BOOKS = _topic("risk.books", Book, "path", None)
 RISK_WANTED = _topic("risk.wanted", SeriesWanted, "series_id", 7 * DAY_MS)
 RISK_SERIES = _topic("risk.series", SeriesReturns, "root", 7 * DAY_MS)
 RISK_BOOK_RISKS = _topic("risk.book_risks", BookRisk, "path", None)
-RISK_BOOK_STATE = _topic("risk.book_state", SeriesState, "series_id", None)
+RISK_BOOK_STATE = _topic(
+    "risk.book_state", SeriesState, "series_id", None, borrowed=(Book, BookRisk)
+)
 DASHBOARD_TALLIES = _topic("dashboard.tallies", WindowTally, "board", DAY_MS)
 DASHBOARD_BOARDS = _topic("dashboard.boards", BoardState, "board", None)
 DASHBOARD_UPDATES = _topic("dashboard.updates", DashboardUpdate, "window_id", DAY_MS)

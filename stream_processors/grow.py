@@ -199,7 +199,8 @@ class _Growing:
         """Check that each state is where Kafka's own partitioner puts it."""
         name = self._settings.topic_prefix + RISK_STATE.name
         for number in range(growth.old_count):
-            moves_of((await read_rows([name], number, self._clients))[name], number, growth)
+            rows = await read_rows({name: RISK_STATE}, number, self._clients)
+            moves_of(rows[name], number, growth)
 
     async def _write(self, growth: TopicGrowth) -> None:
         async with Publisher(self._clients) as publisher:

@@ -82,7 +82,9 @@ class TaskKafka:
             growths = await read_growths(settings.bootstrap_servers, settings.topic_prefix)
             growths.check(number, self._count)
             offsets = await read_offsets(list(inputs), number, self._group, self._reader)
-            rows = await read_rows([*states, self._positions], number, self._reader)
+            rows = await read_rows(
+                {**states, self._positions: PROCESSOR_POSITIONS}, number, self._reader
+            )
             admin = TopicAdmin(self._settings.bootstrap_servers, timeout_s=_ADMIN_S)
             identities = await asyncio.to_thread(admin.describe, list(inputs))
             partitions = [(topic, number) for topic in inputs]
@@ -177,7 +179,7 @@ async def read_growths(bootstrap_servers: str, topic_prefix: str) -> Growths:
         return Growths()
     reader = ProducerSettings(bootstrap_servers=bootstrap_servers)
     try:
-        rows = await read_rows([topic], 0, reader)
+        rows = await read_rows({topic: TOPIC_GROWTHS}, 0, reader)
     except TimeoutError as error:
         raise Unread(f"{topic} has not been read in time") from error
     return Growths(rows[topic].values())

@@ -158,7 +158,7 @@ async def assert_each_state_is_where_it_belongs(world: World, portfolios: set[st
     found = {
         key.decode(): number
         for number in range(GROWN)
-        for key in (await read_rows([name], number, world.producer_settings))[name]
+        for key in (await read_rows({name: RISK_STATE}, number, world.producer_settings))[name]
     }
     assert found == {key: partition_of(key.encode(), GROWN) for key in portfolios}
     assert max(found.values()) >= 6

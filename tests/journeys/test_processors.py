@@ -2,8 +2,8 @@
 
 import asyncio
 from collections.abc import Callable
-from contextlib import suppress
 from io import BytesIO
+from itertools import count, islice
 from math import nan
 
 import fastavro
@@ -14,6 +14,7 @@ from fastavro.schema import fingerprint, parse_schema, to_parsing_canonical_form
 
 from infra.errors import PartFailed
 from infra.topics import provision
+from kafka_io.client import partition_of
 from kafka_io.publisher import Publisher
 from kafka_io.reader import read_table
 from producers.market.prices import load_prices, trading_days
@@ -32,6 +33,7 @@ from schemas.events import (
     StoryState,
 )
 from schemas.topics import (
+    PARTITIONS,
     PORTFOLIO_RETURNS,
     RISK_MEASURES,
     RISK_STATE,
@@ -53,6 +55,10 @@ from tests.support.straight_run import (
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
 
 DAYS = 1_500
+
+
+def home_of(portfolio_id: str) -> int:
+    return partition_of(portfolio_id.encode(), PARTITIONS)
 
 
 def seen_or_over(count: int, end: int, portfolios: set[str]) -> Callable[[list[Record]], bool]:
@@ -109,7 +115,8 @@ async def test_workers_are_restarted_one_after_the_other(world: World) -> None:
 
 async def test_a_stopped_worker_has_the_state_of_each_measure_that_it_sent(world: World) -> None:
     """So that a successor with other settings goes on, and does not judge the same again."""
-    portfolios = [f"p{number}" for number in range(300)]
+    names = (f"p{number}" for number in count())
+    portfolios = list(islice((name for name in names if home_of(name) == 0), 300))
     async with TopicReader(world, "risk.measures") as reader:
         worker = await world.worker(batch_within_s=0.05, batch_records_max=1)
         async with Publisher(world.producer_settings) as publisher:
@@ -211,16 +218,18 @@ async def test_what_cannot_be_read_goes_to_the_dead_letters_and_stops_nothing(
 ) -> None:
     await world.worker(batch_within_s=0.05)
     poison = b"\xc3\x01 this is no batch of returns"
+    home, other = home_of("t"), (home_of("t") + 1) % PARTITIONS
     async with AIOKafkaProducer(bootstrap_servers=world.kafka.bootstrap_servers) as producer:
         for topic in ("portfolio.returns", "training.events"):
             await producer.send_and_wait(world.topic(topic), poison, b"key", partition=3)
+        value = encode(training_progress("t", 1.0, "running", now_us=0))
         # No producer writes these: no key, a key that is no text, a tenant that is no text.
         for key, tenant in ((None, b"acme"), (b"\xff", b"\xff"), (b"t", None), (b"t", b"\xfe")):
-            value = encode(training_progress("t", 1.0, "running", now_us=0))
             headers = [("tenant", tenant), ("ce_recordedtime", tenant)]
             await producer.send_and_wait(
-                world.topic("training.events"), value, key, partition=4, headers=headers
+                world.topic("training.events"), value, key, partition=home, headers=headers
             )
+        await producer.send_and_wait(world.topic("training.events"), value, b"t", partition=other)
     returns = list(np.random.default_rng(1).normal(0, 0.02, 150))
     async with (
         Publisher(world.producer_settings) as publisher,
@@ -235,7 +244,7 @@ async def test_what_cannot_be_read_goes_to_the_dead_letters_and_stops_nothing(
         await reader.until(
             lambda records: (
                 any(isinstance(record, RiskMeasure) for record in records)
-                and sum(isinstance(record, DeadLetter) for record in records) >= 5
+                and sum(isinstance(record, DeadLetter) for record in records) >= 6
             )
         )
     letters = {
@@ -247,6 +256,8 @@ async def test_what_cannot_be_read_goes_to_the_dead_letters_and_stops_nothing(
     assert (batch.partition, batch.offset, batch.key, batch.value) == (3, 0, b"key", poison)
     assert "no schema has the fingerprint" in batch.error
     assert letters["training.events", "undecodable"].partition == 3
+    wrong = letters["training.events", "wrong_partition"]
+    assert (wrong.partition, wrong.key) == (other, b"t")
     # Letters of two keys lie in two partitions, and either may be read first.
     misplaced = {
         record.offset: record.error
@@ -267,7 +278,7 @@ async def test_what_cannot_be_read_goes_to_the_dead_letters_and_stops_nothing(
             continue
     (story,) = followed.values()
     assert isinstance(story, StoryState)
-    assert (story.subject, story.partition, story.tenant) == ("t", 4, None)
+    assert (story.subject, story.partition, story.tenant) == ("t", home, None)
 
 
 async def test_dashboard_windows_count_every_alert_and_measure_once(world: World) -> None:
@@ -347,15 +358,22 @@ async def test_a_worker_that_was_there_before_its_topics_waits_for_them(world: W
             continue
 
 
-async def test_a_worker_whose_state_cannot_be_read_stops(world: World) -> None:
-    worker = await world.worker(batch_within_s=0.05)
-    await send_days(world, 0, 10)
-    async with TopicReader(world, "risk.state") as reader:
-        await reader.until(lambda records: len(records) > 0)
-    await worker.stop()
-    async with AIOKafkaProducer(bootstrap_servers=world.kafka.bootstrap_servers) as producer:
-        await producer.send_and_wait(world.topic("risk.state"), b"nonsense", b"IBM", partition=0)
-    with suppress(PartFailed):  # it may die before it is ready, or right after
-        broken = await world.worker(batch_within_s=0.05)
-        async with asyncio.timeout(60):
-            assert await broken.process.ended() != 0
+async def test_rows_of_strangers_in_a_state_are_passed_over(world: World) -> None:
+    expected_measures, expected_alerts = straight_run(20)
+    end = max(at for _, at in expected_measures)
+    portfolios = {name for name, at in expected_measures if at == end}
+    async with TopicReader(world, "risk.measures", "risk.alerts") as reader:
+        worker = await world.worker(batch_within_s=0.05)
+        await send_days(world, 0, 10)
+        half = sorted({at for _, at in expected_measures})[9]
+        await reader.until(measured_at(half, portfolios))
+        await worker.stop()
+        topic, home = world.topic("risk.state"), home_of("IBM")
+        async with AIOKafkaProducer(bootstrap_servers=world.kafka.bootstrap_servers) as producer:
+            for value in (b"nonsense", encode(training_progress("t", 1.0, "running", now_us=0))):
+                await producer.send_and_wait(topic, value, b"IBM", partition=home)
+            await producer.send_and_wait(topic, b"nonsense", b"nobody", partition=home)
+        await world.worker(batch_within_s=0.05)
+        await send_days(world, 10, 20)
+        await reader.until(measured_at(end, portfolios))
+    assert_as_straight(reader.records, expected_measures, expected_alerts)

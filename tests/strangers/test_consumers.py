@@ -4,7 +4,7 @@
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from schemas.errors import Refused
 from schemas.events import Record
 from schemas.gate import admit
-from schemas.topics import CATALOGUE, RISK_REBUILDS, Topic, key_of
+from schemas.topics import RISK_REBUILDS, Topic, key_of
 from sse_edge.errors import Unframable
 from sse_edge.streams.channels import CHANNELS
 from sse_edge.streams.render import render_value
@@ -106,16 +106,4 @@ async def test_each_processor_restores_rows_or_passes_over_them(
 
 
 def rows_of(topic: Topic) -> st.SearchStrategy[Any]:
-    kinds: Sequence[type[Record]] = ROWS.get(topic.name, topic.records)
-    return st.one_of([within_bounds(kind) for kind in kinds]).map(admit)
-
-
-ROWS: Mapping[str, Sequence[type[Record]]] = {
-    "risk.book_state": [
-        kind
-        for topic in CATALOGUE
-        for kind in topic.records
-        if kind.__name__ in {"Book", "SeriesState", "BookRisk"}
-    ]
-}
-"""The classes of rows in topics that have more than their own."""
+    return st.one_of([within_bounds(kind) for kind in topic.rows]).map(admit)
