@@ -21,10 +21,14 @@ from infra.errors import DirectoryInUse, DirectoryNotOurs
 
 MARK = "tapewire.data"
 RUNNING = "system.json"
+PARTS = "parts.json"
+"""Has the states of the parts while the system runs."""
 
 _LOCK = "lock"
 _MARK_TEXT = "This directory holds the data of Tapewire; `tapewire reset` removes them.\n"
-_ENTRIES = frozenset({MARK, RUNNING, _LOCK, "kafka", "logs", "issuer", "models"})
+_DRAFTS = frozenset({"system.new", "parts.new"})
+"""What a crash may leave of a file that is written anew."""
+_ENTRIES = frozenset({MARK, RUNNING, PARTS, _LOCK, "kafka", "logs", "issuer", "models"}) | _DRAFTS
 """The names that Tapewire puts into a data directory."""
 
 

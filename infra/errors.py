@@ -4,7 +4,7 @@ InfraError
 ├── KafkaUnreachable    no Kafka answers at the configured address
 ├── BrokerFailed        the embedded broker could not be set up or did not start
 ├── DownloadFailed      a file cannot be downloaded, or is not the locked one
-├── PartFailed          a part of the system died too often to be restarted
+├── PartFailed          a part of the system died, or was not ready in time
 ├── DirectoryInUse      another system runs on the same data directory
 └── DirectoryNotOurs    a directory has files of others, or bears no mark of this system
 """
@@ -27,7 +27,7 @@ class DownloadFailed(InfraError):
 
 
 class PartFailed(InfraError):
-    """A part of the system died too often to be restarted."""
+    """A part of the system died, or was not ready in time."""
 
 
 class DirectoryInUse(InfraError):

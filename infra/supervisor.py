@@ -1,9 +1,9 @@
 """Starts the parts of a system in order, watches and restarts them, and stops them in reverse.
 
 A part is a process. It reports readiness by systemd's notification protocol (`READY=1` to the
-socket that `NOTIFY_SOCKET` names), or a probe checks it. When a part dies, the supervisor prints
-the last lines of its log and restarts it with backoff; a part that dies too often stops
-everything.
+socket that `NOTIFY_SOCKET` names), or a probe checks it. When a part dies, the supervisor says why
+and restarts it after a pause, which grows up to a minute while the part keeps dying. The other
+parts go on, however often one dies. A part that needs another one waits until that one answers.
 
 Parts run in sessions of their own, so Ctrl-C reaches the supervisor only, which stops them in
 order. If the supervisor is killed, Linux kills them at once.
@@ -12,28 +12,46 @@ order. If the supervisor is killed, Linux kills them at once.
 import asyncio
 import ctypes
 import os
+import re
+import shutil
 import signal
 import socket
 import sys
 import tempfile
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from infra.errors import PartFailed
+from infra.part_states import PartState, PartStates
 
-RESTARTS_MAX = 5
-"""The most deaths of a part within `RESTARTS_WITHIN_S` seconds."""
-RESTARTS_WITHIN_S = 120.0
-_BACKOFF_S = (0.5, 1.0, 2.0, 4.0, 8.0)
+BACKOFF_S = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0)
+"""The pauses before the first, second, ... restart of a part; the last one goes for all further."""
+HEALTHY_S = 120.0
+"""A part that was up for so long begins with the shortest pause again."""
+LOG_BYTES_MAX = 16 << 20
+"""A larger log file goes to `.log.1`, and a new one begins."""
+_LOGS_S = 60.0
+_NEED_S = 1.0
 _SHOWN_LINES = 12
+_SHOWN_BYTES = 64 << 10
+_LINE_CHARACTERS = 400
 _PR_SET_PDEATHSIG = 1
+_ERROR = re.compile(r"error|exception|critical|fatal|refused|invalid|failed", re.IGNORECASE)
 
 Say = Callable[[str], None]
 """Prints a line of text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What a part cannot work without."""
+
+    name: str
+    """For people, such as `Kafka at localhost:9092`."""
+    answers: Callable[[], Awaitable[bool]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,46 +66,57 @@ class Part:
     """Waits until the part answers, and returns its address; None for a part that notifies."""
     ready_within_s: float = 60.0
     stop_within_s: float = 15.0
+    needs: Need | None = None
+    """It is not restarted before this answers."""
 
 
 class Supervisor:
-    """Runs parts until it is stopped, or a part cannot be kept alive."""
+    """Runs parts until it is stopped."""
 
-    def __init__(self, log_dir: Path, say: Say = print) -> None:
+    def __init__(self, log_dir: Path, say: Say = print, states: PartStates | None = None) -> None:
+        """Begin without parts.
+
+        Args:
+            log_dir: the folder of the parts' log files.
+            say: prints a line for people.
+            states: takes the states of the parts.
+        """
         self._log_dir = log_dir
         self._say = say
+        self._states = PartStates(None) if states is None else states
         self._running: list[Process] = []
 
     async def start(self, *parts: Part) -> None:
-        """Start parts side by side, and return when all are ready.
+        """Start parts side by side that everything else needs, and return when all are ready.
 
         Raises:
             PartFailed: a part was not ready in time, or died before it was ready.
         """
+        await self.launch(*parts)
+        for running in self._running[-len(parts) :]:
+            if running.failure is not None:
+                raise PartFailed(f"{running.part.name} {running.failure}")
+
+    async def launch(self, *parts: Part) -> None:
+        """Start parts side by side, and return when each is ready or has failed.
+
+        `watch` starts those again that have failed.
+        """
         self._log_dir.mkdir(parents=True, exist_ok=True)
         started = [Process(part, self._log_dir / f"{part.name}.log") for part in parts]
         self._running += started
-        try:
-            async with asyncio.TaskGroup() as starting:
-                for running in started:
-                    starting.create_task(self._start(running))
-        except* PartFailed as failed:
-            raise failed.exceptions[0] from None
+        async with asyncio.TaskGroup() as starting:
+            for running in started:
+                starting.create_task(self._start(running))
 
     async def watch(self, stop: asyncio.Event) -> None:
-        """Keep the parts alive until `stop` is set.
-
-        Raises:
-            PartFailed: a part died too often.
-        """
-        try:
-            async with asyncio.TaskGroup() as watching:
-                keepers = [watching.create_task(self._keep(running)) for running in self._running]
-                await stop.wait()
-                for keeper in keepers:
-                    keeper.cancel()
-        except* PartFailed as failed:
-            raise failed.exceptions[0] from None
+        """Keep the parts alive until `stop` is set."""
+        async with asyncio.TaskGroup() as watching:
+            keepers = [watching.create_task(self._keep(running)) for running in self._running]
+            keepers.append(watching.create_task(self._bound_logs()))
+            await stop.wait()
+            for keeper in keepers:
+                keeper.cancel()
 
     async def stop(self) -> None:
         """Stop all parts, the last started first; kill a part that does not stop in time."""
@@ -95,39 +124,68 @@ class Supervisor:
             if await running.stop():
                 self._say(f"{running.part.name:<10} stopped")
         self._running.clear()
+        self._states.close()
 
     async def _start(self, running: "Process") -> None:
+        """Start a part; `failure` says afterwards whether it is up."""
+        name = running.part.name
+        self._states.set(name, PartState.STARTING)
         began = time.monotonic()
         try:
             where = await running.start()
-        except PartFailed as failed:
+        except PartFailed:
+            self._states.set(name, PartState.DOWN)
+            self._say(f"{name:<10} {running.failure}; its log ends:")
             self._show_end(running)
-            raise failed from None
+            return
+        self._states.set(name, PartState.UP)
         took = time.monotonic() - began
-        self._say(f"{running.part.name:<10} ready in {took:4.1f} s   {where}")
+        self._say(f"{name:<10} ready in {took:4.1f} s   {where}")
 
     async def _keep(self, running: "Process") -> None:
-        deaths: deque[float] = deque()
+        """Restart a part whenever it has died, after a pause that grows with each death."""
+        name = running.part.name
+        deaths = 0
         while True:
-            code = await running.ended()
-            now = time.monotonic()
-            deaths.append(now)
-            while now - deaths[0] > RESTARTS_WITHIN_S:
-                deaths.popleft()
-            name = running.part.name
-            self._say(f"{name:<10} died with {_describe(code)}; its log ends:")
-            self._show_end(running)
-            if len(deaths) > RESTARTS_MAX:
-                raise PartFailed(
-                    f"{name} died {len(deaths)} times within {RESTARTS_WITHIN_S:g} s; "
-                    f"see {running.log_path}"
-                )
-            await asyncio.sleep(_BACKOFF_S[min(len(deaths), len(_BACKOFF_S)) - 1])
-            with suppress(PartFailed):  # it died again or hangs; either counts as one more death
-                await self._start(running)
+            if running.failure is None:
+                code = await running.ended()
+                self._states.set(name, PartState.DOWN)
+                self._say(f"{name:<10} died with {_describe(code)}; its log ends:")
+                self._show_end(running)
+                if running.was_up_for_s >= HEALTHY_S:
+                    deaths = 0
+            pause_s = BACKOFF_S[min(deaths, len(BACKOFF_S) - 1)]
+            deaths += 1
+            reason = _reason(running.last_lines())
+            self._say(f"{name:<10} is down: {reason}; it is started again in {pause_s:g} s")
+            await asyncio.sleep(pause_s)
+            await self._wait_for_need(running)
+            await self._start(running)
+
+    async def _wait_for_need(self, running: "Process") -> None:
+        need = running.part.needs
+        if need is None or await need.answers():
+            return
+        name = running.part.name
+        self._states.set(name, PartState.WAITING)
+        self._say(f"{name:<10} waits for {need.name}, which does not answer")
+        while not await need.answers():  # noqa: ASYNC110  # nobody notifies of what answers again
+            await asyncio.sleep(_NEED_S)
+
+    async def _bound_logs(self) -> None:
+        while True:
+            for running in self._running:
+                await asyncio.to_thread(running.bound_log)
+            await asyncio.sleep(_LOGS_S)
 
     def _show_end(self, running: "Process") -> None:
-        for line in running.last_lines():
+        """Print the end of a part's log, unless it is what has been printed last."""
+        lines = running.last_lines()
+        reason = _reason(lines)
+        if reason == running.shown_reason:
+            lines = ["(as before)"]
+        running.shown_reason = reason
+        for line in lines:
             self._say(f"  {running.part.name} | {line}")
 
 
@@ -137,12 +195,36 @@ class Process:
     def __init__(self, part: Part, log_path: Path) -> None:
         self.part = part
         self.log_path = log_path
+        self.failure: str | None = None
+        """Why the last start has failed; None if the process was ready."""
+        self.shown_reason: str | None = None
+        """The line that was printed last as the reason of a death."""
         self._process: asyncio.subprocess.Process | None = None
+        self._ready_s = 0.0
+        self._log_start = 0
+        """The size of the log when the process was started."""
         if log_path.exists():
             log_path.replace(log_path.with_suffix(".log.1"))
 
     async def start(self) -> str:
-        """Start the process, wait until it is ready, and return where it answers."""
+        """Start the process, wait until it is ready, and return where it answers.
+
+        Raises:
+            PartFailed: it was not ready in time, died before, or could not be started at all.
+        """
+        try:
+            where = await self._started()
+        except OSError as error:  # no process, no memory, or no room for its log
+            self.failure = f"could not be started: {error}"
+        except PartFailed as error:
+            self.failure = str(error)
+        else:
+            self.failure = None
+            self._ready_s = time.monotonic()
+            return where
+        raise PartFailed(f"{self.part.name} {self.failure}")
+
+    async def _started(self) -> str:
         with tempfile.TemporaryDirectory(prefix="tapewire-") as folder:
             notified = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
             address = f"{folder}/ready"
@@ -150,6 +232,7 @@ class Process:
                 notified.bind(address)
                 notified.setblocking(False)  # noqa: FBT003  # its only argument
                 with self.log_path.open("ab") as log:
+                    self._log_start = log.tell()
                     self._process = await asyncio.create_subprocess_exec(
                         *self.part.command,
                         env={**os.environ, **self.part.env, "NOTIFY_SOCKET": address},
@@ -191,13 +274,35 @@ class Process:
             await process.wait()
         return True
 
+    @property
+    def was_up_for_s(self) -> float:
+        """How long ago the process became ready, in seconds."""
+        return time.monotonic() - self._ready_s
+
     def last_lines(self) -> list[str]:
-        """Return the last lines of the log file."""
-        lines = self.log_path.read_text(encoding="utf-8", errors="replace").splitlines()
-        return [line[:400] for line in lines[-_SHOWN_LINES:]]
+        """Return the last lines that the process has written to its log."""
+        try:
+            with self.log_path.open("rb") as log:
+                size = log.seek(0, os.SEEK_END)
+                start = self._log_start if self._log_start <= size else 0
+                log.seek(max(start, size - _SHOWN_BYTES))
+                text = log.read().decode("utf-8", errors="replace")
+        except OSError:  # it could not even be created
+            return []
+        return [line[:_LINE_CHARACTERS] for line in text.splitlines()[-_SHOWN_LINES:]]
+
+    def bound_log(self) -> None:
+        """Begin a new log file if the present one is too large; keep the last one of them.
+
+        The process goes on writing to the same file, of which the content moves.
+        """
+        with suppress(OSError):  # such as a full disk; it is tried again
+            if self.log_path.stat().st_size > LOG_BYTES_MAX:
+                shutil.copyfile(self.log_path, self.log_path.with_suffix(".log.1"))
+                os.truncate(self.log_path, 0)
 
     async def _until_ready(self, notified: socket.socket) -> str:
-        name, within_s = self.part.name, self.part.ready_within_s
+        within_s = self.part.ready_within_s
         ready = self.part.probe() if self.part.probe else _notification(notified)
         try:
             async with asyncio.timeout(within_s), asyncio.TaskGroup() as both:
@@ -206,10 +311,10 @@ class Process:
                 death.cancel()
         except* _Died:
             code = None if self._process is None else self._process.returncode
-            raise PartFailed(f"{name} died with {_describe(code)} before it was ready") from None
+            raise PartFailed(f"died with {_describe(code)} before it was ready") from None
         except* TimeoutError:
             await self.stop()
-            raise PartFailed(f"{name} was not ready within {within_s:g} s") from None
+            raise PartFailed(f"was not ready within {within_s:g} s") from None
         return where
 
     async def _died_early(self) -> None:
@@ -244,6 +349,12 @@ def _dying_with(supervisor: int) -> Callable[[], None]:
             os._exit(1)
 
     return prepare
+
+
+def _reason(lines: Sequence[str]) -> str:
+    """Return the last line that reads like an error; else the last line at all."""
+    found = [line.strip() for line in lines if line.strip()]
+    return next(filter(_ERROR.search, reversed(found)), found[-1] if found else "it says nothing")
 
 
 def _describe(code: int | None) -> str:

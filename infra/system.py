@@ -12,17 +12,18 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from infra.data_dir import RunningSystem, announced, locked, this_process
+from infra.data_dir import PARTS, RunningSystem, announced, locked, this_process
 from infra.demo_issuer import jwks_path
 from infra.embedded_broker import bounded_disk, free_port, prepare
 from infra.errors import DownloadFailed, InfraError
 from infra.modules import module_name
+from infra.part_states import PartState, PartStates
 from infra.settings import InfraSettings
-from infra.supervisor import Part, Say, Supervisor
-from infra.topics import cluster_id_of, provision, wait_for_kafka
+from infra.supervisor import Need, Part, Say, Supervisor
+from infra.topics import answers, cluster_id_of, provision, wait_for_kafka
 from infra.trades_package import trades_jar
 from producers.demo.notice import describe
 
@@ -51,7 +52,7 @@ async def run(settings: InfraSettings, options: SystemOptions, say: Say = print)
     """Run the system until SIGINT, SIGTERM or SIGHUP.
 
     Raises:
-        InfraError: the system could not be started, or a part could not be kept alive.
+        InfraError: there is no Kafka, or the data directory cannot be used.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -67,12 +68,13 @@ async def run(settings: InfraSettings, options: SystemOptions, say: Say = print)
     for sig in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(sig, stop_now)
     with locked(settings.data_dir):
-        supervisor = Supervisor(settings.data_dir / "logs", say)
+        states = PartStates(settings.data_dir / PARTS)
+        supervisor = Supervisor(settings.data_dir / "logs", say, states)
         try:
             began = time.monotonic()
             system = await _start(settings, options, supervisor, say)
             up = True
-            say(f"started in {time.monotonic() - began:.0f} s")
+            say(f"started in {time.monotonic() - began:.0f} s{_without(states)}")
             with announced(settings.data_dir, system):
                 logs = settings.data_dir / "logs"
                 say(f"\nopen {system.url}   (Ctrl-C stops; logs are in {logs})\n")
@@ -99,7 +101,10 @@ async def _start(
     say(f"{'topics':<10} ready{' ' * 13}{len(made)} made" if made else f"{'topics':<10} ready")
     edges = list(_edges(options, say))
     env = {"KAFKA_BOOTSTRAP_SERVERS": servers, "TAPEWIRE_VAR_LIMITS": settings.var_limits}
-    of_edge = env | {"TAPEWIRE_DEMO_JWKS": str(jwks_path(settings.data_dir))}
+    of_edge = env | {
+        "TAPEWIRE_DEMO_JWKS": str(jwks_path(settings.data_dir)),
+        "TAPEWIRE_PARTS_FILE": str((settings.data_dir / PARTS).resolve()),
+    }
     if options.demo:
         of_edge["TAPEWIRE_NOTICE"] = describe(options.speed)
         say(describe(options.speed))
@@ -130,7 +135,8 @@ async def _start(
         say(f"{'market':<10} left out: {error}")
     if options.demo:
         parts.append(_python("demo", "producers", env, "--speed", f"{options.speed:g}"))
-    await supervisor.start(*parts)
+    needs = _kafka_at(servers)
+    await supervisor.launch(*(replace(part, needs=needs) for part in parts))
     pid, process_started_s = this_process()
     return RunningSystem(
         url=f"http://localhost:{edges[0][1]}",
@@ -162,6 +168,19 @@ async def _start_broker(settings: InfraSettings, supervisor: Supervisor, say: Sa
 
     await supervisor.start(Part("kafka", broker.command, probe=answers))
     return broker.bootstrap_servers
+
+
+def _kafka_at(servers: str) -> Need:
+    async def kafka_answers() -> bool:
+        return await asyncio.to_thread(answers, servers)
+
+    return Need(f"Kafka at {servers}", kafka_answers)
+
+
+def _without(states: PartStates) -> str:
+    """Return which parts are down, for the line that says that the system has started."""
+    down = states.names(PartState.DOWN, PartState.WAITING)
+    return f", without {', '.join(down)}: what needs them waits, the rest works" if down else ""
 
 
 def _edges(options: SystemOptions, say: Say) -> Iterator[tuple[str, int]]:

@@ -35,6 +35,15 @@ def wait_for_kafka(bootstrap_servers: str, *, within_s: float) -> None:
             return
 
 
+def answers(bootstrap_servers: str) -> bool:
+    """Return whether a broker answers now."""
+    try:
+        TopicAdmin(bootstrap_servers).ping(_PING_S)
+    except Unread:
+        return False
+    return True
+
+
 def cluster_id_of(bootstrap_servers: str, *, within_s: float) -> str:
     """Return the id of the cluster that answers.
 

@@ -1,6 +1,7 @@
 """Settings of an edge node."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Self
 
 from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, model_validator
@@ -66,6 +67,10 @@ class EdgeSettings(BaseSettings):
 
     notice: str | None = None
     """A sentence for everybody who opens the page, such as what a demo replays."""
+
+    parts_file: Path | None = None
+    """The file in which `tapewire up` writes what the parts of the system do, for `/health/ready`;
+    it sets this variable itself."""
 
     cursor_secret: SecretStr | None = None
     """The key that signs cursors, the same on all nodes; unset, a checksum detects accidents."""

@@ -49,8 +49,7 @@ def up(
     """Run the whole system: broker, topics, processor, edges, workers and demo.
 
     Prints a line for each part when it is ready, then the address to open. Ctrl-C stops the parts
-    in order. A part that dies is restarted; if it keeps dying, the command stops everything and
-    exits with code 1.
+    in order. A part that dies is restarted, again and again if need be, while the others go on.
     """
     if not speed > 0:
         raise typer.BadParameter(

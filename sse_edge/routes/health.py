@@ -1,5 +1,8 @@
 """Health checks, and metrics for Prometheus."""
 
+import json
+from pathlib import Path
+
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
@@ -12,6 +15,8 @@ from sse_edge.metrics.node_metrics import Collector
 from tapewire import __version__
 
 router = APIRouter(tags=["health"])
+
+_AWAY = frozenset({"down", "waiting"})
 
 
 @router.get("/health/live", summary="Report that the process answers")
@@ -46,11 +51,30 @@ async def metrics(request: Request, node: NodeDep) -> Response:
 
 @router.get("/health/ready", summary="Report whether streams can be served")
 async def ready(node: NodeDep) -> Response:
-    """Return 200 if streams can be served, else 503."""
+    """Return 200 if streams can be served, else 503.
+
+    Below `tapewire up`, `parts` says which part of the system is `up`, `starting`, `down` or
+    `waiting`, and since when. Streams are served also while another part is down.
+    """
     return _readiness(node)
 
 
 def _readiness(node: Node) -> Response:
     if node.unavailable_for is not None:
         return problem(Unavailable(node.unavailable_for, "streams cannot be served now"))
-    return JSONResponse({"status": "ready"})
+    parts = _parts(node.settings.parts_file)
+    return JSONResponse({"status": "ready"} if parts is None else {"status": "ready", **parts})
+
+
+def _parts(path: Path | None) -> dict[str, object] | None:
+    """Return what the supervisor says of the parts; None if there is none, or nothing readable."""
+    if path is None:
+        return None
+    try:
+        parts = json.loads(path.read_text(encoding="utf-8"))
+        return {
+            "down": sorted(name for name in parts if parts[name]["state"] in _AWAY),
+            "parts": parts,
+        }
+    except (OSError, ValueError, TypeError, LookupError):
+        return None

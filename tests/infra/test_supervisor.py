@@ -1,4 +1,5 @@
 import asyncio
+import signal
 import sys
 from pathlib import Path
 
@@ -8,13 +9,14 @@ import pytest
 from infra.embedded_broker import free_port
 from infra.errors import PartFailed
 from infra.maven import LOCK
-from infra.supervisor import RESTARTS_MAX, Part, Supervisor
+from infra.part_states import PartState, PartStates
+from infra.supervisor import Need, Part, Process, Supervisor
 
 READY = "from kafka_io.readiness import notify_ready; notify_ready('here')"
 FOREVER = "import signal; signal.pause()"
 
 
-def python(name: str, *lines: str, **more: float) -> Part:
+def python(name: str, *lines: str, **more: float | Need) -> Part:
     return Part(name, (sys.executable, "-c", "\n".join(lines)), **more)  # type: ignore[arg-type]
 
 
@@ -69,16 +71,114 @@ async def test_a_part_that_dies_is_named_and_started_again(tmp_path: Path) -> No
     await supervisor.stop()
 
 
-async def test_a_part_that_keeps_dying_stops_everything(
+async def test_a_part_that_keeps_dying_stops_no_other_part(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("infra.supervisor._BACKOFF_S", (0.0,))
+    """The pauses grow, the reason is named, and the states tell which part is down."""
+    monkeypatch.setattr("infra.supervisor.BACKOFF_S", (0.0, 0.01, 0.02))
+    said = Said()
+    states = PartStates(tmp_path / "parts.json")
+    supervisor = Supervisor(tmp_path, said.append, states)
+    await supervisor.launch(
+        python("well", READY, FOREVER),
+        python("sick", READY, "raise SystemExit('ValueError: a bad record')"),
+        python("dead", "raise SystemExit('a setting is invalid: x is 3')"),
+    )
+    healthy = supervisor._running[0]
+    pid = healthy.pid
+    stop = asyncio.Event()
+    async with asyncio.TaskGroup() as tasks, asyncio.timeout(60):
+        tasks.create_task(supervisor.watch(stop))
+        await said.until("sick       is down", times=8)
+        await said.until("dead       is down", times=8)
+        assert states.names(PartState.UP)[0] == "well"
+        stop.set()
+    assert healthy.pid == pid
+    assert psutil.pid_exists(pid)
+    down = said.about("sick       is down")
+    assert down[0].endswith("is down: ValueError: a bad record; it is started again in 0 s")
+    assert [line.rsplit(" ", 2)[1] for line in down[:4]] == ["0", "0.01", "0.02", "0.02"]
+    assert "a setting is invalid: x is 3" in said.about("dead       is down")[0]
+    assert len(said.about("sick | ValueError: a bad record")) == 1, "once, not at every death"
+    await supervisor.stop()
+    assert not (tmp_path / "parts.json").exists()
+
+
+async def test_a_part_that_was_healthy_for_a_while_begins_with_the_shortest_pause(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("infra.supervisor.BACKOFF_S", (0.0, 0.01, 60.0))
+    monkeypatch.setattr("infra.supervisor.HEALTHY_S", 0.0)
     said = Said()
     supervisor = Supervisor(tmp_path, said.append)
-    await supervisor.start(python("sick", READY, "raise SystemExit(3)"))
-    with pytest.raises(PartFailed, match=f"sick died {RESTARTS_MAX + 1} times"):
-        await supervisor.watch(asyncio.Event())
+    await supervisor.launch(python("sick", READY, "raise SystemExit(3)"))
+    stop = asyncio.Event()
+    async with asyncio.TaskGroup() as tasks, asyncio.timeout(30):
+        tasks.create_task(supervisor.watch(stop))
+        await said.until("is down: it says nothing; it is started again in 0 s", times=4)
+        stop.set()
     await supervisor.stop()
+
+
+async def test_a_part_waits_for_what_it_needs_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("infra.supervisor.BACKOFF_S", (0.0,))
+    monkeypatch.setattr("infra.supervisor._NEED_S", 0.01)
+    said = Said()
+    states = PartStates(None)
+    supervisor = Supervisor(tmp_path, said.append, states)
+    asked: list[PartState] = []
+
+    async def answers() -> bool:
+        asked.append(PartState.WAITING if states.names(PartState.WAITING) else PartState.DOWN)
+        return len(asked) > 5
+
+    needy = python("needy", READY, "raise SystemExit(1)", needs=Need("Kafka at here", answers))
+    await supervisor.launch(needy)
+    stop = asyncio.Event()
+    async with asyncio.TaskGroup() as tasks, asyncio.timeout(30):
+        tasks.create_task(supervisor.watch(stop))
+        await said.until("needy      ready", times=2)
+        stop.set()
+    assert asked[:6] == [PartState.DOWN, *[PartState.WAITING] * 5]
+    waits = said.about("needy      waits for Kafka at here, which does not answer")
+    assert len(waits) == 1, "said once, however long it waits"
+    await supervisor.stop()
+
+
+async def test_what_cannot_even_be_started_is_named_and_tried_again(tmp_path: Path) -> None:
+    said = Said()
+    supervisor = Supervisor(tmp_path, said.append)
+    await supervisor.launch(Part("none", ("/there/is/no/such/program",)))
+    assert said.about("none       could not be started: [Errno 2] No such file")
+    stop = asyncio.Event()
+    async with asyncio.TaskGroup() as tasks, asyncio.timeout(30):
+        tasks.create_task(supervisor.watch(stop))
+        await said.until("none       could not be started", times=2)
+        stop.set()
+    await supervisor.stop()
+
+
+async def test_the_log_of_a_running_part_does_not_grow_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("infra.supervisor.LOG_BYTES_MAX", 100)
+    path = tmp_path / "part.log"
+    loud = "import sys; print('first ' * 40, file=sys.stderr)"
+    again = "import signal; signal.sigwait({signal.SIGUSR1}); print('second', file=sys.stderr)"
+    mask = "import signal; signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})"
+    process = Process(python("part", mask, loud, READY, again), path)
+    await process.start()
+    process.bound_log()
+    assert path.stat().st_size == 0
+    assert "first" in path.with_suffix(".log.1").read_text()
+    process.send_signal(signal.SIGUSR1)
+    await process.ended()
+    assert path.read_text() == "second\n", "no hole where the file was cut"
+    assert process.last_lines() == ["second"]
+    process.bound_log()
+    assert path.read_text() == "second\n", "a small log stays"
 
 
 async def test_a_part_that_never_becomes_ready_is_named(tmp_path: Path) -> None:

@@ -63,8 +63,9 @@ class System:
 
 
 @asynccontextmanager
-async def up(folder: Path, *options: str) -> AsyncGenerator[System]:
+async def up(folder: Path, *options: str, **settings: str) -> AsyncGenerator[System]:
     env = {name: value for name, value in os.environ.items() if name != "KAFKA_BOOTSTRAP_SERVERS"}
+    env |= settings
     command = (sys.executable, "-m", "cli", "up", "--data-dir", str(folder), *options)
     process = await asyncio.create_subprocess_exec(
         *command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=env
@@ -160,6 +161,34 @@ async def test_a_part_that_dies_comes_back_and_a_taken_port_is_passed_over(
         await system.until(r"edge\s+ready")
         async with httpx.AsyncClient() as http:
             assert (await http.get(f"{system.url}/health/live")).status_code == 200
+
+
+@pytest.mark.long
+async def test_a_part_that_cannot_work_stops_no_other_part_and_health_names_it(
+    tmp_path: Path,
+) -> None:
+    """The broker dies meanwhile, and comes back."""
+    folder = tmp_path / "data"
+    async with up(folder, "--no-demo", TAPEWIRE_RISK_LEVELS="much") as system:
+        assert [
+            line for line in system.lines if re.search(r"started in .* without processor", line)
+        ]
+        edge = next(pid for pid in system.pids() if "sse_edge" in " ".join(pid.cmdline()))
+        await system.until(r"processor\s+is down: .*much.*; it is started again in 8 s")
+        async with httpx.AsyncClient(base_url=system.url) as http:
+            ready = await http.get("/health/ready")
+            assert ready.status_code == 200
+            assert ready.json()["down"] == ["processor"]
+            assert ready.json()["parts"]["trainer"]["state"] == "up"
+            kafka = next(pid for pid in system.pids() if "kafka.Kafka" in " ".join(pid.cmdline()))
+            kafka.kill()
+            await system.until(r"kafka\s+died with SIGKILL")
+            await system.until(r"kafka\s+ready")
+            async with asyncio.timeout(60), stream(system.url, "/api/v1/sse/training") as client:
+                await client.until(bool)
+            assert client.blocks[0].event == "connected"
+        assert edge.is_running()
+        assert await system.interrupt() == 0
 
 
 async def test_the_command_explains_itself() -> None:
