@@ -47,7 +47,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """What a part cannot work without."""
+    """A service that a part cannot work without."""
 
     name: str
     """For people, such as `Kafka at localhost:9092`."""
