@@ -31,7 +31,7 @@ def processors_of(settings: ProcessorSettings) -> Sequence[Processor]:
         Risk(settings),
         Books(settings),
         *lifecycles(),
-        Candles(),
+        Candles(settings),
         EventTallies(settings),
         WindowTotals(settings),
     )

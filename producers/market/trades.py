@@ -14,11 +14,11 @@ from itertools import islice
 from pathlib import Path
 
 from kafka_io.publisher import Publisher
-from kafka_io.reader import read_newest
+from kafka_io.reader import read_newest, read_table
 from kafka_io.settings import ProducerSettings
 from producers.errors import NoTrades
-from schemas.events import Trade, TradeBatch
-from schemas.topics import MARKET_TRADES
+from schemas.events import CandleState, Record, Trade, TradeBatch
+from schemas.topics import MARKET_FORMING, MARKET_TRADES
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +26,8 @@ SYMBOL = "BTC-USD"
 
 _MEMBER = "bitstamp_trades_from_20131125_usd.csv"
 _BATCH_TRADES = 500
+_NEWEST = 100
+"""The last records of a partition among which the last batch is looked for."""
 _US = 1_000_000
 _MINUTE_US = 60 * _US
 
@@ -66,7 +68,9 @@ async def run(settings: ProducerSettings, jar: Path, stop: asyncio.Event) -> Non
         NoTrades: the package has no trades.
         Unsent: Kafka does not acknowledge within the settings' patience.
     """
-    there = _next(await read_newest(MARKET_TRADES, settings))
+    newest = await read_newest(MARKET_TRADES, settings, count=_NEWEST)
+    states = await read_table(MARKET_FORMING, settings)
+    there = _next([*newest, *states.values()])
     sent = 0
     async with Publisher(settings) as publisher:
         for batch in batches(read_trades(jar)):
@@ -80,10 +84,19 @@ async def run(settings: ProducerSettings, jar: Path, stop: asyncio.Event) -> Non
     await stop.wait()
 
 
-def _next(records: Sequence[object]) -> int:
-    ends = [
-        record.first + len(record.trades)
-        for record in records
-        if isinstance(record, TradeBatch) and record.symbol == SYMBOL
-    ]
-    return max(ends, default=0)
+def _next(records: Sequence[Record]) -> int:
+    """Return the number after the last trade that was written.
+
+    Other symbols share the partition. If many records of them follow, the processor's state tells.
+    """
+    return max(map(_end_of, records), default=0)
+
+
+def _end_of(record: Record) -> int:
+    match record:
+        case TradeBatch(symbol=symbol, producer="") if symbol == SYMBOL:
+            return record.first + len(record.trades)
+        case CandleState(symbol=symbol) if symbol == SYMBOL:
+            return record.next
+        case _:
+            return 0

@@ -33,7 +33,7 @@ from schemas.events.dashboard import (
     WindowTally,
     WindowTotal,
 )
-from schemas.events.market import Candle, CandleState, Trade, TradeBatch
+from schemas.events.market import Candle, CandleState, Trade, TradeBatch, TradeCount
 from schemas.events.operations import (
     DeadLetter,
     EdgeChannel,
@@ -151,6 +151,7 @@ __all__ = [
     "TopicPosition",
     "Trade",
     "TradeBatch",
+    "TradeCount",
     "TrafficLight",
     "TrainingCommand",
     "TrainingProgress",

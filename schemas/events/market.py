@@ -1,8 +1,9 @@
 """Trades, and the candles that processors form from them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from schemas.bounds import (
+    Bytes,
     Count,
     Increment,
     InstantUs,
@@ -28,14 +29,17 @@ class Trade:
 class TradeBatch:
     """Trades of one symbol, in the order in which they were made.
 
-    `first` is the index of the batch's first trade among all trades of the symbol. Every trade of
-    a later batch was made at `watermark_us` or after it.
+    `first` is the index of the batch's first trade among all trades of the symbol that its producer
+    has written. Every trade of a later batch was made at `watermark_us` or after it.
     """
 
     symbol: Name
     first: Increment
     trades: Items[Trade]
     watermark_us: ObservedUs
+    producer: Name = ""
+    """The name of what counts the trades. A producer that counts from 0 again, since it does not
+    know its last count, takes a new name, such as that of its run."""
 
     @property
     def event_time_us(self) -> int:
@@ -45,7 +49,8 @@ class TradeBatch:
     @property
     def event_id(self) -> str:
         """The CloudEvents id; a batch that is sent again has the same id."""
-        return f"trades:{self.symbol}:{self.first}:{len(self.trades)}"
+        producer = f"{self.producer}:" if self.producer else ""
+        return f"trades:{self.symbol}:{producer}{self.first}:{len(self.trades)}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,8 +80,22 @@ class Candle:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TradeCount:
+    """The numbers of a producer's trades that were taken."""
+
+    producer: Name
+    ranges: Items[Count]
+    """The start and the end of each range of numbers, in order; the end is exclusive."""
+    latest_us: InstantUs
+    """The latest time of a trade that was taken."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CandleState:
-    """The processor's state of a symbol: the next trade, and the candles that can change."""
+    """The processor's state of a symbol: the counts of its trades, and the candles that can change.
+
+    `next` is the number after the last trade of the producer without a name.
+    """
 
     symbol: Name
     next: Count
@@ -84,3 +103,10 @@ class CandleState:
     forming: Items[Candle]
     late: Count = 0
     tenant: Name | None = None
+    edges_us: Items[InstantUs] = field(default_factory=list)
+    """For each forming candle, the times of its first and its last trade."""
+    counts: Items[TradeCount] = field(default_factory=list)
+    recent: Bytes | None = None
+    """8 bytes for each of the last trades, by which a repeat is recognized."""
+    batches: Bytes | None = None
+    """8 bytes for each of the last batches, likewise."""

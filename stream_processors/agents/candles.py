@@ -5,20 +5,23 @@ Candles that are still forming are kept in `market.forming`, one row for each sy
 
 from collections.abc import Mapping, Sequence
 
-from kafka_io.dead_letters import dead_letter
+from kafka_io.dead_letters import dead_letter, log_time_us
 from schemas.events import CandleState, Record, TradeBatch
 from schemas.keys import encode_key
 from schemas.topics import MARKET_FORMING, MARKET_TRADES
 from stream_processors.messages import Admitted
 from stream_processors.processor import Processor, Round, Rows, restored
-from stream_processors.windowing.candles import SymbolCandles
+from stream_processors.settings import ProcessorSettings
+from stream_processors.windowing.candles import AHEAD_US, SymbolCandles
 
 
 class Candles(Processor):
     """Forms the candles of all symbols."""
 
-    def __init__(self) -> None:
+    def __init__(self, settings: ProcessorSettings | None = None) -> None:
+        """Form candles as the settings say; None for their defaults."""
         super().__init__("form_candles", (MARKET_TRADES,), (MARKET_FORMING,))
+        self._ahead_us = AHEAD_US if settings is None else settings.ahead_us()
         self._symbols: dict[int, dict[str, SymbolCandles]] = {}
         self._changed: dict[int, set[str]] = {}
 
@@ -26,7 +29,7 @@ class Candles(Processor):
         """Replace the symbols of a partition number."""
         del row_limits
         self._changed[number] = set()
-        self._symbols[number] = restored(MARKET_FORMING, rows[MARKET_FORMING.name], _restore)
+        self._symbols[number] = restored(MARKET_FORMING, rows[MARKET_FORMING.name], self._restore)
 
     def forget(self, number: int) -> None:
         """Drop the symbols of a partition number."""
@@ -39,8 +42,10 @@ class Candles(Processor):
         for message in messages:
             batch = message.record
             assert isinstance(batch, TradeBatch)
-            symbol = symbols.setdefault(batch.symbol, SymbolCandles(batch.symbol))
-            changes = symbol.apply(batch)
+            symbol = symbols.get(batch.symbol)
+            if symbol is None:
+                symbol = symbols[batch.symbol] = self._candles_of(batch.symbol)
+            changes = symbol.apply(batch, log_time_us(message))
             for candle in changes.closed:
                 this_round.send(candle)
             for refused in changes.refused:
@@ -49,15 +54,17 @@ class Candles(Processor):
                 )
             self._changed[this_round.number].add(batch.symbol)
 
+    def _candles_of(self, symbol: str, state: CandleState | None = None) -> SymbolCandles:
+        return SymbolCandles(symbol, state, ahead_us=self._ahead_us)
+
+    def _restore(self, state: Record) -> tuple[str, SymbolCandles] | None:
+        if not isinstance(state, CandleState):
+            return None
+        return state.symbol, self._candles_of(state.symbol, state)
+
     async def finish(self, this_round: Round) -> None:
         """Write the candles that are forming."""
         changed, self._changed[this_round.number] = self._changed[this_round.number], set()
         for name in sorted(changed):
             state = self._symbols[this_round.number][name].pack()
             this_round.put(MARKET_FORMING, encode_key(name), state)
-
-
-def _restore(state: Record) -> tuple[str, SymbolCandles] | None:
-    if not isinstance(state, CandleState):
-        return None
-    return state.symbol, SymbolCandles(state.symbol, state)

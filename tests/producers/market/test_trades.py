@@ -7,7 +7,8 @@ import pytest
 from infra.settings import InfraSettings
 from infra.trades_package import trades_jar
 from producers.errors import NoTrades
-from producers.market.trades import batches, read_trades
+from producers.market.trades import SYMBOL, _next, batches, read_trades
+from schemas.events import CandleState, Trade, TradeBatch
 
 
 def test_batches_hold_every_trade_in_order_and_bring_time_to_the_end_of_the_last_minute() -> None:
@@ -29,3 +30,16 @@ def test_another_file_than_the_package_is_refused(tmp_path: Path) -> None:
         package.writestr("bitstamp_trades_from_20131125_usd.csv", "timestamp,price\nx,1\n")
     with pytest.raises(NoTrades, match=r"other\.jar has no trades"):
         list(read_trades(other))
+
+
+def test_trades_of_others_in_the_partition_do_not_begin_the_replay_again() -> None:
+    trade = Trade(time_us=0, price=1.0, amount=1.0)
+    ours = TradeBatch(symbol=SYMBOL, first=500, trades=[trade] * 3, watermark_us=0)
+    other = TradeBatch(symbol="ETH-USD", first=10**9, trades=[trade], watermark_us=0)
+    namesake = TradeBatch(
+        symbol=SYMBOL, first=10**9, trades=[trade], watermark_us=0, producer="of others"
+    )
+    assert _next([ours, other, namesake]) == 503
+    state = CandleState(symbol=SYMBOL, next=1_000, watermark_us=0, forming=[])
+    assert _next([other, namesake, state]) == 1_000
+    assert _next([other]) == 0
