@@ -2,6 +2,7 @@
 
 InfraError
 ├── KafkaUnreachable    no Kafka answers at the configured address
+├── TopicsUnfit         topics exist with settings by which results would be lost or wrong
 ├── BrokerFailed        the embedded broker could not be set up or did not start
 ├── DownloadFailed      a file cannot be downloaded, or is not the locked one
 ├── PartFailed          a part of the system died, or was not ready in time
@@ -16,6 +17,10 @@ class InfraError(Exception):
 
 class KafkaUnreachable(InfraError):
     """No Kafka answers at the configured address."""
+
+
+class TopicsUnfit(InfraError):
+    """Topics exist with settings by which results would be lost or wrong."""
 
 
 class BrokerFailed(InfraError):

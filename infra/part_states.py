@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 
 
 class PartState(StrEnum):
-    """What a part does."""
+    """The state of a part."""
 
     STARTING = "starting"
     UP = "up"

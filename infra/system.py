@@ -97,7 +97,7 @@ async def _start(
     else:
         await asyncio.to_thread(wait_for_kafka, servers, within_s=_FOREIGN_KAFKA_S)
         say(f"{'kafka':<10} yours at {servers}")
-    made = await asyncio.to_thread(provision, servers, prefix=settings.topic_prefix)
+    made = await asyncio.to_thread(provision, servers, prefix=settings.topic_prefix, warn=say)
     say(f"{'topics':<10} ready{' ' * 13}{len(made)} made" if made else f"{'topics':<10} ready")
     edges = list(_edges(options, say))
     env = {"KAFKA_BOOTSTRAP_SERVERS": servers, "TAPEWIRE_VAR_LIMITS": settings.var_limits}

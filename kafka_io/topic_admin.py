@@ -4,6 +4,7 @@ aiokafka's admin client knows no topic ids, so this module uses confluent-kafka'
 coroutines call them in a thread.
 """
 
+import asyncio
 import logging
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
@@ -15,15 +16,22 @@ from confluent_kafka import (
     TopicCollection,
     TopicPartition,
 )
-from confluent_kafka.admin import NewPartitions, NewTopic, OffsetSpec  # type: ignore[attr-defined]  # re-exported
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported
+    ConfigResource,
+    NewPartitions,
+    NewTopic,
+    OffsetSpec,
+)
 
 from kafka_io.client import admin
 from kafka_io.errors import TopicRefused, Unread
+from kafka_io.topic_checks import FoundTopic
 from schemas.topics import Topic
 
 logger = logging.getLogger(__name__)
 
 _CREATE_S = 30.0
+_PING_S = 2.0
 _MASK_64 = (1 << 64) - 1
 
 
@@ -43,6 +51,14 @@ class PartitionEnd(NamedTuple):
     """The offset after the last committed record."""
     leader_epoch: int
     """A broker that is cut off from the others has an earlier one, and takes itself for leader."""
+
+
+class GroupMember(NamedTuple):
+    """A member of a consumer group."""
+
+    name: str
+    """The name that it keeps over restarts; else the one that the group gave it."""
+    client_id: str
 
 
 class TopicAdmin:
@@ -88,6 +104,36 @@ class TopicAdmin:
                 raise Unread(f"topic {name}: {error.args[0].str()}") from error
             found[name] = TopicIdentity(name, _id_bytes(topic.topic_id), len(topic.partitions))
         return found
+
+    def found(self, names: Iterable[str]) -> Mapping[str, FoundTopic]:
+        """Return topics with their settings, without those that do not exist.
+
+        A client without the right to read settings gets none of them.
+
+        Raises:
+            Unread: Kafka does not answer.
+        """
+        topics = self.describe(names)
+        resources = [ConfigResource(ConfigResource.Type.TOPIC, name) for name in topics]
+        answers = (
+            self._admin.describe_configs(resources, request_timeout=self._timeout_s)
+            if resources
+            else {}
+        )
+        configs: dict[str, dict[str, str]] = {}
+        for resource, answer in answers.items():
+            try:
+                entries = answer.result()
+            except KafkaException as error:
+                logger.info("the settings of %s are not known: %s", resource.name, error)
+                continue
+            configs[resource.name] = {
+                name: entry.value for name, entry in entries.items() if entry.value is not None
+            }
+        return {
+            name: FoundTopic(topic.partitions, configs.get(name, {}))
+            for name, topic in topics.items()
+        }
 
     def ends(self, partitions: Iterable[tuple[str, int]]) -> Mapping[tuple[str, int], PartitionEnd]:
         """Return the end of each partition, without those that no leader answers for."""
@@ -175,6 +221,14 @@ class TopicAdmin:
         Raises:
             Unread: Kafka does not answer.
         """
+        return [member.name for member in self.describe_members(group)]
+
+    def describe_members(self, group: str) -> list[GroupMember]:
+        """Return a group's members.
+
+        Raises:
+            Unread: Kafka does not answer.
+        """
         answers = self._admin.describe_consumer_groups([group], request_timeout=self._timeout_s)
         try:
             members = answers[group].result().members
@@ -182,7 +236,10 @@ class TopicAdmin:
             if error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
                 return []
             raise Unread(f"group {group}: {error.args[0].str()}") from error
-        return [member.group_instance_id or member.member_id for member in members]
+        return [
+            GroupMember(member.group_instance_id or member.member_id, member.client_id or "")
+            for member in members
+        ]
 
     def unanswered(self, names: Iterable[str]) -> set[str]:
         """Return the topics with a partition that no leader answers for.
@@ -198,6 +255,26 @@ class TopicAdmin:
         }
         silent = {name for name, _ in partitions - self.leader_epochs(partitions).keys()}
         return requested - {name for name, _ in partitions} | silent
+
+
+async def wait_until_answered(bootstrap_servers: str, name: str, stop: asyncio.Event) -> None:
+    """Return when Kafka answers, or when `stop` is set; log once that a part waits.
+
+    Args:
+        bootstrap_servers: Kafka's addresses, `host:port` with commas between.
+        name: the part that waits.
+        stop: ends the wait.
+    """
+    is_logged = False
+    while not stop.is_set():
+        try:
+            await asyncio.to_thread(TopicAdmin(bootstrap_servers).ping, _PING_S)
+        except Unread as error:
+            if not is_logged:
+                is_logged = True
+                logger.warning("%s waits for Kafka at %s: %s", *(name, bootstrap_servers, error))
+        else:
+            return
 
 
 def _id_bytes(topic_id: Any) -> bytes:

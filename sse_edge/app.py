@@ -23,10 +23,13 @@ from fastapi_offline import FastAPIOffline
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from kafka_io.errors import Unsent
+from kafka_io.errors import Unread, Unsent
 from kafka_io.publisher import Publisher
 from kafka_io.readiness import notify_ready
 from kafka_io.settings import ProducerSettings
+from kafka_io.topic_admin import TopicAdmin
+from kafka_io.topic_checks import find_differences
+from schemas.topics import CATALOGUE
 from sse_edge.cache.tail import Tail
 from sse_edge.delivery.fair_queue import FairQueue
 from sse_edge.delivery.node import Node
@@ -71,6 +74,9 @@ SIBLINGS = "TAPEWIRE_SIBLINGS"
 
 _LOCAL_PAGES = r"http://(localhost|127\.0\.0\.1)(:\d{1,5})?"
 """The origins whose pages may read and write on an open edge, which serves this machine only."""
+
+_TOPICS_S = 10.0
+"""How many seconds Kafka has for the settings of all topics, and the pause before asking again."""
 
 _HEARTBEAT_PATIENCE_S = 5.0
 """How many seconds a heartbeat waits for Kafka at most, and so a node that stops."""
@@ -131,6 +137,7 @@ def build_api(settings: EdgeSettings, fair_queue: FairQueue) -> FastAPI:
             _log_who_is_served(settings)
             following = tasks.create_task(_run(node, views))
             following.add_done_callback(_stop_with_the_tail)
+            checking = tasks.create_task(_warn_of_topics(settings))
             if SIBLINGS in os.environ:
                 app.state.multiprocess_metrics = MultiprocessMetrics(Path(os.environ[SIBLINGS]))
                 node.each_second = lambda: app.state.multiprocess_metrics.publish(
@@ -142,6 +149,7 @@ def build_api(settings: EdgeSettings, fair_queue: FairQueue) -> FastAPI:
                     yield
             following.remove_done_callback(_stop_with_the_tail)
             following.cancel()
+            checking.cancel()
 
     app = FastAPIOffline(
         title="Tapewire edge",
@@ -198,6 +206,23 @@ async def _run(node: Node, views: Views) -> None:
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(node.run())
         tasks.create_task(views.run())
+
+
+async def _warn_of_topics(settings: EdgeSettings) -> None:
+    """Log, when Kafka answers first, which topics somebody has made otherwise than the catalogue.
+
+    An edge shows what there is, so it starts nonetheless.
+    """
+    admin = TopicAdmin(settings.bootstrap_servers, timeout_s=_TOPICS_S)
+    topics = {settings.topic_prefix + topic.name: (topic, topic.partitions) for topic in CATALOGUE}
+    found = None
+    while found is None:
+        try:
+            found = await asyncio.to_thread(admin.found, list(topics))
+        except Unread:
+            await asyncio.sleep(_TOPICS_S)
+    for difference in find_differences(settings.bootstrap_servers, topics, found):
+        logger.warning("%s", difference)
 
 
 def _log_who_is_served(settings: EdgeSettings) -> None:

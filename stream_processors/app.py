@@ -28,7 +28,7 @@ from kafka_io.group import GroupConsumer
 from kafka_io.readiness import notify_ready
 from stream_processors.errors import TopicGrown, WorkerError
 from stream_processors.faust_adapter import AgentProcessor, WorkerApp
-from stream_processors.kafka_adapter import SESSION_TIMEOUT_S, check_partitions, read_growths
+from stream_processors.kafka_adapter import SESSION_TIMEOUT_S, check_topics, read_growths
 from stream_processors.metrics import WorkerCollector, WorkerMetrics
 from stream_processors.processor import Processor
 from stream_processors.settings import ProcessorSettings
@@ -91,7 +91,7 @@ async def _work(
         )
     metrics = WorkerMetrics()
     tasks = Tasks(settings, processors, growths.count, metrics)
-    await check_partitions(settings, tasks.topics, growths.count)
+    await check_topics(settings, tasks.topics, growths.count)
     if settings.metrics_port is not None:
         start_http_server(settings.metrics_port, "127.0.0.1", _registry(metrics))
     prefix = settings.written_prefix()

@@ -3,6 +3,7 @@
 WorkerError
 ├── RecoveryStuck    a partition number was not recovered in time
 ├── TopicGrown       a topic has other partitions than those that its states are partitioned by
+├── TopicUnfit       a topic has settings by which results would be lost or wrong
 ├── GrowthRefused    topics cannot grow as asked
 └── NameTaken        another worker has this worker's name
 """
@@ -18,6 +19,10 @@ class RecoveryStuck(WorkerError):
 
 class TopicGrown(WorkerError):
     """A topic has other partitions than those that its states are partitioned by."""
+
+
+class TopicUnfit(WorkerError):
+    """A topic has settings by which results would be lost or wrong; the message mends it."""
 
 
 class GrowthRefused(WorkerError):

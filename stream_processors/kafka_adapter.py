@@ -1,6 +1,7 @@
 """The Kafka of stream tasks: the group's consumer, a writer for each number, and the readers."""
 
 import asyncio
+import logging
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 
@@ -9,14 +10,17 @@ from kafka_io.group import OffsetConsumer
 from kafka_io.reader import find_offset_after, read_between, read_offsets, read_rows
 from kafka_io.settings import ProducerSettings
 from kafka_io.topic_admin import TopicAdmin
+from kafka_io.topic_checks import find_differences
 from kafka_io.transactions import TransactionalWriter, open_writer
 from schemas.events import ProcessorPositions
 from schemas.topics import PROCESSOR_POSITIONS, TOPIC_GROWTHS, Topic, TopicPartition
-from stream_processors.errors import TopicGrown
+from stream_processors.errors import TopicGrown, TopicUnfit
 from stream_processors.growths import Growths, grown_text, partitions_of
 from stream_processors.log_marks import RecordMark, find_cut, mark_of, saved_mark
 from stream_processors.settings import ProcessorSettings
 from stream_processors.stream_task import LogState, Recovered
+
+logger = logging.getLogger(__name__)
 
 SESSION_TIMEOUT_S = 10.0
 _OPEN_S = 20.0
@@ -185,10 +189,10 @@ async def read_growths(bootstrap_servers: str, topic_prefix: str) -> Growths:
     return Growths(rows[topic].values())
 
 
-async def check_partitions(
+async def check_topics(
     settings: ProcessorSettings, topics: Mapping[str, Topic], count: int
 ) -> None:
-    """Check that topics have the partitions that their states are partitioned by.
+    """Check that topics have the partitions and settings without which results would be wrong.
 
     Args:
         settings: where Kafka is.
@@ -196,10 +200,20 @@ async def check_partitions(
         count: the partitions that each topic of portfolios has.
 
     Raises:
-        TopicGrown: a topic has more or fewer partitions.
+        TopicGrown: a topic has more partitions than its states are partitioned by.
+        TopicUnfit: a topic has fewer, or settings by which results would be lost or wrong.
         Unread: Kafka does not answer.
     """
     admin = TopicAdmin(settings.bootstrap_servers, timeout_s=_ADMIN_S)
-    for name, found in (await asyncio.to_thread(admin.describe, list(topics))).items():
-        if found.partitions != partitions_of(topics[name], count):
+    found = await asyncio.to_thread(admin.found, list(topics))
+    expected = {name: (topic, partitions_of(topic, count)) for name, topic in topics.items()}
+    differences = find_differences(settings.bootstrap_servers, expected, found)
+    for difference in differences:
+        if not difference.is_harmful:
+            logger.warning("%s", difference)
+    harmful = [str(difference) for difference in differences if difference.is_harmful]
+    if harmful:
+        raise TopicUnfit("\n".join(harmful))
+    for name, topic in found.items():
+        if topic.partitions != expected[name][1]:
             raise TopicGrown(grown_text(name, topics[name], count))

@@ -10,6 +10,12 @@ import fastavro
 import numpy as np
 import pytest
 from aiokafka import AIOKafkaProducer
+from confluent_kafka.admin import (  # type: ignore[attr-defined]
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+)
 from fastavro.schema import fingerprint, parse_schema, to_parsing_canonical_form
 
 from infra.errors import PartFailed
@@ -343,6 +349,37 @@ async def test_dashboard_windows_count_every_alert_and_measure_once(world: World
 async def test_limits_without_meaning_stop_the_worker_at_once(world: World) -> None:
     with pytest.raises(PartFailed, match="died with exit code"):
         await world.worker(var_limits="IBM=much")
+
+
+async def test_topics_whose_times_are_those_of_producers_stop_the_worker_and_warn_the_edge(
+    world: World,
+) -> None:
+    """Both name the command that mends it."""
+    topic = world.topic(PORTFOLIO_RETURNS.name)
+    resource = ConfigResource(
+        ConfigResource.Type.TOPIC,
+        topic,
+        incremental_configs=[
+            ConfigEntry(
+                "message.timestamp.type",
+                "CreateTime",
+                incremental_operation=AlterConfigOpType.SET,
+            )
+        ],
+    )
+    admin = AdminClient({"bootstrap.servers": world.kafka.bootstrap_servers})
+    for answer in admin.incremental_alter_configs([resource]).values():
+        await asyncio.to_thread(answer.result, 30)
+    with pytest.raises(PartFailed, match="died with exit code"):
+        await world.worker()
+    [log] = [path.read_text() for path in world.folder.glob("worker-*.log")]
+    mended = f"--entity-name {topic} --add-config message.timestamp.type=LogAppendTime"
+    assert f"this worker stops: {topic} has message.timestamp.type=CreateTime" in log
+    assert mended in log
+    edge = await world.edge()
+    async with asyncio.timeout(30):
+        while mended not in edge.process.log_path.read_text():  # noqa: ASYNC110  # a file notifies nobody
+            await asyncio.sleep(0.05)
 
 
 async def test_a_worker_that_was_there_before_its_topics_waits_for_them(world: World) -> None:
