@@ -103,7 +103,7 @@ def transactional_producer(
 
 
 def group_consumer(
-    bootstrap_servers: str, group: str, member: str, *, session_timeout_s: float
+    bootstrap_servers: str, group: str, member: str, *, session_timeout_s: float, client_id: str
 ) -> AIOKafkaConsumer:
     """Make a consumer that shares topics with the other members of a group.
 
@@ -115,9 +115,11 @@ def group_consumer(
         group: the group's name.
         member: a name that the member keeps; after a restart it gets its partitions back at once.
         session_timeout_s: how long the group waits for a member that is silent.
+        client_id: what the group's description says of where the member runs.
     """
     made = AIOKafkaConsumer(
         bootstrap_servers=bootstrap_servers,
+        client_id=client_id,
         group_id=group,
         group_instance_id=member,
         partition_assignment_strategy=[NumberAssignor],

@@ -131,7 +131,13 @@ class GroupConsumer(OffsetConsumer):
     """A member of a group. Use it in `async with`."""
 
     def __init__(
-        self, bootstrap_servers: str, group: str, member: str, *, session_timeout_s: float
+        self,
+        bootstrap_servers: str,
+        group: str,
+        member: str,
+        *,
+        session_timeout_s: float,
+        client_id: str = "tapewire",
     ) -> None:
         """Make a member that has not joined yet.
 
@@ -140,9 +146,14 @@ class GroupConsumer(OffsetConsumer):
             group: the group's name.
             member: a name that the member keeps; after a restart it gets its partitions back.
             session_timeout_s: how long the group waits for a silent member.
+            client_id: what the group's description says of where the member runs.
         """
         consumer = client.group_consumer(
-            bootstrap_servers, group, member, session_timeout_s=session_timeout_s
+            bootstrap_servers,
+            group,
+            member,
+            session_timeout_s=session_timeout_s,
+            client_id=client_id,
         )
         super().__init__(consumer, f"group {group}")
 

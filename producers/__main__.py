@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine, Mapping
 
 from kafka_io.readiness import notify_ready
 from kafka_io.settings import ProducerSettings
+from kafka_io.topic_admin import wait_until_answered
 from producers.agents import agents, orchestrator
 from producers.backtesting import backtester
 from producers.demo import replay
@@ -24,6 +25,7 @@ from producers.training import trainer
 
 
 async def _demo(stop: asyncio.Event, speed: float) -> None:
+    await _until_kafka_answers("the demo", stop)
     _ready(f"replaying {speed:g} trading days a second")
     await replay.run(ProducerSettings(source="/producers/demo"), speed=speed, stop=stop)
 
@@ -52,6 +54,7 @@ async def _orchestrator(stop: asyncio.Event, _: float) -> None:
 
 
 async def _market(stop: asyncio.Event, _: float) -> None:
+    await _until_kafka_answers("the market", stop)
     _ready("writing trades")
     settings = ProducerSettings(source="/producers/market")
     try:
@@ -94,6 +97,11 @@ async def _run(part: str, speed: float) -> None:
     for sig in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(sig, stop.set)
     await _PARTS[part](stop, speed)
+
+
+async def _until_kafka_answers(name: str, stop: asyncio.Event) -> None:
+    """Wait where a part begins with reading; those that wait for commands do so by themselves."""
+    await wait_until_answered(ProducerSettings().bootstrap_servers, name, stop)
 
 
 def _ready(status: str) -> None:

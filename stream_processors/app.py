@@ -14,8 +14,10 @@ It always holds that what follows from a record is in Kafka together with the of
 or not at all: see `stream_processors.stream_task`.
 """
 
+import asyncio
 import logging
 from collections.abc import Sequence
+from functools import partial
 from tempfile import gettempdir
 
 import faust
@@ -26,6 +28,7 @@ from kafka_io.client import faust_brokers
 from kafka_io.errors import ProducerError
 from kafka_io.group import GroupConsumer
 from kafka_io.readiness import notify_ready
+from kafka_io.topic_admin import TopicAdmin, wait_until_answered
 from stream_processors.errors import TopicGrown, WorkerError
 from stream_processors.faust_adapter import AgentProcessor, WorkerApp
 from stream_processors.kafka_adapter import SESSION_TIMEOUT_S, check_topics, read_growths
@@ -34,6 +37,7 @@ from stream_processors.processor import Processor
 from stream_processors.settings import ProcessorSettings
 from stream_processors.tasks import Tasks, processors_of
 from stream_processors.worker import Worker
+from stream_processors.worker_name import client_id, default_name, held, wait_for_namesake
 
 logger = logging.getLogger(__name__)
 
@@ -77,6 +81,7 @@ def build_app(settings: ProcessorSettings) -> faust.App:
 async def _work(
     settings: ProcessorSettings, processors: Sequence[Processor], running: list[Worker]
 ) -> None:
+    await wait_until_answered(settings.bootstrap_servers, "this worker", asyncio.Event())
     growths = await read_growths(settings.bootstrap_servers, settings.topic_prefix)
     if growths and settings.rebuild_version:
         raise TopicGrown(
@@ -95,23 +100,28 @@ async def _work(
     if settings.metrics_port is not None:
         start_http_server(settings.metrics_port, "127.0.0.1", _registry(metrics))
     prefix = settings.written_prefix()
-    async with GroupConsumer(
-        settings.bootstrap_servers,
-        f"{prefix}tapewire",
-        f"{prefix}{settings.worker_id}",
-        session_timeout_s=SESSION_TIMEOUT_S,
-    ) as consumer:
-        kafka = tasks.kafka(consumer)
-        worker = Worker(
-            consumer,
-            tasks.inputs,
-            growths.count,
-            tasks.make(kafka),
-            kafka.leader_epochs,
-            _notify_ready,
-        )
-        running.append(worker)
-        await worker.run()
+    group, name = f"{prefix}tapewire", f"{prefix}{settings.worker_id or default_name()}"
+    members = partial(TopicAdmin(settings.bootstrap_servers).describe_members, group)
+    with held(settings.bootstrap_servers, group, name):
+        await wait_for_namesake(members, name, within_s=1.5 * SESSION_TIMEOUT_S)
+        async with GroupConsumer(
+            settings.bootstrap_servers,
+            group,
+            name,
+            session_timeout_s=SESSION_TIMEOUT_S,
+            client_id=client_id(),
+        ) as consumer:
+            kafka = tasks.kafka(consumer)
+            worker = Worker(
+                consumer,
+                tasks.inputs,
+                growths.count,
+                tasks.make(kafka),
+                kafka.leader_epochs,
+                _notify_ready,
+            )
+            running.append(worker)
+            await worker.run()
 
 
 def _registry(metrics: WorkerMetrics) -> CollectorRegistry:

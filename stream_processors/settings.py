@@ -54,8 +54,10 @@ class ProcessorSettings(BaseSettings):
     log_level: LogLevel = "INFO"
     """The least severe lines that are logged: DEBUG, INFO, WARNING or ERROR."""
 
-    worker_id: str = "worker-1"
-    """A name that each worker of a system keeps: a restarted worker gets its partitions at once."""
+    worker_id: str | None = Field(default=None, pattern=r"^[a-zA-Z0-9._-]{1,100}$")
+    """A name that each worker of a system keeps: a restarted worker gets its partitions at once.
+    Unset, it is `worker-` and the name of the host; several workers on one host need each its own,
+    of letters, digits, dots, hyphens and underscores."""
 
     metrics_port: int | None = Field(default=None, ge=0, le=65535)
     """The port of `/metrics` for Prometheus, on loopback; unset: none."""
