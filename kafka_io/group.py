@@ -16,6 +16,7 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from kafka_io import client
 from kafka_io.errors import OffsetLost, Unread
 from kafka_io.reader import ConsumedRecord, as_consumed
+from kafka_io.stuck import StuckPartitions
 from schemas.topics import TopicPartition
 
 logger = logging.getLogger(__name__)
@@ -65,6 +66,8 @@ class OffsetConsumer:
         """
         self._consumer = consumer
         self._name = name
+        self.stuck = StuckPartitions()
+        """The partitions that open transactions hold back."""
 
     async def __aenter__(self) -> Self:
         try:
@@ -107,6 +110,7 @@ class OffsetConsumer:
             ) from error
         except KafkaError as error:
             raise Unread(f"{self._name} cannot be read: {error!r}") from error
+        self.stuck.observe(self._consumer)
         if not found:
             found = {where: [] for where in held}
         return {

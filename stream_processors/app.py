@@ -111,6 +111,7 @@ async def _work(
             session_timeout_s=SESSION_TIMEOUT_S,
             client_id=client_id(),
         ) as consumer:
+            metrics.stuck_s = lambda: consumer.stuck.ages_s
             kafka = tasks.kafka(consumer)
             worker = Worker(
                 consumer,

@@ -2,7 +2,7 @@
 
 from bisect import bisect_left
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
@@ -30,6 +30,8 @@ class WorkerMetrics:
         """Committed transactions."""
         self.records = 0
         """Records written in transactions."""
+        self.stuck_s: Callable[[], Mapping[tuple[str, int], float]] = dict
+        """Returns for how long open transactions have held partitions back."""
         self._transaction_counts = [0] * (len(TRANSACTION_BUCKETS_S) + 1)
         self._transaction_sum_s = 0.0
 
@@ -73,6 +75,14 @@ class WorkerMetrics:
             "Duration of the slowest of the last recoveries of a partition number",
             value=max(self.recovery_s, default=0.0),
         )
+        stuck = GaugeMetricFamily(
+            "tapewire_log_stuck_seconds",
+            "How long an open transaction of a producer has held a partition back",
+            labels=["topic", "partition"],
+        )
+        for (topic, number), age_s in self.stuck_s().items():
+            stuck.add_metric([topic, str(number)], age_s)
+        yield stuck
         transactions = HistogramMetricFamily(
             "tapewire_worker_transaction_seconds", "Duration of a committed transaction", labels=[]
         )

@@ -61,6 +61,11 @@ class Tail:
         }
 
     @property
+    def stuck_s(self) -> Mapping[Partition, float]:
+        """For how many seconds open transactions have held partitions back."""
+        return self._log.stuck_s()
+
+    @property
     def leaders(self) -> Collection[Partition]:
         """The partitions that had a leader at the last check."""
         return self._epochs.keys()

@@ -281,6 +281,10 @@ class Node:
             gauges.window_bytes[labels] = window.bytes
             gauges.window_age_s[labels] = age_s
             gauges.leaders[labels] = partition in self.tail.leaders
+        gauges.stuck_s = {
+            (partition.topic, str(partition.number)): age_s
+            for partition, age_s in self.tail.stuck_s.items()
+        }
         return gauges
 
     async def _sweep(self) -> None:

@@ -23,6 +23,7 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from kafka_io import client
 from kafka_io.client import partition_of
 from kafka_io.errors import Unread
+from kafka_io.stuck import StuckPartitions
 from kafka_io.topic_admin import PartitionEnd, TopicAdmin
 from schemas.headers import ID, TENANT
 from sse_edge.errors import LogUnavailable, OffsetOutOfRange
@@ -43,6 +44,7 @@ _READ_BYTES = 1 << 20
 _KEPT_S = 1.0
 """How long an idle reader keeps what it has fetched ahead, in seconds."""
 _TAIL_BYTES = 1 << 20
+_OBSERVED_S = 0.5
 _METADATA_MS = 5_000
 """How long a consumer follows a leader before it asks which broker leads now. One that is cut off
 from the other brokers answers and has nothing new; aiokafka's default is five minutes."""
@@ -68,6 +70,7 @@ class KafkaLog:
         self._topic_ids: dict[str, bytes] = {}
         self._epochs: dict[tuple[str, int], int] = {}
         """The newest leader epoch seen of each partition, of the topics with these ids."""
+        self._stuck = StuckPartitions()
 
     async def __aenter__(self) -> Self:
         return self
@@ -167,13 +170,17 @@ class KafkaLog:
         """Return the partition that producers give a key."""
         return partition_of(key, partitions)
 
+    def stuck_s(self) -> Mapping[Partition, float]:
+        """Return for how many seconds open transactions have held followed partitions back."""
+        return {Partition(*where): age_s for where, age_s in self._stuck.ages_s.items()}
+
     @asynccontextmanager
     async def tail(self) -> AsyncGenerator[TailReader]:
         """Open a reader for the tail."""
         with _translated():
             consumer = await self._started(_TAIL_BYTES)
         try:
-            yield _KafkaTail(consumer)
+            yield _KafkaTail(consumer, self._stuck)
         finally:
             await client.stop(consumer)
 
@@ -248,8 +255,10 @@ class KafkaLog:
 class _KafkaTail:
     """A consumer that follows the partitions assigned to it."""
 
-    def __init__(self, consumer: AIOKafkaConsumer) -> None:
+    def __init__(self, consumer: AIOKafkaConsumer, stuck: StuckPartitions) -> None:
         self._consumer = consumer
+        self._stuck = stuck
+        self._observed_s = 0.0
 
     def assign(self, positions: Mapping[Partition, int]) -> None:
         self._consumer.assign(_as_topic_partitions(positions))
@@ -259,6 +268,7 @@ class _KafkaTail:
     async def poll(self) -> Mapping[Partition, Batch]:
         with _translated():
             found = await self._consumer.getmany(timeout_ms=_POLL_MS)
+            self._observe()
             if not found:
                 # Aborted transactions and control records move positions without a record.
                 found = {where: [] for where in self._consumer.assignment()}
@@ -268,6 +278,12 @@ class _KafkaTail:
                 read = tuple(_record(partition, record) for record in records)
                 batches[partition] = Batch(read, await self._consumer.position(where))
             return batches
+
+    def _observe(self) -> None:
+        now_s = asyncio.get_running_loop().time()
+        if now_s - self._observed_s > _OBSERVED_S:  # a busy tail polls a thousand times a second
+            self._observed_s = now_s
+            self._stuck.observe(self._consumer)
 
 
 async def _where(consumer: AIOKafkaConsumer) -> _Where | None:

@@ -68,6 +68,10 @@ class Log(Protocol):
         """Return the partition that producers give a key."""
         ...
 
+    def stuck_s(self) -> Mapping[Partition, float]:
+        """Return for how many seconds open transactions have held followed partitions back."""
+        ...
+
     def tail(self) -> AbstractAsyncContextManager[TailReader]:
         """Open a reader for the tail."""
         ...

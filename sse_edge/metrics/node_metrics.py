@@ -173,6 +173,11 @@ class NodeMetrics:
                 gauges.window_age_s,
             ),
             ("partition_connected", "Whether the partition has a leader", gauges.leaders),
+            (
+                "log_stuck_seconds",
+                "How long an open transaction of a producer has held a partition back",
+                gauges.stuck_s,
+            ),
         ):
             yield _gauge(f"tapewire_{name}", help_text, partition, values)
 
@@ -189,6 +194,7 @@ class Gauges:
         self.window_bytes: dict[tuple[str, ...], float] = {}
         self.window_age_s: dict[tuple[str, ...], float] = {}
         self.leaders: dict[tuple[str, ...], float] = {}
+        self.stuck_s: dict[tuple[str, ...], float] = {}
 
 
 class Collector:

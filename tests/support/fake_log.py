@@ -141,6 +141,9 @@ class FakeLog:
         await self._slow(partition)
         return self._batch(partition, offset, self.dice.randint(1, self.read_max))
 
+    def stuck_s(self) -> Mapping[Partition, float]:
+        return {}
+
     def partition_of(self, key: bytes, partitions: int) -> int:
         return zlib.crc32(key) % partitions
 
