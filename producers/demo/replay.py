@@ -3,7 +3,8 @@
 Returns have the dates of the data. After the last day, the replay begins again as its next lap,
 which begins the histories of the portfolios again. A restart continues where the log ends: the last
 returns in Kafka are of the last replayed day. The returns of an interrupted day are sent again;
-processors recognize the repeat.
+processors recognize the repeat. It can run for years: a lap is a number of 32 bits, and 40 days a
+second are 400,000 laps a year.
 """
 
 import asyncio
@@ -12,30 +13,41 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from itertools import count, groupby, islice
+from time import monotonic
 
 from kafka_io.publisher import Publisher
-from kafka_io.reader import read_newest
+from kafka_io.reader import read_newest, read_table
 from kafka_io.settings import ProducerSettings
 from producers.backtesting.crossover import Crossover, backtest
 from producers.broadcaster import BlockingBroadcaster
 from producers.demo.notice import describe
+from producers.demo.position import Position, find_position
 from producers.market.prices import (
+    PORTFOLIOS,
     Prices,
+    TradingDay,
     laps,
-    last_replayed,
     load_bars,
     load_prices,
     trading_days,
 )
 from producers.returns import ReturnsPublisher
 from producers.training.digits import train
-from schemas.events import Bar, ReturnBatch, RunStatus
-from schemas.topics import PORTFOLIO_RETURNS
+from schemas.events import Bar, PortfolioState, ReturnBatch, RunStatus
+from schemas.keys import encode_key
+from schemas.topics import PORTFOLIO_RETURNS, RISK_STATE
 
 logger = logging.getLogger(__name__)
 
 TICK_S = 0.05
 """The seconds between two sends; the returns of a tick are sent together."""
+
+BEHIND_MAX_S = 60.0
+"""A replay that is further behind than so many seconds goes on at its speed, and makes up for
+nothing."""
+
+NEWEST = 50
+"""The last records of a partition among which the demo's own are looked for."""
 
 STEP_S = 1.0
 """The pause between two progress reports of a run in seconds, for demonstrations."""
@@ -76,15 +88,15 @@ async def _replay(
 ) -> None:
     trading = trading_days(prices)
     logger.info("%s", describe(speed))
-    newest = await read_newest(PORTFOLIO_RETURNS, settings)
-    batches = [batch for batch in newest if isinstance(batch, ReturnBatch)]
-    days = laps(trading, last_replayed(batches, trading))
     async with Publisher(settings) as publisher:
+        days = laps(trading, await _find_position(settings, trading, publisher))
         returns = ReturnsPublisher(publisher)
-        began = time.monotonic()
+        began = monotonic()
         sent = 0
         while not stop.is_set():
-            due = int((time.monotonic() - began) * speed) - sent
+            due = int((monotonic() - began) * speed) - sent
+            if due > speed * BEHIND_MAX_S:  # it was paused, such as with the machine
+                began, sent, due = monotonic(), 0, 0
             for lap, of_lap in groupby(islice(days, due), lambda replayed: replayed.lap):
                 replayed = [item.day for item in of_lap]
                 if replayed[0] is trading[0]:
@@ -96,6 +108,29 @@ async def _replay(
                     await stop.wait()
             except TimeoutError:
                 continue
+
+
+async def _find_position(
+    settings: ProducerSettings, trading: Sequence[TradingDay], publisher: Publisher
+) -> Position | None:
+    """Return where the log ends; None for the beginning."""
+    newest = await read_newest(PORTFOLIO_RETURNS, settings, count=NEWEST)
+    partitions = {
+        name: await publisher.partition_for(PORTFOLIO_RETURNS, encode_key(name))
+        for name in PORTFOLIOS
+    }
+    batches = [batch for batch in newest if isinstance(batch, ReturnBatch)]
+    position = find_position(batches, trading, partitions.__getitem__)
+    if position is None:
+        # The log has lost them. A state that knows them takes nothing of its lap again.
+        states = await read_table(RISK_STATE, settings)
+        laps_known = [
+            state.lap
+            for state in states.values()
+            if isinstance(state, PortfolioState) and state.portfolio_id in PORTFOLIOS
+        ]
+        position = Position(max(laps_known), date.max) if laps_known else None
+    return position
 
 
 def _runs(

@@ -11,16 +11,16 @@ no zero returns for days without trading. A portfolio begins with its youngest c
 
 import csv
 import gzip
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time
 from itertools import count, pairwise
 from pathlib import Path
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
-from schemas.events import Bar, Return, ReturnBatch
-from schemas.instants import from_datetime, to_date
+from schemas.events import Bar, Return
+from schemas.instants import from_datetime
 
 PORTFOLIOS: Mapping[str, Mapping[str, float]] = {
     "AAPL": {"AAPL": 1.0},
@@ -122,36 +122,6 @@ def laps(
     yield from (ReplayedDay(first_lap, day) for day in days if day.day > last_date)
     for lap in count(first_lap + 1):
         yield from (ReplayedDay(lap, day) for day in days)
-
-
-def last_replayed(
-    newest: Iterable[ReturnBatch], days: Sequence[TradingDay]
-) -> tuple[int, date] | None:
-    """Return the lap and the day after which a replay continues; None where it has not begun.
-
-    Every partition has the returns up to that day. One whose portfolios begin late in a lap is
-    behind by a lap until then, and misses nothing.
-
-    Args:
-        newest: the newest batch of each partition; those of other programs do not count.
-        days: the replayed history, oldest first.
-    """
-    following = [found for batch in newest if (found := _following(batch, days)) is not None]
-    if not following:
-        return None
-    lap, day = min(following)
-    return lap, day - timedelta(days=1)
-
-
-def _following(batch: ReturnBatch, days: Sequence[TradingDay]) -> tuple[int, date] | None:
-    """Return the lap and the day of the next returns of a batch's portfolios."""
-    names = {value.portfolio_id for value in batch.returns}
-    trading = [day.day for day in days if not names.isdisjoint(day.returns)]
-    if not trading:
-        return None
-    last = date.fromisoformat(to_date(batch.event_time_us))
-    later = next((day for day in trading if day > last), None)
-    return (batch.lap + 1, trading[0]) if later is None else (batch.lap, later)
 
 
 def _changes(closes: Mapping[date, float]) -> Iterator[tuple[date, float]]:

@@ -11,11 +11,9 @@ from producers.market import prices
 from producers.market.prices import (
     PORTFOLIOS,
     laps,
-    last_replayed,
     load_prices,
     trading_days,
 )
-from schemas.events import Return, ReturnBatch
 from schemas.instants import to_rfc3339
 
 
@@ -77,36 +75,6 @@ def test_a_replay_goes_on_where_it_was_stopped(stopped_at: int) -> None:
     last = straight[stopped_at]
     went_on = list(islice(laps(days, after=(last.lap, last.day.day)), 9))
     assert went_on == straight[stopped_at + 1 :]
-
-
-@pytest.mark.parametrize("stopped_at", [0, 100, 3_000, 3_200, 3_268, 3_269, 3_370, 6_400])
-def test_a_log_tells_where_the_replay_was_stopped(stopped_at: int) -> None:
-    """Also while a partition has only FB, which has no returns for the first twelve years."""
-    days = trading_days(load_prices())
-    straight = list(islice(laps(days), stopped_at + 1))
-    newest = {}
-    for item in straight:
-        for value in item.day.at_close():
-            newest[value.portfolio_id == "FB"] = ReturnBatch(returns=[value], lap=item.lap)
-    after = last_replayed([*newest.values(), foreign()], days)
-    following = islice(laps(days), stopped_at + 1, stopped_at + 9)
-    assert list(islice(laps(days, after), 8)) == list(following)
-
-
-def test_a_partition_that_missed_the_last_days_gets_them() -> None:
-    days = trading_days(load_prices())
-    ahead = ReturnBatch(returns=days[120].at_close()[:1])
-    behind = ReturnBatch(returns=days[117].at_close()[-1:])
-    assert next(laps(days, last_replayed([ahead, behind], days))) == (0, days[118])
-
-
-def test_without_returns_of_its_own_a_replay_begins() -> None:
-    assert last_replayed([foreign(), ReturnBatch(returns=[])], trading_days(load_prices())) is None
-
-
-def foreign() -> ReturnBatch:
-    """A batch of a portfolio of somebody else."""
-    return ReturnBatch(returns=[Return(portfolio_id="rates-desk", event_time_us=1, value=0.0)])
 
 
 @pytest.mark.parametrize("years", [1, 10, 1_000])
