@@ -32,6 +32,7 @@ logger = logging.getLogger(__name__)
 
 _CREATE_S = 30.0
 _PING_S = 2.0
+_AGAIN_S = 0.2
 _MASK_64 = (1 << 64) - 1
 
 
@@ -272,7 +273,8 @@ async def wait_until_answered(bootstrap_servers: str, name: str, stop: asyncio.E
         except Unread as error:
             if not is_logged:
                 is_logged = True
-                logger.warning("%s waits for Kafka at %s: %s", *(name, bootstrap_servers, error))
+                logger.warning("%s waits for Kafka at %s: %s", name, bootstrap_servers, error)
+            await asyncio.sleep(_AGAIN_S)
         else:
             return
 

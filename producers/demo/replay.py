@@ -12,6 +12,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from datetime import date
 from itertools import count, groupby, islice
 from time import monotonic
 

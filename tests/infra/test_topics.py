@@ -91,3 +91,5 @@ def run_commands(texts: list[str], kafka: TestKafka) -> None:
                 subprocess.run([*java, *arguments], check=True, capture_output=True)
             case ["kafka-topics.sh", *_, "--topic", name, "--partitions", count]:
                 TopicAdmin(kafka.bootstrap_servers).add_partitions([name], int(count))
+            case _:
+                continue

@@ -18,6 +18,8 @@ from tests.support.clients import stream
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(240)]
 
+NOW_US = 10**16
+"""A time in the log, long after that of the trades."""
 JOBS = "/api/backtesting/jobs"
 
 
@@ -42,7 +44,7 @@ async def read(world: World, topic: str, wanted: int) -> list[Candle]:
 def expected() -> list[Candle]:
     symbol = SymbolCandles("BTC-USD")
     trades = read_trades(trades_jar(InfraSettings().maven_url))
-    return [candle for batch in batches(trades) for candle in symbol.apply(batch).closed]
+    return [candle for batch in batches(trades) for candle in symbol.apply(batch, NOW_US).closed]
 
 
 @pytest.mark.long

@@ -9,7 +9,7 @@ from confluent_kafka import TopicPartition
 
 from infra.topics import provision
 from kafka_io.errors import TopicRefused, Unread
-from kafka_io.topic_admin import PartitionEnd, TopicAdmin
+from kafka_io.topic_admin import PartitionEnd, TopicAdmin, wait_until_answered
 from schemas.topics import TRAINING_EVENTS
 from tests.conftest import TestKafka, World
 
@@ -75,3 +75,26 @@ def test_a_topic_that_kafka_refuses_is_named(kafka: TestKafka) -> None:
 def test_without_kafka_a_ping_ends_in_time() -> None:
     with pytest.raises(Unread):
         TopicAdmin("localhost:1").ping(0.1)
+
+
+async def test_what_needs_kafka_waits_for_it_and_says_so_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked: list[float] = []
+
+    def ping(_: TopicAdmin, within_s: float) -> str:
+        asked.append(within_s)
+        if len(asked) < 4:
+            raise Unread("all brokers are down")
+        return "cluster"
+
+    monkeypatch.setattr(TopicAdmin, "ping", ping)
+    await wait_until_answered("localhost:1", "the demo", asyncio.Event())
+    assert len(asked) == 4
+    assert caplog.messages == ["the demo waits for Kafka at localhost:1: all brokers are down"]
+
+
+async def test_a_wait_for_kafka_ends_with_the_part() -> None:
+    stop = asyncio.Event()
+    stop.set()
+    await wait_until_answered("localhost:1", "the demo", stop)

@@ -80,13 +80,12 @@ def test_a_shorter_retention_is_harmless() -> None:
 
 
 def test_times_of_producers_are_harmful_where_processors_go_by_them() -> None:
-    create_time = {"message_timestamp_type": "CreateTime"}
-    [harmful] = differences(PORTFOLIO_RETURNS, **create_time)
-    [harmless] = differences(CHAT_MESSAGES, **create_time)
+    [harmful] = differences(PORTFOLIO_RETURNS, message_timestamp_type="CreateTime")
+    [harmless] = differences(CHAT_MESSAGES, message_timestamp_type="CreateTime")
     assert harmful.startswith("harmful")
     assert harmless.startswith("harmless")
     assert harmful.endswith("--add-config message.timestamp.type=LogAppendTime")
-    assert differences(RISK_STATE, **create_time) == []
+    assert differences(RISK_STATE, message_timestamp_type="CreateTime") == []
 
 
 def test_too_small_records_are_harmless() -> None:
