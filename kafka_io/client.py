@@ -103,7 +103,12 @@ def transactional_producer(
 
 
 def group_consumer(
-    bootstrap_servers: str, group: str, member: str, *, session_timeout_s: float, client_id: str
+    bootstrap_servers: str,
+    group: str,
+    member: str,
+    *,
+    session_timeout_s: float,
+    client_id: str = "tapewire",
 ) -> AIOKafkaConsumer:
     """Make a consumer that shares topics with the other members of a group.
 

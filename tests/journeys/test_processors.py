@@ -10,12 +10,7 @@ import fastavro
 import numpy as np
 import pytest
 from aiokafka import AIOKafkaProducer
-from confluent_kafka.admin import (  # type: ignore[attr-defined]
-    AdminClient,
-    AlterConfigOpType,
-    ConfigEntry,
-    ConfigResource,
-)
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource  # type: ignore[attr-defined]
 from fastavro.schema import fingerprint, parse_schema, to_parsing_canonical_form
 
 from infra.errors import PartFailed
