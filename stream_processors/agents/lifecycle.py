@@ -4,12 +4,13 @@ Events of tasks and jobs arrive; each run's state leaves to a compacted topic, a
 runs by status to the dashboard. The rules are in `stream_processors.lifecycle`.
 """
 
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from kafka_io.dead_letters import Message
+from kafka_io.clock import now_us
+from kafka_io.dead_letters import Message, log_time_us
 from schemas.events import (
     BacktestProgress,
     JobState,
@@ -60,6 +61,8 @@ class Lifecycle(Processor):
         self._next_state = next_state
         self._runs: dict[int, dict[bytes, RunState]] = {}
         self._statuses: dict[int, _StatusCounts] = {}
+        self._changed_us: dict[int, OrderedDict[bytes, int]] = {}
+        """By run, when it changed last by the log's clock; the one that changed last is last."""
 
     def recover(self, number: int, rows: Rows, row_limits: Mapping[str, int]) -> None:
         """Replace the runs of a partition number."""
@@ -72,10 +75,13 @@ class Lifecycle(Processor):
                 runs[key] = replace(state, last_offset=min(state.last_offset, last))
                 statuses.change(None, state)
         statuses.take_changes()
+        # The log does not say when; it deletes what is older than this at the latest.
+        self._changed_us[number] = OrderedDict.fromkeys(runs, now_us())
 
     def forget(self, number: int) -> None:
         """Drop the runs of a partition number."""
         self._runs.pop(number, None)
+        self._changed_us.pop(number, None)
         self._statuses.pop(number, None)
 
     async def process(self, messages: Sequence[Admitted], this_round: Round) -> None:
@@ -95,6 +101,21 @@ class Lifecycle(Processor):
                 runs[key] = after
             statuses.change(before, after)
             this_round.put(self._topic, key, after)
+            self._forget_expired(this_round.number, key, log_time_us(message))
+
+    def _forget_expired(self, number: int, key: bytes, log_us: int) -> None:
+        """Forget the runs that the topic of states has deleted by their age."""
+        changed_us = self._changed_us[number]
+        changed_us[key] = log_us
+        changed_us.move_to_end(key)
+        if self._topic.retention_ms is None:
+            return
+        oldest_us = log_us - self._topic.retention_ms * 1_000
+        while changed_us[first := next(iter(changed_us))] < oldest_us:
+            del changed_us[first]
+            expired = self._runs[number].pop(first, None)
+            if expired is not None:
+                self._statuses[number].change(expired, None)
 
     async def finish(self, this_round: Round) -> None:
         """Send the numbers of runs by status that have changed."""

@@ -1,5 +1,6 @@
 """The processors that follow tasks and jobs, run without Kafka."""
 
+import time
 from dataclasses import replace
 
 from schemas.events import (
@@ -20,7 +21,7 @@ from schemas.topics import (
 )
 from stream_processors.agents.lifecycle import job_state, lifecycles, task_state
 from tests.support.messages import message
-from tests.support.processor_bench import ProcessorBench
+from tests.support.processor_bench import NUMBER, ProcessorBench
 
 
 def progress(task_id: str, status: str, stage: str) -> TrainingProgress:
@@ -94,3 +95,32 @@ def test_an_event_of_another_kind_changes_no_state() -> None:
     received = message(TRAINING_EVENTS, progress("A", "started", "PENDING"))
     assert task_state(None, job("submitted"), received) is None
     assert job_state(None, progress("A", "started", "PENDING"), received) is None
+
+
+async def test_runs_that_the_log_has_deleted_by_their_age_are_forgotten() -> None:
+    """A worker that runs for a year holds the runs of a week, and counts no others."""
+    [lifecycle, _] = lifecycles()
+    bench = ProcessorBench(lifecycle)
+    for day in range(20):
+        at_s = 86_400.0 * day
+        for number in range(3):
+            ended = progress(f"{day}-{number}", "completed", "SUCCESS")
+            await bench.run(
+                [message(TRAINING_EVENTS, ended, 3 * day + number)._replace(timestamp=at_s)]
+            )
+    assert len(lifecycle._runs[NUMBER]) == len(lifecycle._changed_us[NUMBER]) == 3 * 8
+    tally = bench.journal.sent(DASHBOARD_TALLIES, WindowTally)[-1]
+    assert tally.gauges == {"tasks_success": 3 * 8}
+
+
+async def test_runs_of_before_a_restart_are_forgotten_too() -> None:
+    bench = ProcessorBench(lifecycles()[0])
+    await bench.run([message(TRAINING_EVENTS, progress("A", "started", "PENDING"), 0)])
+    rows = bench.rows()
+    [lifecycle, _] = lifecycles()
+    again = ProcessorBench(lifecycle, rows)
+    late = message(TRAINING_EVENTS, progress("B", "started", "PENDING"), 1)
+    await again.run([late._replace(timestamp=time.time() + 6 * 86_400)])
+    assert set(lifecycle._runs[NUMBER]) == {b"A", b"B"}
+    await again.run([late._replace(timestamp=time.time() + 8 * 86_400, offset=2)])
+    assert set(lifecycle._runs[NUMBER]) == {b"B"}
