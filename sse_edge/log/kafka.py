@@ -70,7 +70,7 @@ class KafkaLog:
         self._topic_ids: dict[str, bytes] = {}
         self._epochs: dict[tuple[str, int], int] = {}
         """The newest leader epoch seen of each partition, of the topics with these ids."""
-        self._stuck = StuckPartitions()
+        self._tails: set[_KafkaTail] = set()
 
     async def __aenter__(self) -> Self:
         return self
@@ -172,16 +172,23 @@ class KafkaLog:
 
     def stuck_s(self) -> Mapping[Partition, float]:
         """Return for how many seconds open transactions have held followed partitions back."""
-        return {Partition(*where): age_s for where, age_s in self._stuck.ages_s.items()}
+        return {
+            Partition(*where): age_s
+            for tail in self._tails
+            for where, age_s in tail.stuck.ages_s.items()
+        }
 
     @asynccontextmanager
     async def tail(self) -> AsyncGenerator[TailReader]:
         """Open a reader for the tail."""
         with _translated():
             consumer = await self._started(_TAIL_BYTES)
+        tail = _KafkaTail(consumer)
+        self._tails.add(tail)
         try:
-            yield _KafkaTail(consumer, self._stuck)
+            yield tail
         finally:
+            self._tails.discard(tail)
             await client.stop(consumer)
 
     async def _ask(self, question: Callable[[TopicAdmin], T]) -> T:
@@ -255,9 +262,10 @@ class KafkaLog:
 class _KafkaTail:
     """A consumer that follows the partitions assigned to it."""
 
-    def __init__(self, consumer: AIOKafkaConsumer, stuck: StuckPartitions) -> None:
+    def __init__(self, consumer: AIOKafkaConsumer) -> None:
+        self.stuck = StuckPartitions()
+        """The partitions that open transactions hold back."""
         self._consumer = consumer
-        self._stuck = stuck
         self._observed_s = 0.0
 
     def assign(self, positions: Mapping[Partition, int]) -> None:
@@ -283,7 +291,7 @@ class _KafkaTail:
         now_s = asyncio.get_running_loop().time()
         if now_s - self._observed_s > _OBSERVED_S:  # a busy tail polls a thousand times a second
             self._observed_s = now_s
-            self._stuck.observe(self._consumer)
+            self.stuck.observe(self._consumer)
 
 
 async def _where(consumer: AIOKafkaConsumer) -> _Where | None:

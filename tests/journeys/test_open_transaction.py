@@ -77,6 +77,8 @@ async def test_an_open_transaction_is_visible_and_delivery_goes_on_after_it(
         stream(edge.url, CHANNEL, task_id="task") as client,
         TopicReader(world, TRAINING_TASKS.name) as reader,
     ):
+        async with httpx.AsyncClient(base_url=edge.url) as http:  # the edge follows tables, too
+            assert (await http.get("/api/backtesting/jobs")).status_code == 200
         await publisher.publish(progress(1))
         await client.events("training_progress", 1)
         await producer.begin_transaction()
