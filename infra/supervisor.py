@@ -24,7 +24,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from infra.errors import PartFailed
+from infra.errors import InfraError, PartFailed
 from infra.part_states import PartState, PartStates
 
 BACKOFF_S = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0)
@@ -147,17 +147,18 @@ class Supervisor:
         name = running.part.name
         deaths = 0
         while True:
-            if running.failure is None:
-                code = await running.ended()
+            failure = running.failure
+            if failure is None:
+                failure = f"died with {_describe(await running.ended())}"
                 self._states.set(name, PartState.DOWN)
-                self._say(f"{name:<10} died with {_describe(code)}; its log ends:")
+                self._say(f"{name:<10} {failure}; its log ends:")
                 self._show_end(running)
                 if running.was_up_for_s >= HEALTHY_S:
                     deaths = 0
             pause_s = BACKOFF_S[min(deaths, len(BACKOFF_S) - 1)]
             deaths += 1
-            reason = _reason(running.last_lines())
-            self._say(f"{name:<10} is down: {reason}; it is started again in {pause_s:g} s")
+            why = f"it {failure} ({_reason(running.last_lines())})"
+            self._say(f"{name:<10} is down: {why}; it is started again in {pause_s:g} s")
             await asyncio.sleep(pause_s)
             await self._wait_for_need(running)
             await self._start(running)
@@ -315,6 +316,9 @@ class Process:
         except* TimeoutError:
             await self.stop()
             raise PartFailed(f"was not ready within {within_s:g} s") from None
+        except* InfraError as errors:  # of the probe
+            await self.stop()
+            raise PartFailed(f"does not answer: {errors.exceptions[0]}") from None
         return where
 
     async def _died_early(self) -> None:

@@ -7,7 +7,7 @@ import psutil
 import pytest
 
 from infra.embedded_broker import free_port
-from infra.errors import PartFailed
+from infra.errors import KafkaUnreachable, PartFailed
 from infra.maven import LOCK
 from infra.part_states import PartState, PartStates
 from infra.supervisor import Need, Part, Process, Supervisor
@@ -96,7 +96,8 @@ async def test_a_part_that_keeps_dying_stops_no_other_part(
     assert healthy.pid == pid
     assert psutil.pid_exists(pid)
     down = said.about("sick       is down")
-    assert down[0].endswith("is down: ValueError: a bad record; it is started again in 0 s")
+    why = "it died with exit code 1 (ValueError: a bad record)"
+    assert down[0].endswith(f"is down: {why}; it is started again in 0 s")
     assert [line.rsplit(" ", 2)[1] for line in down[:4]] == ["0", "0.01", "0.02", "0.02"]
     assert "a setting is invalid: x is 3" in said.about("dead       is down")[0]
     assert len(said.about("sick | ValueError: a bad record")) == 1, "once, not at every death"
@@ -115,7 +116,10 @@ async def test_a_part_that_was_healthy_for_a_while_begins_with_the_shortest_paus
     stop = asyncio.Event()
     async with asyncio.TaskGroup() as tasks, asyncio.timeout(30):
         tasks.create_task(supervisor.watch(stop))
-        await said.until("is down: it says nothing; it is started again in 0 s", times=4)
+        await said.until(
+            "is down: it died with exit code 3 (it says nothing); it is started again in 0 s",
+            times=4,
+        )
         stop.set()
     await supervisor.stop()
 
@@ -156,6 +160,29 @@ async def test_what_cannot_even_be_started_is_named_and_tried_again(tmp_path: Pa
     async with asyncio.TaskGroup() as tasks, asyncio.timeout(30):
         tasks.create_task(supervisor.watch(stop))
         await said.until("none       could not be started", times=2)
+        stop.set()
+    await supervisor.stop()
+
+
+async def test_a_probe_that_gives_up_is_one_more_failure_of_its_part(tmp_path: Path) -> None:
+    said = Said()
+    supervisor = Supervisor(tmp_path, said.append)
+    probes = 0
+
+    async def probe() -> str:
+        nonlocal probes
+        probes += 1
+        if probes == 1:
+            raise KafkaUnreachable("no Kafka has answered")
+        return "here"
+
+    part = Part("broker", (sys.executable, "-c", FOREVER), probe=probe)
+    await supervisor.launch(part)
+    assert said.about("broker     does not answer: no Kafka has answered; its log ends:")
+    stop = asyncio.Event()
+    async with asyncio.TaskGroup() as tasks, asyncio.timeout(30):
+        tasks.create_task(supervisor.watch(stop))
+        await said.until("broker     ready", times=1)
         stop.set()
     await supervisor.stop()
 
