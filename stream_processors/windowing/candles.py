@@ -75,6 +75,8 @@ class SymbolCandles:
         self._numbers = TradeNumbers(state)
         self._watermark_us = 0 if state is None else state.watermark_us
         self._late = 0 if state is None else state.late
+        self._is_of_earlier_version = state is not None and not state.counts
+        """Whether the watermark may lie too far ahead; later versions follow no such one."""
         self._minutes: dict[int, _Forming] = {}
         """The minutes that can change, by their starts."""
         self._wider: dict[str, Candle] = {}
@@ -127,8 +129,9 @@ class SymbolCandles:
             changes.refused.append(RefusedTrade(None, DeadLetterReason.INVALID, fault))
             return changes
         latest_us = min(log_us + self._ahead_us, LATEST_US - AHEAD_US)
-        if self._watermark_us > latest_us:
+        if self._is_of_earlier_version and self._watermark_us > latest_us:
             self._turn_back(batch, latest_us, changes)
+        self._is_of_earlier_version = False
         new = self._numbers.take(batch, int(latest_us))
         if new and len(new) == len(batch.trades) and all(trade.is_taken for trade in new):
             changes.refused.append(self._refuse_taken(None, new[0].number, batch))

@@ -365,3 +365,19 @@ def test_a_time_too_far_ahead_of_the_log_is_refused_and_makes_nothing_late() -> 
     assert "9460800000 s ahead of the log's clock; it is not followed" in changes.refused[1].error
     assert changes.closed == []
     assert symbol.pack().watermark_us == 0
+
+
+@pytest.mark.parametrize("log_us", [0, -1_000, 10 * DAY_US - 1])
+def test_a_log_whose_time_goes_back_opens_no_candle_again(log_us: int) -> None:
+    """As in a topic with the times of producers."""
+    symbol = SymbolCandles("S")
+    good = Trade(time_us=10 * DAY_US, price=1.0, amount=1.0)
+    batch = TradeBatch(
+        symbol="S", first=0, trades=[good], watermark_us=10 * DAY_US + MINUTE_US, producer="a"
+    )
+    symbol.apply(batch, 10 * DAY_US)
+    before = symbol.pack()
+    again = symbol.apply(replace(batch, first=1), log_us)
+    assert again.closed == []
+    assert {refused.reason for refused in again.refused} <= {"late", "invalid"}
+    assert symbol.pack().watermark_us == before.watermark_us
