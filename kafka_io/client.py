@@ -5,6 +5,7 @@ processors. Each has its own form of Kafka's addresses. Connections are plain te
 """
 
 import asyncio
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any, Literal
 
@@ -15,6 +16,7 @@ from aiokafka.partitioner import DefaultPartitioner
 from confluent_kafka.admin import AdminClient
 
 from kafka_io.assignor import NumberAssignor
+from kafka_io.errors import RecordRefused
 from schemas.codec import VALUE_BYTES_MAX
 
 _STOP_S = 5.0
@@ -35,6 +37,12 @@ _CONNECT_WAIT_S = 1.0
 PRODUCER_METADATA_S = 5.0
 """How often a producer asks for the partitions of its topics. Kafka's default is five minutes, for
 which a producer would not see that a topic has grown."""
+
+MISSING_S = 5.0
+"""How long a topic or partition may be unknown before a record for it is refused. One that was just
+made is not known to every broker at once."""
+_METADATA_POLL_S = 0.2
+_METADATA_ANSWER_S = 2.0
 
 _partitioner = DefaultPartitioner()
 
@@ -149,6 +157,59 @@ def admin(bootstrap_servers: str) -> AdminClient:
 def faust_brokers(bootstrap_servers: str) -> list[str]:
     """Render Kafka's addresses as Faust's broker URLs."""
     return [f"kafka://{server}" for server in bootstrap_servers.split(",")]
+
+
+def known_partitions(made: AIOKafkaProducer, topic: str) -> set[int]:
+    """Return the partitions of a topic that a producer knows; none for an unknown topic."""
+    return made.client.cluster.partitions_for_topic(topic) or set()
+
+
+def is_forbidden(made: AIOKafkaProducer, topic: str) -> bool:
+    """Return whether Kafka has told a producer that it may not know of a topic."""
+    return topic in made.client.cluster.unauthorized_topics
+
+
+async def ask_for_topics(made: AIOKafkaProducer, topics: Iterable[str]) -> None:
+    """Let a producer ask once for the partitions of topics; without an answer it returns, too."""
+    for topic in topics:
+        made.client._topics.add(topic)  # noqa: SLF001  # `add_topic` leaves a future behind
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_METADATA_ANSWER_S):
+            await made.client.force_metadata_update()
+
+
+async def find_partitions(
+    made: AIOKafkaProducer, topic: str, *, within_s: float = MISSING_S
+) -> set[int]:
+    """Return the partitions of a topic, once it is known.
+
+    Raises:
+        RecordRefused: the topic does not exist, or this client may not know of it.
+    """
+    now_s = asyncio.get_running_loop().time
+    end_s = now_s() + within_s
+    while not (partitions := known_partitions(made, topic)):
+        await ask_for_topics(made, [topic])
+        if is_forbidden(made, topic):
+            raise RecordRefused(forbidden_text(topic))
+        if not known_partitions(made, topic):
+            if now_s() >= end_s:
+                raise RecordRefused(missing_text(made, topic, None))
+            await asyncio.sleep(_METADATA_POLL_S)
+    return partitions
+
+
+def forbidden_text(topic: str) -> str:
+    """Return a sentence about a topic that Kafka hides from a client."""
+    return f"this client may not write to {topic}; its ACLs need DESCRIBE and WRITE"
+
+
+def missing_text(made: AIOKafkaProducer, topic: str, partition: int | None) -> str:
+    """Return a sentence about a topic or partition that does not exist."""
+    known = known_partitions(made, topic)
+    if not known:
+        return f"there is no topic {topic}; create it, as `tapewire up` does"
+    return f"{topic} has {len(known)} partitions, and no partition {partition}"
 
 
 def partition_of(key: bytes, partitions: int) -> int:

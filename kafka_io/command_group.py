@@ -31,7 +31,7 @@ from kafka_io import client
 from kafka_io.assignor import Claim, ClaimAssignor
 from kafka_io.command_writer import CommandWriter
 from kafka_io.dead_letters import dead_letter, log_time_us
-from kafka_io.errors import ProducerError, TransactionFailed, WorkStopped
+from kafka_io.errors import ProducerError, RecordRefused, TransactionFailed, WorkStopped
 from kafka_io.reader import KeyFollower, as_consumed, follow_key
 from kafka_io.settings import ProducerSettings
 from schemas.errors import Refused
@@ -72,7 +72,8 @@ class ReceivedCommand:
     """Whether a client has cancelled the command."""
     publish: Callable[[Event], None]
     """Writes an event of the command, in the work's thread; raises `WorkStopped` if the work must
-    end, and `InvalidReport` if the event does not fit its schema."""
+    end, `InvalidReport` if the event does not fit its schema, and `RecordRefused` if Kafka will
+    never take it."""
 
 
 Work = Callable[[ReceivedCommand], None]
@@ -109,7 +110,8 @@ class CommandGroup:
         while not stop.is_set():
             try:
                 await self._run(work, stop)
-            except (KafkaError, OSError, TransactionFailed) as error:
+            except (KafkaError, OSError, TransactionFailed, RecordRefused) as error:
+                # Even the end of a command can be refused, while its topic is missing or forbidden.
                 logger.warning("commands wait for Kafka: %r", error)
                 await asyncio.sleep(_RETRY_S)
 

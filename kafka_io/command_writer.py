@@ -14,7 +14,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 
-from kafka_io.errors import Fenced, TransactionFailed, WorkStopped
+from kafka_io.errors import Fenced, RecordRefused, TransactionFailed, WorkStopped
 from kafka_io.publisher import outgoing_record
 from kafka_io.settings import ProducerSettings
 from kafka_io.transactions import TransactionalWriter, open_writer
@@ -79,6 +79,7 @@ class CommandWriter:
 
         Raises:
             InvalidReport: the event does not fit its schema, or exceeds 1 MiB.
+            RecordRefused: Kafka will never take the event; the next one can be written.
             WorkStopped: another worker has the command, or this one stops.
         """
         record = outgoing_record(event, self._settings, tenant=tenant)
@@ -98,6 +99,9 @@ class CommandWriter:
                         failures += 1
                     else:
                         return
+        except RecordRefused:
+            await self.close()  # its transaction stays open, and the next writer aborts it
+            raise
         except Fenced as error:
             raise WorkStopped(f"another worker has the command: {error}") from error
         except TimeoutError as error:

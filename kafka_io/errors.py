@@ -2,6 +2,7 @@
 
 ProducerError
 ├── InvalidReport      an event is invalid; nothing was sent
+├── RecordRefused      Kafka will never take a record
 ├── Unread             Kafka cannot be read
 ├── OffsetLost         the log does not have a position any more
 ├── TopicRefused       Kafka did not create a topic
@@ -21,6 +22,10 @@ class ProducerError(Exception):
 
 class InvalidReport(ProducerError, ValueError):
     """An event or an argument is invalid; the message names it and what would be valid."""
+
+
+class RecordRefused(ProducerError):
+    """Kafka will never take a record; the message says why. It was not written."""
 
 
 class Unread(ProducerError, OSError):

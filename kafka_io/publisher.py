@@ -5,7 +5,13 @@ the log in the order in which they were published.
 
 There is no background task. A caller that waits for its acknowledgement sends the buffer for all
 other callers too, one caller at a time. So nothing is in flight that no caller waits for, and
-concurrent callers share a batch.
+concurrent callers share a batch. A caller returns with its own acknowledgement, however long those
+of others take.
+
+A record that Kafka will never take leaves the buffer, and its caller gets `RecordRefused`: one that
+is too large for its topic, one whose topic or partition does not exist or is forbidden, one that
+the broker's validation refuses. Kafka refuses whole batches, so the records of a refused batch are
+sent again one at a time.
 
 A clean broker restart can leave an idempotent producer unusable (aiokafka #1017): it reports a
 record as failed although the log has it, and every later send fails. So every failure ends with a
@@ -15,8 +21,7 @@ recognize the repeat by the id.
 
 import asyncio
 import logging
-from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
@@ -25,9 +30,19 @@ from aiokafka.errors import KafkaError
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from kafka_io import client
-from kafka_io.client import partition_of
+from kafka_io.client import (
+    MISSING_S,
+    ask_for_topics,
+    find_partitions,
+    forbidden_text,
+    is_forbidden,
+    known_partitions,
+    missing_text,
+    partition_of,
+)
 from kafka_io.clock import now_us
-from kafka_io.errors import BufferFull, InvalidReport, Unsent
+from kafka_io.errors import BufferFull, InvalidReport, RecordRefused, Unsent
+from kafka_io.refusals import Verdict, refusal_text, verdict_of
 from kafka_io.settings import ProducerSettings
 from kafka_io.transactions import OutgoingRecord
 from schemas.codec import VALUE_BYTES_MAX, encode
@@ -41,6 +56,13 @@ logger = logging.getLogger(__name__)
 _BACKOFF_S = (0.1, 0.2, 0.5, 1.0, 2.0)
 _STOP_S = 2.0
 _HEADERS_ROOM_BYTES = 4096
+_LOOK_S = 1.0
+"""How often it is checked that topics still exist to which events are on their way."""
+_POLL_S = 0.2
+"""How often a missing topic is asked for while records wait for it."""
+_UNREPORTED_MAX = 100
+_DOUBTS_MAX = 3
+"""How often a record that is sent alone may get an error of unclear meaning."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +78,26 @@ class RecordMetadata:
 
 @dataclass(slots=True, eq=False)
 class _Entry:
-    """An event in the buffer, until Kafka has acknowledged it."""
+    """An event in the buffer, until Kafka has acknowledged or refused it."""
 
     record: OutgoingRecord
     delivery: asyncio.Future[object] | None = None
     position: RecordMetadata | None = None
+    refusal: RecordRefused | None = None
+    is_suspect: bool = False
+    """Whether Kafka has refused a batch with this record, so that it is sent alone."""
+    doubts: int = 0
+    missing_since_s: float | None = None
+    """Since when its topic or partition is not known."""
+    callers: int = 0
+    """How many callers wait for it while another caller sends the buffer."""
+    woken: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when it is settled, or when one of its callers is to send the buffer."""
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether Kafka has acknowledged or refused it."""
+        return self.position is not None or self.refusal is not None
 
 
 class Publisher:
@@ -71,10 +108,25 @@ class Publisher:
 
     def __init__(self, settings: ProducerSettings | None = None) -> None:
         self._settings = settings or ProducerSettings()
-        self._waiting: deque[_Entry] = deque()
-        self._turn = asyncio.Lock()
+        self._missing_s = min(MISSING_S, self._settings.patience_s / 2)
+        """How long a topic may be unknown before its events are refused."""
+        self._waiting: dict[_Entry, None] = {}
+        """The unsettled events, in the order in which they were published."""
+        self._in_flight: set[_Entry] = set()
+        self._suspects: set[_Entry] = set()
+        self._looked_s = 0.0
+        """When it was last checked that the topics of all events exist."""
+        self._failures: list[tuple[_Entry, BaseException]] = []
+        """What the present producer could not deliver."""
+        self._changed = asyncio.Event()
+        """Set when an event was added, acknowledged or could not be delivered."""
+        self._is_driven = False
+        """Whether a caller sends the buffer."""
+        self._connecting = asyncio.Lock()
         self._producer: AIOKafkaProducer | None = None
         self._last_error: BaseException | None = None
+        self._unreported: list[RecordRefused] = []
+        """The refusals of events whose callers had gone."""
 
     @property
     def unsent(self) -> int:
@@ -93,6 +145,7 @@ class Publisher:
 
         Raises:
             InvalidReport: the event does not fit its schema, or exceeds 1 MiB.
+            RecordRefused: Kafka will never take the event; the message says why.
             Unsent: Kafka did not acknowledge within `patience_s`; the event stays in the buffer.
             BufferFull: the buffer stayed full for `patience_s`; the event was not taken.
         """
@@ -104,6 +157,7 @@ class Publisher:
         """Delete the row of a key from a compacted topic, and return the position of the tombstone.
 
         Raises:
+            RecordRefused: Kafka will never take the tombstone; the message says why.
             Unsent: Kafka did not acknowledge within `patience_s`; it stays in the buffer.
             BufferFull: the buffer stayed full for `patience_s`; it was not taken.
         """
@@ -116,13 +170,17 @@ class Publisher:
         try:
             async with asyncio.timeout(self._settings.patience_s):
                 while len(self._waiting) >= self._settings.buffer_events_max:
-                    await self._drive(self._waiting[0])
-                self._waiting.append(entry)
+                    await self._drive(next(iter(self._waiting)))
+                self._waiting[entry] = None
+                self._changed.set()
                 await self._drive(entry)
         except TimeoutError:
-            self._settle_acknowledged()
-            if entry.position is None:
+            self._settle_delivered(entry)
+            if not entry.is_settled:
                 raise self._unsent(is_waiting=entry in self._waiting) from self._last_error
+        if entry.refusal is not None:
+            self._unreported = [other for other in self._unreported if other is not entry.refusal]
+            raise entry.refusal
         assert entry.position is not None
         return entry.position
 
@@ -130,19 +188,25 @@ class Publisher:
         """Wait until Kafka has acknowledged all events.
 
         Raises:
+            RecordRefused: Kafka has refused an event after its call had raised `Unsent`.
             Unsent: it did not within `patience_s`; call again to wait longer.
         """
         try:
             async with asyncio.timeout(self._settings.patience_s):
                 while self._waiting:
-                    await self._drive(self._waiting[-1])
+                    await self._drive(next(reversed(self._waiting)))
         except TimeoutError:
             raise self._unsent(is_waiting=True) from self._last_error
+        if self._unreported:
+            first, count = self._unreported[0], len(self._unreported)
+            self._unreported = []
+            raise RecordRefused(f"{count} of the events were not written; the first: {first}")
 
     async def partition_for(self, topic: Topic, key: bytes) -> int:
         """Return the partition that Kafka's default partitioner gives a key.
 
         Raises:
+            RecordRefused: there is no such topic.
             Unsent: Kafka did not answer within `patience_s`.
         """
         try:
@@ -156,13 +220,13 @@ class Publisher:
         """Flush, and close the connections to Kafka.
 
         Raises:
+            RecordRefused: Kafka has refused an event after its call had raised `Unsent`.
             Unsent: events are unacknowledged; they are lost when the process ends.
         """
         try:
             await self.flush()
         finally:
-            async with self._turn:
-                await self._drop_producer()
+            await self._drop_producer()
 
     async def __aenter__(self) -> Self:
         return self
@@ -186,93 +250,270 @@ class Publisher:
         return BufferFull(f"{message}; the buffer is full, and one more was not taken", self.unsent)
 
     async def _drive(self, entry: _Entry) -> None:
-        """Wait for an entry's acknowledgement; one waiting caller at a time sends the buffer."""
-        while entry.position is None:
-            async with self._turn:
-                if entry.position is None:
-                    await self._send_until(entry)
+        """Wait until an entry is settled; one waiting caller at a time sends the buffer."""
+        while not entry.is_settled:
+            if self._is_driven:
+                await self._wait_for_turn(entry)
+                continue
+            self._is_driven = True
+            try:
+                await self._send_until(entry)
+            finally:
+                self._is_driven = False
+                self._wake_next()
+
+    async def _wait_for_turn(self, entry: _Entry) -> None:
+        """Wait until an entry is settled, or until its caller may be the one that sends."""
+        entry.callers += 1
+        try:
+            await entry.woken.wait()
+            entry.woken.clear()
+        except BaseException:
+            entry.callers -= 1
+            if not self._is_driven:  # it may have been this one's turn
+                self._wake_next()
+            raise
+        entry.callers -= 1
+
+    def _wake_next(self) -> None:
+        waiting = (entry for entry in self._waiting if entry.callers)
+        entry = next(waiting, None)
+        if entry is not None:
+            entry.woken.set()
 
     async def _send_until(self, entry: _Entry) -> None:
-        """Send the buffer until an entry in it is acknowledged; the others' callers go on."""
+        """Send the buffer until an entry in it is settled; settled entries' callers go on."""
         failures = 0
-        while entry.position is None:
+        while not entry.is_settled:
             try:
-                await self._send_all()
-                await self._settle_until(entry)
+                self._changed.clear()
+                await self._wait_for_change(await self._send_all())
+                await self._judge_failures()
             except (KafkaError, OSError) as error:
                 self._last_error = error
                 logger.warning("%d events wait for Kafka: %r", len(self._waiting), error)
                 await self._drop_producer()
                 await asyncio.sleep(_BACKOFF_S[min(failures, len(_BACKOFF_S) - 1)])
                 failures += 1
-            else:
-                self._last_error = None
 
-    async def _send_all(self) -> None:
+    async def _wait_for_change(self, poll_s: float) -> None:
+        try:
+            async with asyncio.timeout(poll_s):
+                await self._changed.wait()
+        except TimeoutError:
+            return
+
+    async def _send_all(self) -> float:
+        """Send what can be sent now, and return after how many seconds to look again."""
         producer = await self._connected()
-        for entry in tuple(self._waiting):
-            if entry.delivery is None:
-                record = entry.record
-                entry.delivery = await producer.send(
-                    record.topic,
-                    record.value,
-                    record.key,
-                    partition=record.partition,
-                    headers=list(record.headers),
-                )
+        poll_s = _LOOK_S
+        now_s = asyncio.get_running_loop().time()
+        if len(self._in_flight) < len(self._waiting) or now_s >= self._looked_s + _LOOK_S:
+            self._looked_s = now_s
+            poll_s = await self._refuse_missing(producer)
+            # Those homes to which a suspect is on its way, alone, or has to wait for its turn.
+            closed = {
+                _home_of(producer, entry.record) for entry in self._suspects & self._in_flight
+            }
+            for entry in tuple(self._waiting):
+                if entry.delivery is not None or entry.missing_since_s is not None:
+                    continue
+                if self._suspects:
+                    home = _home_of(producer, entry.record)
+                    if home in closed or (entry.is_suspect and self._is_busy(producer, home)):
+                        closed.add(home)
+                        continue
+                    if entry.is_suspect:
+                        closed.add(home)
+                await self._send(producer, entry)
+        return poll_s
 
-    async def _settle_until(self, last: _Entry) -> None:
-        while self._waiting and last.position is None:
-            entry = self._waiting[0]
-            if entry.delivery is None:  # it was published while this waited for another
-                return
-            await asyncio.shield(entry.delivery)
-            self._settle_acknowledged()
+    def _is_busy(self, producer: AIOKafkaProducer, home: tuple[str, int]) -> bool:
+        """Return whether an event is on its way to a partition, and could share its batch."""
+        return any(_home_of(producer, entry.record) == home for entry in self._in_flight)
 
-    def _settle_acknowledged(self) -> None:
-        """Note the positions of the events at the buffer's head that Kafka has acknowledged."""
-        while self._waiting:
-            entry = self._waiting[0]
-            if entry.delivery is None or not _succeeded(entry.delivery):
-                return
-            metadata = entry.delivery.result()
-            names = ("topic", "partition", "offset", "timestamp")
-            entry.position = RecordMetadata(*(getattr(metadata, name) for name in names))
-            self._waiting.popleft()
+    async def _send(self, producer: AIOKafkaProducer, entry: _Entry) -> None:
+        record = entry.record
+        try:
+            delivery: asyncio.Future[object] = await producer.send(
+                record.topic,
+                record.value,
+                record.key,
+                partition=record.partition,
+                headers=list(record.headers),
+            )
+        except (KafkaError, AssertionError, TypeError, ValueError) as error:
+            # Raised before a batch has the record, so that it can be about this one only.
+            if isinstance(error, KafkaError) and verdict_of(error) is not Verdict.REFUSED:
+                raise
+            self._refuse(entry, _refusal(record, error))
+            return
+        entry.delivery = delivery
+        self._in_flight.add(entry)
+        delivery.add_done_callback(lambda done: self._delivered(entry, done))
 
-    async def _partitions(self, topic: str) -> list[int]:
+    async def _refuse_missing(self, producer: AIOKafkaProducer) -> float:
+        """Note which topics and partitions are not known, and refuse what has waited too long.
+
+        Returns:
+            after how many seconds to look again.
+        """
+        missing = self._missing(producer)
+        if missing:
+            await ask_for_topics(producer, {entry.record.topic for entry in missing})
+            missing = self._missing(producer)
+        now_s = asyncio.get_running_loop().time()
+        was_in_flight = False
+        for entry in self._waiting:
+            if entry.missing_since_s is not None and entry not in missing:
+                entry.missing_since_s = None
+        for entry in missing:
+            topic, partition = entry.record.topic, entry.record.partition
+            if entry.missing_since_s is None:
+                entry.missing_since_s = now_s
+            if is_forbidden(producer, topic):
+                reason = forbidden_text(topic)
+            elif now_s - entry.missing_since_s >= self._missing_s:
+                reason = missing_text(producer, topic, partition)
+            else:
+                continue
+            was_in_flight |= entry in self._in_flight
+            self._refuse(entry, RecordRefused(reason))
+        if was_in_flight:
+            # The producer would send it after all if the topic were made again.
+            raise KafkaError("a topic has gone while events were on their way to it")
+        return _POLL_S if missing else _LOOK_S
+
+    def _missing(self, producer: AIOKafkaProducer) -> dict[_Entry, None]:
+        """Return the events whose topic or partition is not known, in order."""
+        known: dict[str, set[int]] = {}
+        missing: dict[_Entry, None] = {}
+        for entry in self._waiting:
+            topic, partition = entry.record.topic, entry.record.partition
+            if topic not in known:
+                known[topic] = known_partitions(producer, topic)
+            if not known[topic] or (partition is not None and partition not in known[topic]):
+                missing[entry] = None
+        return missing
+
+    def _delivered(self, entry: _Entry, delivery: asyncio.Future[object]) -> None:
+        """Take note of what has become of a record that was sent."""
+        if entry.delivery is delivery:
+            self._in_flight.discard(entry)
+        if not delivery.cancelled():
+            error = delivery.exception()
+            if error is None:
+                self._settle_delivered(entry, delivery)
+            elif entry.delivery is delivery and not entry.is_settled:
+                self._failures.append((entry, error))
+        self._changed.set()
+
+    def _settle_delivered(
+        self, entry: _Entry, delivery: asyncio.Future[object] | None = None
+    ) -> None:
+        """Note the position of an event that Kafka has acknowledged."""
+        delivery = delivery or entry.delivery
+        if delivery is None or not _succeeded(delivery) or entry.is_settled:
+            return
+        self._last_error = None
+        metadata = delivery.result()
+        names = ("topic", "partition", "offset", "timestamp")
+        entry.position = RecordMetadata(*(getattr(metadata, name) for name in names))
+        self._settled(entry)
+
+    def _refuse(self, entry: _Entry, refusal: RecordRefused) -> None:
+        """Take an event out of the buffer that Kafka will never take."""
+        entry.refusal = refusal
+        self._unreported.append(refusal)  # until its caller raises it
+        del self._unreported[:-_UNREPORTED_MAX]
+        logger.error("an event was not written: %s", refusal)
+        self._settled(entry)
+
+    def _settled(self, entry: _Entry) -> None:
+        self._waiting.pop(entry, None)
+        self._in_flight.discard(entry)
+        self._suspects.discard(entry)
+        entry.woken.set()
+        self._changed.set()
+
+    async def _judge_failures(self) -> None:
+        """Refuse what Kafka will never take, and let the rest be sent again by a new producer.
+
+        Raises:
+            KafkaError: something else than a record is the reason.
+        """
+        if not self._failures:
+            return
+        transient: BaseException | None = None
+        for entry, error in self._failures:
+            verdict = verdict_of(error)
+            if verdict is Verdict.TRANSIENT:
+                transient = error
+                continue
+            if entry.is_suspect:
+                entry.doubts += 1
+                if verdict is Verdict.REFUSED or entry.doubts >= _DOUBTS_MAX:
+                    self._refuse(entry, _refusal(entry.record, error))
+            entry.is_suspect = True
+            if not entry.is_settled:
+                self._suspects.add(entry)
+        if transient is not None:
+            raise transient
+        # An idempotent producer leaves a gap in its sequence where a batch was refused.
+        await self._drop_producer()
+
+    async def _partitions(self, topic: str) -> set[int]:
         failures = 0
         while True:
-            async with self._turn:
-                try:
-                    producer = await self._connected()
-                    return sorted(await producer.partitions_for(topic))
-                except (KafkaError, OSError) as error:
-                    self._last_error = error
-                    await self._drop_producer()
-                    await asyncio.sleep(_BACKOFF_S[min(failures, len(_BACKOFF_S) - 1)])
-                    failures += 1
+            try:
+                return await find_partitions(
+                    await self._connected(), topic, within_s=self._missing_s
+                )
+            except (KafkaError, OSError) as error:
+                self._last_error = error
+                await asyncio.sleep(_BACKOFF_S[min(failures, len(_BACKOFF_S) - 1)])
+                failures += 1
 
     async def _connected(self) -> AIOKafkaProducer:
-        if self._producer is None:
-            producer = client.producer(
-                self._settings.bootstrap_servers, linger_ms=self._settings.linger_ms
-            )
-            try:
-                await producer.start()
-            except BaseException:
-                await client.stop(producer, within_s=_STOP_S)
-                raise
-            self._producer = producer
-        return self._producer
+        async with self._connecting:
+            if self._producer is None:
+                producer = client.producer(
+                    self._settings.bootstrap_servers, linger_ms=self._settings.linger_ms
+                )
+                try:
+                    await producer.start()
+                except BaseException:
+                    await client.stop(producer, within_s=_STOP_S)
+                    raise
+                self._producer = producer
+            return self._producer
 
     async def _drop_producer(self) -> None:
         producer, self._producer = self._producer, None
         if producer is not None:
             await client.stop(producer, within_s=_STOP_S)
-        for entry in self._waiting:
-            if entry.delivery is not None and not _succeeded(entry.delivery):
-                entry.delivery = None
+        for entry in tuple(self._waiting):
+            self._settle_delivered(entry)
+            entry.delivery = None
+        self._in_flight.clear()
+        self._failures.clear()
+
+
+def _home_of(producer: AIOKafkaProducer, record: OutgoingRecord) -> tuple[str, int]:
+    """Return the topic and partition of a record; partition -1 for one that is drawn."""
+    if record.partition is not None:
+        return record.topic, record.partition
+    if record.key is None:
+        return record.topic, -1
+    return record.topic, partition_of(
+        record.key, len(known_partitions(producer, record.topic)) or 1
+    )
+
+
+def _refusal(record: OutgoingRecord, error: BaseException) -> RecordRefused:
+    refusal = RecordRefused(refusal_text(record.topic, record.size_bytes, error))
+    refusal.__cause__ = error
+    return refusal
 
 
 def outgoing_record(

@@ -7,6 +7,7 @@ process that was paused, and does not know that another one has its work, can wr
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
@@ -16,12 +17,18 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import IllegalOperation, InvalidProducerEpoch, KafkaError, ProducerFenced
 
 from kafka_io import client
-from kafka_io.errors import Fenced, TransactionFailed
+from kafka_io.client import find_partitions, missing_text
+from kafka_io.errors import Fenced, RecordRefused, TransactionFailed
+from kafka_io.refusals import TOO_LARGE, Verdict, refusal_text, verdict_of
 from schemas.topics import TopicPartition
 
 logger = logging.getLogger(__name__)
 
 _STOP_S = 2.0
+
+_UNBATCHED: set[str] = set()
+"""The topics that have refused a batch of this process as too large; their records are sent one at
+a time. A topic's limit is one of batches, and may be lower than what a round writes to it."""
 
 
 class OutgoingRecord(NamedTuple):
@@ -35,6 +42,12 @@ class OutgoingRecord(NamedTuple):
     partition: int | None = None
     """None for the partition of the key."""
     headers: Sequence[tuple[str, bytes]] = ()
+
+    @property
+    def size_bytes(self) -> int:
+        """The size of the key, the value and the headers."""
+        headers = sum(len(name) + len(value) for name, value in self.headers)
+        return len(self.key or b"") + len(self.value or b"") + headers
 
 
 class TransactionalWriter:
@@ -62,27 +75,22 @@ class TransactionalWriter:
 
         Raises:
             Fenced: another writer has opened the id; nothing was written.
+            RecordRefused: Kafka will never take one of the records; nothing was written, and this
+                writer is at its end.
             TransactionFailed: Kafka did not confirm. The transaction may have been committed, so
                 the committed offsets must be read again, through a new writer.
         """
         producer = self._producer
         try:
             await producer.begin_transaction()
-            sent = [
-                await producer.send(
-                    record.topic,
-                    record.value,
-                    record.key,
-                    partition=record.partition,
-                    headers=list(record.headers),
-                )
-                for record in records
-            ]
+            sent = [(record, await self._send(record)) for record in records]
             if offsets:
                 at = {aiokafka.TopicPartition(*where): offset for where, offset in offsets.items()}
                 await producer.send_offsets_to_transaction(at, self._group)
-            for delivery in sent:
-                await delivery
+            counts = Counter(record.topic for record in records)
+            for record, delivery in sent:
+                is_alone = record.topic in _UNBATCHED or counts[record.topic] == 1
+                await _delivered(record, delivery, is_alone=is_alone)
             await producer.commit_transaction()
         except (KafkaError, IllegalOperation, OSError, AssertionError) as error:
             # After an error in the background, aiokafka says only that its state forbids the call.
@@ -91,6 +99,30 @@ class TransactionalWriter:
                 raise Fenced(f"another worker writes in this one's place: {reason!r}") from error
             raise TransactionFailed(f"a transaction was not confirmed: {reason!r}") from error
 
+    async def _send(self, record: OutgoingRecord) -> "asyncio.Future[Any]":
+        """Send a record, and return what becomes of it.
+
+        Raises:
+            RecordRefused: its topic or partition does not exist, or it is larger than a request.
+        """
+        producer = self._producer
+        partitions = await find_partitions(producer, record.topic)
+        if record.partition is not None and record.partition not in partitions:
+            raise RecordRefused(missing_text(producer, record.topic, record.partition))
+        try:
+            delivery: asyncio.Future[Any] = await producer.send(
+                record.topic,
+                record.value,
+                record.key,
+                partition=record.partition,
+                headers=list(record.headers),
+            )
+        except TOO_LARGE as error:
+            raise RecordRefused(refusal_text(record.topic, record.size_bytes, error)) from error
+        if record.topic in _UNBATCHED:
+            await _delivered(record, delivery, is_alone=True)
+        return delivery
+
     def _background_error(self) -> BaseException | None:
         """Return what has ended the transaction between two calls, if anything."""
         manager: Any = self._producer._txn_manager  # noqa: SLF001  # the error is shown nowhere else
@@ -98,6 +130,32 @@ class TransactionalWriter:
         if ended is None or not ended.done() or ended.cancelled():
             return None
         return ended.exception()
+
+
+async def _delivered(
+    record: OutgoingRecord, delivery: "asyncio.Future[Any]", *, is_alone: bool
+) -> None:
+    """Wait until Kafka has a record.
+
+    Args:
+        record: the record.
+        delivery: what becomes of it.
+        is_alone: whether its batch has no other record.
+
+    Raises:
+        RecordRefused: Kafka will never take it, or another record of its batch.
+        KafkaError: it was not delivered.
+    """
+    try:
+        await delivery
+    except KafkaError as error:
+        if verdict_of(error) is not Verdict.REFUSED:
+            raise
+        if isinstance(error, TOO_LARGE) and not is_alone:
+            # A batch can be too large of which each record fits.
+            _UNBATCHED.add(record.topic)
+            raise
+        raise RecordRefused(refusal_text(record.topic, record.size_bytes, error)) from error
 
 
 @asynccontextmanager

@@ -2,6 +2,7 @@
 
 ProducerError
 ├── InvalidReport     an argument is invalid; nothing was sent
+├── RecordRefused     Kafka will never take a record
 ├── UnknownMeter      there are no readings of a meter type
 ├── TooFewReadings    a meter has too few readings
 ├── NoTrades          a file is not the package with trades
@@ -19,12 +20,21 @@ from kafka_io.errors import (
     BufferFull,
     InvalidReport,
     ProducerError,
+    RecordRefused,
     Unread,
     Unsent,
     WorkStopped,
 )
 
-__all__ = ["BufferFull", "InvalidReport", "ProducerError", "Unread", "Unsent", "WorkStopped"]
+__all__ = [
+    "BufferFull",
+    "InvalidReport",
+    "ProducerError",
+    "RecordRefused",
+    "Unread",
+    "Unsent",
+    "WorkStopped",
+]
 
 
 class UnknownMeter(ProducerError, ValueError):

@@ -14,7 +14,7 @@ from collections.abc import (
     Callable,
     Generator,
 )
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from types import FrameType
 
@@ -23,7 +23,7 @@ from fastapi_offline import FastAPIOffline
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from kafka_io.errors import Unread, Unsent
+from kafka_io.errors import ProducerError, Unread
 from kafka_io.publisher import Publisher
 from kafka_io.readiness import notify_ready
 from kafka_io.settings import ProducerSettings
@@ -124,8 +124,10 @@ def build_api(settings: EdgeSettings, fair_queue: FairQueue) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         async with (
             KafkaLog(settings.bootstrap_servers, readers_max=settings.readers_max) as log,
-            Publisher(_as_producer(settings)) as app.state.publisher,
-            _heartbeat_publisher(settings) as heartbeats,
+            _publisher(settings, settings.broker_patience_s) as app.state.publisher,
+            _publisher(
+                settings, min(settings.broker_patience_s, _HEARTBEAT_PATIENCE_S)
+            ) as heartbeats,
             asyncio.TaskGroup() as tasks,
         ):
             tail = Tail(log, settings)
@@ -239,26 +241,29 @@ def _log_who_is_served(settings: EdgeSettings) -> None:
 
 
 @asynccontextmanager
-async def _heartbeat_publisher(settings: EdgeSettings) -> AsyncGenerator[Publisher]:
-    """Open the publisher of heartbeats, which keeps no node from stopping."""
-    patience_s = min(settings.broker_patience_s, _HEARTBEAT_PATIENCE_S)
-    publisher = Publisher(_as_producer(settings).model_copy(update={"patience_s": patience_s}))
+async def _publisher(settings: EdgeSettings, patience_s: float) -> AsyncGenerator[Publisher]:
+    """Open a publisher, which keeps no node from stopping.
+
+    Args:
+        settings: where Kafka is.
+        patience_s: how long a call waits for Kafka, and so a node that stops.
+    """
+    publisher = Publisher(
+        ProducerSettings(
+            bootstrap_servers=settings.bootstrap_servers,
+            topic_prefix=settings.topic_prefix,
+            source="/sse_edge",
+            patience_s=patience_s,
+            linger_ms=0,
+        )
+    )
     try:
         yield publisher
     finally:
-        with suppress(Unsent):
+        try:
             await publisher.close()
-
-
-def _as_producer(settings: EdgeSettings) -> ProducerSettings:
-    """Return the settings of the publisher that writes for HTTP requests."""
-    return ProducerSettings(
-        bootstrap_servers=settings.bootstrap_servers,
-        topic_prefix=settings.topic_prefix,
-        source="/sse_edge",
-        patience_s=settings.broker_patience_s,
-        linger_ms=0,
-    )
+        except ProducerError as error:
+            logger.warning("this node stops, and has not written all its events: %s", error)
 
 
 @contextmanager

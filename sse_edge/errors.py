@@ -28,6 +28,8 @@ class UnavailableReason(StrEnum):
 
     NO_BROKER = "no_broker"
     """Kafka does not answer."""
+    REFUSED = "refused"
+    """Kafka will never take what the request writes."""
     FULL = "full"
     """The node has no room for another stream."""
     DRAINING = "draining"
@@ -114,7 +116,7 @@ class TooManyRequests(EdgeError):
 
 
 class Unavailable(EdgeError):
-    """The node cannot answer now; `reason` is `no_broker`, `full`, `draining` or `no_keys`."""
+    """The node cannot answer; the reasons are those of `UnavailableReason`."""
 
     status = 503
     title = "Unavailable"

@@ -27,7 +27,7 @@ from itertools import groupby
 from typing import NamedTuple, Protocol
 
 from kafka_io.dead_letters import Message, dead_letter
-from kafka_io.errors import Fenced, TransactionFailed, Unread
+from kafka_io.errors import Fenced, RecordRefused, TransactionFailed, Unread
 from kafka_io.transactions import OutgoingRecord
 from schemas.codec import encode
 from schemas.events import (
@@ -348,7 +348,7 @@ class StreamTask:
                 self._metrics.failures += 1
                 self._bulkhead.isolate(failure, self._next)
                 pause_s = 0.0
-            except (TransactionFailed, Unread, TimeoutError) as error:
+            except (TransactionFailed, RecordRefused, Unread, TimeoutError) as error:
                 logger.warning("partition number %d starts again: %s", self.number, error)
                 pause_s = _BACKOFF_S[min(failures, len(_BACKOFF_S) - 1)]
                 failures += 1

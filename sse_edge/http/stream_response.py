@@ -12,7 +12,7 @@ from fastapi import APIRouter, Request, Response
 from starlette.requests import HTTPConnection
 from starlette.types import Receive, Scope, Send
 
-from kafka_io.errors import Unsent
+from kafka_io.errors import InvalidReport, RecordRefused, Unsent
 from kafka_io.publisher import RecordMetadata
 from schemas.events import Event
 from schemas.instants import from_rfc3339
@@ -201,7 +201,8 @@ async def write(
         home: a topic and an id whose partition the event shares; None for the event's own.
 
     Raises:
-        Unavailable: Kafka does not acknowledge it in time.
+        InvalidParameter: the event is too large, or does not fit its schema.
+        Unavailable: Kafka does not acknowledge it in time, or will never take it.
     """
     publisher = publisher_of(request)
     try:
@@ -210,6 +211,10 @@ async def write(
             topic, entity_id = home
             partition = await publisher.partition_for(topic, encode_key(entity_id))
         return await publisher.publish(event, partition=partition, tenant=tenant_of(request))
+    except InvalidReport as error:
+        raise InvalidParameter("body", str(error)) from error
+    except RecordRefused as error:
+        raise Unavailable(UnavailableReason.REFUSED, str(error)) from error
     except Unsent as error:
         raise Unavailable(UnavailableReason.NO_BROKER, str(error)) from error
 

@@ -7,13 +7,14 @@ import pytest
 from kafka_io import command_writer
 from kafka_io.clock import now_us
 from kafka_io.command_writer import CommandWriter
-from kafka_io.errors import Fenced, InvalidReport, TransactionFailed, WorkStopped
+from kafka_io.errors import Fenced, InvalidReport, RecordRefused, TransactionFailed, WorkStopped
 from kafka_io.reader import read_all
 from kafka_io.settings import ProducerSettings
 from kafka_io.transactions import OutgoingRecord
 from schemas.events import AgentEvent, AgentStepKind
 from schemas.topics import AGENT_EVENTS
 from tests.conftest import World
+from tests.support.topic_config import configure
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -148,3 +149,18 @@ async def test_a_fenced_writer_does_not_open_its_id_again(monkeypatch: pytest.Mo
     with pytest.raises(WorkStopped, match="another worker has the command"):
         await fake.writer().publish(event("fenced"))
     assert fake.calls == ["open", "ask", "commit"]
+
+
+@pytest.mark.kafka
+async def test_an_event_that_kafka_never_takes_is_refused_and_the_next_one_is_written(
+    world: World,
+) -> None:
+    await configure(world, {AGENT_EVENTS.name: {"max.message.bytes": "2000"}})
+    writer = writer_of(world)
+    await writer.open()
+    async with asyncio.timeout(30):
+        with pytest.raises(RecordRefused, match=r"max\.message\.bytes"):
+            await writer.publish(event("x" * 3_000))
+        await writer.publish(event("after"))
+    assert await written(world) == ["after"]
+    await writer.close()

@@ -8,17 +8,19 @@ import pytest
 from aiokafka import AIOKafkaConsumer, ConsumerRecord
 from opentelemetry.trace import NonRecordingSpan, SpanContext, use_span
 
-from kafka_io.errors import BufferFull, InvalidReport, Unsent
+from kafka_io.errors import BufferFull, InvalidReport, RecordRefused, Unsent
 from kafka_io.publisher import Publisher
 from kafka_io.reader import read_newest, read_table
 from kafka_io.settings import ProducerSettings
+from kafka_io.transactions import OutgoingRecord
 from producers.broadcaster import BlockingBroadcaster, SSEBroadcaster
-from producers.progress import training_progress
+from producers.progress import training_progress, user_update
 from producers.returns import BATCH_RETURNS_MAX, ReturnsPublisher
 from schemas.codec import decode
 from schemas.events import EdgeNode, Return, ReturnBatch, TrainingProgress
 from schemas.topics import EDGE_NODES, PORTFOLIO_RETURNS, RISK_MEASURES
 from tests.conftest import World
+from tests.support.topic_config import configure
 
 pytestmark = pytest.mark.kafka
 
@@ -176,6 +178,46 @@ async def test_an_event_that_does_not_fit_is_refused_before_it_is_sent(world: Wo
         with pytest.raises(InvalidReport, match=r"has 1048\d+ bytes; at most 104\d+ fit"):
             await publisher.publish(too_large)
         assert publisher.unsent == 0
+
+
+async def test_a_record_that_is_too_large_for_its_topic_keeps_no_other_waiting(
+    world: World,
+) -> None:
+    await configure(world, {"training.events": {"max.message.bytes": "2000"}})
+    small = [numbered(number) for number in range(100)]
+    large = replace(numbered(1_000), message="x" * 3_000)
+    async with Publisher(world.producer_settings) as publisher:
+
+        async def publish_large() -> None:
+            with pytest.raises(RecordRefused, match=r"max\.message\.bytes"):
+                await publisher.publish(large)
+
+        async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
+            for event in (*small[:50], None, *small[50:]):
+                call = publish_large() if event is None else publisher.publish(event)
+                tasks.create_task(call)
+        assert publisher.unsent == 0
+    found = [decode(record.value) for record in await everything(world, "training.events", 100)]
+    assert {event.event_time_us for event in found if isinstance(event, TrainingProgress)} == set(
+        range(100)
+    )
+
+
+async def test_what_kafka_never_takes_is_refused_with_a_sentence(world: World) -> None:
+    too_early = {"message.timestamp.type": "CreateTime", "message.timestamp.before.max.ms": "0"}
+    await configure(world, {"user.updates": too_early})
+    missing = world.producer_settings.model_copy(update={"topic_prefix": "nobody."})
+    async with Publisher(world.producer_settings) as publisher:
+        with pytest.raises(RecordRefused, match="without a key in a compacted topic"):
+            await publisher._write(OutgoingRecord(world.topic(EDGE_NODES.name), None, b"x", 0))
+        with pytest.raises(RecordRefused, match="has 6 partitions, and no partition 60"):
+            await publisher.publish(numbered(0), partition=60)
+        with pytest.raises(RecordRefused, match="further from the broker's clock"):
+            await publisher.publish(user_update("u", "x", now_us=0))
+        await publisher.publish(numbered(1))
+    async with Publisher(missing) as publisher:
+        with pytest.raises(RecordRefused, match=r"there is no topic nobody\.training\.events"):
+            await publisher.publish(numbered(2))
 
 
 async def test_returns_travel_in_batches_by_the_portfolios_partition(world: World) -> None:

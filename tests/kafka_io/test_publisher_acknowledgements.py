@@ -2,6 +2,7 @@
 
 import asyncio
 from random import Random
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
@@ -37,6 +38,11 @@ class FakeCluster:
         self.back = asyncio.Event()
         self.slowest_s = 0.5
 
+    def partitions_for_topic(self, topic: str) -> set[int]:
+        """Return what a producer's metadata say."""
+        del topic
+        return {0}
+
     def producer(self, *_: object, **__: object) -> "FakeProducer":
         return FakeProducer(self)
 
@@ -45,6 +51,7 @@ class FakeProducer:
     def __init__(self, cluster: FakeCluster) -> None:
         self._cluster = cluster
         self._tasks: set[asyncio.Task[Any]] = set()
+        self.client = SimpleNamespace(cluster=cluster)
 
     async def start(self) -> None:
         if self._cluster.is_away:

@@ -7,11 +7,12 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError
 
 from infra.embedded_broker import free_port
-from kafka_io.errors import Fenced, TransactionFailed
+from kafka_io.errors import Fenced, RecordRefused, TransactionFailed
 from kafka_io.reader import read_offsets
 from kafka_io.transactions import OutgoingRecord, TransactionalWriter, open_writer
-from schemas.topics import TRAINING_EVENTS, TopicPartition
+from schemas.topics import RISK_ALERTS, TRAINING_EVENTS, TopicPartition
 from tests.conftest import World
+from tests.support.topic_config import configure
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]
 
@@ -26,8 +27,10 @@ def writer(world: World) -> AbstractAsyncContextManager[TransactionalWriter]:
     return open_writer(servers, f"{group}-1", group, timeout_s=10, within_s=20)
 
 
-async def committed_values(world: World, count: int) -> list[bytes | None]:
-    topic = world.topic(TRAINING_EVENTS.name)
+async def committed_values(
+    world: World, count: int, name: str = TRAINING_EVENTS.name
+) -> list[bytes | None]:
+    topic = world.topic(name)
     async with (
         AIOKafkaConsumer(
             topic,
@@ -99,6 +102,46 @@ async def test_a_transaction_that_was_left_open_is_aborted_by_the_next_writer(
         async with writer(world) as second:
             await second.commit([record(world, b"after")], {})
     assert await committed_values(world, 1) == [b"after"]
+
+
+async def test_a_record_that_kafka_never_takes_is_named_and_nothing_is_written(
+    world: World,
+) -> None:
+    await configure(world, {TRAINING_EVENTS.name: {"max.message.bytes": "2000"}})
+    good, bad = record(world, b"good"), record(world, b"x" * 3_000)
+    for refused, why in (
+        (bad, r"300\d bytes for .*: it is larger than the topic's max"),
+        (good._replace(value=b"x" * (1 << 20)), "larger than the topic's max"),
+        (good._replace(topic="nobody.x"), r"there is no topic nobody\.x"),
+        (good._replace(partition=77), "and no partition 77"),
+    ):
+        async with writer(world) as first:
+            with pytest.raises(RecordRefused, match=why):
+                await first.commit([refused], {})
+        async with writer(world) as second:
+            with pytest.raises((RecordRefused, TransactionFailed)):
+                await second.commit([good, refused], {})
+    async with writer(world) as third:
+        await third.commit([record(world, b"after")], {})
+    assert await committed_values(world, 1) == [b"after"]
+
+
+async def test_a_batch_that_is_too_large_for_its_topic_is_written_record_by_record(
+    world: World,
+) -> None:
+    topic = RISK_ALERTS.name
+    await configure(world, {topic: {"max.message.bytes": "2000"}})
+    records = [
+        record(world, b"%03d" % number + b"x" * 500)._replace(topic=world.topic(topic))
+        for number in range(20)
+    ]
+    async with writer(world) as first:
+        with pytest.raises(TransactionFailed):
+            await first.commit(records, {})
+    async with writer(world) as second:
+        await second.commit(records, {})
+    found = await committed_values(world, 20, topic)
+    assert found == [sent.value for sent in records]
 
 
 async def test_no_broker_is_an_error_with_the_id() -> None:

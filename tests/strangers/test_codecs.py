@@ -1,18 +1,12 @@
 """Every codec that Kafka knows, chosen by a producer or by a topic, is read by every part."""
 
 import asyncio
+from collections.abc import Sequence
 from itertools import cycle
 
 import httpx
 import pytest
 from confluent_kafka import Producer
-from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported
-    AdminClient,
-    AlterConfigOpType,
-    ConfigEntry,
-    ConfigResource,
-    ResourceType,
-)
 
 from kafka_io.client import partition_of
 from kafka_io.publisher import Publisher
@@ -26,6 +20,7 @@ from tests.support.clients import stream
 from tests.support.edge import alert
 from tests.support.sse import named
 from tests.support.straight_run import TopicReader
+from tests.support.topic_config import configure
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
 
@@ -60,25 +55,13 @@ async def test_records_of_every_codec_reach_clients_and_are_measured(world: Worl
     edge = await world.edge()
     await world.worker()
     async with stream(edge.url, ALERTS) as live, TopicReader(world, "risk.measures") as reader:
-        await live.until(lambda blocks: bool(blocks))
+        await live.until(bool)
         for codec in CODECS:
             await asyncio.to_thread(write, codec, *range(4))
         seen = await live.events("risk_alert", 4 * len(CODECS))
-        records = await reader.until(
-            lambda found: (
-                {
-                    measure.portfolio_id
-                    for measure in found
-                    if isinstance(measure, RiskMeasure) and measure.observations == 200
-                }
-                >= set(CODECS)
-            )
-        )
+        await reader.until(lambda found: all(has_measured(found, codec, 200) for codec in CODECS))
     expected = [(codec, f"number {number}") for codec in CODECS for number in range(4)]
     assert [(block.inner["entity_id"], block.inner["message"]) for block in seen] == expected
-    assert {record.portfolio_id for record in records if isinstance(record, RiskMeasure)} == set(
-        CODECS
-    )
     async with stream(edge.url, ALERTS, since="earliest") as again:
         await again.until(lambda blocks: len(named(blocks, "risk_alert")) == len(expected))
         assert [
@@ -90,26 +73,8 @@ async def test_records_of_every_codec_reach_clients_and_are_measured(world: Worl
 async def test_topics_that_compress_are_read_by_every_part(world: World) -> None:
     """Inputs and outputs, commands, tables, and the states of processors."""
 
-    def compress() -> None:
-        admin = AdminClient({"bootstrap.servers": world.kafka.bootstrap_servers})
-        resources = [
-            ConfigResource(
-                ResourceType.TOPIC,
-                world.topic(topic.name),
-                incremental_configs=[
-                    ConfigEntry(
-                        "compression.type",
-                        codec,
-                        incremental_operation=AlterConfigOpType.SET,
-                    )
-                ],
-            )
-            for topic, codec in zip(CATALOGUE, cycle(CODECS), strict=False)
-        ]
-        for answer in admin.incremental_alter_configs(resources).values():
-            answer.result(30)
-
-    await asyncio.to_thread(compress)
+    codecs = zip(CATALOGUE, cycle(CODECS), strict=False)
+    await configure(world, {topic.name: {"compression.type": codec} for topic, codec in codecs})
     async with asyncio.TaskGroup() as starting:
         started = starting.create_task(world.edge())
         working = starting.create_task(world.worker())
@@ -130,23 +95,26 @@ async def test_topics_that_compress_are_read_by_every_part(world: World) -> None
         ):
             returns = ReturnsPublisher(publisher)
             await returns.send(returns_of("p", 0, 120))
-            await reader.until(lambda found: has_measured(found, 120))
+            await reader.until(lambda found: has_measured(found, "p", 120))
             await worker.kill()
             await world.worker()
             await returns.send(returns_of("p", 120, 150))
-            await reader.until(lambda found: has_measured(found, 150))
+            await reader.until(lambda found: has_measured(found, "p", 150))
 
-        async with SSEBroadcaster(world.producer_settings) as reporter:
-            async with stream(edge.url, ALERTS) as live:
-                await live.until(lambda blocks: bool(blocks))
-                await reporter.send_risk_alert(
-                    "var_exceeded", "high", "over", "var_95", 0.06, 0.05, "portfolio", "p"
-                )
-                await live.events("risk_alert", 1)
+        async with (
+            SSEBroadcaster(world.producer_settings) as reporter,
+            stream(edge.url, ALERTS) as live,
+        ):
+            await live.until(bool)
+            await reporter.send_risk_alert(
+                "var_exceeded", "high", "over", "var_95", 0.06, 0.05, "portfolio", "p"
+            )
+            await live.events("risk_alert", 1)
 
 
-def has_measured(found: list[object], observations: int) -> bool:
+def has_measured(found: Sequence[object], portfolio: str, observations: int) -> bool:
     return any(
-        isinstance(measure, RiskMeasure) and measure.observations == observations
+        isinstance(measure, RiskMeasure)
+        and (measure.portfolio_id, measure.observations) == (portfolio, observations)
         for measure in found
     )
