@@ -119,6 +119,8 @@ class TransactionalWriter:
             )
         except TOO_LARGE as error:
             raise RecordRefused(refusal_text(record.topic, record.size_bytes, error)) from error
+        # Where one delivery fails, nothing waits for the others, and asyncio would log each.
+        delivery.add_done_callback(_retrieve)
         if record.topic in _UNBATCHED:
             await _delivered(record, delivery, is_alone=True)
         return delivery
@@ -130,6 +132,12 @@ class TransactionalWriter:
         if ended is None or not ended.done() or ended.cancelled():
             return None
         return ended.exception()
+
+
+def _retrieve(delivery: "asyncio.Future[Any]") -> None:
+    """Look at what became of a delivery."""
+    if not delivery.cancelled():
+        delivery.exception()
 
 
 async def _delivered(

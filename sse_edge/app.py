@@ -197,7 +197,9 @@ def build_api(settings: EdgeSettings, fair_queue: FairQueue) -> FastAPI:
         app.include_router(module.router, dependencies=[Depends(authenticate)])
     for router in added_routers(settings.routers):
         app.include_router(router, dependencies=[Depends(authenticate)])
-    app.include_router(backtest_socket.router)  # it authenticates by itself: it has no headers
+    app.include_router(
+        backtest_socket.router
+    )  # it authenticates by itself, and answers with close codes
     app.include_router(health.router)
     app.include_router(page.router)
     app.mount("/assets", page.Assets())

@@ -78,7 +78,8 @@ class SSEResponse(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve the response."""
-        gzip = Gzip() if takes_gzip(Headers(scope=scope).get("accept-encoding", "")) else None
+        accepted = Headers(scope=scope).getlist("accept-encoding")
+        gzip = Gzip() if takes_gzip(",".join(accepted)) else None
         if gzip is not None:
             self.headers.update(GZIP_HEADERS)
         SENT.open += self._counted

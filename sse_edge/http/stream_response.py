@@ -9,13 +9,11 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from fastapi import APIRouter, Request, Response
-from starlette.requests import HTTPConnection
 from starlette.types import Receive, Scope, Send
 
 from kafka_io.errors import InvalidReport, RecordRefused, Unsent
 from kafka_io.publisher import RecordMetadata
 from schemas.events import Event
-from schemas.instants import from_rfc3339
 from schemas.keys import encode_key
 from schemas.topics import Topic
 from sse_edge.compression import GZIP_HEADERS, takes_gzip
@@ -23,7 +21,7 @@ from sse_edge.cursor import Cursor
 from sse_edge.delivery.connection import Connection
 from sse_edge.delivery.node import Node
 from sse_edge.delivery.options import ConnectionOptions, SlowClientPolicy
-from sse_edge.delivery.start import FromEdge, FromTime, Start
+from sse_edge.delivery.start import FromEdge, Start
 from sse_edge.errors import InvalidParameter, NotAcceptable, Unavailable, UnavailableReason
 from sse_edge.http import openapi
 from sse_edge.http.dependencies import (
@@ -35,6 +33,14 @@ from sse_edge.http.dependencies import (
 )
 from sse_edge.http.headers import STREAM_HEADERS
 from sse_edge.http.protocol import EXTENSION, SocketTransport
+from sse_edge.http.request_values import (
+    accepts_stream,
+    asks_for_stream,
+    given_cursor,
+    given_token,
+    joined_header,
+    parse_start,
+)
 from sse_edge.log.record import Record
 from sse_edge.streams.stream import Stream
 
@@ -43,9 +49,6 @@ Endpoint = TypeVar("Endpoint", bound=Callable[..., Awaitable[Response]])
 CLIENT_ID_CHARS_MAX = 256
 HEARTBEAT_S_MAX = 30
 """A client may ask for heartbeats that are sooner than usual; proxies count on one in 30 s."""
-
-_CURSOR_PARAMETERS = frozenset({"last_event_id", "lastEventId", "Last-Event-ID"})
-"""The names by which client libraries send a cursor in the query."""
 
 _WRITING = frozenset({"POST", "PUT", "DELETE"})
 
@@ -102,7 +105,7 @@ def open_stream(
     if cursor is not None:
         start = node.codec(stream).decode(cursor)
     elif start is None or "from" in request.query_params:
-        start = _start(request)
+        start = parse_start(request.query_params.get("from", FromEdge.LATEST))
     slow = SlowClientPolicy(_choice(request, "slow", tuple(SlowClientPolicy)))
     if slow is SlowClientPolicy.CONFLATE and not stream.is_latest_value:
         raise InvalidParameter("slow", f"every event of {stream.name} counts; use pause or close")
@@ -112,7 +115,7 @@ def open_stream(
         close_on_gap=_choice(request, "on_gap", ("continue", "close")) == "close",
         named_checkpoints=_choice(request, "checkpoint", ("id", "event")) == "event",
         slow=slow,
-        gzip=takes_gzip(request.headers.get("accept-encoding", "")),
+        gzip=takes_gzip(joined_header(request, "accept-encoding")),
         stays_open_s=node.settings.ended_open_s if stream.dialect.stays_open else 0.0,
         prelude=prelude,
         caller=caller,
@@ -138,13 +141,8 @@ async def authenticate(request: Request) -> None:
         Unavailable: the issuer's keys cannot be read.
         TooManyRequests: the caller exceeds its rate of writes.
     """
-    scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
-    given = (
-        bearer.strip() if scheme.lower() == "bearer" else "",
-        request.query_params.get("token", ""),
-        request.cookies.get(node_of(request).settings.token_cookie, ""),
-    )
-    token = next(filter(None, given), None)
+    given = given_token(request, node_of(request).settings.token_cookie)
+    token = None if given is None else given.text
     request.state.caller = await authenticator_of(request).caller(token)
     if request.method in _WRITING:
         count_write(request)
@@ -168,14 +166,9 @@ def refuse_unacceptable(request: Request) -> None:
     Raises:
         NotAcceptable: `Accept` excludes `text/event-stream`.
     """
-    accepted = request.headers.get("accept", "*/*").lower()
-    if not any(kind in accepted for kind in ("text/event-stream", "text/*", "*/*")):
+    if not accepts_stream(request):
+        accepted = joined_header(request, "accept")[:200]
         raise NotAcceptable(f"the answer is text/event-stream, which Accept excludes: {accepted!r}")
-
-
-def asks_for_stream(request: Request) -> bool:
-    """Whether a request names `text/event-stream`: `EventSource` gets no body of a 4xx or 5xx."""
-    return "text/event-stream" in request.headers.get("accept", "").lower()
 
 
 def as_readable_by(request: Request, stream: Stream) -> Stream:
@@ -273,31 +266,6 @@ def address_of(scope: Scope) -> str:
     return str((scope.get("client") or ("unknown",))[0])
 
 
-def given_cursor(request: HTTPConnection) -> str | None:
-    """Return the cursor of a request: the header wins, of several the last; empty is None."""
-    headers = request.headers.getlist("last-event-id")[-1:]
-    # Proxies join several headers by commas, which no cursor has.
-    named = [header.rpartition(",")[2].strip() for header in headers]
-    query = request.query_params.multi_items()
-    given = [value for name, value in query if name in _CURSOR_PARAMETERS][-1:]
-    return next(filter(None, (*named, *given)), None)
-
-
-def _start(request: Request) -> Start:
-    text = request.query_params.get("from", FromEdge.LATEST)
-    if text in tuple(FromEdge):
-        return FromEdge(text)
-    try:
-        # A plus sign that was not percent-encoded arrives as a space.
-        return FromTime(from_rfc3339(text.replace(" ", "+")) // 1000)
-    except (ValueError, OverflowError) as error:
-        raise InvalidParameter(
-            "from",
-            f"{text[:60]!r} is neither earliest nor latest nor an RFC 3339 time "
-            "such as 2026-01-31T09:30:00Z",
-        ) from error
-
-
 def _heartbeat_s(request: Request) -> float | None:
     """Return how soon the client wants a heartbeat; None for the dialect's own time."""
     text = request.query_params.get("heartbeat")
@@ -337,5 +305,5 @@ def _choice(request: Request, parameter: str, allowed: tuple[str, ...]) -> str:
 
 def event_names(request: Request) -> list[str]:
     """Return the event names of the `events=` filter."""
-    names = request.query_params.get("events", "")
+    names = ",".join(request.query_params.getlist("events"))
     return [name.strip() for name in names.split(",") if name.strip()]

@@ -33,12 +33,11 @@ from sse_edge.frame import block
 from sse_edge.http import openapi
 from sse_edge.http.dependencies import caller_of, node_of
 from sse_edge.http.headers import STREAM_HEADERS
+from sse_edge.http.request_values import asks_for_stream, given_cursor
 from sse_edge.http.stream_response import (
     as_readable_by,
-    asks_for_stream,
     count_write,
     event_names,
-    given_cursor,
     open_stream,
     stream_route,
     write,

@@ -1,15 +1,18 @@
 """The events of a backtest job over a WebSocket, for clients without server-sent events.
 
-Each message is a JSON object: `type` is the event's name, `id` the cursor after it.
+Each message is a JSON object: `type` is the event's name, `id` the cursor after it. The token comes
+by header, as a subprotocol, by query, or by cookie; a cookie counts only for pages of this server
+and of the configured origins, since browsers send it with the WebSockets of any page.
 """
 
 import asyncio
 import json
 import uuid
 from contextlib import suppress
-from typing import Annotated, Any
+from typing import Any
+from urllib.parse import urlsplit
 
-from fastapi import APIRouter, Query, WebSocket, WebSocketDisconnect
+from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 
 from sse_edge.cursor import Cursor
 from sse_edge.delivery.connection import Connection
@@ -17,9 +20,10 @@ from sse_edge.delivery.options import ConnectionOptions
 from sse_edge.delivery.start import FromOffsets, Start
 from sse_edge.errors import EdgeError, Forbidden, LogError, NoSuchThing, Unauthorized
 from sse_edge.http.dependencies import authenticator_of, node_of
-from sse_edge.http.stream_response import given_cursor
+from sse_edge.http.request_values import accepted_subprotocol, given_cursor, given_token
 from sse_edge.routes.backtests import CHANNEL, known_to
 from sse_edge.routes.views import views_of
+from sse_edge.settings import EdgeSettings
 from sse_edge.streams.requests import of_entities
 from sse_edge.transport import Chunk
 
@@ -86,17 +90,13 @@ def _message(block: str) -> dict[str, Any] | None:
 
 
 @router.websocket("/ws/backtest/{job_id}")
-async def follow_job(
-    websocket: WebSocket,
-    job_id: str,
-    token: Annotated[str | None, Query()] = None,
-) -> None:
+async def follow_job(websocket: WebSocket, job_id: str) -> None:
     """Send the events of a job from its start, and close after its last event."""
     node, views = node_of(websocket), views_of(websocket)
     address = str(websocket.client.host) if websocket.client else "unknown"
-    await websocket.accept()
+    await websocket.accept(accepted_subprotocol(websocket))
     try:
-        caller = await authenticator_of(websocket).caller(token or None)
+        caller = await authenticator_of(websocket).caller(_token_of(websocket, node.settings))
         node.refuse_over_limit(address, None if caller is None else caller.subject)
         state = await known_to(views, caller, job_id)
         stream = of_entities(CHANNEL, [job_id])
@@ -127,6 +127,22 @@ async def follow_job(
         pass
     finally:
         serving.cancel()
+
+
+def _token_of(websocket: WebSocket, settings: EdgeSettings) -> str | None:
+    """Return the token of a handshake, without a cookie that another site's page makes it send."""
+    given = given_token(websocket, settings.token_cookie)
+    if given is None or (given.is_cookie and not _is_from_own_page(websocket, settings)):
+        return None
+    return given.text
+
+
+def _is_from_own_page(websocket: WebSocket, settings: EdgeSettings) -> bool:
+    """Return whether a handshake comes from a program, or from a page that may read here."""
+    origin = websocket.headers.get("origin")
+    if origin is None or origin in (settings.cors_origins or ()):
+        return True
+    return urlsplit(origin).netloc.lower() == websocket.headers.get("host", "").lower()
 
 
 async def _until_gone(websocket: WebSocket) -> None:

@@ -25,9 +25,9 @@ from sse_edge.delivery.start import FromOffsets
 from sse_edge.errors import Forbidden, InvalidParameter, NoSuchThing
 from sse_edge.http import openapi
 from sse_edge.http.dependencies import AnyCase, NodeDep, caller_of, node_of
+from sse_edge.http.request_values import given_cursor
 from sse_edge.http.stream_response import (
     event_names,
-    given_cursor,
     open_stream,
     stream_route,
     write,

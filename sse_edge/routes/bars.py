@@ -24,9 +24,12 @@ from sse_edge.frame import FRAME_BYTES_MAX, body
 from sse_edge.http import openapi
 from sse_edge.http.dependencies import NodeDep
 from sse_edge.http.headers import STREAM_HEADERS
+from sse_edge.http.request_values import given_cursor
 from sse_edge.http.session import ResponseSession, open_session
 from sse_edge.http.sse_response import SSEResponse
-from sse_edge.http.stream_response import given_cursor, refuse_unacceptable
+from sse_edge.http.stream_response import (
+    refuse_unacceptable,
+)
 from sse_edge.log.record import Partition
 from sse_edge.log.scan import scan
 from sse_edge.routes.backtests import CHANNEL, JobId, known

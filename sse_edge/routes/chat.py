@@ -17,10 +17,10 @@ from sse_edge.errors import Forbidden, Unavailable
 from sse_edge.frame import block
 from sse_edge.http import openapi
 from sse_edge.http.dependencies import NodeDep, caller_of
+from sse_edge.http.request_values import given_cursor
 from sse_edge.http.stream_response import (
     as_readable_by,
     event_names,
-    given_cursor,
     may_read,
     open_stream,
     stream_route,

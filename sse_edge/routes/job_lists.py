@@ -21,9 +21,10 @@ from sse_edge.frame import FRAME_BYTES_MAX, body
 from sse_edge.http import openapi
 from sse_edge.http.dependencies import node_of
 from sse_edge.http.headers import STREAM_HEADERS
+from sse_edge.http.request_values import given_cursor
 from sse_edge.http.session import ResponseSession, open_session
 from sse_edge.http.sse_response import SSEResponse
-from sse_edge.http.stream_response import given_cursor, refuse_unacceptable
+from sse_edge.http.stream_response import refuse_unacceptable
 from sse_edge.routes.backtests import Limit, StatusFilter, catch_up, jobs_of_caller
 from sse_edge.routes.job_list import changes, shown
 from sse_edge.routes.views import views_of

@@ -29,11 +29,10 @@ from sse_edge.errors import NoSuchThing, OffsetOutOfRange
 from sse_edge.http import openapi
 from sse_edge.http.dependencies import AnyCase, NodeDep, node_of, rows_of
 from sse_edge.http.headers import STREAM_HEADERS
+from sse_edge.http.request_values import asks_for_stream, given_cursor
 from sse_edge.http.stream_response import (
-    asks_for_stream,
     client_id_of,
     event_names,
-    given_cursor,
     may_read,
     open_stream,
     stream_route,

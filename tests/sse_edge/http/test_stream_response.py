@@ -1,37 +1,21 @@
-"""Which cursor a request has, by header or by parameter."""
+"""The filter of a stream by the names of its events."""
 
 import pytest
-from starlette.requests import HTTPConnection
+from fastapi import Request
 
-from sse_edge.http.stream_response import given_cursor
-
-
-def request(*headers: str, query: str = "") -> HTTPConnection:
-    pairs = [(b"last-event-id", header.encode()) for header in headers]
-    return HTTPConnection({"type": "http", "headers": pairs, "query_string": query.encode()})
-
-
-@pytest.mark.parametrize("name", ["last_event_id", "lastEventId", "Last-Event-ID"])
-def test_a_parameter_has_the_name_that_the_clients_library_gives_it(name: str) -> None:
-    assert given_cursor(request(query=f"{name}=AXRg_-")) == "AXRg_-"
+from sse_edge.http.stream_response import event_names
 
 
 @pytest.mark.parametrize(
-    ("headers", "query", "cursor"),
+    ("query", "names"),
     [
-        ((), "", None),
-        ((), "last_event_id=", None),
-        (("A",), "last_event_id=B", "A"),
-        (("",), "last_event_id=B", "B"),
-        (("A", "B"), "", "B"),
-        (("A, B",), "", "B"),
-        (("A,B", "C , D "), "", "D"),
-        (("A, ",), "", None),
-        ((), "last_event_id=A&lastEventId=B", "B"),
-        ((), "Last-Event-ID=B&last_event_id=A", "A"),
+        ("", []),
+        ("events=", []),
+        ("events=a,b", ["a", "b"]),
+        ("events=a&events=b", ["a", "b"]),
+        ("events=a, &events=,%20b", ["a", "b"]),
     ],
 )
-def test_the_header_wins_of_several_the_last_and_an_empty_one_is_none(
-    headers: tuple[str, ...], query: str, cursor: str | None
-) -> None:
-    assert given_cursor(request(*headers, query=query)) == cursor
+def test_the_names_of_events_are_one_list(query: str, names: list[str]) -> None:
+    scope = {"type": "http", "headers": [], "query_string": query.encode()}
+    assert event_names(Request(scope)) == names
