@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from pydantic import ValidationError
 
 from cli.errors import CommandError
 from infra.errors import InfraError
 from infra.settings import InfraSettings
+from kafka_io.errors import InvalidSetting
 
 DataDir = Annotated[
     Path | None,
@@ -96,6 +96,6 @@ def settings_of(data_dir: Path | None) -> InfraSettings:
     """
     try:
         settings = InfraSettings()
-    except ValidationError as error:
+    except InvalidSetting as error:
         sys.exit(f"tapewire: a setting is invalid: {error}")
     return settings if data_dir is None else settings.model_copy(update={"data_dir": data_dir})

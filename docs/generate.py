@@ -22,7 +22,7 @@ from typer.cli import get_docs_for_click
 
 from cli.__main__ import cli
 from infra.settings import InfraSettings
-from kafka_io.settings import ProducerSettings
+from kafka_io.settings import ProducerSettings, number_range, variable_of
 from producers.settings import (
     BacktesterSettings,
     MarketSettings,
@@ -104,11 +104,13 @@ def _settings() -> str:
         documented = attribute_docs(kind)
         rows = []
         for name, field in kind.model_fields.items():
-            alias = getattr(field.validation_alias, "choices", [None])[0]
-            variable = str(alias or f"TAPEWIRE_{name}".upper())
+            allowed = number_range(field)
             value = field.default
             default = "unset" if value in (None, PydanticUndefined) else _shown(value)
-            rows.append((f"`{variable}`", default, _one_line(documented.get(name, ""))))
+            meaning = _one_line(documented.get(name, ""))
+            if allowed is not None:
+                meaning = f"{meaning} Allowed: {allowed}."
+            rows.append((f"`{variable_of(kind, name)}`", default, meaning))
         parts.append(f"## {title}\n\n" + _table(("variable", "default", "meaning"), rows))
     return _page(
         "Settings",

@@ -3,13 +3,12 @@
 from pathlib import Path
 
 from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from kafka_io.settings import Settings
 
 
-class InfraSettings(BaseSettings):
+class InfraSettings(Settings):
     """Read from the environment variables `TAPEWIRE_...`, and `KAFKA_BOOTSTRAP_SERVERS`."""
-
-    model_config = SettingsConfigDict(env_prefix="TAPEWIRE_", frozen=True)
 
     bootstrap_servers: str | None = Field(default=None, validation_alias="KAFKA_BOOTSTRAP_SERVERS")
     """The addresses of your Kafka; if it is set, no broker is started."""
@@ -20,7 +19,7 @@ class InfraSettings(BaseSettings):
     data_dir: Path = Path(".tapewire")
     """The folder of the embedded broker's data and all log files."""
 
-    partition_bytes_max: int = Field(default=32 << 20, ge=1 << 20)
+    partition_bytes_max: int = Field(default=32 << 20, ge=1 << 20, le=1 << 40)
     """The most bytes of a partition that the embedded broker keeps; the oldest go first."""
 
     maven_url: str | None = None

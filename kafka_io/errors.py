@@ -1,6 +1,7 @@
 """Errors of reading and writing Kafka.
 
 ProducerError
+├── InvalidSetting     a setting is not allowed, or contradicts another one
 ├── InvalidReport      an event is invalid; nothing was sent
 ├── RecordRefused      Kafka will never take a record
 ├── Unread             Kafka cannot be read
@@ -18,6 +19,10 @@ from collections.abc import Sequence
 
 class ProducerError(Exception):
     """An event could not be read or written."""
+
+
+class InvalidSetting(ProducerError, ValueError):
+    """A setting is not allowed, or contradicts another one; the message names its variable."""
 
 
 class InvalidReport(ProducerError, ValueError):

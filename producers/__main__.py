@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Callable, Coroutine, Mapping
 
+from kafka_io.errors import InvalidSetting
 from kafka_io.readiness import notify_ready
 from kafka_io.settings import ProducerSettings
 from kafka_io.topic_admin import wait_until_answered
@@ -74,7 +75,7 @@ _PARTS: Mapping[str, Callable[[asyncio.Event, float], Coroutine[None, None, None
 
 
 def main() -> None:
-    """Run a part until SIGTERM or Ctrl-C."""
+    """Run a part until SIGTERM or Ctrl-C; exit with an explanation if a setting is invalid."""
     parser = argparse.ArgumentParser(prog="python -m producers", description=__doc__)
     parser.add_argument("part", nargs="?", choices=_PARTS, default="demo")
     parser.add_argument(
@@ -84,11 +85,14 @@ def main() -> None:
     speed: float = arguments.speed
     if not speed > 0:
         parser.error(f"--speed is {speed}; it must be more than 0")
-    logging.basicConfig(
-        level=ProducerSettings().log_level,
-        format="%(asctime)s %(levelname)s %(name)s %(message)s",
-    )
-    asyncio.run(_run(arguments.part, speed))
+    try:
+        logging.basicConfig(
+            level=ProducerSettings().log_level,
+            format="%(asctime)s %(levelname)s %(name)s %(message)s",
+        )
+        asyncio.run(_run(arguments.part, speed))
+    except InvalidSetting as error:
+        sys.exit(f"a setting is invalid: {error}")
 
 
 async def _run(part: str, speed: float) -> None:

@@ -3,35 +3,30 @@
 from pathlib import Path
 
 from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from kafka_io.settings import Settings
 
 
-class TrainerSettings(BaseSettings):
+class TrainerSettings(Settings):
     """Settings of a trainer, from the environment variables `TAPEWIRE_...`."""
-
-    model_config = SettingsConfigDict(env_prefix="TAPEWIRE_", frozen=True)
 
     models_dir: Path = Path("models")
     """The folder of trained models, with a folder for each type of meter. Clients get the path of a
     model relative to it."""
 
-    training_step_pause_s: float = Field(default=0.0, ge=0)
+    training_step_pause_s: float = Field(default=0.0, ge=0, le=3_600)
     """The pause between two steps of a training in seconds, for demonstrations."""
 
 
-class MarketSettings(BaseSettings):
+class MarketSettings(Settings):
     """Settings of the market data, from the environment variables `TAPEWIRE_...`."""
-
-    model_config = SettingsConfigDict(env_prefix="TAPEWIRE_", frozen=True)
 
     trades_jar: Path = Path("ta4j-examples-0.18.jar")
     """The package with the trades."""
 
 
-class OrchestratorSettings(BaseSettings):
+class OrchestratorSettings(Settings):
     """Settings of an orchestrator, from the environment variables `TAPEWIRE_...`."""
-
-    model_config = SettingsConfigDict(env_prefix="TAPEWIRE_", frozen=True)
 
     agents: str = ""
     """Additional agents, as `package.module:Class`, separated by commas."""
@@ -40,10 +35,8 @@ class OrchestratorSettings(BaseSettings):
     """Other names of agents for clients, as `AGENT=ID:NAME:PROTOCOL`, separated by commas."""
 
 
-class BacktesterSettings(BaseSettings):
+class BacktesterSettings(Settings):
     """Settings of a backtester, from the environment variables `TAPEWIRE_...`."""
 
-    model_config = SettingsConfigDict(env_prefix="TAPEWIRE_", frozen=True)
-
-    backtest_step_pause_s: float = Field(default=0.0, ge=0)
+    backtest_step_pause_s: float = Field(default=0.0, ge=0, le=3_600)
     """The pause between two reports of a backtest in seconds, for demonstrations."""

@@ -6,9 +6,9 @@ import sys
 import tempfile
 
 import uvicorn
-from pydantic import ValidationError
 from uvicorn.supervisors import Multiprocess
 
+from kafka_io.errors import InvalidSetting
 from sse_edge.app import ADDRESS, SIBLINGS
 from sse_edge.http.protocol import EdgeProtocol
 from sse_edge.settings import EdgeSettings
@@ -23,7 +23,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, help="processes on the one port")
     try:
         settings = EdgeSettings()
-    except ValidationError as error:
+    except InvalidSetting as error:
         sys.exit(f"a setting is invalid: {error}")
     workers = parser.parse_args().workers or settings.workers
     config = uvicorn.Config(

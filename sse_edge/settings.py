@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Annotated, Self
 
 from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import NoDecode
 
-from kafka_io.settings import LogLevel
+from kafka_io.settings import LogLevel, Settings, variable_of
 
 
 def _listed(text: object) -> object:
@@ -39,10 +39,8 @@ class TokenRules:
     """Whether callers without a token, or with one of another issuer, are served too."""
 
 
-class EdgeSettings(BaseSettings):
+class EdgeSettings(Settings):
     """Read from the environment variables `TAPEWIRE_...`, and `KAFKA_BOOTSTRAP_SERVERS`."""
-
-    model_config = SettingsConfigDict(env_prefix="TAPEWIRE_", frozen=True)
 
     bootstrap_servers: str = Field(
         default="localhost:9092",
@@ -59,7 +57,7 @@ class EdgeSettings(BaseSettings):
     port: int = Field(default=8000, ge=0, le=65535)
     """The port to listen on; 0 takes any free port."""
 
-    workers: int = Field(default=1, ge=1)
+    workers: int = Field(default=1, ge=1, le=256)
     """The number of processes on the port; `--workers` overrides it."""
 
     log_level: LogLevel = "INFO"
@@ -87,7 +85,7 @@ class EdgeSettings(BaseSettings):
     jwt_hs256_secret: SecretStr | None = None
     """A shared secret instead of public keys, for development."""
 
-    jwt_leeway_s: float = Field(default=30.0, ge=0)
+    jwt_leeway_s: float = Field(default=30.0, ge=0, le=3_600)
     """By how many seconds clocks may differ when a token is verified."""
 
     firebase_project: str | None = None
@@ -96,89 +94,89 @@ class EdgeSettings(BaseSettings):
     token_cookie: str = "token"  # noqa: S105  # its name
     """The name of the cookie that may hold a token."""
 
-    challenge_s: float = Field(default=60.0, gt=0)
+    challenge_s: float = Field(default=60.0, gt=0, le=86_400)
     """How many seconds before its token expires a stream asks for a fresh one."""
 
     demo_jwks: str | None = None
     """The keys of `tapewire token`; with them tokens are accepted, and not required."""
 
-    connections_per_user_max: int = Field(default=100, ge=1)
+    connections_per_user_max: int = Field(default=100, ge=1, le=1_000_000)
     """The most connections of one user."""
 
-    writes_per_minute_max: int = Field(default=600, ge=1)
+    writes_per_minute_max: int = Field(default=600, ge=1, le=1_000_000)
     """The most writes of one user, or of one address without a token, in a minute."""
 
     cors_origins: Annotated[tuple[str, ...] | None, NoDecode, BeforeValidator(_listed)] = None
     """The origins whose pages may read and write, separated by commas; `*` is not possible. Unset,
     pages of `localhost` and `127.0.0.1` on any port may where no issuer is set, and else none."""
 
-    connections_per_ip_max: int = Field(default=100, ge=1)
+    connections_per_ip_max: int = Field(default=100, ge=1, le=1_000_000)
     """The most connections of one address."""
 
-    memory_max_mib: int | None = Field(default=None, ge=64)
+    memory_max_mib: int | None = Field(default=None, ge=64, le=1 << 24)
     """The most memory that a process may use, in MiB. Above 90 % of it the process refuses new
     streams. Unset, it is the limit of the container, if there is one."""
 
     routers: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)] = ()
     """Routers with endpoints of your own, as `package.module:router`, separated by commas."""
 
-    window_bytes_max: int = Field(default=8 << 20, ge=1 << 10)
+    window_bytes_max: int = Field(default=8 << 20, ge=1 << 10, le=1 << 36)
     """The bytes of the newest records of one partition in memory; 8 MiB are some 20,000 alerts."""
 
-    history_bytes_max: int = Field(default=64 << 20, ge=0)
+    history_bytes_max: int = Field(default=64 << 20, ge=0, le=1 << 36)
     """The bytes of delivered events that are kept ready for clients that reconnect."""
 
-    catch_up_bytes_max: int = Field(default=32 << 20, ge=1 << 10)
+    catch_up_bytes_max: int = Field(default=32 << 20, ge=1 << 10, le=1 << 36)
     """The bytes of older records that are kept for other clients that need them."""
 
-    linger_s: float = Field(default=60.0, ge=0)
+    linger_s: float = Field(default=60.0, ge=0, le=86_400)
     """How many seconds a partition is followed after its last client has left."""
 
-    readers_max: int = Field(default=4, ge=1)
+    readers_max: int = Field(default=4, ge=1, le=256)
     """The most consumers that read older records; each is one connection to Kafka."""
 
-    framers: int = Field(default=2, ge=0)
+    framers: int = Field(default=2, ge=0, le=256)
     """Processes that render older records; they start when first needed."""
 
-    write_bytes_max: int = Field(default=256 << 10, ge=1 << 10)
+    write_bytes_max: int = Field(default=256 << 10, ge=1 << 10, le=64 << 20)
     """The bytes that one connection writes at a time, before others have their turn."""
 
-    slow_close_s: float = Field(default=30.0, gt=0)
+    slow_close_s: float = Field(default=30.0, gt=0, le=86_400)
     """With `slow=close`, how many seconds a client may read nothing before it is closed."""
 
-    ended_open_s: float = Field(default=3_600.0, ge=0)
+    ended_open_s: float = Field(default=3_600.0, ge=0, le=604_800)
     """How many seconds a stream of a backtest stays open after its last event for its client to
     close it; it is closed earlier where a limit of connections is reached."""
 
     ahead_s: float = Field(default=86_400.0, ge=0, le=1e12)
     """How far ahead of its time in the log the time of an event may be; 1e12 allows any time."""
 
-    ping_s: float = Field(default=30.0, gt=0)
+    ping_s: float = Field(default=30.0, ge=0.1, le=3_600)
     """Seconds of silence before a `ping` is sent."""
 
-    checkpoint_s: float = Field(default=15.0, gt=0)
+    checkpoint_s: float = Field(default=15.0, ge=0.1, le=3_600)
     """How many seconds a client's id may lag behind records that were filtered out."""
 
-    checkpoint_records: int = Field(default=500, ge=1)
+    checkpoint_records: int = Field(default=500, ge=1, le=1_000_000)
     """How many filtered records a client's id may lag behind."""
 
-    retry_ms: int = Field(default=2_000, ge=1)
+    retry_ms: int = Field(default=2_000, ge=1, le=3_600_000)
     """How many milliseconds a client waits to reconnect: jittered between this and twice this."""
 
-    node_heartbeat_s: float = Field(default=5.0, gt=0)
+    node_heartbeat_s: float = Field(default=5.0, ge=0.1, le=3_600)
     """How many seconds lie between two heartbeats of a node, by which the others know it. A node
     without one for three times as long is no longer counted."""
 
-    metadata_s: float = Field(default=2.0, gt=0)
+    metadata_s: float = Field(default=2.0, ge=0.1, le=3_600)
     """How many seconds lie between two checks of topic ids, partition counts and leaders."""
 
-    broker_patience_s: float = Field(default=3.0, gt=0)
+    broker_patience_s: float = Field(default=3.0, ge=0.01, le=3_600)
     """How many seconds an opening stream waits for Kafka before it ends with an `error` event."""
 
-    processor_patience_s: float = Field(default=3.0, gt=0)
+    processor_patience_s: float = Field(default=3.0, ge=0.01, le=3_600)
     """How many seconds an answer about a job or task waits for a processor."""
 
-    drain_s: float = Field(default=5.0, ge=0)
+    drain_s: float = Field(default=5.0, ge=0, le=3_600)
     """Over how many seconds the streams end after SIGTERM."""
 
     @property
@@ -202,6 +200,7 @@ class EdgeSettings(BaseSettings):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
+        self._contradict_nothing()
         rules = self.issues
         if rules is not None and (rules.jwks is None) == (rules.shared_secret is None):
             raise ValueError(
@@ -214,3 +213,27 @@ class EdgeSettings(BaseSettings):
                 "TAPEWIRE_JWT_ISSUER or TAPEWIRE_FIREBASE_PROJECT, or listen on 127.0.0.1"
             )
         return self
+
+    def _contradict_nothing(self) -> None:
+        """Check that no setting about tokens or origins is without effect.
+
+        Raises:
+            ValueError: one is; an edge would be more open than its operator means.
+        """
+        own = ("jwt_issuer", "jwt_audience", "jwt_jwks", "jwt_hs256_secret")
+        given = [variable_of(type(self), name) for name in own if getattr(self, name) is not None]
+        if self.firebase_project is not None and given:
+            raise ValueError(
+                f"{given[0]} contradicts TAPEWIRE_FIREBASE_PROJECT, which determines issuer, "
+                "audience and keys; unset one of them"
+            )
+        if self.jwt_issuer is None and given:
+            raise ValueError(
+                f"{given[0]} is set, and TAPEWIRE_JWT_ISSUER is not; without an issuer no token "
+                "would be required"
+            )
+        if self.cors_origins and "*" in self.cors_origins:
+            raise ValueError(
+                "TAPEWIRE_CORS_ORIGINS is *, which would let the pages of everybody read; name "
+                "each origin, as in https://desk.example"
+            )

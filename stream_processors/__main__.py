@@ -6,8 +6,8 @@ import sys
 
 import faust
 from mode.loop import use as use_loop
-from pydantic import ValidationError
 
+from kafka_io.errors import InvalidSetting
 from stream_processors.app import build_app
 from stream_processors.risk.confidence import InvalidInput
 from stream_processors.risk.thresholds import InvalidRule
@@ -21,7 +21,7 @@ def main() -> None:
     """Run a worker until SIGTERM or Ctrl-C; exit with an explanation if a setting is invalid."""
     try:
         settings = ProcessorSettings()
-    except ValidationError as error:
+    except InvalidSetting as error:
         sys.exit(f"a setting is invalid: {error}")
     logging.basicConfig(
         level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s"
@@ -34,7 +34,7 @@ def main() -> None:
     gc.set_threshold(*_GC_THRESHOLDS)
     try:
         app = build_app(settings)
-    except (ValidationError, InvalidRule, InvalidInput) as error:
+    except (InvalidRule, InvalidInput) as error:
         sys.exit(f"a setting is invalid: {error}")
     worker = faust.Worker(
         app, loglevel=settings.log_level, redirect_stdouts=False, override_logging=False

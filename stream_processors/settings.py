@@ -1,17 +1,36 @@
 """The settings of the processors: Kafka, batches, risk, and the dashboard's windows."""
 
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import AliasChoices, BeforeValidator, Field
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, model_validator
+from pydantic_settings import NoDecode
 
-from kafka_io.settings import LogLevel
+from kafka_io.settings import LogLevel, Settings
 from stream_processors.books.config import BookConfig
 from stream_processors.risk.confidence import ConfidenceLevel, InvalidInput
 from stream_processors.risk.config import RiskConfig
-from stream_processors.risk.estimates import CLOSED, Methods
+from stream_processors.risk.estimates import CLOSED, METHODS, Methods
 from stream_processors.risk.methods import Simulation
 from stream_processors.risk.thresholds import InvalidRule, Rule
+
+WINDOW_MAX = 20_000
+"""The largest window. An observation takes up to 32 bytes of a portfolio's state, which must fit in
+a record of 1 MiB together with the estimates."""
+_HORIZONS_MAX = 32
+_LEVELS_MAX = 16
+_TEN_YEARS_S = 10 * 365 * 86_400.0
+_LIMIT_MAX = 1_000.0
+
+
+def _method(name: str) -> str:
+    if name not in METHODS:
+        raise ValueError(f"{name!r} is no method; there are {', '.join(METHODS)}")
+    return name
+
+
+def _level(text: str) -> str:
+    ConfidenceLevel.of(text)
+    return text
 
 
 def _limits(text: object) -> object:
@@ -37,10 +56,8 @@ def _listed(text: object) -> object:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
-class ProcessorSettings(BaseSettings):
+class ProcessorSettings(Settings):
     """Read from the environment, as `TAPEWIRE_` and the name, or as the alias that a field has."""
-
-    model_config = SettingsConfigDict(env_prefix="TAPEWIRE_", frozen=True)
 
     bootstrap_servers: str = Field(
         default="localhost:9092",
@@ -66,19 +83,20 @@ class ProcessorSettings(BaseSettings):
     """If set, the worker measures all returns anew beside the running workers, and writes to topics
     whose names begin with this version and a dot; `tapewire rebuild` sets it."""
 
-    batch_within_s: float = Field(default=0.2, gt=0)
+    batch_within_s: float = Field(default=0.2, ge=0.001, le=60)
     """How long returns are collected into a batch; longer means fewer writes of state."""
 
-    batch_records_max: int = Field(default=1_500, ge=1)
+    batch_records_max: int = Field(default=1_500, ge=1, le=100_000)
     """The most records in a batch of returns."""
 
-    risk_window: int = Field(default=250, ge=1)
-    """Observations in a window; 250 are a year of trading days."""
+    risk_window: int = Field(default=250, ge=2, le=WINDOW_MAX)
+    """Observations in a window; 250 are a year of trading days. A portfolio's state must fit in a
+    record."""
 
-    risk_observations_min: int = Field(default=100, ge=2)
+    risk_observations_min: int = Field(default=100, ge=2, le=WINDOW_MAX)
     """The fewest observations that are measured; fewer give the status `insufficient_data`."""
 
-    risk_lateness_s: float = Field(default=7 * 86_400.0, ge=0)
+    risk_lateness_s: float = Field(default=7 * 86_400.0, ge=0, le=_TEN_YEARS_S)
     """How far behind its portfolio's newest return a return may be, in event time."""
 
     ahead_s: float = Field(default=86_400.0, ge=0, le=1e12)
@@ -87,25 +105,29 @@ class ProcessorSettings(BaseSettings):
     risk_ahead_s: float | None = Field(default=None, ge=0, le=1e12)
     """How far ahead of its time in the log a return may be; unset: as far as other events."""
 
-    var_limit: float = 0.05
+    var_limit: float = Field(default=0.05, gt=0, le=_LIMIT_MAX)
     """The limit of var_95, as a fraction of net asset value."""
 
-    var_limits: Annotated[dict[str, float], NoDecode, BeforeValidator(_limits)] = {}
+    var_limits: Annotated[
+        dict[str, Annotated[float, Field(gt=0, le=_LIMIT_MAX)]], NoDecode, BeforeValidator(_limits)
+    ] = Field(default={})
     """Limits of var_95 for single portfolios, as `AAPL=0.06,IBM=0.035`."""
 
-    var_hysteresis: float = 0.1
+    var_hysteresis: float = Field(default=0.1, ge=0, lt=1)
     """The share of a limit by which VaR must fall below it before the alert clears."""
 
-    var_warn_ratio: float | None = None
+    var_warn_ratio: float | None = Field(default=None, gt=0, lt=1)
     """The share of a limit above which an alert warns; unset: no warnings."""
 
-    var_critical_ratio: float | None = None
+    var_critical_ratio: float | None = Field(default=None, gt=1, le=_LIMIT_MAX)
     """The multiple of a limit above which an alert is critical; unset: never."""
 
-    es_limit: float | None = None
+    es_limit: float | None = Field(default=None, gt=0, le=_LIMIT_MAX)
     """The limit of es_95, as a fraction of net asset value; unset: none."""
 
-    risk_methods: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)] = (
+    risk_methods: Annotated[
+        tuple[Annotated[str, AfterValidator(_method)], ...], NoDecode, BeforeValidator(_listed)
+    ] = (
         "historical",
         *CLOSED,
         "fhs",
@@ -113,40 +135,71 @@ class ProcessorSettings(BaseSettings):
     )
     """The methods of the estimates; `var_95` and the like always use the historical one."""
 
-    risk_levels: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)] = (
+    risk_levels: Annotated[
+        tuple[Annotated[str, AfterValidator(_level)], ...],
+        NoDecode,
+        BeforeValidator(_listed),
+        Field(max_length=_LEVELS_MAX),
+    ] = (
         "0.95",
         "0.975",
         "0.99",
     )
     """The confidence levels of the estimates."""
 
-    risk_horizons: Annotated[tuple[int, ...], NoDecode, BeforeValidator(_listed)] = (1,)
+    risk_horizons: Annotated[
+        tuple[Annotated[int, Field(ge=1, le=WINDOW_MAX)], ...],
+        NoDecode,
+        BeforeValidator(_listed),
+        Field(min_length=1, max_length=_HORIZONS_MAX),
+    ] = (1,)
     """The horizons of the estimates, in observation periods."""
 
-    risk_dof: float = 6.0
-    """Degrees of freedom of the Student-t method."""
+    risk_dof: float = Field(default=6.0, gt=2, le=300)
+    """Degrees of freedom of the Student-t method; with many it is the normal one."""
 
-    risk_slower_every: int = 20
+    risk_slower_every: int = Field(default=20, ge=1, le=100_000)
     """A portfolio's returns between two estimates that look at its whole window."""
 
-    risk_periods_a_year: int = Field(default=252, ge=1)
+    risk_periods_a_year: int = Field(default=252, ge=1, le=31_536_000)
     """Observation periods in a year, for the volatility: 252 trading days, or 365."""
 
     risk_draws: int = Field(default=10_000, ge=100, le=1_000_000)
     """The number of draws in a Monte Carlo simulation of a book."""
 
-    risk_seed: int = Field(default=0, ge=0)
+    risk_seed: int = Field(default=0, ge=0, le=(1 << 63) - 1)
     """The seed of the Monte Carlo simulations."""
 
-    dashboard_windows_s: Annotated[tuple[float, ...], NoDecode, BeforeValidator(_listed)] = (
+    dashboard_windows_s: Annotated[
+        tuple[Annotated[float, Field(ge=0.1, le=86_400)], ...],
+        NoDecode,
+        BeforeValidator(_listed),
+        Field(min_length=1, max_length=8),
+    ] = (
         1.0,
         10.0,
         60.0,
     )
     """The lengths of the dashboard's windows; all are multiples of the first."""
 
-    dashboard_lateness_s: float = Field(default=5.0, ge=0)
+    dashboard_lateness_s: float = Field(default=5.0, ge=0, le=86_400)
     """How much later than its window's end an event is still counted in the window."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.risk_window < self.risk_observations_min:
+            raise ValueError(
+                f"TAPEWIRE_RISK_WINDOW is {self.risk_window}; it must be at least "
+                f"TAPEWIRE_RISK_OBSERVATIONS_MIN, which is {self.risk_observations_min}, or "
+                "nothing would ever be measured"
+            )
+        if max(self.risk_horizons) > self.risk_window:
+            raise ValueError(
+                f"TAPEWIRE_RISK_HORIZONS has {max(self.risk_horizons)}; a horizon must be at most "
+                f"TAPEWIRE_RISK_WINDOW, which is {self.risk_window}"
+            )
+        self.dashboard_windows_us()
+        return self
 
     def dashboard_windows_us(self) -> tuple[int, ...]:
         """Return the lengths of the dashboard's windows.
@@ -157,7 +210,8 @@ class ProcessorSettings(BaseSettings):
         lengths = tuple(round(length * 1_000_000) for length in self.dashboard_windows_s)
         if not lengths or min(lengths) <= 0 or any(length % lengths[0] for length in lengths):
             raise InvalidInput(
-                f"dashboard_windows_s is {','.join(map(str, self.dashboard_windows_s))}; all must "
+                "TAPEWIRE_DASHBOARD_WINDOWS_S is "
+                f"{','.join(map(str, self.dashboard_windows_s))}; all must "
                 "be positive, and the others multiples of the first, as in 1,10,60"
             )
         return lengths

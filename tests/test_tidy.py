@@ -52,6 +52,7 @@ TESTED_ELSEWHERE = {
     "docs/conf.py": "`make check` builds the pages with it",
     "docs/generate.py": "tests/docs/test_reference.py",
     "infra/__main__.py": "tests/infra/test_main.py",
+    "kafka_io/refusals.py": "tests/kafka_io/test_publisher_refusals.py",
     "producers/__main__.py": "tests/producers/test_main.py",
     "schemas/events/agents.py": "tests/schemas/events/test_event_ids.py",
     "schemas/events/backtest.py": "tests/schemas/events/test_event_ids.py",

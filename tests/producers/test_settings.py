@@ -1,6 +1,6 @@
 import pytest
-from pydantic import ValidationError
 
+from kafka_io.errors import InvalidSetting
 from producers.settings import (
     BacktesterSettings,
     MarketSettings,
@@ -21,7 +21,7 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_pause_is_not_negative() -> None:
-    with pytest.raises(ValidationError, match="training_step_pause_s"):
+    with pytest.raises(InvalidSetting, match="TAPEWIRE_TRAINING_STEP_PAUSE_S is -1"):
         TrainerSettings(training_step_pause_s=-1)
-    with pytest.raises(ValidationError, match="backtest_step_pause_s"):
+    with pytest.raises(InvalidSetting, match="TAPEWIRE_BACKTEST_STEP_PAUSE_S is -1"):
         BacktesterSettings(backtest_step_pause_s=-1)

@@ -1,12 +1,13 @@
 import pytest
-from pydantic import SecretStr, ValidationError
+from pydantic import SecretStr
 
+from kafka_io.errors import InvalidSetting
 from sse_edge.settings import EdgeSettings
 
 
 def test_an_edge_without_authentication_listens_on_loopback_only() -> None:
     assert EdgeSettings(host="127.0.0.1").issues is None
-    with pytest.raises(ValidationError, match="there is no authentication"):
+    with pytest.raises(InvalidSetting, match="there is no authentication"):
         EdgeSettings(host="0.0.0.0")  # noqa: S104
     closed = EdgeSettings(host="0.0.0.0", jwt_issuer="me", jwt_jwks="keys.json")  # noqa: S104
     assert closed.issues is not None
@@ -17,7 +18,7 @@ def test_an_edge_without_authentication_listens_on_loopback_only() -> None:
     [{"jwt_issuer": "me"}, {"jwt_issuer": "me", "jwt_jwks": "k", "jwt_hs256_secret": "s"}],
 )
 def test_an_issuer_has_one_kind_of_key(settings: dict[str, str]) -> None:
-    with pytest.raises(ValidationError, match="needs one of TAPEWIRE_JWT_JWKS"):
+    with pytest.raises(InvalidSetting, match="needs one of TAPEWIRE_JWT_JWKS"):
         EdgeSettings(**settings)  # type: ignore[arg-type]
 
 
@@ -49,3 +50,23 @@ def test_an_edge_is_open_until_it_has_an_issuer_of_its_own() -> None:
 def test_a_secret_is_not_printed() -> None:
     settings = EdgeSettings(cursor_secret=SecretStr("hidden"))
     assert "hidden" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [
+        ({"jwt_jwks": "k"}, "TAPEWIRE_JWT_JWKS is set, and TAPEWIRE_JWT_ISSUER is not"),
+        ({"jwt_audience": "a"}, "TAPEWIRE_JWT_AUDIENCE is set, and TAPEWIRE_JWT_ISSUER is not"),
+        ({"jwt_hs256_secret": "s"}, "TAPEWIRE_JWT_HS256_SECRET is set, and TAPEWIRE_JWT_ISS"),
+        (
+            {"firebase_project": "p", "jwt_issuer": "i", "jwt_jwks": "k"},
+            "TAPEWIRE_JWT_ISSUER contradicts TAPEWIRE_FIREBASE_PROJECT",
+        ),
+        ({"cors_origins": "*"}, r"TAPEWIRE_CORS_ORIGINS is \*, which would let"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(
+    settings: dict[str, str], why: str
+) -> None:
+    with pytest.raises(InvalidSetting, match=why):
+        EdgeSettings(**settings)  # type: ignore[arg-type]

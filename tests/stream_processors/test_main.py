@@ -10,10 +10,26 @@ import pytest
 @pytest.mark.parametrize(
     ("name", "value", "why"),
     [
-        ("TAPEWIRE_VAR_LIMIT", "-1", "a setting is invalid: limit is -1.0; it must be a finite"),
-        ("TAPEWIRE_RISK_LEVELS", "95", "a setting is invalid: the confidence is 95"),
-        ("TAPEWIRE_LOG_LEVEL", "loud", "Input should be 'DEBUG', 'INFO', 'WARNING' or 'ERROR'"),
-        ("TAPEWIRE_BATCH_WITHIN_S", "0", "a setting is invalid: 1 validation error"),
+        (
+            "TAPEWIRE_VAR_LIMIT",
+            "-1",
+            "a setting is invalid: TAPEWIRE_VAR_LIMIT is -1; it must",
+        ),
+        (
+            "TAPEWIRE_RISK_LEVELS",
+            "95",
+            "TAPEWIRE_RISK_LEVELS is 95: the confidence is 95",
+        ),
+        (
+            "TAPEWIRE_LOG_LEVEL",
+            "loud",
+            "TAPEWIRE_LOG_LEVEL is LOUD; it must be one of DEBUG",
+        ),
+        (
+            "TAPEWIRE_BATCH_WITHIN_S",
+            "0",
+            "TAPEWIRE_BATCH_WITHIN_S is 0; it must be a",
+        ),
     ],
 )
 def test_an_invalid_setting_is_explained(name: str, value: str, why: str) -> None:

@@ -14,9 +14,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
-from pydantic import ValidationError
 
 from infra import demo_issuer as issuer
+from kafka_io.errors import InvalidSetting
 from sse_edge.errors import Unauthorized, Unavailable
 from sse_edge.http.auth import Authenticator
 from sse_edge.settings import EdgeSettings
@@ -207,5 +207,5 @@ def test_the_demo_counts_for_nothing_where_another_issuer_is_set(jwks: Path) -> 
     ],
 )
 def test_settings_that_would_let_anybody_in_are_refused(settings: Any, why: str) -> None:
-    with pytest.raises(ValidationError, match=why):
-        EdgeSettings.model_validate(settings)
+    with pytest.raises(InvalidSetting, match=why):
+        EdgeSettings(**settings)
