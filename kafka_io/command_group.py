@@ -29,6 +29,7 @@ from aiokafka.structs import OffsetAndMetadata
 
 from kafka_io import client
 from kafka_io.assignor import Claim, ClaimAssignor
+from kafka_io.clock import append_time_ms, now_us
 from kafka_io.command_writer import CommandWriter
 from kafka_io.dead_letters import dead_letter, log_time_us
 from kafka_io.errors import ProducerError, RecordRefused, TransactionFailed, WorkStopped
@@ -156,7 +157,9 @@ class CommandGroup:
             partial(share.has_kept, partition, message.offset, handovers, tenure),
         )
         writer = new_writer()
-        key, since_ms = message.key or b"", max(message.timestamp - _BEFORE_MS, 0)
+        # A time that lies ahead is the producer's mistake: the events of the command are older.
+        sent_ms = min(append_time_ms(message.timestamp), now_us() // 1000)
+        key, since_ms = message.key or b"", max(0, sent_ms - _BEFORE_MS)
         try:
             await writer.open()  # before reading, so that nobody else writes after it
             if isinstance(command, DeadLetter):

@@ -18,6 +18,7 @@ from aiokafka.errors import KafkaError
 
 from kafka_io import client
 from kafka_io.client import homes_of, partition_of
+from kafka_io.clock import append_time_ms
 from kafka_io.errors import Unread
 from kafka_io.settings import ProducerSettings
 from schemas.errors import Refused
@@ -45,7 +46,7 @@ class ConsumedRecord(NamedTuple):
     partition: int
     offset: int
     timestamp: float
-    """The broker's time of appending, in seconds since 1970."""
+    """The broker's time of appending, in seconds since 1970; 0 if it is unknown."""
     key: bytes | None
     value: bytes | None
     headers: Sequence[tuple[str, bytes]]
@@ -57,7 +58,7 @@ def as_consumed(record: Any) -> ConsumedRecord:
         record.topic,
         record.partition,
         record.offset,
-        record.timestamp / 1000,
+        append_time_ms(record.timestamp) / 1000,
         record.key,
         record.value,
         record.headers,

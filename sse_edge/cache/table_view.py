@@ -69,6 +69,8 @@ class TableView(Generic[S]):
         self._topic = topic
         self._kind = kind
         self._kept_ms = kept_ms
+        self._newest_ms = 0
+        """The latest time of a record, for records whose time is unknown."""
         self._patience_s = patience_s
         self._states: OrderedDict[str, _Row[S]] = OrderedDict()
         """By key; the state that changed last is last."""
@@ -241,11 +243,13 @@ class TableView(Generic[S]):
             return
         if not isinstance(state, self._kind):
             return
-        states[subject] = _Row(record.partition.number, record.timestamp_ms, state, record.tenant)
+        self._newest_ms = max(self._newest_ms, record.timestamp_ms)
+        changed_ms = record.timestamp_ms or self._newest_ms
+        states[subject] = _Row(record.partition.number, changed_ms, state, record.tenant)
         states.move_to_end(subject)
         if self._kept_ms is None:
             return
-        while next(iter(states.values())).timestamp_ms < record.timestamp_ms - self._kept_ms:
+        while next(iter(states.values())).timestamp_ms < changed_ms - self._kept_ms:
             states.popitem(last=False)
 
 

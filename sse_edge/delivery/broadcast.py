@@ -204,7 +204,12 @@ class BroadcastGroup:
         self._metrics.events += delivery.events * count
         self._metrics.bytes += size
         self._metrics.observe_lags(
-            ((now_ms - appended_ms) / 1000 for appended_ms in delivery.timestamps_ms), count
+            (
+                (now_ms - appended_ms) / 1000
+                for appended_ms in delivery.timestamps_ms
+                if appended_ms
+            ),
+            count,
         )
 
     def _drop(self, subscriber: Subscriber, position: Position) -> None:

@@ -277,7 +277,8 @@ class Node:
         for partition, window in self.tail.windows.items():
             labels = (partition.topic, str(partition.number))
             oldest = window.oldest
-            age_s = 0.0 if oldest is None else (now_ms - oldest.timestamp_ms) / 1000
+            since_ms = (oldest.timestamp_ms if oldest else 0) or now_ms
+            age_s = max(0.0, now_ms - since_ms) / 1000
             gauges.window_bytes[labels] = window.bytes
             gauges.window_age_s[labels] = age_s
             gauges.leaders[labels] = partition in self.tail.leaders

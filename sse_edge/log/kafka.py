@@ -22,6 +22,7 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from kafka_io import client
 from kafka_io.client import partition_of
+from kafka_io.clock import append_time_ms, now_us
 from kafka_io.errors import Unread
 from kafka_io.stuck import StuckPartitions
 from kafka_io.topic_admin import PartitionEnd, TopicAdmin
@@ -45,6 +46,8 @@ _KEPT_S = 1.0
 """How long an idle reader keeps what it has fetched ahead, in seconds."""
 _TAIL_BYTES = 1 << 20
 _OBSERVED_S = 0.5
+_AHEAD_MS = 86_400_000
+"""How far ahead of this clock a broker's may be; a later time is not one of appending."""
 _METADATA_MS = 5_000
 """How long a consumer follows a leader before it asks which broker leads now. One that is cut off
 from the other brokers answers and has nothing new; aiokafka's default is five minutes."""
@@ -139,7 +142,9 @@ class KafkaLog:
         async with self._consumer() as consumer:
             # The ends come first: a record appended in between is of that time or later, too.
             ends = await consumer.end_offsets(topic_partitions)
-            found = await consumer.offsets_for_times(dict.fromkeys(topic_partitions, timestamp_ms))
+            found = await consumer.offsets_for_times(
+                dict.fromkeys(topic_partitions, max(0, timestamp_ms))
+            )
         # offset None: nothing has been appended since
         return _by_partition(
             {
@@ -310,7 +315,7 @@ def _record(partition: Partition, record: ConsumerRecord[bytes, bytes]) -> Recor
     return Record(
         partition,
         record.offset,
-        record.timestamp,
+        append_time_ms(record.timestamp, now_us() // 1000 + _AHEAD_MS),
         record.key,
         record.value,
         event_id,

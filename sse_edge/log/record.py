@@ -16,7 +16,7 @@ class Record(NamedTuple):
     partition: Partition
     offset: int
     timestamp_ms: int
-    """The broker's time of appending."""
+    """The broker's time of appending, in milliseconds since 1970; 0 if it is unknown."""
     key: bytes | None
     value: bytes | None
     event_id: bytes | None

@@ -39,8 +39,12 @@ class StreamMetrics:
         self.lag_sum_s = 0.0
 
     def observe_lags(self, lags_s: Iterable[float], clients: int) -> None:
-        """Count the seconds that events took from the log to the sockets of some clients."""
-        for lag_s in lags_s:
+        """Count the seconds that events took from the log to the sockets of some clients.
+
+        A broker whose clock is ahead gives less than nothing, which is counted as 0.
+        """
+        for seconds in lags_s:
+            lag_s = max(0.0, seconds)
             self.lag_counts[bisect_left(LAG_BUCKETS_S, lag_s)] += clients
             self.lag_sum_s += lag_s * clients
 

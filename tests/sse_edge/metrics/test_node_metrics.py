@@ -23,6 +23,15 @@ def test_a_lag_is_counted_in_its_bucket_once_for_each_client() -> None:
     assert len(by_bound) == len(LAG_BUCKETS_S) + 1
 
 
+def test_a_lag_is_never_negative() -> None:
+    """The broker's clock may be ahead of this node's."""
+    metrics = NodeMetrics()
+    metrics.of("alerts").observe_lags([-3.0, -0.001, 0.5], 2)
+    name = "tapewire_delivery_lag_seconds"
+    assert samples(metrics, f"{name}_sum") == {("alerts",): 1.0}
+    assert samples(metrics, f"{name}_bucket")["alerts", "0.001"] == 4
+
+
 def test_counters_have_their_labels() -> None:
     metrics = NodeMetrics()
     metrics.gaps["retention"] += 2
