@@ -62,6 +62,7 @@ from sse_edge.routes import (
 )
 from sse_edge.routes.added import added_routers
 from sse_edge.routes.cluster import Cluster
+from sse_edge.routes.presence import Presences
 from sse_edge.routes.views import Views
 from sse_edge.settings import EdgeSettings
 
@@ -80,6 +81,10 @@ _TOPICS_S = 10.0
 
 _HEARTBEAT_PATIENCE_S = 5.0
 """How many seconds a heartbeat waits for Kafka at most, and so a node that stops."""
+
+_AWAY_RETRIES = 2.5
+"""How long a client of a room may be away, in times of the least wait to reconnect: it is jittered
+up to twice that wait."""
 
 _COLLECTED = (1_000, 5, 20_000)
 """The thresholds of Python's garbage collector; see `from_environment`."""
@@ -134,6 +139,9 @@ def build_api(settings: EdgeSettings, fair_queue: FairQueue) -> FastAPI:
             views = app.state.views = Views(log, settings, tail)
             node = app.state.node = Node(log, settings, tail, views, fair_queue)
             node.sockets = EdgeProtocol.budget
+            app.state.presences = Presences(
+                _AWAY_RETRIES * settings.retry_ms / 1000, lambda: node.draining
+            )
             address = os.environ.get(ADDRESS, "")
             cluster = app.state.cluster = Cluster(node, views, heartbeats, address)
             _log_who_is_served(settings)

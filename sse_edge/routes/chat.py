@@ -2,16 +2,18 @@
 
 import uuid
 from collections.abc import Callable, Sequence
-from typing import Annotated
+from typing import Annotated, cast
 
 from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.requests import HTTPConnection
 
 from kafka_io.clock import now_us
 from kafka_io.publisher import RecordMetadata
 from schemas.events import ChatEvent, ChatEventKind
 from schemas.gate import admit, admit_or_none
 from schemas.keys import encode_key
+from sse_edge.delivery.node import Node
 from sse_edge.delivery.start import FromOffsets
 from sse_edge.errors import Forbidden, Unavailable
 from sse_edge.frame import block
@@ -19,10 +21,13 @@ from sse_edge.http import openapi
 from sse_edge.http.dependencies import NodeDep, caller_of
 from sse_edge.http.request_values import given_cursor
 from sse_edge.http.stream_response import (
+    address_of,
     as_readable_by,
+    count_write,
     event_names,
     may_read,
     open_stream,
+    refuse_unacceptable,
     stream_route,
     write,
 )
@@ -30,6 +35,7 @@ from sse_edge.log.protocol import Log
 from sse_edge.log.record import Partition, Record
 from sse_edge.log.scan import scan
 from sse_edge.routes.cluster import ClusterDep, metrics_of, scope
+from sse_edge.routes.presence import Presence, Presences
 from sse_edge.streams.dialects.chat import chat_event
 from sse_edge.streams.requests import of_entities
 
@@ -83,38 +89,80 @@ async def chat_stream(
 ) -> Response:
     """Stream the client's own `join`, the last ten messages, then the events of the room."""
     stream = of_entities("chat", [room], event_names(request))
-    name = user or f"User-{uuid.uuid4().hex[:6]}"
+    cursor = given_cursor(request)
+    presences = presences_of(request)
+    presence = _presence_of(request, room, user)
+    if user is None and cursor is not None:
+        presence = presences.find_away(presence) or presence
+    name = presence.name
     if request.method == "HEAD" or node.unavailable_for is not None:
         return open_stream(request, stream, client_id=name)
-    cursor = given_cursor(request)
+    refuse_unacceptable(request)
     if cursor is not None:
         node.codec(as_readable_by(request, stream)).decode(
             cursor
         )  # an invalid cursor is refused before the client joins
     try:
-        joined = await _write_event(request, room, ChatEventKind.JOIN, name)
+        is_new = await _enter(request, presence)
     except Unavailable:
         return open_stream(request, stream, client_id=name)
 
     def leave() -> None:
-        node.begin(_write_leave(request, room, name))
+        node.begin(presences.leave(presence, lambda: _write_leave(request, node, presence)))
 
     try:
+        where, begin = await _end_of(node, room)
+        if is_new:
+            begin = presences.joined_at[presence]
         prelude = b""
         if cursor is None:
-            where = Partition(joined.topic, joined.partition)
-            key = encode_key(room)
-
-            def is_ours(record: Record) -> bool:
-                return record.key == key and may_read(request, record)
-
-            messages = await last_messages(node.log, where, is_ours, joined.offset)
-            prelude = b"".join(map(_shown, messages))
-        start = FromOffsets({joined.partition: joined.offset + 1})
+            prelude = await _history(request, node, where, room, begin)
+        start = FromOffsets({where.number: begin + is_new})  # after its own `join`
         return open_stream(request, stream, start, client_id=name, prelude=prelude, when_over=leave)
     except Exception:
         leave()
         raise
+
+
+async def _enter(request: Request, presence: Presence) -> bool:
+    """Count a stream of a client, write its `join` if it was absent, and return whether it was.
+
+    Raises:
+        Unavailable: the `join` could not be written.
+        TooManyRequests: the client exceeds its rate of writes.
+    """
+    presences = presences_of(request)
+    is_new = presences.enter(presence)
+    if is_new:
+        try:
+            count_write(request)
+            joined = await _write_event(request, presence.room, ChatEventKind.JOIN, presence.name)
+        except BaseException:
+            presences.forget(presence)
+            raise
+        presences.joined_at[presence] = joined.offset
+    return is_new
+
+
+async def _history(request: Request, node: Node, where: Partition, room: str, before: int) -> bytes:
+    """Return the last messages of a room before an offset, as blocks."""
+    key = encode_key(room)
+
+    def is_ours(record: Record) -> bool:
+        return record.key == key and may_read(request, record)
+
+    return b"".join(map(_shown, await last_messages(node.log, where, is_ours, before)))
+
+
+def _presence_of(request: Request, room: str, user: str | None) -> Presence:
+    caller = caller_of(request)
+    return Presence(
+        tenant=None if caller is None else caller.tenant,
+        subject=None if caller is None else caller.subject,
+        room=room,
+        address="" if user else address_of(request.scope),
+        name=user or f"User-{uuid.uuid4().hex[:6]}",
+    )
 
 
 @stream_route(
@@ -142,6 +190,11 @@ async def sse_metrics(cluster: ClusterDep) -> dict[str, object]:
     members = await cluster.members()
     own = metrics_of(members.nodes[:1])
     return {**metrics_of(members.nodes), **scope(members), "node": own}
+
+
+def presences_of(connection: HTTPConnection) -> Presences:
+    """Return the clients in the rooms of this node."""
+    return cast("Presences", connection.app.state.presences)
 
 
 async def last_messages(
@@ -194,5 +247,41 @@ async def _write_event(
     return await write(request, event)
 
 
-async def _write_leave(request: Request, room: str, user: str) -> None:
-    await _write_event(request, room, ChatEventKind.LEAVE, user)
+async def _end_of(node: Node, room: str) -> tuple[Partition, int]:
+    """Return the partition of a room, and its end.
+
+    Raises:
+        LogError: Kafka cannot be read.
+    """
+    source = of_entities("chat", [room]).selections[0]
+    topic = (await node.tail.topic(node.topic_name(source))).info
+    where = Partition(topic.name, node.log.partition_of(encode_key(room), topic.partitions))
+    return where, (await node.log.end_offsets([where]))[where]
+
+
+async def _write_leave(request: Request, node: Node, presence: Presence) -> None:
+    """Write that a client has left a room, unless it is there on another node by now."""
+    if not await _has_joined_again(request, node, presence):
+        await _write_event(request, presence.room, ChatEventKind.LEAVE, presence.name)
+
+
+async def _has_joined_again(request: Request, node: Node, presence: Presence) -> bool:
+    """Return whether a client has joined its room once more lately.
+
+    Raises:
+        LogError: Kafka cannot be read.
+    """
+    where, end = await _end_of(node, presence.room)
+    key = encode_key(presence.room)
+    begin = max(presences_of(request).joined_at.get(presence, -1) + 1, end - _LOOKED_AT_ONCE)
+    async for batch in scan(node.log, where, begin, end):
+        for record in batch.records:
+            if record.key != key or not may_read(request, record):
+                continue
+            event = admit_or_none(ChatEvent, record.value)
+            if event is not None and (event.kind, event.user) == (
+                ChatEventKind.JOIN,
+                presence.name,
+            ):
+                return True
+    return False

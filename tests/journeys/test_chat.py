@@ -1,5 +1,6 @@
 """Chat rooms and users' own streams, over two edges and a real log."""
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -63,10 +64,41 @@ async def test_a_room_is_one_room_on_two_edges(world: World) -> None:
     live = [("join", "carol"), ("message", "hello\r\n\u2028"), ("leave", "carol")]
     assert heard(bob.blocks) == [("join", "bob"), *history, *live]
     assert heard(carol.blocks) == [("join", "carol"), *history, live[1]]
-    # His own coming and going are part of what he has missed, each once.
+    # The other node cannot know that he was there; the first one sees that he is back.
     assert heard(again.blocks) == [
-        *[("join", "bob"), ("leave", "bob"), ("message", "while bob is away"), ("join", "bob")]
+        *[("join", "bob"), ("message", "while bob is away"), ("join", "bob")]
     ]
+
+
+@pytest.mark.parametrize("query", ["?user=bob", ""])
+async def test_a_client_that_is_back_at_once_has_neither_left_nor_joined(
+    world: World, query: str
+) -> None:
+    edge = await world.edge(retry_ms=1_000, writes_per_minute_max=2)
+    async with stream(edge.url, "/chat-stream", user="watcher") as watcher:
+        await watcher.until(is_placed)
+        async with stream(edge.url, f"/chat-stream{query}") as client:
+            await client.until(is_placed)
+            last_id = {"Last-Event-ID": client.last_id}
+        for _ in range(5):
+            async with stream(edge.url, f"/chat-stream{query}", headers=last_id) as client:
+                await client.until(bool)
+        await watcher.events("leave", 1)
+    assert [name for name, _ in heard(watcher.blocks)] == ["join", "join", "leave"]
+
+
+async def test_joining_is_a_write_and_under_the_limit_of_writes(world: World) -> None:
+    edge = await world.edge(writes_per_minute_max=3)
+    async with httpx.AsyncClient(base_url=edge.url, timeout=30) as http:
+        for number in range(3):
+            async with stream(edge.url, "/chat-stream", user=f"user {number}") as client:
+                await client.until(is_placed)
+        async with asyncio.timeout(30):
+            refused = await http.get("/chat-stream", params={"user": "one more"})
+        assert (refused.status_code, "writes a minute" in refused.text) == (429, True)
+        assert (await http.head("/chat-stream")).status_code == 200
+        async with stream(edge.url, "/chat-stream", user="user 2") as client:
+            await client.until(is_placed)
 
 
 async def test_a_browser_chats(world: World, chromium: str) -> None:
