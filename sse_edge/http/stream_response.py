@@ -16,6 +16,7 @@ from kafka_io.publisher import RecordMetadata
 from schemas.events import Event
 from schemas.keys import encode_key
 from schemas.topics import Topic
+from sse_edge.caller import Caller
 from sse_edge.compression import GZIP_HEADERS, takes_gzip
 from sse_edge.cursor import Cursor
 from sse_edge.delivery.connection import Connection
@@ -172,8 +173,12 @@ def refuse_unacceptable(request: Request) -> None:
 
 
 def as_readable_by(request: Request, stream: Stream) -> Stream:
-    """Return a stream of only those records that the caller's tenant may read."""
-    caller = caller_of(request)
+    """Return a stream of only those records that the tenant of a request's caller may read."""
+    return readable_by(caller_of(request), stream)
+
+
+def readable_by(caller: Caller | None, stream: Stream) -> Stream:
+    """Return a stream of only those records that a caller's tenant may read."""
     return stream if caller is None else replace(stream, tenant=caller.tenant or "")
 
 

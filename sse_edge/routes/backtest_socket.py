@@ -21,6 +21,7 @@ from sse_edge.delivery.start import FromOffsets, Start
 from sse_edge.errors import EdgeError, Forbidden, LogError, NoSuchThing, Unauthorized
 from sse_edge.http.dependencies import authenticator_of, node_of
 from sse_edge.http.request_values import accepted_subprotocol, given_cursor, given_token
+from sse_edge.http.stream_response import readable_by
 from sse_edge.routes.backtests import CHANNEL, known_to
 from sse_edge.routes.views import views_of
 from sse_edge.settings import EdgeSettings
@@ -99,7 +100,7 @@ async def follow_job(websocket: WebSocket, job_id: str) -> None:
         caller = await authenticator_of(websocket).caller(_token_of(websocket, node.settings))
         node.refuse_over_limit(address, None if caller is None else caller.subject)
         state = await known_to(views, caller, job_id)
-        stream = of_entities(CHANNEL, [job_id])
+        stream = readable_by(caller, of_entities(CHANNEL, [job_id]))
         start: Start = FromOffsets({state.partition: state.first_offset})
         cursor = given_cursor(websocket)
         if cursor is not None:
