@@ -119,8 +119,8 @@ class CommandGroup:
     async def _run(self, work: Work, stop: asyncio.Event) -> None:
         share = _Share(self._settings.bootstrap_servers, self._group)
         consumer = share.consumer
-        consumer.subscribe([self._topic], listener=share)
         try:
+            consumer.subscribe([self._topic], listener=share)
             await consumer.start()
             while not stop.is_set():
                 message = await share.next()
@@ -272,6 +272,8 @@ class _Job:
 
     def _publish(self, event: Event) -> None:
         """Write an event from the command's thread."""
+        if self._loop.is_closed():
+            raise WorkStopped("this worker has stopped")
         call = self._writer.publish(event, self._tenant)
         try:
             asyncio.run_coroutine_threadsafe(call, self._loop).result()

@@ -72,9 +72,11 @@ class OffsetConsumer:
     async def __aenter__(self) -> Self:
         try:
             await self._consumer.start()
-        except (KafkaError, OSError) as error:
+        except BaseException as error:
             await client.stop(self._consumer)
-            raise Unread(f"{self._name} cannot be read: {error!r}") from error
+            if isinstance(error, KafkaError | OSError):
+                raise Unread(f"{self._name} cannot be read: {error!r}") from error
+            raise
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -21,6 +21,7 @@ recognize the repeat by the id.
 
 import asyncio
 import logging
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
@@ -124,6 +125,8 @@ class Publisher:
         """Whether a caller sends the buffer."""
         self._connecting = asyncio.Lock()
         self._producer: AIOKafkaProducer | None = None
+        self._stopping: AsyncGenerator[None] | None = None
+        """Stops the producer when it is closed."""
         self._last_error: BaseException | None = None
         self._unreported: list[RecordRefused] = []
         """The refusals of events whose callers had gone."""
@@ -480,23 +483,36 @@ class Publisher:
                 producer = client.producer(
                     self._settings.bootstrap_servers, linger_ms=self._settings.linger_ms
                 )
+                self._stopping = _stopping(producer)
                 try:
+                    await anext(self._stopping)
                     await producer.start()
                 except BaseException:
-                    await client.stop(producer, within_s=_STOP_S)
+                    await self._stopping.aclose()
                     raise
                 self._producer = producer
             return self._producer
 
     async def _drop_producer(self) -> None:
         producer, self._producer = self._producer, None
-        if producer is not None:
-            await client.stop(producer, within_s=_STOP_S)
+        if producer is not None and self._stopping is not None:
+            await self._stopping.aclose()
         for entry in tuple(self._waiting):
             self._settle_delivered(entry)
             entry.delivery = None
         self._in_flight.clear()
         self._failures.clear()
+
+
+async def _stopping(producer: AIOKafkaProducer) -> AsyncGenerator[None]:
+    """Stop a producer when this is closed, which a loop does at its end at the latest.
+
+    A program may end without closing its publisher; aiokafka would log that as an error.
+    """
+    try:
+        yield
+    finally:
+        await client.stop(producer, within_s=_STOP_S)
 
 
 def _home_of(producer: AIOKafkaProducer, record: OutgoingRecord) -> tuple[str, int]:

@@ -18,7 +18,14 @@ class LoopThread:
         self._thread.start()
 
     def run(self, call: Coroutine[object, object, T]) -> T:
-        """Run a coroutine on the loop, and wait for it."""
+        """Run a coroutine on the loop, and wait for it.
+
+        Raises:
+            RuntimeError: the thread has ended.
+        """
+        if not self._thread.is_alive():
+            call.close()  # else Python would warn that nothing has awaited it
+            raise RuntimeError("this is closed already; make a new one")
         return asyncio.run_coroutine_threadsafe(call, self._loop).result()
 
     def close(self) -> None:

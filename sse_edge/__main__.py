@@ -9,12 +9,11 @@ import uvicorn
 from uvicorn.supervisors import Multiprocess
 
 from kafka_io.errors import InvalidSetting
-from sse_edge.app import ADDRESS, SIBLINGS
+from sse_edge.app import ADDRESS, SHUTDOWN_S, SIBLINGS
 from sse_edge.http.protocol import EdgeProtocol
 from sse_edge.settings import EdgeSettings
 
 _BACKLOG = 4096
-_SHUTDOWN_S = 2
 
 
 def main() -> None:
@@ -34,7 +33,7 @@ def main() -> None:
         workers=workers,
         access_log=False,  # it would print query strings, tokens included
         log_config=None,
-        timeout_graceful_shutdown=_SHUTDOWN_S,
+        timeout_graceful_shutdown=SHUTDOWN_S,
         timeout_keep_alive=75,
         backlog=_BACKLOG,
         http=EdgeProtocol,

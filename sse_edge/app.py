@@ -17,11 +17,12 @@ from collections.abc import (
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import cast
 
 from fastapi import Depends, FastAPI
 from fastapi_offline import FastAPIOffline
 from starlette.middleware.cors import CORSMiddleware
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 from kafka_io.errors import ProducerError, Unread
 from kafka_io.publisher import Publisher
@@ -40,6 +41,7 @@ from sse_edge.http.descriptors import raise_limit
 from sse_edge.http.problem import add_exception_handlers
 from sse_edge.http.protocol import EdgeProtocol
 from sse_edge.http.rate_limit import RateLimiter
+from sse_edge.http.running_requests import RunningRequests
 from sse_edge.http.stream_response import authenticate
 from sse_edge.log.kafka import KafkaLog
 from sse_edge.metrics.multiprocess import MultiprocessMetrics
@@ -67,6 +69,9 @@ from sse_edge.routes.views import Views
 from sse_edge.settings import EdgeSettings
 
 logger = logging.getLogger(__name__)
+
+SHUTDOWN_S = 2
+"""How long the server waits for requests in progress when it stops."""
 
 ADDRESS = "TAPEWIRE_ADDRESS"
 """The environment variable with this node's address, for the process that started it."""
@@ -112,14 +117,8 @@ def build_app(settings: EdgeSettings) -> ASGIApp:
     """Return the edge as an ASGI application."""
     fair_queue = FairQueue()
     api = build_api(settings, fair_queue)
-
-    async def in_turn(scope: Scope, receive: Receive, send: Send) -> None:
-        # When many clients reconnect at once, live events are served in between.
-        if scope["type"] == "http":
-            await fair_queue.slot()
-        await api(scope, receive, send)
-
-    return in_turn
+    api.state.requests = RunningRequests(api, fair_queue)
+    return cast("RunningRequests", api.state.requests)
 
 
 def build_api(settings: EdgeSettings, fair_queue: FairQueue) -> FastAPI:
@@ -154,7 +153,8 @@ def build_api(settings: EdgeSettings, fair_queue: FairQueue) -> FastAPI:
                     node.metrics.families(node.gauges())
                 )
             async with cluster.beating():
-                with _draining_first(node, settings.drain_s):
+                requests: RunningRequests | None = getattr(app.state, "requests", None)
+                with _draining_first(node, settings.drain_s, requests):
                     notify_ready(address)
                     yield
             following.remove_done_callback(_stop_with_the_tail)
@@ -277,21 +277,28 @@ async def _publisher(settings: EdgeSettings, patience_s: float) -> AsyncGenerato
 
 
 @contextmanager
-def _draining_first(node: Node, drain_s: float) -> Generator[None]:
-    """End streams between events before the server stops.
+def _draining_first(
+    node: Node, drain_s: float, requests: RunningRequests | None
+) -> Generator[None]:
+    """End streams between events, and then other requests, before the server stops.
 
     Uvicorn alone would cut them. A second signal stops the server at once.
     """
     loop = asyncio.get_running_loop()
 
     def handler(stop: Callable[[int, FrameType | None], object]) -> Callable[..., None]:
+        def end(sig: int, frame: FrameType | None) -> None:
+            stop(sig, frame)
+            if requests is not None:
+                loop.call_soon_threadsafe(loop.call_later, SHUTDOWN_S / 2, requests.stop)
+
         def drain_first(sig: int, frame: FrameType | None) -> None:
             if node.draining or not node.connections:
                 node.draining = True
-                stop(sig, frame)
+                end(sig, frame)
                 return
             loop.call_soon_threadsafe(node.drain)
-            loop.call_soon_threadsafe(loop.call_later, drain_s + 0.5, stop, sig, frame)
+            loop.call_soon_threadsafe(loop.call_later, drain_s + 0.5, end, sig, frame)
 
         return drain_first
 

@@ -168,8 +168,18 @@ class Node:
             self._render_pool.close()
 
     def serve(self, run: Coroutine[None, None, None], transport: Transport) -> asyncio.Task[None]:
-        """Run a connection; an error in it ends this connection only."""
-        return self._tasks.create_task(_guarded(run, transport))
+        """Run a connection; an error in it ends this connection only.
+
+        Raises:
+            RuntimeError: the node has ended.
+        """
+        guarded = _guarded(run, transport)
+        try:
+            return self._tasks.create_task(guarded)
+        except RuntimeError:
+            guarded.close()
+            run.close()
+            raise
 
     def begin(self, work: Coroutine[None, None, None]) -> None:
         """Run a task beside the connections; an error in it is logged and stops nothing else."""
