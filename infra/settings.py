@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from kafka_io.settings import Settings
+from kafka_io.settings import Settings, TopicPrefix
 
 
 class InfraSettings(Settings):
@@ -13,7 +13,7 @@ class InfraSettings(Settings):
     bootstrap_servers: str | None = Field(default=None, validation_alias="KAFKA_BOOTSTRAP_SERVERS")
     """The addresses of your Kafka; if it is set, no broker is started."""
 
-    topic_prefix: str = ""
+    topic_prefix: TopicPrefix = ""
     """The prefix of every topic's name."""
 
     data_dir: Path = Path(".tapewire")

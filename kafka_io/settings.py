@@ -10,7 +10,14 @@ from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt
-from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+)
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
@@ -28,12 +35,29 @@ _OF_KUBERNETES = re.compile(r"(tcp|udp|sctp)://.+:\d+", re.IGNORECASE)
 `tapewire`, and `TAPEWIRE_METRICS_PORT=...` where one is called `tapewire-metrics`."""
 _passed_over: set[str] = set()
 _SHOWN_CHARS = 60
+_PREFIX_CHARS_MAX = 150
+"""Kafka's names have at most 249 characters, and the longest of ours some 30; a rebuild's version
+and the names of groups come on top."""
+_PREFIX = re.compile(rf"[a-zA-Z0-9._-]{{0,{_PREFIX_CHARS_MAX}}}")
 
 LogLevel = Annotated[
     Literal["DEBUG", "INFO", "WARNING", "ERROR"],
     BeforeValidator(lambda value: value.upper() if isinstance(value, str) else value),
 ]
 """The name of a log level, in any case."""
+
+
+def _as_prefix(text: str) -> str:
+    if not _PREFIX.fullmatch(text):
+        raise ValueError(
+            f"a topic's name has letters, digits, '.', '_' and '-' only, and a prefix at most "
+            f"{_PREFIX_CHARS_MAX} of them"
+        )
+    return text
+
+
+TopicPrefix = Annotated[str, AfterValidator(_as_prefix)]
+"""A prefix of the names of topics, as Kafka allows it; it may be empty."""
 
 
 class NumberRange(NamedTuple):
@@ -203,7 +227,7 @@ class ProducerSettings(Settings):
     )
     """The addresses of Kafka's brokers: `host:port`, separated by commas."""
 
-    topic_prefix: str = ""
+    topic_prefix: TopicPrefix = ""
     """The prefix of every topic's name; several systems can share a cluster by it."""
 
     source: str = "/producers"

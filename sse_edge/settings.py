@@ -7,7 +7,7 @@ from typing import Annotated, Self
 from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, model_validator
 from pydantic_settings import NoDecode
 
-from kafka_io.settings import LogLevel, Settings, variable_of
+from kafka_io.settings import LogLevel, Settings, TopicPrefix, variable_of
 
 
 def _listed(text: object) -> object:
@@ -48,7 +48,7 @@ class EdgeSettings(Settings):
     )
     """The addresses of Kafka's brokers: `host:port`, separated by commas."""
 
-    topic_prefix: str = ""
+    topic_prefix: TopicPrefix = ""
     """The prefix of every topic's name; several systems can share a cluster by it."""
 
     host: str = "127.0.0.1"

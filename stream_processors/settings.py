@@ -5,7 +5,7 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, model_validator
 from pydantic_settings import NoDecode
 
-from kafka_io.settings import LogLevel, Settings
+from kafka_io.settings import LogLevel, Settings, TopicPrefix
 from stream_processors.books.config import BookConfig
 from stream_processors.risk.confidence import ConfidenceLevel, InvalidInput
 from stream_processors.risk.config import RiskConfig
@@ -65,7 +65,7 @@ class ProcessorSettings(Settings):
     )
     """Addresses of Kafka brokers, as `host:port` separated by commas."""
 
-    topic_prefix: str = ""
+    topic_prefix: TopicPrefix = ""
     """A prefix of the names of all topics and of the consumer group."""
 
     log_level: LogLevel = "INFO"

@@ -152,6 +152,18 @@ def test_a_service_named_tapewire_does_not_become_the_port(
         EdgeSettings()
 
 
+@pytest.mark.parametrize("kind", [ProducerSettings, EdgeSettings, ProcessorSettings, InfraSettings])
+@pytest.mark.parametrize("prefix", ["my system.", "a/b", "x" * 151, "\u00e9", "a\n"])
+def test_a_prefix_has_only_what_a_topics_name_may_have(
+    kind: type[BaseSettings], prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TAPEWIRE_TOPIC_PREFIX", "t1_a-B.")
+    kind()
+    monkeypatch.setenv("TAPEWIRE_TOPIC_PREFIX", prefix)
+    with pytest.raises(InvalidSetting, match=r"TAPEWIRE_TOPIC_PREFIX is [\S\s]+: a topic's name"):
+        kind()
+
+
 @pytest.mark.parametrize(
     ("given", "why"),
     [
