@@ -121,7 +121,7 @@ def _settings() -> str:
 
 
 def _shown(value: object) -> str:
-    if value in ("", ()):
+    if value in ("", (), {}):
         return "empty"
     text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
     return f"`{text}`"

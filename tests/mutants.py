@@ -383,8 +383,32 @@ MUTANTS = (
     Mutant(
         "publisher: a late acknowledgement is a refusal",
         "kafka_io/publisher.py",
-        "            if entry.position is None:\n                raise self._unsent",
+        "            if not entry.is_settled:\n                raise self._unsent",
         "            if True:\n                raise self._unsent",
+    ),
+    Mutant(
+        "publisher: a whole batch is refused for one record",
+        "kafka_io/publisher.py",
+        "            if entry.is_suspect:\n                entry.doubts += 1",
+        "            if True:\n                entry.doubts += 1",
+    ),
+    Mutant(
+        "publisher: a suspect shares its batch",
+        "kafka_io/publisher.py",
+        "                    if entry.is_suspect:\n                        closed.add(home)",
+        "                    if False:\n                        closed.add(home)",
+    ),
+    Mutant(
+        "publisher: a refusal without a caller is forgotten",
+        "kafka_io/publisher.py",
+        "        if self._unreported:",
+        "        if False:",
+    ),
+    Mutant(
+        "publisher: a missing topic is waited for",
+        "kafka_io/publisher.py",
+        "elif now_s - entry.missing_since_s >= self._missing_s:",
+        "elif False:",
     ),
 )
 
