@@ -1,5 +1,6 @@
 """Clients of other houses: where they put a cursor, a token and what they accept."""
 
+import asyncio
 import json
 from contextlib import suppress
 from pathlib import Path
@@ -14,8 +15,10 @@ from infra.demo_issuer import ISSUER, jwks_path, token
 from kafka_io.clock import now_us
 from kafka_io.publisher import Publisher
 from schemas.events import BacktestProgress, JobStep
+from schemas.topics import CHAT_MESSAGES
 from tests.conftest import World
 from tests.support.clients import stream
+from tests.support.topic_config import configure
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]
 
@@ -91,3 +94,20 @@ async def test_a_finished_job_is_over_in_every_spelling_of_its_last_id(
     # A page of another site makes a browser send the cookie, too.
     foreign = await heard(socket, additional_headers=cookie, origin="https://other.example")
     assert foreign == ([], 4401, None)
+
+
+async def test_a_message_that_kafka_does_not_take_is_refused_with_the_reason(world: World) -> None:
+    await configure(world, {CHAT_MESSAGES.name: {"max.message.bytes": "2000"}})
+    edge = await world.edge()
+    async with httpx.AsyncClient(base_url=edge.url, timeout=30) as http:
+
+        async def say(text: str) -> httpx.Response:
+            return await http.post("/send-message", json={"user": "a", "message": text})
+
+        async with asyncio.TaskGroup() as sending:
+            large = sending.create_task(say("x" * 5_000))
+            small = [sending.create_task(say(f"{number}")) for number in range(20)]
+        assert {answer.result().status_code for answer in small} == {200}
+        refused = large.result()
+        assert (refused.status_code, refused.json()["reason"]) == (503, "refused")
+        assert "larger than the topic's max.message.bytes" in refused.json()["detail"]

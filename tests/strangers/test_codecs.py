@@ -25,6 +25,7 @@ from tests.support.topic_config import configure
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
 
 CODECS = ("gzip", "snappy", "lz4", "zstd")
+UNPACKED_BYTES = 48 << 20
 ALERTS = "/api/v1/sse/alerts"
 
 
@@ -68,6 +69,43 @@ async def test_records_of_every_codec_reach_clients_and_are_measured(world: Worl
             (block.inner["entity_id"], block.inner["message"])
             for block in named(again.blocks, "risk_alert")
         ] == expected
+
+
+async def test_a_record_that_is_large_only_when_it_is_unpacked_stops_nobody(world: World) -> None:
+    """A broker checks the compressed size only."""
+    topics = {RISK_ALERTS.name: b"k", PORTFOLIO_RETURNS.name: b"p"}
+
+    def write() -> None:
+        producer = Producer(
+            {
+                "bootstrap.servers": world.kafka.bootstrap_servers,
+                "compression.type": "zstd",
+                "message.max.bytes": 200_000_000,
+            }
+        )
+        for topic, key in topics.items():
+            partition = partition_of(key, PARTITIONS)
+            producer.produce(
+                world.topic(topic), bytes(UNPACKED_BYTES), key=key, partition=partition
+            )
+        producer.produce(world.topic(RISK_ALERTS.name), alert("k", 1), key=b"k",
+                         partition=partition_of(b"k", PARTITIONS))  # fmt: skip
+        producer.produce(
+            world.topic(PORTFOLIO_RETURNS.name),
+            encode(ReturnBatch(returns=returns_of("p", 0, 120))),
+            partition=partition_of(b"p", PARTITIONS),
+        )
+        assert producer.flush(60) == 0
+
+    edge = await world.edge()
+    await world.worker()
+    async with stream(edge.url, ALERTS) as live, TopicReader(world, "risk.measures") as reader:
+        await live.until(lambda blocks: any(block.id for block in blocks))
+        await asyncio.to_thread(write)
+        await live.events("risk_alert", 1)
+        await reader.until(lambda found: has_measured(found, "p", 120))
+    async with stream(edge.url, ALERTS, since="earliest") as again:
+        await again.events("risk_alert", 1)
 
 
 async def test_topics_that_compress_are_read_by_every_part(world: World) -> None:
