@@ -67,13 +67,15 @@ def print_lines(lines: Sequence[str]) -> None:
 
 @contextmanager
 def reasons() -> Generator[None]:
-    """Exit with code 1 and the reason where the system or a command fails.
+    """Exit with code 1 and the reason where the system or a command fails, or a setting is invalid.
 
     Raises:
         SystemExit: it failed.
     """
     try:
         yield
+    except InvalidSetting as error:
+        sys.exit(f"tapewire: a setting is invalid: {error}")
     except (InfraError, CommandError) as error:
         sys.exit(f"tapewire: {error}")
 

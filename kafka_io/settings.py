@@ -7,6 +7,7 @@ is refused at start by its variable, with the values that are allowed.
 import logging
 import re
 from collections.abc import Iterable, Mapping
+from math import inf
 from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt
@@ -70,6 +71,16 @@ class NumberRange(NamedTuple):
     """Whether the lowest number itself is not allowed."""
     is_below_highest: bool = False
     """Whether the highest number itself is not allowed."""
+
+    def allows(self, number: float) -> bool:
+        """Return whether a number is in the range."""
+        low = -inf if self.lowest is None else self.lowest
+        high = inf if self.highest is None else self.highest
+        is_inside = low <= number <= high
+        is_open_end = (self.is_above_lowest and number == low) or (
+            self.is_below_highest and number == high
+        )
+        return is_inside and not is_open_end
 
     def __str__(self) -> str:
         kind = "a whole number" if self.is_whole else "a number"

@@ -9,6 +9,7 @@ import uvicorn
 from uvicorn.supervisors import Multiprocess
 
 from kafka_io.errors import InvalidSetting
+from kafka_io.settings import number_range
 from sse_edge.app import ADDRESS, SHUTDOWN_S, SIBLINGS
 from sse_edge.http.protocol import EdgeProtocol
 from sse_edge.settings import EdgeSettings
@@ -24,7 +25,11 @@ def main() -> None:
         settings = EdgeSettings()
     except InvalidSetting as error:
         sys.exit(f"a setting is invalid: {error}")
-    workers = parser.parse_args().workers or settings.workers
+    given: int | None = parser.parse_args().workers
+    workers = settings.workers if given is None else given
+    allowed = number_range(EdgeSettings.model_fields["workers"])
+    if allowed is not None and not allowed.allows(workers):
+        parser.error(f"--workers is {workers}; it must be {allowed}")
     config = uvicorn.Config(
         f"{__package__}.app:from_environment",
         factory=True,

@@ -5,6 +5,7 @@ import pytest
 from cli.console import print_line, print_lines, reasons, run, settings_of
 from cli.errors import NoHistory
 from infra.errors import KafkaUnreachable
+from stream_processors.settings import ProcessorSettings
 
 
 def test_lines_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -21,6 +22,15 @@ def test_a_failure_exits_with_its_reason(error: Exception) -> None:
     with pytest.raises(SystemExit) as exited:
         run(failing())
     assert exited.value.code == f"tapewire: {error}"
+
+
+def test_an_invalid_setting_exits_with_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TAPEWIRE_RISK_WINDOW", "0")
+    with (
+        pytest.raises(SystemExit, match="a setting is invalid: TAPEWIRE_RISK_WINDOW is 0; it"),
+        reasons(),
+    ):
+        ProcessorSettings()
 
 
 def test_an_unforeseen_error_keeps_its_traceback() -> None:

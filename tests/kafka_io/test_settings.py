@@ -54,7 +54,7 @@ def as_text(name: str, number: object) -> str:
     return f"p={number}" if name == "var_limits" else str(number)
 
 
-def out_of(allowed: NumberRange) -> list[object]:
+def out_of(allowed: NumberRange) -> list[float | str]:
     """Numbers and words that are not in a range, from just outside to the absurd."""
     low, high = allowed.lowest, allowed.highest
     assert low is not None
@@ -84,6 +84,7 @@ def test_each_number_has_a_range_and_is_refused_by_its_variable_outside(
     assert None not in (allowed.lowest, allowed.highest), f"{name} has no range"
     variable = variable_of(kind, name)
     for number in out_of(allowed):
+        assert isinstance(number, str) or not allowed.allows(number)
         monkeypatch.setenv(variable, as_text(name, number))
         with pytest.raises(InvalidSetting) as refused:
             kind()
@@ -104,6 +105,8 @@ def test_both_ends_of_a_range_are_allowed(
     ends = [allowed.lowest] * (not allowed.is_above_lowest)
     ends += [allowed.highest] * (not allowed.is_below_highest)
     for number in ends or [0.5]:
+        assert number is not None
+        assert allowed.allows(number)
         monkeypatch.setenv(variable, as_text(name, number))
         kind()
 
