@@ -102,7 +102,7 @@ async def test_a_writer_waits_for_kafka_until_it_is_stopped() -> None:
 async def test_an_invalid_event_is_refused_and_the_next_one_is_written(world: World) -> None:
     writer = writer_of(world)
     await writer.open()
-    with pytest.raises(InvalidReport, match="AgentEvent has"):
+    with pytest.raises(InvalidReport, match="AgentEvent does not fit its schema: "):
         await writer.publish(event("x" * (2 << 20)))
     await writer.publish(event("valid"))
     await writer.close()

@@ -205,7 +205,7 @@ async def test_many_bad_records_leave_the_good_ones_in_order(cluster: Cluster) -
     assert len(settled) == 60
 
 
-async def test_a_record_that_the_client_library_refuses_blocks_nobody(cluster: Cluster) -> None:
+async def test_a_record_that_the_client_library_refuses_blocks_no_other(cluster: Cluster) -> None:
     made = publisher()
     settled = await publish_all(made, record(0, size=2_000), record(1))
     assert [at_s > 0 for at_s in settled.values()].count(False) == 1
@@ -240,7 +240,7 @@ async def test_a_forbidden_topic_is_refused_at_once(cluster: Cluster) -> None:
     assert asyncio.get_running_loop().time() < 1
 
 
-async def test_a_topic_that_is_deleted_meanwhile_blocks_nobody(cluster: Cluster) -> None:
+async def test_a_topic_that_is_deleted_meanwhile_blocks_no_other(cluster: Cluster) -> None:
     made = publisher()
     await made._write(record(0, "u"))
     del cluster.topics["u"]

@@ -71,7 +71,7 @@ async def test_records_of_every_codec_reach_clients_and_are_measured(world: Worl
         ] == expected
 
 
-async def test_a_record_that_is_large_only_when_it_is_unpacked_stops_nobody(world: World) -> None:
+async def test_a_record_that_is_large_only_when_it_is_unpacked_stops_no_part(world: World) -> None:
     """A broker checks the compressed size only."""
     topics = {RISK_ALERTS.name: b"k", PORTFOLIO_RETURNS.name: b"p"}
 

@@ -49,7 +49,7 @@ async def test_a_client_with_two_streams_leaves_with_the_last() -> None:
     assert room.left == [("bob", 5.0)]
 
 
-async def test_a_node_that_drains_waits_for_nobody() -> None:
+async def test_a_node_that_drains_does_not_wait() -> None:
     room = Room()
     room.presences.enter(BOB)
     room.is_draining = True
