@@ -419,7 +419,12 @@ class StreamTask:
             with failing_with(messages_read):
                 for processor in busy:
                     await processor.finish(this_round)
-            await self._commit(writer, this_round)
+            try:
+                await self._commit(writer, this_round)
+            except RecordRefused as error:
+                if messages_read:  # what follows from one of them is not taken by Kafka
+                    raise ProcessorFailed(error, tuple(messages_read)) from error
+                raise
 
     async def _fill(self, this_round: Round, messages_read: list[Message]) -> Iterable[Processor]:
         """Process messages until the round must end, has waited long enough, or is large.

@@ -3,13 +3,7 @@
 import asyncio
 from collections.abc import Mapping
 
-from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported
-    AdminClient,
-    AlterConfigOpType,
-    ConfigEntry,
-    ConfigResource,
-    ResourceType,
-)
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource  # type: ignore[attr-defined]  # re-exported
 
 from tests.conftest import World
 
@@ -19,7 +13,7 @@ async def configure(world: World, topics: Mapping[str, Mapping[str, str]]) -> No
     admin = AdminClient({"bootstrap.servers": world.kafka.bootstrap_servers})
     resources = [
         ConfigResource(
-            ResourceType.TOPIC,
+            ConfigResource.Type.TOPIC,
             world.topic(topic),
             incremental_configs=[
                 ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
