@@ -53,6 +53,7 @@ async def test_each_edge_counts_the_whole_cluster_and_itself_under_node(world: W
         assert status["node"]["total_connections"] == 1
         assert status["node"]["channels"]["alerts"] == {"connection_count": 1, "clients": ["a"]}
         assert {node["address"] for node in status["nodes"]} == {one.url, two.url, three.url}
+        await total_is(two, 3)  # each edge hears of the others by itself
         metrics = await get(two, "/sse-metrics")
         assert (metrics["active_connections"], metrics["node"]["active_connections"]) == (3, 1)
 
