@@ -11,6 +11,7 @@ An update is a binary search and a shift in one small array, about a microsecond
 from array import array
 from bisect import bisect_left, insort
 from collections.abc import Sequence
+from itertools import pairwise
 from math import inf, isfinite
 
 from schemas.events import Return, ReturnOutcome
@@ -83,7 +84,20 @@ class ReturnWindow:
         variance_sum: float | None = None,
         with_moments: bool = False,
     ) -> "ReturnWindow":
-        """Create a window from its columns, of which it takes the newest `size` observations."""
+        """Create a window from its columns, of which it takes the newest `size` observations.
+
+        Raises:
+            ValueError: the columns are no window, as in a row that this system has not written.
+        """
+        if not len(times_us) == len(values) == len(versions):
+            raise ValueError(
+                f"the window has {len(times_us)} times, {len(values)} values and "
+                f"{len(versions)} versions"
+            )
+        if any(later <= earlier for earlier, later in pairwise(times_us)):
+            raise ValueError("the times of the window do not ascend")
+        if not all(map(isfinite, values)):
+            raise ValueError("a value in the window is not a finite number")
         window = cls(size, with_moments=with_moments)
         window._times_us = array("q", times_us[-size:])
         window._values = array("d", values[-size:])
@@ -108,7 +122,13 @@ class ReturnWindow:
 
     @staticmethod
     def unpack(packed: bytes, count: int) -> tuple[Sequence[int], Sequence[float], Sequence[int]]:
-        """Return times, values and versions of a packed window of `count` observations."""
+        """Return times, values and versions of a packed window of `count` observations.
+
+        Raises:
+            ValueError: the window has another number of bytes.
+        """
+        if len(packed) not in (2 * count * _NUMBER_BYTES, 3 * count * _NUMBER_BYTES):
+            raise ValueError(f"{len(packed)} bytes are no window of {count} observations")
         times_us, values = array("q", packed[: count * _NUMBER_BYTES]), array("d")
         values.frombytes(packed[count * _NUMBER_BYTES : 2 * count * _NUMBER_BYTES])
         versions = array("q", packed[2 * count * _NUMBER_BYTES :]) or array("q", [1]) * count

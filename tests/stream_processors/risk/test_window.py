@@ -98,3 +98,23 @@ def test_of_equal_returns_the_scenario_is_the_latest() -> None:
 def test_a_window_without_room_is_refused() -> None:
     with pytest.raises(InvalidInput, match="size is 0"):
         ReturnWindow(0)
+
+
+@pytest.mark.parametrize(
+    ("columns", "error"),
+    [
+        (([1, 2], [0.5], [1]), "has 2 times, 1 values and 1 versions"),
+        (([2, 1], [0.5, 0.5], [1, 1]), "do not ascend"),
+        (([1, 2], [0.5, nan], [1, 1]), "not a finite number"),
+    ],
+)
+def test_columns_that_are_no_window_are_refused(
+    columns: tuple[list[int], list[float], list[int]], error: str
+) -> None:
+    with pytest.raises(ValueError, match=error):
+        ReturnWindow.restore(10, *columns)
+
+
+def test_bytes_that_are_no_window_are_refused() -> None:
+    with pytest.raises(ValueError, match="17 bytes are no window of 1 observations"):
+        ReturnWindow.unpack(bytes(17), 1)
