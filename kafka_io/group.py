@@ -82,6 +82,12 @@ class OffsetConsumer:
     async def __aexit__(self, *_: object) -> None:
         await client.stop(self._consumer)
 
+    @property
+    def servers(self) -> str:
+        """The addresses of the brokers that Kafka last took for alive; empty if none is known."""
+        cluster: Any = self._consumer._client.cluster  # noqa: SLF001  # it is shown nowhere else
+        return ",".join(sorted(f"{broker.host}:{broker.port}" for broker in cluster.brokers()))
+
     async def fetch(
         self, partitions: Sequence[TopicPartition], within_s: float
     ) -> Mapping[TopicPartition, FetchedRecords]:

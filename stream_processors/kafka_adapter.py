@@ -56,14 +56,22 @@ class TaskKafka:
         self._states = {prefix + topic.name: topic for topic in states}
         self._positions = prefix + PROCESSOR_POSITIONS.name
         self._count = count
-        self._reader = ProducerSettings(bootstrap_servers=settings.bootstrap_servers)
         self._admin = TopicAdmin(settings.bootstrap_servers, timeout_s=_ADMIN_S)
         self._slots = asyncio.Semaphore(_RECOVERIES_AT_ONCE)
+
+    @property
+    def _servers(self) -> str:
+        """Brokers to begin with: one that is silent would hold each new client up for seconds."""
+        return self._consumer.servers or self._settings.bootstrap_servers
+
+    @property
+    def _reader(self) -> ProducerSettings:
+        return ProducerSettings(bootstrap_servers=self._servers)
 
     def open_writer(self, number: int) -> AbstractAsyncContextManager[TransactionalWriter]:
         """Become the writer of a partition number, and fence the earlier ones."""
         return open_writer(
-            self._settings.bootstrap_servers,
+            self._servers,
             f"{self._group}-{number}",
             self._group,
             timeout_s=SESSION_TIMEOUT_S,
@@ -83,13 +91,13 @@ class TaskKafka:
         async with self._slots:
             # Read after the earlier writers are fenced: none of them can move the states any more.
             settings = self._settings
-            growths = await read_growths(settings.bootstrap_servers, settings.topic_prefix)
+            growths = await read_growths(self._servers, settings.topic_prefix)
             growths.check(number, self._count)
             offsets = await read_offsets(list(inputs), number, self._group, self._reader)
             rows = await read_rows(
                 {**states, self._positions: PROCESSOR_POSITIONS}, number, self._reader
             )
-            admin = TopicAdmin(self._settings.bootstrap_servers, timeout_s=_ADMIN_S)
+            admin = TopicAdmin(self._servers, timeout_s=_ADMIN_S)
             identities = await asyncio.to_thread(admin.describe, list(inputs))
             partitions = [(topic, number) for topic in inputs]
             ends = await asyncio.to_thread(admin.ends, partitions)
@@ -149,7 +157,7 @@ class TaskKafka:
         """Return the leader epochs of partitions, without those that have no leader."""
         epochs = await asyncio.to_thread(self._admin.leader_epochs, partitions)
         if partitions and not epochs:  # as a client would say that knows only dead brokers
-            self._admin = TopicAdmin(self._settings.bootstrap_servers, timeout_s=_ADMIN_S)
+            self._admin = TopicAdmin(self._servers, timeout_s=_ADMIN_S)
         return {TopicPartition(*where): epoch for where, epoch in epochs.items()}
 
     def _with_number(self, topics: Mapping[str, Topic], number: int) -> Mapping[str, Topic]:
