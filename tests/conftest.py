@@ -18,7 +18,7 @@ from contextlib import (
     asynccontextmanager,
     suppress,
 )
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -120,6 +120,9 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Generator[TestKafka]:
         return
     folder = tmp_path_factory.mktemp("kafka")
     broker = prepare(folder, free_port(), maven_url=InfraSettings().maven_url)
+    # It serves the topics of a thousand tests, one after the other, and must not pause for memory.
+    command = ["-Xmx1g" if part.startswith("-Xmx") else part for part in broker.command]
+    broker = replace(broker, command=tuple(command))
     kafka = TestKafka(broker.bootstrap_servers, broker, folder / "kafka.log")
     kafka.start()
     try:
