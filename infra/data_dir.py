@@ -27,7 +27,7 @@ PARTS = "parts.json"
 _LOCK = "lock"
 _MARK_TEXT = "This directory holds the data of Tapewire; `tapewire reset` removes them.\n"
 _DRAFTS = frozenset({"system.new", "parts.new"})
-"""What a crash may leave of a file that is written anew."""
+"""Unfinished new versions of files, which a crash may leave behind."""
 _ENTRIES = frozenset({MARK, RUNNING, PARTS, _LOCK, "kafka", "logs", "issuer", "models"}) | _DRAFTS
 """The names that Tapewire puts into a data directory."""
 

@@ -165,7 +165,7 @@ def known_partitions(made: AIOKafkaProducer, topic: str) -> set[int]:
 
 
 def is_forbidden(made: AIOKafkaProducer, topic: str) -> bool:
-    """Return whether Kafka has told a producer that it may not know of a topic."""
+    """Return whether Kafka denies a producer access to a topic."""
     return topic in made.client.cluster.unauthorized_topics
 
 

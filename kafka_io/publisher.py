@@ -118,7 +118,7 @@ class Publisher:
         self._looked_s = 0.0
         """When it was last checked that the topics of all events exist."""
         self._failures: list[tuple[_Entry, BaseException]] = []
-        """What the present producer could not deliver."""
+        """The events that the present producer could not deliver, each with its error."""
         self._changed = asyncio.Event()
         """Set when an event was added, acknowledged or could not be delivered."""
         self._is_driven = False

@@ -24,7 +24,7 @@ Where = tuple[str, int]
 
 
 class FetchedEnds(NamedTuple):
-    """The ends of a partition, as the last fetch of it has told them."""
+    """The end offsets of a partition, as of its last fetch."""
 
     stable: int
     """Readers of committed records get the records before this offset."""

@@ -87,7 +87,7 @@ class Difference:
     name: str
     """Its full name."""
     text: str
-    """What it has, what it needs, and what follows from the difference."""
+    """The present setting, the required one, and the consequence of the difference."""
     command: str
     """The command that mends it."""
     is_harmful: bool
@@ -176,12 +176,12 @@ def _of_settings(
         )
         yield difference(_TIMES, text, is_harmful=is_read)
     if int(found.get(_LARGEST, VALUE_BYTES_MAX)) < VALUE_BYTES_MAX:
-        text = "larger records are refused by Kafka, and whoever writes them stops or waits"
+        text = "Kafka refuses larger records, so their writers stop or wait"
         yield difference(_LARGEST, text, is_harmful=False)
 
 
 _ROOM_BYTES = 4096
-"""What a record has beside its value: key and headers."""
+"""Bytes for the key and the headers of a record."""
 
 
 def _policies(config: Mapping[str, str]) -> set[str]:

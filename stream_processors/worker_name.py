@@ -98,7 +98,7 @@ async def wait_for_namesake(
     while True:
         try:
             found = await asyncio.to_thread(members)
-        except Unread as error:  # whoever has the same name is found out in the group
+        except Unread as error:  # the group detects a second worker of this name later
             logger.info("the group's members are not known: %s", error)
             return
         hosts = [

@@ -25,7 +25,7 @@ class Acknowledgement(BaseModel):
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     comment: Annotated[str, Field(max_length=_COMMENT_CHARS_MAX)] = ""
-    """What is done about it; every client of the alerts receives it."""
+    """A remark, such as the action taken; every client of the alerts receives it."""
 
 
 @router.get("/alerts", summary="List the open alerts, newest first")

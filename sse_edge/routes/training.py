@@ -74,7 +74,7 @@ class TrainingRequest(BaseModel):
     meter_id: Annotated[str, Field(min_length=1, max_length=256)]
     """The meter; an unknown name is mapped to one of the packaged meters."""
     meter_type: Annotated[MeterType, AnyCase]
-    """What the meter measures."""
+    """The quantity that the meter measures."""
 
 
 class TrainingAccepted(BaseModel):

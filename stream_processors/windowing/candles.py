@@ -201,8 +201,8 @@ class SymbolCandles:
         return RefusedTrade(
             index,
             DeadLetterReason.LATE if is_late else DeadLetterReason.INVALID,
-            f"number {number} of producer {batch.producer!r} was taken before, and it cannot be "
-            "told whether this is the same trade; a producer that counts anew takes a new name",
+            f"number {number} of producer {batch.producer!r} was used before, so this trade may "
+            "be a repeat; a producer that starts to count again needs a new name",
         )
 
     def _advance(self, watermark_us: int, changes: CandleChanges) -> None:

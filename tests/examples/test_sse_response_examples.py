@@ -197,15 +197,19 @@ async def test_a_managed_stream_is_ended_by_the_server_and_cleans_up(examples: M
 @in_virtual_time
 async def test_an_address_holds_five_rate_limited_streams(examples: ModuleType) -> None:
     path = "/rate-limited-stream"
+    opened = asyncio.Semaphore(0)
     async with asyncio.TaskGroup() as tasks:
         for _ in range(5):
 
             async def follow() -> None:
                 async with visit(examples, path) as visitor:
+                    await visitor.until(1)
+                    opened.release()
                     assert (await visitor.until(4))[0].data == "Data: 0"
 
             tasks.create_task(follow())
-        await asyncio.sleep(1)  # virtual: all five are open then, and wait for their next event
+        for _ in range(5):
+            await opened.acquire()
         async with visit(examples, path) as sixth, visit(examples, path, address="::2") as other:
             assert await sixth.answered() == 429
             assert sixth.headers["retry-after"] == "30"

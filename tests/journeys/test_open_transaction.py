@@ -59,7 +59,7 @@ async def stuck_s(url: str, until: Callable[[float], bool]) -> float:
             age_s = max(map(float, samples), default=0.0)
             if until(age_s):
                 return age_s
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.1)  # metrics are polled; nothing notifies of a new value
 
 
 @pytest.mark.parametrize("outcome", ["commit", "abort"])

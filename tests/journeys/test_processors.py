@@ -374,7 +374,7 @@ async def test_topics_whose_times_are_those_of_producers_stop_the_worker_and_war
     edge = await world.edge()
     async with asyncio.timeout(30):
         while mended not in edge.process.log_path.read_text():  # noqa: ASYNC110  # a file notifies nobody
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.05)  # the edge looks at its topics after it has started
 
 
 async def test_a_worker_that_was_there_before_its_topics_waits_for_them(world: World) -> None:

@@ -37,7 +37,7 @@ async def candles_exist(system: System) -> None:
             try:
                 job_id = await system.submit(**MINUTES | {"strategy": "buy_and_hold"})
             except httpx.HTTPStatusError:
-                await asyncio.sleep(0.5)  # no event says that an edge knows the symbol
+                await asyncio.sleep(0.5)  # an edge refuses the symbol until its table has it
                 continue
             headers = {"Authorization": f"Bearer {system.token}"}
             path = f"/api/sse/backtest/{job_id}"

@@ -39,7 +39,7 @@ async def reports(system: System) -> AsyncGenerator[SSEBroadcaster]:
                 "var_exceeded", "high", "VaR exceeded", "var_95", 0.0612, 0.05, "portfolio", "p-1"
             )
             await reporter.send_dashboard_update({"jobs": 4}, "ops")
-            await asyncio.sleep(0.2)  # the pace of the reports
+            await asyncio.sleep(0.2)  # clients that open later need reports, too
 
     settings = system.world.producer_settings
     async with SSEBroadcaster(settings) as reporter, asyncio.TaskGroup() as tasks:

@@ -52,7 +52,7 @@ class Desk:
                 except httpx.HTTPStatusError as error:
                     if error.response.status_code != httpx.codes.BAD_REQUEST:
                         raise
-                    await asyncio.sleep(0.5)  # no event says that an edge knows the symbol
+                    await asyncio.sleep(0.5)  # an edge refuses the symbol until its table has it
 
     async def completed(self) -> list[str]:
         found = await self._call("GET", f"{JOBS}?limit=5&status_filter=completed", None)

@@ -264,7 +264,7 @@ def test_a_producer_that_counts_anew_goes_on_after_its_first_later_trade() -> No
     again = TradeBatch(symbol="S", first=0, trades=made[2:5], watermark_us=0)
     [refused] = symbol.apply(again, NOW_US).refused
     assert (refused.index, refused.reason) == (None, "invalid")
-    assert "a producer that counts anew takes a new name" in refused.error
+    assert "a producer that starts to count again needs a new name" in refused.error
     later = TradeBatch(symbol="S", first=0, trades=made[6:], watermark_us=0)
     assert symbol.apply(later, NOW_US).refused == []
     [minute] = symbol.pack().forming

@@ -12,7 +12,7 @@ async def live_counter() -> SSEResponse:
     async def generate() -> AsyncGenerator[str]:
         for count in range(10):
             yield f"Count: {count}"
-            await asyncio.sleep(0.2)  # the pace of the stream
+            await asyncio.sleep(0.2)  # clients must see each event arrive by itself
 
     return SSEResponse(generate())
 
@@ -22,7 +22,7 @@ async def live_data() -> SSEResponse:
     async def generate() -> AsyncGenerator[dict[str, float]]:
         for count in range(10):
             yield {"temperature": 20.0 + count, "humidity": 50.0}
-            await asyncio.sleep(0.2)  # the pace of the stream
+            await asyncio.sleep(0.2)  # clients must see each event arrive by itself
 
     return SSEResponse(generate())
 
