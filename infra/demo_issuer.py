@@ -39,8 +39,18 @@ def jwks_path(data_dir: Path) -> Path:
     return public
 
 
-def token(data_dir: Path, subject: str, tenant: str | None, seconds: float) -> str:
-    """Return a token of a user that expires after some seconds."""
+def token(
+    data_dir: Path, subject: str, tenant: str | None, seconds: float, scope: str | None = None
+) -> str:
+    """Return a token of a user that expires after some seconds.
+
+    Args:
+        data_dir: the folder of the key.
+        subject: the user.
+        tenant: the user's tenant, if there is one.
+        seconds: how long the token is valid.
+        scope: the scopes that the token allows, with spaces between them; None for all.
+    """
     private = jwks_path(data_dir).with_name("private.pem").read_bytes()
     now_s = int(time.time())
     claims: dict[str, object] = {
@@ -52,4 +62,6 @@ def token(data_dir: Path, subject: str, tenant: str | None, seconds: float) -> s
     }
     if tenant is not None:
         claims["tenant"] = tenant
+    if scope is not None:
+        claims["scope"] = scope
     return jwt.encode(claims, private, algorithm="EdDSA", headers={"kid": _KEY_ID})

@@ -1,14 +1,33 @@
-"""The caller of a request, and ids that only their owner can use."""
+"""The caller of a request, what its token allows, and ids that only their owner can use."""
 
 import hashlib
 import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from dataclasses import dataclass
+from enum import StrEnum
 
 NAME_BYTES = 8
 _DIGEST_BYTES = 8
 OWNED_ID_CHARS = 22
 """The length of 16 bytes in base 64, without padding."""
+
+
+class Scope(StrEnum):
+    """The scopes of tokens. Each stands for itself: `admin` includes no other."""
+
+    READ = "read"
+    """Read streams, lists and measures."""
+    WRITE = "write"
+    """Submit jobs, tasks, chat messages and questions to agents."""
+    LIMITS = "limits"
+    """Change limits and books."""
+    ACK = "ack"
+    """Acknowledge alerts."""
+    ADMIN = "admin"
+    """Operate the system."""
+
+
+ALL_SCOPES = frozenset(Scope)
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +38,8 @@ class Caller:
     tenant: str | None
     expires_s: float
     """When the token expires, in seconds since 1970."""
+    scopes: frozenset[Scope] = ALL_SCOPES
+    """The scopes that the token allows."""
 
 
 def owned_id(name: bytes, owner: Caller | None) -> str:

@@ -5,7 +5,7 @@ EdgeError
 ├── InvalidCursor         400   a cursor cannot be decoded
 │   └── ForeignCursor     400   a cursor belongs to another stream
 ├── Unauthorized          401   the token is missing or invalid
-├── Forbidden             403   the resource belongs to another user
+├── Forbidden             403   the token lacks a scope, or the resource is another user's
 ├── NoSuchThing           404   the resource does not exist
 ├── NotAcceptable         406   the caller does not accept text/event-stream
 ├── TooManyConnections    429   an address or user has reached its limit of connections
@@ -76,7 +76,7 @@ class Unauthorized(EdgeError):
 
 
 class Forbidden(EdgeError):
-    """The resource belongs to another user."""
+    """The token lacks a scope, or the resource belongs to another user."""
 
     status = 403
     title = "Forbidden"

@@ -1,8 +1,9 @@
 """Settings of an edge node."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, model_validator
 from pydantic_settings import NoDecode
@@ -37,6 +38,12 @@ class TokenRules:
     shared_secret: str | None
     is_demo: bool = False
     """Whether callers without a token, or with one of another issuer, are served too."""
+    tenant_claim: str = "tenant"
+    """The claim that names the caller's tenant; dots lead into objects."""
+    scope_claim: str | None = None
+    """The claim that names what a token allows; None if every token allows everything."""
+    is_scope_required: bool = False
+    """Whether a token without the claim allows nothing, in place of everything."""
 
 
 class EdgeSettings(Settings):
@@ -87,6 +94,19 @@ class EdgeSettings(Settings):
 
     jwt_leeway_s: float = Field(default=30.0, ge=0, le=3_600)
     """By how many seconds clocks may differ when a token is verified."""
+
+    jwt_tenant_claim: str | None = Field(default=None, min_length=1, max_length=256)
+    """The claim that names a caller's tenant; dots lead into objects, as in `firebase.tenant`.
+    Unset, it is `tenant`."""
+
+    jwt_scope_claim: str | None = Field(default=None, min_length=1, max_length=256)
+    """The claim that names what a token allows, out of `read`, `write`, `limits`, `ack` and
+    `admin`: a text with spaces, or a list; dots lead into objects, as in `realm_access.roles`.
+    Unset, every token allows everything."""
+
+    jwt_scope_required: bool = False
+    """Whether a token without the claim of `TAPEWIRE_JWT_SCOPE_CLAIM` allows nothing; otherwise it
+    allows everything."""
 
     firebase_project: str | None = None
     """A Firebase project, which determines issuer, audience and keys."""
@@ -189,14 +209,27 @@ class EdgeSettings(Settings):
         """How tokens are verified; None for an open edge."""
         if self.firebase_project is not None:
             project = self.firebase_project
-            return TokenRules(_FIREBASE_ISSUER + project, project, _FIREBASE_JWKS, None)
+            rules = TokenRules(_FIREBASE_ISSUER + project, project, _FIREBASE_JWKS, None)
+            return replace(rules, **self._claims)
         if self.jwt_issuer is not None:
             secret = self.jwt_hs256_secret
             shared = None if secret is None else secret.get_secret_value()
-            return TokenRules(self.jwt_issuer, self.jwt_audience, self.jwt_jwks, shared)
+            rules = TokenRules(self.jwt_issuer, self.jwt_audience, self.jwt_jwks, shared)
+            return replace(rules, **self._claims)
         if self.demo_jwks is not None:
-            return TokenRules(DEMO_ISSUER, None, self.demo_jwks, None, is_demo=True)
+            return TokenRules(
+                DEMO_ISSUER, None, self.demo_jwks, None, is_demo=True, scope_claim="scope"
+            )
         return None
+
+    @property
+    def _claims(self) -> Mapping[str, Any]:
+        """The rules of tokens that say which claims count."""
+        return {
+            "tenant_claim": self.jwt_tenant_claim or "tenant",
+            "scope_claim": self.jwt_scope_claim,
+            "is_scope_required": self.jwt_scope_required,
+        }
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -231,6 +264,18 @@ class EdgeSettings(Settings):
             raise ValueError(
                 f"{given[0]} is set, and TAPEWIRE_JWT_ISSUER is not; without an issuer no token "
                 "would be required"
+            )
+        claims = ("jwt_tenant_claim", "jwt_scope_claim", "jwt_scope_required")
+        given = [variable_of(type(self), name) for name in claims if getattr(self, name)]
+        if self.jwt_issuer is None and self.firebase_project is None and given:
+            raise ValueError(
+                f"{given[0]} is set, and neither TAPEWIRE_JWT_ISSUER nor TAPEWIRE_FIREBASE_PROJECT "
+                "is; without an issuer no token would be required"
+            )
+        if self.jwt_scope_required and self.jwt_scope_claim is None:
+            raise ValueError(
+                "TAPEWIRE_JWT_SCOPE_REQUIRED is set, and TAPEWIRE_JWT_SCOPE_CLAIM is not; name the "
+                "claim that a token must have, such as scope"
             )
         if self.cors_origins and "*" in self.cors_origins:
             raise ValueError(

@@ -87,6 +87,13 @@ def token(
     ttl: Annotated[
         float, typer.Option(min=1, help="The number of seconds until the token expires.")
     ] = 3600.0,
+    scope: Annotated[
+        str | None,
+        typer.Option(
+            help="The scopes that the token allows, with spaces between them, out of read, write, "
+            "limits, ack and admin; all if it is left out."
+        ),
+    ] = None,
     data_dir: DataDir = None,
 ) -> None:
     """Print a token for the system of a data directory, which runs without another issuer."""
@@ -101,4 +108,4 @@ def token(
     system = find_running(folder)
     running = "which does not run now" if system is None else f"at {system.url}"
     print_note(f"a token for the system on {folder.resolve()}, {running}")
-    print_line(demo_issuer.token(folder, sub, tenant, ttl))
+    print_line(demo_issuer.token(folder, sub, tenant, ttl, scope))

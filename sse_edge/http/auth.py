@@ -19,7 +19,7 @@ from typing import Any
 import httpx
 import jwt
 
-from sse_edge.caller import Caller
+from sse_edge.caller import ALL_SCOPES, Caller, Scope
 from sse_edge.errors import Unauthorized, Unavailable, UnavailableReason
 from sse_edge.settings import EdgeSettings, TokenRules
 
@@ -30,6 +30,7 @@ _KEPT_S = 300.0
 _AGAIN_AFTER_S = 10.0
 """The least seconds between two reads; a flood of unknown key ids must not flood the issuer."""
 _ANSWER_S = 5.0
+_NAME_CHARS_MAX = 256
 
 
 class Authenticator:
@@ -67,9 +68,11 @@ class Authenticator:
                 self._ignore(token, str(error))
                 return None
             raise Unauthorized(f"the token is invalid: {error}") from error
-        tenant = claims.get("tenant")
         return Caller(
-            str(claims["sub"]), None if tenant is None else str(tenant), float(claims["exp"])
+            str(claims["sub"]),
+            _tenant_in(claims, rules),
+            float(claims["exp"]),
+            _scopes_in(claims, rules),
         )
 
     def _ignore(self, token: str | None, reason: str) -> None:
@@ -93,6 +96,57 @@ class Authenticator:
             options={"require": ["exp", "sub", "iss"], "verify_aud": rules.audience is not None},
         )
         return claims
+
+
+def _tenant_in(claims: Mapping[str, Any], rules: TokenRules) -> str | None:
+    """Return the tenant that a token names; None if it names none.
+
+    Raises:
+        Unauthorized: the claim is no name.
+    """
+    found = _claim(claims, rules.tenant_claim)
+    is_number = isinstance(found, int) and not isinstance(found, bool)
+    if found is None or found == "":
+        return None
+    if not (isinstance(found, str) or is_number) or len(str(found)) > _NAME_CHARS_MAX:
+        raise Unauthorized(
+            f"the token is invalid: its claim {rules.tenant_claim} names no tenant; it must be a "
+            f"text of at most {_NAME_CHARS_MAX} characters, or a whole number"
+        )
+    return str(found)
+
+
+def _scopes_in(claims: Mapping[str, Any], rules: TokenRules) -> frozenset[Scope]:
+    """Return what a token allows; names of scopes that are unknown here allow nothing.
+
+    Raises:
+        Unauthorized: the claim is neither a text nor a list of texts.
+    """
+    if rules.scope_claim is None:
+        return ALL_SCOPES
+    found = _claim(claims, rules.scope_claim)
+    if found is None:
+        return frozenset() if rules.is_scope_required else ALL_SCOPES
+    names = found.split() if isinstance(found, str) else found
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise Unauthorized(
+            f"the token is invalid: its claim {rules.scope_claim} is neither a text of scopes "
+            "with spaces between them nor a list of texts"
+        )
+    return ALL_SCOPES.intersection(names)
+
+
+def _claim(claims: Mapping[str, Any], name: str) -> Any:
+    """Return a claim by its name, or by the way to it with dots; None without one.
+
+    The whole name comes first, since issuers name claims by addresses, which have dots.
+    """
+    if name in claims:
+        return claims[name]
+    found: Any = claims
+    for part in name.split("."):
+        found = found.get(part) if isinstance(found, dict) else None
+    return found
 
 
 class _Keys:

@@ -17,6 +17,7 @@ from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
 from infra import demo_issuer as issuer
 from kafka_io.errors import InvalidSetting
+from sse_edge.caller import Scope
 from sse_edge.errors import Unauthorized, Unavailable
 from sse_edge.http.auth import Authenticator
 from sse_edge.settings import EdgeSettings
@@ -70,6 +71,73 @@ async def test_it_knows_whose_a_good_token_is(identity: Authenticator, algorithm
     assert caller is not None
     assert (caller.subject, caller.tenant) == ("alice", "acme")
     assert caller.expires_s == pytest.approx(time.time() + 60, abs=5)
+
+
+@pytest.mark.parametrize(
+    ("claim", "claims", "tenant"),
+    [
+        (None, {"tenant": "acme"}, "acme"),
+        (None, {"tenant": ""}, None),
+        (None, {"tenant": 7}, "7"),
+        ("org_id", {"org_id": "org-1", "tenant": "ignored"}, "org-1"),
+        ("org_id", {"tenant": "ignored"}, None),
+        ("firebase.tenant", {"firebase": {"tenant": "acme"}}, "acme"),
+        ("firebase.tenant", {"firebase": {"identities": {}}}, None),
+        ("firebase.tenant", {"firebase": "acme"}, None),
+        ("https://desk.example/org", {"https://desk.example/org": "acme"}, "acme"),
+    ],
+)
+async def test_the_tenant_is_in_the_claim_of_the_setting(
+    jwks: Path, claim: str | None, claims: Any, tenant: str | None
+) -> None:
+    settings = EdgeSettings(jwt_issuer=ISSUER, jwt_jwks=str(jwks), jwt_tenant_claim=claim)
+    caller = await Authenticator(settings).caller(token(**claims))
+    assert caller is not None
+    assert caller.tenant == tenant
+
+
+@pytest.mark.parametrize("tenant", [["acme"], {"id": "acme"}, True, 1.5, "x" * 257])
+async def test_a_tenant_that_is_no_name_is_refused(identity: Authenticator, tenant: object) -> None:
+    with pytest.raises(Unauthorized, match="claim tenant names no tenant"):
+        await identity.caller(token(tenant=tenant))
+
+
+@pytest.mark.parametrize(
+    ("claim", "is_required", "claims", "scopes"),
+    [
+        (None, False, {"scope": "read"}, set(Scope)),
+        ("scope", False, {}, set(Scope)),
+        ("scope", True, {}, set()),
+        ("scope", False, {"scope": ""}, set()),
+        ("scope", False, {"scope": "read openid  limits"}, {Scope.READ, Scope.LIMITS}),
+        ("permissions", True, {"permissions": ["ack", "other"]}, {Scope.ACK}),
+        ("realm.roles", False, {"realm": {"roles": ["admin"]}}, {Scope.ADMIN}),
+        ("scope", False, {"scope": "READ"}, set()),
+    ],
+)
+async def test_the_scopes_are_in_the_claim_of_the_setting(
+    jwks: Path,
+    claim: str | None,
+    is_required: bool,  # noqa: FBT001  # a parameter of the table
+    claims: Any,
+    scopes: set[Scope],
+) -> None:
+    settings = EdgeSettings(
+        jwt_issuer=ISSUER,
+        jwt_jwks=str(jwks),
+        jwt_scope_claim=claim,
+        jwt_scope_required=is_required,
+    )
+    caller = await Authenticator(settings).caller(token(**claims))
+    assert caller is not None
+    assert caller.scopes == scopes
+
+
+@pytest.mark.parametrize("scope", [7, {"read": True}, ["read", 1], [["read"]], True])
+async def test_scopes_that_are_no_names_are_refused(jwks: Path, scope: object) -> None:
+    settings = EdgeSettings(jwt_issuer=ISSUER, jwt_jwks=str(jwks), jwt_scope_claim="scope")
+    with pytest.raises(Unauthorized, match="claim scope is neither a text"):
+        await Authenticator(settings).caller(token(scope=scope))
 
 
 def _public_pem() -> bytes:
@@ -161,6 +229,10 @@ async def test_a_demo_token_is_known_and_none_is_needed(tmp_path: Path) -> None:
     caller = await there.caller(issuer.token(tmp_path, "alice", "acme", 60))
     assert caller is not None
     assert (caller.subject, caller.tenant) == ("alice", "acme")
+    assert caller.scopes == set(Scope)
+    caller = await there.caller(issuer.token(tmp_path, "alice", None, 60, "read ack"))
+    assert caller is not None
+    assert caller.scopes == {Scope.READ, Scope.ACK}
 
 
 @pytest.mark.parametrize(
@@ -203,6 +275,12 @@ def test_the_demo_counts_for_nothing_where_another_issuer_is_set(jwks: Path) -> 
         ({"host": "192.0.2.1"}, "there is no authentication"),
         ({"host": "192.0.2.1", "demo_jwks": "x"}, "there is no authentication"),
         ({"jwt_issuer": ISSUER}, "needs one of TAPEWIRE_JWT_JWKS"),
+        ({"jwt_scope_claim": "scope"}, "TAPEWIRE_JWT_SCOPE_CLAIM is set, and neither"),
+        ({"jwt_tenant_claim": "org"}, "TAPEWIRE_JWT_TENANT_CLAIM is set, and neither"),
+        (
+            {"firebase_project": "my-app", "jwt_scope_required": True},
+            "TAPEWIRE_JWT_SCOPE_CLAIM is not",
+        ),
         ({"jwt_issuer": ISSUER, "jwt_jwks": "x", "jwt_hs256_secret": "y"}, "needs one of"),
     ],
 )
