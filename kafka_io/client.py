@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.client import AIOKafkaClient
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaConnectionError, KafkaError
 from aiokafka.partitioner import DefaultPartitioner
 from confluent_kafka.admin import AdminClient
 
@@ -238,18 +238,41 @@ async def stop(client: AIOKafkaConsumer | AIOKafkaProducer, *, within_s: float =
 
     Args:
         client: the client; it cannot be used afterwards.
-        within_s: how long to wait for what is in flight, which could take for ever.
+        within_s: how long to wait for what is in flight, which could take for ever. What a producer
+            has not sent by then, it sends no more.
     """
-    with suppress(KafkaError, OSError, AssertionError):
-        try:
+    is_stopped = False
+    try:
+        with suppress(KafkaError, OSError, AssertionError, TimeoutError):
             async with asyncio.timeout(within_s):
                 await client.stop()  # type: ignore[no-untyped-call]  # aiokafka has no types
-        except asyncio.CancelledError:
-            # aiokafka awaits tasks that it has cancelled, and passes their cancellation on as if
-            # it were the caller's; taken for that, it would silently end whatever stops a client.
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
-                raise
+                is_stopped = True
+    except asyncio.CancelledError:
+        # aiokafka awaits tasks that it has cancelled, and passes their cancellation on as if
+        # it were the caller's; taken for that, it would silently end whatever stops a client.
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+    finally:
+        if not is_stopped and isinstance(client, AIOKafkaProducer):
+            _cut_off(client)
+
+
+def _cut_off(producer: AIOKafkaProducer) -> None:
+    """End a producer's tasks and connections, and fail what it has not sent.
+
+    A producer whose `stop` was interrupted would go on in the background, and send its records
+    after those of the producer that has taken its place.
+    """
+    sender: Any = producer._sender  # noqa: SLF001  # it has no name outside
+    connections: Any = producer.client
+    for task in (sender.sender_task, connections._sync_task):  # noqa: SLF001  # as above
+        if task is not None:
+            task.cancel()
+    gone = KafkaConnectionError("the producer was stopped before Kafka had the record")
+    producer._message_accumulator.fail_all(gone)  # noqa: SLF001  # as above
+    for connection in connections._conns.values():  # noqa: SLF001  # as above
+        connection.close()
 
 
 def _limit_requests(connections: AIOKafkaClient, answer_ms: int) -> None:

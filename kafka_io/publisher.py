@@ -495,13 +495,15 @@ class Publisher:
 
     async def _drop_producer(self) -> None:
         producer, self._producer = self._producer, None
-        if producer is not None and self._stopping is not None:
-            await self._stopping.aclose()
-        for entry in tuple(self._waiting):
-            self._settle_delivered(entry)
-            entry.delivery = None
-        self._in_flight.clear()
-        self._failures.clear()
+        try:
+            if producer is not None and self._stopping is not None:
+                await self._stopping.aclose()
+        finally:  # a caller may give up meanwhile, and its events wait for the next producer
+            for entry in tuple(self._waiting):
+                self._settle_delivered(entry)
+                entry.delivery = None
+            self._in_flight.clear()
+            self._failures.clear()
 
 
 async def _stopping(producer: AIOKafkaProducer) -> AsyncGenerator[None]:

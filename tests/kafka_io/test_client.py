@@ -1,4 +1,5 @@
 import asyncio
+import signal
 import socket
 from collections.abc import Callable
 from functools import partial
@@ -12,6 +13,7 @@ from hypothesis import given, strategies as st
 
 from kafka_io import client
 from kafka_io.client import faust_brokers, homes_of, partition_of
+from tests.conftest import TestKafka, World
 
 
 def test_a_key_has_the_partition_that_java_clients_compute() -> None:
@@ -70,6 +72,34 @@ async def test_stopping_a_client_passes_the_callers_own_cancellation_on() -> Non
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+@pytest.mark.kafka
+@pytest.mark.timeout(180)
+async def test_producers_that_cannot_send_leave_nothing_behind(
+    kafka: TestKafka, world: World
+) -> None:
+    if not kafka.can_restart:
+        pytest.skip("this broker is not ours to restart")
+    topic, before = world.topic("training.events"), asyncio.all_tasks()
+    producers = [client.producer(kafka.bootstrap_servers, linger_ms=0) for _ in range(2)]
+    for each in producers:
+        await each.start()
+        await each.send_and_wait(topic, b"1", b"key")
+    await asyncio.to_thread(kafka.stop, signal.SIGKILL)
+    try:
+        records = [await each.send(topic, b"2", b"key") for each in producers]
+        await client.stop(producers[0], within_s=0.2)
+        with pytest.raises(TimeoutError):  # its caller gives up first
+            async with asyncio.timeout(0.2):
+                await client.stop(producers[1], within_s=60)
+        for record in records:
+            with pytest.raises(KafkaConnectionError, match="before Kafka had the record"):
+                await record
+        async with asyncio.timeout(30):
+            await asyncio.wait(asyncio.all_tasks() - before)
+    finally:
+        await asyncio.to_thread(kafka.start)
 
 
 CLIENTS: dict[str, Callable[[str], AIOKafkaConsumer | AIOKafkaProducer]] = {

@@ -37,6 +37,10 @@ class FakeCluster:
         self.is_away = False
         self.back = asyncio.Event()
         self.slowest_s = 0.5
+        self.failures = 0
+        """How many of the next records fail."""
+        self.stop_s = 0.0
+        """How long a producer takes to stop."""
 
     def partitions_for_topic(self, topic: str) -> set[int]:
         """Return what a producer's metadata say."""
@@ -58,6 +62,7 @@ class FakeProducer:
             raise KafkaConnectionError
 
     async def stop(self) -> None:
+        await asyncio.sleep(self._cluster.stop_s)
         for task in self._tasks:
             task.cancel()
 
@@ -73,6 +78,9 @@ class FakeProducer:
     async def _append(self, topic: str, event_id: bytes) -> Metadata:
         cluster = self._cluster
         await asyncio.sleep(cluster.dice.random() * cluster.slowest_s / 2)
+        if cluster.failures:
+            cluster.failures -= 1
+            raise KafkaConnectionError
         if cluster.is_away:
             await cluster.back.wait()
         offset = len(cluster.ids)
@@ -172,6 +180,18 @@ async def test_an_unsent_event_is_sent_by_the_next_flush(cluster: FakeCluster) -
     cluster.back.set()
     await publisher.flush()
     assert cluster.ids == [event_id(1)]
+
+
+async def test_a_caller_that_gives_up_while_a_producer_stops_leaves_its_event_to_be_sent(
+    cluster: FakeCluster,
+) -> None:
+    cluster.failures, cluster.stop_s = 1, 5.0
+    publisher = publisher_of(1.0)
+    with pytest.raises(Unsent):
+        await publisher.publish(progress(0))
+    cluster.stop_s = 0.0
+    await publisher.flush()
+    assert (len(cluster.ids), publisher.unsent) == (1, 0)
 
 
 async def test_an_acknowledgement_in_the_moment_of_the_timeout_counts(
