@@ -11,7 +11,7 @@ from uvicorn.supervisors import Multiprocess
 from kafka_io.errors import InvalidSetting
 from kafka_io.settings import number_range
 from sse_edge.app import ADDRESS, SHUTDOWN_S, SIBLINGS
-from sse_edge.http.protocol import EdgeProtocol
+from sse_edge.http.protocol import WEBSOCKET_MESSAGE_BYTES_MAX, EdgeProtocol, EdgeWebSocketProtocol
 from sse_edge.settings import EdgeSettings
 
 _BACKLOG = 4096
@@ -42,6 +42,9 @@ def main() -> None:
         timeout_keep_alive=75,
         backlog=_BACKLOG,
         http=EdgeProtocol,
+        ws=EdgeWebSocketProtocol,
+        ws_max_size=WEBSOCKET_MESSAGE_BYTES_MAX,
+        server_header=False,
     )
     listening = config.bind_socket()
     listening.listen(_BACKLOG)

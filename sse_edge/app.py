@@ -38,6 +38,7 @@ from sse_edge.errors import UnknownRouter
 from sse_edge.http import openapi
 from sse_edge.http.auth import Authenticator
 from sse_edge.http.descriptors import raise_limit
+from sse_edge.http.guard import Guard
 from sse_edge.http.problem import add_exception_handlers
 from sse_edge.http.protocol import EdgeProtocol
 from sse_edge.http.rate_limit import RateLimiter
@@ -107,6 +108,7 @@ def from_environment() -> ASGIApp:
     # under load, and a collection of 50,000 new objects stalled the loop for 37 ms.
     gc.set_threshold(*_COLLECTED)
     EdgeProtocol.budget.maximum = raise_limit()
+    EdgeProtocol.addresses.maximum = settings.connections_per_ip_max
     try:
         return build_app(settings)
     except UnknownRouter as error:
@@ -168,6 +170,7 @@ def build_api(settings: EdgeSettings, fair_queue: FairQueue) -> FastAPI:
         redirect_slashes=False,
         responses=openapi.PROBLEMS,
     )
+    app.add_middleware(Guard, large_bodies=(books.router.prefix,))
     local_pages = _LOCAL_PAGES if settings.is_open and settings.cors_origins is None else None
     if settings.cors_origins or local_pages:
         app.add_middleware(

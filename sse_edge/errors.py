@@ -8,6 +8,7 @@ EdgeError
 ├── Forbidden             403   the token lacks a scope, or the resource is another user's
 ├── NoSuchThing           404   the resource does not exist
 ├── NotAcceptable         406   the caller does not accept text/event-stream
+├── BodyTooLarge          413   the body has more bytes than its endpoint takes
 ├── TooManyConnections    429   an address or user has reached its limit of connections
 ├── TooManyRequests       429   a caller has reached its limit of writes
 └── Unavailable           503   Kafka is unavailable, or the node is full or draining
@@ -94,6 +95,16 @@ class NotAcceptable(EdgeError):
 
     status = 406
     title = "Not acceptable"
+
+
+class BodyTooLarge(EdgeError):
+    """The body has more bytes than its endpoint takes."""
+
+    status = 413
+    title = "Body too large"
+
+    def __init__(self, most_bytes: int) -> None:
+        super().__init__(f"the body of this request has at most {most_bytes} bytes")
 
 
 class TooManyConnections(EdgeError):

@@ -37,6 +37,14 @@ def problem(error: EdgeError) -> Response:
     return JSONResponse(body, error.status, headers, media_type=_MEDIA_TYPE)
 
 
+class EdgeHTTPException(HTTPException):
+    """An error of the edge while FastAPI reads a body: it replaces other classes by its own."""
+
+    def __init__(self, refusal: EdgeError) -> None:
+        super().__init__(refusal.status, str(refusal))
+        self.refusal = refusal
+
+
 def add_exception_handlers(app: FastAPI) -> None:
     """Answer the errors of endpoints, and count them."""
 
@@ -55,6 +63,8 @@ def add_exception_handlers(app: FastAPI) -> None:
         return problem(InvalidParameter(str(first["loc"][-1]), str(first["msg"])))
 
     @app.exception_handler(HTTPException)
-    async def other(_: Request, error: HTTPException) -> Response:
+    async def other(request: Request, error: HTTPException) -> Response:
+        if isinstance(error, EdgeHTTPException):
+            return await refused(request, error.refusal)
         body = {"type": "about:blank", "title": error.detail, "status": error.status_code}
         return JSONResponse(body, error.status_code, error.headers, media_type=_MEDIA_TYPE)

@@ -1,11 +1,14 @@
 """Uvicorn's HTTP protocol, with bounds, deadlines and a direct way to the socket.
 
-Uvicorn has no deadline for a request's head or for writing, and its parser accepts heads of any
-size, so slow heads and clients that never read are held for ever. Only the protocol class sees
-these bytes, so it bounds them:
+Uvicorn has no deadline for reading a request or for writing, and its parser accepts requests of any
+size, so slow requests and clients that never read are held for ever. Only the protocol class sees
+these bytes, so it bounds them, before anything is known of the caller:
 
-- a head has at most `HEAD_BYTES_MAX` bytes and `HEAD_S` seconds;
+- a head has at most `HEAD_BYTES_MAX` bytes, `HEADERS_MAX` lines and `HEAD_S` seconds;
+- a body has at most `BODY_BYTES_MAX` bytes and `BODY_S` seconds; endpoints may allow less;
+- what lies between and after the chunks of a body is bounded like a head; trailers are ignored;
 - a client that reads nothing while bytes wait for it is disconnected after `STALLED_S` seconds;
+- an address holds at most `AddressSockets.maximum` sockets without a stream;
 - a process holds at most `SocketBudget.maximum` sockets, and answers 503 to a client beyond them.
 
 A stream writes to its `SocketTransport`, which the request's scope holds under `EXTENSION`. It
@@ -15,9 +18,11 @@ were two thirds of the cost of an idle connection.
 """
 
 import asyncio
+import json
 import logging
 import socket
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any, ClassVar
 
 from uvicorn.protocols.http.httptools_impl import (
@@ -25,8 +30,11 @@ from uvicorn.protocols.http.httptools_impl import (
     HttpToolsProtocol,
     RequestResponseCycle,
 )
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from sse_edge.delivery.admission import SocketBudget
+from sse_edge.http.address_sockets import AddressSockets
+from sse_edge.http.addresses import counted_as
 from sse_edge.transport import Chunk
 
 logger = logging.getLogger(__name__)
@@ -35,15 +43,30 @@ EXTENSION = "tapewire.transport"
 
 HEAD_BYTES_MAX = 32 << 10
 """A cursor has at most 2 KiB; the rest is for cookies and proxies. Nginx has the same limit."""
+HEADERS_MAX = 100
+"""The most lines of a head; browsers and proxies send some 30."""
 HEAD_S = 10.0
+BODY_BYTES_MAX = 1 << 20
+"""The largest body of any endpoint."""
+BODY_S = 30.0
+"""At 280 kbit/s a body of the largest size comes in time."""
+WEBSOCKET_MESSAGE_BYTES_MAX = 4 << 10
+"""The largest message from a WebSocket's client; the edge reads none of them."""
 STALLED_S = 600.0
 """Far above the pauses of a slow client: this ends connections whose client has disappeared."""
 
 _WAITING_BYTES_MAX = 16 << 10
 """The bytes that may wait for a client before it is paused; one write may exceed them."""
 _LINGER_S = 0.5
+"""How long a socket stays open after a refusal, for its client to read it while it still sends."""
+_REST_S = 5.0
+"""How long the rest of a body may take that was answered before it came; nobody waits for it."""
 _UNAVAILABLE = 503
-_HEAD_TOO_LARGE = b"a request's head has at most %d bytes\n" % HEAD_BYTES_MAX
+_HEAD_TOO_LARGE = f"a request's head has at most {HEAD_BYTES_MAX} bytes"
+_TOO_MANY_HEADERS = f"a request has at most {HEADERS_MAX} headers"
+_BODY_TOO_LARGE = f"a request's body has at most {BODY_BYTES_MAX} bytes"
+_BODY_TOO_SLOW = f"a request's body must come within {BODY_S:.0f} seconds"
+_HAS_BODY = frozenset({b"content-length", b"transfer-encoding"})
 _UNSENT_BYTES_MAX = 256 << 10
 """The kernel's buffer of unsent bytes for each client, which else grows to megabytes."""
 
@@ -134,17 +157,34 @@ class EdgeProtocol(HttpToolsProtocol):
 
     budget: ClassVar[SocketBudget] = SocketBudget()
     """Counts the connections of this process."""
+    addresses: ClassVar[AddressSockets] = AddressSockets()
+    """Counts the connections of each address that serve no stream."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._transports: list[SocketTransport] = []
         """The transports of the request in progress and of the pipelined requests after it."""
+        self._address = ""
+        """What the client is counted by."""
         self._head_bytes = 0
+        """The bytes of a head; in a body, those since its last piece, such as of trailers."""
+        self._body_bytes = 0
         self._reads_head = True
+        self._reads_body = False
         self._ignores_input = False
         """Whether all further bytes from the client are ignored."""
         self._head_limit: asyncio.TimerHandle | None = None
+        self._body_limit: asyncio.TimerHandle | None = None
         self._stall_limit: asyncio.TimerHandle | None = None
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request is in progress."""
+        return not (self._transports or self._reads_body)
+
+    def close_idle(self) -> None:
+        """Close the socket at once, since its address has too many."""
+        self.transport.abort()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn names its own class
         """Set the socket's limits, and the deadline of the first head."""
@@ -153,6 +193,10 @@ class EdgeProtocol(HttpToolsProtocol):
         if self.budget.open > self.budget.maximum:
             self._refuse_for_lack_of_room()
             return
+        self._address = counted_as(self.client[0] if self.client else "")
+        if not self.addresses.add(self._address, self):
+            self._refuse(429, "this address has too many open connections; close some, or wait")
+            return
         transport.set_write_buffer_limits(high=_WAITING_BYTES_MAX)
         sock = transport.get_extra_info("socket")
         if sock is not None and hasattr(socket, "TCP_NOTSENT_LOWAT"):
@@ -160,14 +204,19 @@ class EdgeProtocol(HttpToolsProtocol):
         self._head_limit = self.loop.call_later(HEAD_S, transport.abort)
 
     def data_received(self, data: bytes) -> None:
-        """Parse bytes, and bound the size of a request's head."""
+        """Parse bytes, and bound what belongs to a head, or to no piece of a body."""
         if self._ignores_input:
             return
-        if self._reads_head:
+        if self._reads_head or self._reads_body:
             self._head_bytes += len(data)
         super().data_received(data)
-        if self._reads_head and self._head_bytes > HEAD_BYTES_MAX:
-            self._refuse(431, _HEAD_TOO_LARGE)
+        if self._ignores_input:
+            return
+        if (self._reads_head or self._reads_body) and self._head_bytes > HEAD_BYTES_MAX:
+            self._refuse_rest(431, _HEAD_TOO_LARGE)
+        elif self.is_idle and self._head_limit is None and self.timeout_keep_alive_task is None:
+            # Uvicorn has ended the deadline of an idle socket, and no request has begun.
+            self._head_limit = self.loop.call_later(HEAD_S, self.transport.abort)
 
     def on_message_begin(self) -> None:
         """Set the deadline of a request's head."""
@@ -176,15 +225,21 @@ class EdgeProtocol(HttpToolsProtocol):
         if self._head_limit is None:
             self._head_limit = self.loop.call_later(HEAD_S, self.transport.abort)
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header; trailers, which follow a body, are ignored."""
+        if self._reads_head and len(self.headers) <= HEADERS_MAX:
+            super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
         """Start the application, with a transport in the request's scope."""
         self._reads_head = False
-        self._head_bytes = 0
+        self._head_bytes = self._body_bytes = 0
         self._head_limit = _stopped(self._head_limit)
-        size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
-        if size > HEAD_BYTES_MAX:
-            self._refuse(431, _HEAD_TOO_LARGE)
+        if self._ignores_input or self._refuses_head():
             return
+        self._reads_body = any(name in _HAS_BODY for name, _ in self.headers)
+        if self._reads_body:
+            self._body_limit = self.loop.call_later(BODY_S, self._end_slow_body)
         parser: Any = self.parser
         transport = SocketTransport(self, is_chunked=parser.get_http_version() != "1.0")
         transport.is_paused = self.flow.write_paused
@@ -196,11 +251,19 @@ class EdgeProtocol(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         """Receive a piece of a request's body."""
-        if not self._ignores_input:
+        if self._ignores_input:
+            return
+        self._head_bytes = 0
+        self._body_bytes += len(body)
+        if self._body_bytes > BODY_BYTES_MAX:
+            self._refuse_rest(413, _BODY_TOO_LARGE)
+        else:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
         """End a request."""
+        self._reads_body = False
+        self._body_limit = _stopped(self._body_limit)
         if not self._ignores_input:
             super().on_message_complete()
 
@@ -208,7 +271,19 @@ class EdgeProtocol(HttpToolsProtocol):
         """Continue with the next pipelined request."""
         if self._transports:
             del self._transports[0]
+        self.addresses.used(self._address, self)
         super().on_response_complete()
+        if self._reads_body and not self._transports:
+            _stopped(self._body_limit)
+            self._body_limit = self.loop.call_later(_REST_S, self.transport.abort)
+
+    def handle_websocket_upgrade(self) -> None:
+        """Leave the socket to a WebSocket, which counts until it is closed."""
+        self._body_limit = _stopped(self._body_limit)
+        super().handle_websocket_upgrade()
+        websocket = self.transport.get_protocol()
+        if isinstance(websocket, EdgeWebSocketProtocol):
+            websocket.when_lost = self._count_no_longer
 
     def pause_writing(self) -> None:
         """Pause the transports, and set the deadline for the client to read."""
@@ -227,8 +302,9 @@ class EdgeProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Release everything that waits for the client."""
         self._head_limit = _stopped(self._head_limit)
+        self._body_limit = _stopped(self._body_limit)
         self._stall_limit = _stopped(self._stall_limit)
-        self.budget.open -= 1
+        self._count_no_longer()
         super().connection_lost(exc)
         for transport in self._transports:
             transport.disconnected()
@@ -238,6 +314,8 @@ class EdgeProtocol(HttpToolsProtocol):
         """Leave the socket to the transport of the request in progress."""
         self._ignores_input = True
         self._unset_keepalive_if_required()
+        self._body_limit = _stopped(self._body_limit)
+        self.addresses.remove(self._address, self)
         self.flow.resume_reading()  # else a disconnect would not be noticed
         del self._transports[1:]
         self.pipeline.clear()
@@ -251,19 +329,75 @@ class EdgeProtocol(HttpToolsProtocol):
                 "(ulimit -n) allows no more",
                 *(self.budget.refused, self.budget.maximum),
             )
-        self._refuse(503, b"this node has no room for another connection; try again\n")
+        self._refuse(503, "this node has no room for another connection; try again")
 
-    def _refuse(self, status: int, body: bytes) -> None:
+    def send_400_response(self, msg: str) -> None:
+        """Respond to bytes that are no HTTP."""
+        self._refuse_rest(400, msg)
+
+    def _refuses_head(self) -> bool:
+        """Respond to a head that exceeds a limit, and return whether it does."""
+        size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+        length = next((value for name, value in self.headers if name == b"content-length"), b"0")
+        if size > HEAD_BYTES_MAX:
+            self._refuse_rest(431, _HEAD_TOO_LARGE)
+        elif len(self.headers) > HEADERS_MAX:
+            self._refuse_rest(431, _TOO_MANY_HEADERS)
+        elif len(length) > len(str(BODY_BYTES_MAX)) or int(length or b"0") > BODY_BYTES_MAX:
+            self._refuse_rest(413, _BODY_TOO_LARGE)
+        return self._ignores_input
+
+    def _end_slow_body(self) -> None:
+        self._refuse_rest(408, _BODY_TOO_SLOW)
+
+    def _refuse_rest(self, status: int, detail: str) -> None:
+        """Respond to a request that exceeds a limit; close the socket where it cannot be answered.
+
+        It can be answered if no answer to it has begun, and no earlier request waits for one.
+        """
+        in_progress = len(self._transports)
+        if in_progress != self._reads_body or (in_progress and self.cycle.response_started):
+            self._ignores_input = True
+            self.transport.abort()
+            return
+        if in_progress:
+            self.cycle.disconnected = True  # the application gets no more of it, and sends nothing
+            self.cycle.message_event.set()
+        self._refuse(status, detail)
+
+    def _refuse(self, status: int, detail: str) -> None:
         """Respond with an error to a request that was not read, and ignore all further bytes."""
         self._ignores_input = True
+        self._head_limit = _stopped(self._head_limit)
+        self._body_limit = _stopped(self._body_limit)
+        title = HTTPStatus(status).phrase
+        problem = {"type": "about:blank", "title": title, "status": status, "detail": detail}
+        body = json.dumps(problem).encode()
         self.transport.write(
             STATUS_LINE[status]
-            + b"content-type: text/plain; charset=utf-8\r\nconnection: close\r\n"
-            + b"retry-after: 2\r\n" * (status == _UNAVAILABLE)
+            + b"content-type: application/problem+json\r\nconnection: close\r\n"
+            + b"retry-after: 2\r\n" * (status in (HTTPStatus.TOO_MANY_REQUESTS, _UNAVAILABLE))
             + b"content-length: %d\r\n\r\n%b" % (len(body), body)
         )
         # Closed while the client sends, the socket would be reset before the client reads this.
         self.loop.call_later(_LINGER_S, self.transport.close)
+
+    def _count_no_longer(self) -> None:
+        self.budget.open -= 1
+        self.addresses.remove(self._address, self)
+
+
+class EdgeWebSocketProtocol(WebSocketsSansIOProtocol):
+    """A connection that has become a WebSocket."""
+
+    when_lost: Callable[[], None] | None = None
+    """Called when the connection is closed."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Count the connection no longer."""
+        super().connection_lost(exc)
+        if self.when_lost is not None:
+            self.when_lost()
 
 
 def _stopped(timer: asyncio.TimerHandle | None) -> asyncio.TimerHandle | None:

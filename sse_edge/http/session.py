@@ -9,8 +9,9 @@ from math import inf
 from fastapi import Request
 
 from sse_edge.caller import Caller
+from sse_edge.http.addresses import address_of
 from sse_edge.http.dependencies import caller_of, node_of
-from sse_edge.http.stream_response import address_of, client_id_of
+from sse_edge.http.stream_response import client_id_of
 from sse_edge.streams.stream import Stream
 
 

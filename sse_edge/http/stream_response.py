@@ -25,6 +25,7 @@ from sse_edge.delivery.options import ConnectionOptions, SlowClientPolicy
 from sse_edge.delivery.start import FromEdge, Start
 from sse_edge.errors import InvalidParameter, NotAcceptable, Unavailable, UnavailableReason
 from sse_edge.http import openapi
+from sse_edge.http.addresses import address_of
 from sse_edge.http.dependencies import (
     authenticator_of,
     caller_of,
@@ -135,13 +136,15 @@ def open_stream(
 
 
 async def authenticate(request: Request) -> None:
-    """Authenticate the caller of a request; a dependency of every route with data.
+    """Authenticate the caller of a request, once; a dependency of every route with data.
 
     Raises:
         Unauthorized: the token is missing or invalid.
         Unavailable: the issuer's keys cannot be read.
         TooManyRequests: the caller exceeds its rate of writes.
     """
+    if hasattr(request.state, "caller"):  # `sse_edge.http.guard` looks before the body is read
+        return
     given = given_token(request, node_of(request).settings.token_cookie)
     token = None if given is None else given.text
     request.state.caller = await authenticator_of(request).caller(token)
@@ -264,11 +267,6 @@ class StreamResponse(Response):
         if self._when_over is not None:
             over = self._when_over
             serving.add_done_callback(lambda _: over())
-
-
-def address_of(scope: Scope) -> str:
-    """Return the address of the caller."""
-    return str((scope.get("client") or ("unknown",))[0])
 
 
 def _heartbeat_s(request: Request) -> float | None:

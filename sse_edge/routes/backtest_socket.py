@@ -19,6 +19,7 @@ from sse_edge.delivery.connection import Connection
 from sse_edge.delivery.options import ConnectionOptions
 from sse_edge.delivery.start import FromOffsets, Start
 from sse_edge.errors import EdgeError, Forbidden, LogError, NoSuchThing, Unauthorized
+from sse_edge.http.addresses import address_of
 from sse_edge.http.dependencies import authenticator_of, node_of
 from sse_edge.http.request_values import accepted_subprotocol, given_cursor, given_token
 from sse_edge.http.stream_response import readable_by
@@ -94,7 +95,7 @@ def _message(block: str) -> dict[str, Any] | None:
 async def follow_job(websocket: WebSocket, job_id: str) -> None:
     """Send the events of a job from its start, and close after its last event."""
     node, views = node_of(websocket), views_of(websocket)
-    address = str(websocket.client.host) if websocket.client else "unknown"
+    address = address_of(websocket.scope)
     await websocket.accept(accepted_subprotocol(websocket))
     try:
         caller = await authenticator_of(websocket).caller(_token_of(websocket, node.settings))

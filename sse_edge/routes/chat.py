@@ -18,10 +18,10 @@ from sse_edge.delivery.start import FromOffsets
 from sse_edge.errors import Forbidden, Unavailable
 from sse_edge.frame import block
 from sse_edge.http import openapi
+from sse_edge.http.addresses import address_of
 from sse_edge.http.dependencies import NodeDep, caller_of
 from sse_edge.http.request_values import given_cursor
 from sse_edge.http.stream_response import (
-    address_of,
     as_readable_by,
     count_write,
     event_names,
