@@ -19,6 +19,7 @@ from infra.embedded_broker import free_port, new_cluster_id, prepare
 from infra.settings import InfraSettings
 from infra.topics import wait_for_kafka
 from tests.conftest import TestKafka
+from tests.faults.moved_clock import MovedClock
 
 START_S = 300.0
 """A bound for a busy machine, where a killed broker reads its logs again for minutes."""
@@ -131,8 +132,14 @@ def _partitions(metadata: ClusterMetadata) -> Iterator[PartitionMetadata]:
 
 
 @contextmanager
-def cluster(folder: Path, size: int = 3) -> Generator[Cluster]:
-    """Run a cluster whose data is in a folder."""
+def cluster(folder: Path, size: int = 3, *, clock: MovedClock | None = None) -> Generator[Cluster]:
+    """Run a cluster.
+
+    Args:
+        folder: where its data is.
+        size: how many brokers it has.
+        clock: the brokers' clock; None for the true one.
+    """
     ports = [free_port() for _ in range(3 * size)]
     clients, far, controllers = ports[:size], ports[size : 2 * size], ports[2 * size :]
     cluster_id = new_cluster_id()
@@ -167,6 +174,8 @@ def cluster(folder: Path, size: int = 3) -> Generator[Cluster]:
             properties=properties,
             cluster_id=cluster_id,
         )
+        if clock is not None:
+            prepared = clock.of(prepared)
         log_path = folder / f"kafka-{number}.log"
         brokers.append(TestKafka(prepared.bootstrap_servers, prepared, log_path))
     made = Cluster(folder, brokers, far, [*clients, *controllers])
