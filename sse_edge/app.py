@@ -134,6 +134,7 @@ def build_api(settings: EdgeSettings, fair_queue: FairQueue) -> FastAPI:
             _publisher(
                 settings, min(settings.broker_patience_s, _HEARTBEAT_PATIENCE_S)
             ) as heartbeats,
+            app.state.authenticator.running(),
             asyncio.TaskGroup() as tasks,
         ):
             tail = Tail(log, settings)

@@ -5,7 +5,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, model_validator
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    model_validator,
+)
 from pydantic_settings import NoDecode
 
 from kafka_io.settings import LogLevel, Settings, TopicPrefix, variable_of
@@ -17,6 +24,17 @@ def _listed(text: object) -> object:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
+def _as_long_secret(secret: SecretStr) -> SecretStr:
+    count = len(secret.get_secret_value().encode())
+    if count < _SECRET_BYTES_MIN:
+        raise ValueError(
+            f"it has {count} bytes; HS256 needs at least {_SECRET_BYTES_MIN} random ones, as "
+            "`openssl rand -base64 32` prints them"
+        )
+    return secret
+
+
+_SECRET_BYTES_MIN = 32
 _FIREBASE_ISSUER = "https://securetoken.google.com/"
 _FIREBASE_JWKS = (
     "https://www.googleapis.com/service_accounts/v1/jwk/securetoken@system.gserviceaccount.com"
@@ -89,8 +107,8 @@ class EdgeSettings(Settings):
     jwt_jwks: str | None = None
     """The issuer's public keys: the URL or file of a JSON Web Key Set."""
 
-    jwt_hs256_secret: SecretStr | None = None
-    """A shared secret instead of public keys, for development."""
+    jwt_hs256_secret: Annotated[SecretStr, AfterValidator(_as_long_secret)] | None = None
+    """A shared secret of at least 32 bytes instead of public keys, for development."""
 
     jwt_leeway_s: float = Field(default=30.0, ge=0, le=3_600)
     """By how many seconds clocks may differ when a token is verified."""

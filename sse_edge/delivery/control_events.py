@@ -19,6 +19,8 @@ _LATE_MS = 3_600_000
 _MESSAGES = {
     UnavailableReason.NO_BROKER: "Kafka does not answer; reconnect a little later",
     UnavailableReason.FULL: "this node has no room for another stream; reconnect a little later",
+    UnavailableReason.REFUSED: "Kafka does not take what the request writes",
+    UnavailableReason.NO_KEYS: "the keys of the tokens' issuer cannot be read; reconnect later",
     UnavailableReason.DRAINING: "this node is shutting down; reconnect, and another node answers",
 }
 

@@ -1,36 +1,34 @@
 """Authenticates callers by their tokens, with the issuer's public keys.
 
 Tokens are JWTs with RS256, ES256 or EdDSA, verified by a JSON Web Key Set from a URL or a file; or
-with HS256, only if a shared secret is configured. An unknown key id makes the set be read again,
-since issuers rotate keys.
+with HS256, only if a shared secret is configured.
 
 An edge without an issuer is open: a client that was written for another system may send that
 system's token, which says nothing here and is ignored.
 """
 
-import asyncio
-import json
 import logging
-import time
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import AsyncGenerator, Generator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
-import httpx
 import jwt
 
 from sse_edge.caller import ALL_SCOPES, Caller, Scope
-from sse_edge.errors import Unauthorized, Unavailable, UnavailableReason
+from sse_edge.errors import Unauthorized
+from sse_edge.http.issuer_keys import IssuerKeys
 from sse_edge.settings import EdgeSettings, TokenRules
 
 logger = logging.getLogger(__name__)
 
-_ALGORITHMS = {"RSA": "RS256", "EC": "ES256", "OKP": "EdDSA"}
-_KEPT_S = 300.0
-_AGAIN_AFTER_S = 10.0
-"""The least seconds between two reads; a flood of unknown key ids must not flood the issuer."""
-_ANSWER_S = 5.0
+_CHARS_MAX = 16_384
+"""The longest token that is looked at; those with many groups have some 5,000 characters."""
 _NAME_CHARS_MAX = 256
+_REASON_CHARS_MAX = 200
+_LATEST_S = 253_402_300_799
+"""The last second of the year 9999; a later `exp` is probably in milliseconds."""
+_TYPES = frozenset({"jwt", "at+jwt"})
+"""The values of a token's `typ`: others are for something else than access, such as a logout."""
 
 
 class Authenticator:
@@ -39,8 +37,22 @@ class Authenticator:
     def __init__(self, settings: EdgeSettings) -> None:
         self.rules = settings.issues
         self._leeway_s = settings.jwt_leeway_s
-        self._keys = _Keys(self.rules.jwks) if self.rules and self.rules.jwks else None
+        self._keys = IssuerKeys(self.rules.jwks) if self.rules and self.rules.jwks else None
         self._has_ignored = False
+
+    @asynccontextmanager
+    async def running(self) -> AsyncGenerator[None]:
+        """Keep the issuer's keys fresh for as long as the context is open."""
+        if self.rules is not None and not self.rules.is_demo and self.rules.audience is None:
+            logger.warning(
+                "TAPEWIRE_JWT_AUDIENCE is unset: tokens that the issuer has made for other "
+                "services are accepted too"
+            )
+        if self._keys is None:
+            yield
+            return
+        async with self._keys.refreshing():
+            yield
 
     async def caller(self, token: str | None) -> Caller | None:
         """Return the owner of a token; None on an open edge without a token, or with a foreign one.
@@ -62,16 +74,17 @@ class Authenticator:
             )
         try:
             claims = await self._claims(rules, token)
+            expires_s = _expiry_in(claims)
         except jwt.InvalidTokenError as error:
             # The signature is verified before the times: an expired token is the issuer's own.
             if rules.is_demo and not isinstance(error, jwt.ExpiredSignatureError):
                 self._ignore(token, str(error))
                 return None
-            raise Unauthorized(f"the token is invalid: {error}") from error
+            raise Unauthorized(f"the token is invalid: {error}") from None
         return Caller(
             str(claims["sub"]),
             _tenant_in(claims, rules),
-            float(claims["exp"]),
+            expires_s,
             _scopes_in(claims, rules),
         )
 
@@ -79,23 +92,73 @@ class Authenticator:
         """Log the first token that says nothing to an open edge."""
         if token is not None and not self._has_ignored:
             self._has_ignored = True
-            logger.warning("this edge is open and ignores a token: %s", reason)
+            shown = reason.encode("unicode_escape").decode()  # what it quotes may hold line breaks
+            logger.warning("this edge is open and ignores a token: %s", shown)
 
     async def _claims(self, rules: TokenRules, token: str) -> Mapping[str, Any]:
+        """Return the claims of a token that is verified.
+
+        Raises:
+            jwt.InvalidTokenError: it cannot be; the message repeats nothing of the token but names.
+            Unavailable: the issuer's keys cannot be read.
+        """
+        if len(token) > _CHARS_MAX:
+            raise jwt.InvalidTokenError(f"it has more than {_CHARS_MAX} characters")
+        with _unreadable():
+            header = jwt.get_unverified_header(token)
+        kind = str(header.get("typ", "JWT")).lower().removeprefix("application/")
+        if kind not in _TYPES:
+            raise jwt.InvalidTokenError(f"its `typ` is {kind[:60]!r}; JWT and at+jwt are accepted")
         key: Any = rules.shared_secret
         algorithm = "HS256"
         if self._keys is not None:
-            key, algorithm = await self._keys.find(jwt.get_unverified_header(token).get("kid"))
-        claims: Mapping[str, Any] = jwt.decode(
-            token,
-            key,
-            algorithms=[algorithm],
-            issuer=rules.issuer,
-            audience=rules.audience,
-            leeway=self._leeway_s,
-            options={"require": ["exp", "sub", "iss"], "verify_aud": rules.audience is not None},
-        )
+            key, algorithm = await self._keys.find(header.get("kid"))
+        with _unreadable():
+            claims: Mapping[str, Any] = jwt.decode(
+                token,
+                key,
+                algorithms=[algorithm],
+                issuer=rules.issuer,
+                audience=rules.audience,
+                leeway=self._leeway_s,
+                options={
+                    "require": ["exp", "sub", "iss"],
+                    "verify_aud": rules.audience is not None,
+                },
+            )
+        count = len(claims["sub"])
+        if not 1 <= count <= _NAME_CHARS_MAX:
+            raise jwt.InvalidTokenError(
+                f"its `sub` has {count} characters; it must have 1 to {_NAME_CHARS_MAX}"
+            )
         return claims
+
+
+@contextmanager
+def _unreadable() -> Generator[None]:
+    """Raise `InvalidTokenError` for whatever a token makes its parser raise."""
+    try:
+        yield
+    except jwt.InvalidTokenError as error:
+        if type(error) is jwt.DecodeError:  # its message may quote the token
+            raise jwt.InvalidTokenError("it is no JSON Web Token") from None
+        error.args = (str(error)[:_REASON_CHARS_MAX],)
+        raise
+    except (jwt.PyJWTError, ValueError, TypeError, AttributeError, ArithmeticError, RecursionError):
+        raise jwt.InvalidTokenError("a part of it cannot be read") from None
+
+
+def _expiry_in(claims: Mapping[str, Any]) -> float:
+    """Return when a token expires, in seconds since 1970.
+
+    Raises:
+        jwt.InvalidTokenError: its `exp` is no such time.
+    """
+    with _unreadable():
+        expires_s = float(claims["exp"])
+    if not expires_s <= _LATEST_S:
+        raise jwt.InvalidTokenError("its `exp` is no time in seconds since 1970 before year 10000")
+    return expires_s
 
 
 def _tenant_in(claims: Mapping[str, Any], rules: TokenRules) -> str | None:
@@ -147,57 +210,3 @@ def _claim(claims: Mapping[str, Any], name: str) -> Any:
     for part in name.split("."):
         found = found.get(part) if isinstance(found, dict) else None
     return found
-
-
-class _Keys:
-    """The public keys of an issuer, by id."""
-
-    def __init__(self, source: str) -> None:
-        self._source = source
-        self._keys: dict[str | None, tuple[Any, str]] = {}
-        self._read_s = float("-inf")
-        self._reading = asyncio.Lock()
-
-    async def find(self, key_id: str | None) -> tuple[Any, str]:
-        """Return a key and its algorithm.
-
-        Raises:
-            jwt.InvalidTokenError: the issuer has no such key.
-            Unavailable: the issuer's keys cannot be read.
-        """
-        async with self._reading:
-            age_s = time.monotonic() - self._read_s
-            if age_s > _KEPT_S or (key_id not in self._keys and age_s > _AGAIN_AFTER_S):
-                await self._read()
-        found = self._keys.get(key_id)
-        if found is None and key_id is None and len(self._keys) == 1:
-            found = next(iter(self._keys.values()))
-        if found is None:
-            raise jwt.InvalidTokenError(f"its issuer has no key {str(key_id)[:60]!r}")
-        return found
-
-    async def _read(self) -> None:
-        try:
-            found = json.loads(await self._fetched())["keys"]
-            self._keys = {
-                key.get("kid"): _key(key)
-                for key in found
-                if key.get("kty") in _ALGORITHMS and key.get("use", "sig") == "sig"
-            }
-        except (OSError, httpx.HTTPError, ValueError, KeyError, TypeError, jwt.PyJWTError) as error:
-            logger.warning("the issuer's keys cannot be read from %s: %r", self._source, error)
-            if not self._keys:
-                message = f"the issuer's keys cannot be read from {self._source}"
-                raise Unavailable(UnavailableReason.NO_KEYS, message) from error
-        self._read_s = time.monotonic()
-
-    async def _fetched(self) -> str:
-        if not self._source.startswith(("https://", "http://")):
-            return Path(self._source).read_text(encoding="utf-8")  # noqa: ASYNC240  # small, and local
-        async with httpx.AsyncClient(timeout=_ANSWER_S) as client:
-            return (await client.get(self._source)).raise_for_status().text
-
-
-def _key(described: Mapping[str, Any]) -> tuple[Any, str]:
-    algorithm = _ALGORITHMS[described["kty"]]
-    return jwt.PyJWK(dict(described), algorithm).key, algorithm

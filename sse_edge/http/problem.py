@@ -5,6 +5,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from sse_edge.delivery import control_events
 from sse_edge.errors import (
     EdgeError,
     InvalidParameter,
@@ -13,7 +14,10 @@ from sse_edge.errors import (
     Unavailable,
     UnavailableReason,
 )
+from sse_edge.frame import block
 from sse_edge.http.dependencies import node_of
+from sse_edge.http.headers import STREAM_HEADERS
+from sse_edge.http.request_values import asks_for_stream
 
 _MEDIA_TYPE = "application/problem+json"
 
@@ -45,12 +49,21 @@ class EdgeHTTPException(HTTPException):
         self.refusal = refusal
 
 
+def _ended_stream(error: Unavailable, retry_ms: int) -> Response:
+    """Return a stream that ends with its error: no `EventSource` comes back from a 503."""
+    data = {"reason": error.reason, "message": str(error)}
+    return Response(block("error", data, retry_ms=retry_ms), headers=STREAM_HEADERS)
+
+
 def add_exception_handlers(app: FastAPI) -> None:
     """Answer the errors of endpoints, and count them."""
 
     @app.exception_handler(EdgeError)
     async def refused(request: Request, error: EdgeError) -> Response:
-        node_of(request).metrics.refused[str(error.status)] += 1
+        node = node_of(request)
+        node.metrics.refused[str(error.status)] += 1
+        if isinstance(error, Unavailable) and asks_for_stream(request):
+            return _ended_stream(error, control_events.retry_ms(node.settings))
         return problem(error)
 
     @app.exception_handler(LogError)

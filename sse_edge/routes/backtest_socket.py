@@ -18,7 +18,14 @@ from sse_edge.cursor import Cursor
 from sse_edge.delivery.connection import Connection
 from sse_edge.delivery.options import ConnectionOptions
 from sse_edge.delivery.start import FromOffsets, Start
-from sse_edge.errors import EdgeError, Forbidden, LogError, NoSuchThing, Unauthorized
+from sse_edge.errors import (
+    EdgeError,
+    Forbidden,
+    LogError,
+    NoSuchThing,
+    Unauthorized,
+    Unavailable,
+)
 from sse_edge.http.addresses import address_of
 from sse_edge.http.dependencies import authenticator_of, node_of
 from sse_edge.http.request_values import accepted_subprotocol, given_cursor, given_token
@@ -35,6 +42,7 @@ _CLOSE_CODES: dict[type[Exception], int] = {
     Unauthorized: 4401,
     Forbidden: 4403,
     NoSuchThing: 4404,
+    Unavailable: 1013,  # try again later
 }
 _BAD_REQUEST = 4400
 _REASON_BYTES_MAX = 120

@@ -186,7 +186,7 @@ def test_a_value_that_is_not_allowed_is_named_with_those_that_are(
 def test_a_secret_is_in_no_message(more: dict[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TAPEWIRE_JWT_ISSUER", "me")
     monkeypatch.setenv("TAPEWIRE_JWT_JWKS", "keys.json")
-    monkeypatch.setenv("TAPEWIRE_JWT_HS256_SECRET", "hidden")
+    monkeypatch.setenv("TAPEWIRE_JWT_HS256_SECRET", "hidden" * 6)
     with pytest.raises(InvalidSetting, match=r"TAPEWIRE_PORT is -1|needs one of") as refused:
         EdgeSettings(**more)  # type: ignore[arg-type]  # on purpose
     assert "hidden" not in f"{refused.value!r} {refused.value.__context__}"

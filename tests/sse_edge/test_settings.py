@@ -15,7 +15,7 @@ def test_an_edge_without_authentication_listens_on_loopback_only() -> None:
 
 @pytest.mark.parametrize(
     "settings",
-    [{"jwt_issuer": "me"}, {"jwt_issuer": "me", "jwt_jwks": "k", "jwt_hs256_secret": "s"}],
+    [{"jwt_issuer": "me"}, {"jwt_issuer": "me", "jwt_jwks": "k", "jwt_hs256_secret": "s" * 32}],
 )
 def test_an_issuer_has_one_kind_of_key(settings: dict[str, str]) -> None:
     with pytest.raises(InvalidSetting, match="needs one of TAPEWIRE_JWT_JWKS"):
@@ -57,7 +57,7 @@ def test_a_secret_is_not_printed() -> None:
     [
         ({"jwt_jwks": "k"}, "TAPEWIRE_JWT_JWKS is set, and TAPEWIRE_JWT_ISSUER is not"),
         ({"jwt_audience": "a"}, "TAPEWIRE_JWT_AUDIENCE is set, and TAPEWIRE_JWT_ISSUER is not"),
-        ({"jwt_hs256_secret": "s"}, "TAPEWIRE_JWT_HS256_SECRET is set, and TAPEWIRE_JWT_ISS"),
+        ({"jwt_hs256_secret": "s" * 32}, "TAPEWIRE_JWT_HS256_SECRET is set, and TAPEWIRE_JWT_ISS"),
         (
             {"firebase_project": "p", "jwt_issuer": "i", "jwt_jwks": "k"},
             "TAPEWIRE_JWT_ISSUER contradicts TAPEWIRE_FIREBASE_PROJECT",

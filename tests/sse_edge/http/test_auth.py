@@ -5,6 +5,8 @@ import hashlib
 import hmac
 import json
 import time
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,8 @@ from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
 from infra import demo_issuer as issuer
 from kafka_io.errors import InvalidSetting
-from sse_edge.caller import Scope
-from sse_edge.errors import Unauthorized, Unavailable
+from sse_edge.caller import Caller, Scope
+from sse_edge.errors import Unauthorized
 from sse_edge.http.auth import Authenticator
 from sse_edge.settings import EdgeSettings
 
@@ -43,12 +45,16 @@ def write_keys(path: Path, *algorithms: str, suffix: str = "") -> None:
     path.write_text(json.dumps({"keys": keys}))
 
 
-def token(algorithm: str = "RS256", kid: str | None = None, **claims: object) -> str:
+def token(
+    algorithm: str = "RS256", kid: str | None = None, typ: str = "JWT", **claims: object
+) -> str:
     now_s = int(time.time())
     said: dict[str, object] = {"iss": ISSUER, "aud": "tapewire", "sub": "alice", "exp": now_s + 60}
     said |= claims
     said = {name: value for name, value in said.items() if value is not None}
-    return jwt.encode(said, _TO_JWK[algorithm][1], algorithm, {"kid": kid or algorithm})
+    return jwt.encode(
+        said, _TO_JWK[algorithm][1], algorithm, headers={"kid": kid or algorithm, "typ": typ}
+    )
 
 
 @pytest.fixture
@@ -59,10 +65,26 @@ def jwks(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def identity(jwks: Path) -> Authenticator:
-    return Authenticator(
-        EdgeSettings(jwt_issuer=ISSUER, jwt_audience="tapewire", jwt_jwks=str(jwks), jwt_leeway_s=1)
+async def identity(jwks: Path) -> AsyncGenerator[Authenticator]:
+    settings = EdgeSettings(
+        jwt_issuer=ISSUER, jwt_audience="tapewire", jwt_jwks=str(jwks), jwt_leeway_s=1
     )
+    async with running(settings) as authenticator:
+        yield authenticator
+
+
+@asynccontextmanager
+async def running(settings: EdgeSettings) -> AsyncGenerator[Authenticator]:
+    authenticator = Authenticator(settings)
+    async with authenticator.running():
+        yield authenticator
+
+
+async def caller_of(settings: EdgeSettings, text: str) -> Caller:
+    async with running(settings) as authenticator:
+        caller = await authenticator.caller(text)
+    assert caller is not None
+    return caller
 
 
 @pytest.mark.parametrize("algorithm", ["RS256", "ES256", "EdDSA"])
@@ -71,6 +93,31 @@ async def test_it_knows_whose_a_good_token_is(identity: Authenticator, algorithm
     assert caller is not None
     assert (caller.subject, caller.tenant) == ("alice", "acme")
     assert caller.expires_s == pytest.approx(time.time() + 60, abs=5)
+
+
+@pytest.mark.parametrize("typ", ["JWT", "jwt", "at+jwt", "application/at+jwt"])
+async def test_a_token_for_access_has_any_of_its_types(identity: Authenticator, typ: str) -> None:
+    assert await identity.caller(token(typ=typ))
+
+
+async def test_a_refusal_quotes_nothing_of_the_token(identity: Authenticator) -> None:
+    for text in ("s3cr3t", "s3cr3t.s3cr3t.s3cr3t", _signed(b"s3cr3t"), token() + "s3cr3t"):
+        with pytest.raises(Unauthorized) as refused:
+            await identity.caller(text)
+        assert "s3cr3t" not in str(refused.value)
+        assert refused.value.__cause__ is None
+
+
+async def test_an_issuer_without_an_audience_is_warned_of(
+    jwks: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running(EdgeSettings(jwt_issuer=ISSUER, jwt_jwks=str(jwks))):
+        assert "TAPEWIRE_JWT_AUDIENCE is unset" in caplog.text
+    caplog.clear()
+    async with running(
+        EdgeSettings(jwt_issuer=ISSUER, jwt_jwks=str(jwks), jwt_audience="tapewire")
+    ):
+        assert caplog.text == ""
 
 
 @pytest.mark.parametrize(
@@ -91,8 +138,7 @@ async def test_the_tenant_is_in_the_claim_of_the_setting(
     jwks: Path, claim: str | None, claims: Any, tenant: str | None
 ) -> None:
     settings = EdgeSettings(jwt_issuer=ISSUER, jwt_jwks=str(jwks), jwt_tenant_claim=claim)
-    caller = await Authenticator(settings).caller(token(**claims))
-    assert caller is not None
+    caller = await caller_of(settings, token(**claims))
     assert caller.tenant == tenant
 
 
@@ -128,16 +174,32 @@ async def test_the_scopes_are_in_the_claim_of_the_setting(
         jwt_scope_claim=claim,
         jwt_scope_required=is_required,
     )
-    caller = await Authenticator(settings).caller(token(**claims))
-    assert caller is not None
+    caller = await caller_of(settings, token(**claims))
     assert caller.scopes == scopes
 
 
 @pytest.mark.parametrize("scope", [7, {"read": True}, ["read", 1], [["read"]], True])
 async def test_scopes_that_are_no_names_are_refused(jwks: Path, scope: object) -> None:
     settings = EdgeSettings(jwt_issuer=ISSUER, jwt_jwks=str(jwks), jwt_scope_claim="scope")
-    with pytest.raises(Unauthorized, match="claim scope is neither a text"):
-        await Authenticator(settings).caller(token(scope=scope))
+    async with running(settings) as authenticator:
+        with pytest.raises(Unauthorized, match="claim scope is neither a text"):
+            await authenticator.caller(token(scope=scope))
+
+
+_ABSURD = (
+    "1e999", "-1e999", "NaN", str(10**400), "9" * 5_000, "1e308", "253402300800", "true", '"soon"',
+    "[]", "{}", "null",
+)  # fmt: skip
+
+
+def _with_exp(exp: str) -> Callable[[], str]:
+    """Return a maker of well-signed tokens with an `exp` as it stands in their JSON."""
+    claims = json.dumps({"iss": ISSUER, "aud": "tapewire", "sub": "alice", "exp": 0})
+    return lambda: _signed(claims.replace(": 0}", f": {exp}}}").encode())
+
+
+def _signed(payload: bytes) -> str:
+    return jwt.PyJWS().encode(payload, RSA, "RS256", {"kid": "RS256"})
 
 
 def _public_pem() -> bytes:
@@ -173,6 +235,20 @@ def _confused() -> str:
         (lambda: token()[:-4] + "AAAA", "[Ss]ignature"),
         (lambda: jwt.encode({"sub": "x"}, "", "none", {"kid": "RS256"}), "alg"),
         (_confused, "alg"),
+        *(
+            (_with_exp(exp), "exp|cannot be read|no JSON Web Token|[Ee]xpiration")
+            for exp in _ABSURD
+        ),
+        (lambda: "x" * 20_000, "more than 16384 characters"),
+        (lambda: token(sub="x" * 257), "257 characters"),
+        (lambda: token(sub=""), "0 characters"),
+        (lambda: token(sub=7), "[Ss]ubject|sub"),
+        (lambda: token(nbf=1e308), "not yet valid|cannot be read"),
+        (lambda: token(typ="logout+jwt"), "`typ` is 'logout\\+jwt'"),
+        (lambda: _signed(b"[" * 10_000), "no JSON Web Token|cannot be read"),
+        (lambda: _signed(b'{"exp": 1e999}'), "."),
+        (lambda: _signed(b"[]"), "no JSON Web Token"),
+        (lambda: "e30.e30.", "."),
     ],
 )
 async def test_an_invalid_token_is_refused_with_the_reason(
@@ -180,26 +256,6 @@ async def test_an_invalid_token_is_refused_with_the_reason(
 ) -> None:
     with pytest.raises(Unauthorized, match=why):
         await identity.caller(made())
-
-
-async def test_a_rotated_key_is_found_without_a_restart(
-    identity: Authenticator, jwks: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert await identity.caller(token())
-    write_keys(jwks, "RS256", suffix="-2")
-    now = time.monotonic()
-    with pytest.raises(Unauthorized, match="no key"):  # it has looked a moment ago
-        await identity.caller(token(kid="RS256-2"))
-    monkeypatch.setattr(time, "monotonic", lambda: now + 60)
-    assert await identity.caller(token(kid="RS256-2"))
-    with pytest.raises(Unauthorized, match="no key"):
-        await identity.caller(token())
-
-
-async def test_keys_that_cannot_be_had_are_no_fault_of_the_caller(tmp_path: Path) -> None:
-    there = Authenticator(EdgeSettings(jwt_issuer=ISSUER, jwt_jwks=str(tmp_path / "none.json")))
-    with pytest.raises(Unavailable, match="keys cannot be read from"):
-        await there.caller(token())
 
 
 async def test_a_shared_secret_counts_only_where_it_is_set() -> None:
@@ -224,14 +280,12 @@ def test_firebase_is_one_setting() -> None:
 
 
 async def test_a_demo_token_is_known_and_none_is_needed(tmp_path: Path) -> None:
-    there = Authenticator(EdgeSettings(demo_jwks=str(issuer.jwks_path(tmp_path))))
-    assert await there.caller(None) is None
-    caller = await there.caller(issuer.token(tmp_path, "alice", "acme", 60))
-    assert caller is not None
+    settings = EdgeSettings(demo_jwks=str(issuer.jwks_path(tmp_path)))
+    assert await Authenticator(settings).caller(None) is None
+    caller = await caller_of(settings, issuer.token(tmp_path, "alice", "acme", 60))
     assert (caller.subject, caller.tenant) == ("alice", "acme")
     assert caller.scopes == set(Scope)
-    caller = await there.caller(issuer.token(tmp_path, "alice", None, 60, "read ack"))
-    assert caller is not None
+    caller = await caller_of(settings, issuer.token(tmp_path, "alice", None, 60, "read ack"))
     assert caller.scopes == {Scope.READ, Scope.ACK}
 
 
@@ -248,19 +302,21 @@ async def test_a_demo_token_is_known_and_none_is_needed(tmp_path: Path) -> None:
 async def test_an_open_edge_ignores_a_token_that_it_does_not_know_and_logs_the_first(
     tmp_path: Path, foreign: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    demo = Authenticator(EdgeSettings(demo_jwks=str(issuer.jwks_path(tmp_path))))
-    for authenticator in (demo, Authenticator(EdgeSettings())):
-        caplog.clear()
-        assert await authenticator.caller(foreign()) is None
-        assert await authenticator.caller(foreign()) is None
+    demo = EdgeSettings(demo_jwks=str(issuer.jwks_path(tmp_path)))
+    for settings in (demo, EdgeSettings()):
+        async with running(settings) as authenticator:
+            caplog.clear()
+            assert await authenticator.caller(foreign()) is None
+            assert await authenticator.caller(foreign()) is None
         (line,) = caplog.messages
         assert line.startswith("this edge is open and ignores a token: ")
 
 
 async def test_an_open_edge_refuses_an_expired_token_of_its_own(tmp_path: Path) -> None:
-    there = Authenticator(EdgeSettings(demo_jwks=str(issuer.jwks_path(tmp_path))))
-    with pytest.raises(Unauthorized, match="expired"):
-        await there.caller(issuer.token(tmp_path, "alice", None, -60))
+    settings = EdgeSettings(demo_jwks=str(issuer.jwks_path(tmp_path)))
+    async with running(settings) as authenticator:
+        with pytest.raises(Unauthorized, match="expired"):
+            await authenticator.caller(issuer.token(tmp_path, "alice", None, -60))
 
 
 def test_the_demo_counts_for_nothing_where_another_issuer_is_set(jwks: Path) -> None:
@@ -281,7 +337,8 @@ def test_the_demo_counts_for_nothing_where_another_issuer_is_set(jwks: Path) -> 
             {"firebase_project": "my-app", "jwt_scope_required": True},
             "TAPEWIRE_JWT_SCOPE_CLAIM is not",
         ),
-        ({"jwt_issuer": ISSUER, "jwt_jwks": "x", "jwt_hs256_secret": "y"}, "needs one of"),
+        ({"jwt_issuer": ISSUER, "jwt_jwks": "x", "jwt_hs256_secret": "y" * 32}, "needs one of"),
+        ({"jwt_issuer": ISSUER, "jwt_hs256_secret": "short"}, "shown: it has 5 bytes; HS256 needs"),
     ],
 )
 def test_settings_that_would_let_anybody_in_are_refused(settings: Any, why: str) -> None:
