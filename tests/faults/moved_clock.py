@@ -4,19 +4,13 @@ A library that moves the clock of any program, such as libfaketime, makes a brok
 """
 
 import os
-import shutil
-import subprocess
 from dataclasses import replace
 from pathlib import Path
 
 from infra.embedded_broker import Broker
+from tests.support.foreign import compiled
 
 _SOURCE = Path(__file__).parent / "clock" / "SystemTime.java"
-
-
-def has_compiler() -> bool:
-    """Return whether the clock can be compiled here."""
-    return shutil.which("javac") is not None
 
 
 class MovedClock:
@@ -26,10 +20,9 @@ class MovedClock:
         """Make a clock that shows the true time.
 
         Args:
-            folder: an empty folder, for the clock's classes and state.
+            folder: a folder for the clock's state.
         """
-        self._folder = folder
-        self._file = folder / "seconds"
+        self._file = folder / "clock"
         self.move(0)
 
     def move(self, by_s: int) -> None:
@@ -41,11 +34,7 @@ class MovedClock:
     def of(self, broker: Broker) -> Broker:
         """Return a broker that has this clock."""
         at = broker.command.index("-cp") + 1
-        jars = broker.command[at]
-        compiler = shutil.which("javac")
-        assert compiler is not None
-        subprocess.run([compiler, "-cp", jars, "-d", str(self._folder), str(_SOURCE)], check=True)
-        classes = os.pathsep.join([str(self._folder), jars])
+        classes = os.pathsep.join([str(compiled(_SOURCE)), broker.command[at]])
         options = f"-Dclock={self._file}", "-cp", classes
         command = (*broker.command[: at - 1], *options, *broker.command[at + 1 :])
         return replace(broker, command=command)

@@ -15,7 +15,7 @@ from kafka_io.publisher import Publisher
 from schemas.events import AgentEvent, AgentStepKind
 from tests.conftest import TestKafka, World
 from tests.faults.cluster import cluster
-from tests.faults.moved_clock import MovedClock, has_compiler
+from tests.faults.moved_clock import MovedClock
 from tests.faults.report import SceneReport
 from tests.faults.traffic import traffic
 
@@ -38,13 +38,10 @@ async def clock_shows(publisher: Publisher, jump_s: int) -> None:
             difference_s = written.timestamp_ms / 1000 - time.time()
 
 
-@pytest.mark.skipif(not has_compiler(), reason="a broker's clock needs a Java compiler to be moved")
 async def test_a_clock_that_jumps_loses_and_repeats_nothing(
     tmp_path: Path, report: SceneReport
 ) -> None:
-    folder = tmp_path / "clock"
-    folder.mkdir()
-    clock = MovedClock(folder)
+    clock = MovedClock(tmp_path)
     with cluster(tmp_path, 1, clock=clock) as made:
         [broker] = made.brokers
         prefix = f"t{uuid.uuid4().hex[:8]}."

@@ -31,8 +31,8 @@ def class_path() -> str:
 
 
 @cache
-def java(source: Path) -> tuple[str, ...]:
-    """Compile a program, and return the command that runs it, without its arguments."""
+def compiled(source: Path) -> Path:
+    """Compile a Java source file, and return the folder that has its classes."""
     (compiler,) = fetch(_locked(_COMPILER), InfraSettings().maven_url)
     folder = mkdtemp(prefix="java-")
     subprocess.run(
@@ -40,7 +40,12 @@ def java(source: Path) -> tuple[str, ...]:
          "-classpath", class_path(), str(source)],
         check=True,
     )  # fmt: skip
-    path = os.pathsep.join([folder, class_path()])
+    return Path(folder)
+
+
+def java(source: Path) -> tuple[str, ...]:
+    """Compile a program, and return the command that runs it, without its arguments."""
+    path = os.pathsep.join([str(compiled(source)), class_path()])
     return (*_jvm(), "--class-path", path, source.stem)
 
 
