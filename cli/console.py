@@ -12,6 +12,7 @@ import typer
 from cli.errors import CommandError
 from infra.errors import InfraError
 from infra.settings import InfraSettings
+from kafka_io.client import check_security
 from kafka_io.errors import InvalidSetting
 
 DataDir = Annotated[
@@ -98,6 +99,7 @@ def settings_of(data_dir: Path | None) -> InfraSettings:
     """
     try:
         settings = InfraSettings()
+        check_security()
     except InvalidSetting as error:
         sys.exit(f"tapewire: a setting is invalid: {error}")
     return settings if data_dir is None else settings.model_copy(update={"data_dir": data_dir})

@@ -22,6 +22,7 @@ from typer.cli import get_docs_for_click
 
 from cli.__main__ import cli
 from infra.settings import InfraSettings
+from kafka_io.security import SecuritySettings
 from kafka_io.settings import ProducerSettings, number_range, variable_of
 from producers.settings import (
     BacktesterSettings,
@@ -43,6 +44,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = ROOT / "docs"
 
 _SETTINGS: tuple[tuple[str, type[BaseSettings]], ...] = (
+    ("Encryption and authentication of Kafka", SecuritySettings),
     ("Publisher and reader", ProducerSettings),
     ("`tapewire`", InfraSettings),
     ("Trainers", TrainerSettings),

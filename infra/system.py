@@ -25,6 +25,7 @@ from infra.settings import InfraSettings
 from infra.supervisor import Need, Part, Say, Supervisor
 from infra.topics import answers, cluster_id_of, provision, wait_for_kafka
 from infra.trades_package import trades_jar
+from kafka_io.security import SecuritySettings
 from producers.demo.notice import describe
 
 KAFKA_PORT = 9092
@@ -150,6 +151,12 @@ async def _start(
 
 
 async def _start_broker(settings: InfraSettings, supervisor: Supervisor, say: Say) -> str:
+    security = SecuritySettings()
+    if not security.is_plain:
+        raise InfraError(
+            f"KAFKA_SECURITY_PROTOCOL is {security.security_protocol}, but the embedded broker "
+            "speaks plain text on loopback; unset it, or name your Kafka by KAFKA_BOOTSTRAP_SERVERS"
+        )
     data_dir = settings.data_dir / "kafka"
     source = settings.maven_url or "Maven Central"
     if not data_dir.exists():  # nothing else runs yet

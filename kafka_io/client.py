@@ -1,23 +1,39 @@
 """Every Kafka client of this system is built here, for each of the three libraries.
 
 aiokafka reads and writes records, confluent-kafka administers topics, and Faust runs the
-processors. Each has its own form of Kafka's addresses. Connections are plain text.
+processors. Each has its own form of Kafka's addresses, and of the settings of encryption and
+authentication, which are the process's own: see `kafka_io.security`.
 """
 
 import asyncio
+import logging
+import ssl
+import threading
 from collections.abc import Iterable
 from contextlib import suppress
+from functools import lru_cache
 from typing import Any, Literal
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaConnectionError, KafkaError
 from aiokafka.partitioner import DefaultPartitioner
+from confluent_kafka import KafkaError as LibrdkafkaError
 from confluent_kafka.admin import AdminClient
 
 from kafka_io.assignor import NumberAssignor
+from kafka_io.connections import Connections
 from kafka_io.errors import RecordRefused
+from kafka_io.security import (
+    Credentials,
+    NoSaslExchanges,
+    SecuritySettings,
+    current_credentials,
+)
+from kafka_io.tokens import TokenProvider, librdkafka_callback
 from schemas.codec import VALUE_BYTES_MAX
+
+logger = logging.getLogger(__name__)
 
 _STOP_S = 5.0
 _TRANSACTION_RETRY_MS = 20
@@ -45,6 +61,8 @@ _METADATA_POLL_S = 0.2
 _METADATA_ANSWER_S = 2.0
 
 _partitioner = DefaultPartitioner()
+_no_sasl_exchanges = NoSaslExchanges()
+_REFUSALS = (LibrdkafkaError._AUTHENTICATION, LibrdkafkaError._SSL)  # noqa: SLF001  # so librdkafka names its own
 
 
 def consumer(bootstrap_servers: str, *topics: str, **options: Any) -> AIOKafkaConsumer:
@@ -61,9 +79,10 @@ def consumer(bootstrap_servers: str, *topics: str, **options: Any) -> AIOKafkaCo
         isolation_level="read_committed",
         enable_auto_commit=False,
         **options,
+        **aiokafka_options(),
     )
     answer_ms = _ANSWER_MS if options.get("group_id") is None else _GROUP_ANSWER_MS
-    _limit_requests(made._client, answer_ms)  # noqa: SLF001  # it has no name outside
+    _adapt(made._client, answer_ms)  # noqa: SLF001  # it has no name outside
     return made
 
 
@@ -81,8 +100,9 @@ def producer(bootstrap_servers: str, *, linger_ms: int) -> AIOKafkaProducer:
         linger_ms=linger_ms,
         metadata_max_age_ms=int(PRODUCER_METADATA_S * 1000),
         max_request_size=VALUE_BYTES_MAX,
+        **aiokafka_options(),
     )
-    _limit_requests(made.client, _ANSWER_MS)
+    _adapt(made.client, _ANSWER_MS)
     return made
 
 
@@ -105,8 +125,9 @@ def transactional_producer(
         linger_ms=0,
         max_batch_size=1 << 19,
         max_request_size=VALUE_BYTES_MAX,
+        **aiokafka_options(),
     )
-    _limit_requests(made.client, _ANSWER_MS)
+    _adapt(made.client, _ANSWER_MS)
     return made
 
 
@@ -143,15 +164,136 @@ def group_consumer(
         isolation_level="read_committed",
         enable_auto_commit=False,
         fetch_max_wait_ms=_FETCH_WAIT_MS,
+        **aiokafka_options(),
     )
-    _limit_requests(made._client, _GROUP_ANSWER_MS)  # noqa: SLF001  # it has no name outside
+    _adapt(made._client, _GROUP_ANSWER_MS)  # noqa: SLF001  # it has no name outside
     return made
 
 
-def admin(bootstrap_servers: str) -> AdminClient:
-    """Make a client that administers topics."""
-    # Its own log would go to stderr, and repeats what the callers raise.
-    return AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 0})
+class Admin:
+    """A client that administers topics, made anew when the credentials have changed.
+
+    librdkafka reads certificates and keys only when a client is made.
+    """
+
+    def __init__(self, bootstrap_servers: str) -> None:
+        """Make a client.
+
+        Args:
+            bootstrap_servers: Kafka's addresses, `host:port` with commas between.
+
+        Raises:
+            InvalidSetting: the settings of security cannot be used.
+        """
+        self._servers = bootstrap_servers
+        self._lock = threading.Lock()
+        self._credentials = current_credentials()
+        self._refusals: list[str] = []
+        """The last refusal of a handshake, if any. It must not refer to this object: librdkafka
+        would keep both for ever."""
+        self._client = self._new()
+
+    def current(self) -> AdminClient:
+        """Return a client with the present credentials."""
+        with self._lock:
+            credentials = current_credentials()
+            if credentials != self._credentials:
+                self._credentials = credentials
+                self._client = self._new()
+            return self._client
+
+    def refusal(self) -> str:
+        """Return why the last handshake with a broker has failed; empty if none has."""
+        self._client.poll(0)  # errors are told there
+        return self._refusals[0] if self._refusals else ""
+
+    def _new(self) -> AdminClient:
+        refusals: list[str] = []
+        self._refusals = refusals
+
+        def note(error: LibrdkafkaError) -> None:
+            if error.code() in _REFUSALS:
+                refusals[:] = [error.str()]
+
+        options: dict[str, Any] = {
+            "bootstrap.servers": self._servers,
+            # Its own log would go to stderr, and repeats what the callers raise.
+            "log_level": 0,
+            "error_cb": note,
+            **librdkafka_options(self._credentials),
+        }
+        return AdminClient(options)
+
+
+def aiokafka_options(settings: SecuritySettings | None = None) -> dict[str, Any]:
+    """Render the settings of security for aiokafka; empty for plain text.
+
+    Raises:
+        InvalidSetting: the settings cannot be used.
+    """
+    credentials = current_credentials(settings)
+    settings = credentials.settings
+    if settings.is_plain:
+        return {}
+    options: dict[str, Any] = {"security_protocol": settings.security_protocol}
+    if settings.has_tls:
+        options["ssl_context"] = _context(credentials)
+    match settings.sasl_mechanism:
+        case None:
+            pass
+        case "OAUTHBEARER" | "AWS_MSK_IAM":
+            options["sasl_mechanism"] = "OAUTHBEARER"
+            options["sasl_oauth_token_provider"] = TokenProvider(settings)
+        case mechanism:
+            options["sasl_mechanism"] = mechanism
+            options["sasl_plain_username"] = credentials.username
+            options["sasl_plain_password"] = credentials.password
+    return options
+
+
+def librdkafka_options(credentials: Credentials) -> dict[str, Any]:
+    """Render the settings of security for librdkafka; empty for plain text."""
+    settings = credentials.settings
+    if settings.is_plain:
+        return {}
+    options: dict[str, Any] = {
+        "security.protocol": settings.security_protocol,
+        "ssl.ca.pem": credentials.ca,
+        "ssl.certificate.pem": credentials.certificate,
+        "ssl.key.pem": credentials.key,
+        "ssl.key.password": credentials.key_password,
+    }
+    match settings.sasl_mechanism:
+        case None:
+            pass
+        case "OAUTHBEARER" | "AWS_MSK_IAM":
+            options["sasl.mechanism"] = "OAUTHBEARER"
+            options["oauth_cb"] = librdkafka_callback(settings)
+        case mechanism:
+            options["sasl.mechanism"] = mechanism
+            options["sasl.username"] = credentials.username
+            options["sasl.password"] = credentials.password
+    return {name: value for name, value in options.items() if value is not None}
+
+
+@lru_cache(maxsize=8)
+def _context(credentials: Credentials) -> ssl.SSLContext | None:
+    return credentials.ssl_context()
+
+
+def check_security() -> None:
+    """Check the settings of security, and warn of what is not safe.
+
+    Raises:
+        InvalidSetting: they contradict each other, or a file of theirs cannot be used.
+    """
+    settings = current_credentials().settings
+    aiokafka_options(settings)
+    if settings.security_protocol == "SASL_PLAINTEXT":
+        logger.warning(
+            "KAFKA_SECURITY_PROTOCOL is SASL_PLAINTEXT: whoever sees the network reads what is "
+            "sent, and with PLAIN or OAUTHBEARER the password or token; SASL_SSL is safe"
+        )
 
 
 def faust_brokers(bootstrap_servers: str) -> list[str]:
@@ -275,14 +417,20 @@ def _cut_off(producer: AIOKafkaProducer) -> None:
         connection.close()
 
 
-def _limit_requests(connections: AIOKafkaClient, answer_ms: int) -> None:
-    """Let a request wait for an answer, and an operation of several requests as long as before.
+def _adapt(connections: AIOKafkaClient, answer_ms: int) -> None:
+    """Change how an aiokafka client connects and waits; it has no settings for this.
 
-    aiokafka has one setting for both. An operation must last longer than the election of a leader:
-    a record that cannot be sent for so long costs an idempotent producer.
+    A request waits for an answer, and an operation of several requests as long as before. aiokafka
+    has one setting for both. An operation must last longer than the election of a leader: a record
+    that cannot be sent for so long costs an idempotent producer.
     """
     connections._request_timeout_ms = answer_ms  # noqa: SLF001  # there is no other way
     connections._get_conn_lock_value = _ConnectLock()  # noqa: SLF001  # there is no other way
+    settings = SecuritySettings()
+    if not settings.is_plain:
+        logging.getLogger("aiokafka.conn").addFilter(_no_sasl_exchanges)
+        secured = Connections(connections, lambda: aiokafka_options(settings))
+        connections._get_conn = secured.get  # type: ignore[method-assign]  # noqa: SLF001  # there is no other way
 
 
 class _ConnectLock(asyncio.Lock):

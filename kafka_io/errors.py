@@ -5,6 +5,7 @@ ProducerError
 ├── InvalidReport      an event is invalid; nothing was sent
 ├── RecordRefused      Kafka will never take a record
 ├── Unread             Kafka cannot be read
+├── NoToken            no token to authenticate with could be obtained
 ├── OffsetLost         the log does not have a position any more
 ├── TopicRefused       Kafka did not create a topic
 ├── Fenced             another process writes under a transactional id
@@ -35,6 +36,10 @@ class RecordRefused(ProducerError):
 
 class Unread(ProducerError, OSError):
     """Kafka cannot be read."""
+
+
+class NoToken(ProducerError, OSError):
+    """No token to authenticate with could be obtained; the message says where, and why."""
 
 
 class OffsetLost(ProducerError):

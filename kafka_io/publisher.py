@@ -44,6 +44,7 @@ from kafka_io.client import (
 from kafka_io.clock import now_us
 from kafka_io.errors import BufferFull, InvalidReport, RecordRefused, Unsent
 from kafka_io.refusals import Verdict, refusal_text, verdict_of
+from kafka_io.security import current_credentials
 from kafka_io.settings import ProducerSettings
 from kafka_io.transactions import OutgoingRecord
 from schemas.codec import VALUE_BYTES_MAX, encode
@@ -109,6 +110,7 @@ class Publisher:
 
     def __init__(self, settings: ProducerSettings | None = None) -> None:
         self._settings = settings or ProducerSettings()
+        current_credentials()  # what cannot be used is refused here, and not at the first event
         self._missing_s = min(MISSING_S, self._settings.patience_s / 2)
         """How long a topic may be unknown before its events are refused."""
         self._waiting: dict[_Entry, None] = {}

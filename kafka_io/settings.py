@@ -157,7 +157,7 @@ def variable_of(kind: type[BaseSettings], name: str) -> str:
     alias = kind.model_fields[name].validation_alias
     if isinstance(alias, AliasChoices):
         return str(alias.choices[0])
-    return str(alias or f"TAPEWIRE_{name.upper()}")
+    return str(alias or f"{kind.model_config.get('env_prefix', '')}{name.upper()}")
 
 
 def number_range(field: FieldInfo) -> NumberRange | None:

@@ -16,9 +16,9 @@ from confluent_kafka import (
     TopicCollection,
     TopicPartition,
 )
-from confluent_kafka.admin import ConfigResource, NewPartitions, NewTopic, OffsetSpec  # type: ignore[attr-defined]  # re-exported
+from confluent_kafka.admin import AdminClient, ConfigResource, NewPartitions, NewTopic, OffsetSpec  # type: ignore[attr-defined]  # re-exported
 
-from kafka_io.client import admin
+from kafka_io.client import Admin
 from kafka_io.errors import TopicRefused, Unread
 from kafka_io.topic_checks import FoundTopic
 from schemas.topics import Topic
@@ -67,8 +67,12 @@ class TopicAdmin:
             bootstrap_servers: Kafka's addresses, `host:port` with commas between.
             timeout_s: how long one request may take.
         """
-        self._admin = admin(bootstrap_servers)
+        self._connection = Admin(bootstrap_servers)
         self._timeout_s = timeout_s
+
+    @property
+    def _admin(self) -> AdminClient:
+        return self._connection.current()
 
     def ping(self, within_s: float) -> str:
         """Return the cluster's id when a broker answers.
@@ -79,7 +83,8 @@ class TopicAdmin:
         try:
             found = self._admin.list_topics(timeout=within_s)
         except KafkaException as error:
-            raise Unread(error.args[0].str()) from error
+            reason = self._connection.refusal() or error.args[0].str()
+            raise Unread(reason) from error
         return str(found.cluster_id)
 
     def describe(self, names: Iterable[str]) -> Mapping[str, TopicIdentity]:
@@ -254,20 +259,20 @@ class TopicAdmin:
 
 
 async def wait_until_answered(bootstrap_servers: str, name: str, stop: asyncio.Event) -> None:
-    """Return when Kafka answers, or when `stop` is set; log once that a part waits.
+    """Return when Kafka answers, or when `stop` is set; log that a part waits, and each reason.
 
     Args:
         bootstrap_servers: Kafka's addresses, `host:port` with commas between.
         name: the part that waits.
         stop: ends the wait.
     """
-    is_logged = False
+    logged = ""
     while not stop.is_set():
         try:
             await asyncio.to_thread(TopicAdmin(bootstrap_servers).ping, _PING_S)
         except Unread as error:
-            if not is_logged:
-                is_logged = True
+            if logged != str(error):
+                logged = str(error)
                 logger.warning("%s waits for Kafka at %s: %s", name, bootstrap_servers, error)
             await asyncio.sleep(_AGAIN_S)
         else:

@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Callable, Coroutine, Mapping
 
+from kafka_io.client import check_security
 from kafka_io.errors import InvalidSetting
 from kafka_io.readiness import notify_ready
 from kafka_io.settings import ProducerSettings
@@ -90,6 +91,7 @@ def main() -> None:
             level=ProducerSettings().log_level,
             format="%(asctime)s %(levelname)s %(name)s %(message)s",
         )
+        check_security()
         asyncio.run(_run(arguments.part, speed))
     except InvalidSetting as error:
         sys.exit(f"a setting is invalid: {error}")

@@ -8,6 +8,7 @@ import tempfile
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
+from kafka_io.client import check_security
 from kafka_io.errors import InvalidSetting
 from kafka_io.settings import number_range
 from sse_edge.app import ADDRESS, SHUTDOWN_S, SIBLINGS
@@ -23,6 +24,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, help="processes on the one port")
     try:
         settings = EdgeSettings()
+        check_security()
     except InvalidSetting as error:
         sys.exit(f"a setting is invalid: {error}")
     given: int | None = parser.parse_args().workers

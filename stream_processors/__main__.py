@@ -7,6 +7,7 @@ import sys
 import faust
 from mode.loop import use as use_loop
 
+from kafka_io.client import check_security
 from kafka_io.errors import InvalidSetting
 from stream_processors.app import build_app
 from stream_processors.risk.confidence import InvalidInput
@@ -21,6 +22,7 @@ def main() -> None:
     """Run a worker until SIGTERM or Ctrl-C; exit with an explanation if a setting is invalid."""
     try:
         settings = ProcessorSettings()
+        check_security()
     except InvalidSetting as error:
         sys.exit(f"a setting is invalid: {error}")
     logging.basicConfig(

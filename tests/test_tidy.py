@@ -16,6 +16,7 @@ from pydantic_settings import BaseSettings
 
 from docs.generate import attribute_docs
 from infra.settings import InfraSettings
+from kafka_io.security import SecuritySettings
 from kafka_io.settings import ProducerSettings
 from producers.settings import (
     BacktesterSettings,
@@ -52,6 +53,7 @@ TESTED_ELSEWHERE = {
     "docs/conf.py": "`make check` builds the pages with it",
     "docs/generate.py": "tests/docs/test_reference.py",
     "infra/__main__.py": "tests/infra/test_main.py",
+    "kafka_io/connections.py": "tests/journeys/test_secured_kafka.py",
     "kafka_io/refusals.py": "tests/kafka_io/test_publisher_refusals.py",
     "producers/__main__.py": "tests/producers/test_main.py",
     "schemas/events/agents.py": "tests/schemas/events/test_event_ids.py",
@@ -168,6 +170,7 @@ def test_the_tree_of_errors_is_complete(module: str) -> None:
         OrchestratorSettings,
         ProcessorSettings,
         ProducerSettings,
+        SecuritySettings,
         TrainerSettings,
     ],
 )

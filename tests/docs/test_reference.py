@@ -5,7 +5,8 @@ from pydantic_settings import BaseSettings
 
 from docs.generate import PAGES, attribute_docs, pages
 from infra.settings import InfraSettings
-from kafka_io.settings import ProducerSettings
+from kafka_io.security import SecuritySettings
+from kafka_io.settings import ProducerSettings, variable_of
 from sse_edge.settings import EdgeSettings
 from stream_processors.settings import ProcessorSettings
 
@@ -18,13 +19,11 @@ def test_a_generated_page_is_committed_as_it_is_generated(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "settings", [InfraSettings, ProducerSettings, ProcessorSettings, EdgeSettings]
+    "settings",
+    [InfraSettings, ProducerSettings, ProcessorSettings, EdgeSettings, SecuritySettings],
 )
 def test_every_setting_has_a_documented_meaning(settings: type[BaseSettings]) -> None:
     assert set(attribute_docs(settings)) >= set(settings.model_fields)
     page = GENERATED["reference/settings.md"]
     for name in settings.model_fields:
-        variable = (
-            "KAFKA_BOOTSTRAP_SERVERS" if name == "bootstrap_servers" else f"TAPEWIRE_{name.upper()}"
-        )
-        assert f"| `{variable}` |" in page
+        assert f"| `{variable_of(settings, name)}` |" in page

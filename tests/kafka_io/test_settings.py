@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings
 from infra.settings import InfraSettings
 from kafka_io import settings as settings_module
 from kafka_io.errors import InvalidSetting
+from kafka_io.security import SecuritySettings
 from kafka_io.settings import (
     NumberRange,
     ProducerSettings,
@@ -35,6 +36,7 @@ KINDS: tuple[type[BaseSettings], ...] = (
     OrchestratorSettings,
     ProcessorSettings,
     ProducerSettings,
+    SecuritySettings,
     TrainerSettings,
 )
 

@@ -42,7 +42,7 @@ class SilentAboutEpochs:
 
 
 def test_an_end_without_a_leader_epoch_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kafka_io.topic_admin.admin", lambda _: SilentAboutEpochs())
+    monkeypatch.setattr("kafka_io.client.Admin.current", lambda _: SilentAboutEpochs())
     admin = TopicAdmin("localhost:1")
     assert admin.ends([("t", 0), ("t", 1)]) == {("t", 1): PartitionEnd(9, 4)}
 

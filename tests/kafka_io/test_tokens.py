@@ -1,0 +1,215 @@
+"""Tokens come from the token endpoint, are shared, and are renewed before they expire."""
+
+import base64
+import json
+import sys
+import threading
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import ModuleType
+from urllib.parse import parse_qs, unquote
+
+import pytest
+from pydantic import SecretStr
+
+from kafka_io.errors import InvalidSetting, NoToken
+from kafka_io.security import SecuritySettings, read_credentials
+from kafka_io.tokens import Token, TokenProvider, TokenSource, fetch_token, librdkafka_callback
+
+SECRET = "pass:word/1"
+
+
+class Issuer:
+    """A token endpoint that answers what a test wants."""
+
+    def __init__(self) -> None:
+        self.status, self.body = 200, b""
+        self.headers: dict[str, str] = {}
+        self.forms: list[dict[str, list[str]]] = []
+        self.users: list[str] = []
+        self.url = ""
+
+    @contextmanager
+    def serving(self) -> Generator["Issuer"]:
+        issuer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                issuer.forms.append(parse_qs(body.decode()))
+                scheme, _, user = self.headers["Authorization"].partition(" ")
+                assert scheme == "Basic"
+                issuer.users.append(base64.b64decode(user).decode())
+                self.send_response(issuer.status)
+                for name, value in issuer.headers.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(issuer.body)
+
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+                del format, args
+
+        with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+            self.url = f"http://127.0.0.1:{server.server_address[1]}/token"
+            serving = threading.Thread(target=server.serve_forever)
+            serving.start()
+            try:
+                yield self
+            finally:
+                server.shutdown()
+                serving.join()
+
+
+@pytest.fixture
+def issuer() -> Iterator[Issuer]:
+    with Issuer().serving() as serving:
+        yield serving
+
+
+def settings_of(issuer: Issuer) -> SecuritySettings:
+    return SecuritySettings(
+        security_protocol="SASL_SSL",
+        sasl_mechanism="OAUTHBEARER",
+        oauth_token_url=issuer.url,
+        oauth_client_id=SecretStr("edge"),
+        oauth_client_secret=SecretStr(SECRET),
+        oauth_scope="kafka",
+        oauth_extensions="logicalCluster=lkc-1",
+    )
+
+
+def answer(value: object, **more: object) -> bytes:
+    return json.dumps({"access_token": value, **more}).encode()
+
+
+async def test_a_token_is_obtained_by_client_credentials_and_shared(issuer: Issuer) -> None:
+    issuer.body = answer("abc.def", expires_in=600)
+    settings = settings_of(issuer)
+    provider = TokenProvider(settings)
+    assert await provider.token() == "abc.def"
+    assert provider.extensions() == {"logicalCluster": "lkc-1"}
+    value, expires_s, _, extensions = librdkafka_callback(settings)("")
+    assert (value, extensions) == ("abc.def", {"logicalCluster": "lkc-1"})
+    assert expires_s == pytest.approx(fetch_token(read_credentials(settings)).expires_s, abs=60)
+    assert issuer.forms == [{"grant_type": ["client_credentials"], "scope": ["kafka"]}] * 2
+    assert unquote(issuer.users[0]) == f"edge:{SECRET}"
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "expected"),
+    [
+        (401, b"the secret pass:word/1 is wrong", "answers 401"),
+        (302, b"", "answers 302"),
+        (200, b"no json", "without an access token"),
+        (200, b"[]", "without an access token"),
+        (200, answer(7), "without an access token"),
+        (200, answer("a\x01auth=b"), "without an access token"),
+        (200, b'"' + b"x" * (1 << 18) + b'"', "without an access token"),
+    ],
+)
+def test_an_answer_without_a_token_is_an_error_that_shows_no_content(
+    status: int, body: bytes, expected: str, issuer: Issuer
+) -> None:
+    issuer.status, issuer.body = status, body
+    issuer.headers = {"Location": issuer.url} if status == 302 else {}
+    with pytest.raises(NoToken, match=expected) as failed:
+        fetch_token(read_credentials(settings_of(issuer)))
+    assert issuer.url in str(failed.value)
+    assert SECRET not in str(failed.value)
+    assert len(issuer.forms) == 1  # no redirect is followed
+
+
+def test_an_endpoint_that_is_away_is_named() -> None:
+    issuer = Issuer()
+    issuer.url = "http://127.0.0.1:1/token"
+    with pytest.raises(NoToken, match=r"127\.0\.0\.1:1/token does not answer: "):
+        fetch_token(read_credentials(settings_of(issuer)))
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+class Endpoint:
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.calls = 0
+        self.is_away = False
+
+    def __call__(self) -> Token:
+        self.calls += 1
+        if self.is_away:
+            raise NoToken("the endpoint is away")
+        return Token(f"t{self.calls}", self.clock.now_s + 100)
+
+
+def test_a_token_is_renewed_when_a_fifth_of_its_life_is_left() -> None:
+    clock = Clock()
+    endpoint = Endpoint(clock)
+    source = TokenSource(endpoint, clock)
+    assert [source.token().value, source.token().value] == ["t1", "t1"]
+    clock.now_s += 79
+    assert source.token().value == "t1"
+    clock.now_s += 2
+    assert source.token().value == "t2"
+
+
+def test_an_endpoint_that_fails_costs_nothing_while_a_token_is_valid() -> None:
+    clock = Clock()
+    endpoint = Endpoint(clock)
+    source = TokenSource(endpoint, clock)
+    source.token()
+    endpoint.is_away = True
+    clock.now_s += 90
+    assert [source.token().value, source.token().value] == ["t1", "t1"]
+    assert endpoint.calls == 2  # it is left alone for a second
+    clock.now_s += 11
+    with pytest.raises(NoToken, match="the endpoint is away"):
+        source.token()
+    endpoint.is_away = False
+    clock.now_s += 2
+    assert source.token().value == "t4"
+
+
+def msk(region: str) -> SecuritySettings:
+    return SecuritySettings(
+        security_protocol="SASL_SSL", sasl_mechanism="AWS_MSK_IAM", aws_region=region
+    )
+
+
+class Signer:
+    """Stands for the library, which cannot be installed beside Faust."""
+
+    @staticmethod
+    def generate_auth_token(region: str) -> tuple[str, int]:
+        if region == "moon-1":
+            raise ValueError("there is no region moon-1 for AKIDEXAMPLE")
+        return f"signed for {region}", 4_000_000_000_000
+
+
+def test_a_token_is_signed_for_msk(monkeypatch: pytest.MonkeyPatch) -> None:
+    library = ModuleType("aws_msk_iam_sasl_signer")
+    library.__dict__["MSKAuthTokenProvider"] = Signer
+    monkeypatch.setitem(sys.modules, library.__name__, library)
+    value, expires_s, _, _ = librdkafka_callback(msk("eu-central-1"))("")
+    assert (value, expires_s) == ("signed for eu-central-1", 4e9)
+    with pytest.raises(
+        NoToken, match="no token could be signed for MSK in moon-1: ValueError"
+    ) as f:
+        librdkafka_callback(msk("moon-1"))("")
+    assert "AKID" not in str(f.value)
+
+
+def test_without_its_library_msk_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "aws_msk_iam_sasl_signer", None)
+    with pytest.raises(InvalidSetting, match="needs the library aws-msk-iam-sasl-signer-python"):
+        TokenProvider(msk("eu-west-1"))
+
+
+def test_a_token_is_not_shown() -> None:
+    assert "abc" not in f"{Token('abc', 5.0)!r}"
