@@ -44,6 +44,7 @@ from sse_edge.http.protocol import EdgeProtocol
 from sse_edge.http.rate_limit import RateLimiter
 from sse_edge.http.running_requests import RunningRequests
 from sse_edge.http.stream_response import authenticate
+from sse_edge.http.web_pages import LOCAL_PAGES, WebPageRules
 from sse_edge.log.kafka import KafkaLog
 from sse_edge.metrics.multiprocess import MultiprocessMetrics
 from sse_edge.routes import (
@@ -78,9 +79,6 @@ ADDRESS = "TAPEWIRE_ADDRESS"
 """The environment variable with this node's address, for the process that started it."""
 SIBLINGS = "TAPEWIRE_SIBLINGS"
 """The environment variable with the folder that the processes behind one port share."""
-
-_LOCAL_PAGES = r"http://(localhost|127\.0\.0\.1)(:\d{1,5})?"
-"""The origins whose pages may read and write on an open edge, which serves this machine only."""
 
 _TOPICS_S = 10.0
 """How many seconds Kafka has for the settings of all topics, and the pause before asking again."""
@@ -171,25 +169,10 @@ def build_api(settings: EdgeSettings, fair_queue: FairQueue) -> FastAPI:
         redirect_slashes=False,
         responses=openapi.PROBLEMS,
     )
-    app.add_middleware(Guard, large_bodies=(books.router.prefix,))
-    local_pages = _LOCAL_PAGES if settings.is_open and settings.cors_origins is None else None
-    if settings.cors_origins or local_pages:
-        app.add_middleware(
-            CORSMiddleware,
-            allow_origins=list(settings.cors_origins or ()),
-            allow_origin_regex=local_pages,
-            allow_credentials=True,
-            allow_methods=["GET", "HEAD", "POST", "PUT", "DELETE"],
-            allow_headers=[
-                "Last-Event-ID",
-                "Cache-Control",
-                "Authorization",
-                "Content-Type",
-                "Idempotency-Key",
-            ],
-        )
+    _add_middleware(app, settings)
     app.state.notice = settings.notice
     app.state.authenticator = Authenticator(settings)
+    app.state.web_page_rules = WebPageRules(settings)
     app.state.rate_limiter = RateLimiter(settings.writes_per_minute_max)
     add_exception_handlers(app)
     for module in (
@@ -216,6 +199,28 @@ def build_api(settings: EdgeSettings, fair_queue: FairQueue) -> FastAPI:
     app.include_router(page.router)
     app.mount("/assets", page.Assets())
     return app
+
+
+def _add_middleware(app: FastAPI, settings: EdgeSettings) -> None:
+    """Guard all routes, and let the pages of some origins read the answers, also refusals."""
+    app.add_middleware(Guard, large_bodies=(books.router.prefix,))
+    local_pages = LOCAL_PAGES if settings.is_open and settings.cors_origins is None else None
+    if settings.cors_origins or local_pages:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(settings.cors_origins or ()),
+            allow_origin_regex=local_pages,
+            allow_credentials=True,
+            allow_methods=["GET", "HEAD", "POST", "PUT", "DELETE"],
+            allow_headers=[
+                "Last-Event-ID",
+                "Cache-Control",
+                "Authorization",
+                "Content-Type",
+                "Idempotency-Key",
+                *settings.cors_headers,
+            ],
+        )
 
 
 async def _run(node: Node, views: Views) -> None:

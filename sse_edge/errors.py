@@ -6,9 +6,11 @@ EdgeError
 │   └── ForeignCursor     400   a cursor belongs to another stream
 ├── Unauthorized          401   the token is missing or invalid
 ├── Forbidden             403   the token lacks a scope, or the resource is another user's
+│   └── ForeignPage       403   a web page of another origin may not write
 ├── NoSuchThing           404   the resource does not exist
 ├── NotAcceptable         406   the caller does not accept text/event-stream
 ├── BodyTooLarge          413   the body has more bytes than its endpoint takes
+├── MisdirectedRequest    421   the edge does not answer to this host
 ├── TooManyConnections    429   an address or user has reached its limit of connections
 ├── TooManyRequests       429   a caller has reached its limit of writes
 └── Unavailable           503   Kafka is unavailable, or the node is full or draining
@@ -83,6 +85,10 @@ class Forbidden(EdgeError):
     title = "Forbidden"
 
 
+class ForeignPage(Forbidden):
+    """A web page of another origin may not write."""
+
+
 class NoSuchThing(EdgeError):
     """The requested resource does not exist."""
 
@@ -105,6 +111,13 @@ class BodyTooLarge(EdgeError):
 
     def __init__(self, most_bytes: int) -> None:
         super().__init__(f"the body of this request has at most {most_bytes} bytes")
+
+
+class MisdirectedRequest(EdgeError):
+    """The edge does not answer to this host."""
+
+    status = 421
+    title = "Misdirected request"
 
 
 class TooManyConnections(EdgeError):

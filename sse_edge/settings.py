@@ -1,5 +1,6 @@
 """Settings of an edge node."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -42,6 +43,10 @@ _FIREBASE_JWKS = (
 
 
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s*?#@]+")
+_HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+")
+_HEADER = re.compile(r"[A-Za-z0-9-]+")
 
 DEMO_ISSUER = "tapewire-demo"
 
@@ -147,6 +152,15 @@ class EdgeSettings(Settings):
     cors_origins: Annotated[tuple[str, ...] | None, NoDecode, BeforeValidator(_listed)] = None
     """The origins whose pages may read and write, separated by commas; `*` is not possible. Unset,
     pages of `localhost` and `127.0.0.1` on any port may where no issuer is set, and else none."""
+
+    cors_headers: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)] = ()
+    """More headers that pages of these origins may send, separated by commas, such as
+    `traceparent, baggage, sentry-trace`."""
+
+    hosts: Annotated[tuple[str, ...] | None, NoDecode, BeforeValidator(_listed)] = None
+    """The names, without ports, by which clients reach the edge, separated by commas; for others it
+    answers 421, except below `/health` and for `/metrics`. Names of this machine always count.
+    Unset, any name counts where tokens are required, and no other name where they are not."""
 
     connections_per_ip_max: int = Field(default=100, ge=1, le=1_000_000)
     """The most streams of one address, and as many other sockets: of these, the ones that have been
@@ -296,8 +310,34 @@ class EdgeSettings(Settings):
                 "TAPEWIRE_JWT_SCOPE_REQUIRED is set, and TAPEWIRE_JWT_SCOPE_CLAIM is not; name the "
                 "claim that a token must have, such as scope"
             )
+        self._name_pages_plainly()
+
+    def _name_pages_plainly(self) -> None:
+        """Check that origins, hosts and headers are names.
+
+        Raises:
+            ValueError: one is a pattern, or something else than a name.
+        """
         if self.cors_origins and "*" in self.cors_origins:
             raise ValueError(
                 "TAPEWIRE_CORS_ORIGINS is *, which would let the pages of everybody read; name "
                 "each origin, as in https://desk.example"
             )
+        for origin in self.cors_origins or ():
+            if not _ORIGIN.fullmatch(origin):
+                raise ValueError(
+                    f"TAPEWIRE_CORS_ORIGINS has {origin[:80]!r}, which is no origin; an origin is "
+                    "a scheme, a host and perhaps a port, as in https://desk.example"
+                )
+        for host in self.hosts or ():
+            if not _HOST.fullmatch(host):
+                raise ValueError(
+                    f"TAPEWIRE_HOSTS has {host[:80]!r}, which is no name of a host; give names or "
+                    "addresses without scheme and port, as in edge, desk.example, 192.0.2.7"
+                )
+        for header in self.cors_headers:
+            if not _HEADER.fullmatch(header):
+                raise ValueError(
+                    f"TAPEWIRE_CORS_HEADERS has {header[:80]!r}, which is no name of a header, "
+                    "such as traceparent"
+                )

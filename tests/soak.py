@@ -222,7 +222,8 @@ async def _stream(port: int, cursor: str) -> AsyncGenerator[asyncio.StreamReader
     resume = f"Last-Event-ID: {cursor}\r\n" if cursor else ""
     where = PATH if cursor else f"{PATH}?from=earliest"
     writer.write(
-        f"GET {where} HTTP/1.1\r\nHost: a\r\nAccept: text/event-stream\r\n{resume}\r\n".encode()
+        f"GET {where} HTTP/1.1\r\nHost: localhost\r\n"
+        f"Accept: text/event-stream\r\n{resume}\r\n".encode()
     )
     try:
         yield reader

@@ -72,6 +72,7 @@ TESTED_ELSEWHERE = {
     "sse_edge/delivery/options.py": "values without logic",
     "sse_edge/http/dependencies.py": "every test of a route",
     "sse_edge/http/guard.py": "tests/attacks",
+    "sse_edge/http/web_pages.py": "tests/attacks",
     "sse_edge/log/protocol.py": "tests/sse_edge/log/test_log_promises.py",
     "sse_edge/log/record.py": "values without logic",
     "sse_edge/routes/agents.py": "tests/journeys/test_agents.py",

@@ -1,22 +1,28 @@
 """Checks every request before its endpoint sees it, the cheap checks first.
 
-A request that writes shows its token before its body is read, and a body is bounded by its
-endpoint's limit. FastAPI alone would read the whole body first, from anybody.
+Requests for other hosts, and what pages of others write, are refused: see the module `web_pages`. A
+request that writes shows its token before its body is read, and a body is bounded by its endpoint's
+limit. FastAPI alone would read the whole body first, from anybody.
 """
 
 from collections.abc import Sequence
 
-from fastapi import Request
+from fastapi import Request, Response, WebSocket
+from starlette.datastructures import MutableHeaders
+from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sse_edge.errors import BodyTooLarge, EdgeError
-from sse_edge.http.dependencies import node_of
+from sse_edge.http.dependencies import caller_of, node_of
 from sse_edge.http.problem import EdgeHTTPException, problem
 from sse_edge.http.protocol import BODY_BYTES_MAX
 from sse_edge.http.stream_response import authenticate
+from sse_edge.http.web_pages import web_page_rules_of
 
 BODY_BYTES = 256 << 10
 """The largest body of most endpoints: a question, a job, a portfolio's limits."""
+_ANY_HOST = ("/health", "/metrics")
+"""The beginnings of paths that probes ask for by the address of a container; they tell no data."""
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -35,20 +41,55 @@ class Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, WebSocket or lifespan."""
-        if scope["type"] != "http" or scope["method"] in _SAFE:
+        if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
-        request = Request(scope)
+        connection = HTTPConnection(scope)
+        writes = scope["type"] == "http" and scope["method"] not in _SAFE
         most = BODY_BYTES_MAX if scope["path"].startswith(self._large_bodies) else BODY_BYTES
         try:
-            if int(request.headers.get("content-length") or 0) > most:
-                raise BodyTooLarge(most)
-            await authenticate(request)
+            rules = web_page_rules_of(connection)
+            if not scope["path"].startswith(_ANY_HOST):
+                rules.refuse_foreign_host(connection)
+            if writes or scope["type"] == "websocket":
+                rules.refuse_foreign_page(connection)
+            if writes:
+                if int(connection.headers.get("content-length") or 0) > most:
+                    raise BodyTooLarge(most)
+                await authenticate(Request(scope))
         except EdgeError as error:
-            node_of(request).metrics.refused[str(error.status)] += 1
-            await problem(error)(scope, receive, send)
+            node_of(connection).metrics.refused[str(error.status)] += 1
+            await _answer(problem(error), scope, receive, send)
             return
-        await self._app(scope, _bounded(receive, most), send)
+        if scope["type"] == "http":
+            send = _with_headers(connection, send)
+        await self._app(scope, _bounded(receive, most) if writes else receive, send)
+
+
+async def _answer(response: Response, scope: Scope, receive: Receive, send: Send) -> None:
+    """Send a response, also in place of accepting a WebSocket."""
+    if scope["type"] == "websocket":
+        await WebSocket(scope, receive, send).send_denial_response(response)
+    else:
+        await response(scope, receive, _with_headers(HTTPConnection(scope), send))
+
+
+def _with_headers(connection: HTTPConnection, send: Send) -> Send:
+    """Return a function that sends a response with the headers that browsers are protected by."""
+
+    async def with_headers(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(raw=[*message["headers"]])
+            headers.setdefault("X-Content-Type-Options", "nosniff")
+            if headers.get("content-type", "").startswith("text/html"):
+                headers.setdefault("Content-Security-Policy", "frame-ancestors 'none'")
+                headers.setdefault("Referrer-Policy", "no-referrer")
+            if caller_of(connection) is not None:
+                headers.setdefault("Cache-Control", "no-store")
+            message = {**message, "headers": headers.raw}
+        await send(message)
+
+    return with_headers
 
 
 def _bounded(receive: Receive, most: int) -> Receive:

@@ -43,6 +43,7 @@ from sse_edge.http.request_values import (
     joined_header,
     parse_start,
 )
+from sse_edge.http.web_pages import web_page_rules_of
 from sse_edge.log.record import Record
 from sse_edge.streams.stream import Stream
 
@@ -156,8 +157,10 @@ def count_write(request: Request) -> None:
     """Count a write of the caller.
 
     Raises:
+        ForeignPage: a page of another origin has sent the request.
         TooManyRequests: the caller exceeds its rate of writes.
     """
+    web_page_rules_of(request).refuse_foreign_page(request)
     caller = caller_of(request)
     rate_limiter_of(request).hit(
         address_of(request.scope) if caller is None else f"sub {caller.subject}"
@@ -202,9 +205,11 @@ async def write(
         home: a topic and an id whose partition the event shares; None for the event's own.
 
     Raises:
+        ForeignPage: a page of another origin has sent the request.
         InvalidParameter: the event is too large, or does not fit its schema.
         Unavailable: Kafka does not acknowledge it in time, or will never take it.
     """
+    web_page_rules_of(request).refuse_foreign_page(request)  # also where GET writes
     publisher = publisher_of(request)
     try:
         partition = None

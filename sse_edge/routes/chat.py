@@ -31,6 +31,7 @@ from sse_edge.http.stream_response import (
     stream_route,
     write,
 )
+from sse_edge.http.web_pages import web_page_rules_of
 from sse_edge.log.protocol import Log
 from sse_edge.log.record import Partition, Record
 from sse_edge.log.scan import scan
@@ -88,6 +89,7 @@ async def chat_stream(
     request: Request, node: NodeDep, room: _Room = ROOM, user: _User = None
 ) -> Response:
     """Stream the client's own `join`, the last ten messages, then the events of the room."""
+    web_page_rules_of(request).refuse_foreign_page(request)  # to join is to write
     stream = of_entities("chat", [room], event_names(request))
     cursor = given_cursor(request)
     presences = presences_of(request)

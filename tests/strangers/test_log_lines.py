@@ -24,24 +24,27 @@ TROUBLE = re.compile(
 )
 LEFT_EARLY = (
     b"",
-    b"GET /api/v1/sse/alerts HTTP/1.1\r\nHost: x\r\n",
-    b"GET /api/v1/sse/alerts HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n",
+    b"GET /api/v1/sse/alerts HTTP/1.1\r\nHost: localhost\r\n",
+    b"GET /api/v1/sse/alerts HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n",
     b"GET /api/v1/sse/alerts?from=earliest HTTP/1.0\r\nAccept-Encoding: gzip\r\n\r\n",
-    b"GET /api/sse/backtest/jobs HTTP/1.1\r\nHost: x\r\n\r\n",
-    b"GET /api/sse/backtest/nothing/data HTTP/1.1\r\nHost: x\r\n\r\n",
-    b"GET /chat-stream?user=a HTTP/1.1\r\nHost: x\r\n\r\n",
-    b"GET /trainmodel/stream/nothing HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n",
-    b"GET /api/v1/sse/status HTTP/1.1\r\nHost: x\r\n\r\n" * 3,
+    b"GET /api/sse/backtest/jobs HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    b"GET /api/sse/backtest/nothing/data HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    b"GET /chat-stream?user=a HTTP/1.1\r\nHost: localhost\r\n\r\n",
     (
-        b"POST /send-message HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        b"GET /trainmodel/stream/nothing HTTP/1.1\r\nHost: localhost\r\n"
+        b"Accept: text/event-stream\r\n\r\n"
+    ),
+    b"GET /api/v1/sse/status HTTP/1.1\r\nHost: localhost\r\n\r\n" * 3,
+    (
+        b"POST /send-message HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         b'Content-Length: 100\r\n\r\n{"user":'
     ),
     (
-        b"POST /process/stream HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        b"POST /process/stream HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         b'Content-Length: 18\r\n\r\n{"message": "1+1"}'
     ),
     (
-        b"GET /ws/backtest/nothing HTTP/1.1\r\nHost: x\r\n"
+        b"GET /ws/backtest/nothing HTTP/1.1\r\nHost: localhost\r\n"
         b"Upgrade: websocket\r\nConnection: Upgrade\r\n"
         b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
     ),
