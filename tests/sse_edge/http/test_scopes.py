@@ -14,6 +14,7 @@ from sse_edge.http.problem import add_exception_handlers
 from sse_edge.http.rate_limit import RateLimiter
 from sse_edge.http.scopes import refuse_without, require
 from sse_edge.http.stream_response import authenticate
+from sse_edge.http.web_pages import WebPageRules
 from sse_edge.settings import EdgeSettings
 
 SCOPES = {"reader": {Scope.READ}, "desk": {Scope.READ, Scope.LIMITS}, "nothing": set[Scope]()}
@@ -38,6 +39,7 @@ def app() -> FastAPI:
     )
     app.state.authenticator = Users()
     app.state.rate_limiter = RateLimiter(1)
+    app.state.web_page_rules = WebPageRules(EdgeSettings())
     add_exception_handlers(app)
 
     async def done() -> str:
