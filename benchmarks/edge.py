@@ -23,6 +23,7 @@ from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-def
 from benchmarks.broker import running_kafka
 from benchmarks.load import Counted, Fleet, Produced, Running, produce
 from infra.embedded_broker import free_port
+from sse_edge.cursor import CursorCodec, CursorKeys
 
 PATH = "/api/v1/sse/training"
 _START_S = 60.0
@@ -529,6 +530,27 @@ def compression(bench: Bench) -> Row:
     )
 
 
+def cursors(bench: Bench) -> Row:
+    """The time of one id, of a live event in a stream of six partitions."""
+    count = 20_000 if bench.quick else 100_000
+    costs = []
+    for keys in (CursorKeys(), CursorKeys.of(b"a secret of the operator's own")):
+        writer = CursorCodec("stream", 1, keys=keys).writer([(b"abcd", range(6))])
+        offsets = [10_000_000 + number for number in range(6)]
+        cells = writer.start(offsets)
+        began_s = time.perf_counter()
+        for number in range(count):
+            writer.move(cells, number % 6, offsets[number % 6] + number)
+            writer.finish(cells)
+        costs.append((time.perf_counter() - began_s) / count * 1e6)
+    plain_us, sealed_us = costs
+    return (
+        "an id of six partitions",
+        {"edge": f"{plain_us:.1f} µs, encrypted {sealed_us:.1f} µs"},
+        f"{sealed_us / plain_us:.1f} times",
+    )
+
+
 def _metric(server: Server, name: str) -> float:
     with urlopen(f"http://127.0.0.1:{server.port}/metrics") as answer:  # our own
         lines = answer.read().decode().splitlines()
@@ -539,7 +561,7 @@ MEASUREMENTS: dict[str, Callable[[Bench], Row]] = {
     item.__name__.replace("_", "-"): item
     for item in (
         at_100_000, highest_broadcast, keyed, resume_storm, replay, deep_replay, idle, dropping,
-        quiet, stalled, catch_up_storm, drain, compression,
+        quiet, stalled, catch_up_storm, drain, compression, cursors,
     )
 }  # fmt: skip
 

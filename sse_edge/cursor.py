@@ -20,6 +20,19 @@ four: some 24 partitions fit in 128 characters. Version 2 holds the same informa
 and a node needs only the text to read it. A base in a topic beside it would make the text shorter,
 but a cursor would then be valid only as long as that topic keeps the base.
 
+With a secret, cursors are encrypted (versions 3 to 5), and others' traffic is not readable in them:
+
+    version and flags   1 byte    version 3, 4 or 5; bit 7: the stream has ended
+    stream              2 bytes   as above
+    sealed              16 bytes more than its plain text, by `sse_edge.cursor_cipher`, bound to
+                                  the first byte and the stream's identity
+
+The plain text is what follows `stream` in version 1 (version 3) or version 2 (version 4). Where it
+would make version 3 longer than 128 characters, version 5 has the incarnations, counts and
+partitions of all topics first, then a byte with the width of the widest offset in bits, then all
+offsets in this width as one number. Twelve partitions of one or two topics fit in 128
+characters while their offsets are below 2^42; of three topics below 2^40, of six below 2^30.
+
 This module is pure. It checks bounds before an offset reaches Kafka: 2^63 kills a fetcher.
 """
 
@@ -29,10 +42,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2s
 
+from sse_edge.cursor_cipher import TAG_BYTES, CursorCipher
 from sse_edge.errors import ForeignCursor, InvalidCursor
 
 VERSION = 1
 VERSION_OF_MANY = 2
+_SEALED_BY = 2
+"""By how much the version of a sealed cursor is higher than that of its plain text."""
+_VERSION_PACKED = 5
+_VERSIONS_SEALED = (VERSION + _SEALED_BY, VERSION_OF_MANY + _SEALED_BY, _VERSION_PACKED)
+_SEALED_PLAIN_BYTES = 77
+"""The longest plain text of a sealed cursor of 128 characters."""
 PARTITIONS_OF_VERSION_1 = 12
 OFFSET_MAX = 2**63 - 1
 CHARS_MAX = 2048
@@ -45,6 +65,8 @@ _INCARNATION_BYTES = 4
 _HEAD_BYTES = 1 + _CHECK_BYTES + _STREAM_BYTES
 _PARTITIONS_MAX = 4096
 _VARINT_BYTES_MAX = 9
+_SECRET_BYTES = 32
+"""How many bytes of a secret count for a checksum."""
 _TO_URLSAFE = bytes.maketrans(b"+/", b"-_")
 
 
@@ -66,6 +88,34 @@ class Cursor:
     """Whether the stream's last event has been delivered."""
 
 
+@dataclass(frozen=True, slots=True)
+class CursorKeys:
+    """The keys by which cursors are written and read."""
+
+    ciphers: tuple[CursorCipher, ...] = ()
+    """All decrypt, and the first encrypts; without any, cursors are not encrypted."""
+    checksums: tuple[bytes, ...] = (b"",)
+    """The keys of the checksums that are accepted; the first writes them."""
+
+    @classmethod
+    def of(
+        cls, secret: bytes, before: Sequence[bytes] = (), *, accepts_unsigned: bool = False
+    ) -> "CursorKeys":
+        """Return the keys of an edge; without a secret, of one that does not encrypt.
+
+        Args:
+            secret: the secret that encrypts.
+            before: secrets whose cursors are accepted still.
+            accepts_unsigned: whether cursors from before there was a secret are accepted too.
+        """
+        if not secret:
+            return cls()
+        secrets = (secret, *before)
+        signed = tuple(known[:_SECRET_BYTES] for known in secrets)
+        checksums = (*signed, b"") if accepts_unsigned else signed
+        return cls(tuple(map(CursorCipher, secrets)), checksums)
+
+
 def incarnation_of(topic_id: bytes) -> bytes:
     """Return the hash of a Kafka topic id that cursors hold."""
     return blake2s(topic_id, digest_size=_INCARNATION_BYTES, person=b"incarn").digest()
@@ -74,7 +124,14 @@ def incarnation_of(topic_id: bytes) -> bytes:
 class CursorCodec:
     """Encodes and decodes the cursors of one stream."""
 
-    def __init__(self, identity: str, topics: int, secret: bytes = b"", prefix: str = "") -> None:
+    def __init__(
+        self,
+        identity: str,
+        topics: int,
+        secret: bytes = b"",
+        prefix: str = "",
+        keys: CursorKeys | None = None,
+    ) -> None:
         """Bind to a stream.
 
         Args:
@@ -82,10 +139,11 @@ class CursorCodec:
             topics: the number of topics that the stream reads.
             secret: the key of the checksum; only the first 32 bytes count.
             prefix: the text's beginning, for streams whose cursors name their entity.
+            keys: the keys of an edge, in place of the secret.
         """
         self._prefix = prefix
         self._topics = topics
-        self._secret = secret[:32]
+        self._keys = keys or CursorKeys(checksums=(secret[:_SECRET_BYTES],))
         self._identity = identity.encode()
         self._stream = blake2s(self._identity, digest_size=_STREAM_BYTES, person=b"stream").digest()
 
@@ -104,7 +162,7 @@ class CursorCodec:
             layout: for each topic, its incarnation and its partitions in ascending order.
         """
         prefix = self._prefix.encode()
-        return CursorWriter(self._stream, self._identity, self._secret, layout, prefix)
+        return CursorWriter(self._stream, self._identity, self._keys, layout, prefix)
 
     def decode(self, text: str) -> Cursor:
         """Return the cursor of a text.
@@ -119,25 +177,55 @@ class CursorCodec:
         if len(raw) < _HEAD_BYTES:
             raise InvalidCursor(f"the cursor ends after {len(raw)} bytes, too early for any")
         version = raw[0] & ~_ENDED
-        if version not in (VERSION, VERSION_OF_MANY):
-            raise InvalidCursor(f"the cursor is of version {version}; this edge reads 1 and 2")
-        flags, check, rest = raw[:1], raw[1 : 1 + _CHECK_BYTES], raw[1 + _CHECK_BYTES :]
-        if rest[:_STREAM_BYTES] != self._stream:
-            raise ForeignCursor(
-                "the cursor belongs to another stream: send it with the same path, entity and "
-                "event filter as in the request that it came from"
+        if version in _VERSIONS_SEALED and self._keys.ciphers:
+            plain = self._opened(raw)
+        elif version in (VERSION, VERSION_OF_MANY):
+            plain = self._checked(raw)
+        else:
+            known = "1 to 5" if self._keys.ciphers else "1 and 2; others need its secret"
+            raise InvalidCursor(f"the cursor is of version {version}; this edge reads {known}")
+        reading = _Reading(plain, 0)
+        if version == _VERSION_PACKED:
+            topics = _packed_positions(reading, self._topics)
+        else:
+            has_bases = version in (VERSION_OF_MANY, VERSION_OF_MANY + _SEALED_BY)
+            topics = tuple(
+                _topic_position(reading, has_base=has_bases) for _ in range(self._topics)
             )
-        if check != self._check(flags, rest):
-            raise InvalidCursor("the cursor's checksum is wrong: it has been altered or cut")
-        reading = _Reading(rest, _STREAM_BYTES)
-        has_bases = version == VERSION_OF_MANY
-        topics = tuple(_topic_position(reading, has_base=has_bases) for _ in range(self._topics))
         if not reading.at_end:
             raise InvalidCursor("bytes follow the cursor's last offset")
         return Cursor(topics, ended=bool(raw[0] & _ENDED))
 
-    def _check(self, flags: bytes, rest: bytes) -> bytes:
-        return _checksum(flags + rest + self._identity, self._secret)
+    def _checked(self, raw: bytes) -> bytes:
+        """Return the plain text of a cursor of version 1 or 2."""
+        flags, check, rest = raw[:1], raw[1 : 1 + _CHECK_BYTES], raw[1 + _CHECK_BYTES :]
+        self._refuse_foreign(rest[:_STREAM_BYTES])
+        over = flags + rest + self._identity
+        if all(check != _checksum(over, key) for key in self._keys.checksums):
+            if check == _checksum(over, b""):
+                raise InvalidCursor("the cursor is from before this edge had a secret")
+            raise InvalidCursor("the cursor's checksum is wrong: it has been altered or cut")
+        return rest[_STREAM_BYTES:]
+
+    def _opened(self, raw: bytes) -> bytes:
+        """Return the plain text of an encrypted cursor."""
+        flags, stream, sealed = raw[:1], raw[1 : 1 + _STREAM_BYTES], raw[1 + _STREAM_BYTES :]
+        self._refuse_foreign(stream)
+        if len(sealed) > TAG_BYTES:
+            for cipher in self._keys.ciphers:
+                plain = cipher.open(sealed, flags + self._identity)
+                if plain is not None:
+                    return plain
+        raise InvalidCursor(
+            "the cursor cannot be decrypted: it has been altered or cut, or is of another secret"
+        )
+
+    def _refuse_foreign(self, stream: bytes) -> None:
+        if stream != self._stream:
+            raise ForeignCursor(
+                "the cursor belongs to another stream: send it with the same path, entity and "
+                "event filter as in the request that it came from"
+            )
 
 
 class CursorWriter:
@@ -151,13 +239,14 @@ class CursorWriter:
         self,
         stream: bytes,
         identity: bytes,
-        secret: bytes,
+        keys: CursorKeys,
         layout: Sequence[tuple[bytes, Sequence[int]]],
         prefix: bytes = b"",
     ) -> None:
         self._prefix = prefix
         self._identity = identity
-        self._secret = secret
+        self._secret = keys.checksums[0]
+        self._cipher = keys.ciphers[0] if keys.ciphers else None
         self._sizes = [len(numbers) for _, numbers in layout]
         has_bases = sum(self._sizes) > PARTITIONS_OF_VERSION_1
         version = VERSION_OF_MANY if has_bases else VERSION
@@ -203,9 +292,20 @@ class CursorWriter:
         """Return the cursor of some cells."""
         flags = self._flags[ended]
         rest = b"".join(cells)
-        check = _checksum(flags + rest + self._identity, self._secret)
-        text = b2a_base64(flags + check + rest, newline=False)
+        if self._cipher is not None:
+            raw = self._sealed(self._cipher, flags[0] + _SEALED_BY, rest[_STREAM_BYTES:], cells)
+        else:
+            raw = flags + _checksum(flags + rest + self._identity, self._secret) + rest
+        text = b2a_base64(raw, newline=False)
         return self._prefix + text.translate(_TO_URLSAFE).rstrip(b"=")
+
+    def _sealed(self, cipher: CursorCipher, flags: int, plain: bytes, cells: list[bytes]) -> bytes:
+        if len(plain) > _SEALED_PLAIN_BYTES and self._bases is None:
+            packed = _packed(cells)
+            if len(packed) < len(plain):
+                flags, plain = flags & _ENDED | _VERSION_PACKED, packed
+        head = bytes((flags,))
+        return head + self._stream + cipher.seal(plain, head + self._identity)
 
     def write(self, offsets: Sequence[int], *, ended: bool = False) -> bytes:
         """Return the cursor of a position."""
@@ -227,6 +327,50 @@ def varint(value: int) -> bytes:
 
 def _checksum(over: bytes, secret: bytes) -> bytes:
     return blake2s(over, digest_size=_CHECK_BYTES, key=secret, person=b"cursor").digest()
+
+
+def _packed(cells: list[bytes]) -> bytes:
+    """Return the plain text of version 5, of the cells of a writer without bases."""
+    offsets = [_Reading(cell, 0).varint("offset", OFFSET_MAX) for cell in cells[1::2]]
+    width = max(offsets).bit_length()
+    number = 0
+    for offset in reversed(offsets):
+        number = number << width | offset
+    size = (width * len(offsets) + 7) // 8
+    heads = b"".join(cells[::2])[_STREAM_BYTES:]
+    return heads + bytes((width,)) + number.to_bytes(size, "little")
+
+
+def _packed_positions(reading: "_Reading", topics: int) -> tuple[TopicPosition, ...]:
+    heads = [(reading.take(_INCARNATION_BYTES), _partitions(reading)) for _ in range(topics)]
+    (width,) = reading.take(1)
+    number = int.from_bytes(reading.rest(), "little")
+    positions = []
+    for incarnation, partitions in heads:
+        offsets = []
+        for partition in partitions:
+            offset, number = number & ((1 << width) - 1), number >> width
+            if offset > OFFSET_MAX:
+                raise InvalidCursor(
+                    f"the cursor's offset is {offset}; at most {OFFSET_MAX} is valid"
+                )
+            offsets.append((partition, offset))
+        positions.append(TopicPosition(incarnation, tuple(offsets)))
+    if number:
+        raise InvalidCursor("bytes follow the cursor's last offset")
+    return tuple(positions)
+
+
+def _partitions(reading: "_Reading") -> list[int]:
+    """Return the partitions of a topic, whose offsets come later."""
+    count = reading.varint("partition count", _PARTITIONS_MAX)
+    if count:
+        return list(range(count))
+    count = reading.varint("partition count", _PARTITIONS_MAX)
+    numbers = [reading.varint("partition", _PARTITIONS_MAX) for _ in range(count)]
+    if numbers != sorted(set(numbers)):
+        raise InvalidCursor("the cursor's partitions are not in ascending order")
+    return numbers
 
 
 def _topic_position(reading: "_Reading", *, has_base: bool) -> TopicPosition:
@@ -266,6 +410,9 @@ class _Reading:
             raise InvalidCursor("the cursor ends in the middle of a topic")
         self._at += count
         return piece
+
+    def rest(self) -> bytes:
+        return self.take(len(self._raw) - self._at)
 
     def varint(self, name: str, at_most: int) -> int:
         value = 0

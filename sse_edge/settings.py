@@ -25,6 +25,16 @@ def _listed(text: object) -> object:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
+def _as_cursor_secret(secret: SecretStr) -> SecretStr:
+    count = len(secret.get_secret_value().encode())
+    if count < _CURSOR_SECRET_BYTES_MIN:
+        raise ValueError(
+            f"it has {count} bytes; cursors need at least {_CURSOR_SECRET_BYTES_MIN} random ones, "
+            "as `openssl rand -base64 24` prints them"
+        )
+    return secret
+
+
 def _as_long_secret(secret: SecretStr) -> SecretStr:
     count = len(secret.get_secret_value().encode())
     if count < _SECRET_BYTES_MIN:
@@ -36,6 +46,7 @@ def _as_long_secret(secret: SecretStr) -> SecretStr:
 
 
 _SECRET_BYTES_MIN = 32
+_CURSOR_SECRET_BYTES_MIN = 16
 _FIREBASE_ISSUER = "https://securetoken.google.com/"
 _FIREBASE_JWKS = (
     "https://www.googleapis.com/service_accounts/v1/jwk/securetoken@system.gserviceaccount.com"
@@ -100,8 +111,17 @@ class EdgeSettings(Settings):
     """The file in which `tapewire up` writes what the parts of the system do, for `/health/ready`;
     it sets this variable itself."""
 
-    cursor_secret: SecretStr | None = None
-    """The key that signs cursors, the same on all nodes; unset, a checksum detects accidents."""
+    cursor_secret: Annotated[SecretStr, AfterValidator(_as_cursor_secret)] | None = None
+    """The secret of at least 16 bytes that encrypts cursors, the same on all nodes; several tenants
+    need one. Unset, cursors show offsets, and a checksum detects accidents."""
+
+    cursor_secrets_before: Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_listed)] = ()
+    """Earlier secrets, separated by commas, whose cursors are accepted: for as long as the log
+    keeps events after `TAPEWIRE_CURSOR_SECRET` was changed."""
+
+    cursor_unsigned: bool = False
+    """Whether cursors from before there was a secret are accepted: for as long as the log keeps
+    events after `TAPEWIRE_CURSOR_SECRET` was set first."""
 
     jwt_issuer: str | None = None
     """The issuer of tokens; if it is set, every request needs a token."""
@@ -272,6 +292,16 @@ class EdgeSettings(Settings):
             raise ValueError(
                 "TAPEWIRE_JWT_ISSUER needs one of TAPEWIRE_JWT_JWKS (a URL or file of public keys) "
                 "and TAPEWIRE_JWT_HS256_SECRET"
+            )
+        if self.jwt_tenant_claim is not None and self.cursor_secret is None:
+            raise ValueError(
+                "TAPEWIRE_JWT_TENANT_CLAIM is set, and TAPEWIRE_CURSOR_SECRET is not; with several "
+                "tenants, set a secret, so that nobody reads from ids how much others write"
+            )
+        if self.cursor_secret is None and (self.cursor_secrets_before or self.cursor_unsigned):
+            raise ValueError(
+                "TAPEWIRE_CURSOR_SECRETS_BEFORE or TAPEWIRE_CURSOR_UNSIGNED is set, and "
+                "TAPEWIRE_CURSOR_SECRET is not; cursors would no longer be encrypted"
             )
         if self.is_open and self.host not in _LOOPBACK:
             raise ValueError(

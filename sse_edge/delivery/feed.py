@@ -21,7 +21,7 @@ from sse_edge.delivery.merge import IndexedEntry, merge_by_time, newest_of_each_
 from sse_edge.frame import with_id
 from sse_edge.log.record import Partition
 from sse_edge.streams.channels import Channel
-from sse_edge.streams.render import Renderer
+from sse_edge.streams.render import Frame, Renderer
 from sse_edge.streams.stream import ChannelSelection, Stream
 
 _ENTRIES_MAX = 1_000
@@ -171,8 +171,7 @@ class Feed:
     def take_newest(self, position: Position) -> Delivery:
         """As `take`, with only the newest event of each key among those taken at a time."""
         entries, truncated, behind = self._entries(position, self.horizon)
-        kept = newest_of_each_key(entries)
-        merged = len(entries) - len(kept)
+        kept, merged = self._newest(entries)
         return self._deliver(position, self.horizon, kept, truncated, behind=behind, merged=merged)
 
     def _take(self, position: Position) -> Delivery:
@@ -201,8 +200,7 @@ class Feed:
         selected = [(index, entry) for entry in entries if not keys or entry.record.key in keys]
         ends = (*position[:index], max(position[index], until), *position[index + 1 :])
         if newest_only:
-            kept = newest_of_each_key(selected)
-            merged = len(selected) - len(kept)
+            kept, merged = self._newest(selected)
             return self._deliver(position, ends, kept, frozenset(), bytes_max=None, merged=merged)
         return self._memoize(
             (position, ends, index),
@@ -247,6 +245,26 @@ class Feed:
                 of_partitions.append((index, entries))
         return merge_by_time(of_partitions), frozenset(truncated), tuple(behind)
 
+    def _frame(self, index: int, entry: Entry) -> Frame | None:
+        """Return the event of an entry; None if the stream's readers do not get it."""
+        if entry.is_repeat or self._tenant not in (None, entry.record.tenant):
+            return None
+        frame = entry.frame(self._sources[index][0].channel, self._render)
+        if frame is None or (self.stream.events and frame.event not in self.stream.events):
+            return None
+        return frame
+
+    def _newest(self, entries: Sequence[IndexedEntry]) -> tuple[Sequence[IndexedEntry], int]:
+        """Leave out the events that a newer one of the same key follows, and count them.
+
+        Only events that the readers get supersede others, and are counted. Other entries stay,
+        since the position moves by them.
+        """
+        visible = [(index, entry) for index, entry in entries if self._frame(index, entry)]
+        superseded = {entry for _, entry in visible}
+        superseded -= {entry for _, entry in newest_of_each_key(visible)}
+        return [item for item in entries if item[1] not in superseded], len(superseded)
+
     def _deliver(
         self,
         position: Position,
@@ -274,10 +292,8 @@ class Feed:
             record = entry.record
             moved[index] = record.offset + 1
             self._writer.move(cells, index, moved[index])
-            if entry.is_repeat or self._tenant not in (None, record.tenant):
-                continue
-            frame = entry.frame(self._sources[index][0].channel, self._render)
-            if frame is None or (self.stream.events and frame.event not in self.stream.events):
+            frame = self._frame(index, entry)
+            if frame is None:
                 continue
             ended = frame.ends and self.stream.has_end
             block = with_id(frame.body, self._writer.finish(cells, ended=ended))

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from sse_edge.cache.tail import Tail
 from sse_edge.cache.topic_tail import TopicTail
-from sse_edge.cursor import CursorCodec
+from sse_edge.cursor import CursorCodec, CursorKeys
 from sse_edge.delivery.broadcast import BroadcastGroup, Pacer, Subscriber
 from sse_edge.delivery.feed import Feed
 from sse_edge.delivery.skips import Skips
@@ -41,6 +41,7 @@ class Groups:
         self._tail = tail
         self._settings = settings
         self._metrics = metrics
+        self._cursor_keys = _cursor_keys(settings)
         self._pacer = Pacer()
         self._skips = Skips()
         self._groups: dict[_GroupKey, BroadcastGroup] = {}
@@ -108,9 +109,12 @@ class Groups:
 
     def codec(self, stream: Stream) -> CursorCodec:
         """Return the codec of a stream's cursors."""
-        secret = self._settings.cursor_secret
-        key = b"" if secret is None else secret.get_secret_value().encode()
-        return CursorCodec(stream.identity, len(stream.selections), key, stream.cursor_prefix)
+        return CursorCodec(
+            stream.identity,
+            len(stream.selections),
+            prefix=stream.cursor_prefix,
+            keys=self._cursor_keys,
+        )
 
     def _render(self, channel: Channel, record: Record) -> Frame | None:
         """Render a record; one that cannot be rendered is counted and skipped."""
@@ -121,3 +125,14 @@ class Groups:
                 self._metrics.skipped[record.partition.topic, error.reason] += 1
                 self._skips.log(record, error)
             return None
+
+
+def _cursor_keys(settings: EdgeSettings) -> CursorKeys:
+    if settings.cursor_secret is None:
+        return CursorKeys()
+    before = [secret.get_secret_value().encode() for secret in settings.cursor_secrets_before]
+    return CursorKeys.of(
+        settings.cursor_secret.get_secret_value().encode(),
+        before,
+        accepts_unsigned=settings.cursor_unsigned,
+    )

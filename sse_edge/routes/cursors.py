@@ -4,10 +4,12 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 
+from sse_edge.caller import Caller, Scope
 from sse_edge.cursor import Cursor, incarnation_of
 from sse_edge.delivery.node import Node
-from sse_edge.errors import InvalidParameter, LogUnavailable
-from sse_edge.http.dependencies import NodeDep
+from sse_edge.errors import Forbidden, InvalidParameter, LogUnavailable
+from sse_edge.http.dependencies import NodeDep, caller_of
+from sse_edge.http.scopes import refuse_without
 from sse_edge.http.stream_response import as_readable_by, event_names
 from sse_edge.log.record import Partition
 from sse_edge.streams.channels import CHANNELS
@@ -35,8 +37,25 @@ async def explain(
     For each partition: the offset of the next record that the client gets, the end of the log, and
     their difference. Markers of transactions have offsets too, so a lag may exceed the events.
     """
+    _refuse_where_encrypted(node, caller_of(request))
     stream = as_readable_by(request, _stream_of(request, channel, topic))
     return await explained(node, stream, node.codec(stream).decode(id))
+
+
+def _refuse_where_encrypted(node: Node, caller: Caller | None) -> None:
+    """Return if the caller may see offsets and the log's ends, which cursors hide with a secret.
+
+    Raises:
+        Forbidden: the caller is of a tenant, or its token lacks the scope `admin`.
+    """
+    if node.settings.cursor_secret is None:
+        return
+    refuse_without(Scope.ADMIN, caller)
+    if caller is not None and caller.tenant is not None:
+        raise Forbidden(
+            "cursors are encrypted here, so that no tenant sees how much others write; ask with a "
+            "token without a tenant"
+        )
 
 
 async def explained(node: Node, stream: Stream, cursor: Cursor) -> dict[str, object]:

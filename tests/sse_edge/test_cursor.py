@@ -1,7 +1,16 @@
+from base64 import urlsafe_b64decode
+
 import pytest
 from hypothesis import given, strategies as st
 
-from sse_edge.cursor import OFFSET_MAX, Cursor, CursorCodec, TopicPosition, incarnation_of
+from sse_edge.cursor import (
+    OFFSET_MAX,
+    Cursor,
+    CursorCodec,
+    CursorKeys,
+    TopicPosition,
+    incarnation_of,
+)
 from sse_edge.errors import ForeignCursor, InvalidCursor
 
 ALPHABET = set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-")
@@ -160,3 +169,124 @@ def test_cursors_that_clients_hold_stay_valid(name: str) -> None:
 def test_an_incarnation_is_another_for_another_topic_id() -> None:
     assert incarnation_of(bytes(16)) != incarnation_of(bytes(15) + b"\x01")
     assert len(incarnation_of(bytes(16))) == 4
+
+
+SEALED = CursorKeys.of(b"a secret of the operator's own")
+# Written down, since clients hold them and every node must write the same.
+SEALED_TEXTS = {
+    3: "AzUmjesFxTXqTvsnmHpx1SRmldzywdxR4wxbNw",
+    4: "BDUm1u_IrJVdvxuqpIOUrOy9yHCddhVvXW4TZk53vyLvBLGmnsHez_o",
+    5: "BTUmNefACSyaxjAXLyxPJchaiaoJanajy3XYcmqdm4jMfxyuq81Gj7AJ7LsW2dYPMONrUuvjBH_geYq1x-3Zei5TbB"
+    "OTpgn0xTzt4y1EtaKvfmY3dSnJ0C7Ph9Jm",
+}
+
+
+def sealed(cursor: Cursor, identity: str = "stream", keys: CursorKeys = SEALED) -> CursorCodec:
+    return CursorCodec(identity, len(cursor.topics), keys=keys)
+
+
+@given(cursors, st.text(st.characters(codec="utf-8")))
+def test_an_encrypted_cursor_is_read_by_every_node_with_the_secret(
+    cursor: Cursor, identity: str
+) -> None:
+    text = sealed(cursor, identity).encode(cursor)
+    assert (
+        sealed(cursor, identity, CursorKeys.of(b"a secret of the operator's own")).decode(text)
+        == cursor
+    )
+    assert text == sealed(cursor, identity).encode(cursor)
+    assert set(text) <= ALPHABET
+
+
+@given(st.lists(st.integers(0, 2**42 - 1), min_size=12, max_size=12))
+def test_twelve_encrypted_partitions_fit_in_128_characters(offsets: list[int]) -> None:
+    for topics, bits in ((1, 42), (2, 42), (3, 40), (6, 30)):
+        size = 12 // topics
+        some = [offset & ((1 << bits) - 1) for offset in offsets]
+        parts = [some[at : at + size] for at in range(0, 12, size)]
+        cursor = Cursor(tuple(TopicPosition(b"abcd", tuple(enumerate(part))) for part in parts))
+        text = sealed(cursor).encode(cursor)
+        assert len(text) <= 128
+        assert sealed(cursor).decode(text) == cursor
+
+
+def test_the_highest_offsets_of_two_topics_are_packed_into_128_characters() -> None:
+    half = tuple((number, 2**42 - 1 - number) for number in range(6))
+    cursor = Cursor((TopicPosition(b"abcd", half), TopicPosition(b"efgh", half)), ended=True)
+    text = sealed(cursor).encode(cursor)
+    assert len(text) <= 128
+    assert urlsafe_b64decode(text)[0] == 5 | 0x80
+    assert sealed(cursor).decode(text) == cursor
+
+
+@given(st.integers(0, 2**40), st.integers(1, 2**20))
+def test_an_encrypted_cursor_shows_nothing_of_how_much_was_written(at: int, more: int) -> None:
+    before, after = (
+        Cursor((TopicPosition(b"abcd", ((0, at), (1, offset))),)) for offset in (7, 7 + more)
+    )
+    texts = [urlsafe_b64decode(sealed(cursor).encode(cursor) + "==") for cursor in (before, after)]
+    assert texts[0][:3] == texts[1][:3]
+    assert texts[0][3:19] != texts[1][3:19]
+    assert texts[0][19:] != texts[1][19:]
+
+
+@given(cursors, st.data())
+def test_an_altered_encrypted_cursor_is_refused(cursor: Cursor, data: st.DataObject) -> None:
+    text = sealed(cursor).encode(cursor)
+    at = data.draw(st.integers(0, len(text) - 1))
+    other = data.draw(st.sampled_from(sorted(ALPHABET - {text[at]})))
+    with pytest.raises(InvalidCursor):
+        sealed(cursor).decode(text[:at] + other + text[at + 1 :])
+    with pytest.raises(InvalidCursor):
+        sealed(cursor).decode(text[:at])
+
+
+@given(cursors)
+def test_an_encrypted_cursor_of_another_stream_is_refused_as_such(cursor: Cursor) -> None:
+    text = sealed(cursor, "alerts").encode(cursor)
+    with pytest.raises(ForeignCursor, match="belongs to another stream"):
+        sealed(cursor, "training").decode(text)
+
+
+POSITION = Cursor((TopicPosition(b"abcd", ((0, 7), (1, 900_000))),))
+
+
+def test_cursors_of_before_are_read_for_as_long_as_the_settings_say() -> None:
+    unsigned = codec(POSITION).encode(POSITION)
+    signed = codec(POSITION, secret=b"the secret of before").encode(POSITION)
+    old = sealed(POSITION, keys=CursorKeys.of(b"the secret of before")).encode(POSITION)
+    strict = sealed(POSITION, keys=CursorKeys.of(b"the present secret"))
+    for text, why in (
+        (unsigned, "from before this edge had a secret"),
+        (signed, "checksum"),
+        (old, "cannot be decrypted.*of another secret"),
+    ):
+        with pytest.raises(InvalidCursor, match=why):
+            strict.decode(text)
+    keys = CursorKeys.of(b"the present secret", [b"the secret of before"], accepts_unsigned=True)
+    lenient = sealed(POSITION, keys=keys)
+    for text in (unsigned, signed, old, strict.encode(POSITION)):
+        assert lenient.decode(text) == POSITION
+    assert lenient.encode(POSITION) == strict.encode(POSITION)
+
+
+def test_a_cursor_that_was_signed_with_the_present_secret_is_read() -> None:
+    signed = codec(POSITION, secret=b"the present secret").encode(POSITION)
+    assert sealed(POSITION, keys=CursorKeys.of(b"the present secret")).decode(signed) == POSITION
+
+
+def test_a_node_without_the_secret_says_that_it_is_missing() -> None:
+    with pytest.raises(InvalidCursor, match="version 3; this edge reads 1 and 2; others need"):
+        codec(POSITION).decode(sealed(POSITION).encode(POSITION))
+
+
+def test_encrypted_cursors_are_the_texts_that_clients_hold() -> None:
+    half = tuple((number, 2**42 - 1 - number) for number in range(6))
+    many = tuple((number, 10**7 + number) for number in range(13))
+    found = {
+        3: sealed(POSITION).encode(POSITION),
+        5: sealed(cursor := Cursor((TopicPosition(b"abcd", half),) * 2)).encode(cursor),
+        4: sealed(cursor := Cursor((TopicPosition(b"abcd", many),))).encode(cursor),
+    }
+    assert found == SEALED_TEXTS
+    assert {urlsafe_b64decode(text + "==")[0] for text in found.values()} == {3, 4, 5}

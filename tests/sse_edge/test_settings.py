@@ -48,7 +48,7 @@ def test_an_edge_is_open_until_it_has_an_issuer_of_its_own() -> None:
 
 
 def test_a_secret_is_not_printed() -> None:
-    settings = EdgeSettings(cursor_secret=SecretStr("hidden"))
+    settings = EdgeSettings(cursor_secret=SecretStr("hidden" * 3))
     assert "hidden" not in repr(settings)
 
 

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from itertools import pairwise
 
 from hypothesis import given, strategies as st
@@ -10,6 +11,7 @@ from sse_edge.delivery.history import Position
 from sse_edge.log.record import Batch, Partition, Record, TopicInfo
 from sse_edge.streams.render import render
 from sse_edge.streams.requests import one_channel
+from sse_edge.streams.stream import Stream
 from tests.support.edge import ALERTS, alert
 from tests.support.sse import Block, Reader
 
@@ -24,16 +26,18 @@ steps = st.lists(
 class Log:
     """Windows that records are appended to, and a feed over them."""
 
-    def __init__(self, *, history_bytes_max: int, window_bytes_max: int = 1 << 20) -> None:
+    def __init__(
+        self, *, history_bytes_max: int, window_bytes_max: int = 1 << 20, stream: Stream = STREAM
+    ) -> None:
         partitions = [Partition(ALERTS, number) for number in range(PARTITIONS)]
         windows = {partition: Window(0, window_bytes_max) for partition in partitions}
         self.windows = [windows[partition] for partition in partitions]
         info = TopicInfo(ALERTS, bytes(16), PARTITIONS)
         self.feed = Feed(
-            STREAM,
+            stream,
             [TopicTail(info, windows)],
             [partitions],
-            CursorCodec(STREAM.identity, 1, b"", ""),
+            CursorCodec(stream.identity, 1, b"", ""),
             render,
             write_bytes_max=1_000,
             history_bytes_max=history_bytes_max,
@@ -42,11 +46,11 @@ class Log:
         self._time_ms = 0
         self._count = 0
 
-    def append(self, number: int, later_ms: int = 1) -> None:
+    def append(self, number: int, later_ms: int = 1, tenant: bytes = b"") -> None:
         self._time_ms += later_ms
         window = self.windows[number]
         offset, value = window.next_offset, alert(f"p{number}", self._count)
-        record = Record(Partition(ALERTS, number), offset, self._time_ms, b"k", value, None)
+        record = Record(Partition(ALERTS, number), offset, self._time_ms, b"k", value, None, tenant)
         window.append(Batch((record,), offset + 1))
         self._count += 1
 
@@ -139,3 +143,16 @@ def test_of_several_events_of_a_key_the_newest_is_taken_and_the_others_are_count
     log.advanced()
     delivery = log.feed.take_newest(log.start)
     assert (delivery.events, delivery.merged, delivery.position) == (2, 3, log.feed.horizon)
+
+
+@given(st.lists(st.sampled_from([b"acme", b"other"]), max_size=12))
+def test_only_events_that_the_caller_may_see_are_merged_and_counted(tenants: list[bytes]) -> None:
+    log = Log(history_bytes_max=0, stream=replace(STREAM, tenant="acme"))
+    for tenant in tenants:
+        log.append(0, tenant=tenant)
+    log.advanced()
+    delivery = log.feed.take_newest(log.start)
+    own = tenants.count(b"acme")
+    assert delivery.events == min(own, 1)
+    assert delivery.merged == max(own - 1, 0)
+    assert delivery.position == log.feed.horizon

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
+from pydantic import SecretStr
 
 from infra import demo_issuer as issuer
 from kafka_io.errors import InvalidSetting
@@ -137,7 +138,12 @@ async def test_an_issuer_without_an_audience_is_warned_of(
 async def test_the_tenant_is_in_the_claim_of_the_setting(
     jwks: Path, claim: str | None, claims: Any, tenant: str | None
 ) -> None:
-    settings = EdgeSettings(jwt_issuer=ISSUER, jwt_jwks=str(jwks), jwt_tenant_claim=claim)
+    settings = EdgeSettings(
+        jwt_issuer=ISSUER,
+        jwt_jwks=str(jwks),
+        jwt_tenant_claim=claim,
+        cursor_secret=SecretStr("s" * 16),
+    )
     caller = await caller_of(settings, token(**claims))
     assert caller.tenant == tenant
 
@@ -333,6 +339,13 @@ def test_the_demo_counts_for_nothing_where_another_issuer_is_set(jwks: Path) -> 
         ({"jwt_issuer": ISSUER}, "needs one of TAPEWIRE_JWT_JWKS"),
         ({"jwt_scope_claim": "scope"}, "TAPEWIRE_JWT_SCOPE_CLAIM is set, and neither"),
         ({"jwt_tenant_claim": "org"}, "TAPEWIRE_JWT_TENANT_CLAIM is set, and neither"),
+        (
+            {"firebase_project": "my-app", "jwt_tenant_claim": "firebase.tenant"},
+            "TAPEWIRE_JWT_TENANT_CLAIM is set, and TAPEWIRE_CURSOR_SECRET is not",
+        ),
+        ({"cursor_secret": "short"}, "shown: it has 5 bytes; cursors need at least 16"),
+        ({"cursor_secrets_before": "old"}, "TAPEWIRE_CURSOR_SECRET is not"),
+        ({"cursor_unsigned": True}, "TAPEWIRE_CURSOR_SECRET is not"),
         (
             {"firebase_project": "my-app", "jwt_scope_required": True},
             "TAPEWIRE_JWT_SCOPE_CLAIM is not",

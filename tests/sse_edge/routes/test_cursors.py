@@ -1,10 +1,15 @@
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
+from starlette.requests import Request
 
+from sse_edge.caller import Caller, Scope
 from sse_edge.delivery.start import FromEdge
-from sse_edge.errors import ForeignCursor
-from sse_edge.routes.cursors import explained
+from sse_edge.errors import Forbidden, ForeignCursor
+from sse_edge.routes.cursors import explain, explained
 from sse_edge.streams.requests import one_channel
 from tests.support.edge import ALERTS, alerts_log, running_edge, write_alerts
 
@@ -63,3 +68,40 @@ async def test_a_cursor_is_read_with_the_filters_of_its_stream() -> None:
         filtered = one_channel("alerts", {"entity_id": "p"})
         with pytest.raises(ForeignCursor):
             edge.cursor(filtered, client.last_id or "")
+
+
+SECRET = SecretStr("a secret of the operator's own")
+OPERATOR = Caller("alice", None, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("secret", "caller", "is_refused"),
+    [
+        (None, Caller("alice", "acme", 0.0, frozenset()), False),
+        (SECRET, None, False),
+        (SECRET, OPERATOR, False),
+        (SECRET, replace(OPERATOR, scopes=frozenset({Scope.READ})), True),
+        (SECRET, replace(OPERATOR, tenant="acme"), True),
+    ],
+)
+async def test_where_cursors_are_encrypted_only_operators_see_what_is_in_them(
+    secret: SecretStr | None,
+    caller: Caller | None,
+    is_refused: bool,  # noqa: FBT001  # a column of the table
+) -> None:
+    log = alerts_log()
+    write_alerts(log, 0)
+    async with running_edge(log, cursor_secret=secret) as edge:
+        client = edge.connect(STREAM, FromEdge.EARLIEST)
+        await client.until(1, event="risk_alert")
+        app = SimpleNamespace(state=SimpleNamespace(node=edge.node))
+        scope = {"type": "http", "query_string": b"", "app": app, "state": {"caller": caller}}
+        asking = explain(Request(scope), edge.node, client.last_id or "", "alerts")
+        if is_refused:
+            with pytest.raises(Forbidden):
+                await asking
+        elif caller is None:  # else the stream, and so its cursor, is that of a tenant
+            assert (await asking)["ended"] is False
+        else:
+            with pytest.raises(ForeignCursor):
+                await asking
