@@ -12,7 +12,8 @@ from kafka_io.client import check_security
 from kafka_io.errors import InvalidSetting
 from kafka_io.settings import number_range
 from sse_edge.app import ADDRESS, SHUTDOWN_S, SIBLINGS
-from sse_edge.http.protocol import WEBSOCKET_MESSAGE_BYTES_MAX, EdgeProtocol, EdgeWebSocketProtocol
+from sse_edge.http.server import server_options
+from sse_edge.http.tls import context_of, reason_of
 from sse_edge.settings import EdgeSettings
 
 _BACKLOG = 4096
@@ -32,26 +33,26 @@ def main() -> None:
     allowed = number_range(EdgeSettings.model_fields["workers"])
     if allowed is not None and not allowed.allows(workers):
         parser.error(f"--workers is {workers}; it must be {allowed}")
+    if settings.tls_cert is not None:
+        try:
+            context_of(settings.tls_cert, settings.tls_key)
+        except OSError as error:
+            sys.exit(f"TAPEWIRE_TLS_CERT and TAPEWIRE_TLS_KEY cannot be used: {reason_of(error)}")
     config = uvicorn.Config(
         f"{__package__}.app:from_environment",
         factory=True,
         host=settings.host,
         port=settings.port,
         workers=workers,
-        access_log=False,  # it would print query strings, tokens included
-        log_config=None,
         timeout_graceful_shutdown=SHUTDOWN_S,
-        timeout_keep_alive=75,
         backlog=_BACKLOG,
-        http=EdgeProtocol,
-        ws=EdgeWebSocketProtocol,
-        ws_max_size=WEBSOCKET_MESSAGE_BYTES_MAX,
-        server_header=False,
+        **server_options(settings),
     )
     listening = config.bind_socket()
     listening.listen(_BACKLOG)
     host, port = listening.getsockname()[:2]
-    os.environ[ADDRESS] = f"http://{host}:{port}"
+    scheme = "http" if settings.tls_cert is None else "https"
+    os.environ[ADDRESS] = f"{scheme}://{host}:{port}"
     if workers == 1:
         uvicorn.Server(config).run([listening])
         return

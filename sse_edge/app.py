@@ -13,6 +13,7 @@ from collections.abc import (
     AsyncGenerator,
     Callable,
     Generator,
+    Mapping,
 )
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -32,10 +33,11 @@ from kafka_io.topic_admin import TopicAdmin
 from kafka_io.topic_checks import find_differences
 from schemas.topics import CATALOGUE
 from sse_edge.cache.tail import Tail
+from sse_edge.caller import Scope
 from sse_edge.delivery.fair_queue import FairQueue
 from sse_edge.delivery.node import Node
 from sse_edge.errors import UnknownRouter
-from sse_edge.http import openapi
+from sse_edge.http import openapi, tls
 from sse_edge.http.auth import Authenticator
 from sse_edge.http.descriptors import raise_limit
 from sse_edge.http.guard import Guard
@@ -106,7 +108,7 @@ def from_environment() -> ASGIApp:
     # under load, and a collection of 50,000 new objects stalled the loop for 37 ms.
     gc.set_threshold(*_COLLECTED)
     EdgeProtocol.budget.maximum = raise_limit()
-    EdgeProtocol.addresses.maximum = settings.connections_per_ip_max
+    EdgeProtocol.addresses.bound(settings.connections_per_ip_max, settings.trusted_proxies)
     try:
         return build_app(settings)
     except UnknownRouter as error:
@@ -147,7 +149,7 @@ def build_api(settings: EdgeSettings, fair_queue: FairQueue) -> FastAPI:
             _log_who_is_served(settings)
             following = tasks.create_task(_run(node, views))
             following.add_done_callback(_stop_with_the_tail)
-            checking = tasks.create_task(_warn_of_topics(settings))
+            checking = tasks.create_task(_run_beside(settings))
             if SIBLINGS in os.environ:
                 app.state.multiprocess_metrics = MultiprocessMetrics(Path(os.environ[SIBLINGS]))
                 node.each_second = lambda: app.state.multiprocess_metrics.publish(
@@ -203,7 +205,9 @@ def build_api(settings: EdgeSettings, fair_queue: FairQueue) -> FastAPI:
 
 def _add_middleware(app: FastAPI, settings: EdgeSettings) -> None:
     """Guard all routes, and let the pages of some origins read the answers, also refusals."""
-    app.add_middleware(Guard, large_bodies=(books.router.prefix,))
+    app.add_middleware(
+        Guard, large_bodies=(books.router.prefix,), needing_token=_needing_token(app, settings)
+    )
     local_pages = LOCAL_PAGES if settings.is_open and settings.cors_origins is None else None
     if settings.cors_origins or local_pages:
         app.add_middleware(
@@ -223,10 +227,29 @@ def _add_middleware(app: FastAPI, settings: EdgeSettings) -> None:
         )
 
 
+def _needing_token(app: FastAPI, settings: EdgeSettings) -> Mapping[str, Scope | None]:
+    """Return the paths without data that need a token, each with its scope if it needs one."""
+    found: dict[str, Scope | None] = {}
+    if settings.metrics_token:
+        found["/metrics"] = Scope.ADMIN
+    if settings.docs_token:
+        pages = ("/docs", "/redoc", app.openapi_url, app.swagger_ui_oauth2_redirect_url)
+        found |= dict.fromkeys(filter(None, pages))
+    return found
+
+
 async def _run(node: Node, views: Views) -> None:
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(node.run())
         tasks.create_task(views.run())
+
+
+async def _run_beside(settings: EdgeSettings) -> None:
+    """Do what the edge needs no answer from."""
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(_warn_of_topics(settings))
+        if settings.tls_cert is not None:
+            tasks.create_task(tls.follow_files(settings.tls_cert, settings.tls_key))
 
 
 async def _warn_of_topics(settings: EdgeSettings) -> None:
@@ -257,6 +280,12 @@ def _log_who_is_served(settings: EdgeSettings) -> None:
         )
     else:
         logger.info("this edge serves callers with a token of %s", rules.issuer)
+    if settings.is_clear:
+        logger.warning(
+            "tokens travel unencrypted to %s: set TAPEWIRE_TLS_CERT, or let a proxy speak TLS and "
+            "name it in TAPEWIRE_TRUSTED_PROXIES",
+            settings.host,
+        )
 
 
 @asynccontextmanager

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -173,6 +174,23 @@ class EdgeSettings(Settings):
     """The origins whose pages may read and write, separated by commas; `*` is not possible. Unset,
     pages of `localhost` and `127.0.0.1` on any port may where no issuer is set, and else none."""
 
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)] = ()
+    """The addresses and networks of proxies, separated by commas, whose `X-Forwarded-For` and
+    `X-Forwarded-Proto` count; those of all others are ignored, also of this machine."""
+
+    tls_cert: Path | None = None
+    """The PEM file of the certificate, followed by those of its issuers; the edge then speaks
+    HTTPS. A changed file is taken within some seconds."""
+
+    tls_key: Path | None = None
+    """The PEM file of the certificate's key; unset, it is in the same file."""
+
+    metrics_token: bool = False
+    """Whether `/metrics` needs a token, one with the scope `admin`."""
+
+    docs_token: bool = False
+    """Whether `/docs`, `/redoc` and `/openapi.json` need a token."""
+
     cors_headers: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)] = ()
     """More headers that pages of these origins may send, separated by commas, such as
     `traceparent, baggage, sentry-trace`."""
@@ -251,6 +269,12 @@ class EdgeSettings(Settings):
 
     drain_s: float = Field(default=5.0, ge=0, le=3_600)
     """Over how many seconds the streams end after SIGTERM."""
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether tokens travel unencrypted beyond this machine, as far as the edge can know."""
+        is_local = self.is_open or self.host in _LOOPBACK
+        return not (is_local or self.tls_cert or self.trusted_proxies)
 
     @property
     def is_open(self) -> bool:
@@ -341,6 +365,30 @@ class EdgeSettings(Settings):
                 "claim that a token must have, such as scope"
             )
         self._name_pages_plainly()
+        self._trust_plainly()
+
+    def _trust_plainly(self) -> None:
+        """Check proxies, certificates, and what needs a token.
+
+        Raises:
+            ValueError: a proxy is no address, or a setting is without effect.
+        """
+        for proxy in self.trusted_proxies:
+            try:
+                ip_network(proxy, strict=False)
+            except ValueError:
+                raise ValueError(
+                    f"TAPEWIRE_TRUSTED_PROXIES has {proxy[:80]!r}, which is neither an address nor "
+                    "a network, such as 10.0.0.7 or 10.0.0.0/8"
+                ) from None
+        if self.tls_key is not None and self.tls_cert is None:
+            raise ValueError("TAPEWIRE_TLS_KEY is set, and TAPEWIRE_TLS_CERT is not; set both")
+        given = [name for name in ("metrics_token", "docs_token") if getattr(self, name)]
+        if given and self.is_open:
+            raise ValueError(
+                f"{variable_of(type(self), given[0])} is set, but this edge is open; set "
+                "TAPEWIRE_JWT_ISSUER or TAPEWIRE_FIREBASE_PROJECT"
+            )
 
     def _name_pages_plainly(self) -> None:
         """Check that origins, hosts and headers are names.

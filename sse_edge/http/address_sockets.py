@@ -6,6 +6,8 @@ and gets no new one where none is idle. Streams have limits of their own.
 """
 
 import sys
+from collections.abc import Sequence
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Protocol
 
 
@@ -30,8 +32,25 @@ class AddressSockets:
         """The most sockets without a stream of one address."""
         self.closed = 0
         """How many sockets were closed or refused, since their address had too many."""
+        self._proxies: Sequence[IPv4Network | IPv6Network] = ()
         self._sockets: dict[str, dict[AddressSocket, None]] = {}
         """By address, its sockets; those that were used last are last."""
+
+    def bound(self, maximum: int, proxies: Sequence[str] = ()) -> None:
+        """Set how many sockets an address may have; those of proxies have any number."""
+        self.maximum = maximum
+        self._proxies = [ip_network(text, strict=False) for text in proxies]
+
+    def is_proxy(self, host: str) -> bool:
+        """Return whether a host is a proxy, whose sockets are those of many clients."""
+        if not self._proxies:
+            return False
+        try:
+            address = ip_address(host)
+        except ValueError:
+            return False
+        address = getattr(address, "ipv4_mapped", None) or address
+        return any(address in network for network in self._proxies)
 
     def add(self, address: str, socket: AddressSocket) -> bool:
         """Count a new socket, and return whether its address may have it."""

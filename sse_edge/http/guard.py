@@ -5,17 +5,19 @@ request that writes shows its token before its body is read, and a body is bound
 limit. FastAPI alone would read the whole body first, from anybody.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from fastapi import Request, Response, WebSocket
 from starlette.datastructures import MutableHeaders
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from sse_edge.caller import Scope as TokenScope
 from sse_edge.errors import BodyTooLarge, EdgeError
 from sse_edge.http.dependencies import caller_of, node_of
 from sse_edge.http.problem import EdgeHTTPException, problem
 from sse_edge.http.protocol import BODY_BYTES_MAX
+from sse_edge.http.scopes import refuse_without
 from sse_edge.http.stream_response import authenticate
 from sse_edge.http.web_pages import web_page_rules_of
 
@@ -29,14 +31,23 @@ _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 class Guard:
     """An ASGI middleware around the application's routes."""
 
-    def __init__(self, app: ASGIApp, *, large_bodies: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        large_bodies: Sequence[str] = (),
+        needing_token: Mapping[str, TokenScope | None] | None = None,
+    ) -> None:
         """Guard an application.
 
         Args:
             app: the application.
             large_bodies: the beginnings of paths whose bodies may be as large as any.
+            needing_token: paths whose routes look for no token and yet need one, each with the
+                scope that the token must have.
         """
         self._app = app
+        self._needing_token = needing_token or {}
         self._large_bodies = tuple(large_bodies)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -53,10 +64,13 @@ class Guard:
                 rules.refuse_foreign_host(connection)
             if writes or scope["type"] == "websocket":
                 rules.refuse_foreign_page(connection)
-            if writes:
-                if int(connection.headers.get("content-length") or 0) > most:
-                    raise BodyTooLarge(most)
+            if writes and int(connection.headers.get("content-length") or 0) > most:
+                raise BodyTooLarge(most)
+            if writes or scope["path"] in self._needing_token:
                 await authenticate(Request(scope))
+                needed = self._needing_token.get(scope["path"])
+                if needed is not None:
+                    refuse_without(needed, caller_of(connection))
         except EdgeError as error:
             node_of(connection).metrics.refused[str(error.status)] += 1
             await _answer(problem(error), scope, receive, send)

@@ -193,8 +193,9 @@ class EdgeProtocol(HttpToolsProtocol):
         if self.budget.open > self.budget.maximum:
             self._refuse_for_lack_of_room()
             return
-        self._address = counted_as(self.client[0] if self.client else "")
-        if not self.addresses.add(self._address, self):
+        host = self.client[0] if self.client else ""
+        self._address = counted_as(host)
+        if not self.addresses.is_proxy(host) and not self.addresses.add(self._address, self):
             self._refuse(429, "this address has too many open connections; close some, or wait")
             return
         transport.set_write_buffer_limits(high=_WAITING_BYTES_MAX)

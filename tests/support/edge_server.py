@@ -10,7 +10,9 @@ from unittest.mock import patch
 import uvicorn
 
 from sse_edge.app import build_app
-from sse_edge.http.protocol import EdgeProtocol, EdgeWebSocketProtocol
+from sse_edge.http.address_sockets import AddressSockets
+from sse_edge.http.protocol import EdgeProtocol
+from sse_edge.http.server import server_options
 from sse_edge.settings import EdgeSettings
 
 NOWHERE = "localhost:1"
@@ -19,9 +21,9 @@ NOWHERE = "localhost:1"
 class EdgeServer:
     """A running edge."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, scheme: str = "http") -> None:
         self.port = port
-        self.url = f"http://127.0.0.1:{port}"
+        self.url = f"{scheme}://127.0.0.1:{port}"
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Open a socket to the edge."""
@@ -59,30 +61,19 @@ async def edge_server(**settings: Any) -> AsyncGenerator[EdgeServer]:
         "processor_patience_s": 0.2,
     }
     edge = EdgeSettings(**(options | settings))
-    config = uvicorn.Config(
-        build_app(edge),
-        http=EdgeProtocol,
-        ws=EdgeWebSocketProtocol,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-    )
-    server = uvicorn.Server(config)
-    before, EdgeProtocol.addresses.maximum = (
-        EdgeProtocol.addresses.maximum,
-        edge.connections_per_ip_max,
-    )
-    try:
-        with (
-            patch("sse_edge.app._TOPICS_S", 0.2),  # a thread that asks for topics is waited for
-            socket.create_server(("127.0.0.1", 0)) as listening,
-        ):
-            config.load()
-            server.lifespan = config.lifespan_class(config)
-            await server.startup(sockets=[listening])
-            try:
-                yield EdgeServer(listening.getsockname()[1])
-            finally:
-                await server.shutdown(sockets=[listening])
-    finally:
-        EdgeProtocol.addresses.maximum = before
+    server = uvicorn.Server(uvicorn.Config(build_app(edge), **server_options(edge)))
+    config = server.config
+    addresses = AddressSockets()
+    addresses.bound(edge.connections_per_ip_max, edge.trusted_proxies)
+    with (
+        patch.object(EdgeProtocol, "addresses", addresses),
+        patch("sse_edge.app._TOPICS_S", 0.2),  # a thread that asks for topics is waited for
+        socket.create_server(("127.0.0.1", 0)) as listening,
+    ):
+        config.load()
+        server.lifespan = config.lifespan_class(config)
+        await server.startup(sockets=[listening])
+        try:
+            yield EdgeServer(listening.getsockname()[1], "https" if config.is_ssl else "http")
+        finally:
+            await server.shutdown(sockets=[listening])
