@@ -33,6 +33,24 @@ def encode_key(entity_id: str, tenant: str | None = None) -> bytes:
     return encoded if tenant is None else tenant.encode() + _SEPARATOR + encoded
 
 
+def readable_keys(entity_id: str, tenant: str | None) -> frozenset[bytes]:
+    """Return the keys that records of an entity may have.
+
+    Earlier releases wrote the keys of ids without their tenants, which only a header named.
+
+    Args:
+        entity_id: the id.
+        tenant: its tenant; None or an empty text for none.
+    """
+    own = {encode_key(entity_id, tenant)} if tenant else set()
+    return frozenset({encode_key(entity_id), *own})
+
+
+def has_tenant(key: bytes) -> bool:
+    """Return whether a key names a tenant."""
+    return _SEPARATOR in key
+
+
 def partition_key(topic: str, partition: int) -> bytes:
     """Return the key of records about a partition of a topic, which no id has."""
     return _OF_PARTITIONS + f"{topic}/{partition}".encode()

@@ -301,6 +301,7 @@ async def _publisher(settings: EdgeSettings, patience_s: float) -> AsyncGenerato
             bootstrap_servers=settings.bootstrap_servers,
             topic_prefix=settings.topic_prefix,
             source="/sse_edge",
+            tenant=None,  # a request says which, and a token without a tenant writes none
             patience_s=patience_s,
             linger_ms=0,
         )

@@ -5,6 +5,7 @@ import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 NAME_BYTES = 8
 _DIGEST_BYTES = 8
@@ -30,6 +31,18 @@ class Scope(StrEnum):
 ALL_SCOPES = frozenset(Scope)
 
 
+class Owner(NamedTuple):
+    """A user that owns jobs, tasks and runs; the same name in another tenant is another user."""
+
+    tenant: str | None
+    subject: str
+
+    @property
+    def text(self) -> str:
+        """A text that no other owner has."""
+        return json.dumps(self)
+
+
 @dataclass(frozen=True, slots=True)
 class Caller:
     """The owner of a request's token."""
@@ -40,6 +53,16 @@ class Caller:
     """When the token expires, in seconds since 1970."""
     scopes: frozenset[Scope] = ALL_SCOPES
     """The scopes that the token allows."""
+
+    @property
+    def owner(self) -> Owner:
+        """The owner of what the caller requests."""
+        return Owner(self.tenant, self.subject)
+
+
+def user_of(caller: Caller | None) -> str | None:
+    """Return a text that only the caller's user has; None without a token."""
+    return None if caller is None else caller.owner.text
 
 
 def owned_id(name: bytes, owner: Caller | None) -> str:

@@ -5,9 +5,9 @@ EdgeError
 ├── InvalidCursor         400   a cursor cannot be decoded
 │   └── ForeignCursor     400   a cursor belongs to another stream
 ├── Unauthorized          401   the token is missing or invalid
-├── Forbidden             403   the token lacks a scope, or the resource is another user's
+├── Forbidden             403   the token lacks a scope
 │   └── ForeignPage       403   a web page of another origin may not write
-├── NoSuchThing           404   the resource does not exist
+├── NoSuchThing           404   the caller has no such resource
 ├── NotAcceptable         406   the caller does not accept text/event-stream
 ├── BodyTooLarge          413   the body has more bytes than its endpoint takes
 ├── MisdirectedRequest    421   the edge does not answer to this host
@@ -79,7 +79,7 @@ class Unauthorized(EdgeError):
 
 
 class Forbidden(EdgeError):
-    """The token lacks a scope, or the resource belongs to another user."""
+    """The token lacks a scope."""
 
     status = 403
     title = "Forbidden"
@@ -90,7 +90,7 @@ class ForeignPage(Forbidden):
 
 
 class NoSuchThing(EdgeError):
-    """The requested resource does not exist."""
+    """The caller has no such resource; whether another has it is not told."""
 
     status = 404
     title = "Not found"

@@ -124,6 +124,9 @@ class EdgeSettings(Settings):
     """Whether cursors from before there was a secret are accepted: for as long as the log keeps
     events after `TAPEWIRE_CURSOR_SECRET` was set first."""
 
+    tenant: str | None = None
+    """The tenant of what callers without a token write, on an edge that needs none."""
+
     jwt_issuer: str | None = None
     """The issuer of tokens; if it is set, every request needs a token."""
 

@@ -80,8 +80,8 @@ MUTANTS = (
     Mutant(
         "accepted: a processor that goes past a job is not waited for",
         "sse_edge/routes/accepted.py",
-        "await self._states.find(run_id, _SETTLE_S) if state is None else state",
-        "state",
+        "            state = await self._states.find(run_id, _SETTLE_S, tenant)\n",
+        "            pass\n",
     ),
     Mutant(
         "accepted: a log that cannot be read is a missing job",
@@ -242,9 +242,27 @@ MUTANTS = (
     Mutant(
         "a repeat is delivered twice",
         "sse_edge/delivery/feed.py",
-        "            if entry.is_repeat or self._tenant not in (None, record.tenant):\n"
-        "                continue\n",
+        "        if entry.is_repeat or not self._is_readable(entry.record):\n",
+        "        if not self._is_readable(entry.record):\n",
+    ),
+    Mutant(
+        "a stream delivers the events of other tenants",
+        "sse_edge/delivery/feed.py",
+        "        return self._tenant is None or record.tenant == self._tenant\n",
+        "        return True\n",
+    ),
+    Mutant(
+        "a user of a tenant gets the backtests of another",
+        "sse_edge/delivery/feed.py",
+        "        if self._owner is not None and not self._owns(index, entry.record, frame):\n"
+        "            return None\n",
         "",
+    ),
+    Mutant(
+        "a view takes an entity of another tenant for the same",
+        "sse_edge/cache/table_rows.py",
+        "            return self._rows.get((tenant.encode(), entity_id))\n",
+        "            tenant = None\n",
     ),
     Mutant(
         "the shared compressor does not forget",

@@ -24,7 +24,7 @@ from sse_edge.streams.render import Frame, render_value
 
 logger = logging.getLogger(__name__)
 
-_PlainFrame = tuple[str, bytes, bool] | None
+_PlainFrame = tuple[str, bytes, bool, str | None] | None
 """The fields of a `Frame`, as they come back from a process."""
 
 PART = 250
@@ -124,7 +124,7 @@ def render_values(
             frame = render_value(CHANNELS.by_key(channel), value, timestamp_ms, ahead_us)
         except Unframable:
             frame = None
-        frames.append(None if frame is None else (frame.event, frame.body, frame.ends))
+        frames.append(None if frame is None else (frame.event, frame.body, frame.ends, frame.owner))
     return frames
 
 

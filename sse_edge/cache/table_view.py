@@ -1,21 +1,21 @@
-"""A table view: the last state of each key of a compacted topic, in memory.
+"""A table view: the last state of each entity of a compacted topic, in memory.
 
 Every node has its own and can rebuild it at any time. Reading begins with the first request. A
 topic that was made anew, or that has grown, is read again.
 
-Where a topic has grown, an earlier partition may still have a record of a key; the highest of the
-key's partitions has the last one.
+An entity is known by its tenant and its id (see `sse_edge.cache.table_rows`).
 """
 
 import asyncio
 import logging
-from collections import OrderedDict, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic
 
 from schemas.errors import Refused
 from schemas.events import Record
 from schemas.gate import AHEAD_US, admit
+from sse_edge.cache.table_rows import S, TableRows
 from sse_edge.cursor import Cursor, TopicPosition, incarnation_of
 from sse_edge.errors import LogUnavailable, OffsetOutOfRange
 from sse_edge.log.protocol import Log
@@ -28,18 +28,11 @@ _TOPIC_CHECK_S = 5.0
 """How often a view asks whether its topic has changed."""
 
 
-S = TypeVar("S", bound=Record)
-
-
-class _Row(NamedTuple, Generic[S]):
-    partition: int
-    timestamp_ms: int
-    state: S
-    tenant: bytes
-
-
 class TableView(Generic[S]):
-    """The last state of each key."""
+    """The last state of each entity.
+
+    Callers name a tenant: "" for what has no tenant, None for what any tenant has.
+    """
 
     def __init__(
         self,
@@ -69,11 +62,8 @@ class TableView(Generic[S]):
         self._topic = topic
         self._kind = kind
         self._kept_ms = kept_ms
-        self._newest_ms = 0
-        """The latest time of a record, for records whose time is unknown."""
         self._patience_s = patience_s
-        self._states: OrderedDict[str, _Row[S]] = OrderedDict()
-        """By key; the state that changed last is last."""
+        self._rows: TableRows[S] = TableRows(kept_ms)
         self.version = 0
         """A number that grows with each change."""
         self.cursor = Cursor(())
@@ -81,7 +71,9 @@ class TableView(Generic[S]):
         self._changed = asyncio.Event()
         self._is_wanted = asyncio.Event()
         self._is_complete = asyncio.Event()
-        self._waiting: defaultdict[str, set[asyncio.Future[S]]] = defaultdict(set)
+        self._waiting: defaultdict[tuple[str | None, str], set[asyncio.Future[S]]]
+        self._waiting = defaultdict(set)
+        """The callers that wait for a state, by tenant and id."""
 
     async def run(self) -> None:
         """Follow the topic from the first request on, until cancelled."""
@@ -93,42 +85,42 @@ class TableView(Generic[S]):
                 logger.warning("reading %s again: %s", self._topic, error)
                 await asyncio.sleep(_RETRY_S)
 
-    async def find(self, subject: str, within_s: float) -> S | None:
-        """Return a key's state; wait for one to be written; None if there is none in time.
+    async def find(self, entity_id: str, within_s: float, tenant: str | None = None) -> S | None:
+        """Return an entity's state; wait for one to be written; None if there is none in time.
 
         Args:
-            subject: the key.
+            entity_id: the entity.
             within_s: how long to wait for a processor to write it.
+            tenant: the entity's tenant.
 
         Raises:
             LogUnavailable: the topic could not be read in time.
         """
         await self._complete()
-        if subject in self._states:
-            return self._states[subject].state
+        row = self._rows.find(tenant, entity_id)
+        if row is not None:
+            return row.state
+        awaited = (tenant, entity_id)
         future: asyncio.Future[S] = asyncio.get_running_loop().create_future()
-        self._waiting[subject].add(future)
+        self._waiting[awaited].add(future)
         try:
             async with asyncio.timeout(within_s):
                 return await future
         except TimeoutError:
             return None
         finally:
-            self._waiting[subject].discard(future)
-            if not self._waiting[subject]:
-                del self._waiting[subject]
+            self._waiting[awaited].discard(future)
+            if not self._waiting[awaited]:
+                del self._waiting[awaited]
 
-    def last(self, subject: str) -> S | None:
-        """Return a key's state as far as the view has read; None for one that it does not have."""
+    def last(self, entity_id: str, tenant: str | None = None) -> S | None:
+        """Return an entity's state as far as the view has read; None where it has none."""
         self._is_wanted.set()
-        row = self._states.get(subject)
+        row = self._rows.find(tenant, entity_id)
         return None if row is None else row.state
 
     async def all(self, tenant: str | None = None) -> Sequence[S]:
-        """Return the states; the state that changed last is last.
-
-        Args:
-            tenant: whose states; "" for those without a tenant, None for all.
+        """Return the states of a tenant; the state that changed last is last.
 
         Raises:
             LogUnavailable: the topic could not be read in time.
@@ -142,9 +134,7 @@ class TableView(Generic[S]):
             LogUnavailable: the topic could not be read in time.
         """
         await self._complete()
-        named = None if tenant is None else tenant.encode()
-        rows = self._states.values()
-        return [(row.state, row.timestamp_ms) for row in rows if named in (None, row.tenant)]
+        return [(row.state, row.timestamp_ms) for row in self._rows.of(tenant)]
 
     async def _complete(self) -> None:
         self._is_wanted.set()
@@ -168,7 +158,7 @@ class TableView(Generic[S]):
         position = dict(await self._log.begin_offsets(partitions))
         ends = await self._log.end_offsets(partitions)
         # Old states are read first, so callers see the previous view until this one is complete.
-        states: OrderedDict[str, _Row[S]] = OrderedDict()
+        rows: TableRows[S] = TableRows(self._kept_ms)
         async with self._log.tail() as reader:
             reader.assign(position)
             checked_s = _now_s()
@@ -180,11 +170,11 @@ class TableView(Generic[S]):
                 changed = False
                 for partition, batch in (await reader.poll()).items():
                     for record in batch.records:
-                        self._apply(states, record)
+                        self._apply(rows, record)
                     changed = changed or bool(batch.records)
                     position[partition] = batch.next_offset
                 if all(position[partition] >= ends[partition] for partition in partitions):
-                    self._show(states, info, position, changed=changed)
+                    self._show(rows, info, position, changed=changed)
 
     async def _has_changed(self, known: TopicInfo) -> bool:
         try:
@@ -197,15 +187,15 @@ class TableView(Generic[S]):
 
     def _show(
         self,
-        states: OrderedDict[str, _Row[S]],
+        rows: TableRows[S],
         info: TopicInfo,
         position: Mapping[Partition, int],
         *,
         changed: bool,
     ) -> None:
-        if not changed and self._states is states:
+        if not changed and self._rows is rows:
             return
-        self._states = states
+        self._rows = rows
         offsets = tuple(
             (partition.number, offset) for partition, offset in sorted(position.items())
         )
@@ -214,21 +204,16 @@ class TableView(Generic[S]):
         self.version += 1
         self._changed.set()
         self._changed = asyncio.Event()
-        for subject, futures in self._waiting.items():
-            if subject in states:
+        for (tenant, entity_id), futures in self._waiting.items():
+            row = rows.find(tenant, entity_id)
+            if row is not None:
                 for future in futures:
                     if not future.done():
-                        future.set_result(states[subject].state)
+                        future.set_result(row.state)
 
-    def _apply(self, states: OrderedDict[str, _Row[S]], record: LogRecord) -> None:
-        subject = (record.key or b"").decode(
-            errors="replace"
-        )  # a foreign record's key may not be text
-        known = states.get(subject)
-        if known is not None and record.partition.number < known.partition:
-            return
+    def _apply(self, rows: TableRows[S], record: LogRecord) -> None:
         if record.value is None:
-            states.pop(subject, None)
+            rows.remove(record)
             return
         try:
             state = admit(
@@ -241,16 +226,8 @@ class TableView(Generic[S]):
         except Refused as error:
             logger.warning("skipping offset %d of %s: %s", record.offset, self._topic, error)
             return
-        if not isinstance(state, self._kind):
-            return
-        self._newest_ms = max(self._newest_ms, record.timestamp_ms)
-        changed_ms = record.timestamp_ms or self._newest_ms
-        states[subject] = _Row(record.partition.number, changed_ms, state, record.tenant)
-        states.move_to_end(subject)
-        if self._kept_ms is None:
-            return
-        while next(iter(states.values())).timestamp_ms < changed_ms - self._kept_ms:
-            states.popitem(last=False)
+        if isinstance(state, self._kind):
+            rows.put(record, state)
 
 
 def _now_s() -> float:

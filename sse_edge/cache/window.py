@@ -19,6 +19,8 @@ _ENTRY_BYTES = 588
 
 _COMPACT_FROM = 256
 
+_Mark = tuple[bytes | None, bytes, bytes]
+
 
 class Entry:
     """A record, and its frame once it is rendered."""
@@ -58,21 +60,21 @@ class Entry:
 
 
 class RepeatFilter:
-    """Recognizes a record that was written twice, by its key and CloudEvents id.
+    """Recognizes a record that was written twice, by its tenant, key and CloudEvents id.
 
     It remembers at least the last `remembered` records, and at most twice as many.
     """
 
     def __init__(self, remembered: int = 1024) -> None:
         self._remembered = remembered
-        self._young: set[tuple[bytes | None, bytes]] = set()
-        self._old: set[tuple[bytes | None, bytes]] = set()
+        self._young: set[_Mark] = set()
+        self._old: set[_Mark] = set()
 
     def is_repeat(self, record: Record) -> bool:
-        """Whether a recent record had the same key and id; this record is remembered."""
+        """Whether a recent record had the same identity; this record is remembered."""
         if record.event_id is None:
             return False
-        mark = (record.key, record.event_id)
+        mark = (record.key, record.event_id, record.tenant)
         if mark in self._young or mark in self._old:
             return True
         self._young.add(mark)

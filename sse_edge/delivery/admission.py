@@ -34,12 +34,12 @@ class ReachedLimit(NamedTuple):
     message: str
     address: str | None = None
     """The address that the limit is for; None where it is for a user."""
-    subject: str | None = None
+    user: str | None = None
     """The user that the limit is for; None where it is for an address."""
 
-    def counts(self, address: str, subject: str | None) -> bool:
+    def counts(self, address: str, user: str | None) -> bool:
         """Return whether a connection of an address and a user counts against the limit."""
-        return address == self.address if self.subject is None else subject == self.subject
+        return address == self.address if self.user is None else user == self.user
 
 
 class ConnectionLimits:
@@ -51,29 +51,29 @@ class ConnectionLimits:
         self._per_address: Counter[str] = Counter()
         self._per_user: Counter[str] = Counter()
 
-    def reached(self, address: str, subject: str | None) -> ReachedLimit | None:
+    def reached(self, address: str, user: str | None) -> ReachedLimit | None:
         """Return the limit that keeps an address, or a user, from another connection, if any."""
         limit = self._per_user_max
-        if subject is not None and self._per_user[subject] >= limit:
+        if user is not None and self._per_user[user] >= limit:
             message = f"you hold {limit} connections; no more are allowed"
-            return ReachedLimit(message, subject=subject)
+            return ReachedLimit(message, user=user)
         limit = self._per_address_max
         if self._per_address[address] >= limit:
             message = f"{address} holds {limit} connections; no more are allowed"
             return ReachedLimit(message, address=address)
         return None
 
-    def add(self, address: str, subject: str | None) -> None:
+    def add(self, address: str, user: str | None) -> None:
         """Count a connection that has opened."""
         self._per_address[address] += 1
-        if subject is not None:
-            self._per_user[subject] += 1
+        if user is not None:
+            self._per_user[user] += 1
 
-    def remove(self, address: str, subject: str | None) -> None:
+    def remove(self, address: str, user: str | None) -> None:
         """Count a connection no longer."""
         _decrement(self._per_address, address)
-        if subject is not None:
-            _decrement(self._per_user, subject)
+        if user is not None:
+            _decrement(self._per_user, user)
 
 
 def _decrement(counts: Counter[str], name: str) -> None:

@@ -23,6 +23,7 @@ from contextlib import suppress
 
 from sse_edge.cache.catch_up import Piece
 from sse_edge.cache.topic_tail import FAR_AWAY
+from sse_edge.caller import user_of
 from sse_edge.compression import Gzip
 from sse_edge.cursor import Cursor
 from sse_edge.delivery import control_events
@@ -117,10 +118,9 @@ class Connection:
         return self._options.client_id
 
     @property
-    def subject(self) -> str | None:
-        """The `sub` of the client's token; None without a token."""
-        caller = self._options.caller
-        return None if caller is None else caller.subject
+    def user(self) -> str | None:
+        """The user of the client's token, as a text that no other user has; None without one."""
+        return user_of(self._options.caller)
 
     @property
     def depth(self) -> int:

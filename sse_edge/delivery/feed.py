@@ -19,7 +19,8 @@ from sse_edge.cursor import Cursor, CursorCodec, TopicPosition
 from sse_edge.delivery.history import History, Position
 from sse_edge.delivery.merge import IndexedEntry, merge_by_time, newest_of_each_key
 from sse_edge.frame import with_id
-from sse_edge.log.record import Partition
+from sse_edge.log.record import Partition, Record, id_of_key
+from sse_edge.run_ids import may_follow
 from sse_edge.streams.channels import Channel
 from sse_edge.streams.render import Frame, Renderer
 from sse_edge.streams.stream import ChannelSelection, Stream
@@ -90,6 +91,7 @@ class Feed:
         self._writer = codec.writer(self._layout)
         self._render = render
         self._tenant = None if stream.tenant is None else stream.tenant.encode()
+        self._owner = stream.owner
         self._bytes_max = write_bytes_max
         self._sources: list[tuple[ChannelSelection, frozenset[bytes]]] = []
         self._windows: list[Window] = []
@@ -207,6 +209,17 @@ class Feed:
             lambda: self._deliver(position, ends, selected, frozenset(), bytes_max=None),
         )
 
+    def _is_readable(self, record: Record) -> bool:
+        """Return whether the stream's tenant may read a record."""
+        return self._tenant is None or record.tenant == self._tenant
+
+    def _owns(self, index: int, record: Record, frame: Frame) -> bool:
+        """Return whether a record of the tenant is for the stream's user, or for all users."""
+        assert self._owner is not None
+        if self._sources[index][0].channel.has_owned_ids and record.key is not None:
+            return may_follow(id_of_key(record.key), self._owner)
+        return frame.owner in (None, self._owner.subject)
+
     def _memoize(self, range_: _Range, take: Callable[[], Delivery]) -> Delivery:
         """Take once what several connections need next."""
         delivery = self._memoized.get(range_)
@@ -247,10 +260,12 @@ class Feed:
 
     def _frame(self, index: int, entry: Entry) -> Frame | None:
         """Return the event of an entry; None if the stream's readers do not get it."""
-        if entry.is_repeat or self._tenant not in (None, entry.record.tenant):
+        if entry.is_repeat or not self._is_readable(entry.record):
             return None
         frame = entry.frame(self._sources[index][0].channel, self._render)
         if frame is None or (self.stream.events and frame.event not in self.stream.events):
+            return None
+        if self._owner is not None and not self._owns(index, entry.record, frame):
             return None
         return frame
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from sse_edge.cache.tail import Tail
 from sse_edge.cache.topic_tail import TopicTail
+from sse_edge.caller import Owner
 from sse_edge.cursor import CursorCodec, CursorKeys
 from sse_edge.delivery.broadcast import BroadcastGroup, Pacer, Subscriber
 from sse_edge.delivery.feed import Feed
@@ -26,7 +27,7 @@ from sse_edge.streams.stream import Stream
 _HISTORIES_MAX = 8
 """Each group of a whole topic has a history, up to this number; rarer filters go without one."""
 
-_GroupKey = tuple[str, tuple[Partition, ...]]
+_GroupKey = tuple[str, Owner | None, tuple[frozenset[bytes], ...], tuple[Partition, ...]]
 
 
 class _Subscription(NamedTuple):
@@ -87,7 +88,8 @@ class Groups:
         partitions: Sequence[Sequence[Partition]],
     ) -> BroadcastGroup:
         """Return the group of a stream over the given partitions of each source's topic."""
-        key = (stream.identity, tuple(chain.from_iterable(partitions)))
+        of_partitions = tuple(chain.from_iterable(partitions))
+        key = (stream.identity, stream.owner, stream.keys, of_partitions)
         group = self._groups.get(key)
         if group is not None and not group.feed.replaced:
             return group

@@ -29,6 +29,10 @@ def merge_by_time(
 
 
 def newest_of_each_key(entries: Sequence[IndexedEntry]) -> list[IndexedEntry]:
-    """Keep the newest entry of each key."""
-    newest = {(index, entry.record.key): entry for index, entry in entries}
-    return [(index, entry) for index, entry in entries if newest[index, entry.record.key] is entry]
+    """Keep the newest entry of each key and tenant."""
+    newest = {_identity(index, entry): entry for index, entry in entries}
+    return [(index, entry) for index, entry in entries if newest[_identity(index, entry)] is entry]
+
+
+def _identity(index: int, entry: Entry) -> tuple[int, bytes | None, bytes]:
+    return index, entry.record.key, entry.record.tenant

@@ -53,8 +53,8 @@ class Session(Protocol):
         ...
 
     @property
-    def subject(self) -> str | None:
-        """The `sub` of the client's token; None without a token."""
+    def user(self) -> str | None:
+        """The user of the client's token, as a text that no other user has; None without one."""
         ...
 
     def leave(self) -> None:
@@ -87,8 +87,10 @@ class Lookups(Protocol):
         """Return when the token that answered a challenge expires; None while there is none."""
         ...
 
-    def final_event(self, states: Topic, entity: str) -> FinalEvent | None:
-        """Return where an entity's last event is; None until the entity has ended."""
+    def final_event(
+        self, states: Topic, entity: str, tenant: str | None = None
+    ) -> FinalEvent | None:
+        """Return where the last event of a tenant's entity is; None until the entity has ended."""
         ...
 
 
@@ -188,7 +190,7 @@ class Node:
         except RuntimeError:  # the node has ended meanwhile
             work.close()
 
-    def refuse_over_limit(self, address: str, subject: str | None = None) -> None:
+    def refuse_over_limit(self, address: str, user: str | None = None) -> None:
         """Return if an address, and a user, may open another connection.
 
         Where a limit is reached, streams that have ended are closed, those that ended first.
@@ -196,11 +198,11 @@ class Node:
         Raises:
             TooManyConnections: the address or the user holds as many as it may.
         """
-        while (limit := self._limits.reached(address, subject)) is not None:
+        while (limit := self._limits.reached(address, user)) is not None:
             if not self._close_ended(limit.counts):
                 raise TooManyConnections(limit.message)
         if self.refusal is UnavailableReason.FULL:
-            self._close_ended(lambda _address, _subject: True)
+            self._close_ended(lambda _address, _user: True)
 
     @contextmanager
     def admitted(self, session: Session) -> Generator[None]:
@@ -237,7 +239,7 @@ class Node:
     def _close_ended(self, counts: Callable[[str, str | None], bool]) -> bool:
         """Close the oldest ended session of an address and user that count; False without one."""
         for session in self._ended:
-            if counts(session.address, session.subject):
+            if counts(session.address, session.user):
                 del self._ended[session]
                 self._dismiss(session)
                 self.sockets.closing += 1
@@ -246,7 +248,7 @@ class Node:
         return False
 
     def _admit(self, session: Session) -> None:
-        self._limits.add(session.address, session.subject)
+        self._limits.add(session.address, session.user)
         self._sessions[session] = None
         if self.draining:  # since the request was accepted
             session.leave()
@@ -254,7 +256,7 @@ class Node:
     def _dismiss(self, session: Session) -> None:
         if session in self._sessions:  # else it has given way to another one
             del self._sessions[session]
-            self._limits.remove(session.address, session.subject)
+            self._limits.remove(session.address, session.user)
 
     def drain(self) -> None:
         """Accept no more connections, and let the open ones leave, spread over `drain_s`."""
@@ -330,7 +332,10 @@ class Node:
             return False
         numbers = (partition.number for partition in feed.partitions)
         delivered = dict(zip(numbers, feed.horizon, strict=True))
-        final_events = [self.lookups.final_event(states, entity) for entity in source.entities]
+        tenant = feed.stream.tenant
+        final_events = [
+            self.lookups.final_event(states, entity, tenant) for entity in source.entities
+        ]
         return all(
             final is not None and final.offset < delivered.get(final.partition, 0)
             for final in final_events

@@ -12,7 +12,8 @@ from pydantic import BeforeValidator
 from starlette.requests import HTTPConnection
 
 from kafka_io.publisher import Publisher
-from sse_edge.cache.table_view import S, TableView
+from sse_edge.cache.table_rows import S
+from sse_edge.cache.table_view import TableView
 from sse_edge.caller import Caller
 from sse_edge.delivery.node import Node
 from sse_edge.http.auth import Authenticator
@@ -64,14 +65,28 @@ def subject_of(connection: HTTPConnection) -> str | None:
     return None if caller is None else caller.subject
 
 
+def tenant_read_by(connection: HTTPConnection) -> str | None:
+    """Return the tenant whose records a caller reads; "" for none, None for all without a token."""
+    caller = caller_of(connection)
+    return None if caller is None else caller.tenant or ""
+
+
+def tenant_written_by(connection: HTTPConnection) -> str | None:
+    """Return the tenant of what a caller writes.
+
+    A token without a tenant writes what has none; the edge's own tenant counts without a token.
+    """
+    caller = caller_of(connection)
+    return (node_of(connection).settings.tenant if caller is None else caller.tenant) or None
+
+
 async def rows_of(connection: HTTPConnection, table: TableView[S]) -> Sequence[S]:
     """Return the rows of a table that the caller's tenant may read, the last changed one last.
 
     Raises:
         LogUnavailable: the table could not be read in time.
     """
-    caller = caller_of(connection)
-    return await table.all(None if caller is None else caller.tenant or "")
+    return await table.all(tenant_read_by(connection))
 
 
 async def dated_rows_of(connection: HTTPConnection, table: TableView[S]) -> Sequence[tuple[S, int]]:
@@ -80,8 +95,7 @@ async def dated_rows_of(connection: HTTPConnection, table: TableView[S]) -> Sequ
     Raises:
         LogUnavailable: the table could not be read in time.
     """
-    caller = caller_of(connection)
-    return await table.all_with_times(None if caller is None else caller.tenant or "")
+    return await table.all_with_times(tenant_read_by(connection))
 
 
 NodeDep = Annotated[Node, Depends(node_of)]

@@ -8,7 +8,7 @@ from math import inf
 
 from fastapi import Request
 
-from sse_edge.caller import Caller
+from sse_edge.caller import Caller, user_of
 from sse_edge.http.addresses import address_of
 from sse_edge.http.dependencies import caller_of, node_of
 from sse_edge.http.stream_response import client_id_of
@@ -27,9 +27,9 @@ class ResponseSession:
     """Set when the response must end."""
 
     @property
-    def subject(self) -> str | None:
-        """The `sub` of the client's token; None without a token."""
-        return None if self.caller is None else self.caller.subject
+    def user(self) -> str | None:
+        """The user of the client's token, as a text that no other user has; None without one."""
+        return user_of(self.caller)
 
     @property
     def is_open(self) -> bool:
@@ -63,5 +63,5 @@ def open_session(request: Request, stream: Stream) -> ResponseSession:
         InvalidParameter: the client's name is too long.
     """
     address, caller = address_of(request.scope), caller_of(request)
-    node_of(request).refuse_over_limit(address, None if caller is None else caller.subject)
+    node_of(request).refuse_over_limit(address, user_of(caller))
     return ResponseSession(stream, address, client_id_of(request), caller)

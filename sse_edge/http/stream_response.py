@@ -16,7 +16,7 @@ from kafka_io.publisher import RecordMetadata
 from schemas.events import Event
 from schemas.keys import encode_key
 from schemas.topics import Topic
-from sse_edge.caller import Caller
+from sse_edge.caller import Caller, user_of
 from sse_edge.compression import GZIP_HEADERS, takes_gzip
 from sse_edge.cursor import Cursor
 from sse_edge.delivery.connection import Connection
@@ -32,6 +32,8 @@ from sse_edge.http.dependencies import (
     node_of,
     publisher_of,
     rate_limiter_of,
+    tenant_read_by,
+    tenant_written_by,
 )
 from sse_edge.http.headers import STREAM_HEADERS
 from sse_edge.http.protocol import EXTENSION, SocketTransport
@@ -129,7 +131,7 @@ def open_stream(
     if isinstance(start, Cursor) and start.ended:
         return Response(status_code=204)  # browsers stop reconnecting
     # A client that reconnects after the end gets 204. It needs no place, so no other stream closes.
-    node.refuse_over_limit(address_of(request.scope), None if caller is None else caller.subject)
+    node.refuse_over_limit(address_of(request.scope), user_of(caller))
     reason = node.unavailable_for
     if reason is not None and not asks_for_stream(request):
         raise Unavailable(reason, "streams cannot be served now")
@@ -161,10 +163,8 @@ def count_write(request: Request) -> None:
         TooManyRequests: the caller exceeds its rate of writes.
     """
     web_page_rules_of(request).refuse_foreign_page(request)
-    caller = caller_of(request)
-    rate_limiter_of(request).hit(
-        address_of(request.scope) if caller is None else f"sub {caller.subject}"
-    )
+    user = user_of(caller_of(request))
+    rate_limiter_of(request).hit(address_of(request.scope) if user is None else f"user {user}")
 
 
 def refuse_unacceptable(request: Request) -> None:
@@ -179,19 +179,22 @@ def refuse_unacceptable(request: Request) -> None:
 
 
 def as_readable_by(request: Request, stream: Stream) -> Stream:
-    """Return a stream of only those records that the tenant of a request's caller may read."""
-    return readable_by(caller_of(request), stream)
+    """Return a stream of only those records that a request's caller may read."""
+    return readable_by(caller_of(request), stream, node_of(request).settings.tenant)
 
 
-def readable_by(caller: Caller | None, stream: Stream) -> Stream:
-    """Return a stream of only those records that a caller's tenant may read."""
-    return stream if caller is None else replace(stream, tenant=caller.tenant or "")
+def readable_by(caller: Caller | None, stream: Stream, home: str | None) -> Stream:
+    """Return a stream of only those records that a caller may read.
 
-
-def tenant_of(request: Request) -> str | None:
-    """Return the tenant of what the caller writes."""
-    caller = caller_of(request)
-    return None if caller is None else caller.tenant
+    Args:
+        caller: the caller; without one, the stream is of all tenants and users.
+        stream: the stream.
+        home: the tenant of entities that a caller without a token names.
+    """
+    if caller is None:
+        return stream if home is None or stream.homes else replace(stream, homes=frozenset({home}))
+    owner = caller.owner if stream.has_owners else None
+    return replace(stream, tenant=caller.tenant or "", owner=owner)
 
 
 async def write(
@@ -216,7 +219,9 @@ async def write(
         if home is not None:
             topic, entity_id = home
             partition = await publisher.partition_for(topic, encode_key(entity_id))
-        return await publisher.publish(event, partition=partition, tenant=tenant_of(request))
+        return await publisher.publish(
+            event, partition=partition, tenant=tenant_written_by(request)
+        )
     except InvalidReport as error:
         raise InvalidParameter("body", str(error)) from error
     except RecordRefused as error:
@@ -227,8 +232,8 @@ async def write(
 
 def may_read(request: Request, record: Record) -> bool:
     """Return whether the caller's tenant may read a record."""
-    caller = caller_of(request)
-    return caller is None or record.tenant == (caller.tenant or "").encode()
+    tenant = tenant_read_by(request)
+    return tenant is None or record.tenant == tenant.encode()
 
 
 class StreamResponse(Response):

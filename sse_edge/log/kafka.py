@@ -29,7 +29,7 @@ from kafka_io.topic_admin import PartitionEnd, TopicAdmin
 from schemas.headers import ID, TENANT
 from sse_edge.errors import LogUnavailable, OffsetOutOfRange
 from sse_edge.log.protocol import TailReader
-from sse_edge.log.record import Batch, Partition, Record, TopicInfo
+from sse_edge.log.record import Batch, Partition, Record, TopicInfo, tenant_of_key
 
 logger = logging.getLogger(__name__)
 
@@ -319,7 +319,7 @@ def _record(partition: Partition, record: ConsumerRecord[bytes, bytes]) -> Recor
         record.key,
         record.value,
         event_id,
-        tenant,
+        tenant or tenant_of_key(record.key),
     )
 
 

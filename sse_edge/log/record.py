@@ -2,6 +2,9 @@
 
 from typing import NamedTuple
 
+from schemas.errors import InvalidKey
+from schemas.keys import decode_key, has_tenant
+
 
 class Partition(NamedTuple):
     """A partition, with its topic's full name in Kafka."""
@@ -43,3 +46,21 @@ class TopicInfo(NamedTuple):
     topic_id: bytes
     """16 bytes; a topic that is deleted and created again has another id."""
     partitions: int
+
+
+def tenant_of_key(key: bytes | None) -> bytes:
+    """Return the tenant in a record's key, for a record whose headers name none; empty for none."""
+    if not key or not has_tenant(key):
+        return b""
+    try:
+        return (decode_key(key).tenant or "").encode()
+    except InvalidKey:
+        return b""
+
+
+def id_of_key(key: bytes) -> str:
+    """Return the id in a record's key; the text of a key that is no id's."""
+    try:
+        return decode_key(key).entity_id
+    except InvalidKey:
+        return key.decode(errors="replace")

@@ -2,13 +2,11 @@
 
 A request writes the first event of a job or task, and answers once Kafka has it. The table of
 states has it when a processor has folded that event, which takes long while processors are away.
-The ids of jobs and tasks begin with their time (UUID version 7). So the log tells where to look
-for the first event of an id, and an id that was never given costs no read.
+The ids of jobs and tasks begin with their time (see `sse_edge.run_ids`). So the log tells where to
+look for the first event of an id, and an id that was never given costs no read.
 """
 
 import asyncio
-import os
-import uuid
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
@@ -21,42 +19,21 @@ from schemas.events import (
     TrainingProgress,
 )
 from schemas.gate import admit_or_none
-from schemas.keys import encode_key
+from schemas.keys import readable_keys
 from sse_edge.cache.table_view import TableView
 from sse_edge.errors import LogUnavailable, OffsetOutOfRange
 from sse_edge.log.protocol import Log
 from sse_edge.log.record import Partition, Record
 from sse_edge.log.scan import scan
+from sse_edge.run_ids import time_ms_of
 
 _SKEW_MS = 60_000
 """By how much the clocks of an edge and of a broker may differ."""
-_ID_VERSION = 7
 _SETTLE_S = 1.0
 """How long the state of an event may take to be seen, after that of a later event."""
 
 E = TypeVar("E", bound=BacktestProgress | TrainingProgress)
 S = TypeVar("S", bound=JobState | StoryState)
-
-
-def new_id(now_us: int) -> str:
-    """Return a new id of a job or task: a UUID of version 7.
-
-    Args:
-        now_us: the time in microseconds since 1970, which the id has in milliseconds.
-    """
-    number = (now_us // 1000) << 80 | int.from_bytes(os.urandom(10))
-    number = number & ~(0xF << 76) | _ID_VERSION << 76
-    number = number & ~(0x3 << 62) | 2 << 62  # the variant of RFC 9562
-    return str(uuid.UUID(int=number))
-
-
-def time_ms_of(run_id: str) -> int | None:
-    """Return the time of an id of `new_id`; None for any other text."""
-    try:
-        known = uuid.UUID(run_id)
-    except ValueError:
-        return None
-    return known.int >> 80 if known.version == _ID_VERSION and str(known) == run_id else None
 
 
 class AcceptedRuns(Generic[E, S]):
@@ -71,6 +48,7 @@ class AcceptedRuns(Generic[E, S]):
         states: TableView[S],
         first_state: Callable[[Record, E], S | None],
         patience_s: float,
+        home: str | None = None,
     ) -> None:
         """Know nothing; the log is read where the table has no state.
 
@@ -82,7 +60,9 @@ class AcceptedRuns(Generic[E, S]):
             states: the table of the states that a processor derives from them.
             first_state: returns the state after the first event of a job or task.
             patience_s: how long a caller waits for the log.
+            home: the tenant of what callers without a token request.
         """
+        self._home = home
         self._log = log
         self._topic = topic
         self._partitions = partitions
@@ -91,34 +71,48 @@ class AcceptedRuns(Generic[E, S]):
         self._first_state = first_state
         self._patience_s = patience_s
 
-    async def find(self, run_id: str, within_s: float) -> S | None:
+    async def find(self, run_id: str, within_s: float, tenant: str | None = None) -> S | None:
         """Return the state of a job or task; None if there is none, or if it was removed.
 
         Args:
             run_id: the id of the job or task.
             within_s: how long to wait for a processor to write the state; then the log is read.
+            tenant: the tenant of the job or task; "" for none, None for any.
 
         Raises:
             LogUnavailable: the log could not be read in time.
         """
-        state = await self._states.find(run_id, within_s)
+        state = await self._states.find(run_id, within_s, tenant)
         time_ms = time_ms_of(run_id)
         if state is not None or time_ms is None:
             return state
         try:
             async with asyncio.timeout(self._patience_s):
-                state = await self._read(run_id, time_ms)
+                state = await self._read(run_id, time_ms, tenant)
         except OffsetOutOfRange:
             return None  # the events expire just now
         except TimeoutError:
             raise LogUnavailable(f"{self._topic} could not be read in time") from None
         # A processor may have written the state while the log was read.
-        return await self._states.find(run_id, _SETTLE_S) if state is None else state
+        if state is None:
+            state = await self._states.find(run_id, _SETTLE_S, tenant)
+        return state
 
-    async def _read(self, run_id: str, time_ms: int) -> S | None:
+    async def _read(self, run_id: str, time_ms: int, tenant: str | None) -> S | None:
         """Return the state after the first event, unless the run was removed."""
-        key = encode_key(run_id)
-        where = Partition(self._topic, self._log.partition_of(key, await self._partitions()))
+        keys = readable_keys(run_id, self._home if tenant is None else tenant)
+        count = await self._partitions()
+        for number in sorted({self._log.partition_of(key, count) for key in keys}):
+            where = Partition(self._topic, number)
+            found = await self._read_in(where, keys, time_ms, tenant)
+            if found is not None:
+                return found
+        return None
+
+    async def _read_in(
+        self, where: Partition, keys: frozenset[bytes], time_ms: int, tenant: str | None
+    ) -> S | None:
+        named = None if tenant is None else tenant.encode()
         offset = (await self._log.offsets_at([where], time_ms - _SKEW_MS))[where]
         end = (await self._log.end_offsets([where]))[where]
         first: S | None = None
@@ -127,7 +121,8 @@ class AcceptedRuns(Generic[E, S]):
             for record in batch.records:
                 if first is None and record.timestamp_ms > time_ms + _SKEW_MS:
                     return None
-                event = admit_or_none(self._kind, record.value) if record.key == key else None
+                is_ours = record.key in keys and named in (None, record.tenant)
+                event = admit_or_none(self._kind, record.value) if is_ours else None
                 if event is None:
                     continue
                 if _is_removal(event):

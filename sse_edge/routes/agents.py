@@ -16,16 +16,14 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from kafka_io.clock import now_us
 from schemas.events import AgentCommand
-from schemas.keys import encode_key
 from sse_edge.caller import NAME_BYTES, OWNED_ID_CHARS, is_owned, owned_id
 from sse_edge.delivery import control_events
-from sse_edge.delivery.node import Node
 from sse_edge.delivery.start import FromOffsets, FromTime, Start
 from sse_edge.errors import (
-    Forbidden,
     InvalidCursor,
     InvalidParameter,
     LogError,
+    NoSuchThing,
     Unavailable,
     UnavailableReason,
 )
@@ -123,7 +121,7 @@ async def _run(request: Request, message: str, key: str | None) -> Response:
         return open_stream(request, stream)
     try:
         async with asyncio.timeout(node.settings.broker_patience_s):
-            start = await _begun(node, run_id, is_new=key is None)
+            start = await _begun(request, run_id, is_new=key is None)
             # A worker that finds the run ended does nothing.
             await write(
                 request, AgentCommand(run_id=run_id, message=message, event_time_us=now_us())
@@ -140,18 +138,20 @@ def _resumed(request: Request, run_id: str, cursor: str) -> Response:
     stream = of_entities(CHANNEL, [run_id], event_names(request))
     node.codec(as_readable_by(request, stream)).decode(cursor)  # raises for an invalid cursor
     if not is_owned(run_id, caller_of(request)):
-        raise Forbidden("the cursor belongs to another user's run")
+        raise NoSuchThing("there is no such run; POST /process/stream begins one")
     return open_stream(request, stream)
 
 
-async def _begun(node: Node, run_id: str, *, is_new: bool) -> Start:
+async def _begun(request: Request, run_id: str, *, is_new: bool) -> Start:
     """Return where the events of a run begin, or will begin."""
     if not is_new:
         return FromTime(time.time_ns() // 1_000_000 - _RETRIED_WITHIN_MS)
-    source = of_entities(CHANNEL, [run_id]).selections[0]
-    topic = (await node.tail.topic(node.topic_name(source))).info
-    where = Partition(topic.name, node.log.partition_of(encode_key(run_id), topic.partitions))
-    return FromOffsets({where.number: (await node.log.end_offsets([where]))[where]})
+    node = node_of(request)
+    stream = as_readable_by(request, of_entities(CHANNEL, [run_id]))
+    topic = (await node.tail.topic(node.topic_name(stream.selections[0]))).info
+    numbers = {node.log.partition_of(key, topic.partitions) for key in stream.keys[0]}
+    ends = await node.log.end_offsets([Partition(topic.name, number) for number in numbers])
+    return FromOffsets({where.number: end for where, end in ends.items()})
 
 
 def _name_of(key: str, message: str) -> bytes:

@@ -13,6 +13,7 @@ from typing import Any
 
 from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 
+from sse_edge.caller import user_of
 from sse_edge.cursor import Cursor
 from sse_edge.delivery.connection import Connection
 from sse_edge.delivery.options import ConnectionOptions
@@ -106,9 +107,9 @@ async def follow_job(websocket: WebSocket, job_id: str) -> None:
     await websocket.accept(accepted_subprotocol(websocket))
     try:
         caller = await authenticator_of(websocket).caller(_token_of(websocket, node.settings))
-        node.refuse_over_limit(address, None if caller is None else caller.subject)
+        node.refuse_over_limit(address, user_of(caller))
         state = await known_to(views, caller, job_id)
-        stream = readable_by(caller, of_entities(CHANNEL, [job_id]))
+        stream = readable_by(caller, of_entities(CHANNEL, [job_id]), state.tenant)
         start: Start = FromOffsets({state.partition: state.first_offset})
         cursor = given_cursor(websocket)
         if cursor is not None:

@@ -1,6 +1,7 @@
 """Backtest jobs: submit, cancel and list them, and follow the events of one."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request, Response
@@ -22,9 +23,16 @@ from schemas.events import (
 )
 from sse_edge.caller import Caller
 from sse_edge.delivery.start import FromOffsets
-from sse_edge.errors import Forbidden, InvalidParameter, NoSuchThing
+from sse_edge.errors import InvalidParameter, NoSuchThing
 from sse_edge.http import openapi
-from sse_edge.http.dependencies import AnyCase, NodeDep, caller_of, node_of
+from sse_edge.http.dependencies import (
+    AnyCase,
+    NodeDep,
+    caller_of,
+    node_of,
+    rows_of,
+    tenant_read_by,
+)
 from sse_edge.http.request_values import given_cursor
 from sse_edge.http.stream_response import (
     event_names,
@@ -32,8 +40,8 @@ from sse_edge.http.stream_response import (
     stream_route,
     write,
 )
-from sse_edge.routes.accepted import new_id
 from sse_edge.routes.views import Views, views_of
+from sse_edge.run_ids import new_id
 from sse_edge.streams.dialects.backtest import backtest, job as as_job
 from sse_edge.streams.requests import of_entities
 
@@ -104,7 +112,7 @@ async def submit(request: Request, body: BacktestRequest) -> dict[str, object]:
     symbol, parameters = await _checked(request, body)
     caller = caller_of(request)
     owner, requested_us = None if caller is None else caller.subject, now_us()
-    job_id = new_id(requested_us)
+    job_id = new_id(requested_us, None if caller is None else caller.owner)
     step = JobStep(kind=JobStepKind.SUBMITTED, symbol=symbol, strategy=body.strategy, owner=owner)
     submitted = _event(job_id, step, f"{symbol} waits for a worker", requested_us)
     command = BacktestCommand(
@@ -175,7 +183,7 @@ async def _candles(request: Request, symbol: str) -> Sequence[str]:
     views = views_of(request)
     if not await views.candles.all():
         await views.candles.find(symbol, views.settings.processor_patience_s)
-    return [state.symbol for state in await views.candles.all()]
+    return [state.symbol for state in await rows_of(request, views.candles)]
 
 
 @router.get("/api/backtesting/jobs", summary="List jobs, newest first")
@@ -228,6 +236,7 @@ async def follow_job(request: Request, node: NodeDep, job_id: JobId) -> Response
     if given_cursor(request) is not None and caller_of(request) is None:
         return open_stream(request, stream)
     state = await known(request, job_id)
+    stream = replace(stream, homes=frozenset({state.tenant or ""}))
     return open_stream(request, stream, FromOffsets({state.partition: state.first_offset}))
 
 
@@ -243,7 +252,7 @@ async def catch_up(request: Request) -> None:
     views = views_of(request)
     await views.jobs.all()
     # Without a processor the list is behind the streams, and is returned all the same.
-    await views.latest_jobs.catch_up(node.settings.processor_patience_s)
+    await views.latest_jobs.catch_up(node.settings.processor_patience_s, tenant_read_by(request))
 
 
 async def jobs_of_caller(request: Request) -> Sequence[JobState]:
@@ -252,10 +261,9 @@ async def jobs_of_caller(request: Request) -> Sequence[JobState]:
     Raises:
         LogUnavailable: the table of jobs could not be read in time.
     """
-    views = views_of(request)
-    found = await views.jobs.all()
+    found = await rows_of(request, views_of(request).jobs)
     caller = caller_of(request)
-    owned = [job for job in found if caller is None or _is_readable_by(caller, job)]
+    owned = [job for job in found if _is_readable_by(caller, job)]
     return sorted(owned, key=lambda job: (job.created_us, job.job_id), reverse=True)
 
 
@@ -268,26 +276,21 @@ async def known_to(views: Views, caller: Caller | None, job_id: str) -> JobState
     """Return a job of a caller.
 
     Raises:
-        NoSuchThing: there is no such job.
-        Forbidden: the job belongs to another user or tenant.
+        NoSuchThing: there is no such job of the caller.
         LogUnavailable: the table or the log of jobs could not be read in time.
     """
-    state = await views.find_job(job_id)
-    if state is None:
+    state = await views.find_job(job_id, None if caller is None else caller.tenant or "")
+    if state is None or not _is_readable_by(caller, state):
         raise NoSuchThing(
             f"there is no job {job_id[:60]!r}; POST /api/backtesting/jobs submits one, "
             "and it is kept for 30 days"
         )
-    if caller is not None and not _is_readable_by(caller, state):
-        raise Forbidden(f"job {job_id[:60]} belongs to another user")
     return state
 
 
-def _is_readable_by(caller: Caller, job: JobState) -> bool:
-    """Return whether a job is the caller's, or was made without a token in the caller's tenant."""
-    if job.owner is None:
-        return (job.tenant or None) == (caller.tenant or None)
-    return job.owner == caller.subject
+def _is_readable_by(caller: Caller | None, job: JobState) -> bool:
+    """Return whether a job of a caller's tenant is the caller's, or was made without a token."""
+    return caller is None or job.owner in (None, caller.subject)
 
 
 def _event(

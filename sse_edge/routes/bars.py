@@ -15,7 +15,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from schemas.events import Bar, BarChunk, Interval, JobState, JobStatus
 from schemas.gate import admit_or_none
-from schemas.keys import encode_key
+from schemas.keys import readable_keys
 from schemas.topics import BACKTEST_BARS
 from sse_edge.delivery.control_events import retry_ms
 from sse_edge.delivery.node import Node
@@ -188,7 +188,7 @@ async def _await_bars(
     is_listed = is_settled = False
     while session.is_open:
         version = views.jobs.version
-        present = views.jobs.last(job.job_id)
+        present = views.jobs.last(job.job_id, job.tenant or "")
         if present is None and is_listed:
             return FoundBars((), "the job was removed before it had bars")
         is_listed = present is not None
@@ -229,23 +229,38 @@ async def _bars(node: Node, state: JobState) -> Mapping[str, Sequence[Bar]]:
             topic = (await node.tail.topic(name)).info
     except TimeoutError:
         raise LogUnavailable("Kafka does not answer") from None
-    key = encode_key(state.job_id)
-    where = Partition(name, node.log.partition_of(key, topic.partitions))
-    since_ms = state.created_us // 1000 - _BEFORE_MS
-    offset = (await node.log.offsets_at([where], since_ms))[where]
-    end = (await node.log.end_offsets([where]))[where]
+    keys = readable_keys(state.job_id, state.tenant)
+    numbers = {node.log.partition_of(key, topic.partitions) for key in keys}
     by_interval: dict[str, dict[int, BarChunk]] = {}
-    async for batch in scan(node.log, where, offset, end):
-        offset = batch.next_offset
-        for record in batch.records:
-            chunk = admit_or_none(BarChunk, record.value) if record.key == key else None
-            if chunk is not None:
-                by_interval.setdefault(chunk.interval, {})[chunk.first] = chunk
-    if offset < end:
-        raise LogUnavailable(f"{where} could not be read to its end")
+    for number in sorted(numbers):
+        async for chunk in _chunks(node, Partition(name, number), state, keys):
+            by_interval.setdefault(chunk.interval, {})[chunk.first] = chunk
     found = {}
     for interval, by_first in by_interval.items():
         bars = [bar for first in sorted(by_first) for bar in by_first[first].bars]
         if len(bars) == next(iter(by_first.values())).total:
             found[interval] = bars
     return found
+
+
+async def _chunks(
+    node: Node, where: Partition, state: JobState, keys: frozenset[bytes]
+) -> AsyncGenerator[BarChunk]:
+    """Yield the chunks of a job's bars in a partition.
+
+    Raises:
+        LogError: Kafka cannot be read.
+    """
+    tenant = (state.tenant or "").encode()
+    since_ms = state.created_us // 1000 - _BEFORE_MS
+    offset = (await node.log.offsets_at([where], since_ms))[where]
+    end = (await node.log.end_offsets([where]))[where]
+    async for batch in scan(node.log, where, offset, end):
+        offset = batch.next_offset
+        for record in batch.records:
+            is_ours = record.key in keys and record.tenant == tenant
+            chunk = admit_or_none(BarChunk, record.value) if is_ours else None
+            if chunk is not None:
+                yield chunk
+    if offset < end:
+        raise LogUnavailable(f"{where} could not be read to its end")

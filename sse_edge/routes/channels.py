@@ -9,7 +9,7 @@ from kafka_io.clock import now_us
 from schemas.events import StreamRenewal
 from schemas.instants import LATEST_US
 from sse_edge.caller import OWNED_ID_CHARS, is_owned
-from sse_edge.errors import Forbidden, NoSuchThing
+from sse_edge.errors import NoSuchThing
 from sse_edge.http import openapi
 from sse_edge.http.dependencies import caller_of
 from sse_edge.http.stream_response import event_names, open_stream, stream_route, write
@@ -85,10 +85,8 @@ async def renew(
 ) -> None:
     """Send a fresh token to any node; the node that serves the stream reads it from the log."""
     caller = caller_of(request)
-    if len(challenge) != OWNED_ID_CHARS:
+    if caller is None or len(challenge) != OWNED_ID_CHARS or not is_owned(challenge, caller):
         raise NoSuchThing("there is no such challenge; POST to the `url` of the event `challenge`")
-    if caller is None or not is_owned(challenge, caller):
-        raise Forbidden("the token belongs to another user than the stream")
     renewal = StreamRenewal(
         challenge=challenge,
         expires_us=min(int(caller.expires_s * 1e6), LATEST_US),

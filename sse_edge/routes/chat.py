@@ -1,7 +1,7 @@
 """Chat rooms, and streams of single users. Both are in the log, so any node can resume them."""
 
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, cast
 
 from fastapi import APIRouter, Path, Query, Request, Response
@@ -12,14 +12,14 @@ from kafka_io.clock import now_us
 from kafka_io.publisher import RecordMetadata
 from schemas.events import ChatEvent, ChatEventKind
 from schemas.gate import admit, admit_or_none
-from schemas.keys import encode_key
+from schemas.topics import CHAT_MESSAGES
 from sse_edge.delivery.node import Node
 from sse_edge.delivery.start import FromOffsets
-from sse_edge.errors import Forbidden, Unavailable
+from sse_edge.errors import NoSuchThing, Unavailable
 from sse_edge.frame import block
 from sse_edge.http import openapi
 from sse_edge.http.addresses import address_of
-from sse_edge.http.dependencies import NodeDep, caller_of
+from sse_edge.http.dependencies import NodeDep, caller_of, node_of
 from sse_edge.http.request_values import given_cursor
 from sse_edge.http.stream_response import (
     as_readable_by,
@@ -36,9 +36,10 @@ from sse_edge.log.protocol import Log
 from sse_edge.log.record import Partition, Record
 from sse_edge.log.scan import scan
 from sse_edge.routes.cluster import ClusterDep, metrics_of, scope
-from sse_edge.routes.presence import Presence, Presences
+from sse_edge.routes.presence import Joined, Presence, Presences
 from sse_edge.streams.dialects.chat import chat_event
 from sse_edge.streams.requests import of_entities
+from sse_edge.streams.stream import Stream
 
 ROOM = "lobby"
 """The room of a client that names none."""
@@ -113,13 +114,16 @@ async def chat_stream(
         node.begin(presences.leave(presence, lambda: _write_leave(request, node, presence)))
 
     try:
-        where, begin = await _end_of(node, room)
-        if is_new:
-            begin = presences.joined_at[presence]
+        begins = dict(await _ends_of(request, room))
+        joined = presences.joined_at[presence] if is_new else None
+        if joined is not None:
+            begins[joined.partition] = joined.offset
         prelude = b""
         if cursor is None:
-            prelude = await _history(request, node, where, room, begin)
-        start = FromOffsets({where.number: begin + is_new})  # after its own `join`
+            prelude = await _history(request, node, room, begins)
+        if joined is not None:
+            begins[joined.partition] = joined.offset + 1  # after its own `join`
+        start = FromOffsets({where.number: offset for where, offset in begins.items()})
         return open_stream(request, stream, start, client_id=name, prelude=prelude, when_over=leave)
     except Exception:
         leave()
@@ -142,18 +146,25 @@ async def _enter(request: Request, presence: Presence) -> bool:
         except BaseException:
             presences.forget(presence)
             raise
-        presences.joined_at[presence] = joined.offset
+        topic = node_of(request).settings.topic_prefix + CHAT_MESSAGES.name
+        presences.joined_at[presence] = Joined(Partition(topic, joined.partition), joined.offset)
     return is_new
 
 
-async def _history(request: Request, node: Node, where: Partition, room: str, before: int) -> bytes:
-    """Return the last messages of a room before an offset, as blocks."""
-    key = encode_key(room)
+async def _history(
+    request: Request, node: Node, room: str, before: Mapping[Partition, int]
+) -> bytes:
+    """Return the last messages of a room before some offsets, as blocks."""
+    keys = _stream_of(request, room).keys[0]
 
     def is_ours(record: Record) -> bool:
-        return record.key == key and may_read(request, record)
+        return record.key in keys and may_read(request, record)
 
-    return b"".join(map(_shown, await last_messages(node.log, where, is_ours, before)))
+    found: list[Record] = []
+    for where, offset in before.items():
+        found += await last_messages(node.log, where, is_ours, offset)
+    found.sort(key=lambda record: record.timestamp_ms)
+    return b"".join(map(_shown, found[-REMEMBERED:]))
 
 
 def _presence_of(request: Request, room: str, user: str | None) -> Presence:
@@ -177,9 +188,7 @@ async def user_stream(
     """Stream each `update` for the user; `error` is recoverable, `fatal_error` ends the stream."""
     caller = caller_of(request)
     if caller is not None and caller.subject != user_id:
-        raise Forbidden(
-            f"this is the stream of user {user_id[:60]}; the token belongs to {caller.subject}"
-        )
+        raise NoSuchThing(f"there is no stream of user {user_id[:60]!r} for this token")
     return open_stream(request, of_entities("user", [user_id], event_names(request)))
 
 
@@ -249,16 +258,20 @@ async def _write_event(
     return await write(request, event)
 
 
-async def _end_of(node: Node, room: str) -> tuple[Partition, int]:
-    """Return the partition of a room, and its end.
+def _stream_of(request: Request, room: str) -> Stream:
+    return as_readable_by(request, of_entities("chat", [room]))
+
+
+async def _ends_of(request: Request, room: str) -> Mapping[Partition, int]:
+    """Return the ends of the partitions that have a room's events.
 
     Raises:
         LogError: Kafka cannot be read.
     """
-    source = of_entities("chat", [room]).selections[0]
-    topic = (await node.tail.topic(node.topic_name(source))).info
-    where = Partition(topic.name, node.log.partition_of(encode_key(room), topic.partitions))
-    return where, (await node.log.end_offsets([where]))[where]
+    node, stream = node_of(request), _stream_of(request, room)
+    topic = (await node.tail.topic(node.topic_name(stream.selections[0]))).info
+    numbers = {node.log.partition_of(key, topic.partitions) for key in stream.keys[0]}
+    return await node.log.end_offsets([Partition(topic.name, number) for number in sorted(numbers)])
 
 
 async def _write_leave(request: Request, node: Node, presence: Presence) -> None:
@@ -273,17 +286,20 @@ async def _has_joined_again(request: Request, node: Node, presence: Presence) ->
     Raises:
         LogError: Kafka cannot be read.
     """
-    where, end = await _end_of(node, presence.room)
-    key = encode_key(presence.room)
-    begin = max(presences_of(request).joined_at.get(presence, -1) + 1, end - _LOOKED_AT_ONCE)
-    async for batch in scan(node.log, where, begin, end):
-        for record in batch.records:
-            if record.key != key or not may_read(request, record):
-                continue
-            event = admit_or_none(ChatEvent, record.value)
-            if event is not None and (event.kind, event.user) == (
-                ChatEventKind.JOIN,
-                presence.name,
-            ):
-                return True
+    keys = _stream_of(request, presence.room).keys[0]
+    joined = presences_of(request).joined_at.get(presence)
+    for where, end in (await _ends_of(request, presence.room)).items():
+        begin = end - _LOOKED_AT_ONCE
+        if joined is not None and joined.partition == where:
+            begin = max(begin, joined.offset + 1)
+        async for batch in scan(node.log, where, max(begin, 0), end):
+            for record in batch.records:
+                is_ours = record.key in keys and may_read(request, record)
+                event = admit_or_none(ChatEvent, record.value) if is_ours else None
+                if event is not None and _is_join_of(event, presence.name):
+                    return True
     return False
+
+
+def _is_join_of(event: ChatEvent, name: str) -> bool:
+    return event.kind == ChatEventKind.JOIN and event.user == name

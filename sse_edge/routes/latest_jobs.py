@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from schemas.events import BacktestProgress, JobState, JobStepKind
 from schemas.gate import admit_or_none
-from schemas.topics import key_of
+from schemas.keys import readable_keys
 from sse_edge.cache.table_view import TableView
 from sse_edge.errors import OffsetOutOfRange
 from sse_edge.log.protocol import Log
@@ -22,6 +22,10 @@ logger = logging.getLogger(__name__)
 
 _LOOKED_BACK = 2_000
 """Records of a partition; older ones were processed long ago."""
+
+
+_JobKey = tuple[str, str]
+"""A tenant, empty for none, and the id of its job."""
 
 
 class _LastEvent(NamedTuple):
@@ -54,33 +58,36 @@ class LatestJobs:
         self._partitions = partitions
         self._jobs = jobs
         self._read_to: dict[Partition, int] = {}
-        self._last_events: dict[str, _LastEvent] = {}
+        self._last_events: dict[_JobKey, _LastEvent] = {}
         """By job, the last event that the table may not have."""
         self._one_at_a_time = asyncio.Lock()
 
-    async def catch_up(self, within_s: float) -> None:
+    async def catch_up(self, within_s: float, tenant: str | None = None) -> None:
         """Return when the table has what the log had at the call, or after some seconds.
+
+        Args:
+            within_s: how long to wait.
+            tenant: the tenant whose jobs count; "" for those of none, None for all.
 
         Raises:
             LogError: Kafka cannot be read.
         """
         async with self._one_at_a_time:
             await self._look()
-        awaited = dict(self._last_events)
+        awaited = {job: last for job, last in self._last_events.items() if tenant in (None, job[0])}
         try:
             async with asyncio.timeout(within_s):
                 while any(self._is_missing(*item) for item in awaited.items()):
                     await self._jobs.changed_since(self._jobs.version)
         except TimeoutError:
-            missing = [job_id for job_id, last in awaited.items() if self._is_missing(job_id, last)]
+            missing = [job[1] for job, last in awaited.items() if self._is_missing(job, last)]
             logger.warning(
                 "no processor has processed the events of these jobs: %s", ", ".join(missing)
             )
-        for job_id, last in awaited.items():
-            if self._last_events.get(job_id) == last:
-                del self._last_events[
-                    job_id
-                ]  # later calls do not wait for it, also if it is missing
+        for job, last in awaited.items():
+            if self._last_events.get(job) == last:
+                # Later calls do not wait for it, also if it is missing.
+                del self._last_events[job]
 
     async def _look(self) -> None:
         """Read the events since the last call."""
@@ -108,12 +115,14 @@ class LatestJobs:
             event = admit_or_none(BacktestProgress, record.value)
             if event is None or event.job is None:
                 continue
-            if record.key == key_of(event):
+            tenant = record.tenant.decode(errors="replace")
+            if record.key in readable_keys(event.backtest_id, tenant):
                 last = _LastEvent(record.offset, event.job.kind == JobStepKind.REMOVED)
-                self._last_events[event.backtest_id] = last
+                self._last_events[tenant, event.backtest_id] = last
 
-    def _is_missing(self, job_id: str, last: _LastEvent) -> bool:
-        state = self._jobs.last(job_id)
+    def _is_missing(self, job: _JobKey, last: _LastEvent) -> bool:
+        tenant, job_id = job
+        state = self._jobs.last(job_id, tenant)
         if last.is_removal:
             return state is not None
         return state is None or not (state.ended or state.last_offset >= last.offset)

@@ -10,6 +10,8 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
+from sse_edge.log.record import Partition
+
 
 class Presence(NamedTuple):
     """A client in a room."""
@@ -21,6 +23,13 @@ class Presence(NamedTuple):
     address: str
     """Its address if it gives itself no name; else empty."""
     name: str
+
+
+class Joined(NamedTuple):
+    """Where a client's `join` is in the log."""
+
+    partition: Partition
+    offset: int
 
 
 class Presences:
@@ -38,8 +47,8 @@ class Presences:
         self._streams: Counter[Presence] = Counter()
         self._away: dict[Presence, asyncio.Event] = {}
         """The clients without a stream that may still come back; the event is set when they do."""
-        self.joined_at: dict[Presence, int] = {}
-        """The offset of each client's `join` in its room's partition."""
+        self.joined_at: dict[Presence, Joined] = {}
+        """Where each client's `join` is in the log."""
 
     def find_away(self, unnamed: Presence) -> Presence | None:
         """Return a client that is away and could be one that gives itself no name."""

@@ -5,7 +5,8 @@ answer can follow the task on any node at once.
 """
 
 from collections.abc import Sequence
-from typing import Annotated, NamedTuple
+from dataclasses import replace
+from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
@@ -21,27 +22,33 @@ from schemas.events import (
     TrainingProgress,
 )
 from schemas.gate import admit_or_none
-from schemas.keys import encode_key
+from schemas.keys import readable_keys
 from sse_edge.delivery import control_events
 from sse_edge.delivery.node import Node
 from sse_edge.delivery.start import FromOffsets
 from sse_edge.errors import NoSuchThing, OffsetOutOfRange
 from sse_edge.http import openapi
-from sse_edge.http.dependencies import AnyCase, NodeDep, node_of, rows_of
+from sse_edge.http.dependencies import (
+    AnyCase,
+    NodeDep,
+    caller_of,
+    node_of,
+    rows_of,
+    tenant_read_by,
+)
 from sse_edge.http.headers import STREAM_HEADERS
 from sse_edge.http.request_values import asks_for_stream, given_cursor
 from sse_edge.http.stream_response import (
     client_id_of,
     event_names,
-    may_read,
     open_stream,
     stream_route,
     write,
 )
-from sse_edge.log.record import Partition, Record
+from sse_edge.log.record import Partition
 from sse_edge.log.scan import scan
-from sse_edge.routes.accepted import new_id
 from sse_edge.routes.views import Views, ViewsDep, views_of
+from sse_edge.run_ids import may_follow, new_id
 from sse_edge.streams.channels import CHANNELS
 from sse_edge.streams.dialect import ClientInfo
 from sse_edge.streams.dialects.mystocks import training_progress
@@ -97,7 +104,8 @@ class TrainingAccepted(BaseModel):
 async def train(request: Request, body: TrainingRequest) -> TrainingAccepted:
     """Write a command for a trainer, and answer once Kafka has it."""
     requested_us = now_us()
-    task_id = new_id(requested_us)
+    caller = caller_of(request)
+    task_id = new_id(requested_us, None if caller is None else caller.owner)
     pending = TrainingProgress(
         task_id=task_id,
         progress=0.0,
@@ -127,29 +135,33 @@ async def status(
     request: Request, node: NodeDep, views: ViewsDep, task_id: _TaskId
 ) -> dict[str, object]:
     """Return the last status of a task, as its stream has it."""
-    state = await _known(views, task_id)
+    state = await _known(request, views, task_id)
     try:
         last = await _read_on(node, state)
     except OffsetOutOfRange:
         last = None
-    if last is None or not may_read(request, last.record):
+    if last is None:
         raise _no_such_task(task_id)
-    data: dict[str, object] = rendered(last.event).data
+    data: dict[str, object] = rendered(last).data
     return data
 
 
 @router.get("/running", summary="List the training runs that have not ended")
 async def running(request: Request, node: NodeDep, views: ViewsDep) -> list[dict[str, object]]:
     """The last 20 that have changed, with the data of the last event `training_progress`."""
-    states = [state for state in await rows_of(request, views.tasks) if not state.ended]
+    states = [
+        state
+        for state in await rows_of(request, views.tasks)
+        if not state.ended and _may_follow(request, state.subject)
+    ]
     found = []
     for state in states[-_RUNNING_MAX:]:
         try:
             last = await _read_on(node, state)
         except OffsetOutOfRange:
             continue
-        if last is not None and not last.event.ends:
-            found.append(dict(training_progress(last.event).data))
+        if last is not None and not last.ends:
+            found.append(dict(training_progress(last).data))
     return found
 
 
@@ -177,11 +189,12 @@ async def _follow(request: Request, task_ids: Sequence[str]) -> Response:
     offsets: dict[int, int] = {}
     if given_cursor(request) is None and node.unavailable_for is None:
         try:
-            states = [await _known(views, task_id) for task_id in stream.entities]
+            states = [await _known(request, views, task_id) for task_id in stream.entities]
         except NoSuchThing as error:
             if not asks_for_stream(request):
                 raise
             return _unknown(request, stream, error)
+        stream = replace(stream, homes=frozenset(state.tenant or "" for state in states))
         for state in states:
             before = offsets.get(state.partition, state.last_offset)
             offsets[state.partition] = min(before, state.last_offset)
@@ -202,21 +215,26 @@ def _unknown(request: Request, stream: Stream, error: NoSuchThing) -> Response:
     return Response(event, headers=STREAM_HEADERS)
 
 
-class _Last(NamedTuple):
-    """The last event of a task."""
+async def _known(request: Request, views: Views, task_id: str) -> StoryState:
+    """Return the state of a task of the caller.
 
-    record: Record
-    event: TrainingProgress
-
-
-async def _known(views: Views, task_id: str) -> StoryState:
-    state = await views.find_task(task_id)
-    if state is None:
+    Raises:
+        NoSuchThing: there is no such task of the caller.
+        LogUnavailable: the table or the log of tasks could not be read in time.
+    """
+    state = await views.find_task(task_id, tenant_read_by(request))
+    if state is None or not _may_follow(request, task_id):
         raise _no_such_task(task_id)
     return state
 
 
-async def _read_on(node: Node, state: StoryState) -> _Last | None:
+def _may_follow(request: Request, task_id: str) -> bool:
+    """Return whether a task of a caller's tenant is of no user, or of the caller."""
+    caller = caller_of(request)
+    return caller is None or may_follow(task_id, caller.owner)
+
+
+async def _read_on(node: Node, state: StoryState) -> TrainingProgress | None:
     """Return the last event of a task in the log; its state may be a moment behind.
 
     Raises:
@@ -225,12 +243,14 @@ async def _read_on(node: Node, state: StoryState) -> _Last | None:
     """
     where = Partition(node.topic_name(ChannelSelection(CHANNELS[CHANNEL])), state.partition)
     end = (await node.log.end_offsets([where]))[where]
-    last, batches, key = None, 0, encode_key(state.subject)
+    last, batches, keys = None, 0, readable_keys(state.subject, state.tenant)
+    tenant = (state.tenant or "").encode()
     async for batch in scan(node.log, where, state.last_offset, end):
         for record in batch.records:
-            event = admit_or_none(TrainingProgress, record.value) if record.key == key else None
+            is_ours = record.key in keys and record.tenant == tenant
+            event = admit_or_none(TrainingProgress, record.value) if is_ours else None
             if event is not None:
-                last = _Last(record, event)
+                last = event
                 if event.ends:
                     return last  # a trainer that was presumed dead may have written more
         batches += 1

@@ -43,7 +43,8 @@ from schemas.topics import (
     TRAINING_TASKS,
     Topic,
 )
-from sse_edge.cache.table_view import S, TableView
+from sse_edge.cache.table_rows import S
+from sse_edge.cache.table_view import TableView
 from sse_edge.cache.tail import Tail
 from sse_edge.delivery.node import FinalEvent
 from sse_edge.log.protocol import Log
@@ -97,6 +98,7 @@ class Views:
             self.jobs,
             first_job_state,
             settings.broker_patience_s,
+            settings.tenant,
         )
         self._accepted_tasks = AcceptedRuns(
             log,
@@ -105,6 +107,7 @@ class Views:
             self.tasks,
             first_task_state,
             settings.broker_patience_s,
+            settings.tenant,
         )
         self.limits = self._view(RISK_LIMITS, RiskLimits)
         self.open_alerts = self._view(RISK_OPEN, OpenAlert)
@@ -131,33 +134,44 @@ class Views:
         renewal = self.renewals.last(challenge)
         return None if renewal is None else renewal.expires_us / 1e6
 
-    def final_event(self, states: Topic, entity: str) -> FinalEvent | None:
+    def final_event(
+        self, states: Topic, entity: str, tenant: str | None = None
+    ) -> FinalEvent | None:
         """Return where an entity's last event is in the log; None until the entity has ended.
 
         Args:
             states: the topic of the entities' states, as a channel's row names it.
-            entity: the entity's key.
+            entity: the entity's id.
+            tenant: the entity's tenant; "" for none, None for any.
         """
-        state: EntityState | None = self._tables[states].last(entity)
+        state: EntityState | None = self._tables[states].last(entity, tenant)
         if state is None or not state.ended:
             return None
         return FinalEvent(state.partition, state.last_offset)
 
-    async def find_job(self, job_id: str) -> JobState | None:
+    async def find_job(self, job_id: str, tenant: str | None) -> JobState | None:
         """Return a job's state, also where no processor has processed the job yet.
 
+        Args:
+            job_id: the job.
+            tenant: the job's tenant; "" for none, None for any.
+
         Raises:
             LogUnavailable: the table or the log could not be read in time.
         """
-        return await self._accepted_jobs.find(job_id, self.settings.processor_patience_s)
+        return await self._accepted_jobs.find(job_id, self.settings.processor_patience_s, tenant)
 
-    async def find_task(self, task_id: str) -> StoryState | None:
+    async def find_task(self, task_id: str, tenant: str | None) -> StoryState | None:
         """Return a training task's state, also where no processor has processed the task yet.
 
+        Args:
+            task_id: the task.
+            tenant: the task's tenant; "" for none, None for any.
+
         Raises:
             LogUnavailable: the table or the log could not be read in time.
         """
-        return await self._accepted_tasks.find(task_id, self.settings.processor_patience_s)
+        return await self._accepted_tasks.find(task_id, self.settings.processor_patience_s, tenant)
 
     def _events(self, topic: Topic) -> tuple[str, Callable[[], Awaitable[int]]]:
         """Return a topic's full name, and what returns the number of its partitions."""

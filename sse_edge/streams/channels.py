@@ -54,11 +54,21 @@ class Channel:
     entity_states: Topic | None = None
     """The compacted topic of the entities' states, by which a stream of several entities ends. A
     state has `ended`, `partition` and `last_offset`."""
+    owner_of: Callable[[Any], str | None] | None = None
+    """Returns the user, by the `sub` of its token, whom a record is for; None for all of a tenant.
+    None where no record of the channel is for one user only."""
+    has_owned_ids: bool = False
+    """Whether the ids of entities tell their owners (see `sse_edge.run_ids`)."""
 
     @property
     def key(self) -> str:
         """The channel's identity in cursors and caches, with its dialect."""
         return f"{self.name}+" if self.dialect.name == mystocks.MANY else self.name
+
+    @property
+    def has_owners(self) -> bool:
+        """Whether some of its events are for one user of a tenant only."""
+        return self.has_owned_ids or self.owner_of is not None
 
     @cached_property
     def events(self) -> frozenset[str]:
@@ -127,6 +137,7 @@ CHANNELS.add(
         examples.TRAINING,
         entity_parameters=("task_id", "entity_id"),
         has_end=True,
+        has_owned_ids=True,
         entity_states=TRAINING_TASKS,
         entity_field="task_id",
     )
@@ -139,6 +150,7 @@ CHANNELS.add(
         examples.BACKTEST,
         entity_parameters=("backtest_id", "entity_id"),
         has_end=True,
+        owner_of=backtest.owner_of,
         entity_field="backtest_id",
     )
 )
@@ -187,6 +199,7 @@ CHANNELS.add(
         dialect=training.TRAINING_TASK,
         entity_parameters=("task_id",),
         has_end=True,
+        has_owned_ids=True,
         entity_states=TRAINING_TASKS,
     )
 )
@@ -199,6 +212,7 @@ CHANNELS.add(
         dialect=backtest.BACKTEST,
         entity_parameters=("job_id",),
         has_end=True,
+        owner_of=backtest.owner_of,
         is_latest_value=False,
     )
 )

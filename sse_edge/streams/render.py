@@ -19,6 +19,8 @@ class Frame(NamedTuple):
     event: str
     body: bytes
     ends: bool
+    owner: str | None = None
+    """The one user whom it is for; None for all of its tenant."""
 
 
 Renderer = Callable[[Channel, Record], Frame | None]
@@ -52,6 +54,7 @@ def render_value(
         rendered = channel.render(event)
         if rendered is None:
             return None
+        owner = None if channel.owner_of is None else channel.owner_of(event)
         timestamp = to_rfc3339(logged_us)
         unfinished = body(*channel.dialect.wrap(rendered, timestamp))
     except Refused as error:
@@ -64,4 +67,4 @@ def render_value(
     if len(unfinished) > FRAME_BYTES_MAX:
         text = f"{len(unfinished)} bytes; an event has at most {FRAME_BYTES_MAX}"
         raise Unframable("too_large", text)
-    return Frame(rendered.event, unfinished, rendered.ends)
+    return Frame(rendered.event, unfinished, rendered.ends, owner)

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
 
-from schemas.keys import encode_key
+from schemas.keys import readable_keys
+from sse_edge.caller import Owner
 from sse_edge.streams.channels import Channel
 from sse_edge.streams.dialect import Dialect
 
@@ -26,7 +27,12 @@ class Stream:
     events: frozenset[str] = frozenset()
     """The names of the events to send; all, if it is empty."""
     tenant: str | None = None
-    """Only records with this `tenant` header; "" for those without one, None for all."""
+    """Only records of this tenant; "" for those without one, None for all."""
+    owner: Owner | None = None
+    """The user whose records it reads, and those of no user; None for those of all users. Only for
+    a stream with a channel whose records have owners."""
+    homes: frozenset[str] = frozenset()
+    """The tenants of the entities, for a stream that reads the records of all tenants."""
 
     @property
     def name(self) -> str:
@@ -50,7 +56,10 @@ class Stream:
 
     @cached_property
     def identity(self) -> str:
-        """The text that cursors are bound to: channels, entities, filter and tenant."""
+        """The text that cursors are bound to: channels, entities, filter and tenant.
+
+        The owner is not in it: a cursor is a position, and every event is authorized on replay.
+        """
         return json.dumps(
             [
                 [[choice.channel.key, sorted(choice.entities)] for choice in self.selections],
@@ -58,6 +67,11 @@ class Stream:
                 *([] if self.tenant is None else [["tenant", self.tenant]]),
             ]
         )
+
+    @property
+    def has_owners(self) -> bool:
+        """Whether some of its events are for one user of a tenant only."""
+        return any(choice.channel.has_owners for choice in self.selections)
 
     @property
     def has_end(self) -> bool:
@@ -76,4 +90,13 @@ class Stream:
     @cached_property
     def keys(self) -> tuple[frozenset[bytes], ...]:
         """For each selection, the keys of its entities; none, if all are selected."""
-        return tuple(frozenset(map(encode_key, choice.entities)) for choice in self.selections)
+        tenants = (self.homes or {""}) if self.tenant is None else {self.tenant}
+        return tuple(
+            frozenset(
+                key
+                for entity in choice.entities
+                for tenant in tenants
+                for key in readable_keys(entity, tenant)
+            )
+            for choice in self.selections
+        )

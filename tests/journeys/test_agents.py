@@ -135,7 +135,7 @@ async def test_a_run_is_its_owners(world: World, tmp_path: Path) -> None:
                     PATH, params=asked, headers={"Last-Event-ID": str(last_id), **bearer}
                 )
             # Another tenant's cursor is of another stream, a colleague's is not one's own.
-            refused = 400 if owner[1] != tenant else 403
+            refused = 400 if owner[1] != tenant else 404
             assert answer.status_code == (200 if owner == (name, tenant) else refused)
     assert len(await runs_in_the_log(world)) == 3
 

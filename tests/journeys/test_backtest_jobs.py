@@ -272,7 +272,7 @@ async def test_a_websocket_tells_the_same_story(system: System, tmp_path: Any) -
     assert (await heard(path))[1] == 4401
     # A job that was made without a token is everybody's of its tenant.
     assert (await heard(f"{path}?token={token(tmp_path, 'eve', None, 60)}"))[1] == 1000
-    assert (await heard(f"{path}?token={token(tmp_path, 'eve', 'other', 60)}"))[1] == 4403
+    assert (await heard(f"{path}?token={token(tmp_path, 'eve', 'other', 60)}"))[1] == 4404
 
 
 async def test_a_live_list_shows_what_the_polled_one_does(system: System) -> None:
@@ -461,7 +461,7 @@ async def test_bad_requests_and_strangers_are_refused_with_the_reason(
         job_id = (await http.post(JOBS, json=WANTED, headers=alice)).json()["job_id"]
         path = f"/api/sse/backtest/{job_id}"
         assert (await http.get(path)).status_code == 401
-        assert (await http.get(path, headers=bob)).status_code == 403
-        assert (await http.delete(f"{JOBS}/{job_id}", headers=bob)).status_code == 403
+        assert (await http.get(path, headers=bob)).status_code == 404
+        assert (await http.delete(f"{JOBS}/{job_id}", headers=bob)).status_code == 404
         assert (await http.get(f"{JOBS}", headers=bob)).json() == []
         assert (await http.get("/api/sse/backtest/nothing", headers=bob)).status_code == 404

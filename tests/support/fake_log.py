@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 from sse_edge.errors import LogUnavailable, OffsetOutOfRange
-from sse_edge.log.record import Batch, Partition, Record, TopicInfo
+from sse_edge.log.record import Batch, Partition, Record, TopicInfo, tenant_of_key
 
 _POLL_S = 0.05
 _POLLED_MAX = 50
@@ -65,12 +65,16 @@ class FakeLog:
         key: bytes,
         value: bytes | None,
         event_id: bytes | None = None,
+        tenant: bytes = b"",
     ) -> int:
         partition = self._topics[topic].partitions[number]
         self._clock_ms += 1
         offset = partition.end
         where = Partition(topic, number)
-        partition.records.append(Record(where, offset, self._clock_ms, key, value, event_id))
+        tenant = tenant or tenant_of_key(key)
+        partition.records.append(
+            Record(where, offset, self._clock_ms, key, value, event_id, tenant)
+        )
         partition.end = offset + 1
         return offset
 

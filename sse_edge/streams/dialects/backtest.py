@@ -60,6 +60,11 @@ def step(event: BacktestProgress) -> Rendered | None:
             raise UnknownWord(f"{job.kind!r} is no step of a job")
 
 
+def owner_of(event: BacktestProgress) -> str | None:
+    """Return the owner of the event's job; None for a backtest that a program reports."""
+    return None if event.job is None else event.job.owner
+
+
 def job(state: JobState) -> dict[str, object]:
     """Return a job as lists show it."""
     summary, fault = _parsed(state.result_summary) if state.result_summary else (None, {})

@@ -35,7 +35,7 @@ class ListSession:
         self.stream: Stream = one_channel("alerts", {})
         self.address = "here"
         self.client_id = "list"
-        self.subject: str | None = None
+        self.user: str | None = None
         self.has_left = False
 
     def leave(self) -> None:

@@ -17,8 +17,10 @@ class Renewals:
     def renewed_until_s(self, challenge: str) -> float | None:
         return self.renewed.get(challenge)
 
-    def final_event(self, states: Topic, entity: str) -> FinalEvent | None:
-        raise AssertionError(f"a token has no final event in {states} of {entity}")
+    def final_event(
+        self, states: Topic, entity: str, tenant: str | None = None
+    ) -> FinalEvent | None:
+        raise AssertionError(f"a token has no final event in {states} of {entity} of {tenant}")
 
 
 @pytest.fixture(autouse=True)

@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from sse_edge.caller import Caller
+from sse_edge.caller import Caller, Owner
 from sse_edge.http.session import ResponseSession
 from sse_edge.streams.requests import one_channel
 
@@ -37,8 +37,8 @@ async def test_a_session_that_leaves_waits_for_nothing_and_is_not_open() -> None
 
 
 async def test_a_session_ends_with_its_token() -> None:
-    assert session().subject is None
+    assert session().user is None
     opened = session(valid_for_s=20)
-    assert (opened.subject, opened.is_open) == ("alice", True)
+    assert (opened.user, opened.is_open) == (Owner(None, "alice").text, True)
     assert await waited_s(opened, 50) == pytest.approx(20, abs=1)
     assert not session(valid_for_s=-1).is_open

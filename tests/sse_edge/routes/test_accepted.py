@@ -5,7 +5,6 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 import pytest
-from hypothesis import given, strategies as st
 
 from schemas.codec import encode
 from schemas.events import BacktestProgress, JobState, JobStep, TaskStep, TrainingProgress
@@ -15,9 +14,8 @@ from sse_edge.routes.accepted import (
     AcceptedRuns,
     first_job_state,
     first_task_state,
-    new_id,
-    time_ms_of,
 )
+from sse_edge.run_ids import new_id
 from tests.support.fake_log import FakeLog
 
 pytestmark = pytest.mark.virtual_time
@@ -96,26 +94,6 @@ async def jobs() -> AsyncGenerator[Jobs]:
         running = tasks.create_task(found.table.run())
         yield found
         running.cancel()
-
-
-@given(st.integers(min_value=0, max_value=1 << 57))
-def test_an_id_is_a_uuid_that_tells_its_time(now_us: int) -> None:
-    first, second = new_id(now_us), new_id(now_us)
-    assert first != second
-    assert time_ms_of(first) == now_us // 1000
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "nothing",
-        "4fcad18f-1bb0-427e-925c-a2b1b2c86328",
-        "{00000000-0000-785a-a1f3-ab59b3f06017}",
-    ],
-)
-def test_other_texts_tell_no_time(text: str) -> None:
-    assert time_ms_of(text) is None
 
 
 async def test_a_job_that_no_processor_has_processed_is_pending() -> None:

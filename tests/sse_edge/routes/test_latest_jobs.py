@@ -15,7 +15,7 @@ pytestmark = pytest.mark.virtual_time
 WITHIN_S = 5.0
 
 
-def step(log: FakeLog, job_id: str, kind: str) -> int:
+def step(log: FakeLog, job_id: str, kind: str, tenant: bytes = b"") -> int:
     """Have a job say something."""
     event = BacktestProgress(
         backtest_id=job_id,
@@ -26,7 +26,7 @@ def step(log: FakeLog, job_id: str, kind: str) -> int:
         event_time_us=0,
         job=JobStep(kind=kind, symbol="S", strategy="rsi"),
     )
-    return log.append("events", 0, job_id.encode(), encode(event))
+    return log.append("events", 0, job_id.encode(), encode(event), tenant=tenant)
 
 
 def follow(log: FakeLog, job_id: str, offset: int, status: str = "running") -> None:
@@ -60,11 +60,11 @@ class Node:
     async def _partitions(self) -> int:
         return 1
 
-    async def took_s(self) -> float:
+    async def took_s(self, tenant: str | None = None) -> float:
         """How long a poll waits."""
         began = asyncio.get_running_loop().time()
         await self.view.all()
-        await self.latest.catch_up(WITHIN_S)
+        await self.latest.catch_up(WITHIN_S, tenant)
         return asyncio.get_running_loop().time() - began
 
 
@@ -97,4 +97,15 @@ async def test_a_poll_gives_up_on_what_no_processor_follows_and_waits_for_it_onc
         running = tasks.create_task(node.view.run())
         assert WITHIN_S <= await node.took_s() < WITHIN_S + 1
         assert await node.took_s() < 0.5
+        running.cancel()
+
+
+async def test_a_poll_does_not_wait_for_the_jobs_of_another_tenant() -> None:
+    node = Node()
+    step(node.log, "lost", "progress", b"acme")
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(node.view.run())
+        assert await node.took_s("other") < 0.5
+        assert await node.took_s("") < 0.5
+        assert await node.took_s("acme") >= WITHIN_S
         running.cancel()
