@@ -2,13 +2,13 @@
 
 import argparse
 import asyncio
-import logging
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Mapping
 
 from kafka_io.client import check_security
 from kafka_io.errors import InvalidSetting
+from kafka_io.log_lines import configure_logging
 from kafka_io.readiness import notify_ready
 from kafka_io.settings import ProducerSettings
 from kafka_io.topic_admin import wait_until_answered
@@ -87,10 +87,7 @@ def main() -> None:
     if not speed > 0:
         parser.error(f"--speed is {speed}; it must be more than 0")
     try:
-        logging.basicConfig(
-            level=ProducerSettings().log_level,
-            format="%(asctime)s %(levelname)s %(name)s %(message)s",
-        )
+        configure_logging(ProducerSettings().log_level)
         check_security()
         asyncio.run(_run(arguments.part, speed))
     except InvalidSetting as error:

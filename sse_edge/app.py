@@ -26,6 +26,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 from kafka_io.errors import ProducerError, Unread
+from kafka_io.log_lines import configure_logging
 from kafka_io.publisher import Publisher
 from kafka_io.readiness import notify_ready
 from kafka_io.settings import ProducerSettings
@@ -99,9 +100,7 @@ _COLLECTED = (1_000, 5, 20_000)
 def from_environment() -> ASGIApp:
     """Return the edge of this process, as uvicorn starts it."""
     settings = EdgeSettings()
-    logging.basicConfig(
-        level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s"
-    )
+    configure_logging(settings.log_level)
     # While Kafka is away, aiokafka logs ten times a second what the tail logs once.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     # Windows are many long-lived objects without cycles. Full collections took a tenth of the time
@@ -266,7 +265,8 @@ async def _warn_of_topics(settings: EdgeSettings) -> None:
         except Unread:
             await asyncio.sleep(_TOPICS_S)
     for difference in find_differences(settings.bootstrap_servers, topics, found):
-        logger.warning("%s", difference)
+        for line in str(difference).splitlines():
+            logger.warning("%s", line)
 
 
 def _log_who_is_served(settings: EdgeSettings) -> None:

@@ -9,6 +9,7 @@ from mode.loop import use as use_loop
 
 from kafka_io.client import check_security
 from kafka_io.errors import InvalidSetting
+from kafka_io.log_lines import configure_logging
 from stream_processors.app import build_app
 from stream_processors.risk.confidence import InvalidInput
 from stream_processors.risk.thresholds import InvalidRule
@@ -25,9 +26,7 @@ def main() -> None:
         check_security()
     except InvalidSetting as error:
         sys.exit(f"a setting is invalid: {error}")
-    logging.basicConfig(
-        level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s"
-    )
+    configure_logging(settings.log_level)
     if settings.log_level != "DEBUG":
         # Faust formats its debug records at any level, which takes a tenth of the time or more.
         logging.disable(logging.DEBUG)

@@ -218,7 +218,8 @@ async def check_topics(
     differences = find_differences(settings.bootstrap_servers, expected, found)
     for difference in differences:
         if not difference.is_harmful:
-            logger.warning("%s", difference)
+            for line in str(difference).splitlines():
+                logger.warning("%s", line)
     harmful = [str(difference) for difference in differences if difference.is_harmful]
     if harmful:
         raise TopicUnfit("\n".join(harmful))
