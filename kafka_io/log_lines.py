@@ -6,6 +6,7 @@ shows. So each record is one line, with such characters escaped; the lines of a 
 indented, and no other line is.
 """
 
+import copy
 import logging
 import re
 from types import TracebackType
@@ -25,6 +26,12 @@ class LineFormatter(logging.Formatter):
 
     def __init__(self) -> None:
         super().__init__(_FORMAT)
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return a record as lines; what another formatter has made of its traceback is ignored."""
+        own = copy.copy(record)
+        own.exc_text = None
+        return super().format(own)
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # its name in logging
         """Return the line of a record."""

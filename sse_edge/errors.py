@@ -46,6 +46,8 @@ class EdgeError(Exception):
 
     status = 500
     title = "Internal error"
+    reason = "internal"
+    """A code of the reason, for programs."""
     retry_after_s: int | None = None
 
 
@@ -54,6 +56,7 @@ class InvalidParameter(EdgeError):
 
     status = 400
     title = "Invalid parameter"
+    reason = "invalid_parameter"
 
     def __init__(self, parameter: str, message: str) -> None:
         super().__init__(f"{parameter}: {message}")
@@ -65,10 +68,13 @@ class InvalidCursor(EdgeError):
 
     status = 400
     title = "Invalid cursor"
+    reason = "invalid_cursor"
 
 
 class ForeignCursor(InvalidCursor):
     """A cursor belongs to another stream than the requested one."""
+
+    reason = "foreign_cursor"
 
 
 class Unauthorized(EdgeError):
@@ -76,6 +82,7 @@ class Unauthorized(EdgeError):
 
     status = 401
     title = "Unauthorized"
+    reason = "unauthorized"
 
 
 class Forbidden(EdgeError):
@@ -83,10 +90,13 @@ class Forbidden(EdgeError):
 
     status = 403
     title = "Forbidden"
+    reason = "forbidden"
 
 
 class ForeignPage(Forbidden):
     """A web page of another origin may not write."""
+
+    reason = "foreign_page"
 
 
 class NoSuchThing(EdgeError):
@@ -94,6 +104,7 @@ class NoSuchThing(EdgeError):
 
     status = 404
     title = "Not found"
+    reason = "not_found"
 
 
 class NotAcceptable(EdgeError):
@@ -101,6 +112,7 @@ class NotAcceptable(EdgeError):
 
     status = 406
     title = "Not acceptable"
+    reason = "not_acceptable"
 
 
 class BodyTooLarge(EdgeError):
@@ -108,6 +120,7 @@ class BodyTooLarge(EdgeError):
 
     status = 413
     title = "Body too large"
+    reason = "body_too_large"
 
     def __init__(self, most_bytes: int) -> None:
         super().__init__(f"the body of this request has at most {most_bytes} bytes")
@@ -118,6 +131,7 @@ class MisdirectedRequest(EdgeError):
 
     status = 421
     title = "Misdirected request"
+    reason = "misdirected"
 
 
 class TooManyConnections(EdgeError):
@@ -125,6 +139,7 @@ class TooManyConnections(EdgeError):
 
     status = 429
     title = "Too many connections"
+    reason = "too_many_connections"
     retry_after_s: int | None = 30
 
 
@@ -133,6 +148,7 @@ class TooManyRequests(EdgeError):
 
     status = 429
     title = "Too many requests"
+    reason = "too_many_requests"
 
     def __init__(self, message: str, retry_after_s: int) -> None:
         super().__init__(message)

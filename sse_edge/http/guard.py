@@ -14,8 +14,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sse_edge.caller import Scope as TokenScope
 from sse_edge.errors import BodyTooLarge, EdgeError
-from sse_edge.http.dependencies import caller_of, node_of
-from sse_edge.http.problem import EdgeHTTPException, problem
+from sse_edge.http.dependencies import caller_of
+from sse_edge.http.problem import EdgeHTTPException, answer_of
 from sse_edge.http.protocol import BODY_BYTES_MAX
 from sse_edge.http.scopes import refuse_without
 from sse_edge.http.stream_response import authenticate
@@ -72,8 +72,7 @@ class Guard:
                 if needed is not None:
                     refuse_without(needed, caller_of(connection))
         except EdgeError as error:
-            node_of(connection).metrics.refused[str(error.status)] += 1
-            await _answer(problem(error), scope, receive, send)
+            await _answer(answer_of(connection, error), scope, receive, send)
             return
         if scope["type"] == "http":
             send = _with_headers(connection, send)

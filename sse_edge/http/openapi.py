@@ -94,8 +94,8 @@ PARAMETERS: dict[str, object] = {
 
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     "4XX": {
-        "description": "The request is refused; `detail` says why, and `parameter` names a "
-        "parameter or field that is invalid.",
+        "description": "The request is refused; `detail` says why, `reason` is a code of it, `id` "
+        "names the line in the log, and `parameter` a parameter or field that is invalid.",
         "content": {
             "application/problem+json": {
                 "schema": {
@@ -106,6 +106,8 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
                         "title": {"type": "string"},
                         "status": {"type": "integer"},
                         "detail": {"type": "string"},
+                        "reason": {"type": "string"},
+                        "id": {"type": "string"},
                         "parameter": {"type": "string"},
                     },
                 }

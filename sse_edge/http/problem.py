@@ -1,9 +1,12 @@
 """Errors as HTTP answers: problem+json, as RFC 9457 defines it."""
 
+from http import HTTPStatus
+
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.requests import HTTPConnection
 
 from sse_edge.delivery import control_events
 from sse_edge.errors import (
@@ -17,28 +20,47 @@ from sse_edge.errors import (
 from sse_edge.frame import block
 from sse_edge.http.dependencies import node_of
 from sse_edge.http.headers import STREAM_HEADERS
+from sse_edge.http.refusals import log_refusal
 from sse_edge.http.request_values import asks_for_stream
 
 _MEDIA_TYPE = "application/problem+json"
 
 
-def problem(error: EdgeError) -> Response:
-    """Return the answer of an error."""
+def problem(error: EdgeError, refusal_id: str | None = None) -> Response:
+    """Return the answer of an error.
+
+    Args:
+        error: the error.
+        refusal_id: the id under which the error is in the log; None if it is not there.
+    """
     body: dict[str, object] = {
         "type": "about:blank",
         "title": error.title,
         "status": error.status,
         "detail": str(error),
+        "reason": error.reason,
     }
-    for name in ("parameter", "reason"):
-        if hasattr(error, name):
-            body[name] = getattr(error, name)
+    if refusal_id is not None:
+        body["id"] = refusal_id
+    if isinstance(error, InvalidParameter):
+        body["parameter"] = error.parameter
     headers = {}
     if isinstance(error, Unauthorized):
         headers["WWW-Authenticate"] = "Bearer"
     if error.retry_after_s is not None:
         headers["Retry-After"] = str(error.retry_after_s)
     return JSONResponse(body, error.status, headers, media_type=_MEDIA_TYPE)
+
+
+def answer_of(connection: HTTPConnection, error: EdgeError) -> Response:
+    """Return the answer to a request that fails; count and log it."""
+    node = node_of(connection)
+    node.metrics.refused[str(error.status)] += 1
+    cause = "" if error.__cause__ is None else f" ({error.__cause__})"
+    refusal_id = log_refusal(connection.scope, error.status, error.reason, f"{error}{cause}")
+    if isinstance(error, Unavailable) and asks_for_stream(connection):
+        return _ended_stream(error, refusal_id, control_events.retry_ms(node.settings))
+    return problem(error, refusal_id)
 
 
 class EdgeHTTPException(HTTPException):
@@ -49,35 +71,44 @@ class EdgeHTTPException(HTTPException):
         self.refusal = refusal
 
 
-def _ended_stream(error: Unavailable, retry_ms: int) -> Response:
+def _ended_stream(error: Unavailable, refusal_id: str, retry_ms: int) -> Response:
     """Return a stream that ends with its error: no `EventSource` comes back from a 503."""
-    data = {"reason": error.reason, "message": str(error)}
+    data = {"reason": error.reason, "message": str(error), "id": refusal_id}
     return Response(block("error", data, retry_ms=retry_ms), headers=STREAM_HEADERS)
 
 
 def add_exception_handlers(app: FastAPI) -> None:
-    """Answer the errors of endpoints, and count them."""
+    """Answer the errors of endpoints."""
 
     @app.exception_handler(EdgeError)
     async def refused(request: Request, error: EdgeError) -> Response:
-        node = node_of(request)
-        node.metrics.refused[str(error.status)] += 1
-        if isinstance(error, Unavailable) and asks_for_stream(request):
-            return _ended_stream(error, control_events.retry_ms(node.settings))
-        return problem(error)
+        return answer_of(request, error)
 
     @app.exception_handler(LogError)
     async def log_unavailable(request: Request, error: LogError) -> Response:
-        return await refused(request, Unavailable(UnavailableReason.NO_BROKER, str(error)))
+        unavailable = Unavailable(UnavailableReason.NO_BROKER, "Kafka cannot be read now")
+        unavailable.__cause__ = error  # names of topics and brokers are for the log
+        return answer_of(request, unavailable)
 
     @app.exception_handler(RequestValidationError)
-    async def invalid(_: Request, error: RequestValidationError) -> Response:
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
-        return problem(InvalidParameter(str(first["loc"][-1]), str(first["msg"])))
+        return answer_of(request, InvalidParameter(str(first["loc"][-1]), str(first["msg"])))
 
     @app.exception_handler(HTTPException)
     async def other(request: Request, error: HTTPException) -> Response:
         if isinstance(error, EdgeHTTPException):
-            return await refused(request, error.refusal)
-        body = {"type": "about:blank", "title": error.detail, "status": error.status_code}
-        return JSONResponse(body, error.status_code, error.headers, media_type=_MEDIA_TYPE)
+            return answer_of(request, error.refusal)
+        status = error.status_code
+        reason = HTTPStatus(status).phrase.lower().replace(" ", "_")
+        refusal_id = log_refusal(request.scope, status, reason, error.detail)
+        body = {"type": "about:blank", "title": error.detail, "status": status}
+        body |= {"reason": reason, "id": refusal_id}
+        return JSONResponse(body, status, error.headers, media_type=_MEDIA_TYPE)
+
+    @app.exception_handler(Exception)
+    async def failed(request: Request, error: Exception) -> Response:
+        # The server logs the traceback, right after this line.
+        failure = EdgeError("the edge has failed at this request; its log says why, by the id")
+        failure.__cause__ = error
+        return answer_of(request, failure)

@@ -66,6 +66,14 @@ _HEAD_TOO_LARGE = f"a request's head has at most {HEAD_BYTES_MAX} bytes"
 _TOO_MANY_HEADERS = f"a request has at most {HEADERS_MAX} headers"
 _BODY_TOO_LARGE = f"a request's body has at most {BODY_BYTES_MAX} bytes"
 _BODY_TOO_SLOW = f"a request's body must come within {BODY_S:.0f} seconds"
+_REASONS = {
+    408: "body_too_slow",
+    413: "body_too_large",
+    429: "too_many_connections",
+    431: "head_too_large",
+    503: "full",
+}
+"""By status, the code of the reason of a refusal."""
 _HAS_BODY = frozenset({b"content-length", b"transfer-encoding"})
 _UNSENT_BYTES_MAX = 256 << 10
 """The kernel's buffer of unsent bytes for each client, which else grows to megabytes."""
@@ -372,7 +380,9 @@ class EdgeProtocol(HttpToolsProtocol):
         self._head_limit = _stopped(self._head_limit)
         self._body_limit = _stopped(self._body_limit)
         title = HTTPStatus(status).phrase
-        problem = {"type": "about:blank", "title": title, "status": status, "detail": detail}
+        reason = _REASONS.get(status, "malformed")
+        problem: dict[str, object] = {"type": "about:blank", "title": title, "status": status}
+        problem |= {"detail": detail, "reason": reason}
         body = json.dumps(problem).encode()
         self.transport.write(
             STATUS_LINE[status]

@@ -227,7 +227,8 @@ async def write(
     except RecordRefused as error:
         raise Unavailable(UnavailableReason.REFUSED, str(error)) from error
     except Unsent as error:
-        raise Unavailable(UnavailableReason.NO_BROKER, str(error)) from error
+        message = f"Kafka has not acknowledged it in time ({error.unsent} events are unsent)"
+        raise Unavailable(UnavailableReason.NO_BROKER, message) from error
 
 
 def may_read(request: Request, record: Record) -> bool:

@@ -128,7 +128,7 @@ async def _run(request: Request, message: str, key: str | None) -> Response:
             )
     except (LogError, TimeoutError) as error:
         raise Unavailable(
-            UnavailableReason.NO_BROKER, f"the message could not be written: {error}"
+            UnavailableReason.NO_BROKER, "the message could not be written in time"
         ) from error
     return open_stream(request, stream, start)
 

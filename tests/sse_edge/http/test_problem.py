@@ -23,10 +23,25 @@ from tests.support.sse import Reader
 @pytest.mark.parametrize(
     ("error", "status", "more", "headers"),
     [
-        (InvalidParameter("from", "it is 3"), 400, {"parameter": "from"}, {}),
-        (ForeignCursor("of another stream"), 400, {}, {}),
-        (Unauthorized("no token"), 401, {}, {"www-authenticate": "Bearer"}),
-        (TooManyRequests("slow down", 7), 429, {}, {"retry-after": "7"}),
+        (
+            InvalidParameter("from", "it is 3"),
+            400,
+            {"parameter": "from", "reason": "invalid_parameter"},
+            {},
+        ),
+        (ForeignCursor("of another stream"), 400, {"reason": "foreign_cursor"}, {}),
+        (
+            Unauthorized("no token"),
+            401,
+            {"reason": "unauthorized"},
+            {"www-authenticate": "Bearer"},
+        ),
+        (
+            TooManyRequests("slow down", 7),
+            429,
+            {"reason": "too_many_requests"},
+            {"retry-after": "7"},
+        ),
         (
             Unavailable(UnavailableReason.DRAINING, "soon"),
             503,
@@ -38,7 +53,7 @@ from tests.support.sse import Reader
 def test_an_error_is_a_problem_with_its_status_and_its_detail(
     error: EdgeError, status: int, more: dict[str, str], headers: dict[str, str]
 ) -> None:
-    response = problem(error)
+    response = problem(error, "a1b2")
     assert response.status_code == status
     assert response.headers["content-type"] == "application/problem+json"
     assert json.loads(bytes(response.body)) == {
@@ -46,6 +61,7 @@ def test_an_error_is_a_problem_with_its_status_and_its_detail(
         "title": error.title,
         "status": status,
         "detail": str(error),
+        "id": "a1b2",
         **more,
     }
     assert headers.items() <= dict(response.headers).items()
