@@ -46,7 +46,7 @@ from sse_edge.http.problem import add_exception_handlers
 from sse_edge.http.protocol import EdgeProtocol
 from sse_edge.http.rate_limit import RateLimiter
 from sse_edge.http.running_requests import RunningRequests
-from sse_edge.http.stream_response import authenticate
+from sse_edge.http.scopes import require_to_read
 from sse_edge.http.web_pages import LOCAL_PAGES, WebPageRules
 from sse_edge.log.kafka import KafkaLog
 from sse_edge.metrics.multiprocess import MultiprocessMetrics
@@ -190,9 +190,9 @@ def build_api(settings: EdgeSettings, fair_queue: FairQueue) -> FastAPI:
         books,
         cursors,
     ):
-        app.include_router(module.router, dependencies=[Depends(authenticate)])
+        app.include_router(module.router, dependencies=[Depends(require_to_read)])
     for router in added_routers(settings.routers):
-        app.include_router(router, dependencies=[Depends(authenticate)])
+        app.include_router(router, dependencies=[Depends(require_to_read)])
     app.include_router(
         backtest_socket.router
     )  # it authenticates by itself, and answers with close codes

@@ -16,6 +16,8 @@ from sse_edge.errors import Forbidden
 from sse_edge.http.dependencies import caller_of
 from sse_edge.http.stream_response import authenticate
 
+_READING = frozenset({"GET", "HEAD"})
+
 
 def require(scope: Scope) -> Any:
     """Return a dependency that authenticates the caller, and refuses a token without a scope."""
@@ -24,6 +26,17 @@ def require(scope: Scope) -> Any:
         refuse_without(scope, caller_of(request))
 
     return Depends(check)
+
+
+async def require_to_read(request: Request) -> None:
+    """Authenticate the caller, and refuse to read without the scope for it; for whole routers.
+
+    Raises:
+        Forbidden: the request reads, and the token lacks the scope `read`.
+    """
+    await authenticate(request)
+    if request.method in _READING:
+        refuse_without(Scope.READ, caller_of(request))
 
 
 def refuse_without(scope: Scope, caller: Caller | None) -> None:

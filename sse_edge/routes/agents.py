@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from kafka_io.clock import now_us
 from schemas.events import AgentCommand
-from sse_edge.caller import NAME_BYTES, OWNED_ID_CHARS, is_owned, owned_id
+from sse_edge.caller import NAME_BYTES, OWNED_ID_CHARS, Scope, is_owned, owned_id
 from sse_edge.delivery import control_events
 from sse_edge.delivery.start import FromOffsets, FromTime, Start
 from sse_edge.errors import (
@@ -32,6 +32,7 @@ from sse_edge.http import openapi
 from sse_edge.http.dependencies import caller_of, node_of
 from sse_edge.http.headers import STREAM_HEADERS
 from sse_edge.http.request_values import asks_for_stream, given_cursor
+from sse_edge.http.scopes import refuse_without, require
 from sse_edge.http.stream_response import (
     as_readable_by,
     count_write,
@@ -70,6 +71,7 @@ class Question(BaseModel):
 
 @router.post(
     "/stream",
+    dependencies=[require(Scope.WRITE)],
     response_class=Response,
     summary="Ask an agent",
     responses=openapi.of(CHANNEL),
@@ -85,6 +87,7 @@ async def ask_by_get(
     request: Request, message: _Message = None, idempotency_key: _Key = None
 ) -> Response:
     """Stream the answer step by step. A reconnect with the last id continues the same run."""
+    refuse_without(Scope.WRITE, caller_of(request))
     if not message and request.method == "GET" and given_cursor(request) is None:
         return _help(request)
     return await _run(request, message or "", idempotency_key)

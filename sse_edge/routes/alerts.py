@@ -9,8 +9,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from kafka_io.clock import now_us
 from schemas.events import AlertAck, OpenAlert
 from schemas.instants import to_rfc3339
+from sse_edge.caller import Scope
 from sse_edge.errors import NoSuchThing
 from sse_edge.http.dependencies import dated_rows_of, rows_of, subject_of
+from sse_edge.http.scopes import require
 from sse_edge.http.stream_response import write
 from sse_edge.routes.views import ViewsDep
 
@@ -51,6 +53,7 @@ async def open_alerts(
 
 @router.post(
     "/alerts/{alert_id}/ack",
+    dependencies=[require(Scope.ACK)],
     status_code=202,
     summary="Acknowledge an alert",
     responses={404: {"description": "There is no such alert, or it is closed."}},

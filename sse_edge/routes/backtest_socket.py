@@ -13,7 +13,7 @@ from typing import Any
 
 from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 
-from sse_edge.caller import user_of
+from sse_edge.caller import Scope, user_of
 from sse_edge.cursor import Cursor
 from sse_edge.delivery.connection import Connection
 from sse_edge.delivery.options import ConnectionOptions
@@ -29,6 +29,7 @@ from sse_edge.errors import (
 from sse_edge.http.addresses import address_of
 from sse_edge.http.dependencies import authenticator_of, node_of
 from sse_edge.http.request_values import accepted_subprotocol, given_cursor, given_token
+from sse_edge.http.scopes import refuse_without
 from sse_edge.http.stream_response import readable_by
 from sse_edge.routes.backtests import CHANNEL, known_to
 from sse_edge.routes.views import views_of
@@ -107,6 +108,7 @@ async def follow_job(websocket: WebSocket, job_id: str) -> None:
     await websocket.accept(accepted_subprotocol(websocket))
     try:
         caller = await authenticator_of(websocket).caller(_token_of(websocket, node.settings))
+        refuse_without(Scope.READ, caller)
         node.refuse_over_limit(address, user_of(caller))
         state = await known_to(views, caller, job_id)
         stream = readable_by(caller, of_entities(CHANNEL, [job_id]), state.tenant)

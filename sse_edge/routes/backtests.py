@@ -21,7 +21,7 @@ from schemas.events import (
     RunStatus,
     Strategy,
 )
-from sse_edge.caller import Caller
+from sse_edge.caller import Caller, Scope
 from sse_edge.delivery.start import FromOffsets
 from sse_edge.errors import InvalidParameter, NoSuchThing
 from sse_edge.http import openapi
@@ -34,6 +34,7 @@ from sse_edge.http.dependencies import (
     tenant_read_by,
 )
 from sse_edge.http.request_values import given_cursor
+from sse_edge.http.scopes import require
 from sse_edge.http.stream_response import (
     event_names,
     open_stream,
@@ -101,6 +102,7 @@ class BacktestRequest(BaseModel):
 
 @router.post(
     "/api/backtesting/jobs",
+    dependencies=[require(Scope.WRITE)],
     summary="Submit a backtest",
     responses={503: {"description": "Kafka is unavailable."}},
 )
@@ -205,6 +207,7 @@ async def history(request: Request, limit: Limit = 10) -> list[dict[str, object]
 
 @router.delete(
     "/api/backtesting/jobs/{job_id}",
+    dependencies=[require(Scope.WRITE)],
     summary="Cancel a job, or remove an ended one",
     responses={404: {"description": "There is no such job."}},
 )

@@ -15,8 +15,10 @@ from kafka_io.clock import now_us
 from schemas.events import Book, BookRisk, Holding
 from schemas.instants import from_datetime, to_rfc3339
 from schemas.topics import RISK_BOOKS
+from sse_edge.caller import Scope
 from sse_edge.errors import NoSuchThing
 from sse_edge.http.dependencies import rows_of, subject_of
+from sse_edge.http.scopes import require
 from sse_edge.http.stream_response import write
 from sse_edge.routes.views import ViewsDep
 from sse_edge.streams.dialects.mystocks import book_risk
@@ -96,6 +98,7 @@ class BookRequest(BaseModel):
 
 @router.put(
     "/{root}/{book_id}",
+    dependencies=[require(Scope.LIMITS)],
     summary="Set the holdings of a book",
     responses={503: {"description": "Kafka is unavailable."}},
 )
@@ -126,7 +129,7 @@ async def put_book(
     return _shown(book)
 
 
-@router.delete("/{root}/{book_id}", summary="Close a book")
+@router.delete("/{root}/{book_id}", dependencies=[require(Scope.LIMITS)], summary="Close a book")
 async def close_book(request: Request, root: Root, book_id: BookId) -> dict[str, object]:
     """Remove a book's holdings. The books below it belong to the root from now on."""
     book = Book(

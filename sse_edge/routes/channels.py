@@ -8,10 +8,11 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from kafka_io.clock import now_us
 from schemas.events import StreamRenewal
 from schemas.instants import LATEST_US
-from sse_edge.caller import OWNED_ID_CHARS, is_owned
+from sse_edge.caller import OWNED_ID_CHARS, Scope, is_owned
 from sse_edge.errors import NoSuchThing
 from sse_edge.http import openapi
 from sse_edge.http.dependencies import caller_of
+from sse_edge.http.scopes import require
 from sse_edge.http.stream_response import event_names, open_stream, stream_route, write
 from sse_edge.routes.cluster import ClusterDep, NodeStatus, channel_totals, scope, summary
 from sse_edge.streams.channels import CHANNELS
@@ -78,7 +79,12 @@ async def status(cluster: ClusterDep) -> dict[str, object]:
     }
 
 
-@router.post("/renew/{challenge}", status_code=204, summary="Renew the token of a stream")
+@router.post(
+    "/renew/{challenge}",
+    status_code=204,
+    dependencies=[require(Scope.READ)],
+    summary="Renew the token of a stream",
+)
 async def renew(
     request: Request,
     challenge: Annotated[str, Path(description="The id in the `url` of the event `challenge`.")],

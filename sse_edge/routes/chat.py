@@ -13,6 +13,7 @@ from kafka_io.publisher import RecordMetadata
 from schemas.events import ChatEvent, ChatEventKind
 from schemas.gate import admit, admit_or_none
 from schemas.topics import CHAT_MESSAGES
+from sse_edge.caller import Scope
 from sse_edge.delivery.node import Node
 from sse_edge.delivery.start import FromOffsets
 from sse_edge.errors import NoSuchThing, Unavailable
@@ -21,6 +22,7 @@ from sse_edge.http import openapi
 from sse_edge.http.addresses import address_of
 from sse_edge.http.dependencies import NodeDep, caller_of, node_of
 from sse_edge.http.request_values import given_cursor
+from sse_edge.http.scopes import require
 from sse_edge.http.stream_response import (
     as_readable_by,
     count_write,
@@ -76,6 +78,7 @@ class ChatMessageRequest(BaseModel):
 
 @router.post(
     "/send-message",
+    dependencies=[require(Scope.WRITE)],
     summary="Send a message to a room",
     responses={503: {"description": "Kafka is unavailable."}},
 )

@@ -9,8 +9,10 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from kafka_io.clock import now_us
 from schemas.events import Metric, Record, RiskLimit, RiskLimits
 from schemas.instants import to_rfc3339
+from sse_edge.caller import Scope
 from sse_edge.errors import NoSuchThing
 from sse_edge.http.dependencies import rows_of, subject_of
+from sse_edge.http.scopes import require
 from sse_edge.http.stream_response import write
 from sse_edge.routes.views import ViewsDep
 
@@ -87,6 +89,7 @@ class LimitsRequest(BaseModel):
 
 @router.put(
     "/limits/{portfolio_id}",
+    dependencies=[require(Scope.LIMITS)],
     summary="Set a portfolio's limits",
     responses={503: {"description": "Kafka is unavailable."}},
 )
@@ -99,7 +102,11 @@ async def set_limits(
     return _shown(limits)
 
 
-@router.delete("/limits/{portfolio_id}", summary="Withdraw a portfolio's limits")
+@router.delete(
+    "/limits/{portfolio_id}",
+    dependencies=[require(Scope.LIMITS)],
+    summary="Withdraw a portfolio's limits",
+)
 async def withdraw_limits(request: Request, portfolio_id: PortfolioId) -> dict[str, object]:
     """Processors judge by their defaults again, at once."""
     limits = _limits(request, portfolio_id, LimitsRequest(limits=[]))

@@ -23,6 +23,7 @@ from schemas.events import (
 )
 from schemas.gate import admit_or_none
 from schemas.keys import readable_keys
+from sse_edge.caller import Scope
 from sse_edge.delivery import control_events
 from sse_edge.delivery.node import Node
 from sse_edge.delivery.start import FromOffsets
@@ -38,6 +39,7 @@ from sse_edge.http.dependencies import (
 )
 from sse_edge.http.headers import STREAM_HEADERS
 from sse_edge.http.request_values import asks_for_stream, given_cursor
+from sse_edge.http.scopes import require
 from sse_edge.http.stream_response import (
     client_id_of,
     event_names,
@@ -97,9 +99,12 @@ class TrainingAccepted(BaseModel):
     """In percent."""
 
 
-@router.post("", include_in_schema=False)
+@router.post("", dependencies=[require(Scope.WRITE)], include_in_schema=False)
 @router.post(
-    "/", summary="Request a training", responses={503: {"description": "Kafka is unavailable."}}
+    "/",
+    dependencies=[require(Scope.WRITE)],
+    summary="Request a training",
+    responses={503: {"description": "Kafka is unavailable."}},
 )
 async def train(request: Request, body: TrainingRequest) -> TrainingAccepted:
     """Write a command for a trainer, and answer once Kafka has it."""
