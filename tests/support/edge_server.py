@@ -1,9 +1,9 @@
-"""A whole edge in the process of a test, without Kafka: for what is decided before the log is."""
+"""A whole edge in the process of a test: without Kafka, or over the log in memory."""
 
 import asyncio
 import socket
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 from unittest.mock import patch
 
@@ -14,6 +14,8 @@ from sse_edge.http.address_sockets import AddressSockets
 from sse_edge.http.protocol import EdgeProtocol
 from sse_edge.http.server import server_options
 from sse_edge.settings import EdgeSettings
+from tests.support.fake_log import FakeLog
+from tests.support.fake_publisher import FakePublisher
 
 NOWHERE = "localhost:1"
 
@@ -21,8 +23,11 @@ NOWHERE = "localhost:1"
 class EdgeServer:
     """A running edge."""
 
-    def __init__(self, port: int, scheme: str = "http") -> None:
+    def __init__(
+        self, port: int, scheme: str = "http", publisher: FakePublisher | None = None
+    ) -> None:
         self.port = port
+        self.publisher = publisher
         self.url = f"{scheme}://127.0.0.1:{port}"
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -51,9 +56,28 @@ async def until_closed(reader: asyncio.StreamReader) -> bytes:
     return found
 
 
+@contextmanager
+def _over(log: FakeLog | None, publisher: FakePublisher | None) -> Generator[None]:
+    """Let edges read and write a log in memory while the context lasts, if there is one."""
+    if log is None or publisher is None:
+        yield
+        return
+
+    @asynccontextmanager
+    async def in_memory(*_: object, **__: object) -> AsyncGenerator[FakeLog]:
+        yield log
+
+    with (
+        patch("sse_edge.app.KafkaLog", in_memory),
+        patch("sse_edge.app.Publisher", lambda _: publisher),
+    ):
+        yield
+
+
 @asynccontextmanager
-async def edge_server(**settings: Any) -> AsyncGenerator[EdgeServer]:
-    """Serve an edge whose Kafka is away."""
+async def edge_server(log: FakeLog | None = None, **settings: Any) -> AsyncGenerator[EdgeServer]:
+    """Serve an edge over a log in memory, or an edge whose Kafka is away."""
+    publisher = None if log is None else FakePublisher(log)
     options: dict[str, Any] = {
         "bootstrap_servers": NOWHERE,
         "framers": 0,
@@ -66,14 +90,19 @@ async def edge_server(**settings: Any) -> AsyncGenerator[EdgeServer]:
     addresses = AddressSockets()
     addresses.bound(edge.connections_per_ip_max, edge.trusted_proxies)
     with (
+        _over(log, publisher),
         patch.object(EdgeProtocol, "addresses", addresses),
         patch("sse_edge.app._TOPICS_S", 0.2),  # a thread that asks for topics is waited for
-        socket.create_server(("127.0.0.1", 0)) as listening,
+        socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listening,
     ):
+        # A socket that names its protocol answers at once: asyncio sets TCP_NODELAY only there.
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
         config.load()
         server.lifespan = config.lifespan_class(config)
         await server.startup(sockets=[listening])
         try:
-            yield EdgeServer(listening.getsockname()[1], "https" if config.is_ssl else "http")
+            scheme = "https" if config.is_ssl else "http"
+            yield EdgeServer(listening.getsockname()[1], scheme, publisher)
         finally:
             await server.shutdown(sockets=[listening])

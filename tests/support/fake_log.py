@@ -78,6 +78,10 @@ class FakeLog:
         partition.end = offset + 1
         return offset
 
+    def count(self, topic: str) -> int:
+        """Return the number of a topic's partitions."""
+        return len(self._topics[topic].partitions)
+
     def record(self, topic: str, number: int, offset: int) -> Record:
         """Return the record at an offset."""
         records = self._topics[topic].partitions[number].records
