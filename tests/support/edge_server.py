@@ -75,8 +75,9 @@ def _over(log: FakeLog | None, publisher: FakePublisher | None) -> Generator[Non
 
 
 @asynccontextmanager
-async def edge_server(log: FakeLog | None = None, **settings: Any) -> AsyncGenerator[EdgeServer]:
-    """Serve an edge over a log in memory, or an edge whose Kafka is away."""
+async def edge_server(**settings: Any) -> AsyncGenerator[EdgeServer]:
+    """Serve an edge over a log in memory, the setting `log`, or an edge whose Kafka is away."""
+    log: FakeLog | None = settings.pop("log", None)
     publisher = None if log is None else FakePublisher(log)
     options: dict[str, Any] = {
         "bootstrap_servers": NOWHERE,
