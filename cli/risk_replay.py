@@ -9,7 +9,7 @@ from kafka_io.errors import Unread
 from kafka_io.reader import read_partition
 from kafka_io.settings import ProducerSettings
 from schemas.events import AlertTransition, Return, ReturnBatch
-from schemas.instants import to_date
+from schemas.instants import EARLIEST_US, LATEST_US, to_date
 from schemas.keys import encode_key
 from schemas.topics import PORTFOLIO_RETURNS
 from stream_processors.risk.replay import Replay, ReplayQuery, replay
@@ -60,7 +60,10 @@ def newest_lap(batches: Sequence[ReturnBatch], query: ReplayQuery) -> Sequence[R
 
 
 def _reason(query: ReplayQuery, returns: Sequence[Return]) -> str:
-    times = [value.event_time_us for value in returns if value.portfolio_id == query.portfolio_id]
+    own = [value.event_time_us for value in returns if value.portfolio_id == query.portfolio_id]
+    times = [at_us for at_us in own if EARLIEST_US <= at_us < LATEST_US]
+    if own and not times:
+        return f"the returns of {query.portfolio_id} have times that are in no calendar"
     if times:
         available = f"its returns are from {to_date(min(times))} to {to_date(max(times))}"
         return f"{query.portfolio_id} has no returns from {to_date(query.since_us)} on; {available}"

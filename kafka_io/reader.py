@@ -148,10 +148,14 @@ async def read_table(topic: Topic, settings: ProducerSettings) -> Mapping[bytes,
             key = record.key or b""
             if home.partition < homes.get(key, 0):
                 continue
-            table.pop(key, None)  # a record without a value removes its key
-            homes.pop(key, None)
-            with suppress(Refused):
-                table[key] = admit(record.value)
+            if record.value is None:
+                table.pop(key, None)
+                homes.pop(key, None)
+                continue
+            with suppress(Refused):  # the key's record before it holds
+                row = admit(record.value)
+                table.pop(key, None)  # so that the record that changed last is last
+                table[key] = row
                 homes[key] = home.partition
     return table
 

@@ -12,11 +12,9 @@ from schemas.bounds import (
     JsonOrDamaged,
     Name,
     ObservedUs,
-    Offset,
     Percentage,
     Real,
     SmallCount,
-    SmallOffset,
     Table,
     Text,
 )
@@ -136,9 +134,9 @@ class JobState:
     strategy: Name
     created_us: InstantUs
     updated_us: InstantUs
-    partition: SmallOffset
-    first_offset: Offset
-    last_offset: Offset
+    partition: SmallCount
+    first_offset: Count
+    last_offset: Count
     result_summary: JsonOrDamaged | None = None
     previous_status: Name | None = None
     """The status before the last event; it says which filtered lists held the job."""

@@ -4,16 +4,15 @@ import json
 from dataclasses import dataclass, field
 
 from schemas.bounds import (
+    Count,
     InstantUs,
     Integer,
     Json,
     Name,
     ObservedUs,
-    Offset,
     Percentage,
     Real,
     SmallCount,
-    SmallOffset,
     Table,
     Text,
 )
@@ -83,8 +82,8 @@ class StoryState:
 
     subject: Name
     status: Name
-    partition: SmallOffset
-    first_offset: Offset
-    last_offset: Offset
+    partition: SmallCount
+    first_offset: Count
+    last_offset: Count
     ended: bool
     tenant: Name | None = None

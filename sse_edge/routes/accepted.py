@@ -82,21 +82,27 @@ class AcceptedRuns(Generic[E, S]):
         Raises:
             LogUnavailable: the log could not be read in time.
         """
-        state = await self._states.find(run_id, within_s, tenant)
+        listed = await self._states.find(run_id, within_s, tenant)
         time_ms = time_ms_of(run_id)
-        if state is not None or time_ms is None:
-            return state
+        if listed is None and time_ms is None:
+            return None
         try:
             async with asyncio.timeout(self._patience_s):
-                state = await self._read(run_id, time_ms, tenant)
+                if listed is not None and await self.is_placed(listed):
+                    return listed
+                state = None if time_ms is None else await self._read(run_id, time_ms, tenant)
         except OffsetOutOfRange:
             return None  # the events expire just now
         except TimeoutError:
             raise LogUnavailable(f"{self._topic} could not be read in time") from None
+        if state is not None or listed is not None:
+            return state
         # A processor may have written the state while the log was read.
-        if state is None:
-            state = await self._states.find(run_id, _SETTLE_S, tenant)
-        return state
+        return await self._states.find(run_id, _SETTLE_S, tenant)
+
+    async def is_placed(self, state: S) -> bool:
+        """Return whether the topic has the partition that a state names; else others wrote it."""
+        return state.partition < await self._partitions()
 
     async def _read(self, run_id: str, time_ms: int, tenant: str | None) -> S | None:
         """Return the state after the first event, unless the run was removed."""
@@ -164,7 +170,7 @@ def first_job_state(record: Record, event: BacktestProgress) -> JobState | None:
         partition=record.partition.number,
         first_offset=record.offset,
         last_offset=record.offset,
-        tenant=record.tenant.decode() or None,
+        tenant=_tenant_of(record),
     )
 
 
@@ -177,8 +183,12 @@ def first_task_state(record: Record, event: TrainingProgress) -> StoryState:
         first_offset=record.offset,
         last_offset=record.offset,
         ended=event.ends,
-        tenant=record.tenant.decode() or None,
+        tenant=_tenant_of(record),
     )
+
+
+def _tenant_of(record: Record) -> str | None:
+    return record.tenant.decode(errors="backslashreplace") or None
 
 
 def _is_removal(event: BacktestProgress | TrainingProgress) -> bool:

@@ -154,11 +154,12 @@ async def status(
 @router.get("/running", summary="List the training runs that have not ended")
 async def running(request: Request, node: NodeDep, views: ViewsDep) -> list[dict[str, object]]:
     """The last 20 that have changed, with the data of the last event `training_progress`."""
-    states = [
+    readable = [
         state
         for state in await rows_of(request, views.tasks)
-        if not state.ended and _may_follow(request, state.subject)
+        if _may_follow(request, state.subject)
     ]
+    states = await views.running_tasks(readable)
     found = []
     for state in states[-_RUNNING_MAX:]:
         try:

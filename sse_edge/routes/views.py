@@ -6,7 +6,7 @@ Routes read the tables themselves. The delivery core asks two questions of them 
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated, Any, Protocol, cast
 
 from fastapi import Depends
@@ -172,6 +172,14 @@ class Views:
             LogUnavailable: the table or the log could not be read in time.
         """
         return await self._accepted_tasks.find(task_id, self.settings.processor_patience_s, tenant)
+
+    async def running_tasks(self, states: Sequence[StoryState]) -> Sequence[StoryState]:
+        """Return the states of tasks that have not ended, and whose events can be in the log."""
+        return [
+            state
+            for state in states
+            if not state.ended and await self._accepted_tasks.is_placed(state)
+        ]
 
     def _events(self, topic: Topic) -> tuple[str, Callable[[], Awaitable[int]]]:
         """Return a topic's full name, and what returns the number of its partitions."""

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from stream_processors.risk.confidence import ConfidenceLevel, InvalidInput
 from stream_processors.risk.measures import historical_var_es, tail_of
-from stream_processors.risk.moments import DECAY, Estimate, StudentT
+from stream_processors.risk.moments import DECAY, Estimate, estimate_from_fit
 
 Floats = NDArray[np.float64]
 
@@ -98,7 +98,7 @@ def student_t_fitted(returns: Floats, level: ConfidenceLevel) -> Estimate:
     from scipy.stats import t as student  # noqa: PLC0415  # a third of a worker's memory
 
     dof, location, scale = student.fit(returns)
-    return StudentT(level, float(dof)).estimate_from_fit(float(location), float(scale))
+    return estimate_from_fit(level, float(dof), float(location), float(scale))
 
 
 @dataclass(frozen=True, slots=True)

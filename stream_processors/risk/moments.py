@@ -19,7 +19,7 @@ confidence c, where z and t are quantiles at c:
 """
 
 from collections.abc import Iterable
-from math import gamma, isfinite, pi, sqrt
+from math import exp, gamma, inf, isfinite, lgamma, nan, pi, sqrt
 from statistics import NormalDist
 from typing import NamedTuple
 
@@ -30,6 +30,11 @@ _SHIFT = 100
 _UNITS = 2.0**_SHIFT
 _EXACT_BELOW = 2.0**900
 """From here on a float times 2^100 may be larger than any float."""
+
+_GAMMA_BELOW = 300.0
+"""From some 340 degrees of freedom on, the gamma function is larger than any float."""
+_NORMAL_ABOVE = 1e6
+"""With more degrees of freedom the difference to the normal distribution is below 1e-6."""
 
 DECAY = 0.94
 """RiskMetrics' decay factor for daily returns."""
@@ -165,24 +170,48 @@ class StudentT:
     def __init__(self, level: ConfidenceLevel, dof: float) -> None:
         if not (isfinite(dof) and dof > 2):  # noqa: PLR2004  # or there is no variance
             raise InvalidInput(f"the degrees of freedom are {dof}; they must be more than 2")
-        from scipy.special import stdtrit  # noqa: PLC0415  # a fifth of a worker's memory
-
-        t = float(stdtrit(dof, float(level.confidence)))
-        density = gamma((dof + 1) / 2) / gamma(dof / 2) / sqrt(dof * pi)
-        density *= (1 + t * t / dof) ** (-(dof + 1) / 2)
-        self._unit = t, density / level.tail * (dof + t * t) / (dof - 1)
-        """VaR and ES of a location of 0 and a scale of 1."""
+        var, es = student_t_unit(level, dof)
         shrunk = sqrt((dof - 2) / dof)
-        self.factors = self._unit[0] * shrunk, self._unit[1] * shrunk
+        self.factors = var * shrunk, es * shrunk
         """VaR and ES of a mean of 0 and a deviation of 1."""
 
     def estimate(self, mean: float, deviation: float) -> Estimate:
         """Estimate from the mean and the standard deviation of returns."""
         return _scaled(self.factors, mean, deviation)
 
-    def estimate_from_fit(self, location: float, scale: float) -> Estimate:
-        """Estimate from the location and the scale of a fitted distribution."""
-        return _scaled(self._unit, location, scale)
+
+def student_t_unit(level: ConfidenceLevel, dof: float) -> tuple[float, float]:
+    """Return VaR and ES of a Student-t with a location of 0 and a scale of 1.
+
+    Args:
+        level: the confidence.
+        dof: the degrees of freedom, more than 0. Up to 1 there is no mean, and ES is infinite.
+    """
+    if dof > _NORMAL_ABOVE:
+        return Normal(level).factors
+    from scipy.special import stdtrit  # noqa: PLC0415  # a fifth of a worker's memory
+
+    t = float(stdtrit(dof, float(level.confidence)))
+    if dof <= 1:
+        return t, inf
+    density = _gamma_ratio(dof) / sqrt(dof * pi)
+    density *= (1 + t * t / dof) ** (-(dof + 1) / 2)
+    return t, density / level.tail * (dof + t * t) / (dof - 1)
+
+
+def _gamma_ratio(dof: float) -> float:
+    if dof <= _GAMMA_BELOW:
+        return gamma((dof + 1) / 2) / gamma(dof / 2)
+    return exp(lgamma((dof + 1) / 2) - lgamma(dof / 2))
+
+
+def estimate_from_fit(
+    level: ConfidenceLevel, dof: float, location: float, scale: float
+) -> Estimate:
+    """Estimate from a fitted Student-t; the estimate is not finite where the fit is none."""
+    if not (dof > 0 and scale > 0 and isfinite(scale) and isfinite(location)):
+        return Estimate(nan, nan)
+    return _scaled(student_t_unit(level, dof), location, scale)
 
 
 class CornishFisher:

@@ -7,6 +7,7 @@ historical method and the running system's limit on `var_95`, the alerts have th
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from math import isfinite
 
 import numpy as np
 
@@ -126,13 +127,18 @@ def _estimator(query: ReplayQuery) -> Callable[[ReturnWindow], Estimate | None]:
     floor = 2 if query.method in CLOSED else level.observations_min
     minimum = max(query.observations_min, floor)
 
+    def measure(window: ReturnWindow) -> Estimate | None:
+        if query.method not in CLOSED:
+            scenarios = scenarios_of(query.method, np.array(window.values))
+            return None if len(scenarios) < floor else WHOLE_WINDOW[query.method](scenarios, level)
+        closed = methods.closed_forms(window)
+        return None if closed is None else Estimate(*closed.pairs[0][0])
+
     def estimate(window: ReturnWindow) -> Estimate | None:
         if len(window) < minimum:
             return None
-        if query.method not in CLOSED:
-            scenarios = scenarios_of(query.method, np.array(window.values))
-            return WHOLE_WINDOW[query.method](scenarios, level)
-        closed = methods.closed_forms(window)
-        return None if closed is None else Estimate(*closed.pairs[0][0])
+        with np.errstate(over="ignore", invalid="ignore"):
+            found = measure(window)
+        return found if found is not None and all(map(isfinite, found)) else None
 
     return estimate

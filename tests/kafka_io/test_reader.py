@@ -1,7 +1,9 @@
 import asyncio
 
 import pytest
+from aiokafka import AIOKafkaProducer
 
+from kafka_io.client import partition_of
 from kafka_io.clock import now_us
 from kafka_io.errors import Unread
 from kafka_io.publisher import Publisher
@@ -15,7 +17,7 @@ from kafka_io.reader import (
 )
 from kafka_io.settings import ProducerSettings
 from schemas.events import RiskLimits, TrainingProgress
-from schemas.topics import RISK_LIMITS, TRAINING_EVENTS
+from schemas.topics import PARTITIONS, RISK_LIMITS, TRAINING_EVENTS
 from tests.conftest import World
 
 
@@ -64,6 +66,10 @@ async def test_a_table_holds_the_last_record_of_each_key(world: World) -> None:
     table = await read_table(RISK_LIMITS, settings)
     assert set(table) == {b"A", b"B"}
     assert table[b"A"] == last
+    async with AIOKafkaProducer(bootstrap_servers=settings.bootstrap_servers) as producer:
+        home = partition_of(b"A", PARTITIONS)
+        await producer.send_and_wait(world.topic("risk.limits"), b"odd", b"A", partition=home)
+    assert await read_table(RISK_LIMITS, settings) == table  # it hides nothing
 
 
 @pytest.mark.kafka

@@ -3,7 +3,6 @@
 `make fuzz` draws many more examples than `make test`.
 """
 
-import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,24 +17,31 @@ from sse_edge.errors import Unframable
 from sse_edge.streams.channels import CHANNELS
 from sse_edge.streams.render import render_value
 from stream_processors.processor import Processor
+from stream_processors.risk.estimates import METHODS
 from stream_processors.settings import ProcessorSettings
 from stream_processors.tasks import processors_of
 from tests.support.messages import FakeMessage
 from tests.support.processor_bench import NUMBER, ProcessorBench
-from tests.support.strangers import by_schema, within_bounds
+from tests.support.strangers import EXAMPLES, by_schema, within_bounds
 
 pytestmark = pytest.mark.strangers
 
 SETTINGS = ProcessorSettings(risk_window=30, risk_observations_min=2, risk_draws=100)
-PROCESSORS = {processor.name: processor for processor in processors_of(SETTINGS)}
+EVERY_METHOD = SETTINGS.model_copy(
+    update={"risk_methods": METHODS, "risk_horizons": (1, 3), "risk_slower_every": 1}
+)
+PROCESSORS = {processor.name: processor for processor in processors_of(SETTINGS)} | {
+    f"{processor.name}-by-every-method": processor
+    for processor in processors_of(EVERY_METHOD)
+    if processor.name == "measure_returns"
+}
 LOGGED_MS = 1_700_000_000_000 + 3_600_000
 
 any_draws = settings(
-    max_examples=int(os.environ.get("TAPEWIRE_FUZZ_EXAMPLES", "15")),
+    max_examples=EXAMPLES,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     deadline=None,
 )
-"""`make fuzz` sets more examples."""
 
 
 def values_of(topic: Topic) -> st.SearchStrategy[bytes]:

@@ -172,10 +172,15 @@ class FakeLog:
             raise LogUnavailable("the fake controller is away")
 
     def _at(self, partition: Partition) -> _Partition:
-        return self._topics[partition.topic].partitions[partition.number]
+        partitions = self._topics[partition.topic].partitions
+        if not 0 <= partition.number < len(partitions):
+            raise LogUnavailable(f"{partition} has no leader")  # as Kafka says of any other, too
+        return partitions[partition.number]
 
     def _batch(self, partition: Partition, offset: int, count: int) -> Batch:
         log = self._at(partition)
+        if offset < 0:
+            raise ValueError(f"{offset} is negative")  # as aiokafka says
         if not log.begin <= offset <= log.end:
             raise OffsetOutOfRange(f"{offset} is not in {log.begin}..{log.end}")
         left = [record for record in log.records if record.offset >= offset]

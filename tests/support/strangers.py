@@ -1,6 +1,7 @@
 """Records that strangers could write: by the schemas alone, and within all bounds but absurd."""
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from functools import cache
@@ -17,6 +18,9 @@ from schemas import vocabularies
 from schemas.codec import MARKER, versions
 from schemas.events import Record
 from schemas.registry import field_names
+
+EXAMPLES = int(os.environ.get("TAPEWIRE_FUZZ_EXAMPLES", "15"))
+"""The examples of each test; `make fuzz` sets more."""
 
 _WORDS = sorted(
     {
@@ -134,6 +138,14 @@ def _columns() -> st.SearchStrategy[Any]:
             st.sampled_from([1, 2, -(2**31), 2**31 - 1]),
         ),
         max_size=4,
+    ) | st.lists(
+        st.tuples(  # of one portfolio, and enough to be measured
+            st.just("p"),
+            st.integers(0, 40).map(lambda day: 1_600_000_000_000_000 + day * 86_400_000_000),
+            st.sampled_from([0.01, 0.01, -0.02, 0.0, 1e308, 1e-308]) | st.floats(-0.1, 0.1),
+            st.just(1),
+        ),
+        max_size=40,
     )
     laps = st.sampled_from([0, 0, 1, 2**31 - 1])
     return st.tuples(rows, laps).map(

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 
@@ -119,6 +120,24 @@ async def test_the_state_of_a_processor_comes_first() -> None:
         assert found is not None
         assert found.status == "running"
         assert there.log.reads == reads
+
+
+async def test_a_state_in_a_partition_that_the_topic_lacks_is_not_of_this_system() -> None:
+    async with jobs() as there:
+        state = JobState(
+            job_id="p", status="running", progress=1.0, message="", symbol="IBM",
+            strategy="rsi", created_us=0, updated_us=0, partition=2, first_offset=0,
+            last_offset=0,
+        )  # fmt: skip
+        for job_id in (new_id(LOG_MS * 1000), "p"):
+            value = encode(replace(state, job_id=job_id))
+            there.log.append("jobs", there.where(job_id), job_id.encode(), value)
+            assert await there.find(job_id) is None
+        there.step(job_id := new_id(LOG_MS * 1000), "submitted")
+        there.log.append("jobs", 0, job_id.encode(), encode(replace(state, job_id=job_id)))
+        found = await there.find(job_id)
+        assert found is not None
+        assert (found.status, found.partition) == ("pending", there.where(job_id))
 
 
 async def test_a_removed_job_is_not_found() -> None:

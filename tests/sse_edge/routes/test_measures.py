@@ -1,6 +1,9 @@
 """The history of a portfolio, as its state has it after the processor has packed it."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from math import inf
+from typing import Any
 
 import numpy as np
 import pytest
@@ -93,3 +96,20 @@ def test_a_late_return_has_no_forecast_and_moves_no_other() -> None:
 def test_a_portfolio_without_returns_has_no_history() -> None:
     risk = PortfolioRisk("p", CONFIG, TopicPartition("portfolio.returns", 0))
     assert risk.history_event() is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"window": b"odd"}, "are not those of 3 days"),
+        ({"observations": 4}, "are not those of 4 days"),
+        ({"var_95": bytes(8)}, "8 of forecasts are not those of 3 days"),
+        ({"window": (2**62).to_bytes(8, "little") * 6}, "a day is in no calendar"),
+    ],
+)
+def test_columns_that_do_not_fit_each_other_are_no_history(
+    changes: Mapping[str, Any], reason: str
+) -> None:
+    whole = written(risk_of([0.01, -0.02, 0.005]))
+    with pytest.raises(ValueError, match=reason):
+        history_of(replace(whole, **changes))

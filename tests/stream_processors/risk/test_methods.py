@@ -108,6 +108,14 @@ def test_a_fitted_t_recovers_the_distribution_that_was_drawn() -> None:
     assert found.es > found.var
 
 
+@pytest.mark.parametrize("returns", [[0.01] * 60, [0.0] * 59 + [1e200], [0.01, 0.01, -0.02] * 20])
+def test_a_t_that_fits_badly_gives_an_estimate_that_may_not_be_finite(returns: list[float]) -> None:
+    with np.errstate(over="ignore", invalid="ignore"):
+        found = student_t_fitted(np.array(returns), P95)
+    assert isinstance(found.var, float)
+    assert isinstance(found.es, float)
+
+
 def test_monte_carlo_of_a_normal_portfolio_is_the_normal_var() -> None:
     generator = np.random.default_rng(3)
     factors = generator.normal(size=(4, 4)) / 100

@@ -2,6 +2,7 @@
 
 import math
 from itertools import pairwise
+from math import inf, isnan, nan
 
 import numpy as np
 import pandas as pd
@@ -20,6 +21,7 @@ from stream_processors.risk.moments import (
     RunningMoments,
     RunningVariance,
     StudentT,
+    estimate_from_fit,
     is_monotone,
 )
 
@@ -163,3 +165,19 @@ def test_parameters_out_of_range_are_refused() -> None:
         StudentT(LEVELS[0], 2.0)
     with pytest.raises(InvalidInput, match="between 0 and 1"):
         RunningVariance(250, 1.0)
+
+
+@pytest.mark.parametrize("dof", [1.5, 299.0, 301.0, 1e5, 1e7, 1e300])
+def test_a_fitted_t_of_any_degrees_of_freedom_has_the_quantile_of_its_distribution(
+    dof: float,
+) -> None:
+    for level in LEVELS:
+        found = estimate_from_fit(level, dof, 0.0, 1.0)
+        assert found.var == pytest.approx(stats.t.ppf(float(level.confidence), dof), rel=1e-5)
+        assert found.es > found.var
+
+
+def test_a_fit_without_a_mean_or_a_scale_gives_no_finite_estimate() -> None:
+    assert estimate_from_fit(LEVELS[0], 0.5, 0.0, 1.0).es == inf
+    assert isnan(estimate_from_fit(LEVELS[0], 6.0, 0.0, 0.0).var)
+    assert isnan(estimate_from_fit(LEVELS[0], nan, 0.0, 1.0).es)

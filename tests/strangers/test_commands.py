@@ -1,0 +1,124 @@
+"""Whatever is in the log, the commands that read it print a table, or say why they cannot."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings, strategies as st
+
+from cli import rebuild, risk_replay
+from cli.errors import NoHistory
+from kafka_io.settings import ProducerSettings
+from schemas.errors import Refused
+from schemas.events import InputGap, Record, Return, ReturnBatch, RiskAlert, RiskMeasure
+from schemas.gate import admit
+from schemas.instants import EARLIEST_US, LATEST_US
+from schemas.topics import Topic
+from stream_processors.risk.confidence import ConfidenceLevel
+from stream_processors.risk.estimates import METHODS
+from stream_processors.risk.replay import ReplayQuery, replay
+from tests.support.strangers import EXAMPLES, by_schema, within_bounds
+
+pytestmark = pytest.mark.strangers
+
+any_draws = settings(
+    max_examples=EXAMPLES,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+    deadline=None,
+    phases=set(Phase) - {Phase.explain},
+)
+SETTINGS = ProducerSettings()
+DAY_US = 86_400_000_000
+DAYS = 12
+
+NUMBERS = st.sampled_from([0.01, -0.02, 0.0, 1e308, -1e308, 5e-324, float("inf"), float("nan")])
+TIMES = st.integers(0, DAYS).map(lambda day: day * DAY_US)
+"""Often the same one, and in any order."""
+
+
+def admitted(*kinds: type[Record]) -> st.SearchStrategy[list[Record]]:
+    """Return the records that a reader gets of what others have written."""
+    values = st.one_of([make(kind) for kind in kinds for make in (by_schema, within_bounds)])
+    return st.lists(values, max_size=6).map(
+        lambda found: [record for value in found if (record := _admit_or_none(value)) is not None]
+    )
+
+
+def _admit_or_none(value: bytes) -> Record | None:
+    try:
+        return admit(value)
+    except Refused:
+        return None
+
+
+def plausible() -> st.SearchStrategy[ReturnBatch]:
+    """Return a batch of returns of one portfolio, long enough to be measured."""
+    returns = st.builds(
+        Return, st.just("p"), TIMES, NUMBERS | st.floats(-0.1, 0.1), st.sampled_from([1, 1, 2])
+    )
+    return st.builds(
+        ReturnBatch, returns=st.lists(returns, max_size=30), lap=st.sampled_from([0, 0, 1])
+    )
+
+
+@any_draws
+@given(data=st.data())
+def test_a_replay_prints_a_table_or_a_reason(data: st.DataObject) -> None:
+    batches = data.draw(admitted(ReturnBatch)) + data.draw(st.lists(plausible(), max_size=3))
+    query = ReplayQuery(
+        portfolio_id="p",
+        method=data.draw(st.sampled_from(METHODS)),
+        level=ConfidenceLevel.of(data.draw(st.sampled_from(["0.6", "0.95"]))),
+        limit=data.draw(st.sampled_from([1e-9, 0.01, 1e9])),
+        since_us=data.draw(st.sampled_from([0, 3 * DAY_US, EARLIEST_US])),
+        until_us=data.draw(st.sampled_from([DAYS * DAY_US, LATEST_US])),
+        window=data.draw(st.sampled_from([2, 5, 250])),
+        observations_min=2,
+    )
+
+    async def read_partition(*_: object) -> list[Record]:
+        return list(batches)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(risk_replay, "read_partition", read_partition)
+        try:
+            result = risk_replay.run(query, SETTINGS)
+        except NoHistory as error:
+            assert str(error)  # noqa: PT017  # either outcome is right
+        else:
+            lines = risk_replay.table(result, query)
+            assert lines[0].startswith("date")
+            assert all(line.isprintable() for line in lines)
+
+
+def test_a_replay_of_one_absurd_portfolio_is_drawn(tmp_path: Path) -> None:
+    returns = [
+        Return("p", day * DAY_US, value)
+        for day, value in enumerate([0.01, -1e100, 1e100, 5e-324, 0.0, -0.5])
+    ]
+    query = ReplayQuery("p", "historical", ConfidenceLevel.of("0.6"), 0.01, 0, 2**60, 250, 2)
+    result = replay(returns, query)
+    assert len(result.days) == len(returns)
+    assert risk_replay.table(result, query)
+    risk_replay.draw(result, query, tmp_path / "a.png")
+    assert (tmp_path / "a.png").exists()
+
+
+@any_draws
+@given(data=st.data())
+async def test_a_rebuild_compares_whatever_the_two_pasts_hold(data: st.DataObject) -> None:
+    async def read_table(topic: Topic, _: ProducerSettings) -> Mapping[bytes, Record]:
+        assert topic.records == (RiskMeasure, InputGap)
+        found = data.draw(admitted(RiskMeasure, InputGap))
+        return {data.draw(st.sampled_from([b"p", b"q", b""])): record for record in found}
+
+    async def read_all(*_: Any) -> list[Record]:
+        return data.draw(admitted(RiskAlert))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rebuild, "read_table", read_table)
+        patch.setattr(rebuild, "read_all", read_all)
+        difference = await rebuild.compare(SETTINGS, "v2")
+    assert all(line.isprintable() for line in rebuild.lines_of(difference))
+    assert "v2" in rebuild.in_words(difference, "v2")
