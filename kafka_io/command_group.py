@@ -75,6 +75,8 @@ class ReceivedCommand:
     """Writes an event of the command, in the work's thread; raises `WorkStopped` if the work must
     end, `InvalidReport` if the event does not fit its schema, and `RecordRefused` if Kafka will
     never take it."""
+    is_stopped: Callable[[], bool] = lambda: False
+    """Whether the work must end: `publish` would raise `WorkStopped`."""
 
 
 Work = Callable[[ReceivedCommand], None]
@@ -257,8 +259,15 @@ class _Job:
         self._writer = writer
         self._loop = asyncio.get_running_loop()
         self._cancelled = threading.Event()
+        self._stopped = threading.Event()
         self.received = ReceivedCommand(
-            command, events, tenant, handovers, self._cancelled.is_set, self._publish
+            command,
+            events,
+            tenant,
+            handovers,
+            self._cancelled.is_set,
+            self._publish,
+            self._stopped.is_set,
         )
 
     def see(self, events: Sequence[Record], cancels: Callable[[Record], bool]) -> None:
@@ -268,6 +277,7 @@ class _Job:
 
     def stop(self) -> None:
         """Let the thread write nothing more."""
+        self._stopped.set()
         self._writer.stop()
 
     def _publish(self, event: Event) -> None:

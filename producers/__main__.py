@@ -46,13 +46,12 @@ async def _backtester(stop: asyncio.Event, _: float) -> None:
 async def _orchestrator(stop: asyncio.Event, _: float) -> None:
     settings = ProducerSettings(source="/producers/orchestrator")
     orchestrator_settings = OrchestratorSettings()
-    classes = [name.strip() for name in orchestrator_settings.agents.split(",") if name.strip()]
     try:
-        available = agents.agents(settings, classes, orchestrator_settings.agent_names)
+        available = agents.configured(settings, orchestrator_settings)
     except UnknownAgent as error:
         sys.exit(f"TAPEWIRE_AGENTS or TAPEWIRE_AGENT_NAMES: {error}")
     _ready("waiting for messages")
-    await orchestrator.run(settings, available, stop)
+    await orchestrator.run(settings, orchestrator_settings, available, stop)
 
 
 async def _market(stop: asyncio.Event, _: float) -> None:

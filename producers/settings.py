@@ -31,6 +31,14 @@ class OrchestratorSettings(Settings):
     agents: str = ""
     """Additional agents, as `package.module:Class`, separated by commas."""
 
+    agent_deadline_s: float = Field(default=60.0, ge=0.1, le=3_600)
+    """How many seconds an agent may take for an answer; then its process is killed, and the user
+    gets an error."""
+
+    agents_at_once: int = Field(default=6, ge=1, le=64)
+    """How many answers an orchestrator writes at once. One that takes long holds up only those of
+    its partition, so more than the partitions of the commands are of no use."""
+
     agent_names: str = ""
     """Other names of agents for clients, as `AGENT=ID:NAME:PROTOCOL`, separated by commas."""
 

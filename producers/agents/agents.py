@@ -9,29 +9,51 @@ generator of pieces of text:
         protocol = "local"
         examples: Sequence[str] = ("hello there", "good morning", "hi, how are you?")
 
-        async def answer(self, message: str) -> AsyncGenerator[str]:
+        async def answer(self, message: str, caller: AgentCaller) -> AsyncGenerator[str]:
             yield "Hello "
-            yield "to you."
+            yield f"to you, {caller.subject}."
+
+An agent whose `answer` takes only the message gets no caller.
 
 `TAPEWIRE_AGENTS=my_package.greeting:Greeter` adds it. Entries are separated by commas, and each is
 called without arguments. The message of an `AgentError` goes to the user.
 """
 
+import ast
+import operator
 import re
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from importlib import import_module
-from typing import Protocol
+from inspect import signature
+from typing import Any, Protocol
 
 from simpleeval import InvalidExpression, simple_eval
 
 from kafka_io.reader import read_table
 from kafka_io.settings import ProducerSettings
 from producers.errors import AgentError, UnknownAgent
+from producers.settings import OrchestratorSettings
 from schemas.events import RiskMeasure
 from schemas.instants import to_rfc3339
 from schemas.topics import RISK_MEASURES
 
+MESSAGE_CHARS_MAX = 2_000
+"""The longest message that is answered."""
+BITS_MAX = 8_192
+"""The largest whole number that is computed with, some 2,400 digits."""
+_SHOWN_CHARS = 200
 _WORDS_A_PIECE = 3
+
+
+@dataclass(frozen=True, slots=True)
+class AgentCaller:
+    """The user for whom an agent answers."""
+
+    tenant: str | None = None
+    """The user's tenant; None for none."""
+    subject: str | None = None
+    """The `sub` of the user's token; None without a token."""
 
 
 class Agent(Protocol):
@@ -43,11 +65,12 @@ class Agent(Protocol):
     examples: Sequence[str]
     """Messages that the agent should get; the router learns from them."""
 
-    def answer(self, message: str) -> AsyncGenerator[str]:
-        """Yield the answer in pieces of text.
+    @property
+    def answer(self) -> Callable[..., AsyncGenerator[str]]:
+        """Yields the answer to a message and an `AgentCaller`, or to a message, in pieces of text.
 
-        Raises:
-            AgentError: there is no answer; the message is for the user.
+        A message has at most `MESSAGE_CHARS_MAX` characters. The caller is the user who asks, which
+        decides what the answer may show. An `AgentError` says to the user why there is no answer.
         """
         ...
 
@@ -86,32 +109,67 @@ class Arithmetic:
     }
     _EXPRESSION = re.compile(r"[\d.(+-][\d\s.+\-*/()%]*")
 
-    async def answer(self, message: str) -> AsyncGenerator[str]:
+    async def answer(self, message: str, caller: AgentCaller) -> AsyncGenerator[str]:
         """Yield the expression and its value."""
+        del caller
         expression = self._expression(message)
+        shown = expression if len(expression) <= _SHOWN_CHARS else f"{expression[:_SHOWN_CHARS]}..."
         try:
-            # The library parses expressions without Python's eval, and bounds numbers and powers.
-            value = simple_eval(expression, functions={}, names={})
+            # The library parses expressions without Python's eval.
+            value = simple_eval(expression, operators=_BOUNDED, functions={}, names={})
         except ZeroDivisionError:
-            raise AgentError(f"{expression} divides by zero") from None
+            raise AgentError(f"{shown} divides by zero") from None
         except (InvalidExpression, SyntaxError, TypeError, ValueError, OverflowError) as error:
-            raise AgentError(f"{expression!r} cannot be evaluated: {error}") from error
+            raise AgentError(f"{shown!r} cannot be evaluated: {error}") from error
+        except (RecursionError, MemoryError):
+            raise AgentError(f"{shown!r} cannot be evaluated: it is nested too deeply") from None
         if not isinstance(value, int | float):
-            raise AgentError(f"{expression!r} is not arithmetic")
+            raise AgentError(f"{shown!r} is not arithmetic")
         yield f"{expression} "
         yield "= "
         yield f"{value:.12g}" if isinstance(value, float) else str(value)
 
     def _expression(self, message: str) -> str:
         text = message.lower()
-        for words, operator in self._OPERATORS.items():
-            text = text.replace(words, f" {operator} ")
+        for words, symbol in self._OPERATORS.items():
+            text = text.replace(words, f" {symbol} ")
         text = re.sub(r"\badd ([\d.]+) (?:and|to) ([\d.]+)", r"\1 + \2", text)
         found = [part.strip() for part in self._EXPRESSION.findall(text)]
         found = [part for part in found if any(character.isdigit() for character in part)]
         if not found:
             raise AgentError("the message has no numbers; ask, for example, what 17 * 23 is")
         return " ".join(max(found, key=len).split())
+
+
+def _refuse_bits(bits: int) -> None:
+    if bits > BITS_MAX:
+        raise OverflowError(f"a number would have more than {BITS_MAX} bits")
+
+
+def _power(base: float, exponent: float) -> Any:
+    if isinstance(base, int) and isinstance(exponent, int) and abs(base) > 1:
+        _refuse_bits(abs(base).bit_length() * abs(exponent))
+    return base**exponent
+
+
+def _product(left: float, right: float) -> Any:
+    if isinstance(left, int) and isinstance(right, int):
+        _refuse_bits(left.bit_length() + right.bit_length())
+    return left * right
+
+
+_BOUNDED: Mapping[type[ast.operator | ast.unaryop], Callable[..., Any]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: _product,
+    ast.Div: operator.truediv,
+    ast.FloorDiv: operator.floordiv,
+    ast.Mod: operator.mod,
+    ast.Pow: _power,
+    ast.UAdd: operator.pos,
+    ast.USub: operator.neg,
+}
+"""The operators, each of which refuses a result that is too large before it is computed."""
 
 
 class Risk:
@@ -134,8 +192,9 @@ class Risk:
     def __init__(self, settings: ProducerSettings | None = None) -> None:
         self._settings = settings or ProducerSettings()
 
-    async def answer(self, message: str) -> AsyncGenerator[str]:
-        """Yield the last measure of the portfolio that the message names."""
+    async def answer(self, message: str, caller: AgentCaller) -> AsyncGenerator[str]:
+        """Yield the last measure of the caller's portfolio that the message names."""
+        del caller
         measures = {
             measure.portfolio_id: measure
             for measure in (await read_table(RISK_MEASURES, self._settings)).values()
@@ -179,14 +238,34 @@ class Help:
         "dashboard": "What happens, in windows of a second: GET /api/v1/sse/dashboard.",
     }
 
-    async def answer(self, message: str) -> AsyncGenerator[str]:
+    async def answer(self, message: str, caller: AgentCaller) -> AsyncGenerator[str]:
         """Yield the parts that match; all parts if none does."""
+        del caller
         text = message.lower()
         fitting = [answer for word, answer in self._ANSWERS.items() if word in text]
         for answer in fitting or self._ANSWERS.values():
             for piece in _in_pieces(answer + "\n"):
                 yield piece
         yield "GET /docs describes every endpoint."
+
+
+def ask(agent: Agent, message: str, caller: AgentCaller) -> AsyncGenerator[str]:
+    """Return an agent's answer; one whose `answer` takes only a message gets no caller."""
+    try:
+        signature(agent.answer).bind(message, caller)
+    except TypeError:
+        return agent.answer(message)
+    return agent.answer(message, caller)
+
+
+def configured(settings: ProducerSettings, options: OrchestratorSettings) -> Sequence[Agent]:
+    """Return the agents that the settings name.
+
+    Raises:
+        UnknownAgent: an additional agent cannot be loaded, or a name is of no agent.
+    """
+    classes = [name.strip() for name in options.agents.split(",") if name.strip()]
+    return agents(settings, classes, options.agent_names)
 
 
 def agents(

@@ -2,20 +2,27 @@
 
 If a worker is lost, another one starts the run again as its next attempt. A run ends once: a worker
 that has lost its run cannot write.
+
+Agents answer in processes of their own (`producers.agents.answer_processes`), several at once: one
+that hangs is killed, and holds up only the runs of its partition until then.
 """
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
+from functools import partial
 
 from kafka_io.clock import now_us
 from kafka_io.command_group import CommandGroup, ReceivedCommand
 from kafka_io.errors import WorkStopped
 from kafka_io.settings import ProducerSettings
-from producers.agents.agents import Agent
+from producers.agents.agents import MESSAGE_CHARS_MAX, Agent, AgentCaller, ask
+from producers.agents.answer_processes import AnswerProcesses
 from producers.agents.router import Router
 from producers.errors import AgentError
 from producers.loop_thread import LoopThread
+from producers.settings import OrchestratorSettings
 from schemas.events import AgentCommand, AgentEvent, AgentStepKind
 from schemas.topics import AGENT_COMMANDS, AGENT_EVENTS
 
@@ -26,20 +33,44 @@ _TEXT_CHARS_MAX = 8_000
 """The most characters of an answer in its last event, which has at most 64 KiB."""
 
 
-async def run(settings: ProducerSettings, agents: Sequence[Agent], stop: asyncio.Event) -> None:
-    """Answer messages until `stop` is set."""
+Ask = Callable[[Agent, str, AgentCaller], AsyncGenerator[str]]
+"""Has an agent answer a message."""
+
+
+async def run(
+    settings: ProducerSettings,
+    options: OrchestratorSettings,
+    agents: Sequence[Agent],
+    stop: asyncio.Event,
+) -> None:
+    """Answer messages until `stop` is set.
+
+    Args:
+        settings: where Kafka is.
+        options: deadlines, and how many answers are written at once.
+        agents: the agents of the settings, which the processes load by themselves.
+        stop: set when the worker must end.
+    """
     router = Router(agents)
     with LoopThread("tapewire-agents") as agents_loop:
+        processes = AnswerProcesses(agents, options.agent_deadline_s)
 
         def work(received: ReceivedCommand) -> None:
             command = received.command
             assert isinstance(command, AgentCommand)
             begun = [event.attempt for event in received.events if isinstance(event, AgentEvent)]
             attempt = 1 + max(begun, default=0)
-            run = Run(_publisher(received), command, attempt, received.handovers)
-            agents_loop.run(run.answer(router))
+            run = Run(_publisher(received), command, attempt, received.handovers, received.tenant)
+            agents_loop.run(run.answer(router, partial(processes.answer, received.is_stopped)))
 
-        await CommandGroup(AGENT_COMMANDS, AGENT_EVENTS, settings).run(work, stop)
+        agents_loop.run(processes.start())
+        try:
+            async with asyncio.TaskGroup() as members:
+                for _ in range(options.agents_at_once):
+                    group = CommandGroup(AGENT_COMMANDS, AGENT_EVENTS, settings)
+                    members.create_task(group.run(work, stop))
+        finally:
+            agents_loop.run(processes.close())
 
 
 def _publisher(received: ReceivedCommand) -> Callable[[AgentEvent], Awaitable[None]]:
@@ -58,6 +89,7 @@ class Run:
         command: AgentCommand,
         attempt: int,
         handovers: int = 0,
+        tenant: str | None = None,
     ) -> None:
         """Make the next attempt.
 
@@ -66,15 +98,21 @@ class Run:
             command: the message to answer.
             attempt: the attempt's number, from 1.
             handovers: how many earlier attempts ended since their workers were asked to stop.
+            tenant: the tenant of the command; None for none.
         """
         self._publish = publish
         self._command = command
         self._attempt = attempt
         self._handovers = handovers
+        self._caller = AgentCaller(tenant, command.owner)
         self._number = 0
 
-    async def answer(self, router: Router) -> None:
+    async def answer(self, router: Router, ask: Ask = ask) -> None:
         """Route the message, and write the agent's answer.
+
+        Args:
+            router: chooses the agent.
+            ask: has an agent answer; by default in this process.
 
         Raises:
             WorkStopped: another worker has the run, or this one stops; it writes nothing more.
@@ -83,6 +121,10 @@ class Run:
             await self._report(
                 AgentStepKind.ERROR, text=f"given up: {_ATTEMPTS_MAX} workers were lost on it"
             )
+            return
+        if len(self._command.message) > MESSAGE_CHARS_MAX:
+            text = f"the message has more than {MESSAGE_CHARS_MAX} characters; ask more shortly"
+            await self._report(AgentStepKind.ERROR, text=text)
             return
         await self._report(AgentStepKind.ROUTING_STARTED)
         route = await asyncio.to_thread(router.route, self._command.message)
@@ -96,11 +138,12 @@ class Run:
         await self._report(AgentStepKind.AGENT_EXECUTION_STARTED, agent)
         pieces = []
         try:
-            async for piece in agent.answer(self._command.message):
-                pieces.append(piece)
-                for at in range(0, len(piece), _TEXT_CHARS_MAX):
-                    text = piece[at : at + _TEXT_CHARS_MAX]
-                    await self._report(AgentStepKind.RESPONSE_CHUNK, agent, text=text)
+            async with aclosing(ask(agent, self._command.message, self._caller)) as answer:
+                async for piece in answer:
+                    pieces.append(piece)
+                    for at in range(0, len(piece), _TEXT_CHARS_MAX):
+                        text = piece[at : at + _TEXT_CHARS_MAX]
+                        await self._report(AgentStepKind.RESPONSE_CHUNK, agent, text=text)
         except AgentError as error:
             await self._report(AgentStepKind.ERROR, agent, text=str(error))
         except WorkStopped:

@@ -12,6 +12,8 @@ class AgentCommand:
 
     run_id: Name
     message: Text
+    owner: Name | None = None
+    """The `sub` of the caller; None for a caller without a token."""
     event_time_us: ObservedUs
 
 

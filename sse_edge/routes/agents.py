@@ -29,7 +29,7 @@ from sse_edge.errors import (
 )
 from sse_edge.frame import block
 from sse_edge.http import openapi
-from sse_edge.http.dependencies import caller_of, node_of
+from sse_edge.http.dependencies import caller_of, node_of, subject_of
 from sse_edge.http.headers import STREAM_HEADERS
 from sse_edge.http.request_values import asks_for_stream, given_cursor
 from sse_edge.http.scopes import refuse_without, require
@@ -51,7 +51,7 @@ _RETRIED_WITHIN_MS = 600_000
 """How far back a run with the same idempotency key is looked for, in milliseconds."""
 
 _Message = Annotated[
-    str | None, Query(max_length=10_000, description="The message; without one, a help text.")
+    str | None, Query(max_length=2_000, description="The message; without one, a help text.")
 ]
 _KEY = "A name of this request; a repetition with it joins the run that has begun."
 _Key = Annotated[str | None, Query(min_length=1, max_length=256, description=_KEY)]
@@ -65,7 +65,7 @@ class Question(BaseModel):
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
-    message: Annotated[str, Field(min_length=1, max_length=10_000)]
+    message: Annotated[str, Field(min_length=1, max_length=2_000)]
     """The question; a classifier chooses the agent."""
 
 
@@ -126,9 +126,10 @@ async def _run(request: Request, message: str, key: str | None) -> Response:
         async with asyncio.timeout(node.settings.broker_patience_s):
             start = await _begun(request, run_id, is_new=key is None)
             # A worker that finds the run ended does nothing.
-            await write(
-                request, AgentCommand(run_id=run_id, message=message, event_time_us=now_us())
+            command = AgentCommand(
+                run_id=run_id, message=message, owner=subject_of(request), event_time_us=now_us()
             )
+            await write(request, command)
     except (LogError, TimeoutError) as error:
         raise Unavailable(
             UnavailableReason.NO_BROKER, "the message could not be written in time"

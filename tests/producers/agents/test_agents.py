@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+import time
 import types
 from collections.abc import AsyncGenerator
 
@@ -9,7 +10,15 @@ import pytest
 from hypothesis import given, strategies as st
 
 from kafka_io.settings import ProducerSettings
-from producers.agents.agents import Agent, Arithmetic, Help, agents
+from producers.agents.agents import (
+    BITS_MAX,
+    Agent,
+    AgentCaller,
+    Arithmetic,
+    Help,
+    agents,
+    ask,
+)
 from producers.agents.router import Router
 from producers.errors import AgentError, UnknownAgent
 
@@ -17,7 +26,7 @@ SETTINGS = ProducerSettings()
 
 
 async def answer_of(agent: Agent, message: str) -> str:
-    return "".join([piece async for piece in agent.answer(message)])
+    return "".join([piece async for piece in ask(agent, message, AgentCaller())])
 
 
 @pytest.mark.parametrize(
@@ -100,11 +109,29 @@ def test_it_is_right(left: int, operator: str, right: int) -> None:
         ("hello", "no numbers"),
         ("9 ** 9 ** 9 ** 9", "cannot be evaluated"),
         ("2 +* 3", "cannot be evaluated"),
+        ("9**9**9", f"more than {BITS_MAX} bits"),
+        ("9**99999", f"more than {BITS_MAX} bits"),
+        ("-9**99999", f"more than {BITS_MAX} bits"),
+        ("10**2000 * 10**2000", f"more than {BITS_MAX} bits"),
+        ("9" * 1_990 + "**2", f"more than {BITS_MAX} bits"),
+        ("2**0.5**-99999999", "cannot be evaluated"),
+        ("(-8)**0.5", "is not arithmetic"),
+        ("(" * 900 + "1" + ")" * 900, "cannot be evaluated"),
+        ("-" * 1_990 + "1", "nested too deeply|cannot be evaluated"),
     ],
 )
-async def test_what_cannot_be_worked_out_says_why(message: str, why: str) -> None:
-    with pytest.raises(AgentError, match=why):
+async def test_what_cannot_be_worked_out_says_why_at_once(message: str, why: str) -> None:
+    began_s = time.monotonic()
+    with pytest.raises(AgentError, match=why) as refused:
         await answer_of(Arithmetic(), message)
+    assert time.monotonic() - began_s < 2
+    assert len(str(refused.value)) < 1_000
+
+
+async def test_the_largest_numbers_are_computed() -> None:
+    assert await answer_of(Arithmetic(), "2 ** 4000") == f"2 ** 4000 = {2**4000}"
+    assert await answer_of(Arithmetic(), "1 ** 99999999999") == "1 ** 99999999999 = 1"
+    assert await answer_of(Arithmetic(), "2 ** -3") == "2 ** -3 = 0.125"
 
 
 @given(st.text(), st.sampled_from("0123456789²٣"), st.text() | st.text("0123456789+-*/.() "))

@@ -2,6 +2,7 @@ from collections.abc import AsyncGenerator, Sequence
 
 import pytest
 
+from producers.agents.agents import Agent, AgentCaller
 from producers.agents.orchestrator import Run
 from producers.agents.router import Router
 from producers.errors import AgentError, WorkStopped
@@ -31,7 +32,17 @@ class Broken(Echo):
         raise ZeroDivisionError
 
 
-ROUTER = Router([Echo(), Broken()])
+class Long(Echo):
+    agent_id = "long"
+    name = "Long"
+    examples: Sequence[str] = ("be verbose", "a long answer", "at length")
+
+    async def answer(self, message: str) -> AsyncGenerator[str]:
+        del message
+        yield "ü" * 20_000
+
+
+ROUTER = Router([Echo(), Broken(), Long()])
 
 
 async def steps(message: str, attempt: int = 1, handovers: int = 0) -> list[AgentEvent]:
@@ -93,8 +104,32 @@ async def test_a_run_that_another_worker_has_writes_nothing_more() -> None:
 
 
 async def test_a_long_piece_is_divided_into_events_that_fit() -> None:
-    events = await steps("say " + "ü" * 20_000)
+    events = await steps("a long answer at length")
     chunks = [event.text or "" for event in events if event.kind == "response_chunk"]
-    assert "".join(chunks) == "say " + "ü" * 20_000 + "!"
+    assert "".join(chunks) == "ü" * 20_000
     assert max(map(len, chunks)) == 8_000
     assert len(events[-1].text or "") == 8_000
+
+
+async def test_a_message_that_is_too_long_is_not_answered() -> None:
+    [only] = await steps("say " + "x" * 2_000)
+    assert (only.kind, only.text) == (
+        "error",
+        "the message has more than 2000 characters; ask more shortly",
+    )
+
+
+async def test_an_agent_gets_the_tenant_and_the_owner_of_the_command() -> None:
+    callers: list[AgentCaller] = []
+
+    async def ask(agent: Agent, message: str, caller: AgentCaller) -> AsyncGenerator[str]:
+        del agent
+        callers.append(caller)
+        yield message
+
+    async def publish(event: AgentEvent) -> None:
+        del event
+
+    command = AgentCommand(run_id="r", message="say hello", owner="alice", event_time_us=0)
+    await Run(publish, command, 1, tenant="acme").answer(ROUTER, ask)
+    assert callers == [AgentCaller("acme", "alice")]

@@ -1,0 +1,53 @@
+"""The lines that an answer becomes, in the process that gives it."""
+
+from collections.abc import AsyncGenerator
+from typing import Any
+
+import pytest
+
+from producers.agents.answers import PIECE_CHARS_MAX, end_of
+from tests.support.stubborn_agents import Stubborn
+
+REQUEST = {"tenant": "acme", "subject": "alice"}
+
+
+class Old(Stubborn):
+    """An agent of the signature without a caller."""
+
+    async def answer(self, message: str) -> AsyncGenerator[str]:  # type: ignore[override]
+        """Yield the message twice."""
+        yield message
+        yield message
+
+
+async def lines(agent: Any, message: str) -> list[dict[str, object]]:
+    written: list[dict[str, object]] = []
+    end = await end_of(agent, REQUEST | {"message": message}, written.append)
+    return [*written, end]
+
+
+async def test_an_agent_knows_its_caller() -> None:
+    *_, piece, end = await lines(Stubborn(), "stubborn whoami")
+    assert str(piece["piece"]).endswith(" acme alice")
+    assert end == {"end": "completed"}
+
+
+async def test_an_agent_of_the_signature_without_a_caller_answers_as_before() -> None:
+    assert await lines(Old(), "hello") == [{"piece": "hello"}] * 2 + [{"end": "completed"}]
+
+
+@pytest.mark.parametrize(
+    ("message", "end"),
+    [
+        ("stubborn refuse", {"end": "refused", "text": "ask me something else"}),
+        ("stubborn fail", {"end": "failed"}),
+        ("stubborn number", {"end": "failed"}),
+    ],
+)
+async def test_an_answer_that_is_none_has_an_end(message: str, end: dict[str, object]) -> None:
+    assert await lines(Stubborn(), message) == [{"piece": "first "}, end]
+
+
+async def test_a_long_piece_is_divided() -> None:
+    [first, second, *_] = await lines(Old(), "x" * (PIECE_CHARS_MAX + 1))
+    assert [len(str(line["piece"])) for line in (first, second)] == [PIECE_CHARS_MAX, 1]
