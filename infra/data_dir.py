@@ -1,9 +1,9 @@
 """The data directory of a system on one machine: its mark, its lock, and the system that uses it.
 
 A directory that `tapewire up` made bears a mark, the file `tapewire.data`. Only such a directory is
-used again, and `reset` removes only what Tapewire has put into it. While a system runs, the file
-`system.json` says where its edge and its Kafka answer, so that commands find the system by its data
-directory.
+used again, and `reset` removes only what Tapewire has put into it. Only its owner can look into it.
+While a system runs, the file `system.json` says where its edge and its Kafka answer, so that
+commands find the system by its data directory.
 """
 
 import fcntl
@@ -25,10 +25,15 @@ PARTS = "parts.json"
 """Has the states of the parts while the system runs."""
 
 _LOCK = "lock"
+PRIVATE_UMASK = 0o077
+"""What others may not do with the files of a system: anything."""
+
 _MARK_TEXT = "This directory holds the data of Tapewire; `tapewire reset` removes them.\n"
 _DRAFTS = frozenset({"system.new", "parts.new"})
 """Unfinished new versions of files, which a crash may leave behind."""
-_ENTRIES = frozenset({MARK, RUNNING, PARTS, _LOCK, "kafka", "logs", "issuer", "models"}) | _DRAFTS
+_ENTRIES = (
+    frozenset({MARK, RUNNING, PARTS, _LOCK, "kafka", "logs", "issuer", "models", "faust"}) | _DRAFTS
+)
 """The names that Tapewire puts into a data directory."""
 
 
@@ -72,7 +77,9 @@ def locked(data_dir: Path) -> Generator[None]:
         DirectoryInUse: another process has locked it.
     """
     _refuse_files_of_others(data_dir)
-    data_dir.mkdir(parents=True, exist_ok=True)
+    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if data_dir.stat().st_mode & PRIVATE_UMASK:  # made by an earlier version, or by the user
+        data_dir.chmod(0o700)
     with (data_dir / _LOCK).open("a+", encoding="utf-8") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -123,7 +130,7 @@ def reset(data_dir: Path) -> bool:
     """
     if not data_dir.exists():
         return False
-    if not (data_dir / MARK).is_file():
+    if not _is_marked(data_dir):
         raise DirectoryNotOurs(
             f"{data_dir.resolve()} has no file {MARK}, so Tapewire may not have made it; nothing "
             f"was removed. If it is a data directory of Tapewire 0.1.0, `tapewire up --data-dir "
@@ -155,11 +162,22 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def _is_marked(data_dir: Path) -> bool:
+    """Return whether a directory bears the mark: a file of this name may be somebody else's."""
+    try:
+        with (data_dir / MARK).open("rb") as mark:
+            return mark.read(len(_MARK_TEXT) + 1) == _MARK_TEXT.encode()
+    except OSError:
+        return False
+
+
 def _refuse_files_of_others(data_dir: Path) -> None:
-    if not data_dir.exists() or (data_dir / MARK).is_file():
+    if not data_dir.exists() or _is_marked(data_dir):
         return
     found = {path.name for path in data_dir.iterdir()}
-    is_older = _LOCK in found  # 0.1.0 made no mark
+    # 0.1.0 made no mark, but a key at first; a crash may have left no more than the lock.
+    has_key = (data_dir / "issuer" / "private.pem").is_file()
+    is_older = _LOCK in found and (has_key or found == {_LOCK})
     others = sorted(found if not is_older else found - _ENTRIES)
     if others:
         raise DirectoryNotOurs(

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from infra.data_dir import PARTS, RunningSystem, announced, locked, this_process
+from infra.data_dir import PARTS, PRIVATE_UMASK, RunningSystem, announced, locked, this_process
 from infra.demo_issuer import jwks_path
 from infra.embedded_broker import bounded_disk, free_port, prepare
 from infra.errors import DownloadFailed, InfraError
@@ -68,6 +68,7 @@ async def run(settings: InfraSettings, options: SystemOptions, say: Say = print)
     up = False
     for sig in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(sig, stop_now)
+    os.umask(PRIVATE_UMASK)  # also of all parts, which inherit it
     with locked(settings.data_dir):
         states = PartStates(settings.data_dir / PARTS)
         supervisor = Supervisor(settings.data_dir / "logs", say, states)
@@ -113,7 +114,7 @@ async def _start(
         of_edge |= _examples()
         say(f"{'examples':<10} served by each edge: /live-counter and others, see /docs")
     parts = [
-        _python("processor", "stream_processors", env),
+        _python("processor", "stream_processors", env | _faust(settings)),
         *(
             _python(name, "sse_edge", of_edge | {"TAPEWIRE_PORT": str(port)})
             for name, port in edges
@@ -221,6 +222,12 @@ def _models(settings: InfraSettings) -> dict[str, str]:
     """Return the setting of the folder of trained models, unless the environment has it."""
     folder = os.environ.get("TAPEWIRE_MODELS_DIR") or str(settings.data_dir / "models")
     return {"TAPEWIRE_MODELS_DIR": folder}
+
+
+def _faust(settings: InfraSettings) -> dict[str, str]:
+    """Return the setting of the folder of Faust's files, unless the environment has it."""
+    folder = os.environ.get("TAPEWIRE_WORK_DIR") or str(settings.data_dir / "faust")
+    return {"TAPEWIRE_WORK_DIR": folder}
 
 
 def _python(name: str, module: str, env: dict[str, str], *arguments: str) -> Part:

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Mapping
@@ -85,6 +86,7 @@ def main() -> None:
     speed: float = arguments.speed
     if not speed > 0:
         parser.error(f"--speed is {speed}; it must be more than 0")
+    os.umask(0o077)  # models and logs are for this user only
     try:
         configure_logging(ProducerSettings().log_level)
         check_security()

@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import os
 import sys
 
 import faust
@@ -21,6 +22,7 @@ _GC_THRESHOLDS = (50_000, 20, 1_000)
 
 def main() -> None:
     """Run a worker until SIGTERM or Ctrl-C; exit with an explanation if a setting is invalid."""
+    os.umask(0o077)  # what it writes is for its user only
     try:
         settings = ProcessorSettings()
         check_security()

@@ -15,10 +15,11 @@ or not at all: see `stream_processors.stream_task`.
 """
 
 import asyncio
+import atexit
 import logging
 from collections.abc import Sequence
 from functools import partial
-from tempfile import gettempdir
+from tempfile import TemporaryDirectory
 
 import faust
 from mode import CrashingSupervisor
@@ -42,14 +43,20 @@ from stream_processors.worker_name import client_id, default_name, held, wait_fo
 logger = logging.getLogger(__name__)
 
 
+def _private_folder() -> str:
+    """Return a new folder that only this user can use, and that is removed at the end."""
+    folder = TemporaryDirectory(prefix="tapewire-faust-")
+    atexit.register(folder.cleanup)
+    return folder.name
+
+
 def build_app(settings: ProcessorSettings) -> faust.App:
     """Return the worker's app, ready to start."""
     app = WorkerApp(
         f"{settings.written_prefix()}tapewire",
         broker=faust_brokers(settings.bootstrap_servers),
         store="memory://",
-        # Faust creates it; it stays empty.
-        datadir=f"{gettempdir()}/{settings.written_prefix()}tapewire-faust",
+        datadir=str(settings.work_dir or _private_folder()),  # Faust creates it; it stays empty
         web_enabled=False,
         worker_redirect_stdouts=False,
         agent_supervisor=CrashingSupervisor,

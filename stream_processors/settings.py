@@ -1,5 +1,6 @@
 """The settings of the processors: Kafka, batches, risk, and the dashboard's windows."""
 
+from pathlib import Path
 from typing import Annotated, Self
 
 from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, model_validator
@@ -67,6 +68,10 @@ class ProcessorSettings(Settings):
 
     topic_prefix: TopicPrefix = ""
     """A prefix of the names of all topics and of the consumer group."""
+
+    work_dir: Path | None = None
+    """The folder of Faust's own files, which holds no data; unset, a new one for this user only.
+    `tapewire up` sets it to a folder of the data directory."""
 
     log_level: LogLevel = "INFO"
     """The least severe lines that are logged: DEBUG, INFO, WARNING or ERROR."""

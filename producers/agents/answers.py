@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from typing import IO, Any
 
+from kafka_io.log_lines import configure_logging
 from kafka_io.settings import ProducerSettings
 from producers.agents.agents import Agent, AgentCaller, ask, configured
 from producers.errors import AgentError
@@ -41,9 +42,7 @@ def main() -> None:
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     settings = ProducerSettings(source="/producers/orchestrator")
-    logging.basicConfig(
-        level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s"
-    )
+    configure_logging(settings.log_level)
 
     def write(line: dict[str, object]) -> None:
         answers.write(f"{json.dumps(line)}\n")
