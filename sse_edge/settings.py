@@ -204,8 +204,9 @@ class EdgeSettings(Settings):
     Unset, any name counts where tokens are required, and no other name where they are not."""
 
     connections_per_ip_max: int = Field(default=100, ge=1, le=1_000_000)
-    """The most streams of one address, and as many other sockets: of these, the ones that have been
-    idle longest make room for new ones. The addresses of a /64 of IPv6 count as one."""
+    """The most streams of one address without a token, and as many other sockets, at least 64: of
+    these, the ones that have been idle longest make room for new ones. The addresses of a /64 of
+    IPv6 count as one."""
 
     memory_max_mib: int | None = Field(default=None, ge=64, le=1 << 24)
     """The most memory that a process may use, in MiB. Above 90 % of it the process refuses new

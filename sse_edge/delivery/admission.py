@@ -39,11 +39,35 @@ class ReachedLimit(NamedTuple):
 
     def counts(self, address: str, user: str | None) -> bool:
         """Return whether a connection of an address and a user counts against the limit."""
-        return address == self.address if self.user is None else user == self.user
+        return user == self.user and (user is not None or address == self.address)
+
+
+class Slot:
+    """A place for one connection, which counts against a limit until it is released.
+
+    It is taken when the limit is checked, and not when the connection begins: of many requests at
+    once, each sees the places of those before it.
+    """
+
+    __slots__ = ("_limits", "address", "user")
+
+    def __init__(self, limits: "ConnectionLimits", address: str, user: str | None) -> None:
+        self._limits: ConnectionLimits | None = limits
+        self.address = address
+        self.user = user
+
+    def release(self) -> None:
+        """Count the place no longer; do nothing if that was done before."""
+        limits, self._limits = self._limits, None
+        if limits is not None:
+            limits.remove(self.address, self.user)
 
 
 class ConnectionLimits:
-    """Counts open connections by address and by user, and knows the limits that are reached."""
+    """Counts connections, and knows the limits that are reached.
+
+    Those of a user count by user, from wherever it comes, and all others by address.
+    """
 
     def __init__(self, per_address_max: int, per_user_max: int) -> None:
         self._per_address_max = per_address_max
@@ -53,26 +77,30 @@ class ConnectionLimits:
 
     def reached(self, address: str, user: str | None) -> ReachedLimit | None:
         """Return the limit that keeps an address, or a user, from another connection, if any."""
-        limit = self._per_user_max
-        if user is not None and self._per_user[user] >= limit:
-            message = f"you hold {limit} connections; no more are allowed"
-            return ReachedLimit(message, user=user)
-        limit = self._per_address_max
-        if self._per_address[address] >= limit:
-            message = f"{address} holds {limit} connections; no more are allowed"
-            return ReachedLimit(message, address=address)
-        return None
-
-    def add(self, address: str, user: str | None) -> None:
-        """Count a connection that has opened."""
-        self._per_address[address] += 1
         if user is not None:
+            limit = self._per_user_max
+            if self._per_user[user] < limit:
+                return None
+            return ReachedLimit(f"you hold {limit} connections; no more are allowed", user=user)
+        limit = self._per_address_max
+        if self._per_address[address] < limit:
+            return None
+        message = f"{address} holds {limit} connections; no more are allowed"
+        return ReachedLimit(message, address=address)
+
+    def take(self, address: str, user: str | None) -> Slot:
+        """Count another connection, and return its place."""
+        if user is None:
+            self._per_address[address] += 1
+        else:
             self._per_user[user] += 1
+        return Slot(self, address, user)
 
     def remove(self, address: str, user: str | None) -> None:
         """Count a connection no longer."""
-        _decrement(self._per_address, address)
-        if user is not None:
+        if user is None:
+            _decrement(self._per_address, address)
+        else:
             _decrement(self._per_user, user)
 
 

@@ -27,6 +27,7 @@ from sse_edge.caller import user_of
 from sse_edge.compression import Gzip
 from sse_edge.cursor import Cursor
 from sse_edge.delivery import control_events
+from sse_edge.delivery.admission import Slot
 from sse_edge.delivery.broadcast import BroadcastGroup
 from sse_edge.delivery.feed import Delivery
 from sse_edge.delivery.history import Position
@@ -73,6 +74,7 @@ class Connection:
         "address",
         "gzip",
         "is_catching_up",
+        "slot",
         "stream",
         "transport",
     )
@@ -84,7 +86,9 @@ class Connection:
         options: ConnectionOptions,
         transport: Transport,
         address: str,
+        slot: Slot | None = None,
     ) -> None:
+        self.slot = slot
         self.stream = stream
         self.transport = transport
         self.address = address

@@ -19,7 +19,7 @@ from sse_edge.cache.catch_up import CatchUp, Piece
 from sse_edge.cache.render_pool import RenderPool
 from sse_edge.cache.tail import Tail
 from sse_edge.cursor import CursorCodec
-from sse_edge.delivery.admission import ConnectionLimits, SocketBudget
+from sse_edge.delivery.admission import ConnectionLimits, Slot, SocketBudget
 from sse_edge.delivery.broadcast import Subscriber
 from sse_edge.delivery.fair_queue import FairQueue
 from sse_edge.delivery.feed import Feed
@@ -46,6 +46,8 @@ class Session(Protocol):
 
     stream: Stream
     address: str
+    slot: Slot | None
+    """Its place, which was taken for it; None if it is to take one when it begins."""
 
     @property
     def client_id(self) -> str:
@@ -125,7 +127,7 @@ class Node:
         )
         self._render_pool = RenderPool(settings.framers, settings.ahead_s * 1_000_000)
         self._catch_up = CatchUp(log, settings.catch_up_bytes_max, self._render_pool)
-        self._sessions: dict[Session, None] = {}
+        self._sessions: dict[Session, Slot] = {}
         self._clients: dict[Client, None] = {}
         self._ended: dict[Session, None] = {}
         """Sessions whose stream has ended, and whose client has not left; the oldest first."""
@@ -204,6 +206,15 @@ class Node:
         if self.refusal is UnavailableReason.FULL:
             self._close_ended(lambda _address, _user: True)
 
+    def reserve(self, address: str, user: str | None = None) -> Slot:
+        """Take a place for a connection of an address and a user.
+
+        Raises:
+            TooManyConnections: the address or the user holds as many as it may.
+        """
+        self.refuse_over_limit(address, user)
+        return self._limits.take(address, user)
+
     @contextmanager
     def admitted(self, session: Session) -> Generator[None]:
         """Register a session while the context lasts: it is counted, and leaves on a drain."""
@@ -248,15 +259,15 @@ class Node:
         return False
 
     def _admit(self, session: Session) -> None:
-        self._limits.add(session.address, session.user)
-        self._sessions[session] = None
+        slot = session.slot or self._limits.take(session.address, session.user)
+        self._sessions[session] = slot
         if self.draining:  # since the request was accepted
             session.leave()
 
     def _dismiss(self, session: Session) -> None:
-        if session in self._sessions:  # else it has given way to another one
-            del self._sessions[session]
-            self._limits.remove(session.address, session.user)
+        slot = self._sessions.pop(session, None)
+        if slot is not None:  # else it has given way to another one
+            slot.release()
 
     def drain(self) -> None:
         """Accept no more connections, and let the open ones leave, spread over `drain_s`."""

@@ -11,6 +11,10 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Protocol
 
 
+_LEAST = 64
+"""Some browsers of one address, with six sockets each."""
+
+
 class AddressSocket(Protocol):
     """A socket that serves no stream."""
 
@@ -36,9 +40,12 @@ class AddressSockets:
         self._sockets: dict[str, dict[AddressSocket, None]] = {}
         """By address, its sockets; those that were used last are last."""
 
-    def bound(self, maximum: int, proxies: Sequence[str] = ()) -> None:
-        """Set how many sockets an address may have; those of proxies have any number."""
-        self.maximum = maximum
+    def bound(self, streams_max: int, proxies: Sequence[str] = ()) -> None:
+        """Set how many sockets an address may have: as many as streams, and not too few.
+
+        Proxies have any number.
+        """
+        self.maximum = max(_LEAST, streams_max)
         self._proxies = [ip_network(text, strict=False) for text in proxies]
 
     def is_proxy(self, host: str) -> bool:

@@ -13,12 +13,13 @@ from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sse_edge.caller import Scope as TokenScope
+from sse_edge.delivery.admission import Slot
 from sse_edge.errors import BodyTooLarge, EdgeError
 from sse_edge.http.dependencies import caller_of
 from sse_edge.http.problem import EdgeHTTPException, answer_of
 from sse_edge.http.protocol import BODY_BYTES_MAX
 from sse_edge.http.scopes import refuse_without
-from sse_edge.http.stream_response import authenticate
+from sse_edge.http.stream_response import SLOT, authenticate
 from sse_edge.http.web_pages import web_page_rules_of
 
 BODY_BYTES = 256 << 10
@@ -76,7 +77,12 @@ class Guard:
             return
         if scope["type"] == "http":
             send = _with_headers(connection, send)
-        await self._app(scope, _bounded(receive, most) if writes else receive, send)
+        try:
+            await self._app(scope, _bounded(receive, most) if writes else receive, send)
+        finally:
+            slot: Slot | None = scope.get("state", {}).pop(SLOT, None)
+            if slot is not None:
+                slot.release()
 
 
 async def _answer(response: Response, scope: Scope, receive: Receive, send: Send) -> None:

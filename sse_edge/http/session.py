@@ -9,9 +9,10 @@ from math import inf
 from fastapi import Request
 
 from sse_edge.caller import Caller, user_of
+from sse_edge.delivery.admission import Slot
 from sse_edge.http.addresses import address_of
-from sse_edge.http.dependencies import caller_of, node_of
-from sse_edge.http.stream_response import client_id_of
+from sse_edge.http.dependencies import caller_of
+from sse_edge.http.stream_response import client_id_of, reserve
 from sse_edge.streams.stream import Stream
 
 
@@ -23,6 +24,7 @@ class ResponseSession:
     address: str
     client_id: str
     caller: Caller | None = None
+    slot: Slot | None = None
     leaving: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the response must end."""
 
@@ -62,6 +64,7 @@ def open_session(request: Request, stream: Stream) -> ResponseSession:
         TooManyConnections: the address or the user holds as many connections as it may.
         InvalidParameter: the client's name is too long.
     """
-    address, caller = address_of(request.scope), caller_of(request)
-    node_of(request).refuse_over_limit(address, user_of(caller))
-    return ResponseSession(stream, address, client_id_of(request), caller)
+    client_id, caller = client_id_of(request), caller_of(request)
+    return ResponseSession(
+        stream, address_of(request.scope), client_id, caller, slot=reserve(request)
+    )

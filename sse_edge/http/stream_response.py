@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from fastapi import APIRouter, Request, Response
+from starlette.requests import HTTPConnection
 from starlette.types import Receive, Scope, Send
 
 from kafka_io.errors import InvalidReport, RecordRefused, Unsent
@@ -19,6 +20,7 @@ from schemas.topics import Topic
 from sse_edge.caller import Caller, user_of
 from sse_edge.compression import GZIP_HEADERS, takes_gzip
 from sse_edge.cursor import Cursor
+from sse_edge.delivery.admission import Slot
 from sse_edge.delivery.connection import Connection
 from sse_edge.delivery.node import Node
 from sse_edge.delivery.options import ConnectionOptions, SlowClientPolicy
@@ -55,6 +57,8 @@ CLIENT_ID_CHARS_MAX = 256
 HEARTBEAT_S_MAX = 30
 """A client may ask for heartbeats that are sooner than usual; proxies count on one in 30 s."""
 
+SLOT = "slot"
+"""The attribute of a request's state with its place for a connection."""
 _WRITING = frozenset({"POST", "PUT", "DELETE"})
 
 
@@ -131,11 +135,27 @@ def open_stream(
     if isinstance(start, Cursor) and start.ended:
         return Response(status_code=204)  # browsers stop reconnecting
     # A client that reconnects after the end gets 204. It needs no place, so no other stream closes.
-    node.refuse_over_limit(address_of(request.scope), user_of(caller))
+    slot = reserve(request)
     reason = node.unavailable_for
     if reason is not None and not asks_for_stream(request):
         raise Unavailable(reason, "streams cannot be served now")
-    return StreamResponse(node, stream, options, when_over)
+    return StreamResponse(node, stream, options, slot, when_over)
+
+
+def reserve(connection: HTTPConnection) -> Slot:
+    """Take a place for the connection of a request, once; before what cannot be undone.
+
+    The module `guard` releases it after the request, unless a connection has it by then.
+
+    Raises:
+        TooManyConnections: the address or the user holds as many as it may.
+    """
+    slot: Slot | None = getattr(connection.state, SLOT, None)
+    if slot is None:
+        user = user_of(caller_of(connection))
+        slot = node_of(connection).reserve(address_of(connection.scope), user)
+        setattr(connection.state, SLOT, slot)
+    return slot
 
 
 async def authenticate(request: Request) -> None:
@@ -249,6 +269,7 @@ class StreamResponse(Response):
         node: Node,
         stream: Stream,
         options: ConnectionOptions,
+        slot: Slot,
         when_over: Callable[[], object] | None = None,
     ) -> None:
         super().__init__(headers=STREAM_HEADERS | (GZIP_HEADERS if options.gzip else {}))
@@ -257,6 +278,7 @@ class StreamResponse(Response):
         self._node = node
         self._stream = stream
         self._options = options
+        self._slot = slot
         self._when_over = when_over
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -271,10 +293,13 @@ class StreamResponse(Response):
             return
         transport.take_over()
         connection = Connection(
-            self._node, self._stream, self._options, transport, address_of(scope)
+            self._node, self._stream, self._options, transport, address_of(scope), self._slot
         )
+        scope["state"].pop(SLOT, None)  # it is the connection's from now on
         serving = self._node.serve(connection.run(), transport)
         transport.when_gone(serving.cancel)
+        slot = self._slot
+        serving.add_done_callback(lambda _: slot.release())
         if self._when_over is not None:
             over = self._when_over
             serving.add_done_callback(lambda _: over())

@@ -38,6 +38,7 @@ from sse_edge.http.stream_response import (
     count_write,
     event_names,
     open_stream,
+    reserve,
     stream_route,
     write,
 )
@@ -122,6 +123,7 @@ async def _run(request: Request, message: str, key: str | None) -> Response:
     stream = of_entities(CHANNEL, [run_id], event_names(request))
     if node.unavailable_for is not None:
         return open_stream(request, stream)
+    reserve(request)  # before a worker is asked
     try:
         async with asyncio.timeout(node.settings.broker_patience_s):
             start = await _begun(request, run_id, is_new=key is None)

@@ -13,7 +13,7 @@ from typing import Any
 
 from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 
-from sse_edge.caller import Scope, user_of
+from sse_edge.caller import Scope
 from sse_edge.cursor import Cursor
 from sse_edge.delivery.connection import Connection
 from sse_edge.delivery.options import ConnectionOptions
@@ -23,6 +23,7 @@ from sse_edge.errors import (
     Forbidden,
     LogError,
     NoSuchThing,
+    TooManyConnections,
     Unauthorized,
     Unavailable,
 )
@@ -30,7 +31,7 @@ from sse_edge.http.addresses import address_of
 from sse_edge.http.dependencies import authenticator_of, node_of
 from sse_edge.http.request_values import accepted_subprotocol, given_cursor, given_token
 from sse_edge.http.scopes import refuse_without
-from sse_edge.http.stream_response import readable_by
+from sse_edge.http.stream_response import readable_by, reserve
 from sse_edge.routes.backtests import CHANNEL, known_to
 from sse_edge.routes.views import views_of
 from sse_edge.settings import EdgeSettings
@@ -43,6 +44,7 @@ _CLOSE_CODES: dict[type[Exception], int] = {
     Unauthorized: 4401,
     Forbidden: 4403,
     NoSuchThing: 4404,
+    TooManyConnections: 4429,
     Unavailable: 1013,  # try again later
 }
 _BAD_REQUEST = 4400
@@ -109,7 +111,8 @@ async def follow_job(websocket: WebSocket, job_id: str) -> None:
     try:
         caller = await authenticator_of(websocket).caller(_token_of(websocket, node.settings))
         refuse_without(Scope.READ, caller)
-        node.refuse_over_limit(address, user_of(caller))
+        websocket.state.caller = caller
+        slot = reserve(websocket)
         state = await known_to(views, caller, job_id)
         stream = readable_by(caller, of_entities(CHANNEL, [job_id]), state.tenant)
         start: Start = FromOffsets({state.partition: state.first_offset})
@@ -125,7 +128,8 @@ async def follow_job(websocket: WebSocket, job_id: str) -> None:
         return
     transport = SocketMessages()
     options = ConnectionOptions(f"client-{uuid.uuid4().hex[:12]}", start, caller=caller)
-    serving = node.serve(Connection(node, stream, options, transport, address).run(), transport)
+    connection = Connection(node, stream, options, transport, address, slot)
+    serving = node.serve(connection.run(), transport)
     try:
         async with asyncio.TaskGroup() as tasks:
             leaving = tasks.create_task(_until_gone(websocket))

@@ -30,6 +30,7 @@ from sse_edge.http.stream_response import (
     may_read,
     open_stream,
     refuse_unacceptable,
+    reserve,
     stream_route,
     write,
 )
@@ -108,6 +109,7 @@ async def chat_stream(
         node.codec(as_readable_by(request, stream)).decode(
             cursor
         )  # an invalid cursor is refused before the client joins
+    reserve(request)  # before the client joins
     try:
         is_new = await _enter(request, presence)
     except Unavailable:

@@ -3,6 +3,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 
+from sse_edge.delivery.admission import Slot
 from sse_edge.errors import TooManyConnections
 from sse_edge.streams.requests import one_channel
 from sse_edge.streams.stream import Stream
@@ -36,6 +37,7 @@ class ListSession:
         self.address = "here"
         self.client_id = "list"
         self.user: str | None = None
+        self.slot: Slot | None = None
         self.has_left = False
 
     def leave(self) -> None:
@@ -121,3 +123,24 @@ async def test_a_full_node_closes_an_ended_stream_for_each_new_one() -> None:
                 assert session.has_left
                 assert edge.node.refusal is None
         assert edge.node.refusal == "full"
+
+
+async def test_places_are_taken_when_the_limit_is_checked_and_released_once() -> None:
+    async with running_edge(alerts_log(), connections_per_ip_max=2) as edge:
+        first, second = edge.node.reserve("here"), edge.node.reserve("here")
+        with pytest.raises(TooManyConnections):
+            edge.node.reserve("here")
+        session = ListSession()
+        session.slot = first
+        with edge.node.admitted(session):  # in its place, and in no other one
+            second.release()
+            second.release()
+            third = edge.node.reserve("here")
+            with pytest.raises(TooManyConnections):
+                edge.node.reserve("here")
+        edge.node.reserve("here")
+        first.release()
+        with pytest.raises(TooManyConnections):
+            edge.node.reserve("here")
+        third.release()
+        edge.node.reserve("here")

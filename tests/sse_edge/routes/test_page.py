@@ -13,7 +13,7 @@ from sse_edge.settings import EdgeSettings
 
 async def get(path: str) -> httpx.Response:
     transport = httpx.ASGITransport(build_api(EdgeSettings(), FairQueue()))
-    async with httpx.AsyncClient(transport=transport, base_url="http://edge") as http:
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
         return await http.get(path)
 
 
