@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Protocol
 
-
 _LEAST = 64
 """Some browsers of one address, with six sockets each."""
 
