@@ -21,9 +21,10 @@ from infra.topics import provision, wait_for_kafka
 from kafka_io.clock import now_us
 from kafka_io.errors import ProducerError, Unread
 from kafka_io.publisher import Publisher
-from kafka_io.reader import count_uncommitted, read_all, read_end_offsets, read_table
+from kafka_io.reader import count_uncommitted, read_end_offsets, read_keyed, read_table
 from kafka_io.settings import ProducerSettings
 from schemas.events import RebuildDone, Record, RiskAlert, RiskMeasure
+from schemas.keys import decode_key
 from schemas.topics import (
     DASHBOARD_TALLIES,
     DEAD_LETTERS,
@@ -110,6 +111,7 @@ async def rebuild(
     terminal: Terminal,
     *,
     switch: bool,
+    tenant: str | None = None,
     env: Mapping[str, str] | None = None,
 ) -> None:
     """Compute everything again, print the differences, and let running workers continue from it.
@@ -120,6 +122,7 @@ async def rebuild(
         folder: the folder of the worker's log file.
         terminal: shows the progress and the differences, and asks before the switch.
         switch: whether the running workers continue from the result, if the user agrees.
+        tenant: whose results are compared; empty for those of no tenant, None for all.
         env: the worker's settings, in addition to this process's.
 
     Raises:
@@ -147,7 +150,7 @@ async def rebuild(
     await worker.start()
     try:
         await _caught_up(worker, f"{prefix}tapewire", settings, terminal.reading)
-        difference = await compare(settings, version)
+        difference = await compare(settings, version, tenant)
         for line in lines_of(difference):
             terminal.say(line)
         if switch and terminal.agrees():
@@ -165,20 +168,27 @@ async def rebuild(
         await worker.stop()
 
 
-async def compare(settings: ProducerSettings, version: str) -> Difference:
-    """Compare present and recomputed measures and alerts, as of the same times.
+async def compare(
+    settings: ProducerSettings, version: str, tenant: str | None = None
+) -> Difference:
+    """Compare a tenant's present and recomputed measures and alerts, as of the same times.
+
+    Args:
+        settings: where Kafka is.
+        version: the version of the recomputed ones.
+        tenant: the tenant; empty for those of no tenant, None for all.
 
     Raises:
         Unread: Kafka cannot be read.
     """
     anew = settings.model_copy(update={"topic_prefix": f"{settings.topic_prefix}{version}."})
-    before = _measures(await read_table(RISK_MEASURES, settings))
-    after = _measures(await read_table(RISK_MEASURES, anew))
+    before = _measures(await read_table(RISK_MEASURES, settings, tenant))
+    after = _measures(await read_table(RISK_MEASURES, anew, tenant))
     measures = Counter(
         _comparison(before.get(name), after.get(name)) for name in before.keys() | after.keys()
     )
-    known = _steps(await read_all(RISK_ALERTS, settings))
-    found = _steps(await read_all(RISK_ALERTS, anew))
+    known = _steps(await read_keyed(RISK_ALERTS, settings), tenant)
+    found = _steps(await read_keyed(RISK_ALERTS, anew), tenant)
     alerts = {
         "in both": len(known & found),
         _ONLY_BEFORE: len(known - found),
@@ -297,5 +307,13 @@ def _without_limits(measure: RiskMeasure) -> RiskMeasure:
     )
 
 
-def _steps(records: Sequence[Record]) -> set[str]:
-    return {alert.transition_id for alert in records if isinstance(alert, RiskAlert)}
+def _steps(
+    records: Sequence[tuple[bytes, Record]], tenant: str | None
+) -> set[tuple[str | None, str]]:
+    """Return the transitions of a tenant's alerts; those of two tenants may have the same id."""
+    found = set()
+    for key, alert in records:
+        named = decode_key(key).tenant
+        if isinstance(alert, RiskAlert) and tenant in (None, named or ""):
+            found.add((named, alert.transition_id))
+    return found

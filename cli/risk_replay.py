@@ -17,15 +17,15 @@ from stream_processors.risk.replay import Replay, ReplayQuery, replay
 _DAY_US = 86_400_000_000
 
 
-def run(query: ReplayQuery, settings: ProducerSettings) -> Replay:
-    """Read a portfolio's returns from Kafka, and measure them again.
+def run(query: ReplayQuery, settings: ProducerSettings, tenant: str | None = None) -> Replay:
+    """Read the returns of a tenant's portfolio from Kafka, and measure them again.
 
     Raises:
         NoHistory: Kafka cannot be read, or has no such returns.
         InvalidInput, InvalidRule: a parameter is invalid.
     """
     try:
-        batches = asyncio.run(_batches(query.portfolio_id, settings))
+        batches = asyncio.run(_batches(query.portfolio_id, settings, tenant))
     except (Unread, TimeoutError) as error:
         raise NoHistory(f"the log cannot be read: {error}") from error
     returns = newest_lap(batches, query)
@@ -35,8 +35,11 @@ def run(query: ReplayQuery, settings: ProducerSettings) -> Replay:
     return result
 
 
-async def _batches(portfolio_id: str, settings: ProducerSettings) -> Sequence[ReturnBatch]:
-    records = await read_partition(PORTFOLIO_RETURNS, encode_key(portfolio_id), settings)
+async def _batches(
+    portfolio_id: str, settings: ProducerSettings, tenant: str | None
+) -> Sequence[ReturnBatch]:
+    key = encode_key(portfolio_id, tenant)
+    records = await read_partition(PORTFOLIO_RETURNS, key, settings, tenant or "")
     return [record for record in records if isinstance(record, ReturnBatch)]
 
 

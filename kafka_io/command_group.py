@@ -38,7 +38,8 @@ from kafka_io.settings import ProducerSettings
 from schemas.errors import Refused
 from schemas.events import DeadLetter, DeadLetterReason, Event, Record
 from schemas.gate import admit
-from schemas.headers import tenant_in
+from schemas.headers import fault_of_tenant, tenant_in
+from schemas.keys import fault_of_key
 from schemas.topics import Topic
 
 logger = logging.getLogger(__name__)
@@ -67,6 +68,7 @@ class ReceivedCommand:
     events: Sequence[Record]
     """The events that lost workers have written of it, in order."""
     tenant: str | None
+    """The tenant of the command, which its events and results are of; None for none."""
     handovers: int
     """How many earlier attempts ended since their workers were asked to stop."""
     is_cancelled: Callable[[], bool]
@@ -134,6 +136,12 @@ class CommandGroup:
     def _admit(self, message: Message) -> Record | DeadLetter:
         """Return a message's command, or the dead letter about it."""
         received = as_consumed(message)
+        fault = fault_of_tenant(message.headers)
+        if fault is not None:
+            return dead_letter(received, DeadLetterReason.INVALID, fault)
+        fault = fault_of_key(message.key, tenant_in(message.headers))
+        if fault is not None:
+            return dead_letter(received, DeadLetterReason.FOREIGN, fault)
         try:
             return admit(
                 message.value,

@@ -77,6 +77,10 @@ class CommandWriter:
     async def publish(self, event: Event, tenant: str | None = None) -> None:
         """Write an event; wait for Kafka as long as this worker has the command.
 
+        Args:
+            event: the event.
+            tenant: the command's tenant; None for none, whatever the settings say.
+
         Raises:
             InvalidReport: the event does not fit its schema, or exceeds 1 MiB.
             RecordRefused: Kafka will never take the event; the next one can be written.

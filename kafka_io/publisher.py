@@ -47,6 +47,7 @@ from kafka_io.refusals import Verdict, refusal_text, verdict_of
 from kafka_io.security import current_credentials
 from kafka_io.settings import ProducerSettings
 from kafka_io.transactions import OutgoingRecord
+from schemas.bounds import NAME_CHARS_MAX
 from schemas.codec import VALUE_BYTES_MAX, encode
 from schemas.events import Event
 from schemas.headers import headers_of
@@ -134,6 +135,11 @@ class Publisher:
         """The refusals of events whose callers had gone."""
 
     @property
+    def tenant(self) -> str | None:
+        """The tenant of events that are published without one; None for none."""
+        return self._settings.tenant or None
+
+    @property
     def unsent(self) -> int:
         """The number of events that Kafka has not acknowledged."""
         return len(self._waiting)
@@ -146,7 +152,7 @@ class Publisher:
         Args:
             event: the event.
             partition: the partition; None for that of the event's key.
-            tenant: the event's tenant; None for the settings' tenant.
+            tenant: the event's tenant; None for the publisher's own, empty for none.
 
         Raises:
             InvalidReport: the event does not fit its schema, or exceeds 1 MiB.
@@ -154,8 +160,9 @@ class Publisher:
             Unsent: Kafka did not acknowledge within `patience_s`; the event stays in the buffer.
             BufferFull: the buffer stayed full for `patience_s`; the event was not taken.
         """
+        tenant = self.tenant if tenant is None else tenant
         return await self._write(
-            outgoing_record(event, self._settings, partition=partition, tenant=tenant)
+            outgoing_record(event, self._settings, partition=partition, tenant=tenant or None)
         )
 
     async def delete(self, topic: Topic, key: bytes) -> RecordMetadata:
@@ -547,13 +554,15 @@ def outgoing_record(
 
     Args:
         event: the event.
-        settings: the prefix of topics, and the event's source and tenant.
+        settings: the prefix of topics, and the event's source.
         partition: the partition; None for that of the event's key.
-        tenant: the event's tenant; None for the settings' tenant.
+        tenant: the event's tenant; None for none, whatever the settings say.
 
     Raises:
-        InvalidReport: the event does not fit its schema, or exceeds 1 MiB.
+        InvalidReport: the event does not fit its schema, or exceeds 1 MiB; or the tenant's name is
+            no text of 1 to 256 characters.
     """
+    _check_tenant(tenant)
     try:
         value = encode(event)
     except (ValueError, TypeError, AttributeError) as error:
@@ -573,11 +582,25 @@ def outgoing_record(
         value,
         settings.source,
         recorded_us=now_us(),
-        tenant=tenant or settings.tenant,
+        tenant=tenant,
         traceparent=_traceparent(),
     )
     name = settings.topic_prefix + topic_of(event).name
-    return OutgoingRecord(name, key_of(event), value, partition, headers)
+    return OutgoingRecord(name, key_of(event, tenant), value, partition, headers)
+
+
+def _check_tenant(tenant: str | None) -> None:
+    if tenant is None:
+        return
+    if not 1 <= len(tenant) <= NAME_CHARS_MAX:
+        raise InvalidReport(
+            f"the name of the tenant has {len(tenant)} characters; it must have 1 to "
+            f"{NAME_CHARS_MAX}"
+        )
+    try:
+        tenant.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidReport(f"the name of the tenant is no text: {error}") from error
 
 
 def _traceparent() -> str | None:

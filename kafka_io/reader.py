@@ -2,8 +2,8 @@
 
 Each function opens a consumer without a group, reads up to the offsets that were the end when it
 began, and closes it. Only committed records are read, and a value that cannot be decoded is left
-out. Each raises `Unread` if Kafka cannot be read, and `TimeoutError` after half a minute without an
-answer.
+out. A `tenant` is whose records are read: empty for those of no tenant, None for all. Each function
+raises `Unread` if Kafka cannot be read, and `TimeoutError` after half a minute without an answer.
 """
 
 import asyncio
@@ -21,9 +21,11 @@ from kafka_io.client import homes_of, partition_of
 from kafka_io.clock import append_time_ms
 from kafka_io.errors import Unread
 from kafka_io.settings import ProducerSettings
-from schemas.errors import Refused
+from schemas.errors import InvalidKey, Refused
 from schemas.events import Record
 from schemas.gate import admit
+from schemas.headers import tenant_in
+from schemas.keys import decode_key
 from schemas.topics import Topic
 
 logger = logging.getLogger(__name__)
@@ -118,8 +120,10 @@ async def follow_key(
         yield KeyFollower(consumer, name, key, since_ms)
 
 
-async def read_newest(topic: Topic, settings: ProducerSettings, count: int = 1) -> list[Record]:
-    """Return the last `count` records of each partition, partition by partition."""
+async def read_newest(
+    topic: Topic, settings: ProducerSettings, count: int = 1, tenant: str | None = None
+) -> list[Record]:
+    """Return the tenant's among the last `count` records of each partition, in their order."""
     name = settings.topic_prefix + topic.name
     async with asyncio.timeout(_TIMEOUT_S), _topic_consumer(name, settings) as consumer:
         partitions = _partitions_of(consumer, name)
@@ -128,10 +132,12 @@ async def read_newest(topic: Topic, settings: ProducerSettings, count: int = 1) 
         begins = await consumer.beginning_offsets(partitions)
         for partition in partitions:
             consumer.seek(partition, max(begins[partition], ends[partition] - count))
-        return await _decode_until(consumer, ends)
+        return await _decode_until(consumer, ends, tenant)
 
 
-async def read_table(topic: Topic, settings: ProducerSettings) -> Mapping[bytes, Record]:
+async def read_table(
+    topic: Topic, settings: ProducerSettings, tenant: str | None = None
+) -> Mapping[bytes, Record]:
     """Return the last record of each key of a compacted topic.
 
     Where the topic has grown, an earlier partition may still have a record of a key; the highest
@@ -152,6 +158,8 @@ async def read_table(topic: Topic, settings: ProducerSettings) -> Mapping[bytes,
                 table.pop(key, None)
                 homes.pop(key, None)
                 continue
+            if not _is_of(record, tenant):
+                continue
             with suppress(Refused):  # the key's record before it holds
                 row = admit(record.value)
                 table.pop(key, None)  # so that the record that changed last is last
@@ -160,22 +168,29 @@ async def read_table(topic: Topic, settings: ProducerSettings) -> Mapping[bytes,
     return table
 
 
-async def read_partition(topic: Topic, key: bytes, settings: ProducerSettings) -> list[Record]:
+async def read_partition(
+    topic: Topic, key: bytes, settings: ProducerSettings, tenant: str | None = None
+) -> list[Record]:
     """Return all records of the partition that holds a key, and of those that held it before."""
     name = settings.topic_prefix + topic.name
     async with _topic_consumer(name, settings) as consumer:
         partitions = consumer.partitions_for_topic(name) or {0}
         numbers = sorted(homes_of(key, len(partitions), topic.partitions))
         homes = [TopicPartition(name, number) for number in numbers]
-        return await _decode_until(consumer, await _ends_from_start(consumer, homes))
+        return await _decode_until(consumer, await _ends_from_start(consumer, homes), tenant)
 
 
 async def read_all(topic: Topic, settings: ProducerSettings) -> list[Record]:
     """Return all records of a topic, partition by partition."""
+    return [record for _, record in await read_keyed(topic, settings)]
+
+
+async def read_keyed(topic: Topic, settings: ProducerSettings) -> list[tuple[bytes, Record]]:
+    """Return all records of a topic, each with its key, partition by partition."""
     name = settings.topic_prefix + topic.name
     async with _topic_consumer(name, settings) as consumer:
         partitions = _partitions_of(consumer, name)
-        return await _decode_until(consumer, await _ends_from_start(consumer, partitions))
+        return await _decode_keyed(consumer, await _ends_from_start(consumer, partitions))
 
 
 async def read_uncommitted(
@@ -371,13 +386,35 @@ async def _ends_from_start(
     return ends
 
 
-async def _decode_until(consumer: AIOKafkaConsumer, ends: Ends) -> list[Record]:
-    """Decode the records before some end offsets, partition by partition."""
-    found: dict[TopicPartition, list[Record]] = {partition: [] for partition in ends}
+async def _decode_until(
+    consumer: AIOKafkaConsumer, ends: Ends, tenant: str | None = None
+) -> list[Record]:
+    """Decode a tenant's records before some end offsets, partition by partition."""
+    return [record for _, record in await _decode_keyed(consumer, ends, tenant)]
+
+
+async def _decode_keyed(
+    consumer: AIOKafkaConsumer, ends: Ends, tenant: str | None = None
+) -> list[tuple[bytes, Record]]:
+    found: dict[TopicPartition, list[tuple[bytes, Record]]]
+    found = {partition: [] for partition in ends}
     async for partition, record in _records_until(consumer, ends):
+        if not _is_of(record, tenant):
+            continue
         with suppress(Refused):
-            found[partition].append(admit(record.value))
-    return [record for records in found.values() for record in records]
+            found[partition].append((record.key or b"", admit(record.value)))
+    return [keyed for records in found.values() for keyed in records]
+
+
+def _is_of(record: Any, tenant: str | None) -> bool:
+    """Return whether a record is a tenant's; a row of a state has the tenant in its key only."""
+    if tenant is None:
+        return True
+    named = tenant_in(record.headers)
+    if named is None:
+        with suppress(InvalidKey):
+            named = decode_key(record.key or b"").tenant
+    return (named or "") == tenant
 
 
 async def _records_until(

@@ -12,7 +12,8 @@ class TrainerSettings(Settings):
 
     models_dir: Path = Path("models")
     """The folder of trained models, with a folder for each type of meter. Clients get the path of a
-    model relative to it."""
+    model relative to it. Those of a tenant have a folder of their own, in `tenants`, to which their
+    paths are relative."""
 
     training_step_pause_s: float = Field(default=0.0, ge=0, le=3_600)
     """The pause between two steps of a training in seconds, for demonstrations."""

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from hashlib import sha256
 from uuid import NAMESPACE_URL, uuid5
 
+from schemas.bounds import NAME_CHARS_MAX
 from schemas.events import Event
 from schemas.instants import to_rfc3339
 from schemas.keys import decode_key
@@ -19,6 +20,8 @@ ID = "ce_id"
 TYPE = "ce_type"
 RECORDED = "ce_recordedtime"
 TENANT = "tenant"
+
+_SHOWN_BYTES = 80
 
 
 def headers_of(
@@ -40,7 +43,7 @@ def headers_of(
         tenant: the event's tenant, if the system has tenants.
         traceparent: the writer's W3C trace context.
     """
-    key = key_of(event)
+    key = key_of(event, tenant)
     described = {
         "ce_specversion": "1.0",
         ID: getattr(event, "event_id", None) or _id_of_content(event, value),
@@ -60,10 +63,30 @@ def headers_of(
 
 
 def tenant_in(headers: Iterable[tuple[str, bytes | None]]) -> str | None:
-    """Return the tenant of a record by its headers; bytes that are no UTF-8 stay distinct."""
+    """Return the tenant of a record by its headers; an empty one is none."""
     for name, value in headers:
-        if name == TENANT and value is not None:
+        if name == TENANT and value:
             return value.decode(errors="backslashreplace")
+    return None
+
+
+def fault_of_tenant(headers: Iterable[tuple[str, bytes | None]]) -> str | None:
+    """Return why no tenant has the records with these headers; None if one may, or none is named.
+
+    Bytes that are no text could be taken for those of another tenant, and so could the second of
+    two names.
+    """
+    found = [value for name, value in headers if name == TENANT and value]
+    if not found:
+        return None
+    if len(found) > 1:
+        return f"it names {len(found)} tenants"
+    try:
+        tenant = found[0].decode()
+    except UnicodeDecodeError:
+        return f"the name of its tenant is not UTF-8: {found[0][:_SHOWN_BYTES]!r}"
+    if len(tenant) > NAME_CHARS_MAX:
+        return f"the name of its tenant has more than {NAME_CHARS_MAX} characters"
     return None
 
 

@@ -67,3 +67,23 @@ def decode_key(key: bytes) -> EntityKey:
         return EntityKey(entity_id.decode(), tenant.decode() if separator else None)
     except UnicodeDecodeError as error:
         raise InvalidKey(f"{key!r} is not the UTF-8 text of an id, or of two parts") from error
+
+
+def fault_of_key(key: bytes | None, tenant: str | None) -> str | None:
+    """Return why a key is not that of a tenant's record; None if it may be.
+
+    Args:
+        key: the key; the id in it does not matter.
+        tenant: the tenant by the record's headers.
+    """
+    try:
+        named = decode_key(key or b"").tenant
+    except InvalidKey:
+        return None  # it names no tenant
+    if key is None or named == tenant:
+        return None
+    return f"its key is {_of(named)}, and its header {_of(tenant)}"
+
+
+def _of(tenant: str | None) -> str:
+    return "of no tenant" if tenant is None else f"of the tenant {tenant!r}"

@@ -143,12 +143,17 @@ def topic_of(record: Record) -> Topic:
     return REGISTRY.find(type(record)).topic
 
 
-def key_of(record: Record) -> bytes | None:
-    """Return a record's key; None where its topic has none or its writer chooses it."""
+def key_of(record: Record, tenant: str | None = None) -> bytes | None:
+    """Return the key of a tenant's record; None where its topic has none or its writer chooses it.
+
+    Args:
+        record: the record.
+        tenant: the tenant that it is of; None for a record without one.
+    """
     topic = topic_of(record)
     if topic.subject is None or not isinstance(record, topic.record):
         return None
-    return encode_key(getattr(record, topic.subject))
+    return encode_key(getattr(record, topic.subject), tenant)
 
 
 def type_name(record: type[Record]) -> str:

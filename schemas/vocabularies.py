@@ -195,7 +195,7 @@ class DeadLetterReason(StrEnum):
     WRONG_PARTITION = "wrong_partition"
     """The record's partition is not the one that its key has."""
     FOREIGN = "foreign"
-    """The record's entity belongs to another tenant."""
+    """The record's key is of another tenant than its header."""
     INVALID = "invalid"
     FUTURE = "future"
     """The event's time is further ahead of its time in the log than is allowed."""

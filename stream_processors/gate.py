@@ -1,19 +1,19 @@
 """The gate of the processors: each message is admitted with its record, or becomes a dead letter.
 
-Beyond what `schemas.gate` checks, a record must have the key of its event and be in the partition
-of that key. The state of an entity is in one partition, so a record elsewhere would be judged
-without it.
+Beyond what `schemas.gate` checks, a record must have the key of its event and its tenant, and be in
+the partition of that key. The state of an entity is in one partition, so a record elsewhere would
+be judged without it.
 """
 
 from collections.abc import Callable, Mapping
 
 from kafka_io.client import partition_of
 from kafka_io.dead_letters import Message, dead_letter, log_time_us
-from schemas.bounds import NAME_CHARS_MAX
 from schemas.errors import Refused
-from schemas.events import Book, DeadLetter, DeadLetterReason, Record, ReturnBatch
+from schemas.events import Book, DeadLetter, DeadLetterReason, Record, ReturnBatch, WindowTally
 from schemas.gate import AHEAD_US, admit
-from schemas.keys import encode_key
+from schemas.headers import fault_of_tenant
+from schemas.keys import encode_key, fault_of_key
 from schemas.topics import Topic, key_of
 from stream_processors.messages import Admitted, admitted, tenant_of
 
@@ -57,28 +57,33 @@ class RecordGate:
             )
         except Refused as error:
             return dead_letter(message, error.reason, str(error))
-        if len(tenant_of(message) or "") > NAME_CHARS_MAX:
-            error_text = f"the name of its tenant has more than {NAME_CHARS_MAX} characters"
-            return dead_letter(message, DeadLetterReason.INVALID, error_text)
-        fault = self._fault_of_place(message, record, topic)
+        fault_of_name = fault_of_tenant(message.headers or ())
+        if fault_of_name is not None:
+            return dead_letter(message, DeadLetterReason.INVALID, fault_of_name)
+        tenant = tenant_of(message)
+        fault = self._fault_of_place(message, record, topic, tenant)
         if fault is not None:
             return dead_letter(message, *fault)
         if isinstance(record, ReturnBatch):
-            return self._returns(message, record, topic)
+            return self._returns(message, record, topic, tenant)
         return admitted(message, record)
 
     def _fault_of_place(
-        self, message: Message, record: Record, topic: Topic
+        self, message: Message, record: Record, topic: Topic, tenant: str | None
     ) -> tuple[DeadLetterReason, str] | None:
         """Return why a record is not where it belongs; None if it is."""
-        key = key_of(record)
+        key = key_of(record, tenant)
+        if message.key != key and (foreign := fault_of_key(message.key, tenant)) is not None:
+            return DeadLetterReason.FOREIGN, foreign
+        if isinstance(record, WindowTally) and (record.tenant or None) != tenant:
+            return DeadLetterReason.FOREIGN, "the tally is of another tenant than its header"
         if key is None:
             return None
         if message.key != key:
             error = f"the key is {_shown(message.key)}; it must be {_shown(key)}"
             return DeadLetterReason.MISPLACED, error
         # The books of a tree share the partition of its root.
-        place = encode_key(record.root) if isinstance(record, Book) else key
+        place = encode_key(record.root, tenant) if isinstance(record, Book) else key
         home = self._home(place, topic)
         if home == message.partition:
             return None
@@ -87,10 +92,12 @@ class RecordGate:
             "by Kafka's default partitioner (murmur2)"
         )
 
-    def _returns(self, message: Message, batch: ReturnBatch, topic: Topic) -> Admitted | DeadLetter:
+    def _returns(
+        self, message: Message, batch: ReturnBatch, topic: Topic, tenant: str | None
+    ) -> Admitted | DeadLetter:
         """Admit the returns that belong here; the others are left out."""
         portfolios = {value.portfolio_id for value in batch.returns}
-        homes = {name: self._home(encode_key(name), topic) for name in portfolios}
+        homes = {name: self._home(encode_key(name, tenant), topic) for name in portfolios}
         elsewhere = sorted(name for name, home in homes.items() if home != message.partition)
         if not elsewhere:
             return admitted(message, batch)

@@ -325,7 +325,7 @@ class _Growing:
         for tenant in [tenant for tenant, count in tenants.items() if not count]:
             # Nothing else would tell the tenant's dashboard that the partition has no portfolios.
             source = TopicPartition(RISK_STATE.name, number)
-            this_round.send(gauge_tally(source, tenant, _NO_PORTFOLIOS))
+            this_round.send(gauge_tally(source, tenant, _NO_PORTFOLIOS), tenant)
         name = self._settings.topic_prefix + RISK_STATE.name
         return [
             *this_round.records,

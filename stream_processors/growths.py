@@ -20,6 +20,7 @@ from kafka_io.reader import ConsumedRecord
 from schemas.codec import encode
 from schemas.events import PortfolioState, Record, Return, ReturnBatch, TopicGrowth
 from schemas.gate import admit_or_none
+from schemas.headers import tenant_in
 from schemas.keys import encode_key
 from schemas.topics import (
     PARTITIONS,
@@ -173,9 +174,11 @@ class Placement:
         batch = admit_or_none(ReturnBatch, message.value)
         if batch is None or not batch.returns:
             return message
+        tenant = tenant_in(message.headers or ())
         parts: dict[int | None, list[Return]] = {}
         for observation in batch.returns:
-            home = self._home(encode_key(observation.portfolio_id), PORTFOLIO_RETURNS, message)
+            key = encode_key(observation.portfolio_id, tenant)
+            home = self._home(key, PORTFOLIO_RETURNS, message)
             parts.setdefault(home, []).append(observation)
         if parts.keys() == {message.partition}:
             return message

@@ -18,7 +18,7 @@ from schemas.codec import VALUE_BYTES_MAX, encode
 from schemas.errors import TooLarge
 from schemas.events import DeadLetter, Event, InputGap, Record
 from schemas.headers import headers_of
-from schemas.keys import encode_key, partition_key
+from schemas.keys import partition_key
 from schemas.topics import Topic, key_of, topic_of
 from stream_processors.messages import Admitted
 
@@ -79,7 +79,7 @@ class Round:
         value = encode(event)
         headers = headers_of(event, value, SOURCE, recorded_us=now_us(), tenant=tenant)
         # A dead letter has the key of the record that it is about, so far as it is short.
-        key = _key_of_letter(event) if isinstance(event, DeadLetter) else key_of(event)
+        key = _key_of_letter(event) if isinstance(event, DeadLetter) else key_of(event, tenant)
         name = self._prefix + topic_of(event).name
         self._add(OutgoingRecord(name, key, value, None, headers))
 
@@ -108,10 +108,10 @@ class Round:
         headers = [(name, text) for name, text in message.headers or () if text is not None]
         self._add(OutgoingRecord(message.topic, message.key, value, partition, headers))
 
-    def delete(self, topic: Topic, ids: Iterable[str]) -> None:
+    def delete(self, topic: Topic, keys: Iterable[bytes]) -> None:
         """Delete rows of a compacted topic that is no state, in the partitions of their keys."""
         name = self._prefix + topic.name
-        self._events += [OutgoingRecord(name, encode_key(entity_id), None) for entity_id in ids]
+        self._events += [OutgoingRecord(name, key, None) for key in keys]
 
     def _add(self, record: OutgoingRecord) -> None:
         self._events.append(_checked(record))

@@ -34,6 +34,12 @@ def rebuild(
             help="Let the running workers continue from the result, or only compare.",
         ),
     ] = True,
+    tenant: Annotated[
+        str | None,
+        typer.Option(
+            help="Compare the results of this tenant only; everybody's are computed, and switched."
+        ),
+    ] = None,
     yes: Yes = False,  # noqa: FBT002  # a flag of the command line
     data_dir: DataDir = None,
 ) -> None:
@@ -76,6 +82,7 @@ def rebuild(
             settings.data_dir / "logs",
             terminal,
             switch=switch,
+            tenant=tenant,
             env={"TAPEWIRE_VAR_LIMITS": kafka.var_limits},
         )
     )

@@ -38,6 +38,10 @@ def replay(
     ] = "historical",
     confidence: Annotated[str, typer.Option(help="The confidence of the VaR.")] = "0.95",
     limit: Annotated[float, typer.Option(help="The limit of the VaR.")] = 0.05,
+    tenant: Annotated[
+        str | None,
+        typer.Option(help="The tenant of the portfolio; else that of TAPEWIRE_TENANT, or none."),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Also draw a picture to this .png or .svg file.")
     ] = None,
@@ -72,7 +76,9 @@ def replay(
             )
             kafka = find_kafka(settings_of(data_dir), print_note)
             with working(f"reading and measuring the returns of {portfolio}"):
-                result = risk_replay.run(query, kafka.producer_settings())
+                settings = kafka.producer_settings()
+                named = settings.tenant if tenant is None else tenant
+                result = risk_replay.run(query, settings, named or None)
         except (InvalidInput, InvalidRule) as error:
             raise NoHistory(str(error)) from error
         lines = list(risk_replay.table(result, query))

@@ -182,6 +182,7 @@ class Job:
             command.end_date,
             self.packaged,
             self.kafka,
+            self.received.tenant,
         )
         return asyncio.run(found)
 

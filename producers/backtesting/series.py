@@ -67,8 +67,11 @@ async def find_series(
     last_day: str | None,
     packaged: Packaged,
     settings: ProducerSettings,
+    tenant: str | None = None,
 ) -> Series:
     """Return the bars of a symbol between two days (YYYY-MM-DD), both included.
+
+    Packaged bars are everybody's; candles are those of a tenant, or of none.
 
     Raises:
         InvalidStrategy: there are no such bars; the message says which there are.
@@ -81,9 +84,9 @@ async def find_series(
             raise InvalidStrategy(f"{symbol} has no {interval} bars; it has: {Interval.DAY}")
         bars = within.of(symbol, daily)
         return Series(symbol, interval, bars, TRADING_DAYS_A_YEAR, {})
-    candles = await _candles(symbol, settings)
+    candles = await _candles(symbol, settings, tenant)
     if not any(candles.values()):
-        forming = (await read_table(MARKET_FORMING, settings)).values()
+        forming = (await read_table(MARKET_FORMING, settings, tenant or "")).values()
         traded = sorted(state.symbol for state in forming if isinstance(state, CandleState))
         named = [name[:60] for name in traded[:_NAMED_MAX]]
         if len(traded) > _NAMED_MAX:
@@ -155,10 +158,12 @@ class _Days:
         )
 
 
-async def _candles(symbol: str, settings: ProducerSettings) -> Mapping[str, Sequence[Candle]]:
+async def _candles(
+    symbol: str, settings: ProducerSettings, tenant: str | None
+) -> Mapping[str, Sequence[Candle]]:
     """Return each interval's candles in order of time, each once."""
     found: dict[str, dict[int, Candle]] = {name: {} for name in Interval}
-    async with follow_key(MARKET_CANDLES, encode_key(symbol), 0, settings) as candles:
+    async with follow_key(MARKET_CANDLES, encode_key(symbol, tenant), 0, settings) as candles:
         for candle in await candles.poll():
             if isinstance(candle, Candle) and candle.interval in found:
                 found[candle.interval][candle.start_us] = candle

@@ -115,16 +115,17 @@ async def _find_position(
     settings: ProducerSettings, trading: Sequence[TradingDay], publisher: Publisher
 ) -> Position | None:
     """Return where the log ends; None for the beginning."""
-    newest = await read_newest(PORTFOLIO_RETURNS, settings, count=NEWEST)
+    tenant = publisher.tenant or ""
+    newest = await read_newest(PORTFOLIO_RETURNS, settings, count=NEWEST, tenant=tenant)
     partitions = {
-        name: await publisher.partition_for(PORTFOLIO_RETURNS, encode_key(name))
+        name: await publisher.partition_for(PORTFOLIO_RETURNS, encode_key(name, publisher.tenant))
         for name in PORTFOLIOS
     }
     batches = [batch for batch in newest if isinstance(batch, ReturnBatch)]
     position = find_position(batches, trading, partitions.__getitem__)
     if position is None:
         # The log has lost them. A state that knows them takes nothing of its lap again.
-        states = await read_table(RISK_STATE, settings)
+        states = await read_table(RISK_STATE, settings, tenant)
         laps_known = [
             state.lap
             for state in states.values()

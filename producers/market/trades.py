@@ -68,8 +68,9 @@ async def run(settings: ProducerSettings, jar: Path, stop: asyncio.Event) -> Non
         NoTrades: the package has no trades.
         Unsent: Kafka does not acknowledge within the settings' patience.
     """
-    newest = await read_newest(MARKET_TRADES, settings, count=_NEWEST)
-    states = await read_table(MARKET_FORMING, settings)
+    tenant = settings.tenant or ""
+    newest = await read_newest(MARKET_TRADES, settings, count=_NEWEST, tenant=tenant)
+    states = await read_table(MARKET_FORMING, settings, tenant)
     there = _next([*newest, *states.values()])
     sent = 0
     async with Publisher(settings) as publisher:

@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -39,6 +40,7 @@ logger = logging.getLogger(__name__)
 _ATTEMPTS_MAX = 3
 _FETCHED, _TRAINED, _SAVED = 10.0, 90.0, 95.0
 _FILE_NAME_CHARS_MAX = 200
+_TENANT_CHARS_MAX = 100
 
 
 async def run(settings: ProducerSettings, trainer: TrainerSettings, stop: asyncio.Event) -> None:
@@ -48,7 +50,8 @@ async def run(settings: ProducerSettings, trainer: TrainerSettings, stop: asynci
         command = received.command
         assert isinstance(command, TrainingCommand)
         attempt = _attempt_after(received.events)
-        Task(received.publish, command, attempt, trainer, received.handovers).run()
+        handovers, tenant = received.handovers, received.tenant
+        Task(received.publish, command, attempt, trainer, handovers, tenant).run()
 
     await CommandGroup(TRAINING_COMMANDS, TRAINING_EVENTS, settings).run(work, stop)
 
@@ -69,6 +72,8 @@ class Task:
     settings: TrainerSettings
     handovers: int = 0
     """How many earlier attempts ended since their trainers were asked to stop."""
+    tenant: str | None = None
+    """The task's tenant; None for none."""
 
     def run(self) -> None:
         """Fetch, train, save, and report each step.
@@ -120,13 +125,14 @@ class Task:
             time.sleep(self.settings.training_step_pause_s)
         trained_s = time.monotonic() - began
         self._report(TaskStage.SAVING_MODEL, _SAVED, "Saving the model", metrics)
-        path = model_path(self.settings.models_dir, command)
+        folder = models_folder(self.settings.models_dir, self.tenant)
+        path = model_path(folder, command)
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_suffix(f".{command.task_id}.{self.attempt}")
         joblib.dump(model, unfinished)
         unfinished.replace(path)
         logger.info("task %s has saved its model at %s", command.task_id, path)
-        shown = path.relative_to(self.settings.models_dir).as_posix()
+        shown = path.relative_to(folder).as_posix()
         done = self._event(TaskStage.SUCCESS, 100.0, f"Model trained and saved at {shown}", metrics)
         details: dict[str, int | float | str] = {
             "meter_id": command.meter_id,
@@ -158,9 +164,10 @@ class Task:
         """Return an error's message without paths of this machine, which clients must not see."""
         if isinstance(error, OSError) and error.strerror:
             return error.strerror
-        folder = self.settings.models_dir
+        folder = models_folder(self.settings.models_dir, self.tenant)
+        models = self.settings.models_dir
         text = str(error)
-        for path in (folder.absolute(), folder):
+        for path in (folder.absolute(), folder, models.absolute(), models):
             text = text.replace(f"{path}/", "")
         return text
 
@@ -192,6 +199,18 @@ _STATUS_OF = {
     TaskStage.SUCCESS: RunStatus.COMPLETED,
     TaskStage.FAILURE: RunStatus.FAILED,
 }
+
+
+def models_folder(folder: Path, tenant: str | None) -> Path:
+    """Return the folder of a tenant's models; no tenant's name leads to another's.
+
+    The digest keeps names apart that differ in their ends, or in what a file system ignores.
+    """
+    if tenant is None:
+        return folder
+    name = quote(tenant, safe=" ").replace(".", "%2E")[:_TENANT_CHARS_MAX]
+    digest = blake2b(tenant.encode(), digest_size=8).hexdigest()
+    return folder / "tenants" / f"{name}-{digest}"
 
 
 def model_path(folder: Path, command: TrainingCommand) -> Path:

@@ -233,15 +233,13 @@ async def write(
         Unavailable: Kafka does not acknowledge it in time, or will never take it.
     """
     web_page_rules_of(request).refuse_foreign_page(request)  # also where GET writes
-    publisher = publisher_of(request)
+    publisher, tenant = publisher_of(request), tenant_written_by(request)
     try:
         partition = None
         if home is not None:
             topic, entity_id = home
-            partition = await publisher.partition_for(topic, encode_key(entity_id))
-        return await publisher.publish(
-            event, partition=partition, tenant=tenant_written_by(request)
-        )
+            partition = await publisher.partition_for(topic, encode_key(entity_id, tenant))
+        return await publisher.publish(event, partition=partition, tenant=tenant or "")
     except InvalidReport as error:
         raise InvalidParameter("body", str(error)) from error
     except RecordRefused as error:

@@ -35,9 +35,10 @@ logger = logging.getLogger(__name__)
 class _Partition:
     """The trees of one partition number."""
 
-    trees: dict[str, BookTree] = field(default_factory=dict)
-    changed: set[str] = field(default_factory=set)
-    """The roots of the trees that changed in this round."""
+    trees: dict[bytes, BookTree] = field(default_factory=dict)
+    """By the key of the root."""
+    changed: set[bytes] = field(default_factory=set)
+    """The keys of the trees that changed in this round."""
 
 
 class Books(Processor):
@@ -56,28 +57,28 @@ class Books(Processor):
     def recover(self, number: int, rows: Rows, row_limits: Mapping[str, int]) -> None:
         """Replace the trees of a partition number."""
         del row_limits
-        books: defaultdict[str, list[Book]] = defaultdict(list)
-        series: defaultdict[str, list[SeriesState]] = defaultdict(list)
-        simulated: defaultdict[str, list[BookRisk]] = defaultdict(list)
+        books: defaultdict[bytes, list[Book]] = defaultdict(list)
+        series: defaultdict[bytes, list[SeriesState]] = defaultdict(list)
+        simulated: defaultdict[bytes, list[BookRisk]] = defaultdict(list)
         for row in rows[RISK_BOOK_STATE.name].values():
             match row:
                 case Book():
-                    books[row.root].append(row)
+                    books[encode_key(row.root, row.tenant)].append(row)
                 case SeriesState():
-                    series[row.root].append(row)
+                    series[encode_key(row.root, row.tenant)].append(row)
                 case BookRisk():
-                    simulated[row.root].append(row)
+                    simulated[encode_key(row.root, row.tenant)].append(row)
                 case _:
                     continue
         here = self._partitions[number] = _Partition()
-        for root, tree_books in books.items():
-            tree = here.trees[root] = BookTree(root, self._config)
-            tree.tenant = tree_books[0].tenant
+        for key, tree_books in books.items():
+            tree = BookTree(tree_books[0].root, self._config, tree_books[0].tenant)
             try:
-                tree.restore(tree_books, series[root], simulated[root])
+                tree.restore(tree_books, series[key], simulated[key])
             except Exception:  # rows that are not of this system; they cost this tree only
-                logger.exception("the rows of the tree %r cannot be restored", root)
-                del here.trees[root]
+                logger.exception("the rows of the tree %r cannot be restored", key)
+            else:
+                here.trees[key] = tree
 
     def forget(self, number: int) -> None:
         """Drop the trees of a partition number."""
@@ -91,11 +92,11 @@ class Books(Processor):
             match record:
                 case Book():
                     self._put(here, record, message, this_round)
-                    here.changed.add(record.root)
                 case SeriesReturns():
-                    if record.root in here.trees:
-                        here.trees[record.root].add_returns(record.returns, record.lap)
-                    here.changed.add(record.root)
+                    key = encode_key(record.root, tenant_of(message))
+                    if key in here.trees:
+                        here.trees[key].add_returns(record.returns, record.lap)
+                        here.changed.add(key)
                 case _:
                     raise AssertionError(f"no input of books has a {type(record).__name__}")
 
@@ -103,25 +104,23 @@ class Books(Processor):
         """Measure the trees that changed."""
         here = self._partitions[this_round.number]
         changed, here.changed = here.changed, set()
-        for root in sorted(changed & here.trees.keys()):
-            await self._measure(here.trees[root], this_round)
+        for key in sorted(changed & here.trees.keys()):
+            await self._measure(here.trees[key], this_round)
 
     def _put(self, here: _Partition, book: Book, message: Message, this_round: Round) -> None:
         """Put a book into its tree, and ask for the returns that the tree now needs."""
         tenant = tenant_of(message)
-        tree = here.trees.get(book.root) or BookTree(book.root, self._config)
-        if tree.books and tree.tenant != tenant:
-            error_text = f"{book.root} belongs to another tenant"
-            this_round.send(dead_letter(message, DeadLetterReason.FOREIGN, error_text))
-            return
+        key = encode_key(book.root, tenant)
+        tree = here.trees.get(key) or BookTree(book.root, self._config, tenant)
         before = tree.series
         try:
             tree.put(book)
         except InvalidInput as error:
-            this_round.send(dead_letter(message, DeadLetterReason.INVALID, str(error)))
+            letter = dead_letter(message, DeadLetterReason.INVALID, str(error))
+            this_round.send(letter, tenant)
             return
-        tree.tenant = tenant
-        here.trees[book.root] = tree
+        here.trees[key] = tree
+        here.changed.add(key)
         for series_id in before ^ tree.series:
             request = SeriesWanted(
                 series_id=series_id,
@@ -131,36 +130,40 @@ class Books(Processor):
             )
             this_round.send(request, tenant)
             if not request.wanted:
-                this_round.put(RISK_BOOK_STATE, _series_key(book.root, series_id), None)
+                this_round.put(RISK_BOOK_STATE, series_row(book.root, series_id, tenant), None)
         row = None if book.closed else replace(book, tenant=tenant)
-        this_round.put(RISK_BOOK_STATE, _key(book), row)
+        this_round.put(RISK_BOOK_STATE, book_row(book.path, tenant), row)
 
     async def _measure(self, tree: BookTree, this_round: Round) -> None:
         """Measure the books of a tree that changed."""
         # In a thread: a simulation of many series is slow, and spends most of its time in NumPy.
         risks, series, closed = await asyncio.to_thread(tree.changes)
-        this_round.delete(RISK_BOOK_RISKS, closed)
+        tenant = tree.tenant
+        this_round.delete(RISK_BOOK_RISKS, [encode_key(path, tenant) for path in closed])
         for risk in risks:
-            this_round.send(risk, tree.tenant)
+            this_round.send(risk, tenant)
         for state in series:
-            key = _series_key(state.root, state.series_id)
+            key = series_row(state.root, state.series_id, tenant)
             this_round.put(RISK_BOOK_STATE, key, state)
         for risk in risks:
             if risk.estimates:
                 # Only the simulation is kept: the rest follows from the books and the returns.
-                row = replace(risk, parts=(), tenant=tree.tenant)
-                this_round.put(RISK_BOOK_STATE, _simulated_key(risk.path), row)
+                row = replace(risk, parts=(), tenant=tenant)
+                this_round.put(RISK_BOOK_STATE, simulated_row(risk.path, tenant), row)
         for path in closed:
-            this_round.put(RISK_BOOK_STATE, _simulated_key(path), None)
+            this_round.put(RISK_BOOK_STATE, simulated_row(path, tenant), None)
 
 
-def _key(book: Book) -> bytes:
-    return encode_key(f"book:{book.path}")
+def book_row(path: str, tenant: str | None) -> bytes:
+    """Return the key of the row with a tenant's book."""
+    return encode_key(f"book:{path}", tenant)
 
 
-def _series_key(root: str, series_id: str) -> bytes:
-    return encode_key(f"series:{root}/{series_id}")
+def series_row(root: str, series_id: str, tenant: str | None) -> bytes:
+    """Return the key of the row with the returns of a series that a tenant's tree holds."""
+    return encode_key(f"series:{root}/{series_id}", tenant)
 
 
-def _simulated_key(path: str) -> bytes:
-    return encode_key(f"simulated:{path}")
+def simulated_row(path: str, tenant: str | None) -> bytes:
+    """Return the key of the row with the last simulation of a tenant's book."""
+    return encode_key(f"simulated:{path}", tenant)

@@ -9,7 +9,7 @@ from kafka_io.dead_letters import dead_letter, log_time_us
 from schemas.events import CandleState, Record, TradeBatch
 from schemas.keys import encode_key
 from schemas.topics import MARKET_FORMING, MARKET_TRADES
-from stream_processors.messages import Admitted
+from stream_processors.messages import Admitted, tenant_of
 from stream_processors.processor import Processor, Round, Rows, restored
 from stream_processors.settings import ProcessorSettings
 from stream_processors.windowing.candles import AHEAD_US, SymbolCandles
@@ -22,8 +22,9 @@ class Candles(Processor):
         """Form candles as the settings say; None for their defaults."""
         super().__init__("form_candles", (MARKET_TRADES,), (MARKET_FORMING,))
         self._ahead_us = AHEAD_US if settings is None else settings.ahead_us()
-        self._symbols: dict[int, dict[str, SymbolCandles]] = {}
-        self._changed: dict[int, set[str]] = {}
+        self._symbols: dict[int, dict[bytes, SymbolCandles]] = {}
+        """By partition number and key."""
+        self._changed: dict[int, set[bytes]] = {}
 
     def recover(self, number: int, rows: Rows, row_limits: Mapping[str, int]) -> None:
         """Replace the symbols of a partition number."""
@@ -42,29 +43,32 @@ class Candles(Processor):
         for message in messages:
             batch = message.record
             assert isinstance(batch, TradeBatch)
-            symbol = symbols.get(batch.symbol)
+            tenant = tenant_of(message)
+            key = encode_key(batch.symbol, tenant)
+            symbol = symbols.get(key)
             if symbol is None:
-                symbol = symbols[batch.symbol] = self._candles_of(batch.symbol)
+                symbol = symbols[key] = self._candles_of(batch.symbol, tenant)
             changes = symbol.apply(batch, log_time_us(message))
             for candle in changes.closed:
-                this_round.send(candle)
+                this_round.send(candle, tenant)
             for refused in changes.refused:
-                this_round.send(
-                    dead_letter(message, refused.reason, refused.error, index=refused.index)
-                )
-            self._changed[this_round.number].add(batch.symbol)
+                letter = dead_letter(message, refused.reason, refused.error, index=refused.index)
+                this_round.send(letter, tenant)
+            self._changed[this_round.number].add(key)
 
-    def _candles_of(self, symbol: str, state: CandleState | None = None) -> SymbolCandles:
-        return SymbolCandles(symbol, state, ahead_us=self._ahead_us)
+    def _candles_of(
+        self, symbol: str, tenant: str | None, state: CandleState | None = None
+    ) -> SymbolCandles:
+        return SymbolCandles(symbol, state, ahead_us=self._ahead_us, tenant=tenant)
 
-    def _restore(self, state: Record) -> tuple[str, SymbolCandles] | None:
+    def _restore(self, state: Record) -> tuple[bytes, SymbolCandles] | None:
         if not isinstance(state, CandleState):
             return None
-        return state.symbol, self._candles_of(state.symbol, state)
+        key = encode_key(state.symbol, state.tenant)
+        return key, self._candles_of(state.symbol, state.tenant, state)
 
     async def finish(self, this_round: Round) -> None:
         """Write the candles that are forming."""
         changed, self._changed[this_round.number] = self._changed[this_round.number], set()
-        for name in sorted(changed):
-            state = self._symbols[this_round.number][name].pack()
-            this_round.put(MARKET_FORMING, encode_key(name), state)
+        for key in sorted(changed):
+            this_round.put(MARKET_FORMING, key, self._symbols[this_round.number][key].pack())

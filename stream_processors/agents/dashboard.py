@@ -11,13 +11,13 @@ from dataclasses import replace
 
 from kafka_io.clock import now_us
 from kafka_io.dead_letters import Message
-from schemas.bounds import NAME_CHARS_MAX
 from schemas.events import (
     BoardState,
     Record,
     RiskAlert,
     WindowTally,
 )
+from schemas.headers import fault_of_tenant
 from schemas.keys import encode_key
 from schemas.topics import (
     BACKTEST_EVENTS,
@@ -72,7 +72,7 @@ class EventTallies(Processor):
         counter = self._counters[this_round.number]
         self._counters[this_round.number] = WindowCounter(self._window_us)
         for tally in counter.tallies():
-            this_round.send(tally)
+            this_round.send(tally, tally.tenant)
 
 
 class WindowTotals(Processor):
@@ -131,7 +131,8 @@ class WindowTotals(Processor):
             for update in updates:
                 this_round.send(update, board.tenant)
             if updates or name in changed:
-                this_round.put(DASHBOARD_BOARDS, encode_key(name), board.pack())
+                key = encode_key(name, board.tenant)
+                this_round.put(DASHBOARD_BOARDS, key, board.pack())
 
     async def tick(self, this_round: Round) -> None:
         """End the round where a window is over."""
@@ -144,7 +145,7 @@ class WindowTotals(Processor):
 def _count(counter: WindowCounter, message: Message, name: str) -> None:
     source = TopicPartition(message.topic, message.partition)
     tenant = tenant_of(message)
-    if tenant is not None and len(tenant) > NAME_CHARS_MAX:
+    if fault_of_tenant(message.headers or ()) is not None:
         tenant = None  # of a message that has been refused
     counter.add(source, tenant, message.offset, recorded_us(message), name)
 

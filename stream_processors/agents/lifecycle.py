@@ -120,7 +120,7 @@ class Lifecycle(Processor):
     async def finish(self, this_round: Round) -> None:
         """Send the numbers of runs by status that have changed."""
         for tally in self._statuses[this_round.number].take_changes():
-            this_round.send(tally)
+            this_round.send(tally, tally.tenant)
 
 
 def lifecycles() -> Sequence[Lifecycle]:

@@ -13,7 +13,6 @@ from kafka_io import reader
 from kafka_io.clock import now_us
 from kafka_io.settings import ProducerSettings
 from schemas.events import InputGap, PortfolioState, RebuildDone, Record
-from schemas.keys import encode_key
 from schemas.topics import (
     PORTFOLIO_RETURNS,
     RISK_ACKS,
@@ -51,15 +50,16 @@ _WHOLE_RECORD = (1 << 31) - 1
 class _Partition:
     """The portfolios of one partition number, and the round that is under way."""
 
-    portfolios: dict[str, PortfolioRisk]
+    portfolios: dict[bytes, PortfolioRisk]
+    """By key."""
     batch: RiskBatch
     rebuilds: list[RebuildDone] = field(default_factory=list)
     has_changed: bool = True
     """Whether the gauges may have changed since they were sent."""
-    due_histories: dict[str, None] = field(default_factory=dict)
-    """The portfolios whose history has changed since it was written, in order."""
-    history_times_us: dict[str, int] = field(default_factory=dict)
-    """When the history of each portfolio was written last."""
+    due_histories: dict[bytes, None] = field(default_factory=dict)
+    """The keys of portfolios whose history has changed since it was written, in order."""
+    history_times_us: dict[bytes, int] = field(default_factory=dict)
+    """When the history of each portfolio was written last, by its key."""
 
 
 class Risk(Processor):
@@ -83,10 +83,11 @@ class Risk(Processor):
     def recover(self, number: int, rows: Rows, row_limits: Mapping[str, int]) -> None:
         """Replace the portfolios of a partition number."""
 
-        def restore(state: Record) -> tuple[str, PortfolioRisk] | None:
+        def restore(state: Record) -> tuple[bytes, PortfolioRisk] | None:
             if not isinstance(state, PortfolioState):
                 return None
-            return state.portfolio_id, self._unpacked(_within(state, number, row_limits))
+            risk = self._unpacked(_within(state, number, row_limits))
+            return risk.key, risk
 
         portfolios = restored(RISK_STATE, rows[RISK_STATE.name], restore)
         here = self._partitions[number] = _Partition(portfolios, self._batch(portfolios))
@@ -119,7 +120,7 @@ class Risk(Processor):
         if here.has_changed:
             here.has_changed = False
             for gauges in gauges_of(here.portfolios.values(), {this_round.number}):
-                this_round.send(gauges)
+                this_round.send(gauges, gauges.tenant)
 
         self._send_histories(here, this_round)
 
@@ -127,11 +128,11 @@ class Risk(Processor):
         """Send the histories that have changed and whose time has come."""
         time_us, times_us = now_us(), here.history_times_us
         before_us = time_us - _HISTORY_EVERY_US
-        due = [name for name in here.due_histories if times_us.get(name, 0) <= before_us]
-        for portfolio_id in due[:_HISTORIES_MAX]:
-            del here.due_histories[portfolio_id]
-            times_us[portfolio_id] = time_us
-            risk = here.portfolios.get(portfolio_id)
+        due = [key for key in here.due_histories if times_us.get(key, 0) <= before_us]
+        for key in due[:_HISTORIES_MAX]:
+            del here.due_histories[key]
+            times_us[key] = time_us
+            risk = here.portfolios.get(key)
             event = None if risk is None else risk.history_event()
             if risk is not None and event is not None:
                 this_round.send(event, risk.tenant)
@@ -148,8 +149,8 @@ class Risk(Processor):
     def _publish(self, here: _Partition, batch: RiskBatch, this_round: Round) -> None:
         this_round.send_all(batch.events())
         this_round.delete(RISK_OPEN, batch.closed_alerts())
-        for portfolio_id, risk in batch.changed.items():
-            this_round.put(RISK_STATE, encode_key(portfolio_id), risk.pack())
+        for key, risk in batch.changed.items():
+            this_round.put(RISK_STATE, key, risk.pack())
         here.has_changed |= bool(batch.changed)
         here.due_histories.update(dict.fromkeys(batch.changed))
 
@@ -166,10 +167,11 @@ class Risk(Processor):
         unread = await reader.read_uncommitted(_FOLDED, done.partition, group, source)
         last_offsets = self._last_offsets(here)
 
-        def restore(state: Record) -> tuple[str, PortfolioRisk] | None:
+        def restore(state: Record) -> tuple[bytes, PortfolioRisk] | None:
             if not isinstance(state, PortfolioState) or state.partition != done.partition:
                 return None
-            return state.portfolio_id, self._unpacked(state)
+            risk = self._unpacked(state)
+            return risk.key, risk
 
         portfolios = restored(RISK_STATE, states, restore)
         batch = self._batch(portfolios)
@@ -207,7 +209,7 @@ class Risk(Processor):
             bootstrap_servers=self._settings.bootstrap_servers, topic_prefix=prefix
         )
 
-    def _batch(self, portfolios: dict[str, PortfolioRisk]) -> RiskBatch:
+    def _batch(self, portfolios: dict[bytes, PortfolioRisk]) -> RiskBatch:
         return RiskBatch(portfolios, self._config, self._returns_topic, self._window_us)
 
 

@@ -53,10 +53,10 @@ class Changes(NamedTuple):
 class BookTree:
     """The books below one root, and the returns of the series that they hold."""
 
-    def __init__(self, root: str, config: BookConfig) -> None:
-        """Create a tree without books."""
+    def __init__(self, root: str, config: BookConfig, tenant: str | None = None) -> None:
+        """Create a tree without books, of a tenant or of none."""
         self.root = root
-        self.tenant: str | None = None
+        self.tenant = tenant
         self.books: dict[str, Book] = {}
         self.series: frozenset[str] = frozenset()
         """The series whose returns the tree needs."""

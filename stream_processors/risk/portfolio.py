@@ -25,6 +25,7 @@ from schemas.events import (
     WatchState,
 )
 from schemas.instants import EARLIEST_US, LATEST_US, to_rfc3339
+from schemas.keys import encode_key
 from schemas.topics import PARTITIONS, TopicPartition
 from stream_processors.risk.alert_events import AlertContext
 from stream_processors.risk.alerts import Alerts
@@ -52,19 +53,28 @@ class ReturnOffset(NamedTuple):
 class PortfolioRisk:
     """One portfolio: its window, its alerts, and the offsets up to which it has been read."""
 
-    def __init__(self, portfolio_id: str, config: RiskConfig, source: TopicPartition) -> None:
+    def __init__(
+        self,
+        portfolio_id: str,
+        config: RiskConfig,
+        source: TopicPartition,
+        tenant: str | None = None,
+    ) -> None:
         """Create a portfolio without returns.
 
         Args:
             portfolio_id: its name.
             config: how it is measured and judged.
             source: the partition that its returns are in.
+            tenant: its tenant; None for none.
         """
         self.portfolio_id = portfolio_id
         self.source = source
-        self.tenant: str | None = None
-        self.wanted_by: dict[str, str] = {}
-        """The roots of the trees of books that need the returns, each with its tenant or ""."""
+        self.tenant = tenant
+        self.key = encode_key(portfolio_id, tenant)
+        """The key of its records."""
+        self.wanted_by: set[str] = set()
+        """The roots of the tenant's trees of books that need the returns."""
         self.position = ReturnOffset(-1, -1)
         """The last return that was applied."""
         self.lap = 0
@@ -94,9 +104,9 @@ class PortfolioRisk:
     @classmethod
     def unpack(cls, state: PortfolioState, config: RiskConfig, topic: str) -> "PortfolioRisk":
         """Continue from a packed state, of returns of a topic."""
-        risk = cls(state.portfolio_id, config, TopicPartition(topic, state.partition))
-        risk.tenant = state.tenant
-        risk.wanted_by = dict(state.wanted_by)
+        source = TopicPartition(topic, state.partition)
+        risk = cls(state.portfolio_id, config, source, state.tenant)
+        risk.wanted_by = set(state.wanted_by)
         risk.lap = state.lap
         risk.position = ReturnOffset(state.offset, state.index)
         risk._other_outcomes = Counter(state.outcomes)
@@ -148,7 +158,7 @@ class PortfolioRisk:
             cause_version=0 if self._cause is None else self._cause[1],
             partition=self.source.partition,
             tenant=self.tenant,
-            wanted_by=self.wanted_by,
+            wanted_by=dict.fromkeys(sorted(self.wanted_by), self.tenant or ""),
             lap=self.lap,
             forecasts=self._forecasts.pack(window.times_us),
         )

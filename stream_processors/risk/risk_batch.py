@@ -25,6 +25,7 @@ from schemas.events import (
     WindowTally,
 )
 from schemas.instants import EARLIEST_US, LATEST_US
+from schemas.keys import encode_key
 from schemas.topics import RISK_STATE, TopicPartition
 from stream_processors.messages import Admitted, recorded_us, tenant_of
 from stream_processors.risk.alert_events import is_closed, open_alert
@@ -45,7 +46,7 @@ class RiskBatch:
 
     def __init__(
         self,
-        portfolios: dict[str, PortfolioRisk],
+        portfolios: dict[bytes, PortfolioRisk],
         config: RiskConfig,
         returns_topic: str,
         window_us: int,
@@ -53,7 +54,7 @@ class RiskBatch:
         """Start an empty batch.
 
         Args:
-            portfolios: by name; the batch changes them, and adds new ones.
+            portfolios: by key; the batch changes them, and adds new ones.
             config: how they are measured and judged.
             returns_topic: the full name of the topic of returns.
             window_us: the length of the dashboard's narrowest window.
@@ -64,11 +65,15 @@ class RiskBatch:
         self._counter = WindowCounter(window_us)
         self._measured: Counter[tuple[int, str | None]] = Counter()
         """The number of measures, by partition and tenant."""
-        self.changed: dict[str, PortfolioRisk] = {}
+        self.changed: dict[bytes, PortfolioRisk] = {}
+        """The portfolios that it has changed, by key."""
+        self._known: defaultdict[str | None, dict[str, PortfolioRisk]] = defaultdict(dict)
+        """The portfolios that got returns, by tenant and name: keys take time to encode."""
         self.alerts: list[tuple[RiskAlert, str | None]] = []
         """The alerts, each with its tenant."""
-        self.dead_letters: list[DeadLetter] = []
-        self._series: defaultdict[tuple[str, str, int], list[Return]] = defaultdict(list)
+        self.dead_letters: list[tuple[DeadLetter, str | None]] = []
+        """The dead letters, each with its tenant."""
+        self._series: defaultdict[tuple[str, str | None, int], list[Return]] = defaultdict(list)
         """The returns for trees of books, by root, tenant and lap."""
 
     def apply(self, message: Admitted) -> None:
@@ -92,10 +97,10 @@ class RiskBatch:
         for risk in self._portfolios.values():
             alerts = risk.tick(now_us)
             if alerts:
-                self.changed[risk.portfolio_id] = risk
+                self.changed[risk.key] = risk
                 self._add_alerts(risk, alerts)
 
-    def take_over(self, others: Mapping[str, PortfolioRisk], version: str) -> None:
+    def take_over(self, others: Mapping[bytes, PortfolioRisk], version: str) -> None:
         """Let this batch's portfolios, which were rebuilt, replace the present ones.
 
         The present portfolios have read the messages of this batch before, so these were counted
@@ -103,17 +108,17 @@ class RiskBatch:
         raised or cleared.
 
         Args:
-            others: the present portfolios, by name.
+            others: the present portfolios, by key.
             version: the rebuild's version.
         """
         self.dead_letters.clear()
         self._counter.clear()
         self._series.clear()
         self.alerts.clear()
-        for portfolio_id, risk in self._portfolios.items():
-            self.changed[portfolio_id] = risk
+        for key, risk in self._portfolios.items():
+            self.changed[key] = risk
             risk.republish_measure()
-            other = others.get(portfolio_id)
+            other = others.get(key)
             if other is not None:
                 risk.wanted_by = other.wanted_by
                 rebuilt, present = risk.open_alert_ids, other.open_alert_ids
@@ -122,26 +127,33 @@ class RiskBatch:
 
     def events(self) -> Iterable[tuple[Event, str | None]]:
         """Yield all events in the order in which they are written, each with its tenant."""
-        yield from ((letter, None) for letter in self.dead_letters)
+        yield from self.dead_letters
         yield from self.alerts
         yield from self.open_alerts()
         yield from self.measures()
         yield from self.series_returns()
-        yield from ((tally, None) for tally in self.tallies())
+        yield from ((tally, tally.tenant) for tally in self.tallies())
 
     def open_alerts(self) -> Iterable[tuple[Event, str | None]]:
         """Return the row of each alert of this batch that is open after it."""
-        last = {alert.alert_id: (alert, tenant) for alert, tenant in self.alerts}
         return [
             (open_alert(alert, tenant), tenant)
-            for alert, tenant in last.values()
+            for alert, tenant in self._last_alerts()
             if not is_closed(alert)
         ]
 
-    def closed_alerts(self) -> list[str]:
-        """Return the ids of the alerts of this batch that are over after it."""
-        last = {alert.alert_id: alert for alert, _ in self.alerts}
-        return [alert_id for alert_id, alert in last.items() if is_closed(alert)]
+    def closed_alerts(self) -> list[bytes]:
+        """Return the keys of the alerts of this batch that are over after it."""
+        return [
+            encode_key(alert.alert_id, tenant)
+            for alert, tenant in self._last_alerts()
+            if is_closed(alert)
+        ]
+
+    def _last_alerts(self) -> Iterable[tuple[RiskAlert, str | None]]:
+        """Return the last event of each alert of this batch, with its tenant."""
+        last = {(alert.alert_id, tenant): alert for alert, tenant in self.alerts}
+        return [(alert, tenant) for (_, tenant), alert in last.items()]
 
     def measures(self) -> Iterable[tuple[Event, str | None]]:
         """Yield the last measure of each portfolio that changed."""
@@ -156,7 +168,7 @@ class RiskBatch:
         for (root, tenant, lap), returns in self._series.items():
             for start in range(0, len(returns), _SERIES_RETURNS_MAX):
                 part = returns[start : start + _SERIES_RETURNS_MAX]
-                yield SeriesReturns(root=root, returns=part, lap=lap), tenant or None
+                yield SeriesReturns(root=root, returns=part, lap=lap), tenant
 
     def tallies(self) -> Iterable[WindowTally]:
         """Return the number of returns and measures in each window; call `measures` before."""
@@ -167,36 +179,30 @@ class RiskBatch:
 
     def _apply_limits(self, message: Message, limits: RiskLimits) -> None:
         risk = self._risk_of(limits.portfolio_id, message)
-        if risk.position.offset >= 0 and risk.tenant != tenant_of(message):
-            error = f"{limits.portfolio_id} belongs to another tenant"
-            self.dead_letters.append(dead_letter(message, DeadLetterReason.FOREIGN, error))
-            return
         try:
             self._add_alerts(risk, risk.set_limits(limits, message.offset))
         except InvalidRule as error:
-            self.dead_letters.append(dead_letter(message, DeadLetterReason.INVALID, str(error)))
+            letter = dead_letter(message, DeadLetterReason.INVALID, str(error))
+            self.dead_letters.append((letter, risk.tenant))
 
     def _apply_series_request(self, message: Message, request: SeriesWanted) -> None:
         risk = self._risk_of(request.series_id, message)
-        tenant = tenant_of(message) or ""
-        if not request.wanted:
-            risk.wanted_by.pop(request.root, None)
-        elif risk.tenant not in (None, tenant):
-            error = f"the returns of {request.series_id} belong to another tenant"
-            self.dead_letters.append(dead_letter(message, DeadLetterReason.FOREIGN, error))
+        if request.wanted:
+            risk.wanted_by.add(request.root)
+            self._series[request.root, risk.tenant, risk.lap] += risk.returns
         else:
-            risk.wanted_by[request.root] = tenant
-            self._series[request.root, tenant, risk.lap] += risk.returns
+            risk.wanted_by.discard(request.root)
 
     def _apply_returns(self, message: Admitted, batch: ReturnBatch) -> None:
         tenant, offset, new = tenant_of(message), message.offset, 0
         latest_us = min(log_time_us(message) + self._config.ahead_us, LATEST_US)
-        portfolios, changed = self._portfolios, self.changed
+        portfolios, changed = self._known[tenant], self.changed
         others: Counter[ReturnOutcome] = Counter()
         for index, observation in _numbered(batch, message.left_out):
             risk = portfolios.get(observation.portfolio_id)
             if risk is None:
-                risk = self._risk_of(observation.portfolio_id, message)
+                risk = self._known_or_new(observation.portfolio_id, message)
+                portfolios[observation.portfolio_id] = risk
             position = ReturnOffset(offset, index)
             outcome, alerts = risk.apply(observation, position, latest_us, batch.lap)
             if outcome is None:
@@ -206,11 +212,10 @@ class RiskBatch:
                 others[outcome] += 1
                 if outcome in _REFUSED:
                     letter = _refused_return(message, index, observation, latest_us)
-                    self.dead_letters.append(letter)
-            risk.tenant = tenant
+                    self.dead_letters.append((letter, tenant))
             if risk.wanted_by and outcome in APPLIED:
                 self._forward_to_books(risk, observation)
-            changed[observation.portfolio_id] = risk
+            changed[risk.key] = risk
             if alerts:
                 self._add_alerts(risk, alerts)
         if new:
@@ -221,18 +226,23 @@ class RiskBatch:
                 self._counter.add(source, tenant, offset, time_us, f"returns_{outcome}", count)
 
     def _forward_to_books(self, risk: PortfolioRisk, observation: Return) -> None:
-        for root, tenant in risk.wanted_by.items():
-            if risk.tenant in (None, tenant):
-                self._series[root, tenant, risk.lap].append(observation)
+        for root in risk.wanted_by:
+            self._series[root, risk.tenant, risk.lap].append(observation)
 
     def _risk_of(self, portfolio_id: str, message: Message) -> PortfolioRisk:
-        risk = self._portfolios.get(portfolio_id)
+        """Return a portfolio of a message's tenant, which the message changes."""
+        risk = self._known_or_new(portfolio_id, message)
+        self.changed[risk.key] = risk
+        return risk
+
+    def _known_or_new(self, portfolio_id: str, message: Message) -> PortfolioRisk:
+        tenant = tenant_of(message)
+        key = encode_key(portfolio_id, tenant)
+        risk = self._portfolios.get(key)
         if risk is None:
             source = TopicPartition(self._returns_topic, message.partition)
-            risk = self._portfolios[portfolio_id] = PortfolioRisk(
-                portfolio_id, self._config, source
-            )
-        self.changed[portfolio_id] = risk
+            risk = PortfolioRisk(portfolio_id, self._config, source, tenant)
+            self._portfolios[key] = self.changed[key] = risk
         return risk
 
     def _add_alerts(self, risk: PortfolioRisk, alerts: Iterable[RiskAlert]) -> None:

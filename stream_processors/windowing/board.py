@@ -210,9 +210,8 @@ class Board:
         utilisations = ChainMap(*(dict(source.worst) for source in self._sources.values()))
         seconds = length / _US
         rates = {f"{name}_per_s": counts[name] / seconds for name in _RATED if name in counts}
-        suffix = f"@{self.tenant}" if self.tenant else ""
         return DashboardUpdate(
-            window_id=f"{start}+{length}{suffix}",
+            window_id=f"{start}+{length}",
             update_type="window",
             values={**counts, **rates, **gauges},
             event_time_us=start + length,

@@ -61,7 +61,12 @@ class SymbolCandles:
     """The candles of one symbol. A batch that is applied again changes nothing."""
 
     def __init__(
-        self, symbol: str, state: CandleState | None = None, *, ahead_us: float = AHEAD_US
+        self,
+        symbol: str,
+        state: CandleState | None = None,
+        *,
+        ahead_us: float = AHEAD_US,
+        tenant: str | None = None,
     ) -> None:
         """Continue a symbol.
 
@@ -69,8 +74,10 @@ class SymbolCandles:
             symbol: its name.
             state: what is known of it; None for a new symbol.
             ahead_us: how far ahead of its record's time in the log a trade may be.
+            tenant: whose symbol it is; None for none.
         """
         self._symbol = symbol
+        self._tenant = tenant
         self._ahead_us = ahead_us
         self._numbers = TradeNumbers(state)
         self._watermark_us = 0 if state is None else state.watermark_us
@@ -95,6 +102,7 @@ class SymbolCandles:
             forming=[*(minute.candle for minute in minutes), *self._wider.values()],
             edges_us=[edge for minute in minutes for edge in (minute.first_us, minute.last_us)],
             late=self._late,
+            tenant=self._tenant,
             counts=counts,
             recent=recent,
             batches=batches,

@@ -245,7 +245,7 @@ async def test_what_cannot_be_read_goes_to_the_dead_letters_and_stops_nothing(
         await reader.until(
             lambda records: (
                 any(isinstance(record, RiskMeasure) for record in records)
-                and sum(isinstance(record, DeadLetter) for record in records) >= 6
+                and sum(isinstance(record, DeadLetter) for record in records) >= 7
             )
         )
     letters = {
@@ -266,9 +266,14 @@ async def test_what_cannot_be_read_goes_to_the_dead_letters_and_stops_nothing(
         if isinstance(record, DeadLetter) and record.reason == "misplaced"
     }
     assert misplaced == {
-        0: "the key is None; it must be b't'",
-        1: "the key is b'\\xff'; it must be b't'",
+        0: "the key is None; it must be b'acme\\xfft'",
     }
+    unnamed = {
+        record.offset
+        for record in reader.records
+        if isinstance(record, DeadLetter) and "its tenant is not UTF-8" in record.error
+    }
+    assert unnamed == {1, 3}
     refused = letters["portfolio.returns", "invalid"]
     assert refused.index == 50
     assert "the return of p is nan; it must be a finite number" in refused.error

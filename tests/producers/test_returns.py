@@ -11,20 +11,25 @@ from schemas.events import Return, ReturnBatch
 class MemoryPublisher:
     """Has two partitions; a portfolio's last character chooses."""
 
-    def __init__(self) -> None:
+    def __init__(self, tenant: str | None = None) -> None:
+        self.tenant = tenant
         self.partitions = 2
         self.batches: list[tuple[int, ReturnBatch]] = []
+        self.keys: list[bytes] = []
+        self.tenants: list[str] = []
         self.lookups = 0
         self.is_away = False
 
     async def partition_for(self, _: Any, key: bytes) -> int:
         self.lookups += 1
+        self.keys.append(key)
         return key[-1] % self.partitions
 
-    async def publish(self, batch: ReturnBatch, *, partition: int) -> None:
+    async def publish(self, batch: ReturnBatch, *, partition: int, tenant: str) -> None:
         if self.is_away:
             raise Unsent("Kafka is away", 1)
         self.batches.append((partition, batch))
+        self.tenants.append(tenant)
 
 
 def returns_of(memory: MemoryPublisher) -> ReturnsPublisher:
@@ -74,3 +79,12 @@ async def test_all_partitions_failing_is_one_error() -> None:
     memory.is_away = True
     with pytest.raises(Unsent):
         await returns_of(memory).send([*series("p0", 1), *series("p1", 1)])
+
+
+async def test_a_batch_is_of_one_tenant_and_goes_where_its_portfolios_are() -> None:
+    memory = MemoryPublisher(tenant="acme")
+    publisher = returns_of(memory)
+    for tenant in (None, "blue", ""):  # the publisher's own, another one, and none
+        await publisher.send(series("p0", 2), tenant=tenant)
+    assert memory.keys == [b"acme\xffp0", b"blue\xffp0", b"p0"]
+    assert memory.tenants == ["acme", "blue", ""]

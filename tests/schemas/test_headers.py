@@ -2,7 +2,7 @@ from dataclasses import replace
 
 from schemas.codec import encode
 from schemas.events import RiskAlert, TrainingProgress
-from schemas.headers import headers_of
+from schemas.headers import fault_of_tenant, headers_of, tenant_in
 
 PROGRESS = TrainingProgress(
     task_id="t-1",
@@ -32,6 +32,16 @@ def test_headers_are_cloudevents_in_binary_mode() -> None:
         "content-type": "application/avro",
         "tenant": "acme",
     }
+
+
+def test_a_tenant_is_one_name_of_text() -> None:
+    assert tenant_in([("tenant", b""), ("x", b"y")]) is None
+    assert tenant_in([("x", b"y"), ("tenant", "zürich".encode())]) == "zürich"
+    assert fault_of_tenant([("tenant", b""), ("tenant", None), ("x", b"\xff")]) is None
+    assert fault_of_tenant([("tenant", b"t" * 256)]) is None
+    assert fault_of_tenant([("tenant", b"t" * 257)]) is not None
+    assert fault_of_tenant([("tenant", b"\xff")]) == "the name of its tenant is not UTF-8: b'\\xff'"
+    assert fault_of_tenant([("tenant", b"a"), ("tenant", b"b")]) == "it names 2 tenants"
 
 
 def test_the_same_fact_has_the_same_id_and_another_one_another() -> None:

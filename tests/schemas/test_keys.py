@@ -5,7 +5,7 @@ from hypothesis import given, strategies as st
 
 from schemas.errors import InvalidKey
 from schemas.events import TrainingProgress
-from schemas.keys import EntityKey, decode_key, encode_key, partition_key
+from schemas.keys import EntityKey, decode_key, encode_key, fault_of_key, partition_key
 from schemas.topics import key_of
 
 texts = st.text(st.characters(exclude_categories=["Cs"]))
@@ -95,3 +95,20 @@ def test_an_events_key_is_its_ids() -> None:
         task_id="t-1", progress=1.0, status="running", message="", metrics={}, event_time_us=0
     )
     assert key_of(event) == encode_key("t-1")
+
+
+@given(pair=pairs, tenant=tenants)
+def test_a_key_and_a_header_agree_where_they_name_the_same_tenant(
+    pair: EntityKey, tenant: str | None
+) -> None:
+    assert (fault_of_key(encode_key(*pair), tenant) is None) is (pair.tenant == tenant)
+    assert fault_of_key(None, tenant) is None
+    assert fault_of_key(partition_key("t", 1), tenant) is None
+
+
+@given(st.text(), st.text())
+def test_the_key_of_a_tenants_event_names_the_tenant(task_id: str, tenant: str) -> None:
+    event = TrainingProgress(
+        task_id=task_id, progress=0.0, status="", message="", metrics={}, event_time_us=0
+    )
+    assert key_of(event, tenant) == encode_key(task_id, tenant)

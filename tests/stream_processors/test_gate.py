@@ -5,6 +5,7 @@ import pytest
 from kafka_io.client import partition_of
 from schemas.codec import encode
 from schemas.events import Book, DeadLetter, Record, Return, ReturnBatch, RiskLimits
+from schemas.keys import encode_key
 from schemas.topics import PORTFOLIO_RETURNS, RISK_BOOKS, RISK_LIMITS, Topic
 from stream_processors.gate import RecordGate
 from stream_processors.messages import Admitted
@@ -89,9 +90,68 @@ def test_the_returns_of_portfolios_that_belong_elsewhere_are_left_out() -> None:
     assert letter.error == admitted.letter.error
 
 
-def test_the_long_name_of_a_tenant_is_refused() -> None:
-    letter = letter_about(received(RISK_LIMITS, LIMITS)._replace(headers=[("tenant", b"t" * 257)]))
-    assert (letter.reason, letter.error) == (
-        "invalid",
-        "the name of its tenant has more than 256 characters",
-    )
+@pytest.mark.parametrize(
+    ("headers", "error"),
+    [
+        ([("tenant", b"t" * 257)], "the name of its tenant has more than 256 characters"),
+        ([("tenant", b"t\xff")], "the name of its tenant is not UTF-8: b't\\xff'"),
+        ([("tenant", b"t"), ("tenant", b"u")], "it names 2 tenants"),
+    ],
+)
+def test_the_name_of_a_tenant_that_is_none_is_refused(
+    headers: list[tuple[str, bytes | None]], error: str
+) -> None:
+    letter = letter_about(received(RISK_LIMITS, LIMITS)._replace(headers=headers))
+    assert (letter.reason, letter.error) == ("invalid", error)
+
+
+OF_TENANT: list[tuple[str, bytes | None]] = [("tenant", b"acme")]
+
+
+def test_a_tenants_record_has_the_key_and_the_partition_of_the_tenant() -> None:
+    key = encode_key("p", "acme")
+    home = partition_of(key, COUNT)
+    of_tenant = received(RISK_LIMITS, LIMITS, home)._replace(key=key, headers=OF_TENANT)
+    assert isinstance(GATE.admit(of_tenant), Admitted)
+    elsewhere = of_tenant._replace(partition=(home + 1) % COUNT)
+    assert letter_about(elsewhere).reason == "wrong_partition"
+    other = of_tenant._replace(key=encode_key("q", "acme"))
+    assert letter_about(other).reason == "misplaced"
+
+
+@pytest.mark.parametrize("topic", [RISK_LIMITS, PORTFOLIO_RETURNS])
+@pytest.mark.parametrize(
+    ("key", "headers", "error"),
+    [
+        (b"p", OF_TENANT, "its key is of no tenant, and its header of the tenant 'acme'"),
+        (b"acme\xffp", [], "its key is of the tenant 'acme', and its header of no tenant"),
+        (b"b\xffp", OF_TENANT, "its key is of the tenant 'b', and its header of the tenant 'acme'"),
+    ],
+)
+def test_a_key_and_a_header_of_two_tenants_are_refused(
+    topic: Topic, key: bytes, headers: list[tuple[str, bytes | None]], error: str
+) -> None:
+    record = LIMITS if topic is RISK_LIMITS else ReturnBatch(returns=[Return("p", 0, 0.5)])
+    letter = letter_about(received(topic, record)._replace(key=key, headers=headers))
+    assert (letter.reason, letter.error) == ("foreign", error)
+
+
+def test_an_empty_tenant_is_none_and_keys_of_returns_may_be_anything_else() -> None:
+    of_none = received(RISK_LIMITS, LIMITS)._replace(headers=[("tenant", b"")])
+    assert isinstance(GATE.admit(of_none), Admitted)
+    returns = received(PORTFOLIO_RETURNS, ReturnBatch(returns=[Return("p", 0, 0.5)]))
+    for key in (None, b"p", b"\xc3\x28", b""):
+        assert isinstance(GATE.admit(returns._replace(key=key)), Admitted)
+
+
+def test_a_tenants_returns_belong_where_its_portfolios_do() -> None:
+    names = [f"p{number}" for number in range(40)]
+    of_tenant = [name for name in names if partition_of(encode_key(name, "acme"), COUNT) == HOME]
+    batch = ReturnBatch(returns=[Return(name, 0, 0.5) for name in names])
+    admitted = GATE.admit(received(PORTFOLIO_RETURNS, batch)._replace(headers=OF_TENANT))
+    assert isinstance(admitted, Admitted)
+    assert admitted.left_out == set(names) - set(of_tenant)
+    books = Book(root="p", book_id="desk", holdings=(), event_time_us=0)
+    key, home = encode_key("p/desk", "acme"), partition_of(encode_key("p", "acme"), COUNT)
+    found = received(RISK_BOOKS, books, home)._replace(key=key, headers=OF_TENANT)
+    assert isinstance(GATE.admit(found), Admitted)

@@ -24,6 +24,7 @@ from schemas.events import (
     TopicPosition,
 )
 from schemas.gate import admit_or_none
+from schemas.keys import encode_key
 from schemas.topics import (
     MARKET_TRADES,
     PARTITIONS,
@@ -129,7 +130,7 @@ def test_a_growth_is_in_force_when_it_is_done() -> None:
 
 
 def test_a_batch_of_returns_is_divided() -> None:
-    read = message(PORTFOLIO_RETURNS, batch(STAYS, MOVES, STAYS), 5, partition=3, tenant="t")
+    read = message(PORTFOLIO_RETURNS, batch(STAYS, MOVES, STAYS), 5, partition=3)
     [here], this_round = place(grown(), PORTFOLIO_RETURNS, read)
     assert (here.topic, here.partition, here.offset, here.key) == read[:4]
     kept = admit_or_none(ReturnBatch, here.value)
@@ -137,10 +138,24 @@ def test_a_batch_of_returns_is_divided() -> None:
     assert list(kept.returns) == [Return(STAYS, 0, 0.5), Return(STAYS, 2, 0.5)]
     [forwarded] = this_round.records
     assert (forwarded.topic, forwarded.partition) == (PORTFOLIO_RETURNS.name, 9)
-    assert list(forwarded.headers) == [("tenant", b"t")]
     rest = admit_or_none(ReturnBatch, forwarded.value)
     assert rest is not None
     assert list(rest.returns) == [Return(MOVES, 1, 0.5)]
+
+
+def test_a_tenants_portfolios_move_by_their_own_keys() -> None:
+    names = [f"n{number}" for number in range(100)]
+    stays, moves = (
+        next(name for name in names if partition_of(encode_key(name, "t"), 12) == home)
+        for home in (3, 9)
+    )
+    read = message(PORTFOLIO_RETURNS, batch(stays, moves), 5, partition=3, tenant="t")
+    [here], this_round = place(grown(), PORTFOLIO_RETURNS, read)
+    kept = admit_or_none(ReturnBatch, here.value)
+    assert kept is not None
+    assert [value.portfolio_id for value in kept.returns] == [stays]
+    [forwarded] = this_round.records
+    assert (forwarded.partition, list(forwarded.headers)) == (9, [("tenant", b"t")])
 
 
 def test_a_batch_whose_portfolios_have_stayed_is_passed_on_as_it_is() -> None:

@@ -18,7 +18,7 @@ def test_events_keep_their_order_and_go_to_the_partition_of_their_key() -> None:
     this_round.send(UPDATE, "acme")
     this_round.send_all([(UPDATE, None)])
     first, second = this_round.records
-    assert (first.topic, first.key, first.partition) == ("x.user.updates", b"u", None)
+    assert (first.topic, first.key, first.partition) == ("x.user.updates", b"acme\xffu", None)
     assert ("tenant", b"acme") in first.headers
     assert "tenant" not in dict(second.headers)
 
@@ -36,7 +36,7 @@ def test_the_last_row_of_a_key_is_written_in_the_rounds_partition() -> None:
 
 def test_deleted_rows_of_other_tables_are_tombstones_by_key() -> None:
     this_round = Round(4, "")
-    this_round.delete(RISK_OPEN, ["a", "b"])
+    this_round.delete(RISK_OPEN, [b"a", b"b"])
     assert [(record.key, record.value, record.partition) for record in this_round.records] == [
         (b"a", None, None),
         (b"b", None, None),

@@ -30,7 +30,8 @@ def message(
     headers = [("tenant", tenant.encode())] if tenant else []
     if isinstance(record, bytes):
         return FakeMessage(topic.name, partition, offset, b"key", record, headers)
-    return FakeMessage(topic.name, partition, offset, key_of(record), encode(record), headers)
+    key = key_of(record, tenant or None)
+    return FakeMessage(topic.name, partition, offset, key, encode(record), headers)
 
 
 def admitted(received: Message) -> Admitted:

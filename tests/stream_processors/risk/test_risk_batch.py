@@ -53,7 +53,7 @@ class Desk:
 
     def __init__(self, config: RiskConfig = CONFIG) -> None:
         self.config = config
-        self.portfolios: dict[str, PortfolioRisk] = {}
+        self.portfolios: dict[bytes, PortfolioRisk] = {}
 
     def process(self, *messages: FakeMessage) -> list[Event]:
         batch = RiskBatch(self.portfolios, self.config, RETURNS, SECOND)
@@ -138,19 +138,64 @@ def test_returns_of_portfolios_that_belong_elsewhere_are_passed_over() -> None:
     returns = [Return("p", 1, 0.01), Return("q", 1, 0.01), Return("p", 2, 0.01)]
     received = admitted(message(ReturnBatch(returns=returns), 7))
     batch.apply(received._replace(left_out=frozenset({"q"})))
-    assert list(desk.portfolios) == ["p"]
-    assert desk.portfolios["p"].position == ReturnOffset(7, 2)
+    assert list(desk.portfolios) == [b"p"]
+    assert desk.portfolios[b"p"].position == ReturnOffset(7, 2)
 
 
-def test_another_tenants_limits_and_requests_are_refused() -> None:
+def test_another_tenants_limits_and_requests_change_nothing() -> None:
     desk = Desk()
     desk.process(message(ReturnBatch(returns=steady()), 7, tenant="acme"))
+    before = desk.portfolios[b"acme\xffp"].pack()
     limits = RiskLimits(portfolio_id="p", limits=[RiskLimit("var_95", 0.5)], event_time_us=0)
     wanted = SeriesWanted(series_id="p", root="fund", wanted=True, event_time_us=0)
-    for refused in (limits, wanted):
-        events = desk.process(message(refused, 1, tenant="blue", topic="other"))
-        assert [letter.reason for letter in of(events, DeadLetter)] == ["foreign"]
-    assert not of(desk.process(message(limits, 2, tenant="acme", topic="risk.limits")), DeadLetter)
+    for tenant in ("blue", None):
+        for record in (limits, wanted):
+            assert desk.process(message(record, 1, tenant=tenant, topic="other")) == []
+    assert desk.portfolios[b"acme\xffp"].pack() == before
+    assert desk.portfolios.keys() == {b"acme\xffp", b"blue\xffp", b"p"}
+
+
+_tenants = st.sampled_from([None, "acme", "blue"])
+
+
+@given(st.lists(st.tuples(_tenants, st.integers(0, 9)), max_size=30))
+def test_tenants_with_the_same_portfolio_get_what_each_would_get_alone(
+    turns: list[tuple[str | None, int]],
+) -> None:
+    """Limits, acknowledgements, requests of books and returns come in any order."""
+
+    def record(kind: int, at: int) -> Record:
+        match kind:
+            case 0:
+                limit = RiskLimit("var_95", 0.001 * (1 + at % 7))
+                return RiskLimits(portfolio_id="p", limits=[limit], event_time_us=0)
+            case 1:
+                wanted = at % 2 == 0
+                return SeriesWanted(series_id="p", root="fund", wanted=wanted, event_time_us=0)
+            case 2:
+                return AlertAck(alert_id="a", entity_id="p", event_time_us=0)
+            case _:
+                return ReturnBatch(returns=[Return("p", 200 + at, 0.01 * (-kind) ** (at % 3))])
+
+    def play(those: frozenset[str | None]) -> list[tuple[Event, str | None]]:
+        portfolios: dict[bytes, PortfolioRisk] = {}
+        found: list[tuple[Event, str | None]] = []
+        for tenant in sorted(those, key=str):
+            batch = RiskBatch(portfolios, CONFIG, RETURNS, SECOND)
+            batch.apply(admitted(message(ReturnBatch(returns=steady()), 0, tenant)))
+            found += batch.events()
+        for offset, (tenant, kind) in enumerate(turns, 1):
+            if tenant in those:
+                batch = RiskBatch(portfolios, CONFIG, RETURNS, SECOND)
+                batch.apply(admitted(message(record(kind, offset), offset, tenant)))
+                batch.tick(300 * SECOND)
+                found += batch.events()
+        return found
+
+    together = play(frozenset({None, "acme", "blue"}))
+    for tenant in (None, "acme", "blue"):
+        alone = [event for event, _ in play(frozenset({tenant}))]
+        assert [event for event, of_tenant in together if of_tenant == tenant] == alone
 
 
 def test_books_that_ask_for_a_series_get_its_window_then_each_new_return() -> None:
@@ -234,7 +279,7 @@ def test_no_record_stops_a_batch_or_causes_an_event_that_cannot_be_encoded_or_re
     restarts: set[int],
     now_us: int,
 ) -> None:
-    portfolios: dict[str, PortfolioRisk] = {}
+    portfolios: dict[bytes, PortfolioRisk] = {}
     for offset, record in enumerate([ReturnBatch(returns=steady()), *records]):
         batch = RiskBatch(portfolios, ANY_CONFIG, RETURNS, SECOND)
         batch.apply(admitted(message(record, offset)))
