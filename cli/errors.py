@@ -6,7 +6,8 @@ CommandError
 ├── RequestRefused      an edge refused a request
 ├── NoHistory           the log has no answer about the past
 ├── RebuildFailed       measures and alerts could not be computed again
-└── GrowthFailed        topics could not grow
+├── GrowthFailed        topics could not grow
+└── RekeyFailed         the keys of an earlier release could not be changed
 """
 
 
@@ -36,3 +37,7 @@ class RebuildFailed(CommandError):
 
 class GrowthFailed(CommandError):
     """Topics could not grow; the message says why, and what to do next."""
+
+
+class RekeyFailed(CommandError):
+    """The keys of an earlier release could not be changed; the message says why."""

@@ -5,6 +5,7 @@ WorkerError
 ├── TopicGrown       a topic has other partitions than those that its states are partitioned by
 ├── TopicUnfit       a topic has settings by which results would be lost or wrong
 ├── GrowthRefused    topics cannot grow as asked
+├── RekeyRefused     the keys of earlier releases cannot be changed
 └── NameTaken        another worker has this worker's name
 """
 
@@ -27,6 +28,10 @@ class TopicUnfit(WorkerError):
 
 class GrowthRefused(WorkerError):
     """Topics cannot grow as asked."""
+
+
+class RekeyRefused(WorkerError):
+    """The keys of earlier releases cannot be changed."""
 
 
 class NameTaken(WorkerError):

@@ -12,13 +12,14 @@ from kafka_io.settings import ProducerSettings
 from kafka_io.topic_admin import TopicAdmin
 from kafka_io.topic_checks import find_differences
 from kafka_io.transactions import TransactionalWriter, open_writer
-from schemas.events import ProcessorPositions
+from schemas.events import ProcessorPositions, Record
 from schemas.topics import PROCESSOR_POSITIONS, TOPIC_GROWTHS, Topic, TopicPartition
 from stream_processors.errors import TopicGrown, TopicUnfit
 from stream_processors.growths import Growths, grown_text, partitions_of
 from stream_processors.log_marks import RecordMark, find_cut, mark_of, saved_mark
 from stream_processors.settings import ProcessorSettings
 from stream_processors.stream_task import LogState, Recovered
+from stream_processors.tenant_keys import old_rows
 
 logger = logging.getLogger(__name__)
 
@@ -83,6 +84,7 @@ class TaskKafka:
 
         Raises:
             TopicGrown: the topics have grown since this process started.
+            TopicUnfit: an earlier release has written states of tenants.
         """
         inputs, states = (
             self._with_number(self._inputs, number),
@@ -101,6 +103,7 @@ class TaskKafka:
             identities = await asyncio.to_thread(admin.describe, list(inputs))
             partitions = [(topic, number) for topic in inputs]
             ends = await asyncio.to_thread(admin.ends, partitions)
+        check_keys(rows)
         saved = rows[self._positions].get(str(number).encode())
         positions = saved.positions if isinstance(saved, ProcessorPositions) else ()
         known = {position.topic: position for position in positions}
@@ -170,6 +173,24 @@ class TaskKafka:
     def start_fetching(self, offsets: Mapping[TopicPartition, int]) -> None:
         """Fetch partitions from these offsets on."""
         self._consumer.start_fetching(offsets)
+
+
+def check_keys(rows: Mapping[str, Mapping[bytes, Record]]) -> None:
+    """Check that the states of tenants have keys that name them.
+
+    Args:
+        rows: the rows of states, by the topic's full name and by key.
+
+    Raises:
+        TopicUnfit: a state has the key that an earlier release gave it.
+    """
+    for name, of_topic in rows.items():
+        for key, _, tenant in old_rows(of_topic):
+            raise TopicUnfit(
+                f"{name} has states of tenants under keys without the tenant, such as {key!r} of "
+                f"{tenant!r}, as earlier releases wrote them; stop all processors and producers, "
+                "run `tapewire topics rekey`, and start them again"
+            )
 
 
 async def read_growths(bootstrap_servers: str, topic_prefix: str) -> Growths:

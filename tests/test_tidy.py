@@ -91,6 +91,7 @@ TESTED_ELSEWHERE = {
     "sse_edge/transport.py": "tests/sse_edge/http/test_protocol.py",
     "stream_processors/__main__.py": "tests/stream_processors/test_main.py",
     "stream_processors/kafka_adapter.py": "tests/journeys/test_processors.py",
+    "stream_processors/rekey.py": "tests/journeys/test_upgrade.py",
     "stream_processors/books/config.py": "values without logic",
     "tapewire/__main__.py": "tests/packaging/test_wheel.py",
 }

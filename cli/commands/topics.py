@@ -1,4 +1,4 @@
-"""`tapewire topics grow`: gives the topics of portfolios more partitions."""
+"""`tapewire topics`: gives topics more partitions, and tenants keys of their own."""
 
 from typing import Annotated
 
@@ -6,7 +6,7 @@ import typer
 
 from cli.console import DataDir, print_line, print_note, reasons, run, settings_of
 from cli.progress import working
-from cli.target import find_kafka
+from cli.target import KafkaTarget, find_kafka
 
 _COUNT_MAX = 10_000
 _SETTLE_S = 330.0
@@ -52,11 +52,29 @@ def grow(
 
     with reasons():
         kafka = find_kafka(settings_of(data_dir), print_note)
-    settings = ProcessorSettings().model_copy(
-        update={
-            "bootstrap_servers": kafka.bootstrap_servers,
-            "topic_prefix": kafka.topic_prefix,
-        }
-    )
+    settings = ProcessorSettings().model_copy(update=_place_of(kafka))
     with working(f"growing topics to {count} partitions, at least {settle:g} s"):
         run(grow_topics(settings, count, settle, print_line))
+
+
+@topics_cli.command("rekey")
+def rekey(data_dir: DataDir = None) -> None:
+    """Give the records of tenants the keys that name them, in the log of an earlier release.
+
+    Earlier releases named a tenant in a header only. Stop all processors and producers first, and
+    start them when it is done; edges keep running. Records without a tenant are left as they are.
+    Those that the processors had not read yet are copied, and become dead letters under their old
+    keys. After a crash, run it again.
+    """
+    from cli.topic_keys import rekey as rekey_topics  # noqa: PLC0415  # it loads SciPy
+    from stream_processors.settings import ProcessorSettings  # noqa: PLC0415  # as well
+
+    with reasons():
+        kafka = find_kafka(settings_of(data_dir), print_note)
+    settings = ProcessorSettings().model_copy(update=_place_of(kafka))
+    with working("moving the records of tenants"):
+        run(rekey_topics(settings, print_line))
+
+
+def _place_of(kafka: KafkaTarget) -> dict[str, str]:
+    return {"bootstrap_servers": kafka.bootstrap_servers, "topic_prefix": kafka.topic_prefix}

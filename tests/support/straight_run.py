@@ -13,6 +13,7 @@ from producers.market.prices import TradingDay, load_prices, trading_days
 from producers.returns import ReturnsPublisher
 from schemas.codec import decode
 from schemas.events import Record, RiskAlert, RiskMeasure
+from schemas.headers import tenant_in
 from schemas.topics import TopicPartition
 from stream_processors.risk.config import RiskConfig
 from stream_processors.risk.portfolio import PortfolioRisk, ReturnOffset
@@ -34,6 +35,8 @@ class TopicReader:
 
     def __init__(self, world: World, *topics: str) -> None:
         self.records: list[Record] = []
+        self.tenants: list[str | None] = []
+        """The tenant of each of them."""
         self._next: dict[tuple[str, int], int] = {}
         self._consumer = AIOKafkaConsumer(
             *map(world.topic, topics),
@@ -51,6 +54,14 @@ class TopicReader:
     async def __aexit__(self, *_: object) -> None:
         await self._consumer.stop()
 
+    def of_tenant(self, tenant: str | None) -> list[Record]:
+        """Return the records of a tenant."""
+        return [
+            record
+            for record, named in zip(self.records, self.tenants, strict=True)
+            if named == tenant
+        ]
+
     async def until(self, done: Callable[[list[Record]], bool]) -> list[Record]:
         async with asyncio.timeout(90):
             while not done(self.records):
@@ -67,6 +78,7 @@ class TopicReader:
                 if record.offset >= self._next.get(where, 0):
                     self._next[where] = record.offset + 1
                     new.append(decode(record.value))
+                    self.tenants.append(tenant_in(record.headers))
         self.records += new
         return new
 

@@ -38,6 +38,7 @@ def call(*arguments: str, **env: str) -> tuple[int, str]:
         ("limits", "show"),
         ("risk", "replay"),
         ("topics", "grow"),
+        ("topics", "rekey"),
     ],
 )
 def test_each_command_has_a_help_text(command: tuple[str, ...]) -> None:
@@ -132,6 +133,7 @@ def test_a_command_without_a_system_says_how_to_name_one(tmp_path: Path) -> None
         (("task", "--new"), "TAPEWIRE_URL"),
         (("rebuild", "v2", "--yes"), "KAFKA_BOOTSTRAP_SERVERS"),
         (("topics", "grow", "12"), "KAFKA_BOOTSTRAP_SERVERS"),
+        (("topics", "rekey"), "KAFKA_BOOTSTRAP_SERVERS"),
         (("token", "--sub", "alice"), "--data-dir"),
     ):
         code, output = call(*arguments, "--data-dir", str(tmp_path / "none"))
