@@ -35,6 +35,8 @@ from schemas.events import ProcessorPositions, Record, ReturnBatch
 from schemas.gate import admit
 from schemas.keys import decode_key, encode_key
 from schemas.topics import (
+    AGENT_COMMANDS,
+    BACKTEST_COMMANDS,
     BACKTEST_EVENTS,
     DASHBOARD_TALLIES,
     MARKET_TRADES,
@@ -50,6 +52,7 @@ from schemas.topics import (
     RISK_OPEN,
     RISK_SERIES,
     RISK_WANTED,
+    TRAINING_COMMANDS,
     TRAINING_EVENTS,
     Topic,
 )
@@ -81,6 +84,8 @@ _UNREAD = (
     DASHBOARD_TALLIES,
 )
 """The other inputs; only what has not been read is copied."""
+_COMMANDS = (TRAINING_COMMANDS, BACKTEST_COMMANDS, AGENT_COMMANDS)
+"""What workers have not done yet is copied too."""
 _TABLES = (RISK_MEASURES, RISK_HISTORY, RISK_OPEN, RISK_BOOKS, RISK_BOOK_RISKS)
 _CHUNK = 2_000
 """The most offsets that are read, and records that are written, at a time."""
@@ -125,12 +130,13 @@ class _Rekeying:
                 "the topics of portfolios have grown, and the keys of earlier releases cannot be "
                 "followed then; move the data to a new system"
             )
-        members = await asyncio.to_thread(TopicAdmin(servers).members_of, self._group)
-        if members:
-            raise RekeyRefused(
-                f"processors are running: {', '.join(sorted(members))}; stop all of them, and run "
-                "this again"
-            )
+        for group in (self._group, *map(self._group_of, _COMMANDS)):
+            members = await asyncio.to_thread(TopicAdmin(servers).members_of, group)
+            if members:
+                raise RekeyRefused(
+                    f"processors or workers are running: {', '.join(sorted(members))}; stop all of "
+                    "them, and run this again"
+                )
         for number in range(PARTITIONS):
             await self._move(number)
         for number in range(PARTITIONS):
@@ -157,6 +163,9 @@ class _Rekeying:
                 await writer.commit(read[start : start + _CHUNK], {})
             for topic in _UNREAD:
                 unread += await self._unread(topic, number, offsets[topic.name], progress)
+            for topic in _COMMANDS:
+                found_of = await self._offsets([topic], number, self._group_of(topic))
+                unread += await self._unread(topic, number, found_of[topic.name], progress)
             tables = [
                 record
                 for topic in _TABLES
@@ -176,10 +185,16 @@ class _Rekeying:
         async with asyncio.timeout(_TRANSACTION_S):
             await writer.commit(records, {})
 
-    async def _offsets(self, topics: Sequence[Topic], number: int) -> Mapping[str, OffsetRange]:
+    def _group_of(self, commands: Topic) -> str:
+        """Return the group of the workers that share commands."""
+        return f"{self._group}-{commands.name}"
+
+    async def _offsets(
+        self, topics: Sequence[Topic], number: int, group: str | None = None
+    ) -> Mapping[str, OffsetRange]:
         """Return the offsets of a partition number, by the topic's name in the catalogue."""
         names = [self._prefix + topic.name for topic in topics]
-        found = await read_offsets(names, number, self._group, self._clients)
+        found = await read_offsets(names, number, group or self._group, self._clients)
         return {topic.name: found[self._prefix + topic.name] for topic in topics}
 
     async def _history(

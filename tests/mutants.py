@@ -22,6 +22,8 @@ TESTS = {
         "tests/stream_processors/test_worker.py",
         "tests/stream_processors/test_growths.py",
         "tests/stream_processors/risk/test_portfolio.py",
+        "tests/stream_processors/agents/test_tenants.py",
+        "tests/stream_processors/test_gate.py",
     ),
     "kafka_io": ("tests/kafka_io",),
     "infra": ("tests/infra/test_data_dir.py",),
@@ -263,6 +265,24 @@ MUTANTS = (
         "sse_edge/cache/table_rows.py",
         "            return self._rows.get((tenant.encode(), entity_id))\n",
         "            tenant = None\n",
+    ),
+    Mutant(
+        "the returns of two tenants go to one portfolio",
+        "stream_processors/risk/risk_batch.py",
+        "        portfolios, changed = self._known[tenant], self.changed\n",
+        "        portfolios, changed = self._known[None], self.changed\n",
+    ),
+    Mutant(
+        "a key and a header of two tenants are let in",
+        "stream_processors/gate.py",
+        "(foreign := fault_of_key(message.key, tenant)) is not None:\n",
+        "(foreign := fault_of_key(message.key, tenant)) is None:\n",
+    ),
+    Mutant(
+        "an alert that is closed is deleted under nobody's key",
+        "stream_processors/risk/risk_batch.py",
+        "            encode_key(alert.alert_id, tenant)\n",
+        "            encode_key(alert.alert_id)\n",
     ),
     Mutant(
         "the shared compressor does not forget",

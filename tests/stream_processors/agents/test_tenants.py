@@ -1,5 +1,6 @@
 """Tenants apart in every processor: with the same names, each gets what it would get alone."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 from unittest.mock import patch
@@ -134,15 +135,32 @@ KINDS = {
 
 
 class Turn(NamedTuple):
-    """A message of a tenant, or a restart of the worker after it."""
+    """A message of a tenant."""
 
     tenant: str | None
     at: int
-    restarts: bool
 
 
-turns = st.lists(
-    st.builds(Turn, st.sampled_from(TENANTS), st.integers(0, 11), st.booleans()), max_size=12
+class Turns(NamedTuple):
+    """The messages of a round, and whether the worker restarts after it."""
+
+    turns: Sequence[Turn]
+    restarts: bool = False
+
+    def of(self, tenant: str | None) -> "Turns":
+        """Return the round without the messages of others."""
+        return self._replace(turns=[turn for turn in self.turns if turn.tenant == tenant])
+
+
+rounds = st.lists(
+    st.builds(
+        Turns,
+        st.lists(
+            st.builds(Turn, st.sampled_from(TENANTS), st.integers(0, 11)), min_size=1, max_size=4
+        ),
+        st.booleans(),
+    ),
+    max_size=6,
 )
 
 
@@ -164,11 +182,11 @@ class System:
         }
         self._processor.recover(NUMBER, rows, {topic.name: 1 << 40 for topic in TOPICS.values()})
 
-    async def play(self, turn: Turn, offset: int) -> None:
-        """Process a message, and restart if the turn says so."""
+    async def play(self, turns: Turns, offset: int) -> None:
+        """Process the messages of a round, and restart if it says so."""
         this_round = Round(NUMBER, "")
         with patch("stream_processors.agents.dashboard.now_us", lambda: 0):
-            await self._take(turn, offset, this_round)
+            await self._take(turns.turns, offset, this_round)
         self.written += this_round.records
         for record in this_round.records:
             if record.partition == NUMBER:  # a row
@@ -176,11 +194,18 @@ class System:
                 self._rows.pop((record.topic, record.key), None)
                 if record.value is not None:
                     self._rows[record.topic, record.key] = decode(record.value)
-        if turn.restarts:
+        if turns.restarts:
             self.restart()
 
-    async def _take(self, turn: Turn, offset: int, this_round: Round) -> None:
-        await self._processor.process([admitted(_message(self._kind, turn, offset))], this_round)
+    async def _take(self, turns: Sequence[Turn], offset: int, this_round: Round) -> None:
+        # The offsets of a tenant's messages do not depend on those of others.
+        before: Counter[str | None] = Counter()
+        messages = []
+        for turn in turns:
+            message = _message(self._kind, turn, offset + before[turn.tenant])
+            messages.append(admitted(message))
+            before[turn.tenant] += 1
+        await self._processor.process(messages, this_round)
         await self._processor.finish(this_round)
 
 
@@ -228,20 +253,17 @@ def shown(records: Sequence[OutgoingRecord], tenant: str | None) -> list[object]
 
 @pytest.mark.parametrize("name", KINDS)
 @settings(max_examples=15)
-@given(drawn=turns)
+@given(drawn=rounds)
 async def test_each_tenant_gets_what_a_system_of_its_own_would_give(
-    name: str, drawn: list[Turn]
+    name: str, drawn: list[Turns]
 ) -> None:
     together = System(KINDS[name])
-    for offset, turn in enumerate(drawn):
-        await together.play(turn, offset)
+    for number, turns in enumerate(drawn):
+        await together.play(turns, 100 * number)
     for tenant in TENANTS:
         alone = System(KINDS[name])
-        for offset, turn in enumerate(drawn):
-            if turn.tenant == tenant:
-                await alone.play(turn, offset)
-            elif turn.restarts:
-                alone.restart()
+        for number, turns in enumerate(drawn):
+            await alone.play(turns.of(tenant), 100 * number)
         assert shown(together.written, tenant) == shown(alone.written, tenant)
 
 
@@ -251,7 +273,7 @@ async def test_the_turns_make_alerts_measures_candles_and_windows() -> None:
     for kind in KINDS.values():
         system = System(kind)
         for offset in range(40):
-            await system.play(Turn("acme", offset, restarts=False), offset)
+            await system.play(Turns([Turn("acme", offset)]), offset)
         assert {tenant_of(record) for record in system.written} == {"acme"}
         found |= {type(decode(record.value)) for record in system.written if record.value}
     assert {RiskAlert, DashboardUpdate} <= found
