@@ -259,7 +259,7 @@ _records = (
         RiskLimits,
         portfolio_id=_names,
         limits=st.lists(_limits, max_size=3),
-        stale_after_s=st.none() | st.just(1.0) | st.floats(),
+        stale_after_s=st.none() | st.just(1.0) | st.floats(allow_nan=False, allow_infinity=False),
         event_time_us=_now,
     )
     | st.builds(AlertAck, alert_id=st.text(), entity_id=_names, event_time_us=_now)
