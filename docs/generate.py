@@ -21,6 +21,7 @@ from pydantic_settings import BaseSettings
 from typer.cli import get_docs_for_click
 
 from cli.__main__ import cli
+from infra.acls import PARTS, Operation, Resource, grants_of
 from infra.settings import InfraSettings
 from kafka_io.security import SecuritySettings
 from kafka_io.settings import ProducerSettings, number_range, variable_of
@@ -75,6 +76,7 @@ def pages() -> dict[str, str]:
     """Return the text of each generated page, by its path below `docs`."""
     return {
         "reference/settings.md": _settings(),
+        "reference/access.md": _access(),
         "reference/metrics.md": _metrics(),
         "reference/errors.md": _errors(),
         "reference/events.md": _events(),
@@ -118,6 +120,35 @@ def _settings() -> str:
         "Settings",
         "All settings are environment variables. `KAFKA_BOOTSTRAP_SERVERS` names a Kafka of your "
         "own for every part; `tapewire up` then starts no broker.",
+        parts,
+    )
+
+
+def _access() -> str:
+    parts = []
+    for part, access in PARTS.items():
+        rows = []
+        grants = grants_of(part, version="VERSION" if access.rebuilds else None)
+        for operation in Operation:
+            for resource in Resource:
+                names = [
+                    f"`{grant.name}{'*' if grant.is_prefix else ''}`"
+                    for grant in grants
+                    if (grant.operation, grant.resource) == (operation, resource)
+                ]
+                if names:
+                    kind = resource.name.lower().replace("_", " ")
+                    rows.append((operation.name, kind, ", ".join(names)))
+        head = ("operation", "on", "names")
+        parts.append(f"## {part}\n\n{access.purpose}.\n\n" + _table(head, rows))
+    return _page(
+        "Access to Kafka",
+        "The ACLs of each part, for a principal of its own. `tapewire topics acls` prints them as "
+        "commands for Kafka's `kafka-acls.sh`. Each name has the prefix of the system's topics "
+        "before it; `*` marks ACLs whose pattern type is prefixed, and `VERSION` is the name of a "
+        "rebuild. READ, WRITE and ALTER of a topic include DESCRIBE, and READ of a group includes "
+        "DESCRIBE. Brokers before Kafka 3.0 need IDEMPOTENT_WRITE on the cluster for each part "
+        "that writes.",
         parts,
     )
 

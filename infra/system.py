@@ -175,6 +175,7 @@ async def _start_broker(settings: InfraSettings, supervisor: Supervisor, say: Sa
         return broker.bootstrap_servers
 
     await supervisor.start(Part("kafka", broker.command, probe=answers))
+    say(f"{'kafka':<10} plain text on loopback: every user of this machine can read and write it")
     return broker.bootstrap_servers
 
 

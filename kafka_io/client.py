@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.client import AIOKafkaClient
-from aiokafka.errors import KafkaConnectionError, KafkaError
+from aiokafka.errors import KafkaConnectionError, KafkaError, TopicAuthorizationFailedError
 from aiokafka.partitioner import DefaultPartitioner
 from confluent_kafka import KafkaError as LibrdkafkaError
 from confluent_kafka.admin import AdminClient
@@ -24,6 +24,7 @@ from confluent_kafka.admin import AdminClient
 from kafka_io.assignor import NumberAssignor
 from kafka_io.connections import Connections
 from kafka_io.errors import RecordRefused
+from kafka_io.refusals import denial_text
 from kafka_io.security import (
     Credentials,
     NoSaslExchanges,
@@ -333,7 +334,7 @@ async def find_partitions(
     while not (partitions := known_partitions(made, topic)):
         await ask_for_topics(made, [topic])
         if is_forbidden(made, topic):
-            raise RecordRefused(forbidden_text(topic))
+            raise RecordRefused(forbidden_text(topic)) from TopicAuthorizationFailedError(topic)
         if not known_partitions(made, topic):
             if now_s() >= end_s:
                 raise RecordRefused(missing_text(made, topic, None))
@@ -341,9 +342,26 @@ async def find_partitions(
     return partitions
 
 
+async def require_topics(made: AIOKafkaConsumer, topics: Iterable[str]) -> None:
+    """Check that a consumer may know of topics, of which aiokafka would ask without a pause.
+
+    Raises:
+        TopicAuthorizationFailedError: the ACLs do not allow it.
+    """
+    if SecuritySettings().is_plain:
+        return
+    connections: Any = made._client  # noqa: SLF001  # it has no name outside
+    names = set(topics)
+    connections._topics |= names  # noqa: SLF001  # `add_topic` leaves a future behind
+    await connections.force_metadata_update()
+    forbidden = names & connections.cluster.unauthorized_topics
+    if forbidden:
+        raise TopicAuthorizationFailedError(forbidden)
+
+
 def forbidden_text(topic: str) -> str:
     """Return a sentence about a topic that Kafka hides from a client."""
-    return f"this client may not write to {topic}; its ACLs need DESCRIBE and WRITE"
+    return denial_text("WRITE", "topic", topic)
 
 
 def missing_text(made: AIOKafkaProducer, topic: str, partition: int | None) -> str:

@@ -32,8 +32,15 @@ from kafka_io.assignor import Claim, ClaimAssignor
 from kafka_io.clock import append_time_ms, now_us
 from kafka_io.command_writer import CommandWriter
 from kafka_io.dead_letters import dead_letter, log_time_us
-from kafka_io.errors import ProducerError, RecordRefused, TransactionFailed, WorkStopped
+from kafka_io.errors import (
+    AccessDenied,
+    ProducerError,
+    RecordRefused,
+    TransactionFailed,
+    WorkStopped,
+)
 from kafka_io.reader import KeyFollower, as_consumed, follow_key
+from kafka_io.refusals import denial_of
 from kafka_io.settings import ProducerSettings
 from schemas.errors import Refused
 from schemas.events import DeadLetter, DeadLetterReason, Event, Record
@@ -111,11 +118,18 @@ class CommandGroup:
         self._group = f"{settings.topic_prefix}tapewire-{commands.name}"
 
     async def run(self, work: Work, stop: asyncio.Event) -> None:
-        """Do commands, one at a time, until `stop` is set; then stop the present one."""
+        """Do commands, one at a time, until `stop` is set; then stop the present one.
+
+        Raises:
+            AccessDenied: the ACLs do not allow to share or to end commands.
+        """
         while not stop.is_set():
             try:
                 await self._run(work, stop)
             except (KafkaError, OSError, TransactionFailed, RecordRefused) as error:
+                denial = denial_of(error)
+                if denial is not None:
+                    raise AccessDenied(denial) from error
                 # Even the end of a command can be refused, while its topic is missing or forbidden.
                 logger.warning("commands wait for Kafka: %r", error)
                 await asyncio.sleep(_RETRY_S)

@@ -83,6 +83,7 @@ class CommandWriter:
 
         Raises:
             InvalidReport: the event does not fit its schema, or exceeds 1 MiB.
+            AccessDenied: the ACLs do not allow it.
             RecordRefused: Kafka will never take the event; the next one can be written.
             WorkStopped: another worker has the command, or this one stops.
         """

@@ -5,6 +5,7 @@ ProducerError
 ├── InvalidReport      an event is invalid; nothing was sent
 ├── RecordRefused      Kafka will never take a record
 ├── Unread             Kafka cannot be read
+├── AccessDenied       Kafka's ACLs do not allow what a worker lives by
 ├── NoToken            no token to authenticate with could be obtained
 ├── OffsetLost         the log does not have a position any more
 ├── TopicRefused       Kafka did not create a topic
@@ -36,6 +37,10 @@ class RecordRefused(ProducerError):
 
 class Unread(ProducerError, OSError):
     """Kafka cannot be read."""
+
+
+class AccessDenied(ProducerError):
+    """Kafka's ACLs do not allow what a worker lives by; the message names the ACL that lacks."""
 
 
 class NoToken(ProducerError, OSError):

@@ -16,6 +16,7 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from kafka_io import client
 from kafka_io.errors import OffsetLost, Unread
 from kafka_io.reader import ConsumedRecord, as_consumed
+from kafka_io.refusals import reason_of
 from kafka_io.stuck import StuckPartitions
 from schemas.topics import TopicPartition
 
@@ -75,7 +76,7 @@ class OffsetConsumer:
         except BaseException as error:
             await client.stop(self._consumer)
             if isinstance(error, KafkaError | OSError):
-                raise Unread(f"{self._name} cannot be read: {error!r}") from error
+                raise Unread(f"{self._name} cannot be read: {reason_of(error)}") from error
             raise
         return self
 
@@ -117,7 +118,7 @@ class OffsetConsumer:
                 f"the log does not have the offsets {_shown(lost)}", tuple(lost)
             ) from error
         except KafkaError as error:
-            raise Unread(f"{self._name} cannot be read: {error!r}") from error
+            raise Unread(f"{self._name} cannot be read: {reason_of(error)}") from error
         self.stuck.observe(self._consumer)
         if not found:
             found = {where: [] for where in held}

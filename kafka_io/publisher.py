@@ -27,7 +27,7 @@ from types import TracebackType
 from typing import Self
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
+from aiokafka.errors import ClusterAuthorizationFailedError, KafkaError
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from kafka_io import client
@@ -301,6 +301,13 @@ class Publisher:
                 self._changed.clear()
                 await self._wait_for_change(await self._send_all())
                 await self._judge_failures()
+            except ClusterAuthorizationFailedError as error:
+                # This client may write to no topic at all.
+                for forbidden in tuple(self._waiting):
+                    refusal = RecordRefused(forbidden_text(forbidden.record.topic))
+                    refusal.__cause__ = error
+                    self._refuse(forbidden, refusal)
+                await self._drop_producer()
             except (KafkaError, OSError) as error:
                 self._last_error = error
                 logger.warning("%d events wait for Kafka: %r", len(self._waiting), error)
@@ -481,6 +488,8 @@ class Publisher:
                 return await find_partitions(
                     await self._connected(), topic, within_s=self._missing_s
                 )
+            except ClusterAuthorizationFailedError as error:
+                raise RecordRefused(forbidden_text(topic)) from error
             except (KafkaError, OSError) as error:
                 self._last_error = error
                 await asyncio.sleep(_BACKOFF_S[min(failures, len(_BACKOFF_S) - 1)])

@@ -20,6 +20,7 @@ from kafka_io import client
 from kafka_io.client import homes_of, partition_of
 from kafka_io.clock import append_time_ms
 from kafka_io.errors import Unread
+from kafka_io.refusals import reason_of
 from kafka_io.settings import ProducerSettings
 from schemas.errors import InvalidKey, Refused
 from schemas.events import Record
@@ -266,6 +267,7 @@ async def read_offsets(
     partitions = [TopicPartition(topic, number) for topic in topics]
     async with asyncio.timeout(_TIMEOUT_S), _observer(group, settings) as consumer:
         consumer.assign(partitions)
+        await client.require_topics(consumer, {home.topic for home in partitions})
         begins = await consumer.beginning_offsets(partitions)
         ends = await consumer.end_offsets(partitions)
         return {
@@ -282,6 +284,7 @@ async def read_between(
     found = []
     async with asyncio.timeout(_TIMEOUT_S), _observer(None, settings) as consumer:
         consumer.assign([home])
+        await client.require_topics(consumer, [topic])
         begin = (await consumer.beginning_offsets([home]))[home]
         end = (await consumer.end_offsets([home]))[home]
         start, stop = max(offsets.start, begin), min(offsets.stop, end)
@@ -307,6 +310,7 @@ async def find_offset_after(
     home = TopicPartition(topic, number)
     async with asyncio.timeout(_TIMEOUT_S), _observer(None, settings) as consumer:
         consumer.assign([home])
+        await client.require_topics(consumer, [topic])
         found = (await consumer.offsets_for_times({home: append_ms + 1}))[home]
     return None if found is None else int(found.offset)
 
@@ -320,6 +324,7 @@ async def read_end_offsets(topics: Sequence[Topic], settings: ProducerSettings) 
     ]
     async with asyncio.timeout(_TIMEOUT_S), _observer(None, settings) as consumer:
         consumer.assign(partitions)
+        await client.require_topics(consumer, {home.topic for home in partitions})
         ends: Ends = await consumer.end_offsets(partitions)
     return ends
 
@@ -329,6 +334,7 @@ async def count_uncommitted(ends: Ends, group: str, settings: ProducerSettings) 
     count = 0
     async with asyncio.timeout(_TIMEOUT_S), _observer(group, settings) as consumer:
         consumer.assign(list(ends))
+        await client.require_topics(consumer, {home.topic for home in ends})
         begins = await consumer.beginning_offsets(list(ends))
         for partition, end in ends.items():
             committed = await consumer.committed(partition)
@@ -365,7 +371,7 @@ async def _started(consumer: AIOKafkaConsumer, failure: str) -> AsyncGenerator[N
         await consumer.start()
         yield
     except KafkaError as error:
-        raise Unread(f"{failure}: {error!r}") from error
+        raise Unread(f"{failure}: {reason_of(error)}") from error
     finally:
         await client.stop(consumer)
 
@@ -381,6 +387,7 @@ async def _ends_from_start(
     """Assign partitions, go to their first records, and return their end offsets."""
     async with asyncio.timeout(_TIMEOUT_S):
         consumer.assign(partitions)
+        await client.require_topics(consumer, {home.topic for home in partitions})
         await consumer.seek_to_beginning()
         ends: Ends = await consumer.end_offsets(partitions)
     return ends

@@ -1,4 +1,4 @@
-"""Kafka's verdicts on records: which errors mean that a record will never be taken, and why.
+"""Kafka's verdicts: which errors mean that a record will never be taken, and what ACLs lack.
 
 Kafka answers for a batch as a whole. So a verdict on a batch of several records is a suspicion of
 each of them, and only the verdict on a record that was sent alone is its own.
@@ -8,7 +8,9 @@ from enum import Enum
 
 from aiokafka.errors import (
     BrokerResponseError,
+    ClusterAuthorizationFailedError,
     CorruptRecordException,
+    GroupAuthorizationFailedError,
     InvalidRequestError,
     InvalidTimestampError,
     InvalidTopicError,
@@ -16,6 +18,7 @@ from aiokafka.errors import (
     PolicyViolationError,
     RecordListTooLargeError,
     TopicAuthorizationFailedError,
+    TransactionalIdAuthorizationFailed,
     UnknownError,
     UnsupportedForMessageFormatError,
     kafka_errors,
@@ -50,7 +53,7 @@ class Verdict(Enum):
 _REASONS: dict[type[BaseException], str] = {
     MessageSizeTooLargeError: "it is larger than the topic's max.message.bytes",
     RecordListTooLargeError: "it is larger than a segment of the topic",
-    TopicAuthorizationFailedError: "this client may not write to the topic",
+    TopicAuthorizationFailedError: "this client lacks an ACL: WRITE on the topic",
     InvalidTopicError: "the topic's name is not valid, or its records are Kafka's own",
     InvalidTimestampError: "its time is further from the broker's clock than the topic allows",
     PolicyViolationError: "a policy of the cluster forbids it",
@@ -77,3 +80,48 @@ def refusal_text(topic: str, size_bytes: int, error: BaseException) -> str:
     """
     reason = _REASONS.get(type(error), f"{error!r}")
     return f"Kafka does not take a record of {size_bytes} bytes for {topic}: {reason}"
+
+
+def denial_text(operation: str, kind: str, name: str) -> str:
+    """Return a sentence about an operation that the ACLs of this client do not allow.
+
+    Args:
+        operation: the operation, as Kafka names it.
+        kind: the kind of resource: topic, group or transactional id.
+        name: its name.
+    """
+    return f"this client lacks an ACL: {operation} on the {kind} {name}"
+
+
+def denial_of(error: BaseException | None, on_topic: str = "READ") -> str | None:
+    """Return a sentence about the ACL that aiokafka's error, or its cause, speaks of, if any.
+
+    Args:
+        error: the error.
+        on_topic: the operation that a client lacks if the error is about a topic.
+    """
+    while error is not None:
+        subject = _names(error.args[0]) if error.args else "that it uses"
+        match error:
+            case TopicAuthorizationFailedError():
+                return denial_text(on_topic, "topic", subject)
+            case GroupAuthorizationFailedError():
+                return denial_text("READ", "group", subject)
+            case TransactionalIdAuthorizationFailed():
+                return denial_text("WRITE", "transactional id", subject)
+            case ClusterAuthorizationFailedError():
+                return "this client lacks an ACL: IDEMPOTENT_WRITE on the cluster"
+            case _:
+                error = error.__cause__
+    return None
+
+
+def reason_of(error: BaseException, on_topic: str = "READ") -> str:
+    """Return why Kafka has refused something: a sentence about a missing ACL, or the error."""
+    return denial_of(error, on_topic) or repr(error)
+
+
+def _names(argument: object) -> str:
+    if isinstance(argument, set | frozenset | list | tuple):
+        return ", ".join(sorted(map(str, argument)))
+    return str(argument)

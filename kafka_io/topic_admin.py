@@ -20,6 +20,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource, NewPartitions, Ne
 
 from kafka_io.client import Admin
 from kafka_io.errors import TopicRefused, Unread
+from kafka_io.refusals import denial_text
 from kafka_io.topic_checks import FoundTopic
 from schemas.topics import Topic
 
@@ -28,6 +29,11 @@ logger = logging.getLogger(__name__)
 _CREATE_S = 30.0
 _PING_S = 2.0
 _AGAIN_S = 0.2
+_DENIALS = (
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    KafkaError.GROUP_AUTHORIZATION_FAILED,
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+)
 _MASK_64 = (1 << 64) - 1
 
 
@@ -87,11 +93,17 @@ class TopicAdmin:
             raise Unread(reason) from error
         return str(found.cluster_id)
 
-    def describe(self, names: Iterable[str]) -> Mapping[str, TopicIdentity]:
+    def describe(
+        self, names: Iterable[str], *, leave_out_forbidden: bool = False
+    ) -> Mapping[str, TopicIdentity]:
         """Return the identities of topics, without those that do not exist.
 
+        Args:
+            names: the topics.
+            leave_out_forbidden: whether topics that this client may not know of are left out, too.
+
         Raises:
-            Unread: Kafka does not answer.
+            Unread: Kafka does not answer, or an ACL lacks.
         """
         found = {}
         collection = TopicCollection(list(names))
@@ -100,21 +112,31 @@ class TopicAdmin:
             try:
                 topic = answer.result()
             except KafkaException as error:
-                if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+                code = error.args[0].code()
+                is_forbidden = code == KafkaError.TOPIC_AUTHORIZATION_FAILED
+                if code == KafkaError.UNKNOWN_TOPIC_OR_PART or (
+                    is_forbidden and leave_out_forbidden
+                ):
                     continue
-                raise Unread(f"topic {name}: {error.args[0].str()}") from error
+                raise Unread(_reason(error, "DESCRIBE", "topic", name)) from error
             found[name] = TopicIdentity(name, _id_bytes(topic.topic_id), len(topic.partitions))
         return found
 
-    def found(self, names: Iterable[str]) -> Mapping[str, FoundTopic]:
+    def found(
+        self, names: Iterable[str], *, leave_out_forbidden: bool = False
+    ) -> Mapping[str, FoundTopic]:
         """Return topics with their settings, without those that do not exist.
 
         A client without the right to read settings gets none of them.
 
+        Args:
+            names: the topics.
+            leave_out_forbidden: whether topics that this client may not know of are left out, too.
+
         Raises:
-            Unread: Kafka does not answer.
+            Unread: Kafka does not answer, or an ACL lacks.
         """
-        topics = self.describe(names)
+        topics = self.describe(names, leave_out_forbidden=leave_out_forbidden)
         resources = [ConfigResource(ConfigResource.Type.TOPIC, name) for name in topics]
         answers = (
             self._admin.describe_configs(resources, request_timeout=self._timeout_s)
@@ -189,7 +211,7 @@ class TopicAdmin:
                 answer.result()
             except KafkaException as error:
                 if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                    reason = error.args[0].str()
+                    reason = _reason(error, "CREATE", "topic", name)
                     raise TopicRefused(f"topic {name} could not be made: {reason}") from error
             else:
                 created.append(name)
@@ -213,7 +235,7 @@ class TopicAdmin:
             try:
                 answer.result()
             except KafkaException as error:
-                reason = error.args[0].str()
+                reason = _reason(error, "ALTER", "topic", name)
                 raise TopicRefused(f"topic {name} could not get partitions: {reason}") from error
 
     def members_of(self, group: str) -> list[str]:
@@ -236,7 +258,7 @@ class TopicAdmin:
         except KafkaException as error:
             if error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
                 return []
-            raise Unread(f"group {group}: {error.args[0].str()}") from error
+            raise Unread(_reason(error, "DESCRIBE", "group", group)) from error
         return [
             GroupMember(member.group_instance_id or member.member_id, member.client_id or "")
             for member in members
@@ -277,6 +299,14 @@ async def wait_until_answered(bootstrap_servers: str, name: str, stop: asyncio.E
             await asyncio.sleep(_AGAIN_S)
         else:
             return
+
+
+def _reason(error: KafkaException, operation: str, kind: str, name: str) -> str:
+    """Return why an operation on a topic or group has failed."""
+    if error.args[0].code() in _DENIALS:
+        return denial_text(operation, kind, name)
+    text: str = error.args[0].str()
+    return f"{kind} {name}: {text}"
 
 
 def _id_bytes(topic_id: Any) -> bytes:

@@ -18,8 +18,8 @@ from aiokafka.errors import IllegalOperation, InvalidProducerEpoch, KafkaError, 
 
 from kafka_io import client
 from kafka_io.client import find_partitions, missing_text
-from kafka_io.errors import Fenced, RecordRefused, TransactionFailed
-from kafka_io.refusals import TOO_LARGE, Verdict, refusal_text, verdict_of
+from kafka_io.errors import AccessDenied, Fenced, RecordRefused, TransactionFailed
+from kafka_io.refusals import TOO_LARGE, Verdict, denial_of, refusal_text, verdict_of
 from schemas.topics import TopicPartition
 
 logger = logging.getLogger(__name__)
@@ -74,6 +74,7 @@ class TransactionalWriter:
             offsets: the next offset of each partition that the records follow from, by partition.
 
         Raises:
+            AccessDenied: the ACLs do not allow it; nothing was written.
             Fenced: another writer has opened the id; nothing was written.
             RecordRefused: Kafka will never take one of the records; nothing was written, and this
                 writer is at its end.
@@ -90,13 +91,18 @@ class TransactionalWriter:
             counts = Counter(record.topic for record in records)
             for record, delivery in sent:
                 is_alone = record.topic in _UNBATCHED or counts[record.topic] == 1
+                await self._until_delivered(delivery)
                 await _delivered(record, delivery, is_alone=is_alone)
             await producer.commit_transaction()
+        except RecordRefused as error:
+            _raise_if_denied(error)
+            raise
         except (KafkaError, IllegalOperation, OSError, AssertionError) as error:
             # After an error in the background, aiokafka says only that its state forbids the call.
             reason = self._background_error() or error
             if isinstance(reason, ProducerFenced | InvalidProducerEpoch):
                 raise Fenced(f"another worker writes in this one's place: {reason!r}") from error
+            _raise_if_denied(reason)
             raise TransactionFailed(f"a transaction was not confirmed: {reason!r}") from error
 
     async def _send(self, record: OutgoingRecord) -> "asyncio.Future[Any]":
@@ -122,8 +128,22 @@ class TransactionalWriter:
         # Where one delivery fails, nothing waits for the others, and asyncio would log each.
         delivery.add_done_callback(_retrieve)
         if record.topic in _UNBATCHED:
+            await self._until_delivered(delivery)
             await _delivered(record, delivery, is_alone=True)
         return delivery
+
+    async def _until_delivered(self, delivery: "asyncio.Future[Any]") -> None:
+        """Wait until a record is delivered or refused, or the transaction has failed.
+
+        aiokafka settles no record of a transaction that the ACLs do not allow.
+        """
+        manager: Any = self._producer._txn_manager  # noqa: SLF001  # as below
+        ended: asyncio.Future[None] | None = manager.wait_for_transaction_end()
+        if ended is None or delivery.done():
+            return
+        await asyncio.wait({delivery, ended}, return_when=asyncio.FIRST_COMPLETED)
+        if not delivery.done():
+            ended.result()
 
     def _background_error(self) -> BaseException | None:
         """Return what has ended the transaction between two calls, if anything."""
@@ -132,6 +152,13 @@ class TransactionalWriter:
         if ended is None or not ended.done() or ended.cancelled():
             return None
         return ended.exception()
+
+
+def _raise_if_denied(error: BaseException) -> None:
+    """Raise `AccessDenied` if an error is about a missing ACL."""
+    denial = denial_of(error, "WRITE")
+    if denial is not None:
+        raise AccessDenied(denial) from error
 
 
 def _retrieve(delivery: "asyncio.Future[Any]") -> None:
@@ -180,6 +207,7 @@ async def open_writer(
         within_s: how long to wait for Kafka.
 
     Raises:
+        AccessDenied: the ACLs do not allow to write under the id.
         TransactionFailed: Kafka does not answer in time.
     """
     producer = client.transactional_producer(
@@ -190,6 +218,7 @@ async def open_writer(
             async with asyncio.timeout(within_s):
                 await producer.start()
         except (KafkaError, OSError, AssertionError) as error:
+            _raise_if_denied(error)
             raise TransactionFailed(f"no writer of {transactional_id}: {error!r}") from error
         yield TransactionalWriter(producer, group)
     finally:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Coroutine, Mapping
 
 from kafka_io.client import check_security
-from kafka_io.errors import InvalidSetting
+from kafka_io.errors import AccessDenied, InvalidSetting
 from kafka_io.log_lines import configure_logging
 from kafka_io.readiness import notify_ready
 from kafka_io.settings import ProducerSettings
@@ -93,6 +93,8 @@ def main() -> None:
         asyncio.run(_run(arguments.part, speed))
     except InvalidSetting as error:
         sys.exit(f"a setting is invalid: {error}")
+    except AccessDenied as error:
+        sys.exit(f"this part stops: {error}")
 
 
 async def _run(part: str, speed: float) -> None:

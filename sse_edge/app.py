@@ -261,7 +261,7 @@ async def _warn_of_topics(settings: EdgeSettings) -> None:
     found = None
     while found is None:
         try:
-            found = await asyncio.to_thread(admin.found, list(topics))
+            found = await asyncio.to_thread(admin.found, list(topics), leave_out_forbidden=True)
         except Unread:
             await asyncio.sleep(_TOPICS_S)
     for difference in find_differences(settings.bootstrap_servers, topics, found):

@@ -1,12 +1,13 @@
-"""`tapewire topics`: gives topics more partitions, and tenants keys of their own."""
+"""`tapewire topics`: prints who may use topics, grows them, and gives tenants own keys."""
 
 from typing import Annotated
 
 import typer
 
-from cli.console import DataDir, print_line, print_note, reasons, run, settings_of
+from cli.console import DataDir, print_line, print_lines, print_note, reasons, run, settings_of
 from cli.progress import working
 from cli.target import KafkaTarget, find_kafka
+from infra.acls import PARTS, commands_of, grants_of
 
 _COUNT_MAX = 10_000
 _SETTLE_S = 330.0
@@ -18,6 +19,40 @@ topics_cli = typer.Typer(no_args_is_help=True, help="Change the topics of a syst
 @topics_cli.callback()
 def topics() -> None:
     """Change the topics of a system."""
+
+
+@topics_cli.command("acls")
+def acls(
+    parts: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[PART]...", help=f"The parts, of {', '.join(PARTS)}; all if none is named."
+        ),
+    ] = None,
+    principal: Annotated[
+        str | None,
+        typer.Option(help="The principal of the part; by default User: and the part's name."),
+    ] = None,
+    rebuild: Annotated[
+        str | None, typer.Option(metavar="VERSION", help="Add the access to a rebuild's topics.")
+    ] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Print the commands that give each part the access to Kafka that it needs, and no more.
+
+    The names have TAPEWIRE_TOPIC_PREFIX before them. Kafka is not asked for anything.
+    """
+    settings = settings_of(data_dir)
+    chosen = parts or list(PARTS)
+    for part in chosen:
+        if part not in PARTS:
+            raise typer.BadParameter(f"{part} is none of {', '.join(PARTS)}", param_hint="PART")
+    if principal is not None and len(chosen) > 1:
+        raise typer.BadParameter("name one part with it", param_hint="--principal")
+    servers = settings.bootstrap_servers or "localhost:9092"
+    for part in chosen:
+        grants = grants_of(part, prefix=settings.topic_prefix, version=rebuild)
+        print_lines(commands_of(part, principal or f"User:{part}", grants, servers))
 
 
 @topics_cli.command("grow")

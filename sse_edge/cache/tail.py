@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from sse_edge.cache.topic_tail import FAR_AWAY, Cut, TopicTail, find_cut
 from sse_edge.cache.window import Window
 from sse_edge.errors import LogError, LogUnavailable, OffsetOutOfRange
-from sse_edge.log.protocol import Log, TailReader
+from sse_edge.log.protocol import NO_TOPIC, Log, TailReader
 from sse_edge.log.record import Partition
 from sse_edge.settings import EdgeSettings
 
@@ -194,7 +194,7 @@ class Tail:
 
     async def _check_topics_and_leaders(self) -> None:
         # Without topics this still shows whether Kafka answers.
-        infos = await self._log.describe(tuple(self._topics) or ("tapewire.nothing",))
+        infos = await self._log.describe(tuple(self._topics) or (NO_TOPIC,))
         self.connected = True
         for name, followed in tuple(self._topics.items()):
             info = infos.get(name)

@@ -24,11 +24,12 @@ from kafka_io import client
 from kafka_io.client import partition_of
 from kafka_io.clock import append_time_ms, now_us
 from kafka_io.errors import Unread
+from kafka_io.refusals import denial_of
 from kafka_io.stuck import StuckPartitions
 from kafka_io.topic_admin import PartitionEnd, TopicAdmin
 from schemas.headers import ID, TENANT
 from sse_edge.errors import LogUnavailable, OffsetOutOfRange
-from sse_edge.log.protocol import TailReader
+from sse_edge.log.protocol import NO_TOPIC, TailReader
 from sse_edge.log.record import Batch, Partition, Record, TopicInfo, tenant_of_key
 
 logger = logging.getLogger(__name__)
@@ -85,7 +86,9 @@ class KafkaLog:
     async def describe(self, topics: Iterable[str]) -> Mapping[str, TopicInfo]:
         """Return what Kafka knows of topics, without those that do not exist."""
         names = list(topics)
-        found = await self._ask(lambda admin: admin.describe(names))
+        # Kafka says of a topic without ACLs that it is forbidden, also where there is none.
+        options = {"leave_out_forbidden": True} if names == [NO_TOPIC] else {}
+        found = await self._ask(lambda admin: admin.describe(names, **options))
         for name, identity in found.items():
             if self._topic_ids.get(name) != identity.topic_id:
                 # A topic that is made anew counts its leaders from the beginning.
@@ -335,6 +338,8 @@ class _translated:  # noqa: N801  # used like a function
                 raise OffsetOutOfRange(str(error)) from error
             case Unread():
                 raise LogUnavailable(str(error)) from error
+            case KafkaError() if (denial := denial_of(error)) is not None:
+                raise LogUnavailable(denial) from error
             case KafkaError() | OSError():  # a TimeoutError is an OSError
                 raise LogUnavailable(f"{type(error).__name__}: {error}") from error
             case _:

@@ -10,6 +10,9 @@ from typing import Protocol
 
 from sse_edge.log.record import Batch, Partition, TopicInfo
 
+NO_TOPIC = "tapewire.nothing"
+"""A name that no topic has: its description shows whether the log answers."""
+
 
 class TailReader(Protocol):
     """Reads new records of partitions, from given positions on."""

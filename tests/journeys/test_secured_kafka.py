@@ -1,23 +1,69 @@
-"""A broker with TLS and SASL: each way to authenticate, and sessions and passwords that end."""
+"""A broker with TLS, SASL and ACLs.
+
+Each way to authenticate serves; sessions and passwords end without a loss; each part has a
+principal and only its own ACLs, and one that lacks is named.
+"""
 
 import asyncio
 import logging
+import os
+import re
 import uuid
-from collections.abc import AsyncGenerator, Callable, Generator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import aiokafka
+import httpx
 import pytest
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.client import AIOKafkaClient
 from aiokafka.conn import CloseReason
 from aiokafka.errors import KafkaConnectionError
 from confluent_kafka.cimpl import NewTopic
 
+from cli import rebuild
+from cli.topic_growth import grow
+from infra.acls import PARTS, Operation, Resource, grants_of
+from infra.errors import PartFailed
+from infra.settings import InfraSettings
+from infra.topics import provision
+from infra.trades_package import trades_jar
 from kafka_io import client
-from kafka_io.errors import Unread
+from kafka_io.clock import now_us
+from kafka_io.command_group import CommandGroup, ReceivedCommand
+from kafka_io.errors import (
+    AccessDenied,
+    RecordRefused,
+    TopicRefused,
+    Unread,
+)
+from kafka_io.group import GroupConsumer
+from kafka_io.publisher import Publisher
+from kafka_io.reader import read_all, read_offsets, read_table
+from kafka_io.settings import ProducerSettings
 from kafka_io.topic_admin import TopicAdmin
-from tests.support.secured_kafka import SESSION_S, SecuredKafka, secured_kafka
+from kafka_io.transactions import open_writer
+from producers.progress import training_progress
+from producers.returns import ReturnsPublisher
+from schemas.events import Return, TrainingCommand
+from schemas.topics import (
+    CATALOGUE,
+    PARTITIONS,
+    PORTFOLIO_RETURNS,
+    TRAINING_COMMANDS,
+    TRAINING_EVENTS,
+    TRAINING_TASKS,
+    TopicPartition,
+)
+from sse_edge.errors import LogUnavailable
+from sse_edge.log.kafka import KafkaLog
+from stream_processors.settings import ProcessorSettings
+from tests.conftest import Started, TestKafka, World
+from tests.support.clients import stream
+from tests.support.secured_kafka import SESSION_S, SecuredKafka, bindings, secured_kafka
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
 
@@ -27,7 +73,7 @@ Use = Callable[[dict[str, str]], str]
 
 @pytest.fixture(scope="module")
 def secured(tmp_path_factory: pytest.TempPathFactory) -> Generator[SecuredKafka]:
-    users = {"plain": "password-of-plain"}
+    users = {"plain": "password-of-plain", "reporter": "password-of-reporter"}
     with secured_kafka(tmp_path_factory.mktemp("secured"), users) as kafka:
         for user in ("plain", "scram", "certificate", "token", "expiring", "rotating"):
             kafka.allow_all(user)
@@ -46,6 +92,8 @@ def use(monkeypatch: pytest.MonkeyPatch) -> Use:
     """Sets the environment of a user's clients, and returns Kafka's addresses."""
 
     def change(settings: dict[str, str]) -> str:
+        for name in [name for name in os.environ if name.startswith("KAFKA_")]:
+            monkeypatch.delenv(name)
         for name, value in settings.items():
             monkeypatch.setenv(name, value)
         return settings["KAFKA_BOOTSTRAP_SERVERS"]
@@ -85,7 +133,7 @@ async def reading(servers: str, topic: str, group: str | None) -> AsyncGenerator
     try:
         if group is None:
             await consumer.start()
-            consumer.assign([TopicPartition(topic, 0)])
+            consumer.assign([aiokafka.TopicPartition(topic, 0)])
             await consumer.seek_to_beginning()
         else:
             consumer.subscribe([topic])
@@ -269,3 +317,311 @@ async def test_a_refused_handshake_is_explained(
     with pytest.raises(KafkaConnectionError):
         async with writing(servers):
             pass
+
+
+@dataclass
+class Guarded:
+    """A system each of whose parts has a principal with only its own ACLs."""
+
+    secured: SecuredKafka
+    use: Use
+    world: World
+
+    def settings(self, part: str) -> dict[str, str]:
+        """Return the settings of a part, each by another way to authenticate."""
+        match part:
+            case "processor" | "agents" | "rebuild":
+                return self.secured.certificate(part)
+            case "trainer" | "grow":
+                return self.secured.token(part)
+            case "reporter":
+                return self.secured.scram(part, "PLAIN")
+            case "backtester":
+                return self.secured.scram(part, "SCRAM-SHA-256")
+            case _:
+                return self.secured.scram(part)
+
+    async def start(self, part: str, module: str, *arguments: str, **env: str) -> Started:
+        known = {
+            "TAPEWIRE_MODELS_DIR": str(self.world.folder / "models"),
+            "TAPEWIRE_PORT": "0",
+            "TAPEWIRE_BROKER_PATIENCE_S": "20",  # this machine may be busy
+            "TAPEWIRE_PROCESSOR_PATIENCE_S": "10",
+        }
+        settings = self.settings(part)
+        return await self.world._start(part, module, known | settings | env, *arguments)
+
+    def producer_settings(self, part: str) -> ProducerSettings:
+        """Let this process be a part, and return its settings."""
+        servers = self.use(self.settings(part))
+        return ProducerSettings(
+            bootstrap_servers=servers, topic_prefix=self.world.prefix, patience_s=20
+        )
+
+
+@pytest.fixture(scope="module")
+def guarded_prefix(secured: SecuredKafka) -> str:
+    """The prefix of a system whose topics were made by a principal with only its ACLs."""
+    prefix = f"t{uuid.uuid4().hex[:8]}."
+    for part in PARTS:
+        secured.allow(bindings(part, grants_of(part, prefix=prefix, version="v2")))
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in secured.scram("provision").items():
+            patch.setenv(name, value)
+        assert len(provision(secured.with_password, prefix=prefix)) == len(CATALOGUE)
+        assert provision(secured.with_password, prefix=prefix) == []
+    return prefix
+
+
+@pytest.fixture
+async def guarded(
+    guarded_prefix: str, secured: SecuredKafka, use: Use, tmp_path: Path
+) -> AsyncGenerator[Guarded]:
+    async with AsyncExitStack() as stack:
+        world = World(TestKafka(secured.plain), guarded_prefix, tmp_path, stack)
+        yield Guarded(secured, use, world)
+
+
+def observations(days: int) -> list[Return]:
+    """Return the returns of a portfolio, of which some break its limit."""
+    return [Return("guarded", day * 86_400_000_000, (-1) ** day * 0.04) for day in range(days)]
+
+
+async def test_reports_and_commands_pass_through_parts_that_have_only_their_acls(
+    guarded: Guarded,
+) -> None:
+    limits = {"TAPEWIRE_VAR_LIMIT": "0.02", "TAPEWIRE_BATCH_WITHIN_S": "0.05"}
+    async with asyncio.TaskGroup() as starting:
+        edge_task = starting.create_task(guarded.start("edge", "sse_edge"))
+        starting.create_task(guarded.start("processor", "stream_processors", **limits))
+        starting.create_task(guarded.start("trainer", "producers", "trainer"))
+    edge = edge_task.result()
+    async with Publisher(guarded.producer_settings("reporter")) as publisher:
+        await ReturnsPublisher(publisher).send(observations(300))
+        await publisher.publish(training_progress("t-1", 100.0, "completed", now_us=now_us()))
+    async with stream(edge.url, "/api/v1/sse/alerts", since="earliest") as client:
+        assert (await client.to_event("risk_alert"))[-1].inner["entity_id"] == "guarded"
+    async with stream(edge.url, "/api/v1/sse/training", since="earliest") as client:
+        assert (await client.to_event("training_progress"))[-1].inner["task_id"] == "t-1"
+    async with httpx.AsyncClient(base_url=edge.url, timeout=30) as http:
+        wanted = {"meter_id": "meter_test_001", "meter_type": "electricity"}
+        task = (await http.post("/trainmodel/", json=wanted)).raise_for_status().json()
+        async with (
+            asyncio.timeout(60),
+            http.stream("GET", f"/trainmodel/stream/{task['task_id']}") as response,
+        ):
+            lines = [line async for line in response.aiter_lines() if "status" in line]
+        assert '"SUCCESS"' in lines[-1]
+        sent = await http.post("/send-message", json={"user": "a", "message": "b"})
+        assert sent.json() == {"status": "sent"}
+        limits_set = await http.put(
+            "/api/v1/limits/guarded", json={"limits": [{"metric": "var_95", "limit": 0.5}]}
+        )
+        assert limits_set.status_code < 300
+
+
+LACKING = (
+    (Operation.READ, Resource.GROUP, "READ on the group"),
+    (Operation.WRITE, Resource.TRANSACTIONAL_ID, "WRITE on the transactional id"),
+    (Operation.READ, Resource.TOPIC, "READ on the topic"),
+    (Operation.WRITE, Resource.TOPIC, "WRITE on the topic"),
+)
+
+
+@pytest.mark.parametrize(("operation", "resource", "expected"), LACKING)
+async def test_a_worker_that_lacks_an_acl_ends_with_its_name(
+    operation: Operation, resource: Resource, expected: str, guarded: Guarded
+) -> None:
+    prefix = guarded.world.prefix
+    name = f"lacking{uuid.uuid4().hex[:6]}"
+    grants = [
+        grant
+        for grant in grants_of("trainer", prefix=prefix)
+        if (grant.operation, grant.resource) != (operation, resource)
+    ]
+    guarded.secured.allow(bindings(name, grants))
+    async with Publisher(guarded.producer_settings("edge")) as publisher:
+        await publisher.publish(
+            TrainingCommand(
+                task_id=name, meter_id="m", meter_type="electricity", event_time_us=now_us()
+            )
+        )
+    servers = guarded.use(guarded.secured.scram(name))
+    settings = ProducerSettings(bootstrap_servers=servers, topic_prefix=prefix)
+
+    def work(command: ReceivedCommand) -> None:
+        command.publish(training_progress(name, 100.0, "completed", now_us=now_us()))
+
+    group = CommandGroup(TRAINING_COMMANDS, TRAINING_EVENTS, settings)
+    async with asyncio.timeout(30):
+        with pytest.raises(AccessDenied, match=f"this client lacks an ACL: {expected} {prefix}"):
+            await group.run(work, asyncio.Event())
+
+
+async def test_a_client_that_lacks_an_acl_gets_its_name_at_once(guarded: Guarded) -> None:
+    prefix = guarded.world.prefix
+    servers = guarded.use(guarded.secured.scram("stranger"))
+    settings = ProducerSettings(bootstrap_servers=servers, topic_prefix=prefix)
+    admin = TopicAdmin(servers)
+    topic, group = f"{prefix}training.events", f"{prefix}tapewire"
+
+    async def publish() -> None:
+        async with Publisher(settings) as publisher:
+            await publisher.publish(training_progress("t-1", 100.0, "completed", now_us=now_us()))
+
+    async def fetch() -> None:
+        async with GroupConsumer(servers, group, "m", session_timeout_s=10) as consumer:
+            await consumer.join([topic], Unnotified())
+            while True:
+                await consumer.fetch([], 1.0)
+
+    async def write() -> None:
+        async with open_writer(servers, f"{group}-0", group, timeout_s=10, within_s=10):
+            pass
+
+    async def describe() -> None:
+        async with KafkaLog(servers) as log:
+            await log.describe([topic])
+
+    cases: list[tuple[Callable[[], Awaitable[object]], type[Exception], str]] = [
+        (publish, RecordRefused, f"WRITE on the topic {topic}"),
+        (fetch, Unread, f"READ on the group {group}"),
+        (write, AccessDenied, f"WRITE on the transactional id {group}-0"),
+        (describe, LogUnavailable, f"DESCRIBE on the topic {topic}"),
+        (
+            lambda: read_table(TRAINING_TASKS, settings),
+            Unread,
+            f"READ on the topic {prefix}training.tasks",
+        ),
+        (
+            lambda: read_offsets([topic], 0, group, settings),
+            Unread,
+            f"READ on the topic {topic}",
+        ),
+        (
+            lambda: asyncio.to_thread(admin.describe, [topic]),
+            Unread,
+            f"DESCRIBE on the topic {topic}",
+        ),
+        (
+            lambda: asyncio.to_thread(admin.members_of, group),
+            Unread,
+            f"DESCRIBE on the group {group}",
+        ),
+        (
+            lambda: asyncio.to_thread(admin.create, [TRAINING_EVENTS], prefix="new."),
+            TopicRefused,
+            "CREATE on the topic new.training.events",
+        ),
+        (
+            lambda: asyncio.to_thread(admin.add_partitions, [topic], 99),
+            TopicRefused,
+            f"ALTER on the topic {topic}",
+        ),
+    ]
+    for ask, kind, acl in cases:
+        async with asyncio.timeout(8):
+            with pytest.raises(kind, match=f"this client lacks an ACL: {re.escape(acl)}"):
+                await ask()
+
+
+class Unnotified:
+    async def revoked(self, partitions: Iterable[TopicPartition]) -> None:
+        """Nothing is assigned."""
+
+    async def assigned(self, partitions: Iterable[TopicPartition]) -> None:
+        """Nothing is assigned."""
+
+    def replaced(self) -> None:
+        """Nothing is assigned."""
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("operation", "name"),
+    [(Operation.READ, "risk.limits"), (Operation.WRITE, "risk.measures")],
+)
+async def test_a_processor_that_lacks_an_acl_stops_with_its_name(
+    operation: Operation, name: str, guarded: Guarded
+) -> None:
+    prefix = guarded.world.prefix
+    all_grants = grants_of("processor", prefix=prefix)
+    removed = bindings("processor", [grant for grant in all_grants if grant.name == prefix + name])
+    guarded.secured.forbid(removed)
+    try:
+        if operation is Operation.READ:
+            with pytest.raises(PartFailed):
+                await guarded.start("processor", "stream_processors")
+        else:
+            processor = await guarded.start("processor", "stream_processors")
+            async with Publisher(guarded.producer_settings("reporter")) as publisher:
+                await ReturnsPublisher(publisher).send(observations(300))
+            async with asyncio.timeout(60):
+                await processor.process.ended()
+    finally:
+        guarded.secured.allow(removed)
+    (log,) = guarded.world.folder.glob("processor-*.log")
+    text = log.read_text(encoding="utf-8")
+    lacking = "DESCRIBE" if operation is Operation.READ else "WRITE"
+    expected = f"this client lacks an ACL: {lacking} on the topic {prefix}{name}"
+    assert f"this worker stops: {expected}" in text
+
+
+@pytest.mark.long
+@pytest.mark.timeout(400)
+async def test_each_other_part_does_its_work_with_only_its_acls(guarded: Guarded) -> None:
+    jar = str(await asyncio.to_thread(trades_jar, InfraSettings().maven_url))
+    async with asyncio.TaskGroup() as starting:
+        edge_task = starting.create_task(guarded.start("edge", "sse_edge"))
+        starting.create_task(guarded.start("processor", "stream_processors"))
+        for part, name in (("backtester", "backtester"), ("agents", "orchestrator")):
+            starting.create_task(guarded.start(part, "producers", name))
+        market = guarded.start("market", "producers", "market", TAPEWIRE_TRADES_JAR=jar)
+        starting.create_task(market)
+        starting.create_task(guarded.start("demo", "producers", "demo"))
+    edge = edge_task.result()
+    async with stream(edge.url, "/api/v1/sse/measures", since="earliest") as client:
+        await client.to_event("risk_measure")
+    async with asyncio.timeout(90), httpx.AsyncClient(base_url=edge.url, timeout=60) as http:
+        asked = {
+            "symbol": "IBM",
+            "strategy": "moving_average_crossover",
+            "parameters": {"fast": 10, "slow": 50},
+            "start_date": "2005-01-01",
+            "end_date": "2009-12-31",
+        }
+        job = (await http.post("/api/backtesting/jobs", json=asked)).raise_for_status().json()
+        async with stream(edge.url, f"/api/sse/backtest/{job['job_id']}") as client:
+            assert (await client.to_event("completed", "failed"))[-1].event == "completed"
+        async with stream(edge.url, f"/api/sse/backtest/{job['job_id']}/data") as client:
+            assert (await client.to_event("complete", "error"))[-1].event == "complete"
+        answer = await http.post("/process/stream", json={"message": "What is 17 * 23?"})
+        assert "391" in answer.text
+
+
+@pytest.mark.long
+@pytest.mark.timeout(400)
+async def test_each_command_does_its_work_with_only_its_acls(
+    guarded: Guarded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TAPEWIRE_VAR_LIMIT", "0.02")
+    world = guarded.world
+    processor = await guarded.start("processor", "stream_processors")
+    async with Publisher(guarded.producer_settings("reporter")) as publisher:
+        await ReturnsPublisher(publisher).send(observations(300))
+    settings = guarded.producer_settings("rebuild")
+    lines: list[str] = []
+    terminal = rebuild.Terminal(say=lines.append)
+    await rebuild.rebuild(settings, "v2", world.folder, terminal, switch=True)
+    assert any("switched" in line for line in lines)
+    await processor.stop()
+
+    servers = guarded.producer_settings("grow").bootstrap_servers
+    processors = ProcessorSettings().model_copy(
+        update={"bootstrap_servers": servers, "topic_prefix": world.prefix}
+    )
+    await grow(processors, 2 * PARTITIONS, 15.0, lines.append)
+    assert lines[-1] == "done; start the processors again"
+
+    replayed = await read_all(PORTFOLIO_RETURNS, guarded.producer_settings("replay"))
+    assert replayed

@@ -35,6 +35,7 @@ from confluent_kafka.admin._scram import (
 from cryptography.hazmat.primitives.asymmetric import rsa
 from jwt.algorithms import RSAAlgorithm
 
+from infra.acls import Grant
 from infra.embedded_broker import free_port, prepare
 from infra.settings import InfraSettings
 from infra.topics import wait_for_kafka
@@ -197,6 +198,20 @@ class SecuredKafka:
         filters = [_filter(acl) for acl in bindings]
         for answer in self.admin.delete_acls(filters).values():
             assert answer.result()
+
+
+def bindings(principal: str, grants: Iterable[Grant]) -> list[AclBinding]:
+    """Return the ACLs of a principal as a client of Kafka names them."""
+    return [
+        binding(
+            f"User:{principal}",
+            ResourceType[grant.resource.name],
+            grant.name,
+            AclOperation[grant.operation.name],
+            ResourcePatternType.PREFIXED if grant.is_prefix else ResourcePatternType.LITERAL,
+        )
+        for grant in grants
+    ]
 
 
 def binding(

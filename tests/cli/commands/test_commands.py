@@ -190,3 +190,26 @@ def test_a_token_is_three_parts_of_base64_for_a_named_system(tmp_path: Path) -> 
     assert result.exit_code == 0
     assert len(result.stdout.strip().split(".")) == 3
     assert f"a token for the system on {tmp_path}, which does not run now" in result.stderr
+
+
+def test_the_acls_of_a_part_are_printed_with_the_prefix_of_its_topics() -> None:
+    env = {"TAPEWIRE_TOPIC_PREFIX": "desk.", "KAFKA_BOOTSTRAP_SERVERS": "kafka:9093"}
+    result = RUNNER.invoke(cli, ["topics", "acls", "trainer", "--principal", "User:t"], env=env)
+    lines = result.output.splitlines()
+    assert result.exit_code == 0
+    assert lines[0].startswith("# trainer: ")
+    start = "kafka-acls.sh --bootstrap-server kafka:9093 --add --allow-principal 'User:t'"
+    assert all(line.startswith(start) for line in lines[1:])
+    assert "--group desk.tapewire-training.commands" in result.output
+    everything = RUNNER.invoke(cli, ["topics", "acls"])
+    assert everything.output.count("\n# ") > 8
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [(["nobody"], "nobody is none of edge, processor"), (["--principal", "User:x"], "name one")],
+)
+def test_acls_of_an_unknown_part_are_refused(arguments: list[str], text: str) -> None:
+    result = RUNNER.invoke(cli, ["topics", "acls", *arguments], env={"COLUMNS": "200"})
+    assert result.exit_code == 2
+    assert text in result.output
