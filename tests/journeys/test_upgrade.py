@@ -6,17 +6,24 @@ between two rows.
 """
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from aiokafka import AIOKafkaProducer
 
+from kafka_io.client import partition_of
 from kafka_io.publisher import Publisher
-from kafka_io.reader import count_uncommitted, read_end_offsets, read_table
+from kafka_io.reader import count_uncommitted, read_end_offsets, read_keyed, read_table
+from schemas.codec import encode
 from schemas.events import (
+    AlertAck,
+    Book,
     BookRisk,
     Candle,
     DashboardUpdate,
     DeadLetter,
+    OpenAlert,
     PortfolioState,
     Record,
     ReturnBatch,
@@ -24,6 +31,7 @@ from schemas.events import (
     RiskLimit,
     RiskLimits,
     RiskMeasure,
+    TrainingCommand,
     WindowTally,
 )
 from schemas.topics import (
@@ -31,10 +39,17 @@ from schemas.topics import (
     CATALOGUE,
     DASHBOARD_BOARDS,
     PROCESSOR_POSITIONS,
+    RISK_ACKS,
     RISK_BOOK_STATE,
+    RISK_BOOKS,
+    RISK_LIMITS,
+    RISK_OPEN,
     RISK_STATE,
+    TRAINING_COMMANDS,
     TRAINING_TASKS,
+    Topic,
     TopicPartition,
+    key_of,
 )
 from stream_processors.rekey import rekey
 from stream_processors.risk.portfolio import PortfolioRisk, ReturnOffset
@@ -248,3 +263,75 @@ def test_the_returns_of_the_log_are_those_that_are_made_here(log: ReleaseLog) ->
         for name in DEVIATIONS
     }
     assert logged == made
+
+
+def as_earlier(topic: Topic, record: Any, tenant: str | None = "acme") -> tuple[Any, ...]:
+    """Return what an earlier release wrote of a tenant: topic, value, key and headers."""
+    headers = [("ce_id", b"1"), *([] if tenant is None else [("tenant", tenant.encode())])]
+    return topic, encode(record), key_of(record), headers
+
+
+OLD_LIMIT = RiskLimits(portfolio_id="p", limits=[RiskLimit("var_95", 0.03)], event_time_us=0)
+OLD_COMMAND = TrainingCommand(task_id="t", meter_id="m", meter_type="gas", event_time_us=0)
+OLD_ACK = AlertAck(alert_id="a", entity_id="p", event_time_us=0)
+OLD_BOOK = Book(root="r", book_id="b", holdings=[], event_time_us=0)
+
+
+@pytest.mark.kafka
+async def test_the_records_of_tenants_are_moved_once_and_those_of_others_stay(world: World) -> None:
+    state = PortfolioState(portfolio_id="p", offset=-1, index=-1, limits_offset=0, acks_offset=-1)
+    open_alert = OpenAlert(
+        alert_id="a",
+        entity_id="p",
+        alert_type="var_exceeded",
+        state="raised",
+        severity="high",
+        message="",
+        acknowledged=False,
+        event_time_us=0,
+    )
+    old = [
+        as_earlier(RISK_LIMITS, OLD_LIMIT),
+        as_earlier(RISK_LIMITS, replace(OLD_LIMIT, portfolio_id="q"), None),
+        as_earlier(RISK_ACKS, OLD_ACK),
+        as_earlier(TRAINING_COMMANDS, OLD_COMMAND),
+        as_earlier(RISK_OPEN, open_alert),
+        as_earlier(RISK_OPEN, replace(open_alert, alert_id="b"), None),
+        as_earlier(RISK_BOOKS, OLD_BOOK),
+        (RISK_STATE, encode(replace(state, tenant="acme", partition=home_of(b"p"))), b"p", []),
+    ]
+    servers = world.kafka.bootstrap_servers
+    async with AIOKafkaProducer(bootstrap_servers=servers, acks="all") as producer:
+        for topic, value, key, headers in old:
+            await producer.send_and_wait(world.topic(topic.name), value, key, headers=headers)
+    place = {"bootstrap_servers": servers, "topic_prefix": world.prefix}
+    settings, clients = ProcessorSettings().model_copy(update=place), world.producer_settings
+    ends = await read_end_offsets([RISK_LIMITS], clients)
+    await count_uncommitted(ends, f"{world.prefix}tapewire", clients)  # a new broker has no groups
+    await rekey(settings, lambda _: None)
+    assert await keys_of(clients, RISK_OPEN) == {b"b", b"acme\xffa"}
+    assert await keys_of(clients, RISK_STATE) == {b"acme\xffp"}
+    # Processors read these, and would refuse a deletion; edges take the row of the longer key.
+    assert await keys_of(clients, RISK_LIMITS) == {b"p", b"q", b"acme\xffp"}
+    assert await keys_of(clients, RISK_BOOKS) == {b"r/b", b"acme\xffr/b"}
+    moved = (await read_table(RISK_STATE, clients))[b"acme\xffp"]
+    assert isinstance(moved, PortfolioState)
+    # It has read its limits, and not its acknowledgement, which follows.
+    copied = [
+        await read_keyed(topic, clients) for topic in (RISK_LIMITS, RISK_ACKS, TRAINING_COMMANDS)
+    ]
+    limits, acks, commands = ([key for key, _ in records if b"acme" in key] for records in copied)
+    assert (limits, acks, commands) == ([b"acme\xffp"], [b"acme\xffp"], [b"acme\xfft"])
+    assert moved.limits_offset >= 0
+    assert moved.acks_offset == -1 + (home_of(b"acme\xffp") == home_of(b"p"))
+    said: list[str] = []
+    await rekey(settings, said.append)
+    assert all(": 0 states have moved" in line for line in said[:-1])
+
+
+def home_of(key: bytes) -> int:
+    return partition_of(key, 6)
+
+
+async def keys_of(settings: Any, topic: Topic) -> set[bytes]:
+    return set(await read_table(topic, settings))
