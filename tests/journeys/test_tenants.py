@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cli import risk_replay
 from kafka_io.publisher import Publisher
 from kafka_io.reader import count_uncommitted, read_end_offsets, read_keyed, read_table
 from producers.backtesting.series import find_series
@@ -51,6 +52,8 @@ from schemas.topics import (
     RISK_STATE,
     TRAINING_TASKS,
 )
+from stream_processors.risk.confidence import ConfidenceLevel
+from stream_processors.risk.replay import ReplayQuery
 from stream_processors.settings import ProcessorSettings
 from stream_processors.tasks import processors_of
 from tests.conftest import World
@@ -66,6 +69,14 @@ TABLES = (
     *(TRAINING_TASKS, BACKTEST_JOBS, MARKET_FORMING),
 )
 LOGS = (RISK_ALERTS, MARKET_CANDLES)
+QUERY = ReplayQuery(
+    portfolio_id="p",
+    method="historical",
+    level=ConfidenceLevel.of("0.95"),
+    limit=0.05,
+    since_us=0,
+    until_us=DAYS * DAY_US,
+)
 _OF_THE_LOG = {
     *("tenant", "partition", "first_offset", "last_offset", "offset", "index", "limits_offset"),
     *("acks_offset", "source_topic", "source_partition", "source_offset", "wanted_by"),
@@ -203,7 +214,8 @@ async def results(world: World, tenant: str | None) -> Any:
         ]
         logs.append(sorted(records, key=lambda record: record[:2]))
     series = await find_series("S", "minute", None, None, {}, settings, tenant)
-    return tables, logs, series
+    replayed = await asyncio.to_thread(risk_replay.run, QUERY, settings, tenant)
+    return tables, logs, series, replayed
 
 
 async def counted_returns(world: World, tenant: str | None) -> float:
@@ -243,6 +255,8 @@ async def test_tenants_with_the_same_names_never_meet(
                 assert left, topic.name
                 assert (left != right) is (topic is not TRAINING_TASKS), topic.name
             assert mine[2].bars != other[2].bars
+            assert len(mine[3].days) == len(other[3].days) == DAYS
+            assert mine[3] != other[3]
     states = {
         tenant: {fields["state"] for kind, _, fields in found[1][0] if kind == RiskAlert.__name__}
         for tenant, found in (("acme", acme), ("blue", blue), ("none", none))
