@@ -80,6 +80,12 @@ class Bulkhead:
             exc_info=error,
         )
 
+    def set_aside(self, where: TopicPartition, offset: int, error: str) -> None:
+        """Set a message aside that has ended whole processes."""
+        if (where, offset) not in self._errors:
+            self._errors[where, offset] = error
+            logger.error("%s/%d offset %d is set aside: %s", *(*where, offset, error))
+
     def is_careful(self, next_offsets: Mapping[TopicPartition, int]) -> bool:
         """Return whether each message needs a round of its own."""
         return any(next_offsets[where] < offset for where, offset in self._careful_until.items())

@@ -14,16 +14,18 @@ committed offsets, also after workers were killed, paused or replaced.
 
 A record passes the gate before processors see it. If a processor fails nevertheless, its half-done
 round is dropped, and the task starts again with a round for each message. The message that fails by
-itself is set aside: a dead letter is written about it, and the task goes on after it.
+itself is set aside: a dead letter is written about it, and the task goes on after it. The same
+becomes of a message that ends the whole process, three times in a row: see `deaths`.
 """
 
 import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext
+from dataclasses import dataclass, field
 from itertools import groupby
+from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 from kafka_io.dead_letters import Message, dead_letter
@@ -40,7 +42,9 @@ from schemas.events import (
 )
 from schemas.topics import PROCESSOR_POSITIONS, Topic, TopicPartition
 from stream_processors.bulkhead import Bulkhead, ProcessorFailed, failing_with
+from stream_processors.deaths import DEATHS_MAX, Deaths, Note, Place
 from stream_processors.growths import Growths, Placement
+from stream_processors.isolation import Isolation
 from stream_processors.log_marks import RecordMark, Trail, mark_of, saved_mark
 from stream_processors.messages import Admitted
 from stream_processors.metrics import WorkerMetrics
@@ -62,6 +66,8 @@ _BACKOFF_S = (0.1, 0.5, 1.0, 2.0)
 _FENCED_S = 3.0
 """How long a fenced task waits for news of its group before it takes over again."""
 _COMMIT_S = 30.0
+_END_S = 2.0
+"""How long a task that ends may take to say so."""
 
 
 class LogState(NamedTuple):
@@ -221,10 +227,26 @@ def resolve_start(number: int, recovered: Recovered, now_us: int) -> Start:
     return Start(offsets, row_limits, gaps, faults)
 
 
+@dataclass(frozen=True, slots=True)
+class Process:
+    """What all tasks of a process share."""
+
+    name: str
+    """Names this process, and no other one, also after a restart."""
+    written_prefix: str
+    """The prefix of the topics that are written."""
+    messages_max: int
+    """The most messages in a round."""
+    now_us: Callable[[], int]
+    """The clock."""
+    isolation: Isolation = field(default_factory=Isolation)
+    """Lets one task handle a message alone."""
+
+
 class StreamTask:
     """The processing of one partition number."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0915  # one statement for each thing that it knows
         self,
         number: int,
         topics: Mapping[str, str],
@@ -232,10 +254,7 @@ class StreamTask:
         kafka: Kafka,
         gate: Gate,
         metrics: WorkerMetrics,
-        *,
-        written_prefix: str,
-        messages_max: int,
-        now_us: Callable[[], int],
+        process: Process,
     ) -> None:
         """Make a task that is not running yet.
 
@@ -246,9 +265,7 @@ class StreamTask:
             kafka: the consumer, the writers and the readers of states.
             gate: admits messages, or makes dead letters of them.
             metrics: counts what happens.
-            written_prefix: the prefix of the topics that are written.
-            messages_max: the most messages in a round.
-            now_us: the clock.
+            process: what all tasks of this process share.
         """
         self.number = number
         self.partitions = tuple(TopicPartition(topic, number) for topic in topics)
@@ -269,9 +286,7 @@ class StreamTask:
         self._kafka = kafka
         self._gate = gate
         self._metrics = metrics
-        self._written_prefix = written_prefix
-        self._messages_max = messages_max
-        self._now_us = now_us
+        self._process = process
         self._waiting: deque[Message] = deque()
         self._waiting_bytes = 0
         self._arrived = asyncio.Event()
@@ -287,11 +302,18 @@ class StreamTask:
         self._last: dict[TopicPartition, Message] = {}
         """The last message of each partition in the present round."""
         self._bulkhead = Bulkhead()
+        self._deaths = Deaths(process.name, process.messages_max)
+        self._saved: Sequence[TopicPosition] = ()
+        """The positions that Kafka has."""
         self._gaps: Sequence[InputGap] = ()
         """The missing records that the first round after a recovery reports."""
         self._ticked_s: dict[str, float] = {}
         self._progress_s = 0.0
         self._interruption: Exception | None = None
+        self._alone = AsyncExitStack()
+        """Keeps other tasks of this process from handling messages."""
+        self._is_alone = False
+        """Whether it does. It lasts as long as the row may name a message that is handled alone."""
         self.is_committing = False
         """Whether a transaction is under way, which should end before the task is cancelled."""
 
@@ -331,17 +353,28 @@ class StreamTask:
         Raises:
             Exception: a processor failed, and not because of a message; its worker must stop.
         """
+        try:
+            await self._run()
+        finally:
+            await self._share()
+
+    async def _run(self) -> None:
         failures, pause_s = 0, 0.0
         while True:
             try:
                 async with self._kafka.open_writer(self.number) as writer:
                     await self._recover()
                     failures = 0
-                    await self._process(writer)
+                    try:
+                        await self._work(writer)
+                    except _Stopped:
+                        await self._end(writer)
+                        raise
             except _Stopped:
                 return
             except Fenced as error:
                 self._metrics.fenced += 1
+                await self._share()
                 logger.warning("partition number %d: %s", self.number, error)
                 pause_s = _FENCED_S
             except ProcessorFailed as failure:
@@ -356,6 +389,11 @@ class StreamTask:
                 self._stop_fetching()
             await asyncio.sleep(pause_s)
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether the task should have the time to end in order."""
+        return self.is_committing or self.is_fetching or self._is_alone
+
     def _stop_fetching(self) -> None:
         self.is_fetching = False
         self._waiting.clear()
@@ -369,7 +407,7 @@ class StreamTask:
             self._interruption = None
         marks = {self._topics[where.topic]: trail.marks for where, trail in self._trails.items()}
         found = await self._kafka.recover(self.number, marks)
-        start = resolve_start(self.number, found, self._now_us())
+        start = resolve_start(self.number, found, self._process.now_us())
         for fault in start.faults:
             self._metrics.log_faults += 1
             logger.error("%s", fault)
@@ -398,6 +436,8 @@ class StreamTask:
             for name, catalogue in self._topics.items()
         }
         self._received = dict(self._next)
+        self._saved = () if found.saved is None else found.saved.positions
+        await self._recover_deaths(found, start)
         self._kafka.start_fetching(self._received)
         self.starts += 1
         self.is_fetching = True
@@ -405,31 +445,58 @@ class StreamTask:
         self._metrics.recovery_s.append(_now_s() - began_s)
         logger.info("recovered partition number %d in %.2f s", self.number, _now_s() - began_s)
 
-    async def _process(self, writer: Writer) -> None:
+    async def _recover_deaths(self, found: Recovered, start: Start) -> None:
+        """Learn where earlier processes have died, and which message to set aside for it."""
+        note = Note.of(found.saved)
+        if start.faults:  # an offset may be that of another record now
+            note = note._replace(zones=(), handled=None)
+        ends = {catalogue: log.end for catalogue, log in found.logs.items()}
+        self._deaths.recover(note, start.offsets, ends)
+        if note.handled is None:
+            await self._share()
+        lethal = self._deaths.lethal
+        if lethal is not None:
+            topic = next(name for name, catalogue in self._topics.items() if catalogue == lethal[0])
+            self._bulkhead.set_aside(
+                TopicPartition(topic, self.number),
+                lethal.offset,
+                f"{DEATHS_MAX} processes in a row have died here, by a signal or for memory; the "
+                "last one handled this record alone",
+            )
+
+    async def _work(self, writer: Writer) -> None:
         self._ticked_s = {p.name: _now_s() for p in self._processors if p.tick_s is not None}
         self._progress_s = _now_s()
         while True:
-            this_round = Round(self.number, self._written_prefix, self._gate)
+            this_round = Round(self.number, self._process.written_prefix, self._gate)
             gaps, self._gaps = self._gaps, ()
             for gap in gaps:
                 for processor in self._processors:
                     processor.report_gap(gap, this_round)
             messages_read: list[Message] = []
-            busy = await self._fill(this_round, messages_read)
-            with failing_with(messages_read):
-                for processor in busy:
-                    await processor.finish(this_round)
+            busy = await self._fill(writer, this_round, messages_read)
+            async with self._handling():
+                with failing_with(messages_read):
+                    for processor in busy:
+                        await processor.finish(this_round)
             try:
                 await self._commit(writer, this_round)
             except RecordRefused as error:
                 if messages_read:  # what follows from one of them is not taken by Kafka
                     raise ProcessorFailed(error, tuple(messages_read)) from error
                 raise
+            await self._share()
 
-    async def _fill(self, this_round: Round, messages_read: list[Message]) -> Iterable[Processor]:
+    async def _fill(
+        self,
+        writer: Writer,
+        this_round: Round,
+        messages_read: list[Message],
+    ) -> Iterable[Processor]:
         """Process messages until the round must end, has waited long enough, or is large.
 
         Args:
+            writer: writes where this process is about to read.
             this_round: takes what follows from the messages.
             messages_read: takes the messages.
 
@@ -439,22 +506,29 @@ class StreamTask:
         busy: dict[str, Processor] = {}
         end_s, hurry_s = float("inf"), float("inf")
         is_careful = self._bulkhead.is_careful(self._next)
-        while len(messages_read) < (1 if is_careful else self._messages_max):
+        messages_max = 1 if is_careful else self._deaths.messages_max(self._offsets())
+        while len(messages_read) < messages_max:
             if this_round.must_end and (not self._waiting or _now_s() >= hurry_s):
                 break
-            if self._interruption is not None:
-                error, self._interruption = self._interruption, None
-                raise error
+            self._raise_interruption()
             if self._waiting:
-                messages = self._take(1 if is_careful else _SLICE)
+                is_suspect = self._is_suspect(self._waiting[0])
+                if is_suspect and messages_read:
+                    break
+                if not messages_read:
+                    await self._announce(writer, is_suspect=is_suspect)
+                is_alone = is_careful or is_suspect
+                messages = self._take(1 if is_alone else messages_max - len(messages_read))
                 messages_read += messages
                 end_s = min(end_s, _now_s() + self._linger_s(messages))
                 hurry_s = min(hurry_s, _now_s() + _HURRY_S)
-                with failing_with(messages_read):
-                    await self._dispatch(messages, this_round, busy)
-                if is_careful:  # a tick in this round could fail for a reason of its own
+                async with self._handling():
+                    with failing_with(messages_read):
+                        await self._dispatch(messages, this_round, busy)
+                if is_alone:  # a tick in this round could fail for a reason of its own
                     break
-            await self._tick(this_round, busy)
+            async with self._handling():
+                await self._tick(this_round, busy)
             if _now_s() >= end_s and not self._waiting:
                 break
             if not self._waiting:
@@ -463,10 +537,72 @@ class StreamTask:
                 await self._wait_until(min(end_s, self._next_tick_s(), _now_s() + _IDLE_COMMIT_S))
         return busy.values()
 
+    def _raise_interruption(self) -> None:
+        if self._interruption is not None:
+            error, self._interruption = self._interruption, None
+            raise error
+
+    def _is_suspect(self, message: Message) -> bool:
+        return self._deaths.is_suspect(Place(self._topics[message.topic], message.offset))
+
+    def _is_lethal(self, message: Message) -> bool:
+        lethal = self._deaths.lethal
+        return lethal == Place(self._topics[message.topic], message.offset)
+
+    def _handling(self) -> AbstractAsyncContextManager[None]:
+        """Return the context in which messages are handled."""
+        return nullcontext() if self._is_alone else self._process.isolation.shared()
+
+    async def _announce(self, writer: Writer, *, is_suspect: bool) -> None:
+        """Let Kafka know that this process reads on, and what it is about to handle alone.
+
+        Else nobody could tell afterwards where it has died. Once it is known, it costs nothing.
+        """
+        handled = None
+        if is_suspect:
+            if not self._is_alone:
+                await self._alone.enter_async_context(self._process.isolation.alone())
+                self._is_alone = True
+            message = self._waiting[0]
+            handled = Place(self._topics[message.topic], message.offset)
+        offsets = self._offsets()
+        note = self._deaths.note(offsets, handled)
+        if note != self._deaths.written:
+            await self._write(writer, self._row(writer, self._saved, note))
+            self._deaths.wrote(note, offsets)
+        if not is_suspect:
+            await self._share()
+
+    async def _share(self) -> None:
+        """Let other tasks of this process handle messages again."""
+        if self._is_alone:
+            self._is_alone = False
+            await self._alone.aclose()
+
+    async def _end(self, writer: Writer) -> None:
+        """Let Kafka know that this process has not died, if it knows that it reads."""
+        note = self._deaths.last_note()
+        if note is None:
+            return
+        try:
+            async with asyncio.timeout(_END_S):
+                await self._write(writer, self._row(writer, self._saved, note))
+        except (Fenced, TransactionFailed, RecordRefused, TimeoutError) as error:
+            logger.info(
+                "the end of partition number %d is taken for a death: %s", *(self.number, error)
+            )
+
+    def _offsets(self) -> dict[str, int]:
+        """Return the next offset of each input, by the topic's name in the catalogue."""
+        return {self._topics[where.topic]: offset for where, offset in self._next.items()}
+
     def _take(self, messages_max: int) -> list[Message]:
         messages: list[Message] = []
         size = 0
+        messages_max = min(messages_max, _SLICE)
         while self._waiting and len(messages) < messages_max and size < _SLICE_BYTES:
+            if messages and self._is_suspect(self._waiting[0]):
+                break
             message = self._waiting.popleft()
             messages.append(message)
             size += len(message.value or b"")
@@ -488,7 +624,9 @@ class StreamTask:
         """Give each processor the messages of its topics, in the order of their arrival."""
         for topic, of_topic in groupby(messages, key=lambda message: message.topic):
             input_topic = self._inputs[self._topics[topic]]
-            found = self._placement.place(list(of_topic), input_topic, this_round)
+            found: Sequence[Message] = list(of_topic)
+            if not self._is_lethal(found[0]):  # which nothing may look into
+                found = self._placement.place(found, input_topic, this_round)
             processors = self._by_topic[topic]
             busy |= {processor.name: processor for processor in processors}
             admitted = []
@@ -568,21 +706,13 @@ class StreamTask:
         began_s = _now_s()
         marks = {where: mark_of(message) for where, message in self._last.items()}
         self._last.clear()
-        positions = self._positions(writer.epoch, marks)
-        row = OutgoingRecord(
-            self._written_prefix + PROCESSOR_POSITIONS.name,
-            str(self.number).encode(),
-            encode(positions),
-            self.number,
-        )
-        self.is_committing = True
-        try:
-            async with asyncio.timeout(_COMMIT_S):
-                await writer.commit((*this_round.records, row), changed)
-        except TimeoutError as error:
-            raise TransactionFailed(f"no answer within {_COMMIT_S:g} s") from error
-        finally:
-            self.is_committing = False
+        positions = self._positions(marks)
+        offsets = self._offsets()
+        note = self._deaths.note(offsets)
+        row = self._row(writer, positions, note)
+        await self._write(writer, *this_round.records, row, offsets=changed)
+        self._saved = positions
+        self._deaths.wrote(note, offsets)
         self._committed |= changed
         self._bulkhead.forget_before(self._committed)
         for where, mark in marks.items():
@@ -590,9 +720,44 @@ class StreamTask:
         self._progress_s = _now_s()
         self._metrics.observe_transaction(_now_s() - began_s, len(this_round))
 
-    def _positions(
-        self, epoch: int, marks: Mapping[TopicPartition, RecordMark]
-    ) -> ProcessorPositions:
+    async def _write(
+        self,
+        writer: Writer,
+        *records: OutgoingRecord,
+        offsets: Mapping[TopicPartition, int] = MappingProxyType({}),
+    ) -> None:
+        """Commit a transaction.
+
+        Raises:
+            Fenced, RecordRefused, TransactionFailed: see `Writer.commit`.
+        """
+        self.is_committing = True
+        try:
+            async with asyncio.timeout(_COMMIT_S):
+                await writer.commit(records, offsets)
+        except TimeoutError as error:
+            raise TransactionFailed(f"no answer within {_COMMIT_S:g} s") from error
+        finally:
+            self.is_committing = False
+
+    def _row(
+        self, writer: Writer, positions: Sequence[TopicPosition], note: Note
+    ) -> OutgoingRecord:
+        handled = note.handled or Place("", -1)
+        row = ProcessorPositions(
+            partition=self.number,
+            epoch=writer.epoch,
+            positions=positions,
+            event_time_us=self._process.now_us(),
+            worker=note.worker,
+            zones=note.zones,
+            handled_topic=handled.topic,
+            handled_offset=handled.offset,
+        )
+        topic = self._process.written_prefix + PROCESSOR_POSITIONS.name
+        return OutgoingRecord(topic, str(self.number).encode(), encode(row), self.number)
+
+    def _positions(self, marks: Mapping[TopicPartition, RecordMark]) -> Sequence[TopicPosition]:
         positions = []
         for name, catalogue in self._topics.items():
             where = TopicPartition(name, self.number)
@@ -613,12 +778,7 @@ class StreamTask:
                     last_crc32=last.crc32,
                 )
             positions.append(position)
-        return ProcessorPositions(
-            partition=self.number,
-            epoch=epoch,
-            positions=positions,
-            event_time_us=self._now_us(),
-        )
+        return positions
 
     async def see_leaders(self, epochs: Mapping[TopicPartition, int]) -> None:
         """Compare partitions that have a new leader with what was processed of them.

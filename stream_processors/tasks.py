@@ -5,6 +5,7 @@ their numbers of partitions.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from uuid import uuid4
 
 from kafka_io.clock import now_us
 from kafka_io.group import OffsetConsumer
@@ -20,7 +21,7 @@ from stream_processors.kafka_adapter import TaskKafka
 from stream_processors.metrics import WorkerMetrics
 from stream_processors.processor import Processor
 from stream_processors.settings import ProcessorSettings
-from stream_processors.stream_task import StreamTask
+from stream_processors.stream_task import Process, StreamTask
 
 
 def processors_of(settings: ProcessorSettings) -> Sequence[Processor]:
@@ -87,6 +88,12 @@ class Tasks:
             lambda topic: partitions_of(topic, self._count),
             self._settings.ahead_us(),
         )
+        process = Process(
+            uuid4().hex,
+            self._settings.written_prefix(),
+            self._settings.batch_records_max,
+            now_us,
+        )
 
         def make_task(number: int) -> StreamTask:
             processors = [
@@ -102,9 +109,7 @@ class Tasks:
                 kafka,
                 gate,
                 self._metrics,
-                written_prefix=self._settings.written_prefix(),
-                messages_max=self._settings.batch_records_max,
-                now_us=now_us,
+                process,
             )
 
         return make_task

@@ -191,7 +191,7 @@ class Worker:
         stopped = [self._tasks.pop(number) for number in numbers if number in self._tasks]
         for task, running in stopped:
             task.stop()
-            if not task.is_committing:
+            if not task.is_busy:
                 running.cancel()
         if not stopped:
             return

@@ -36,6 +36,7 @@ from schemas.events.dashboard import (
 from schemas.events.market import Candle, CandleState, Trade, TradeBatch, TradeCount
 from schemas.events.operations import (
     DeadLetter,
+    DeathZone,
     EdgeChannel,
     EdgeNode,
     InputGap,
@@ -106,6 +107,7 @@ __all__ = [
     "DashboardUpdate",
     "DeadLetter",
     "DeadLetterReason",
+    "DeathZone",
     "EdgeChannel",
     "EdgeNode",
     "Event",

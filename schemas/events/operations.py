@@ -151,6 +151,17 @@ class TopicPosition(NamedTuple):
     """The checksum of its key and value."""
 
 
+class DeathZone(NamedTuple):
+    """Records of a topic at which processes have ended that did not end in order."""
+
+    topic: Name
+    """The topic's name, without the system's prefix."""
+    deaths: SmallCount
+    """How many processes in a row have ended there."""
+    until: Offset
+    """The offset after the last record that they can have read."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessorPositions:
     """How far the processors have read the topics of one partition number.
@@ -164,6 +175,14 @@ class ProcessorPositions:
     positions: Items[TopicPosition]
     event_time_us: InstantUs
     """When the round ended."""
+    worker: Name = ""
+    """The process that has the partition number; empty if it has ended in order."""
+    zones: Items[DeathZone] = ()
+    """Where processes have ended that did not end in order."""
+    handled_topic: Name = ""
+    """The topic of the record that the process handles alone."""
+    handled_offset: Offset = -1
+    """The record's offset; -1 if there is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

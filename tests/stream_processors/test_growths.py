@@ -52,7 +52,7 @@ from stream_processors.log_marks import RecordMark
 from stream_processors.metrics import WorkerMetrics
 from stream_processors.processor import Processor, Round, Rows
 from stream_processors.settings import ProcessorSettings
-from stream_processors.stream_task import LogState, Recovered, StreamTask
+from stream_processors.stream_task import LogState, Process, Recovered, StreamTask
 from tests.support.messages import FakeMessage, message
 
 ID, OTHER_ID = "aa", "bb"
@@ -290,9 +290,7 @@ async def test_a_task_forwards_in_the_transaction_of_the_offset() -> None:
         kafka,
         RecordGate({RISK_LIMITS.name: RISK_LIMITS}, lambda _: 12),
         WorkerMetrics(),
-        written_prefix="",
-        messages_max=10,
-        now_us=lambda: 0,
+        Process("a", "", 10, lambda: 0),
     )
     reads = [
         message(

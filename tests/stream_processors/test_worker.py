@@ -83,6 +83,7 @@ class Story:
         self.dice = self.cluster.dice
         self._tasks = tasks
         self._working: list[asyncio.Task[None]] = []
+        self._frozen_s: dict[FakeMember, float] = {}
 
     @property
     def frozen(self) -> list[FakeMember]:
@@ -97,7 +98,9 @@ class Story:
 
     async def freeze(self) -> None:
         alive = [member for member in self.group.members if member not in self.frozen]
-        self.dice.choice(alive).thawed.clear()
+        member = self.dice.choice(alive)
+        member.thawed.clear()
+        self._frozen_s[member] = asyncio.get_running_loop().time()
         await asyncio.sleep(self.dice.uniform(0, 2))
         await self.group.rebalance()
 
@@ -109,6 +112,13 @@ class Story:
     async def something(self) -> None:
         """Let something happen to the group."""
         members, frozen = self.group.members, self.frozen
+        now_s = asyncio.get_running_loop().time()
+        for (
+            member
+        ) in frozen:  # the clock of its recovery runs on, which that of a process would not
+            if now_s - self._frozen_s[member] > worker_module.RECOVERY_S / 2:
+                await self.group.thaw(member)
+                return
         match self.dice.randrange(5):
             case 0 if len(members) < 4:
                 await self.come()

@@ -34,7 +34,7 @@ from stream_processors.log_marks import RecordMark, find_cut, mark_of, saved_mar
 from stream_processors.messages import Admitted, admitted
 from stream_processors.metrics import WorkerMetrics
 from stream_processors.processor import Processor, Round, Rows
-from stream_processors.stream_task import LogState, Recovered, StreamTask
+from stream_processors.stream_task import LogState, Process, Recovered, StreamTask
 from stream_processors.worker import Worker
 from tests.support.messages import FakeMessage
 
@@ -114,6 +114,9 @@ class FakeCluster:
         self.failures = 0
         """How many of the next commits fail, after they were applied or before."""
         self.is_away = False
+        self.processes = 0
+        self.writes = 0
+        """The transactions that were tried."""
 
     def append(self, number: int, key: str, value: int) -> None:
         """Append a number to an input partition."""
@@ -160,6 +163,8 @@ class FakeMember:
     def __init__(self, cluster: FakeCluster, processor: Processor | None = None) -> None:
         self.cluster = cluster
         self.processor = processor or RunningTotals()
+        cluster.processes += 1
+        self.process = Process(f"process {cluster.processes}", "", 20, lambda: 0)
         self.metrics = WorkerMetrics()
         self.thawed = asyncio.Event()
         self.thawed.set()
@@ -186,9 +191,7 @@ class FakeMember:
             self,
             FakeGate(),
             self.metrics,
-            written_prefix="",
-            messages_max=20,
-            now_us=lambda: 0,
+            self.process,
         )
 
     async def _slow(self) -> None:
@@ -255,8 +258,9 @@ class FakeMember:
         log = LogState(
             cluster.topic_id, cluster.leader_epoch, cluster.begins[number], cluster.end(number)
         )
-        if isinstance(saved, ProcessorPositions) and saved.positions[0].topic_id == log.topic_id:
-            known = {*marks.get(INPUT.name, ()), saved_mark(saved.positions[0])} - {None}
+        positions = saved.positions if isinstance(saved, ProcessorPositions) else ()
+        if positions and positions[0].topic_id == log.topic_id:
+            known = {*marks.get(INPUT.name, ()), saved_mark(positions[0])} - {None}
             where = TopicPartition(INPUT.name, number)
             log = log._replace(reused=await self.find_reused(where, sorted(filter(None, known))))
         found = Recovered(
@@ -302,6 +306,7 @@ class FakeWriter:
         self, records: Sequence[OutgoingRecord], offsets: Mapping[TopicPartition, int]
     ) -> None:
         cluster = self._cluster
+        cluster.writes += 1
         self._member.began_commit.set()
         await self._slow()
         self._refuse()
