@@ -7,7 +7,9 @@ and keeps polling.
 A worker keeps the partition of its command when the group divides the partitions anew. One that
 loses the partition nonetheless, since the group took it for lost, stops the work; so does one that
 is asked to stop. The partition's new owner starts the work again. It learns from the committed
-offset's metadata how often the command was handed over by workers that were asked to stop.
+offset's metadata how often the command was begun, and how often it was handed over by workers that
+were asked to stop. A worker commits this before it decodes the command, so it counts even if the
+command kills the worker at once.
 
 A worker that has lost a partition and does not know it, since it was paused, cannot write: see
 `kafka_io.command_writer`.
@@ -15,13 +17,14 @@ A worker that has lost a partition and does not know it, since it was paused, ca
 
 import asyncio
 import logging
+import re
 import threading
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import CancelledError
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from aiokafka import ConsumerRebalanceListener, ConsumerRecord, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
@@ -64,7 +67,37 @@ _NOT_OF_CONTENT = (MemoryError, OSError, KafkaError, ProducerError)
 _NO_GENERATION = -2
 """Right before no generation of a group."""
 
+_LOST_MAX = 3
+"""The lost workers after which a command is given up. Its work writes the end; a command of which
+even that has killed a worker is set aside unread."""
+_ATTEMPTS = re.compile(r"([0-9]{1,9})(?:/([0-9]{1,9}))?")
+
 Message = ConsumerRecord[bytes, bytes]
+
+
+class Attempts(NamedTuple):
+    """What became of earlier attempts at a command."""
+
+    handovers: int = 0
+    """Attempts that ended since their workers were asked to stop, or could not reach Kafka."""
+    begun: int = 0
+    """All attempts."""
+
+    @property
+    def lost(self) -> int:
+        """Attempts whose workers were lost."""
+        return max(0, self.begun - self.handovers)
+
+    @property
+    def text(self) -> str:
+        """The metadata of the command's offset."""
+        return f"{self.handovers}/{self.begun}"
+
+    @classmethod
+    def parse(cls, text: str) -> "Attempts":
+        """Return what the metadata of an offset says; earlier versions count handovers only."""
+        found = _ATTEMPTS.fullmatch(text)
+        return cls() if found is None else cls(int(found[1]), int(found[2] or found[1]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +109,8 @@ class ReceivedCommand:
     """The events that lost workers have written of it, in order."""
     tenant: str | None
     """The tenant of the command, which its events and results are of; None for none."""
-    handovers: int
-    """How many earlier attempts ended since their workers were asked to stop."""
+    earlier: Attempts
+    """What became of earlier attempts."""
     is_cancelled: Callable[[], bool]
     """Whether a client has cancelled the command."""
     publish: Callable[[Event], None]
@@ -86,6 +119,15 @@ class ReceivedCommand:
     never take it."""
     is_stopped: Callable[[], bool] = lambda: False
     """Whether the work must end: `publish` would raise `WorkStopped`."""
+
+    def lost_before(self, attempt: int) -> int:
+        """Return how many earlier attempts ended with the loss of their worker.
+
+        Args:
+            attempt: the number of this attempt by the events, which some attempts did not live to
+                write.
+        """
+        return max(self.earlier.lost, attempt - 1 - self.earlier.handovers)
 
 
 Work = Callable[[ReceivedCommand], None]
@@ -147,9 +189,12 @@ class CommandGroup:
         finally:
             await client.stop(consumer)
 
-    def _admit(self, message: Message) -> Record | DeadLetter:
+    def _admit(self, message: Message, earlier: Attempts) -> Record | DeadLetter:
         """Return a message's command, or the dead letter about it."""
         received = as_consumed(message)
+        if earlier.lost > _LOST_MAX:
+            text = f"{earlier.lost} workers were lost on it, the last one while it gave it up"
+            return dead_letter(received, DeadLetterReason.FAILED, text)
         fault = fault_of_tenant(message.headers)
         if fault is not None:
             return dead_letter(received, DeadLetterReason.INVALID, fault)
@@ -170,15 +215,15 @@ class CommandGroup:
         self, message: Message, work: Work, share: "_Share", stop: asyncio.Event
     ) -> None:
         partition = TopicPartition(message.topic, message.partition)
-        command = self._admit(message)
         tenure = share.begin(partition)
-        handovers = await share.handovers(partition)
+        earlier = await share.attempts(partition)
+        attempts = earlier._replace(begun=earlier.begun + 1)
         new_writer = partial(
             CommandWriter,
             self._settings,
             f"{self._group}-{partition.partition}",
             self._group,
-            partial(share.has_kept, partition, message.offset, handovers, tenure),
+            partial(share.has_kept, partition, message.offset, attempts, tenure),
         )
         writer = new_writer()
         # A time that lies ahead is the producer's mistake: the events of the command are older.
@@ -186,6 +231,7 @@ class CommandGroup:
         key, since_ms = message.key or b"", max(0, sent_ms - _BEFORE_MS)
         try:
             await writer.open()  # before reading, so that nobody else writes after it
+            command = self._admit(message, earlier)
             if isinstance(command, DeadLetter):
                 await writer.publish(command)
                 await share.acknowledge(partition, message.offset)
@@ -195,17 +241,21 @@ class CommandGroup:
                 # Else the worker that ended it was lost before it could acknowledge the command.
                 if not any(getattr(event, "ends", False) for event in events):
                     tenant = tenant_in(message.headers)
-                    job = _Job(command, events, tenant, handovers, writer)
+                    job = _Job(command, events, tenant, earlier, writer)
                     failure = await self._do(job, work, follower, share, partition, tenure, stop)
                     if failure is not None:
                         await writer.close()
                         writer = new_writer()  # the other one has stopped with the work
                         await self._set_aside(message, failure, writer)
         except WorkStopped as error:
-            logger.info("stopped in the middle of %s: %s", command, error)
+            logger.info("stopped in the middle of offset %d: %s", message.offset, error)
             if stop.is_set():
-                await share.hand_over(partition, message.offset, handovers + 1)
+                await share.hand_over(partition, message.offset, attempts)
             share.refetch(partition, message.offset)
+        except (KafkaError, OSError, TransactionFailed, RecordRefused):
+            if not share.has_lost(partition, tenure):  # else its next owner counts
+                await share.hand_over(partition, message.offset, attempts)
+            raise
         else:
             await share.acknowledge(partition, message.offset)
         finally:
@@ -272,7 +322,7 @@ class _Job:
         command: Record,
         events: Sequence[Record],
         tenant: str | None,
-        handovers: int,
+        attempts: Attempts,
         writer: CommandWriter,
     ) -> None:
         self.command = command
@@ -286,7 +336,7 @@ class _Job:
             command,
             events,
             tenant,
-            handovers,
+            attempts,
             self._cancelled.is_set,
             self._publish,
             self._stopped.is_set,
@@ -374,7 +424,7 @@ class _Share(ConsumerRebalanceListener):
         )
 
     async def has_kept(
-        self, partition: TopicPartition, offset: int, handovers: int, tenure: int
+        self, partition: TopicPartition, offset: int, attempts: Attempts, tenure: int
     ) -> bool:
         """Ask the group whether this worker has a partition, and has had it since a tenure.
 
@@ -390,7 +440,7 @@ class _Share(ConsumerRebalanceListener):
                         if self._is_rebalancing or self._generation != self._generation_now():
                             await assigned.wait()
                         else:
-                            await self._commit(partition, offset, handovers)
+                            await self._commit(partition, offset, attempts.text)
                             return True
                     except CommitFailedError:
                         await assigned.wait()
@@ -404,23 +454,23 @@ class _Share(ConsumerRebalanceListener):
 
     async def acknowledge(self, partition: TopicPartition, offset: int) -> None:
         """Commit a command."""
-        await self._commit(partition, offset + 1, 0)
+        await self._commit(partition, offset + 1, "")
 
-    async def hand_over(self, partition: TopicPartition, offset: int, handovers: int) -> None:
+    async def hand_over(self, partition: TopicPartition, offset: int, attempts: Attempts) -> None:
         """Commit that the next command of a partition was handed over, if this worker has it."""
+        handed_over = attempts._replace(handovers=attempts.handovers + 1)
         try:
-            await self._commit(partition, offset, handovers)
+            await self._commit(partition, offset, handed_over.text)
         except (KafkaError, OSError) as error:
             logger.info("the command is taken for one of a lost worker: %r", error)
 
-    async def handovers(self, partition: TopicPartition) -> int:
-        """Return how often the next command of a partition was handed over."""
+    async def attempts(self, partition: TopicPartition) -> Attempts:
+        """Return what became of earlier attempts at the next command of a partition."""
         committed = await self._coordinator().fetch_committed_offsets([partition])
         found = committed.get(partition)
-        return int(found.metadata) if found is not None and found.metadata.isdecimal() else 0
+        return Attempts() if found is None else Attempts.parse(found.metadata)
 
-    async def _commit(self, partition: TopicPartition, offset: int, handovers: int) -> None:
-        metadata = str(handovers) if handovers else ""
+    async def _commit(self, partition: TopicPartition, offset: int, metadata: str) -> None:
         await self.consumer.commit({partition: OffsetAndMetadata(offset, metadata)})
 
     def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:

@@ -60,7 +60,8 @@ async def run(
             assert isinstance(command, AgentCommand)
             begun = [event.attempt for event in received.events if isinstance(event, AgentEvent)]
             attempt = 1 + max(begun, default=0)
-            run = Run(_publisher(received), command, attempt, received.handovers, received.tenant)
+            lost = received.lost_before(attempt)
+            run = Run(_publisher(received), command, attempt, lost, received.tenant)
             agents_loop.run(run.answer(router, partial(processes.answer, received.is_stopped)))
 
         agents_loop.run(processes.start())
@@ -88,7 +89,7 @@ class Run:
         publish: Callable[[AgentEvent], Awaitable[object]],
         command: AgentCommand,
         attempt: int,
-        handovers: int = 0,
+        lost: int = 0,
         tenant: str | None = None,
     ) -> None:
         """Make the next attempt.
@@ -97,13 +98,13 @@ class Run:
             publish: writes an event of the run.
             command: the message to answer.
             attempt: the attempt's number, from 1.
-            handovers: how many earlier attempts ended since their workers were asked to stop.
+            lost: how many earlier attempts ended with the loss of their worker.
             tenant: the tenant of the command; None for none.
         """
         self._publish = publish
         self._command = command
         self._attempt = attempt
-        self._handovers = handovers
+        self._lost = lost
         self._caller = AgentCaller(tenant, command.owner)
         self._number = 0
 
@@ -117,7 +118,7 @@ class Run:
         Raises:
             WorkStopped: another worker has the run, or this one stops; it writes nothing more.
         """
-        if self._attempt - self._handovers > _ATTEMPTS_MAX:
+        if self._lost >= _ATTEMPTS_MAX:
             await self._report(
                 AgentStepKind.ERROR, text=f"given up: {_ATTEMPTS_MAX} workers were lost on it"
             )

@@ -113,7 +113,7 @@ class Job:
             self._report(JobStepKind.FAILED, f"the backtest broke: {error}")
 
     def _run(self) -> None:
-        if self.attempt - self.received.handovers > _ATTEMPTS_MAX:
+        if self.received.lost_before(self.attempt) >= _ATTEMPTS_MAX:
             lost = f"given up: {_ATTEMPTS_MAX} workers were lost on it; ask for it again"
             raise InvalidStrategy(lost)
         command = self.command

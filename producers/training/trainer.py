@@ -50,8 +50,8 @@ async def run(settings: ProducerSettings, trainer: TrainerSettings, stop: asynci
         command = received.command
         assert isinstance(command, TrainingCommand)
         attempt = _attempt_after(received.events)
-        handovers, tenant = received.handovers, received.tenant
-        Task(received.publish, command, attempt, trainer, handovers, tenant).run()
+        lost, tenant = received.lost_before(attempt), received.tenant
+        Task(received.publish, command, attempt, trainer, lost, tenant).run()
 
     await CommandGroup(TRAINING_COMMANDS, TRAINING_EVENTS, settings).run(work, stop)
 
@@ -70,8 +70,8 @@ class Task:
     command: TrainingCommand
     attempt: int
     settings: TrainerSettings
-    handovers: int = 0
-    """How many earlier attempts ended since their trainers were asked to stop."""
+    lost: int = 0
+    """How many earlier attempts ended with the loss of their trainer."""
     tenant: str | None = None
     """The task's tenant; None for none."""
 
@@ -94,7 +94,7 @@ class Task:
 
     def _run(self) -> None:
         command = self.command
-        if self.attempt - self.handovers > _ATTEMPTS_MAX:
+        if self.lost >= _ATTEMPTS_MAX:
             self._fail(
                 f"given up: {_ATTEMPTS_MAX} trainers were lost on it; ask for it again",
                 f"attempt {self.attempt}",

@@ -4,14 +4,16 @@ from collections.abc import Callable
 from contextlib import suppress
 
 import pytest
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.structs import OffsetAndMetadata
 
+from kafka_io.client import partition_of
 from kafka_io.clock import now_us
-from kafka_io.command_group import CommandGroup, ReceivedCommand
+from kafka_io.command_group import Attempts, CommandGroup, ReceivedCommand
 from kafka_io.publisher import Publisher
 from kafka_io.reader import read_all
 from schemas.events import AgentCommand, AgentEvent, AgentStepKind, DeadLetter, Record
-from schemas.topics import AGENT_COMMANDS, AGENT_EVENTS, DEAD_LETTERS
+from schemas.topics import AGENT_COMMANDS, AGENT_EVENTS, DEAD_LETTERS, PARTITIONS
 from tests.conftest import World
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]
@@ -19,6 +21,15 @@ pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]
 
 def command(message: str = "") -> AgentCommand:
     return AgentCommand(run_id=uuid.uuid4().hex, message=message, event_time_us=now_us())
+
+
+def home_of(run_id: str) -> int:
+    return partition_of(run_id.encode(), PARTITIONS)
+
+
+def command_in(partition: int) -> AgentCommand:
+    """Return a command in a partition."""
+    return next(value for value in iter(command, None) if home_of(value.run_id) == partition)
 
 
 def event(run_id: str, kind: AgentStepKind) -> AgentEvent:
@@ -193,6 +204,45 @@ async def test_a_command_that_is_handed_over_in_order_says_so(world: World) -> N
             worker.do = work_until_stopped
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(worker.run())
-                found.append((await worker.received.get()).handovers)
+                found.append((await worker.received.get()).earlier.handovers)
                 worker.stop.set()
     assert found == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("text", "lost"),
+    [("", 0), ("2", 0), ("0/3", 3), ("1/3", 2), ("3/1", 0), ("x", 0), ("1/2/3", 0), ("9" * 20, 0)],
+)
+def test_an_offset_says_how_many_workers_a_command_has_cost(text: str, lost: int) -> None:
+    assert Attempts.parse(text).lost == lost
+
+
+async def test_a_command_that_has_cost_its_workers_is_given_up_and_then_set_aside(
+    world: World,
+) -> None:
+    values = {lost: command_in(lost) for lost in (0, 3, 4)}
+    group = f"{world.prefix}tapewire-{AGENT_COMMANDS.name}"
+    async with Publisher(world.producer_settings) as publisher:
+        for value in values.values():
+            await publisher.publish(value)
+    consumer = AIOKafkaConsumer(bootstrap_servers=world.kafka.bootstrap_servers, group_id=group)
+    await consumer.start()
+    where = {lost: TopicPartition(world.topic(AGENT_COMMANDS.name), lost) for lost in values}
+    consumer.assign(list(where.values()))
+    await consumer.commit(
+        {where[lost]: OffsetAndMetadata(0, f"0/{lost}") for lost in values if lost}
+    )
+    await consumer.stop()
+    worker = Worker(world)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(worker.run())
+        received = [await worker.received.get() for _ in range(2)]
+        while not (letters := await read_all(DEAD_LETTERS, world.producer_settings)):  # noqa: ASYNC110  # Kafka tells nobody
+            await asyncio.sleep(0.2)
+        worker.stop.set()
+    costs = {known.lost_before(1): known.command for known in received}
+    assert costs == {lost: values[lost] for lost in (0, 3)}
+    [letter] = letters
+    assert isinstance(letter, DeadLetter)
+    assert (letter.reason, letter.key) == ("failed", values[4].run_id.encode())
+    assert letter.error.startswith("4 workers were lost on it")

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from kafka_io.command_group import ReceivedCommand
+from kafka_io.command_group import Attempts, ReceivedCommand
 from kafka_io.errors import WorkStopped
 from schemas.events import BacktestCommand, Event, Record
 
@@ -26,6 +26,10 @@ def backtest_command(
     )
 
 
+FIRST = Attempts()
+"""No attempt was made before."""
+
+
 class MemoryCommand:
     """A command that a worker has received."""
 
@@ -44,6 +48,6 @@ class MemoryCommand:
         command: Record,
         is_cancelled: Callable[[], bool] = lambda: False,
         *,
-        handovers: int = 0,
+        earlier: Attempts = FIRST,
     ) -> ReceivedCommand:
-        return ReceivedCommand(command, (), "acme", handovers, is_cancelled, self.publish)
+        return ReceivedCommand(command, (), "acme", earlier, is_cancelled, self.publish)

@@ -45,14 +45,14 @@ class Long(Echo):
 ROUTER = Router([Echo(), Broken(), Long()])
 
 
-async def steps(message: str, attempt: int = 1, handovers: int = 0) -> list[AgentEvent]:
+async def steps(message: str, attempt: int = 1, lost: int = 0) -> list[AgentEvent]:
     events: list[AgentEvent] = []
 
     async def publish(event: AgentEvent) -> None:
         events.append(event)
 
     command = AgentCommand(run_id="r", message=message, event_time_us=0)
-    await Run(publish, command, attempt, handovers).answer(ROUTER)
+    await Run(publish, command, attempt, lost).answer(ROUTER)
     return events
 
 
@@ -81,12 +81,12 @@ async def test_a_failed_agent_ends_the_run_with_a_text_for_the_user() -> None:
 
 
 async def test_a_run_that_lost_three_workers_is_given_up() -> None:
-    (only,) = await steps("say hello", attempt=4)
+    (only,) = await steps("say hello", attempt=4, lost=3)
     assert (only.kind, only.text) == ("error", "given up: 3 workers were lost on it")
 
 
 async def test_a_run_of_workers_that_were_asked_to_stop_goes_on() -> None:
-    assert (await steps("say hello", attempt=4, handovers=1))[-1].kind == "completed"
+    assert (await steps("say hello", attempt=4, lost=2))[-1].kind == "completed"
 
 
 async def test_a_run_that_another_worker_has_writes_nothing_more() -> None:

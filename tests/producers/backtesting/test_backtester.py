@@ -3,13 +3,14 @@ from collections.abc import Callable
 
 import pytest
 
+from kafka_io.command_group import Attempts
 from kafka_io.settings import ProducerSettings
 from producers.backtesting.backtester import Job
 from producers.errors import WorkStopped
 from producers.market.prices import load_bars
 from producers.settings import BacktesterSettings
 from schemas.events import BacktestProgress, BarChunk
-from tests.support.commands import MemoryCommand, backtest_command
+from tests.support.commands import FIRST, MemoryCommand, backtest_command
 
 PACKAGED = load_bars()
 
@@ -19,12 +20,12 @@ def run(
     *,
     symbol: str = "IBM",
     attempt: int = 1,
-    handovers: int = 0,
+    earlier: Attempts = FIRST,
     is_cancelled: Callable[[], bool] = lambda: False,
 ) -> list[BacktestProgress]:
     command = backtest_command("J", symbol)
     job = Job(
-        received.received(command, is_cancelled, handovers=handovers),
+        received.received(command, is_cancelled, earlier=earlier),
         command,
         attempt,
         PACKAGED,
@@ -75,9 +76,11 @@ def test_a_job_that_another_worker_has_writes_nothing_more() -> None:
 
 def test_a_job_that_lost_three_workers_is_given_up() -> None:
     (only,) = run(MemoryCommand(), attempt=4)
+    (unseen,) = run(MemoryCommand(), earlier=Attempts(1, 4))  # which wrote no events
+    assert unseen.message == only.message
     assert only.message == "given up: 3 workers were lost on it; ask for it again"
     assert only.ends
 
 
 def test_a_job_of_workers_that_were_asked_to_stop_goes_on() -> None:
-    assert run(MemoryCommand(), attempt=4, handovers=1)[-1].status == "completed"
+    assert run(MemoryCommand(), attempt=4, earlier=Attempts(1, 3))[-1].status == "completed"

@@ -16,11 +16,11 @@ def task_of(
     *,
     meter_type: str = "gas",
     attempt: int = 1,
-    handovers: int = 0,
+    lost: int = 0,
 ) -> Task:
     command = TrainingCommand(task_id="T", meter_id="m", meter_type=meter_type, event_time_us=0)
     settings = TrainerSettings(models_dir=folder)
-    return Task(received.publish, command, attempt, settings, handovers)
+    return Task(received.publish, command, attempt, settings, lost)
 
 
 def test_a_task_reports_every_stage_and_saves_its_model(tmp_path: Path) -> None:
@@ -81,14 +81,14 @@ def test_a_task_that_cannot_be_trained_fails_and_says_why(tmp_path: Path) -> Non
 
 def test_a_task_that_lost_three_trainers_is_given_up(tmp_path: Path) -> None:
     received = MemoryCommand()
-    task_of(received, tmp_path, attempt=4).run()
+    task_of(received, tmp_path, attempt=4, lost=3).run()
     (only,) = received.events
     assert only.task.error == "given up: 3 trainers were lost on it; ask for it again"
 
 
 def test_a_task_of_trainers_that_were_asked_to_stop_goes_on(tmp_path: Path) -> None:
     received = MemoryCommand()
-    task_of(received, tmp_path, attempt=4, handovers=1).run()
+    task_of(received, tmp_path, attempt=4, lost=2).run()
     assert received.events[-1].status == "completed"
 
 

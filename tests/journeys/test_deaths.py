@@ -1,0 +1,106 @@
+"""A worker on a real broker that one record kills, as by a signal or for memory."""
+
+import asyncio
+import signal
+import uuid
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+import pytest
+
+from infra.errors import PartFailed
+from kafka_io.clock import now_us
+from kafka_io.publisher import Publisher
+from kafka_io.reader import read_all
+from producers.returns import ReturnsPublisher
+from schemas.events import AgentCommand, AgentEvent, DeadLetter, Return, RiskAlert
+from schemas.topics import AGENT_EVENTS, DEAD_LETTERS, PORTFOLIO_RETURNS
+from tests.conftest import Started, World
+from tests.support import lethal_orchestrator
+from tests.support.lethal_worker import LETHAL
+from tests.support.straight_run import (
+    TopicReader,
+    assert_as_straight,
+    measured_at,
+    send_days,
+    straight_run,
+)
+
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
+
+DAYS = 300
+
+
+async def keep(start: Callable[[], Awaitable[Started]], deaths: list[str]) -> None:
+    """Start a process again whenever it dies, as its supervisor does."""
+    while True:
+        try:
+            started = await start()
+        except PartFailed as error:
+            deaths.append(str(error))
+            continue
+        code = await started.process.ended()
+        deaths.append(signal.Signals(-code).name)
+
+
+async def test_a_record_that_kills_its_worker_does_so_three_times_and_costs_nothing_else(
+    world: World,
+) -> None:
+    expected_measures, expected_alerts = straight_run(DAYS)
+    end = max(at for _, at in expected_measures)
+    portfolios = {name for name, at in expected_measures if at == end}
+    deaths: list[str] = []
+
+    async with TopicReader(world, "risk.measures", "risk.alerts") as reader:
+        await send_days(world, 0, DAYS // 2)
+        async with Publisher(world.producer_settings) as publisher:
+            await ReturnsPublisher(publisher).send([Return(LETHAL, 0, 0.01)])
+        await send_days(world, DAYS // 2, DAYS)
+        async with asyncio.TaskGroup() as tasks:
+            keeping = tasks.create_task(
+                keep(partial(world.program, "tests.support.lethal_worker"), deaths)
+            )
+            await reader.until(measured_at(end, portfolios))
+            while not (letters := await read_all(DEAD_LETTERS, world.producer_settings)):
+                await reader.poll()
+            keeping.cancel()
+
+    assert_as_straight(reader.records, expected_measures, expected_alerts)
+    alerts = [record.transition_id for record in reader.records if isinstance(record, RiskAlert)]
+    assert len(alerts) == len(set(alerts))
+    assert len(deaths) == 3
+    assert all("SIGKILL" in death for death in deaths)
+    [letter] = letters
+    assert isinstance(letter, DeadLetter)
+    assert letter.reason == "failed"
+    assert letter.error.startswith("3 processes in a row have died here")
+    assert letter.value is not None
+    assert letter.topic == world.topic(PORTFOLIO_RETURNS.name)
+
+
+async def test_a_command_that_kills_its_worker_does_so_three_times_and_ends(world: World) -> None:
+    deaths: list[str] = []
+    runs = {
+        message: AgentCommand(run_id=uuid.uuid4().hex, message=message, event_time_us=now_us())
+        for message in (lethal_orchestrator.LETHAL, "weather in Paris")
+    }
+    async with Publisher(world.producer_settings) as publisher:
+        for command in runs.values():
+            await publisher.publish(command)
+
+    async def ends() -> dict[str, AgentEvent]:
+        events = await read_all(AGENT_EVENTS, world.producer_settings)
+        return {
+            event.run_id: event for event in events if isinstance(event, AgentEvent) and event.ends
+        }
+
+    async with asyncio.TaskGroup() as tasks:
+        start = partial(world.program, "tests.support.lethal_orchestrator", "orchestrator")
+        keeping = tasks.create_task(keep(start, deaths))
+        while len(found := await ends()) < len(runs):  # noqa: ASYNC110  # of another process
+            await asyncio.sleep(0.2)
+        keeping.cancel()
+    lethal, healthy = (found[command.run_id] for command in runs.values())
+    assert (lethal.kind, lethal.text) == ("error", "given up: 3 workers were lost on it")
+    assert healthy.kind == "completed"
+    assert len(deaths) == 3
