@@ -76,7 +76,7 @@ Message = ConsumerRecord[bytes, bytes]
 
 
 class Attempts(NamedTuple):
-    """What became of earlier attempts at a command."""
+    """The number of earlier attempts at a command, and how they ended."""
 
     handovers: int = 0
     """Attempts that ended since their workers were asked to stop, or could not reach Kafka."""

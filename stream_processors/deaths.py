@@ -38,7 +38,7 @@ class Place(NamedTuple):
 
 
 class Note(NamedTuple):
-    """What the row of a partition number says of its processes."""
+    """The part of a partition number's row that is about its processes."""
 
     worker: str = ""
     """The process that has the number; empty if it has ended in order."""

@@ -229,7 +229,7 @@ def resolve_start(number: int, recovered: Recovered, now_us: int) -> Start:
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """What all tasks of a process share."""
+    """The name, the settings and the isolation that all tasks of a process share."""
 
     name: str
     """Names this process, and no other one, also after a restart."""
