@@ -180,9 +180,10 @@ class World:
         env = {f"TAPEWIRE_{name.upper()}": str(value) for name, value in settings.items()}
         return await self._start("agents", "producers", env, "orchestrator")
 
-    async def program(self, module: str, *arguments: str) -> "Started":
+    async def program(self, module: str, *arguments: str, **settings: object) -> "Started":
         """Start a program of the tests."""
-        return await self._start(module.rpartition(".")[2], module, {}, *arguments)
+        env = {f"TAPEWIRE_{name.upper()}": str(value) for name, value in settings.items()}
+        return await self._start(module.rpartition(".")[2], module, env, *arguments)
 
     async def _start(
         self, name: str, module: str, env: dict[str, str], *arguments: str

@@ -5,7 +5,8 @@ import signal
 import sys
 
 from producers import __main__ as program
-from producers.agents.orchestrator import Run
+from producers.agents.agents import ask
+from producers.agents.orchestrator import Ask, Run
 from producers.agents.router import Router
 
 LETHAL = "lethal"
@@ -13,11 +14,11 @@ LETHAL = "lethal"
 answer = Run.answer
 
 
-async def answer_or_die(self: Run, router: Router) -> None:
+async def answer_or_die(self: Run, router: Router, ask: Ask = ask) -> None:
     if self._command.message == LETHAL and self._lost < 3:  # as if a library did it
         sys.stderr.write("this is the end\n")
         os.kill(os.getpid(), signal.SIGKILL)
-    await answer(self, router)
+    await answer(self, router, ask)
 
 
 if __name__ == "__main__":
