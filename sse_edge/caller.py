@@ -60,6 +60,11 @@ class Caller:
         return Owner(self.tenant, self.subject)
 
 
+def tenant_of(caller: Caller | None) -> str | None:
+    """Return the caller's tenant; empty for a token without one, None without a token."""
+    return None if caller is None else caller.tenant or ""
+
+
 def user_of(caller: Caller | None) -> str | None:
     """Return a text that only the caller's user has; None without a token."""
     return None if caller is None else caller.owner.text

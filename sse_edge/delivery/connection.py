@@ -23,7 +23,7 @@ from contextlib import suppress
 
 from sse_edge.cache.catch_up import Piece
 from sse_edge.cache.topic_tail import FAR_AWAY
-from sse_edge.caller import user_of
+from sse_edge.caller import tenant_of, user_of
 from sse_edge.compression import Gzip
 from sse_edge.cursor import Cursor
 from sse_edge.delivery import control_events
@@ -125,6 +125,11 @@ class Connection:
     def user(self) -> str | None:
         """The user of the client's token, as a text that no other user has; None without one."""
         return user_of(self._options.caller)
+
+    @property
+    def tenant(self) -> str | None:
+        """The tenant of the client's token; empty for none, None without a token."""
+        return tenant_of(self._options.caller)
 
     @property
     def depth(self) -> int:
@@ -329,7 +334,7 @@ class Connection:
             self._write(self._notice("conflated", {"merged": delivery.merged}))
         if delivery.events:
             size = self._write(delivery.data)
-            metrics = self._node.metrics.of(self.stream.name)
+            metrics = self._node.metrics.of(self.stream.name, self.stream.tenant)
             metrics.events += delivery.events
             metrics.bytes += size
             self._last_sent = delivery.last_sent

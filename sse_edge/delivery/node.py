@@ -59,6 +59,11 @@ class Session(Protocol):
         """The user of the client's token, as a text that no other user has; None without one."""
         ...
 
+    @property
+    def tenant(self) -> str | None:
+        """The tenant of the client's token; empty for none, None without a token."""
+        ...
+
     def leave(self) -> None:
         """End the stream at an event's boundary."""
         ...
@@ -153,10 +158,20 @@ class Node:
         return None if has_room else UnavailableReason.FULL
 
     @property
-    def clients(self) -> Mapping[str, Sequence[str]]:
-        """The names of the connected clients, by channel."""
+    def tenants(self) -> set[str]:
+        """The tenants that hold connections."""
+        return {session.tenant for session in self._sessions if session.tenant}
+
+    def connections_of(self, tenant: str | None) -> int:
+        """Return how many connections a tenant holds; "" for those of none, None for all."""
+        return sum(_is_of(session, tenant) for session in self._sessions)
+
+    def clients(self, tenant: str | None = None) -> Mapping[str, Sequence[str]]:
+        """Return the names of a tenant's clients, by channel; see `connections_of`."""
         names: dict[str, list[str]] = {name: [] for name in CHANNELS}
         for session in self._sessions:
+            if not _is_of(session, tenant):
+                continue
             for source in session.stream.selections:
                 names[source.channel.name].append(session.client_id)
         return names
@@ -374,6 +389,10 @@ class Node:
             return await self._catch_up.read(history, offset, feed.channel_of_all(index))
         except OffsetOutOfRange:
             return await gap_at(self.log, partition, offset)
+
+
+def _is_of(session: Session, tenant: str | None) -> bool:
+    return tenant is None or (session.tenant or "") == tenant
 
 
 def _tick_or_close(client: Client) -> None:

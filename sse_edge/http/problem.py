@@ -18,7 +18,7 @@ from sse_edge.errors import (
     UnavailableReason,
 )
 from sse_edge.frame import block
-from sse_edge.http.dependencies import node_of
+from sse_edge.http.dependencies import node_of, tenant_read_by
 from sse_edge.http.headers import STREAM_HEADERS
 from sse_edge.http.refusals import log_refusal
 from sse_edge.http.request_values import asks_for_stream
@@ -56,6 +56,7 @@ def answer_of(connection: HTTPConnection, error: EdgeError) -> Response:
     """Return the answer to a request that fails; count and log it."""
     node = node_of(connection)
     node.metrics.refused[str(error.status)] += 1
+    node.metrics.refused_to[tenant_read_by(connection) or ""] += 1
     cause = "" if error.__cause__ is None else f" ({error.__cause__})"
     refusal_id = log_refusal(connection.scope, error.status, error.reason, f"{error}{cause}")
     if isinstance(error, Unavailable) and asks_for_stream(connection):

@@ -8,7 +8,7 @@ from math import inf
 
 from fastapi import Request
 
-from sse_edge.caller import Caller, user_of
+from sse_edge.caller import Caller, tenant_of, user_of
 from sse_edge.delivery.admission import Slot
 from sse_edge.http.addresses import address_of
 from sse_edge.http.dependencies import caller_of
@@ -32,6 +32,11 @@ class ResponseSession:
     def user(self) -> str | None:
         """The user of the client's token, as a text that no other user has; None without one."""
         return user_of(self.caller)
+
+    @property
+    def tenant(self) -> str | None:
+        """The tenant of the client's token; empty for none, None without a token."""
+        return tenant_of(self.caller)
 
     @property
     def is_open(self) -> bool:

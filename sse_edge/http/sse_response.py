@@ -15,6 +15,7 @@ add a channel.
 
 import asyncio
 import logging
+from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,7 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from sse_edge.caller import Caller, tenant_of
 from sse_edge.compression import GZIP_HEADERS, Gzip, takes_gzip
 from sse_edge.frame import Text, body
 from sse_edge.http.headers import SSE_HEADERS
@@ -43,7 +45,25 @@ class Sent:
     errors: int = 0
 
 
-SENT = Sent()
+class SentByTenant:
+    """Counts of the responses of this process, by the tenant of their callers."""
+
+    def __init__(self) -> None:
+        self._by_tenant: defaultdict[str, Sent] = defaultdict(Sent)
+
+    def of(self, tenant: str | None) -> Sent:
+        """Return the counts of a tenant; "" for callers without one, None for all together."""
+        if tenant is not None:
+            return self._by_tenant[tenant]
+        found = tuple(self._by_tenant.values())
+        return Sent(
+            sum(sent.open for sent in found),
+            sum(sent.events for sent in found),
+            sum(sent.errors for sent in found),
+        )
+
+
+SENT = SentByTenant()
 
 
 class SSEResponse(Response):
@@ -75,6 +95,7 @@ class SSEResponse(Response):
         self._ping_s = ping_interval
         self._after = background
         self._counted = 0 if is_session else 1
+        self._sent = SENT.of("")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve the response."""
@@ -82,7 +103,9 @@ class SSEResponse(Response):
         gzip = Gzip() if takes_gzip(",".join(accepted)) else None
         if gzip is not None:
             self.headers.update(GZIP_HEADERS)
-        SENT.open += self._counted
+        caller: Caller | None = scope.get("state", {}).get("caller")
+        self._sent = SENT.of(tenant_of(caller) or "")
+        self._sent.open += self._counted
         try:
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
             async with asyncio.TaskGroup() as tasks:
@@ -91,7 +114,7 @@ class SSEResponse(Response):
                 streaming.add_done_callback(lambda _: leaving.cancel())
                 leaving.add_done_callback(lambda _: streaming.cancel())
         finally:
-            SENT.open -= self._counted
+            self._sent.open -= self._counted
             if self._after is not None:
                 await self._after()
 
@@ -100,7 +123,7 @@ class SSEResponse(Response):
             try:
                 await self._send_events(out)
             except Exception:
-                SENT.errors += 1
+                self._sent.errors += 1
                 logger.exception("the iterator of a stream failed; the stream ends")
                 error = {"error": "the stream has failed on the server"}
                 await out.write(body("fatal_error", error) + b"\n")
@@ -120,7 +143,7 @@ class SSEResponse(Response):
                 if not found:
                     return
                 await out.write(event_block(found[0]))
-                SENT.events += 1
+                self._sent.events += 1
 
 
 class _Body:

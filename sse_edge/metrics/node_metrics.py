@@ -38,6 +38,14 @@ class StreamMetrics:
         self.lag_counts = [0] * (len(LAG_BUCKETS_S) + 1)
         self.lag_sum_s = 0.0
 
+    def add(self, other: "StreamMetrics") -> None:
+        """Add other counts to these."""
+        self.events += other.events
+        self.bytes += other.bytes
+        self.lag_sum_s += other.lag_sum_s
+        pairs = zip(self.lag_counts, other.lag_counts, strict=True)
+        self.lag_counts = [own + others for own, others in pairs]
+
     def observe_lags(self, lags_s: Iterable[float], clients: int) -> None:
         """Count the seconds that events took from the log to the sockets of some clients.
 
@@ -53,13 +61,16 @@ class NodeMetrics:
     """Counts of one node."""
 
     def __init__(self) -> None:
-        self._streams: defaultdict[str, StreamMetrics] = defaultdict(StreamMetrics)
+        self._streams: defaultdict[tuple[str, str], StreamMetrics] = defaultdict(StreamMetrics)
+        """By the stream's name, and the tenant of its readers."""
         self.opened: Counter[str] = Counter()
         """Streams by their `StreamStart`."""
         self.gaps: Counter[str] = Counter()
         """Gaps by reason."""
         self.refused: Counter[str] = Counter()
         """Refused requests by HTTP status."""
+        self.refused_to: Counter[str] = Counter()
+        """Refused requests by tenant; empty for callers without one, or without a valid token."""
         self.skipped: Counter[tuple[str, str]] = Counter()
         """Records that could not be rendered, by topic and reason."""
         self.merged = 0
@@ -72,13 +83,25 @@ class NodeMetrics:
         """The number of events sent on all streams."""
         return sum(stream.events for stream in self._streams.values())
 
-    def of(self, stream: str) -> StreamMetrics:
-        """Return the counts of a stream name."""
-        return self._streams[stream]
+    def sent_to(self, tenant: str) -> int:
+        """Return the number of events sent to a tenant; "" for callers without one."""
+        of_tenant = (found for (_, named), found in self._streams.items() if named == tenant)
+        return sum(stream.events for stream in of_tenant)
+
+    def of(self, stream: str, tenant: str | None = None) -> StreamMetrics:
+        """Return the counts of a stream name, and of the tenant of its readers."""
+        return self._streams[stream, tenant or ""]
+
+    def _by_stream(self) -> Mapping[str, StreamMetrics]:
+        """Return the counts of each stream name, of all tenants together."""
+        found: defaultdict[str, StreamMetrics] = defaultdict(StreamMetrics)
+        for (name, _), stream in self._streams.items():
+            found[name].add(stream)
+        return found
 
     def families(self, gauges: "Gauges") -> Iterator[Metric]:
         """Return all metrics for Prometheus."""
-        yield from _sent(self._streams)
+        yield from _sent(self._by_stream())
         yield _counter(
             "tapewire_streams_opened",
             "Streams opened, by where they started: latest, earliest, time, story (offsets); "

@@ -11,7 +11,7 @@ from schemas.instants import LATEST_US
 from sse_edge.caller import OWNED_ID_CHARS, Scope, is_owned
 from sse_edge.errors import NoSuchThing
 from sse_edge.http import openapi
-from sse_edge.http.dependencies import caller_of
+from sse_edge.http.dependencies import caller_of, tenant_read_by
 from sse_edge.http.scopes import require
 from sse_edge.http.stream_response import event_names, open_stream, stream_route, write
 from sse_edge.routes.cluster import ClusterDep, NodeStatus, channel_totals, scope, summary
@@ -60,13 +60,15 @@ async def channels() -> list[dict[str, object]]:
 
 
 @router.get("/status", summary="List open connections of all nodes")
-async def status(cluster: ClusterDep) -> dict[str, object]:
+async def status(request: Request, cluster: ClusterDep) -> dict[str, object]:
     """Return the connections of the cluster by channel, its nodes, and this process as `node`.
+
+    A caller with a token is told of the connections of its tenant.
 
     Figures of other nodes are some seconds old, and name at most 100 clients of a channel. Where
     only this process is known, `scope` is `node`, and `note` says why.
     """
-    members = await cluster.members()
+    members = await cluster.members(tenant_read_by(request))
     own, nodes = members.nodes[0], members.nodes
     is_active = any(node.status == NodeStatus.ACTIVE for node in nodes)
     return {

@@ -20,7 +20,7 @@ from sse_edge.errors import NoSuchThing, Unavailable
 from sse_edge.frame import block
 from sse_edge.http import openapi
 from sse_edge.http.addresses import address_of
-from sse_edge.http.dependencies import NodeDep, caller_of, node_of
+from sse_edge.http.dependencies import NodeDep, caller_of, node_of, tenant_read_by
 from sse_edge.http.request_values import given_cursor
 from sse_edge.http.scopes import require
 from sse_edge.http.stream_response import (
@@ -198,12 +198,14 @@ async def user_stream(
 
 
 @router.get("/sse-metrics", summary="Summary of `/metrics` of all nodes")
-async def sse_metrics(cluster: ClusterDep) -> dict[str, object]:
+async def sse_metrics(request: Request, cluster: ClusterDep) -> dict[str, object]:
     """Return the open streams, events sent and errors of all running nodes, and of this process.
+
+    A caller with a token is told of those of its tenant.
 
     Where only this process is known, `scope` is `node`, and `note` says why.
     """
-    members = await cluster.members()
+    members = await cluster.members(tenant_read_by(request))
     own = metrics_of(members.nodes[:1])
     return {**metrics_of(members.nodes), **scope(members), "node": own}
 

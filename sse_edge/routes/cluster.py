@@ -2,6 +2,10 @@
 
 A heartbeat is one small record of the compacted topic `edge.nodes`, keyed by its node. A node that
 stops deletes its row; one that dies is no longer counted three intervals after its last heartbeat.
+
+What a node serves to a tenant is in a record of its own, with the tenant in its key, which the node
+writes when it changes. The heartbeat has what callers without a tenant get. So each tenant is told
+of its own connections, and only a caller without a token, on an open edge, of those of all.
 Ages are measured by the broker's clock, whose time comes with each acknowledgement of a node's own
 heartbeat, so no clock of another machine matters.
 
@@ -43,6 +47,8 @@ CLIENTS_MAX = 100
 """The most clients of a channel that a heartbeat names."""
 MISSED_MAX = 3
 """A node is no longer counted after this many intervals without a heartbeat."""
+_SHARE_S = 3_600.0
+"""How often a tenant's share is written that does not change: the topic keeps it for a day."""
 _STARTING_S = 0.1
 """How often a new node looks whether Kafka answers."""
 
@@ -70,6 +76,13 @@ class _Acknowledged(NamedTuple):
     loop_s: float
 
 
+class _Share(NamedTuple):
+    """What a node serves to a tenant, and when it was written, by the loop's clock."""
+
+    share: EdgeNode
+    loop_s: float
+
+
 class Cluster:
     """Writes this node's heartbeats, and reads those of the others."""
 
@@ -91,6 +104,8 @@ class Cluster:
         self._interval_s = node.settings.node_heartbeat_s
         self._topic = node.settings.topic_prefix + EDGE_NODES.name
         self._acknowledged: _Acknowledged | None = None
+        self._shares: dict[str, _Share] = {}
+        """By tenant, what was written last."""
         self._trouble: str | None = None
         self._has_tried = asyncio.Event()
 
@@ -105,9 +120,17 @@ class Cluster:
         finally:
             await self._leave()
 
-    def own(self) -> EdgeNode:
-        """Return what this node serves, with the names of all clients."""
-        node = self._node
+    def own(self, tenant: str | None = None) -> EdgeNode:
+        """Return what this node serves to a tenant, with the names of all its clients.
+
+        Args:
+            tenant: the tenant; "" for callers without one, None for all.
+        """
+        node, sent = self._node, SENT.of(tenant)
+        metrics = node.metrics
+        clients_by_channel = node.clients(tenant)
+        events = metrics.sent if tenant is None else metrics.sent_to(tenant)
+        refused = metrics.refused if tenant is None else {"": metrics.refused_to[tenant]}
         return EdgeNode(
             node_id=self._node_id,
             address=self._address,
@@ -117,26 +140,33 @@ class Cluster:
             status=NodeStatus.DRAINING if node.draining else NodeStatus.ACTIVE,
             started_us=self._started_us,
             interval_s=self._interval_s,
-            connections=node.connections,
-            responses=SENT.open,
+            connections=node.connections_of(tenant),
+            responses=sent.open,
             channels=[
-                EdgeChannel(name, len(clients), clients) for name, clients in node.clients.items()
+                EdgeChannel(name, len(clients), clients)
+                for name, clients in clients_by_channel.items()
             ],
-            events_sent=node.metrics.sent + SENT.events,
-            errors=SENT.errors + sum(node.metrics.refused.values()),
+            events_sent=events + sent.events,
+            errors=sent.errors + sum(refused.values()),
             event_time_us=now_us(),
         )
 
-    async def members(self) -> Members:
-        """Return the nodes that are alive: this one as it is now, the others as they were last."""
-        own = self.own()
+    async def members(self, tenant: str | None = None) -> Members:
+        """Return the nodes that are alive: this one as it is now, the others as they were last.
+
+        Args:
+            tenant: the tenant whose connections are counted; "" for callers without one, None for
+                all.
+        """
+        own = self.own(tenant)
         try:
             now_ms = await self._broker_time_ms()
-            heartbeats = await self._views.edges.all_with_times()
+            heartbeats = await self._views.edges.all_with_times("")
+            shares = await self._views.edges.all(tenant)
         except LogError as error:
             return Members([own], str(error))
         others = [
-            node
+            _sum_of(node, [share for share in shares if share.node_id == node.node_id])
             for node, appended_ms in heartbeats
             if node.node_id != own.node_id
             and now_ms - appended_ms <= MISSED_MAX * 1_000 * node.interval_s
@@ -192,17 +222,44 @@ class Cluster:
                     "`tapewire up` does"
                 )
             await self._publisher.flush()  # a heartbeat that was not acknowledged in time
-        position = await self._publisher.publish(_shortened(self.own()))
+        position = await self._publisher.publish(_shortened(self.own("")))
         self._acknowledged = _Acknowledged(position.timestamp_ms, _now_s())
+        for tenant in sorted(self._node.tenants | self._shares.keys()):
+            await self._write_share(tenant)
+
+    async def _write_share(self, tenant: str) -> None:
+        """Write what this node serves to a tenant, where it has changed or will soon expire."""
+        share = _shortened(self.own(tenant))
+        known, now_s = self._shares.get(tenant), _now_s()
+        if known is None or now_s - known.loop_s >= _SHARE_S or _differs(share, known.share):
+            await self._publisher.publish(share, tenant=tenant)
+            self._shares[tenant] = _Share(share, now_s)
 
     async def _leave(self) -> None:
         """Delete this node's row, unless Kafka is away."""
         if self._acknowledged is None or not self._node.tail.connected:
             return
         try:
-            await self._publisher.delete(EDGE_NODES, encode_key(self._node_id))
+            for tenant in (None, *self._shares):
+                await self._publisher.delete(EDGE_NODES, encode_key(self._node_id, tenant))
         except ProducerError as error:
             logger.info("this node could not leave the cluster: %s", error)
+
+
+def _sum_of(node: EdgeNode, shares: Sequence[EdgeNode]) -> EdgeNode:
+    """Return a node with the connections and counts of some tenants together."""
+    return replace(
+        node,
+        connections=sum(share.connections for share in shares),
+        responses=sum(share.responses for share in shares),
+        channels=[channel for share in shares for channel in share.channels],
+        events_sent=sum(share.events_sent for share in shares),
+        errors=sum(share.errors for share in shares),
+    )
+
+
+def _differs(share: EdgeNode, known: EdgeNode) -> bool:
+    return replace(share, event_time_us=0) != replace(known, event_time_us=0)
 
 
 def channel_totals(nodes: Iterable[EdgeNode]) -> dict[str, dict[str, object]]:

@@ -209,7 +209,9 @@ async def _follow(request: Request, task_ids: Sequence[str]) -> Response:
 
 def _unknown(request: Request, stream: Stream, error: NoSuchThing) -> Response:
     """Answer with an `error` event: `EventSource` would not show the body of a 404."""
-    node_of(request).metrics.refused[str(error.status)] += 1
+    metrics = node_of(request).metrics
+    metrics.refused[str(error.status)] += 1
+    metrics.refused_to[tenant_read_by(request) or ""] += 1
     client = ClientInfo(client_id_of(request), stream.name, stream.entities)
     event = control_events.notice(
         stream.dialect,

@@ -8,7 +8,7 @@ import asyncio
 import re
 import time
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -274,6 +274,16 @@ class Edge:
                             break
             return Answer(answer.status_code, text)
 
+    @asynccontextmanager
+    async def hold(self, url: str, given: str, client_id: str) -> AsyncGenerator[None]:
+        """Keep a stream open while the context lasts."""
+        headers, params = {"Authorization": f"Bearer {given}"}, {"client_id": client_id}
+        async with self._http.stream("GET", url, headers=headers, params=params) as answer:
+            pieces = answer.aiter_text()
+            await anext(pieces)
+            yield
+            del pieces  # which would close the stream
+
     async def _follow(self, url: str, headers: Mapping[str, str], until: frozenset[str]) -> Answer:
         text = ""
         async with connect(
@@ -401,6 +411,25 @@ async def test_each_caller_finds_only_its_own_of_things_with_the_same_names() ->
                 foreign = answer.marks - {mark(who.tenant), mark(who.tenant, who.subject)}
                 if foreign or not expected <= answer.marks:
                     faults[method, path, who] = sorted(answer.marks), answer.status
+    assert faults == {}
+
+
+async def test_a_tenant_is_told_of_its_own_connections_only() -> None:
+    faults = {}
+    async with an_edge() as edge, AsyncExitStack() as held:
+        for who in (ALICE, ELSEWHERE):
+            name = mark(who.tenant, who.subject)
+            await held.enter_async_context(edge.hold("/api/v1/sse/alerts", token(who), name))
+        for asking, names in (
+            (ALICE, {mark("acme", "alice")}),
+            (BOB, {mark("acme", "alice")}),
+            (ELSEWHERE, {mark("other", "alice")}),
+            (NOWHERE, set[str]()),
+        ):
+            status = await edge.ask("GET", "/api/v1/sse/status", token(asking))
+            metrics = await edge.ask("GET", "/sse-metrics", token(asking))
+            if status.marks != names or f'"active_connections":{len(names)}' not in metrics.text:
+                faults[asking] = status.marks, metrics.text
     assert faults == {}
 
 

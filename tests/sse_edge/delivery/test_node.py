@@ -38,6 +38,7 @@ class ListSession:
         self.client_id = "list"
         self.user: str | None = None
         self.slot: Slot | None = None
+        self.tenant: str | None = None
         self.has_left = False
 
     def leave(self) -> None:
@@ -49,7 +50,7 @@ async def test_a_session_that_is_no_connection_is_counted_and_leaves_on_a_drain(
         session = ListSession()
         with edge.node.admitted(session):
             assert edge.node.connections == 1
-            assert edge.node.clients["alerts"] == ["list"]
+            assert edge.node.clients()["alerts"] == ["list"]
             assert edge.node.gauges().connections == {("alerts", "mystocks"): 1.0}
             with pytest.raises(TooManyConnections):
                 edge.node.refuse_over_limit("here")

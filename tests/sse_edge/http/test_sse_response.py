@@ -77,14 +77,14 @@ async def test_an_open_response_is_counted_once() -> None:
     counts: list[int] = []
 
     async def story() -> AsyncIterator[Any]:
-        counts.append(SENT.open)
+        counts.append(SENT.of(None).open)
         yield 1
 
-    before = SENT.open
+    before = SENT.of(None).open
     await Browser().get(SSEResponse(story()))
     await Browser().get(SSEResponse(story(), is_session=True))
     assert counts == [before + 1, before]
-    assert SENT.open == before
+    assert SENT.of(None).open == before
 
 
 async def test_a_client_with_gzip_gets_each_event_at_once_and_a_whole_file() -> None:

@@ -1,6 +1,7 @@
 """Nodes that know of each other by heartbeats, on a log in memory and in virtual time."""
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
@@ -12,10 +13,14 @@ from kafka_io.errors import Unsent
 from kafka_io.publisher import Publisher, RecordMetadata
 from schemas.codec import decode, encode
 from schemas.events import EdgeChannel, EdgeNode
+from schemas.keys import encode_key
 from schemas.topics import EDGE_NODES, Topic
+from sse_edge.caller import Caller
+from sse_edge.http.stream_response import readable_by
 from sse_edge.log.record import Partition
 from sse_edge.routes.cluster import CLIENTS_MAX, Cluster, channel_totals, metrics_of, scope
-from tests.support.edge import ALERTS, Edge, running_edge
+from sse_edge.streams.requests import one_channel
+from tests.support.edge import ALERTS, Edge, alert, running_edge
 from tests.support.fake_log import FakeLog
 
 pytestmark = pytest.mark.virtual_time
@@ -31,11 +36,13 @@ class Heartbeats:
     def __init__(self, log: FakeLog) -> None:
         self._log = log
         self.is_refused = False
+        self.written = 0
 
-    async def publish(self, event: EdgeNode) -> RecordMetadata:
+    async def publish(self, event: EdgeNode, tenant: str | None = None) -> RecordMetadata:
         if self.is_refused:
             raise Unsent("Kafka has not acknowledged", 1)
-        return self._append(event.node_id.encode(), encode(event))
+        self.written += 1
+        return self._append(encode_key(event.node_id, tenant), encode(event))
 
     async def delete(self, topic: Topic, key: bytes) -> RecordMetadata:
         assert topic is EDGE_NODES
@@ -56,8 +63,8 @@ class Member:
     def __init__(self, edge: Edge, cluster: Cluster, heartbeats: Heartbeats) -> None:
         self.edge, self.cluster, self.heartbeats = edge, cluster, heartbeats
 
-    async def total(self) -> int:
-        return sum(node.connections for node in (await self.cluster.members()).nodes)
+    async def total(self, tenant: str | None = None) -> int:
+        return sum(node.connections for node in (await self.cluster.members(tenant)).nodes)
 
 
 @asynccontextmanager
@@ -82,12 +89,12 @@ def cluster_log(*, has_topic: bool = True) -> FakeLog:
     return log
 
 
-async def until(member: Member, total: int) -> float:
+async def until(member: Member, total: int, tenant: str | None = None) -> float:
     """Wait until a member counts so many connections, and return how long it took."""
     began_s = asyncio.get_running_loop().time()
     async with asyncio.timeout(60):
         while True:
-            if await member.total() == total:
+            if await member.total(tenant) == total:
                 return asyncio.get_running_loop().time() - began_s
             await asyncio.sleep(0.1)
 
@@ -216,3 +223,44 @@ def test_totals_add_up_the_channels_of_all_nodes() -> None:
         "errors": 2,
     }
     assert decode(encode(node)) == node
+
+
+def of_tenant(tenant: str | None) -> Caller:
+    return Caller("alice", tenant, time.time() + 1e6)
+
+
+async def test_a_tenant_knows_of_its_own_connections_on_all_nodes_and_of_no_others() -> None:
+    log = cluster_log()
+    async with member(log) as one, member(log) as two:
+        for node, tenant in ((one, "acme"), (two, "acme"), (two, "other"), (two, None)):
+            caller = of_tenant(tenant)
+            stream = readable_by(caller, one_channel("alerts", {}), None)
+            await node.edge.connect(stream, caller=caller).until(2)
+        await two.edge.connect().until(2)
+        for node in (one, two):
+            for asking, count in (("acme", 2), ("other", 1), ("", 2), ("nobody", 0), (None, 5)):
+                assert await until(node, count, asking) <= 6
+        log.append(ALERTS, 0, encode_key("p", "other"), alert("p", 1))
+        await asyncio.sleep(6)  # the next heartbeat
+        found = metrics_of((await one.cluster.members("other")).nodes)
+        assert found == {"active_connections": 1, "total_events_sent": 1, "errors": 0}
+        totals = channel_totals((await one.cluster.members("other")).nodes)
+        assert totals["alerts"] == {"connection_count": 1, "clients": ["client"]}
+
+
+async def test_a_tenants_share_is_written_when_it_changes_and_goes_with_its_node() -> None:
+    log = cluster_log()
+    async with member(log) as watching:
+        async with member(log) as stopping:
+            client = stopping.edge.connect(caller=of_tenant("acme"))
+            await client.until(2)
+            await until(watching, 1, "acme")
+            before = stopping.heartbeats.written
+            await asyncio.sleep(25)  # five heartbeats of a node whose tenant's share is the same
+            assert stopping.heartbeats.written - before == 5
+            await stopping.edge.drop(client)
+            await until(watching, 0, "acme")
+            await stopping.edge.connect(caller=of_tenant("acme")).until(2)
+            await until(watching, 1, "acme")
+        assert await until(watching, 0, "acme") <= 1
+        assert await watching.cluster._views.edges.all("acme") == []
