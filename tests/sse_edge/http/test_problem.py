@@ -73,7 +73,7 @@ class _Counted:
     settings = EdgeSettings()
 
     def __init__(self) -> None:
-        self.metrics = SimpleNamespace(refused=Counter[str]())
+        self.metrics = SimpleNamespace(refused=Counter[str](), refused_to=Counter[str]())
 
 
 @pytest.mark.parametrize(

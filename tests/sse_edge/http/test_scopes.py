@@ -15,6 +15,7 @@ from sse_edge.http.rate_limit import RateLimiter
 from sse_edge.http.scopes import refuse_without, require
 from sse_edge.http.stream_response import authenticate
 from sse_edge.http.web_pages import WebPageRules
+from sse_edge.metrics.node_metrics import NodeMetrics
 from sse_edge.settings import EdgeSettings
 
 SCOPES = {"reader": {Scope.READ}, "desk": {Scope.READ, Scope.LIMITS}, "nothing": set[Scope]()}
@@ -34,9 +35,7 @@ class Users:
 @pytest.fixture
 def app() -> FastAPI:
     app = FastAPI()
-    app.state.node = SimpleNamespace(
-        settings=EdgeSettings(), metrics=SimpleNamespace(refused={"401": 0, "403": 0, "429": 0})
-    )
+    app.state.node = SimpleNamespace(settings=EdgeSettings(), metrics=NodeMetrics())
     app.state.authenticator = Users()
     app.state.rate_limiter = RateLimiter(1)
     app.state.web_page_rules = WebPageRules(EdgeSettings())
