@@ -3,9 +3,9 @@
 A heartbeat is one small record of the compacted topic `edge.nodes`, keyed by its node. A node that
 stops deletes its row; one that dies is no longer counted three intervals after its last heartbeat.
 
-What a node serves to a tenant is in a record of its own, with the tenant in its key, which the node
-writes when it changes. The heartbeat has what callers without a tenant get. So each tenant is told
-of its own connections, and only a caller without a token, on an open edge, of those of all.
+The connections of a tenant are in a record of their own, with the tenant in its key, which the node
+writes when they change; those of callers without a tenant are in the heartbeat. So each tenant sees
+its own connections, and only a caller without a token, on an open edge, sees those of all.
 Ages are measured by the broker's clock, whose time comes with each acknowledgement of a node's own
 heartbeat, so no clock of another machine matters.
 
@@ -77,7 +77,7 @@ class _Acknowledged(NamedTuple):
 
 
 class _Share(NamedTuple):
-    """What a node serves to a tenant, and when it was written, by the loop's clock."""
+    """A tenant's share in a node, and when it was written, by the loop's clock."""
 
     share: EdgeNode
     loop_s: float

@@ -414,7 +414,7 @@ async def test_each_caller_finds_only_its_own_of_things_with_the_same_names() ->
     assert faults == {}
 
 
-async def test_a_tenant_is_told_of_its_own_connections_only() -> None:
+async def test_a_tenant_sees_its_own_connections_only() -> None:
     faults = {}
     async with an_edge() as edge, AsyncExitStack() as held:
         for who in (ALICE, ELSEWHERE):
