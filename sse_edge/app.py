@@ -42,6 +42,7 @@ from sse_edge.http import openapi, tls
 from sse_edge.http.auth import Authenticator
 from sse_edge.http.descriptors import raise_limit
 from sse_edge.http.guard import Guard
+from sse_edge.http.log_privacy import hide_tokens
 from sse_edge.http.problem import add_exception_handlers
 from sse_edge.http.protocol import EdgeProtocol
 from sse_edge.http.rate_limit import RateLimiter
@@ -101,6 +102,7 @@ def from_environment() -> ASGIApp:
     """Return the edge of this process, as uvicorn starts it."""
     settings = EdgeSettings()
     configure_logging(settings.log_level)
+    hide_tokens()
     # While Kafka is away, aiokafka logs ten times a second what the tail logs once.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     # Windows are many long-lived objects without cycles. Full collections took a tenth of the time

@@ -1,0 +1,43 @@
+import logging
+from collections.abc import Generator
+
+import pytest
+
+from sse_edge.http.log_privacy import hide_tokens
+
+NAMES = ("uvicorn.error", "websockets", "httpx", "httpcore")
+
+
+@pytest.fixture(autouse=True)
+def restored() -> Generator[None]:
+    loggers = [logging.getLogger(name) for name in NAMES]
+    before = [(logger, logger.level, list(logger.filters)) for logger in loggers]
+    yield
+    for logger, level, filters in before:
+        logger.setLevel(level)
+        logger.filters[:] = filters
+
+
+def test_a_line_of_the_server_has_no_query(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("uvicorn"), "propagate", True)
+    caplog.set_level("INFO")
+    hide_tokens()
+    logger = logging.getLogger("uvicorn.error")
+    logger.info('%s - "WebSocket %s" %d', "10.0.0.1", "/ws/backtest/x?token=s3cr3t&y=z", 403)
+    logger.info("what is this? a line without an address")
+    assert caplog.messages == [
+        '10.0.0.1 - "WebSocket /ws/backtest/x" 403',
+        "what is this a line without an address",
+    ]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_lines_with_headers_and_addresses_are_not_logged_at_any_level(
+    name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG")
+    hide_tokens()
+    logging.getLogger(name).debug("> Authorization: Bearer s3cr3t")
+    assert caplog.text == ""
