@@ -193,11 +193,11 @@ class Risk:
         self._settings = settings or ProducerSettings()
 
     async def answer(self, message: str, caller: AgentCaller) -> AsyncGenerator[str]:
-        """Yield the last measure of the caller's portfolio that the message names."""
-        del caller
+        """Yield the last measure of the portfolio of the caller's tenant that the message names."""
+        found = await read_table(RISK_MEASURES, self._settings, caller.tenant or "")
         measures = {
             measure.portfolio_id: measure
-            for measure in (await read_table(RISK_MEASURES, self._settings)).values()
+            for measure in found.values()
             if isinstance(measure, RiskMeasure)
         }
         words = re.findall(r"[\w-]+", message.lower())

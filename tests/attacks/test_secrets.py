@@ -139,7 +139,7 @@ async def test_no_token_secret_or_path_of_a_key_is_shown_at_any_level(
     ],
 )
 def test_a_setting_that_is_refused_shows_no_secret(settings: dict[str, str]) -> None:
-    done = subprocess.run(  # noqa: S603  # our own
+    done = subprocess.run(  # our own
         [sys.executable, "-m", "sse_edge"],
         check=False,
         env=settings,

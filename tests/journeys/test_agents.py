@@ -160,27 +160,31 @@ async def test_a_caller_that_asks_too_often_gets_the_time_to_retry(
         assert (await say("bob")).status_code == 200
 
 
+def measure(portfolio_id: str, var_95: float) -> RiskMeasure:
+    return RiskMeasure(
+        portfolio_id=portfolio_id,
+        as_of_us=1_230_000_000_000_000,
+        method="historical",
+        status="ok",
+        observations=250,
+        var_95=var_95,
+        es_95=0.0345,
+        threshold=0.05,
+        utilisation=var_95 / 0.05,
+        event_id=f"m-{portfolio_id}-{var_95}",
+        source_topic="t",
+        source_partition=0,
+        source_offset=0,
+    )
+
+
 async def test_risk_questions_are_answered_from_the_live_measures(world: World) -> None:
     first, _ = await edges(world)
     async with Publisher(world.producer_settings) as publisher:
         for var_95 in (0.01, 0.0234):
-            await publisher.publish(
-                RiskMeasure(
-                    portfolio_id="growth",
-                    as_of_us=1_230_000_000_000_000,
-                    method="historical",
-                    status="ok",
-                    observations=250,
-                    var_95=var_95,
-                    es_95=0.0345,
-                    threshold=0.05,
-                    utilisation=var_95 / 0.05,
-                    event_id=f"m-{var_95}",
-                    source_topic="t",
-                    source_partition=0,
-                    source_offset=0,
-                )
-            )
+            await publisher.publish(measure("growth", var_95))
+        for name in ("growth", "secret"):  # another tenant's, also of the same name
+            await publisher.publish(measure(name, 0.0456), tenant="acme")
     async with stream(first.url, PATH, message="What is the VaR of Growth?") as client:
         answer = text_of(events_of(await client.to_end()))
     assert "growth as of 2008-12-23: VaR 95 % is 0.0234" in answer
@@ -188,6 +192,24 @@ async def test_risk_questions_are_answered_from_the_live_measures(world: World) 
     async with stream(first.url, PATH, message="what is the VaR of nothing?") as client:
         last = events_of(await client.to_end())[-1]
     assert last["event"] == "error"
+    assert last["error"] == "name a measured portfolio; these are measured: growth"
+
+
+async def test_a_tenant_asks_for_its_own_measures_only(world: World, tmp_path: Path) -> None:
+    edge = await world.edge(jwt_issuer=ISSUER, jwt_jwks=jwks_path(tmp_path))
+    await world.orchestrator()
+    async with Publisher(world.producer_settings) as publisher:
+        await publisher.publish(measure("growth", 0.0123), tenant="acme")
+        await publisher.publish(measure("growth", 0.0456), tenant="other")
+        await publisher.publish(measure("secret", 0.0456), tenant="other")
+        await publisher.publish(measure("untenanted", 0.0456))
+    bearer = {"Authorization": f"Bearer {token(tmp_path, 'alice', 'acme', 60)}"}
+    async with stream(edge.url, PATH, headers=bearer, message="the VaR of growth") as client:
+        answer = text_of(events_of(await client.to_end()))
+    assert answer.count("VaR 95 %") == 1
+    assert "VaR 95 % is 0.0123" in answer
+    async with stream(edge.url, PATH, headers=bearer, message="the VaR of secret") as client:
+        last = events_of(await client.to_end())[-1]
     assert last["error"] == "name a measured portfolio; these are measured: growth"
 
 
