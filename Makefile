@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 FOLDERS := producers stream_processors sse_edge schemas infra kafka_io cli tapewire build_tools docs benchmarks tests
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: up test check tests journeys long fuzz mutants soak faults bench-edge bench-processors docs reference wheel lock reset clean
+.PHONY: up test check tests journeys long fuzz mutants soak faults bench-edge bench-processors docs reference audit sbom wheel lock reset clean
 
 up: $(VENV)/.ready  ## the whole system on this machine
 	@exec $(BIN)/tapewire up $(ARGS)
@@ -53,6 +53,17 @@ docs: $(VENV)/.ready-dev  ## the documentation as HTML, in build/docs
 
 reference: $(VENV)/.ready-dev  ## the pages of the documentation that derive from the code
 	$(BIN)/python -m docs.generate
+
+AUDIT := $(BIN)/uv tool run --from pip-audit==2.10.1 pip-audit --requirement requirements/run.lock \
+	--require-hashes --disable-pip --progress-spinner off --timeout 10 --format json
+
+audit: $(VENV)/.ready-dev  ## known vulnerabilities of the locked dependencies
+	@$(AUDIT) | $(BIN)/python -m build_tools.audit
+
+sbom: $(VENV)/.ready-dev  ## build/sbom.json, the locked dependencies as CycloneDX
+	@mkdir -p build
+	$(BIN)/uv tool run --from cyclonedx-bom==7.5.0 cyclonedx-py requirements requirements/run.lock \
+		--of JSON -o build/sbom.json
 
 wheel: $(VENV)/.ready-dev  ## dist/tapewire-VERSION-py3-none-any.whl
 	$(BIN)/pip --disable-pip-version-check wheel --quiet --no-build-isolation --no-deps --wheel-dir dist .
