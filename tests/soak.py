@@ -1,8 +1,9 @@
 """A soak: `make soak`. Edges, workers and the broker are killed, stopped and paused; clients drop.
 
-In the end every client must have had every event, once, in order for each key, and the measures and
-alerts must be those of a run without faults. The account is printed, and the exit is 1 where it
-does not balance.
+A stranger writes raw bytes and absurd records all the time. In the end every client must have had
+every event, once, in order for each key, the measures and alerts must be those of a run without
+faults, and each of the stranger's records must have one dead letter. The account is printed, and
+the exit is 1 where it does not balance.
 """
 
 import argparse
@@ -30,6 +31,7 @@ from tests.faults.report import Flow
 from tests.support.kept_worker import KeptWorker
 from tests.support.returns_flow import ReturnsFlow
 from tests.support.straight_run import TopicReader
+from tests.support.stranger import Stranger
 
 PATH = "/api/v1/sse/training"
 EDGES = 3
@@ -57,8 +59,10 @@ class Account:
 
     def take(self, block: bytes) -> None:
         """Take in a whole block."""
+        task = ""
         if block.startswith(_EVENT[:-1]):
             task = _between(block, b'"task_id":"', b'"')
+        if task in TASKS:  # or it is a stranger's
             number = int(_between(block, b'"message":"', b'"'))
             last = self.had.get(task, -1)
             self.delivered += 1
@@ -250,14 +254,16 @@ async def run(minutes: float, clients: int, rate: float, seed: int) -> bool:
                 returns = ReturnsFlow(
                     world, await stack.enter_async_context(reader), _RETURNS_PACE_S
                 )
-                await _take_part(soak, returns, accounts, minutes)
+                letters = await stack.enter_async_context(TopicReader(world, "dead.letters"))
+                stranger = Stranger(world, letters, soak.dice)
+                await _take_part(soak, returns, stranger, accounts, minutes)
         finally:
             kafka.stop(signal.SIGKILL)
-    return _balance(soak, returns.account(), accounts)
+    return _balance(soak, returns.account(), stranger, accounts)
 
 
 async def _take_part(
-    soak: Soak, returns: ReturnsFlow, accounts: list[Account], minutes: float
+    soak: Soak, returns: ReturnsFlow, stranger: Stranger, accounts: list[Account], minutes: float
 ) -> None:
     workers = [KeptWorker(soak.world, name) for name in ("one", "two")]
     async with asyncio.TaskGroup() as tasks:
@@ -265,6 +271,7 @@ async def _take_part(
         following = [tasks.create_task(soak.follow(account)) for account in accounts]
         reading = tasks.create_task(returns.read())
         sending = tasks.create_task(returns.send_while(lambda: not soak.over.is_set()))
+        annoying = tasks.create_task(stranger.write_while(lambda: not soak.over.is_set()))
         for worker in workers:
             await worker.ready()
         faults = [
@@ -274,16 +281,19 @@ async def _take_part(
         ]
         await soak.produce(minutes * 60)
         soak.over.set()
-        await asyncio.wait([*faults, sending])
+        await asyncio.wait([*faults, sending, annoying])
         with suppress(TimeoutError):  # what they lack is seen in the account
             async with asyncio.timeout(_PATIENCE_S):
                 await returns.measured_until(returns.days)
                 await asyncio.wait(following)
+        await stranger.set_aside(_PATIENCE_S)
         for task in (*following, *kept, reading):
             task.cancel()
 
 
-def _balance(soak: Soak, flows: Sequence[Flow], accounts: list[Account]) -> bool:
+def _balance(
+    soak: Soak, flows: Sequence[Flow], stranger: Stranger, accounts: list[Account]
+) -> bool:
     produced = sum(soak.produced.values())
     totals = {
         name: sum(getattr(account, name) for account in accounts)
@@ -301,8 +311,16 @@ def _balance(soak: Soak, flows: Sequence[Flow], accounts: list[Account]) -> bool
             f"{flow.name:<13} {flow.delivered:>12,}   as without faults, of {flow.expected:,}; "
             f"lost {flow.lost:,}, repeated {flow.repeated:,}, out of order {flow.out_of_order:,}"
         )
+    reasons = Counter(stranger.written.values())
+    print(
+        f"strangers'    {reasons.total():>12,}   records, each refused once: "
+        f"{', '.join(f'{count:,} {reason}' for reason, count in reasons.most_common())}; "
+        f"lost {stranger.lost:,}, repeated {stranger.repeated:,}, "
+        f"unconfirmed {stranger.unconfirmed:,}"
+    )
     faults = totals["lost"] + totals["repeated"] + totals["out_of_order"] + totals["gaps"]
     faults += sum(flow.lost + flow.repeated + flow.out_of_order for flow in flows)
+    faults += stranger.lost + stranger.repeated
     faults += sum(abs(flow.expected - flow.delivered) for flow in flows)
     return bool(faults == 0 and totals["delivered"] == expected)
 

@@ -6,76 +6,35 @@ each bad record behind processors has one dead letter.
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 
 import pytest
-from confluent_kafka import Producer
 
-from kafka_io.client import partition_of
 from kafka_io.clock import now_us
 from kafka_io.publisher import Publisher
 from producers.progress import training_progress
-from schemas.codec import encode
-from schemas.events import DeadLetter, Record, Return, ReturnBatch, RiskMeasure, TrainingProgress
-from schemas.topics import PARTITIONS
+from schemas.events import DeadLetter, Record, Return, ReturnBatch, RiskMeasure
 from tests.conftest import World
 from tests.support.clients import stream
 from tests.support.straight_run import TopicReader
-from tests.support.strangers import encoded
+from tests.support.stranger import (
+    CODECS,
+    HOME,
+    PARTITION_UA,
+    Strange,
+    producer_of,
+    strange_records,
+)
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
 
-PARTITION_UA = -1
-"""Librdkafka chooses the partition."""
-CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
 GOOD = 40
-HOME = partition_of(b"p", PARTITIONS)
-
-
-Strange = tuple[str, bytes | None, bytes | None, int | None, str]
-"""The topic, key, value and partition of a record, and the reason of its dead letter."""
-
-
-def fields(record: Record) -> dict[str, object]:
-    return {name: getattr(record, name) for name in record.__dataclass_fields__}
-
-
-def strange_records() -> Iterator[Strange]:
-    event = training_progress("T", 50.0, "running", now_us=now_us())
-    for topic in ("training.events", "portfolio.returns", "backtest.events", "market.trades"):
-        yield topic, b"k", b"\x00\xffgarbage", None, "undecodable"
-        yield topic, None, None, 0, "undecodable"
-        yield topic, b"k", b"\xc3\x01" + b"x" * 900_000, None, "undecodable"
-        yield topic, b"k" * 520_000, b"{}", None, "undecodable"
-    deep = fields(event) | {"metrics_json": "[" * 1_100 + "]" * 1_100}
-    for wrong in (
-        fields(event) | {"task_id": "T" * 200_000},
-        fields(event) | {"progress": float("nan")},
-        deep,
-    ):
-        yield "training.events", b"T", encoded(TrainingProgress, wrong), None, "invalid"
-    ahead = replace(event, event_time_us=now_us() + 10 * 86_400_000_000)
-    yield "training.events", b"T", encode(ahead), None, "future"
-    yield "training.events", b"other", encode(event), None, "misplaced"
-    away = (partition_of(b"T", PARTITIONS) + 1) % PARTITIONS
-    yield "training.events", b"T", encode(event), away, "wrong_partition"
-    elsewhere = encode(ReturnBatch(returns=[Return("p", now_us(), 0.01)]))
-    yield "portfolio.returns", None, elsewhere, (HOME + 1) % PARTITIONS, "wrong_partition"
-    infinite = encode(ReturnBatch(returns=[Return("p", now_us(), float("inf"))]))
-    yield "portfolio.returns", None, infinite, HOME, "invalid"
 
 
 async def produce(world: World, records: Sequence[Strange]) -> None:
     """Write records with librdkafka, by each codec in turn and with its own partitioner."""
     for index, codec in enumerate(CODECS):
-        producer = Producer(
-            {
-                "bootstrap.servers": world.kafka.bootstrap_servers,
-                "compression.type": codec,
-                "message.max.bytes": 2_000_000,
-            }
-        )
+        producer = producer_of(world, codec)
         for topic, key, value, partition, _ in records[index :: len(CODECS)]:
             where = PARTITION_UA if partition is None else partition
             producer.produce(world.topic(topic), value, key, partition=where)
