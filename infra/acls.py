@@ -97,6 +97,8 @@ class Access:
     """Whether it compares the settings of its topics with the catalogue."""
     group: str | None = None
     """The consumer group that it joins or reads the offsets of, without the prefix of topics."""
+    watches: Sequence[str] = ()
+    """Other groups whose members and offsets it looks at."""
     transactions: bool = False
     """Whether it writes in transactions, under ids that begin with the group's name."""
     rebuilds: str = ""
@@ -115,6 +117,26 @@ _STATES = (
     TRAINING_TASKS,
 )
 _GROUP = "tapewire"
+_COMMANDS = (TRAINING_COMMANDS, BACKTEST_COMMANDS, AGENT_COMMANDS)
+_REKEYED = (
+    *_STATES,
+    *_COMMANDS,
+    BACKTEST_EVENTS,
+    DASHBOARD_TALLIES,
+    MARKET_TRADES,
+    PORTFOLIO_RETURNS,
+    RISK_ACKS,
+    RISK_BOOK_RISKS,
+    RISK_BOOKS,
+    RISK_HISTORY,
+    RISK_LIMITS,
+    RISK_MEASURES,
+    RISK_OPEN,
+    RISK_SERIES,
+    RISK_WANTED,
+    TRAINING_EVENTS,
+)
+"""The topics in which records of tenants get other keys."""
 _PROCESSOR = Access(
     "`python -m stream_processors`: measures, judges and counts",
     reads=(
@@ -265,6 +287,14 @@ PARTS: Mapping[str, Access] = {
         group=_GROUP,
         transactions=True,
     ),
+    "rekey": Access(
+        "`tapewire topics rekey`: moves the records of tenants",
+        reads=(*_REKEYED, TOPIC_GROWTHS),
+        writes=_REKEYED,
+        group=_GROUP,
+        watches=tuple(f"{_GROUP}-{topic.name}" for topic in _COMMANDS),
+        transactions=True,
+    ),
     "replay": Access("`tapewire risk replay`: analyses past returns", reads=(PORTFOLIO_RETURNS,)),
 }
 """The parts and commands by name. The other commands ask an edge, and need no access."""
@@ -299,6 +329,8 @@ def _grants(access: Access, prefix: str, version: str | None) -> Iterator[Grant]
         yield Grant(Resource.GROUP, group, Operation.READ)
         if access.transactions:
             yield from _of_transactions(group)
+    for name in access.watches:
+        yield Grant(Resource.GROUP, prefix + name, Operation.DESCRIBE)
     if version is not None and access.rebuilds:
         yield from _of_rebuild(f"{prefix}{version}.", access.rebuilds)
 

@@ -6,6 +6,7 @@ from infra.acls import PARTS, Grant, Operation, Resource, commands_of, grants_of
 from kafka_io.topic_checks import INPUTS, STATES
 from schemas.topics import CATALOGUE, PARTITIONS, PROCESSOR_POSITIONS, TOPIC_GROWTHS
 from sse_edge.streams.channels import CHANNELS
+from stream_processors import rekey
 from stream_processors.growths import GROWING
 from stream_processors.settings import ProcessorSettings
 from stream_processors.tasks import processors_of
@@ -32,6 +33,13 @@ def test_processors_read_the_inputs_and_states_of_their_code() -> None:
 
 def test_topics_grow_that_grow_together() -> None:
     assert names("grow", Operation.ALTER) == {topic.name for topic in GROWING}
+
+
+def test_topics_get_other_keys_that_the_command_moves() -> None:
+    tables = (*rekey._HISTORY, *rekey._UNREAD, *rekey._COMMANDS, *rekey._TABLES)
+    moved = {topic.name for topic in tables} | STATES
+    assert names("rekey", Operation.WRITE) == moved
+    assert names("rekey", Operation.READ) == moved | {TOPIC_GROWTHS.name}
 
 
 def test_edges_read_the_topic_of_each_channel() -> None:

@@ -1,8 +1,10 @@
+import ast
 import asyncio
 import signal
 import socket
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from aiokafka.errors import KafkaConnectionError
 from aiokafka.structs import BrokerMetadata
 from hypothesis import given, strategies as st
 
+from docs.generate import _FOLDERS
 from kafka_io import client
 from kafka_io.client import faust_brokers, homes_of, partition_of
 from tests.conftest import TestKafka, World
@@ -139,3 +142,16 @@ async def test_no_request_waits_long_while_a_client_connects_to_another_broker(
     async with connections._get_conn_lock, asyncio.timeout(10):
         assert not await connections.ready(0)
     await client.stop(made)
+
+
+def test_no_other_module_builds_a_client() -> None:
+    root = Path(client.__file__).parents[1]
+    builders = {"AIOKafkaConsumer", "AIOKafkaProducer", "AIOKafkaClient", "AdminClient", "Producer"}
+    builders |= {"AIOKafkaAdminClient", "Consumer"}
+    found = set()
+    for folder in _FOLDERS:
+        for path in (root / folder).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in builders:
+                    found.add(path.relative_to(root).as_posix())
+    assert found == {"kafka_io/client.py"}
