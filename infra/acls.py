@@ -266,7 +266,7 @@ PARTS: Mapping[str, Access] = {
         ),
     ),
     "provision": Access(
-        "`tapewire up` with a Kafka of your own, before it starts the parts: makes the topics",
+        "`tapewire topics create`: makes the topics",
         creates=CATALOGUE,
         checks=True,
     ),

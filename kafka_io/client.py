@@ -345,6 +345,9 @@ async def find_partitions(
 async def require_topics(made: AIOKafkaConsumer, topics: Iterable[str]) -> None:
     """Check that a consumer may know of topics, of which aiokafka would ask without a pause.
 
+    Call it before partitions are assigned: while it waits, aiokafka would look for their ends, and
+    find them after a later seek.
+
     Raises:
         TopicAuthorizationFailedError: the ACLs do not allow it.
     """

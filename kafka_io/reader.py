@@ -266,8 +266,8 @@ async def read_offsets(
     """Return the offsets of one partition number of topics, by the topic's full name."""
     partitions = [TopicPartition(topic, number) for topic in topics]
     async with asyncio.timeout(_TIMEOUT_S), _observer(group, settings) as consumer:
-        consumer.assign(partitions)
         await client.require_topics(consumer, {home.topic for home in partitions})
+        consumer.assign(partitions)
         begins = await consumer.beginning_offsets(partitions)
         ends = await consumer.end_offsets(partitions)
         return {
@@ -283,8 +283,8 @@ async def read_between(
     home = TopicPartition(topic, number)
     found = []
     async with asyncio.timeout(_TIMEOUT_S), _observer(None, settings) as consumer:
-        consumer.assign([home])
         await client.require_topics(consumer, [topic])
+        consumer.assign([home])
         begin = (await consumer.beginning_offsets([home]))[home]
         end = (await consumer.end_offsets([home]))[home]
         start, stop = max(offsets.start, begin), min(offsets.stop, end)
@@ -309,8 +309,8 @@ async def find_offset_after(
     """
     home = TopicPartition(topic, number)
     async with asyncio.timeout(_TIMEOUT_S), _observer(None, settings) as consumer:
-        consumer.assign([home])
         await client.require_topics(consumer, [topic])
+        consumer.assign([home])
         found = (await consumer.offsets_for_times({home: append_ms + 1}))[home]
     return None if found is None else int(found.offset)
 
@@ -323,8 +323,8 @@ async def read_end_offsets(topics: Sequence[Topic], settings: ProducerSettings) 
         for partition in range(topic.partitions)
     ]
     async with asyncio.timeout(_TIMEOUT_S), _observer(None, settings) as consumer:
-        consumer.assign(partitions)
         await client.require_topics(consumer, {home.topic for home in partitions})
+        consumer.assign(partitions)
         ends: Ends = await consumer.end_offsets(partitions)
     return ends
 
@@ -333,8 +333,8 @@ async def count_uncommitted(ends: Ends, group: str, settings: ProducerSettings) 
     """Return how many records before some end offsets a consumer group has not committed."""
     count = 0
     async with asyncio.timeout(_TIMEOUT_S), _observer(group, settings) as consumer:
-        consumer.assign(list(ends))
         await client.require_topics(consumer, {home.topic for home in ends})
+        consumer.assign(list(ends))
         begins = await consumer.beginning_offsets(list(ends))
         for partition, end in ends.items():
             committed = await consumer.committed(partition)
@@ -386,8 +386,8 @@ async def _ends_from_start(
 ) -> Ends:
     """Assign partitions, go to their first records, and return their end offsets."""
     async with asyncio.timeout(_TIMEOUT_S):
-        consumer.assign(partitions)
         await client.require_topics(consumer, {home.topic for home in partitions})
+        consumer.assign(partitions)
         await consumer.seek_to_beginning()
         ends: Ends = await consumer.end_offsets(partitions)
     return ends

@@ -8,6 +8,7 @@ from cli.console import DataDir, print_line, print_lines, print_note, reasons, r
 from cli.progress import working
 from cli.target import KafkaTarget, find_kafka
 from infra.acls import PARTS, commands_of, grants_of
+from infra.topics import provision
 
 _COUNT_MAX = 10_000
 _SETTLE_S = 330.0
@@ -19,6 +20,18 @@ topics_cli = typer.Typer(no_args_is_help=True, help="Change the topics of a syst
 @topics_cli.callback()
 def topics() -> None:
     """Change the topics of a system."""
+
+
+@topics_cli.command("create")
+def create(data_dir: DataDir = None) -> None:
+    """Create the topics that are missing, as `tapewire up` does, and start nothing.
+
+    Topics that exist are left as they are; one that differs from the catalogue is named.
+    """
+    with reasons():
+        kafka = find_kafka(settings_of(data_dir), print_note)
+        made = provision(kafka.bootstrap_servers, prefix=kafka.topic_prefix, warn=print_note)
+    print_line(f"{len(made)} topics were created" if made else "all topics exist")
 
 
 @topics_cli.command("acls")

@@ -23,13 +23,14 @@ from aiokafka.client import AIOKafkaClient
 from aiokafka.conn import CloseReason
 from aiokafka.errors import KafkaConnectionError
 from confluent_kafka.cimpl import NewTopic
+from typer.testing import CliRunner
 
 from cli import rebuild
+from cli.__main__ import cli
 from cli.topic_growth import grow
 from infra.acls import PARTS, Operation, Resource, grants_of
 from infra.errors import PartFailed
 from infra.settings import InfraSettings
-from infra.topics import provision
 from infra.trades_package import trades_jar
 from kafka_io import client
 from kafka_io.clock import now_us
@@ -48,7 +49,7 @@ from kafka_io.topic_admin import TopicAdmin
 from kafka_io.transactions import open_writer
 from producers.progress import training_progress
 from producers.returns import ReturnsPublisher
-from schemas.events import Return, TrainingCommand
+from schemas.events import Return, ReturnBatch, TrainingCommand
 from schemas.topics import (
     CATALOGUE,
     PARTITIONS,
@@ -362,14 +363,14 @@ class Guarded:
 @pytest.fixture(scope="module")
 def guarded_prefix(secured: SecuredKafka) -> str:
     """The prefix of a system whose topics were made by a principal with only its ACLs."""
+    folder = str(secured.folder / "no-system")
     prefix = f"t{uuid.uuid4().hex[:8]}."
     for part in PARTS:
         secured.allow(bindings(part, grants_of(part, prefix=prefix, version="v2")))
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in secured.scram("provision").items():
-            patch.setenv(name, value)
-        assert len(provision(secured.with_password, prefix=prefix)) == len(CATALOGUE)
-        assert provision(secured.with_password, prefix=prefix) == []
+    env = {**secured.scram("provision"), "TAPEWIRE_TOPIC_PREFIX": prefix}
+    for expected in (f"{len(CATALOGUE)} topics were created", "all topics exist"):
+        created = CliRunner().invoke(cli, ["topics", "create", "--data-dir", folder], env=env)
+        assert expected in created.output
     return prefix
 
 
@@ -399,6 +400,8 @@ async def test_reports_and_commands_pass_through_parts_that_have_only_their_acls
     async with Publisher(guarded.producer_settings("reporter")) as publisher:
         await ReturnsPublisher(publisher).send(observations(300))
         await publisher.publish(training_progress("t-1", 100.0, "completed", now_us=now_us()))
+    batches = await read_all(PORTFOLIO_RETURNS, guarded.producer_settings("replay"))
+    assert sum(len(batch.returns) for batch in batches if isinstance(batch, ReturnBatch)) == 300
     async with stream(edge.url, "/api/v1/sse/alerts", since="earliest") as client:
         assert (await client.to_event("risk_alert"))[-1].inner["entity_id"] == "guarded"
     async with stream(edge.url, "/api/v1/sse/training", since="earliest") as client:
@@ -623,5 +626,4 @@ async def test_each_command_does_its_work_with_only_its_acls(
     await grow(processors, 2 * PARTITIONS, 15.0, lines.append)
     assert lines[-1] == "done; start the processors again"
 
-    replayed = await read_all(PORTFOLIO_RETURNS, guarded.producer_settings("replay"))
-    assert replayed
+    assert await read_all(PORTFOLIO_RETURNS, guarded.producer_settings("replay"))

@@ -37,6 +37,8 @@ def call(*arguments: str, **env: str) -> tuple[int, str]:
         ("limits", "withdraw"),
         ("limits", "show"),
         ("risk", "replay"),
+        ("topics", "acls"),
+        ("topics", "create"),
         ("topics", "grow"),
         ("topics", "rekey"),
     ],
