@@ -1,7 +1,8 @@
 """The states of a system's parts, in a file for its edges.
 
 The supervisor writes the file at each change; edges that know its path show it in `/health/ready`.
-It names states and times, and no reasons: a reason may quote what is nobody else's business.
+It names states, times and how a part has failed, and nothing of its log: that may quote what is
+nobody else's business.
 """
 
 import json
@@ -36,12 +37,21 @@ class PartStates:
         self._path = path
         self._parts: dict[str, dict[str, str]] = {}
 
-    def set(self, name: str, state: PartState) -> None:
-        """Note a part's state, and since when it has it."""
+    def set(self, name: str, state: PartState, failure: str = "") -> None:
+        """Note a part's state, and since when it has it.
+
+        Args:
+            name: the part.
+            state: its state.
+            failure: how it has failed, such as `died with SIGKILL`; what follows a colon is left
+                out, since it may quote a path or a record.
+        """
         if self._parts.get(name, {}).get("state") == state:
             return
         now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
         self._parts[name] = {"state": state, "since": now}
+        if failure:
+            self._parts[name]["failure"] = failure.partition(":")[0]
         self._write()
 
     def names(self, *states: PartState) -> list[str]:

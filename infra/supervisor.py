@@ -134,7 +134,7 @@ class Supervisor:
         try:
             where = await running.start()
         except PartFailed:
-            self._states.set(name, PartState.DOWN)
+            self._states.set(name, PartState.DOWN, running.failure or "")
             self._say(f"{name:<10} {running.failure}; its log ends:")
             self._show_end(running)
             return
@@ -150,7 +150,7 @@ class Supervisor:
             failure = running.failure
             if failure is None:
                 failure = f"died with {_describe(await running.ended())}"
-                self._states.set(name, PartState.DOWN)
+                self._states.set(name, PartState.DOWN, failure)
                 self._say(f"{name:<10} {failure}; its log ends:")
                 self._show_end(running)
                 if running.was_up_for_s >= HEALTHY_S:

@@ -23,6 +23,20 @@ def test_the_file_says_what_each_part_does_and_since_when(tmp_path: Path) -> Non
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_file_says_how_a_part_has_failed_and_quotes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "parts.json"
+    states = PartStates(path)
+    states.set("processor", PartState.DOWN, "died with SIGKILL")
+    states.set("trainer", PartState.DOWN, "could not be started: no /home/alice/secret")
+    found = json.loads(path.read_text())
+    assert {name: part["failure"] for name, part in found.items()} == {
+        "processor": "died with SIGKILL",
+        "trainer": "could not be started",
+    }
+    states.set("processor", PartState.UP)
+    assert "failure" not in json.loads(path.read_text())["processor"]
+
+
 def test_a_state_that_stays_keeps_its_time(tmp_path: Path) -> None:
     states = PartStates(tmp_path / "parts.json")
     states.set("edge", PartState.UP)

@@ -1,4 +1,5 @@
 import asyncio
+import json
 import signal
 import sys
 from pathlib import Path
@@ -86,6 +87,8 @@ async def test_a_part_that_keeps_dying_stops_no_other_part(
     )
     healthy = supervisor._running[0]
     pid = healthy.pid
+    parts = json.loads((tmp_path / "parts.json").read_text())
+    assert parts["dead"]["failure"] == "died with exit code 1 before it was ready"
     stop = asyncio.Event()
     async with asyncio.TaskGroup() as tasks, asyncio.timeout(60):
         tasks.create_task(supervisor.watch(stop))
