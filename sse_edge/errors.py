@@ -13,6 +13,7 @@ EdgeError
 ├── MisdirectedRequest    421   the edge does not answer to this host
 ├── TooManyConnections    429   an address or user has reached its limit of connections
 ├── TooManyRequests       429   a caller has reached its limit of writes
+├── QuotaReached          429   a user or tenant has as many things of a kind as it may
 └── Unavailable           503   Kafka is unavailable, or the node is full or draining
 
 LogError                  503   the log could not answer
@@ -153,6 +154,14 @@ class TooManyRequests(EdgeError):
     def __init__(self, message: str, retry_after_s: int) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+class QuotaReached(EdgeError):
+    """A user or tenant has as many things of a kind as it may; the message names them."""
+
+    status = 429
+    title = "Quota reached"
+    reason = "quota_reached"
 
 
 class Unavailable(EdgeError):

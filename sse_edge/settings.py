@@ -173,6 +173,15 @@ class EdgeSettings(Settings):
     writes_per_minute_max: int = Field(default=600, ge=1, le=1_000_000)
     """The most writes of one user, or of one address without a token, in a minute."""
 
+    pending_jobs_max: int = Field(default=1_000, ge=1, le=1_000_000)
+    """The most backtests of one user that have not ended; without tokens, of all callers."""
+
+    limited_portfolios_max: int = Field(default=10_000, ge=1, le=1_000_000)
+    """The most portfolios of one tenant that have limits of their own."""
+
+    books_max: int = Field(default=10_000, ge=1, le=1_000_000)
+    """The most books of one tenant that are not closed."""
+
     cors_origins: Annotated[tuple[str, ...] | None, NoDecode, BeforeValidator(_listed)] = None
     """The origins whose pages may read and write, separated by commas; `*` is not possible. Unset,
     pages of `localhost` and `127.0.0.1` on any port may where no issuer is set, and else none."""

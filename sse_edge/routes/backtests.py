@@ -33,6 +33,7 @@ from sse_edge.http.dependencies import (
     rows_of,
     tenant_read_by,
 )
+from sse_edge.http.quotas import refuse_beyond
 from sse_edge.http.request_values import given_cursor
 from sse_edge.http.scopes import require
 from sse_edge.http.stream_response import (
@@ -112,6 +113,9 @@ async def submit(request: Request, body: BacktestRequest) -> dict[str, object]:
     Names may be in any case. A job that cannot run, such as one on an unknown symbol, is refused.
     """
     symbol, parameters = await _checked(request, body)
+    pending = {job.job_id for job in await jobs_of_caller(request) if not job.ended}
+    most = node_of(request).settings.pending_jobs_max
+    refuse_beyond(most, pending, None, "backtests that have not ended")
     caller = caller_of(request)
     owner, requested_us = None if caller is None else caller.subject, now_us()
     job_id = new_id(requested_us, None if caller is None else caller.owner)

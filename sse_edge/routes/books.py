@@ -18,6 +18,7 @@ from schemas.topics import RISK_BOOKS
 from sse_edge.caller import Scope
 from sse_edge.errors import NoSuchThing
 from sse_edge.http.dependencies import rows_of, subject_of
+from sse_edge.http.quotas import refuse_beyond
 from sse_edge.http.scopes import require
 from sse_edge.http.stream_response import write
 from sse_edge.routes.views import ViewsDep
@@ -103,9 +104,12 @@ class BookRequest(BaseModel):
     responses={503: {"description": "Kafka is unavailable."}},
 )
 async def put_book(
-    request: Request, root: Root, book_id: BookId, body: BookRequest
+    request: Request, views: ViewsDep, root: Root, book_id: BookId, body: BookRequest
 ) -> dict[str, object]:
     """Replace all holdings of a book. The book with the root's name is the top of the tree."""
+    rows: Sequence[Book] = await rows_of(request, views.books)
+    present = {(book.root, book.book_id) for book in rows if not book.closed}
+    refuse_beyond(views.settings.books_max, present, (root, book_id), "books")
     time_us = now_us()
     holdings = [
         Holding(

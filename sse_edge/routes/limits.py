@@ -12,6 +12,7 @@ from schemas.instants import to_rfc3339
 from sse_edge.caller import Scope
 from sse_edge.errors import NoSuchThing
 from sse_edge.http.dependencies import rows_of, subject_of
+from sse_edge.http.quotas import refuse_beyond
 from sse_edge.http.scopes import require
 from sse_edge.http.stream_response import write
 from sse_edge.routes.views import ViewsDep
@@ -94,9 +95,13 @@ class LimitsRequest(BaseModel):
     responses={503: {"description": "Kafka is unavailable."}},
 )
 async def set_limits(
-    request: Request, portfolio_id: PortfolioId, body: LimitsRequest
+    request: Request, views: ViewsDep, portfolio_id: PortfolioId, body: LimitsRequest
 ) -> dict[str, object]:
     """Replace all limits of a portfolio. Processors judge by the new ones at once."""
+    rows = await rows_of(request, views.limits)
+    limited = {row.portfolio_id for row in rows if row.limits}
+    most = views.settings.limited_portfolios_max
+    refuse_beyond(most, limited, portfolio_id, "portfolios with limits")
     limits = _limits(request, portfolio_id, body)
     await write(request, limits)
     return _shown(limits)
