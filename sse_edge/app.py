@@ -54,6 +54,7 @@ from sse_edge.metrics.multiprocess import MultiprocessMetrics
 from sse_edge.routes import (
     agents,
     alerts,
+    audit,
     backtest_socket,
     backtests,
     bars,
@@ -188,6 +189,7 @@ def build_api(settings: EdgeSettings, fair_queue: FairQueue) -> FastAPI:
         agents,
         limits,
         alerts,
+        audit,
         measures,
         books,
         cursors,

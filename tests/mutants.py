@@ -82,8 +82,8 @@ MUTANTS = (
     Mutant(
         "accepted: a processor that goes past a job is not waited for",
         "sse_edge/routes/accepted.py",
-        "            state = await self._states.find(run_id, _SETTLE_S, tenant)\n",
-        "            pass\n",
+        "        return await self._states.find(run_id, _SETTLE_S, tenant)\n",
+        "        return None\n",
     ),
     Mutant(
         "accepted: a log that cannot be read is a missing job",

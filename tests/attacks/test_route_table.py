@@ -210,6 +210,7 @@ TABLE: Mapping[tuple[str, str], Row | None] = {
         strangers=_TENANT,
         unknown=f"/api/v1/books/{_UNKNOWN}",
     ),
+    ("GET", "/api/v1/audit"): Row(Scope.READ, "/api/v1/audit", also=Scope.ADMIN, shows="tenant"),
     ("WS", "/ws/backtest/{job_id}"): Row(
         Scope.READ,
         "/ws/backtest/J",
