@@ -1,4 +1,4 @@
-"""Who has changed limits and books and acknowledged alerts, as the log still has it.
+"""Changes of limits and books, and acknowledgements of alerts, each with its author.
 
 The log keeps acknowledgements for their retention time, and of limits and books at least the last
 change of each. Tokens need the scope `admin`, and each tenant sees its own changes.
