@@ -11,6 +11,7 @@ from enum import Enum
 from itertools import groupby
 from typing import NamedTuple
 
+from kafka_io.topic_checks import STATES
 from schemas.topics import (
     AGENT_COMMANDS,
     AGENT_EVENTS,
@@ -20,7 +21,6 @@ from schemas.topics import (
     BACKTEST_JOBS,
     CATALOGUE,
     CHAT_MESSAGES,
-    DASHBOARD_BOARDS,
     DASHBOARD_TALLIES,
     DASHBOARD_UPDATES,
     DEAD_LETTERS,
@@ -34,7 +34,6 @@ from schemas.topics import (
     RISK_ACKS,
     RISK_ALERTS,
     RISK_BOOK_RISKS,
-    RISK_BOOK_STATE,
     RISK_BOOKS,
     RISK_HISTORY,
     RISK_LIMITS,
@@ -107,15 +106,7 @@ class Access:
 
 _MEASURED = (PORTFOLIO_RETURNS, RISK_LIMITS, RISK_ACKS, RISK_WANTED)
 """The inputs that portfolios are measured by; they grow, and are forwarded after that."""
-_STATES = (
-    BACKTEST_JOBS,
-    DASHBOARD_BOARDS,
-    MARKET_FORMING,
-    PROCESSOR_POSITIONS,
-    RISK_BOOK_STATE,
-    RISK_STATE,
-    TRAINING_TASKS,
-)
+_STATES = tuple(topic for topic in CATALOGUE if topic.name in STATES)
 _GROUP = "tapewire"
 _COMMANDS = (TRAINING_COMMANDS, BACKTEST_COMMANDS, AGENT_COMMANDS)
 _REKEYED = (

@@ -3,10 +3,8 @@
 import base64
 import json
 import sys
-import threading
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import ModuleType
 from urllib.parse import parse_qs, unquote
 
@@ -16,6 +14,7 @@ from pydantic import SecretStr
 from kafka_io.errors import InvalidSetting, NoToken
 from kafka_io.security import SecuritySettings, read_credentials
 from kafka_io.tokens import Token, TokenProvider, TokenSource, fetch_token, librdkafka_callback
+from tests.support.local_server import QuietHandler, serving
 
 SECRET = "pass:word/1"
 
@@ -34,8 +33,8 @@ class Issuer:
     def serving(self) -> Generator["Issuer"]:
         issuer = self
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
+        class Handler(QuietHandler):
+            def do_POST(self) -> None:  # noqa: N802  # the library calls it
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 issuer.forms.append(parse_qs(body.decode()))
                 scheme, _, user = self.headers["Authorization"].partition(" ")
@@ -47,18 +46,9 @@ class Issuer:
                 self.end_headers()
                 self.wfile.write(issuer.body)
 
-            def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-                del format, args
-
-        with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-            self.url = f"http://127.0.0.1:{server.server_address[1]}/token"
-            serving = threading.Thread(target=server.serve_forever)
-            serving.start()
-            try:
-                yield self
-            finally:
-                server.shutdown()
-                serving.join()
+        with serving(Handler) as address:
+            self.url = f"{address}/token"
+            yield self
 
 
 @pytest.fixture

@@ -7,13 +7,11 @@ one with client certificates, and one with tokens. Sessions are short, so that a
 import base64
 import json
 import subprocess
-import threading
 import time
 from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -40,6 +38,7 @@ from infra.embedded_broker import free_port, prepare
 from infra.settings import InfraSettings
 from infra.topics import wait_for_kafka
 from tests.support.certificates import Authority, Identity
+from tests.support.local_server import QuietHandler, serving
 
 SESSION_S = 5.0
 """How long a connection stays authenticated."""
@@ -66,11 +65,11 @@ class TokenIssuer:
         keys = {"keys": [{**public, "kid": "k", "alg": "RS256", "use": "sig"}]}
         issuer = self
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
+        class Handler(QuietHandler):
+            def do_GET(self) -> None:  # noqa: N802  # the library calls it
                 self._answer(200, keys)
 
-            def do_POST(self) -> None:
+            def do_POST(self) -> None:  # noqa: N802  # the library calls it
                 self.rfile.read(int(self.headers["Content-Length"]))
                 client = issuer.client_of(self.headers["Authorization"])
                 if issuer.is_away or client is None:
@@ -91,18 +90,9 @@ class TokenIssuer:
                 self.end_headers()
                 self.wfile.write(body)
 
-            def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-                del format, args
-
-        with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-            self.url = f"http://127.0.0.1:{server.server_address[1]}"
-            serving = threading.Thread(target=server.serve_forever)
-            serving.start()
-            try:
-                yield self
-            finally:
-                server.shutdown()
-                serving.join()
+        with serving(Handler) as address:
+            self.url = address
+            yield self
 
     def client_of(self, authorization: str) -> str | None:
         user = base64.b64decode(authorization.removeprefix("Basic ")).decode()
