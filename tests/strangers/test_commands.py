@@ -105,20 +105,24 @@ def test_a_replay_of_one_absurd_portfolio_is_drawn(tmp_path: Path) -> None:
     assert (tmp_path / "a.png").exists()
 
 
+KEYS = st.sampled_from([b"p", b"q", b"", b"\xff", b"t/p", b"\x00t\x00p", b"k" * 600])
+
+
 @any_draws
 @given(data=st.data())
 async def test_a_rebuild_compares_whatever_the_two_pasts_hold(data: st.DataObject) -> None:
-    async def read_table(topic: Topic, _: ProducerSettings) -> Mapping[bytes, Record]:
+    async def read_table(topic: Topic, *_: Any) -> Mapping[bytes, Record]:
         assert topic.records == (RiskMeasure, InputGap)
         found = data.draw(admitted(RiskMeasure, InputGap))
-        return {data.draw(st.sampled_from([b"p", b"q", b""])): record for record in found}
+        return {data.draw(KEYS): record for record in found}
 
-    async def read_all(*_: Any) -> list[Record]:
-        return data.draw(admitted(RiskAlert))
+    async def read_keyed(*_: Any) -> list[tuple[bytes, Record]]:
+        return [(data.draw(KEYS), record) for record in data.draw(admitted(RiskAlert))]
 
+    tenant = data.draw(st.sampled_from([None, "", "t"]))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rebuild, "read_table", read_table)
-        patch.setattr(rebuild, "read_all", read_all)
-        difference = await rebuild.compare(SETTINGS, "v2")
+        patch.setattr(rebuild, "read_keyed", read_keyed)
+        difference = await rebuild.compare(SETTINGS, "v2", tenant)
     assert all(line.isprintable() for line in rebuild.lines_of(difference))
     assert "v2" in rebuild.in_words(difference, "v2")

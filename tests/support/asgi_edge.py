@@ -180,7 +180,7 @@ async def serving(log: FakeLog, **settings: Any) -> AsyncGenerator[AsgiEdge]:
         "writes_per_minute_max": 1_000_000,
     } | settings
     edge_settings = EdgeSettings(**options)
-    app = _application(edge_settings)
+    app = _application(tuple(sorted(options.items())))
     tail = Tail(log, edge_settings)
     views = app.state.views = Views(log, edge_settings, tail)
     node = app.state.node = Node(log, edge_settings, tail, views)
@@ -203,9 +203,9 @@ async def serving(log: FakeLog, **settings: Any) -> AsyncGenerator[AsgiEdge]:
 
 
 @cache
-def _application(settings: EdgeSettings) -> FastAPI:
-    """Return the routes; the parts behind them are new for each edge, and take some time."""
-    return build_api(settings, FairQueue())
+def _application(options: tuple[tuple[str, Any], ...]) -> FastAPI:
+    """Return the routes, which take some time to build; the parts behind them are each edge's."""
+    return build_api(EdgeSettings(**dict(options)), FairQueue())
 
 
 async def _until(holds: Callable[[], bool]) -> None:
