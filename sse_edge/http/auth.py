@@ -39,6 +39,8 @@ class Authenticator:
         self._leeway_s = settings.jwt_leeway_s
         self._keys = IssuerKeys(self.rules.jwks) if self.rules and self.rules.jwks else None
         self._has_ignored = False
+        self._shows_offsets = settings.cursor_secret is None
+        """Whether cursors show offsets, and no tenant has been seen yet."""
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
@@ -81,9 +83,16 @@ class Authenticator:
                 self._ignore(token, str(error))
                 return None
             raise Unauthorized(f"the token is invalid: {error}") from None
+        tenant = _tenant_in(claims, rules)
+        if tenant is not None and self._shows_offsets and not rules.is_demo:
+            self._shows_offsets = False
+            logger.warning(
+                "tokens name tenants, and TAPEWIRE_CURSOR_SECRET is unset: from ids, tenants "
+                "read how much others write"
+            )
         return Caller(
             str(claims["sub"]),
-            _tenant_in(claims, rules),
+            tenant,
             expires_s,
             _scopes_in(claims, rules),
         )

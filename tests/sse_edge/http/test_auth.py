@@ -148,6 +148,16 @@ async def test_the_tenant_is_in_the_claim_of_the_setting(
     assert caller.tenant == tenant
 
 
+async def test_tenants_without_a_cursor_secret_are_warned_of_once(
+    identity: Authenticator, caplog: pytest.LogCaptureFixture
+) -> None:
+    await identity.caller(token())
+    assert "TAPEWIRE_CURSOR_SECRET" not in caplog.text
+    for tenant in ("acme", "other"):
+        await identity.caller(token(tenant=tenant))
+    assert caplog.text.count("TAPEWIRE_CURSOR_SECRET is unset") == 1
+
+
 @pytest.mark.parametrize("tenant", [["acme"], {"id": "acme"}, True, 1.5, "x" * 257])
 async def test_a_tenant_that_is_no_name_is_refused(identity: Authenticator, tenant: object) -> None:
     with pytest.raises(Unauthorized, match="claim tenant names no tenant"):
