@@ -35,7 +35,7 @@ async def test_curl_and_a_python_client_follow_a_task_to_its_end(
     output = await run_until(command, folder=tmp_path)
     events = [json.loads(line[6:]) for line in output.splitlines() if line.startswith("data: ")]
     last = [event for event in events if "status" in event][-1]
-    assert (last["status"], last["progress"]) == ("SUCCESS", 100)
+    assert (last["status"], last["progress"]) == ("SUCCESS", 100), output[-2000:]
     assert set(last["result"]["details"]) >= {"meter_id", "data_points", "model_path"}
     if isinstance(snippets, Documents):
         status, success = (json.loads(snippets.block(place)) for place in (STATUS, SUCCESS))
