@@ -173,4 +173,4 @@ async def test_the_small_metrics_count(world: World) -> None:
         assert (refused.status_code, "room" in refused.text) == (400, True)
         refused = await http.get("/chat-stream", headers={"Last-Event-ID": "nonsense"})
         assert refused.status_code == 400
-        assert (await http.get("/sse-metrics")).json()["errors"] == 1
+        assert (await http.get("/sse-metrics")).json()["errors"] == 2
