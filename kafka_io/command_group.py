@@ -45,6 +45,7 @@ from kafka_io.errors import (
 from kafka_io.reader import KeyFollower, as_consumed, follow_key
 from kafka_io.refusals import denial_of
 from kafka_io.settings import ProducerSettings
+from kafka_io.solitude import Solitude
 from schemas.errors import Refused
 from schemas.events import DeadLetter, DeadLetterReason, Event, Record
 from schemas.gate import admit
@@ -143,6 +144,7 @@ class CommandGroup:
         events: Topic,
         settings: ProducerSettings,
         cancels: Callable[[Record], bool] = lambda _: False,
+        solitude: Solitude | None = None,
     ) -> None:
         """Share commands with all workers of the same topic.
 
@@ -151,7 +153,10 @@ class CommandGroup:
             events: the topic of the events that the work writes, with the same keys.
             settings: where Kafka is.
             cancels: whether an event cancels its command.
+            solitude: what this process runs, if several groups share it; a command on which two
+                workers were lost is alone in it.
         """
+        self._solitude = solitude or Solitude()
         self._cancels = cancels
         self._commands = commands
         self._topic = settings.topic_prefix + commands.name
@@ -214,9 +219,36 @@ class CommandGroup:
     async def _handle(
         self, message: Message, work: Work, share: "_Share", stop: asyncio.Event
     ) -> None:
+        """Do a command, alone in this process if it may be what has ended two workers."""
         partition = TopicPartition(message.topic, message.partition)
         tenure = share.begin(partition)
-        earlier = await share.attempts(partition)
+        try:
+            earlier = await share.attempts(partition)
+            async with self._solitude.entered(is_alone=earlier.lost >= _LOST_MAX - 1):
+                await self._attempt(message, earlier, tenure, work, share, stop)
+        finally:
+            share.end()
+
+    async def _attempt(
+        self,
+        message: Message,
+        earlier: Attempts,
+        tenure: int,
+        work: Work,
+        share: "_Share",
+        stop: asyncio.Event,
+    ) -> None:
+        """Do a command, unless it has ended before, and acknowledge it.
+
+        Args:
+            message: the command.
+            earlier: the earlier attempts at it.
+            tenure: that of the command's partition.
+            work: does commands.
+            share: the partitions of this worker.
+            stop: set when the worker must end.
+        """
+        partition = TopicPartition(message.topic, message.partition)
         attempts = earlier._replace(begun=earlier.begun + 1)
         new_writer = partial(
             CommandWriter,
@@ -259,7 +291,6 @@ class CommandGroup:
         else:
             await share.acknowledge(partition, message.offset)
         finally:
-            share.end()
             await writer.close()
 
     async def _do(

@@ -17,6 +17,7 @@ from kafka_io.clock import now_us
 from kafka_io.command_group import CommandGroup, ReceivedCommand
 from kafka_io.errors import WorkStopped
 from kafka_io.settings import ProducerSettings
+from kafka_io.solitude import Solitude
 from producers.agents.agents import MESSAGE_CHARS_MAX, Agent, AgentCaller, ask
 from producers.agents.answer_processes import AnswerProcesses
 from producers.agents.router import Router
@@ -64,11 +65,12 @@ async def run(
             run = Run(_publisher(received), command, attempt, lost, received.tenant)
             agents_loop.run(run.answer(router, partial(processes.answer, received.is_stopped)))
 
+        solitude = Solitude()
         agents_loop.run(processes.start())
         try:
             async with asyncio.TaskGroup() as members:
                 for _ in range(options.agents_at_once):
-                    group = CommandGroup(AGENT_COMMANDS, AGENT_EVENTS, settings)
+                    group = CommandGroup(AGENT_COMMANDS, AGENT_EVENTS, settings, solitude=solitude)
                     members.create_task(group.run(work, stop))
         finally:
             agents_loop.run(processes.close())

@@ -95,8 +95,7 @@ async def test_a_command_that_kills_its_worker_does_so_three_times_and_ends(worl
         }
 
     async with asyncio.TaskGroup() as tasks:
-        program = partial(world.program, "tests.support.lethal_orchestrator", "orchestrator")
-        start = partial(program, agents_at_once=1)  # a run beside it would lose its worker as well
+        start = partial(world.program, "tests.support.lethal_orchestrator", "orchestrator")
         keeping = tasks.create_task(keep(start, deaths))
         while len(found := await ends()) < len(runs):  # noqa: ASYNC110  # of another process
             await asyncio.sleep(0.2)
