@@ -64,8 +64,8 @@ MUTANTS = (
     Mutant(
         "reset: a directory without the mark is removed",
         "infra/data_dir.py",
-        "    if not (data_dir / MARK).is_file():",
-        "    if not data_dir.is_dir():",
+        "    if not _is_marked(data_dir):\n        raise DirectoryNotOurs(",
+        "    if not data_dir.is_dir():\n        raise DirectoryNotOurs(",
     ),
     Mutant(
         "cluster: a dead node is counted for hours",
@@ -355,8 +355,8 @@ MUTANTS = (
     Mutant(
         "transaction: offsets are committed without what follows from them",
         "stream_processors/stream_task.py",
-        "await writer.commit((*this_round.records, row), changed)",
-        "await writer.commit((row,), changed)",
+        "await self._write(writer, *this_round.records, row, offsets=changed)",
+        "await self._write(writer, row, offsets=changed)",
     ),
     Mutant(
         "transaction: an offset is committed one too low",
@@ -391,8 +391,8 @@ MUTANTS = (
     Mutant(
         "growth: a task processes what belongs to another partition number",
         "stream_processors/stream_task.py",
-        "found = self._placement.place(list(of_topic), input_topic, this_round)",
-        "found = list(of_topic)",
+        "found = self._placement.place(found, input_topic, this_round)",
+        "found = list(found)",
     ),
     Mutant(
         "growth: a portfolio that has moved is measured where it was",
