@@ -181,8 +181,23 @@ def letters_of(cluster: FakeCluster) -> list[DeadLetter]:
     return [letter for letter in found if isinstance(letter, DeadLetter)]
 
 
-@pytest.mark.parametrize("lethal", [(31,), (0,), (89,), (31, 34), (30, 31, 32), (5, 35, 65, 88)])
-@pytest.mark.parametrize("seed", range(5))
+LETHAL_AT = ((31,), (0,), (89,), (31, 34), (30, 31, 32), (5, 35, 65, 88))
+SEEDS_OFTEN = {(31,): 2, (30, 31, 32): 2, (89,): 1}
+"""Each run takes ten seconds and more, so most of them are made by `make long` only."""
+
+
+@pytest.mark.parametrize(
+    ("lethal", "seed"),
+    [
+        pytest.param(
+            lethal,
+            seed,
+            marks=[pytest.mark.long] if seed >= SEEDS_OFTEN.get(lethal, 0) else [],
+        )
+        for lethal in LETHAL_AT
+        for seed in range(5)
+    ],
+)
 async def test_a_message_that_ends_its_process_does_so_three_times_and_no_other_is_lost(
     seed: int, lethal: Sequence[int]
 ) -> None:
