@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from cli.commands.audit import audit
 from cli.commands.limits import limits_cli
 from cli.commands.rebuild import rebuild
 from cli.commands.risk import risk_cli
@@ -50,7 +51,7 @@ def options(
     """Take the options that come before a command."""
 
 
-for command in (up, reset, task, token, rebuild):
+for command in (up, reset, task, token, rebuild, audit):
     cli.command()(command)
 cli.add_typer(limits_cli, name="limits")
 cli.add_typer(risk_cli, name="risk")

@@ -1,11 +1,14 @@
 """Requests to an edge: whether one answers, and how a caller proves who it is."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import httpx
 
 from cli.errors import EdgeUnreachable
+from cli.responses import check
 
+_TIMEOUT_S = 10.0
 _STEP_S = 1.4
 """The time to connect, and the time to answer; together less than three seconds."""
 
@@ -35,3 +38,35 @@ def no_edge_at(url: str, error: Exception) -> EdgeUnreachable:
 def authorization(token: str | None) -> Mapping[str, str]:
     """Return the headers by which a caller proves who it is; none without a token."""
     return {} if token is None else {"Authorization": f"Bearer {token}"}
+
+
+def ask(
+    method: str,
+    url: str,
+    path: str,
+    token: str | None,
+    *,
+    params: Mapping[str, int] | None = None,
+    body: object = None,
+) -> Any:
+    """Send a request to an edge, and return the JSON of its answer.
+
+    Args:
+        method: the HTTP method.
+        url: the edge's address.
+        path: the path.
+        token: the caller's token; None for none.
+        params: the parameters of the query.
+        body: sent as JSON; None for no body.
+
+    Raises:
+        RequestRefused: the edge refused the request; the message says why.
+        EdgeUnreachable: no edge answers at the address.
+    """
+    try:
+        with httpx.Client(base_url=url, timeout=_TIMEOUT_S, headers=authorization(token)) as http:
+            response = http.request(method, path, params=params, json=body)
+    except httpx.TransportError as error:
+        raise no_edge_at(url, error) from error
+    check(response)
+    return response.json()

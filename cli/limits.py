@@ -4,12 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
-import httpx
+from cli.edge_client import ask
 
-from cli.edge_client import authorization, no_edge_at
-from cli.responses import check
-
-_TIMEOUT_S = 10.0
+_ROOT = "/api/v1/limits"
 
 
 def show(url: str, portfolio_id: str | None, bearer: str | None) -> Sequence[str]:
@@ -20,7 +17,7 @@ def show(url: str, portfolio_id: str | None, bearer: str | None) -> Sequence[str
         EdgeUnreachable: no edge answers at the address.
     """
     path = "" if portfolio_id is None else _path(portfolio_id)
-    answer = _call("GET", url, path, bearer, None)
+    answer = ask("GET", url, f"{_ROOT}{path}", bearer)
     rows = answer if isinstance(answer, list) else [answer]
     lines = [line for row in rows for line in _lines(row)]
     return lines or ["no limits were set; the processors' defaults hold"]
@@ -35,7 +32,7 @@ def put(
         RequestRefused: the edge refused the request; the message says why.
         EdgeUnreachable: no edge answers at the address.
     """
-    return _lines(_call("PUT", url, _path(portfolio_id), bearer, limits))
+    return _lines(ask("PUT", url, f"{_ROOT}{_path(portfolio_id)}", bearer, body=limits))
 
 
 def withdraw(url: str, portfolio_id: str, bearer: str | None) -> Sequence[str]:
@@ -45,23 +42,12 @@ def withdraw(url: str, portfolio_id: str, bearer: str | None) -> Sequence[str]:
         RequestRefused: the edge refused the request; the message says why.
         EdgeUnreachable: no edge answers at the address.
     """
-    _call("DELETE", url, _path(portfolio_id), bearer, None)
+    ask("DELETE", url, f"{_ROOT}{_path(portfolio_id)}", bearer)
     return [f"{portfolio_id}: the processors' defaults hold"]
 
 
 def _path(portfolio_id: str) -> str:
     return f"/{quote(portfolio_id, safe='')}"
-
-
-def _call(method: str, url: str, path: str, bearer: str | None, body: object) -> Any:
-    headers = authorization(bearer)
-    try:
-        with httpx.Client(base_url=url, timeout=_TIMEOUT_S, headers=headers) as http:
-            response = http.request(method, f"/api/v1/limits{path}", json=body)
-    except httpx.TransportError as error:
-        raise no_edge_at(url, error) from error
-    check(response)
-    return response.json()
 
 
 def _lines(row: Mapping[str, Any]) -> list[str]:

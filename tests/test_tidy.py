@@ -44,6 +44,7 @@ OTHERS = ("tests", "benchmarks", "examples")
 
 TESTED_ELSEWHERE = {
     "cli/__main__.py": "tests/cli/commands",
+    "cli/commands/audit.py": "tests/cli/commands/test_commands.py",
     "cli/commands/limits.py": "tests/cli/commands/test_commands.py",
     "cli/commands/rebuild.py": "tests/cli/commands/test_commands.py",
     "cli/commands/risk.py": "tests/cli/commands/test_commands.py",

@@ -33,6 +33,7 @@ def call(*arguments: str, **env: str) -> tuple[int, str]:
         ("task",),
         ("token",),
         ("rebuild",),
+        ("audit",),
         ("limits", "set"),
         ("limits", "withdraw"),
         ("limits", "show"),
@@ -56,6 +57,7 @@ def test_each_command_has_a_help_text(command: tuple[str, ...]) -> None:
         (("up", "--port", "70000"), "--port"),
         (("task",), "give one of ID, --new and --compare ID"),
         (("task", "T", "--new"), "give one of ID, --new and --compare ID"),
+        (("audit", "--count", "0"), "--count"),
         (("rebuild", "a b"), "'a b' is invalid; use letters, digits, - and _"),
         (("limits", "set", "p", "much"), "limit"),
         (("topics", "grow", "0"), "'COUNT': Input should be greater than or equal to 1"),
@@ -91,6 +93,16 @@ def test_a_replay_names_a_parameter_that_no_measure_can_have(
     assert code == 1
     assert output.startswith("tapewire: ")
     assert text in output
+
+
+def test_changes_are_listed_through_an_edge() -> None:
+    responses: dict[str, list[tuple[int, Any]]] = {
+        "GET /health/live": [(200, {})],
+        "GET /api/v1/audit?limit=7": [(200, [])],
+    }
+    with scripted(responses) as edge:
+        output = f"edge: {edge.url}\nnothing was changed\n"
+        assert call("audit", "--count", "7", "--url", edge.url) == (0, output)
 
 
 def test_limits_are_set_withdrawn_and_shown_through_an_edge() -> None:

@@ -1,0 +1,29 @@
+"""`tapewire audit`: lists who changed what, as an edge knows it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cli.edge_client import ask
+
+
+def show(url: str, count: int, bearer: str | None) -> Sequence[str]:
+    """Return the newest changes of limits and books, and acknowledgements, newest first.
+
+    Args:
+        url: the edge's address.
+        count: the most changes.
+        bearer: the caller's token, with the scopes `read` and `admin`; None for none.
+
+    Raises:
+        RequestRefused: the edge refused the request; the message says why.
+        EdgeUnreachable: no edge answers at the address.
+    """
+    changes = ask("GET", url, "/api/v1/audit", bearer, params={"limit": count})
+    return [_line(change) for change in changes] or ["nothing was changed"]
+
+
+def _line(change: Mapping[str, Any]) -> str:
+    author = change["by"] or "a caller without a token"
+    tenant = "" if change["tenant"] is None else f" of {change['tenant']}"
+    comment = f": {change['comment']}" if change["comment"] else ""
+    return f"{change['at']:<28} {change['what']:<17} {change['id']}, by {author}{tenant}{comment}"
