@@ -8,10 +8,13 @@ process counts an end without order as a death, for each topic that has unread m
     0         as ever
     1         in small rounds, so that the row is close to the message at fault
     2         the first ones alone in their process, each named in the row before it is handled
-    3         the message that is named is set aside
+    3         the same, from the message on that was named
+    4         the message that was named twice is set aside
 
-A message is set aside after three deaths, of which the last was while it was handled alone. A topic
-has no deaths any more when it has been read beyond all messages that a dead process can have read.
+So a message is set aside after four deaths, of which the last two were while it was handled alone:
+one process may have been killed just then for another reason. Once the named message is handled,
+there are two deaths again. A topic has no deaths any more when it has been read beyond all messages
+that a dead process can have read.
 """
 
 from collections.abc import Mapping
@@ -19,7 +22,7 @@ from typing import NamedTuple
 
 from schemas.events import DeathZone, ProcessorPositions
 
-DEATHS_MAX = 3
+DEATHS_MAX = 4
 """The deaths after which a message is set aside."""
 _ALONE_AFTER = 2
 """The deaths after which messages are handled alone."""
@@ -71,6 +74,8 @@ class Deaths:
         self._zones: dict[str, DeathZone] = {}
         self._alone_until: dict[str, int] = {}
         self._lethal: Place | None = None
+        self._named: Place | None = None
+        """The message that the last process handled alone when it died."""
         self.written = Note()
         """The note that Kafka has."""
 
@@ -101,7 +106,9 @@ class Deaths:
             until = min(zone.until, end)
             deaths = min(zone.deaths, DEATHS_MAX) if offset < until else 0
             if has_died and offset < end and (handled is None or handled.topic == topic):
-                deaths = min(deaths + 1, DEATHS_MAX)
+                # The end of a process that had named no message accuses none.
+                most = max(deaths, _ALONE_AFTER) if handled is None else DEATHS_MAX
+                deaths = min(deaths + 1, most)
                 until = max(until, min(end, offset + _OFFSETS_A_MESSAGE * self._messages_max))
             if offset >= until:
                 continue
@@ -109,6 +116,7 @@ class Deaths:
             if deaths >= _ALONE_AFTER or (handled is not None and handled.topic == topic):
                 reach = offset + _OFFSETS_A_MESSAGE * _SMALL_ROUND
                 self._alone_until[topic] = min(until, reach)
+        self._named = handled
         lethal, is_own = self._lethal, note.worker == self._worker
         if lethal is not None and not offsets[lethal.topic] <= lethal.offset < ends[lethal.topic]:
             self._lethal = None
@@ -136,7 +144,12 @@ class Deaths:
         for topic, zone in self._zones.items():
             if offsets[topic] >= zone.until:
                 continue
-            zones.append(zone._replace(deaths=0) if self._is_past(topic, offsets) else zone)
+            deaths = zone.deaths
+            if _is_past(self._lethal, topic, offsets):
+                deaths = 0
+            elif _is_past(self._named, topic, offsets):  # it was not what ended the process
+                deaths = min(deaths, _ALONE_AFTER)
+            zones.append(zone._replace(deaths=deaths))
         return Note(self._worker, tuple(zones), handled)
 
     def last_note(self) -> Note | None:
@@ -154,14 +167,16 @@ class Deaths:
         """
         self.written = note
         self._zones = {zone.topic: zone for zone in note.zones}
-        if self._lethal is not None and self._is_past(self._lethal.topic, offsets):
+        if self._lethal is not None and _is_past(self._lethal, self._lethal.topic, offsets):
             self._lethal = None
-
-    def _is_past(self, topic: str, offsets: Mapping[str, int]) -> bool:
-        """Return whether the message that is set aside is of a topic, and before its offset."""
-        lethal = self._lethal
-        return lethal is not None and lethal.topic == topic and lethal.offset < offsets[topic]
+        if self._named is not None and _is_past(self._named, self._named.topic, offsets):
+            self._named = None
 
     def _deaths_in(self, topic: str) -> int:
         zone = self._zones.get(topic)
         return 0 if zone is None else zone.deaths
+
+
+def _is_past(place: Place | None, topic: str, offsets: Mapping[str, int]) -> bool:
+    """Return whether a message is of a topic, and before the topic's next offset."""
+    return place is not None and place.topic == topic and place.offset < offsets[topic]

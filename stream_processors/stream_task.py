@@ -15,7 +15,7 @@ committed offsets, also after workers were killed, paused or replaced.
 A record passes the gate before processors see it. If a processor fails nevertheless, its half-done
 round is dropped, and the task starts again with a round for each message. The message that fails by
 itself is set aside: a dead letter is written about it, and the task goes on after it. The same
-becomes of a message that ends the whole process, three times in a row: see `deaths`.
+becomes of a message that ends the whole process, again and again: see `deaths`.
 """
 
 import asyncio
@@ -461,7 +461,7 @@ class StreamTask:
                 TopicPartition(topic, self.number),
                 lethal.offset,
                 f"{DEATHS_MAX} processes in a row have died here, by a signal or for memory; the "
-                "last one handled this record alone",
+                "last two handled this record alone",
             )
 
     async def _work(self, writer: Writer) -> None:

@@ -43,7 +43,7 @@ async def keep(start: Callable[[], Awaitable[Started]], deaths: list[str]) -> No
         deaths.append(signal.Signals(-code).name)
 
 
-async def test_a_record_that_kills_its_worker_does_so_three_times_and_costs_nothing_else(
+async def test_a_record_that_kills_its_worker_does_so_four_times_and_costs_nothing_else(
     world: World,
 ) -> None:
     expected_measures, expected_alerts = straight_run(DAYS)
@@ -68,12 +68,12 @@ async def test_a_record_that_kills_its_worker_does_so_three_times_and_costs_noth
     assert_as_straight(reader.records, expected_measures, expected_alerts)
     alerts = [record.transition_id for record in reader.records if isinstance(record, RiskAlert)]
     assert len(alerts) == len(set(alerts))
-    assert len(deaths) == 3
+    assert len(deaths) == 4
     assert all("SIGKILL" in death for death in deaths)
     [letter] = letters
     assert isinstance(letter, DeadLetter)
     assert letter.reason == "failed"
-    assert letter.error.startswith("3 processes in a row have died here")
+    assert letter.error.startswith("4 processes in a row have died here")
     assert letter.value is not None
     assert letter.topic == world.topic(PORTFOLIO_RETURNS.name)
 

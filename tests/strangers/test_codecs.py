@@ -56,7 +56,7 @@ async def test_records_of_every_codec_reach_clients_and_are_measured(world: Worl
     edge = await world.edge()
     await world.worker()
     async with stream(edge.url, ALERTS) as live, TopicReader(world, "risk.measures") as reader:
-        await live.until(bool)
+        await live.until(lambda blocks: any(block.id for block in blocks))
         for codec in CODECS:
             await asyncio.to_thread(write, codec, *range(4))
         seen = await live.events("risk_alert", 4 * len(CODECS))
@@ -143,7 +143,7 @@ async def test_topics_that_compress_are_read_by_every_part(world: World) -> None
             SSEBroadcaster(world.producer_settings) as reporter,
             stream(edge.url, ALERTS) as live,
         ):
-            await live.until(bool)
+            await live.until(lambda blocks: any(block.id for block in blocks))
             await reporter.send_risk_alert(
                 "var_exceeded", "high", "over", "var_95", 0.06, 0.05, "portfolio", "p"
             )

@@ -45,7 +45,7 @@ def test_each_death_at_a_place_makes_the_next_process_more_careful() -> None:
         note = deaths.note(offsets, Place("t", 11) if alone[-1] else None)
         deaths.wrote(note, offsets)
         assert deaths.lethal == (Place("t", 11) if number == DEATHS_MAX else None)
-    assert alone == [False, False, True, True]
+    assert alone == [False, False, True, True, True]
 
 
 def test_an_end_in_order_is_no_death() -> None:
@@ -89,10 +89,10 @@ def test_deaths_are_forgotten_when_all_is_read_that_a_dead_process_can_have_read
 
 def test_the_death_of_a_process_that_handled_a_message_alone_is_of_its_topic_only() -> None:
     deaths = Deaths("b", 50)
-    zones = (DeathZone("t", 2, 50), DeathZone("u", 2, 50))
+    zones = (DeathZone("t", 3, 50), DeathZone("u", 2, 50))
     deaths.recover(Note("a", zones, Place("t", 10)), {"t": 10, "u": 10}, {"t": 90, "u": 90})
     assert deaths.lethal == Place("t", 10)
-    assert [zone.deaths for zone in deaths.note({"t": 10, "u": 10}).zones] == [3, 2]
+    assert [zone.deaths for zone in deaths.note({"t": 10, "u": 10}).zones] == [4, 2]
     after = deaths.note({"t": 11, "u": 10})
     assert [zone.deaths for zone in after.zones] == [0, 2]
     deaths.wrote(after, {"t": 11, "u": 10})
@@ -100,11 +100,30 @@ def test_the_death_of_a_process_that_handled_a_message_alone_is_of_its_topic_onl
 
 
 def test_an_end_in_order_keeps_the_message_that_is_set_aside() -> None:
-    deaths = taken_over(Note("a", (DeathZone("t", 2, 50),), Place("t", 10)), 10)
+    deaths = taken_over(Note("a", (DeathZone("t", 3, 50),), Place("t", 10)), 10)
     deaths.wrote(deaths.note({"t": 10}, Place("t", 10)), {"t": 10})
     last = deaths.last_note()
     assert last is not None
     assert taken_over(last, 10, worker="c").lethal == Place("t", 10)
+
+
+def test_a_message_is_accused_by_two_processes_that_died_while_they_handled_it_alone() -> None:
+    zone = DeathZone("t", 2, 50)
+    once = taken_over(Note("a", (zone,), Place("t", 10)), 10)
+    assert once.lethal is None
+    note = once.note({"t": 10}, Place("t", 10))
+    assert taken_over(note, 10, worker="c").lethal == Place("t", 10)
+    # The second process has handled it, and was killed at the next one.
+    after = once.note({"t": 11}, Place("t", 11))
+    assert [found.deaths for found in after.zones] == [2]
+    assert taken_over(after, 11, worker="c").lethal is None
+    # A process that dies before it names a message accuses none.
+    unnamed = Note("a", (zone,))
+    for name in "bcde":
+        deaths = taken_over(unnamed, 10, worker=name)
+        assert deaths.lethal is None
+        unnamed = deaths.note({"t": 10})
+    assert [found.deaths for found in unnamed.zones] == [2]
 
 
 OFFSETS = st.integers(-1, 1 << 63 - 1)
@@ -198,7 +217,7 @@ SEEDS_OFTEN = {(31,): 2, (30, 31, 32): 2, (89,): 1}
         for seed in range(5)
     ],
 )
-async def test_a_message_that_ends_its_process_does_so_three_times_and_no_other_is_lost(
+async def test_a_message_that_ends_its_process_does_so_four_times_and_no_other_is_lost(
     seed: int, lethal: Sequence[int]
 ) -> None:
     cluster, done = FakeCluster(seed), asyncio.Event()
@@ -219,7 +238,7 @@ async def test_a_message_that_ends_its_process_does_so_three_times_and_no_other_
     letters = letters_of(cluster)
     assert sorted((letter.partition, letter.offset) for letter in letters) == sorted(bad)
     assert {letter.reason for letter in letters} == {"failed"}
-    assert "3 processes in a row have died here" in letters[0].error
+    assert "4 processes in a row have died here" in letters[0].error
     assert max(deaths.values()) <= DEATHS_MAX
     if len(bad) == 1 and not seed:  # else a process may end in disorder for another reason
         assert set(deaths.values()) == {DEATHS_MAX}
