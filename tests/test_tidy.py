@@ -4,11 +4,12 @@ Lists of exceptions can only become shorter: an entry that is no longer needed f
 """
 
 import ast
+import gc
 import importlib
 import io
 import re
 import tokenize
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -110,6 +111,19 @@ HOUSE_TEST_NAMES = re.compile(r"_(nobody|somebody|whoever|ones_own|worded|told|s
 """Words in tests' names that say less than what holds."""
 
 RIDDLE = re.compile(r"^(Who|Whose|Whom|Whoever|What|Whatever)\b[^?]*\.", re.MULTILINE)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _without_garbage() -> Generator[None]:
+    """Let no garbage of other tests be logged while a file is parsed.
+
+    A traceback is formatted by parsing, too, and CPython 3.11 refuses to do both at once with a
+    `SystemError`.
+    """
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
 
 
 def files(*folders: str) -> list[Path]:

@@ -1,4 +1,5 @@
 import asyncio
+from collections import Counter
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import asynccontextmanager
 
@@ -51,7 +52,7 @@ async def test_an_owner_before_writes_nothing_once_its_successor_is_open(world: 
     with pytest.raises(WorkStopped, match="another worker has the command"):
         await before.publish(event("a zombie's"))
     await after.publish(event("after"))
-    assert sorted(await written(world)) == ["after", "before"]  # of a tenant, and of none
+    assert Counter(await written(world)) == Counter(["before", "after"])  # of different partitions
     await before.close()
     await after.close()
 
