@@ -26,7 +26,7 @@ PARTS = "parts.json"
 
 _LOCK = "lock"
 PRIVATE_UMASK = 0o077
-"""What others may not do with the files of a system: anything."""
+"""The umask: other users of the machine may neither read nor change the files of a system."""
 
 _MARK_TEXT = "This directory holds the data of Tapewire; `tapewire reset` removes them.\n"
 _DRAFTS = frozenset({"system.new", "parts.new"})

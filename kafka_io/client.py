@@ -205,7 +205,7 @@ class Admin:
 
     def refusal(self) -> str:
         """Return why the last handshake with a broker has failed; empty if none has."""
-        self._client.poll(0)  # errors are told there
+        self._client.poll(0)  # it calls the callback for errors
         return self._refusals[0] if self._refusals else ""
 
     def _new(self) -> AdminClient:
@@ -292,7 +292,7 @@ def check_security() -> None:
     aiokafka_options(settings)
     if settings.security_protocol == "SASL_PLAINTEXT":
         logger.warning(
-            "KAFKA_SECURITY_PROTOCOL is SASL_PLAINTEXT: whoever sees the network reads what is "
+            "KAFKA_SECURITY_PROTOCOL is SASL_PLAINTEXT: everybody on the network can read what is "
             "sent, and with PLAIN or OAUTHBEARER the password or token; SASL_SSL is safe"
         )
 

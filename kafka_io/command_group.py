@@ -111,7 +111,7 @@ class ReceivedCommand:
     tenant: str | None
     """The tenant of the command, which its events and results are of; None for none."""
     earlier: Attempts
-    """What became of earlier attempts."""
+    """The earlier attempts at it."""
     is_cancelled: Callable[[], bool]
     """Whether a client has cancelled the command."""
     publish: Callable[[Event], None]

@@ -101,7 +101,7 @@ class ForeignPage(Forbidden):
 
 
 class NoSuchThing(EdgeError):
-    """The caller has no such resource; whether another has it is not told."""
+    """The caller has no such resource. The answer is the same if another caller has it."""
 
     status = 404
     title = "Not found"

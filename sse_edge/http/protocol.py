@@ -173,7 +173,7 @@ class EdgeProtocol(HttpToolsProtocol):
         self._transports: list[SocketTransport] = []
         """The transports of the request in progress and of the pipelined requests after it."""
         self._address = ""
-        """What the client is counted by."""
+        """The address or network by which the client's sockets are counted."""
         self._head_bytes = 0
         """The bytes of a head; in a body, those since its last piece, such as of trailers."""
         self._body_bytes = 0

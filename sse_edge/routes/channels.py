@@ -63,7 +63,7 @@ async def channels() -> list[dict[str, object]]:
 async def status(request: Request, cluster: ClusterDep) -> dict[str, object]:
     """Return the connections of the cluster by channel, its nodes, and this process as `node`.
 
-    A caller with a token is told of the connections of its tenant.
+    A caller with a token sees the connections of its own tenant only.
 
     Figures of other nodes are some seconds old, and name at most 100 clients of a channel. Where
     only this process is known, `scope` is `node`, and `note` says why.

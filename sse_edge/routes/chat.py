@@ -201,7 +201,7 @@ async def user_stream(
 async def sse_metrics(request: Request, cluster: ClusterDep) -> dict[str, object]:
     """Return the open streams, events sent and errors of all running nodes, and of this process.
 
-    A caller with a token is told of those of its tenant.
+    A caller with a token sees those of its own tenant only.
 
     Where only this process is known, `scope` is `node`, and `note` says why.
     """

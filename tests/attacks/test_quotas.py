@@ -36,4 +36,4 @@ async def until(http: httpx.AsyncClient, path: str, body: object, status: int) -
                 return
             if status != 200:
                 await http.delete(path)
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(0.2)  # nothing tells a client what an edge's tables have

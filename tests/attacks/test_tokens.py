@@ -102,7 +102,7 @@ async def test_an_issuer_that_hangs_costs_one_time_out_and_never_a_known_key(wor
             issuer.answers.set()
             async with asyncio.timeout(2 * (AGAIN_AFTER_S + ANSWER_S)):
                 while (await timed(http, "a"))[0] != 200:  # noqa: ASYNC110  # of another process
-                    await asyncio.sleep(0.2)
+                    await asyncio.sleep(0.2)  # nothing tells a client that keys were read
 
             issuer.answers.clear()
             await asyncio.sleep(AGAIN_AFTER_S)

@@ -98,7 +98,7 @@ async def test_a_command_that_kills_its_worker_does_so_three_times_and_ends(worl
         start = partial(world.program, "tests.support.lethal_orchestrator", "orchestrator")
         keeping = tasks.create_task(keep(start, deaths))
         while len(found := await ends()) < len(runs):  # noqa: ASYNC110  # of another process
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(0.2)  # each look reads the topic from its beginning
         keeping.cancel()
     lethal, healthy = (found[command.run_id] for command in runs.values())
     assert (lethal.kind, lethal.text) == ("error", "given up: 3 workers were lost on it")

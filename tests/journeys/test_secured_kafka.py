@@ -204,7 +204,7 @@ async def test_a_broker_closes_a_connection_whose_session_has_ended(
         until_s = asyncio.get_running_loop().time() + SESSION_S + 2
         while asyncio.get_running_loop().time() < until_s and not closings.broken:
             await producer.send_and_wait(topic, b"x")
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.05)  # bounds the load; the session's end is a time
     assert closings.broken
 
 
@@ -214,7 +214,7 @@ async def write(producer: AIOKafkaProducer, topic: str, end_s: float, seen: set[
         await producer.send_and_wait(topic, b"%d" % number)
         number += 1
         seen.update(id(conn) for conn in producer.client._conns.values())
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(0.02)  # bounds the load
     return number
 
 
@@ -224,7 +224,7 @@ async def write_in_transactions(producer: AIOKafkaProducer, topic: str, end_s: f
         async with producer.transaction():
             await producer.send_and_wait(topic, b"t%d" % number)
         number += 1
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(0.02)  # bounds the load
     return number
 
 
@@ -241,7 +241,7 @@ async def test_connections_are_replaced_before_their_sessions_end(
     async def administer() -> None:
         while asyncio.get_running_loop().time() < end_s:
             assert await asyncio.to_thread(admin.describe, [topic])
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.1)  # bounds the load
 
     async with (
         writing(servers) as producer,
@@ -280,7 +280,7 @@ async def test_a_new_password_is_taken_up_at_the_next_connection(
         end_s = asyncio.get_running_loop().time() + 1.2 * SESSION_S
         while asyncio.get_running_loop().time() < end_s:
             await producer.send_and_wait(topic, b"3")
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.1)  # bounds the load
     assert await asyncio.to_thread(admin.describe, [topic])
     assert closings.broken == []
 

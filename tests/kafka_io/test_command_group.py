@@ -238,7 +238,7 @@ async def test_a_command_that_has_cost_its_workers_is_given_up_and_then_set_asid
         tasks.create_task(worker.run())
         received = [await worker.received.get() for _ in range(2)]
         while not (letters := await read_all(DEAD_LETTERS, world.producer_settings)):  # noqa: ASYNC110  # Kafka tells nobody
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(0.2)  # each look reads the topic from its beginning
         worker.stop.set()
     costs = {known.lost_before(1): known.command for known in received}
     assert costs == {lost: values[lost] for lost in (0, 3)}

@@ -112,7 +112,7 @@ async def test_a_caller_returns_with_its_own_acknowledgement() -> None:
     async with asyncio.TaskGroup() as tasks:
         first = tasks.create_task(publisher.publish(progress(0)))
         for number in range(1, 200):
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.1)  # virtual time: the events come while others are on their way
             tasks.create_task(publisher.publish(progress(number)))
             if number == 30:
                 assert first.done()
