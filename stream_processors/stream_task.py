@@ -65,7 +65,10 @@ _IDLE_COMMIT_S = 1.0
 _BACKOFF_S = (0.1, 0.5, 1.0, 2.0)
 _FENCED_S = 3.0
 """How long a fenced task waits for news of its group before it takes over again."""
-_COMMIT_S = 30.0
+_COMMIT_S = (10.0, 20.0, 40.0)
+"""How long a transaction waits for its answers: the first, and after each that had none. Kafka may
+have aborted it by then, and a new writer asks other brokers who leads now. A slow Kafka is given
+more time, or nothing would ever be committed."""
 _END_S = 2.0
 """How long a task that ends may take to say so."""
 
@@ -316,6 +319,8 @@ class StreamTask:
         """Whether it does. It lasts as long as the row may name a message that is handled alone."""
         self.is_committing = False
         """Whether a transaction is under way, which should end before the task is cancelled."""
+        self._unanswered = 0
+        """How many transactions in a row had no answer in time."""
 
     @property
     def has_room(self) -> bool:
@@ -732,11 +737,14 @@ class StreamTask:
             Fenced, RecordRefused, TransactionFailed: see `Writer.commit`.
         """
         self.is_committing = True
+        within_s = _COMMIT_S[min(self._unanswered, len(_COMMIT_S) - 1)]
         try:
-            async with asyncio.timeout(_COMMIT_S):
+            async with asyncio.timeout(within_s):
                 await writer.commit(records, offsets)
+            self._unanswered = 0
         except TimeoutError as error:
-            raise TransactionFailed(f"no answer within {_COMMIT_S:g} s") from error
+            self._unanswered += 1
+            raise TransactionFailed(f"no answer within {within_s:g} s") from error
         finally:
             self.is_committing = False
 

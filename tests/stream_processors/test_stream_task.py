@@ -242,6 +242,26 @@ async def test_a_cluster_that_is_away_for_a_while_stops_nothing() -> None:
     assert written(cluster) == straight(cluster)
 
 
+async def test_a_new_writer_takes_over_where_kafka_does_not_answer_and_waits_longer_each_time() -> (
+    None
+):
+    cluster = FakeCluster(slowest_s=0.001)
+    cluster.answers_after_s = [1e6, 1e6, 1e6, 39.0, 0.0, 1e6]
+    async with running(FakeMember(cluster)):
+        began_s = asyncio.get_running_loop().time()
+        cluster.append(0, "a", 1)
+        await cluster.done()
+        assert 109 <= asyncio.get_running_loop().time() - began_s <= 113  # 10 + 20 + 40 + 39
+        assert cluster.epochs[0] == 4
+        while cluster.answers_after_s:  # the answers of others
+            cluster.append(0, "a", 1)
+            await asyncio.sleep(0.5)
+        began_s = asyncio.get_running_loop().time()
+        await cluster.done()
+        assert asyncio.get_running_loop().time() - began_s <= 12
+    assert written(cluster) == straight(cluster)
+
+
 @pytest.mark.parametrize("is_watching", [True, False])
 @pytest.mark.parametrize("unaware", [0, 1, 12])
 async def test_a_log_that_lost_its_end_and_grew_again_is_read_from_its_first_new_record(

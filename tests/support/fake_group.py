@@ -114,6 +114,8 @@ class FakeCluster:
         self.failures = 0
         """How many of the next commits fail, after they were applied or before."""
         self.is_away = False
+        self.answers_after_s: list[float] = []
+        """How long each of the next commits waits for its answer."""
         self.processes = 0
         self.writes = 0
         """The transactions that were tried."""
@@ -308,6 +310,8 @@ class FakeWriter:
         cluster = self._cluster
         cluster.writes += 1
         self._member.began_commit.set()
+        if cluster.answers_after_s:
+            await asyncio.sleep(cluster.answers_after_s.pop(0))
         await self._slow()
         self._refuse()
         fails = cluster.failures > 0
