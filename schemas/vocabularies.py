@@ -82,7 +82,9 @@ class MeasureStatus(StrEnum):
     """All returns in the window are equal."""
     INSUFFICIENT_DATA = "insufficient_data"
     UNAVAILABLE = "unavailable"
-    """An input or a result is not a finite number."""
+    """An input or a result is not a finite number, or the method has none for the horizon."""
+    OUT_OF_DOMAIN = "out_of_domain"
+    """The method has no meaning for such returns; no alert is judged by it."""
 
 
 class Metric(StrEnum):

@@ -61,6 +61,16 @@ class RiskEstimate(NamedTuple):
     """Whether the estimate is that of one period times the square root of the horizon."""
     domain_ok: bool = True
     """Whether the method is valid for such returns."""
+    dof: Real | None = None
+    """The degrees of freedom of a Student-t, given or fitted."""
+    var_error: Real | None = None
+    """The standard error of `var` that comes from the number of scenarios."""
+    es_error: Real | None = None
+    """The same of `es`."""
+    overlapping: bool = False
+    """Whether the estimate is of overlapping returns, each as long as the horizon."""
+    reason: Name | None = None
+    """Why a number is missing, such as `not_scaled`."""
 
 
 class ModelBacktest(NamedTuple):
@@ -76,6 +86,28 @@ class ModelBacktest(NamedTuple):
     independence_p: Real
     conditional_coverage: Real
     conditional_coverage_p: Real
+    days: SmallCount | None = None
+    """The days that the zone is judged by, at most 250."""
+    cumulative_probability: Real | None = None
+    """The probability of at most so many exceptions, if the model is right."""
+    type_1_error: Real | None = None
+    """The probability of at least so many exceptions, if the model is right."""
+    plus_factor_1996: Real | None = None
+    """The Basel Committee's addition of 1996 to the multiplier of 3; None unless there are 250 days
+    at 99 %."""
+    basel_multiplier: Real | None = None
+    """Today's multiplier, from 1.5 to 2, on the same condition."""
+    next_exception_cost_1996: Real | None = None
+    """By how much one more exception raises `plus_factor_1996`."""
+    next_exception_cost: Real | None = None
+    """By how much one more exception raises `basel_multiplier`."""
+    tuff: Real | None = None
+    """Kupiec's likelihood ratio of the time until the first failure; None without exceptions."""
+    tuff_p: Real | None = None
+    acerbi_szekely_z1: Real | None = None
+    """Acerbi and Szekely's first statistic of expected shortfall; None without exceptions."""
+    acerbi_szekely_z2: Real | None = None
+    """Their second statistic."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

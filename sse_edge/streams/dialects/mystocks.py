@@ -15,6 +15,7 @@ from schemas.events import (
     BookRisk,
     DashboardUpdate,
     InputGap,
+    ModelBacktest,
     RiskAlert,
     RiskEstimate,
     RiskMeasure,
@@ -122,7 +123,7 @@ def risk_measure(event: RiskMeasure | InputGap) -> Rendered:
     data = _fields(event)
     data["as_of"] = to_rfc3339(event.as_of_us)
     data["estimates"] = [_estimate(estimate) for estimate in event.estimates]
-    data["model_backtests"] = [test._asdict() for test in event.model_backtests]
+    data["model_backtests"] = [_backtest(test) for test in event.model_backtests]
     if event.scenario_us is not None:
         data["var_scenario_date"] = to_date(event.scenario_us)
     return Rendered("risk_measure", data)
@@ -142,9 +143,27 @@ def book_risk(event: BookRisk) -> Rendered:
 
 
 def _estimate(estimate: RiskEstimate) -> dict[str, object]:
-    data = estimate._asdict()
+    data = _without_missing(estimate, _ESTIMATE_NAMES)
     data["as_of"] = to_rfc3339(data.pop("as_of_us"))
     return data
+
+
+def _backtest(test: ModelBacktest) -> dict[str, object]:
+    return _without_missing(test, _BACKTEST_NAMES)
+
+
+def _without_missing(part: RiskEstimate | ModelBacktest, always: frozenset[str]) -> dict[str, Any]:
+    """Return the fields of a part of an event: some always, the others only where they are set."""
+    return {
+        name: value
+        for name, value in part._asdict().items()
+        if name in always or (value is not None and value is not False)
+    }
+
+
+_ESTIMATE_NAMES = frozenset(RiskEstimate._fields[: RiskEstimate._fields.index("dof")])
+_BACKTEST_NAMES = frozenset(ModelBacktest._fields[: ModelBacktest._fields.index("days")])
+"""The fields that an event had from the beginning: clients find them in each."""
 
 
 def dashboard_update(event: DashboardUpdate) -> Rendered:
