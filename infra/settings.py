@@ -22,6 +22,10 @@ class InfraSettings(Settings):
     partition_bytes_max: int = Field(default=32 << 20, ge=1 << 20, le=1 << 40)
     """The most bytes of a partition that the embedded broker keeps; the oldest go first."""
 
+    management_port: int | None = Field(default=None, ge=0, le=65535)
+    """The management port of the first edge, or the next free one; 0 takes any for each. Unset,
+    edges have none."""
+
     maven_url: str | None = None
     """The Maven repository that has the jars of the embedded broker; unset, it is Maven Central."""
 

@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -102,6 +102,7 @@ async def _start(
     made = await asyncio.to_thread(provision, servers, prefix=settings.topic_prefix, warn=say)
     say(f"{'topics':<10} ready{' ' * 13}{len(made)} made" if made else f"{'topics':<10} ready")
     edges = list(_edges(options, say))
+    ports = _management_ports(settings.management_port, [port for _, port in edges])
     env = {"KAFKA_BOOTSTRAP_SERVERS": servers, "TAPEWIRE_VAR_LIMITS": settings.var_limits}
     of_edge = env | {
         "TAPEWIRE_DEMO_JWKS": str(jwks_path(settings.data_dir)),
@@ -113,11 +114,14 @@ async def _start(
     if options.examples:
         of_edge |= _examples()
         say(f"{'examples':<10} served by each edge: /live-counter and others, see /docs")
+    for (name, _), own in zip(edges, ports, strict=True):
+        for port in own.values():
+            say(f"{name:<10} metrics and /docs are at port {port}")
     parts = [
         _python("processor", "stream_processors", env | _faust(settings)),
         *(
-            _python(name, "sse_edge", of_edge | {"TAPEWIRE_PORT": str(port)})
-            for name, port in edges
+            _python(name, "sse_edge", of_edge | own | {"TAPEWIRE_PORT": str(port)})
+            for (name, port), own in zip(edges, ports, strict=True)
         ),
         _python("trainer", "producers", _models(settings) | env, "trainer"),
         _python("backtester", "producers", env, "backtester"),
@@ -204,6 +208,33 @@ def _edges(options: SystemOptions, say: Say) -> Iterator[tuple[str, int]]:
             say(f"{'edge':<10} port {port} is taken; using {free}")
         yield ("edge" if options.edges == 1 else f"edge-{number}"), free
         port = free + 1
+
+
+def _management_ports(first: int | None, main_ports: Sequence[int]) -> Sequence[dict[str, str]]:
+    """Return for each edge the setting of its management port, if edges have one.
+
+    Args:
+        first: the first port; 0 for any, None for no management ports.
+        main_ports: the main ports of the edges, none of which listens yet.
+
+    Raises:
+        InfraError: no port is free.
+    """
+    if not first:
+        return [{} for _ in main_ports]  # edges inherit the setting itself
+    ports: list[int] = []
+    port = first
+    while len(ports) < len(main_ports):
+        try:
+            port = free_port(port)
+        except OSError as error:
+            raise InfraError(
+                f"no port from {first} to 65535 is free for metrics and documentation"
+            ) from error
+        if port not in main_ports:
+            ports.append(port)
+        port += 1
+    return [{"TAPEWIRE_MANAGEMENT_PORT": str(port)} for port in ports]
 
 
 def _examples() -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import socket
 import sys
 import tempfile
 
@@ -16,7 +17,9 @@ from sse_edge.http.server import server_options
 from sse_edge.http.tls import context_of, reason_of
 from sse_edge.settings import EdgeSettings
 
+_APPLICATION = f"{__package__}.app:from_environment"
 _BACKLOG = 4096
+_MANAGEMENT_PORT = "TAPEWIRE_MANAGEMENT_PORT"
 
 
 def main() -> None:
@@ -39,7 +42,7 @@ def main() -> None:
         except OSError as error:
             sys.exit(f"TAPEWIRE_TLS_CERT and TAPEWIRE_TLS_KEY cannot be used: {reason_of(error)}")
     config = uvicorn.Config(
-        f"{__package__}.app:from_environment",
+        _APPLICATION,
         factory=True,
         host=settings.host,
         port=settings.port,
@@ -48,17 +51,27 @@ def main() -> None:
         backlog=_BACKLOG,
         **server_options(settings),
     )
-    listening = config.bind_socket()
-    listening.listen(_BACKLOG)
-    host, port = listening.getsockname()[:2]
+    sockets = [config.bind_socket()]
+    host, port = sockets[0].getsockname()[:2]
     scheme = "http" if settings.tls_cert is None else "https"
     os.environ[ADDRESS] = f"{scheme}://{host}:{port}"
+    if settings.management_port is not None:
+        sockets.append(_management_socket(settings.management_host, settings.management_port))
+    for listening in sockets:
+        listening.listen(_BACKLOG)
     if workers == 1:
-        uvicorn.Server(config).run([listening])
+        uvicorn.Server(config).run(sockets)
         return
     with tempfile.TemporaryDirectory(prefix="tapewire-") as folder:
         os.environ[SIBLINGS] = folder
-        Multiprocess(config, [listening]).run()
+        Multiprocess(config, sockets).run()
+
+
+def _management_socket(host: str, port: int) -> socket.socket:
+    """Bind the management port, and tell this process and its children which one it is."""
+    bound = uvicorn.Config(_APPLICATION, host=host, port=port, log_config=None).bind_socket()
+    os.environ[_MANAGEMENT_PORT] = str(bound.getsockname()[1])
+    return bound
 
 
 if __name__ == "__main__":

@@ -43,6 +43,7 @@ from sse_edge.http.auth import Authenticator
 from sse_edge.http.descriptors import raise_limit
 from sse_edge.http.guard import Guard
 from sse_edge.http.log_privacy import hide_tokens
+from sse_edge.http.management import DOCS_PATHS, METRICS_PATH
 from sse_edge.http.problem import add_exception_handlers
 from sse_edge.http.protocol import EdgeProtocol
 from sse_edge.http.rate_limit import RateLimiter
@@ -175,6 +176,7 @@ def build_api(settings: EdgeSettings, fair_queue: FairQueue) -> FastAPI:
     )
     _add_middleware(app, settings)
     app.state.notice = settings.notice
+    app.state.has_docs = settings.management_port is None
     app.state.authenticator = Authenticator(settings)
     app.state.web_page_rules = WebPageRules(settings)
     app.state.rate_limiter = RateLimiter(settings.writes_per_minute_max)
@@ -209,7 +211,10 @@ def build_api(settings: EdgeSettings, fair_queue: FairQueue) -> FastAPI:
 def _add_middleware(app: FastAPI, settings: EdgeSettings) -> None:
     """Guard all routes, and let the pages of some origins read the answers, also refusals."""
     app.add_middleware(
-        Guard, large_bodies=(books.router.prefix,), needing_token=_needing_token(app, settings)
+        Guard,
+        large_bodies=(books.router.prefix,),
+        needing_token=_needing_token(settings),
+        management_port=settings.management_port,
     )
     local_pages = LOCAL_PAGES if settings.is_open and settings.cors_origins is None else None
     if settings.cors_origins or local_pages:
@@ -230,14 +235,13 @@ def _add_middleware(app: FastAPI, settings: EdgeSettings) -> None:
         )
 
 
-def _needing_token(app: FastAPI, settings: EdgeSettings) -> Mapping[str, Scope | None]:
+def _needing_token(settings: EdgeSettings) -> Mapping[str, Scope | None]:
     """Return the paths without data that need a token, each with its scope if it needs one."""
     found: dict[str, Scope | None] = {}
     if settings.metrics_token:
-        found["/metrics"] = Scope.ADMIN
+        found[METRICS_PATH] = Scope.ADMIN
     if settings.docs_token:
-        pages = ("/docs", "/redoc", app.openapi_url, app.swagger_ui_oauth2_redirect_url)
-        found |= dict.fromkeys(filter(None, pages))
+        found |= dict.fromkeys(DOCS_PATHS)
     return found
 
 
@@ -284,6 +288,11 @@ def _log_who_is_served(settings: EdgeSettings) -> None:
         )
     else:
         logger.info("this edge serves callers with a token of %s", rules.issuer)
+    if settings.management_port is not None:
+        logger.info(
+            "metrics and documentation are at %s:%d",
+            *(settings.management_host, settings.management_port),
+        )
     if settings.is_clear:
         logger.warning(
             "tokens travel unencrypted to %s: set TAPEWIRE_TLS_CERT, or let a proxy speak TLS and "

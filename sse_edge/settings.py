@@ -56,6 +56,8 @@ _FIREBASE_JWKS = (
 
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
+_MANAGEMENT_HOST = "127.0.0.1"
+
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s*?#@]+")
 _HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+")
 _HEADER = re.compile(r"[A-Za-z0-9-]+")
@@ -203,6 +205,14 @@ class EdgeSettings(Settings):
     docs_token: bool = False
     """Whether `/docs`, `/redoc` and `/openapi.json` need a token."""
 
+    management_port: int | None = Field(default=None, ge=0, le=65535)
+    """The port of `/metrics`, `/docs`, `/redoc` and `/openapi.json`, which the main port then does
+    not serve; `/health/*` is on both, and so is TLS. 0 takes any free port. Unset, the main port
+    serves them."""
+
+    management_host: str = _MANAGEMENT_HOST
+    """The address that the management port listens on; beyond loopback only with authentication."""
+
     cors_headers: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)] = ()
     """More headers that pages of these origins may send, separated by commas, such as
     `traceparent, baggage, sentry-trace`."""
@@ -340,12 +350,32 @@ class EdgeSettings(Settings):
                 "TAPEWIRE_CURSOR_SECRETS_BEFORE or TAPEWIRE_CURSOR_UNSIGNED is set, and "
                 "TAPEWIRE_CURSOR_SECRET is not; cursors would no longer be encrypted"
             )
-        if self.is_open and self.host not in _LOOPBACK:
-            raise ValueError(
-                f"TAPEWIRE_HOST is {self.host}, but there is no authentication; set "
-                "TAPEWIRE_JWT_ISSUER or TAPEWIRE_FIREBASE_PROJECT, or listen on 127.0.0.1"
-            )
+        for name in ("host", "management_host"):
+            host = getattr(self, name)
+            if self.is_open and host not in _LOOPBACK:
+                raise ValueError(
+                    f"{variable_of(type(self), name)} is {host}, but there is no authentication; "
+                    "set TAPEWIRE_JWT_ISSUER or TAPEWIRE_FIREBASE_PROJECT, or listen on 127.0.0.1"
+                )
+        self._listen_apart()
         return self
+
+    def _listen_apart(self) -> None:
+        """Check that the management port is another one than the main port.
+
+        Raises:
+            ValueError: it is the same, or there is only an address for it.
+        """
+        if self.management_port is None and self.management_host != _MANAGEMENT_HOST:
+            raise ValueError(
+                "TAPEWIRE_MANAGEMENT_HOST is set, and TAPEWIRE_MANAGEMENT_PORT is not; metrics and "
+                "documentation would stay on the main port"
+            )
+        if self.management_port and self.management_port == self.port:
+            raise ValueError(
+                f"TAPEWIRE_MANAGEMENT_PORT is {self.port}, as TAPEWIRE_PORT is; give it a port of "
+                "its own, such as 9000"
+            )
 
     def _contradict_nothing(self) -> None:
         """Check that no setting about tokens or origins is without effect.

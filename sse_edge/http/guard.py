@@ -16,6 +16,7 @@ from sse_edge.caller import Scope as TokenScope
 from sse_edge.delivery.admission import Slot
 from sse_edge.errors import BodyTooLarge, EdgeError
 from sse_edge.http.dependencies import caller_of
+from sse_edge.http.management import METRICS_PATH, refuse_on_other_port
 from sse_edge.http.problem import EdgeHTTPException, answer_of
 from sse_edge.http.protocol import BODY_BYTES_MAX
 from sse_edge.http.scopes import refuse_without
@@ -24,7 +25,7 @@ from sse_edge.http.web_pages import web_page_rules_of
 
 BODY_BYTES = 256 << 10
 """The largest body of most endpoints: a question, a job, a portfolio's limits."""
-_ANY_HOST = ("/health", "/metrics")
+_ANY_HOST = ("/health", METRICS_PATH)
 """The beginnings of paths that probes ask for by the address of a container; they tell no data."""
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -38,6 +39,7 @@ class Guard:
         *,
         large_bodies: Sequence[str] = (),
         needing_token: Mapping[str, TokenScope | None] | None = None,
+        management_port: int | None = None,
     ) -> None:
         """Guard an application.
 
@@ -46,9 +48,12 @@ class Guard:
             large_bodies: the beginnings of paths whose bodies may be as large as any.
             needing_token: paths whose routes look for no token and yet need one, each with the
                 scope that the token must have.
+            management_port: the port of metrics and documentation; None if the main port serves
+                them.
         """
         self._app = app
         self._needing_token = needing_token or {}
+        self._management_port = management_port
         self._large_bodies = tuple(large_bodies)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -63,6 +68,7 @@ class Guard:
             rules = web_page_rules_of(connection)
             if not scope["path"].startswith(_ANY_HOST):
                 rules.refuse_foreign_host(connection)
+            refuse_on_other_port(scope, self._management_port)
             if writes or scope["type"] == "websocket":
                 rules.refuse_foreign_page(connection)
             if writes and int(connection.headers.get("content-length") or 0) > most:

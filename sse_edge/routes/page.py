@@ -26,19 +26,30 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
 }
 
+_LINK_TO_DOCS = ' · <a href="/docs">API</a>'
+
 router = APIRouter()
 
 
 @router.get("/", include_in_schema=False)
 async def page(request: Request) -> HTMLResponse:
     """Return the page."""
-    return HTMLResponse(page_with(request.app.state.notice), headers=HEADERS)
+    state = request.app.state
+    return HTMLResponse(page_with(state.notice, has_docs=state.has_docs), headers=HEADERS)
 
 
 @cache
-def page_with(notice: str | None) -> str:
-    """Return the page with the operator's notice in place, so that nothing moves for it."""
+def page_with(notice: str | None, *, has_docs: bool = True) -> str:
+    """Return the page with the operator's notice in place, so that nothing moves for it.
+
+    Args:
+        notice: a sentence for everybody; None for no notice.
+        has_docs: whether `/docs` is on the port of the page, which then links to it.
+    """
     text = (FOLDER / "index.html").read_text(encoding="utf-8")
+    if not has_docs:
+        assert _LINK_TO_DOCS in text, "the page links to the documentation"
+        text = text.replace(_LINK_TO_DOCS, "")
     if notice is None:
         return text
     before, found, after = text.partition(" hidden></aside>")

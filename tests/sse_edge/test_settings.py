@@ -63,10 +63,16 @@ def test_a_secret_is_not_printed() -> None:
             "TAPEWIRE_JWT_ISSUER contradicts TAPEWIRE_FIREBASE_PROJECT",
         ),
         ({"cors_origins": "*"}, r"TAPEWIRE_CORS_ORIGINS is \*, which would let"),
+        ({"management_host": "::1"}, "TAPEWIRE_MANAGEMENT_PORT is not"),
+        ({"port": 9000, "management_port": 9000}, "TAPEWIRE_MANAGEMENT_PORT is 9000, as"),
+        (
+            {"management_host": "192.0.2.1", "management_port": 9000},
+            "TAPEWIRE_MANAGEMENT_HOST is 192.0.2.1, but there is no authentication",
+        ),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(
-    settings: dict[str, str], why: str
+    settings: dict[str, object], why: str
 ) -> None:
     with pytest.raises(InvalidSetting, match=why):
         EdgeSettings(**settings)  # type: ignore[arg-type]

@@ -3,7 +3,7 @@
 import asyncio
 import socket
 from collections.abc import AsyncGenerator, Generator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from typing import Any
 from unittest.mock import patch
 
@@ -24,11 +24,16 @@ class EdgeServer:
     """A running edge."""
 
     def __init__(
-        self, port: int, scheme: str = "http", publisher: FakePublisher | None = None
+        self,
+        port: int,
+        scheme: str = "http",
+        publisher: FakePublisher | None = None,
+        management_port: int | None = None,
     ) -> None:
         self.port = port
         self.publisher = publisher
         self.url = f"{scheme}://127.0.0.1:{port}"
+        self.management_url = f"{scheme}://127.0.0.1:{management_port}"
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Open a socket to the edge."""
@@ -86,6 +91,10 @@ async def edge_server(**settings: Any) -> AsyncGenerator[EdgeServer]:
         "processor_patience_s": 0.2,
     }
     edge = EdgeSettings(**(options | settings))
+    listening = [_listening()]
+    if edge.management_port is not None:
+        listening.append(_listening())
+        edge = edge.model_copy(update={"management_port": listening[1].getsockname()[1]})
     server = uvicorn.Server(uvicorn.Config(build_app(edge), **server_options(edge)))
     config = server.config
     addresses = AddressSockets()
@@ -94,16 +103,24 @@ async def edge_server(**settings: Any) -> AsyncGenerator[EdgeServer]:
         _over(log, publisher),
         patch.object(EdgeProtocol, "addresses", addresses),
         patch("sse_edge.app._TOPICS_S", 0.2),  # a thread that asks for topics is waited for
-        socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listening,
+        ExitStack() as sockets,
     ):
-        # A socket that names its protocol answers at once: asyncio sets TCP_NODELAY only there.
-        listening.bind(("127.0.0.1", 0))
-        listening.listen()
+        for bound in listening:
+            sockets.enter_context(bound)
         config.load()
         server.lifespan = config.lifespan_class(config)
-        await server.startup(sockets=[listening])
+        await server.startup(sockets=listening)
         try:
             scheme = "https" if config.is_ssl else "http"
-            yield EdgeServer(listening.getsockname()[1], scheme, publisher)
+            port = listening[0].getsockname()[1]
+            yield EdgeServer(port, scheme, publisher, edge.management_port)
         finally:
-            await server.shutdown(sockets=[listening])
+            await server.shutdown(sockets=listening)
+
+
+def _listening() -> socket.socket:
+    # A socket that names its protocol answers at once: asyncio sets TCP_NODELAY only there.
+    bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    bound.bind(("127.0.0.1", 0))
+    bound.listen()
+    return bound

@@ -36,6 +36,11 @@ def test_the_notice_is_in_the_page_from_the_beginning() -> None:
     assert page_with(None) == (FOLDER / "index.html").read_text(encoding="utf-8")
 
 
+def test_the_page_links_to_the_documentation_only_on_the_same_port() -> None:
+    assert '<a href="/docs">' in page_with(None)
+    assert "/docs" not in page_with(None, has_docs=False)
+
+
 def test_every_module_that_the_page_imports_exists() -> None:
     scripts = list(FOLDER.glob("*.js"))
     assert len(scripts) > 10
