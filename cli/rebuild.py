@@ -23,7 +23,7 @@ from kafka_io.errors import ProducerError, Unread
 from kafka_io.publisher import Publisher
 from kafka_io.reader import count_uncommitted, read_end_offsets, read_keyed, read_table
 from kafka_io.settings import ProducerSettings
-from schemas.events import RebuildDone, Record, RiskAlert, RiskMeasure
+from schemas.events import PortfolioState, RebuildDone, Record, RiskAlert, RiskMeasure
 from schemas.keys import decode_key
 from schemas.topics import (
     DASHBOARD_TALLIES,
@@ -42,6 +42,7 @@ from schemas.topics import (
     RISK_WANTED,
 )
 from stream_processors.kafka_adapter import read_growths
+from stream_processors.risk.rules import STALE
 
 _READ = (PORTFOLIO_RETURNS, RISK_LIMITS, RISK_ACKS, RISK_WANTED)
 _WRITTEN = (
@@ -78,11 +79,24 @@ class Difference:
     """Portfolios by their last measures: equal, different, or only in one."""
     alerts: Mapping[str, int]
     """Transitions of alerts: in both, or only in one."""
+    open_alerts: Mapping[str, int] = field(default_factory=dict)
+    """Open alerts by id, level, acknowledgement and number of transitions: equal, different, or
+    only in one."""
 
     @property
     def is_none(self) -> bool:
         """Whether both computations agree."""
-        return not (self.changed_measures or self.alerts[_ONLY_BEFORE] or self.alerts[_ONLY_NOW])
+        return not (
+            self.changed_measures
+            or self.changed_alerts
+            or self.alerts[_ONLY_BEFORE]
+            or self.alerts[_ONLY_NOW]
+        )
+
+    @property
+    def changed_alerts(self) -> int:
+        """The number of open alerts that are otherwise, or are in only one."""
+        return sum(self.open_alerts.get(name, 0) for name in (_DIFFERENT, _ONLY_BEFORE, _ONLY_NOW))
 
     @property
     def changed_measures(self) -> int:
@@ -194,13 +208,19 @@ async def compare(
         _ONLY_BEFORE: len(known - found),
         _ONLY_NOW: len(found - known),
     }
-    return Difference(measures, alerts)
+    present = _open_alerts(await read_table(RISK_STATE, settings, tenant))
+    rebuilt = _open_alerts(await read_table(RISK_STATE, anew, tenant))
+    open_alerts = Counter(
+        _presence(present.get(name), rebuilt.get(name)) for name in present.keys() | rebuilt.keys()
+    )
+    return Difference(measures, alerts, open_alerts)
 
 
 def lines_of(difference: Difference) -> Sequence[str]:
     """Return the differences as lines of a table."""
     rows = [
         *((f"measures {name}", count) for name, count in sorted(difference.measures.items())),
+        *((f"open alerts {name}", count) for name, count in sorted(difference.open_alerts.items())),
         *((f"alert steps {name}", count) for name, count in difference.alerts.items()),
     ]
     return [f"{name:<28}{count:>8}" for name, count in rows]
@@ -215,10 +235,12 @@ def in_words(difference: Difference, version: str) -> str:
     of = sum(difference.measures.values())
     begun = _counted(difference.alerts[_ONLY_NOW], "alert step")
     ended = _counted(difference.alerts[_ONLY_BEFORE], "alert step")
+    changed = _counted(difference.changed_alerts, "open alert")
     return (
         f"{start}; of {of} portfolios, clients get another measure of {measures}. In the past, "
-        f"{begun} would have been added and {ended} would not have been there; open alerts that "
-        "should not be are cleared, and those that should be are raised"
+        f"{begun} would have been added and {ended} would not have been there; clients are told "
+        f"how {changed} changed: those that should not be are cleared, and those that should be "
+        "are raised"
     )
 
 
@@ -293,6 +315,28 @@ def _comparison(before: RiskMeasure | None, after: RiskMeasure | None) -> str:
     if before.as_of_us != after.as_of_us:
         return _OTHER_INSTANTS
     return _EQUAL if _without_limits(before) == _without_limits(after) else _DIFFERENT
+
+
+def _open_alerts(
+    states: Mapping[bytes, Record],
+) -> Mapping[tuple[bytes, str], tuple[int, bool, int]]:
+    """Return the level, acknowledgement and number of transitions of each open alert.
+
+    Alerts about missing measures are left out: they depend on the time.
+    """
+    return {
+        (key, watch.alert_id): (watch.level, watch.acknowledged, watch.transitions)
+        for key, state in states.items()
+        if isinstance(state, PortfolioState)
+        for watch in state.watches
+        if watch.alert_id is not None and watch.rule_id != STALE
+    }
+
+
+def _presence(before: object, after: object) -> str:
+    if before is None or after is None:
+        return _ONLY_BEFORE if after is None else _ONLY_NOW
+    return _EQUAL if before == after else _DIFFERENT
 
 
 def _without_limits(measure: RiskMeasure) -> RiskMeasure:

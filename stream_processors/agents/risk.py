@@ -6,16 +6,19 @@ is done, it continues from the rebuilt states.
 """
 
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from kafka_io import reader
 from kafka_io.clock import now_us
 from kafka_io.settings import ProducerSettings
-from schemas.events import InputGap, PortfolioState, RebuildDone, Record
+from schemas.events import InputGap, PortfolioState, RebuildDone, Record, RiskAlert
+from schemas.keys import decode_key
 from schemas.topics import (
     PORTFOLIO_RETURNS,
     RISK_ACKS,
+    RISK_ALERTS,
     RISK_LIMITS,
     RISK_MEASURES,
     RISK_OPEN,
@@ -181,7 +184,8 @@ class Risk(Processor):
                 message = this_round.gate.admit(record)
                 if isinstance(message, Admitted):  # else its dead letter was sent before
                     batch.apply(message)
-        batch.take_over(here.portfolios, done.version)
+        sent = await self._sent_transitions(batch.unknown_alerts(here.portfolios), source)
+        batch.take_over(here.portfolios, sent)
         self._publish(here, batch, this_round)
         here.portfolios.update(portfolios)
         here.batch = self._batch(here.portfolios)
@@ -189,6 +193,24 @@ class Risk(Processor):
             "took over %d portfolios of partition %d from rebuild %s",
             *(len(portfolios), done.partition, done.version),
         )
+
+    async def _sent_transitions(
+        self, unknown: Mapping[bytes, set[str]], source: ProducerSettings
+    ) -> Mapping[bytes, Mapping[str, int]]:
+        """Return how many transitions of alerts clients have had, by portfolio and by alert."""
+        sent = {}
+        for key, alert_ids in unknown.items():
+            portfolio_id, tenant = decode_key(key)
+            alerts = await reader.read_partition(RISK_ALERTS, key, source, tenant or "")
+            steps = {
+                (alert.alert_id, alert.transition_id)
+                for alert in alerts
+                if isinstance(alert, RiskAlert)
+                and alert.entity_id == portfolio_id
+                and alert.alert_id in alert_ids
+            }
+            sent[key] = Counter(alert_id for alert_id, _ in steps)
+        return sent
 
     def _last_offsets(self, here: _Partition) -> dict[str, int]:
         """Return the last offset of each topic that a partition's portfolios have read."""

@@ -5,10 +5,11 @@ rules on VaR and ES, which are data, each portfolio is watched by a rule on its 
 its limits ask for it, for missing measures.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
-from schemas.events import AlertAck, RiskAlert, WatchState
+from schemas.events import AlertAck, AlertTransition, RiskAlert, WatchState
 from stream_processors.risk.alert_events import (
     AlertContext,
     alert_event,
@@ -18,20 +19,37 @@ from stream_processors.risk.alert_events import (
 )
 from stream_processors.risk.measures import Measurement
 from stream_processors.risk.rules import MODEL_RULE, STALE
+from stream_processors.risk.takeover import replace_alert
 from stream_processors.risk.thresholds import (
     AlertLevel,
     AlertState,
     Rule,
+    Transition,
     acknowledge,
     clear_stale,
     judge,
-    raise_rebuilt,
     raise_stale,
     withdraw,
 )
 
 _NO_ALERT = AlertState()
 _US = 1_000_000
+
+
+class KnownAlerts(NamedTuple):
+    """The alerts of one portfolio as clients know them."""
+
+    states: Mapping[str, AlertState]
+    """The states by rule."""
+    rules: Mapping[str, Rule]
+    """The rules by their ids."""
+    context: AlertContext | None
+    """The last measure; None if there was none."""
+
+    def value(self, rule_id: str) -> float:
+        """Return the value that a rule judged last; 0 where there is no such rule."""
+        rule = self.rules.get(rule_id)
+        return 0.0 if rule is None else _value(self.context, rule)
 
 
 class Alerts:
@@ -169,38 +187,62 @@ class Alerts:
                 self._judge_by(rule, context, events, version)
         return events
 
-    def clear_unknown(self, known: frozenset[str], context: AlertContext) -> list[RiskAlert]:
-        """Clear the open alerts that are not known after a rebuild."""
-        events = []
-        for rule, state in self._unknown(known):
-            transition = withdraw(state, _value(context, rule))
-            if transition is not None:
-                text = "cleared: the past was rebuilt"
-                events.append(alert_event(self._portfolio_id, rule, transition, context, text))
+    def known(self, context: AlertContext | None) -> KnownAlerts:
+        """Return what clients know, with the last measure."""
+        self._settle()
+        rules = {rule.rule_id: rule for rule in (*self.rules, MODEL_RULE)}
+        return KnownAlerts(dict(self._states), rules, context)
+
+    def take_over(
+        self, present: KnownAlerts, context: AlertContext | None, sent: Mapping[str, int]
+    ) -> list[RiskAlert]:
+        """Replace the present alerts by these, which were rebuilt, and tell what differs.
+
+        Args:
+            present: what clients know.
+            context: the last measure after the rebuild.
+            sent: the transitions that clients have had of alerts that are not open at present, by
+                the alert's id.
+        """
+        rebuilt = self.known(context)
+        events: list[RiskAlert] = []
+        for rule_id in sorted((rebuilt.states.keys() | present.states.keys()) - {STALE}):
+            state = rebuilt.states.get(rule_id, _NO_ALERT)
+            after, transitions = replace_alert(
+                present.states.get(rule_id, _NO_ALERT),
+                state,
+                sent=sent.get(state.alert_id or "", 0),
+                present_value=present.value(rule_id),
+                value=rebuilt.value(rule_id),
+            )
+            if state.alert_id is not None:
+                self._states[rule_id] = after
+            for transition in transitions:
+                of = present if transition.level is AlertLevel.NORMAL else rebuilt
+                rule = of.rules.get(rule_id)
+                if rule is not None and of.context is not None:
+                    text = _rebuilt_text(transition, rule)
+                    event = alert_event(self._portfolio_id, rule, transition, of.context, text)
+                    events.append(event)
+        # Whether measures are missing is a matter of the clock, so that alert goes on.
+        self._states.pop(STALE, None)
+        if STALE in present.states:
+            self._states[STALE] = present.states[STALE]
         return events
 
     def end_history(self, context: AlertContext) -> list[RiskAlert]:
         """Clear all open alerts, and forget what was judged; the rules stay."""
         self._settle()
         events = [self._clear_stale(context)] if STALE in self._states else []
-        for rule, state in self._unknown(frozenset()):
+        for rule_id, state in self._states.items():
+            rule = self.rule(rule_id)
+            if rule is None:
+                continue
             transition = withdraw(state, _value(context, rule))
             if transition is not None:
                 text = "cleared: the history begins again"
                 events.append(alert_event(self._portfolio_id, rule, transition, context, text))
         self._states, self._judged_us = {}, {}
-        return events
-
-    def raise_unknown(
-        self, known: frozenset[str], version: str, context: AlertContext
-    ) -> list[RiskAlert]:
-        """Raise the open alerts that were not known before a rebuild of a version."""
-        events = []
-        for rule, state in self._unknown(known):
-            transition = raise_rebuilt(state, version, _value(context, rule))
-            if transition is not None:
-                text = message(transition, rule)
-                events.append(alert_event(self._portfolio_id, rule, transition, context, text))
         return events
 
     def acknowledge(self, ack: AlertAck, context: AlertContext) -> list[RiskAlert]:
@@ -276,11 +318,16 @@ class Alerts:
         else:
             self._states[rule_id] = state
 
-    def _unknown(self, known: frozenset[str]) -> Iterable[tuple[Rule, AlertState]]:
-        for rule_id, state in self._states.items():
-            rule = self.rule(rule_id)
-            if rule is not None and state.alert_id not in known:
-                yield rule, state
+
+def _rebuilt_text(transition: Transition, rule: Rule) -> str:
+    """Return the message of a transition that a rebuild has caused."""
+    match transition.kind:
+        case AlertTransition.CLEARED:
+            return "cleared: the past was rebuilt"
+        case AlertTransition.ACKNOWLEDGED:
+            return "acknowledged"
+        case _:
+            return message(transition, rule)
 
 
 def _value(context: AlertContext | None, rule: Rule) -> float:

@@ -28,7 +28,7 @@ from schemas.instants import EARLIEST_US, LATEST_US, to_rfc3339
 from schemas.keys import encode_key
 from schemas.topics import PARTITIONS, TopicPartition
 from stream_processors.risk.alert_events import AlertContext
-from stream_processors.risk.alerts import Alerts
+from stream_processors.risk.alerts import Alerts, KnownAlerts
 from stream_processors.risk.config import RiskConfig
 from stream_processors.risk.estimates import ClosedEstimates
 from stream_processors.risk.forecast_history import METHOD, ForecastHistory
@@ -306,21 +306,26 @@ class PortfolioRisk:
         """The ids of the open alerts, except of those about missing measures."""
         return self._alerts.open_ids
 
-    def clear_unknown_alerts(self, known: frozenset[str]) -> Sequence[RiskAlert]:
-        """Clear the open alerts whose ids are not among those after a rebuild."""
-        if not self.open_alert_ids - known:
-            return ()
-        return self._alerts.clear_unknown(known, self._context())
+    def known_alerts(self) -> KnownAlerts:
+        """Return the alerts as clients know them."""
+        return self._alerts.known(None if self._measurement is None else self._context())
 
-    def raise_unknown_alerts(self, known: frozenset[str], version: str) -> Sequence[RiskAlert]:
-        """Raise the open alerts whose ids were not among those before a rebuild of a version."""
-        if not self.open_alert_ids - known:
-            return ()
-        return self._alerts.raise_unknown(known, version, self._context())
+    def take_over(
+        self, present: "PortfolioRisk | None", sent: Mapping[str, int]
+    ) -> Sequence[RiskAlert]:
+        """Replace the present portfolio by this one, which was rebuilt; return what differs.
 
-    def republish_measure(self) -> None:
-        """Make `measure_event` return the last measure once more."""
-        self._is_new = True
+        Args:
+            present: the portfolio that clients know; None if they know none.
+            sent: see `Alerts.take_over`.
+        """
+        self._is_new = True  # the measure is published once more
+        known = KnownAlerts({}, {}, None)
+        if present is not None:
+            self.wanted_by = present.wanted_by
+            known = present.known_alerts()
+        context = None if self._measurement is None else self._context()
+        return self._alerts.take_over(known, context, sent)
 
     def measure_event(self) -> RiskMeasure | None:
         """Return the last measure; None if no return was applied since the state was packed."""

@@ -100,16 +100,27 @@ class RiskBatch:
                 self.changed[risk.key] = risk
                 self._add_alerts(risk, alerts)
 
-    def take_over(self, others: Mapping[bytes, PortfolioRisk], version: str) -> None:
+    def unknown_alerts(self, others: Mapping[bytes, PortfolioRisk]) -> Mapping[bytes, set[str]]:
+        """Return the ids of open alerts that are not open in other portfolios, by portfolio."""
+        unknown = {}
+        for key, risk in self._portfolios.items():
+            known = others[key].open_alert_ids if key in others else frozenset()
+            ids = risk.open_alert_ids - known
+            if ids:
+                unknown[key] = set(ids)
+        return unknown
+
+    def take_over(
+        self, others: Mapping[bytes, PortfolioRisk], sent: Mapping[bytes, Mapping[str, int]]
+    ) -> None:
         """Let this batch's portfolios, which were rebuilt, replace the present ones.
 
         The present portfolios have read the messages of this batch before, so these were counted
-        and refused then. Every measure is published again; alerts that the two do not share are
-        raised or cleared.
+        and refused then. Every measure is published again; events tell how alerts differ.
 
         Args:
             others: the present portfolios, by key.
-            version: the rebuild's version.
+            sent: how many transitions clients have had of each of `unknown_alerts`.
         """
         self.dead_letters.clear()
         self._counter.clear()
@@ -117,13 +128,7 @@ class RiskBatch:
         self.alerts.clear()
         for key, risk in self._portfolios.items():
             self.changed[key] = risk
-            risk.republish_measure()
-            other = others.get(key)
-            if other is not None:
-                risk.wanted_by = other.wanted_by
-                rebuilt, present = risk.open_alert_ids, other.open_alert_ids
-                self._add_alerts(risk, other.clear_unknown_alerts(rebuilt))
-                self._add_alerts(risk, risk.raise_unknown_alerts(present, version))
+            self._add_alerts(risk, risk.take_over(others.get(key), sent.get(key, {})))
 
     def events(self) -> Iterable[tuple[Event, str | None]]:
         """Yield all events in the order in which they are written, each with its tenant."""

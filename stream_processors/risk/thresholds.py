@@ -192,7 +192,7 @@ def acknowledge(state: AlertState, value: float) -> tuple[AlertState, Transition
     if state.alert_id is None or state.acknowledged or state.level is AlertLevel.NORMAL:
         return state, None
     number = state.transitions + 1
-    transition = _transition(
+    transition = transition_of(
         state.alert_id, number, AlertTransition.ACKNOWLEDGED, state.level, value
     )
     return replace(state, acknowledged=True, transitions=number), transition
@@ -202,28 +202,21 @@ def withdraw(state: AlertState, value: float) -> Transition | None:
     """Clear the alert of a rule that was withdrawn; None where no alert is open."""
     if state.alert_id is None:
         return None
-    return _transition(
+    return transition_of(
         state.alert_id, state.transitions + 1, AlertTransition.CLEARED, AlertLevel.NORMAL, value
     )
 
 
-def raise_rebuilt(state: AlertState, version: str, value: float) -> Transition | None:
-    """Raise an open alert of a rebuilt partition, which clients do not know yet.
-
-    Args:
-        state: the rule's state after the rebuild.
-        version: the rebuild's version, which keeps the transition's id unique.
-        value: the value of the rule's metric.
-
-    Returns:
-        The transition; None where no alert is open.
-    """
-    if state.alert_id is None:
-        return None
-    cause = f"{AlertTransition.RAISED}:{version}"
-    return replace(
-        _transition(state.alert_id, state.transitions, AlertTransition.RAISED, state.level, value),
-        transition_id=_transition_id(state.alert_id, state.transitions, cause),
+def transition_of(
+    alert_id: str, number: int, kind: AlertTransition, level: AlertLevel, value: float
+) -> Transition:
+    """Return an alert's transition of a number and kind."""
+    return Transition(
+        alert_id=alert_id,
+        transition_id=_transition_id(alert_id, number, kind),
+        kind=kind,
+        level=level,
+        value=value,
     )
 
 
@@ -231,14 +224,14 @@ def raise_stale(rule_id: str, cause: str, age_s: float) -> tuple[AlertState, Tra
     """Raise an alert about missing measures, after the measure that `cause` names."""
     alert_id = str(uuid5(NAMESPACE_URL, f"risk-alert:{rule_id}:{cause}"))
     state = AlertState(level=AlertLevel.BREACH, alert_id=alert_id, transitions=1)
-    return state, _transition(alert_id, 1, AlertTransition.STALE, AlertLevel.BREACH, age_s)
+    return state, transition_of(alert_id, 1, AlertTransition.STALE, AlertLevel.BREACH, age_s)
 
 
 def clear_stale(state: AlertState) -> Transition:
     """Clear an alert about missing measures."""
     assert state.alert_id is not None
     number = state.transitions + 1
-    return _transition(
+    return transition_of(
         state.alert_id, number, AlertTransition.STALE_CLEARED, AlertLevel.NORMAL, 0.0
     )
 
@@ -258,7 +251,7 @@ def _change_level(
 ) -> tuple[AlertState, Transition]:
     alert_id = state.alert_id or str(uuid5(NAMESPACE_URL, f"risk-alert:{rule.rule_id}:{cause}"))
     number = state.transitions + 1
-    transition = _transition(alert_id, number, kind, level, value)
+    transition = transition_of(alert_id, number, kind, level, value)
     is_over = level is AlertLevel.NORMAL
     after = replace(
         state,
@@ -269,18 +262,6 @@ def _change_level(
         acknowledged=False,
     )
     return after, transition
-
-
-def _transition(
-    alert_id: str, number: int, kind: AlertTransition, level: AlertLevel, value: float
-) -> Transition:
-    return Transition(
-        alert_id=alert_id,
-        transition_id=_transition_id(alert_id, number, kind),
-        kind=kind,
-        level=level,
-        value=value,
-    )
 
 
 def _transition_id(alert_id: str, number: int, cause: str) -> str:
