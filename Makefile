@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 FOLDERS := producers stream_processors sse_edge schemas infra kafka_io cli tapewire build_tools docs benchmarks tests
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: up test check tests journeys long fuzz mutants soak faults bench-edge bench-processors docs reference audit sbom wheel lock reset clean
+.PHONY: up test check tests journeys long fuzz openapi mutants soak faults bench-edge bench-processors docs reference audit sbom wheel lock reset clean
 
 up: $(VENV)/.ready  ## the whole system on this machine
 	@exec $(BIN)/tapewire up $(ARGS)
@@ -32,6 +32,9 @@ long: $(VENV)/.ready-dev  ## the journeys that are too long for `make test`
 
 fuzz: $(VENV)/.ready-dev  ## whatever the schemas allow, for every consumer: some 50,000 examples
 	TAPEWIRE_FUZZ_EXAMPLES=1400 $(BIN)/python -m pytest -m strangers -n 2 --timeout 3600 $(ARGS)
+
+openapi: $(VENV)/.ready-dev  ## requests drawn from the OpenAPI document by three callers, with an account
+	$(BIN)/python -m tests.openapi $(ARGS)
 
 mutants: $(VENV)/.ready-dev  ## planted bugs, each of which the tests must catch
 	$(BIN)/python -m tests.mutants $(ARGS)

@@ -14,6 +14,40 @@ _TIMESTAMP_MS = 1_223_596_800_000
 _CURSOR = b"AXRg_WkwRn0O6ykGAQAAAAAA"
 
 
+_EVENT: dict[str, object] = {
+    "type": "object",
+    "properties": {
+        "event": {"type": "string"},
+        "data": {"type": "string"},
+        "id": {"type": "string"},
+        "retry": {"type": "integer", "minimum": 0},
+    },
+}
+"""An event of a stream; comments, which keep a connection open, have none of these fields."""
+
+
+def _problem(description: str) -> dict[str, Any]:
+    """Return a response that is an error."""
+    return {"description": description, "content": {"application/problem+json": _PROBLEM}}
+
+
+_PROBLEM: dict[str, object] = {
+    "schema": {
+        "type": "object",
+        "required": ["type", "title", "status", "reason"],
+        "properties": {
+            "type": {"type": "string"},
+            "title": {"type": "string"},
+            "status": {"type": "integer"},
+            "detail": {"type": "string"},
+            "reason": {"type": "string"},
+            "id": {"type": "string"},
+            "parameter": {"type": "string"},
+        },
+    }
+}
+
+
 def responses(*channels: Channel) -> dict[int | str, dict[str, Any]]:
     """Return the responses of an endpoint that serves channels, with an example of each event."""
     shown = {}
@@ -22,7 +56,7 @@ def responses(*channels: Channel) -> dict[int | str, dict[str, Any]]:
             frame = render_value(channel, encode(record), _TIMESTAMP_MS)
             assert frame is not None
             shown[frame.event] = {"value": with_id(frame.body, _CURSOR).decode()}
-    stream = {"text/event-stream": {"schema": {"type": "string"}, "examples": shown}}
+    stream = {"text/event-stream": {"itemSchema": _EVENT, "examples": shown}}
     return {
         200: {
             "description": "Server-sent events. The id of an event is the cursor after it: send it "
@@ -31,13 +65,13 @@ def responses(*channels: Channel) -> dict[int | str, dict[str, Any]]:
             "content": stream,
         },
         204: {"description": "The stream had ended before this cursor."},
-        400: {"description": "A parameter or the cursor is invalid; `detail` says why."},
-        401: {"description": "The token is missing or invalid."},
-        403: {"description": "The token lacks the scope."},
-        404: {"description": "It does not exist, or belongs to another user or tenant."},
-        406: {"description": "`Accept` excludes `text/event-stream`."},
-        429: {"description": "This address or user has reached its limit of connections."},
-        503: {"description": "Kafka is unavailable, or the node is draining."},
+        400: _problem("A parameter or the cursor is invalid; `detail` says why."),
+        401: _problem("The token is missing or invalid."),
+        403: _problem("The token lacks the scope."),
+        404: _problem("It does not exist, or belongs to another user or tenant."),
+        406: _problem("`Accept` excludes `text/event-stream`."),
+        429: _problem("This address or user has reached its limit of connections."),
+        503: _problem("Kafka is unavailable, or the node is draining."),
     }
 
 
@@ -93,27 +127,11 @@ PARAMETERS: dict[str, object] = {
 """The parameters of every stream."""
 
 PROBLEMS: dict[int | str, dict[str, Any]] = {
-    "4XX": {
-        "description": "The request is refused; `detail` says why, `reason` is a code of it, `id` "
-        "names the line in the log, and `parameter` a parameter or field that is invalid.",
-        "content": {
-            "application/problem+json": {
-                "schema": {
-                    "type": "object",
-                    "required": ["type", "title", "status"],
-                    "properties": {
-                        "type": {"type": "string"},
-                        "title": {"type": "string"},
-                        "status": {"type": "integer"},
-                        "detail": {"type": "string"},
-                        "reason": {"type": "string"},
-                        "id": {"type": "string"},
-                        "parameter": {"type": "string"},
-                    },
-                }
-            }
-        },
-    }
+    "4XX": _problem(
+        "The request is refused; `detail` says why, `reason` is a code of it, `id` names the line "
+        "in the log, and `parameter` a parameter or field that is invalid."
+    ),
+    503: _problem("Kafka is unavailable, or the node is draining."),
 }
 """How every endpoint refuses a request; in place of FastAPI's 422, which the edge never answers."""
 

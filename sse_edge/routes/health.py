@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from sse_edge.delivery.node import Node
@@ -38,7 +38,7 @@ async def health(node: NodeDep) -> Response:
     return _readiness(node)
 
 
-@router.get("/metrics", summary="Metrics for Prometheus")
+@router.get("/metrics", summary="Metrics for Prometheus", response_class=PlainTextResponse)
 async def metrics(request: Request, node: NodeDep) -> Response:
     """Return the metrics of this process, or of all processes behind its port."""
     shared = multiprocess_metrics_of(request)
