@@ -260,7 +260,7 @@ class WatchState(NamedTuple):
 
 
 class ForecastSeries(NamedTuple):
-    """The forecasts of one method at one confidence, one before each day of a backtest."""
+    """The forecasts of one method at one confidence, which stood before the days of a backtest."""
 
     method: Name
     confidence: Finite
@@ -313,11 +313,14 @@ class PortfolioState:
     wanted_by: Table[Name] = field(default_factory=dict)
     """The trees of books that need the returns, with their tenants."""
     backtest_days: Bytes | None = None
-    """The times and returns of the last days that have forecasts, packed as `window` is; None where
-    the forecasts are those of the days in the window."""
+    """The times, returns and versions of the last days that are backtested; None where they are the
+    days in the window."""
     forecasts: Items[ForecastSeries] = ()
-    """The forecasts that stood before these days: the historical VaR at 95 %. Days are shown by
-    them, and are not judged again yet."""
+    """The forecasts that stood before these days, by which a day is judged again when its return is
+    corrected or arrives late."""
+    forecast_times: Bytes | None = None
+    """The first day of each forecast, 64-bit integers: it holds until the next one begins. None
+    where there is one forecast for each day."""
     lap: SmallCount = 0
     """The lap of the replay that the window is of."""
 

@@ -23,6 +23,7 @@ from stream_processors.risk.takeover import replace_alert
 from stream_processors.risk.thresholds import (
     AlertLevel,
     AlertState,
+    Evaluation,
     Rule,
     Transition,
     acknowledge,
@@ -130,6 +131,8 @@ class Alerts:
         exceptions: float | None,
         at_us: int,
         context: Callable[[], AlertContext],
+        *,
+        evaluation: Evaluation = Evaluation.MEASURE,
     ) -> Sequence[RiskAlert]:
         """Judge a new measure by every rule.
 
@@ -138,6 +141,7 @@ class Alerts:
             exceptions: the value of the rule on the model.
             at_us: the event time of both.
             context: returns what an alert event needs; called only if there may be one.
+            evaluation: whether the measure is of a newer window, or follows from a correction.
         """
         if measurement is self._steady and exceptions == self._steady_exceptions:
             self._steady_us = at_us
@@ -150,10 +154,10 @@ class Alerts:
         for rule in self.rules:
             value: float | None = getattr(measurement, rule.rule_id)
             if value is not None and not self._is_steady(rule, value, at_us):
-                self._judge_by(rule, context(), events)
+                self._judge_by(rule, context(), events, evaluation)
                 is_steady = False
         if exceptions is not None and not self._is_steady(MODEL_RULE, exceptions, at_us):
-            self._judge_by(MODEL_RULE, context(), events)
+            self._judge_by(MODEL_RULE, context(), events, evaluation)
             is_steady = False
         if is_steady:
             self._steady, self._steady_exceptions = measurement, exceptions
@@ -184,7 +188,7 @@ class Alerts:
         self.rules = rules
         if context is not None:
             for rule in rules:
-                self._judge_by(rule, context, events, version)
+                self._judge_by(rule, context, events, Evaluation.LIMITS, version)
         return events
 
     def known(self, context: AlertContext | None) -> KnownAlerts:
@@ -293,17 +297,22 @@ class Alerts:
         return steady
 
     def _judge_by(
-        self, rule: Rule, context: AlertContext, events: list[RiskAlert], version: str = ""
+        self,
+        rule: Rule,
+        context: AlertContext,
+        events: list[RiskAlert],
+        evaluation: Evaluation,
+        version: str = "",
     ) -> None:
         state = self._states.get(rule.rule_id, _NO_ALERT)
         after, transition = judge(
             rule,
             replace(state, judged_us=self._judged_us.get(rule.rule_id)),
-            portfolio_id=self._portfolio_id,
+            entity_id=self._portfolio_id,
             measure_id=context.measure_id + version,
             at_us=context.as_of_us,
             value=context.values.get(rule.rule_id),
-            rejudge=bool(version),
+            evaluation=evaluation,
         )
         self._put(rule.rule_id, after)
         if transition is not None:

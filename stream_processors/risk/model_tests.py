@@ -9,6 +9,7 @@
 An exception is a loss above, not at, the VaR that was forecast before the day.
 """
 
+from bisect import insort
 from collections import deque
 from functools import lru_cache
 from itertools import pairwise
@@ -49,6 +50,27 @@ class ExceptionHistory:
             exceptions.append(day)
         if exceptions and exceptions[0] <= day - self.size:
             exceptions.popleft()
+
+    def insert(self, later: int, *, exceeded: bool) -> None:
+        """Add a day that so many later days follow."""
+        if later >= self.size:
+            return
+        before = self._day - later
+        self._day += 1
+        days = [day + (day > before) for day in self._exceptions]
+        if exceeded:
+            insort(days, before + 1)
+        self._exceptions = deque(day for day in days if day > self._day - self.size)
+
+    def replace(self, later: int, *, exceeded: bool) -> None:
+        """Judge again the day that so many later days follow."""
+        day = self._day - later
+        if later >= self.count or (day in self._exceptions) is exceeded:
+            return
+        if exceeded:
+            self._exceptions = deque(sorted((*self._exceptions, day)))
+        else:
+            self._exceptions.remove(day)
 
     @property
     def count(self) -> int:

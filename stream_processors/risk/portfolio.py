@@ -31,14 +31,15 @@ from stream_processors.risk.alert_events import AlertContext
 from stream_processors.risk.alerts import Alerts, KnownAlerts
 from stream_processors.risk.config import RiskConfig
 from stream_processors.risk.estimates import ClosedEstimates
-from stream_processors.risk.forecast_history import METHOD, ForecastHistory
+from stream_processors.risk.forecast_history import DAY_BYTES, METHOD, ForecastHistory
 from stream_processors.risk.live_backtest import LiveBacktest
 from stream_processors.risk.measures import Measurement, drawdowns, finite, measure
-from stream_processors.risk.rules import MODEL, rules_of
-from stream_processors.risk.thresholds import Rule
+from stream_processors.risk.rules import DAYS_JUDGED, MODEL, rules_of
+from stream_processors.risk.thresholds import Evaluation, Rule
 from stream_processors.risk.window import ReturnWindow
 
 _ACCEPTED, _CORRECTED = ReturnOutcome.ACCEPTED, ReturnOutcome.CORRECTED
+_DUPLICATE, _MEASURE = ReturnOutcome.DUPLICATE, Evaluation.MEASURE
 
 
 class ReturnOffset(NamedTuple):
@@ -88,11 +89,12 @@ class PortfolioRisk:
         self._window = ReturnWindow(config.window, with_moments=self._has_closed_forms)
         self._alerts = Alerts(portfolio_id, config.rules_of(portfolio_id))
         self._limits: Sequence[RiskLimit] = []
-        self._backtest = LiveBacktest()
-        self._forecasts = ForecastHistory(config.window)
+        self._backtest = self._new_backtest()
         self._measurement: Measurement | None = None
         self._slower: Sequence[RiskEstimate] = []
         """The last estimates that looked at the whole window."""
+        self._slower_is_due = False
+        """Whether the whole window must be looked at again, before another return changes it."""
         self._accepted = 0
         self._other_outcomes: Counter[str] = Counter()
         """The number of returns that were not accepted, by outcome."""
@@ -125,10 +127,7 @@ class PortfolioRisk:
         if state.limits:
             risk._limits, risk._alerts.rules = state.limits, rules_of(state.limits)
         risk.limits_offset, risk.acks_offset = state.limits_offset, state.acks_offset
-        risk._backtest = LiveBacktest(state.exceptions)
-        risk._forecasts = ForecastHistory.restore(
-            config.window, columns[0][-len(risk._window) :], state.forecasts
-        )
+        risk._backtest = LiveBacktest(state.exceptions, _history(state, columns, config.window))
         risk._slower = state.estimates
         risk._cause = None if state.cause_us is None else (state.cause_us, state.cause_version)
         if len(risk._window):
@@ -138,12 +137,15 @@ class PortfolioRisk:
 
     def pack(self) -> PortfolioState:
         """Return the whole state of the portfolio."""
-        window = self._window
+        window, history = self._window, self._backtest.history
+        self._estimate_slower()
+        packed = window.pack()
+        forecast_times, forecasts = history.pack_forecasts()
         return PortfolioState(
             portfolio_id=self.portfolio_id,
             offset=self.position.offset,
             index=self.position.batch_index,
-            window=window.pack(),
+            window=packed,
             observations=len(window),
             outcomes=self.outcomes,
             watches=self._alerts.pack(),
@@ -160,7 +162,9 @@ class PortfolioRisk:
             tenant=self.tenant,
             wanted_by=dict.fromkeys(sorted(self.wanted_by), self.tenant or ""),
             lap=self.lap,
-            forecasts=self._forecasts.pack(window.times_us),
+            backtest_days=history.pack_days(packed),
+            forecast_times=forecast_times,
+            forecasts=forecasts,
         )
 
     @property
@@ -224,10 +228,13 @@ class PortfolioRisk:
             cleared = self._alerts.end_history(self._context())
         self.lap = lap
         self._window = ReturnWindow(self._config.window, with_moments=self._has_closed_forms)
-        self._backtest = LiveBacktest()
-        self._forecasts = ForecastHistory(self._config.window)
+        self._backtest = self._new_backtest()
         self._measurement, self._slower, self._cause = None, [], None
+        self._slower_is_due = False
         return cleared
+
+    def _new_backtest(self) -> LiveBacktest:
+        return LiveBacktest(history=ForecastHistory(_days_kept(self._config.window)))
 
     def _add(
         self, observation: Return, latest_us: float
@@ -238,34 +245,68 @@ class PortfolioRisk:
             refused = ReturnOutcome.FUTURE if at_us > latest_us else ReturnOutcome.REJECTED
             self._other_outcomes[refused] += 1
             return refused, ()
+        if self._slower_is_due:
+            self._estimate_slower()
         window, forecast = self._window, self._measurement
-        is_next = forecast is not None and at_us > window.newest_us
-        outcome = window.add(observation, lateness_us=self._lateness_us)
+        is_next = forecast is None or at_us > window.newest_us
+        outcome = None if is_next else self._beyond_window(observation)
+        if outcome is None:
+            outcome = window.add(observation, lateness_us=self._lateness_us)
         if outcome is _ACCEPTED:
             self._accepted += 1
         else:
             self._other_outcomes[outcome] += 1
             if outcome is not _CORRECTED:
                 return outcome, ()
-        if is_next and forecast is not None:
-            self._backtest.add(forecast, observation.value)
-            self._forecasts.add(at_us, forecast.var_95)
-        elif forecast is None:
-            self._forecasts.add(at_us, None)
+        _, _, value, version = observation
+        if is_next:
+            self._backtest.append(at_us, value, version, forecast)
+            self._slower_is_due = self._accepted % self._slower_every == 0
+        else:
+            if outcome is _CORRECTED:
+                self._backtest.correct(at_us, value, version)
+            else:
+                self._backtest.insert(at_us, value, version)
+            self._slower_is_due = True
         # If no return entered or left the tail, the measurement stays: nine times out of ten.
         var = None if forecast is None else forecast.var_95
         if var is None or not window.lowest_moved > -var:
             self._remeasure()
-        if self._accepted % self._slower_every == 0:
-            minimum = self._config.observations_min
-            self._slower = self._config.methods.slower_events(self._window, minimum)
         self._is_new = True
-        self._cause = at_us, observation.version
+        self._cause = at_us, version
         assert self._measurement is not None
         alerts = self._alerts.judge(
-            self._measurement, self._backtest.exceptions_99, window.newest_us, self._context
+            self._measurement,
+            self._backtest.exceptions_99,
+            window.newest_us,
+            self._context,
+            evaluation=_MEASURE if is_next else Evaluation.CORRECTION,
         )
         return outcome, alerts
+
+    def _beyond_window(self, observation: Return) -> ReturnOutcome | None:
+        """Return the outcome of a return that is again of a day before the window.
+
+        Such days are kept for the backtest, if the window is shorter. None if the day is another.
+        """
+        at_us, window = observation.event_time_us, self._window
+        if at_us >= window.times_us[0]:
+            return None
+        known = self._backtest.history.version_of(at_us)
+        if known is None:
+            return None
+        if observation.version == known or not isfinite(observation.value):
+            return ReturnOutcome.REJECTED if observation.version != known else _DUPLICATE
+        if at_us < window.newest_us - self._lateness_us:
+            return ReturnOutcome.LATE
+        return _CORRECTED if observation.version > known else _DUPLICATE
+
+    def _estimate_slower(self) -> None:
+        """Look at the whole window, if this is due."""
+        if self._slower_is_due:
+            self._slower_is_due = False
+            minimum = self._config.observations_min
+            self._slower = self._config.methods.slower_events(self._window, minimum)
 
     def set_limits(self, limits: RiskLimits, offset: int) -> Sequence[RiskAlert]:
         """Replace the limits, and judge the last measure by the new ones.
@@ -332,6 +373,7 @@ class PortfolioRisk:
         measurement = self._measurement
         if measurement is None or not self._is_new:
             return None
+        self._estimate_slower()
         as_of_us = self._window.newest_us
         rule = self._alerts.rule("var_95")
         closed = self._closed_estimates()
@@ -365,14 +407,12 @@ class PortfolioRisk:
         window = self._window
         if not len(window):
             return None
-        times_us = window.times_us
-        forecasts = self._forecasts.pack(times_us)
         return RiskHistory(
             portfolio_id=self.portfolio_id,
             as_of_us=window.newest_us,
             observations=len(window),
             window=window.pack()[: 16 * len(window)],  # without the versions
-            var_95=forecasts[0].var if forecasts else b"",
+            var_95=self._backtest.history.var_95_at(window.times_us),
         )
 
     def _remeasure(self) -> None:
@@ -432,6 +472,27 @@ class PortfolioRisk:
 
 def _utilisation(var: float | None, rule: Rule | None) -> float | None:
     return None if var is None or rule is None else var / rule.limit
+
+
+def _days_kept(window: int) -> int:
+    """Return how many days are kept for the backtest, beside a window of a size."""
+    return max(window, DAYS_JUDGED)
+
+
+def _history(
+    state: PortfolioState,
+    columns: tuple[Sequence[int], Sequence[float], Sequence[int]],
+    window: int,
+) -> ForecastHistory:
+    """Return the days of a packed state's backtest; by default they are those of its window."""
+    size = _days_kept(window)
+    if state.forecast_times is None:
+        judged = tuple(len(state.exceptions.get(level, "")) for level in ("0.95", "0.99"))
+        return ForecastHistory.adopt(size, columns, state.forecasts, (judged[0], judged[1]))
+    packed = state.backtest_days
+    if packed is not None:
+        columns = ReturnWindow.unpack(packed, len(packed) // DAY_BYTES)
+    return ForecastHistory.restore(size, columns, state.forecast_times, state.forecasts)
 
 
 def _watches(state: PortfolioState) -> Sequence[WatchState]:

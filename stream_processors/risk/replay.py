@@ -103,7 +103,7 @@ def replay(returns: Iterable[Return], query: ReplayQuery) -> Replay:
         state, transition = judge(
             rule,
             state,
-            portfolio_id=query.portfolio_id,
+            entity_id=query.portfolio_id,
             measure_id=f"measure:{query.portfolio_id}:{to_rfc3339(at_us)}/{observation.version}",
             at_us=window.newest_us,
             value=None if forecast is None else forecast.var,

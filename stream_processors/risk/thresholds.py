@@ -1,10 +1,10 @@
-"""The alert state machine: measures of one portfolio are judged by one rule. Pure.
+"""The alert state machine: the measures of one entity are judged by one rule. Pure.
 
     normal 0 ──▶ warning 1 ──▶ breach 2 ──▶ critical 3      raised, escalated
            ◀──           ◀──          ◀──                   deescalated, cleared
 
 Measures arrive one after another; a `Transition` leaves when the level changes, or when a user
-acknowledges an alert.
+acknowledges an alert. An entity is a portfolio, a book, or whatever else has measures.
 
 A level k has a threshold T_k: warn_ratio x limit, limit, critical_ratio x limit; warning and
 critical are optional. The raw level of a value is the highest k with value > T_k (equal is not
@@ -16,7 +16,7 @@ give the same ids whenever they are judged again.
 """
 
 from dataclasses import dataclass, field, replace
-from enum import IntEnum
+from enum import Enum, IntEnum, auto
 from math import isfinite
 from uuid import NAMESPACE_URL, UUID, uuid5
 
@@ -30,6 +30,18 @@ class AlertLevel(IntEnum):
     WARNING = 1
     BREACH = 2
     CRITICAL = 3
+
+
+class Evaluation(Enum):
+    """Why a value is judged."""
+
+    MEASURE = auto()
+    """A measure of a newer window; one that is not newer has no effect."""
+    CORRECTION = auto()
+    """A new measure of the same time: a return was corrected, or has arrived late."""
+    LIMITS = auto()
+    """The last measure once more, since the rule has changed. It is no further measure: its vote in
+    the run replaces the one that it has had."""
 
 
 class InvalidRule(ValueError):
@@ -105,7 +117,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class AlertState:
-    """The state of one rule for one portfolio."""
+    """The state of one rule for one entity."""
 
     level: AlertLevel = AlertLevel.NORMAL
     run: tuple[AlertLevel, ...] = ()
@@ -133,39 +145,46 @@ class Transition:
     """The level after the transition."""
     value: float
     """The value that caused it."""
+    acknowledged: bool = False
+    """Whether a user has acknowledged the alert, and need not do so again."""
 
 
 def judge(
     rule: Rule,
     state: AlertState,
     *,
-    portfolio_id: str,
+    entity_id: str,
     measure_id: str,
     at_us: int,
     value: float | None,
-    rejudge: bool = False,
+    evaluation: Evaluation = Evaluation.MEASURE,
 ) -> tuple[AlertState, Transition | None]:
     """Judge one measure.
 
-    A measure has no effect if it is not newer than the last measure that was judged, or if its
-    value is missing or not finite: missing data never clears an alert.
+    A measure has no effect if it is not newer than the last measure that was judged, unless it
+    follows from a correction, or if its value is missing or not finite: missing data never clears
+    an alert.
 
     Args:
         rule: the rule.
         state: the rule's state before the measure.
-        portfolio_id: the measure's portfolio.
+        entity_id: the measure's entity, such as a portfolio.
         measure_id: the measure's id, from which the id of a new alert derives.
         at_us: the measure's event time.
         value: the value of the rule's metric.
-        rejudge: judge the last measure once more, since the rule has changed.
+        evaluation: why the value is judged.
 
     Returns:
         The state after the measure, and the transition that it caused, if any.
     """
     if value is None or not isfinite(value):
         return state, None
-    if state.judged_us is not None and at_us <= state.judged_us and not rejudge:
+    judged_us, is_measure = state.judged_us, evaluation is Evaluation.MEASURE
+    if is_measure and judged_us is not None and at_us <= judged_us:
         return state, None
+    if evaluation is Evaluation.LIMITS:
+        # A run ends with the vote of the last measure, or it would have been reset.
+        state = replace(state, run=state.run[:-1])
     if rule.holds_level(value, state.level):
         return replace(state, judged_us=at_us, run=()), None
     raw, held = rule.raw_level(value), rule.held_level(value, state.level)
@@ -184,7 +203,7 @@ def judge(
         level = max(state.run)
         is_over = level is AlertLevel.NORMAL
         kind = AlertTransition.CLEARED if is_over else AlertTransition.DEESCALATED
-    return _change_level(rule, state, level, kind, f"{portfolio_id}:{measure_id}", value)
+    return _change_level(rule, state, level, kind, f"{entity_id}:{measure_id}", value)
 
 
 def acknowledge(state: AlertState, value: float) -> tuple[AlertState, Transition | None]:
@@ -195,7 +214,10 @@ def acknowledge(state: AlertState, value: float) -> tuple[AlertState, Transition
     transition = transition_of(
         state.alert_id, number, AlertTransition.ACKNOWLEDGED, state.level, value
     )
-    return replace(state, acknowledged=True, transitions=number), transition
+    return (
+        replace(state, acknowledged=True, transitions=number),
+        replace(transition, acknowledged=True),
+    )
 
 
 def withdraw(state: AlertState, value: float) -> Transition | None:
@@ -253,15 +275,17 @@ def _change_level(
     number = state.transitions + 1
     transition = transition_of(alert_id, number, kind, level, value)
     is_over = level is AlertLevel.NORMAL
+    # A lower level needs no new look; a higher one, or a new alert, does.
+    keeps_ack = state.acknowledged and kind is AlertTransition.DEESCALATED
     after = replace(
         state,
         level=level,
         run=(),
         alert_id=None if is_over else alert_id,
         transitions=0 if is_over else number,
-        acknowledged=False,
+        acknowledged=keeps_ack,
     )
-    return after, transition
+    return after, replace(transition, acknowledged=keeps_ack)
 
 
 def _transition_id(alert_id: str, number: int, cause: str) -> str:

@@ -233,7 +233,9 @@ class ReturnWindow:
             self.moments.remove(self._values[index])
             self.moments.add(observation.value)
         self._values[index] = observation.value
-        self._versions[observation.event_time_us] = observation.version
+        self._versions.pop(observation.event_time_us, None)
+        if observation.version != 1:
+            self._versions[observation.event_time_us] = observation.version
         if self.moments is not None:
             self.variance.reset(self.values)
         return ReturnOutcome.CORRECTED

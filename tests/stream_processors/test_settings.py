@@ -12,6 +12,7 @@ from schemas.events import ForecastSeries, RiskEstimate, RiskLimit
 from schemas.instants import LATEST_US
 from schemas.topics import TopicPartition
 from stream_processors.risk.estimates import METHODS
+from stream_processors.risk.forecast_history import FORECASTS_MAX
 from stream_processors.risk.portfolio import PortfolioRisk
 from stream_processors.settings import WINDOW_MAX, ProcessorSettings
 
@@ -105,7 +106,11 @@ def test_the_largest_state_of_a_portfolio_fits_in_a_record() -> None:
         risk.pack(),
         window=bytes(24 * WINDOW_MAX),
         observations=WINDOW_MAX,
-        forecasts=[ForecastSeries("historical", 0.95, bytes(8 * WINDOW_MAX), b"")],
+        forecasts=[
+            ForecastSeries("historical", level, bytes(8 * FORECASTS_MAX), bytes(8 * FORECASTS_MAX))
+            for level in (0.95, 0.99)
+        ],
+        forecast_times=bytes(8 * FORECASTS_MAX),
         estimates=[estimate] * count,
         tenant="t" * 256,
         limits=[RiskLimit("var_95", 0.05)] * 20,

@@ -121,7 +121,8 @@ async def test_a_history_is_written_at_most_every_ten_seconds(
 async def test_a_worker_that_takes_over_writes_the_histories_that_it_finds() -> None:
     made = bench()
     await made.run([message(PORTFOLIO_RETURNS, returns(31), 7)])
-    [state] = made.journal.sent(RISK_STATE, PortfolioState)
+    [before] = (await made.tick()).sent(RISK_HISTORY, RiskHistory)
     made.recover(made.rows())
     [history] = (await made.tick()).sent(RISK_HISTORY, RiskHistory)
-    assert history.var_95 == state.forecasts[0].var
+    assert history == before
+    assert len(history.var_95) == 8 * 31

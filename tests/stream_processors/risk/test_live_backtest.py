@@ -3,6 +3,7 @@
 from hypothesis import given, strategies as st
 
 from schemas.events import MeasureStatus
+from stream_processors.risk.forecast_history import ForecastHistory
 from stream_processors.risk.live_backtest import LiveBacktest
 from stream_processors.risk.measures import Measurement
 from stream_processors.risk.rules import DAYS_JUDGED
@@ -15,8 +16,8 @@ losses = st.lists(st.sampled_from([0.0, 0.02, 0.03, 0.04, 0.05]), max_size=400)
 
 def backtest_of(days: list[float], packed: dict[str, str] | None = None) -> LiveBacktest:
     backtest = LiveBacktest(packed)
-    for loss in days:
-        backtest.add(FORECAST, -loss)
+    for number, loss in enumerate(days):
+        backtest.append(number, -loss, 1, FORECAST)
     return backtest
 
 
@@ -47,6 +48,40 @@ def test_a_packed_backtest_continues_where_it_stopped(
 
 def test_a_level_without_a_forecast_has_no_day() -> None:
     backtest = LiveBacktest()
-    backtest.add(ONLY_95, -0.1)
+    backtest.append(0, -0.1, 1, ONLY_95)
     assert [event.confidence for event in backtest.events()] == [0.95]
     assert backtest.pack() == {"0.95": "x", "0.99": ""}
+
+
+@given(losses, st.data())
+def test_a_corrected_or_late_return_is_judged_by_the_forecast_before_its_day(
+    days: list[float], data: st.DataObject
+) -> None:
+    """Each day is left out, wrong or right at first; all are right at the end."""
+    arrived = [data.draw(st.sampled_from(["right", "wrong", "late"])) for _ in days]
+    backtest = LiveBacktest()
+    for number, (loss, how) in enumerate(zip(days, arrived, strict=True)):
+        if how != "late" or number == len(days) - 1:
+            backtest.append(number, -loss if how == "right" else -0.5, 1, FORECAST)
+    last = len(days) - 1
+    for number, loss in data.draw(st.permutations(list(enumerate(days)))):
+        if arrived[number] == "late" and number != last:
+            backtest.insert(number, -loss, 1)
+        elif arrived[number] != "right":
+            backtest.correct(number, -loss, 2)
+    assert backtest.pack() == backtest_of(days).pack()
+
+
+def test_a_day_whose_forecast_was_not_kept_is_not_judged_again() -> None:
+    columns = [1, 2], [-0.5, 0.0], [1, 1]
+    history = ForecastHistory.adopt(DAYS_JUDGED, columns, [], (2, 2))
+    backtest = LiveBacktest({"0.95": "x.", "0.99": "x."}, history)
+    backtest.correct(1, 0.0, 2)
+    assert backtest.pack() == {"0.95": "x.", "0.99": "x."}
+
+
+def test_a_day_before_all_that_are_kept_is_passed_over() -> None:
+    backtest = backtest_of([0.0] * DAYS_JUDGED)
+    backtest.insert(-1, -0.5, 1)
+    backtest.correct(-2, -0.5, 2)
+    assert backtest.exceptions_99 == 0

@@ -120,3 +120,24 @@ def test_models_are_rejected_where_kupiecs_table_says(
         > 0.05
     ]
     assert (kept[0], kept[-1]) == (max(1, region[0]), region[1])
+
+
+@given(st.lists(st.booleans(), max_size=60), st.data())
+def test_days_are_added_and_judged_again_where_they_belong(
+    exceptions: list[bool], data: st.DataObject
+) -> None:
+    size = 20
+    signs = ["x" if exceeded else "." for exceeded in exceptions]
+    history = ExceptionHistory(size, "".join(signs))
+    for _ in range(30):
+        exceeded = data.draw(st.booleans())
+        kept = signs[-size:]
+        later = data.draw(st.integers(0, len(kept)))
+        if data.draw(st.booleans()):
+            history.insert(later, exceeded=exceeded)
+            signs.insert(len(signs) - later, "x" if exceeded else ".")
+        elif later < len(kept):
+            history.replace(later, exceeded=exceeded)
+            signs[len(signs) - 1 - later] = "x" if exceeded else "."
+        assert str(history) == "".join(signs[-size:])
+        assert history.exceptions == signs[-size:].count("x")

@@ -1,6 +1,7 @@
 from collections.abc import Iterable
 from dataclasses import replace
 from math import isfinite
+from random import Random
 
 import numpy as np
 import pytest
@@ -155,25 +156,179 @@ def test_a_return_at_or_before_the_states_offset_is_skipped() -> None:
     assert risk.outcomes == {"accepted": 1, "duplicate": 1}
 
 
-def test_a_correction_of_the_past_changes_the_measure_and_does_not_judge_again() -> None:
-    config = RiskConfig(
-        window=250,
-        observations_min=100,
-        lateness_us=10**9,
-        default_rules=(Rule("var_95", 0.05),),
-    )
-    risk = PortfolioRisk("p", config, SOURCE)
+LATE = replace(CONFIG, lateness_us=10**9)
+
+
+def test_a_correction_that_puts_the_var_over_its_limit_is_judged_at_once() -> None:
+    risk = PortfolioRisk("p", LATE, SOURCE)
     calm = [Return(portfolio_id="p", event_time_us=at, value=0.001 * at) for at in range(120)]
     folded(calm, risk)
     corrected = [
         Return(portfolio_id="p", event_time_us=at, value=-0.2, version=2) for at in range(20)
     ]
-    measures, alerts = folded(corrected, risk, start=200)
-    assert alerts == []
+    measures, (alert,) = folded(corrected, risk, start=200)
+    # Of 120 returns, VaR at 95 % is the seventh largest loss.
+    assert (alert.state, alert.source_offset) == ("raised", 206)
     assert measures[-1] is not None
     assert measures[-1].var_95 == 0.2
-    _, alerts = folded([Return(portfolio_id="p", event_time_us=120, value=0.0)], risk, start=300)
-    assert [alert.state for alert in alerts] == ["raised"]
+    assert {measure.as_of_us for measure in measures if measure} == {119}
+    assert len({measure.event_id for measure in measures if measure}) == 20
+
+
+def exceptions_of(risk: PortfolioRisk) -> list[int]:
+    measure = risk.measure_event()
+    assert measure is not None
+    return [test.exceptions for test in measure.model_backtests]
+
+
+def test_a_fat_finger_that_is_corrected_leaves_no_exception() -> None:
+    """-50 % is corrected to +0.1 % before the next return."""
+    values = [0.001 * (at % 20 - 10) if at < 100 else 0.001 for at in range(220)]
+    for at, value in {5: -0.05, 35: -0.05, 65: -0.05, 170: -0.02, 180: -0.02, 190: -0.02}.items():
+        values[at] = value
+    right = [Return("p", at, value) for at, value in enumerate(values)]
+    straight = PortfolioRisk("p", CONFIG, SOURCE)
+    folded(right, straight)
+    assert exceptions_of(straight) == [3, 0]
+
+    wrong = [*right[:200], Return("p", 200, -0.5)]
+    risk = PortfolioRisk("p", CONFIG, SOURCE)
+    folded(wrong, risk)
+    assert exceptions_of(risk) == [4, 1]
+    risk = PortfolioRisk.unpack(restored(risk.pack()), CONFIG, SOURCE.topic)
+    folded([Return("p", 200, 0.001, 2)], risk, start=201)
+    assert exceptions_of(risk) == [3, 0]
+    folded(right[201:], risk, start=202)
+    assert exceptions_of(risk) == [3, 0]
+
+
+def test_the_methods_that_need_the_whole_window_see_a_correction_at_once() -> None:
+    methods = Methods(
+        names=("fhs", "age_weighted"), levels=(ConfidenceLevel.of("0.95"),), slower_every=20
+    )
+    config = replace(LATE, methods=methods)
+    returns = [Return("p", at, 0.001 * ((at * 7) % 11 - 5)) for at in range(127)]
+    risk = PortfolioRisk("p", config, SOURCE)
+    folded(returns, risk)
+    before = risk.measure_event()
+    folded([Return("p", 126, -0.3, 2)], risk, start=200)
+    after = risk.measure_event()
+    assert before is not None
+    assert after is not None
+    assert {estimate.as_of_us for estimate in before.estimates} == {119}
+    assert {estimate.as_of_us for estimate in after.estimates} == {126}
+    assert all(estimate.var and estimate.var > 0.004 for estimate in after.estimates)
+
+
+SHORT = replace(
+    LATE, window=30, observations_min=20, default_rules=(Rule("var_95", 0.02, raise_after=2),)
+)
+"""The days of the backtest are more than those in the window."""
+
+Arrival = tuple[int, int, int]
+"""Event time, version, and a value in permille."""
+
+
+class Reference:
+    """One portfolio, computed anew from all that has arrived at each return. Slow and plain."""
+
+    def __init__(self) -> None:
+        self.days: dict[int, Arrival] = {}
+        self.forecasts: dict[int, tuple[float | None, float | None]] = {}
+        self.standing: tuple[float | None, float | None] = (None, None)
+
+    def add(self, arrival: Arrival) -> None:
+        at_us, version, _ = arrival
+        known = self.days.get(at_us)
+        if known is not None and version <= known[1]:
+            return
+        if known is None:
+            later = [day for day in self.days if day > at_us]
+            self.forecasts[at_us] = self.forecasts[min(later)] if later else self.standing
+        self.days[at_us] = arrival
+        losses = -np.array(self.values[-SHORT.window :])
+        if len(losses) >= SHORT.observations_min:
+            self.standing = (float(np.quantile(losses, 0.95, method="inverted_cdf")), None)
+
+    @property
+    def values(self) -> list[float]:
+        return [self.days[day][2] / 1000 for day in sorted(self.days)]
+
+    @property
+    def exceptions(self) -> int:
+        return sum(
+            -self.days[day][2] / 1000 > var
+            for day, (var, _) in self.forecasts.items()
+            if var is not None
+        )
+
+
+arrivals = st.lists(
+    st.tuples(st.integers(0, 70), st.integers(1, 3), st.integers(-40, 40)), max_size=140
+)
+
+
+@given(arrivals, st.data())
+@settings(max_examples=60, deadline=None)
+def test_exceptions_alerts_and_ids_are_those_of_one_pass_over_the_log(
+    log: list[Arrival], data: st.DataObject
+) -> None:
+    """Also with late, corrected and repeated returns, and restarts at any point."""
+    reference = Reference()
+    straight, restarted = (PortfolioRisk("p", SHORT, SOURCE) for _ in range(2))
+    alerts: list[RiskAlert] = []
+    alerts_after_restarts: list[RiskAlert] = []
+    stops = data.draw(st.sets(st.integers(0, 140)))
+    for offset, arrival in enumerate(log):
+        at_us, version, permille = arrival
+        observation = Return("p", at_us, permille / 1000, version)
+        reference.add(arrival)
+        _, caused = straight.apply(observation, ReturnOffset(offset, 0))
+        alerts += caused
+        if offset in stops:
+            restarted = PortfolioRisk.unpack(restored(restarted.pack()), SHORT, SOURCE.topic)
+        _, caused = restarted.apply(observation, ReturnOffset(offset, 0))
+        alerts_after_restarts += caused
+    assert alerts_after_restarts == alerts
+    assert restarted.pack() == straight.pack()
+    measure = straight.measure_event()
+    assert (measure is None) == (not log)
+    if measure is not None:
+        assert [value.value for value in straight.returns] == reference.values[-SHORT.window :]
+        found = {test.confidence: test.exceptions for test in measure.model_backtests}
+        assert found.get(0.95, 0) == reference.exceptions
+
+
+@given(arrivals, st.randoms(use_true_random=False))
+@settings(max_examples=40, deadline=None)
+def test_windows_and_measures_do_not_depend_on_the_order_of_arrival(
+    log: list[Arrival], random: Random
+) -> None:
+    """They equal one computation on the final data: of each time, the highest version."""
+    final: dict[int, Arrival] = {}
+    for arrival in log:
+        known = final.get(arrival[0])
+        if known is None or arrival[1] > known[1]:
+            final[arrival[0]] = arrival
+    shuffled = [*final.values(), *(final[arrival[0]] for arrival in log)]
+    random.shuffle(shuffled)
+    lower = [(at_us, version - 1, 39) for at_us, version, _ in final.values() if version > 1]
+    mixed = [*shuffled, *lower]
+    random.shuffle(mixed)
+    for records in (shuffled, mixed):
+        risk, at_once = (PortfolioRisk("p", SHORT, SOURCE) for _ in range(2))
+        folded([Return("p", at, value / 1000, version) for at, version, value in records], risk)
+        ordered = sorted(final.values())
+        folded([Return("p", at, value / 1000, version) for at, version, value in ordered], at_once)
+        measure, expected = risk.measure_event(), at_once.measure_event()
+        assert risk.returns == at_once.returns
+        if measure is not None and expected is not None:
+            assert (measure.var_95, measure.es_95, measure.status, measure.observations) == (
+                expected.var_95,
+                expected.es_95,
+                expected.status,
+                expected.observations,
+            )
 
 
 def test_a_higher_lap_begins_the_history_again_and_clears_what_is_open() -> None:

@@ -33,7 +33,7 @@ class Judged:
             self.state, step = judge(
                 self.rule,
                 self.state,
-                portfolio_id="p",
+                entity_id="p",
                 measure_id=f"m{self.at_us}",
                 at_us=self.at_us,
                 value=value,
