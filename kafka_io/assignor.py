@@ -3,12 +3,12 @@
 Processors share partitions by number: each number has one member, which gets the partition of that
 number of every topic. Topics may differ in their numbers of partitions.
 
-Workers of commands keep the partition of the command that they work on; the other partitions are
+Workers of commands keep the partitions of the commands that they work on; the other partitions are
 shared evenly.
 """
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from aiokafka.cluster import ClusterMetadata
@@ -56,7 +56,7 @@ class Claim(NamedTuple):
 
 
 class ClaimAssignor:
-    """Leaves a partition with the member that works on it, and shares the others evenly.
+    """Leaves partitions with the member that works on them, and shares the others evenly.
 
     Each member has an instance of its own. A member that was away may claim a partition that
     another member has got since: the claim of the later generation wins.
@@ -67,18 +67,18 @@ class ClaimAssignor:
     A second assignor cannot be offered, since aiokafka joins a group once for each."""
     version = 0
 
-    def __init__(self, claim: Callable[[], Claim | None]) -> None:
+    def __init__(self, claims: Callable[[], Sequence[Claim]]) -> None:
         """Make the assignor of a member.
 
         Args:
-            claim: returns what the member works on; it is called before each rebalance.
+            claims: returns what the member works on; it is called before each rebalance.
         """
-        self._claim = claim
+        self._claims = claims
 
     def metadata(self, topics: Iterable[str]) -> ConsumerProtocolMemberMetadata:
         """Return what the member tells the leader of its group."""
-        claim = self._claim()
-        data = b"" if claim is None else json.dumps(claim).encode()
+        claims = self._claims()
+        data = json.dumps(claims).encode() if claims else b""
         return ConsumerProtocolMemberMetadata(self.version, sorted(topics), data)
 
     def assign(
@@ -93,9 +93,10 @@ class ClaimAssignor:
         }
         shares: dict[str, list[tuple[str, int]]] = {name: [] for name in sorted(members)}
         claims = [
-            (Claim(*json.loads(member.user_data)), name)
+            (Claim(*claim), name)
             for name, member in members.items()
             if member.user_data
+            for claim in json.loads(member.user_data)
         ]
         for claim, name in sorted(claims, key=lambda claimed: -claimed[0].generation):
             claimed = (claim.topic, claim.partition)

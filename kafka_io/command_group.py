@@ -1,15 +1,21 @@
 """Commands from Kafka, shared by a group of workers: exactly one of them does each command.
 
 A command is acknowledged when its work has ended, and skipped if its events show that it has ended
-before. Work takes longer than Kafka waits for a poll, so the worker pauses its partitions meanwhile
-and keeps polling.
+before. Work takes longer than Kafka waits for a poll, so the worker keeps polling meanwhile, and
+pauses partitions of which it has fetched enough.
 
-A worker keeps the partition of its command when the group divides the partitions anew. One that
-loses the partition nonetheless, since the group took it for lost, stops the work; so does one that
+A worker may do several commands at once, of one partition as well, so one that takes long holds up
+no other one. The offset that it commits is that of the oldest command that is not done; the
+metadata of the offset says which later ones are (`kafka_io.command_window`). The tenants take
+turns.
+
+A worker keeps the partitions of its commands when the group divides the partitions anew. One that
+loses a partition nonetheless, since the group took it for lost, stops the work; so does one that
 is asked to stop. The partition's new owner starts the work again. It learns from the committed
-offset's metadata how often the command was begun, and how often it was handed over by workers that
+offset's metadata how often each command was begun, and how often it was handed over by workers that
 were asked to stop. A worker commits this before it decodes the command, so it counts even if the
-command kills the worker at once.
+command kills the worker at once. A process that dies takes all of its commands along, so a command
+on which two workers were lost is done while this one does no other.
 
 A worker that has lost a partition and does not know it, since it was paused, cannot write: see
 `kafka_io.command_writer`.
@@ -17,14 +23,14 @@ A worker that has lost a partition and does not know it, since it was paused, ca
 
 import asyncio
 import logging
-import re
 import threading
-from collections.abc import Callable, Collection, Sequence
-from concurrent.futures import CancelledError
-from contextlib import suppress
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import CancelledError, ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from aiokafka import ConsumerRebalanceListener, ConsumerRecord, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
@@ -33,6 +39,7 @@ from aiokafka.structs import OffsetAndMetadata
 from kafka_io import client
 from kafka_io.assignor import Claim, ClaimAssignor
 from kafka_io.clock import append_time_ms, now_us
+from kafka_io.command_window import Attempts, CommandWindow
 from kafka_io.command_writer import CommandWriter
 from kafka_io.dead_letters import dead_letter, log_time_us
 from kafka_io.errors import (
@@ -56,8 +63,16 @@ from schemas.topics import Topic
 logger = logging.getLogger(__name__)
 
 _POLL_MS = 500
-_KEEPALIVE_S = 0.5
-"""How often a worker polls Kafka while it works on a command."""
+_LOOK_S = 0.5
+"""How often a worker looks whether a command must stop, and how long it waits for room at most."""
+_RECORDS_MAX = 100
+"""The most commands of a poll, for a worker that does several at once."""
+_QUEUED_A_COMMAND = 3
+"""The commands of a partition that wait in a worker, for each that it does at once beyond one."""
+_FREE_OF_TENANTS = 4
+"""A tenant leaves others the turns that remain if all are divided by this."""
+_READS_AT_ONCE = 8
+"""How many commands' earlier events are read at once."""
 _SESSION_MS = 10_000
 _BEFORE_MS = 60_000
 """The first event of a command may be written a little before the command."""
@@ -71,34 +86,7 @@ _NO_GENERATION = -2
 _LOST_MAX = 3
 """The lost workers after which a command is given up. Its work writes the end; a command of which
 even that has killed a worker is set aside unread."""
-_ATTEMPTS = re.compile(r"([0-9]{1,9})(?:/([0-9]{1,9}))?")
-
 Message = ConsumerRecord[bytes, bytes]
-
-
-class Attempts(NamedTuple):
-    """The number of earlier attempts at a command, and how they ended."""
-
-    handovers: int = 0
-    """Attempts that ended since their workers were asked to stop, or could not reach Kafka."""
-    begun: int = 0
-    """All attempts."""
-
-    @property
-    def lost(self) -> int:
-        """Attempts whose workers were lost."""
-        return max(0, self.begun - self.handovers)
-
-    @property
-    def text(self) -> str:
-        """The metadata of the command's offset."""
-        return f"{self.handovers}/{self.begun}"
-
-    @classmethod
-    def parse(cls, text: str) -> "Attempts":
-        """Return what the metadata of an offset says; earlier versions count handovers only."""
-        found = _ATTEMPTS.fullmatch(text)
-        return cls() if found is None else cls(int(found[1]), int(found[2] or found[1]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,8 +131,8 @@ class CommandGroup:
         commands: Topic,
         events: Topic,
         settings: ProducerSettings,
-        cancels: Callable[[Record], bool] = lambda _: False,
-        solitude: Solitude | None = None,
+        cancels: Callable[[Record], bool] | None = None,
+        at_once: int = 1,
     ) -> None:
         """Share commands with all workers of the same topic.
 
@@ -152,12 +140,11 @@ class CommandGroup:
             commands: the topic of the commands.
             events: the topic of the events that the work writes, with the same keys.
             settings: where Kafka is.
-            cancels: whether an event cancels its command.
-            solitude: what this process runs, if several groups share it; a command on which two
-                workers were lost is alone in it.
+            cancels: whether an event cancels its command; None if none does.
+            at_once: how many commands are done at once, each in a thread.
         """
-        self._solitude = solitude or Solitude()
         self._cancels = cancels
+        self._at_once = at_once
         self._commands = commands
         self._topic = settings.topic_prefix + commands.name
         self._events = events
@@ -165,7 +152,7 @@ class CommandGroup:
         self._group = f"{settings.topic_prefix}tapewire-{commands.name}"
 
     async def run(self, work: Work, stop: asyncio.Event) -> None:
-        """Do commands, one at a time, until `stop` is set; then stop the present one.
+        """Do commands until `stop` is set; then stop those in progress.
 
         Raises:
             AccessDenied: the ACLs do not allow to share or to end commands.
@@ -182,19 +169,35 @@ class CommandGroup:
                 await asyncio.sleep(_RETRY_S)
 
     async def _run(self, work: Work, stop: asyncio.Event) -> None:
-        share = _Share(self._settings.bootstrap_servers, self._group)
+        share = _Share(self._settings, self._group, self._at_once)
         consumer = share.consumer
         try:
             consumer.subscribe([self._topic], listener=share)
             await consumer.start()
-            while not stop.is_set():
-                message = await share.next()
-                if message is not None:
-                    await self._handle(message, work, share, stop)
+            with ThreadPoolExecutor(self._at_once, "commands") as threads:
+                session = _Session(self, work, share, stop, threads)
+                await session.run()
         finally:
             await client.stop(consumer)
 
-    def _admit(self, message: Message, earlier: Attempts) -> Record | DeadLetter:
+    @property
+    def may_cancel(self) -> bool:
+        """Whether events may cancel a command."""
+        return self._cancels is not None
+
+    def look(self, job: "_Job", events: Sequence[Record]) -> None:
+        """Note whether an event cancels a command in progress."""
+        if self._cancels is not None and any(map(self._cancels, events)):
+            job.cancel()
+
+    def follow(self, message: Message) -> AbstractAsyncContextManager[KeyFollower]:
+        """Follow the events of a message's command."""
+        # A time that lies ahead is the producer's mistake: the events of the command are older.
+        sent_ms = min(append_time_ms(message.timestamp), now_us() // 1000)
+        since_ms = max(0, sent_ms - _BEFORE_MS)
+        return follow_key(self._events, message.key or b"", since_ms, self._settings)
+
+    def admit(self, message: Message, earlier: Attempts) -> Record | DeadLetter:
         """Return a message's command, or the dead letter about it."""
         received = as_consumed(message)
         if earlier.lost > _LOST_MAX:
@@ -216,93 +219,124 @@ class CommandGroup:
         except Refused as error:
             return dead_letter(received, error.reason, str(error))
 
-    async def _handle(
-        self, message: Message, work: Work, share: "_Share", stop: asyncio.Event
-    ) -> None:
-        """Do a command, alone in this process if it may be what has ended two workers."""
-        partition = TopicPartition(message.topic, message.partition)
-        tenure = share.begin(partition)
-        try:
-            earlier = await share.attempts(partition)
-            async with self._solitude.entered(is_alone=earlier.lost >= _LOST_MAX - 1):
-                await self._attempt(message, earlier, tenure, work, share, stop)
-        finally:
-            share.end()
 
-    async def _attempt(
+class _Session:
+    """The commands that a worker does while it is a member of the group."""
+
+    def __init__(
         self,
-        message: Message,
-        earlier: Attempts,
-        tenure: int,
+        group: CommandGroup,
         work: Work,
         share: "_Share",
         stop: asyncio.Event,
+        threads: ThreadPoolExecutor,
     ) -> None:
-        """Do a command, unless it has ended before, and acknowledge it.
+        self._group = group
+        self._work = work
+        self._share = share
+        self._stop = stop
+        self._threads = threads
+        self._solitude = Solitude()
+        self._reads = asyncio.Semaphore(_READS_AT_ONCE)
+        self._failure: Exception | None = None
+        """The first error that ended a command without settling it."""
 
-        Args:
-            message: the command.
-            earlier: the earlier attempts at it.
-            tenure: that of the command's partition.
-            work: does commands.
-            share: the partitions of this worker.
-            stop: set when the worker must end.
+    @property
+    def _is_over(self) -> bool:
+        return self._failure is not None or self._stop.is_set()
+
+    async def run(self) -> None:
+        """Do commands until the worker must stop, or Kafka fails.
+
+        Raises:
+            KafkaError: and what else ended a command without settling it.
         """
-        partition = TopicPartition(message.topic, message.partition)
-        attempts = earlier._replace(begun=earlier.begun + 1)
-        new_writer = partial(
-            CommandWriter,
-            self._settings,
-            f"{self._group}-{partition.partition}",
-            self._group,
-            partial(share.has_kept, partition, message.offset, attempts, tenure),
-        )
-        writer = new_writer()
-        # A time that lies ahead is the producer's mistake: the events of the command are older.
-        sent_ms = min(append_time_ms(message.timestamp), now_us() // 1000)
-        key, since_ms = message.key or b"", max(0, sent_ms - _BEFORE_MS)
+        async with asyncio.TaskGroup() as tasks:
+            try:
+                while not self._is_over:
+                    await self._share.poll()
+                    self._begin(tasks)
+            except (KafkaError, OSError) as error:  # the commands in progress stop first
+                self._failure = self._failure or error
+        if self._failure is not None:
+            raise self._failure
+
+    def _begin(self, tasks: asyncio.TaskGroup) -> None:
+        """Begin as many commands as may be in progress."""
+        while not self._is_over and (command := self._share.take()) is not None:
+            tasks.create_task(self._handle(*command, tasks))
+
+    async def _handle(self, part: "_Part", message: Message, tasks: asyncio.TaskGroup) -> None:
+        """Do a command, alone in this process if it may be what has ended two workers."""
+        lost = part.window.attempts(message.offset).lost
         try:
-            await writer.open()  # before reading, so that nobody else writes after it
-            command = self._admit(message, earlier)
-            if isinstance(command, DeadLetter):
-                await writer.publish(command)
-                await share.acknowledge(partition, message.offset)
-                return
-            async with follow_key(self._events, key, since_ms, self._settings) as follower:
-                events = await follower.poll()
-                # Else the worker that ended it was lost before it could acknowledge the command.
-                if not any(getattr(event, "ends", False) for event in events):
-                    tenant = tenant_in(message.headers)
-                    job = _Job(command, events, tenant, earlier, writer)
-                    failure = await self._do(job, work, follower, share, partition, tenure, stop)
-                    if failure is not None:
-                        await writer.close()
-                        writer = new_writer()  # the other one has stopped with the work
-                        await self._set_aside(message, failure, writer)
+            async with self._solitude.entered(is_alone=lost >= _LOST_MAX - 1):
+                if not self._is_over and not self._share.has_lost(part):
+                    await self._attempt(part, message)
+        except (KafkaError, ProducerError, OSError) as error:
+            self._failure = self._failure or error
+        finally:
+            self._share.release(part, message)
+            self._begin(tasks)
+            if part.running == 0:
+                await part.writer.close()
+
+    async def _attempt(self, part: "_Part", message: Message) -> None:
+        """Do a command, unless it has ended before, and acknowledge it."""
+        share, window, offset = self._share, part.window, message.offset
+        earlier = window.begin(offset)
+        part.touch()
+        try:
+            await part.writer.open()  # before reading, so that nobody else writes after it
+            await share.keep(part)
+            await self._settle(part, message, earlier)
         except WorkStopped as error:
-            logger.info("stopped in the middle of offset %d: %s", message.offset, error)
-            if stop.is_set():
-                await share.hand_over(partition, message.offset, attempts)
-            share.refetch(partition, message.offset)
+            logger.info("stopped in the middle of offset %d: %s", offset, error)
+            if self._is_over:
+                await self._hand_over(part, offset)
+            else:
+                share.drop(part)
         except (KafkaError, OSError, TransactionFailed, RecordRefused):
-            if not share.has_lost(partition, tenure):  # else its next owner counts
-                await share.hand_over(partition, message.offset, attempts)
+            await self._hand_over(part, offset)
             raise
         else:
-            await share.acknowledge(partition, message.offset)
-        finally:
-            await writer.close()
+            window.finish(offset)
+            part.touch()
+            await share.has_kept(part)  # else the events or the dead letter of the command tell
 
-    async def _do(
-        self,
-        job: "_Job",
-        work: Work,
-        follower: KeyFollower,
-        share: "_Share",
-        partition: TopicPartition,
-        tenure: int,
-        stop: asyncio.Event,
-    ) -> Exception | None:
+    async def _hand_over(self, part: "_Part", offset: int) -> None:
+        """Commit that a command is handed over, if this worker has it."""
+        if self._share.has_lost(part):
+            return  # its next owner counts
+        part.window.hand_over(offset)
+        part.touch()
+        try:
+            await self._share.commit(part)
+        except (KafkaError, OSError) as error:
+            logger.info("the command is taken for one of a lost worker: %r", error)
+
+    async def _settle(self, part: "_Part", message: Message, earlier: Attempts) -> None:
+        """Do a command, or write a dead letter about it."""
+        group, writer = self._group, part.writer
+        command = group.admit(message, earlier)
+        if isinstance(command, DeadLetter):
+            await writer.publish(command)
+            return
+        async with AsyncExitStack() as following:
+            async with self._reads:
+                follower = await following.enter_async_context(group.follow(message))
+                events = await follower.poll()
+            # Else the worker that ended it was lost before it could acknowledge the command.
+            if any(getattr(event, "ends", False) for event in events):
+                return
+            if not group.may_cancel:
+                await following.aclose()
+            job = _Job(command, events, tenant_in(message.headers), earlier, writer)
+            failure = await self._do(job, follower, part)
+        if failure is not None:
+            await self._set_aside(message, failure, writer)
+
+    async def _do(self, job: "_Job", follower: KeyFollower, part: "_Part") -> Exception | None:
         """Let a thread work on a command until it has ended or must stop.
 
         Returns:
@@ -310,22 +344,27 @@ class CommandGroup:
 
         Raises:
             WorkStopped: the worker stops or has lost the partition.
-            KafkaError: this worker is no member of the group; the work has been stopped.
+            KafkaError: the work met it.
         """
-        job.see(job.events, self._cancels)
-        working = asyncio.get_running_loop().run_in_executor(None, work, job.received)
+        group = self._group
+        group.look(job, job.events)
+        loop = asyncio.get_running_loop()
+        working = loop.run_in_executor(self._threads, self._work, job.received)
         try:
             while not working.done():
-                await share.keep_alive()
-                if stop.is_set() or share.has_lost(partition, tenure):
+                if self._is_over or self._share.has_lost(part):
                     job.stop()
-                try:
-                    job.see(await follower.poll(), self._cancels)
-                except (KafkaError, OSError) as error:
-                    logger.warning("the events of %s cannot be read now: %r", job.command, error)
-                await asyncio.wait([working], timeout=_KEEPALIVE_S)
+                    part.writer.stop()
+                elif group.may_cancel:
+                    try:
+                        group.look(job, await follower.poll())
+                    except (KafkaError, OSError) as error:
+                        logger.warning("the events of %s cannot be read: %r", job.command, error)
+                await asyncio.wait([working], timeout=_LOOK_S)
         finally:
             job.stop()
+            if not working.done():
+                part.writer.stop()
             await asyncio.wait([working])
         failure = working.exception()
         if failure is None or (
@@ -373,20 +412,18 @@ class _Job:
             self._stopped.is_set,
         )
 
-    def see(self, events: Sequence[Record], cancels: Callable[[Record], bool]) -> None:
-        """Note whether an event cancels the command."""
-        if any(map(cancels, events)):
-            self._cancelled.set()
+    def cancel(self) -> None:
+        """Note that a client has cancelled the command."""
+        self._cancelled.set()
 
     def stop(self) -> None:
         """Let the thread write nothing more."""
         self._stopped.set()
-        self._writer.stop()
 
     def _publish(self, event: Event) -> None:
         """Write an event from the command's thread."""
-        if self._loop.is_closed():
-            raise WorkStopped("this worker has stopped")
+        if self._loop.is_closed() or self._stopped.is_set():
+            raise WorkStopped("this worker stops, or has lost the command")
         call = self._writer.publish(event, self._tenant)
         try:
             asyncio.run_coroutine_threadsafe(call, self._loop).result()
@@ -394,138 +431,231 @@ class _Job:
             raise WorkStopped("this worker stops") from error
 
 
-class _Share(ConsumerRebalanceListener):
-    """The partitions that a worker owns now, and the messages that it has fetched of them."""
+class _Part:
+    """A partition, as long as no other worker can have had it."""
 
-    def __init__(self, bootstrap_servers: str, group: str) -> None:
+    def __init__(self, partition: TopicPartition, window: CommandWindow) -> None:
+        self.partition = partition
+        self.window = window
+        self.queued = 0
+        """The fetched commands that are not begun."""
+        self.running = 0
+        self.writer: CommandWriter
+        self.changes = 0
+        """How often the window has changed."""
+        self.committed = 0
+        """The changes that Kafka knows."""
+        self.committing = asyncio.Lock()
+
+    def touch(self) -> None:
+        """Note that the window has changed, and must be committed."""
+        self.changes += 1
+
+
+class _Share(ConsumerRebalanceListener):
+    """The partitions that a worker owns now, and the commands that it has fetched of them."""
+
+    def __init__(self, settings: ProducerSettings, group: str, at_once: int) -> None:
         self.consumer = client.consumer(
-            bootstrap_servers,
+            settings.bootstrap_servers,
             group_id=group,
             auto_offset_reset="earliest",
-            max_poll_records=1,
+            max_poll_records=1 if at_once == 1 else _RECORDS_MAX,
             session_timeout_ms=_SESSION_MS,
-            partition_assignment_strategy=(ClaimAssignor(self._claim),),
+            partition_assignment_strategy=(ClaimAssignor(self._claims),),
         )
-        self._fetched: list[Message] = []
-        self._working: TopicPartition | None = None
-        self._tenures: dict[TopicPartition, int] = {}
-        """How often each partition may have been another worker's."""
+        self._settings = settings
+        self._group = group
+        self._at_once = at_once
+        self._queued_max = 1 + _QUEUED_A_COMMAND * (at_once - 1)
+        self._tenant_max = at_once - at_once // _FREE_OF_TENANTS
+        self._parts: dict[TopicPartition, _Part] = {}
+        self._queues: dict[str | None, deque[tuple[_Part, Message]]] = {}
+        """The fetched commands of each tenant that are not begun."""
+        self._running: Counter[str | None] = Counter()
+        self._has_room = asyncio.Event()
+        self._rebalances = 0
         self._generation = _NO_GENERATION
         """The generation of the group that gave this worker its partitions."""
         self._is_rebalancing = False
         self._assigned = asyncio.Event()
 
-    async def next(self) -> Message | None:
-        """Return the next command; None if there is none now."""
-        if not self._fetched:
-            self.consumer.resume(*self.consumer.paused())
-            await self._poll(_POLL_MS)
-        return self._fetched.pop(0) if self._fetched else None
+    async def poll(self) -> None:
+        """Fetch commands for some time, but not of partitions of which there are enough."""
+        owned = self.consumer.assignment()
+        full = {where for where in owned if self._is_full(where)}
+        self.consumer.pause(*full)
+        self.consumer.resume(*(self.consumer.paused() - full))
+        if owned and full == owned:
+            self._has_room.clear()
+            await self._take_over(await self.consumer.getmany(timeout_ms=0))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_S):
+                    await self._has_room.wait()
+        else:
+            await self._take_over(await self.consumer.getmany(timeout_ms=_POLL_MS))
 
-    async def keep_alive(self) -> None:
-        """Poll Kafka without fetching messages."""
-        self.consumer.pause(*self.consumer.assignment())
-        await self._poll(0)
+    async def _take_over(self, found: Mapping[TopicPartition, Sequence[Message]]) -> None:
+        """Queue fetched commands."""
+        rebalances = self._rebalances
+        for partition, messages in found.items():
+            part = self._parts.get(partition) or await self._load(partition)
+            if rebalances != self._rebalances or not self._owns(partition):
+                return  # whoever has the partitions now fetches the commands again
+            self._parts[partition] = part
+            for message in messages:
+                if part.window.fetched(message.offset):
+                    part.queued += 1
+                    queue = self._queues.setdefault(tenant_in(message.headers), deque())
+                    queue.append((part, message))
 
-    async def _poll(self, within_ms: int) -> None:
-        found = await self.consumer.getmany(timeout_ms=within_ms)
-        for messages in found.values():
-            self._fetched += messages
+    async def _load(self, partition: TopicPartition) -> _Part:
+        """Return a partition as its last worker has left it."""
+        committed = await self._coordinator().fetch_committed_offsets([partition])
+        found = committed.get(partition)
+        window = CommandWindow(0) if found is None else CommandWindow(found.offset, found.metadata)
+        part = _Part(partition, window)
+        part.writer = CommandWriter(
+            self._settings,
+            f"{self._group}-{partition.partition}",
+            self._group,
+            partial(self.has_kept, part, is_anew=True),
+        )
+        return part
 
-    def begin(self, partition: TopicPartition) -> int:
-        """Work on a command of a partition.
+    def take(self) -> tuple[_Part, Message] | None:
+        """Return the command to begin next; None if there is none, or enough are in progress.
 
-        Returns:
-            the tenure: a number that changes when another worker may have had the partition.
+        The tenant with the fewest commands in progress is next. One tenant never takes all turns.
         """
-        self._working = partition
-        return self._tenures.setdefault(partition, 0)
+        if self._running.total() >= self._at_once:
+            return None
+        tenants = [
+            tenant
+            for tenant in self._queues
+            if tenant is None or self._running[tenant] < self._tenant_max
+        ]
+        if not tenants:
+            return None
+        tenant = min(tenants, key=self._running.__getitem__)
+        part, message = self._queues[tenant].popleft()
+        self._prune()
+        self._running[tenant] += 1
+        part.window.take(message.offset)
+        part.queued -= 1
+        part.running += 1
+        return part, message
 
-    def end(self) -> None:
-        """Work on no command."""
-        self._working = None
+    def release(self, part: _Part, message: Message) -> None:
+        """Note that a command is no longer in progress."""
+        part.running -= 1
+        tenant = tenant_in(message.headers)
+        self._running[tenant] -= 1
+        if not self._running[tenant]:
+            del self._running[tenant]
+        self._has_room.set()
 
-    def has_lost(self, partition: TopicPartition, tenure: int) -> bool:
-        """Return whether another worker may have had a partition since a tenure.
+    def has_lost(self, part: _Part) -> bool:
+        """Return whether another worker may have had a partition.
 
         During a rebalance the worker does not know it yet, and goes on.
         """
-        return not self._is_rebalancing and not (
-            self._owns(partition) and self._tenures[partition] == tenure
-        )
+        if self._parts.get(part.partition) is not part:
+            return True
+        return not self._is_rebalancing and not self._owns(part.partition)
 
-    async def has_kept(
-        self, partition: TopicPartition, offset: int, attempts: Attempts, tenure: int
-    ) -> bool:
-        """Ask the group whether this worker has a partition, and has had it since a tenure.
+    async def has_kept(self, part: _Part, *, is_anew: bool = False) -> bool:
+        """Commit what became of a partition's commands, if this worker has had it all the time.
 
         The group refuses a commit, even of what is committed already, to a worker that is no member
         any more or does not know of a rebalance.
+
+        Args:
+            part: the partition.
+            is_anew: whether to ask the group even if there is nothing to commit.
         """
+        if is_anew:
+            part.touch()
+        changes = part.changes
         with suppress(TimeoutError, IllegalStateError):
             async with asyncio.timeout(_REBALANCE_S):
-                while not self.has_lost(partition, tenure):
+                while not self.has_lost(part):
                     assigned = self._assigned
                     try:
                         # The group of a worker that was away may be empty, and take any commit.
                         if self._is_rebalancing or self._generation != self._generation_now():
                             await assigned.wait()
-                        else:
-                            await self._commit(partition, offset, attempts.text)
-                            return True
+                            continue
+                        await self.commit(part, changes)
                     except CommitFailedError:
                         await assigned.wait()
+                    else:
+                        return True
         return False
 
-    def refetch(self, partition: TopicPartition, offset: int) -> None:
-        """Fetch a command again if the partition is still this worker's."""
-        if self._owns(partition):
-            self._forget({partition})
-            self.consumer.seek(partition, offset)
+    async def keep(self, part: _Part) -> None:
+        """Commit what became of a partition's commands.
 
-    async def acknowledge(self, partition: TopicPartition, offset: int) -> None:
-        """Commit a command."""
-        await self._commit(partition, offset + 1, "")
+        Raises:
+            WorkStopped: another worker may have had the partition.
+        """
+        if not await self.has_kept(part):
+            raise WorkStopped("another worker has the command")
 
-    async def hand_over(self, partition: TopicPartition, offset: int, attempts: Attempts) -> None:
-        """Commit that the next command of a partition was handed over, if this worker has it."""
-        handed_over = attempts._replace(handovers=attempts.handovers + 1)
-        try:
-            await self._commit(partition, offset, handed_over.text)
-        except (KafkaError, OSError) as error:
-            logger.info("the command is taken for one of a lost worker: %r", error)
+    async def commit(self, part: _Part, changes: int | None = None) -> None:
+        """Commit what became of a partition's commands.
 
-    async def attempts(self, partition: TopicPartition) -> Attempts:
-        """Return what became of earlier attempts at the next command of a partition."""
-        committed = await self._coordinator().fetch_committed_offsets([partition])
-        found = committed.get(partition)
-        return Attempts() if found is None else Attempts.parse(found.metadata)
+        Args:
+            part: the partition.
+            changes: the changes to commit, and later ones; None for all.
+        """
+        changes = part.changes if changes is None else changes
+        async with part.committing:
+            if part.committed < changes:
+                known = part.changes
+                offset, metadata = part.window.committable
+                await self.consumer.commit({part.partition: OffsetAndMetadata(offset, metadata)})
+                part.committed = known
 
-    async def _commit(self, partition: TopicPartition, offset: int, metadata: str) -> None:
-        await self.consumer.commit({partition: OffsetAndMetadata(offset, metadata)})
+    def drop(self, part: _Part) -> None:
+        """Begin the commands of a partition again, if it is still this worker's."""
+        if self._parts.get(part.partition) is part:
+            del self._parts[part.partition]
+            self._forget({part.partition})
+            if self._owns(part.partition):
+                self.consumer.seek(part.partition, part.window.oldest)
 
     def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
-        """Forget the messages of partitions that other workers may get."""
+        """Forget the commands of partitions that other workers may get."""
+        self._rebalances += 1
         self._forget(revoked)
         self._is_rebalancing = True
 
     def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
         """Learn which partitions this worker has kept; aiokafka goes to committed offsets."""
+        self._rebalances += 1
         generation = self._generation_now()
         # In the generation right after the last one, nobody else can have had what is assigned now.
         kept = set(assigned) if generation == self._generation + 1 else set[TopicPartition]()
-        for partition in self._tenures.keys() - kept:
-            self._tenures[partition] += 1
+        self._forget(self._parts.keys())  # the commands are fetched again
+        for partition in self._parts.keys() - kept:
+            del self._parts[partition]
         self._generation = generation
         self._is_rebalancing = False
         self._assigned.set()
         self._assigned = asyncio.Event()
 
-    def _claim(self) -> Claim | None:
+    def _claims(self) -> Sequence[Claim]:
         """Return what this worker works on, for the group."""
-        if self._working is None or not self._owns(self._working):
-            return None
-        return Claim(self._working.topic, self._working.partition, self._generation)
+        return [
+            Claim(where.topic, where.partition, self._generation)
+            for where, part in self._parts.items()
+            if part.running and self._owns(where)
+        ]
+
+    def _is_full(self, partition: TopicPartition) -> bool:
+        part = self._parts.get(partition)
+        return part is not None and (part.queued >= self._queued_max or part.window.is_full)
 
     def _owns(self, partition: TopicPartition) -> bool:
         return partition in self.consumer.assignment()
@@ -538,8 +668,16 @@ class _Share(ConsumerRebalanceListener):
         return self.consumer._coordinator  # noqa: SLF001  # there is no other way to a generation
 
     def _forget(self, partitions: Collection[TopicPartition]) -> None:
-        self._fetched = [
-            message
-            for message in self._fetched
-            if TopicPartition(message.topic, message.partition) not in partitions
-        ]
+        """Remove the commands of partitions from the queues."""
+        for tenant, queue in self._queues.items():
+            self._queues[tenant] = deque(
+                (part, message) for part, message in queue if part.partition not in partitions
+            )
+        self._prune()
+        for partition in partitions:
+            if (part := self._parts.get(partition)) is not None:
+                part.queued = 0
+
+    def _prune(self) -> None:
+        """Remove queues that are empty."""
+        self._queues = {tenant: queue for tenant, queue in self._queues.items() if queue}

@@ -1,12 +1,12 @@
-"""Writes the events of a command, for the one worker that has the command.
+"""Writes the events of a partition's commands, for the one worker that has the partition.
 
-Each event is a transaction of an id that belongs to the command's partition. A worker that takes a
-command over opens this id first, and so fences the worker that had the command before. Only then it
-reads what has been written of the command.
+Each event is a transaction of an id that belongs to the partition. A worker that takes a partition
+over opens this id first, and so fences the worker that had it before. Only then it reads what has
+been written of a command.
 
 A worker can be paused between any two steps. So it asks the group after it has opened the id
 whether it still has the partition: if it has, every later owner will open the id after it; if not,
-it has fenced a rightful owner, and writes nothing. The rightful owner starts the command again.
+it has fenced a rightful owner, and writes nothing. The rightful owner starts the commands again.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from contextlib import AsyncExitStack
 from kafka_io.errors import Fenced, RecordRefused, TransactionFailed, WorkStopped
 from kafka_io.publisher import outgoing_record
 from kafka_io.settings import ProducerSettings
-from kafka_io.transactions import TransactionalWriter, open_writer
+from kafka_io.transactions import OutgoingRecord, TransactionalWriter, open_writer
 from schemas.events import Event
 
 logger = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ _BACKOFF_S = (0.1, 0.2, 0.5, 1.0, 2.0)
 
 
 class CommandWriter:
-    """The writer of one command's events. It writes one event at a time."""
+    """The writer of the events of a partition's commands. It writes one event at a time."""
 
     def __init__(
         self,
@@ -54,14 +54,20 @@ class CommandWriter:
         self._connection = AsyncExitStack()
         self._is_stopped = False
         self._limit: asyncio.Timeout | None = None
+        self._turn = asyncio.Lock()
 
     async def open(self) -> None:
-        """Fence the workers that had the command before.
+        """Fence the workers that had the partition before, unless that is done.
 
         Raises:
-            WorkStopped: another worker has the command.
+            WorkStopped: another worker has the partition.
             TransactionFailed: Kafka does not answer.
         """
+        async with self._turn:
+            if self._writer is None:
+                await self._open()
+
+    async def _open(self) -> None:
         self._writer = await self._connection.enter_async_context(
             open_writer(
                 self._settings.bootstrap_servers,
@@ -72,6 +78,7 @@ class CommandWriter:
             )
         )
         if not await self._is_owner():
+            await self._close()
             raise WorkStopped("another worker has the command")
 
     async def publish(self, event: Event, tenant: str | None = None) -> None:
@@ -88,29 +95,34 @@ class CommandWriter:
             WorkStopped: another worker has the command, or this one stops.
         """
         record = outgoing_record(event, self._settings, tenant=tenant)
+        try:
+            async with self._turn:
+                await self._commit(record)
+        except Fenced as error:
+            raise WorkStopped(f"another worker has the command: {error}") from error
+        except TimeoutError as error:
+            raise WorkStopped("this worker stops, or has lost the command") from error
+
+    async def _commit(self, record: OutgoingRecord) -> None:
         failures = 0
         try:
             async with asyncio.timeout(None) as self._limit:
                 while not self._is_stopped:
                     try:
                         if self._writer is None:
-                            await self.open()
+                            await self._open()
                         assert self._writer is not None
                         await self._writer.commit([record], {})
                     except TransactionFailed as error:
                         logger.warning("an event waits for Kafka: %s", error)
-                        await self.close()
+                        await self._close()
                         await asyncio.sleep(_BACKOFF_S[min(failures, len(_BACKOFF_S) - 1)])
                         failures += 1
                     else:
                         return
         except RecordRefused:
-            await self.close()  # its transaction stays open, and the next writer aborts it
+            await self._close()  # its transaction stays open, and the next writer aborts it
             raise
-        except Fenced as error:
-            raise WorkStopped(f"another worker has the command: {error}") from error
-        except TimeoutError as error:
-            raise WorkStopped("this worker stops, or has lost the command") from error
         finally:
             self._limit = None
         raise WorkStopped("this worker stops, or has lost the command")
@@ -122,6 +134,10 @@ class CommandWriter:
             self._limit.reschedule(0)
 
     async def close(self) -> None:
-        """Close the connection to Kafka."""
+        """Close the connection to Kafka; the next event opens it again."""
+        async with self._turn:
+            await self._close()
+
+    async def _close(self) -> None:
         self._writer = None
         await self._connection.aclose()

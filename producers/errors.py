@@ -8,6 +8,7 @@ ProducerError
 ├── NoTrades          a file is not the package with trades
 ├── InvalidStrategy   a backtest's request is invalid
 ├── AgentError        an agent has no answer
+│   └── AgentTimedOut  it has not answered within its deadline
 ├── UnknownAgent      a setting names no agent
 ├── WorkStopped       another worker has a command now, or this one stops
 ├── TopicRefused      Kafka did not create a topic
@@ -60,6 +61,10 @@ class InvalidStrategy(ProducerError, ValueError):
 
 class AgentError(ProducerError):
     """An agent has no answer; the message is for the user."""
+
+
+class AgentTimedOut(AgentError):
+    """An agent has not answered within its deadline."""
 
 
 class UnknownAgent(ProducerError, ValueError):

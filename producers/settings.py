@@ -37,8 +37,8 @@ class OrchestratorSettings(Settings):
     gets an error."""
 
     agents_at_once: int = Field(default=6, ge=1, le=64)
-    """How many answers an orchestrator writes at once. One that takes long holds up only those of
-    its partition, so more than the partitions of the commands are of no use."""
+    """How many answers an orchestrator writes at once, each in a process of its own. A user has at
+    most half of them, and a tenant or an agent all but one."""
 
     agent_names: str = ""
     """Other names of agents for clients, as `AGENT=ID:NAME:PROTOCOL`, separated by commas."""

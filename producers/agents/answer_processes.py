@@ -17,7 +17,7 @@ from contextlib import suppress
 
 from kafka_io.errors import WorkStopped
 from producers.agents.agents import Agent, AgentCaller
-from producers.errors import AgentError
+from producers.errors import AgentError, AgentTimedOut
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +59,8 @@ class AnswerProcesses:
         """Yield an agent's answer in pieces of text.
 
         Raises:
-            AgentError: there is no answer, or none in time; the message is for the user.
+            AgentError: there is no answer; the message is for the user.
+            AgentTimedOut: there is none within the deadline.
             WorkStopped: the answer is no longer needed.
             RuntimeError: the agent has failed.
         """
@@ -124,7 +125,9 @@ class AnswerProcesses:
                         raise RuntimeError(f"the process of {agent.agent_id} has ended ({code})")
                     return line
         logger.warning("agent %s has not answered in time; its process is killed", agent.agent_id)
-        raise AgentError(f"{agent.name} has not answered within {self.deadline_s:g} s; ask again")
+        raise AgentTimedOut(
+            f"{agent.name} has not answered within {self.deadline_s:g} s; ask again"
+        )
 
 
 async def _started() -> Process:

@@ -3,8 +3,8 @@
 If a worker is lost, another one starts the run again as its next attempt. A run ends once: a worker
 that has lost its run cannot write.
 
-Agents answer in processes of their own (`producers.agents.answer_processes`), several at once: one
-that hangs is killed, and holds up only the runs of its partition until then.
+Agents answer in processes of their own (`producers.agents.answer_processes`), several at once, and
+in turns (`producers.agents.turns`): one that hangs is killed, and holds up no other until then.
 """
 
 import asyncio
@@ -17,11 +17,11 @@ from kafka_io.clock import now_us
 from kafka_io.command_group import CommandGroup, ReceivedCommand
 from kafka_io.errors import WorkStopped
 from kafka_io.settings import ProducerSettings
-from kafka_io.solitude import Solitude
 from producers.agents.agents import MESSAGE_CHARS_MAX, Agent, AgentCaller, ask
 from producers.agents.answer_processes import AnswerProcesses
 from producers.agents.router import Router
-from producers.errors import AgentError
+from producers.agents.turns import Turns
+from producers.errors import AgentError, AgentTimedOut
 from producers.loop_thread import LoopThread
 from producers.settings import OrchestratorSettings
 from schemas.events import AgentCommand, AgentEvent, AgentStepKind
@@ -29,6 +29,8 @@ from schemas.topics import AGENT_COMMANDS, AGENT_EVENTS
 
 logger = logging.getLogger(__name__)
 
+_RUNS_MAX = 128
+"""The most runs that a worker has begun, most of which wait for the turns of their answers."""
 _ATTEMPTS_MAX = 3
 _TEXT_CHARS_MAX = 8_000
 """The most characters of an answer in its last event, which has at most 64 KiB."""
@@ -55,6 +57,7 @@ async def run(
     router = Router(agents)
     with LoopThread("tapewire-agents") as agents_loop:
         processes = AnswerProcesses(agents, options.agent_deadline_s)
+        turns = Turns(options.agents_at_once, options.agent_deadline_s)
 
         def work(received: ReceivedCommand) -> None:
             command = received.command
@@ -63,17 +66,38 @@ async def run(
             attempt = 1 + max(begun, default=0)
             lost = received.lost_before(attempt)
             run = Run(_publisher(received), command, attempt, lost, received.tenant)
-            agents_loop.run(run.answer(router, partial(processes.answer, received.is_stopped)))
+            ask = partial(_ask_in_turn, turns, processes, received.is_stopped)
+            agents_loop.run(run.answer(router, ask))
 
-        solitude = Solitude()
         agents_loop.run(processes.start())
         try:
-            async with asyncio.TaskGroup() as members:
-                for _ in range(options.agents_at_once):
-                    group = CommandGroup(AGENT_COMMANDS, AGENT_EVENTS, settings, solitude=solitude)
-                    members.create_task(group.run(work, stop))
+            group = CommandGroup(AGENT_COMMANDS, AGENT_EVENTS, settings, at_once=_RUNS_MAX)
+            await group.run(work, stop)
         finally:
             agents_loop.run(processes.close())
+
+
+async def _ask_in_turn(
+    turns: Turns,
+    processes: AnswerProcesses,
+    is_stopped: Callable[[], bool],
+    agent: Agent,
+    message: str,
+    caller: AgentCaller,
+) -> AsyncGenerator[str]:
+    """Yield an agent's answer in pieces of text, once it is the caller's turn."""
+    async with turns.turn(agent, caller, is_stopped):
+        try:
+            async with aclosing(processes.answer(is_stopped, agent, message, caller)) as answer:
+                async for piece in answer:
+                    yield piece
+        except AgentTimedOut:
+            turns.timed_out(agent)
+            raise
+        except AgentError:
+            turns.answered(agent)
+            raise
+        turns.answered(agent)
 
 
 def _publisher(received: ReceivedCommand) -> Callable[[AgentEvent], Awaitable[None]]:

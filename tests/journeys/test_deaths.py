@@ -3,18 +3,27 @@
 import asyncio
 import signal
 import uuid
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from functools import partial
 
 import pytest
+from aiokafka import AIOKafkaProducer, TopicPartition
 
 from infra.errors import PartFailed
+from kafka_io.client import partition_of
 from kafka_io.clock import now_us
 from kafka_io.publisher import Publisher
-from kafka_io.reader import read_all
+from kafka_io.reader import count_uncommitted, read_all
 from producers.returns import ReturnsPublisher
 from schemas.events import AgentCommand, AgentEvent, DeadLetter, Return, RiskAlert
-from schemas.topics import AGENT_EVENTS, DEAD_LETTERS, PORTFOLIO_RETURNS
+from schemas.topics import (
+    AGENT_COMMANDS,
+    AGENT_EVENTS,
+    DEAD_LETTERS,
+    PARTITIONS,
+    PORTFOLIO_RETURNS,
+)
 from tests.conftest import Started, World
 from tests.support import lethal_orchestrator
 from tests.support.lethal_worker import LETHAL
@@ -78,6 +87,61 @@ async def test_a_record_that_kills_its_worker_does_so_four_times_and_costs_nothi
     assert letter.topic == world.topic(PORTFOLIO_RETURNS.name)
 
 
+async def ended_runs(world: World) -> dict[str, AgentEvent]:
+    """Return the last event of each run that has ended."""
+    events = await read_all(AGENT_EVENTS, world.producer_settings)
+    return {event.run_id: event for event in events if isinstance(event, AgentEvent) and event.ends}
+
+
+async def test_a_worker_that_dies_in_the_middle_of_many_answers_repeats_and_loses_none(
+    world: World,
+) -> None:
+    """A hanging answer is the oldest of its partition, and holds up no other one."""
+
+    def in_first_partition(message: str) -> AgentCommand:
+        while partition_of((run_id := uuid.uuid4().hex).encode(), PARTITIONS) != 0:
+            pass
+        return AgentCommand(run_id=run_id, message=message, event_time_us=now_us())
+
+    hanging = in_first_partition("stubborn spin")
+    answered = [in_first_partition(f"what is {number} + 1") for number in range(20)]
+    late = [in_first_partition(f"what is {number} + 2") for number in range(20)]
+    garbage = TopicPartition(world.topic(AGENT_COMMANDS.name), 0)
+    stubborn = "tests.support.stubborn_agents:Stubborn"
+    producer = AIOKafkaProducer(bootstrap_servers=world.kafka.bootstrap_servers)
+    await producer.start()
+    async with Publisher(world.producer_settings) as publisher:
+        for command in (hanging, *answered):
+            await publisher.publish(command)
+        await producer.send_and_wait(garbage.topic, b"garbage", b"k", partition=0)
+        await producer.stop()
+        first = await world.orchestrator(agents=stubborn, agent_deadline_s=60)
+        while len(await ended_runs(world)) < len(answered):  # noqa: ASYNC110  # of another process
+            await asyncio.sleep(0.2)  # each look reads the topic from its beginning
+        while not await read_all(DEAD_LETTERS, world.producer_settings):  # noqa: ASYNC110  # as above
+            await asyncio.sleep(0.2)
+        assert hanging.run_id not in await ended_runs(world)
+        for command in late:
+            await publisher.publish(command)
+        await first.kill()
+    group = f"{world.prefix}tapewire-{AGENT_COMMANDS.name}"
+    assert await count_uncommitted({garbage: 1}, group, world.producer_settings) == 1
+    await world.orchestrator(agents=stubborn, agent_deadline_s=1)
+    while len(await ended_runs(world)) < 1 + len(answered) + len(late):  # noqa: ASYNC110  # as above
+        await asyncio.sleep(0.2)
+
+    events = await read_all(AGENT_EVENTS, world.producer_settings)
+    runs = [event for event in events if isinstance(event, AgentEvent)]
+    ends = Counter(event.run_id for event in runs if event.ends)
+    assert ends == Counter(command.run_id for command in (hanging, *answered, *late))
+    begun = {event.run_id: event.attempt for event in runs}
+    assert begun[hanging.run_id] == 2
+    assert {begun[command.run_id] for command in answered} == {1}
+    assert len(await read_all(DEAD_LETTERS, world.producer_settings)) == 1
+    while await count_uncommitted({garbage: 42}, group, world.producer_settings):  # noqa: ASYNC110  # as above
+        await asyncio.sleep(0.2)
+
+
 async def test_a_command_that_kills_its_worker_does_so_three_times_and_ends(world: World) -> None:
     deaths: list[str] = []
     runs = {
@@ -88,16 +152,10 @@ async def test_a_command_that_kills_its_worker_does_so_three_times_and_ends(worl
         for command in runs.values():
             await publisher.publish(command)
 
-    async def ends() -> dict[str, AgentEvent]:
-        events = await read_all(AGENT_EVENTS, world.producer_settings)
-        return {
-            event.run_id: event for event in events if isinstance(event, AgentEvent) and event.ends
-        }
-
     async with asyncio.TaskGroup() as tasks:
         start = partial(world.program, "tests.support.lethal_orchestrator", "orchestrator")
         keeping = tasks.create_task(keep(start, deaths))
-        while len(found := await ends()) < len(runs):  # noqa: ASYNC110  # of another process
+        while len(found := await ended_runs(world)) < len(runs):  # noqa: ASYNC110  # of another process
             await asyncio.sleep(0.2)  # each look reads the topic from its beginning
         keeping.cancel()
     lethal, healthy = (found[command.run_id] for command in runs.values())

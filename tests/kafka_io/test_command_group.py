@@ -9,7 +9,7 @@ from aiokafka.structs import OffsetAndMetadata
 
 from kafka_io.client import partition_of
 from kafka_io.clock import now_us
-from kafka_io.command_group import Attempts, CommandGroup, ReceivedCommand
+from kafka_io.command_group import CommandGroup, ReceivedCommand
 from kafka_io.publisher import Publisher
 from kafka_io.reader import read_all
 from schemas.events import AgentCommand, AgentEvent, AgentStepKind, DeadLetter, Record
@@ -207,14 +207,6 @@ async def test_a_command_that_is_handed_over_in_order_says_so(world: World) -> N
                 found.append((await worker.received.get()).earlier.handovers)
                 worker.stop.set()
     assert found == [0, 1, 2]
-
-
-@pytest.mark.parametrize(
-    ("text", "lost"),
-    [("", 0), ("2", 0), ("0/3", 3), ("1/3", 2), ("3/1", 0), ("x", 0), ("1/2/3", 0), ("9" * 20, 0)],
-)
-def test_an_offset_says_how_many_workers_a_command_has_cost(text: str, lost: int) -> None:
-    assert Attempts.parse(text).lost == lost
 
 
 async def test_a_command_that_has_cost_its_workers_is_given_up_and_then_set_aside(

@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
-from kafka_io.command_group import Attempts, ReceivedCommand
+from kafka_io.command_group import ReceivedCommand
+from kafka_io.command_window import Attempts
 from kafka_io.errors import WorkStopped
 from schemas.events import BacktestCommand, Event, Record
 

@@ -3,7 +3,7 @@ from collections.abc import Callable
 
 import pytest
 
-from kafka_io.command_group import Attempts
+from kafka_io.command_window import Attempts
 from kafka_io.settings import ProducerSettings
 from producers.backtesting.backtester import Job
 from producers.errors import WorkStopped
