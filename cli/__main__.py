@@ -8,6 +8,7 @@ from cli.commands.audit import audit
 from cli.commands.limits import limits_cli
 from cli.commands.rebuild import rebuild
 from cli.commands.risk import risk_cli
+from cli.commands.scenarios import scenarios_cli
 from cli.commands.system import reset, token, up
 from cli.commands.task import task
 from cli.commands.topics import topics_cli
@@ -55,6 +56,7 @@ for command in (up, reset, task, token, rebuild, audit):
     cli.command()(command)
 cli.add_typer(limits_cli, name="limits")
 cli.add_typer(risk_cli, name="risk")
+cli.add_typer(scenarios_cli, name="scenarios")
 cli.add_typer(topics_cli, name="topics")
 
 

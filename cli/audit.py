@@ -7,7 +7,7 @@ from cli.edge_client import ask
 
 
 def show(url: str, count: int, bearer: str | None) -> Sequence[str]:
-    """Return the newest changes of limits and books, and acknowledgements, newest first.
+    """Return the newest changes of limits, books and scenarios, and acknowledgements, newest first.
 
     Args:
         url: the edge's address.

@@ -36,6 +36,7 @@ from schemas.events import (
     RiskHistory,
     RiskLimits,
     RiskMeasure,
+    Scenario,
     SeriesReturns,
     SeriesState,
     SeriesWanted,
@@ -97,6 +98,8 @@ RISK_ALERTS = _topic("risk.alerts", RiskAlert, "entity_id", 90 * DAY_MS)
 RISK_LIMITS = _topic("risk.limits", RiskLimits, "portfolio_id", None)
 RISK_ACKS = _topic("risk.acks", AlertAck, "entity_id", 90 * DAY_MS)
 RISK_OPEN = _topic("risk.open", OpenAlert, "alert_id", None)
+RISK_SCENARIOS = _topic("risk.scenarios", Scenario, "name", None)
+"""Each partition has a copy of each scenario, since its portfolios and books need it."""
 RISK_REBUILDS = _topic("risk.rebuilds", RebuildDone, None, 7 * DAY_MS)
 RISK_BOOKS = _topic("risk.books", Book, "path", None)
 """A tree's books share the partition of their root's name: the producer picks it."""

@@ -96,6 +96,27 @@ class Metric(StrEnum):
     ES_99 = "es_99"
 
 
+class ScenarioKind(StrEnum):
+    """The source of a stress scenario's shocks."""
+
+    HISTORICAL = "historical"
+    """The returns of past days."""
+    HYPOTHETICAL = "hypothetical"
+    """Shocks that somebody gives."""
+
+
+class OtherSeries(StrEnum):
+    """How a stress scenario treats a series without a shock."""
+
+    MISSING = "missing"
+    """Its loss is unknown, and the series is named."""
+    ZERO = "zero"
+    """Its return is zero."""
+    BETA = "beta"
+    """It had a shock by its beta when the scenario was put; a series that is new since is
+    missing."""
+
+
 class TrafficLight(StrEnum):
     """The zone of a backtest of a VaR model, by the number of its exceptions."""
 

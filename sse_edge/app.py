@@ -68,6 +68,7 @@ from sse_edge.routes import (
     limits,
     measures,
     page,
+    scenarios,
     training,
 )
 from sse_edge.routes.added import added_routers
@@ -194,6 +195,7 @@ def build_api(settings: EdgeSettings, fair_queue: FairQueue) -> FastAPI:
         audit,
         measures,
         books,
+        scenarios,
         cursors,
     ):
         app.include_router(module.router, dependencies=[Depends(require_to_read)])
@@ -212,7 +214,7 @@ def _add_middleware(app: FastAPI, settings: EdgeSettings) -> None:
     """Guard all routes, and let the pages of some origins read the answers, also refusals."""
     app.add_middleware(
         Guard,
-        large_bodies=(books.router.prefix,),
+        large_bodies=(books.router.prefix, scenarios.router.prefix),
         needing_token=_needing_token(settings),
         management_port=settings.management_port,
     )

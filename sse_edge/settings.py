@@ -184,6 +184,12 @@ class EdgeSettings(Settings):
     books_max: int = Field(default=10_000, ge=1, le=1_000_000)
     """The most books of one tenant that are not closed."""
 
+    scenarios_max: int = Field(default=50, ge=1, le=1_000)
+    """The most stress scenarios of one tenant. Each measure has the loss in each of them."""
+
+    scenario_read_s: float = Field(default=60.0, ge=1, le=3_600)
+    """How many seconds the edge may read past returns for a historical stress scenario."""
+
     cors_origins: Annotated[tuple[str, ...] | None, NoDecode, BeforeValidator(_listed)] = None
     """The origins whose pages may read and write, separated by commas; `*` is not possible. Unset,
     pages of `localhost` and `127.0.0.1` on any port may where no issuer is set, and else none."""

@@ -10,7 +10,15 @@ from collections.abc import Callable, Mapping
 from kafka_io.client import partition_of
 from kafka_io.dead_letters import Message, dead_letter, log_time_us
 from schemas.errors import Refused
-from schemas.events import Book, DeadLetter, DeadLetterReason, Record, ReturnBatch, WindowTally
+from schemas.events import (
+    Book,
+    DeadLetter,
+    DeadLetterReason,
+    Record,
+    ReturnBatch,
+    Scenario,
+    WindowTally,
+)
 from schemas.gate import AHEAD_US, admit
 from schemas.headers import fault_of_tenant
 from schemas.keys import encode_key, fault_of_key
@@ -84,7 +92,9 @@ class RecordGate:
             return DeadLetterReason.MISPLACED, error
         # The books of a tree share the partition of its root.
         place = encode_key(record.root, tenant) if isinstance(record, Book) else key
-        home = self._home(place, topic)
+        # Each partition has a copy of a scenario.
+        is_copied = isinstance(record, Scenario)
+        home = message.partition if is_copied else self._home(place, topic)
         if home == message.partition:
             return None
         return DeadLetterReason.WRONG_PARTITION, (

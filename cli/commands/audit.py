@@ -1,4 +1,4 @@
-"""`tapewire audit`: who changed limits and books, and acknowledged alerts."""
+"""`tapewire audit`: who changed limits, books and scenarios, and acknowledged alerts."""
 
 from typing import Annotated
 
@@ -15,7 +15,7 @@ def audit(
     token: Token = None,
     data_dir: DataDir = None,
 ) -> None:
-    """List who changed limits and books and acknowledged alerts, the newest first."""
+    """List who changed limits, books and scenarios and acknowledged alerts, the newest first."""
     with reasons():
         edge = find_edge(url, settings_of(data_dir), print_note)
         print_lines(show(edge, count, token))

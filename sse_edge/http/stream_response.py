@@ -218,7 +218,11 @@ def readable_by(caller: Caller | None, stream: Stream, home: str | None) -> Stre
 
 
 async def write(
-    request: Request, event: Event, home: tuple[Topic, str] | None = None
+    request: Request,
+    event: Event,
+    home: tuple[Topic, str] | None = None,
+    *,
+    partition: int | None = None,
 ) -> RecordMetadata:
     """Write an event of the caller's tenant, and return its position once Kafka has it.
 
@@ -226,6 +230,7 @@ async def write(
         request: the caller's request.
         event: the event.
         home: a topic and an id whose partition the event shares; None for the event's own.
+        partition: the partition; None for that of the home, or of the event.
 
     Raises:
         ForeignPage: a page of another origin has sent the request.
@@ -235,7 +240,6 @@ async def write(
     web_page_rules_of(request).refuse_foreign_page(request)  # also where GET writes
     publisher, tenant = publisher_of(request), tenant_written_by(request)
     try:
-        partition = None
         if home is not None:
             topic, entity_id = home
             partition = await publisher.partition_for(topic, encode_key(entity_id, tenant))

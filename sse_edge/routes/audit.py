@@ -1,7 +1,7 @@
-"""Changes of limits and books, and acknowledgements of alerts, each with its author.
+"""Changes of limits, books and scenarios, and acknowledgements of alerts, each with its author.
 
-The log keeps acknowledgements for their retention time, and of limits and books at least the last
-change of each. Tokens need the scope `admin`, and each tenant sees its own changes.
+The log keeps acknowledgements for their retention time, and of limits, books and scenarios at least
+the last change of each. Tokens need the scope `admin`, and each tenant sees its own changes.
 """
 
 from collections.abc import Iterator
@@ -10,10 +10,10 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 
 from schemas.errors import Refused
-from schemas.events import AlertAck, Book, RiskLimits
+from schemas.events import AlertAck, Book, RiskLimits, Scenario
 from schemas.gate import admit
 from schemas.instants import to_rfc3339
-from schemas.topics import RISK_ACKS, RISK_BOOKS, RISK_LIMITS, Topic
+from schemas.topics import RISK_ACKS, RISK_BOOKS, RISK_LIMITS, RISK_SCENARIOS, Topic
 from sse_edge.caller import Scope
 from sse_edge.delivery.node import Node
 from sse_edge.errors import LogUnavailable, OffsetOutOfRange
@@ -25,7 +25,7 @@ from sse_edge.log.scan import scan
 
 _LOOKED_BACK = 2_000
 """Records of a partition that are searched, at most."""
-_TOPICS = (RISK_LIMITS, RISK_ACKS, RISK_BOOKS)
+_TOPICS = (RISK_LIMITS, RISK_ACKS, RISK_BOOKS, RISK_SCENARIOS)
 
 Limit = Annotated[int, Query(ge=1, le=1_000, description="The most changes.")]
 
@@ -35,7 +35,7 @@ router = APIRouter(prefix="/api/v1", tags=["risk"])
 @router.get(
     "/audit",
     dependencies=[require(Scope.ADMIN)],
-    summary="List who changed limits and books and acknowledged alerts, newest first",
+    summary="List who changed limits, books and scenarios and acknowledged alerts, newest first",
 )
 async def audit(request: Request, node: NodeDep, limit: Limit = 100) -> list[dict[str, object]]:
     """`by` is the `sub` of the token, null for a caller without one; `at` is the log's time."""
@@ -73,7 +73,7 @@ async def _last_records(node: Node, topic: Topic) -> list[Record]:
 def _changes(record: Record) -> Iterator[dict[str, object]]:
     """Yield what a record says of a change; nothing for another record."""
     try:
-        event = admit(record.value, RiskLimits, AlertAck, Book)
+        event = admit(record.value, RiskLimits, AlertAck, Book, Scenario)
     except Refused:
         return
     match event:
@@ -85,6 +85,9 @@ def _changes(record: Record) -> Iterator[dict[str, object]]:
         case Book():
             what = "book closed" if event.closed else "book"
             thing, by, comment = event.path, event.set_by, ""
+        case Scenario() if record.partition.number == 0:  # the other partitions have copies
+            what = "scenario withdrawn" if event.withdrawn else "scenario"
+            thing, by, comment = event.name, event.set_by, event.comment
         case _:
             return
     yield {

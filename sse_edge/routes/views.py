@@ -23,6 +23,7 @@ from schemas.events import (
     RiskHistory,
     RiskLimits,
     RiskMeasure,
+    Scenario,
     StoryState,
     StreamRenewal,
     TrainingProgress,
@@ -39,6 +40,7 @@ from schemas.topics import (
     RISK_LIMITS,
     RISK_MEASURES,
     RISK_OPEN,
+    RISK_SCENARIOS,
     TRAINING_EVENTS,
     TRAINING_TASKS,
     Topic,
@@ -110,6 +112,9 @@ class Views:
             settings.tenant,
         )
         self.limits = self._view(RISK_LIMITS, RiskLimits)
+        self.scenarios = self._view(RISK_SCENARIOS, Scenario)
+        self.scenario_writes = asyncio.Lock()
+        """Held while a scenario is read from the log and written: its versions are counted."""
         self.open_alerts = self._view(RISK_OPEN, OpenAlert)
         self.measures = self._view(RISK_MEASURES, RiskMeasure)
         self.histories = self._view(RISK_HISTORY, RiskHistory)

@@ -70,6 +70,7 @@ _EARLIEST = "from=earliest"
 _TASK = TASKS[ALICE]
 _CHALLENGE = owned_id(b"12345678", Caller("alice", "acme", 0.0))
 _LIMITS: Any = {"limits": [{"metric": "var_95", "limit": 0.1}]}
+_SCENARIO: Any = {"kind": "hypothetical", "shocks": {"P": -0.2}}
 _METER = {"meter_id": "m", "meter_type": "gas"}
 
 
@@ -209,6 +210,17 @@ TABLE: Mapping[tuple[str, str], Row | None] = {
         theirs=f"/api/v1/books/{ONLY_ACME}",
         strangers=_TENANT,
         unknown=f"/api/v1/books/{_UNKNOWN}",
+    ),
+    ("PUT", "/api/v1/scenarios/{name}"): Row(Scope.LIMITS, "/api/v1/scenarios/S", body=_SCENARIO),
+    ("DELETE", "/api/v1/scenarios/{name}"): Row(Scope.LIMITS, "/api/v1/scenarios/S"),
+    ("GET", "/api/v1/scenarios"): Row(Scope.READ, "/api/v1/scenarios", shows="tenant"),
+    ("GET", "/api/v1/scenarios/{name}"): Row(
+        Scope.READ,
+        "/api/v1/scenarios/P",
+        shows="tenant",
+        theirs=f"/api/v1/scenarios/{ONLY_ACME}",
+        strangers=_TENANT,
+        unknown=f"/api/v1/scenarios/{_UNKNOWN}",
     ),
     ("GET", "/api/v1/audit"): Row(Scope.READ, "/api/v1/audit", also=Scope.ADMIN, shows="tenant"),
     ("WS", "/ws/backtest/{job_id}"): Row(

@@ -4,7 +4,15 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from schemas.codec import encode
-from schemas.events import Book, JobStep, OpenAlert, RiskHistory, RiskLimits, StoryState
+from schemas.events import (
+    Book,
+    JobStep,
+    OpenAlert,
+    RiskHistory,
+    RiskLimits,
+    Scenario,
+    StoryState,
+)
 from schemas.keys import encode_key
 from schemas.topics import CATALOGUE, topic_of
 from sse_edge.caller import Owner
@@ -81,6 +89,17 @@ class TenantsLog(FakeLog):
                     severity="high",
                     message=text,
                     acknowledged=False,
+                    event_time_us=AT_US,
+                ),
+                tenant,
+            )
+            self.put(
+                Scenario(
+                    name=name,
+                    version=1,
+                    kind="hypothetical",
+                    others="zero",
+                    comment=text,
                     event_time_us=AT_US,
                 ),
                 tenant,
