@@ -37,6 +37,7 @@ from sse_edge.delivery.partition_reads import PartitionReads
 from sse_edge.delivery.start import FromEdge, FromOffsets, FromTime, Gap, Start
 from sse_edge.delivery.token_renewal import TokenRenewal
 from sse_edge.errors import LogUnavailable, UnavailableReason
+from sse_edge.failure_log import log_failure
 from sse_edge.frame import checkpoint
 from sse_edge.metrics.node_metrics import StreamStart
 from sse_edge.streams.dialect import ClientInfo
@@ -143,7 +144,7 @@ class Connection:
         """Serve until the stream ends or the node drains; cancelled when the client is lost."""
         reason = self._node.refusal
         if reason is not None:
-            self._write(self._unavailable(reason))
+            self._write(self._unavailable(reason, "the node takes no streams"))
         else:
             self._write(self._opening())
             with self._node.connected(self):
@@ -237,8 +238,9 @@ class Connection:
         try:
             async with asyncio.timeout(settings.broker_patience_s):
                 group, position, gaps = await self._node.resolver.resolve(self.stream, start)
-        except (TimeoutError, LogUnavailable):
-            self._write(self._unavailable(UnavailableReason.NO_BROKER))
+        except (TimeoutError, LogUnavailable) as error:
+            detail = str(error) or "Kafka does not say in time where it starts"
+            self._write(self._unavailable(UnavailableReason.NO_BROKER, detail))
             return
         self._node.metrics.opened[_outcome(start, gaps)] += 1
         self._move_to(group, position)
@@ -479,9 +481,12 @@ class Connection:
         prefix = self._node.settings.topic_prefix
         return control_events.gap_events(self.stream.dialect, self._client_info, gaps, prefix)
 
-    def _unavailable(self, reason: UnavailableReason) -> bytes:
+    def _unavailable(self, reason: UnavailableReason, detail: str) -> bytes:
         settings, dialect = self._node.settings, self.stream.dialect
-        return control_events.unavailable(dialect, self._client_info, reason, settings)
+        failure_id = log_failure(
+            reason, f"to the stream {self.stream.name} of {self.address}", detail
+        )
+        return control_events.unavailable(dialect, self._client_info, reason, settings, failure_id)
 
     def _notice(self, event: str, data: Mapping[str, object]) -> bytes:
         return control_events.notice(self.stream.dialect, self._client_info, event, data)

@@ -58,10 +58,14 @@ def notice(
 
 
 def unavailable(
-    dialect: Dialect, client: ClientInfo, reason: UnavailableReason, settings: EdgeSettings
+    dialect: Dialect,
+    client: ClientInfo,
+    reason: UnavailableReason,
+    settings: EdgeSettings,
+    failure_id: str,
 ) -> bytes:
-    """Return the error event of a stream that ends at once."""
-    data = {"reason": reason, "message": _MESSAGES[reason]}
+    """Return the error event of a stream that ends at once; the log has its id."""
+    data = {"reason": reason, "message": _MESSAGES[reason], "id": failure_id}
     return notice(dialect, client, "error", data, retry_ms=retry_ms(settings))
 
 

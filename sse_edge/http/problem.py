@@ -52,15 +52,28 @@ def problem(error: EdgeError, refusal_id: str | None = None) -> Response:
     return JSONResponse(body, error.status, headers, media_type=_MEDIA_TYPE)
 
 
-def answer_of(connection: HTTPConnection, error: EdgeError) -> Response:
-    """Return the answer to a request that fails; count and log it."""
+def unavailable_for(error: LogError) -> Unavailable:
+    """Return the error that clients get where the log cannot be read."""
+    unavailable = Unavailable(UnavailableReason.NO_BROKER, "Kafka cannot be read now")
+    unavailable.__cause__ = error  # names of topics and brokers are for the log
+    return unavailable
+
+
+def logged(connection: HTTPConnection, error: EdgeError) -> str:
+    """Count and log a request that fails, and return the id of its line."""
     node = node_of(connection)
     node.metrics.refused[str(error.status)] += 1
     node.metrics.refused_to[tenant_read_by(connection) or ""] += 1
     cause = "" if error.__cause__ is None else f" ({error.__cause__})"
-    refusal_id = log_refusal(connection.scope, error.status, error.reason, f"{error}{cause}")
+    return log_refusal(connection.scope, error.status, error.reason, f"{error}{cause}")
+
+
+def answer_of(connection: HTTPConnection, error: EdgeError) -> Response:
+    """Return the answer to a request that fails; count and log it."""
+    refusal_id = logged(connection, error)
     if isinstance(error, Unavailable) and asks_for_stream(connection):
-        return _ended_stream(error, refusal_id, control_events.retry_ms(node.settings))
+        retry_ms = control_events.retry_ms(node_of(connection).settings)
+        return _ended_stream(error, refusal_id, retry_ms)
     return problem(error, refusal_id)
 
 
@@ -87,9 +100,7 @@ def add_exception_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(LogError)
     async def log_unavailable(request: Request, error: LogError) -> Response:
-        unavailable = Unavailable(UnavailableReason.NO_BROKER, "Kafka cannot be read now")
-        unavailable.__cause__ = error  # names of topics and brokers are for the log
-        return answer_of(request, unavailable)
+        return answer_of(request, unavailable_for(error))
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:

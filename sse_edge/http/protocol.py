@@ -35,6 +35,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from sse_edge.delivery.admission import SocketBudget
 from sse_edge.http.address_sockets import AddressSockets
 from sse_edge.http.addresses import counted_as
+from sse_edge.http.refusals import log_refusal
 from sse_edge.transport import Chunk
 
 logger = logging.getLogger(__name__)
@@ -382,7 +383,10 @@ class EdgeProtocol(HttpToolsProtocol):
         title = HTTPStatus(status).phrase
         reason = _REASONS.get(status, "malformed")
         problem: dict[str, object] = {"type": "about:blank", "title": title, "status": status}
+        scope: dict[str, Any] = dict(self.scope or {})  # without a path while the head is read
+        scope["client"] = self.client
         problem |= {"detail": detail, "reason": reason}
+        problem["id"] = log_refusal(scope, status, reason, detail)
         body = json.dumps(problem).encode()
         self.transport.write(
             STATUS_LINE[status]

@@ -6,13 +6,15 @@ earlier: with 503, with a close code, or as what they have sent so far.
 """
 
 import asyncio
+import json
 from contextlib import suppress
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sse_edge.delivery.fair_queue import FairQueue
+from sse_edge.http.refusals import log_refusal
 
-_BODY = b'{"type":"about:blank","title":"Unavailable","status":503,"reason":"draining"}'
+_PROBLEM = {"type": "about:blank", "title": "Unavailable", "status": 503, "reason": "draining"}
 _SERVICE_RESTART = 1012
 
 
@@ -53,7 +55,7 @@ class RunningRequests:
             if not self._is_stopping:
                 raise
             with suppress(Exception):  # the client may have left
-                await _end(scope["type"], send, is_started=bool(sent))
+                await _end(scope, send, is_started=bool(sent))
         finally:
             self._tasks.discard(task)
 
@@ -64,13 +66,16 @@ class RunningRequests:
             task.cancel()
 
 
-async def _end(kind: str, send: Send, *, is_started: bool) -> None:
+async def _end(scope: Scope, send: Send, *, is_started: bool) -> None:
     """Send the rest of an answer."""
-    if kind == "websocket":
+    if scope["type"] == "websocket":
         await send({"type": "websocket.close", "code": _SERVICE_RESTART})
         return
     if not is_started:
         headers = [(b"content-type", b"application/problem+json"), (b"retry-after", b"2")]
         await send({"type": "http.response.start", "status": 503, "headers": headers})
-    body = b"" if is_started else _BODY
+    body = b""
+    if not is_started:
+        failure_id = log_refusal(scope, 503, "draining", "the node stops")
+        body = json.dumps(_PROBLEM | {"id": failure_id}, separators=(",", ":")).encode()
     await send({"type": "http.response.body", "body": body, "more_body": False})

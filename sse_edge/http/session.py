@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field
 from math import inf
 
@@ -10,6 +10,8 @@ from fastapi import Request
 
 from sse_edge.caller import Caller, tenant_of, user_of
 from sse_edge.delivery.admission import Slot
+from sse_edge.errors import LogError, UnavailableReason
+from sse_edge.failure_log import log_failure
 from sse_edge.http.addresses import address_of
 from sse_edge.http.dependencies import caller_of
 from sse_edge.http.stream_response import client_id_of, reserve
@@ -56,6 +58,17 @@ class ResponseSession:
             await asyncio.wait(waiting, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
             for task in waiting:
                 task.cancel()
+
+    def unreadable(self, message: str, error: LogError) -> Mapping[str, object]:
+        """Return the data of the `error` event that ends the response; log the error.
+
+        Args:
+            message: what the client is told.
+            error: why Kafka cannot be read, with names of topics, for the log only.
+        """
+        reason = UnavailableReason.NO_BROKER
+        failure_id = log_failure(reason, f"to {self.stream.name} of {self.address}", error)
+        return {"reason": reason, "message": message, "id": failure_id}
 
     def _valid_for_s(self) -> float:
         """Return for how many seconds the client's token is valid."""

@@ -27,6 +27,8 @@ from starlette.types import Receive, Scope, Send
 
 from sse_edge.caller import Caller, tenant_of
 from sse_edge.compression import GZIP_HEADERS, Gzip, takes_gzip
+from sse_edge.errors import EdgeError
+from sse_edge.failure_log import new_failure_id
 from sse_edge.frame import Text, body
 from sse_edge.http.headers import SSE_HEADERS
 
@@ -124,8 +126,10 @@ class SSEResponse(Response):
                 await self._send_events(out)
             except Exception:
                 self._sent.errors += 1
-                logger.exception("the iterator of a stream failed; the stream ends")
-                error = {"error": "the stream has failed on the server"}
+                failure_id = new_failure_id()
+                logger.exception("the iterator of a stream failed (%s); it ends", failure_id)
+                message = "the stream has failed on the server"
+                error = {"error": message, "reason": EdgeError.reason, "id": failure_id}
                 await out.write(body("fatal_error", error) + b"\n")
             await out.end()
         finally:

@@ -29,6 +29,7 @@ from sse_edge.errors import (
 )
 from sse_edge.http.addresses import address_of
 from sse_edge.http.dependencies import authenticator_of, node_of
+from sse_edge.http.problem import logged, unavailable_for
 from sse_edge.http.request_values import accepted_subprotocol, given_cursor, given_token
 from sse_edge.http.scopes import refuse_without
 from sse_edge.http.stream_response import readable_by, reserve
@@ -48,7 +49,8 @@ _CLOSE_CODES: dict[type[Exception], int] = {
     Unavailable: 1013,  # try again later
 }
 _BAD_REQUEST = 4400
-_REASON_BYTES_MAX = 120
+_REASON_BYTES_MAX = 105
+"""The reason of a close has 123 bytes, of which 15 are for the id of the line in the log."""
 
 router = APIRouter()
 
@@ -120,8 +122,10 @@ async def follow_job(websocket: WebSocket, job_id: str) -> None:
         if cursor is not None:
             start = node.codec(stream).decode(cursor)
     except (EdgeError, LogError) as error:
-        code = _CLOSE_CODES.get(type(error), _BAD_REQUEST)
-        await websocket.close(code, str(error).encode()[:_REASON_BYTES_MAX].decode(errors="ignore"))
+        refusal = unavailable_for(error) if isinstance(error, LogError) else error
+        code = _CLOSE_CODES.get(type(refusal), _BAD_REQUEST)
+        reason = str(refusal).encode()[:_REASON_BYTES_MAX].decode(errors="ignore")
+        await websocket.close(code, f"{reason} ({logged(websocket, refusal)})")
         return
     if isinstance(start, Cursor) and start.ended:
         await websocket.close()

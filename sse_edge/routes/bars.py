@@ -137,8 +137,8 @@ async def events(
         try:
             found = await _await_bars(node, views, session, job, selection.interval)
         except LogError as error:
-            message = f"the bars cannot be read now: {error}"
-            yield {"event": "error", "data": {"message": message}, "retry": retry}
+            message = "the bars cannot be read now: Kafka does not answer; reconnect a little later"
+            yield {"event": "error", "data": session.unreadable(message, error), "retry": retry}
             return
         if found is None:
             return

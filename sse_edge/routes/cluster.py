@@ -37,7 +37,8 @@ from schemas.instants import to_rfc3339
 from schemas.keys import encode_key
 from schemas.topics import EDGE_NODES
 from sse_edge.delivery.node import Node
-from sse_edge.errors import LogError, LogUnavailable
+from sse_edge.errors import LogError, LogUnavailable, UnavailableReason
+from sse_edge.failure_log import log_failure
 from sse_edge.http.sse_response import SENT
 from sse_edge.routes.views import Views
 
@@ -164,7 +165,12 @@ class Cluster:
             heartbeats = await self._views.edges.all_with_times("")
             shares = await self._views.edges.all(tenant)
         except LogError as error:
-            return Members([own], str(error))
+            if tenant is None:
+                return Members([own], str(error))
+            failure_id = log_failure(UnavailableReason.NO_BROKER, "to count all nodes", error)
+            return Members(
+                [own], f"the other nodes cannot be counted now; see {failure_id} in the log"
+            )
         others = [
             _sum_of(node, [share for share in shares if share.node_id == node.node_id])
             for node, appended_ms in heartbeats

@@ -16,7 +16,7 @@ from schemas.events import JobState, JobStatus
 from schemas.instants import to_rfc3339
 from sse_edge.delivery.control_events import retry_ms
 from sse_edge.delivery.node import Node
-from sse_edge.errors import LogError, UnavailableReason
+from sse_edge.errors import LogError
 from sse_edge.frame import FRAME_BYTES_MAX, body
 from sse_edge.http import openapi
 from sse_edge.http.dependencies import node_of
@@ -125,10 +125,10 @@ async def _changes(
                     await catch_up(request)
                 all_jobs = await jobs_of_caller(request)
             except LogError as error:
-                yield {
-                    "event": "error",
-                    "data": {"reason": UnavailableReason.NO_BROKER, "message": str(error)},
-                }
+                message = (
+                    "the list cannot be read now: Kafka does not answer; reconnect a little later"
+                )
+                yield {"event": "error", "data": session.unreadable(message, error)}
                 return
             version = views.jobs.version
             after = shown(all_jobs, statuses, limit)

@@ -38,6 +38,7 @@ from sse_edge.http.dependencies import (
     tenant_read_by,
 )
 from sse_edge.http.headers import STREAM_HEADERS
+from sse_edge.http.refusals import log_refusal
 from sse_edge.http.request_values import asks_for_stream, given_cursor
 from sse_edge.http.scopes import require
 from sse_edge.http.stream_response import (
@@ -60,6 +61,7 @@ from sse_edge.streams.stream import ChannelSelection, Stream
 
 CHANNEL = "trainmodel"
 
+_UNKNOWN_TASK = "unknown_task"
 _BATCHES_MAX = 8
 """The most batches that are read for events that a task's state does not have yet."""
 
@@ -213,11 +215,12 @@ def _unknown(request: Request, stream: Stream, error: NoSuchThing) -> Response:
     metrics.refused[str(error.status)] += 1
     metrics.refused_to[tenant_read_by(request) or ""] += 1
     client = ClientInfo(client_id_of(request), stream.name, stream.entities)
+    failure_id = log_refusal(request.scope, error.status, _UNKNOWN_TASK, str(error))
     event = control_events.notice(
         stream.dialect,
         client,
         "error",
-        {"reason": "unknown_task", "message": str(error)},
+        {"reason": _UNKNOWN_TASK, "message": str(error), "id": failure_id},
         retry_ms=control_events.late_retry_ms(),
     )
     return Response(event, headers=STREAM_HEADERS)

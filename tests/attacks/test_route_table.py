@@ -466,6 +466,7 @@ async def test_things_of_others_are_answered_as_things_that_do_not_exist() -> No
 def _without_names(text: str, row: Row) -> str:
     """Return a text without the names of the things that a row asks for, and its error's id."""
     text = re.sub(r'"id":"\w+"', '"id":"..."', text)
+    text = re.sub(r" \([0-9a-f]{12}\)$", " (...)", text)  # of a WebSocket's close
     for url in (row.theirs, row.unknown):
         assert url is not None
         for name in re.split(r"[/?=&]", url):

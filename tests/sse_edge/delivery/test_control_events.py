@@ -11,6 +11,7 @@ from sse_edge.streams.dialect import ClientInfo
 from tests.support.sse import Block, Reader
 
 MYSTOCKS = CHANNELS["alerts"].dialect
+_NO_BROKER, _DRAINING = UnavailableReason.NO_BROKER, UnavailableReason.DRAINING
 CLIENT = ClientInfo("c", "alerts")
 
 
@@ -40,8 +41,8 @@ def test_gaps_become_one_event_for_each_reason_with_all_of_its_partitions() -> N
 def test_no_control_event_of_any_dialect_has_an_id(name: str) -> None:
     dialect, client = CHANNELS[name].dialect, ClientInfo("c", name)
     settings = EdgeSettings()
-    data = control_events.unavailable(dialect, client, UnavailableReason.NO_BROKER, settings)
-    data += control_events.unavailable(dialect, client, UnavailableReason.DRAINING, settings)
+    data = control_events.unavailable(dialect, client, _NO_BROKER, settings, "0a1b2c3d4e5f")
+    data += control_events.unavailable(dialect, client, _DRAINING, settings, "0a1b2c3d4e5f")
     data += control_events.notice(dialect, client, "conflated", {"merged": 3})
     if dialect.opening is not None:
         data += control_events.opening(dialect, client, settings)
@@ -50,6 +51,8 @@ def test_no_control_event_of_any_dialect_has_an_id(name: str) -> None:
     for block in blocks_of(data):
         assert block.id is None
         assert block.data is not None
+    # The id of the line in the log is data, and no cursor.
+    assert data.count(b'"id":"0a1b2c3d4e5f"') == 2
 
 
 def test_clients_are_sent_back_at_different_times_within_twice_the_setting() -> None:

@@ -3,7 +3,7 @@ import re
 
 import pytest
 
-from sse_edge.http.refusals import LINES_MAX, RefusalLog, log_refusal
+from sse_edge.http.refusals import log_refusal
 
 
 def test_a_refusal_is_one_line_with_its_id_and_without_the_query(
@@ -19,13 +19,9 @@ def test_a_refusal_is_one_line_with_its_id_and_without_the_query(
     assert caplog.messages == [expected]
 
 
-def test_a_flood_of_refusals_is_counted_and_not_logged(caplog: pytest.LogCaptureFixture) -> None:
-    now_s = 100.0
-    log = RefusalLog(lambda: now_s)
+def test_what_is_no_request_is_logged_by_its_address(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
-        for number in range(LINES_MAX + 30):
-            log.write("number %d", number)
-        assert len(caplog.messages) == LINES_MAX
-        now_s = 101.0
-        log.write("later")
-    assert caplog.messages[LINES_MAX:] == ["30 more refusals were not logged", "later"]
+        refusal_id = log_refusal({"client": ("192.0.2.1", 9)}, 400, "malformed", "no HTTP")
+    assert caplog.messages == [
+        f"refused {refusal_id}: malformed 400 to what is no request of 192.0.2.1: no HTTP"
+    ]

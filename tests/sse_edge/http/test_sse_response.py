@@ -147,6 +147,7 @@ async def test_an_error_may_pass_and_a_failure_ends_the_stream() -> None:
     await browser.get(SSEResponse(story()))
     assert [block.event for block in browser.blocks] == ["error", "data", "fatal_error"]
     assert "secret" not in browser.blocks[-1].raw.decode()
+    assert browser.blocks[-1].json.keys() == {"error", "reason", "id"}
     assert browser.ended
 
 

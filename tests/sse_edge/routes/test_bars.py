@@ -231,7 +231,9 @@ async def test_without_kafka_the_stream_ends_with_an_error() -> None:
         async with aclosing(chart.stream) as stream:
             (error,) = [event async for event in stream]
     assert error["event"] == "error"
+    assert isinstance(error["data"], dict)
     assert error["data"]["message"].startswith("the bars cannot be read now: ")
+    assert error["data"].keys() == {"reason", "message", "id"}
 
 
 async def _rest(chart: Chart) -> None:
