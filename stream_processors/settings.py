@@ -1,7 +1,7 @@
 """The settings of the processors: Kafka, batches, risk, and the dashboard's windows."""
 
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, model_validator
 from pydantic_settings import NoDecode
@@ -160,8 +160,20 @@ class ProcessorSettings(Settings):
     ] = (1,)
     """The horizons of the estimates, in observation periods."""
 
-    risk_dof: float = Field(default=6.0, gt=2, le=300)
+    risk_overlapping: bool = False
+    """Whether methods whose estimates do not grow by the root of the horizon use overlapping
+    returns for horizons over 1. Unset, these estimates have no number: `not_scaled`."""
+
+    risk_dof: float = Field(default=6.0, gt=2, le=1e15)
     """Degrees of freedom of the Student-t method; with many it is the normal one."""
+
+    risk_mean: Literal["sample", "zero"] = "sample"
+    """The mean of the normal method: the sample's, or zero, with the root mean square as
+    deviation."""
+
+    risk_ewma_start: float | None = Field(default=None, ge=0, le=1e6)
+    """The deviation of the EWMA method before the window's first return; unset: weights that sum to
+    one over the window."""
 
     risk_slower_every: int = Field(default=20, ge=1, le=100_000)
     """A portfolio's returns between two estimates that look at its whole window."""
@@ -259,6 +271,9 @@ class ProcessorSettings(Settings):
                 levels=tuple(map(ConfidenceLevel.of, self.risk_levels)),
                 horizons=self.risk_horizons,
                 dof=self.risk_dof,
+                mean=self.risk_mean,
+                ewma_start=self.risk_ewma_start,
+                overlapping=self.risk_overlapping,
                 slower_every=self.risk_slower_every,
             ),
             periods_a_year=self.risk_periods_a_year,

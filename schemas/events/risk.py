@@ -300,6 +300,7 @@ class PortfolioState:
     limits_offset: Offset = -1
     acks_offset: Offset = -1
     variance_sum: Real | None = None
+    """The EWMA sum of earlier versions; it is computed from the window now."""
     exceptions: Table[Text] = field(default_factory=dict)
     """By confidence: one character for each of the last days, oldest first; x is an exception."""
     estimates: Items[RiskEstimate] = ()

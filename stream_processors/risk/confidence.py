@@ -4,6 +4,7 @@ A level is a fraction and not a float, so the rank of the VaR scenario has no ro
 """
 
 from dataclasses import dataclass, field
+from decimal import Decimal
 from fractions import Fraction
 from math import ceil
 
@@ -45,8 +46,8 @@ class ConfidenceLevel:
             InvalidInput: the level is not between 0.5 and 1.
         """
         try:
-            level = Fraction(confidence)
-        except ValueError:
+            level = _parse(confidence)
+        except (ArithmeticError, ValueError):
             level = Fraction(0)
         if not Fraction(1, 2) < level < 1:
             raise InvalidInput(
@@ -58,3 +59,12 @@ class ConfidenceLevel:
         """Return the rank of the VaR among so many losses: 1 is the smallest loss."""
         # -(-a // b) is a ceiling in integers: no rounding error moves the scenario.
         return -(-observations * self._numerator // self._denominator)
+
+
+def _parse(confidence: str) -> Fraction:
+    """Return the level that a text states; 0 for a number that is not between 0 and 1."""
+    if "/" in confidence:
+        return Fraction(confidence)
+    # Compared as a decimal first: as a fraction, 1e-999999999 would take a gigabyte.
+    decimal = Decimal(confidence)
+    return Fraction(decimal) if Decimal("0.1") < decimal < 1 else Fraction(0)

@@ -66,7 +66,8 @@ def normal_parts(
     without = [
         var_of(np.where(np.arange(assets) == asset, 0.0, weights)) for asset in range(assets)
     ]
-    return NormalParts(var, marginal, weights * marginal, var - np.array(without))
+    # Adding 0.0 turns -0.0, which a weight of 0 can give, into 0.0.
+    return NormalParts(var, marginal + 0.0, weights * marginal + 0.0, var - np.array(without) + 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +93,8 @@ def historical_parts(weights: Floats, returns: Floats, level: ConfidenceLevel) -
     """
     if returns.ndim != 2 or returns.shape[1] != len(weights):  # noqa: PLR2004  # a table
         raise InvalidInput(f"{len(weights)} weights do not fit returns of shape {returns.shape}")
-    losses: Floats = -returns * weights
-    whole: Floats = -(returns @ weights)
+    losses: Floats = 0.0 - returns * weights
+    whole: Floats = 0.0 - returns @ weights
     var = historical(-whole, level).var
     at_var: Floats = losses[whole == var].mean(axis=0)
     beyond: Floats = losses[whole > var].sum(axis=0)

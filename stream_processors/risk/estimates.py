@@ -4,26 +4,32 @@ One period ahead, the methods with a closed form cost the same however long the 
 estimated with each measure. All others look at the whole window, and are estimated every
 `slower_every` returns.
 
-Over more than one period the EWMA estimate, which has a zero mean, grows by the square root of the
-horizon; every other method uses overlapping returns. VaR and ES are never annualised.
+Over more than one period the methods with a zero mean, EWMA and the normal one with `mean="zero"`,
+grow by the square root of the horizon. The others have no number, for the reason `not_scaled`, or
+use overlapping returns where the configuration asks for them: these share most of their periods, so
+their tail is too thin. VaR and ES are never annualised.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import isfinite, sqrt
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from schemas.events import MeasureStatus, RiskEstimate
 from stream_processors.risk.confidence import ConfidenceLevel, InvalidInput
+from stream_processors.risk.measures import finite, historical_var_es, tail_of
 from stream_processors.risk.methods import (
     Floats,
     age_weighted,
+    ewma_deviation,
     filtered_scenarios,
+    fit_student_t,
     historical,
     overlapping,
+    sampling_error,
     student_t_fitted,
 )
 from stream_processors.risk.moments import (
@@ -52,12 +58,22 @@ WHOLE_WINDOW: dict[str, Callable[[Floats, ConfidenceLevel], Estimate]] = {
 
 _OBSERVED = frozenset({"historical", "fhs", "age_weighted"})
 """The methods whose VaR is one of the scenarios, so that some must lie beyond the level."""
-_SCALED = "ewma"
+_PAIRS_MIN = 2
+"""The fewest returns that have a deviation."""
+
+NOT_SCALED = "not_scaled"
+"""The reason of an estimate over several periods whose method does not grow by their root."""
+NO_MEAN = "no_mean"
+"""The reason of an ES that is infinite, as of a Student-t with one degree of freedom."""
 
 VarEs = tuple[float, float]
 
 ClosedForm = Callable[[Moments, float], list[VarEs]]
 """Returns VaR and ES at each level, from a window's moments and its EWMA deviation."""
+
+_OK, _DEGENERATE = MeasureStatus.OK, MeasureStatus.DEGENERATE
+_UNAVAILABLE, _INSUFFICIENT = MeasureStatus.UNAVAILABLE, MeasureStatus.INSUFFICIENT_DATA
+_OUT_OF_DOMAIN = MeasureStatus.OUT_OF_DOMAIN
 
 
 class ClosedEstimates(NamedTuple):
@@ -80,6 +96,12 @@ class Methods:
     """Degrees of freedom of `student_t`."""
     slower_every: int = 20
     """The number of a portfolio's returns between two looks at its whole window."""
+    mean: Literal["sample", "zero"] = "sample"
+    """The mean of `normal`: the sample's, or zero with the root mean square as deviation."""
+    ewma_start: float | None = None
+    """The deviation of `ewma` before the window's first return; None: weights that sum to one."""
+    overlapping: bool = False
+    """Whether methods that are not scaled to longer horizons use overlapping returns for them."""
 
     def __post_init__(self) -> None:
         for name in self.names:
@@ -90,8 +112,12 @@ class Methods:
                 raise InvalidInput(f"the horizon is {horizon}; it must be 1 period or more")
         if self.slower_every < 1:
             raise InvalidInput(f"slower_every is {self.slower_every}; it must be 1 or more")
+        if self.mean not in ("sample", "zero"):
+            raise InvalidInput(f"the mean is {self.mean!r}; it must be sample or zero")
         if "student_t" in self.names:
             StudentT(ConfidenceLevel.of("0.95"), self.dof)
+        if self.ewma_start is not None:
+            ewma_deviation(np.zeros(1), self.ewma_start)
 
     @property
     def has_closed_forms(self) -> bool:
@@ -109,7 +135,9 @@ class Methods:
             moments = window.moments.moments()
         except OverflowError:
             return None
-        deviation = sqrt(window.variance.variance(len(window)))
+        deviation = 0.0
+        if "ewma" in self.names:
+            deviation = ewma_deviation(np.frombuffer(window.values), self.ewma_start)
         pairs = [form(moments, deviation) for _, form in self._closed_forms]
         return ClosedEstimates(pairs, moments)
 
@@ -126,16 +154,48 @@ class Methods:
         if closed is None:
             for name, _ in self._closed_forms:
                 for level in self.levels:
-                    yield _event(name, level, 1, None, as_of_us, status=missing)
+                    for horizon in self._horizons_of(name):
+                        yield _missing(name, level, horizon, as_of_us, missing)
             return
+        is_constant = closed.moments.deviation == 0
         in_domain = is_monotone(closed.moments)
         for (name, _), pairs in zip(self._closed_forms, closed.pairs, strict=True):
             domain_ok = in_domain or name != "cornish_fisher"
+            status = _status(is_constant=is_constant, domain_ok=domain_ok)
+            dof = self.dof if name == "student_t" else None
             for level, (var, es) in zip(self.levels, pairs, strict=True):
-                for horizon in self.horizons if name == _SCALED else (1,):
+                for horizon in self._horizons_of(name):
                     root = sqrt(horizon)
-                    scaled = Estimate(var * root, es * root)
-                    yield _event(name, level, horizon, scaled, as_of_us, domain_ok=domain_ok)
+                    yield _event(
+                        name,
+                        level,
+                        horizon,
+                        as_of_us,
+                        Estimate(var * root, es * root),
+                        status=status,
+                        dof=dof,
+                    )
+
+    def historical_events(
+        self, ascending: Sequence[float], as_of_us: int, observations_min: int
+    ) -> Iterator[RiskEstimate]:
+        """Yield the historical estimates one period ahead, at each level.
+
+        Args:
+            ascending: the returns, the worst first.
+            as_of_us: the event time of the newest of them.
+            observations_min: the fewest of them; each level also has a minimum of its own.
+        """
+        if "historical" not in self.names or 1 not in self.horizons:
+            return
+        count = len(ascending)
+        for level in self.levels:
+            if count < max(observations_min, level.observations_min):
+                yield _missing("historical", level, 1, as_of_us, _INSUFFICIENT)
+                continue
+            estimate = Estimate(*historical_var_es(ascending, *tail_of(level, count)))
+            status = _status(is_constant=ascending[0] == ascending[-1])
+            yield _event("historical", level, 1, as_of_us, estimate, status=status)
 
     def slower_events(self, window: ReturnWindow, observations_min: int) -> Sequence[RiskEstimate]:
         """Return the events of the estimates that need the whole window."""
@@ -145,28 +205,42 @@ class Methods:
         with np.errstate(over="ignore", invalid="ignore"):
             return self._slower_events(window, observations_min)
 
+    def unscaled_events(self, as_of_us: int) -> Iterator[RiskEstimate]:
+        """Yield the events of the horizons for which a method has no number, and why."""
+        for name, horizon in self._unscaled:
+            for level in self.levels:
+                yield _missing(name, level, horizon, as_of_us, _UNAVAILABLE, NOT_SCALED)
+
     def _slower_events(self, window: ReturnWindow, observations_min: int) -> Sequence[RiskEstimate]:
         returns = np.array(window.values)
         as_of_us = window.newest_us
         events: list[RiskEstimate] = []
         for name, horizon in self._slower:
-            if len(returns) < max(horizon, observations_min):
-                events += [_event(name, level, horizon, None, as_of_us) for level in self.levels]
+            if len(returns) < max(horizon + _PAIRS_MIN - 1, observations_min):
+                events += [
+                    _missing(name, level, horizon, as_of_us, _INSUFFICIENT) for level in self.levels
+                ]
                 continue
             ahead = overlapping(returns, horizon)
-            moments = _moments(ahead) if name in CLOSED else None
-            events += [
-                self._slower_event(name, level, horizon, ahead, moments, as_of_us)
-                for level in self.levels
-            ]
+            events += _Slower(self, name, horizon, as_of_us).events(ahead)
         return events
+
+    def _is_scaled(self, name: str) -> bool:
+        """Return whether a method has a zero mean, so that it grows by the horizon's root."""
+        return name == "ewma" or (name == "normal" and self.mean == "zero")
+
+    def _horizons_of(self, name: str) -> tuple[int, ...]:
+        """Return the horizons of a closed form that are a matter of scale."""
+        if self._is_scaled(name):
+            return self.horizons
+        return (1,) if 1 in self.horizons else ()
 
     @cached_property
     def _closed_forms(self) -> Sequence[tuple[str, ClosedForm]]:
         return [
-            (name, _closed_form(name, self.levels, self.dof))
+            (name, _closed_form(name, self.levels, self))
             for name in self.names
-            if name in CLOSED and (1 in self.horizons or name == _SCALED)
+            if name in CLOSED and self._horizons_of(name)
         ]
 
     @cached_property
@@ -176,30 +250,91 @@ class Methods:
             (name, horizon)
             for name in self.names
             for horizon in self.horizons
-            if name != _SCALED and (horizon > 1 or name not in ("historical", *CLOSED))
+            if not self._is_scaled(name)
+            and (self.overlapping if horizon > 1 else name not in ("historical", *CLOSED))
         ]
 
-    def _slower_event(
-        self,
-        name: str,
-        level: ConfidenceLevel,
-        horizon: int,
-        ahead: Floats,
-        moments: Moments | None,
-        as_of_us: int,
-    ) -> RiskEstimate:
-        if name in CLOSED:
+    @cached_property
+    def _unscaled(self) -> Sequence[tuple[str, int]]:
+        """The names and horizons for which there are no estimates."""
+        return [
+            (name, horizon)
+            for name in self.names
+            for horizon in self.horizons
+            if horizon > 1 and not self.overlapping and not self._is_scaled(name)
+        ]
+
+
+class _Slower(NamedTuple):
+    """One method and horizon, of which the whole window is looked at."""
+
+    methods: Methods
+    name: str
+    horizon: int
+    as_of_us: int
+
+    def events(self, ahead: Floats) -> Iterator[RiskEstimate]:
+        """Yield the events of returns over the horizon, at each level."""
+        if self.name in CLOSED:
+            return self._closed(ahead)
+        return self._fitted(ahead) if self.name == "student_t_fitted" else self._observed(ahead)
+
+    def _closed(self, ahead: Floats) -> Iterator[RiskEstimate]:
+        moments = _moments(ahead)
+        for level in self.methods.levels:
             if moments is None:
-                return _event(
-                    name, level, horizon, None, as_of_us, status=MeasureStatus.UNAVAILABLE
-                )
-            (pair,) = _closed_form(name, (level,), self.dof)(moments, 0.0)
-            domain_ok = name != "cornish_fisher" or is_monotone(moments)
-            return _event(name, level, horizon, Estimate(*pair), as_of_us, domain_ok=domain_ok)
-        scenarios = scenarios_of(name, ahead)
-        if name in _OBSERVED and len(scenarios) < level.observations_min:
-            return _event(name, level, horizon, None, as_of_us)
-        return _event(name, level, horizon, WHOLE_WINDOW[name](scenarios, level), as_of_us)
+                yield _missing(self.name, level, self.horizon, self.as_of_us, _UNAVAILABLE)
+                continue
+            (pair,) = _closed_form(self.name, (level,), self.methods)(moments, 0.0)
+            domain_ok = self.name != "cornish_fisher" or is_monotone(moments)
+            status = _status(is_constant=moments.deviation == 0, domain_ok=domain_ok)
+            dof = self.methods.dof if self.name == "student_t" else None
+            yield self._event(level, Estimate(*pair), status, dof=dof)
+
+    def _fitted(self, ahead: Floats) -> Iterator[RiskEstimate]:
+        fit = fit_student_t(ahead)
+        status = _status(is_constant=fit.scale == 0)
+        dof = fit.dof if isfinite(fit.dof) else None
+        for level in self.methods.levels:
+            estimate = fit.estimate(level)
+            reason = NO_MEAN if fit.dof <= 1 and isfinite(estimate.var) else None
+            yield self._event(level, estimate, status, dof=dof, reason=reason)
+
+    def _observed(self, ahead: Floats) -> Iterator[RiskEstimate]:
+        scenarios = scenarios_of(self.name, ahead)
+        with_errors = self.name == "fhs"
+        for level in self.methods.levels:
+            if len(scenarios) < level.observations_min:
+                yield _missing(self.name, level, self.horizon, self.as_of_us, _INSUFFICIENT)
+                continue
+            estimate = WHOLE_WINDOW[self.name](scenarios, level)
+            status = _status(is_constant=bool(np.ptp(scenarios) == 0))
+            event = self._event(level, estimate, status)
+            if with_errors and event.var is not None:
+                error = sampling_error(scenarios, level)
+                event = event._replace(var_error=finite(error.var), es_error=finite(error.es))
+            yield event
+
+    def _event(
+        self,
+        level: ConfidenceLevel,
+        estimate: Estimate,
+        status: MeasureStatus,
+        *,
+        dof: float | None = None,
+        reason: str | None = None,
+    ) -> RiskEstimate:
+        return _event(
+            self.name,
+            level,
+            self.horizon,
+            self.as_of_us,
+            estimate,
+            status=status,
+            dof=dof,
+            overlapping=self.horizon > 1,
+            reason=reason,
+        )
 
 
 def scenarios_of(name: str, returns: Floats) -> Floats:
@@ -215,48 +350,79 @@ def _moments(returns: Floats) -> Moments | None:
         return None
 
 
-def _closed_form(name: str, levels: Sequence[ConfidenceLevel], dof: float) -> ClosedForm:
+def _closed_form(name: str, levels: Sequence[ConfidenceLevel], methods: Methods) -> ClosedForm:
     if name == "cornish_fisher":
         curves = [CornishFisher(level) for level in levels]
         return lambda moments, _: cornish_fisher(curves, moments)
     if name == "student_t":
-        factors = [StudentT(level, dof).factors for level in levels]
+        factors = [StudentT(level, methods.dof).factors for level in levels]
     else:
         factors = [Normal(level).factors for level in levels]
     if name == "ewma":
         return lambda _, deviation: [(var * deviation, es * deviation) for var, es in factors]
+
+    def about_zero(moments: Moments, _: float) -> list[VarEs]:
+        deviation = moments.root_mean_square
+        return [(var * deviation, es * deviation) for var, es in factors]
 
     def about_the_mean(moments: Moments, _: float) -> list[VarEs]:
         # As `Normal.estimate` and `StudentT.estimate`, without a call and an object a level.
         mean, deviation = moments.mean, moments.deviation
         return [(var * deviation - mean, es * deviation - mean) for var, es in factors]
 
-    return about_the_mean
+    return about_zero if name == "normal" and methods.mean == "zero" else about_the_mean
+
+
+def _status(*, is_constant: bool, domain_ok: bool = True) -> MeasureStatus:
+    """Return the status of an estimate that has a number."""
+    if not domain_ok:
+        return _OUT_OF_DOMAIN
+    return _DEGENERATE if is_constant else _OK
+
+
+def _missing(
+    name: str,
+    level: ConfidenceLevel,
+    horizon: int,
+    as_of_us: int,
+    status: MeasureStatus,
+    reason: str | None = None,
+) -> RiskEstimate:
+    """Return the event of an estimate that has no number."""
+    confidence = float(level.confidence)
+    return RiskEstimate(name, confidence, horizon, status, as_of_us, reason=reason)
 
 
 def _event(
     name: str,
     level: ConfidenceLevel,
     horizon: int,
-    estimate: Estimate | None,
     as_of_us: int,
+    estimate: Estimate,
     *,
-    domain_ok: bool = True,
-    status: MeasureStatus = MeasureStatus.INSUFFICIENT_DATA,
+    status: MeasureStatus,
+    dof: float | None = None,
+    overlapping: bool = False,
+    reason: str | None = None,
 ) -> RiskEstimate:
-    """Return an estimate's event; an estimate that is not finite is unavailable."""
-    if estimate is not None:
-        finite = isfinite(estimate.var) and isfinite(estimate.es)
-        status = MeasureStatus.OK if finite else MeasureStatus.UNAVAILABLE
-    known = estimate if status is MeasureStatus.OK else None
+    """Return the event of an estimate; one that is not finite is unavailable.
+
+    Only an ES whose reason says why it is infinite may be missing beside a VaR.
+    """
+    var, es = finite(estimate.var), finite(estimate.es)
+    if var is None or (es is None and reason is None):
+        var, es, status = None, None, _UNAVAILABLE
     return RiskEstimate(
-        method=name,
-        confidence=float(level.confidence),
-        horizon=horizon,
-        status=status,
-        var=None if known is None else known.var,
-        es=None if known is None else known.es,
-        scaled=horizon > 1 and name == _SCALED,
-        domain_ok=domain_ok,
-        as_of_us=as_of_us,
+        name,
+        float(level.confidence),
+        horizon,
+        status,
+        as_of_us,
+        var,
+        es,
+        horizon > 1 and not overlapping,
+        status is not _OUT_OF_DOMAIN,
+        dof,
+        overlapping=overlapping,
+        reason=reason,
     )

@@ -95,5 +95,5 @@ def drawdowns(returns: Sequence[float]) -> tuple[float, float]:
 
 
 def finite(value: float | None) -> float | None:
-    """Return a number if it is finite, else None: events hold no NaN and no infinity."""
-    return value if value is not None and isfinite(value) else None
+    """Return a number if it is finite, else None: events hold no NaN, no infinity and no -0.0."""
+    return value + 0.0 if value is not None and isfinite(value) else None

@@ -14,12 +14,11 @@ confidence c, where z and t are quantiles at c:
 - Cornish-Fisher: with q the normal quantile at 1 - c, S the skewness and K the excess kurtosis,
   q' = q + (q^2 - 1) S / 6 + (q^3 - 3 q) K / 24 - (2 q^3 - 5 q) S^2 / 36, VaR = -m - q' s. ES is
   the mean over the tail. Maillard, "A User's Guide to the Cornish Fisher Expansion", 2012;
-- EWMA: zero mean, variances weighted by l^age, the weights summing to one. RiskMetrics Technical
-  Document, 1996, section 5.2.
+- EWMA, whose variance is in `stream_processors.risk.methods`: VaR = z s, ES = s phi(z) / (1 - c).
 """
 
 from collections.abc import Iterable
-from math import exp, gamma, inf, isfinite, lgamma, nan, pi, sqrt
+from math import exp, hypot, inf, isfinite, lgamma, log, log1p, nan, pi, sqrt
 from statistics import NormalDist
 from typing import NamedTuple
 
@@ -31,10 +30,10 @@ _UNITS = 2.0**_SHIFT
 _EXACT_BELOW = 2.0**900
 """From here on a float times 2^100 may be larger than any float."""
 
-_GAMMA_BELOW = 300.0
-"""From some 340 degrees of freedom on, the gamma function is larger than any float."""
-_NORMAL_ABOVE = 1e6
-"""With more degrees of freedom the difference to the normal distribution is below 1e-6."""
+_LGAMMA_BELOW = 300.0
+"""From here on a difference of two values of lgamma loses more digits than a series of Stirling."""
+_NORMAL_ABOVE = 1e13
+"""With more degrees of freedom the quantile is that of the normal distribution to 12 digits."""
 
 DECAY = 0.94
 """RiskMetrics' decay factor for daily returns."""
@@ -58,6 +57,12 @@ class Moments(NamedTuple):
     """Biased, as the sample's own; 0 where all returns are equal."""
     excess_kurtosis: float
     """Biased; 0 where all returns are equal."""
+
+    @property
+    def root_mean_square(self) -> float:
+        """The standard deviation about a mean of zero, with ddof 0."""
+        n = self.observations
+        return hypot(self.mean, self.deviation * sqrt((n - 1) / n))
 
 
 class RunningMoments:
@@ -115,42 +120,6 @@ class RunningMoments:
         )
 
 
-class RunningVariance:
-    """The EWMA variance about zero."""
-
-    __slots__ = ("_decay", "_leaving", "_size", "_weights", "sum")
-
-    def __init__(self, size: int, decay: float = DECAY) -> None:
-        if not 0 < decay < 1:
-            raise InvalidInput(f"the decay is {decay}; it must lie between 0 and 1, as 0.94 does")
-        self._decay = decay
-        self._size = size
-        self._leaving = decay**size
-        self._weights = (1.0 - decay**size) / (1.0 - decay)
-        self.sum = 0.0
-        """The sum of squares, each weighted by decay^age."""
-
-    def add(self, value: float) -> None:
-        """Add a return that is newer than all others."""
-        self.sum = self.sum * self._decay + value * value
-
-    def remove_oldest(self, value: float) -> None:
-        """Remove the oldest of `size` + 1 returns."""
-        self.sum -= self._leaving * value * value
-
-    def reset(self, values: Iterable[float]) -> None:
-        """Compute the sum anew from returns, the oldest first."""
-        self.sum = 0.0
-        for value in values:
-            self.add(value)
-
-    def variance(self, count: int) -> float:
-        """Return the forecast for the next period, from `count` returns."""
-        full = count == self._size
-        weights = self._weights if full else (1.0 - self._decay**count) / (1.0 - self._decay)
-        return max(0.0, self.sum) / weights
-
-
 class Normal:
     """The normal method at one level."""
 
@@ -168,10 +137,10 @@ class StudentT:
     """The Student-t method at one level."""
 
     def __init__(self, level: ConfidenceLevel, dof: float) -> None:
-        if not (isfinite(dof) and dof > 2):  # noqa: PLR2004  # or there is no variance
+        if not dof > 2:  # noqa: PLR2004  # or there is no variance
             raise InvalidInput(f"the degrees of freedom are {dof}; they must be more than 2")
         var, es = student_t_unit(level, dof)
-        shrunk = sqrt((dof - 2) / dof)
+        shrunk = 1.0 if dof > _NORMAL_ABOVE else sqrt((dof - 2) / dof)
         self.factors = var * shrunk, es * shrunk
         """VaR and ES of a mean of 0 and a deviation of 1."""
 
@@ -194,23 +163,36 @@ def student_t_unit(level: ConfidenceLevel, dof: float) -> tuple[float, float]:
     t = float(stdtrit(dof, float(level.confidence)))
     if dof <= 1:
         return t, inf
-    density = _gamma_ratio(dof) / sqrt(dof * pi)
-    density *= (1 + t * t / dof) ** (-(dof + 1) / 2)
-    return t, density / level.tail * (dof + t * t) / (dof - 1)
+    log_density = _log_gamma_ratio(dof) - log(dof * pi) / 2 - (dof + 1) / 2 * log1p(t * t / dof)
+    return t, exp(log_density) / level.tail * ((dof + t * t) / (dof - 1))
 
 
-def _gamma_ratio(dof: float) -> float:
-    if dof <= _GAMMA_BELOW:
-        return gamma((dof + 1) / 2) / gamma(dof / 2)
-    return exp(lgamma((dof + 1) / 2) - lgamma(dof / 2))
+def _log_gamma_ratio(dof: float) -> float:
+    """Return the logarithm of gamma((dof + 1) / 2) / gamma(dof / 2)."""
+    if dof <= _LGAMMA_BELOW:
+        return lgamma((dof + 1) / 2) - lgamma(dof / 2)
+    return log(dof / 2) / 2 - 1 / (4 * dof) + 1 / (24 * dof**3) - 1 / (20 * dof**5)
 
 
 def estimate_from_fit(
     level: ConfidenceLevel, dof: float, location: float, scale: float
 ) -> Estimate:
-    """Estimate from a fitted Student-t; the estimate is not finite where the fit is none."""
-    if not (dof > 0 and scale > 0 and isfinite(scale) and isfinite(location)):
+    """Estimate from a Student-t with a given location and scale.
+
+    Args:
+        level: the confidence.
+        dof: the degrees of freedom, more than 0. Up to 1 there is no mean, and ES is infinite.
+        location: the median.
+        scale: not the deviation, which is scale sqrt(dof / (dof - 2)). With 0, every return is the
+            location.
+
+    Returns:
+        The estimate; NaN where a parameter is out of its range.
+    """
+    if not (dof > 0 and scale >= 0 and isfinite(scale) and isfinite(location)):
         return Estimate(nan, nan)
+    if scale == 0:
+        return Estimate(0.0 - location, 0.0 - location)
     return _scaled(student_t_unit(level, dof), location, scale)
 
 
@@ -239,9 +221,10 @@ def cornish_fisher(forms: Iterable[CornishFisher], moments: Moments) -> list[tup
     pairs = []
     for form in forms:
         q, q_s, q_k, q_ss, tail, tail_s, tail_k, tail_ss = form.terms
-        var = -mean - (q + s * (q_s - q_ss * s) + q_k * k) * deviation
+        # 0.0 - mean, and not -mean, since that of 0.0 is -0.0.
+        var = 0.0 - mean - (q + s * (q_s - q_ss * s) + q_k * k) * deviation
         curve = tail + s * (tail_s - tail_ss * s) + tail_k * k
-        pairs.append((var, -mean - curve * deviation))
+        pairs.append((var, 0.0 - mean - curve * deviation))
     return pairs
 
 

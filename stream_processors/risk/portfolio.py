@@ -119,7 +119,6 @@ class PortfolioRisk:
         risk._window = ReturnWindow.restore(
             config.window,
             *columns,
-            variance_sum=state.variance_sum,
             with_moments=risk._has_closed_forms,
         )
         risk._alerts.unpack(_watches(state))
@@ -153,7 +152,6 @@ class PortfolioRisk:
             stale_after_s=self._alerts.stale_after_s,
             limits_offset=self.limits_offset,
             acks_offset=self.acks_offset,
-            variance_sum=None if window.moments is None else window.variance.sum,
             exceptions=self._backtest.pack(),
             estimates=self._slower,
             cause_us=None if self._cause is None else self._cause[0],
@@ -398,7 +396,7 @@ class PortfolioRisk:
             volatility=None if closed is None else self._volatility(closed),
             drawdown=finite(drawdown),
             max_drawdown=finite(deepest),
-            estimates=[*self._closed_events(closed, as_of_us), *self._slower],
+            estimates=list(self._estimates(closed, as_of_us)),
             model_backtests=list(self._backtest.events()),
         )
 
@@ -425,12 +423,15 @@ class PortfolioRisk:
             return None
         return self._config.methods.closed_forms(self._window)
 
-    def _closed_events(
-        self, closed: ClosedEstimates | None, as_of_us: int
-    ) -> Iterator[RiskEstimate]:
-        too_few = len(self._window) < self._config.observations_min
+    def _estimates(self, closed: ClosedEstimates | None, as_of_us: int) -> Iterator[RiskEstimate]:
+        """Yield the estimates by all methods, of which some are of an earlier return."""
+        methods, minimum = self._config.methods, self._config.observations_min
+        too_few = len(self._window) < minimum
         missing = MeasureStatus.INSUFFICIENT_DATA if too_few else MeasureStatus.UNAVAILABLE
-        return self._config.methods.closed_events(closed, as_of_us, missing=missing)
+        yield from methods.historical_events(self._window.ascending, as_of_us, minimum)
+        yield from methods.closed_events(closed, as_of_us, missing=missing)
+        yield from self._slower
+        yield from methods.unscaled_events(as_of_us)
 
     def _volatility(self, closed: ClosedEstimates) -> float:
         """Return the annualised standard deviation."""

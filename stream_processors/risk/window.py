@@ -1,9 +1,9 @@
 """A rolling window of one portfolio's returns, ordered by event time. Pure.
 
 Returns arrive in any order, perhaps late, again, or corrected by a higher version. The window holds
-the last `size` observations by event time, with their values sorted and, if asked for, moments and
-an EWMA variance. Its content is a function of the returns that arrived within the allowed lateness:
-it does not depend on their order, and is the same on replay.
+the last `size` observations by event time, with their values sorted and, if asked for, moments. Its
+content is a function of the returns that arrived within the allowed lateness: it does not depend on
+their order, and is the same on replay.
 
 An update is a binary search and a shift in one small array, about a microsecond.
 """
@@ -16,7 +16,7 @@ from math import inf, isfinite
 
 from schemas.events import Return, ReturnOutcome
 from stream_processors.risk.confidence import InvalidInput
-from stream_processors.risk.moments import RunningMoments, RunningVariance
+from stream_processors.risk.moments import RunningMoments
 
 _NUMBER_BYTES = 8
 
@@ -43,7 +43,6 @@ class ReturnWindow:
         "lowest_moved",
         "moments",
         "size",
-        "variance",
     )
 
     def __init__(self, size: int = 250, *, with_moments: bool = False) -> None:
@@ -51,7 +50,7 @@ class ReturnWindow:
 
         Args:
             size: the most observations that it holds.
-            with_moments: whether it also keeps moments and the variance.
+            with_moments: whether it also keeps moments.
 
         Raises:
             InvalidInput: the size is below 1.
@@ -60,7 +59,6 @@ class ReturnWindow:
             raise InvalidInput(f"the window's size is {size}; it must be at least 1")
         self.size = size
         self.moments = RunningMoments() if with_moments else None
-        self.variance = RunningVariance(size)
         # Arrays take a third of the memory of lists. Dropped returns stay at their beginning for a
         # while: moving all the others is the slowest part of an update.
         self._times_us = array("q")
@@ -81,7 +79,6 @@ class ReturnWindow:
         values: Sequence[float],
         versions: Sequence[int],
         *,
-        variance_sum: float | None = None,
         with_moments: bool = False,
     ) -> "ReturnWindow":
         """Create a window from its columns, of which it takes the newest `size` observations.
@@ -100,7 +97,7 @@ class ReturnWindow:
             raise ValueError("a value in the window is not a finite number")
         window = cls(size, with_moments=with_moments)
         window._times_us = array("q", times_us[-size:])
-        window._values = array("d", values[-size:])
+        window._values = array("d", [value + 0.0 for value in values[-size:]])
         window._versions = {
             time_us: version
             for time_us, version in zip(times_us[-size:], versions[-size:], strict=True)
@@ -109,10 +106,6 @@ class ReturnWindow:
         window._ascending = array("d", sorted(window._values))
         if with_moments:
             window.moments = RunningMoments(window._values)
-            window.variance.reset(window._values)
-            if variance_sum is not None and len(times_us) <= size:
-                # The sum that was packed is equal to the last bit; a new sum might not be.
-                window.variance.sum = variance_sum
         return window
 
     def pack(self) -> bytes:
@@ -184,17 +177,17 @@ class ReturnWindow:
         if known is not None:
             is_newer = observation.version > known
             return self._correct(index, observation) if is_newer else ReturnOutcome.DUPLICATE
+        value = observation.value + 0.0
         times.insert(index, time_us)
-        self._values.insert(index, observation.value)
+        self._values.insert(index, value)
         if observation.version != 1:
             self._versions[time_us] = observation.version
-        insort(self._ascending, observation.value)
+        insort(self._ascending, value)
         oldest = self._drop_oldest() if len(self) > self.size else None
         if self.moments is not None:
-            self.moments.add(observation.value)
+            self.moments.add(value)
             if oldest is not None:
                 self.moments.remove(oldest)
-            self.variance.reset(self.values)
         return ReturnOutcome.ACCEPTED
 
     def scenario_us(self, var: float) -> int:
@@ -207,6 +200,7 @@ class ReturnWindow:
         _, time_us, value, version = observation
         if not isfinite(value):
             return _REJECTED
+        value += 0.0  # -0.0 becomes 0.0: the window's numbers are published
         self._times_us.append(time_us)
         self._values.append(value)
         if version != 1:
@@ -216,28 +210,21 @@ class ReturnWindow:
         self.lowest_moved = -inf if oldest is None else min(value, oldest)
         if self.moments is not None:
             self.moments.add(value)
-            self.variance.add(value)
             if oldest is not None:
                 self.moments.remove(oldest)
-                self.variance.remove_oldest(oldest)
-                if not isfinite(
-                    self.variance.sum
-                ):  # a square overflowed, and may have been dropped
-                    self.variance.reset(self.values)
         return _ACCEPTED
 
     def _correct(self, index: int, observation: Return) -> ReturnOutcome:
+        value = observation.value + 0.0
         del self._ascending[bisect_left(self._ascending, self._values[index])]
-        insort(self._ascending, observation.value)
+        insort(self._ascending, value)
         if self.moments is not None:
             self.moments.remove(self._values[index])
-            self.moments.add(observation.value)
-        self._values[index] = observation.value
+            self.moments.add(value)
+        self._values[index] = value
         self._versions.pop(observation.event_time_us, None)
         if observation.version != 1:
             self._versions[observation.event_time_us] = observation.version
-        if self.moments is not None:
-            self.variance.reset(self.values)
         return ReturnOutcome.CORRECTED
 
     def _drop_oldest(self) -> float:

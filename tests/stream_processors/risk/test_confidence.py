@@ -27,14 +27,20 @@ def test_a_level_needs_one_scenario_in_its_tail(confidence: str, observations_mi
 
 
 def test_equal_levels_are_equal_keys() -> None:
-    assert ConfidenceLevel.of("0.95") == ConfidenceLevel.of("0.950")
+    assert ConfidenceLevel.of("0.95") == ConfidenceLevel.of("0.950") == ConfidenceLevel.of("19/20")
     assert (
         len({ConfidenceLevel.of("0.95"), ConfidenceLevel.of("0.950"), ConfidenceLevel.of("0.99")})
         == 2
     )
 
 
-@pytest.mark.parametrize("confidence", ["0.5", "1", "95", "0", "-0.95", "high"])
+@pytest.mark.parametrize(
+    "confidence",
+    [
+        *("0.5", "1", "95", "0", "-0.95", "high", ""),
+        *("1/0", "0/0", "1/2", "3/2", "nan", "inf", "1e-999999999", "1e999999999"),
+    ],
+)
 def test_a_confidence_that_is_not_between_one_half_and_one_is_refused(confidence: str) -> None:
     with pytest.raises(InvalidInput, match=r"between 0\.5 and 1"):
         ConfidenceLevel.of(confidence)

@@ -55,3 +55,12 @@ def test_the_parts_of_a_historical_var_and_es_add_up() -> None:
         parts = historical_parts(weights, returns, level)
         assert parts.var.sum() == pytest.approx(whole.var, rel=1e-9)
         assert parts.es.sum() == pytest.approx(whole.es, rel=1e-9)
+
+
+def test_no_part_is_minus_zero() -> None:
+    returns = np.array([[0.0, -0.01], [0.0, 0.02], [0.0, 0.0]] * 40)
+    weights = np.array([-1.0, 0.0])
+    normal = normal_parts(weights, returns.mean(axis=0), np.cov(returns.T), P95)
+    past = historical_parts(weights, returns, P95)
+    for part in (normal.marginal, normal.component, normal.incremental, past.var, past.es):
+        assert not np.signbit(part[part == 0]).any()

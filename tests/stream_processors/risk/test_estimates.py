@@ -1,5 +1,6 @@
 """Estimates: closed forms of a running window, whole windows, horizons, and refused settings."""
 
+from dataclasses import replace
 from math import sqrt
 
 import numpy as np
@@ -16,12 +17,19 @@ from stream_processors.risk.estimates import (
     Methods,
     scenarios_of,
 )
-from stream_processors.risk.methods import overlapping
+from stream_processors.risk.methods import (
+    ewma_deviation,
+    fit_student_t,
+    historical,
+    overlapping,
+    sampling_error,
+)
 from stream_processors.risk.moments import CornishFisher, Normal, StudentT
 from stream_processors.risk.window import ReturnWindow
 
 P95, P99 = ConfidenceLevel.of("0.95"), ConfidenceLevel.of("0.99")
 ALL = Methods(names=METHODS[:-1], levels=(P95, P99), horizons=(1, 10), slower_every=5)
+OVERLAPPING = replace(ALL, overlapping=True)
 
 
 def window_of(values: list[float], size: int = 250) -> ReturnWindow:
@@ -46,7 +54,7 @@ def test_closed_forms_equal_each_methods_own_estimate(values: list[float]) -> No
     window = window_of(values)
     closed = closed_of(window)
     mean, deviation = closed.moments.mean, closed.moments.deviation
-    ewma = sqrt(window.variance.variance(len(window)))
+    ewma = ewma_deviation(np.array(window.values))
     for index, level in enumerate((P95, P99)):
         pairs = dict(zip(CLOSED, (pairs[index] for pairs in closed.pairs), strict=True))
         assert pairs["normal"] == Normal(level).estimate(mean, deviation)
@@ -55,26 +63,148 @@ def test_closed_forms_equal_each_methods_own_estimate(values: list[float]) -> No
         assert pairs["ewma"] == pytest.approx(Normal(level).estimate(0.0, ewma))
 
 
-def test_only_ewma_is_scaled_to_longer_horizons() -> None:
-    events = list(
-        ALL.closed_events(closed_of(window_of(noise())), 7, missing=MeasureStatus.UNAVAILABLE)
-    )
-    assert {event.method for event in events if event.horizon == 10} == {"ewma"}
-    by_horizon = {
-        event.horizon: event
+def test_only_methods_with_a_zero_mean_are_scaled_to_longer_horizons() -> None:
+    zero_mean = replace(ALL, mean="zero")
+    for methods, scaled in ((ALL, {"ewma"}), (zero_mean, {"ewma", "normal"})):
+        closed = methods.closed_forms(window_of(noise()))
+        events = list(methods.closed_events(closed, 7, missing=MeasureStatus.UNAVAILABLE))
+        assert {event.method for event in events if event.horizon == 10} == scaled
+        found = {(event.method, event.confidence, event.horizon): event for event in events}
+        for name in scaled:
+            short, long = found[name, 0.95, 1], found[name, 0.95, 10]
+            assert (short.scaled, long.scaled, long.overlapping) == (False, True, False)
+            assert short.var is not None
+            assert long.var == pytest.approx(short.var * sqrt(10))
+        assert {event.as_of_us for event in events} == {7}
+
+
+def test_other_methods_have_no_number_for_longer_horizons_and_say_why() -> None:
+    events = list(ALL.unscaled_events(7))
+    assert {event.method for event in events} == set(ALL.names) - {"ewma"}
+    told = {
+        (event.horizon, event.status, event.reason, event.var, event.es, event.scaled)
         for event in events
-        if event.method == "ewma" and event.confidence == 0.95
     }
-    assert (by_horizon[1].scaled, by_horizon[10].scaled) == (False, True)
-    assert by_horizon[1].var is not None
-    assert by_horizon[10].var == pytest.approx(by_horizon[1].var * sqrt(10))
-    assert {event.as_of_us for event in events} == {7}
+    assert {row[:5] for row in told} == {(10, "unavailable", "not_scaled", None, None)}
+    assert list(OVERLAPPING.unscaled_events(7)) == []
+
+
+def test_a_zero_mean_normal_estimate_is_of_the_root_mean_square() -> None:
+    values = noise()
+    methods = Methods(names=("normal",), levels=(P95,), mean="zero")
+    closed = methods.closed_forms(window_of(values))
+    assert closed is not None
+    deviation = float(np.sqrt((np.array(values) ** 2).mean()))
+    assert closed.pairs[0][0] == pytest.approx(Normal(P95).estimate(0.0, deviation))
+
+
+def test_ewma_can_start_from_a_given_deviation() -> None:
+    values = noise(100)
+    methods = Methods(names=("ewma",), levels=(P95,), ewma_start=0.5)
+    closed = methods.closed_forms(window_of(values))
+    assert closed is not None
+    variance = 0.25
+    for value in values:
+        variance = 0.94 * variance + 0.06 * value * value
+    assert closed.pairs[0][0] == pytest.approx(Normal(P95).estimate(0.0, sqrt(variance)))
 
 
 def test_without_estimates_the_closed_events_have_the_given_status() -> None:
     events = list(ALL.closed_events(None, 7, missing=MeasureStatus.INSUFFICIENT_DATA))
-    assert [event.method for event in events] == [name for name in CLOSED for _ in (P95, P99)]
+    named = [(event.method, event.horizon) for event in events]
+    expected = [(name, 1) for name in CLOSED for _ in (P95, P99)]
+    assert sorted(named) == sorted([*expected, ("ewma", 10), ("ewma", 10)])
     assert {(event.status, event.var) for event in events} == {("insufficient_data", None)}
+
+
+@given(
+    st.lists(
+        st.floats(-0.1, 0.1) | st.sampled_from([1e10, -1e10, 1e-10, 1e5, 0.0, -0.0]),
+        min_size=2,
+        max_size=60,
+    ),
+    st.integers(2, 20),
+)
+def test_estimates_do_not_depend_on_returns_that_left_the_window(
+    values: list[float], size: int
+) -> None:
+    """Not even in the last bit, whatever came before."""
+    passed = ALL.closed_forms(window_of(values, size))
+    fresh = ALL.closed_forms(window_of(values[-size:], size))
+    assert passed == fresh
+
+
+def test_historical_estimates_are_of_every_level_one_period_ahead() -> None:
+    methods = Methods(levels=(P95, ConfidenceLevel.of("0.975"), P99))
+    window = window_of(noise(99))
+    events = list(methods.historical_events(window.ascending, 7, 50))
+    assert [event.status for event in events] == ["ok", "ok", "insufficient_data"]
+    for event, level in zip(events[:2], methods.levels, strict=False):
+        assert (event.var, event.es) == historical(np.array(window.values), level)
+    assert list(replace(methods, names=("fhs",)).historical_events(window.ascending, 7, 50)) == []
+
+
+@pytest.mark.parametrize("value", [0.003, -0.02, 0.0])
+def test_equal_returns_are_degenerate_and_exact(value: float) -> None:
+    window = window_of([value] * 250)
+    everything = replace(ALL, names=METHODS)
+    closed = everything.closed_forms(window)
+    events = [
+        *everything.historical_events(window.ascending, 7, 100),
+        *everything.closed_events(closed, 7, missing=MeasureStatus.UNAVAILABLE),
+        *everything.slower_events(window, 100),
+    ]
+    assert {event.status for event in events} == {"degenerate"}
+    numbers = {(event.var, event.es) for event in events if event.method != "ewma"}
+    assert numbers == {(-value, -value)}
+    shown = [str(number) for event in events for number in (event.var, event.es)]
+    assert "-0.0" not in shown
+
+
+def test_filtered_scenarios_of_zeros_are_degenerate() -> None:
+    methods = Methods(names=("fhs",), levels=(P95, P99))
+    events = methods.slower_events(window_of([0.0] * 250), 100)
+    assert [(event.status, event.var, event.es) for event in events] == [
+        ("degenerate", 0.0, 0.0)
+    ] * 2
+
+
+def test_cornish_fisher_out_of_its_domain_says_so() -> None:
+    skewed = [0.01, -0.011] * 120 + [-0.6]
+    methods = Methods(names=("cornish_fisher", "normal"), levels=(P95,))
+    closed = methods.closed_forms(window_of(skewed))
+    events = methods.closed_events(closed, 7, missing=MeasureStatus.UNAVAILABLE)
+    assert [(event.method, event.status, event.domain_ok) for event in events] == [
+        ("cornish_fisher", "out_of_domain", False),
+        ("normal", "ok", True),
+    ]
+
+
+def test_a_fit_reports_its_degrees_of_freedom_and_filtered_scenarios_their_errors() -> None:
+    drawn = [float(value) for value in 0.01 * np.random.default_rng(8).standard_t(3, 250)]
+    methods = Methods(names=("student_t_fitted", "fhs"), levels=(P95, P99))
+    fitted, _, filtered, far = methods.slower_events(window_of(drawn), 100)
+    assert fitted.dof == pytest.approx(fit_student_t(np.array(drawn)).dof)
+    assert (fitted.var_error, fitted.es_error) == (None, None)
+    error = sampling_error(scenarios_of("fhs", np.array(drawn)), P95)
+    assert (filtered.var_error, filtered.es_error) == pytest.approx(error)
+    assert far.es_error is not None
+    assert error.es < far.es_error
+    given = Methods(names=("student_t",), levels=(P95,), dof=5)
+    closed = given.closed_forms(window_of(drawn))
+    (student,) = given.closed_events(closed, 7, missing=MeasureStatus.UNAVAILABLE)
+    assert student.dof == 5
+
+
+def test_a_fit_without_a_mean_has_a_var_and_no_shortfall() -> None:
+    drawn = [float(value) for value in np.random.default_rng(4).standard_cauchy(250) ** 3]
+    (event,) = Methods(names=("student_t_fitted",), levels=(P95,)).slower_events(
+        window_of(drawn), 100
+    )
+    assert event.dof is not None
+    assert event.dof < 1
+    assert (event.status, event.es, event.reason) == ("ok", None, "no_mean")
+    assert event.var is not None
 
 
 def test_moments_that_overflow_give_no_closed_forms() -> None:
@@ -88,7 +218,7 @@ def slower(methods: Methods, values: list[float]) -> dict[tuple[str, float, int]
 
 def test_whole_window_estimates_use_overlapping_returns() -> None:
     values = noise()
-    found = slower(ALL, values)
+    found = slower(OVERLAPPING, values)
     for name in WHOLE_WINDOW.keys() - {"student_t_fitted"}:
         for horizon in (1, 10):
             if (name, horizon) == ("historical", 1):
@@ -98,11 +228,12 @@ def test_whole_window_estimates_use_overlapping_returns() -> None:
             estimate = found[name, 0.95, horizon]
             assert (estimate.var, estimate.es) == pytest.approx(expected)
             assert (estimate.status, estimate.scaled) == ("ok", False)
+            assert estimate.overlapping == (horizon > 1)
     assert ("ewma", 0.95, 10) not in found
 
 
 def test_a_method_without_a_scenario_beyond_the_level_has_no_number() -> None:
-    found = slower(ALL, noise(110))
+    found = slower(OVERLAPPING, noise(110))
     assert found["fhs", 0.95, 1].status == "ok"
     assert found["fhs", 0.99, 1].status == "insufficient_data"  # 20 days are burnt in
     assert found["normal", 0.99, 10].status == "ok"
@@ -125,6 +256,8 @@ def test_without_slower_methods_the_window_is_not_looked_at() -> None:
         ({"horizons": (0,)}, "the horizon is 0"),
         ({"slower_every": 0}, "slower_every is 0"),
         ({"names": ("student_t",), "dof": 2.0}, "must be more than 2"),
+        ({"mean": "median"}, "the mean is 'median'; it must be sample or zero"),
+        ({"ewma_start": -0.1}, "the deviation at the start is -0.1"),
     ],
 )
 def test_settings_out_of_range_are_refused(settings: dict[str, object], why: str) -> None:

@@ -1,26 +1,38 @@
-"""Methods over whole windows, compared with skfolio and NumPy."""
+"""Methods over whole windows, compared with skfolio, arch, pandas, SciPy and NumPy."""
+
+from math import nan
 
 import numpy as np
+import pandas as pd
 import pytest
+from arch.data import sp500
+from arch.univariate import EWMAVariance
 from hypothesis import given, strategies as st
+from scipy import stats
 from skfolio import measures as skfolio
 
 from producers.market.prices import PORTFOLIOS, load_prices, trading_days
+from schemas.events import Return
 from stream_processors.risk.confidence import ConfidenceLevel, InvalidInput
+from stream_processors.risk.estimates import Methods
 from stream_processors.risk.methods import (
     BURN_IN,
     Floats,
     Simulation,
     age_weighted,
     deviations,
+    ewma_deviation,
     filtered_scenarios,
+    fit_student_t,
     historical,
     historical_linear,
     monte_carlo,
     overlapping,
+    sampling_error,
     student_t_fitted,
 )
 from stream_processors.risk.moments import Normal
+from stream_processors.risk.window import ReturnWindow
 
 LEVELS = [ConfidenceLevel.of(text) for text in ("0.95", "0.975", "0.99")]
 P95 = LEVELS[0]
@@ -155,3 +167,76 @@ def test_a_singular_covariance_is_accepted_and_an_invalid_one_is_refused() -> No
             monte_carlo(weights, covariance, P95, Simulation(draws=10))
     with pytest.raises(InvalidInput, match="more than 2"):
         monte_carlo(weights, singular, P95, Simulation(draws=10, dof=2.0))
+
+
+def test_the_ewma_deviation_equals_pandas_over_the_index() -> None:
+    prices = sp500.load()["Adj Close"]
+    returns = prices.pct_change().dropna().to_numpy()
+    for end in range(250, len(returns), 97):
+        window = returns[end - 250 : end]
+        weighted = (pd.Series(window) ** 2).ewm(alpha=0.06, adjust=True).mean()
+        assert ewma_deviation(window) ** 2 == pytest.approx(float(weighted.iloc[-1]), rel=1e-9)
+
+
+def test_the_ewma_deviation_from_a_start_equals_archs_recursion() -> None:
+    returns = sp500.load()["Adj Close"].pct_change().dropna().to_numpy()
+    process = EWMAVariance(0.94)
+    for start in (0.0, 0.01, 0.3):
+        window = returns[2_300:2_550]  # with the autumn of 2008
+        variances = np.zeros(251)
+        bounds = np.tile([0.0, 1e9], (251, 1))
+        ahead = np.append(window, 0.0)
+        process.compute_variance(np.empty(0), ahead, variances, start**2, bounds)
+        # arch's first variance is its start, before the first return, as ours.
+        assert ewma_deviation(window, start) ** 2 == pytest.approx(variances[-1], rel=1e-9)
+
+
+def test_an_outlier_that_has_left_leaves_nothing_in_the_ewma_deviation() -> None:
+    calm = np.random.default_rng(2).normal(0, 0.01, 250)
+    methods = Methods(names=("ewma",), levels=(P95,))
+    for outlier in (1e10, -1e10, 1e150, 1e5):
+        window = ReturnWindow(250, with_moments=True)
+        for at, value in enumerate([outlier, *calm.tolist()]):
+            window.add(Return("p", at, value), lateness_us=0)
+        closed = methods.closed_forms(window)
+        assert closed is not None
+        expected = 1.6448536269514722 * ewma_deviation(calm)
+        assert closed.pairs[0][0][0] == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize(("decay", "start"), [(1.0, None), (0.0, None), (0.94, -1.0), (0.94, nan)])
+def test_a_decay_or_a_start_out_of_its_range_is_refused(decay: float, start: float | None) -> None:
+    with pytest.raises(InvalidInput, match="it must"):
+        ewma_deviation(np.ones(3), start, decay)
+
+
+def test_scenarios_of_zeros_are_zeros() -> None:
+    assert filtered_scenarios(np.zeros(250)).tolist() == [0.0] * 230
+    assert filtered_scenarios(np.zeros(5)).tolist() == []
+
+
+def test_no_loss_is_minus_zero() -> None:
+    zeros = np.zeros(250)
+    for level in LEVELS:
+        found = [*historical(zeros, level), *age_weighted(zeros, level)]
+        found += [historical_linear(zeros, level), *student_t_fitted(zeros, level)]
+        found += [*historical(filtered_scenarios(zeros), level)]
+        assert {str(value) for value in found} == {"0.0"}
+
+
+def test_a_fit_reports_its_degrees_of_freedom_and_equal_returns_are_one_point() -> None:
+    drawn = 0.01 * np.random.default_rng(5).standard_t(5, 4000)
+    fit = fit_student_t(drawn)
+    dof, location, scale = stats.t.fit(drawn)
+    assert (fit.dof, fit.location, fit.scale) == (dof, location, scale)
+    assert fit.dof == pytest.approx(5, rel=0.15)
+    assert fit_student_t(np.full(120, 0.003)).estimate(P95) == (-0.003, -0.003)
+
+
+def test_sampling_errors_are_those_of_repeated_samples() -> None:
+    generator = np.random.default_rng(11)
+    for level, tolerance in ((P95, 0.15), (LEVELS[1], 0.2)):
+        samples = generator.normal(0, 0.01, (400, 2_000))
+        estimates = np.array([historical(sample, level) for sample in samples])
+        errors = np.array([sampling_error(sample, level) for sample in samples])
+        assert errors.mean(axis=0) == pytest.approx(estimates.std(axis=0), rel=tolerance)
