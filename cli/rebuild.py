@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cli.errors import RebuildFailed
+from cli.log_beginning import check_beginning
 from infra.modules import module_name
 from infra.supervisor import Part, Process
 from infra.topics import provision, wait_for_kafka
@@ -140,13 +141,17 @@ async def rebuild(
         env: the worker's settings, in addition to this process's.
 
     Raises:
-        RebuildFailed: the version exists, topics have grown, the worker died, no running worker
-            took over, or Kafka became unavailable.
+        RebuildFailed: the version exists, the log has less than the present states, topics have
+            grown, the worker died, no running worker took over, or Kafka became unavailable.
         InfraError: Kafka is unavailable, or refused a topic.
     """
     prefix = f"{settings.topic_prefix}{version}."
     await asyncio.to_thread(wait_for_kafka, settings.bootstrap_servers, within_s=_KAFKA_S)
     await _check_growths(settings)
+    try:
+        await check_beginning(settings)
+    except (Unread, TimeoutError) as error:
+        raise RebuildFailed(f"Kafka cannot be read: {error!r}") from error
     servers = settings.bootstrap_servers
     made = await asyncio.to_thread(provision, servers, prefix=prefix, topics=_WRITTEN)
     if len(made) < len(_WRITTEN):

@@ -23,6 +23,7 @@ from schemas.topics import TopicPartition
 logger = logging.getLogger(__name__)
 
 _FETCHED_MAX = 2_000
+_POSITIONS_EVERY_S = 0.2
 _REPLACED_MAX = 3
 """The most ids of one member in a minute. A member gets a new id after a pause; two processes with
 one name replace each other, and get new ids, every few seconds."""
@@ -69,6 +70,15 @@ class OffsetConsumer:
         self._name = name
         self.stuck = StuckPartitions()
         """The partitions that open transactions hold back."""
+        self._positions_s = 0.0
+        """When the positions of all partitions were returned last."""
+        self._asking = asyncio.Lock()
+        self._asked = 0
+        """How often ends were asked for."""
+        self._wanted: set[TopicPartition] = set()
+        """The partitions to ask for next."""
+        self._ends: dict[TopicPartition, tuple[int, int]] = {}
+        """The last known ends, each with the number of the request that it answers."""
 
     async def __aenter__(self) -> Self:
         try:
@@ -97,8 +107,8 @@ class OffsetConsumer:
         A member must fetch, if only from no partition: one that does not fetch for five minutes
         leaves the group, and one that cannot continue gets its error here.
 
-        Without records in time, the result has the partitions that have been read past aborted
-        records and markers of transactions.
+        The result also has partitions without records, now and then: they may have been read past
+        aborted records and markers of transactions.
 
         Raises:
             OffsetLost: the log does not have the position of a partition any more.
@@ -120,8 +130,10 @@ class OffsetConsumer:
         except KafkaError as error:
             raise Unread(f"{self._name} cannot be read: {reason_of(error)}") from error
         self.stuck.observe(self._consumer)
-        if not found:
-            found = {where: [] for where in held}
+        now_s = asyncio.get_running_loop().time()
+        if not found or now_s >= self._positions_s + _POSITIONS_EVERY_S:
+            self._positions_s = now_s
+            found = {where: found.get(where, []) for where in held}
         return {
             TopicPartition(*where): FetchedRecords(
                 [as_consumed(record) for record in records], await self._consumer.position(where)
@@ -129,6 +141,32 @@ class OffsetConsumer:
             for where, records in found.items()
             if where in self._consumer.assignment()
         }
+
+    async def read_ends(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
+        """Return the offset after the last committed record of each partition.
+
+        Callers that come while an answer is awaited share the next request.
+
+        Raises:
+            Unread: Kafka does not answer.
+        """
+        self._wanted |= set(partitions)
+        asked = self._asked
+        async with self._asking:
+            if any(self._ends.get(where, (0, 0))[1] <= asked for where in partitions):
+                await self._ask_for_ends({*partitions, *self._wanted})
+        return {where: self._ends[where][0] for where in partitions}
+
+    async def _ask_for_ends(self, partitions: Iterable[TopicPartition]) -> None:
+        self._wanted = set()
+        self._asked += 1
+        asked = self._asked
+        wanted = [aiokafka.TopicPartition(*where) for where in partitions]
+        try:
+            found = await self._consumer.end_offsets(wanted)
+        except KafkaError as error:
+            raise Unread(f"{self._name} cannot be read: {reason_of(error)}") from error
+        self._ends |= {TopicPartition(*where): (end, asked) for where, end in found.items()}
 
     def start_fetching(self, offsets: Mapping[TopicPartition, int]) -> None:
         """Fetch partitions from these offsets on; those that were lost meanwhile are left out."""

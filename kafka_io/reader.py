@@ -197,7 +197,10 @@ async def read_keyed(topic: Topic, settings: ProducerSettings) -> list[tuple[byt
 async def read_uncommitted(
     topics: Sequence[Topic], partition: int, group: str, settings: ProducerSettings
 ) -> list[ConsumedRecord]:
-    """Return the records of one partition number that a group has not committed, by append time."""
+    """Return the records of one partition number that a group has not committed.
+
+    They are in the order of their append times; of equal times, in the order of the topics.
+    """
     partitions = [TopicPartition(settings.topic_prefix + topic.name, partition) for topic in topics]
     found: list[ConsumedRecord] = []
     async with asyncio.timeout(_TIMEOUT_S), _observer(group, settings) as consumer:
@@ -208,7 +211,8 @@ async def read_uncommitted(
                 consumer.seek(home, offset)
         async for _, record in _records_until(consumer, ends):
             found.append(as_consumed(record))
-    return sorted(found, key=lambda record: record.timestamp)
+    ranks = {home.topic: rank for rank, home in enumerate(partitions)}
+    return sorted(found, key=lambda record: (record.timestamp, ranks[record.topic], record.offset))
 
 
 async def read_rows(

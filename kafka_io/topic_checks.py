@@ -67,6 +67,9 @@ STATES = frozenset(
 )
 """The states of processors, partitioned as their inputs are."""
 
+HISTORIES = frozenset(topic.name for topic in (PORTFOLIO_RETURNS, RISK_ACKS, RISK_LIMITS))
+"""The topics from which a rebuild computes measures and alerts again, from their beginnings."""
+
 _POLICY, _RETENTION = "cleanup.policy", "retention.ms"
 _TIMES, _LARGEST = "message.timestamp.type", "max.message.bytes"
 _FOR_EVER = -1
@@ -158,13 +161,20 @@ def _of_settings(
     if policy == {"compact"} and "delete" in policies:
         text = f"rows that are not written again within {_age(found)} would be lost"
         yield difference(_POLICY, text, is_harmful=True)
+    elif topic.name in HISTORIES and "compact" in policies:
+        # As earlier releases made the topic of limits; measures and alerts are right all the same.
+        text = "a rebuild would know only the newest record of each key"
+        yield difference(_POLICY, text, is_harmful=False)
     elif policy == {"delete"} and "compact" in policies:
         text = "only the last event of each key would stay"
         yield difference(_POLICY, text, is_harmful=True)
     elif policies and policy != policies:
         has_it = "it never forgets" if "delete" not in policies else "its readers start slowly"
         yield difference(_POLICY, has_it, is_harmful=False)
-    if "delete" in policy and _is_shorter(found, config):
+    if topic.name in HISTORIES and _is_shorter(found, config):
+        text = f"a rebuild would not know what was written more than {_age(found)} before"
+        yield difference(_RETENTION, text, is_harmful=False)
+    elif "delete" in policy and _is_shorter(found, config):
         text = f"clients that are away for more than {_age(found)} get a gap"
         yield difference(_RETENTION, text, is_harmful=False)
     if found.get(_TIMES) == "CreateTime" and topic.name not in STATES:

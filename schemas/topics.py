@@ -91,12 +91,13 @@ BACKTEST_COMMANDS = _topic("backtest.commands", BacktestCommand, "job_id", 7 * D
 BACKTEST_BARS = _topic("backtest.bars", BarChunk, "job_id", 30 * DAY_MS)
 BACKTEST_JOBS = _topic("backtest.jobs", JobState, "job_id", 30 * DAY_MS, compacted=True)
 BACKTEST_EVENTS = _topic("backtest.events", BacktestProgress, "backtest_id", 30 * DAY_MS)
-PORTFOLIO_RETURNS = _topic("portfolio.returns", ReturnBatch, None, 30 * DAY_MS)
+PORTFOLIO_RETURNS = _topic("portfolio.returns", ReturnBatch, None, FOR_EVER_MS)
+"""A rebuild computes measures and alerts from all returns, limits and acknowledgements."""
 RISK_MEASURES = _topic("risk.measures", RiskMeasure, "portfolio_id", None, also=(InputGap,))
 RISK_HISTORY = _topic("risk.history", RiskHistory, "portfolio_id", None)
 RISK_ALERTS = _topic("risk.alerts", RiskAlert, "entity_id", 90 * DAY_MS)
-RISK_LIMITS = _topic("risk.limits", RiskLimits, "portfolio_id", None)
-RISK_ACKS = _topic("risk.acks", AlertAck, "entity_id", 90 * DAY_MS)
+RISK_LIMITS = _topic("risk.limits", RiskLimits, "portfolio_id", FOR_EVER_MS)
+RISK_ACKS = _topic("risk.acks", AlertAck, "entity_id", FOR_EVER_MS)
 RISK_OPEN = _topic("risk.open", OpenAlert, "alert_id", None)
 RISK_SCENARIOS = _topic("risk.scenarios", Scenario, "name", None)
 """Each partition has a copy of each scenario, since its portfolios and books need it."""

@@ -52,6 +52,7 @@ class AgentProcessor(Processor):
             processor.states,
             linger_s=processor.linger_s,
             tick_s=processor.tick_s,
+            merged=processor.merged,
         )
         self._processor = processor
         self._channel: Any = app.channel()

@@ -154,6 +154,10 @@ class TaskKafka:
         after = await find_offset_after(*where, cut.append_ms, self._reader)
         return cut.offset if after is None else min(after, cut.offset)
 
+    async def read_ends(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
+        """Return the offset after the last committed record of each partition."""
+        return await self._consumer.read_ends(partitions)
+
     async def leader_epochs(
         self, partitions: Sequence[TopicPartition]
     ) -> Mapping[TopicPartition, int]:

@@ -172,6 +172,7 @@ class Processor(ABC):
         *,
         linger_s: float = 0.02,
         tick_s: float | None = None,
+        merged: Sequence[Topic] = (),
     ) -> None:
         """Describe the processor.
 
@@ -181,10 +182,13 @@ class Processor(ABC):
             states: the compacted topics that keep its state, in the partition of the same number.
             linger_s: how long a round may wait for more messages after the first one.
             tick_s: the seconds between two ticks; None for none.
+            merged: the inputs whose messages it gets by their time in the log; of equal times,
+                those of an earlier topic in this sequence are first.
         """
         self.name = name
         self.inputs, self.states = inputs, states
         self.linger_s, self.tick_s = linger_s, tick_s
+        self.merged = merged
 
     @abstractmethod
     def recover(self, number: int, rows: Rows, row_limits: Mapping[str, int]) -> None:

@@ -20,7 +20,6 @@ becomes of a message that ends the whole process, again and again: see `deaths`.
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext
 from dataclasses import dataclass, field
@@ -44,6 +43,7 @@ from schemas.topics import PROCESSOR_POSITIONS, Topic, TopicPartition
 from stream_processors.bulkhead import Bulkhead, ProcessorFailed, failing_with
 from stream_processors.deaths import DEATHS_MAX, Deaths, Note, Place
 from stream_processors.growths import Growths, Placement
+from stream_processors.input_queue import InputQueue
 from stream_processors.isolation import Isolation
 from stream_processors.log_marks import RecordMark, Trail, mark_of, saved_mark
 from stream_processors.messages import Admitted
@@ -60,6 +60,9 @@ _WAITING_BYTES_MAX = 16 << 20
 _HURRY_S = 0.5
 """How long a round that should end may take up messages that wait already. A round writes a row for
 each state that changed, so short rounds make a backlog longer."""
+_SAME_TIME_S = 0.002
+"""Longer than the unit of times in the log, a millisecond."""
+_ENDS_S = 2.0
 _IDLE_COMMIT_S = 1.0
 """How long offsets without output wait for their commit."""
 _BACKOFF_S = (0.1, 0.5, 1.0, 2.0)
@@ -145,6 +148,14 @@ class Kafka(Protocol):
 
     async def find_reused(self, where: TopicPartition, marks: Sequence[RecordMark]) -> int | None:
         """Return the first offset that a partition has given to another record; None if none.
+
+        Raises:
+            Unread, TimeoutError: Kafka does not answer.
+        """
+        ...
+
+    async def read_ends(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
+        """Return the offset after the last committed record of each partition.
 
         Raises:
             Unread, TimeoutError: Kafka does not answer.
@@ -290,8 +301,15 @@ class StreamTask:
         self._gate = gate
         self._metrics = metrics
         self._process = process
-        self._waiting: deque[Message] = deque()
-        self._waiting_bytes = 0
+        self._queue = InputQueue(
+            [
+                TopicPartition(name, number)
+                for processor in processors
+                for topic in processor.merged
+                for name, catalogue in topics.items()
+                if catalogue == topic.name
+            ]
+        )
         self._arrived = asyncio.Event()
         self._received: dict[TopicPartition, int] = {}
         """The offset up to which each partition was fetched and added."""
@@ -325,14 +343,15 @@ class StreamTask:
     @property
     def has_room(self) -> bool:
         """Whether more messages should be fetched for the task."""
-        return self.is_fetching and self._waiting_bytes < _WAITING_BYTES_MAX
+        # If nothing can be taken, what is missing is in Kafka.
+        return self.is_fetching and (self._queue.size < _WAITING_BYTES_MAX or not self._queue)
 
     def add(self, where: TopicPartition, messages: Sequence[Message], next_offset: int) -> None:
         """Add fetched messages of one partition, in order, and the offset after them."""
         self._received[where] = next_offset
-        self._waiting.extend(messages)
-        self._waiting_bytes += sum(len(message.value or b"") for message in messages)
-        if messages:
+        was_ready = bool(self._queue)
+        self._queue.add(where, messages, next_offset)
+        if messages or bool(self._queue) > was_ready:
             self._arrived.set()
 
     def refetch(self) -> None:
@@ -401,8 +420,7 @@ class StreamTask:
 
     def _stop_fetching(self) -> None:
         self.is_fetching = False
-        self._waiting.clear()
-        self._waiting_bytes = 0
+        self._queue.restart({})
         for processor in self._processors:
             processor.forget(self.number)
 
@@ -441,6 +459,7 @@ class StreamTask:
             for name, catalogue in self._topics.items()
         }
         self._received = dict(self._next)
+        self._queue.restart(self._received)
         self._saved = () if found.saved is None else found.saved.positions
         await self._recover_deaths(found, start)
         self._kafka.start_fetching(self._received)
@@ -513,11 +532,13 @@ class StreamTask:
         is_careful = self._bulkhead.is_careful(self._next)
         messages_max = 1 if is_careful else self._deaths.messages_max(self._offsets())
         while len(messages_read) < messages_max:
-            if this_round.must_end and (not self._waiting or _now_s() >= hurry_s):
+            if this_round.must_end and (not self._queue or _now_s() >= hurry_s):
                 break
             self._raise_interruption()
-            if self._waiting:
-                is_suspect = self._is_suspect(self._waiting[0])
+            await self._learn_ends()
+            head = self._queue.head
+            if head is not None:
+                is_suspect = self._is_suspect(head)
                 if is_suspect and messages_read:
                     break
                 if not messages_read:
@@ -534,13 +555,31 @@ class StreamTask:
                     break
             async with self._handling():
                 await self._tick(this_round, busy)
-            if _now_s() >= end_s and not self._waiting:
+            if _now_s() >= end_s and not self._queue:
                 break
-            if not self._waiting:
+            if not self._queue:
                 if not messages_read and self._has_uncommitted():
                     break
                 await self._wait_until(min(end_s, self._next_tick_s(), _now_s() + _IDLE_COMMIT_S))
         return busy.values()
+
+    async def _learn_ends(self) -> None:
+        """Ask for the ends of merged partitions, if messages wait for one another."""
+        unknown = self._queue.unknown()
+        if not unknown:
+            return
+        arrivals = self._queue.arrivals
+        # What has the same time in the log as the last message is in the log by then.
+        await asyncio.sleep(_SAME_TIME_S)
+        starts = self.starts
+        try:
+            async with asyncio.timeout(_ENDS_S):
+                ends = await self._kafka.read_ends(unknown)
+        except (Unread, TimeoutError) as error:
+            logger.info("partition number %d waits for ends of logs: %s", self.number, error)
+            return
+        if self.starts == starts:
+            self._queue.learn(ends, arrivals)
 
     def _raise_interruption(self) -> None:
         if self._interruption is not None:
@@ -568,7 +607,8 @@ class StreamTask:
             if not self._is_alone:
                 await self._alone.enter_async_context(self._process.isolation.alone())
                 self._is_alone = True
-            message = self._waiting[0]
+            message = self._queue.head
+            assert message is not None
             handled = Place(self._topics[message.topic], message.offset)
         offsets = self._offsets()
         note = self._deaths.note(offsets, handled)
@@ -605,16 +645,16 @@ class StreamTask:
         messages: list[Message] = []
         size = 0
         messages_max = min(messages_max, _SLICE)
-        while self._waiting and len(messages) < messages_max and size < _SLICE_BYTES:
-            if messages and self._is_suspect(self._waiting[0]):
+        while len(messages) < messages_max and size < _SLICE_BYTES:
+            head = self._queue.head
+            if head is None or (messages and self._is_suspect(head)):
                 break
-            message = self._waiting.popleft()
+            message = self._queue.pop()
             messages.append(message)
             size += len(message.value or b"")
             where = TopicPartition(message.topic, message.partition)
             self._next[where] = message.offset + 1
             self._last[where] = message
-        self._waiting_bytes -= size
         return messages
 
     def _linger_s(self, messages: Sequence[Message]) -> float:
@@ -691,7 +731,7 @@ class StreamTask:
 
         Markers of transactions move the position of a partition without a message.
         """
-        if _now_s() - self._progress_s < _IDLE_COMMIT_S:
+        if _now_s() - self._progress_s < _IDLE_COMMIT_S or not self._queue.is_empty:
             return False
         self._progress_s = _now_s()
         self._next |= self._received  # nothing waits, so all that was added is processed

@@ -37,8 +37,9 @@ logger = logging.getLogger(__name__)
 JUDGED = (PORTFOLIO_RETURNS, RISK_LIMITS, RISK_ACKS, RISK_WANTED)
 """The topics from which measures and alerts follow."""
 
-_FOLDED = (PORTFOLIO_RETURNS, RISK_LIMITS, RISK_ACKS)
-"""The topics whose offsets are in the portfolios' states."""
+_FOLDED = (RISK_LIMITS, RISK_ACKS, PORTFOLIO_RETURNS)
+"""The topics whose offsets are in the portfolios' states. A return is judged by the limits and
+acknowledgements that were written before it; of equal times, this is the order."""
 
 _TICK_S = 1.0
 _HISTORY_EVERY_US = 10_000_000
@@ -76,6 +77,7 @@ class Risk(Processor):
             (RISK_STATE,),
             linger_s=settings.batch_within_s,
             tick_s=_TICK_S,
+            merged=_FOLDED,
         )
         self._settings = settings
         self._config = settings.risk_config()

@@ -7,15 +7,17 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from confluent_kafka import TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from cli import rebuild
 from cli.errors import RebuildFailed
 from infra.errors import PartFailed
 from kafka_io.publisher import Publisher
-from kafka_io.reader import read_all, read_table
+from kafka_io.reader import read_all, read_end_offsets, read_table
 from producers.returns import ReturnsPublisher
-from schemas.events import Return, RiskAlert, RiskMeasure
-from schemas.topics import RISK_ALERTS, RISK_MEASURES
+from schemas.events import AlertAck, Return, RiskAlert, RiskLimit, RiskLimits, RiskMeasure
+from schemas.topics import PORTFOLIO_RETURNS, RISK_ALERTS, RISK_MEASURES
 from tests.conftest import World
 from tests.support.clients import stream
 
@@ -146,6 +148,61 @@ async def test_workers_that_were_given_other_settings_go_on_from_a_past_that_fit
     assert len({step.transition_id for step in steps}) == len(steps)
 
 
+async def limited(world: World, limit: float) -> None:
+    async with Publisher(world.producer_settings) as publisher:
+        limits = [RiskLimit("var_95", limit, critical_ratio=1.5)]
+        await publisher.publish(RiskLimits(portfolio_id="wild", limits=limits, event_time_us=0))
+
+
+async def alerts_of(world: World, prefix: str) -> list[RiskAlert]:
+    settings = world.producer_settings
+    anew = settings.model_copy(update={"topic_prefix": settings.topic_prefix + prefix})
+    found = await read_all(RISK_ALERTS, anew)
+    return [record for record in found if isinstance(record, RiskAlert)]
+
+
+async def test_limits_and_acknowledgements_take_effect_where_they_are_in_the_log(
+    world: World,
+) -> None:
+    # Days of one deviation, so that alerts depend on the limits of each day and on nothing else.
+    deviations = {"calm": 0.005, "wild": 0.03}
+    await observed(world, range(150), deviations)
+    for day, limit in ((150, 0.2), (152, 0.035), (154, 0.02), (156, 0.1), (158, 0.04)):
+        await limited(world, limit)
+        await observed(world, range(day, day + 2), deviations)
+    # A worker that starts now is given all topics at once.
+    first = await world.worker(batch_within_s=0.05, var_limit=0.5)
+    await until_measured(world, 159)
+    opened = (await alerts_of(world, ""))[-1]
+    async with Publisher(world.producer_settings) as publisher:
+        await publisher.publish(
+            AlertAck(alert_id=opened.alert_id, entity_id="wild", by="ann", event_time_us=0)
+        )
+    await limited(world, 0.045)
+    await observed(world, range(160, 162), deviations)
+    await until_measured(world, 161)
+    await first.stop()
+    await world.worker(batch_within_s=0.05, var_limit=0.5)
+    await limited(world, 0.01)
+    await observed(world, range(162, 164), deviations)
+    await until_measured(world, 163)
+    live = await alerts_of(world, "")
+    # Each is at the day of the limit that caused it.
+    assert {alert.event_time_us // DAY_US for alert in live} <= set(range(149, 164))
+    assert "acknowledged" in {alert.state for alert in live}
+    printed: list[str] = []
+    terminal = rebuild.Terminal(printed.append)
+    env = {"TAPEWIRE_VAR_LIMIT": "0.5"}
+    settings, folder = world.producer_settings, world.folder
+    await rebuild.rebuild(settings, "v2", folder, terminal, switch=True, env=env)
+    assert [(alert.transition_id, alert.event_time_us) for alert in live] == [
+        (alert.transition_id, alert.event_time_us) for alert in await alerts_of(world, "v2.")
+    ]
+    assert "open alerts equal                  1" in printed
+    assert "nothing changed for clients" in printed[-1]
+    assert await alerts_of(world, "") == live
+
+
 async def test_a_rebuild_that_cannot_be_says_why(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -165,3 +222,18 @@ async def test_a_rebuild_that_cannot_be_says_why(
     monkeypatch.setattr(rebuild, "_TAKEN_OVER_WITHIN_S", 3.0)
     with pytest.raises(RebuildFailed, match="no worker took over"):
         await rebuild.rebuild(settings, "v3", world.folder, rebuild.Terminal(print), switch=True)
+
+
+async def test_a_rebuild_is_refused_where_the_log_has_less_than_the_states(world: World) -> None:
+    await world.worker(batch_within_s=0.05)
+    await observed(world, range(10), {"calm": 0.01, "wild": 0.01})
+    await until_measured(world, 9)
+    await observed(world, range(10, 12), {"calm": 0.01, "wild": 0.01})
+    settings = world.producer_settings
+    admin = AdminClient({"bootstrap.servers": settings.bootstrap_servers})
+    ends = await read_end_offsets([PORTFOLIO_RETURNS], settings)
+    first = [TopicPartition(*where, 1) for where, end in ends.items() if end]
+    for deleted in admin.delete_records(first).values():
+        await asyncio.to_thread(deleted.result)
+    with pytest.raises(RebuildFailed, match="from 1970-01-01 on in its state, and the log has its"):
+        await rebuild.rebuild(settings, "v2", world.folder, rebuild.Terminal(print), switch=True)

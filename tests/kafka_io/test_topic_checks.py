@@ -7,6 +7,8 @@ from schemas.topics import (
     CHAT_MESSAGES,
     PORTFOLIO_RETURNS,
     PROCESSOR_POSITIONS,
+    RISK_ACKS,
+    RISK_LIMITS,
     RISK_MEASURES,
     RISK_STATE,
     TRAINING_EVENTS,
@@ -77,6 +79,18 @@ def test_a_shorter_retention_is_harmless() -> None:
     assert "clients that are away for more than 1 hours get a gap" in text
     assert text.endswith("--add-config retention.ms=604800000")
     assert differences(RISK_STATE, retention_ms="1000") == [], "nothing is deleted"
+
+
+def test_the_settings_of_an_earlier_release_are_named_with_what_rebuilds_lack() -> None:
+    [limits] = differences(RISK_LIMITS, cleanup_policy="compact")
+    assert limits.startswith("harmless")
+    assert "a rebuild would know only the newest record of each key" in limits
+    assert limits.endswith("--add-config cleanup.policy=delete")
+    for topic, days in ((PORTFOLIO_RETURNS, 30), (RISK_ACKS, 90)):
+        [text] = differences(topic, retention_ms=str(days * 86_400_000))
+        assert text.startswith("harmless")
+        assert f"would not know what was written more than {days} days before" in text
+        assert text.endswith("--add-config retention.ms=-1")
 
 
 def test_times_of_producers_are_harmful_where_processors_go_by_them() -> None:

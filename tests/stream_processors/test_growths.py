@@ -269,6 +269,9 @@ class Commits:
     async def find_reused(self, where: TopicPartition, marks: Sequence[RecordMark]) -> int | None:
         raise AssertionError((where, marks))
 
+    async def read_ends(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
+        raise AssertionError(partitions)
+
     def start_fetching(self, offsets: Mapping[TopicPartition, int]) -> None:
         pass
 

@@ -283,6 +283,10 @@ class FakeMember:
         newer = [at.offset for at in log if mark_of(at).append_ms > cut.append_ms]
         return min([cut.offset, *newer])
 
+    async def read_ends(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
+        await self._slow()
+        return {where: self.cluster.end(where.partition) for where in partitions}
+
     async def _leader_epochs(
         self, partitions: Sequence[TopicPartition]
     ) -> Mapping[TopicPartition, int]:

@@ -1,0 +1,143 @@
+"""Check that the log still has what a rebuild needs.
+
+A rebuilt state holds what follows from the log, and takes the place of the present one. So a log
+that has deleted returns that are in a present state would make a state with less in it.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from cli.errors import RebuildFailed
+from kafka_io.reader import ConsumedRecord, OffsetRange, read_between, read_offsets, read_table
+from kafka_io.settings import ProducerSettings
+from schemas.events import PortfolioState, Record, ReturnBatch
+from schemas.gate import admit_or_none
+from schemas.headers import tenant_in
+from schemas.instants import to_date
+from schemas.keys import encode_key
+from schemas.topics import PORTFOLIO_RETURNS, RISK_LIMITS, RISK_STATE
+from stream_processors.risk.window import ReturnWindow
+
+_CHUNK = 20_000
+"""The offsets that are read at once."""
+
+
+@dataclass(slots=True)
+class Beginning:
+    """The first return of a portfolio in its present state, and in the log."""
+
+    portfolio_id: str
+    lap: int
+    """The lap of the replay that its returns are of."""
+    held_us: int
+    """The event time of the oldest return in the state."""
+    logged_us: int | None = None
+    """The earliest event time in the log so far; None if it has none of its returns."""
+
+    @property
+    def is_missing(self) -> bool:
+        """Whether the log begins after the state."""
+        return self.logged_us is None or self.logged_us > self.held_us
+
+
+async def check_beginning(settings: ProducerSettings) -> None:
+    """Check that the log begins with no less than the present states hold.
+
+    Raises:
+        RebuildFailed: it has deleted returns or limits that are in a state.
+        Unread, TimeoutError: Kafka cannot be read.
+    """
+    states = await read_table(RISK_STATE, settings)
+    numbers = {state.partition for state in states.values() if isinstance(state, PortfolioState)}
+    names = [settings.topic_prefix + topic.name for topic in (PORTFOLIO_RETURNS, RISK_LIMITS)]
+    for number in sorted(numbers):
+        offsets = await read_offsets(names, number, f"{settings.topic_prefix}tapewire", settings)
+        returns, limits = (offsets[name] for name in names)
+        check_limits(states, number, limits)
+        if returns.begin:
+            await _check_returns(beginnings_of(states, number), returns, number, settings)
+
+
+def beginnings_of(states: Mapping[bytes, Record], number: int) -> dict[bytes, Beginning]:
+    """Return the oldest return that each state of a partition number holds, by key."""
+    beginnings = {}
+    for key, state in states.items():
+        if not isinstance(state, PortfolioState) or state.partition != number:
+            continue
+        times_us = state.times_us
+        if state.window:
+            times_us = ReturnWindow.unpack(state.window, state.observations)[0]
+        if times_us:
+            beginnings[key] = Beginning(state.portfolio_id, state.lap, times_us[0])
+    return beginnings
+
+
+def check_limits(states: Mapping[bytes, Record], number: int, limits: OffsetRange) -> None:
+    """Check that the log has the limits of the states of a partition number.
+
+    Raises:
+        RebuildFailed: it has deleted some.
+    """
+    for state in states.values():
+        if (
+            isinstance(state, PortfolioState)
+            and state.partition == number
+            and state.limits
+            and state.limits_offset < limits.begin
+        ):
+            raise RebuildFailed(
+                f"the log has deleted the limits of {state.portfolio_id}, which were offset "
+                f"{state.limits_offset} of {RISK_LIMITS.name}/{number}, and begins at "
+                f"{limits.begin}; put the limits again, and keep them for ever by "
+                "retention.ms=-1"
+            )
+
+
+def note_returns(beginnings: Mapping[bytes, Beginning], records: Iterable[ConsumedRecord]) -> None:
+    """Note the earliest event time of each portfolio in some records."""
+    for record in records:
+        batch = admit_or_none(ReturnBatch, record.value)
+        tenant = tenant_in(record.headers)
+        for observation in () if batch is None else batch.returns:
+            found = beginnings.get(encode_key(observation.portfolio_id, tenant))
+            if found is not None and batch is not None and batch.lap == found.lap:
+                at_us = observation.event_time_us
+                earliest_us = at_us if found.logged_us is None else found.logged_us
+                found.logged_us = min(at_us, earliest_us)
+
+
+def missing_text(beginnings: Iterable[Beginning]) -> str | None:
+    """Return why a rebuild would hold less than the states; None if it would not."""
+    missing = sorted(
+        (found for found in beginnings if found.is_missing), key=lambda found: found.held_us
+    )
+    if not missing:
+        return None
+    first, others = missing[0], len(missing) - 1
+    begins = "has none of its returns"
+    if first.logged_us is not None:
+        begins = f"has its returns from {to_date(first.logged_us)} on"
+    more = f" ({others} other portfolios have less, too)" if others else ""
+    return (
+        f"a rebuild would begin with less than the present state holds: {first.portfolio_id} has "
+        f"returns from {to_date(first.held_us)} on in its state, and the log {begins}{more}. The "
+        f"states stay as they are; keep returns for ever from now on, by retention.ms=-1 of "
+        f"{PORTFOLIO_RETURNS.name}, or publish the missing ones again"
+    )
+
+
+async def _check_returns(
+    beginnings: Mapping[bytes, Beginning],
+    offsets: OffsetRange,
+    number: int,
+    settings: ProducerSettings,
+) -> None:
+    name = settings.topic_prefix + PORTFOLIO_RETURNS.name
+    for start in range(offsets.begin, offsets.end, _CHUNK):
+        if not any(found.is_missing for found in beginnings.values()):
+            return
+        chunk = range(start, min(start + _CHUNK, offsets.end))
+        note_returns(beginnings, await read_between(name, number, chunk, settings))
+    text = missing_text(beginnings.values())
+    if text is not None:
+        raise RebuildFailed(text)

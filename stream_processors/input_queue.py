@@ -1,0 +1,143 @@
+"""The messages of one partition number that wait to be processed, and their order. Pure.
+
+Messages of most topics are taken in the order of their arrival. Those of merged topics are taken by
+their time in the log; of equal times, by the order in which the topics are given. So a return is
+judged by the limits and acknowledgements that were written before it, however Kafka's answers
+arrive: the order is the same at once, after a restart and in a rebuild.
+
+A message of a merged topic waits until it is certain that no other merged topic has an earlier one.
+That is so if each has a message here, since a partition is in the order of its times, or was read
+to an end that was asked for after the message had arrived.
+"""
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from kafka_io.dead_letters import Message
+from schemas.topics import TopicPartition
+
+
+class _Arrival(NamedTuple):
+    number: int
+    """How many messages had arrived before."""
+    message: Message
+
+
+class InputQueue:
+    """The waiting messages of one partition number."""
+
+    def __init__(self, merged: Sequence[TopicPartition] = ()) -> None:
+        """Make an empty queue.
+
+        Args:
+            merged: the partitions whose messages are taken by their time in the log; of equal
+                times, those of an earlier partition in this sequence are first.
+        """
+        self._merged = {where.topic: where for where in merged}
+        self._ranks = {where.topic: rank for rank, where in enumerate(merged)}
+        self._received: dict[TopicPartition, int] = {}
+        """The offset up to which each merged partition has arrived."""
+        self._complete: dict[str, int] = {}
+        """For each merged topic, the number of arrivals that none of its messages precedes, apart
+        from those that wait here."""
+        self._ends: dict[str, tuple[int, int]] = {}
+        """For each merged topic, an end and the number of arrivals before it was asked for."""
+        self.size = 0
+        """The bytes of the values that wait."""
+        self.arrivals = 0
+        """The number of messages that have arrived."""
+        self._waiting: dict[str, deque[_Arrival]] = {}
+        self._others: deque[_Arrival] = deque()
+        self.restart({})
+
+    def restart(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """Drop all messages, and begin with partitions that arrive from these offsets on."""
+        self._received = dict(offsets)
+        self._complete, self._ends = {}, {}
+        self.size = self.arrivals = 0
+        self._waiting = {topic: deque() for topic in self._merged}
+        self._others.clear()
+
+    def __bool__(self) -> bool:
+        """Whether there is a message to take."""
+        return self.head is not None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no message waits, not even for others."""
+        return not self._others and not any(self._waiting.values())
+
+    def add(self, where: TopicPartition, messages: Sequence[Message], next_offset: int) -> None:
+        """Add messages of one partition, in order, and the offset after them."""
+        queue = self._waiting.get(where.topic, self._others)
+        for message in messages:
+            queue.append(_Arrival(self.arrivals, message))
+            self.arrivals += 1
+            self.size += len(message.value or b"")
+        if where.topic in self._merged:
+            self._received[where] = next_offset
+            self._note_completeness(where.topic)
+
+    @property
+    def head(self) -> Message | None:
+        """The next message; None if there is none, or if an earlier one may arrive."""
+        arrival = self._next()
+        return None if arrival is None else arrival.message
+
+    def pop(self) -> Message:
+        """Take the next message, which there must be."""
+        arrival = self._next()
+        assert arrival is not None
+        message = arrival.message
+        self._waiting.get(message.topic, self._others).popleft()
+        self.size -= len(message.value or b"")
+        return message
+
+    def unknown(self) -> Sequence[TopicPartition]:
+        """Return the merged partitions whose present ends decide whether a message can be taken."""
+        earliest = self._earliest()
+        if earliest is None:
+            return ()
+        return [
+            where
+            for topic, where in self._merged.items()
+            if self._may_precede(topic, earliest)
+            and self._ends.get(topic, (0, 0))[1] <= earliest.number
+        ]
+
+    def learn(self, ends: Mapping[TopicPartition, int], arrivals: int) -> None:
+        """Note ends of merged partitions.
+
+        Args:
+            ends: the offset after the last message of each partition.
+            arrivals: the number of messages that had arrived before the ends were asked for.
+        """
+        for where, end in ends.items():
+            self._ends[where.topic] = end, arrivals
+            self._note_completeness(where.topic)
+
+    def _note_completeness(self, topic: str) -> None:
+        end, arrivals = self._ends.get(topic, (0, 0))
+        if arrivals and self._received.get(self._merged[topic], 0) >= end:
+            self._complete[topic] = arrivals
+
+    def _next(self) -> _Arrival | None:
+        other = self._others[0] if self._others else None
+        earliest = self._earliest()
+        if earliest is None or any(self._may_precede(topic, earliest) for topic in self._merged):
+            return other
+        return earliest if other is None or earliest.number < other.number else other
+
+    def _earliest(self) -> _Arrival | None:
+        """Return the first of the merged messages that are here."""
+        heads = [queue[0] for queue in self._waiting.values() if queue]
+        if len(heads) < 2:  # noqa: PLR2004  # as nearly always: there are few limits
+            return heads[0] if heads else None
+        return min(
+            heads, key=lambda head: (head.message.timestamp, self._ranks[head.message.topic])
+        )
+
+    def _may_precede(self, topic: str, arrival: _Arrival) -> bool:
+        """Return whether a message of a topic may still arrive that precedes a message."""
+        return not self._waiting[topic] and self._complete.get(topic, 0) <= arrival.number
