@@ -7,7 +7,10 @@ from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, model
 from pydantic_settings import NoDecode
 
 from kafka_io.settings import LogLevel, Settings, TopicPrefix
+from schemas.bounds import NAME_CHARS_MAX
+from schemas.calendars import parse_calendar
 from stream_processors.books.config import BookConfig
+from stream_processors.books.days import MissingPolicy
 from stream_processors.risk.confidence import ConfidenceLevel, InvalidInput
 from stream_processors.risk.config import RiskConfig
 from stream_processors.risk.estimates import CLOSED, METHODS, Methods
@@ -31,6 +34,16 @@ def _method(name: str) -> str:
 
 def _level(text: str) -> str:
     ConfidenceLevel.of(text)
+    return text
+
+
+def _calendar(text: str) -> str:
+    parse_calendar(text)
+    return text
+
+
+def _missing(text: str) -> str:
+    MissingPolicy.parse(text)
     return text
 
 
@@ -187,6 +200,19 @@ class ProcessorSettings(Settings):
     risk_seed: int = Field(default=0, ge=0, le=(1 << 63) - 1)
     """The seed of the Monte Carlo simulations."""
 
+    books_calendar: Annotated[str, Field(max_length=NAME_CHARS_MAX), AfterValidator(_calendar)] = (
+        "UTC"
+    )
+    """The calendar that dates the returns of books, for trees that state none: a time zone and,
+    unless days end at midnight, the time at which they do, as in `America/New_York 17:00`."""
+
+    books_missing: Annotated[str, Field(max_length=NAME_CHARS_MAX), AfterValidator(_missing)] = (
+        "drop_day"
+    )
+    """What a day counts on which a series of a book has no return, and others have, for books that
+    do not say: `drop_day` leaves the day out, `zero` takes a return of 0, and `proxy:SERIES` takes
+    the return of another series."""
+
     dashboard_windows_s: Annotated[
         tuple[Annotated[float, Field(ge=0.1, le=86_400)], ...],
         NoDecode,
@@ -250,6 +276,9 @@ class ProcessorSettings(Settings):
             levels=tuple(map(ConfidenceLevel.of, self.risk_levels)),
             simulation=Simulation(self.risk_draws, self.risk_seed),
             simulate_every=self.risk_slower_every,
+            lateness_us=int(self.risk_lateness_s * 1_000_000),
+            calendar=parse_calendar(self.books_calendar),
+            missing=self.books_missing,
         )
 
     def risk_config(self) -> RiskConfig:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from schemas.bounds import (
     Bytes,
     Count,
+    DerivedId,
     Finite,
     InstantUs,
     Items,
@@ -26,6 +27,8 @@ class Holding(NamedTuple):
     price: Finite
     priced_us: InstantUs
     """The time of the price. After it, the price moves with the returns."""
+    currency: Name | None = None
+    """The currency of the price; None means the book's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,12 +42,19 @@ class Book:
     """The id of the book above; None means the root."""
     holdings: Items[Holding]
     nav: Real | None = None
-    """Net asset value; None means the sum of the holdings."""
+    """Net asset value; None means the holdings' value and the net asset values of the books below.
+    """
     closed: bool = False
     set_by: Name | None = None
     event_time_us: ObservedUs
     tenant: Name | None = None
     """The tenant in a processor's state; in an event, the header holds it."""
+    currency: Name | None = None
+    """The currency of all amounts of the tree, such as USD; None if the book does not state it."""
+    calendar: Name | None = None
+    """The calendar that dates the tree's returns; None if the book does not state it."""
+    missing: Name | None = None
+    """What a day counts on which a series has no return; None means as for the book above."""
 
     @property
     def path(self) -> str:
@@ -70,6 +80,8 @@ class SeriesReturns:
     returns: Items[Return]
     lap: SmallCount = 0
     """The lap of the replay that the returns are of."""
+    earlier: Items[Name] = ()
+    """The series whose earlier returns are not among these, in a first window."""
 
     @property
     def event_time_us(self) -> int:
@@ -77,9 +89,18 @@ class SeriesReturns:
         return max(value.event_time_us for value in self.returns)
 
 
+class CarriedPrice(NamedTuple):
+    """How far returns that a series no longer keeps moved a price."""
+
+    priced_us: InstantUs
+    factor: Real
+    is_whole: bool
+    """Whether all returns after the price are known."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeriesState:
-    """A tree of books' window of the returns of one series."""
+    """A tree of books' returns of one series: its window, and those that may be corrected."""
 
     root: Name
     series_id: Name
@@ -88,6 +109,32 @@ class SeriesState:
     tenant: Name | None = None
     lap: SmallCount = 0
     """The lap of the replay that the window is of."""
+    carried: Items[CarriedPrice] = ()
+    dropped_us: InstantUs | None = None
+    """The newest time of a return that is no longer kept, or that never was."""
+
+
+class MissingDays(NamedTuple):
+    """The days on which a series has no return, and others have."""
+
+    series_id: Name
+    first_day: Name | None
+    """The first date with a return of the series; None if it has none."""
+    last_day: Name | None
+    missing_from: Name
+    """The first date without a return."""
+    missing_to: Name
+    days: SmallCount
+    """The number of days without a return."""
+
+
+class ExcludedSeries(NamedTuple):
+    """A series that is left out of a book, since it has too few returns."""
+
+    series_id: Name
+    share: Finite
+    """Its share of the book's gross value."""
+    observations: SmallCount
 
 
 class BookPart(NamedTuple):
@@ -120,10 +167,10 @@ class BookRisk:
     series: SmallCount
     """The number of series below the book."""
     missing: Items[Name]
-    """The series without returns at the others' times."""
+    """The series without a return on a day that others have."""
     value: Real | None = None
     nav: Real | None = None
-    """None where the value is not finite."""
+    """None where it is not finite."""
     var_95: Real | None = None
     es_95: Real | None = None
     var_99: Real | None = None
@@ -140,6 +187,37 @@ class BookRisk:
     parts: Items[BookPart] = ()
     tenant: Name | None = None
     """The tenant in a processor's state; in an event, the header holds it."""
+    event_id: DerivedId | None = None
+    """The same for the same risk of the same book."""
+    supersedes: DerivedId | None = None
+    """The `event_id` of the risk as of the same time that this one replaces."""
+    reason: Name | None = None
+    """Why the status is not `ok`, or why VaR and ES are given in currency only."""
+    method: Name | None = None
+    """The method of `var_95` to `es_99`."""
+    gross: Real | None = None
+    """The sum of the absolute values of the series."""
+    net: Real | None = None
+    """The sum of the values of the series."""
+    currency: Name | None = None
+    calendar: Name | None = None
+    first_day: Name | None = None
+    """The first date in the window, in the calendar."""
+    last_day: Name | None = None
+    scenario_day: Name | None = None
+    """The date of the scenario that the VaR at 95 % is taken from."""
+    corrections: SmallCount = 0
+    """The number of returns in the windows that replaced another one."""
+    missing_days: Items[MissingDays] = ()
+    """The series without a return on a day that others have."""
+    excluded: Items[ExcludedSeries] = ()
+    """The series that are left out, since they have too few returns."""
+    stale_prices: Items[Name] = ()
+    """The series with a price that is older than the returns that are known."""
+    missing_policy: Name | None = None
+    """What a day counts on which a series has no return."""
+    diversification_95: Real | None = None
+    """The sum of the parts' own VaR less the VaR of the book, in currency."""
 
     @property
     def path(self) -> str:

@@ -6,17 +6,25 @@ above it, and measures them again with every return of their holdings.
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, Self
 
 from fastapi import APIRouter, Path, Request
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
 
 from kafka_io.clock import now_us
+from schemas.calendars import parse_calendar
 from schemas.events import Book, BookRisk, Holding
 from schemas.instants import from_datetime, to_rfc3339
 from schemas.topics import RISK_BOOKS
 from sse_edge.caller import Scope
-from sse_edge.errors import NoSuchThing
+from sse_edge.errors import InvalidParameter, NoSuchThing
 from sse_edge.http.dependencies import rows_of, subject_of
 from sse_edge.http.quotas import refuse_beyond
 from sse_edge.http.scopes import require
@@ -42,6 +50,8 @@ BookId = Annotated[
     str,
     Path(min_length=1, max_length=120, pattern=r"^[^/]+$", description="The name of the book."),
 ]
+_Currency = Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9]{2,11}$")]
+_MISSING = r"^(drop_day|zero|proxy:.+)$"
 _Number = Annotated[float, Field(allow_inf_nan=False)]
 
 
@@ -58,6 +68,8 @@ class HoldingRequest(BaseModel):
     """The price of a unit, in the currency of the tree."""
     priced_at: AwareDatetime | None = None
     """The time of the price, by default now. After it, the price moves with the returns."""
+    currency: _Currency | None = None
+    """The currency of the price, which must be that of the book."""
 
 
 class BookRequest(BaseModel):
@@ -85,7 +97,23 @@ class BookRequest(BaseModel):
     holdings: Annotated[list[HoldingRequest], Field(max_length=_HOLDINGS_MAX)] = []
     """All holdings of the book, at most one of each series."""
     nav: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
-    """Net asset value, in the same currency; by default the sum of the holdings."""
+    """Net asset value, in the same currency; by default the value of the holdings and the net asset
+    values of the books right below."""
+    currency: _Currency | None = None
+    """The currency of all amounts, such as `USD`. All books of a tree have the same one."""
+    calendar: Annotated[str, Field(max_length=256)] | None = None
+    """The calendar that dates the tree's returns: a time zone and, unless days end at midnight, the
+    time at which they do, as in `America/New_York 17:00`; by default the processors' setting."""
+    missing: Annotated[str, Field(max_length=256, pattern=_MISSING)] | None = None
+    """What a day counts on which a series has no return and others have: `drop_day`, `zero` or
+    `proxy:SERIES`; by default as for the book above, and for the root the processors' setting."""
+
+    @field_validator("calendar")
+    @classmethod
+    def _names_a_zone(cls, calendar: str | None) -> str | None:
+        if calendar is not None:
+            parse_calendar(calendar)
+        return calendar
 
     @field_validator("holdings")
     @classmethod
@@ -95,6 +123,18 @@ class BookRequest(BaseModel):
             if names.count(name) > 1:
                 raise ValueError(f"{name} is held twice; give the sum")
         return holdings
+
+    @model_validator(mode="after")
+    def _in_one_currency(self) -> Self:
+        currency = self.currency
+        for holding in self.holdings:
+            currency = currency or holding.currency
+            if holding.currency not in (None, currency):
+                raise ValueError(
+                    f"{holding.series_id} is in {holding.currency}, and the book in {currency}; "
+                    "a book has one currency"
+                )
+        return self
 
 
 @router.put(
@@ -117,6 +157,7 @@ async def put_book(
             holding.quantity,
             holding.price,
             time_us if holding.priced_at is None else from_datetime(holding.priced_at),
+            holding.currency,
         )
         for holding in body.holdings
     ]
@@ -128,7 +169,11 @@ async def put_book(
         nav=body.nav,
         set_by=subject_of(request),
         event_time_us=time_us,
+        currency=body.currency,
+        calendar=body.calendar,
+        missing=body.missing,
     )
+    _refuse_others(book, rows)
     await _put(request, book)
     return _shown(book)
 
@@ -168,6 +213,39 @@ async def tree(request: Request, views: ViewsDep, root: Root) -> list[dict[str, 
     return [dict(book_risk(risk).data) for risk in ordered]
 
 
+def _refuse_others(book: Book, rows: Sequence[Book]) -> None:
+    """Refuse a book with another currency or calendar than the books of its tree state.
+
+    Raises:
+        InvalidParameter: it has.
+    """
+    others = [
+        other
+        for other in rows
+        if other.root == book.root and other.book_id != book.book_id and not other.closed
+    ]
+    currencies = _currencies(book)
+    for other in others:
+        for stated in _currencies(other):
+            if currencies and stated not in currencies:
+                raise InvalidParameter(
+                    "currency",
+                    f"{book.book_id} is in {currencies[0]}, and {other.book_id} of the same tree "
+                    f"in {stated}; a tree has one currency",
+                )
+        if None not in (book.calendar, other.calendar) and other.calendar != book.calendar:
+            raise InvalidParameter(
+                "calendar",
+                f"{book.book_id} has {book.calendar}, and {other.book_id} of the same tree "
+                f"{other.calendar}; a tree has one calendar",
+            )
+
+
+def _currencies(book: Book) -> Sequence[str]:
+    stated = [book.currency, *(holding.currency for holding in book.holdings)]
+    return [currency for currency in stated if currency is not None]
+
+
 async def _put(request: Request, book: Book) -> None:
     # A tree's books share a partition, so that one processor has all of them.
     await write(request, book, home=(RISK_BOOKS, book.root))
@@ -183,6 +261,7 @@ def _shown(book: Book) -> dict[str, object]:
             "quantity": holding.quantity,
             "price": holding.price,
             "priced_at": to_rfc3339(holding.priced_us),
+            "currency": holding.currency,
         }
         for holding in book.holdings
     ]

@@ -39,6 +39,8 @@ class _Partition:
     """By the key of the root."""
     changed: set[bytes] = field(default_factory=set)
     """The keys of the trees that changed in this round."""
+    published: dict[bytes, tuple[int, str | None]] = field(default_factory=dict)
+    """The time and the id of each book's last measured risk, by the key of its row."""
 
 
 class Books(Processor):
@@ -71,6 +73,10 @@ class Books(Processor):
                 case _:
                     continue
         here = self._partitions[number] = _Partition()
+        for risks in simulated.values():
+            for risk in risks:
+                row_key = simulated_row(risk.path, risk.tenant)
+                here.published[row_key] = risk.as_of_us, risk.event_id
         for key, tree_books in books.items():
             tree = BookTree(tree_books[0].root, self._config, tree_books[0].tenant)
             try:
@@ -95,7 +101,7 @@ class Books(Processor):
                 case SeriesReturns():
                     key = encode_key(record.root, tenant_of(message))
                     if key in here.trees:
-                        here.trees[key].add_returns(record.returns, record.lap)
+                        here.trees[key].add_returns(record.returns, record.lap, record.earlier)
                         here.changed.add(key)
                 case _:
                     raise AssertionError(f"no input of books has a {type(record).__name__}")
@@ -105,7 +111,7 @@ class Books(Processor):
         here = self._partitions[this_round.number]
         changed, here.changed = here.changed, set()
         for key in sorted(changed & here.trees.keys()):
-            await self._measure(here.trees[key], this_round)
+            await self._measure(here, here.trees[key], this_round)
 
     def _put(self, here: _Partition, book: Book, message: Message, this_round: Round) -> None:
         """Put a book into its tree, and ask for the returns that the tree now needs."""
@@ -134,23 +140,27 @@ class Books(Processor):
         row = None if book.closed else replace(book, tenant=tenant)
         this_round.put(RISK_BOOK_STATE, book_row(book.path, tenant), row)
 
-    async def _measure(self, tree: BookTree, this_round: Round) -> None:
+    async def _measure(self, here: _Partition, tree: BookTree, this_round: Round) -> None:
         """Measure the books of a tree that changed."""
         # In a thread: a simulation of many series is slow, and spends most of its time in NumPy.
         risks, series, closed = await asyncio.to_thread(tree.changes)
         tenant = tree.tenant
         this_round.delete(RISK_BOOK_RISKS, [encode_key(path, tenant) for path in closed])
         for risk in risks:
-            this_round.send(risk, tenant)
+            last_us, last_id = here.published.get(simulated_row(risk.path, tenant), (None, None))
+            is_new = last_us != risk.as_of_us or last_id == risk.event_id
+            this_round.send(risk if is_new else replace(risk, supersedes=last_id), tenant)
         for state in series:
             key = series_row(state.root, state.series_id, tenant)
             this_round.put(RISK_BOOK_STATE, key, state)
         for risk in risks:
             if risk.estimates:
                 # Only the simulation is kept: the rest follows from the books and the returns.
-                row = replace(risk, parts=(), tenant=tenant)
-                this_round.put(RISK_BOOK_STATE, simulated_row(risk.path, tenant), row)
+                key = simulated_row(risk.path, tenant)
+                here.published[key] = risk.as_of_us, risk.event_id
+                this_round.put(RISK_BOOK_STATE, key, replace(risk, parts=(), tenant=tenant))
         for path in closed:
+            here.published.pop(simulated_row(path, tenant), None)
             this_round.put(RISK_BOOK_STATE, simulated_row(path, tenant), None)
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from schemas.calendars import UTC_CALENDAR, Calendar
 from stream_processors.risk.confidence import ConfidenceLevel
 from stream_processors.risk.methods import Simulation
 
@@ -19,3 +20,9 @@ class BookConfig:
     simulation: Simulation
     simulate_every: int
     """The number of days between two simulations of a book."""
+    lateness_us: int = 1 << 62
+    """How far behind its series' newest return a return may be."""
+    calendar: Calendar = UTC_CALENDAR
+    """The calendar of trees that state none."""
+    missing: str = "drop_day"
+    """What a missing return counts in trees that do not say."""

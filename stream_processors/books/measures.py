@@ -2,45 +2,38 @@
 
 The values of the series that a book holds, and the series' returns, arrive; a `BookRisk` leaves.
 The P&L of a day is what today's holdings would have gained or lost on it,
-pnl_t = sum(value_i r_i,t). A day counts if all series have a return on it: none is made up. Amounts
-are in the book's currency; VaR and ES are shares of its net asset value.
+pnl_t = sum(value_i r_i,t). Amounts are in the book's currency; VaR and ES are shares of its net
+asset value, where that is positive.
 
-The tree that a book is in, and the values of its holdings, are in `stream_processors.books.tree`.
+The tree that a book is in, and the values of its holdings, are in `stream_processors.books.tree`;
+which days count is in `stream_processors.books.days`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import reduce
+from dataclasses import replace
 from itertools import chain
 from math import isfinite
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from schemas.calendars import date_text
 from schemas.events import BookPart, BookRisk, MeasureStatus, RiskEstimate
 from stream_processors.books.config import BookConfig
+from stream_processors.books.days import ReturnTable
 from stream_processors.risk.confidence import InvalidInput
 from stream_processors.risk.decomposition import historical_parts, normal_parts
 from stream_processors.risk.measures import VAR_95, VAR_99, finite
 from stream_processors.risk.methods import Floats, historical, monte_carlo
 from stream_processors.risk.moments import Estimate, Normal
-from stream_processors.risk.window import ReturnWindow
 
 SIMULATED = "monte_carlo"
 _LEVELS = (VAR_95, VAR_99)
 
-Times = NDArray[np.int64]
+NAV_MIN = 1e-9
+"""The least net asset value, as a share of the gross value, that fractions are given of."""
 
-
-@dataclass(frozen=True, slots=True)
-class ReturnTable:
-    """The returns of several series on the days that all of them have."""
-
-    times_us: Times
-    """Shape (days,)."""
-    returns: Floats
-    """Shape (days, series)."""
+NO_POSITIVE_NAV = "no_positive_nav"
 
 
 class Part(NamedTuple):
@@ -49,21 +42,9 @@ class Part(NamedTuple):
     part_id: str
     is_book: bool
     values: Mapping[str, float]
-    """The value of each series in it."""
-
-
-def join(windows: Sequence[ReturnWindow | None]) -> ReturnTable | None:
-    """Join the windows of series by day; None if there is no series, or one without returns."""
-    known = [window for window in windows if window is not None and len(window)]
-    if len(known) < len(windows) or not windows:
-        return None
-    times = [np.array(window.times_us) for window in known]
-    values = [np.array(window.values) for window in known]
-    if all(np.array_equal(times[0], other) for other in times[1:]):
-        return ReturnTable(times[0], np.column_stack(values))
-    common: Times = reduce(np.intersect1d, times)
-    columns = [column[np.isin(days, common)] for days, column in zip(times, values, strict=True)]
-    return ReturnTable(common, np.column_stack(columns))
+    """The value of each series in it that the book is measured with."""
+    value: float | None = None
+    """The value of all that it holds; None for the sum of these."""
 
 
 def measure_book(
@@ -92,18 +73,22 @@ def measure_book(
             estimate = historical(pnl, level)
             amounts |= {f"var_{percent}": estimate.var, f"es_{percent}": estimate.es}
     book_parts = _measure_parts(parts, table)
-    scenario = table.times_us[np.flatnonzero(pnl == -amounts["var_95"])[-1]]
-    shares = {name: _share(amount, risk.nav) for name, amount in amounts.items()}
+    scenario = np.flatnonzero(pnl == -amounts["var_95"])[-1]
+    undiversified = sum(part.var_95 for part in book_parts)
+    shares = {name: _share(amount, risk) for name, amount in amounts.items()}
     return replace(
         risk,
         status=MeasureStatus.DEGENERATE if np.ptp(pnl) == 0 else MeasureStatus.OK,
+        reason=None if has_positive_nav(risk) else NO_POSITIVE_NAV,
         var_95=shares["var_95"],
         es_95=shares["es_95"],
         var_99=shares.get("var_99"),
         es_99=shares.get("es_99"),
         amounts=amounts,
-        undiversified_95=sum(part.var_95 for part in book_parts),
-        scenario_us=int(scenario),
+        undiversified_95=undiversified,
+        diversification_95=finite(undiversified - amounts["var_95"]) if book_parts else None,
+        scenario_us=int(table.times_us[scenario]),
+        scenario_day=date_text(int(table.days[scenario])),
         estimates=list(_estimates(pnl, risk, config)),
         seed=config.simulation.seed,
         parts=book_parts,
@@ -130,6 +115,14 @@ def simulate(
     ]
 
 
+def has_positive_nav(risk: BookRisk) -> bool:
+    """Return whether a book's net asset value is positive, also beside what the book holds.
+
+    A net-short or dollar-neutral book has none, unless its net asset value is stated.
+    """
+    return risk.nav is not None and risk.nav > NAV_MIN * (risk.gross or 0.0)
+
+
 def is_finite(risk: BookRisk) -> bool:
     """Return whether all amounts are finite, as an event's must be."""
     amounts = [*risk.amounts.values(), risk.undiversified_95 or 0.0]
@@ -153,9 +146,9 @@ def _measure_parts(parts: Sequence[Part], table: ReturnTable) -> list[BookPart]:
         BookPart(
             part_id=part.part_id,
             is_book=part.is_book,
-            value=(value := sum(part.values.values())),
+            value=sum(part.values.values()) if part.value is None else part.value,
             var_95=historical(pnls[:, index], VAR_95).var,
-            marginal_95=None if value == 0 else float(normal.component[index]) / value,
+            marginal_95=_marginal(float(normal.component[index]), sum(part.values.values())),
             component_95=float(normal.component[index]),
             incremental_95=float(normal.incremental[index]),
             historical_95=float(past.var[index]),
@@ -163,6 +156,10 @@ def _measure_parts(parts: Sequence[Part], table: ReturnTable) -> list[BookPart]:
         )
         for index, part in enumerate(parts)
     ]
+
+
+def _marginal(component: float, value: float) -> float | None:
+    return None if value == 0 else component / value
 
 
 def _estimates(pnl: Floats, risk: BookRisk, config: BookConfig) -> Iterator[RiskEstimate]:
@@ -175,14 +172,14 @@ def _estimates(pnl: Floats, risk: BookRisk, config: BookConfig) -> Iterator[Risk
 
 
 def _event(method: str, confidence: float, estimate: Estimate, risk: BookRisk) -> RiskEstimate:
-    var, es = _share(estimate.var, risk.nav), _share(estimate.es, risk.nav)
+    var, es = _share(estimate.var, risk), _share(estimate.es, risk)
     status = MeasureStatus.OK if var is not None else MeasureStatus.UNAVAILABLE
     return RiskEstimate(method, confidence, 1, status, risk.as_of_us, var, es)
 
 
-def _share(amount: float, nav: float | None) -> float | None:
-    """Return an amount as a share of net asset value; None if that is 0, as if dollar-neutral."""
-    return None if nav is None or nav == 0 else finite(amount / nav)
+def _share(amount: float, risk: BookRisk) -> float | None:
+    """Return an amount as a share of a book's net asset value; None if that is not positive."""
+    return finite(amount / risk.nav) if risk.nav is not None and has_positive_nav(risk) else None
 
 
 def _require_finite(numbers: Floats) -> Floats:

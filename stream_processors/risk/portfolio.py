@@ -173,6 +173,11 @@ class PortfolioRisk:
         return [Return(self.portfolio_id, *row) for row in columns]
 
     @property
+    def has_earlier_returns(self) -> bool:
+        """Whether returns have left the window."""
+        return self._accepted > len(self._window) == self._config.window
+
+    @property
     def outcomes(self) -> Mapping[str, int]:
         """The number of returns, by outcome."""
         accepted = {_ACCEPTED.value: self._accepted} if self._accepted else {}

@@ -75,6 +75,8 @@ class RiskBatch:
         """The dead letters, each with its tenant."""
         self._series: defaultdict[tuple[str, str | None, int], list[Return]] = defaultdict(list)
         """The returns for trees of books, by root, tenant and lap."""
+        self._earlier: defaultdict[tuple[str, str | None, int], set[str]] = defaultdict(set)
+        """The series that have earlier returns than those in a first window, in the same order."""
 
     def apply(self, message: Admitted) -> None:
         """Apply one message."""
@@ -173,7 +175,10 @@ class RiskBatch:
         for (root, tenant, lap), returns in self._series.items():
             for start in range(0, len(returns), _SERIES_RETURNS_MAX):
                 part = returns[start : start + _SERIES_RETURNS_MAX]
-                yield SeriesReturns(root=root, returns=part, lap=lap), tenant
+                series = {observation.portfolio_id for observation in part}
+                earlier = sorted(series & self._earlier[root, tenant, lap])
+                self._earlier[root, tenant, lap] -= series
+                yield SeriesReturns(root=root, returns=part, lap=lap, earlier=earlier), tenant
 
     def tallies(self) -> Iterable[WindowTally]:
         """Return the number of returns and measures in each window; call `measures` before."""
@@ -194,7 +199,10 @@ class RiskBatch:
         risk = self._risk_of(request.series_id, message)
         if request.wanted:
             risk.wanted_by.add(request.root)
-            self._series[request.root, risk.tenant, risk.lap] += risk.returns
+            key = request.root, risk.tenant, risk.lap
+            self._series[key] += risk.returns
+            if risk.has_earlier_returns:
+                self._earlier[key].add(risk.portfolio_id)
         else:
             risk.wanted_by.discard(request.root)
 

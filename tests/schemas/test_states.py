@@ -28,7 +28,7 @@ def test_states_of_the_first_release_have_no_tenant_and_no_forecasts() -> None:
         "acknowledged": False,
         "event_time_us": 0,
     }
-    assert decode(written_as("SeriesState", 0, series)) == SeriesState(**series)
+    assert decode(written_as("SeriesState", 0, series)) == SeriesState(**series, carried=[])
     assert decode(written_as("CandleState", 0, candles)) == CandleState(**candles)
     assert decode(written_as("OpenAlert", 0, alert)) == OpenAlert(**alert)
     written = {"portfolio_id": "p", "offset": 3, "index": 0, "window": b"", "outcomes": {}}

@@ -24,6 +24,13 @@ from schemas.events import (
 from schemas.instants import to_date, to_rfc3339
 from sse_edge.streams.dialect import ClientInfo, Dialect, EventBlock, Rendered
 
+_BOOK_DETAILS = (
+    *("event_id", "supersedes", "reason", "method", "gross", "net", "currency", "calendar"),
+    *("first_day", "last_day", "scenario_day", "corrections", "missing_days", "excluded"),
+    *("stale_prices", "missing_policy", "diversification_95"),
+)
+"""The fields that a book's risk has since its schema's fourth version."""
+
 
 def _connected(client_info: ClientInfo, timestamp: str) -> EventBlock:
     data = {
@@ -133,12 +140,18 @@ def book_risk(event: BookRisk) -> Rendered:
     """Render the risk of a book and the contributions of its parts."""
     data = _fields(event)
     del data["tenant"]
+    if event.event_id is None:  # an earlier release has measured the book
+        for name in _BOOK_DETAILS:
+            del data[name]
+    else:
+        data["missing_days"] = [missing._asdict() for missing in event.missing_days]
+        data["excluded"] = [excluded._asdict() for excluded in event.excluded]
     data["path"] = event.path
     data["as_of"] = to_rfc3339(event.as_of_us)
     data["estimates"] = [_estimate(estimate) for estimate in event.estimates]
     data["parts"] = [part._asdict() for part in event.parts]
     if event.scenario_us is not None:
-        data["var_scenario_date"] = to_date(event.scenario_us)
+        data["var_scenario_date"] = event.scenario_day or to_date(event.scenario_us)
     return Rendered("book_risk", data)
 
 

@@ -25,6 +25,7 @@ from tests.support.messages import message
 from tests.support.processor_bench import ProcessorBench
 
 NEVER_US = 1 << 52
+DAY_US = 86_400_000_000
 
 
 def bench() -> ProcessorBench:
@@ -37,7 +38,7 @@ def book(book_id: str = "desk", *, closed: bool = False, price: float = 10.0) ->
 
 
 def returns(count: int = 120) -> SeriesReturns:
-    values = [Return("IBM", at, 0.01 * (-1) ** at) for at in range(count)]
+    values = [Return("IBM", at * DAY_US, 0.01 * (-1) ** at) for at in range(count)]
     return SeriesReturns(root="firm", returns=values)
 
 

@@ -1,24 +1,21 @@
-"""Measuring a book: joined returns, parts that add up, and amounts that are not finite."""
+"""Measuring a book: parts that add up, and amounts that are not finite."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, strategies as st
 
-from schemas.events import BookRisk, Return
+from schemas.events import BookRisk
 from stream_processors.books.config import BookConfig
+from stream_processors.books.days import ReturnTable
 from stream_processors.books.measures import (
     Part,
-    ReturnTable,
     is_finite,
-    join,
     measure_book,
     simulate,
 )
 from stream_processors.risk.confidence import ConfidenceLevel, InvalidInput
 from stream_processors.risk.methods import Floats, Simulation
-from stream_processors.risk.window import ReturnWindow
 
 CONFIG = BookConfig(
     window=250,
@@ -47,34 +44,7 @@ PARTS = [
 
 def table(days: int = 150, scale: float = 0.01) -> ReturnTable:
     returns: Floats = np.random.default_rng(2).normal(0, scale, (days, 2))
-    return ReturnTable(np.arange(days), returns)
-
-
-def window_of(times: list[int]) -> ReturnWindow:
-    window = ReturnWindow(250)
-    for at in times:
-        window.add(Return("p", at, at / 1000), lateness_us=1_000)
-    return window
-
-
-days = st.lists(st.integers(0, 60), unique=True, max_size=40)
-
-
-@given(st.lists(days, min_size=1, max_size=4))
-def test_a_day_counts_if_all_series_have_a_return_on_it(series: list[list[int]]) -> None:
-    joined = join([window_of(times) for times in series])
-    if not all(series):
-        assert joined is None
-        return
-    assert joined is not None
-    common = sorted(set.intersection(*map(set, series)))
-    assert joined.times_us.tolist() == common
-    assert joined.returns.tolist() == [[at / 1000] * len(series) for at in common]
-
-
-def test_no_series_and_an_unknown_series_join_to_nothing() -> None:
-    assert join([]) is None
-    assert join([window_of([1, 2]), None]) is None
+    return ReturnTable(np.arange(days), np.arange(days), returns)
 
 
 def test_parts_add_up_to_the_book() -> None:
@@ -89,8 +59,12 @@ def test_parts_add_up_to_the_book() -> None:
     assert is_finite(risk)
 
 
-def test_without_net_asset_value_there_are_amounts_and_no_shares() -> None:
-    risk = measure_book(replace(BLANK, nav=0.0), table(), VALUES, PARTS, CONFIG)
+@pytest.mark.parametrize("nav", [None, 0.0, -100.0, 1e-8])
+def test_without_positive_net_asset_value_there_are_amounts_and_no_shares(
+    nav: float | None,
+) -> None:
+    risk = measure_book(replace(BLANK, nav=nav, gross=100.0), table(), VALUES, PARTS, CONFIG)
+    assert (risk.status, risk.reason) == ("ok", "no_positive_nav")
     assert risk.amounts["var_95"] > 0
     assert (risk.var_95, risk.es_95) == (None, None)
     assert {estimate.status for estimate in risk.estimates} == {"unavailable"}

@@ -2,13 +2,15 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from itertools import chain, cycle, islice, pairwise
 from math import isfinite
 from random import Random
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings, strategies as st
 from scipy.stats import norm
@@ -27,6 +29,7 @@ CONFIG = BookConfig(250, 100, LEVELS, Simulation(2_000, seed=7), 20)
 STOCKS = ("AAPL", "GOOG", "IBM", "MSFT")
 NEVER_US = 1 << 52
 """A time after all returns, so that a price of then has not moved since."""
+DAY_US = 86_400_000_000
 
 
 def returns_of(stocks: tuple[str, ...] = STOCKS, days: int = 300) -> list[Return]:
@@ -184,13 +187,14 @@ def test_a_higher_lap_begins_the_windows_again() -> None:
 
 def test_a_dollar_neutral_book_has_amounts_and_no_shares() -> None:
     risk = measured(book("pair", AAPL=50.0, IBM=-50.0))["pair"]
-    assert risk.nav == 0
+    assert (risk.nav, risk.gross, risk.net, risk.reason) == (0, 100, 0, "no_positive_nav")
     assert risk.amounts["var_95"] > 0
     assert (risk.var_95, risk.es_99) == (None, None)
     assert {(estimate.status, estimate.var) for estimate in risk.estimates} == {
         ("unavailable", None)
     }
     with_capital = measured(book("pair", nav=200.0, AAPL=50.0, IBM=-50.0))["pair"]
+    assert with_capital.reason is None
     assert with_capital.var_95 == pytest.approx(risk.amounts["var_95"] / 200)
 
 
@@ -277,7 +281,7 @@ def test_any_holdings_and_returns_give_finite_numbers_and_no_error(
         with suppress(InvalidInput):  # the price is 0
             tree.put(new)
     tree.add_returns(
-        Return(series, at, value)
+        Return(series, at * DAY_US, value)
         for at, value in enumerate(islice(cycle(returns), 150))
         for series in ("p", "q")
     )
@@ -354,3 +358,208 @@ def test_risk_does_not_depend_on_the_order_of_returns_or_on_a_restart(
         restarted.put(new)
     found = {risk.book_id: risk for risk in restarted.changes().risks}
     assert found == straight
+
+
+def daily(series: str, value: float, *days: int, version: int = 1) -> list[Return]:
+    return [Return(series, day * DAY_US, value, version) for day in days]
+
+
+def priced(series: str, price: float, quantity: float = 1.0, at_us: int = 0) -> Holding:
+    return Holding(series, quantity, price, at_us)
+
+
+def firm_of(*holdings: Holding, **fields: Any) -> Book:
+    return Book(root="firm", book_id="firm", holdings=holdings, event_time_us=0, **fields)
+
+
+def test_a_price_of_100_and_300_returns_of_1_percent_are_worth_1978_85() -> None:
+    held = firm_of(priced("IBM", 100.0))
+    risk = measured(held, returns=daily("IBM", 0.01, *range(1, 301)))["firm"]
+    assert risk.value == pytest.approx(1_978.85, abs=0.005)
+    assert (risk.status, risk.observations, risk.stale_prices) == ("degenerate", 250, [])
+    assert (risk.first_day, risk.last_day) == ("1970-02-21", "1970-10-28")
+    # A correction of a return after the price changes the value, and shows.
+    tree = BookTree("firm", CONFIG)
+    tree.put(held)
+    tree.add_returns(daily("IBM", 0.01, *range(1, 301)))
+    before = tree.changes().risks[-1]
+    tree.add_returns(daily("IBM", 0.0, 299, version=2))
+    after = tree.changes().risks[-1]
+    assert after.value == pytest.approx(1_978.85 / 1.01, abs=0.005)
+    assert (before.corrections, after.corrections) == (0, 1)
+    assert before.event_id != after.event_id
+
+
+def test_a_price_from_before_the_returns_that_are_known_is_named() -> None:
+    tree = BookTree("firm", CONFIG)
+    tree.put(firm_of(priced("IBM", 100.0), priced("AAPL", 100.0)))
+    returns = daily("IBM", 0.01, *range(51, 301)) + daily("AAPL", 0.01, *range(51, 301))
+    tree.add_returns(returns, earlier=["IBM"])
+    assert tree.changes().risks[-1].stale_prices == ["IBM"]
+
+
+def test_a_net_short_book_has_amounts_and_exposures_and_no_shares_unless_its_nav_is_stated() -> (
+    None
+):
+    risk = measured(book("short", AAPL=50.0, IBM=-80.0))["short"]
+    assert (risk.nav, risk.net, risk.gross, risk.status) == (-30, -30, 130, "ok")
+    assert (risk.reason, risk.var_95) == ("no_positive_nav", None)
+    assert risk.amounts["var_95"] > 0
+    stated = measured(book("short", nav=1_000.0, AAPL=50.0, IBM=-80.0))["short"]
+    assert stated.var_95 == pytest.approx(risk.amounts["var_95"] / 1_000)
+    assert (stated.nav, stated.net, stated.reason) == (1_000, -30, None)
+
+
+def test_a_roots_nav_is_its_own_or_the_sum_of_its_books() -> None:
+    books = book("a", nav=500.0, IBM=10.0), book("b", "a", IBM=5.0), book("c", IBM=20.0)
+    risks = measured(*books)
+    assert {name: risk.nav for name, risk in risks.items()} == {
+        "a": 500,
+        "b": 5,
+        "c": 20,
+        "firm": 520,
+    }
+    assert risks["firm"].value == 35
+    assert measured(*books, book("firm", nav=900.0))["firm"].nav == 900
+
+
+def test_one_new_line_of_1_beside_1000_does_not_blind_the_firm() -> None:
+    returns = returns_of(("IBM", "AAPL"))
+    returns += [Return("NEW", at.event_time_us, 0.02) for at in returns_of(("IBM",))[-3:]]
+    risk = measured(book("firm", IBM=600.0, AAPL=400.0, NEW=1.0), returns=returns)["firm"]
+    alone = measured(book("firm", IBM=600.0, AAPL=400.0), returns=returns)["firm"]
+    assert (risk.status, risk.amounts) == ("ok", alone.amounts)
+    [left_out] = risk.excluded
+    assert (left_out.series_id, left_out.observations) == ("NEW", 3)
+    assert left_out.share == pytest.approx(1 / 1_001)
+    [missing] = risk.missing_days
+    assert (missing.series_id, missing.days) == ("NEW", 247)
+    assert risk.missing == ["NEW"]
+    assert risk.value == 1_001
+    assert {part.part_id for part in risk.parts} == {"AAPL", "IBM"}
+    blind = measured(book("firm", IBM=600.0, AAPL=400.0, NEW=53.0), returns=returns)["firm"]
+    assert (blind.status, blind.reason, blind.excluded) == (
+        *("insufficient_data", "series_too_short"),
+        [],
+    )
+    small_enough = measured(book("firm", IBM=600.0, AAPL=400.0, NEW=52.0), returns=returns)["firm"]
+    assert small_enough.status == "ok"
+
+
+def test_a_book_takes_a_proxys_returns_where_it_says_so_or_the_book_above_does() -> None:
+    returns = [item for item in returns_of() if item.portfolio_id != "IBM"]
+    returns += returns_of(("IBM",))[-3:]
+    top = Book(root="firm", book_id="firm", holdings=(), missing="proxy:MSFT", event_time_us=0)
+    tree = BookTree("firm", CONFIG)
+    tree.put(top)
+    tree.put(book("desk", AAPL=60.0, IBM=40.0))
+    assert tree.series == {"AAPL", "IBM", "MSFT"}
+    tree.add_returns(returns)
+    desk = {risk.book_id: risk for risk in tree.changes().risks}["desk"]
+    series = table(("AAPL", "MSFT"))
+    series[-3:, 1] = table(("IBM",))[-3:, 0]
+    expected = value_at_risk(series @ np.array([60.0, 40.0]), beta=0.95)
+    assert desk.amounts["var_95"] == pytest.approx(expected, rel=1e-9)
+    assert (desk.missing_policy, desk.missing) == ("proxy:MSFT", ["IBM"])
+    zero = measured(
+        Book(root="firm", book_id="firm", holdings=(), missing="zero", event_time_us=0),
+        book("desk", AAPL=60.0, IBM=40.0),
+        returns=returns,
+    )["desk"]
+    series[:-3, 1] = 0
+    expected = value_at_risk(series @ np.array([60.0, 40.0]), beta=0.95)
+    assert zero.amounts["var_95"] == pytest.approx(expected, rel=1e-9)
+
+
+def test_a_tree_has_one_currency_and_one_calendar() -> None:
+    tree = BookTree("firm", CONFIG)
+    tree.put(replace(book("desk", IBM=1.0), currency="USD", calendar="UTC"))
+    tree.put(replace(book("silent", IBM=1.0), currency=None))
+    in_euro = Holding("SAP", 1.0, 1.0, NEVER_US, "EUR")
+    for wrong, reason in (
+        (replace(book("euro"), currency="EUR"), "euro is in EUR, and desk of the same tree in USD"),
+        (replace(book("x"), holdings=[in_euro]), "x is in EUR, and desk of the same tree in USD"),
+        (
+            replace(book("desk"), currency="USD", holdings=[in_euro]),
+            "SAP is in EUR, and the book desk in USD",
+        ),
+        (
+            replace(book("x"), holdings=[in_euro, Holding("BP", 1.0, 1.0, NEVER_US, "GBP")]),
+            "BP is in GBP, and the book x in EUR",
+        ),
+        (replace(book("x"), calendar="Asia/Tokyo"), "x has the calendar Asia/Tokyo, and desk"),
+        (replace(book("x"), calendar="Mars"), "names no time zone"),
+        (replace(book("x"), missing="ignore"), "drop_day, zero or proxy:SERIES"),
+    ):
+        with pytest.raises(InvalidInput, match=reason):
+            tree.put(wrong)
+    assert {(risk.currency, risk.calendar) for risk in tree.changes().risks} == {("USD", "UTC")}
+    tree.put(replace(book("desk", IBM=1.0), currency="EUR", calendar="Asia/Tokyo"))
+    risks = tree.changes().risks
+    assert {risk.book_id for risk in risks} == {"desk", "silent", "firm"}
+    assert {(risk.currency, risk.calendar) for risk in risks} == {("EUR", "Asia/Tokyo")}
+
+
+returns_made = st.lists(
+    st.tuples(
+        st.sampled_from(["A", "B", "C"]),
+        st.integers(0, 80),
+        st.floats(-0.3, 0.3),
+        st.integers(1, 3),
+    ),
+    max_size=200,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(returns_made, st.randoms(use_true_random=False), st.lists(st.integers(0, 200), max_size=3))
+def test_a_book_is_that_of_the_final_data_whatever_the_order_the_batches_and_the_restarts(
+    made: list[tuple[str, int, float, int]], generator: Random, cuts: list[int]
+) -> None:
+    values: dict[tuple[str, int, int], float] = {}
+    for day in range(30):  # enough days to be measured
+        values |= {(series, day, 1): 0.01 * ((day * 7) % 5 - 2) for series in "ABC"}
+    for series, day, value, version in made:
+        values.setdefault((series, day, version), value)
+    returns = [Return(key[0], key[1] * DAY_US, value, key[2]) for key, value in values.items()]
+    shuffled = [*returns, *returns[: len(returns) // 3]]
+    generator.shuffle(shuffled)
+
+    config = BookConfig(40, 20, LEVELS[:1], Simulation(200, seed=7), 20)
+    held = firm_of(priced("A", 10.0, 3.0), priced("B", 5.0, -2.0, 10 * DAY_US), priced("C", 1.0))
+    tree = BookTree("firm", config)
+    tree.put(held)
+    bounds = [0, *sorted(cuts), len(shuffled)]
+    for first, last in pairwise(bounds):
+        tree.add_returns(shuffled[first:last])
+        tree.changes()
+        rows = [decode(encode(tree._state(name))) for name in tree.series if name in tree._series]
+        tree = BookTree("firm", config)
+        states = [row for row in rows if isinstance(row, SeriesState)]
+        tree.restore([held], states, [])
+    tree.put(held)
+    [found] = tree.changes().risks
+
+    frame = pd.DataFrame(returns).sort_values(["event_time_us", "version"])
+    last_ones = frame.drop_duplicates(["portfolio_id", "event_time_us"], keep="last")
+    by_series = {
+        name: group.set_index("event_time_us")["value"]
+        for name, group in last_ones.groupby("portfolio_id")
+    }
+    worth = {
+        holding.series_id: holding.quantity
+        * holding.price
+        * (1 + by_series[holding.series_id].loc[holding.priced_us + 1 :]).prod()
+        for holding in held.holdings
+    }
+    windows = {name: values.iloc[-40:] for name, values in by_series.items()}
+    starts = [window.index[0] for name, window in windows.items() if len(by_series[name]) > 40]
+    days = pd.concat(windows, axis=1)
+    days = days[days.index >= max(starts, default=0)].dropna()
+    assert found.value == pytest.approx(sum(worth.values()), rel=1e-9)
+    if len(days) >= 20:
+        pnl = sum(days[name] * value for name, value in worth.items()).to_numpy()
+        assert found.amounts["var_95"] == pytest.approx(
+            float(np.quantile(-pnl, 0.95, method="inverted_cdf")), rel=1e-9, abs=1e-12
+        )
+        assert found.observations == len(days)
