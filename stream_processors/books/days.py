@@ -26,7 +26,7 @@ _NONE: Days = np.array([], dtype=np.int64)
 
 @dataclass(frozen=True, slots=True)
 class MissingPolicy:
-    """What a day counts on which a series has no return, and others have."""
+    """The rule for a day on which a series has no return, and others have."""
 
     name: str
     """As it is written: `drop_day`, `zero` or `proxy:SERIES`."""

@@ -1,6 +1,7 @@
 """The returns of a series in a book: prices carried forward, days, corrections and restarts."""
 
 from random import Random
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -125,7 +126,7 @@ def test_any_order_of_late_corrected_and_repeated_returns_gives_the_series_of_th
     for observation in shuffled[stop:]:
         series.add(observation)
 
-    frame = pd.DataFrame(returns).sort_values(["event_time_us", "version"])
+    frame: Any = pd.DataFrame(returns).sort_values(["event_time_us", "version"])
     last = frame.drop_duplicates("event_time_us", keep="last").set_index("event_time_us")["value"]
     for priced_us in prices:
         expected = float((1 + last[last.index > priced_us]).prod())

@@ -540,7 +540,7 @@ def test_a_book_is_that_of_the_final_data_whatever_the_order_the_batches_and_the
     tree.put(held)
     [found] = tree.changes().risks
 
-    frame = pd.DataFrame(returns).sort_values(["event_time_us", "version"])
+    frame: Any = pd.DataFrame(returns).sort_values(["event_time_us", "version"])
     last_ones = frame.drop_duplicates(["portfolio_id", "event_time_us"], keep="last")
     by_series = {
         name: group.set_index("event_time_us")["value"]
@@ -558,7 +558,7 @@ def test_a_book_is_that_of_the_final_data_whatever_the_order_the_batches_and_the
     days = days[days.index >= max(starts, default=0)].dropna()
     assert found.value == pytest.approx(sum(worth.values()), rel=1e-9)
     if len(days) >= 20:
-        pnl = sum(days[name] * value for name, value in worth.items()).to_numpy()
+        pnl = np.asarray(days[list(worth)]) @ np.array(list(worth.values()))
         assert found.amounts["var_95"] == pytest.approx(
             float(np.quantile(-pnl, 0.95, method="inverted_cdf")), rel=1e-9, abs=1e-12
         )
