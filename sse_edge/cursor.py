@@ -92,28 +92,31 @@ class Cursor:
 class CursorKeys:
     """The keys by which cursors are written and read."""
 
+    cipher: CursorCipher | None = None
+    """Encrypts; without it, cursors are not encrypted."""
     ciphers: tuple[CursorCipher, ...] = ()
-    """All decrypt, and the first encrypts; without any, cursors are not encrypted."""
+    """All decrypt."""
     checksums: tuple[bytes, ...] = (b"",)
     """The keys of the checksums that are accepted; the first writes them."""
 
     @classmethod
     def of(
-        cls, secret: bytes, before: Sequence[bytes] = (), *, accepts_unsigned: bool = False
+        cls, secret: bytes, others: Sequence[bytes] = (), *, accepts_unsigned: bool = False
     ) -> "CursorKeys":
         """Return the keys of an edge; without a secret, of one that does not encrypt.
 
         Args:
             secret: the secret that encrypts.
-            before: secrets whose cursors are accepted still.
+            others: secrets whose cursors are accepted too: earlier ones, and the next one.
             accepts_unsigned: whether cursors from before there was a secret are accepted too.
         """
+        accepted = tuple(map(CursorCipher, others))
         if not secret:
-            return cls()
-        secrets = (secret, *before)
-        signed = tuple(known[:_SECRET_BYTES] for known in secrets)
+            return cls(ciphers=accepted)
+        cipher = CursorCipher(secret)
+        signed = tuple(known[:_SECRET_BYTES] for known in (secret, *others))
         checksums = (*signed, b"") if accepts_unsigned else signed
-        return cls(tuple(map(CursorCipher, secrets)), checksums)
+        return cls(cipher, (cipher, *accepted), checksums)
 
 
 def incarnation_of(topic_id: bytes) -> bytes:
@@ -246,7 +249,7 @@ class CursorWriter:
         self._prefix = prefix
         self._identity = identity
         self._secret = keys.checksums[0]
-        self._cipher = keys.ciphers[0] if keys.ciphers else None
+        self._cipher = keys.cipher
         self._sizes = [len(numbers) for _, numbers in layout]
         has_bases = sum(self._sizes) > PARTITIONS_OF_VERSION_1
         version = VERSION_OF_MANY if has_bases else VERSION

@@ -126,6 +126,10 @@ class EdgeSettings(Settings):
     """Whether cursors from before there was a secret are accepted: for as long as the log keeps
     events after `TAPEWIRE_CURSOR_SECRET` was set first."""
 
+    cursor_secret_next: Annotated[SecretStr, AfterValidator(_as_cursor_secret)] | None = None
+    """The secret that will be `TAPEWIRE_CURSOR_SECRET`: its cursors are accepted, and none are
+    written. Set on all nodes first, it lets them take the secret one after another."""
+
     tenant: str | None = None
     """The tenant of what callers without a token write, on an edge that needs none."""
 

@@ -130,11 +130,10 @@ class Groups:
 
 
 def _cursor_keys(settings: EdgeSettings) -> CursorKeys:
-    if settings.cursor_secret is None:
-        return CursorKeys()
-    before = [secret.get_secret_value().encode() for secret in settings.cursor_secrets_before]
+    own, coming = settings.cursor_secret, settings.cursor_secret_next
+    others = [*settings.cursor_secrets_before, *([] if coming is None else [coming])]
     return CursorKeys.of(
-        settings.cursor_secret.get_secret_value().encode(),
-        before,
+        b"" if own is None else own.get_secret_value().encode(),
+        [secret.get_secret_value().encode() for secret in others],
         accepts_unsigned=settings.cursor_unsigned,
     )

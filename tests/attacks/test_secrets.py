@@ -135,6 +135,7 @@ async def test_no_token_secret_or_path_of_a_key_is_shown_at_any_level(
         {"TAPEWIRE_JWT_ISSUER": "me", "TAPEWIRE_JWT_HS256_SECRET": "s3cr3t"},
         {"TAPEWIRE_JWT_HS256_SECRET": "s3cr3t" * 6},
         {"TAPEWIRE_CURSOR_SECRETS_BEFORE": "s3cr3t,s3cr3t"},
+        {"TAPEWIRE_CURSOR_SECRET_NEXT": "s3cr3t"},
         {"TAPEWIRE_PORT": "-1", "TAPEWIRE_CURSOR_SECRET": "s3cr3t" * 6},
     ],
 )

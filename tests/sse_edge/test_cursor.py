@@ -270,6 +270,22 @@ def test_cursors_of_before_are_read_for_as_long_as_the_settings_say() -> None:
     assert lenient.encode(POSITION) == strict.encode(POSITION)
 
 
+@pytest.mark.parametrize("old", [b"", b"the secret of before"])
+def test_nodes_take_a_secret_one_after_another_and_each_reads_the_others(old: bytes) -> None:
+    new = b"the secret to come"
+    first = CursorKeys.of(old, [new])
+    second = CursorKeys.of(new, [old] if old else [], accepts_unsigned=not old)
+    # One node is always a step behind or ahead: before and after the first step, then the second.
+    for behind, ahead in ((CursorKeys.of(old), first), (first, second)):
+        for writing, reading in ((behind, ahead), (ahead, behind)):
+            text = sealed(POSITION, keys=writing).encode(POSITION)
+            assert sealed(POSITION, keys=reading).decode(text) == POSITION
+    # While a node may not know the new secret, no node writes with it.
+    texts = {sealed(POSITION, keys=keys).encode(POSITION) for keys in (CursorKeys.of(old), first)}
+    assert len(texts) == 1
+    assert sealed(POSITION, keys=second).encode(POSITION) not in texts
+
+
 def test_a_cursor_that_was_signed_with_the_present_secret_is_read() -> None:
     signed = codec(POSITION, secret=b"the present secret").encode(POSITION)
     assert sealed(POSITION, keys=CursorKeys.of(b"the present secret")).decode(signed) == POSITION
