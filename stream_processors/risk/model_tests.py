@@ -1,9 +1,11 @@
 """Backtests of a VaR model: how often, and in which order, losses exceeded the forecast. Pure.
 
 - Kupiec, "Techniques for Verifying the Accuracy of Risk Measurement Models", 1995: are there as
-  many exceptions as expected?
+  many exceptions as expected, and is the first one as late as expected?
 - Christoffersen, "Evaluating Interval Forecasts", 1998: does an exception make the next likelier?
-- the Basel Committee's traffic light, 1996: how improbable is the number of exceptions?
+- the Basel Committee's traffic light: how improbable is the number of exceptions in 250 days, and
+  what does it cost? The plus factors are those of "Supervisory framework for the use of
+  backtesting", 1996, table 2; the multipliers are those in force, MAR32.9 and MAR99;
 - Acerbi and Szekely, "Backtesting Expected Shortfall", 2014: are exceptions as large as forecast?
 
 An exception is a loss above, not at, the VaR that was forecast before the day.
@@ -11,26 +13,40 @@ An exception is a loss above, not at, the VaR that was forecast before the day.
 
 from bisect import insort
 from collections import deque
+from collections.abc import Sequence
+from fractions import Fraction
 from functools import lru_cache
 from itertools import pairwise
-from math import comb, erfc, exp, log, sqrt
+from math import erfc, exp, fsum, lgamma, log, log1p, sqrt
 from typing import NamedTuple
 
 from schemas.events import TrafficLight
-from stream_processors.risk.confidence import ConfidenceLevel
+from stream_processors.risk.confidence import ConfidenceLevel, InvalidInput
 from stream_processors.risk.methods import Floats
 
 EXCEPTION = "x"
 """The character of a day with an exception, where days are written as text."""
 
+ZONE_DAYS = 250
+"""The zone is that of the last so many days, however long the history is."""
+
 _YELLOW = 0.95
 _RED = 0.9999
+
+_FACTORS_AT = Fraction(99, 100)
+_FREE = 4
+"""The most exceptions that cost nothing."""
+PLUS_FACTORS_1996 = (0.40, 0.50, 0.65, 0.75, 0.85, 1.00)
+"""For 5 to 10 or more exceptions in 250 days at 99 %, added to a multiplier of 3."""
+BASEL_MULTIPLIERS = (1.70, 1.76, 1.83, 1.88, 1.92, 2.00)
+"""For the same numbers of exceptions; for fewer it is `BASEL_MULTIPLIER`."""
+BASEL_MULTIPLIER = 1.50
 
 
 class ExceptionHistory:
     """The days of a model, of which the last `size` count: which of them were exceptions."""
 
-    __slots__ = ("_day", "_exceptions", "size")
+    __slots__ = ("_day", "_exceptions", "changes", "size")
 
     def __init__(self, size: int, days: str = "") -> None:
         """Create a history, perhaps from days as `str` writes them, the oldest first."""
@@ -39,6 +55,8 @@ class ExceptionHistory:
         """The number of days so far."""
         self._exceptions: deque[int] = deque()
         """The days of the exceptions that count, numbered from 1."""
+        self.changes = 0
+        """How often the exceptions have changed."""
         for character in days[-size:]:
             self.add(exceeded=character == EXCEPTION)
 
@@ -48,13 +66,16 @@ class ExceptionHistory:
         exceptions = self._exceptions
         if exceeded:
             exceptions.append(day)
+            self.changes += 1
         if exceptions and exceptions[0] <= day - self.size:
             exceptions.popleft()
+            self.changes += 1
 
     def insert(self, later: int, *, exceeded: bool) -> None:
         """Add a day that so many later days follow."""
         if later >= self.size:
             return
+        self.changes += 1
         before = self._day - later
         self._day += 1
         days = [day + (day > before) for day in self._exceptions]
@@ -67,6 +88,7 @@ class ExceptionHistory:
         day = self._day - later
         if later >= self.count or (day in self._exceptions) is exceeded:
             return
+        self.changes += 1
         if exceeded:
             self._exceptions = deque(sorted((*self._exceptions, day)))
         else:
@@ -83,15 +105,24 @@ class ExceptionHistory:
         return len(self._exceptions)
 
     @property
+    def days_until_first(self) -> int | None:
+        """The number of the day with the first exception, from 1; None without exceptions."""
+        return self._exceptions[0] - self._day + self.count if self._exceptions else None
+
+    @property
     def pattern(self) -> "Pattern":
         """The days, as the tests need them."""
         first = self._day - self.count + 1
+        recent = None
+        if self.size > ZONE_DAYS:
+            recent = sum(day > self._day - ZONE_DAYS for day in self._exceptions)
         return Pattern(
             days=self.count,
             exceptions=len(self._exceptions),
             repeats=sum(after - before == 1 for before, after in pairwise(self._exceptions)),
             first=first in self._exceptions,
             last=self._day in self._exceptions,
+            recent=recent,
         )
 
     def __str__(self) -> str:
@@ -113,6 +144,8 @@ class Pattern(NamedTuple):
     """Whether the first day was an exception."""
     last: bool
     """Whether the last day was an exception."""
+    recent: int | None = None
+    """The exceptions in the last `ZONE_DAYS` days; None where there are no others."""
 
 
 class Statistic(NamedTuple):
@@ -120,6 +153,28 @@ class Statistic(NamedTuple):
 
     ratio: float
     p_value: float
+
+
+class ZoneTest(NamedTuple):
+    """The traffic light of some days, and what it costs under the Basel framework."""
+
+    days: int
+    exceptions: int
+    zone: TrafficLight
+    cumulative_probability: float
+    """The probability of at most so many exceptions, if the model is right."""
+    type_1_error: float
+    """The probability of at least so many, if the model is right: of an error of the first type,
+    where a model with so many is rejected."""
+    plus_factor_1996: float | None = None
+    """The addition of 1996 to the multiplier of 3. This and what follows are None unless there are
+    250 days at 99 %."""
+    basel_multiplier: float | None = None
+    """The multiplier in force."""
+    next_exception_cost_1996: float | None = None
+    """By how much one more exception raises the plus factor."""
+    next_exception_cost: float | None = None
+    """By how much one more exception raises the multiplier."""
 
 
 class ModelTest(NamedTuple):
@@ -133,8 +188,13 @@ class ModelTest(NamedTuple):
     """Christoffersen's."""
     conditional_coverage: Statistic
     """Christoffersen's, the sum of both."""
-    zone: TrafficLight
-    """green, yellow or red."""
+    light: ZoneTest
+    """Of the last 250 days at most."""
+
+    @property
+    def zone(self) -> TrafficLight:
+        """The traffic light: green, yellow or red."""
+        return self.light.zone
 
 
 @lru_cache(maxsize=10_000)
@@ -143,30 +203,82 @@ def judge_model(pattern: Pattern, level: ConfidenceLevel) -> ModelTest:
     coverage = _coverage(pattern.days, pattern.exceptions, level.tail)
     independence = _independence(pattern)
     both = coverage + independence
-    # The survival functions of chi-square with one and two degrees of freedom.
+    recent = pattern.exceptions if pattern.recent is None else pattern.recent
     return ModelTest(
         observations=pattern.days,
         exceptions=pattern.exceptions,
-        coverage=Statistic(coverage, erfc(sqrt(coverage / 2))),
-        independence=Statistic(independence, erfc(sqrt(independence / 2))),
+        coverage=_one_degree(coverage),
+        independence=_one_degree(independence),
+        # The survival function of chi-square with two degrees of freedom.
         conditional_coverage=Statistic(both, exp(-both / 2)),
-        zone=zone(pattern.days, pattern.exceptions, level),
+        light=judge_zone(min(pattern.days, ZONE_DAYS), recent, level),
+    )
+
+
+@lru_cache(maxsize=10_000)
+def judge_zone(days: int, exceptions: int, level: ConfidenceLevel) -> ZoneTest:
+    """Return the traffic light of so many days, its probabilities and its factors.
+
+    With a probability below 0.95 of at most so many exceptions the zone is green, below 0.9999
+    yellow, else red.
+    """
+    terms = [_binomial(days, count, level.tail) for count in range(days + 1)]
+    probability = min(1.0, fsum(terms[: exceptions + 1]))
+    light = TrafficLight.RED
+    if probability < _RED:
+        light = TrafficLight.GREEN if probability < _YELLOW else TrafficLight.YELLOW
+    type_1_error = min(1.0, fsum(terms[exceptions:]))
+    test = ZoneTest(days, exceptions, light, probability, type_1_error)
+    if days != ZONE_DAYS or level.confidence != _FACTORS_AT:
+        return test
+    plus, multiplier = _factors(exceptions)
+    next_plus, next_multiplier = _factors(exceptions + 1)
+    return test._replace(
+        plus_factor_1996=plus,
+        basel_multiplier=multiplier,
+        next_exception_cost_1996=round(next_plus - plus, 2),
+        next_exception_cost=round(next_multiplier - multiplier, 2),
     )
 
 
 def zone(observations: int, exceptions: int, level: ConfidenceLevel) -> TrafficLight:
-    """Return the traffic light, by the binomial probability of at most so many exceptions.
+    """Return the traffic light of so many days."""
+    return judge_zone(observations, exceptions, level).zone
 
-    Below 0.95 it is green, below 0.9999 yellow, else red.
+
+def time_until_first_failure(days: int | None, level: ConfidenceLevel) -> Statistic | None:
+    """Test whether the first exception came as late as expected.
+
+    With the first exception on day v, the ratio is that of the likelihoods of v days of which the
+    last is the only exception: under 1 - c, and under 1 / v.
+
+    Args:
+        days: the day of the first exception, from 1; None where there was none.
+        level: the confidence.
+
+    Returns:
+        The statistic, of one degree of freedom; None where there was no exception.
     """
-    tail = level.tail
-    probability = sum(
-        comb(observations, count) * tail**count * (1 - tail) ** (observations - count)
-        for count in range(exceptions + 1)
-    )
-    if probability < _YELLOW:
-        return TrafficLight.GREEN
-    return TrafficLight.YELLOW if probability < _RED else TrafficLight.RED
+    return None if days is None else _one_degree(_coverage(days, 1, level.tail))
+
+
+def shortfall_statistics(
+    ratios: Sequence[float], days: int, level: ConfidenceLevel
+) -> tuple[float | None, float]:
+    """Return Acerbi and Szekely's Z1 and Z2 from the days of exceptions.
+
+    Args:
+        ratios: return / ES of each day with an exception, ES being positive.
+        days: the number of all days.
+        level: the confidence of VaR and ES.
+
+    Returns:
+        Z1 = sum(ratios) / exceptions + 1, which is None where there was no exception, and
+        Z2 = sum(ratios) / (n (1 - c)) + 1.
+    """
+    total = fsum(ratios)
+    first = total / len(ratios) + 1 if ratios else None
+    return first, total / (days * level.tail) + 1
 
 
 def most_before_red(observations: int, level: ConfidenceLevel) -> int:
@@ -184,8 +296,7 @@ def acerbi_szekely(
     """Return Acerbi and Szekely's first two statistics: about 0 for a good model, else negative.
 
     With I = 1 on days of exceptions: Z1 = sum(r I / ES) / sum(I) + 1, and
-    Z2 = sum(r I / ES) / (n (1 - c)) + 1. No event contains them yet: they will be published with
-    the forecasts of ES.
+    Z2 = sum(r I / ES) / (n (1 - c)) + 1.
 
     Args:
         returns: shape (days,).
@@ -195,12 +306,33 @@ def acerbi_szekely(
 
     Returns:
         Z1, which is None where there was no exception, and Z2.
+
+    Raises:
+        InvalidInput: an ES of a day with an exception is not positive.
     """
     exceeded = -returns > var
-    shortfall = float((returns * exceeded / es).sum())
-    count = int(exceeded.sum())
-    first = shortfall / count + 1 if count else None
-    return first, shortfall / (len(returns) * level.tail) + 1
+    if not (es[exceeded] > 0).all():
+        raise InvalidInput("the expected shortfall of a day with an exception must be positive")
+    return shortfall_statistics((returns[exceeded] / es[exceeded]).tolist(), len(returns), level)
+
+
+def _factors(exceptions: int) -> tuple[float, float]:
+    """Return the plus factor of 1996 and today's multiplier, for 250 days at 99 %."""
+    if exceptions <= _FREE:
+        return 0.0, BASEL_MULTIPLIER
+    index = min(exceptions - _FREE - 1, len(PLUS_FACTORS_1996) - 1)
+    return PLUS_FACTORS_1996[index], BASEL_MULTIPLIERS[index]
+
+
+def _binomial(days: int, count: int, probability: float) -> float:
+    """Return the probability of so many hits, in logarithms: the coefficients may be too large."""
+    ways = lgamma(days + 1) - lgamma(count + 1) - lgamma(days - count + 1)
+    return exp(ways + count * log(probability) + (days - count) * log1p(-probability))
+
+
+def _one_degree(ratio: float) -> Statistic:
+    """Return a ratio with its p-value, by chi-square with one degree of freedom."""
+    return Statistic(ratio, erfc(sqrt(ratio / 2)))
 
 
 def _coverage(observations: int, exceptions: int, expected: float) -> float:

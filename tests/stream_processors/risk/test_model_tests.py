@@ -8,12 +8,14 @@ from hypothesis import given, strategies as st
 from scipy import stats
 from vartests import kupiec_test
 
-from stream_processors.risk.confidence import ConfidenceLevel
+from stream_processors.risk.confidence import ConfidenceLevel, InvalidInput
 from stream_processors.risk.model_tests import (
     ExceptionHistory,
     Pattern,
     acerbi_szekely,
     judge_model,
+    judge_zone,
+    time_until_first_failure,
     zone,
 )
 
@@ -65,10 +67,87 @@ def test_independence_is_a_ratio_of_binomial_likelihoods(exceptions: list[bool])
     assert found.conditional_coverage.p_value == pytest.approx(stats.chi2.sf(both, 2), rel=1e-9)
 
 
-def test_the_traffic_light_is_the_basel_committees() -> None:
-    """Supervisory framework, 1996, table 2: 250 days at 99 %."""
-    shown = [zone(250, exceptions, P99) for exceptions in range(12)]
-    assert shown == ["green"] * 5 + ["yellow"] * 5 + ["red"] * 2
+BASEL = [
+    # Exceptions, cumulative probability, type-1 error, plus factor of 1996, multiplier in force.
+    (0, 0.0811, 1.000, 0.00, 1.50),
+    (1, 0.2858, 0.919, 0.00, 1.50),
+    (2, 0.5432, 0.714, 0.00, 1.50),
+    (3, 0.7581, 0.457, 0.00, 1.50),
+    (4, 0.8922, 0.242, 0.00, 1.50),
+    (5, 0.9588, 0.108, 0.40, 1.70),
+    (6, 0.9863, 0.041, 0.50, 1.76),
+    (7, 0.9960, 0.014, 0.65, 1.83),
+    (8, 0.9989, 0.004, 0.75, 1.88),
+    (9, 0.9997, 0.001, 0.85, 1.92),
+    (10, 0.9999, 0.000, 1.00, 2.00),
+    (11, 1.0000, 0.000, 1.00, 2.00),
+]
+"""Supervisory framework for the use of backtesting, 1996, tables 1 and 2, and MAR32.9: 250 days at
+99 %."""
+
+
+@pytest.mark.parametrize(("exceptions", "cumulative", "type_1", "plus", "multiplier"), BASEL)
+def test_the_traffic_light_is_the_basel_committees(
+    exceptions: int, cumulative: float, type_1: float, plus: float, multiplier: float
+) -> None:
+    found = judge_zone(250, exceptions, P99)
+    assert found.zone == ("green" if exceptions < 5 else "yellow" if exceptions < 10 else "red")
+    assert found.cumulative_probability == pytest.approx(cumulative, abs=5e-5)
+    assert found.type_1_error == pytest.approx(type_1, abs=5e-4)
+    assert (found.plus_factor_1996, found.basel_multiplier) == (plus, multiplier)
+    after = BASEL[min(exceptions + 1, 11)]
+    assert found.next_exception_cost_1996 == pytest.approx(after[3] - plus)
+    assert found.next_exception_cost == pytest.approx(after[4] - multiplier)
+
+
+@given(st.integers(1, 5_000), st.data(), st.sampled_from(["0.95", "0.975", "0.99", "0.999"]))
+def test_probabilities_of_a_zone_are_scipys(
+    count: int, data: st.DataObject, confidence: str
+) -> None:
+    exceptions, level = data.draw(st.integers(0, count)), ConfidenceLevel.of(confidence)
+    found = judge_zone(count, exceptions, level)
+    below = stats.binom.cdf(exceptions, count, level.tail)
+    assert found.cumulative_probability == pytest.approx(below, rel=1e-8, abs=1e-12)
+    above = stats.binom.sf(exceptions - 1, count, level.tail)
+    assert found.type_1_error == pytest.approx(above, rel=1e-8, abs=1e-12)
+    has_factor = (count, confidence) == (250, "0.99")
+    assert (found.plus_factor_1996 is not None) == has_factor
+
+
+@given(st.integers(251, 600), st.sets(st.integers(0, 599), max_size=20))
+def test_the_zone_is_that_of_the_last_250_days_however_long_the_history(
+    count: int, chosen: set[int]
+) -> None:
+    exceptions = [day in chosen for day in range(count)]
+    test = judge_model(pattern_of(exceptions), P99)
+    assert test.observations == len(exceptions)
+    assert test.light == judge_zone(250, sum(exceptions[-250:]), P99)
+
+
+def test_five_thousand_days_are_tested() -> None:
+    test = judge_model(pattern_of([day % 18 == 0 for day in range(5_000)]), P95)
+    assert (test.observations, test.exceptions, test.light.days) == (5_000, 278, 250)
+    assert zone(5_000, 278, P95) == "yellow"
+
+
+def test_the_first_failure_is_as_late_as_kupiecs_table_says() -> None:
+    """Kupiec, 1995: at 99 % and a test level of 5 % the model is kept for days from 7 to 438."""
+    results = {day: time_until_first_failure(day, P99) for day in range(1, 700)}
+    kept = [day for day, result in results.items() if result and result.p_value > 0.05]
+    assert (kept[0], kept[-1]) == (7, 438)
+    assert time_until_first_failure(None, P99) is None
+    result = results[30]
+    assert result is not None
+    best = stats.geom.logpmf(30, 1 / 30) - stats.geom.logpmf(30, 0.01)
+    assert result.ratio == pytest.approx(2 * best)
+    assert result.p_value == pytest.approx(stats.chi2.sf(2 * best, 1))
+
+
+@given(st.text("x.", max_size=400))
+def test_the_first_exception_is_counted_from_the_first_day_that_counts(days: str) -> None:
+    kept = days[-250:]
+    expected = kept.index("x") + 1 if "x" in kept else None
+    assert ExceptionHistory(250, days).days_until_first == expected
 
 
 def test_no_exception_at_all_is_no_error() -> None:
@@ -89,6 +168,8 @@ def test_shortfall_as_forecast_gives_zero_and_twice_as_bad_gives_minus_one() -> 
     first, _ = acerbi_szekely(np.where(-returns > var, returns * 2, returns), var, es, level)
     assert first == pytest.approx(-1, abs=0.05)
     assert acerbi_szekely(np.zeros(5), var[:5], es[:5], level) == (None, 1.0)
+    with pytest.raises(InvalidInput, match="must be positive"):
+        acerbi_szekely(np.full(5, -0.1), var[:5], -es[:5], level)
 
 
 KUPIEC = {
