@@ -66,6 +66,13 @@ class Strategy(StrEnum):
     BUY_AND_HOLD = "buy_and_hold"
 
 
+class Fill(StrEnum):
+    """The price at which a backtest fills an order, seen from the close that decided it."""
+
+    NEXT_OPEN = "next_open"
+    CLOSE = "close"
+
+
 class Interval(StrEnum):
     """The interval of a bar or candle; stocks have daily bars only."""
 

@@ -58,8 +58,21 @@ MUTANTS = (
     Mutant(
         "backtest: an order is filled at the close that decided it",
         "producers/backtesting/strategies.py",
-        "overnight = 1 + held_before * (opens / closes_before - 1)",
-        "overnight = 1 + held * (opens / closes_before - 1)",
+        "held = decided if at_close else np.concatenate(([0.0], decided[:-1]))",
+        "held = decided",
+    ),
+    Mutant(
+        "backtest: a buy leaves no room for its commission",
+        "producers/backtesting/strategies.py",
+        "    quantity = cash / (price * (1 + commission))\n    while quantity * price + quantity * "
+        "price * commission > cash:",
+        "    quantity = cash / price\n    while quantity * price > cash:",
+    ),
+    Mutant(
+        "backtest: the first bar counts as a return of zero",
+        "producers/backtesting/strategies.py",
+        "        return self.capital[1:] / self.capital[:-1] - 1",
+        "        return self.capital / np.concatenate(([self.cash], self.capital[:-1])) - 1",
     ),
     Mutant(
         "reset: a directory without the mark is removed",

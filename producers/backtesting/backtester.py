@@ -9,7 +9,7 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +19,7 @@ from kafka_io.command_group import CommandGroup, ReceivedCommand
 from kafka_io.errors import ProducerError, Unread, WorkStopped
 from kafka_io.settings import ProducerSettings
 from producers.backtesting.series import Packaged, Series, find_series
-from producers.backtesting.strategies import Simulation, simulate, statistics
+from producers.backtesting.strategies import Order, simulate, statistics
 from producers.errors import InvalidStrategy
 from producers.market.prices import load_bars
 from producers.settings import BacktesterSettings
@@ -27,6 +27,7 @@ from schemas.events import (
     BacktestCommand,
     BacktestProgress,
     BarChunk,
+    Fill,
     JobStep,
     JobStepKind,
     Record,
@@ -75,7 +76,8 @@ def _attempt_after(events: Iterable[Record]) -> int:
     return 1 + max((step.attempt for step in steps if step.kind not in _OF_OWNERS), default=0)
 
 
-Order = dict[str, str | float]
+Transaction = Mapping[str, str | float]
+"""An order as clients see it."""
 
 
 class _Cancelled(Exception):
@@ -120,10 +122,17 @@ class Job:
         series = self._series()
         times = [bar.time for bar in series.bars]
         simulation = simulate(
-            series.opens, series.closes, command.strategy, command.parameters, command.cost
+            series.opens,
+            series.closes,
+            command.strategy,
+            command.parameters,
+            command.cost,
+            slippage=command.slippage,
+            fill=command.fill,
+            cash=command.initial_cash,
         )
         self._write_bars(series)
-        orders = list(_orders(series, simulation, command))
+        orders = [_transaction(order, series) for order in simulation.orders]
         reported = 0
         for count in np.unique(np.linspace(1, len(times), _REPORTS).astype(int)):
             if self.received.is_cancelled():
@@ -142,7 +151,7 @@ class Job:
                 progress=round(100.0 * float(count) / len(times), 1),
                 bars=(int(count), len(times)),
                 day=day,
-                results=_shown(statistics(part, series.bars_a_year)),
+                results=statistics(part, series.bars_a_year),
             )
             time.sleep(self.settings.backtest_step_pause_s)
         if self.received.is_cancelled():
@@ -151,25 +160,26 @@ class Job:
         curve = np.unique(np.linspace(0, len(times) - 1, _CURVE_POINTS_MAX).astype(int))
         summary = figures | {
             "number_of_trades": len(orders),
-            "final_value": float(simulation.capital[-1]) * command.initial_cash,
+            "final_value": float(simulation.capital[-1]),
+            "fill": command.fill,
+            "commission": command.cost,
+            "slippage": command.slippage,
+            "bars_a_year": series.bars_a_year,
             "interval": series.interval,
             "start_date": times[0][:10],
             "end_date": times[-1][:10],
             "equity_curve": [
-                {
-                    "time": times[at],
-                    "value": round(float(simulation.capital[at]) * command.initial_cash, 2),
-                }
-                for at in curve
+                {"time": times[at], "value": float(simulation.capital[at])} for at in curve
             ],
         }
         self._report(
             JobStepKind.COMPLETED,
-            f"{command.symbol}: {figures['total_return']:+.1%} in {len(orders)} orders",
+            f"{command.symbol}: {figures['total_return']:+.1%} in {len(orders)} orders, "
+            f"{_FILLED[Fill(command.fill)]}",
             progress=100.0,
             bars=(len(times), len(times)),
             day=times[-1][:10],
-            results=_shown(figures),
+            results=figures,
             data=json.dumps(summary),
         )
 
@@ -208,17 +218,19 @@ class Job:
         progress: float = 0.0,
         bars: tuple[int, int] | None = None,
         day: str | None = None,
-        results: dict[str, float] | None = None,
+        results: Mapping[str, float | None] | None = None,
         data: str | None = None,
     ) -> None:
         command = self.command
+        numbers = {name: value for name, value in (results or {}).items() if value is not None}
         event = BacktestProgress(
             backtest_id=command.job_id,
             progress=progress,
             status=_STATUS_OF.get(kind, RunStatus.RUNNING),
             message=message,
             current_date=day,
-            results=results or {},
+            results=numbers,
+            results_json=None if len(numbers) == len(results or {}) else json.dumps(results),
             event_time_us=now_us(),
             job=JobStep(
                 kind=kind,
@@ -241,28 +253,22 @@ _STATUS_OF = {
 }
 
 
-def _orders(series: Series, simulation: Simulation, command: BacktestCommand) -> Iterator[Order]:
-    """Return the orders: each is executed at the open at which the position changes."""
-    changes = np.diff(simulation.held, prepend=0.0)
-    for at in map(int, np.flatnonzero(changes)):
-        bar, is_buy = series.bars[at], changes[at] > 0
-        value = float(simulation.at_open[at]) * command.initial_cash
-        cost = value * command.cost
-        yield {
-            "time": bar.time,
-            "side": "buy" if is_buy else "sell",
-            "price": bar.open,
-            "quantity": (value - cost if is_buy else value) / bar.open,
-            "value": value,
-            "cost": cost,
-        }
+_FILLED = {Fill.NEXT_OPEN: "filled at the next open", Fill.CLOSE: "filled at the close"}
 
 
-def _batches(orders: list[Order]) -> Iterator[list[Order]]:
+def _transaction(order: Order, series: Series) -> Transaction:
+    return {
+        "time": series.bars[order.bar].time,
+        "side": "buy" if order.is_buy else "sell",
+        "price": order.price,
+        "quantity": order.quantity,
+        "value": order.value,
+        "cost": order.commission,
+        "cash": order.cash,
+    }
+
+
+def _batches(orders: list[Transaction]) -> Iterator[list[Transaction]]:
     """Yield orders in batches that fit in an event."""
     for at in range(0, len(orders), _TRANSACTIONS_AT_ONCE):
         yield orders[at : at + _TRANSACTIONS_AT_ONCE]
-
-
-def _shown(figures: dict[str, float | None]) -> dict[str, float]:
-    return {name: value for name, value in figures.items() if value is not None}

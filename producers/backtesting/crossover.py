@@ -1,7 +1,7 @@
 """The demo's backtest: a moving-average crossover on the packaged daily bars.
 
 It is the strategy `moving_average_crossover` of `producers.backtesting.strategies`: a position is
-decided at a close and taken at the next day's open, and each trade costs `COST` of the capital. The
+decided at a close and filled at the next day's open, and each order costs `COST` of its value. The
 end is compared with buying and holding the stock, which a strategy should beat.
 """
 
@@ -22,7 +22,7 @@ from producers.broadcaster import BlockingBroadcaster
 from schemas.events import Bar, RunStatus, Strategy
 
 COST = 0.001
-"""The cost of a change of position, as a fraction of the capital: ten basis points."""
+"""The commission of an order, as a fraction of the traded value: ten basis points."""
 
 _SHOWN = ("total_return", "sharpe_ratio", "max_drawdown", "trades")
 

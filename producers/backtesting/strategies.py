@@ -1,78 +1,174 @@
-"""Trading strategies on bars: their positions, returns and statistics.
+"""Trading strategies on bars: their orders, equity and statistics.
 
-This module is pure. A position is decided at a bar's close and taken at the next bar's open, the
-first price at which it can be traded; each change of position costs a fraction of the traded
-amount. The whole capital is in the market, or none of it.
+This module is pure. A position is decided at a bar's close and filled at the next bar's open, the
+first price at which it can be traded; or, where that is asked for, at the close that decided it.
+The whole equity is in the market, or none of it. Slippage makes each price worse by a fraction, and
+a commission is a fraction of the traded value. Quantities need not be whole. A buy leaves room for
+its commission, so that cash is never below zero.
 """
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
 
 from producers.backtesting.catalogue import resolve_parameters
-from schemas.events import Strategy
+from producers.errors import InvalidStrategy
+from schemas.events import Fill, Strategy
 
 TRADING_DAYS_A_YEAR = 252
+
+_RETURNS_MIN = 2
+"""The fewest returns that have a sample deviation."""
+_EPSILON = float(np.finfo(np.float64).eps)
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class Simulation:
-    """The result of a strategy; all arrays have the shape (bars,)."""
+class Order:
+    """One change of position, as it was filled."""
 
+    bar: int
+    """The index of the bar in which it was filled."""
+    is_buy: bool
+    price: float
+    """The price that was paid or got, slippage included."""
+    quantity: float
+    value: float
+    """Quantity times price."""
+    commission: float
+    cash: float
+    """The cash after it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Simulation:
+    """The result of a strategy; arrays have the shape (bars,)."""
+
+    cash: float
+    """The cash before the first bar."""
     held: Floats
-    """Whether the capital was in the market from the bar's open on, 0 or 1."""
-    returns: Floats
-    """The return after costs from the close before to this close, as a fraction."""
+    """Whether the equity was in the market at each close, 0 or 1."""
     capital: Floats
-    """The equity at each close; 1 at the start."""
-    at_open: Floats
-    """The equity at each open, before a trade at it."""
+    """The equity at each close: cash, and the quantity at the close's price."""
+    orders: Sequence[Order]
+    """The orders in order of time."""
+
+    @property
+    def returns(self) -> Floats:
+        """The return from each close to the next, as a fraction; shape (bars - 1,)."""
+        return self.capital[1:] / self.capital[:-1] - 1
 
     def until(self, count: int) -> "Simulation":
         """Return the first bars."""
-        columns = self.held, self.returns, self.capital, self.at_open
-        return Simulation(*(column[:count] for column in columns))
+        orders = [order for order in self.orders if order.bar < count]
+        return replace(self, held=self.held[:count], capital=self.capital[:count], orders=orders)
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How orders are filled, and what they cost."""
+
+    commission: float = 0.0
+    """A fraction of the traded value."""
+    slippage: float = 0.0
+    """The fraction by which a buy's price is higher, and a sale's lower, than the bar's."""
+    fill: str = Fill.NEXT_OPEN
+    """One of `Fill`."""
+
+    def __post_init__(self) -> None:
+        for name, fraction in (("cost", self.commission), ("slippage", self.slippage)):
+            if not 0 <= fraction < 1:
+                raise InvalidStrategy(f"{name} is {fraction}; it must be 0 or more, below 1", name)
+        if self.fill not in tuple(Fill):
+            raise InvalidStrategy(f"{self.fill!r} is no fill; there are {', '.join(Fill)}", "fill")
 
 
 def simulate(
-    opens: Floats, closes: Floats, strategy: str, parameters: Mapping[str, float], cost: float
+    opens: Floats,
+    closes: Floats,
+    strategy: str,
+    parameters: Mapping[str, float],
+    cost: float,
+    *,
+    slippage: float = 0.0,
+    fill: str = Fill.NEXT_OPEN,
+    cash: float = 1.0,
 ) -> Simulation:
     """Run a strategy over opens and closes, shape (bars,).
 
     Args:
-        opens: positive prices, at which positions change.
+        opens: positive prices, at which orders are filled by default.
         closes: positive prices, from which positions are decided.
         strategy: one of `DEFAULTS`.
         parameters: parameters other than the defaults.
-        cost: the cost of a trade, as a fraction of the traded amount.
+        cost: the commission, as a fraction of the traded value.
+        slippage: the fraction by which prices are worse than those of the bars.
+        fill: one of `Fill`.
+        cash: the cash at the start.
 
     Raises:
-        InvalidStrategy: there is no such strategy, or a parameter is invalid.
+        InvalidStrategy: there is no such strategy, a parameter is invalid, or values exceed the
+            range of a float.
     """
+    terms = Terms(cost, slippage, fill)
+    if not (math.isfinite(cash) and cash > 0):
+        raise InvalidStrategy(f"initial_cash is {cash}; it must be a positive number")
     resolved = resolve_parameters(strategy, parameters)
     decided = _DECIDED[Strategy(strategy)](closes, resolved)
-    held = np.zeros(len(closes))
-    held[1:] = decided[:-1]
-    held_before = np.concatenate(([0.0], held[:-1]))
-    closes_before = np.concatenate((opens[:1], closes[:-1]))
-    overnight = 1 + held_before * (opens / closes_before - 1)
-    trade = 1 - np.abs(held - held_before) * cost
-    growth = overnight * trade * (1 + held * (closes / opens - 1))
-    capital: Floats = np.cumprod(growth, dtype=np.float64)
-    at_open = np.concatenate(([1.0], capital[:-1])) * overnight
-    return Simulation(held, growth - 1, capital, at_open)
+    at_close = fill == Fill.CLOSE
+    held = decided if at_close else np.concatenate(([0.0], decided[:-1]))
+    orders = _fill_orders(held, closes if at_close else opens, terms, cash)
+    count = np.searchsorted([order.bar for order in orders], np.arange(len(closes)), side="right")
+    cash_after = np.array([cash, *(order.cash for order in orders)])
+    quantity_after = np.array([0.0, *(order.quantity * order.is_buy for order in orders)])
+    with np.errstate(all="ignore"):
+        capital: Floats = cash_after[count] + quantity_after[count] * closes
+    if not (np.isfinite(capital).all() and (capital > 0).all()):
+        raise InvalidStrategy("the values of this backtest exceed the range of numbers")
+    return Simulation(cash, held, capital, orders)
+
+
+def _fill_orders(held: Floats, prices: Floats, terms: Terms, cash: float) -> Sequence[Order]:
+    """Return the orders that change the position as `held` says, at these prices."""
+    orders: list[Order] = []
+    quantity = 0.0
+    for bar in map(int, np.flatnonzero(np.diff(held, prepend=0.0))):
+        is_buy = bool(held[bar])
+        price = float(prices[bar]) * (1 + terms.slippage if is_buy else 1 - terms.slippage)
+        if is_buy:
+            quantity = _affordable(cash, price, terms.commission)
+        value = quantity * price
+        commission = value * terms.commission
+        cash = cash - (value + commission) if is_buy else cash + (value - commission)
+        orders.append(Order(bar, is_buy, price, quantity, value, commission, cash))
+    return orders
+
+
+def _affordable(cash: float, price: float, commission: float) -> float:
+    """Return the largest quantity that cash pays for, with its commission."""
+    quantity = cash / (price * (1 + commission))
+    while quantity * price + quantity * price * commission > cash:
+        quantity = math.nextafter(quantity, 0.0)  # its last bit was rounded up
+    return quantity
 
 
 def moving_average(closes: Floats, bars: int) -> Floats:
-    """Return the mean of the last `bars` closes, NaN before there are as many; shape (bars,)."""
+    """Return the mean of the last `bars` closes, NaN before there are as many; shape (bars,).
+
+    Each is the exact mean of the closes as they are written in decimals, rounded once. So two means
+    that are equal, such as those of constant prices, compare as equal whatever their lengths, and a
+    price that has left the window leaves nothing behind.
+    """
     averages = np.full(len(closes), np.nan)
-    if len(closes) >= bars:
-        averages[bars - 1 :] = np.convolve(closes, np.full(bars, 1 / bars), "valid")
+    sums = [Fraction(0), *accumulate(Fraction(repr(close)) for close in closes.tolist())]
+    for end in range(bars, len(sums)):
+        averages[end - 1] = float((sums[end] - sums[end - bars]) / bars)
     return averages
 
 
@@ -97,48 +193,62 @@ def relative_strength(closes: Floats, period: int) -> Floats:
 
 
 def statistics(simulation: Simulation, bars_a_year: float) -> dict[str, float | None]:
-    """Return the statistics of a simulation; ratios have a riskless rate of zero.
+    """Return the statistics of a simulation; an undefined figure is None.
 
-    Volatility has ddof 1; Sortino's deviation is the root of the mean squared loss over all bars.
-    An undefined figure is None. `win_rate` is the fraction of closed round trips with a gain.
+    They are computed from the n - 1 returns between n bars; the first bar has none. The riskless
+    rate is zero. `docs/concepts/backtests.md` has the formulas.
     """
-    returns = simulation.returns
+    returns, capital = simulation.returns, simulation.capital
     trips = round_trips(simulation)
+    growth = float(capital[-1] / simulation.cash)
+    curve = np.concatenate(([simulation.cash], capital))
     scale = math.sqrt(bars_a_year)
-    capital = np.concatenate(([1.0], np.cumprod(1 + returns)))
-    with np.errstate(all="ignore"):  # undefined figures become None
-        deviation = np.std(returns, ddof=1) if len(returns) > 1 else math.nan
-        shortfall = np.sqrt(np.mean(np.minimum(returns, 0) ** 2))
-        figures = {
-            "total_return": capital[-1] - 1,
-            "annual_return": _annual_return(float(capital[-1]), bars_a_year / len(returns)),
-            "volatility": deviation * scale,
-            "sharpe_ratio": np.mean(returns) / deviation * scale,
-            "sortino_ratio": np.mean(returns) / shortfall * scale,
-            "max_drawdown": np.max(1 - capital / np.maximum.accumulate(capital)),
-            "win_rate": sum(gain > 0 for gain in trips) / len(trips) if trips else math.nan,
-            "trades": np.abs(np.diff(simulation.held, prepend=0.0)).sum(),
-        }
-    return {name: float(value) if np.isfinite(value) else None for name, value in figures.items()}
+    mean = float(returns.mean()) if len(returns) else math.nan
+    deviation = _deviation(returns)
+    shortfall = math.sqrt(np.mean(np.minimum(returns, 0) ** 2)) if len(returns) else math.nan
+    figures = {
+        "total_return": growth - 1,
+        "annual_return": _annual_return(growth, bars_a_year, len(returns)),
+        "volatility": deviation * scale,
+        "sharpe_ratio": _ratio(mean, deviation) * scale,
+        "sortino_ratio": _ratio(mean, shortfall) * scale,
+        "max_drawdown": float(np.max(1 - curve / np.maximum.accumulate(curve))),
+        "win_rate": _ratio(sum(gain > 0 for gain in trips), len(trips)),
+        "trades": float(len(simulation.orders)),
+    }
+    # Adding zero makes a zero of -0.0.
+    return {name: value + 0.0 if math.isfinite(value) else None for name, value in figures.items()}
 
 
-def _annual_return(growth: float, spans_a_year: float) -> float:
-    """Return an annualised return; NaN if it exceeds the range of a float."""
+def _deviation(returns: Floats) -> float:
+    """Return the sample deviation; zero for returns that are equal but for rounding."""
+    if len(returns) < _RETURNS_MIN:
+        return math.nan
+    deviation = float(np.std(returns, ddof=1))
+    rounding = 8 * _EPSILON * float(np.abs(1 + returns).max())
+    return deviation if deviation > rounding else 0.0
+
+
+def _ratio(value: float, by: float) -> float:
+    return value / by if by else math.nan
+
+
+def _annual_return(growth: float, bars_a_year: float, count: int) -> float:
+    """Return the annualised return of `count` bars; NaN if it exceeds the range of a float."""
+    if not count:
+        return math.nan
     try:
-        return float(growth**spans_a_year - 1)
+        return math.pow(growth, bars_a_year / count) - 1
     except OverflowError:
         return math.nan
 
 
 def round_trips(simulation: Simulation) -> Sequence[float]:
-    """Return the return of each closed round trip, after the costs of both trades."""
-    changes = np.diff(simulation.held, prepend=0.0)
-    ins, outs = np.flatnonzero(changes > 0), np.flatnonzero(changes < 0)
-    before = simulation.at_open
-    # A trip ends at an open, and the return of that bar has nothing but the way to it and its cost.
+    """Return the return of each buy with its sale, after both commissions."""
+    buys, sales = simulation.orders[::2], simulation.orders[1::2]
     return [
-        float(simulation.capital[end] / before[begin] - 1)
-        for begin, end in zip(ins[: len(outs)], outs, strict=True)
+        (sale.value - sale.commission) / (buy.value + buy.commission) - 1
+        for buy, sale in zip(buys, sales, strict=False)  # the last position may be open
     ]
 
 

@@ -18,7 +18,7 @@ from schemas.bounds import (
     Table,
     Text,
 )
-from schemas.vocabularies import Interval, JobStatus, JobStepKind, RunStatus
+from schemas.vocabularies import Fill, Interval, JobStatus, JobStepKind, RunStatus
 
 _LAST_STEPS = (JobStepKind.COMPLETED, JobStepKind.FAILED, JobStepKind.CANCELLED)
 _LAST_STATUSES = (JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED)
@@ -77,7 +77,10 @@ class BacktestProgress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BacktestCommand:
-    """A client requested a backtest. Dates are YYYY-MM-DD, and both are included."""
+    """A client requested a backtest. Dates are YYYY-MM-DD, and both are included.
+
+    `cost` and `slippage` are fractions of the traded value and of the price; `fill` is a `Fill`.
+    """
 
     job_id: Name
     owner: Name | None = None
@@ -90,6 +93,8 @@ class BacktestCommand:
     cost: Finite
     initial_cash: Finite
     event_time_us: ObservedUs
+    slippage: Finite = 0.0
+    fill: Name = Fill.NEXT_OPEN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,7 @@ from producers.errors import InvalidStrategy
 from schemas.events import (
     BacktestCommand,
     BacktestProgress,
+    Fill,
     Interval,
     JobState,
     JobStatus,
@@ -94,7 +95,11 @@ class BacktestRequest(BaseModel):
     end_date: _Day | None = None
     """The last day, YYYY-MM-DD; by default that of the prices."""
     cost: Annotated[float, Field(ge=0, lt=1)] = 0.001
-    """The cost of a trade, as a fraction of its value."""
+    """The commission of an order, as a fraction of the traded value."""
+    slippage: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """The fraction by which a buy's price is higher, and a sale's lower, than the bar's."""
+    fill: Annotated[Fill, AnyCase] = Fill.NEXT_OPEN
+    """Where an order is filled: at the open after the close that decided it, or at this close."""
     initial_cash: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 10_000.0
     """The cash at the start."""
     interval: Annotated[Interval, AnyCase] = Interval.DAY
@@ -133,6 +138,8 @@ async def submit(request: Request, body: BacktestRequest) -> dict[str, object]:
         cost=body.cost,
         initial_cash=body.initial_cash,
         event_time_us=requested_us,
+        slippage=body.slippage,
+        fill=body.fill,
     )
     position = await write(request, submitted)
     await write(request, command)

@@ -1,5 +1,6 @@
 import json
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -9,7 +10,7 @@ from producers.backtesting.backtester import Job
 from producers.errors import WorkStopped
 from producers.market.prices import load_bars
 from producers.settings import BacktesterSettings
-from schemas.events import BacktestProgress, BarChunk
+from schemas.events import BacktestProgress, BarChunk, Fill
 from tests.support.commands import FIRST, MemoryCommand, backtest_command
 
 PACKAGED = load_bars()
@@ -22,8 +23,9 @@ def run(
     attempt: int = 1,
     earlier: Attempts = FIRST,
     is_cancelled: Callable[[], bool] = lambda: False,
+    fill: str = Fill.NEXT_OPEN,
 ) -> list[BacktestProgress]:
-    command = backtest_command("J", symbol)
+    command = replace(backtest_command("J", symbol), fill=fill, slippage=0.001)
     job = Job(
         received.received(command, is_cancelled, earlier=earlier),
         command,
@@ -57,6 +59,39 @@ def test_a_job_writes_its_bars_then_its_steps_and_ends_with_a_summary() -> None:
         for order in json.loads(step.job.data or "")
     ]
     assert len(orders) == summary["number_of_trades"] == 1
+    assert (summary["fill"], summary["commission"], summary["slippage"]) == (
+        "next_open",
+        0.001,
+        0.001,
+    )
+    [buy], bar = orders, [bar for bar in PACKAGED["IBM"] if bar.time >= "2008-01-01"][1]
+    assert (buy["time"], buy["price"]) == (bar.time, bar.open * 1.001)
+    assert buy["value"] + buy["cost"] + buy["cash"] == pytest.approx(10_000)
+    assert buy["cash"] >= 0
+    assert last.message.endswith("in 1 orders, filled at the next open")
+
+
+def test_a_figure_without_a_value_is_null_in_results_and_absent_among_numbers() -> None:
+    steps = run(MemoryCommand())
+    summary = json.loads(steps[-1].job.data or "") if steps[-1].job else {}
+    assert summary["win_rate"] is None
+    for step in steps:
+        if step.results:
+            shown = step.all_results
+            assert isinstance(shown, dict)
+            assert shown["win_rate"] is None
+            assert {name: value for name, value in shown.items() if value is not None} == (
+                step.results
+            )
+
+
+def test_a_job_that_fills_at_the_close_says_so() -> None:
+    last = run(MemoryCommand(), fill=Fill.CLOSE)[-1]
+    summary = json.loads(last.job.data or "") if last.job else {}
+    assert summary["fill"] == "close"
+    assert last.message.endswith("filled at the close")
+    [failed] = run(MemoryCommand(), fill="yesterday")
+    assert failed.message == "'yesterday' is no fill; there are next_open, close"
 
 
 def test_a_cancelled_job_ends_at_its_next_step() -> None:

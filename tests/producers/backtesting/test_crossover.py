@@ -41,7 +41,7 @@ def by_the_book(bars: list[Bar], fast: int, slow: int) -> float:
         known = closes[:day]
         wants = day >= slow and sum(known[-fast:]) / fast > sum(known[-slow:]) / slow
         if wants and not shares:
-            cash, shares = 0.0, cash * (1 - COST) / bar.open
+            cash, shares = 0.0, cash / (1 + COST) / bar.open
         elif shares and not wants:
             cash, shares = shares * bar.open * (1 - COST), 0.0
     return cash + shares * closes[-1] - 1
@@ -63,7 +63,7 @@ def test_progress_has_days_of_the_bars_and_the_end_compares_with_holding() -> No
     assert [call[2] for call in reporter.calls] == ["started", *["running"] * 4, "completed"]
     hold_return = results["hold_return"]
     # Held from the second day's open on.
-    assert hold_return == pytest.approx(5 / (9 * 1.01) * (1 - COST) - 1)
+    assert hold_return == pytest.approx(5 / (9 * 1.01) / (1 + COST) - 1)
     assert f"buying and holding: {hold_return:+.1%}" in str(reporter.calls[-1][3])
 
 
