@@ -29,8 +29,9 @@ class Trade:
 class TradeBatch:
     """Trades of one symbol, in the order in which they were made.
 
-    `first` is the index of the batch's first trade among all trades of the symbol that its producer
-    has written. Every trade of a later batch was made at `watermark_us` or after it.
+    `first` is the number of the batch's first trade among all trades of the symbol that its
+    producer has written in this run. Every trade of a later batch was made at `watermark_us` or
+    after it.
     """
 
     symbol: Name
@@ -38,8 +39,10 @@ class TradeBatch:
     trades: Items[Trade]
     watermark_us: ObservedUs
     producer: Name = ""
-    """The name of what counts the trades. A producer that counts from 0 again, since it does not
-    know its last count, takes a new name, such as that of its run."""
+    """The name of what counts the trades."""
+    run: Name = ""
+    """The name of the producer's run. A producer that counts from 0 again, since it does not know
+    its last count, names another run."""
 
     @property
     def event_time_us(self) -> int:
@@ -50,7 +53,8 @@ class TradeBatch:
     def event_id(self) -> str:
         """The CloudEvents id; a batch that is sent again has the same id."""
         producer = f"{self.producer}:" if self.producer else ""
-        return f"trades:{self.symbol}:{producer}{self.first}:{len(self.trades)}"
+        run = f"run:{self.run}:" if self.run else ""
+        return f"trades:{self.symbol}:{producer}{run}{self.first}:{len(self.trades)}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +92,8 @@ class TradeCount:
     """The start and the end of each range of numbers, in order; the end is exclusive."""
     latest_us: InstantUs
     """The latest time of a trade that was taken."""
+    run: Name = ""
+    """The producer's run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,9 +110,15 @@ class CandleState:
     late: Count = 0
     tenant: Name | None = None
     edges_us: Items[InstantUs] = field(default_factory=list)
-    """For each forming candle, the times of its first and its last trade."""
+    """For each forming minute, the times of its first and its last trade."""
     counts: Items[TradeCount] = field(default_factory=list)
     recent: Bytes | None = None
     """8 bytes for each of the last trades, by which a repeat is recognized."""
     batches: Bytes | None = None
     """8 bytes for each of the last batches, likewise."""
+    edge_numbers: Items[Integer] = field(default_factory=list)
+    """For each forming minute, the numbers of its first and its last trade."""
+    edge_producers: Items[Name] = field(default_factory=list)
+    """For each of these trades, its producer and its run."""
+    volume_rests: Items[Real] = field(default_factory=list)
+    """For each forming minute, what rounding has left of its volume."""

@@ -1,10 +1,11 @@
 """Form candles of trades: trades become minute candles, and those become wider ones. Pure.
 
 A symbol's trades arrive in batches, each with a watermark: every later trade is of this time or
-after it. Candles leave when the watermark has passed their end; until then a trade belongs into its
-minute, in whatever order trades come. A trade from before the watermark is late, and refused.
-The first trade by time opens a candle, and the last one closes it; trades of one instant keep the
-order in which they came. An interval without a trade has no candle.
+after it. A trade belongs to the minute of its time. A minute closes when the watermark passes its
+end; until then its trades may come in any order, also those from before the watermark. A trade of
+a closed minute is late, and refused. The first trade by time opens a candle, and the last one
+closes it; trades of one instant are ordered by number, then by producer and run. So a candle
+depends on its trades alone, whatever the batches. An interval without a trade has no candle.
 
 No clock is read. A time is bounded by that of the record in the log: trades and watermarks that are
 further ahead are refused, since one of them would make all other trades late for years.
@@ -13,6 +14,7 @@ further ahead are refused, since one of them would make all other trades late fo
 import math
 import sys
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from schemas.events import Candle, CandleState, DeadLetterReason, Interval, Trade, TradeBatch
 from schemas.instants import EARLIEST_US, LATEST_US
@@ -48,13 +50,48 @@ class CandleChanges:
     refused: list[RefusedTrade] = field(default_factory=list)
 
 
+class _Place(NamedTuple):
+    """The place of a trade among all trades of its symbol."""
+
+    time_us: int
+    number: int
+    producer: str
+    run: str
+
+
+_UNNUMBERED = -1
+"""The number of a trade that an earlier version has placed: before all others of its instant."""
+
+
 @dataclass(slots=True)
 class _Forming:
-    """A candle that can change, and the times of its first and its last trade."""
+    """A minute that can change, the places of its first and its last trade, and a rest.
+
+    `rest` is what rounding has left of the volume, so that it does not depend on the order of the
+    trades.
+    """
 
     candle: Candle
-    first_us: int
-    last_us: int
+    first: _Place
+    last: _Place
+    rest: float = 0.0
+
+    def add(self, place: _Place, trade: Trade) -> None:
+        """Add a trade to the minute."""
+        candle, price = self.candle, trade.price
+        volume, rest = _exact_sum(candle.volume, trade.amount)
+        volume, self.rest = _exact_sum(volume, self.rest + rest)
+        self.candle = replace(
+            candle,
+            open=price if place < self.first else candle.open,
+            high=max(candle.high, price),
+            low=min(candle.low, price),
+            close=price if place >= self.last else candle.close,
+            volume=volume,
+            trades=min(candle.trades + 1, _TRADES_MAX),
+        )
+        self.first = min(self.first, place)
+        self.last = max(self.last, place)
 
 
 class SymbolCandles:
@@ -95,12 +132,16 @@ class SymbolCandles:
         """Return the whole state of the symbol."""
         counts, recent, batches = self._numbers.pack()
         minutes = [self._minutes[start] for start in sorted(self._minutes)]
+        edges = [edge for minute in minutes for edge in (minute.first, minute.last)]
         return CandleState(
             symbol=self._symbol,
             next=self._numbers.next,
             watermark_us=self._watermark_us,
             forming=[*(minute.candle for minute in minutes), *self._wider.values()],
-            edges_us=[edge for minute in minutes for edge in (minute.first_us, minute.last_us)],
+            edges_us=[edge.time_us for edge in edges],
+            edge_numbers=[edge.number for edge in edges],
+            edge_producers=[name for edge in edges for name in (edge.producer, edge.run)],
+            volume_rests=[minute.rest for minute in minutes],
             late=self._late,
             tenant=self._tenant,
             counts=counts,
@@ -118,8 +159,15 @@ class SymbolCandles:
                 for minute in minutes
                 for edge in (minute.start_us, max(minute.start_us, state.watermark_us))
             ]
-        for minute, first_us, last_us in zip(minutes, edges_us[::2], edges_us[1::2], strict=True):
-            self._minutes[minute.start_us] = _Forming(minute, first_us, last_us)
+        numbers, names = state.edge_numbers, state.edge_producers
+        rests = state.volume_rests
+        if not len(numbers) == len(edges_us) == len(names) // 2 == 2 * len(rests):
+            # Of an earlier version, in which trades of one instant kept the order of their arrival.
+            numbers, names = [_UNNUMBERED] * len(edges_us), [""] * 2 * len(edges_us)
+            rests = [0.0] * len(minutes)
+        edges = list(map(_Place, edges_us, numbers, names[::2], names[1::2]))
+        for minute, first, last, rest in zip(minutes, edges[::2], edges[1::2], rests, strict=True):
+            self._minutes[minute.start_us] = _Forming(minute, first, last, rest)
         self._wider = {candle.interval: candle for candle in state.forming if candle not in minutes}
 
     def apply(self, batch: TradeBatch, log_us: int) -> CandleChanges:
@@ -148,7 +196,8 @@ class SymbolCandles:
             if found.is_taken:
                 changes.refused.append(self._refuse_taken(found.index, found.number, batch))
             else:
-                self._add_trade(found.index, found.trade, latest_us, changes)
+                place = _Place(found.trade.time_us, found.number, batch.producer, batch.run)
+                self._add_trade(found.index, place, found.trade, latest_us, changes)
         if batch.watermark_us > latest_us:
             error = f"the watermark is {_ahead(batch.watermark_us, log_us)}; it is not followed"
             changes.refused.append(RefusedTrade(None, DeadLetterReason.INVALID, error))
@@ -157,60 +206,52 @@ class SymbolCandles:
         return changes
 
     def _add_trade(
-        self, index: int, trade: Trade, latest_us: float, changes: CandleChanges
+        self, index: int, place: _Place, trade: Trade, latest_us: float, changes: CandleChanges
     ) -> None:
         fault = _fault(trade, latest_us)
         if fault is not None:
             changes.refused.append(RefusedTrade(index, DeadLetterReason.INVALID, fault))
             return
-        if trade.time_us < self._watermark_us:
+        if self._is_late(trade):
             self._late += 1
-            error = f"the trade's time {trade.time_us} is before the watermark {self._watermark_us}"
-            changes.refused.append(
-                RefusedTrade(index, DeadLetterReason.LATE, f"{error} (microseconds)")
+            error = (
+                f"the trade's time {trade.time_us} is in a minute that the watermark "
+                f"{self._watermark_us} has closed (microseconds)"
             )
+            changes.refused.append(RefusedTrade(index, DeadLetterReason.LATE, error))
             return
-        start = trade.time_us - trade.time_us % _MINUTE_US
-        price, amount = trade.price, trade.amount
+        start = _minute_of(trade)
         minute = self._minutes.get(start)
-        if minute is None:
-            candle = Candle(
-                symbol=self._symbol,
-                interval=Interval.MINUTE,
-                start_us=start,
-                end_us=start + _MINUTE_US,
-                open=price,
-                high=price,
-                low=price,
-                close=price,
-                volume=amount,
-                trades=1,
-            )
-            self._minutes[start] = _Forming(candle, trade.time_us, trade.time_us)
-            if len(self._minutes) > MINUTES_MAX:
-                self._advance(min(self._minutes) + _MINUTE_US, changes)
+        if minute is not None:
+            minute.add(place, trade)
             return
-        candle = minute.candle
-        minute.candle = replace(
-            candle,
-            open=price if trade.time_us < minute.first_us else candle.open,
-            high=max(candle.high, price),
-            low=min(candle.low, price),
-            close=price if trade.time_us >= minute.last_us else candle.close,
-            volume=_sum(candle.volume, amount),
-            trades=min(candle.trades + 1, _TRADES_MAX),
+        candle = Candle(
+            symbol=self._symbol,
+            interval=Interval.MINUTE,
+            start_us=start,
+            end_us=start + _MINUTE_US,
+            open=trade.price,
+            high=trade.price,
+            low=trade.price,
+            close=trade.price,
+            volume=trade.amount,
+            trades=1,
         )
-        minute.first_us = min(minute.first_us, trade.time_us)
-        minute.last_us = max(minute.last_us, trade.time_us)
+        self._minutes[start] = _Forming(candle, place, place)
+        if len(self._minutes) > MINUTES_MAX:
+            self._advance(min(self._minutes) + _MINUTE_US, changes)
+
+    def _is_late(self, trade: Trade) -> bool:
+        return _minute_of(trade) + _MINUTE_US <= self._watermark_us
 
     def _refuse_taken(self, index: int | None, number: int, batch: TradeBatch) -> RefusedTrade:
         """Refuse a trade whose number another one has had, or a whole batch of them."""
-        is_late = all(trade.time_us < self._watermark_us for trade in batch.trades)
+        is_late = all(map(self._is_late, batch.trades))
         return RefusedTrade(
             index,
             DeadLetterReason.LATE if is_late else DeadLetterReason.INVALID,
-            f"number {number} of producer {batch.producer!r} was used before, so this trade may "
-            "be a repeat; a producer that starts to count again needs a new name",
+            f"number {number} of producer {batch.producer!r}, run {batch.run!r}, was used before, "
+            "so this trade may be a repeat; a producer that starts to count again needs a new run",
         )
 
     def _advance(self, watermark_us: int, changes: CandleChanges) -> None:
@@ -267,11 +308,9 @@ class SymbolCandles:
 def _batch_fault(batch: TradeBatch) -> str | None:
     if not 0 <= batch.first <= NUMBER_MAX:
         return f"the number of the first trade is {batch.first}; it must be 0 to {NUMBER_MAX}"
-    if len(batch.producer) > _NAME_CHARACTERS_MAX:
-        return (
-            f"the producer's name has {len(batch.producer)} characters; it may have "
-            f"{_NAME_CHARACTERS_MAX}"
-        )
+    for what, name in (("producer's name", batch.producer), ("run's name", batch.run)):
+        if len(name) > _NAME_CHARACTERS_MAX:
+            return f"the {what} has {len(name)} characters; it may have {_NAME_CHARACTERS_MAX}"
     return None
 
 
@@ -291,6 +330,22 @@ def _ahead(time_us: int, log_us: int) -> str:
     return f"{(time_us - log_us) / 1_000_000:.0f} s ahead of the log's clock"
 
 
+def _minute_of(trade: Trade) -> int:
+    return trade.time_us - trade.time_us % _MINUTE_US
+
+
 def _sum(left: float, right: float) -> float:
     """Add two amounts; the result stays finite."""
     return min(left + right, sys.float_info.max)
+
+
+def _exact_sum(left: float, right: float) -> tuple[float, float]:
+    """Return the sum of two numbers, and what its rounding has left out.
+
+    D. E. Knuth, The Art of Computer Programming, volume 2, section 4.2.2, theorem B.
+    """
+    total = _sum(left, right)
+    if total == sys.float_info.max:
+        return total, 0.0
+    part = total - left
+    return total, (left - (total - part)) + (right - part)

@@ -1,16 +1,17 @@
-"""Decide which trades of a batch are new: by their producer and number, and by what they are. Pure.
+"""Decide which trades of a batch are new: by their number, and by what they are. Pure.
 
-A producer counts its trades of a symbol. A batch that is sent again brings numbers that were taken,
+A trade is known by its producer, the producer's run and its number: a producer counts its trades of
+a symbol in each of its runs. A batch that is sent again brings numbers that were taken,
 and the same trades: they are left out. A batch that comes before an earlier one, or after a jump,
 brings numbers that were not taken: they are taken, and the numbers between stay free.
 
-A producer that counts from 0 again under its old name brings numbers that were taken, and trades
-that were not. If one of them is later than all before it, the producer has begun a new count, and
+A producer that counts from 0 again in the same run brings numbers that were taken, and trades that
+were not. If one of them is later than all before it, the producer has begun a new count, and
 all of them are new. Else nobody can tell: they are refused, and in no candle twice.
 """
 
 import struct
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,8 +23,8 @@ from schemas.instants import EARLIEST_US
 NUMBER_MAX = 1 << 40
 """The largest number of a trade."""
 PRODUCERS_MAX = 16
-"""The producers of a symbol that are remembered; the one that wrote longest ago is forgotten."""
-RANGES_MAX = 32
+"""The runs of a symbol's producers that are remembered; the one that wrote longest ago leaves."""
+RANGES_MAX = 256
 """The ranges of numbers that are remembered of a producer; beyond, the lowest gap is closed."""
 TRADES_MAX = 512
 """The last trades that are recognized when they come again in another batch."""
@@ -53,23 +54,24 @@ class TradeNumbers:
         self._trades = _Marks(None if state is None else state.recent, TRADES_MAX)
         self._batches = _Marks(None if state is None else state.batches, BATCHES_MAX)
         counts = () if state is None else state.counts or _counts_of_earlier_versions(state)
-        self._counts = {count.producer: _Count(count) for count in counts}
+        self._counts = {(count.producer, count.run): _Count(count) for count in counts}
+        """By producer and run."""
 
     @property
     def next(self) -> int:
         """The number after the last one of the producer without a name."""
-        count = self._counts.get("")
+        count = self._counts.get(("", ""))
         return count.ranges[-1] if count is not None and count.ranges else 0
 
     def pack(self) -> tuple[Sequence[TradeCount], bytes, bytes]:
         """Return the counts, and the marks of the last trades and batches."""
-        counts = [count.pack(producer) for producer, count in self._counts.items()]
+        counts = [count.pack(*counted_by) for counted_by, count in self._counts.items()]
         return counts, self._trades.pack(), self._batches.pack()
 
     def is_repeat(self, batch: TradeBatch) -> bool:
         """Return whether this very batch was taken lately, and remember it."""
         head = _NUMBERS.pack(batch.first, batch.watermark_us, float(len(batch.trades)), 0.0)
-        digest = blake2b(head + batch.producer.encode(), digest_size=_MARK_BYTES)
+        digest = blake2b(head + _counted_by(batch), digest_size=_MARK_BYTES)
         for trade in batch.trades:
             digest.update(_NUMBERS.pack(0, trade.time_us, trade.price, trade.amount))
         return not self._batches.add(digest.digest())
@@ -81,15 +83,15 @@ class TradeNumbers:
             batch: the batch.
             latest_us: a trade with a later time is invalid, and shows no new count.
         """
-        producer = batch.producer
-        count = self._counts.pop(producer, None) or _Count()
-        self._counts[producer] = count  # last, since it has written last
+        key, counted_by = (batch.producer, batch.run), _counted_by(batch)
+        count = self._counts.pop(key, None) or _Count()
+        self._counts[key] = count  # last, since it has written last
         if len(self._counts) > PRODUCERS_MAX:
             del self._counts[next(iter(self._counts))]
         numbered = [
             (index, batch.first + index, trade)
             for index, trade in enumerate(batch.trades)
-            if self._trades.add(_mark(producer, batch.first + index, trade))
+            if self._trades.add(_mark(counted_by, batch.first + index, trade))
         ]
         if any(
             count.latest_us < trade.time_us <= latest_us and number in count
@@ -124,20 +126,17 @@ class _Count:
 
     def add(self, start: int, end: int) -> None:
         """Take the numbers from `start` to `end`, exclusive, and join ranges that touch."""
-        ranges = []
-        for low, high in zip(self.ranges[::2], self.ranges[1::2], strict=True):
-            if high < start or end < low:
-                ranges.append((low, high))
-            else:
-                start, end = min(start, low), max(end, high)
-        ranges = sorted([*ranges, (start, end)])
-        while len(ranges) > RANGES_MAX:
-            ranges[:2] = [(ranges[0][0], ranges[1][1])]
-        self.ranges = [bound for pair in ranges for bound in pair]
+        # An even position is outside of a range, so the bound that is there begins a new one.
+        left, right = bisect_left(self.ranges, start), bisect_right(self.ranges, end)
+        bounds = [start] * (left % 2 == 0) + [end] * (right % 2 == 0)
+        self.ranges[left:right] = bounds
+        if len(self.ranges) > 2 * RANGES_MAX:
+            del self.ranges[1:3]
 
-    def pack(self, producer: str) -> TradeCount:
+    def pack(self, producer: str, run: str) -> TradeCount:
         """Return the count for the state."""
-        return TradeCount(producer=producer, ranges=list(self.ranges), latest_us=self.latest_us)
+        ranges = list(self.ranges)
+        return TradeCount(producer=producer, ranges=ranges, latest_us=self.latest_us, run=run)
 
 
 _NONE_US = EARLIEST_US
@@ -169,9 +168,14 @@ class _Marks:
         return b"".join(self._order)
 
 
-def _mark(producer: str, number: int, trade: Trade) -> bytes:
+def _mark(counted_by: bytes, number: int, trade: Trade) -> bytes:
     content = _NUMBERS.pack(number, trade.time_us, trade.price, trade.amount)
-    return blake2b(content + producer.encode(), digest_size=_MARK_BYTES).digest()
+    return blake2b(content + counted_by, digest_size=_MARK_BYTES).digest()
+
+
+def _counted_by(batch: TradeBatch) -> bytes:
+    """Return the producer and its run; that of no run is as in earlier versions."""
+    return f"{batch.producer}\0{batch.run}".encode() if batch.run else batch.producer.encode()
 
 
 def _counts_of_earlier_versions(state: CandleState) -> Sequence[TradeCount]:

@@ -6,6 +6,7 @@ Whatever producers do, each trade is in one candle or in one dead letter.
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
+from random import Random
 
 import pandas as pd
 import pytest
@@ -85,16 +86,130 @@ def test_candles_equal_pandas(made: list[Trade], sizes: list[int]) -> None:
         assert rows(found, interval) == (resampled(made, interval) if made else [])
 
 
-def test_candles_of_real_trades_equal_pandas() -> None:
+@pytest.fixture(scope="module")
+def real_trades() -> list[Trade]:
     made = list(read_trades(trades_jar(InfraSettings().maven_url)))
     assert len(made) == 100_000
     assert sum(a.time_us == b.time_us for a, b in pairwise(made)) > 40_000
+    return made
+
+
+def test_candles_of_real_trades_equal_pandas(real_trades: list[Trade]) -> None:
     symbol = SymbolCandles("BTC-USD")
-    found = closed(symbol, list(batches(iter(made))))
-    whole = resampled(made, "day")[:-1]  # the last day is not over
-    assert rows(found, "day") == whole
-    assert rows(found, "minute") == resampled(made, "minute")
-    assert rows(found, "3minute")[-1][0] == made[-1].time_us // (3 * MINUTE_US) * 3 * MINUTE_US
+    sent = list(batches(iter(real_trades)))
+    in_order = closed(symbol, sent)
+    assert rows(in_order, "day") == resampled(real_trades, "day")[:-1]  # the last is not over
+    end = replace(sent[-1], first=len(real_trades), trades=[], watermark_us=10**16)
+    found = in_order + closed(symbol, [end])
+    for interval in LENGTHS:
+        assert rows(found, interval) == resampled(real_trades, interval)
+
+
+def test_real_trades_in_any_order_within_the_watermark_give_the_same_candles(
+    real_trades: list[Trade],
+) -> None:
+    """Exactly, volumes too; trades of one instant are ordered by number."""
+    sent = [*batches(iter(real_trades))]
+    end = replace(sent[-1], first=len(real_trades), trades=[], watermark_us=10**16)
+    in_order = closed(SymbolCandles("BTC-USD"), [*sent, end])
+    dice = Random(1)
+    parts, first = [], 0
+    while first < len(real_trades):
+        part = real_trades[first : first + dice.randint(1, 20)]
+        parts.append(replace(end, first=first, trades=part))
+        first += len(part)
+    order = sorted(range(len(parts)), key=lambda at: at + dice.uniform(0, 30))
+    assert sum(later < earlier for earlier, later in pairwise(order)) > len(order) / 3
+    shuffled = with_watermarks([parts[at] for at in order])
+    symbol, changes = SymbolCandles("BTC-USD"), []
+    for at, batch in enumerate([*shuffled, end]):
+        if at % 500 == 0:
+            symbol = restarted(symbol, "BTC-USD")
+        changes.append(symbol.apply(batch, NOW_US))
+    assert [refused for change in changes for refused in change.refused] == []
+    assert [candle for change in changes for candle in change.closed] == in_order
+
+
+def with_watermarks(sent: Sequence[TradeBatch]) -> list[TradeBatch]:
+    """Return batches, each with the latest watermark that is true."""
+    earliest_us, found = 10**16, []
+    for batch in reversed(sent):
+        found.append(replace(batch, watermark_us=earliest_us))
+        earliest_us = min([earliest_us, *(trade.time_us for trade in batch.trades)])
+    return found[::-1]
+
+
+def restarted(symbol: SymbolCandles, name: str = "S") -> SymbolCandles:
+    """Return what another worker makes of a symbol's state."""
+    state = decode(encode(symbol.pack()))
+    assert isinstance(state, CandleState)
+    return SymbolCandles(name, state)
+
+
+@given(trades, st.data())
+def test_a_candle_depends_on_its_trades_alone(made: list[Trade], data: st.DataObject) -> None:
+    """Whatever the order within the watermark, the batches, the restarts and the repeats.
+
+    Many trades share an instant, and several runs have the same numbers.
+    """
+    sent = []
+    for at, trade in enumerate(made):
+        writer = data.draw(st.sampled_from((("", ""), ("a", ""), ("a", "2"))))
+        batch = TradeBatch(symbol="S", first=at // 2, trades=[trade], watermark_us=0)
+        sent.append(replace(batch, producer=writer[0], run=writer[1]))
+    distinct = {(batch.first, batch.producer, batch.run): batch for batch in sent}
+    end = TradeBatch(symbol="S", first=999, trades=[], watermark_us=10**15)
+    expected = closed(SymbolCandles("S"), [*distinct.values(), end])
+    delivered = with_watermarks(data.draw(st.permutations([*distinct.values()])))
+    repeated = data.draw(st.lists(st.sampled_from(delivered), max_size=9)) if delivered else []
+    restarts = data.draw(st.sets(st.integers(0, 70)))
+    symbol, changes = SymbolCandles("S"), []
+    for at, batch in enumerate([*delivered, *repeated, end]):
+        if at in restarts:
+            symbol = restarted(symbol)
+        changes.append(symbol.apply(batch, NOW_US))
+    assert [refused for change in changes for refused in change.refused] == []
+    assert [candle for change in changes for candle in change.closed] == expected
+    in_order = sorted(
+        distinct.values(),
+        key=lambda batch: (batch.trades[0].time_us, batch.first, batch.producer, batch.run),
+    )
+    for interval in LENGTHS if made else ():
+        by_time = [trade for batch in in_order for trade in batch.trades]
+        assert rows(expected, interval) == resampled(by_time, interval)
+
+
+def test_a_trade_before_the_watermark_is_late_once_its_minute_is_closed() -> None:
+    symbol = SymbolCandles("S")
+    trade = Trade(time_us=2 * MINUTE_US + 10, price=5.0, amount=1.0)
+    first = TradeBatch(symbol="S", first=0, trades=[trade], watermark_us=2 * MINUTE_US + 10)
+    symbol.apply(first, NOW_US)
+    earlier = replace(trade, time_us=2 * MINUTE_US, price=4.0)
+    assert symbol.apply(replace(first, first=1, trades=[earlier]), NOW_US).refused == []
+    [minute] = symbol.apply(
+        replace(first, first=2, trades=[], watermark_us=3 * MINUTE_US), NOW_US
+    ).closed[:1]
+    assert (prices(minute), minute.trades) == ((4.0, 5.0, 4.0, 5.0), 2)
+    [late] = symbol.apply(replace(first, first=2, trades=[earlier]), NOW_US).refused
+    assert late.reason == "late"
+    assert late.error == (
+        "the trade's time 120000000 is in a minute that the watermark 180000000 has closed "
+        "(microseconds)"
+    )
+
+
+def test_a_run_has_a_count_of_its_own() -> None:
+    symbol = SymbolCandles("S")
+    trade = Trade(time_us=10, price=5.0, amount=1.0)
+    batch = TradeBatch(symbol="S", first=0, trades=[trade], watermark_us=0, producer="p", run="1")
+    for sent in (batch, replace(batch, run="2"), batch):
+        assert symbol.apply(sent, NOW_US).refused == []
+    [minute] = restarted(symbol).pack().forming
+    assert minute.trades == 2
+    assert {batch.event_id, replace(batch, run="2").event_id} == {
+        "trades:S:p:run:1:0:1",
+        "trades:S:p:run:2:0:1",
+    }
 
 
 @given(trades, st.lists(st.integers(1, 9), min_size=60, max_size=60), st.data())
@@ -107,9 +222,7 @@ def test_candles_do_not_depend_on_where_a_worker_stops_and_reads_again(
     read_again = data.draw(st.integers(0, stop))
     symbol = SymbolCandles("S")
     before = closed(symbol, all_batches[:stop])
-    state = decode(encode(symbol.pack()))
-    assert isinstance(state, CandleState)
-    after = closed(SymbolCandles("S", state), all_batches[read_again:])
+    after = closed(restarted(symbol), all_batches[read_again:])
     assert before + after == straight
 
 
@@ -239,9 +352,7 @@ def test_each_trade_is_in_one_candle_or_in_one_dead_letter(
     symbol, changes, letters = SymbolCandles("S"), [], 0
     for at, (batch, log_us) in enumerate(sent):
         if at == restart:
-            state = decode(encode(symbol.pack()))
-            assert isinstance(state, CandleState)
-            symbol = SymbolCandles("S", state)
+            symbol = restarted(symbol)
         change = symbol.apply(batch, log_us)
         changes.append(change)
         of_batch = [refused for refused in change.refused if "watermark is" not in refused.error]
@@ -264,7 +375,7 @@ def test_a_producer_that_counts_anew_goes_on_after_its_first_later_trade() -> No
     again = TradeBatch(symbol="S", first=0, trades=made[2:5], watermark_us=0)
     [refused] = symbol.apply(again, NOW_US).refused
     assert (refused.index, refused.reason) == (None, "invalid")
-    assert "a producer that starts to count again needs a new name" in refused.error
+    assert "a producer that starts to count again needs a new run" in refused.error
     later = TradeBatch(symbol="S", first=0, trades=made[6:], watermark_us=0)
     assert symbol.apply(later, NOW_US).refused == []
     [minute] = symbol.pack().forming
@@ -322,6 +433,19 @@ def test_the_state_of_an_earlier_version_goes_on() -> None:
     symbol.apply(TradeBatch(symbol="S", first=2, trades=[later], watermark_us=10), NOW_US)
     [forming] = symbol.pack().forming
     assert (prices(forming), forming.trades) == ((3.0, 7.0, 3.0, 7.0), 3)
+
+
+def test_a_state_that_does_not_know_the_numbers_of_its_trades_goes_on() -> None:
+    """In it, trades of one instant kept the order of their arrival."""
+    trade = Trade(time_us=10, price=5.0, amount=0.1)
+    symbol = SymbolCandles("S")
+    symbol.apply(TradeBatch(symbol="S", first=7, trades=[trade], watermark_us=0), NOW_US)
+    state = replace(symbol.pack(), edge_numbers=[], edge_producers=[], volume_rests=[])
+    later = SymbolCandles("S", state)
+    batch = TradeBatch(symbol="S", first=0, trades=[replace(trade, price=6.0)], watermark_us=0)
+    assert later.apply(batch, NOW_US).refused == []
+    [minute] = later.pack().forming
+    assert (minute.open, minute.close, minute.volume) == (5.0, 6.0, 0.2)
 
 
 def numbered(first: int, count: int, size: int = 100) -> Iterator[TradeBatch]:
