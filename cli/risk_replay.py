@@ -1,20 +1,59 @@
 """`tapewire risk replay`: the alerts that a method and a limit would have raised."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from cli.errors import NoHistory
+from kafka_io.dead_letters import log_time_us
 from kafka_io.errors import Unread
-from kafka_io.reader import read_partition
+from kafka_io.reader import ConsumedRecord, read_homes
 from kafka_io.settings import ProducerSettings
 from schemas.events import AlertTransition, Return, ReturnBatch
+from schemas.gate import admit_or_none
 from schemas.instants import EARLIEST_US, LATEST_US, to_date
 from schemas.keys import encode_key
 from schemas.topics import PORTFOLIO_RETURNS
+from stream_processors.risk.confidence import ConfidenceLevel
 from stream_processors.risk.replay import Replay, ReplayQuery, replay
+from stream_processors.risk.rules import DAYS_JUDGED
+from stream_processors.settings import ProcessorSettings
 
 _DAY_US = 86_400_000_000
+
+
+def query_of(
+    processors: ProcessorSettings,
+    *,
+    portfolio_id: str,
+    method: str,
+    level: ConfidenceLevel,
+    limit: float,
+    since_us: int,
+    until_us: int,
+) -> ReplayQuery:
+    """Return a query with the window, minimum and bounds of the running processors.
+
+    Raises:
+        InvalidInput: a parameter is out of its range.
+    """
+    return ReplayQuery(
+        portfolio_id=portfolio_id,
+        method=method,
+        level=level,
+        limit=limit,
+        since_us=since_us,
+        until_us=until_us,
+        window=processors.risk_window,
+        observations_min=processors.risk_observations_min,
+        lateness_us=processors.risk_config().lateness_us,
+        ahead_us=processors.risk_config().ahead_us,
+        dof=processors.risk_dof,
+        hysteresis=processors.var_hysteresis,
+        warn_ratio=processors.var_warn_ratio,
+        critical_ratio=processors.var_critical_ratio,
+    )
 
 
 def run(query: ReplayQuery, settings: ProducerSettings, tenant: str | None = None) -> Replay:
@@ -24,27 +63,38 @@ def run(query: ReplayQuery, settings: ProducerSettings, tenant: str | None = Non
         NoHistory: Kafka cannot be read, or has no such returns.
         InvalidInput, InvalidRule: a parameter is invalid.
     """
+    key = encode_key(query.portfolio_id, tenant)
     try:
-        batches = asyncio.run(_batches(query.portfolio_id, settings, tenant))
+        records = asyncio.run(read_homes(PORTFOLIO_RETURNS, key, settings, tenant or ""))
     except (Unread, TimeoutError) as error:
         raise NoHistory(f"the log cannot be read: {error}") from error
-    returns = newest_lap(batches, query)
-    result = replay(returns, query)
+    lap, returns = newest_lap(batches_of(records, query), query)
+    result = replay(returns, replace(query, lap=lap))
     if not result.days:
         raise NoHistory(_reason(query, returns))
     return result
 
 
-async def _batches(
-    portfolio_id: str, settings: ProducerSettings, tenant: str | None
-) -> Sequence[ReturnBatch]:
-    key = encode_key(portfolio_id, tenant)
-    records = await read_partition(PORTFOLIO_RETURNS, key, settings, tenant or "")
-    return [record for record in records if isinstance(record, ReturnBatch)]
+def batches_of(records: Iterable[ConsumedRecord], query: ReplayQuery) -> Sequence[ReturnBatch]:
+    """Return the batches in records, without the returns that processors refuse as too far ahead.
+
+    A later batch of an earlier lap is left out: the running system takes it for late.
+    """
+    batches, lap = [], 0
+    for record in records:
+        batch = admit_or_none(ReturnBatch, record.value)
+        if batch is None or batch.lap < lap:
+            continue
+        if any(value.portfolio_id == query.portfolio_id for value in batch.returns):
+            lap = batch.lap
+        latest_us = min(log_time_us(record) + query.ahead_us, LATEST_US)
+        returns = [value for value in batch.returns if value.event_time_us <= latest_us]
+        batches.append(replace(batch, returns=returns))
+    return batches
 
 
-def newest_lap(batches: Sequence[ReturnBatch], query: ReplayQuery) -> Sequence[Return]:
-    """Return the returns of the newest lap of a replay that has the most of a query's days.
+def newest_lap(batches: Sequence[ReturnBatch], query: ReplayQuery) -> tuple[int, Sequence[Return]]:
+    """Return the newest lap of a replay that has the most of a query's days, and its returns.
 
     Returns that were observed are all of one lap.
     """
@@ -59,7 +109,10 @@ def newest_lap(batches: Sequence[ReturnBatch], query: ReplayQuery) -> Sequence[R
         )
         for lap, returns in by_lap.items()
     }
-    return by_lap[max(days, key=lambda lap: (days[lap], lap))] if days else []
+    if not days:
+        return 0, []
+    newest = max(days, key=lambda lap: (days[lap], lap))
+    return newest, by_lap[newest]
 
 
 def _reason(query: ReplayQuery, returns: Sequence[Return]) -> str:
@@ -100,7 +153,8 @@ def table(result: Replay, query: ReplayQuery) -> Sequence[str]:
         ),
         (
             f"Kupiec p = {test.coverage.p_value:.3g}, independence p = "
-            f"{test.independence.p_value:.3g}, traffic light {test.zone}"
+            f"{test.independence.p_value:.3g}, traffic light {test.zone} by the last "
+            f"{min(test.observations, DAYS_JUDGED)} days"
         ),
         f"the worst day: {to_date(worst.at_us)}, {worst.value:+.4f}",
     ]

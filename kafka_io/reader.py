@@ -181,6 +181,23 @@ async def read_partition(
         return await _decode_until(consumer, await _ends_from_start(consumer, homes), tenant)
 
 
+async def read_homes(
+    topic: Topic, key: bytes, settings: ProducerSettings, tenant: str | None = None
+) -> list[ConsumedRecord]:
+    """Return all records as `read_partition` does, as Kafka holds them."""
+    name = settings.topic_prefix + topic.name
+    async with _topic_consumer(name, settings) as consumer:
+        partitions = consumer.partitions_for_topic(name) or {0}
+        numbers = sorted(homes_of(key, len(partitions), topic.partitions))
+        found: dict[int, list[ConsumedRecord]] = {number: [] for number in numbers}
+        homes = [TopicPartition(name, number) for number in numbers]
+        ends = await _ends_from_start(consumer, homes)
+        async for home, record in _records_until(consumer, ends):
+            if _is_of(record, tenant):
+                found[home.partition].append(as_consumed(record))
+    return [record for records in found.values() for record in records]
+
+
 async def read_all(topic: Topic, settings: ProducerSettings) -> list[Record]:
     """Return all records of a topic, partition by partition."""
     return [record for _, record in await read_keyed(topic, settings)]

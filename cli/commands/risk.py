@@ -50,15 +50,17 @@ def replay(
     """Print the alerts that another method or limit would have raised.
 
     Reads returns from the log of the system on the data directory, or of KAFKA_BOOTSTRAP_SERVERS,
-    and prints the transitions of the alerts and the backtest of the method.
+    and prints the transitions of the alerts and the backtest of the method. Window, minimum and
+    hysteresis are the processors' settings in this environment; late and corrected returns count
+    as they did for the running system.
     """
     from cli import risk_replay  # noqa: PLC0415  # these load SciPy
     from stream_processors.risk.confidence import (  # noqa: PLC0415  # as well
         ConfidenceLevel,
         InvalidInput,
     )
-    from stream_processors.risk.replay import ReplayQuery  # noqa: PLC0415  # as well
     from stream_processors.risk.thresholds import InvalidRule  # noqa: PLC0415  # as well
+    from stream_processors.settings import ProcessorSettings  # noqa: PLC0415  # as well
 
     if since > until:
         raise typer.BadParameter(
@@ -66,7 +68,8 @@ def replay(
         )
     with reasons():
         try:
-            query = ReplayQuery(
+            query = risk_replay.query_of(
+                ProcessorSettings(),
                 portfolio_id=portfolio,
                 method=method.lower(),
                 level=ConfidenceLevel.of(confidence),

@@ -1,24 +1,33 @@
 """Replay past returns: the alerts that another method or limit would have caused. Pure.
 
 A portfolio's returns arrive in the log's order; days with their forecasts, and alert transitions,
-leave. A day's VaR is the forecast made before it, from the window up to the day before. With the
-historical method and the running system's limit on `var_95`, the alerts have the same ids.
+leave. A day's VaR is the forecast that stood before it. Late and corrected returns are taken as the
+running system takes them: the day's forecast stays, its exception is judged again, and the measure
+after it is judged at once. With the historical method and the running system's settings and limit,
+the alerts have the same ids.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from math import isfinite
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from math import isfinite, nan
 
-import numpy as np
-
-from schemas.events import Return
+from schemas.events import MeasureStatus, Return, ReturnOutcome, RiskEstimate
 from schemas.instants import EARLIEST_US, to_rfc3339
 from stream_processors.risk.confidence import ConfidenceLevel, InvalidInput
-from stream_processors.risk.estimates import CLOSED, METHODS, WHOLE_WINDOW, Methods, scenarios_of
-from stream_processors.risk.model_tests import EXCEPTION, ExceptionHistory, ModelTest, judge_model
+from stream_processors.risk.estimates import CLOSED, METHODS, Methods
+from stream_processors.risk.model_tests import (
+    EXCEPTION,
+    ExceptionHistory,
+    ModelTest,
+    judge_model,
+)
 from stream_processors.risk.moments import Estimate
-from stream_processors.risk.thresholds import AlertState, Rule, Transition, judge
+from stream_processors.risk.rules import DAYS_JUDGED
+from stream_processors.risk.thresholds import AlertState, Evaluation, Rule, Transition, judge
 from stream_processors.risk.window import APPLIED, ReturnWindow
+
+_DUPLICATE, _CORRECTED = ReturnOutcome.DUPLICATE, ReturnOutcome.CORRECTED
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +43,37 @@ class ReplayQuery:
     """Exclusive."""
     window: int = 250
     observations_min: int = 100
+    lateness_us: int = 7 * 86_400_000_000
+    ahead_us: float = 86_400_000_000.0
+    """How far ahead of its time in the log a return may be."""
+    dof: float = 6.0
+    """Degrees of freedom of `student_t`."""
+    hysteresis: float = 0.1
+    warn_ratio: float | None = None
+    critical_ratio: float | None = None
+    lap: int = 0
+    """The lap of the replay of history that the returns are of; 0 for observed ones."""
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise InvalidInput(f"{self.method!r} is no method; there are {', '.join(METHODS)}")
         if self.since_us >= self.until_us:
             raise InvalidInput("the first day must be before the last one")
+
+    @property
+    def rule(self) -> Rule:
+        """The rule that judges the VaR, with the id that the running system gives it.
+
+        Raises:
+            InvalidRule: the limit is out of its range.
+        """
+        return Rule(
+            f"var_{float(self.level.confidence) * 100:g}",
+            self.limit,
+            self.hysteresis,
+            self.warn_ratio,
+            self.critical_ratio,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +83,7 @@ class Day:
     at_us: int
     value: float
     forecast: Estimate | None
+    version: int = 1
 
     @property
     def exceeded(self) -> bool:
@@ -58,7 +93,7 @@ class Day:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A transition of an alert, and the event time of the return that caused it."""
+    """A transition of an alert, and the event time of the newest return by then."""
 
     at_us: int
     transition: Transition
@@ -71,7 +106,8 @@ class Replay:
     days: Sequence[Day]
     steps: Sequence[Step]
     test: ModelTest | None
-    """The test of the method over the days with a forecast; None where there were none."""
+    """The test of the method over the days with a forecast, its zone of the last 250 of them; None
+    where there were none."""
 
 
 def replay(returns: Iterable[Return], query: ReplayQuery) -> Replay:
@@ -81,36 +117,99 @@ def replay(returns: Iterable[Return], query: ReplayQuery) -> Replay:
         InvalidInput: a parameter is out of its range.
         InvalidRule: the limit is.
     """
-    estimate = _estimator(query)
-    rule = Rule("var_95", query.limit)
-    window = ReturnWindow(query.window, with_moments=query.method in CLOSED)
-    state, forecast = AlertState(), None
-    days: list[Day] = []
-    steps: list[Step] = []
+    past = _Past(query)
     for observation in returns:
-        at_us = observation.event_time_us
-        if observation.portfolio_id != query.portfolio_id:
-            continue
-        if not EARLIEST_US <= at_us < query.until_us:
-            continue
-        is_next = not len(window) or at_us > window.newest_us
-        if window.add(observation, lateness_us=0) not in APPLIED:
-            continue
-        is_shown = at_us >= query.since_us
-        if is_next and is_shown:
-            days.append(Day(at_us, observation.value, forecast))
-        forecast = estimate(window)
-        state, transition = judge(
-            rule,
-            state,
-            entity_id=query.portfolio_id,
-            measure_id=f"measure:{query.portfolio_id}:{to_rfc3339(at_us)}/{observation.version}",
-            at_us=window.newest_us,
-            value=None if forecast is None else forecast.var,
-        )
-        if transition is not None and is_shown:
-            steps.append(Step(at_us, transition))
+        is_in_range = EARLIEST_US <= observation.event_time_us < query.until_us
+        if observation.portfolio_id == query.portfolio_id and is_in_range:
+            past.add(observation)
+    days = [day for day in past.days if day.at_us >= query.since_us]
+    steps = [step for step in past.steps if step.at_us >= query.since_us]
     return Replay(days, steps, _test(days, query.level))
+
+
+class _Past:
+    """The window, days and alert of one portfolio while its returns are replayed."""
+
+    def __init__(self, query: ReplayQuery) -> None:
+        self.days: list[Day] = []
+        """In ascending order of time."""
+        self.steps: list[Step] = []
+        self._query = query
+        self._rule = query.rule
+        self._estimate = _estimator(query)
+        self._window = ReturnWindow(query.window, with_moments=query.method in CLOSED)
+        self._days_kept = max(query.window, DAYS_JUDGED)
+        self._state = AlertState()
+        self._forecast: RiskEstimate | None = None
+
+    def add(self, observation: Return) -> None:
+        """Take a return as the running system does."""
+        _, at_us, value, version = observation
+        is_next = not len(self._window) or at_us > self._window.newest_us
+        outcome = None if is_next else self._beyond_window(observation)
+        if outcome is None:
+            outcome = self._window.add(observation, lateness_us=self._query.lateness_us)
+        if outcome not in APPLIED:
+            return
+        index = self._index_of(at_us)
+        if is_next:
+            self.days.append(Day(at_us, value, _numbers(self._forecast), version))
+        elif outcome is _CORRECTED:
+            self.days[index] = replace(self.days[index], value=value, version=version)
+        else:  # what stood before the next later day stood before this one
+            forecast = self.days[index].forecast
+            self.days.insert(index, Day(at_us, value, forecast, version))
+        self._forecast = self._estimate(self._window)
+        self._judge(observation, is_next=is_next)
+
+    def _judge(self, observation: Return, *, is_next: bool) -> None:
+        estimate, query = self._forecast, self._query
+        value = None if estimate is None else estimate.var
+        if estimate is not None and estimate.status is MeasureStatus.OUT_OF_DOMAIN:
+            value = None
+        of_lap = f"/lap-{query.lap}" if query.lap else ""
+        time = to_rfc3339(observation.event_time_us)
+        newest_us = self._window.newest_us
+        self._state, transition = judge(
+            self._rule,
+            self._state,
+            entity_id=query.portfolio_id,
+            measure_id=f"measure:{query.portfolio_id}:{time}/{observation.version}{of_lap}",
+            at_us=newest_us,
+            value=value,
+            evaluation=Evaluation.MEASURE if is_next else Evaluation.CORRECTION,
+        )
+        if transition is not None:
+            self.steps.append(Step(newest_us, transition))
+
+    def _beyond_window(self, observation: Return) -> ReturnOutcome | None:
+        """Return the outcome of a return that is again of a day before the window.
+
+        None if the day is another.
+        """
+        at_us, window, index = observation.event_time_us, self._window, 0
+        if at_us >= window.times_us[0]:
+            return None
+        index = self._index_of(at_us)
+        is_known = self.days[index].at_us == at_us and index >= len(self.days) - self._days_kept
+        if not is_known:
+            return None
+        known = self.days[index].version
+        if observation.version == known or not isfinite(observation.value):
+            return ReturnOutcome.REJECTED if observation.version != known else _DUPLICATE
+        if at_us < window.newest_us - self._query.lateness_us:
+            return ReturnOutcome.LATE
+        return _CORRECTED if observation.version > known else _DUPLICATE
+
+    def _index_of(self, at_us: int) -> int:
+        """Return the index of the first day that is not before a time."""
+        return bisect_left(self.days, at_us, key=lambda day: day.at_us)
+
+
+def _numbers(estimate: RiskEstimate | None) -> Estimate | None:
+    if estimate is None or estimate.var is None:
+        return None
+    return Estimate(estimate.var, nan if estimate.es is None else estimate.es)
 
 
 def _test(days: Iterable[Day], level: ConfidenceLevel) -> ModelTest | None:
@@ -120,25 +219,17 @@ def _test(days: Iterable[Day], level: ConfidenceLevel) -> ModelTest | None:
     return judge_model(ExceptionHistory(len(judged), judged).pattern, level)
 
 
-def _estimator(query: ReplayQuery) -> Callable[[ReturnWindow], Estimate | None]:
-    """Return a function that estimates from a window, or returns None where it is too short."""
-    level = query.level
-    methods = Methods(names=(query.method,), levels=(level,))
-    floor = 2 if query.method in CLOSED else level.observations_min
-    minimum = max(query.observations_min, floor)
+def _estimator(query: ReplayQuery) -> Callable[[ReturnWindow], RiskEstimate | None]:
+    """Return a function that estimates from a window as the running system does."""
+    methods = Methods(names=(query.method,), levels=(query.level,), dof=query.dof)
+    minimum = query.observations_min
 
-    def measure(window: ReturnWindow) -> Estimate | None:
-        if query.method not in CLOSED:
-            scenarios = scenarios_of(query.method, np.array(window.values))
-            return None if len(scenarios) < floor else WHOLE_WINDOW[query.method](scenarios, level)
-        closed = methods.closed_forms(window)
-        return None if closed is None else Estimate(*closed.pairs[0][0])
+    def events(window: ReturnWindow) -> Iterator[RiskEstimate]:
+        as_of_us = window.newest_us
+        if query.method in CLOSED:
+            closed = methods.closed_forms(window) if len(window) >= minimum else None
+            yield from methods.closed_events(closed, as_of_us, missing=MeasureStatus.UNAVAILABLE)
+        yield from methods.historical_events(window.ascending, as_of_us, minimum)
+        yield from methods.slower_events(window, minimum)
 
-    def estimate(window: ReturnWindow) -> Estimate | None:
-        if len(window) < minimum:
-            return None
-        with np.errstate(over="ignore", invalid="ignore"):
-            found = measure(window)
-        return found if found is not None and all(map(isfinite, found)) else None
-
-    return estimate
+    return lambda window: next(events(window), None)

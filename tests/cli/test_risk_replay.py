@@ -1,13 +1,18 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from cli.errors import NoHistory
-from cli.risk_replay import draw, newest_lap, table
+from cli.risk_replay import batches_of, draw, newest_lap, query_of, table
+from kafka_io.reader import ConsumedRecord
 from producers.market.prices import load_prices, trading_days
-from schemas.events import ReturnBatch
+from schemas.codec import encode
+from schemas.events import Return, ReturnBatch
 from stream_processors.risk.confidence import ConfidenceLevel
 from stream_processors.risk.replay import ReplayQuery, replay
+from stream_processors.risk.thresholds import Rule
+from stream_processors.settings import ProcessorSettings
 
 ALL = [observation for day in trading_days(load_prices())[:400] for observation in day.at_close()]
 
@@ -45,9 +50,46 @@ def test_of_a_replay_the_newest_lap_with_the_days_counts() -> None:
     of_aapl = [value for value in ALL if value.portfolio_id == "AAPL"]
     whole, again = ReturnBatch(returns=of_aapl), ReturnBatch(returns=of_aapl, lap=1)
     begun = ReturnBatch(returns=of_aapl[:10], lap=2)
-    assert newest_lap([whole, again, begun], asked) == again.returns
-    assert replay(newest_lap([whole, again, begun], asked), asked) == replay(of_aapl, asked)
-    assert newest_lap([], asked) == []
+    lap, returns = newest_lap([whole, again, begun], asked)
+    assert (lap, returns) == (1, again.returns)
+    assert replay(returns, asked) == replay(of_aapl, asked)
+    assert newest_lap([], asked) == (0, [])
+
+
+def test_returns_that_processors_refuse_are_left_out() -> None:
+    day_us = 86_400_000_000
+    asked = replace(query(0.05), portfolio_id="p", ahead_us=day_us)
+    logged = [
+        (0, [Return("p", 5 * day_us, 0.1), Return("p", 7 * day_us, 0.1)]),  # one is far ahead
+        (1, [Return("p", 5 * day_us, 0.2)]),
+        (0, [Return("p", 6 * day_us, 0.3)]),  # an earlier lap
+        (0, [Return("q", 6 * day_us, 0.4)]),
+    ]
+    records = [
+        ConsumedRecord("x", 3, 0, 5 * 86_400.0, b"p", encode(ReturnBatch(returns=of, lap=lap)), [])
+        for lap, of in logged
+    ]
+    records.append(ConsumedRecord("x", 3, 0, 5 * 86_400.0, b"p", b"garbage", []))
+    found = batches_of(records, asked)
+    assert [(batch.lap, len(batch.returns)) for batch in found] == [(0, 1), (1, 1)]
+
+
+def test_a_query_has_the_settings_of_the_processors() -> None:
+    processors = ProcessorSettings(
+        risk_window=300, risk_lateness_s=5, var_hysteresis=0.2, var_warn_ratio=0.7, risk_dof=8
+    )
+    level = ConfidenceLevel.of("0.99")
+    asked = query_of(
+        processors,
+        portfolio_id="p",
+        method="historical",
+        level=level,
+        limit=0.1,
+        since_us=0,
+        until_us=1,
+    )
+    assert (asked.window, asked.lateness_us, asked.dof) == (300, 5_000_000, 8)
+    assert asked.rule == Rule("var_99", 0.1, 0.2, 0.7)
 
 
 def test_a_picture_is_drawn_by_its_files_name(tmp_path: Path) -> None:

@@ -9,9 +9,19 @@ from hypothesis import HealthCheck, Phase, given, settings, strategies as st
 
 from cli import rebuild, risk_replay
 from cli.errors import NoHistory
+from kafka_io.reader import ConsumedRecord
 from kafka_io.settings import ProducerSettings
+from schemas.codec import encode
 from schemas.errors import Refused
-from schemas.events import InputGap, Record, Return, ReturnBatch, RiskAlert, RiskMeasure
+from schemas.events import (
+    InputGap,
+    PortfolioState,
+    Record,
+    Return,
+    ReturnBatch,
+    RiskAlert,
+    RiskMeasure,
+)
 from schemas.gate import admit
 from schemas.instants import EARLIEST_US, LATEST_US
 from schemas.topics import Topic
@@ -76,12 +86,16 @@ def test_a_replay_prints_a_table_or_a_reason(data: st.DataObject) -> None:
         window=data.draw(st.sampled_from([2, 5, 250])),
         observations_min=2,
     )
+    log_s = data.draw(st.sampled_from([0.0, 1.0, LATEST_US / 1e6]))
 
-    async def read_partition(*_: object) -> list[Record]:
-        return list(batches)
+    async def read_homes(*_: object) -> list[ConsumedRecord]:
+        return [
+            ConsumedRecord("returns", 3, offset, log_s, b"p", encode(batch), [])
+            for offset, batch in enumerate(batches)
+        ]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(risk_replay, "read_partition", read_partition)
+        patch.setattr(risk_replay, "read_homes", read_homes)
         try:
             result = risk_replay.run(query, SETTINGS)
         except NoHistory as error:
@@ -112,8 +126,8 @@ KEYS = st.sampled_from([b"p", b"q", b"", b"\xff", b"t/p", b"\x00t\x00p", b"k" * 
 @given(data=st.data())
 async def test_a_rebuild_compares_whatever_the_two_pasts_hold(data: st.DataObject) -> None:
     async def read_table(topic: Topic, *_: Any) -> Mapping[bytes, Record]:
-        assert topic.records == (RiskMeasure, InputGap)
-        found = data.draw(admitted(RiskMeasure, InputGap))
+        assert topic.records in ((RiskMeasure, InputGap), (PortfolioState,))
+        found = data.draw(admitted(*topic.records))
         return {data.draw(KEYS): record for record in found}
 
     async def read_keyed(*_: Any) -> list[tuple[bytes, Record]]:

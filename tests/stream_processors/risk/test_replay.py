@@ -1,7 +1,10 @@
 """A replay finds the alerts that the running system raised, and forecasts by any method."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from hypothesis import given, settings, strategies as st
 
 from producers.market.prices import load_prices, trading_days
 from schemas.events import Return
@@ -9,10 +12,12 @@ from schemas.topics import TopicPartition
 from stream_processors.risk.confidence import ConfidenceLevel, InvalidInput
 from stream_processors.risk.config import RiskConfig
 from stream_processors.risk.estimates import METHODS
+from stream_processors.risk.model_tests import zone
 from stream_processors.risk.portfolio import PortfolioRisk, ReturnOffset
 from stream_processors.risk.replay import ReplayQuery, replay
 from stream_processors.risk.thresholds import Rule
 
+DAY_US = 86_400_000_000
 DAYS = trading_days(load_prices())
 ALL = [observation for day in DAYS for observation in day.at_close()]
 
@@ -96,3 +101,96 @@ def test_parameters_out_of_range_are_refused() -> None:
 
 def test_an_unknown_portfolio_has_no_days() -> None:
     assert replay([Return("p", 1, 0.1)], query("q")).days == []
+
+
+@pytest.mark.parametrize(("level", "metric"), [("0.95", "var_95"), ("0.99", "var_99")])
+@given(seed=st.integers(0, 2**32))
+@settings(max_examples=15, deadline=None)
+def test_late_and_corrected_returns_count_as_they_did(level: str, metric: str, seed: int) -> None:
+    dice = np.random.default_rng(seed)
+    rule = Rule(metric, 0.02, 0.2, 0.8, 1.5)
+    config = RiskConfig(
+        window=int(dice.choice([110, 300])),
+        observations_min=100,
+        lateness_us=9 * DAY_US,
+        default_rules=(rule,),
+    )
+    log, day = [], 0
+    for _ in range(500):
+        day += int(dice.integers(1, 4))
+        at = day
+        version = 1
+        if dice.random() < 0.2 and day > 40:  # late, corrected, repeated, or all too late
+            at, version = day - int(dice.integers(0, 12)), int(dice.integers(1, 4))
+        scale = 0.03 if dice.random() < 0.1 else 0.01
+        value = float("nan") if dice.random() < 0.01 else float(dice.normal(0, scale))
+        log.append(Return("p", at * DAY_US, value, version))
+    risk = PortfolioRisk("p", config, TopicPartition("portfolio.returns", 0))
+    alerts = [
+        alert
+        for offset, observation in enumerate(log)
+        for alert in risk.apply(observation, ReturnOffset(offset, 0))[1]
+        if alert.rule_id == metric
+    ]
+    asked = ReplayQuery(
+        portfolio_id="p",
+        method="historical",
+        level=ConfidenceLevel.of(level),
+        limit=0.02,
+        since_us=0,
+        until_us=(day + 1) * DAY_US,
+        window=config.window,
+        lateness_us=config.lateness_us,
+        hysteresis=0.2,
+        warn_ratio=0.8,
+        critical_ratio=1.5,
+    )
+    found = replay(log, asked)
+    assert [(step.at_us, step.transition.transition_id) for step in found.steps] == [
+        (alert.event_time_us, alert.transition_id) for alert in alerts
+    ]
+    measure = risk.measure_event()
+    assert measure is not None
+    [live] = [test for test in measure.model_backtests if test.confidence == float(level)]
+    judged = [day.exceeded for day in found.days if day.forecast is not None][-250:]
+    assert (len(judged), sum(judged)) == (live.observations, live.exceptions)
+    assert found.test is not None
+    assert found.test.zone == live.zone
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_portfolio_of_zeros_is_replayed(method: str) -> None:
+    zeros = [Return("p", day * DAY_US, 0.0) for day in range(130)]
+    asked = replace(query("p", method), since_us=0, until_us=130 * DAY_US)
+    found = replay(zeros, asked)
+    assert len(found.days) == 130
+    assert not found.steps
+    assert not any(day.exceeded for day in found.days)
+
+
+def test_thousands_of_exceptions_are_tested() -> None:
+    # Each day is a little worse than all before it.
+    returns = [Return("p", day * DAY_US, -0.0001 * day) for day in range(5_000)]
+    asked = replace(query("p"), since_us=0, until_us=5_000 * DAY_US)
+    found = replay(returns, asked)
+    assert found.test is not None
+    assert (found.test.observations, found.test.exceptions) == (4_900, 4_900)
+    assert found.test.zone == "red"
+
+
+def test_the_zone_is_of_the_last_days() -> None:
+    dice = np.random.default_rng(3)
+    wild_first = [*dice.normal(0, 0.01, 150), *dice.normal(0, 0.08, 40), *dice.normal(0, 0.01, 700)]
+    returns = [Return("p", day * DAY_US, float(value)) for day, value in enumerate(wild_first)]
+    found = replay(returns, replace(query("p"), since_us=0, until_us=len(returns) * DAY_US))
+    last = [day.exceeded for day in found.days][-250:]
+    assert found.test is not None
+    assert found.test.zone == zone(250, sum(last), ConfidenceLevel.of("0.95"))
+    assert found.test.observations > 250
+
+
+def test_the_ids_of_a_later_lap_name_it() -> None:
+    returns = [Return("p", day * DAY_US, 0.2 * (-1) ** day) for day in range(130)]
+    asked = replace(query("p"), since_us=0, until_us=130 * DAY_US)
+    first, second = (replay(returns, replace(asked, lap=lap)) for lap in (0, 1))
+    assert first.steps[0].transition.alert_id != second.steps[0].transition.alert_id
