@@ -69,7 +69,7 @@ def measure_book(
     amounts: dict[str, float] = {}
     for level in _LEVELS:
         if len(pnl) >= max(level.observations_min, config.observations_min):
-            percent = f"{float(level.confidence) * 100:g}"
+            percent = f"{level.number * 100:g}"
             estimate = historical(pnl, level)
             amounts |= {f"var_{percent}": estimate.var, f"es_{percent}": estimate.es}
     book_parts = _measure_parts(parts, table)
@@ -107,7 +107,7 @@ def simulate(
     return [
         _event(
             SIMULATED,
-            float(level.confidence),
+            level.number,
             monte_carlo(values, covariance, level, config.simulation),
             risk,
         )
@@ -165,7 +165,7 @@ def _marginal(component: float, value: float) -> float | None:
 def _estimates(pnl: Floats, risk: BookRisk, config: BookConfig) -> Iterator[RiskEstimate]:
     mean, deviation = float(pnl.mean()), float(pnl.std(ddof=1))
     for level in config.levels:
-        confidence = float(level.confidence)
+        confidence = level.number
         if len(pnl) >= level.observations_min:
             yield _event("historical", confidence, historical(pnl, level), risk)
         yield _event("normal", confidence, Normal(level).estimate(mean, deviation), risk)

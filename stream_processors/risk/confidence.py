@@ -18,6 +18,8 @@ class ConfidenceLevel:
     """A confidence level, exact: 0.95 is 19/20."""
 
     confidence: Fraction
+    number: float = field(init=False, compare=False)
+    """The confidence as a float, for events."""
     tail: float = field(init=False, compare=False)
     """The share of losses beyond the VaR, 1 - c."""
     observations_min: int = field(init=False, compare=False)
@@ -29,6 +31,7 @@ class ConfidenceLevel:
     def __post_init__(self) -> None:
         # Computed once: fractions are slow, even to hash, and each return needs the rank.
         tail = 1 - self.confidence
+        object.__setattr__(self, "number", float(self.confidence))
         object.__setattr__(self, "tail", float(tail))
         object.__setattr__(self, "observations_min", ceil(1 / tail))
         object.__setattr__(self, "_numerator", self.confidence.numerator)

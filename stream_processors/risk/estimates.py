@@ -138,7 +138,7 @@ class Methods:
         deviation = 0.0
         if "ewma" in self.names:
             deviation = ewma_deviation(np.frombuffer(window.values), self.ewma_start)
-        pairs = [form(moments, deviation) for _, form in self._closed_forms]
+        pairs = [form(moments, deviation) for _, _, form in self._closed_forms]
         return ClosedEstimates(pairs, moments)
 
     def closed_events(
@@ -152,29 +152,22 @@ class Methods:
             missing: the status of the events where there are none.
         """
         if closed is None:
-            for name, _ in self._closed_forms:
+            for name, horizons, _ in self._closed_forms:
                 for level in self.levels:
-                    for horizon in self._horizons_of(name):
+                    for horizon in horizons:
                         yield _missing(name, level, horizon, as_of_us, missing)
             return
         is_constant = closed.moments.deviation == 0
         in_domain = is_monotone(closed.moments)
-        for (name, _), pairs in zip(self._closed_forms, closed.pairs, strict=True):
+        for (name, horizons, _), pairs in zip(self._closed_forms, closed.pairs, strict=True):
             domain_ok = in_domain or name != "cornish_fisher"
             status = _status(is_constant=is_constant, domain_ok=domain_ok)
             dof = self.dof if name == "student_t" else None
             for level, (var, es) in zip(self.levels, pairs, strict=True):
-                for horizon in self._horizons_of(name):
+                for horizon in horizons:
                     root = sqrt(horizon)
-                    yield _event(
-                        name,
-                        level,
-                        horizon,
-                        as_of_us,
-                        Estimate(var * root, es * root),
-                        status=status,
-                        dof=dof,
-                    )
+                    estimate = Estimate(var * root, es * root)
+                    yield _event(name, level, horizon, as_of_us, estimate, status=status, dof=dof)
 
     def historical_events(
         self, ascending: Sequence[float], as_of_us: int, observations_min: int
@@ -236,11 +229,12 @@ class Methods:
         return (1,) if 1 in self.horizons else ()
 
     @cached_property
-    def _closed_forms(self) -> Sequence[tuple[str, ClosedForm]]:
+    def _closed_forms(self) -> Sequence[tuple[str, tuple[int, ...], ClosedForm]]:
+        """The names, horizons and functions of the closed forms."""
         return [
-            (name, _closed_form(name, self.levels, self))
+            (name, horizons, _closed_form(name, self.levels, self))
             for name in self.names
-            if name in CLOSED and self._horizons_of(name)
+            if name in CLOSED and (horizons := self._horizons_of(name))
         ]
 
     @cached_property
@@ -389,8 +383,7 @@ def _missing(
     reason: str | None = None,
 ) -> RiskEstimate:
     """Return the event of an estimate that has no number."""
-    confidence = float(level.confidence)
-    return RiskEstimate(name, confidence, horizon, status, as_of_us, reason=reason)
+    return RiskEstimate(name, level.number, horizon, status, as_of_us, reason=reason)
 
 
 def _event(
@@ -414,7 +407,7 @@ def _event(
         var, es, status = None, None, _UNAVAILABLE
     return RiskEstimate(
         name,
-        float(level.confidence),
+        level.number,
         horizon,
         status,
         as_of_us,

@@ -60,9 +60,9 @@ class LiveBacktest:
         if forecast is None:
             return
         for days, level in self._levels():
-            var = forecast.var(float(level.confidence))
+            var = forecast.var(level.number)
             if var is not None:
-                later = self.history.days_after(at_us, float(level.confidence))
+                later = self.history.days_after(at_us, level.number)
                 days.insert(later, exceeded=-value > var)
 
     def correct(self, at_us: int, value: float, version: int) -> None:
@@ -72,9 +72,9 @@ class LiveBacktest:
         if forecast is None:
             return
         for days, level in self._levels():
-            var = forecast.var(float(level.confidence))
+            var = forecast.var(level.number)
             if var is not None and var != UNKNOWN:
-                later = self.history.days_after(at_us, float(level.confidence))
+                later = self.history.days_after(at_us, level.number)
                 days.replace(later, exceeded=-value > var)
 
     @property
@@ -93,7 +93,7 @@ class LiveBacktest:
             tuff = time_until_first_failure(days.days_until_first, level)
             z1, z2 = self._shortfall_statistics(days, level)
             yield ModelBacktest(
-                confidence=float(level.confidence),
+                confidence=level.number,
                 observations=test.observations,
                 exceptions=test.exceptions,
                 zone=test.zone,
@@ -134,7 +134,7 @@ class LiveBacktest:
 
         An ES is unknown where a release that did not keep it has judged the day.
         """
-        judged = list(self.history.judged(float(level.confidence)))[-days.count :]
+        judged = list(self.history.judged(level.number))[-days.count :]
         exceptions = [(value, es) for value, var, es in judged if -value > var]
         ratios = [value / es for value, es in exceptions if es is not None and es > 0]
         return ratios if len(ratios) == days.exceptions else None
