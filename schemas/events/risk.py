@@ -69,7 +69,7 @@ class RiskEstimate(NamedTuple):
     """The same of `es`."""
     overlapping: bool = False
     """Whether the estimate is of overlapping returns, each as long as the horizon."""
-    reason: Name | None = None
+    reason: Name = ""
     """Why a number is missing, such as `not_scaled`."""
 
 
@@ -86,11 +86,11 @@ class ModelBacktest(NamedTuple):
     independence_p: Real
     conditional_coverage: Real
     conditional_coverage_p: Real
-    days: SmallCount | None = None
-    """The days that the zone is judged by, at most 250."""
-    cumulative_probability: Real | None = None
+    days: SmallCount = 0
+    """The days that the zone is judged by, at most 250; 0 in records of earlier releases."""
+    cumulative_probability: Finite = 0.0
     """The probability of at most so many exceptions, if the model is right."""
-    type_1_error: Real | None = None
+    type_1_error: Finite = 0.0
     """The probability of at least so many exceptions, if the model is right."""
     plus_factor_1996: Real | None = None
     """The Basel Committee's addition of 1996 to the multiplier of 3; None unless there are 250 days

@@ -288,10 +288,10 @@ class _Slower(NamedTuple):
     def _fitted(self, ahead: Floats) -> Iterator[RiskEstimate]:
         fit = fit_student_t(ahead)
         status = _status(is_constant=fit.scale == 0)
-        dof = fit.dof if isfinite(fit.dof) else None
+        dof = finite(fit.dof)
         for level in self.methods.levels:
             estimate = fit.estimate(level)
-            reason = NO_MEAN if fit.dof <= 1 and isfinite(estimate.var) else None
+            reason = NO_MEAN if fit.dof <= 1 and isfinite(estimate.var) else ""
             yield self._event(level, estimate, status, dof=dof, reason=reason)
 
     def _observed(self, ahead: Floats) -> Iterator[RiskEstimate]:
@@ -316,7 +316,7 @@ class _Slower(NamedTuple):
         status: MeasureStatus,
         *,
         dof: float | None = None,
-        reason: str | None = None,
+        reason: str = "",
     ) -> RiskEstimate:
         return _event(
             self.name,
@@ -380,7 +380,7 @@ def _missing(
     horizon: int,
     as_of_us: int,
     status: MeasureStatus,
-    reason: str | None = None,
+    reason: str = "",
 ) -> RiskEstimate:
     """Return the event of an estimate that has no number."""
     return RiskEstimate(name, level.number, horizon, status, as_of_us, reason=reason)
@@ -396,14 +396,14 @@ def _event(
     status: MeasureStatus,
     dof: float | None = None,
     overlapping: bool = False,
-    reason: str | None = None,
+    reason: str = "",
 ) -> RiskEstimate:
     """Return the event of an estimate; one that is not finite is unavailable.
 
     Only an ES whose reason says why it is infinite may be missing beside a VaR.
     """
     var, es = finite(estimate.var), finite(estimate.es)
-    if var is None or (es is None and reason is None):
+    if var is None or (es is None and not reason):
         var, es, status = None, None, _UNAVAILABLE
     return RiskEstimate(
         name,

@@ -156,27 +156,26 @@ def book_risk(event: BookRisk) -> Rendered:
 
 
 def _estimate(estimate: RiskEstimate) -> dict[str, object]:
-    data = _without_missing(estimate, _ESTIMATE_NAMES)
+    """Render an estimate; what only some methods have is left out where it is empty."""
+    data = {
+        name: value
+        for name, value in estimate._asdict().items()
+        if name not in _SOME_ESTIMATES or not (value is None or value is False or value == "")
+    }
     data["as_of"] = to_rfc3339(data.pop("as_of_us"))
     return data
 
 
+_SOME_ESTIMATES = frozenset({"dof", "var_error", "es_error", "overlapping", "reason"})
+
+
 def _backtest(test: ModelBacktest) -> dict[str, object]:
-    return _without_missing(test, _BACKTEST_NAMES)
+    """Render a backtest; those of earlier releases have nothing about the zone's days."""
+    data = test._asdict()
+    return data if test.days else {name: data[name] for name in _FIRST_OF_BACKTEST}
 
 
-def _without_missing(part: RiskEstimate | ModelBacktest, always: frozenset[str]) -> dict[str, Any]:
-    """Return the fields of a part of an event: some always, the others only where they are set."""
-    return {
-        name: value
-        for name, value in part._asdict().items()
-        if name in always or (value is not None and value is not False)
-    }
-
-
-_ESTIMATE_NAMES = frozenset(RiskEstimate._fields[: RiskEstimate._fields.index("dof")])
-_BACKTEST_NAMES = frozenset(ModelBacktest._fields[: ModelBacktest._fields.index("days")])
-"""The fields that an event had from the beginning: clients find them in each."""
+_FIRST_OF_BACKTEST = ModelBacktest._fields[: ModelBacktest._fields.index("days")]
 
 
 def dashboard_update(event: DashboardUpdate) -> Rendered:

@@ -397,7 +397,7 @@ def test_an_estimate_that_is_not_a_number_has_a_status_instead() -> None:
     (few,) = measures[-1:]
     assert few is not None
     missing = {(estimate.status, estimate.reason) for estimate in few.estimates}
-    assert missing == {("insufficient_data", None), ("unavailable", "not_scaled")}
+    assert missing == {("insufficient_data", ""), ("unavailable", "not_scaled")}
     assert {estimate.var for estimate in few.estimates} == {None}
     huge = [
         Return(portfolio_id="p", event_time_us=99 + at, value=1e300 * (-1) ** at)
@@ -421,7 +421,7 @@ def test_an_estimate_that_is_not_a_number_has_a_status_instead() -> None:
     measures, _ = folded(calm, risk, start=200)
     (last,) = measures[-1:]
     assert last is not None
-    known = [estimate for estimate in last.estimates if estimate.reason is None]
+    known = [estimate for estimate in last.estimates if not estimate.reason]
     assert {estimate.status for estimate in known} == {"ok", "out_of_domain"}
     assert {e.method for e in known if e.status == "out_of_domain"} == {"cornish_fisher"}
 
