@@ -90,7 +90,6 @@ TESTED_ELSEWHERE = {
     "sse_edge/routes/chat.py": "tests/journeys/test_chat.py",
     "sse_edge/routes/limits.py": "tests/journeys/test_desk.py",
     "sse_edge/routes/training.py": "tests/journeys/test_training_tasks.py",
-    "sse_edge/streams/dialects/mystocks.py": "tests/golden/test_events.py",
     "sse_edge/streams/examples.py": "tests/sse_edge/http/test_openapi.py",
     "sse_edge/transport.py": "tests/sse_edge/http/test_protocol.py",
     "stream_processors/__main__.py": "tests/stream_processors/test_main.py",

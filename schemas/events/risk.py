@@ -108,6 +108,9 @@ class ModelBacktest(NamedTuple):
     """Acerbi and Szekely's first statistic of expected shortfall; None without exceptions."""
     acerbi_szekely_z2: Real | None = None
     """Their second statistic."""
+    restated: bool = False
+    """Whether forecasts were computed again after corrections: they never are, since they are what
+    was published. Returns are judged again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +138,18 @@ class RiskMeasure:
     max_drawdown: Real | None = None
     estimates: Items[RiskEstimate] = ()
     model_backtests: Items[ModelBacktest] = ()
+    supersedes: DerivedId | None = None
+    """The `event_id` of the measure that this one replaces, since a return was corrected or came
+    late. It has the same `as_of_us`."""
+    status_reason: Text | None = None
+    """Why the status is not `ok`."""
+    window_first_us: InstantUs | None = None
+    """The times of the oldest and the newest return in the window."""
+    window_last_us: InstantUs | None = None
+    corrections: SmallCount | None = None
+    """The number of returns in the window that replaced an earlier version."""
+    limits_version: Name | None = None
+    """When the limits were set, as RFC 3339; None for the defaults."""
 
     @property
     def event_time_us(self) -> int:
@@ -187,6 +202,32 @@ class RiskAlert:
     source_topic: Name | None = None
     source_partition: SmallOffset | None = None
     source_offset: Offset | None = None
+    acknowledged: bool = False
+    """Whether it is acknowledged, and need not be again; an escalation asks anew."""
+    acknowledged_by: Name | None = None
+    """Who acknowledged it, in the transition that says so; so are `comment` and `cause`."""
+    comment: Text = ""
+    cause: Name | None = None
+    """`active`, since positions have changed, `passive`, since the market has moved, or a text."""
+    limits_version: Name | None = None
+    """When the limits that it is judged by were set, as RFC 3339; None for the defaults."""
+    limit_until_us: InstantUs | None = None
+    """Until when `threshold` holds, if it is a temporary limit."""
+    measure_id: DerivedId | None = None
+    """The `event_id` of the measure that was judged."""
+    supersedes: DerivedId | None = None
+    """The `event_id` of the measure that it replaces, if a return was corrected or came late."""
+    method: Name | None = None
+    status: Name | None = None
+    """The status of that measure."""
+    status_reason: Text | None = None
+    """Why the status is not `ok`."""
+    window_first_us: InstantUs | None = None
+    """The times of the oldest and the newest return in the window."""
+    window_last_us: InstantUs | None = None
+    observations: SmallCount | None = None
+    corrections: SmallCount | None = None
+    """The number of returns in the window that replaced an earlier version."""
 
     @property
     def event_id(self) -> str:
@@ -198,12 +239,18 @@ class RiskLimit(NamedTuple):
     """The limit of one metric of a portfolio."""
 
     metric: Name
-    limit: Real
-    hysteresis: Real = 0.1
-    warn_ratio: Real | None = None
-    critical_ratio: Real | None = None
+    limit: Finite
+    hysteresis: Finite = 0.1
+    warn_ratio: Finite | None = None
+    critical_ratio: Finite | None = None
     raise_after: SmallInteger = 1
     clear_after: SmallInteger = 1
+    temporary_limit: Finite | None = None
+    """A higher limit that holds instead until `valid_until_us`."""
+    valid_until_us: InstantUs | None = None
+    """When the limit falls back, by the log's clock."""
+    approved_by: Name | None = None
+    """Who approved the temporary limit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -227,6 +274,8 @@ class AlertAck:
     by: Name | None = None
     comment: Text = ""
     event_time_us: ObservedUs
+    cause: Name | None = None
+    """`active`, since positions have changed, `passive`, since the market has moved, or a text."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -244,6 +293,10 @@ class OpenAlert:
     acknowledged: bool
     event_time_us: ObservedUs
     tenant: Name | None = None
+    acknowledged_by: Name | None = None
+    comment: Text = ""
+    cause: Name | None = None
+    limits_version: Name | None = None
 
 
 class WatchState(NamedTuple):
@@ -324,6 +377,14 @@ class PortfolioState:
     where there is one forecast for each day."""
     lap: SmallCount = 0
     """The lap of the replay that the window is of."""
+    arrived_us: InstantUs | None = None
+    """When the log got the last accepted return that gave a measure and was no correction."""
+    limits_us: InstantUs | None = None
+    """Since when limits ask for an alert about missing measures, by the log's clock."""
+    limits_version: Name | None = None
+    """When the limits were set, as RFC 3339."""
+    supersedes: DerivedId | None = None
+    """The id of the measure that the last one replaces."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

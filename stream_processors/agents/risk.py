@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from kafka_io import reader
 from kafka_io.clock import now_us
+from kafka_io.dead_letters import log_time_us
 from kafka_io.settings import ProducerSettings
 from schemas.events import InputGap, PortfolioState, RebuildDone, Record, RiskAlert
 from schemas.keys import decode_key
@@ -44,10 +45,34 @@ acknowledgements that were written before it; of equal times, this is the order.
 _TICK_S = 1.0
 _HISTORY_EVERY_US = 10_000_000
 """How often the history of a portfolio is written, if its measure changes all the time."""
+_SETTLED_US = 5_000_000
+"""After so long without a record all are taken as read."""
 _HISTORIES_MAX = 100
 """The most histories that are written at a tick; each has some 6 KB."""
 _WHOLE_RECORD = (1 << 31) - 1
 """An index in a record that is after all of its returns."""
+
+
+class LogClock:
+    """The time of the log, up to which all records of a partition number have been read."""
+
+    def __init__(self, now_us: int) -> None:
+        """Begin at a time of this machine's clock, which is taken for the log's."""
+        self._read_us = self._behind_us = now_us
+
+    def note(self, logged_us: int, now_us: int) -> None:
+        """Note that a record was read, and when the log got it."""
+        self._read_us, self._behind_us = now_us, max(now_us - logged_us, 0)
+
+    def time_us(self, now_us: int) -> int:
+        """Return the time of the log.
+
+        While records arrive, it is behind by as much as the last of them was: a worker that catches
+        up must not take the time that has passed for a time without records.
+        """
+        if now_us - self._read_us < _SETTLED_US:
+            return now_us - self._behind_us
+        return now_us
 
 
 @dataclass(slots=True)
@@ -57,6 +82,7 @@ class _Partition:
     portfolios: dict[bytes, PortfolioRisk]
     """By key."""
     batch: RiskBatch
+    clock: LogClock
     rebuilds: list[RebuildDone] = field(default_factory=list)
     has_changed: bool = True
     """Whether the gauges may have changed since they were sent."""
@@ -95,7 +121,9 @@ class Risk(Processor):
             return risk.key, risk
 
         portfolios = restored(RISK_STATE, rows[RISK_STATE.name], restore)
-        here = self._partitions[number] = _Partition(portfolios, self._batch(portfolios))
+        here = self._partitions[number] = _Partition(
+            portfolios, self._batch(portfolios), LogClock(now_us())
+        )
         here.due_histories.update(dict.fromkeys(portfolios))  # the last may not have been written
 
     def forget(self, number: int) -> None:
@@ -115,12 +143,14 @@ class Risk(Processor):
                 here.rebuilds.append(message.record)
             else:
                 here.batch.apply(message)
+        if messages:
+            here.clock.note(log_time_us(messages[-1]), now_us())
         this_round.must_end |= bool(here.batch.alerts)
 
     async def tick(self, this_round: Round) -> None:
         """Raise alerts about stale measures, and send the gauges that may have changed."""
         here = self._partitions[this_round.number]
-        here.batch.tick(now_us())
+        here.batch.tick(here.clock.time_us(now_us()))
         this_round.must_end |= bool(here.batch.alerts)
         if here.has_changed:
             here.has_changed = False

@@ -1,8 +1,8 @@
-"""The alerts of one portfolio: the state of every rule that it is watched by. Pure.
+"""The alerts of one entity: the state of every rule that it is watched by. Pure.
 
-Measures, changed rules, acknowledgements and clock ticks arrive; alert events leave. Beside the
-rules on VaR and ES, which are data, each portfolio is watched by a rule on its VaR model, and, if
-its limits ask for it, for missing measures.
+Measures, changed rules, acknowledgements and the time arrive; alert events leave. Beside the rules
+on VaR and ES, which are data, each portfolio is watched by a rule on its VaR model, and, if its
+limits ask for it, for missing measures.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from schemas.events import AlertAck, AlertTransition, RiskAlert, WatchState
+from schemas.instants import LATEST_US
 from stream_processors.risk.alert_events import (
     AlertContext,
     alert_event,
@@ -17,7 +18,6 @@ from stream_processors.risk.alert_events import (
     severity,
     stale_event,
 )
-from stream_processors.risk.measures import Measurement
 from stream_processors.risk.rules import MODEL_RULE, STALE
 from stream_processors.risk.takeover import replace_alert
 from stream_processors.risk.thresholds import (
@@ -54,16 +54,16 @@ class KnownAlerts(NamedTuple):
 
 
 class Alerts:
-    """The rules of one portfolio, and the state of each."""
+    """The rules of one entity, such as a portfolio or a book, and the state of each."""
 
-    def __init__(self, portfolio_id: str, rules: tuple[Rule, ...]) -> None:
-        self._portfolio_id = portfolio_id
+    def __init__(self, entity_id: str, rules: tuple[Rule, ...]) -> None:
+        self._entity_id = entity_id
         self._states: dict[str, AlertState] = {}
         """The states that differ from `_NO_ALERT`, by rule."""
         self._judged_us: dict[str, int] = {}
         """The event time of the last measure that each rule judged. It is kept apart from the
         states, since it changes with every measure."""
-        self._steady: Measurement | None = None
+        self._steady: NamedTuple | None = None
         """The measurement that was judged last, if it changed nothing but that time."""
         self._steady_exceptions: float | None = None
         """The number of exceptions that was judged with it."""
@@ -71,7 +71,7 @@ class Alerts:
         """The event time at which both were judged again, unchanged."""
         self.rules = rules
         self.stale_after_s: float | None = None
-        """The age in seconds at which a measure is stale; None: never."""
+        """After how many seconds without a new measure to alert; None: never."""
 
     def unpack(self, watches: Iterable[WatchState]) -> None:
         """Continue from packed states."""
@@ -107,7 +107,7 @@ class Alerts:
         ]
 
     def rule(self, rule_id: str) -> Rule | None:
-        """Return a rule; None where the portfolio does not have it."""
+        """Return a rule; None where the entity does not have it."""
         return next((rule for rule in (*self.rules, MODEL_RULE) if rule.rule_id == rule_id), None)
 
     def open_severities(self) -> Iterable[str]:
@@ -127,7 +127,7 @@ class Alerts:
 
     def judge(
         self,
-        measurement: Measurement,
+        measurement: NamedTuple,
         exceptions: float | None,
         at_us: int,
         context: Callable[[], AlertContext],
@@ -137,8 +137,8 @@ class Alerts:
         """Judge a new measure by every rule.
 
         Args:
-            measurement: the values of the metrics.
-            exceptions: the value of the rule on the model.
+            measurement: the values of the metrics, by the ids of the rules.
+            exceptions: the value of the rule on the model; None where there is none to judge.
             at_us: the event time of both.
             context: returns what an alert event needs; called only if there may be one.
             evaluation: whether the measure is of a newer window, or follows from a correction.
@@ -148,8 +148,6 @@ class Alerts:
             return ()
         self._settle()
         events: list[RiskAlert] = []
-        if STALE in self._states:
-            events.append(self._clear_stale(context()))
         is_steady = True
         for rule in self.rules:
             value: float | None = getattr(measurement, rule.rule_id)
@@ -166,7 +164,7 @@ class Alerts:
     def change_rules(
         self, rules: tuple[Rule, ...], version: str, context: AlertContext | None
     ) -> list[RiskAlert]:
-        """Replace the rules, and judge the last measure by the new ones.
+        """Replace the rules, and judge the last measure by those that have changed.
 
         Args:
             rules: all rules from now on.
@@ -176,6 +174,7 @@ class Alerts:
         self._settle()
         events: list[RiskAlert] = []
         kept = {rule.rule_id for rule in rules}
+        unchanged = set(self.rules)
         for rule in self.rules:
             state = self._states.get(rule.rule_id)
             if state is not None and rule.rule_id not in kept:
@@ -184,11 +183,12 @@ class Alerts:
                 transition = withdraw(state, _value(context, rule))
                 if transition is not None and context is not None:
                     text = "the limit was withdrawn"
-                    events.append(alert_event(self._portfolio_id, rule, transition, context, text))
+                    events.append(alert_event(self._entity_id, rule, transition, context, text))
         self.rules = rules
         if context is not None:
             for rule in rules:
-                self._judge_by(rule, context, events, Evaluation.LIMITS, version)
+                if rule not in unchanged:
+                    self._judge_by(rule, context, events, Evaluation.LIMITS, version)
         return events
 
     def known(self, context: AlertContext | None) -> KnownAlerts:
@@ -226,7 +226,7 @@ class Alerts:
                 rule = of.rules.get(rule_id)
                 if rule is not None and of.context is not None:
                     text = _rebuilt_text(transition, rule)
-                    event = alert_event(self._portfolio_id, rule, transition, of.context, text)
+                    event = alert_event(self._entity_id, rule, transition, of.context, text)
                     events.append(event)
         # Whether measures are missing is a matter of the clock, so that alert goes on.
         self._states.pop(STALE, None)
@@ -237,7 +237,7 @@ class Alerts:
     def end_history(self, context: AlertContext) -> list[RiskAlert]:
         """Clear all open alerts, and forget what was judged; the rules stay."""
         self._settle()
-        events = [self._clear_stale(context)] if STALE in self._states else []
+        events = [self.clear_stale(context)] if self.is_stale else []
         for rule_id, state in self._states.items():
             rule = self.rule(rule_id)
             if rule is None:
@@ -245,39 +245,67 @@ class Alerts:
             transition = withdraw(state, _value(context, rule))
             if transition is not None:
                 text = "cleared: the history begins again"
-                events.append(alert_event(self._portfolio_id, rule, transition, context, text))
+                events.append(alert_event(self._entity_id, rule, transition, context, text))
         self._states, self._judged_us = {}, {}
         return events
 
     def acknowledge(self, ack: AlertAck, context: AlertContext) -> list[RiskAlert]:
-        """Acknowledge the open alert that an acknowledgement names, if it is this portfolio's."""
+        """Acknowledge the open alert that an acknowledgement names, if it is this entity's."""
         self._settle()
         for rule_id, state in list(self._states.items()):
             rule = self.rule(rule_id)
-            if state.alert_id != ack.alert_id or rule is None:
+            if state.alert_id != ack.alert_id or (rule is None and rule_id != STALE):
                 continue
-            self._states[rule_id], transition = acknowledge(state, _value(context, rule))
+            after_s = self.stale_after_s or 0.0
+            value = after_s if rule is None else _value(context, rule)
+            self._states[rule_id], transition = acknowledge(state, value)
             if transition is None:
                 return []
-            by = f" by {ack.by}" if ack.by else ""
-            comment = f": {ack.comment}" if ack.comment else ""
-            text = f"acknowledged{by}{comment}"
-            return [alert_event(self._portfolio_id, rule, transition, context, text)]
+            text = _ack_text(ack)
+            if rule is None:
+                return [stale_event(self._entity_id, transition, context, after_s, text, ack)]
+            return [alert_event(self._entity_id, rule, transition, context, text, ack)]
         return []
 
-    def tick(self, now_us: int, context: AlertContext) -> list[RiskAlert]:
-        """Raise an alert, once, if the last measure is stale at this time."""
-        after_s, age_us = self.stale_after_s, now_us - context.as_of_us
-        if after_s is None or age_us <= after_s * _US or STALE in self._states:
-            return []
-        self._settle()
-        cause = f"{self._portfolio_id}:{context.measure_id}"
-        self._states[STALE], transition = raise_stale(STALE, cause, age_us / _US)
-        return [stale_event(self._portfolio_id, transition, context, after_s)]
+    @property
+    def is_stale(self) -> bool:
+        """Whether the alert about missing measures is open."""
+        return STALE in self._states
 
-    def _clear_stale(self, context: AlertContext) -> RiskAlert:
+    def stale_from_us(self, since_us: int) -> int | None:
+        """Return the time from which an alert about missing measures is due; None for never.
+
+        Args:
+            since_us: when the last measure arrived.
+        """
+        after_s = self.stale_after_s
+        if after_s is None or self.is_stale:
+            return None
+        return since_us + int(min(after_s * _US, LATEST_US)) + 1
+
+    def raise_stale(self, context: AlertContext) -> RiskAlert:
+        """Raise the alert about missing measures, after the last one."""
+        after_s = self.stale_after_s or 0.0
+        self._settle()
+        cause = f"{self._entity_id}:{context.measure_id}"
+        # The alert is the same whenever somebody looks, so its age is that at which it was due.
+        self._states[STALE], transition = raise_stale(STALE, cause, after_s + 1 / _US)
+        return stale_event(self._entity_id, transition, context, after_s)
+
+    def clear_stale(self, context: AlertContext, text: str | None = None) -> RiskAlert:
+        """Clear the alert about missing measures, which is open; the text is the message."""
         transition = clear_stale(self._states.pop(STALE))
-        return stale_event(self._portfolio_id, transition, context, self.stale_after_s or 0.0)
+        return stale_event(self._entity_id, transition, context, self.stale_after_s or 0.0, text)
+
+    def change_stale_after(
+        self, stale_after_s: float | None, context: AlertContext
+    ) -> list[RiskAlert]:
+        """Change how long measures may be missing. Where that is no concern any more, it clears."""
+        events = []
+        if stale_after_s is None and self.is_stale:
+            events = [self.clear_stale(context, "the limit on missing measures was withdrawn")]
+        self.stale_after_s = stale_after_s
+        return events
 
     def _settle(self) -> None:
         """Note for each rule the time of the last measure that changed nothing."""
@@ -308,7 +336,7 @@ class Alerts:
         after, transition = judge(
             rule,
             replace(state, judged_us=self._judged_us.get(rule.rule_id)),
-            entity_id=self._portfolio_id,
+            entity_id=self._entity_id,
             measure_id=context.measure_id + version,
             at_us=context.as_of_us,
             value=context.values.get(rule.rule_id),
@@ -317,7 +345,7 @@ class Alerts:
         self._put(rule.rule_id, after)
         if transition is not None:
             text = message(transition, rule)
-            events.append(alert_event(self._portfolio_id, rule, transition, context, text))
+            events.append(alert_event(self._entity_id, rule, transition, context, text))
 
     def _put(self, rule_id: str, state: AlertState) -> None:
         if state.judged_us is not None:
@@ -326,6 +354,13 @@ class Alerts:
             self._states.pop(rule_id, None)
         else:
             self._states[rule_id] = state
+
+
+def _ack_text(ack: AlertAck) -> str:
+    by = f" by {ack.by}" if ack.by else ""
+    cause = f" ({ack.cause})" if ack.cause else ""
+    comment = f": {ack.comment}" if ack.comment else ""
+    return f"acknowledged{by}{cause}{comment}"
 
 
 def _rebuilt_text(transition: Transition, rule: Rule) -> str:

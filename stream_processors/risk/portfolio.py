@@ -7,7 +7,7 @@ that is not newer: a record that Kafka delivers again changes nothing and causes
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from math import isfinite, sqrt
+from math import inf, isfinite, sqrt
 from typing import NamedTuple
 
 from schemas.events import (
@@ -33,8 +33,8 @@ from stream_processors.risk.config import RiskConfig
 from stream_processors.risk.estimates import ClosedEstimates
 from stream_processors.risk.forecast_history import DAY_BYTES, METHOD, ForecastHistory
 from stream_processors.risk.live_backtest import LiveBacktest
-from stream_processors.risk.measures import Measurement, drawdowns, finite, measure
-from stream_processors.risk.rules import DAYS_JUDGED, MODEL, rules_of
+from stream_processors.risk.measures import VAR_95, Measurement, drawdowns, finite, measure
+from stream_processors.risk.rules import DAYS_JUDGED, MODEL, check_stale_after, rules_of
 from stream_processors.risk.thresholds import Evaluation, Rule
 from stream_processors.risk.window import ReturnWindow
 
@@ -54,7 +54,7 @@ class ReturnOffset(NamedTuple):
 class PortfolioRisk:
     """One portfolio: its window, its alerts, and the offsets up to which it has been read."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0915  # one statement for each thing that it knows
         self,
         portfolio_id: str,
         config: RiskConfig,
@@ -100,6 +100,16 @@ class PortfolioRisk:
         """The number of returns that were not accepted, by outcome."""
         self._cause: tuple[int, int] | None = None
         """Event time and version of the return that caused the present measure."""
+        self._supersedes: str | None = None
+        """The id of the measure that the present one replaces."""
+        self._arrived_us: int | None = None
+        """When the log got the last accepted return that gave a measure and was no correction."""
+        self._limits_us: int | None = None
+        """Since when limits ask for an alert about missing measures, by the log's clock."""
+        self._limits_version: str | None = None
+        """When the limits were set."""
+        self._due_us: float = inf
+        """When something is due next, by the log's clock, without any return."""
         self._is_new = False
         """Whether a return has been applied since the state was packed."""
 
@@ -132,6 +142,12 @@ class PortfolioRisk:
         if len(risk._window):
             # The next return is compared with the forecast from this window.
             risk._remeasure()
+        risk._supersedes = state.supersedes
+        risk._arrived_us, risk._limits_us = state.arrived_us, state.limits_us
+        risk._limits_version = state.limits_version
+        if state.forecast_times is None and len(risk._window):
+            risk._arrived_us = risk._window.newest_us  # an earlier version kept no other time
+        risk._set_due()
         return risk
 
     def pack(self) -> PortfolioState:
@@ -160,6 +176,10 @@ class PortfolioRisk:
             tenant=self.tenant,
             wanted_by=dict.fromkeys(sorted(self.wanted_by), self.tenant or ""),
             lap=self.lap,
+            arrived_us=self._arrived_us,
+            limits_us=self._limits_us,
+            limits_version=self._limits_version,
+            supersedes=self._supersedes,
             backtest_days=history.pack_days(packed),
             forecast_times=forecast_times,
             forecasts=forecasts,
@@ -199,6 +219,7 @@ class PortfolioRisk:
         position: ReturnOffset,
         latest_us: float = LATEST_US,
         lap: int = 0,
+        log_us: int | None = None,
     ) -> tuple[ReturnOutcome | None, Sequence[RiskAlert]]:
         """Apply one return. The first one of a higher lap begins the history again.
 
@@ -208,20 +229,32 @@ class PortfolioRisk:
             latest_us: the latest event time that is accepted. A later one would move the window
                 ahead, and all true returns would be late.
             lap: the lap of the replay that the return is of.
+            log_us: when the log got it; None for its event time.
 
         Returns:
             The outcome, None if the return was applied before, and the alerts that it caused.
         """
         if position <= self.position:
             return None, ()
+        arrived_us = observation.event_time_us if log_us is None else log_us
+        if arrived_us < self._due_us:
+            self.position = position
+            return self._apply(observation, latest_us, lap, arrived_us)
+        due = self._advance(arrived_us)
         self.position = position
+        outcome, alerts = self._apply(observation, latest_us, lap, arrived_us)
+        return outcome, [*due, *alerts]
+
+    def _apply(
+        self, observation: Return, latest_us: float, lap: int, arrived_us: int
+    ) -> tuple[ReturnOutcome, Sequence[RiskAlert]]:
         if lap == self.lap:
-            return self._add(observation, latest_us)
+            return self._add(observation, latest_us, arrived_us)
         if lap < self.lap:
             self._other_outcomes[ReturnOutcome.LATE] += 1
             return ReturnOutcome.LATE, ()
         cleared = self._begin_lap(lap)
-        outcome, alerts = self._add(observation, latest_us)
+        outcome, alerts = self._add(observation, latest_us, arrived_us)
         return outcome, [*cleared, *alerts]
 
     def _begin_lap(self, lap: int) -> Sequence[RiskAlert]:
@@ -233,14 +266,14 @@ class PortfolioRisk:
         self._window = ReturnWindow(self._config.window, with_moments=self._has_closed_forms)
         self._backtest = self._new_backtest()
         self._measurement, self._slower, self._cause = None, [], None
-        self._slower_is_due = False
+        self._supersedes, self._slower_is_due = None, False
         return cleared
 
     def _new_backtest(self) -> LiveBacktest:
         return LiveBacktest(history=ForecastHistory(_days_kept(self._config.window)))
 
     def _add(
-        self, observation: Return, latest_us: float
+        self, observation: Return, latest_us: float, arrived_us: int
     ) -> tuple[ReturnOutcome, Sequence[RiskAlert]]:
         """Add a return of the present lap to the window, and judge the new measure."""
         at_us = observation.event_time_us
@@ -271,6 +304,7 @@ class PortfolioRisk:
             else:
                 self._backtest.insert(at_us, value, version)
             self._slower_is_due = True
+        self._supersedes = None if is_next else self._measure_id()
         # If no return entered or left the tail, the measurement stays: nine times out of ten.
         var = None if forecast is None else forecast.var_95
         if var is None or not window.lowest_moved > -var:
@@ -278,6 +312,9 @@ class PortfolioRisk:
         self._is_new = True
         self._cause = at_us, version
         assert self._measurement is not None
+        arrivals: Sequence[RiskAlert] = ()
+        if outcome is _ACCEPTED and self._measurement.var_95 is not None:
+            arrivals = self._note_arrival(arrived_us)
         alerts = self._alerts.judge(
             self._measurement,
             self._backtest.exceptions_99,
@@ -285,7 +322,31 @@ class PortfolioRisk:
             self._context,
             evaluation=_MEASURE if is_next else Evaluation.CORRECTION,
         )
-        return outcome, alerts
+        return outcome, [*arrivals, *alerts] if arrivals else alerts
+
+    def _note_arrival(self, arrived_us: int) -> Sequence[RiskAlert]:
+        """Note that a return gave a measure, which ends the alert about missing ones."""
+        self._arrived_us = arrived_us
+        if self._alerts.stale_after_s is None:
+            return ()
+        is_stale = self._alerts.is_stale
+        cleared = [self._alerts.clear_stale(self._context())] if is_stale else []
+        self._set_due()
+        return cleared
+
+    def _advance(self, now_us: int) -> list[RiskAlert]:
+        """Do what is due at a time of the log's clock, before anything that arrives then."""
+        alerts: list[RiskAlert] = []
+        while now_us >= self._due_us:
+            alerts.append(self._alerts.raise_stale(self._context()))
+            self._set_due()
+        return alerts
+
+    def _set_due(self) -> None:
+        """Note when something is due next."""
+        since_us = self._limits_us if self._arrived_us is None else self._arrived_us
+        stale_us = None if since_us is None else self._alerts.stale_from_us(since_us)
+        self._due_us = inf if stale_us is None else stale_us
 
     def _beyond_window(self, observation: Return) -> ReturnOutcome | None:
         """Return the outcome of a return that is again of a day before the window.
@@ -311,8 +372,15 @@ class PortfolioRisk:
             minimum = self._config.observations_min
             self._slower = self._config.methods.slower_events(self._window, minimum)
 
-    def set_limits(self, limits: RiskLimits, offset: int) -> Sequence[RiskAlert]:
+    def set_limits(
+        self, limits: RiskLimits, offset: int, log_us: int | None = None
+    ) -> Sequence[RiskAlert]:
         """Replace the limits, and judge the last measure by the new ones.
+
+        Args:
+            limits: the limits.
+            offset: the offset of their record.
+            log_us: when the log got it; None for the time at which the limits were set.
 
         Raises:
             InvalidRule: a limit is out of its range; the present limits stay.
@@ -321,29 +389,44 @@ class PortfolioRisk:
             return ()
         self.limits_offset = offset
         rules = rules_of(limits.limits) or self._config.rules_of(self.portfolio_id)
+        check_stale_after(limits.stale_after_s)
+        now_us = limits.event_time_us if log_us is None else log_us
+        alerts = self._advance(now_us)
+        alerts += self._alerts.change_stale_after(limits.stale_after_s, self._context())
+        if limits.stale_after_s is None:
+            self._limits_us = None
+        elif self._limits_us is None:
+            self._limits_us = now_us
+        self._set_due()
         self._limits = limits.limits
-        self._alerts.stale_after_s = limits.stale_after_s
+        is_default = not limits.limits and limits.stale_after_s is None
+        self._limits_version = None if is_default else to_rfc3339(limits.event_time_us)
         context = None if self._measurement is None else self._context()
         where = str(offset)
         if self.source.partition >= PARTITIONS:
             # In a partition that was added, offsets begin again: they have been in ids before.
             where = f"{self.source.partition}/{offset}"
-        return self._alerts.change_rules(rules, f":limits/{where}", context)
+        return alerts + self._alerts.change_rules(rules, f":limits/{where}", context)
 
-    def acknowledge(self, ack: AlertAck, offset: int) -> Sequence[RiskAlert]:
-        """Acknowledge an open alert."""
+    def acknowledge(
+        self, ack: AlertAck, offset: int, log_us: int | None = None
+    ) -> Sequence[RiskAlert]:
+        """Acknowledge an open alert.
+
+        Args:
+            ack: the acknowledgement.
+            offset: the offset of its record.
+            log_us: when the log got it; None for the time at which it was made.
+        """
         if offset <= self.acks_offset:
             return ()
+        alerts = self._advance(ack.event_time_us if log_us is None else log_us)
         self.acks_offset = offset
-        if self._measurement is None:
-            return ()
-        return self._alerts.acknowledge(ack, self._context())
+        return alerts + self._alerts.acknowledge(ack, self._context())
 
     def tick(self, now_us: int) -> Sequence[RiskAlert]:
-        """Check at a time whether the last measure is stale."""
-        if self._alerts.stale_after_s is None or self._measurement is None:
-            return ()
-        return self._alerts.tick(now_us, self._context())
+        """Do what is due at a time of the log's clock: raise an alert if measures are missing."""
+        return self._advance(now_us) if now_us >= self._due_us else ()
 
     @property
     def open_alert_ids(self) -> frozenset[str]:
@@ -369,7 +452,9 @@ class PortfolioRisk:
             self.wanted_by = present.wanted_by
             known = present.known_alerts()
         context = None if self._measurement is None else self._context()
-        return self._alerts.take_over(known, context, sent)
+        alerts = self._alerts.take_over(known, context, sent)
+        self._set_due()
+        return alerts
 
     def measure_event(self) -> RiskMeasure | None:
         """Return the last measure; None if no return was applied since the state was packed."""
@@ -403,6 +488,12 @@ class PortfolioRisk:
             max_drawdown=finite(deepest),
             estimates=list(self._estimates(closed, as_of_us)),
             model_backtests=list(self._backtest.events()),
+            supersedes=self._supersedes,
+            status_reason=self._status_reason(),
+            window_first_us=self._window.times_us[0],
+            window_last_us=as_of_us,
+            corrections=self._corrections(),
+            limits_version=self._limits_version,
         )
 
     def history_event(self) -> RiskHistory | None:
@@ -444,7 +535,16 @@ class PortfolioRisk:
 
     def _context(self) -> AlertContext:
         measurement = self._measurement
-        assert measurement is not None
+        if measurement is None:  # no return yet: the limits are all that there is
+            return AlertContext(
+                measure_id=f"limits:{self.portfolio_id}:{self._limits_version or ''}",
+                as_of_us=self._limits_us or 0,
+                values={},
+                scenario_us=lambda _: None,
+                source=self.source,
+                offset=self.position.offset,
+                limits_version=self._limits_version,
+            )
         return AlertContext(
             measure_id=self._measure_id(),
             as_of_us=self._window.newest_us,
@@ -458,7 +558,29 @@ class PortfolioRisk:
             scenario_us=self._scenario_us,
             source=self.source,
             offset=self.position.offset,
+            limits_version=self._limits_version,
+            supersedes=self._supersedes,
+            method=METHOD,
+            status=measurement.status,
+            status_reason=self._status_reason(),
+            window_first_us=self._window.times_us[0],
+            observations=len(self._window),
+            corrections=self._corrections(),
         )
+
+    def _corrections(self) -> int:
+        """Return how many returns in the window replaced an earlier version."""
+        return self._window.corrections
+
+    def _status_reason(self) -> str | None:
+        """Say why the measure's status is not `ok`."""
+        measurement, count = self._measurement, len(self._window)
+        if measurement is None or measurement.status is MeasureStatus.OK:
+            return None
+        if measurement.status is MeasureStatus.DEGENERATE:
+            return f"all {count} returns in the window are equal"
+        needed = max(self._config.observations_min, VAR_95.observations_min)
+        return f"there are {count} returns, and {needed} are needed"
 
     def _measure_id(self) -> str:
         if self._cause is None:

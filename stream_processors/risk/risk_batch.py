@@ -88,7 +88,8 @@ class RiskBatch:
                 self._apply_limits(message, record)
             case AlertAck():
                 risk = self._risk_of(record.entity_id, message)
-                self._add_alerts(risk, risk.acknowledge(record, message.offset))
+                log_us = log_time_us(message)
+                self._add_alerts(risk, risk.acknowledge(record, message.offset, log_us))
             case SeriesWanted():
                 self._apply_series_request(message, record)
             case _:
@@ -190,7 +191,7 @@ class RiskBatch:
     def _apply_limits(self, message: Message, limits: RiskLimits) -> None:
         risk = self._risk_of(limits.portfolio_id, message)
         try:
-            self._add_alerts(risk, risk.set_limits(limits, message.offset))
+            self._add_alerts(risk, risk.set_limits(limits, message.offset, log_time_us(message)))
         except InvalidRule as error:
             letter = dead_letter(message, DeadLetterReason.INVALID, str(error))
             self.dead_letters.append((letter, risk.tenant))
@@ -208,7 +209,8 @@ class RiskBatch:
 
     def _apply_returns(self, message: Admitted, batch: ReturnBatch) -> None:
         tenant, offset, new = tenant_of(message), message.offset, 0
-        latest_us = min(log_time_us(message) + self._config.ahead_us, LATEST_US)
+        log_us = log_time_us(message)
+        latest_us = min(log_us + self._config.ahead_us, LATEST_US)
         portfolios, changed = self._known[tenant], self.changed
         others: Counter[ReturnOutcome] = Counter()
         for index, observation in _numbered(batch, message.left_out):
@@ -217,7 +219,7 @@ class RiskBatch:
                 risk = self._known_or_new(observation.portfolio_id, message)
                 portfolios[observation.portfolio_id] = risk
             position = ReturnOffset(offset, index)
-            outcome, alerts = risk.apply(observation, position, latest_us, batch.lap)
+            outcome, alerts = risk.apply(observation, position, latest_us, batch.lap, log_us)
             if outcome is None:
                 continue
             new += 1

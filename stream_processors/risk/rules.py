@@ -1,6 +1,7 @@
 """The rules that watch a portfolio: its limits as rules, and the rule on its VaR model. Pure."""
 
 from collections.abc import Mapping, Sequence
+from math import isfinite
 
 from schemas.events import AlertType, Metric, RiskLimit
 from stream_processors.risk.measures import VAR_99
@@ -23,6 +24,18 @@ STALE = "stale"
 
 MODEL_RULE = Rule(MODEL, float(most_before_red(DAYS_JUDGED, VAR_99)), hysteresis=0.0)
 """Alerts when the traffic light turns red."""
+
+
+def check_stale_after(stale_after_s: float | None) -> None:
+    """Check the time after which missing measures are alerted.
+
+    Raises:
+        InvalidRule: it is not a finite number above 0.
+    """
+    if stale_after_s is not None and not (isfinite(stale_after_s) and stale_after_s > 0):
+        raise InvalidRule(
+            f"stale_after_s is {stale_after_s}; it must be a finite number of seconds above 0"
+        )
 
 
 def rules_of(limits: Sequence[RiskLimit]) -> tuple[Rule, ...]:

@@ -148,6 +148,11 @@ class ReturnWindow:
         return [self._versions.get(time_us, 1) for time_us in self.times_us]
 
     @property
+    def corrections(self) -> int:
+        """The number of returns that replaced an earlier version: those of version 2 or more."""
+        return sum(version > 1 for version in self._versions.values())
+
+    @property
     def ascending(self) -> Sequence[float]:
         """The returns, the worst first."""
         return self._ascending

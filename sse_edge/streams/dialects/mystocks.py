@@ -112,8 +112,10 @@ def backtest_progress(event: BacktestProgress) -> Rendered:
 
 def risk_alert(event: RiskAlert) -> Rendered:
     """Render a transition of an alert."""
-    data = _fields(event)
+    data = _explained(event)
     data["as_of"] = to_rfc3339(event.event_time_us)
+    if event.limit_until_us is not None:
+        data["limit_until"] = to_rfc3339(event.limit_until_us)
     if event.scenario_us is not None:
         data["var_scenario_date"] = to_date(event.scenario_us)
     return Rendered("risk_alert", data)
@@ -127,10 +129,14 @@ def risk_measure(event: RiskMeasure | InputGap) -> Rendered:
             for name in ("topic", "partition", "from_offset", "to_offset")
         }
         return Rendered("gap", {"reason": event.reason, "partitions": [missing]})
-    data = _fields(event)
+    data = _explained(event)
     data["as_of"] = to_rfc3339(event.as_of_us)
     data["estimates"] = [_estimate(estimate) for estimate in event.estimates]
-    data["model_backtests"] = [_backtest(test) for test in event.model_backtests]
+    tests = [_backtest(test) for test in event.model_backtests]
+    if event.corrections:
+        for shown, test in zip(tests, event.model_backtests, strict=True):
+            shown["restated"] = test.restated
+    data["model_backtests"] = tests
     if event.scenario_us is not None:
         data["var_scenario_date"] = to_date(event.scenario_us)
     return Rendered("risk_measure", data)
@@ -195,6 +201,33 @@ def dashboard_update(event: DashboardUpdate) -> Rendered:
         data["window_start"] = to_rfc3339(event.window_start_us)
         data["window_end"] = to_rfc3339(event.window_end_us)
     return Rendered("dashboard_update", data)
+
+
+def _explained(event: RiskAlert | RiskMeasure) -> dict[str, object]:
+    """Return an event's fields, those that explain it only where they are set."""
+    later = _EXPLAINING[type(event)]
+    data = {
+        name: value
+        for name, value in _fields(event).items()
+        if name not in later or not (value is None or value is False or value == "")
+    }
+    if event.window_first_us is not None and event.window_last_us is not None:
+        data["window_first"] = to_rfc3339(event.window_first_us)
+        data["window_last"] = to_rfc3339(event.window_last_us)
+    return data
+
+
+def _fields_from(kind: type[Any], first: str) -> frozenset[str]:
+    """Return the names of a class's fields from one on."""
+    names = [field.name for field in fields(kind)]
+    return frozenset(names[names.index(first) :])
+
+
+_EXPLAINING = {
+    RiskAlert: _fields_from(RiskAlert, "acknowledged"),
+    RiskMeasure: _fields_from(RiskMeasure, "supersedes"),
+}
+"""The fields that events have not had from the beginning."""
 
 
 def _fields(event: Any) -> dict[str, object]:

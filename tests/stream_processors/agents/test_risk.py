@@ -26,7 +26,7 @@ from schemas.topics import (
     RISK_OPEN,
     RISK_STATE,
 )
-from stream_processors.agents.risk import Risk
+from stream_processors.agents.risk import LogClock, Risk
 from stream_processors.settings import ProcessorSettings
 from tests.support.messages import FakeMessage, message
 from tests.support.processor_bench import ProcessorBench
@@ -126,3 +126,15 @@ async def test_a_worker_that_takes_over_writes_the_histories_that_it_finds() -> 
     [history] = (await made.tick()).sent(RISK_HISTORY, RiskHistory)
     assert history == before
     assert len(history.var_95) == 8 * 31
+
+
+def test_a_worker_that_catches_up_takes_the_time_of_the_records_that_it_reads() -> None:
+    """The records of the night are not missing, only because they are not read yet."""
+    second, hour = 1_000_000, 3_600_000_000
+    clock = LogClock(9 * hour)
+    assert clock.time_us(9 * hour + second) < hour, "nothing was read yet"
+    clock.note(2 * hour, 9 * hour + 2 * second)
+    assert clock.time_us(9 * hour + 3 * second) == 2 * hour + second
+    clock.note(9 * hour + 3 * second, 9 * hour + 3 * second)
+    assert clock.time_us(9 * hour + 4 * second) == 9 * hour + 4 * second
+    assert clock.time_us(19 * hour) == 19 * hour, "no more records arrive"

@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from math import isfinite
 
 import numpy as np
 import pytest
 
 from schemas.codec import decode, encode
+from schemas.errors import OutOfBounds
 from schemas.events import (
     AlertAck,
     PortfolioState,
@@ -175,6 +177,159 @@ def test_missing_measures_raise_one_alert_which_the_next_measure_clears() -> Non
     desk.tick((desk.offset + 30) * DAY_US)
     assert desk.steps[2:] == [("stale", "stale")]
     assert desk.alerts[2].alert_id != stale.alert_id
+
+
+HOUR_US = 3_600_000_000
+STALE_AFTER = RiskLimits(
+    portfolio_id="p",
+    limits=[RiskLimit(metric="var_95", limit=0.5)],
+    stale_after_s=3600,
+    event_time_us=0,
+)
+
+
+class Log:
+    """Returns of one portfolio by the log's clock, whose event times are long past."""
+
+    def __init__(self, risk: PortfolioRisk | None = None) -> None:
+        self.risk = risk or PortfolioRisk("p", replace(CONFIG, lateness_us=DAY_US), SOURCE)
+        self.alerts: list[RiskAlert] = []
+        self.offset = 0
+
+    def add(self, at_us: int, log_us: int, version: int = 1, value: float = 0.001) -> None:
+        self.offset += 1
+        observation, where = Return("p", at_us, value, version), ReturnOffset(self.offset, 0)
+        self.alerts += self.risk.apply(observation, where, log_us=log_us)[1]
+
+    def fill(self, count: int = 120, log_us: int = 0) -> "Log":
+        for at_us in range(count):
+            self.add(at_us, log_us)
+        return self
+
+    @property
+    def states(self) -> list[str]:
+        return [alert.state for alert in self.alerts]
+
+
+def test_staleness_is_by_the_arrival_of_returns_and_corrections_are_none() -> None:
+    log = Log().fill()
+    assert log.risk.set_limits(STALE_AFTER, 0, log_us=0) == []
+    log.add(119, HOUR_US, version=2)  # does not restart it
+    assert log.risk.tick(HOUR_US) == ()
+    log.alerts += log.risk.tick(HOUR_US + 1)
+    assert log.states == ["stale"]
+    log.add(118, HOUR_US + 5, version=2)  # does not end it
+    log.add(120, HOUR_US + 6, value=float("nan"))
+    log.add(119, HOUR_US + 7, version=2)  # a duplicate
+    assert log.states == ["stale"]
+    log.add(120, HOUR_US + 8)
+    assert log.states == ["stale", "stale_cleared"]
+    assert log.alerts[0].alert_id == log.alerts[1].alert_id
+
+
+@pytest.mark.parametrize("ticks_us", [[], [HOUR_US + 1], [HOUR_US, HOUR_US + 7, HOUR_US + 9]])
+def test_alerts_about_missing_measures_do_not_depend_on_the_times_of_ticks(
+    ticks_us: list[int],
+) -> None:
+    log = Log().fill()
+    log.risk.set_limits(STALE_AFTER, 0, log_us=0)
+    for now_us in ticks_us:
+        log.alerts += log.risk.tick(now_us)
+    log.add(120, 3 * HOUR_US)
+    expected = Log().fill()
+    expected.risk.set_limits(STALE_AFTER, 0, log_us=0)
+    expected.add(120, 3 * HOUR_US)
+    assert log.alerts == expected.alerts
+    assert log.states == ["stale", "stale_cleared"]
+    assert log.alerts[0].message == "no measure for more than 3600 s"
+
+
+def test_a_portfolio_with_limits_and_no_return_is_stale_from_the_limits_on() -> None:
+    log = Log()
+    log.risk.set_limits(STALE_AFTER, 0, log_us=DAY_US)
+    log.risk.set_limits(STALE_AFTER, 1, log_us=DAY_US + 60)  # put again, it does not restart
+    log.risk = PortfolioRisk.unpack(log.risk.pack(), CONFIG, SOURCE.topic)
+    assert log.risk.tick(DAY_US + HOUR_US) == ()
+    [stale] = log.risk.tick(DAY_US + HOUR_US + 1)
+    assert (stale.state, stale.event_time_us, stale.status) == ("stale", DAY_US, None)
+    ack = AlertAck(alert_id=stale.alert_id, entity_id="p", by="ann", event_time_us=0)
+    [acknowledged] = log.risk.acknowledge(ack, 0, log_us=DAY_US + HOUR_US + 2)
+    assert (acknowledged.state, acknowledged.message) == ("acknowledged", "acknowledged by ann")
+    assert acknowledged.alert_id == stale.alert_id
+    log.fill(99, DAY_US + 2 * HOUR_US)
+    assert log.states == [], "too few returns give no measure"
+    log.fill(100, DAY_US + 2 * HOUR_US)
+    assert log.states == ["stale_cleared"]
+
+
+def test_a_withdrawn_limit_on_missing_measures_clears_at_once() -> None:
+    log = Log().fill()
+    log.risk.set_limits(STALE_AFTER, 0, log_us=0)
+    [stale] = log.risk.tick(2 * HOUR_US)
+    without = replace(STALE_AFTER, stale_after_s=None)
+    [cleared] = log.risk.set_limits(without, 1, log_us=3 * HOUR_US)
+    assert (cleared.state, cleared.alert_id) == ("stale_cleared", stale.alert_id)
+    assert cleared.message == "the limit on missing measures was withdrawn"
+    assert log.risk.tick(9 * HOUR_US) == ()
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), 0.0, -1.0])
+def test_limits_that_are_no_positive_numbers_are_refused_by_name(number: float) -> None:
+    risk = PortfolioRisk("p", CONFIG, SOURCE)
+    limits = replace(STALE_AFTER, limits=[RiskLimit("var_95", number)])
+    with pytest.raises(InvalidRule, match=f"of var_95: limit is {number}; it must be a finite"):
+        risk.set_limits(limits, 0)
+    with pytest.raises(InvalidRule, match=f"stale_after_s is {number}; it must be a finite"):
+        risk.set_limits(replace(STALE_AFTER, stale_after_s=number), 1)
+    if not isfinite(number):
+        with pytest.raises(OutOfBounds, match="limit"):
+            encode(limits)
+
+
+def test_limits_put_again_do_not_count_as_measures() -> None:
+    limit = RiskLimit(metric="var_95", limit=0.01, raise_after=3)
+    desk = Desk(replace(CONFIG, default_rules=()))
+    desk.limits(limit, offset=0)
+    desk.returns(noise(100, 0.02))
+    for offset in range(1, 9):
+        desk.limits(limit, offset=offset)
+    desk.returns(noise(1, 0.02, seed=2))
+    assert desk.steps == []
+    desk.returns(noise(1, 0.02, seed=3))
+    assert desk.steps == [("var_95", "raised")]
+
+
+def test_an_alert_after_a_correction_names_the_measure_that_it_replaces() -> None:
+    risk = PortfolioRisk("p", replace(CONFIG, lateness_us=DAY_US), SOURCE)
+    log = Log(risk).fill()
+    before = risk.measure_event()
+    for at_us in range(20):
+        log.add(at_us, 0, version=2, value=-0.2)
+    measure = risk.measure_event()
+    assert before is not None
+    assert measure is not None
+    assert (before.supersedes, before.corrections, before.status) == (None, 0, "degenerate")
+    assert before.status_reason == "all 120 returns in the window are equal"
+    assert measure.corrections == 20
+    assert (measure.window_first_us, measure.window_last_us) == (0, 119)
+    assert measure.supersedes is not None
+    assert measure.supersedes.startswith("measure:p:1970-01-01T00:00:00.000018")
+    [alert] = log.alerts
+    assert (alert.measure_id, alert.corrections, alert.observations) == (
+        *("measure:p:1970-01-01T00:00:00.000006Z/2", 7, 120),
+    )
+    assert alert.supersedes == "measure:p:1970-01-01T00:00:00.000005Z/2"
+    log.add(200, 0)
+    after = risk.measure_event()
+    assert after is not None
+    assert (after.supersedes, after.event_id) == (None, "measure:p:1970-01-01T00:00:00.000200Z/1")
+
+
+def test_a_measure_of_too_few_returns_says_how_many_are_needed() -> None:
+    log = Log().fill(3)
+    measure = log.risk.measure_event()
+    assert measure is not None
+    assert measure.status_reason == "there are 3 returns, and 100 are needed"
 
 
 def test_a_model_in_the_red_zone_raises_one_alert() -> None:

@@ -24,6 +24,7 @@ from schemas.events import (
     SeriesWanted,
     WindowTally,
 )
+from schemas.instants import LATEST_US
 from sse_edge.streams.channels import CHANNELS
 from sse_edge.streams.render import render_value
 from stream_processors.risk.config import RiskConfig
@@ -240,12 +241,16 @@ _names = st.sampled_from("pq")
 _int32 = st.integers(-(2**31), 2**31 - 1)
 _times = st.integers(90, 140) | st.integers(-(2**63), 2**63 - 1)
 _values = st.floats(-0.1, 0.1) | st.floats()
-_ratios = st.none() | st.just(0.8) | st.just(1.5) | st.floats()
+_finite = st.floats(allow_nan=False, allow_infinity=False)
+_ratios = st.none() | st.just(0.8) | st.just(1.5) | _finite
 _metrics = st.sampled_from(["var_95", "es_95", "var_99", "es_99", "model", "nothing"])
 _limits = st.builds(
     RiskLimit,
-    *(_metrics, st.floats(0.001, 0.1) | st.floats(), st.just(0.1) | st.floats()),
+    *(_metrics, st.floats(0.001, 0.1) | _finite, st.just(0.1) | _finite),
     *(_ratios, _ratios, st.just(1) | _int32, st.just(1) | _int32),
+    temporary_limit=st.none() | st.floats(0.1, 0.3) | _finite,
+    valid_until_us=st.none() | st.integers(0, LATEST_US),
+    approved_by=st.none() | st.just("ann"),
 )
 _now = st.just(0)
 _records = (
@@ -259,7 +264,7 @@ _records = (
         RiskLimits,
         portfolio_id=_names,
         limits=st.lists(_limits, max_size=3),
-        stale_after_s=st.none() | st.just(1.0) | st.floats(allow_nan=False, allow_infinity=False),
+        stale_after_s=st.none() | st.just(1.0) | _finite,
         event_time_us=_now,
     )
     | st.builds(AlertAck, alert_id=st.text(), entity_id=_names, event_time_us=_now)

@@ -1,4 +1,4 @@
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from math import inf, nan
 from uuid import NAMESPACE_URL, UUID, uuid5
@@ -9,9 +9,11 @@ from hypothesis import given, strategies as st
 from stream_processors.risk.thresholds import (
     AlertLevel,
     AlertState,
+    Evaluation,
     InvalidRule,
     Rule,
     Transition,
+    acknowledge,
     judge,
 )
 
@@ -152,3 +154,75 @@ def test_a_rule_with_a_parameter_out_of_range_is_refused(
 ) -> None:
     with pytest.raises(InvalidRule, match=named):
         Rule(**({"rule_id": "r", "limit": 0.05} | wrong))  # type: ignore[arg-type]
+
+
+def rejudged(judged: Judged, rule: Rule, value: float, evaluation: Evaluation) -> list[str]:
+    """Judge the last measure again by a rule, and return the steps."""
+    judged.state, step = judge(
+        rule,
+        judged.state,
+        entity_id="p",
+        measure_id=f"m{judged.at_us}/again",
+        at_us=judged.at_us,
+        value=value,
+        evaluation=evaluation,
+    )
+    judged.rule = rule
+    return [f"{step.kind} {step.level.name.lower()}"] if step else []
+
+
+@given(st.integers(1, 5))
+def test_limits_put_again_are_no_measure(times: int) -> None:
+    rule = replace(SEED_RULE, raise_after=3, clear_after=2)
+    judged = Judged(rule)
+    for _ in range(2):
+        assert judged.see(0.06) == []
+        for _ in range(times):
+            assert rejudged(judged, rule, 0.06, Evaluation.LIMITS) == []
+    assert judged.see(0.06) == ["raised breach"]
+    assert judged.see(0.01) == []
+    for _ in range(times):
+        assert rejudged(judged, rule, 0.01, Evaluation.LIMITS) == []
+    assert judged.see(0.01) == ["cleared normal"]
+
+
+def test_the_last_measure_is_judged_once_by_a_new_limit() -> None:
+    low, high = replace(SEED_RULE, limit=0.02, raise_after=2), replace(SEED_RULE, raise_after=2)
+    judged = Judged(high)
+    assert judged.see(0.03) == []
+    for rule in (low, high, low, high, low):
+        assert rejudged(judged, rule, 0.03, Evaluation.LIMITS) == []
+    assert judged.see(0.03) == ["raised breach"]
+
+
+def test_a_run_starts_again_where_a_new_limit_is_not_exceeded() -> None:
+    low, high = replace(SEED_RULE, limit=0.02, raise_after=2), replace(SEED_RULE, raise_after=2)
+    judged = Judged(low)
+    assert judged.see(0.03) == []
+    assert rejudged(judged, high, 0.03, Evaluation.LIMITS) == []
+    assert judged.state.run == ()
+
+
+def test_a_correction_is_a_measure_of_the_same_time() -> None:
+    judged = Judged(SEED_RULE)
+    assert judged.see(0.03) == []
+    assert rejudged(judged, SEED_RULE, 0.06, Evaluation.MEASURE) == []
+    assert rejudged(judged, SEED_RULE, 0.06, Evaluation.CORRECTION) == ["raised breach"]
+    assert rejudged(judged, SEED_RULE, 0.01, Evaluation.CORRECTION) == ["cleared normal"]
+
+
+def test_a_lower_level_keeps_the_acknowledgement_and_a_higher_one_asks_anew() -> None:
+    judged = Judged(FULL_RULE)
+    judged.see(0.2)
+    assert judged.state.level is AlertLevel.CRITICAL
+    judged.state, step = acknowledge(judged.state, 0.2)
+    assert step is not None
+    assert step.acknowledged
+    assert judged.see(0.051) == ["deescalated breach"]
+    assert (judged.state.acknowledged, judged.steps[-1].acknowledged) == (True, True)
+    assert acknowledge(judged.state, 0.051)[1] is None
+    assert judged.see(0.2) == ["escalated critical"]
+    assert (judged.state.acknowledged, judged.steps[-1].acknowledged) == (False, False)
+    judged.state, _ = acknowledge(judged.state, 0.2)
+    assert judged.see(0.001) == ["cleared normal"]
+    assert judged.state == replace(judged.state, acknowledged=False, alert_id=None)
