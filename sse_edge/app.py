@@ -297,9 +297,8 @@ def _log_who_is_served(settings: EdgeSettings) -> None:
         )
     if settings.is_clear:
         logger.warning(
-            "tokens travel unencrypted to %s: set TAPEWIRE_TLS_CERT, or let a proxy speak TLS and "
-            "name it in TAPEWIRE_TRUSTED_PROXIES",
-            settings.host,
+            "tokens travel unencrypted beyond this machine: set TAPEWIRE_TLS_CERT, or let a proxy "
+            "speak TLS and name it in TAPEWIRE_TRUSTED_PROXIES"
         )
 
 

@@ -17,27 +17,33 @@ LINES_MAX = 50
 _ID_BYTES = 6
 
 
-class FailureLog:
-    """Log lines of failures, bounded."""
+class LineBudget:
+    """Bounds the lines of a second, and logs how many were left out."""
 
-    def __init__(self, now_s: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, kind: str, now_s: Callable[[], float] = time.monotonic) -> None:
+        """Allow `LINES_MAX` lines a second.
+
+        Args:
+            kind: what the lines are of, in the plural.
+            now_s: returns the present time in seconds.
+        """
+        self._kind = kind
         self._now_s = now_s
         self._second = 0
         self._lines = 0
 
-    def write(self, message: str, *values: object) -> None:
-        """Log a line, unless this second has too many."""
+    def allows(self) -> bool:
+        """Count a line, and return whether it may be logged."""
         second = int(self._now_s())
         if second != self._second:
             if self._lines > LINES_MAX:
-                logger.info("%d more refusals were not logged", self._lines - LINES_MAX)
+                logger.info("%d more %s were not logged", self._lines - LINES_MAX, self._kind)
             self._second, self._lines = second, 0
         self._lines += 1
-        if self._lines <= LINES_MAX:
-            logger.info(message, *values)
+        return self._lines <= LINES_MAX
 
 
-_log = FailureLog()
+_budget = LineBudget("refusals")
 
 
 def new_failure_id() -> str:
@@ -54,5 +60,6 @@ def log_failure(reason: str, what: str, detail: object) -> str:
         detail: all that is known, for the operator.
     """
     failure_id = new_failure_id()
-    _log.write("refused %s: %s %s: %s", failure_id, reason, what, detail)
+    if _budget.allows():
+        logger.info("refused %s: %s %s: %s", failure_id, reason, what, detail)
     return failure_id

@@ -306,7 +306,10 @@ class EdgeSettings(Settings):
     @property
     def is_clear(self) -> bool:
         """Whether tokens travel unencrypted beyond this machine, as far as the edge can know."""
-        is_local = self.is_open or self.host in _LOOPBACK
+        hosts = {self.host}
+        if self.management_port is not None and (self.metrics_token or self.docs_token):
+            hosts.add(self.management_host)
+        is_local = self.is_open or hosts <= _LOOPBACK
         return not (is_local or self.tls_cert or self.trusted_proxies)
 
     @property

@@ -7,7 +7,7 @@ limit. FastAPI alone would read the whole body first, from anybody.
 
 from collections.abc import Mapping, Sequence
 
-from fastapi import Request, Response, WebSocket
+from fastapi import Request, Response, WebSocket, WebSocketDisconnect
 from starlette.datastructures import MutableHeaders
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -61,34 +61,52 @@ class Guard:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
+        try:
+            await self._serve(scope, receive, send)
+        except WebSocketDisconnect:
+            pass  # its client has left, and no endpoint waits for it
+        finally:
+            slot: Slot | None = scope.get("state", {}).pop(SLOT, None)
+            if slot is not None:
+                slot.release()
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         connection = HTTPConnection(scope)
         writes = scope["type"] == "http" and scope["method"] not in _SAFE
         most = BODY_BYTES_MAX if scope["path"].startswith(self._large_bodies) else BODY_BYTES
         try:
-            rules = web_page_rules_of(connection)
-            if not scope["path"].startswith(_ANY_HOST):
-                rules.refuse_foreign_host(connection)
-            refuse_on_other_port(scope, self._management_port)
-            if writes or scope["type"] == "websocket":
-                rules.refuse_foreign_page(connection)
-            if writes and int(connection.headers.get("content-length") or 0) > most:
-                raise BodyTooLarge(most)
-            if writes or scope["path"] in self._needing_token:
-                await authenticate(Request(scope))
-                needed = self._needing_token.get(scope["path"])
-                if needed is not None:
-                    refuse_without(needed, caller_of(connection))
+            await self._check(connection, most if writes else None)
         except EdgeError as error:
             await _answer(answer_of(connection, error), scope, receive, send)
             return
         if scope["type"] == "http":
             send = _with_headers(connection, send)
-        try:
-            await self._app(scope, _bounded(receive, most) if writes else receive, send)
-        finally:
-            slot: Slot | None = scope.get("state", {}).pop(SLOT, None)
-            if slot is not None:
-                slot.release()
+        await self._app(scope, _bounded(receive, most) if writes else receive, send)
+
+    async def _check(self, connection: HTTPConnection, most: int | None) -> None:
+        """Return if a request may reach its endpoint.
+
+        Args:
+            connection: the request or WebSocket.
+            most: the most bytes of its body; None if it does not write.
+
+        Raises:
+            EdgeError: it may not.
+        """
+        scope = connection.scope
+        rules = web_page_rules_of(connection)
+        if not scope["path"].startswith(_ANY_HOST):
+            rules.refuse_foreign_host(connection)
+        refuse_on_other_port(scope, self._management_port)
+        if most is not None or scope["type"] == "websocket":
+            rules.refuse_foreign_page(connection)
+        if most is not None and int(connection.headers.get("content-length") or 0) > most:
+            raise BodyTooLarge(most)
+        if most is not None or scope["path"] in self._needing_token:
+            await authenticate(Request(scope))
+            needed = self._needing_token.get(scope["path"])
+            if needed is not None:
+                refuse_without(needed, caller_of(connection))
 
 
 async def _answer(response: Response, scope: Scope, receive: Receive, send: Send) -> None:

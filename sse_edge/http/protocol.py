@@ -7,6 +7,7 @@ these bytes, so it bounds them, before anything is known of the caller:
 - a head has at most `HEAD_BYTES_MAX` bytes, `HEADERS_MAX` lines and `HEAD_S` seconds;
 - a body has at most `BODY_BYTES_MAX` bytes and `BODY_S` seconds; endpoints may allow less;
 - what lies between and after the chunks of a body is bounded like a head; trailers are ignored;
+- a socket has at most `PIPELINED_MAX` requests, of which one is answered and the others wait;
 - a client that reads nothing while bytes wait for it is disconnected after `STALLED_S` seconds;
 - an address holds at most `AddressSockets.maximum` sockets without a stream;
 - a process holds at most `SocketBudget.maximum` sockets, and answers 503 to a client beyond them.
@@ -51,6 +52,8 @@ BODY_BYTES_MAX = 1 << 20
 """The largest body of any endpoint."""
 BODY_S = 30.0
 """At 280 kbit/s a body of the largest size comes in time."""
+PIPELINED_MAX = 100
+"""The most requests of one socket at a time; a browser sends one, and 256 KiB hold 13,000."""
 WEBSOCKET_MESSAGE_BYTES_MAX = 4 << 10
 """The largest message from a WebSocket's client; the edge reads none of them."""
 STALLED_S = 600.0
@@ -246,6 +249,11 @@ class EdgeProtocol(HttpToolsProtocol):
         self._head_bytes = self._body_bytes = 0
         self._head_limit = _stopped(self._head_limit)
         if self._ignores_input or self._refuses_head():
+            return
+        if len(self._transports) >= PIPELINED_MAX:
+            # An answer would have its turn only after those to the earlier requests.
+            self._ignores_input = True
+            self.transport.abort()
             return
         self._reads_body = any(name in _HAS_BODY for name, _ in self.headers)
         if self._reads_body:

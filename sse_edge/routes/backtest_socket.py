@@ -49,6 +49,7 @@ _CLOSE_CODES: dict[type[Exception], int] = {
     Unavailable: 1013,  # try again later
 }
 _BAD_REQUEST = 4400
+_NORMAL = 1000
 _REASON_BYTES_MAX = 105
 """The reason of a close has 123 bytes, of which 15 are for the id of the line in the log."""
 
@@ -122,13 +123,10 @@ async def follow_job(websocket: WebSocket, job_id: str) -> None:
         if cursor is not None:
             start = node.codec(stream).decode(cursor)
     except (EdgeError, LogError) as error:
-        refusal = unavailable_for(error) if isinstance(error, LogError) else error
-        code = _CLOSE_CODES.get(type(refusal), _BAD_REQUEST)
-        reason = str(refusal).encode()[:_REASON_BYTES_MAX].decode(errors="ignore")
-        await websocket.close(code, f"{reason} ({logged(websocket, refusal)})")
+        await _refuse(websocket, unavailable_for(error) if isinstance(error, LogError) else error)
         return
     if isinstance(start, Cursor) and start.ended:
-        await websocket.close()
+        await _close(websocket)
         return
     transport = SocketMessages()
     options = ConnectionOptions(f"client-{uuid.uuid4().hex[:12]}", start, caller=caller)
@@ -141,12 +139,24 @@ async def follow_job(websocket: WebSocket, job_id: str) -> None:
             while (message := await transport.next()) is not None:
                 await websocket.send_text(message)
             leaving.cancel()
-        with suppress(RuntimeError):  # the client was first
-            await websocket.close()
+        await _close(websocket)
     except* WebSocketDisconnect:
         pass
     finally:
         serving.cancel()
+
+
+async def _refuse(websocket: WebSocket, error: EdgeError) -> None:
+    """Log an error, and close a WebSocket with its code, its text and the id of the line."""
+    reason = str(error).encode()[:_REASON_BYTES_MAX].decode(errors="ignore")
+    code = _CLOSE_CODES.get(type(error), _BAD_REQUEST)
+    await _close(websocket, code, f"{reason} ({logged(websocket, error)})")
+
+
+async def _close(websocket: WebSocket, code: int = _NORMAL, reason: str | None = None) -> None:
+    """Close a WebSocket, unless its client has closed it."""
+    with suppress(RuntimeError):
+        await websocket.close(code, reason)
 
 
 def _token_of(websocket: WebSocket, settings: EdgeSettings) -> str | None:

@@ -95,6 +95,8 @@ def test_a_server_that_is_not_encrypted_beyond_this_machine_is_known() -> None:
 
     assert is_clear(host="0.0.0.0")  # noqa: S104  # never listened on
     assert not is_clear()
+    assert is_clear(management_host="192.0.2.1", management_port=9000, metrics_token=True)
+    assert not is_clear(management_host="192.0.2.1", management_port=9000)  # it takes no token
     assert not is_clear(host="192.0.2.1", tls_cert="edge.crt")
     assert not is_clear(host="192.0.2.1", trusted_proxies="192.0.2.2")
 

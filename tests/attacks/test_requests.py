@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack
+from unittest.mock import patch
 
 import httpx
 import pytest
@@ -12,6 +13,7 @@ from websockets.asyncio.client import connect
 from sse_edge.http import protocol
 from sse_edge.http.protocol import EdgeProtocol
 from tests.support.edge_server import EdgeServer, edge_server, until_closed
+from tests.support.fake_log import FakeLog
 
 CLOSED = {"jwt_issuer": "https://issuer.example", "jwt_hs256_secret": "s" * 32}
 
@@ -204,3 +206,34 @@ async def test_an_idle_socket_is_not_kept_open_by_line_breaks(
         writer.write(b"\r\n")
         assert await until_closed(reader) == b""
         writer.close()
+
+
+async def test_a_socket_holds_few_requests_and_an_ordinary_pipeline_is_answered() -> None:
+    # 256 KiB have room for 13,000 of these, each of which would wait with its own objects.
+    most = 0
+
+    def noted(self: EdgeProtocol) -> None:
+        nonlocal most
+        complete(self)
+        most = max(most, len(self._transports))
+
+    complete = EdgeProtocol.on_headers_complete
+    async with edge_server(log=FakeLog(slowest_s=0)) as edge:
+        with patch.object(EdgeProtocol, "on_headers_complete", noted):
+            answer = await edge.answer(b"GET /x HTTP/1.1\r\n\r\n" * 20_000)
+        assert answer.count(b"HTTP/1.1 404") <= protocol.PIPELINED_MAX
+        assert most == protocol.PIPELINED_MAX
+        pipeline = b"GET /x HTTP/1.1\r\n\r\n" * 9 + b"GET /x HTTP/1.0\r\n\r\n"
+        assert (await edge.answer(pipeline)).count(b"HTTP/1.1 404") == 10
+
+
+async def test_a_websocket_whose_client_leaves_at_once_is_no_error(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with edge_server(log=FakeLog(slowest_s=0)) as edge:
+        for _ in range(3):
+            async with connect(f"{edge.url.replace('http', 'ws')}/ws/backtest/x") as socket:
+                socket.transport.abort()
+    assert [
+        record for record in caplog.records if record.name == "uvicorn.error" and record.exc_info
+    ] == []

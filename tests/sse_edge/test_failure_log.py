@@ -3,7 +3,7 @@ import re
 
 import pytest
 
-from sse_edge.failure_log import LINES_MAX, FailureLog, log_failure, new_failure_id
+from sse_edge.failure_log import LINES_MAX, LineBudget, log_failure, new_failure_id
 
 
 def test_a_failure_is_one_line_with_its_id(caplog: pytest.LogCaptureFixture) -> None:
@@ -18,11 +18,11 @@ def test_a_failure_is_one_line_with_its_id(caplog: pytest.LogCaptureFixture) -> 
 
 def test_a_flood_of_failures_is_counted_and_not_logged(caplog: pytest.LogCaptureFixture) -> None:
     now_s = 100.0
-    log = FailureLog(lambda: now_s)
+    budget = LineBudget("refusals", lambda: now_s)
     with caplog.at_level(logging.INFO):
-        for number in range(LINES_MAX + 30):
-            log.write("number %d", number)
-        assert len(caplog.messages) == LINES_MAX
+        allowed = [budget.allows() for _ in range(LINES_MAX + 30)]
+        assert allowed == [True] * LINES_MAX + [False] * 30
+        assert caplog.messages == []
         now_s = 101.0
-        log.write("later")
-    assert caplog.messages[LINES_MAX:] == ["30 more refusals were not logged", "later"]
+        assert budget.allows()
+    assert caplog.messages == ["30 more refusals were not logged"]

@@ -4,6 +4,7 @@ from collections.abc import Generator
 
 import pytest
 
+from sse_edge.failure_log import LINES_MAX
 from sse_edge.http.log_privacy import hide_tokens
 
 NAMES = ("uvicorn.error", "websockets", "httpx", "httpcore")
@@ -45,3 +46,15 @@ def test_lines_with_headers_and_addresses_are_not_logged_at_any_level(
     hide_tokens()
     logging.getLogger(name).debug("> Authorization: Bearer s3cr3t")
     assert caplog.text == ""
+
+
+def test_a_flood_of_lines_of_the_server_is_bounded(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    hide_tokens()
+    server = logging.getLogger("uvicorn.error")
+    for _ in range(2 * LINES_MAX):
+        server.warning("Unsupported upgrade request.")
+        server.warning("Invalid HTTP request received.")
+    lines = [record.getMessage() for record in caplog.records if record.name == server.name]
+    assert set(lines) == {"Unsupported upgrade request."}
+    assert LINES_MAX <= len(lines) < 2 * LINES_MAX
