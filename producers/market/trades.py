@@ -95,7 +95,7 @@ def _next(records: Sequence[Record]) -> int:
 
 def _end_of(record: Record) -> int:
     match record:
-        case TradeBatch(symbol=symbol, producer="") if symbol == SYMBOL:
+        case TradeBatch(symbol=symbol, producer="", run="") if symbol == SYMBOL:
             return record.first + len(record.trades)
         case CandleState(symbol=symbol) if symbol == SYMBOL:
             return record.next

@@ -39,7 +39,10 @@ def test_trades_of_others_in_the_partition_do_not_begin_the_replay_again() -> No
     namesake = TradeBatch(
         symbol=SYMBOL, first=10**9, trades=[trade], watermark_us=0, producer="of others"
     )
-    assert _next([ours, other, namesake]) == 503
+    another_run = TradeBatch(
+        symbol=SYMBOL, first=10**9, trades=[trade], watermark_us=0, run="of others"
+    )
+    assert _next([ours, other, namesake, another_run]) == 503
     state = CandleState(symbol=SYMBOL, next=1_000, watermark_us=0, forming=[])
     assert _next([other, namesake, state]) == 1_000
     assert _next([other]) == 0
