@@ -24,6 +24,7 @@ TESTS = {
         "tests/stream_processors/risk/test_portfolio.py",
         "tests/stream_processors/agents/test_tenants.py",
         "tests/stream_processors/test_gate.py",
+        "tests/stream_processors/windowing/test_candles.py",
     ),
     "kafka_io": ("tests/kafka_io",),
     "infra": ("tests/infra/test_data_dir.py",),
@@ -60,6 +61,18 @@ MUTANTS = (
         "producers/backtesting/strategies.py",
         "held = decided if at_close else np.concatenate(([0.0], decided[:-1]))",
         "held = decided",
+    ),
+    Mutant(
+        "candles: trades of one instant close by the order of their arrival",
+        "stream_processors/windowing/candles.py",
+        "close=price if place >= self.last else candle.close",
+        "close=price if place.time_us >= self.last.time_us else candle.close",
+    ),
+    Mutant(
+        "candles: a trade of an open minute is late",
+        "stream_processors/windowing/candles.py",
+        "return _minute_of(trade) + _MINUTE_US <= self._watermark_us",
+        "return trade.time_us < self._watermark_us",
     ),
     Mutant(
         "backtest: a buy leaves no room for its commission",
