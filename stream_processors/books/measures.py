@@ -21,10 +21,10 @@ from schemas.calendars import date_text
 from schemas.events import BookPart, BookRisk, MeasureStatus, RiskEstimate
 from stream_processors.books.config import BookConfig
 from stream_processors.books.days import ReturnTable
-from stream_processors.risk.confidence import InvalidInput
+from stream_processors.risk.confidence import ConfidenceLevel, InvalidInput
 from stream_processors.risk.decomposition import historical_parts, normal_parts
 from stream_processors.risk.measures import VAR_95, VAR_99, finite
-from stream_processors.risk.methods import Floats, historical, monte_carlo
+from stream_processors.risk.methods import Floats, historical, sampling_error, simulated
 from stream_processors.risk.moments import Estimate, Normal
 
 SIMULATED = "monte_carlo"
@@ -104,15 +104,8 @@ def simulate(
         InvalidInput: the covariance of the returns is not finite.
     """
     covariance = np.atleast_2d(np.cov(table.returns, rowvar=False))
-    return [
-        _event(
-            SIMULATED,
-            level.number,
-            monte_carlo(values, covariance, level, config.simulation),
-            risk,
-        )
-        for level in config.levels
-    ]
+    pnl = simulated(values, covariance, config.simulation)
+    return [_simulated_event(pnl, level, risk) for level in config.levels]
 
 
 def has_positive_nav(risk: BookRisk) -> bool:
@@ -159,7 +152,7 @@ def _measure_parts(parts: Sequence[Part], table: ReturnTable) -> list[BookPart]:
 
 
 def _marginal(component: float, value: float) -> float | None:
-    return None if value == 0 else component / value
+    return None if value == 0 else component / value + 0.0
 
 
 def _estimates(pnl: Floats, risk: BookRisk, config: BookConfig) -> Iterator[RiskEstimate]:
@@ -175,6 +168,13 @@ def _event(method: str, confidence: float, estimate: Estimate, risk: BookRisk) -
     var, es = _share(estimate.var, risk), _share(estimate.es, risk)
     status = MeasureStatus.OK if var is not None else MeasureStatus.UNAVAILABLE
     return RiskEstimate(method, confidence, 1, status, risk.as_of_us, var, es)
+
+
+def _simulated_event(pnl: Floats, level: ConfidenceLevel, risk: BookRisk) -> RiskEstimate:
+    """Return an estimate with its standard errors, which fall with the root of the draws."""
+    error = sampling_error(pnl, level)
+    event = _event(SIMULATED, level.number, historical(pnl, level), risk)
+    return event._replace(var_error=_share(error.var, risk), es_error=_share(error.es, risk))
 
 
 def _share(amount: float, risk: BookRisk) -> float | None:

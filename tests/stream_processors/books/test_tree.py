@@ -152,6 +152,14 @@ def test_monte_carlo_is_near_the_normal_estimate_and_runs_every_20_days() -> Non
         assert normal is not None
         assert drawn == pytest.approx(normal, rel=0.15)
     assert made[-1].seed == 7
+    for estimate in (each for each in made[-1].estimates if each.method == "monte_carlo"):
+        assert estimate.var is not None
+        assert estimate.es is not None
+        assert estimate.var_error is not None
+        assert estimate.es_error is not None
+        # Of 2,000 draws of a normal distribution.
+        assert 0 < estimate.var_error < 0.1 * estimate.var
+        assert 0 < estimate.es_error < 0.1 * estimate.es
 
 
 def test_a_holdings_value_moves_with_the_returns_after_its_price() -> None:
