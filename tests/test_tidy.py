@@ -88,7 +88,6 @@ TESTED_ELSEWHERE = {
     "sse_edge/routes/books.py": "tests/journeys/test_books.py",
     "sse_edge/routes/channels.py": "tests/sse_edge/test_app.py",
     "sse_edge/routes/chat.py": "tests/journeys/test_chat.py",
-    "sse_edge/routes/limits.py": "tests/journeys/test_desk.py",
     "sse_edge/routes/training.py": "tests/journeys/test_training_tasks.py",
     "sse_edge/streams/examples.py": "tests/sse_edge/http/test_openapi.py",
     "sse_edge/transport.py": "tests/sse_edge/http/test_protocol.py",

@@ -28,6 +28,16 @@ def set_limit(  # noqa: PLR0913, PLR0917  # each is an option of the command
     critical_ratio: Annotated[
         float | None, typer.Option(help="The multiple of the limit at which an alert is critical.")
     ] = None,
+    temporary_limit: Annotated[
+        float | None, typer.Option(help="A higher limit for some time.")
+    ] = None,
+    valid_until: Annotated[
+        str | None,
+        typer.Option(help="When it falls back, such as 2026-12-31T18:00:00Z."),
+    ] = None,
+    approved_by: Annotated[
+        str | None, typer.Option(help="Who approved the temporary limit.")
+    ] = None,
     stale_after: Annotated[
         float | None, typer.Option(help="The seconds after which a measure is stale.")
     ] = None,
@@ -37,14 +47,21 @@ def set_limit(  # noqa: PLR0913, PLR0917  # each is an option of the command
     data_dir: DataDir = None,
 ) -> None:
     """Replace a portfolio's limits with one limit, which processors apply at once."""
-    new_limit = {
+    new_limit: dict[str, object] = {
         "metric": metric.lower(),
         "limit": limit,
         "warn_ratio": warn_ratio,
         "critical_ratio": critical_ratio,
     }
+    if any(part is not None for part in (temporary_limit, valid_until, approved_by)):
+        new_limit["temporary"] = {
+            "limit": temporary_limit,
+            "valid_until": valid_until,
+            "approved_by": approved_by,
+        }
     body = {"limits": [new_limit], "stale_after_s": stale_after, "comment": comment}
     with reasons():
+        limits.check_numbers(body)
         edge = find_edge(url, settings_of(data_dir), print_note)
         print_lines(limits.put(edge, portfolio, body, token))
 

@@ -278,9 +278,11 @@ export class PortfolioView {
     const words = own.length
       ? `Set by ${this.#limits.set_by ?? "someone"} at ${localTime(this.#limits.set_at)}${this.#limits.comment ? `: ${this.#limits.comment}` : ""}`
       : "No limits of its own: the processors' defaults apply.";
-    const rows = own.map(({ metric, limit, warn_ratio: warn, critical_ratio: critical }) => [
+    const rows = own.map(({ metric, limit, temporary, warn_ratio: warn, critical_ratio: critical }) => [
       metricName(metric),
-      percent(limit),
+      temporary
+        ? `${percent(limit)}; ${percent(temporary.limit)} until ${localTime(temporary.valid_until)}, approved by ${temporary.approved_by}`
+        : percent(limit),
       percent(warn, 0),
       percent(critical, 0),
     ]);

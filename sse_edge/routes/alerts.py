@@ -17,6 +17,7 @@ from sse_edge.http.stream_response import write
 from sse_edge.routes.views import ViewsDep
 
 _COMMENT_CHARS_MAX = 1_000
+_CAUSE_CHARS_MAX = 256
 
 router = APIRouter(prefix="/api/v1", tags=["risk"])
 
@@ -28,6 +29,9 @@ class Acknowledgement(BaseModel):
 
     comment: Annotated[str, Field(max_length=_COMMENT_CHARS_MAX)] = ""
     """A remark, such as the action taken; every client of the alerts receives it."""
+    cause: Annotated[str, Field(min_length=1, max_length=_CAUSE_CHARS_MAX)] | None = None
+    """Why the limit was exceeded: `active`, since positions have changed, `passive`, since the
+    market has moved, or another short text."""
 
 
 @router.get("/alerts", summary="List the open alerts, newest first")
@@ -76,6 +80,7 @@ async def acknowledge(
         entity_id=alert.entity_id,
         by=subject_of(request),
         comment="" if body is None else body.comment,
+        cause=None if body is None else body.cause,
         event_time_us=now_us(),
     )
     await write(request, ack)

@@ -1,16 +1,24 @@
 """Limits of portfolios. Setting limits writes an event, and processors judge by it at once."""
 
 from collections import Counter
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, TypeVar
 
 from fastapi import APIRouter, Path, Request
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
 
 from kafka_io.clock import now_us
 from schemas.events import Metric, Record, RiskLimit, RiskLimits
 from schemas.instants import to_rfc3339
 from sse_edge.caller import Scope
-from sse_edge.errors import NoSuchThing
+from sse_edge.errors import InvalidParameter, NoSuchThing
 from sse_edge.http.dependencies import rows_of, subject_of
 from sse_edge.http.quotas import refuse_beyond
 from sse_edge.http.scopes import require
@@ -18,6 +26,7 @@ from sse_edge.http.stream_response import write
 from sse_edge.routes.views import ViewsDep
 
 _COMMENT_CHARS_MAX = 1_000
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 router = APIRouter(prefix="/api/v1", tags=["risk"])
 
@@ -29,6 +38,19 @@ PortfolioId = Annotated[
 Comment = Annotated[str, Field(max_length=_COMMENT_CHARS_MAX)]
 _Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 _Times = Annotated[int, Field(ge=1, le=1_000)]
+
+
+class TemporaryLimit(BaseModel):
+    """A higher limit for some time."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+    limit: _Positive
+    """The limit until `valid_until`, above the other one."""
+    valid_until: AwareDatetime
+    """When the limit falls back, with a time zone; processors go by the log's clock."""
+    approved_by: Annotated[str, Field(min_length=1, max_length=256)]
+    """Who approved it; the log keeps the name."""
 
 
 class MetricLimit(BaseModel):
@@ -50,6 +72,17 @@ class MetricLimit(BaseModel):
     """How many measures in a row must be above a threshold to raise an alert."""
     clear_after: _Times = 1
     """How many measures in a row must be below a threshold to lower an alert."""
+    temporary: TemporaryLimit | None = None
+    """A higher limit for some time, after which `limit` holds again."""
+
+    @model_validator(mode="after")
+    def _temporary_is_higher(self) -> "MetricLimit":
+        if self.temporary is not None and self.temporary.limit <= self.limit:
+            raise ValueError(
+                f"the temporary limit is {self.temporary.limit}; it must be above the limit, "
+                f"{self.limit}"
+            )
+        return self
 
 
 class LimitsRequest(BaseModel):
@@ -146,7 +179,7 @@ async def limits_of(
 def _limits(request: Request, portfolio_id: str, body: LimitsRequest) -> RiskLimits:
     return RiskLimits(
         portfolio_id=portfolio_id,
-        limits=[RiskLimit(**limit.model_dump()) for limit in body.limits],
+        limits=[limit_of(limit) for limit in body.limits],
         stale_after_s=body.stale_after_s,
         set_by=subject_of(request),
         comment=body.comment,
@@ -154,10 +187,49 @@ def _limits(request: Request, portfolio_id: str, body: LimitsRequest) -> RiskLim
     )
 
 
+def limit_of(limit: MetricLimit) -> RiskLimit:
+    """Return the limit of a request as its event has it.
+
+    Raises:
+        InvalidParameter: a temporary limit is over already.
+    """
+    fields = limit.model_dump(exclude={"temporary"})
+    temporary = limit.temporary
+    if temporary is None:
+        return RiskLimit(**fields)
+    until_us = (temporary.valid_until - _EPOCH) // timedelta(microseconds=1)
+    if until_us <= now_us():
+        raise InvalidParameter(
+            "valid_until",
+            f"the temporary limit of {limit.metric} ends at {to_rfc3339(until_us)}; that must be "
+            "in the future",
+        )
+    return RiskLimit(
+        **fields,
+        temporary_limit=temporary.limit,
+        valid_until_us=until_us,
+        approved_by=temporary.approved_by,
+    )
+
+
+def shown_limit(limit: RiskLimit) -> dict[str, object]:
+    """Return a limit as responses show it."""
+    shown: dict[str, object] = limit._asdict()
+    for name in ("temporary_limit", "valid_until_us", "approved_by"):
+        del shown[name]
+    if limit.temporary_limit is not None and limit.valid_until_us is not None:
+        shown["temporary"] = {
+            "limit": limit.temporary_limit,
+            "valid_until": to_rfc3339(limit.valid_until_us),
+            "approved_by": limit.approved_by,
+        }
+    return shown
+
+
 def _shown(limits: RiskLimits) -> dict[str, object]:
     return {
         "portfolio_id": limits.portfolio_id,
-        "limits": [limit._asdict() for limit in limits.limits],
+        "limits": [shown_limit(limit) for limit in limits.limits],
         "stale_after_s": limits.stale_after_s,
         "set_by": limits.set_by,
         "comment": limits.comment,

@@ -34,7 +34,14 @@ from stream_processors.risk.estimates import ClosedEstimates
 from stream_processors.risk.forecast_history import DAY_BYTES, METHOD, ForecastHistory
 from stream_processors.risk.live_backtest import LiveBacktest
 from stream_processors.risk.measures import VAR_95, Measurement, drawdowns, finite, measure
-from stream_processors.risk.rules import DAYS_JUDGED, MODEL, check_stale_after, rules_of
+from stream_processors.risk.rules import (
+    DAYS_JUDGED,
+    MODEL,
+    check_stale_after,
+    in_force,
+    limits_until_us,
+    rules_of,
+)
 from stream_processors.risk.thresholds import Evaluation, Rule
 from stream_processors.risk.window import ReturnWindow
 
@@ -108,6 +115,8 @@ class PortfolioRisk:
         """Since when limits ask for an alert about missing measures, by the log's clock."""
         self._limits_version: str | None = None
         """When the limits were set."""
+        self._expires_us: float = inf
+        """When the next temporary limit ends, by the log's clock."""
         self._due_us: float = inf
         """When something is due next, by the log's clock, without any return."""
         self._is_new = False
@@ -338,15 +347,26 @@ class PortfolioRisk:
         """Do what is due at a time of the log's clock, before anything that arrives then."""
         alerts: list[RiskAlert] = []
         while now_us >= self._due_us:
-            alerts.append(self._alerts.raise_stale(self._context()))
+            if self._due_us == self._expires_us:
+                alerts += self._end_temporary_limits(self._expires_us)
+            else:
+                alerts.append(self._alerts.raise_stale(self._context()))
             self._set_due()
         return alerts
+
+    def _end_temporary_limits(self, at_us: float) -> Sequence[RiskAlert]:
+        """Let the limits fall back that are over, and judge the last measure by them once."""
+        self._limits = in_force(self._limits, int(at_us))
+        context = None if self._measurement is None else self._context()
+        version = f":expired/{to_rfc3339(int(at_us))}"
+        return self._alerts.change_rules(rules_of(self._limits), version, context)
 
     def _set_due(self) -> None:
         """Note when something is due next."""
         since_us = self._limits_us if self._arrived_us is None else self._arrived_us
         stale_us = None if since_us is None else self._alerts.stale_from_us(since_us)
-        self._due_us = inf if stale_us is None else stale_us
+        self._expires_us = min(limits_until_us(self._limits).values(), default=inf)
+        self._due_us = min(inf if stale_us is None else stale_us, self._expires_us)
 
     def _beyond_window(self, observation: Return) -> ReturnOutcome | None:
         """Return the outcome of a return that is again of a day before the window.
@@ -388,17 +408,19 @@ class PortfolioRisk:
         if offset <= self.limits_offset:
             return ()
         self.limits_offset = offset
-        rules = rules_of(limits.limits) or self._config.rules_of(self.portfolio_id)
-        check_stale_after(limits.stale_after_s)
         now_us = limits.event_time_us if log_us is None else log_us
+        rules_of(limits.limits)
+        kept = in_force(limits.limits, now_us)
+        rules = rules_of(kept) or self._config.rules_of(self.portfolio_id)
+        check_stale_after(limits.stale_after_s)
         alerts = self._advance(now_us)
         alerts += self._alerts.change_stale_after(limits.stale_after_s, self._context())
         if limits.stale_after_s is None:
             self._limits_us = None
         elif self._limits_us is None:
             self._limits_us = now_us
+        self._limits = kept
         self._set_due()
-        self._limits = limits.limits
         is_default = not limits.limits and limits.stale_after_s is None
         self._limits_version = None if is_default else to_rfc3339(limits.event_time_us)
         context = None if self._measurement is None else self._context()
@@ -559,6 +581,7 @@ class PortfolioRisk:
             source=self.source,
             offset=self.position.offset,
             limits_version=self._limits_version,
+            limits_until_us=limits_until_us(self._limits),
             supersedes=self._supersedes,
             method=METHOD,
             status=measurement.status,

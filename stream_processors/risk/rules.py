@@ -38,8 +38,25 @@ def check_stale_after(stale_after_s: float | None) -> None:
         )
 
 
+def in_force(limits: Sequence[RiskLimit], at_us: int) -> Sequence[RiskLimit]:
+    """Return limits without the temporary ones that are over at a time of the log's clock."""
+    return [
+        limit._replace(temporary_limit=None, valid_until_us=None, approved_by=None)
+        if limit.valid_until_us is not None and limit.valid_until_us <= at_us
+        else limit
+        for limit in limits
+    ]
+
+
+def limits_until_us(limits: Sequence[RiskLimit]) -> Mapping[str, int]:
+    """Return until when temporary limits hold, by metric."""
+    return {
+        limit.metric: limit.valid_until_us for limit in limits if limit.valid_until_us is not None
+    }
+
+
 def rules_of(limits: Sequence[RiskLimit]) -> tuple[Rule, ...]:
-    """Convert limits to rules.
+    """Convert limits to rules; a temporary limit holds instead of the other one.
 
     Raises:
         InvalidRule: a metric is unknown or named twice, or a parameter is out of its range.
@@ -53,7 +70,7 @@ def rules_of(limits: Sequence[RiskLimit]) -> tuple[Rule, ...]:
         try:
             rules[limit.metric] = Rule(
                 rule_id=limit.metric,
-                limit=limit.limit,
+                limit=_limit_of(limit),
                 hysteresis=limit.hysteresis,
                 warn_ratio=limit.warn_ratio,
                 critical_ratio=limit.critical_ratio,
@@ -63,3 +80,25 @@ def rules_of(limits: Sequence[RiskLimit]) -> tuple[Rule, ...]:
         except InvalidRule as error:
             raise InvalidRule(f"of {limit.metric}: {error}") from error
     return tuple(rules.values())
+
+
+def _limit_of(limit: RiskLimit) -> float:
+    """Return the limit that holds.
+
+    Raises:
+        InvalidRule: the temporary limit is not above the other one, or lacks its end or approver.
+    """
+    temporary = limit.temporary_limit
+    parts = (temporary, limit.valid_until_us, limit.approved_by or None)
+    if temporary is None or None in parts:
+        if any(part is not None for part in parts):
+            raise InvalidRule(
+                "a temporary limit needs all of temporary_limit, valid_until_us and approved_by"
+            )
+        return limit.limit
+    if not (isfinite(temporary) and temporary > limit.limit > 0):
+        raise InvalidRule(
+            f"temporary_limit is {temporary}; it must be a finite number above the limit, "
+            f"{limit.limit}"
+        )
+    return temporary

@@ -54,3 +54,28 @@ def test_a_refusal_and_a_missing_edge_are_named() -> None:
         limits.show(edge.url, "p", None)
     with pytest.raises(EdgeUnreachable, match="no edge answers at http://localhost"):
         limits.show(f"http://localhost:{free_port()}", "p", None)
+
+
+def test_a_temporary_limit_is_shown_with_its_end_and_its_approver() -> None:
+    temporary = {"limit": 0.07, "valid_until": "2026-12-31T18:00:00Z", "approved_by": "bob"}
+    limit = {"metric": "var_95", "limit": 0.05, "warn_ratio": 0.8, "critical_ratio": None}
+    row = ROW | {"limits": [limit | {"temporary": temporary}]}
+    with scripted({"GET /api/v1/limits": [(200, [row])]}) as edge:
+        [line] = limits.show(edge.url, None, None)
+    assert " 0.05     0.07 until 2026-12-31T18:00:00Z by bob; warn at 80%" in line
+
+
+@pytest.mark.parametrize(
+    ("body", "name"),
+    [
+        ({"limits": [{"metric": "var_95", "limit": float("nan")}]}, "limit is nan"),
+        ({"limits": [{"warn_ratio": float("inf")}]}, "warn_ratio is inf"),
+        ({"limits": [{"temporary": {"limit": float("nan")}}]}, "limit is nan"),
+        ({"limits": [], "stale_after_s": float("nan")}, "stale_after_s is nan"),
+    ],
+)
+def test_numbers_that_json_does_not_have_are_refused_by_name(
+    body: dict[str, Any], name: str
+) -> None:
+    with pytest.raises(RequestRefused, match=f"{name}; it must be a finite number"):
+        limits.check_numbers(body)

@@ -286,6 +286,82 @@ def test_limits_that_are_no_positive_numbers_are_refused_by_name(number: float) 
             encode(limits)
 
 
+LOUD = replace(
+    STALE_AFTER,
+    limits=[
+        RiskLimit(
+            "var_95", 0.005, temporary_limit=0.02, valid_until_us=2 * HOUR_US, approved_by="bob"
+        )
+    ],
+    stale_after_s=None,
+    event_time_us=HOUR_US,
+)
+
+
+def desk_with_temporary_limit() -> Log:
+    log = Log()
+    for at_us in range(120):
+        log.add(at_us, 0, value=-0.01)
+    log.alerts += log.risk.set_limits(LOUD, 0, log_us=HOUR_US)
+    log.risk = PortfolioRisk.unpack(log.risk.pack(), CONFIG, SOURCE.topic)
+    return log
+
+
+def test_a_temporary_limit_falls_back_by_the_logs_clock_and_the_last_measure_is_judged() -> None:
+    log = desk_with_temporary_limit()
+    log.alerts += log.risk.tick(2 * HOUR_US - 1)
+    assert log.states == []
+    log.alerts += log.risk.tick(2 * HOUR_US)
+    [raised] = log.alerts
+    assert raised.message == "VaR exceeded threshold: 0.0100 > 0.0050"
+    assert (raised.limits_version, raised.limit_until_us) == ("1970-01-01T01:00:00Z", None)
+    log.alerts += log.risk.tick(9 * HOUR_US)
+    assert log.states == ["raised"], "the last measure is judged once"
+
+
+def test_the_end_of_a_temporary_limit_is_the_same_by_a_tick_and_by_a_replay() -> None:
+    ticked, replayed = desk_with_temporary_limit(), desk_with_temporary_limit()
+    ticked.alerts += ticked.risk.tick(5 * HOUR_US)
+    for log in (ticked, replayed):
+        log.add(120, 6 * HOUR_US, value=-0.01)
+    assert replayed.alerts == ticked.alerts
+    assert replayed.risk.pack() == ticked.risk.pack()
+
+
+def test_an_alert_by_a_temporary_limit_says_until_when_it_holds() -> None:
+    log = desk_with_temporary_limit()
+    for at_us in range(120, 130):
+        log.add(at_us, HOUR_US + 1, value=-0.03)
+    [raised] = log.alerts
+    assert (raised.threshold, raised.limit_until_us) == (0.02, 2 * HOUR_US)
+
+
+def test_a_temporary_limit_that_is_over_when_it_arrives_never_holds() -> None:
+    log = Log()
+    for at_us in range(120):
+        log.add(at_us, 0, value=-0.01)
+    [raised] = log.risk.set_limits(LOUD, 0, log_us=2 * HOUR_US)
+    assert raised.threshold == 0.005
+
+
+@pytest.mark.parametrize(
+    ("limit", "why"),
+    [
+        (RiskLimit("var_95", 0.1, temporary_limit=0.2), "needs all of temporary_limit"),
+        (RiskLimit("var_95", 0.1, approved_by="bob"), "needs all of temporary_limit"),
+        (
+            RiskLimit("var_95", 0.1, temporary_limit=0.1, valid_until_us=9, approved_by="bob"),
+            "temporary_limit is 0.1; it must be a finite number above the limit, 0.1",
+        ),
+    ],
+)
+def test_a_temporary_limit_needs_an_end_an_approver_and_a_higher_number(
+    limit: RiskLimit, why: str
+) -> None:
+    with pytest.raises(InvalidRule, match=f"of var_95: .*{why}"):
+        PortfolioRisk("p", CONFIG, SOURCE).set_limits(replace(LOUD, limits=[limit]), 0)
+
+
 def test_limits_put_again_do_not_count_as_measures() -> None:
     limit = RiskLimit(metric="var_95", limit=0.01, raise_after=3)
     desk = Desk(replace(CONFIG, default_rules=()))
