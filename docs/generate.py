@@ -39,6 +39,7 @@ from sse_edge.errors import EdgeError
 from sse_edge.metrics.node_metrics import Gauges, NodeMetrics
 from sse_edge.settings import EdgeSettings
 from stream_processors.metrics import WorkerMetrics
+from stream_processors.notifications.settings import NotifierSettings
 from stream_processors.settings import ProcessorSettings
 
 ROOT = Path(__file__).parents[1]
@@ -53,6 +54,7 @@ _SETTINGS: tuple[tuple[str, type[BaseSettings]], ...] = (
     ("Market data", MarketSettings),
     ("Agents", OrchestratorSettings),
     ("Processors", ProcessorSettings),
+    ("Notifiers, beside those of processors", NotifierSettings),
     ("Edges", EdgeSettings),
 )
 _ERRORS = (
@@ -107,7 +109,10 @@ def _settings() -> str:
     for title, kind in _SETTINGS:
         documented = attribute_docs(kind)
         rows = []
+        inherited = kind.__mro__[1].__dict__.get("__pydantic_fields__", {})
         for name, field in kind.model_fields.items():
+            if name in inherited:
+                continue
             allowed = number_range(field)
             value = field.default
             default = "unset" if value in (None, PydanticUndefined) else _shown(value)

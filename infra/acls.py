@@ -29,6 +29,10 @@ from schemas.topics import (
     MARKET_CANDLES,
     MARKET_FORMING,
     MARKET_TRADES,
+    NOTIFICATION_DELIVERIES,
+    NOTIFICATION_QUEUES,
+    NOTIFICATION_REQUESTS,
+    NOTIFICATION_ROUTES,
     PORTFOLIO_RETURNS,
     PROCESSOR_POSITIONS,
     RISK_ACKS,
@@ -107,7 +111,9 @@ class Access:
 
 _MEASURED = (PORTFOLIO_RETURNS, RISK_LIMITS, RISK_ACKS, RISK_WANTED)
 """The inputs that portfolios are measured by; they grow, and are forwarded after that."""
-_STATES = tuple(topic for topic in CATALOGUE if topic.name in STATES)
+_STATES = tuple(
+    topic for topic in CATALOGUE if topic.name in STATES and topic != NOTIFICATION_QUEUES
+)
 _GROUP = "tapewire"
 _COMMANDS = (TRAINING_COMMANDS, BACKTEST_COMMANDS, AGENT_COMMANDS)
 _REKEYED = (
@@ -191,6 +197,8 @@ PARTS: Mapping[str, Access] = {
             EDGE_NODES,
             EDGE_RENEWALS,
             MARKET_FORMING,
+            NOTIFICATION_DELIVERIES,
+            NOTIFICATION_ROUTES,
             PORTFOLIO_RETURNS,
             RISK_ALERTS,
             RISK_BOOK_RISKS,
@@ -212,6 +220,8 @@ PARTS: Mapping[str, Access] = {
             CHAT_MESSAGES,
             EDGE_NODES,
             EDGE_RENEWALS,
+            NOTIFICATION_REQUESTS,
+            NOTIFICATION_ROUTES,
             RISK_ACKS,
             RISK_BOOKS,
             RISK_LIMITS,
@@ -238,6 +248,29 @@ PARTS: Mapping[str, Access] = {
         AGENT_COMMANDS,
         AGENT_EVENTS,
         RISK_MEASURES,
+    ),
+    "notifier": Access(
+        "`python -m stream_processors.notifications`: sends alerts and ends of runs",
+        reads=(
+            BACKTEST_EVENTS,
+            NOTIFICATION_QUEUES,
+            NOTIFICATION_REQUESTS,
+            NOTIFICATION_ROUTES,
+            PROCESSOR_POSITIONS,
+            RISK_ALERTS,
+            TOPIC_GROWTHS,
+            TRAINING_EVENTS,
+        ),
+        writes=(
+            DEAD_LETTERS,
+            NOTIFICATION_DELIVERIES,
+            NOTIFICATION_QUEUES,
+            NOTIFICATION_REQUESTS,
+            PROCESSOR_POSITIONS,
+        ),
+        checks=True,
+        group=f"{_GROUP}-notifier",
+        transactions=True,
     ),
     "market": Access(
         "`python -m producers market`: writes trades",

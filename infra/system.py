@@ -1,6 +1,6 @@
 """The whole system on one machine: its parts, their order, and their settings.
 
-    kafka ──▶ topics ──▶ processor, edge 1 .. N, trainer, backtester, agents, market, demo
+    kafka ──▶ topics ──▶ processor, edge 1 .. N, trainer, backtester, agents, notifier, market, demo
 
 Each part is the program that runs in production; only the broker is embedded, unless another one is
 configured.
@@ -131,6 +131,7 @@ async def _start(
             env | {"TAPEWIRE_AGENT_NAMES": settings.agent_names},
             "orchestrator",
         ),
+        _python("notifier", "stream_processors.notifications", env),
     ]
     try:
         trades = {

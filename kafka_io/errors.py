@@ -9,6 +9,7 @@ ProducerError
 ├── NoToken            no token to authenticate with could be obtained
 ├── OffsetLost         the log does not have a position any more
 ├── TopicRefused       Kafka did not create a topic
+├── Unsealed           secrets of a route cannot be decrypted
 ├── Fenced             another process writes under a transactional id
 ├── TransactionFailed  Kafka did not confirm a transaction
 ├── WorkStopped        another worker has a command now, or this one stops
@@ -45,6 +46,10 @@ class AccessDenied(ProducerError):
 
 class NoToken(ProducerError, OSError):
     """No token to authenticate with could be obtained; the message says where, and why."""
+
+
+class Unsealed(ProducerError, ValueError):
+    """Secrets of a route cannot be decrypted: they are of another key or route, or altered."""
 
 
 class OffsetLost(ProducerError):

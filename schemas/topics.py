@@ -26,6 +26,10 @@ from schemas.events import (
     EdgeNode,
     InputGap,
     JobState,
+    NotificationDelivery,
+    NotificationQueue,
+    NotificationRequest,
+    NotificationRoute,
     OpenAlert,
     PortfolioState,
     ProcessorPositions,
@@ -125,6 +129,12 @@ MARKET_FORMING = _topic("market.forming", CandleState, "symbol", None)
 DEAD_LETTERS = _topic("dead.letters", DeadLetter, None, 30 * DAY_MS)
 RISK_STATE = _topic("risk.state", PortfolioState, "portfolio_id", None)
 PROCESSOR_POSITIONS = _topic("processor.positions", ProcessorPositions, None, None)
+NOTIFICATION_ROUTES = _topic("notification.routes", NotificationRoute, "name", None, partitions=1)
+NOTIFICATION_REQUESTS = _topic("notification.requests", NotificationRequest, "route", 7 * DAY_MS)
+NOTIFICATION_QUEUES = _topic("notification.queues", NotificationQueue, "route", None)
+NOTIFICATION_DELIVERIES = _topic(
+    "notification.deliveries", NotificationDelivery, "route", 30 * DAY_MS
+)
 TOPIC_GROWTHS = _topic("topic.growths", TopicGrowth, "growth_id", None, partitions=1)
 
 CATALOGUE = tuple(dict.fromkeys(registration.topic for registration in REGISTRY))

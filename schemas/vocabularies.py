@@ -162,6 +162,36 @@ class Severity(StrEnum):
     CRITICAL = "critical"
 
 
+class Destination(StrEnum):
+    """The kind of receiver of a notification route."""
+
+    WEBHOOK = "webhook"
+    SLACK = "slack"
+    TEAMS = "teams"
+    EMAIL = "email"
+    WEB_PUSH = "web_push"
+
+
+class Subject(StrEnum):
+    """The things that a notification can be about."""
+
+    ALERTS = "alerts"
+    JOBS = "jobs"
+    """Backtests that have ended."""
+    TASKS = "tasks"
+    """Training runs that have ended."""
+    TEST = "test"
+    """A note that a person asked for, to see whether a route works."""
+
+
+class DeliveryState(StrEnum):
+    """The outcome of an attempt to send a message of a notification route."""
+
+    DELIVERED = "delivered"
+    RETRYING = "retrying"
+    ABANDONED = "abandoned"
+
+
 class AgentStepKind(StrEnum):
     """The kind of a step of an agent's run."""
 

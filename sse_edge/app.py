@@ -67,6 +67,7 @@ from sse_edge.routes import (
     job_lists,
     limits,
     measures,
+    notifications,
     page,
     scenarios,
     training,
@@ -196,6 +197,7 @@ def build_api(settings: EdgeSettings, fair_queue: FairQueue) -> FastAPI:
         measures,
         books,
         scenarios,
+        notifications,
         cursors,
     ):
         app.include_router(module.router, dependencies=[Depends(require_to_read)])

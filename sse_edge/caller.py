@@ -5,7 +5,8 @@ import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple
+
+from schemas.run_ids import Owner
 
 NAME_BYTES = 8
 _DIGEST_BYTES = 8
@@ -29,18 +30,6 @@ class Scope(StrEnum):
 
 
 ALL_SCOPES = frozenset(Scope)
-
-
-class Owner(NamedTuple):
-    """A user that owns jobs, tasks and runs; the same name in another tenant is another user."""
-
-    tenant: str | None
-    subject: str
-
-    @property
-    def text(self) -> str:
-        """A text that no other owner has."""
-        return json.dumps(self)
 
 
 @dataclass(frozen=True, slots=True)

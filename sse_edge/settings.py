@@ -17,6 +17,7 @@ from pydantic import (
 )
 from pydantic_settings import NoDecode
 
+from kafka_io.sealing import SealingKey
 from kafka_io.settings import LogLevel, Settings, TopicPrefix, variable_of
 
 
@@ -193,6 +194,13 @@ class EdgeSettings(Settings):
 
     scenario_read_s: float = Field(default=60.0, ge=1, le=3_600)
     """How many seconds the edge may read past returns for a historical stress scenario."""
+
+    notification_routes_max: int = Field(default=100, ge=1, le=10_000)
+    """The most notification routes of one tenant that are not closed."""
+
+    notification_key: SealingKey | None = None
+    """The secret that encrypts the secrets of notification routes, the same for all edges and
+    notifiers; unset, routes can only name secrets that notifiers have in files."""
 
     cors_origins: Annotated[tuple[str, ...] | None, NoDecode, BeforeValidator(_listed)] = None
     """The origins whose pages may read and write, separated by commas; `*` is not possible. Unset,

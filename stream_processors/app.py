@@ -32,7 +32,7 @@ from kafka_io.readiness import notify_ready
 from kafka_io.topic_admin import TopicAdmin, wait_until_answered
 from stream_processors.errors import TopicGrown, WorkerError
 from stream_processors.faust_adapter import AgentProcessor, WorkerApp
-from stream_processors.kafka_adapter import SESSION_TIMEOUT_S, check_topics, read_growths
+from stream_processors.kafka_adapter import GROUP, SESSION_TIMEOUT_S, check_topics, read_growths
 from stream_processors.metrics import WorkerCollector, WorkerMetrics
 from stream_processors.processor import Processor
 from stream_processors.settings import ProcessorSettings
@@ -69,7 +69,7 @@ def build_app(settings: ProcessorSettings) -> faust.App:
     async def work() -> None:
         app.flow_control.resume()  # Faust would do so after a rebalance of its own consumer
         try:
-            await _work(settings, processors, running)
+            await work(settings, processors, running)
         except (WorkerError, ProducerError) as error:
             logger.critical("this worker stops: %s", error)
             await app.crash(error)
@@ -85,9 +85,26 @@ def build_app(settings: ProcessorSettings) -> faust.App:
     return app
 
 
-async def _work(
-    settings: ProcessorSettings, processors: Sequence[Processor], running: list[Worker]
+async def work(
+    settings: ProcessorSettings,
+    processors: Sequence[Processor],
+    running: list[Worker],
+    *,
+    group: str = GROUP,
+    ready: str = "measuring, judging and counting",
 ) -> None:
+    """Run processors as a member of a group until cancelled.
+
+    Args:
+        settings: where Kafka is, and the name of the worker.
+        processors: the processors.
+        running: takes the worker, so that others can stop it.
+        group: the group, without the prefix of topics.
+        ready: what the worker does, for the line that says that it has begun.
+
+    Raises:
+        WorkerError, ProducerError: the worker cannot go on; the message says why.
+    """
     await wait_until_answered(settings.bootstrap_servers, "this worker", asyncio.Event())
     growths = await read_growths(settings.bootstrap_servers, settings.topic_prefix)
     if growths and settings.rebuild_version:
@@ -102,12 +119,12 @@ async def _work(
             f"partitions; let `tapewire topics grow {growth.new_count}` finish, then start again"
         )
     metrics = WorkerMetrics()
-    tasks = Tasks(settings, processors, growths.count, metrics)
+    tasks = Tasks(settings, processors, growths.count, metrics, group)
     await check_topics(settings, tasks.topics, growths.count)
     if settings.metrics_port is not None:
         start_http_server(settings.metrics_port, "127.0.0.1", _registry(metrics))
     prefix = settings.written_prefix()
-    group, name = f"{prefix}tapewire", f"{prefix}{settings.worker_id or default_name()}"
+    group, name = f"{prefix}{group}", f"{prefix}{settings.worker_id or default_name()}"
     members = partial(TopicAdmin(settings.bootstrap_servers).describe_members, group)
     with held(settings.bootstrap_servers, group, name):
         await wait_for_namesake(members, name, within_s=1.5 * SESSION_TIMEOUT_S)
@@ -126,7 +143,7 @@ async def _work(
                 growths.count,
                 tasks.make(kafka),
                 kafka.leader_epochs,
-                _notify_ready,
+                partial(notify_ready, ready),
             )
             running.append(worker)
             await worker.run()
@@ -136,7 +153,3 @@ def _registry(metrics: WorkerMetrics) -> CollectorRegistry:
     registry = CollectorRegistry()
     registry.register(WorkerCollector(metrics))
     return registry
-
-
-def _notify_ready() -> None:
-    notify_ready("measuring, judging and counting")

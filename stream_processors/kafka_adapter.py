@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 
 from kafka_io.errors import Unread
 from kafka_io.group import OffsetConsumer
@@ -23,10 +24,17 @@ from stream_processors.tenant_keys import old_rows
 
 logger = logging.getLogger(__name__)
 
+GROUP = "tapewire"
+"""The group of the processors, without the prefix of topics."""
 SESSION_TIMEOUT_S = 10.0
 _OPEN_S = 20.0
 _ADMIN_S = 10.0
 _RECOVERIES_AT_ONCE = 3
+
+
+def positions_key(group: str, number: int) -> bytes:
+    """Return the key of the row that says how far a group has read a partition number."""
+    return (str(number) if group == GROUP else f"{group}/{number}").encode()
 
 
 class TaskKafka:
@@ -39,6 +47,7 @@ class TaskKafka:
         inputs: Mapping[str, Topic],
         states: Sequence[Topic],
         count: int,
+        group: str = GROUP,
     ) -> None:
         """Use a consumer.
 
@@ -48,11 +57,13 @@ class TaskKafka:
             inputs: the topics to read, by their names in Kafka.
             states: the compacted topics of the processors.
             count: the partitions that each topic of portfolios has.
+            group: the group of the workers, without the prefix of topics.
         """
         self._settings = settings
         self._consumer = consumer
         self._inputs = inputs
-        self._group = f"{settings.written_prefix()}tapewire"
+        self._group = f"{settings.written_prefix()}{group}"
+        self._positions_key = partial(positions_key, group)
         prefix = settings.written_prefix()
         self._states = {prefix + topic.name: topic for topic in states}
         self._positions = prefix + PROCESSOR_POSITIONS.name
@@ -104,7 +115,7 @@ class TaskKafka:
             partitions = [(topic, number) for topic in inputs]
             ends = await asyncio.to_thread(admin.ends, partitions)
         check_keys(rows)
-        saved = rows[self._positions].get(str(number).encode())
+        saved = rows[self._positions].get(self._positions_key(number))
         positions = saved.positions if isinstance(saved, ProcessorPositions) else ()
         known = {position.topic: position for position in positions}
         logs = {}

@@ -253,6 +253,8 @@ class Process:
     """The most messages in a round."""
     now_us: Callable[[], int]
     """The clock."""
+    positions_key: Callable[[int], bytes] = lambda number: str(number).encode()
+    """Returns the key of the row that says how far a partition number was read."""
     isolation: Isolation = field(default_factory=Isolation)
     """Lets one task handle a message alone."""
 
@@ -803,7 +805,8 @@ class StreamTask:
             handled_offset=handled.offset,
         )
         topic = self._process.written_prefix + PROCESSOR_POSITIONS.name
-        return OutgoingRecord(topic, str(self.number).encode(), encode(row), self.number)
+        key = self._process.positions_key(self.number)
+        return OutgoingRecord(topic, key, encode(row), self.number)
 
     def _positions(self, marks: Mapping[TopicPartition, RecordMark]) -> Sequence[TopicPosition]:
         positions = []

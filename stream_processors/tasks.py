@@ -5,6 +5,7 @@ their numbers of partitions.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from uuid import uuid4
 
 from kafka_io.clock import now_us
@@ -17,7 +18,7 @@ from stream_processors.agents.lifecycle import lifecycles
 from stream_processors.agents.risk import Risk
 from stream_processors.gate import RecordGate
 from stream_processors.growths import partitions_of
-from stream_processors.kafka_adapter import TaskKafka
+from stream_processors.kafka_adapter import GROUP, TaskKafka, positions_key
 from stream_processors.metrics import WorkerMetrics
 from stream_processors.processor import Processor
 from stream_processors.settings import ProcessorSettings
@@ -47,6 +48,7 @@ class Tasks:
         processors: Sequence[Processor],
         count: int,
         metrics: WorkerMetrics,
+        group: str = GROUP,
     ) -> None:
         """Describe the tasks.
 
@@ -55,8 +57,10 @@ class Tasks:
             processors: the processors of the process.
             count: the partitions that each topic of portfolios has.
             metrics: counts what happens.
+            group: the group of the workers, without the prefix of topics.
         """
         self._settings = settings
+        self._group = group
         self._processors = processors
         self._count = count
         self._metrics = metrics
@@ -79,7 +83,9 @@ class Tasks:
 
     def kafka(self, consumer: OffsetConsumer) -> TaskKafka:
         """Return the connection of all tasks, which fetch through a consumer."""
-        return TaskKafka(self._settings, consumer, self.inputs, self.states, self._count)
+        return TaskKafka(
+            self._settings, consumer, self.inputs, self.states, self._count, self._group
+        )
 
     def make(self, kafka: TaskKafka) -> Callable[[int], StreamTask]:
         """Return what makes the task of a partition number."""
@@ -93,6 +99,7 @@ class Tasks:
             self._settings.written_prefix(),
             self._settings.batch_records_max,
             now_us,
+            positions_key=partial(positions_key, self._group),
         )
 
         def make_task(number: int) -> StreamTask:

@@ -66,6 +66,7 @@ TESTED_ELSEWHERE = {
     "schemas/events/chat.py": "values without logic",
     "schemas/events/dashboard.py": "tests/stream_processors/windowing",
     "schemas/events/market.py": "tests/stream_processors/windowing/test_candles.py",
+    "schemas/events/notifications.py": "tests/stream_processors/notifications",
     "schemas/events/operations.py": "tests/schemas/events/test_event_ids.py",
     "schemas/events/risk.py": "tests/stream_processors/risk",
     "schemas/events/stress.py": "tests/sse_edge/routes/test_scenarios.py",
@@ -91,6 +92,10 @@ TESTED_ELSEWHERE = {
     "sse_edge/routes/training.py": "tests/journeys/test_training_tasks.py",
     "sse_edge/streams/examples.py": "tests/sse_edge/http/test_openapi.py",
     "sse_edge/transport.py": "tests/sse_edge/http/test_protocol.py",
+    "stream_processors/notifications/__main__.py": (
+        "tests/stream_processors/notifications/test_main.py"
+    ),
+    "stream_processors/notifications/app.py": "tests/journeys/test_notifications.py",
     "stream_processors/__main__.py": "tests/stream_processors/test_main.py",
     "stream_processors/kafka_adapter.py": "tests/journeys/test_processors.py",
     "stream_processors/rekey.py": "tests/journeys/test_upgrade.py",

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
+from schemas.run_ids import may_follow
 from sse_edge.cache.topic_tail import TopicTail
 from sse_edge.cache.window import Entry, Window
 from sse_edge.cursor import Cursor, CursorCodec, TopicPosition
@@ -20,7 +21,6 @@ from sse_edge.delivery.history import History, Position
 from sse_edge.delivery.merge import IndexedEntry, merge_by_time, newest_of_each_key
 from sse_edge.frame import with_id
 from sse_edge.log.record import Partition, Record, id_of_key
-from sse_edge.run_ids import may_follow
 from sse_edge.streams.channels import Channel
 from sse_edge.streams.render import Frame, Renderer
 from sse_edge.streams.stream import ChannelSelection, Stream

@@ -9,9 +9,9 @@ from contextlib import ExitStack
 from itertools import chain
 from typing import NamedTuple
 
+from schemas.run_ids import Owner
 from sse_edge.cache.tail import Tail
 from sse_edge.cache.topic_tail import TopicTail
-from sse_edge.caller import Owner
 from sse_edge.cursor import CursorCodec, CursorKeys
 from sse_edge.delivery.broadcast import BroadcastGroup, Pacer, Subscriber
 from sse_edge.delivery.feed import Feed

@@ -2,7 +2,7 @@
 
 A request writes the first event of a job or task, and answers once Kafka has it. The table of
 states has it when a processor has folded that event, which takes long while processors are away.
-The ids of jobs and tasks begin with their time (see `sse_edge.run_ids`). So the log tells where to
+The ids of jobs and tasks begin with their time (see `schemas.run_ids`). So the log tells where to
 look for the first event of an id, and an id that was never given costs no read.
 """
 
@@ -20,12 +20,12 @@ from schemas.events import (
 )
 from schemas.gate import admit_or_none
 from schemas.keys import readable_keys
+from schemas.run_ids import time_ms_of
 from sse_edge.cache.table_view import TableView
 from sse_edge.errors import LogUnavailable, OffsetOutOfRange
 from sse_edge.log.protocol import Log
 from sse_edge.log.record import Partition, Record
 from sse_edge.log.scan import scan
-from sse_edge.run_ids import time_ms_of
 
 _SKEW_MS = 60_000
 """By how much the clocks of an edge and of a broker may differ."""

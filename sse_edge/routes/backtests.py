@@ -22,6 +22,7 @@ from schemas.events import (
     RunStatus,
     Strategy,
 )
+from schemas.run_ids import new_id
 from sse_edge.caller import Caller, Scope
 from sse_edge.delivery.start import FromOffsets
 from sse_edge.errors import InvalidParameter, NoSuchThing
@@ -44,7 +45,6 @@ from sse_edge.http.stream_response import (
     write,
 )
 from sse_edge.routes.views import Views, views_of
-from sse_edge.run_ids import new_id
 from sse_edge.streams.dialects.backtest import backtest, job as as_job
 from sse_edge.streams.requests import of_entities
 

@@ -23,6 +23,7 @@ from schemas.events import (
 )
 from schemas.gate import admit_or_none
 from schemas.keys import readable_keys
+from schemas.run_ids import may_follow, new_id
 from sse_edge.caller import Scope
 from sse_edge.delivery import control_events
 from sse_edge.delivery.node import Node
@@ -51,7 +52,6 @@ from sse_edge.http.stream_response import (
 from sse_edge.log.record import Partition
 from sse_edge.log.scan import scan
 from sse_edge.routes.views import Views, ViewsDep, views_of
-from sse_edge.run_ids import may_follow, new_id
 from sse_edge.streams.channels import CHANNELS
 from sse_edge.streams.dialect import ClientInfo
 from sse_edge.streams.dialects.mystocks import training_progress

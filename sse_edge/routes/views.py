@@ -19,6 +19,7 @@ from schemas.events import (
     CandleState,
     EdgeNode,
     JobState,
+    NotificationRoute,
     OpenAlert,
     RiskHistory,
     RiskLimits,
@@ -35,6 +36,7 @@ from schemas.topics import (
     EDGE_RENEWALS,
     FOR_EVER_MS,
     MARKET_FORMING,
+    NOTIFICATION_ROUTES,
     RISK_BOOK_RISKS,
     RISK_BOOKS,
     RISK_HISTORY,
@@ -121,6 +123,7 @@ class Views:
         self.histories = self._view(RISK_HISTORY, RiskHistory)
         self.books = self._view(RISK_BOOKS, Book)
         self.book_risks = self._view(RISK_BOOK_RISKS, BookRisk)
+        self.notification_routes = self._view(NOTIFICATION_ROUTES, NotificationRoute)
         self.renewals = self._view(EDGE_RENEWALS, StreamRenewal)
         self.edges = self._view(EDGE_NODES, EdgeNode)
         self.candles = self._view(MARKET_FORMING, CandleState)

@@ -17,6 +17,7 @@ from schemas.topics import (
     BACKTEST_JOBS,
     CHAT_MESSAGES,
     DASHBOARD_UPDATES,
+    NOTIFICATION_DELIVERIES,
     RISK_ALERTS,
     RISK_BOOK_RISKS,
     RISK_MEASURES,
@@ -58,7 +59,7 @@ class Channel:
     """Returns the user, by the `sub` of its token, whom a record is for; None for all of a tenant.
     None where no record of the channel is for one user only."""
     has_owned_ids: bool = False
-    """Whether the ids of entities tell their owners (see `sse_edge.run_ids`)."""
+    """Whether the ids of entities tell their owners (see `schemas.run_ids`)."""
 
     @property
     def key(self) -> str:
@@ -188,6 +189,17 @@ CHANNELS.add(
         mystocks.book_risk,
         examples.BOOKS,
         entity_field="path",
+    )
+)
+CHANNELS.add(
+    Channel(
+        "notifications",
+        NOTIFICATION_DELIVERIES,
+        mystocks.notification_delivery,
+        examples.NOTIFICATIONS,
+        owner_of=mystocks.owner_of_delivery,
+        is_latest_value=False,
+        entity_field="route",
     )
 )
 CHANNELS.add(

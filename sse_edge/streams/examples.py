@@ -17,6 +17,7 @@ from schemas.events import (
     JobState,
     JobStep,
     ModelBacktest,
+    NotificationDelivery,
     Record,
     RiskAlert,
     RiskEstimate,
@@ -178,6 +179,19 @@ BOOKS: Sequence[Record] = [
             _part("AAPL", 19_000.0, 912.0, 0.05, 950.0, 405.0, 890.0, 1_204.0),
             _part("IBM", -7_000.0, 231.0, 0.064, -446.0, -220.0, -386.0, -508.0),
         ],
+    )
+]
+
+NOTIFICATIONS: Sequence[Record] = [
+    NotificationDelivery(
+        route="on-call",
+        message_id="6f4e7c1e-1f53-5b0a-9c55-0d0f5f1f2f4b",
+        state="delivered",
+        attempts=2,
+        notes=1,
+        note_ids=["f4c8b1f2-0f3e-5d1c-8a55-6d0c5f1f2f4b"],
+        detail="answered 204",
+        event_time_us=_AT_US,
     )
 ]
 

@@ -6,7 +6,7 @@ from functools import cached_property
 from itertools import chain
 
 from schemas.keys import readable_keys
-from sse_edge.caller import Owner
+from schemas.run_ids import Owner
 from sse_edge.streams.channels import Channel
 from sse_edge.streams.dialect import Dialect
 

@@ -20,8 +20,9 @@ from starlette.routing import Mount, WebSocketRoute
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
+from schemas.run_ids import Owner
 from sse_edge.app import build_api
-from sse_edge.caller import Caller, Owner, Scope, owned_id
+from sse_edge.caller import Caller, Scope, owned_id
 from sse_edge.delivery.fair_queue import FairQueue
 from sse_edge.settings import EdgeSettings
 from tests.support.edge_server import EdgeServer, edge_server
@@ -98,6 +99,7 @@ TABLE: Mapping[tuple[str, str], Row | None] = {
     ("GET", "/api/v1/sse/dashboard"): _channel("dashboard", "tenant"),
     ("GET", "/api/v1/sse/measures"): _channel("measures", "tenant"),
     ("GET", "/api/v1/sse/books"): _channel("books", "tenant"),
+    ("GET", "/api/v1/sse/notifications"): _channel("notifications", "both"),
     ("GET", "/api/v1/sse/streams"): Row(
         Scope.READ,
         f"/api/v1/sse/streams?topic=alerts:P&topic=training&topic=backtest&{_EARLIEST}",
@@ -221,6 +223,37 @@ TABLE: Mapping[tuple[str, str], Row | None] = {
         theirs=f"/api/v1/scenarios/{ONLY_ACME}",
         strangers=_TENANT,
         unknown=f"/api/v1/scenarios/{_UNKNOWN}",
+    ),
+    ("PUT", "/api/v1/notifications/{name}"): Row(
+        Scope.ADMIN,
+        "/api/v1/notifications/N",
+        body={"destination": "webhook", "url": "https://hooks.example.com/"},
+    ),
+    ("DELETE", "/api/v1/notifications/{name}"): Row(
+        Scope.ADMIN,
+        f"/api/v1/notifications/{_UNKNOWN}",
+        theirs=f"/api/v1/notifications/{ONLY_ACME}",
+        strangers=_TENANT,
+        unknown=f"/api/v1/notifications/{_UNKNOWN}",
+    ),
+    ("POST", "/api/v1/notifications/{name}/test"): Row(
+        Scope.ADMIN,
+        "/api/v1/notifications/P/test",
+        theirs=f"/api/v1/notifications/{ONLY_ACME}/test",
+        strangers=_TENANT,
+        unknown=f"/api/v1/notifications/{_UNKNOWN}/test",
+    ),
+    ("GET", "/api/v1/notifications"): Row(
+        Scope.READ, "/api/v1/notifications", also=Scope.ADMIN, shows="tenant"
+    ),
+    ("GET", "/api/v1/notifications/{name}"): Row(
+        Scope.READ,
+        "/api/v1/notifications/P",
+        also=Scope.ADMIN,
+        shows="tenant",
+        theirs=f"/api/v1/notifications/{ONLY_ACME}",
+        strangers=_TENANT,
+        unknown=f"/api/v1/notifications/{_UNKNOWN}",
     ),
     ("GET", "/api/v1/audit"): Row(Scope.READ, "/api/v1/audit", also=Scope.ADMIN, shows="tenant"),
     ("WS", "/ws/backtest/{job_id}"): Row(

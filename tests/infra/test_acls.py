@@ -1,13 +1,27 @@
 """The ACLs of each part: what the code reads and writes, and nothing beside it."""
 
+from typing import cast
+
 import pytest
 
 from infra.acls import PARTS, Grant, Operation, Resource, commands_of, grants_of
 from kafka_io.topic_checks import INPUTS, STATES
-from schemas.topics import CATALOGUE, PARTITIONS, PROCESSOR_POSITIONS, TOPIC_GROWTHS
+from schemas.topics import (
+    CATALOGUE,
+    NOTIFICATION_DELIVERIES,
+    NOTIFICATION_QUEUES,
+    NOTIFICATION_ROUTES,
+    PARTITIONS,
+    PROCESSOR_POSITIONS,
+    TOPIC_GROWTHS,
+)
 from sse_edge.streams.channels import CHANNELS
 from stream_processors import rekey
 from stream_processors.growths import GROWING
+from stream_processors.notifications.outbox import Outbox
+from stream_processors.notifications.processors import RouteEvents, SendMessages
+from stream_processors.notifications.route_table import RouteTable
+from stream_processors.processor import Processor
 from stream_processors.settings import ProcessorSettings
 from stream_processors.tasks import processors_of
 
@@ -31,13 +45,28 @@ def test_processors_read_the_inputs_and_states_of_their_code() -> None:
     assert states | own <= names("processor", Operation.WRITE)
 
 
+def test_a_notifier_reads_and_writes_what_its_code_does() -> None:
+    routes = RouteTable("localhost:1", "")
+    processors: tuple[Processor, ...] = (
+        RouteEvents(routes),
+        SendMessages(routes, cast("Outbox", None), 1.0),
+    )
+    inputs = {topic.name for processor in processors for topic in processor.inputs}
+    states = {topic.name for processor in processors for topic in processor.states}
+    assert inputs <= INPUTS
+    assert states <= STATES
+    read = names("notifier", Operation.READ)
+    assert inputs | states | {NOTIFICATION_ROUTES.name, PROCESSOR_POSITIONS.name} <= read
+    assert states | {NOTIFICATION_DELIVERIES.name} <= names("notifier", Operation.WRITE)
+
+
 def test_topics_grow_that_grow_together() -> None:
     assert names("grow", Operation.ALTER) == {topic.name for topic in GROWING}
 
 
 def test_topics_get_other_keys_that_the_command_moves() -> None:
     tables = (*rekey._HISTORY, *rekey._UNREAD, *rekey._COMMANDS, *rekey._TABLES)
-    moved = {topic.name for topic in tables} | STATES
+    moved = {topic.name for topic in tables} | STATES - {NOTIFICATION_QUEUES.name}
     assert names("rekey", Operation.WRITE) == moved
     assert names("rekey", Operation.READ) == moved | {TOPIC_GROWTHS.name}
 
@@ -54,7 +83,16 @@ def test_the_provisioner_makes_each_topic_and_reads_none() -> None:
 
 
 def test_each_topic_has_a_writer_and_a_reader() -> None:
-    running = ("edge", "processor", "trainer", "backtester", "agents", "market", "reporter")
+    running = (
+        "edge",
+        "processor",
+        "trainer",
+        "backtester",
+        "agents",
+        "notifier",
+        "market",
+        "reporter",
+    )
     written = set().union(*(names(part, Operation.WRITE) for part in running))
     read = set().union(*(names(part, Operation.READ) for part in (*running, "rebuild", "grow")))
     catalogue = {topic.name for topic in CATALOGUE}

@@ -16,6 +16,7 @@ from schemas.codec import encode
 from schemas.errors import Refused
 from schemas.events import ChatEventKind
 from schemas.gate import admit
+from schemas.run_ids import new_id
 from schemas.topics import (
     AGENT_EVENTS,
     BACKTEST_BARS,
@@ -40,7 +41,6 @@ from schemas.topics import (
     Topic,
     key_of,
 )
-from sse_edge.run_ids import new_id
 from tests.support.asgi_edge import Answer, log_of_the_catalogue, serving
 from tests.support.fake_log import FakeLog
 from tests.support.sse import Reader
@@ -156,6 +156,7 @@ async def test_each_endpoint_answers_whatever_its_topics_hold(
 
 def check(answer: Answer) -> None:
     assert 200 <= answer.status < 500, answer
+    assert answer.status != 421, "the guard has kept the request from the endpoint"
     kind = answer.headers.get("content-type", "")
     if "json" in kind:
         strict(answer.body.decode())

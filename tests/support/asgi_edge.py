@@ -152,7 +152,7 @@ class AsgiEdge:
             "path": unquote(path),
             "raw_path": path.encode(),
             "query_string": query.encode(),
-            "headers": [(b"host", b"edge"), (b"content-type", b"application/json")],
+            "headers": [(b"host", b"localhost"), (b"content-type", b"application/json")],
             "client": ("127.0.0.1", 1),
             "server": ("edge", 80),
             "extensions": {EXTENSION: socket},

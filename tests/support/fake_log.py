@@ -87,6 +87,12 @@ class FakeLog:
         records = self._topics[topic].partitions[number].records
         return next(record for record in records if record.offset == offset)
 
+    def records_of(self, topic: str) -> list[Record]:
+        """Return all records of a topic, partition by partition."""
+        return [
+            record for partition in self._topics[topic].partitions for record in partition.records
+        ]
+
     def leave_hole(self, topic: str, number: int, size: int = 1) -> None:
         self._topics[topic].partitions[number].end += size
 

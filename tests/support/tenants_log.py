@@ -7,6 +7,7 @@ from schemas.codec import encode
 from schemas.events import (
     Book,
     JobStep,
+    NotificationRoute,
     OpenAlert,
     RiskHistory,
     RiskLimits,
@@ -14,9 +15,8 @@ from schemas.events import (
     StoryState,
 )
 from schemas.keys import encode_key
+from schemas.run_ids import Owner, new_id
 from schemas.topics import CATALOGUE, topic_of
-from sse_edge.caller import Owner
-from sse_edge.run_ids import new_id
 from sse_edge.streams import examples
 from tests.support.fake_log import FakeLog
 
@@ -105,6 +105,16 @@ class TenantsLog(FakeLog):
                 tenant,
             )
             self.put(
+                NotificationRoute(
+                    name=name,
+                    destination="webhook",
+                    url=f"https://{text}.example/",
+                    subjects=["alerts"],
+                    event_time_us=AT_US,
+                ),
+                tenant,
+            )
+            self.put(
                 Book(root=name, book_id=name, holdings=[], set_by=text, event_time_us=AT_US),
                 tenant,
                 home=name,
@@ -114,6 +124,7 @@ class TenantsLog(FakeLog):
                 tenant,
             )
         self.put(replace(examples.ALERTS[0], entity_id="P", message=text), tenant)
+        self.put(replace(examples.NOTIFICATIONS[0], detail=text), tenant)
         self.put(replace(examples.DASHBOARD[0], update_type=text), tenant)
         self.put(replace(examples.CHAT[1], room="lobby", message=text), tenant)
         self.put(replace(examples.BACKTEST[0], backtest_id="unowned", message=text), tenant)
@@ -122,6 +133,8 @@ class TenantsLog(FakeLog):
 
     def _of_user(self, user: Owner) -> None:
         text = mark(user.tenant, user.subject)
+        delivery = replace(examples.NOTIFICATIONS[0], detail=text, owner=user.subject)
+        self.put(delivery, user.tenant)
         # The same job in both tenants, and another one of a user of the same tenant.
         job_id = "K" if user == BOB else "J"
         step = JobStep(kind="progress", symbol="S", strategy="rsi", owner=user.subject)

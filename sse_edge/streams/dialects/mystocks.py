@@ -16,6 +16,7 @@ from schemas.events import (
     DashboardUpdate,
     InputGap,
     ModelBacktest,
+    NotificationDelivery,
     RiskAlert,
     RiskEstimate,
     RiskMeasure,
@@ -159,6 +160,18 @@ def book_risk(event: BookRisk) -> Rendered:
     if event.scenario_us is not None:
         data["var_scenario_date"] = event.scenario_day or to_date(event.scenario_us)
     return Rendered("book_risk", data)
+
+
+def notification_delivery(event: NotificationDelivery) -> Rendered:
+    """Render what became of a message of a notification route."""
+    data = _fields(event)
+    del data["owner"]
+    return Rendered("notification_delivery", data)
+
+
+def owner_of_delivery(event: NotificationDelivery) -> str | None:
+    """Return the user whose jobs or tasks a message tells of; None where it is about alerts."""
+    return event.owner
 
 
 def _estimate(estimate: RiskEstimate) -> dict[str, object]:

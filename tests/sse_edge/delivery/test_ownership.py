@@ -9,11 +9,11 @@ import pytest
 from schemas.codec import encode
 from schemas.events import BacktestProgress, JobStep, TrainingProgress
 from schemas.keys import encode_key
+from schemas.run_ids import new_id
 from sse_edge.caller import Caller
 from sse_edge.delivery.options import SlowClientPolicy
 from sse_edge.delivery.start import FromEdge
 from sse_edge.http.stream_response import readable_by
-from sse_edge.run_ids import new_id
 from sse_edge.streams.requests import many_channels, of_entities, one_channel
 from sse_edge.streams.stream import Stream
 from tests.support.edge import Edge, running_edge

@@ -3,7 +3,8 @@ import time
 
 import pytest
 
-from sse_edge.caller import Caller, Owner
+from schemas.run_ids import Owner
+from sse_edge.caller import Caller
 from sse_edge.http.session import ResponseSession
 from sse_edge.streams.requests import one_channel
 

@@ -9,6 +9,7 @@ import pytest
 
 from schemas.codec import encode
 from schemas.events import BacktestProgress, JobState, JobStep, TaskStep, TrainingProgress
+from schemas.run_ids import new_id
 from sse_edge.cache.table_view import TableView
 from sse_edge.errors import LogUnavailable
 from sse_edge.routes.accepted import (
@@ -16,7 +17,6 @@ from sse_edge.routes.accepted import (
     first_job_state,
     first_task_state,
 )
-from sse_edge.run_ids import new_id
 from tests.support.fake_log import FakeLog
 
 pytestmark = pytest.mark.virtual_time

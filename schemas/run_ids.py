@@ -1,4 +1,4 @@
-"""The ids of jobs and tasks that the edge accepts: UUIDs that hold their time, and their owner.
+"""The ids of jobs and tasks that edges accept: UUIDs that hold their time, and their owner.
 
     version 7   48 bits of time, 74 random bits: requested without a token
     version 8   48 bits of time, 26 random bits, 48 bits of a digest of these and the owner
@@ -9,15 +9,26 @@ of another form, such as those of the reporter API, are of no owner.
 
 import hashlib
 import json
-import os
+import secrets
 import uuid
-
-from sse_edge.caller import Owner
+from typing import NamedTuple
 
 _UNOWNED = 7
 _OWNED = 8
 _VERSION_AT = 76
 _DIGEST_BITS = 48
+
+
+class Owner(NamedTuple):
+    """A user that owns jobs, tasks and runs; the same name in another tenant is another user."""
+
+    tenant: str | None
+    subject: str
+
+    @property
+    def text(self) -> str:
+        """A text that no other owner has."""
+        return json.dumps(self)
 
 
 def new_id(now_us: int, owner: Owner | None = None) -> str:
@@ -27,7 +38,7 @@ def new_id(now_us: int, owner: Owner | None = None) -> str:
         now_us: the time in microseconds since 1970, which the id has in milliseconds.
         owner: who requests the job or task; None for a request without a token.
     """
-    number = (now_us // 1000) << 80 | int.from_bytes(os.urandom(10))
+    number = (now_us // 1000) << 80 | secrets.randbits(80)
     version = _UNOWNED if owner is None else _OWNED
     number = number & ~(0xF << _VERSION_AT) | version << _VERSION_AT
     number = number & ~(0x3 << 62) | 2 << 62  # the variant of RFC 9562

@@ -1,8 +1,7 @@
 import pytest
 from hypothesis import given, strategies as st
 
-from sse_edge.caller import Owner
-from sse_edge.run_ids import may_follow, new_id, time_ms_of
+from schemas.run_ids import Owner, may_follow, new_id, time_ms_of
 
 TIMES_US = st.integers(min_value=0, max_value=1 << 57)
 OWNERS = st.builds(Owner, st.none() | st.text(max_size=5), st.text(max_size=5))

@@ -1,0 +1,258 @@
+"""The two processors of the notifier: which events are sent by which routes, and their sending.
+
+Events go to the partition of their route first, so that a route has one queue: what happens at once
+in many partitions becomes one message.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Protocol
+
+from kafka_io.clock import now_us
+from kafka_io.dead_letters import log_time_us
+from schemas.events import (
+    DeliveryState,
+    NotificationDelivery,
+    NotificationQueue,
+    NotificationRequest,
+    NotificationRoute,
+    Record,
+    Subject,
+)
+from schemas.keys import encode_key
+from schemas.topics import (
+    BACKTEST_EVENTS,
+    NOTIFICATION_QUEUES,
+    NOTIFICATION_REQUESTS,
+    RISK_ALERTS,
+    TRAINING_EVENTS,
+)
+from stream_processors.messages import Admitted, tenant_of
+from stream_processors.notifications.messages import OutgoingMessage
+from stream_processors.notifications.outbox import Outbox, Settled
+from stream_processors.notifications.queue import (
+    begun,
+    ended,
+    is_empty,
+    message_id,
+    next_us,
+    note_ids,
+    postponed,
+    with_note,
+)
+from stream_processors.notifications.routing import note_of, routes_for
+from stream_processors.processor import Processor, Round, Rows, restored
+
+_TICK_S = 0.2
+
+
+class Routes(Protocol):
+    """The routes as they are now."""
+
+    def find(self, name: str, tenant: str | None) -> NotificationRoute | None:
+        """Return a tenant's route; None if there is none, or if it was closed."""
+        ...
+
+    def of(self, tenant: str | None) -> Iterable[NotificationRoute]:
+        """Return the routes of a tenant."""
+        ...
+
+
+class RouteEvents(Processor):
+    """Sends events on to the partitions of the routes that are about them."""
+
+    def __init__(self, routes: Routes) -> None:
+        """Route by the present routes."""
+        super().__init__("route_events", (RISK_ALERTS, BACKTEST_EVENTS, TRAINING_EVENTS))
+        self._routes = routes
+
+    def recover(self, number: int, rows: Rows, row_limits: Mapping[str, int]) -> None:
+        """Do nothing: it has no state."""
+
+    def forget(self, number: int) -> None:
+        """Do nothing: it has no state."""
+
+    async def process(self, messages: Sequence[Admitted], this_round: Round) -> None:
+        """Request what the routes of the messages' tenants are about."""
+        for message in messages:
+            tenant = tenant_of(message)
+            note = note_of(message.record)
+            if note is None:
+                continue
+            for route in routes_for(note, self._routes.of(tenant)):
+                if log_time_us(message) >= route.since_us:
+                    this_round.send(NotificationRequest(route=route.name, note=note), tenant)
+                    this_round.must_end = True
+
+
+class SendMessages(Processor):
+    """Collects the notes of each route into messages, and has them sent."""
+
+    def __init__(
+        self,
+        routes: Routes,
+        outbox: Outbox,
+        retry_for_s: float,
+        clock_us: Callable[[], int] = now_us,
+    ) -> None:
+        """Send by an outbox.
+
+        Args:
+            routes: the present routes.
+            outbox: sends messages in the background.
+            retry_for_s: for how long a message is tried again.
+            clock_us: the time, in microseconds since 1970 UTC.
+        """
+        super().__init__(
+            "send_messages", (NOTIFICATION_REQUESTS,), (NOTIFICATION_QUEUES,), tick_s=_TICK_S
+        )
+        self._routes = routes
+        self._outbox = outbox
+        self._retry_for_s = retry_for_s
+        self._clock_us = clock_us
+        self._queues: dict[int, dict[bytes, NotificationQueue]] = {}
+        self._busy: dict[int, dict[bytes, None]] = {}
+        """The queues that send, or have notes that wait."""
+        self._fresh: dict[int, tuple[Round, set[bytes]]] = {}
+        """The queues whose message was begun in a round: it must be in the log before it is sent,
+        or a notifier that takes over could not know what was sent."""
+
+    def recover(self, number: int, rows: Rows, row_limits: Mapping[str, int]) -> None:
+        """Replace the queues of a partition number."""
+        del row_limits  # the queues hold no offsets
+        of_topic = rows[NOTIFICATION_QUEUES.name]
+        queues = restored(NOTIFICATION_QUEUES, of_topic, _queue)
+        self._queues[number] = queues
+        self._busy[number] = {key: None for key, queue in queues.items() if not is_empty(queue)}
+        self._fresh.pop(number, None)
+
+    def forget(self, number: int) -> None:
+        """Drop the queues of a partition number, and break off its attempts."""
+        self._queues.pop(number, None)
+        self._busy.pop(number, None)
+        self._fresh.pop(number, None)
+        self._outbox.drop(number)
+
+    async def process(self, messages: Sequence[Admitted], this_round: Round) -> None:
+        """Add the messages' notes to the queues of their routes."""
+        queues = self._queues[this_round.number]
+        for message in messages:
+            request, tenant = message.record, tenant_of(message)
+            if not isinstance(request, NotificationRequest):
+                continue
+            route = self._routes.find(request.route, tenant)
+            if route is None:
+                continue
+            key = encode_key(request.route, tenant)
+            known = queues.get(key) or NotificationQueue(route=request.route, tenant=tenant)
+            self._set(
+                key, known, with_note(known, request.note, route, self._clock_us()), this_round
+            )
+
+    async def tick(self, this_round: Round) -> None:
+        """Take the outcomes of attempts, and begin those that are due."""
+        number, now_us = this_round.number, self._clock_us()
+        queues = self._queues[number]
+        for settled in self._outbox.take(number):
+            self._settle(settled, this_round)
+        for key in tuple(self._busy[number]):
+            queue = queues[key]
+            due_us = next_us(queue)
+            if due_us is None or due_us > now_us or self._outbox.is_sending(number, key):
+                continue
+            route = self._routes.find(queue.route, queue.tenant)
+            if route is None:
+                self._set(key, queue, None, this_round)
+            elif not queue.sending:
+                self._set(key, queue, begun(queue, now_us), this_round)
+                self._note_fresh(key, this_round)
+            elif not self._is_fresh(key, this_round):
+                self._outbox.start(number, key, _message(queue), route)
+
+    def _settle(self, settled: Settled, this_round: Round) -> None:
+        """Say what became of a message, and remember it."""
+        queue = self._queues[this_round.number].get(settled.key)
+        if queue is None or not queue.sending or message_id(queue) != settled.message_id:
+            return
+        outcome, now_us = settled.outcome, self._clock_us()
+        later = None
+        if not outcome.is_delivered and outcome.may_retry:
+            later = postponed(queue, now_us, self._retry_for_s, outcome.retry_after_s)
+        if outcome.is_delivered:
+            state = DeliveryState.DELIVERED
+        else:
+            state = DeliveryState.ABANDONED if later is None else DeliveryState.RETRYING
+        delivery = NotificationDelivery(
+            route=queue.route,
+            message_id=settled.message_id,
+            state=state,
+            attempts=queue.attempts + 1,
+            notes=len(queue.sending) + queue.sending_left_out,
+            note_ids=note_ids(queue.sending),
+            detail=outcome.detail,
+            owner=self._owner(queue),
+            event_time_us=now_us,
+        )
+        this_round.send(delivery, queue.tenant)
+        self._set(settled.key, queue, ended(queue) if later is None else later, this_round)
+
+    def _owner(self, queue: NotificationQueue) -> str | None:
+        """Return whom a message is about; None where it tells of alerts only."""
+        if all(note.subject == Subject.ALERTS for note in queue.sending):
+            return None
+        route = self._routes.find(queue.route, queue.tenant)
+        return None if route is None else route.set_by
+
+    def _set(
+        self,
+        key: bytes,
+        known: NotificationQueue,
+        queue: NotificationQueue | None,
+        this_round: Round,
+    ) -> None:
+        """Set a queue, if it changes; None deletes it."""
+        if queue is known:
+            return
+        number = this_round.number
+        if queue is None:
+            self._queues[number].pop(key, None)
+        else:
+            self._queues[number][key] = queue
+        if queue is None or is_empty(queue):
+            self._busy[number].pop(key, None)
+        else:
+            self._busy[number][key] = None
+        this_round.put(NOTIFICATION_QUEUES, key, queue)
+
+    def _note_fresh(self, key: bytes, this_round: Round) -> None:
+        known, keys = self._fresh.get(this_round.number, (None, set[bytes]()))
+        if known is not this_round:
+            keys = set()
+        keys.add(key)
+        self._fresh[this_round.number] = this_round, keys
+
+    def _is_fresh(self, key: bytes, this_round: Round) -> bool:
+        known, keys = self._fresh.get(this_round.number, (None, set[bytes]()))
+        return known is this_round and key in keys
+
+
+def _queue(row: Record) -> tuple[bytes, NotificationQueue] | None:
+    if not isinstance(row, NotificationQueue):
+        return None
+    return encode_key(row.route, row.tenant), _as_tuples(row)
+
+
+def _as_tuples(queue: NotificationQueue) -> NotificationQueue:
+    """Return a queue whose lists are tuples, as those of new queues are."""
+    return replace(
+        queue,
+        sending=tuple(queue.sending),
+        waiting=tuple(queue.waiting),
+        episodes=tuple(queue.episodes),
+    )
+
+
+def _message(queue: NotificationQueue) -> OutgoingMessage:
+    return OutgoingMessage(
+        message_id(queue), queue.route, queue.tenant, queue.sending, queue.sending_left_out
+    )

@@ -1,0 +1,300 @@
+"""The notifier's processors without Kafka: what they write, and when they send."""
+
+from collections.abc import Iterable
+from typing import Any, cast
+
+from schemas.events import (
+    NotificationDelivery,
+    NotificationQueue,
+    NotificationRequest,
+    NotificationRoute,
+    RiskAlert,
+)
+from schemas.topics import (
+    NOTIFICATION_DELIVERIES,
+    NOTIFICATION_QUEUES,
+    NOTIFICATION_REQUESTS,
+    RISK_ALERTS,
+)
+from stream_processors.notifications.destinations import Outcome, delivered, failed, refused
+from stream_processors.notifications.messages import OutgoingMessage
+from stream_processors.notifications.outbox import Outbox, Settled
+from stream_processors.notifications.processors import RouteEvents, SendMessages
+from stream_processors.processor import Round
+from tests.stream_processors.notifications.conftest import AT_US, note, route
+from tests.support.messages import FakeMessage, message
+from tests.support.processor_bench import NUMBER, ProcessorBench
+
+
+class FakeRoutes:
+    """The routes by tenant and name."""
+
+    def __init__(self, *routes: NotificationRoute, tenant: str | None = None) -> None:
+        self.table = {(tenant, route.name): route for route in routes}
+
+    def find(self, name: str, tenant: str | None) -> NotificationRoute | None:
+        return self.table.get((tenant, name))
+
+    def of(self, tenant: str | None) -> Iterable[NotificationRoute]:
+        return [route for (owner, _), route in self.table.items() if owner == tenant]
+
+
+class FakeOutbox:
+    """Keeps the attempts, whose outcomes the test decides."""
+
+    def __init__(self) -> None:
+        self.started: list[OutgoingMessage] = []
+        self.under_way: dict[bytes, OutgoingMessage] = {}
+        self.settled: list[Settled] = []
+
+    def is_sending(self, number: int, key: bytes) -> bool:
+        assert number == NUMBER
+        return key in self.under_way
+
+    def start(
+        self, number: int, key: bytes, message: OutgoingMessage, route: NotificationRoute
+    ) -> None:
+        assert number == NUMBER
+        assert message.route == route.name
+        self.started.append(message)
+        self.under_way[key] = message
+
+    def settle(self, outcome: Outcome) -> None:
+        for key, sent in self.under_way.items():
+            self.settled.append(Settled(key, sent.message_id, outcome))
+        self.under_way.clear()
+
+    def take(self, number: int) -> list[Settled]:
+        assert number == NUMBER
+        settled, self.settled = self.settled, []
+        return settled
+
+    def drop(self, number: int) -> None:
+        assert number == NUMBER
+        self.under_way.clear()
+        self.settled.clear()
+
+
+class Clock:
+    """The time of a test."""
+
+    def __init__(self) -> None:
+        self.us = AT_US
+
+    def __call__(self) -> int:
+        return self.us
+
+    def pass_s(self, seconds: float) -> None:
+        self.us += round(seconds * 1e6)
+
+
+class Sending:
+    """The processor that sends, on a bench."""
+
+    def __init__(self, *routes: NotificationRoute, tenant: str | None = None) -> None:
+        self.routes = FakeRoutes(*routes, tenant=tenant)
+        self.outbox, self.clock = FakeOutbox(), Clock()
+        self.tenant = tenant
+        self.bench = self.new_bench()
+
+    def new_bench(self) -> ProcessorBench:
+        outbox = cast("Outbox", self.outbox)
+        return ProcessorBench(SendMessages(self.routes, outbox, 3_600.0, self.clock))
+
+    async def request(self, *numbers: int, **values: Any) -> None:
+        requests = [
+            message(
+                NOTIFICATION_REQUESTS,
+                NotificationRequest(route="desk", note=note(number, f"e{number}", **values)),
+                tenant=self.tenant or "",
+            )
+            for number in numbers
+        ]
+        await self.bench.run(requests)
+
+    async def tick(self) -> list[NotificationDelivery]:
+        journal = await self.bench.tick()
+        return journal.sent(NOTIFICATION_DELIVERIES, NotificationDelivery)
+
+    def row(self) -> NotificationQueue:
+        (row,) = self.bench.rows()[NOTIFICATION_QUEUES.name].values()
+        assert isinstance(row, NotificationQueue)
+        return row
+
+    def restart(self) -> None:
+        """As another notifier would take over from what is in the log."""
+        rows = self.bench.rows()
+        self.bench.processor.forget(NUMBER)
+        journal = self.bench.journal
+        self.bench = self.new_bench()
+        self.bench.journal = journal
+        self.bench.recover(rows)
+
+
+def alert(state: str = "raised") -> RiskAlert:
+    return RiskAlert(
+        alert_id="a",
+        transition_id=f"a:{state}",
+        alert_type="var_exceeded",
+        state=state,
+        severity="high",
+        message="VaR exceeded threshold",
+        metric_name="var_95",
+        metric_value=0.06,
+        threshold=0.05,
+        entity_type="portfolio",
+        entity_id="p",
+        event_time_us=AT_US,
+    )
+
+
+async def test_events_are_requested_of_the_routes_of_their_tenant() -> None:
+    routes = FakeRoutes(route("desk"), route("jobs", subjects=["jobs"]), tenant="acme")
+    bench = ProcessorBench(RouteEvents(routes))
+    journal = await bench.run(
+        [
+            message(RISK_ALERTS, alert(), tenant="acme"),
+            message(RISK_ALERTS, alert(), tenant="other"),
+            message(RISK_ALERTS, alert()),
+            message(RISK_ALERTS, alert("acknowledged"), tenant="acme"),
+        ]
+    )
+    (request,) = journal.sent(NOTIFICATION_REQUESTS, NotificationRequest)
+    assert (request.route, request.note.note_id) == ("desk", "a:raised")
+    assert journal.ended_early == [True]
+
+
+async def test_nothing_is_sent_that_happened_before_its_route_was_set() -> None:
+    received = message(RISK_ALERTS, alert())
+    logged_us = round(received.timestamp * 1e6)
+    for since_us, count in ((logged_us, 1), (logged_us + 1, 0)):
+        bench = ProcessorBench(RouteEvents(FakeRoutes(route(since_us=since_us))))
+        journal = await bench.run([received])
+        assert len(journal.sent(NOTIFICATION_REQUESTS, NotificationRequest)) == count
+
+
+async def test_a_message_is_in_the_log_before_it_is_sent() -> None:
+    sending = Sending(route())
+    await sending.request(1)
+    await sending.tick()
+    assert sending.row().sending
+    assert not sending.outbox.started
+    await sending.tick()
+    assert [sent.count for sent in sending.outbox.started] == [1]
+
+
+async def test_a_round_with_several_ticks_sends_nothing_that_it_has_begun() -> None:
+    sending = Sending(route())
+    await sending.request(1)
+    this_round = Round(NUMBER, "")
+    for _ in range(3):
+        await sending.bench.processor.tick(this_round)
+    assert not sending.outbox.started
+    sending.bench.journal.add(this_round)
+    await sending.tick()
+    assert len(sending.outbox.started) == 1
+
+
+async def test_a_delivered_message_is_reported_and_forgotten() -> None:
+    sending = Sending(route(set_by="ann"), tenant="acme")
+    await sending.request(1, 2)
+    await sending.tick()
+    await sending.tick()
+    sending.outbox.settle(delivered("answered 204"))
+    (event,) = await sending.tick()
+    assert (event.state, event.attempts, event.notes) == ("delivered", 1, 2)
+    assert event.note_ids == ["n1", "n2"]
+    assert event.owner is None
+    assert not sending.row().sending
+    assert list(sending.row().episodes) == ["e1", "e2"]
+    assert await sending.tick() == []
+    assert len(sending.outbox.started) == 1
+
+
+async def test_what_is_about_a_users_jobs_is_shown_to_that_user() -> None:
+    sending = Sending(route(set_by="ann"))
+    await sending.request(1, subject="jobs")
+    await sending.tick()
+    await sending.tick()
+    sending.outbox.settle(delivered(""))
+    (event,) = await sending.tick()
+    assert event.owner == "ann"
+
+
+async def test_a_failed_message_is_tried_again_with_the_same_id_and_then_given_up() -> None:
+    sending = Sending(route())
+    await sending.request(1)
+    await sending.tick()
+    await sending.tick()
+    states = []
+    while True:
+        sending.outbox.settle(failed("answered 503"))
+        (event,) = await sending.tick()
+        states.append(event.state)
+        if event.state == "abandoned":
+            break
+        await sending.tick()
+        assert len(sending.outbox.started) == len(states)  # it is not time yet
+        sending.clock.us = sending.row().due_us
+        await sending.tick()
+    assert states == ["retrying"] * (len(states) - 1) + ["abandoned"]
+    assert len({sent.message_id for sent in sending.outbox.started}) == 1
+    assert len(states) == len(sending.outbox.started) == event.attempts > 10
+    assert not sending.row().sending
+
+
+async def test_a_refused_message_is_given_up_at_once() -> None:
+    sending = Sending(route())
+    await sending.request(1)
+    await sending.tick()
+    await sending.tick()
+    sending.outbox.settle(refused("answered 410"))
+    (event,) = await sending.tick()
+    assert (event.state, event.detail) == ("abandoned", "answered 410")
+
+
+async def test_a_notifier_that_takes_over_sends_the_same_message_again() -> None:
+    sending = Sending(route(digest_s=5.0))
+    await sending.request(1)
+    sending.clock.pass_s(5)
+    await sending.tick()
+    await sending.tick()
+    await sending.request(2)
+    sending.restart()
+    await sending.tick()
+    first, second = sending.outbox.started
+    assert first.message_id == second.message_id
+    assert [n.note_id for n in second.notes] == ["n1"]
+    sending.outbox.settle(delivered(""))
+    await sending.tick()
+    sending.clock.pass_s(5)
+    await sending.tick()
+    await sending.tick()
+    assert [n.note_id for n in sending.outbox.started[2].notes] == ["n2"]
+
+
+async def test_an_outcome_of_an_earlier_message_changes_nothing() -> None:
+    sending = Sending(route())
+    await sending.request(1)
+    await sending.tick()
+    await sending.tick()
+    sending.outbox.settled.append(Settled(b"desk", "another", delivered("")))
+    assert await sending.tick() == []
+    assert sending.row().sending
+
+
+async def test_a_closed_route_drops_what_waits() -> None:
+    sending = Sending(route())
+    await sending.request(1)
+    sending.routes.table.clear()
+    await sending.tick()
+    assert sending.bench.rows()[NOTIFICATION_QUEUES.name] == {}
+    await sending.request(2)
+    assert sending.bench.rows()[NOTIFICATION_QUEUES.name] == {}
+
+
+async def test_another_record_of_the_topic_is_passed_over() -> None:
+    sending = Sending(route())
+    received: FakeMessage = message(RISK_ALERTS, alert())
+    await sending.bench.run([received])
+    assert sending.bench.rows()[NOTIFICATION_QUEUES.name] == {}
