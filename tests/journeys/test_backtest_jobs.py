@@ -109,6 +109,7 @@ async def test_a_job_is_run_and_its_events_are_streamed_from_the_start(system: S
     )
     for name, value in statistics(expected, 252).items():
         assert summary[name] == pytest.approx(value)
+    assert (summary["fill"], summary["commission"], summary["slippage"]) == ("next_open", 0.001, 0)
     assert summary["equity_curve"][-1]["value"] == pytest.approx(
         10_000 * float(expected.capital[-1]), abs=0.01
     )
@@ -426,7 +427,7 @@ async def test_a_job_that_cannot_run_is_refused_at_once_and_names_may_be_in_any_
             assert answer.status_code == 400, wanted
             assert answer.json()["parameter"] == parameter
             assert why in answer.json()["detail"]
-    asked = {"symbol": "ibm", "strategy": "RSI", "interval": "Day", "user_id": 7}
+    asked = {"symbol": "ibm", "strategy": "RSI", "interval": "Day", "fill": "Close", "user_id": 7}
     job = await system.call("POST", JOBS, asked)
     assert (job["symbol"], job["status"]) == ("IBM", "pending")
     assert await system.call("GET", JOBS) == [job]
@@ -445,6 +446,8 @@ async def test_bad_requests_and_strangers_are_refused_with_the_reason(
             ({"symbol": ""}, "symbol"),
             ({"symbol": "IBM", "strategy": "magic"}, "strategy"),
             ({"symbol": "IBM", "cost": 2}, "cost"),
+            ({"symbol": "IBM", "slippage": 1}, "slippage"),
+            ({"symbol": "IBM", "fill": "yesterday"}, "fill"),
             ({"symbol": "IBM", "start_date": "yesterday"}, "start_date"),
         ):
             answer = await http.post(JOBS, json=body, headers=alice)
