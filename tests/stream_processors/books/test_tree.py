@@ -1,5 +1,6 @@
 """Trees of books: P&L over real prices, and trees whose books move, close and restart."""
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, replace
@@ -571,3 +572,13 @@ def test_a_book_is_that_of_the_final_data_whatever_the_order_the_batches_and_the
             float(np.quantile(-pnl, 0.95, method="inverted_cdf")), rel=1e-9, abs=1e-12
         )
         assert found.observations == len(days)
+
+
+@pytest.mark.parametrize("zero", [0.0, -0.0])
+def test_no_number_of_books_without_risk_is_minus_zero(zero: float) -> None:
+    """A long and a short holding, whose series never moved."""
+    returns = [Return(name, at * DAY_US, zero) for at in range(250) for name in ("AAPL", "IBM")]
+    risks = measured(book("all", AAPL=50.0, IBM=-20.0), book("short", IBM=-20.0), returns=returns)
+    shown = repr(risks)
+    assert "=0.0," in shown
+    assert not re.search(r"-0\.0\b", shown)

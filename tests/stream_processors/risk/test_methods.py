@@ -58,6 +58,16 @@ def test_historical_equals_skfolio(windows: list[Floats]) -> None:
             assert found.es == pytest.approx(skfolio.cvar(window, confidence), rel=1e-9)
 
 
+def test_historical_equals_skfolio_and_numpy_over_twenty_years_of_the_index() -> None:
+    returns = sp500.load()["Adj Close"].pct_change().dropna().to_numpy()
+    for end in range(250, len(returns), 61):
+        window = returns[end - 250 : end]
+        for level in LEVELS:
+            found = historical(window, level)
+            assert found.var == np.quantile(-window, level.number, method="inverted_cdf")
+            assert found.es == pytest.approx(skfolio.cvar(window, level.number), rel=1e-9)
+
+
 def test_age_weighted_equals_skfolios_weighted_measures(windows: list[Floats]) -> None:
     weights = 0.98 ** np.arange(250)[::-1]
     weights /= weights.sum()

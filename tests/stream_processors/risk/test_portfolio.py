@@ -1,3 +1,4 @@
+from array import array
 from collections.abc import Iterable
 from dataclasses import replace
 from math import isfinite
@@ -438,3 +439,16 @@ def test_alerts_of_equal_offsets_in_an_earlier_and_an_added_partition_have_their
         [alert] = risk.set_limits(limits, 7)
         ids.add(alert.alert_id)
     assert len(ids) == 3
+
+
+@pytest.mark.parametrize("zero", [0.0, -0.0])
+def test_no_number_of_a_portfolio_without_risk_is_minus_zero(zero: float) -> None:
+    methods = replace(EVERYTHING.methods, names=METHODS, overlapping=True)
+    risk = PortfolioRisk("p", replace(EVERYTHING, methods=methods), SOURCE)
+    measures, _ = folded([Return("p", at, zero) for at in range(300)], risk)
+    shown = repr(measures[-1])
+    assert "=0.0," in shown
+    assert "=-0.0," not in shown
+    history = risk.history_event()
+    assert history is not None
+    assert "-0.0" not in str(array("d", history.window[8 * history.observations :]))
