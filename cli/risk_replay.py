@@ -50,6 +50,8 @@ def query_of(
         lateness_us=processors.risk_config().lateness_us,
         ahead_us=processors.risk_config().ahead_us,
         dof=processors.risk_dof,
+        mean=processors.risk_mean,
+        ewma_start=processors.risk_ewma_start,
         hysteresis=processors.var_hysteresis,
         warn_ratio=processors.var_warn_ratio,
         critical_ratio=processors.var_critical_ratio,

@@ -11,6 +11,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import isfinite, nan
+from typing import Literal
 
 from schemas.events import MeasureStatus, Return, ReturnOutcome, RiskEstimate
 from schemas.instants import EARLIEST_US, to_rfc3339
@@ -48,6 +49,10 @@ class ReplayQuery:
     """How far ahead of its time in the log a return may be."""
     dof: float = 6.0
     """Degrees of freedom of `student_t`."""
+    mean: Literal["sample", "zero"] = "sample"
+    """The mean of `normal`."""
+    ewma_start: float | None = None
+    """The deviation of `ewma` before the window's first return."""
     hysteresis: float = 0.1
     warn_ratio: float | None = None
     critical_ratio: float | None = None
@@ -221,7 +226,13 @@ def _test(days: Iterable[Day], level: ConfidenceLevel) -> ModelTest | None:
 
 def _estimator(query: ReplayQuery) -> Callable[[ReturnWindow], RiskEstimate | None]:
     """Return a function that estimates from a window as the running system does."""
-    methods = Methods(names=(query.method,), levels=(query.level,), dof=query.dof)
+    methods = Methods(
+        names=(query.method,),
+        levels=(query.level,),
+        dof=query.dof,
+        mean=query.mean,
+        ewma_start=query.ewma_start,
+    )
     minimum = query.observations_min
 
     def events(window: ReturnWindow) -> Iterator[RiskEstimate]:

@@ -76,7 +76,13 @@ def test_returns_that_processors_refuse_are_left_out() -> None:
 
 def test_a_query_has_the_settings_of_the_processors() -> None:
     processors = ProcessorSettings(
-        risk_window=300, risk_lateness_s=5, var_hysteresis=0.2, var_warn_ratio=0.7, risk_dof=8
+        risk_window=300,
+        risk_lateness_s=5,
+        var_hysteresis=0.2,
+        var_warn_ratio=0.7,
+        risk_dof=8,
+        risk_mean="zero",
+        risk_ewma_start=0.01,
     )
     level = ConfidenceLevel.of("0.99")
     asked = query_of(
@@ -89,6 +95,7 @@ def test_a_query_has_the_settings_of_the_processors() -> None:
         until_us=1,
     )
     assert (asked.window, asked.lateness_us, asked.dof) == (300, 5_000_000, 8)
+    assert (asked.mean, asked.ewma_start) == ("zero", 0.01)
     assert asked.rule == Rule("var_99", 0.1, 0.2, 0.7)
 
 

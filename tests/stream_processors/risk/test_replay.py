@@ -1,6 +1,7 @@
 """A replay finds the alerts that the running system raised, and forecasts by any method."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -194,3 +195,16 @@ def test_the_ids_of_a_later_lap_name_it() -> None:
     asked = replace(query("p"), since_us=0, until_us=130 * DAY_US)
     first, second = (replay(returns, replace(asked, lap=lap)) for lap in (0, 1))
     assert first.steps[0].transition.alert_id != second.steps[0].transition.alert_id
+
+
+@pytest.mark.parametrize(
+    ("method", "changed"), [("normal", {"mean": "zero"}), ("ewma", {"ewma_start": 0.2})]
+)
+def test_a_method_is_replayed_under_its_settings(method: str, changed: dict[str, Any]) -> None:
+    asked = query("IBM", method)
+    some = [observation for observation in ALL if observation.portfolio_id == "IBM"][:130]
+    plain = replay(some, asked).days[-1].forecast
+    other = replay(some, replace(asked, **changed)).days[-1].forecast
+    assert plain is not None
+    assert other is not None
+    assert plain.var != other.var
