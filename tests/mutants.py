@@ -51,6 +51,18 @@ MUTANTS = (
         "        if lap < 0:",
     ),
     Mutant(
+        "correction: the measure after it waits for the next return",
+        "stream_processors/risk/portfolio.py",
+        "evaluation=_MEASURE if is_next else Evaluation.CORRECTION,",
+        "evaluation=_MEASURE,",
+    ),
+    Mutant(
+        "correction: its day is not judged again",
+        "stream_processors/risk/portfolio.py",
+        "            change(at_us, value, version)",
+        "            del change",
+    ),
+    Mutant(
         "lap: alerts stay open",
         "stream_processors/risk/portfolio.py",
         "return outcome, [*cleared, *alerts]",

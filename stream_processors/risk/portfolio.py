@@ -246,19 +246,18 @@ class PortfolioRisk:
         if position <= self.position:
             return None, ()
         arrived_us = observation.event_time_us if log_us is None else log_us
-        if arrived_us < self._due_us:
-            self.position = position
-            return self._apply(observation, latest_us, lap, arrived_us)
-        due = self._advance(arrived_us)
+        due = self._advance(arrived_us) if arrived_us >= self._due_us else ()
         self.position = position
-        outcome, alerts = self._apply(observation, latest_us, lap, arrived_us)
-        return outcome, [*due, *alerts]
+        if lap == self.lap:
+            outcome, alerts = self._add(observation, latest_us, arrived_us)
+        else:
+            outcome, alerts = self._add_to_lap(observation, latest_us, lap, arrived_us)
+        return outcome, [*due, *alerts] if due else alerts
 
-    def _apply(
+    def _add_to_lap(
         self, observation: Return, latest_us: float, lap: int, arrived_us: int
     ) -> tuple[ReturnOutcome, Sequence[RiskAlert]]:
-        if lap == self.lap:
-            return self._add(observation, latest_us, arrived_us)
+        """Add a return of another lap than the present one, which may begin with it."""
         if lap < self.lap:
             self._other_outcomes[ReturnOutcome.LATE] += 1
             return ReturnOutcome.LATE, ()
@@ -308,10 +307,8 @@ class PortfolioRisk:
             self._backtest.append(at_us, value, version, forecast)
             self._slower_is_due = self._accepted % self._slower_every == 0
         else:
-            if outcome is _CORRECTED:
-                self._backtest.correct(at_us, value, version)
-            else:
-                self._backtest.insert(at_us, value, version)
+            change = self._backtest.correct if outcome is _CORRECTED else self._backtest.insert
+            change(at_us, value, version)
             self._slower_is_due = True
         self._supersedes = None if is_next else self._measure_id()
         # If no return entered or left the tail, the measurement stays: nine times out of ten.
@@ -323,7 +320,9 @@ class PortfolioRisk:
         assert self._measurement is not None
         arrivals: Sequence[RiskAlert] = ()
         if outcome is _ACCEPTED and self._measurement.var_95 is not None:
-            arrivals = self._note_arrival(arrived_us)
+            self._arrived_us = arrived_us
+            if self._alerts.stale_after_s is not None:
+                arrivals = self._note_arrival()
         alerts = self._alerts.judge(
             self._measurement,
             self._backtest.exceptions_99,
@@ -333,11 +332,8 @@ class PortfolioRisk:
         )
         return outcome, [*arrivals, *alerts] if arrivals else alerts
 
-    def _note_arrival(self, arrived_us: int) -> Sequence[RiskAlert]:
-        """Note that a return gave a measure, which ends the alert about missing ones."""
-        self._arrived_us = arrived_us
-        if self._alerts.stale_after_s is None:
-            return ()
+    def _note_arrival(self) -> Sequence[RiskAlert]:
+        """End the alert about missing measures, and note when the next one is due."""
         is_stale = self._alerts.is_stale
         cleared = [self._alerts.clear_stale(self._context())] if is_stale else []
         self._set_due()
