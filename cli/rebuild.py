@@ -38,6 +38,7 @@ from schemas.topics import (
     RISK_MEASURES,
     RISK_OPEN,
     RISK_REBUILDS,
+    RISK_SCENARIOS,
     RISK_SERIES,
     RISK_STATE,
     RISK_WANTED,
@@ -45,7 +46,7 @@ from schemas.topics import (
 from stream_processors.kafka_adapter import read_growths
 from stream_processors.risk.rules import STALE
 
-_READ = (PORTFOLIO_RETURNS, RISK_LIMITS, RISK_ACKS, RISK_WANTED)
+_READ = (PORTFOLIO_RETURNS, RISK_LIMITS, RISK_ACKS, RISK_WANTED, RISK_SCENARIOS)
 _WRITTEN = (
     RISK_MEASURES,
     RISK_HISTORY,

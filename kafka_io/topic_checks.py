@@ -29,6 +29,7 @@ from schemas.topics import (
     RISK_BOOKS,
     RISK_LIMITS,
     RISK_REBUILDS,
+    RISK_SCENARIOS,
     RISK_SERIES,
     RISK_STATE,
     RISK_WANTED,
@@ -50,6 +51,7 @@ INPUTS = frozenset(
         RISK_BOOKS,
         RISK_LIMITS,
         RISK_REBUILDS,
+        RISK_SCENARIOS,
         RISK_SERIES,
         RISK_WANTED,
         TRAINING_EVENTS,
@@ -71,7 +73,9 @@ STATES = frozenset(
 )
 """The states of processors, partitioned as their inputs are."""
 
-HISTORIES = frozenset(topic.name for topic in (PORTFOLIO_RETURNS, RISK_ACKS, RISK_LIMITS))
+HISTORIES = frozenset(
+    topic.name for topic in (PORTFOLIO_RETURNS, RISK_ACKS, RISK_LIMITS, RISK_SCENARIOS)
+)
 """The topics from which a rebuild computes measures and alerts again, from their beginnings."""
 
 _POLICY, _RETENTION = "cleanup.policy", "retention.ms"

@@ -3,6 +3,7 @@
     pf-1                  the id `pf-1`, of no tenant
     acme <ff> pf-1        the id `pf-1` of the tenant `acme`
     <fe> t/3              no id: the partition 3 of the topic `t`
+    <fe> scenario/s       no id: the scenario `s`, in a processor's state
 
 The byte FF stands between tenant and id. UTF-8 has no such byte, so no id, whatever its characters,
 has the key of a pair, and no two pairs have the same key. Keys of one tenant begin with the same
@@ -54,6 +55,11 @@ def has_tenant(key: bytes) -> bool:
 def partition_key(topic: str, partition: int) -> bytes:
     """Return the key of records about a partition of a topic, which no id has."""
     return _OF_PARTITIONS + f"{topic}/{partition}".encode()
+
+
+def scenario_key(name: str, tenant: str | None = None) -> bytes:
+    """Return the key of a scenario among the states of portfolios, which no portfolio has."""
+    return _OF_PARTITIONS + encode_key(f"scenario/{name}", tenant)
 
 
 def decode_key(key: bytes) -> EntityKey:

@@ -103,6 +103,10 @@ class Metric(StrEnum):
     ES_99 = "es_99"
 
 
+STRESS_LOSS = "stress_loss:"
+"""The beginning of a further metric: the loss in the stress scenario whose name follows."""
+
+
 class ScenarioKind(StrEnum):
     """The source of a stress scenario's shocks."""
 
@@ -149,6 +153,7 @@ class AlertType(StrEnum):
 
     VAR_EXCEEDED = "var_exceeded"
     ES_EXCEEDED = "es_exceeded"
+    STRESS_EXCEEDED = "stress_exceeded"
     MODEL_RED = "model_red"
     STALE_DATA = "stale_data"
 

@@ -29,7 +29,7 @@ from kafka_io.settings import ProducerSettings
 from kafka_io.topic_admin import TopicAdmin
 from kafka_io.transactions import OutgoingRecord, open_writer
 from schemas.codec import encode
-from schemas.events import PortfolioState, TopicGrowth, TopicPosition
+from schemas.events import PortfolioState, Scenario, TopicGrowth, TopicPosition
 from schemas.topics import PROCESSOR_POSITIONS, RISK_STATE, TOPIC_GROWTHS, TopicPartition
 from stream_processors.errors import GrowthRefused
 from stream_processors.growths import GROWING, Growths, moves_of, partitions_of
@@ -294,10 +294,9 @@ class _Growing:
                 self._say(fault)
             moves = moves_of(found.rows[RISK_STATE.name], number, growth)
             await writer.commit(self._records(growth, number, found, moves), {})
-        self._say(
-            f"partition {number}: {len(moves)} of {len(found.rows[RISK_STATE.name])} portfolios "
-            "have moved"
-        )
+        rows = found.rows[RISK_STATE.name].values()
+        present = sum(isinstance(row, PortfolioState) for row in rows)
+        self._say(f"partition {number}: {len(moves)} of {present} portfolios have moved")
 
     def _records(
         self,
@@ -334,6 +333,13 @@ class _Growing:
                 for key, state in moves.items()
             ),
             *(OutgoingRecord(name, key, None, number) for key in moves),
+            # Each partition has a copy of each stress scenario.
+            *(
+                OutgoingRecord(name, key, encode(row), home)
+                for key, row in rows.items()
+                if isinstance(row, Scenario) and number == 0
+                for home in range(growth.old_count, growth.new_count)
+            ),
         ]
 
 

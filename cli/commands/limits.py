@@ -20,7 +20,10 @@ def set_limit(  # noqa: PLR0913, PLR0917  # each is an option of the command
     portfolio: _Portfolio,
     limit: Annotated[float, typer.Argument(help="The limit, as a fraction of net asset value.")],
     metric: Annotated[
-        str, typer.Option(help="The limited metric: var_95, es_95, var_99 or es_99.")
+        str,
+        typer.Option(
+            help="The limited metric: var_95, es_95, var_99, es_99 or stress_loss:SCENARIO."
+        ),
     ] = "var_95",
     warn_ratio: Annotated[
         float | None, typer.Option(help="The fraction of the limit at which to warn.")
@@ -48,7 +51,7 @@ def set_limit(  # noqa: PLR0913, PLR0917  # each is an option of the command
 ) -> None:
     """Replace a portfolio's limits with one limit, which processors apply at once."""
     new_limit: dict[str, object] = {
-        "metric": metric.lower(),
+        "metric": metric if ":" in metric else metric.lower(),
         "limit": limit,
         "warn_ratio": warn_ratio,
         "critical_ratio": critical_ratio,

@@ -17,6 +17,7 @@ from schemas.bounds import (
     Table,
 )
 from schemas.events.risk import Return, RiskEstimate
+from schemas.events.stress import StressLoss
 
 
 class Holding(NamedTuple):
@@ -218,6 +219,8 @@ class BookRisk:
     """What a day counts on which a series has no return."""
     diversification_95: Real | None = None
     """The sum of the parts' own VaR less the VaR of the book, in currency."""
+    stress: Items[StressLoss] = ()
+    """The loss in each of the tenant's stress scenarios, by the scenario's name."""
 
     @property
     def path(self) -> str:

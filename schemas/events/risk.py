@@ -21,6 +21,7 @@ from schemas.bounds import (
     Table,
     Text,
 )
+from schemas.events.stress import StressLoss
 
 
 class Return(NamedTuple):
@@ -150,6 +151,8 @@ class RiskMeasure:
     """The number of returns in the window that replaced an earlier version."""
     limits_version: Name | None = None
     """When the limits were set, as RFC 3339; None for the defaults."""
+    stress: Items[StressLoss] = ()
+    """The loss in each of the tenant's stress scenarios, by the scenario's name."""
 
     @property
     def event_time_us(self) -> int:

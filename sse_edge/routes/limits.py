@@ -17,6 +17,7 @@ from pydantic import (
 from kafka_io.clock import now_us
 from schemas.events import Metric, Record, RiskLimit, RiskLimits
 from schemas.instants import to_rfc3339
+from schemas.vocabularies import STRESS_LOSS
 from sse_edge.caller import Scope
 from sse_edge.errors import InvalidParameter, NoSuchThing
 from sse_edge.http.dependencies import rows_of, subject_of
@@ -27,6 +28,7 @@ from sse_edge.routes.views import ViewsDep
 
 _COMMENT_CHARS_MAX = 1_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LIMITS_MAX = 100
 
 router = APIRouter(prefix="/api/v1", tags=["risk"])
 
@@ -37,6 +39,7 @@ PortfolioId = Annotated[
 ]
 Comment = Annotated[str, Field(max_length=_COMMENT_CHARS_MAX)]
 _Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+_StressLoss = Annotated[str, Field(pattern=rf"^{STRESS_LOSS}[A-Za-z0-9._-]{{1,100}}$")]
 _Times = Annotated[int, Field(ge=1, le=1_000)]
 
 
@@ -58,8 +61,8 @@ class MetricLimit(BaseModel):
 
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
-    metric: Metric = Metric.VAR_95
-    """The limited metric."""
+    metric: Metric | _StressLoss = Metric.VAR_95
+    """The limited metric; `stress_loss:NAME` is the loss in the stress scenario of that name."""
     limit: _Positive
     """The limit, as a fraction of net asset value; an alert is raised above it."""
     hysteresis: Annotated[float, Field(ge=0, lt=1)] = 0.1
@@ -105,7 +108,7 @@ class LimitsRequest(BaseModel):
         },
     )
 
-    limits: Annotated[list[MetricLimit], Field(max_length=len(Metric))]
+    limits: Annotated[list[MetricLimit], Field(max_length=_LIMITS_MAX)]
     """The limits, at most one of each metric."""
     stale_after_s: _Positive | None = None
     """The seconds without a new measure after which an alert is raised; by default never."""

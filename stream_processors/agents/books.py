@@ -16,17 +16,25 @@ from schemas.events import (
     Book,
     BookRisk,
     DeadLetterReason,
+    Scenario,
     SeriesReturns,
     SeriesState,
     SeriesWanted,
 )
-from schemas.keys import encode_key
-from schemas.topics import RISK_BOOK_RISKS, RISK_BOOK_STATE, RISK_BOOKS, RISK_SERIES
+from schemas.keys import encode_key, scenario_key
+from schemas.topics import (
+    RISK_BOOK_RISKS,
+    RISK_BOOK_STATE,
+    RISK_BOOKS,
+    RISK_SCENARIOS,
+    RISK_SERIES,
+)
 from stream_processors.books.tree import BookTree
 from stream_processors.messages import Admitted, tenant_of
 from stream_processors.processor import Processor, Round, Rows
 from stream_processors.risk.confidence import InvalidInput
 from stream_processors.settings import ProcessorSettings
+from stream_processors.stress import Scenarios
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +45,8 @@ class _Partition:
 
     trees: dict[bytes, BookTree] = field(default_factory=dict)
     """By the key of the root."""
+    scenarios: Scenarios = field(default_factory=Scenarios)
+    """The stress scenarios in force."""
     changed: set[bytes] = field(default_factory=set)
     """The keys of the trees that changed in this round."""
     published: dict[bytes, tuple[int, str | None]] = field(default_factory=dict)
@@ -49,7 +59,7 @@ class Books(Processor):
     def __init__(self, settings: ProcessorSettings) -> None:
         super().__init__(
             "measure_books",
-            (RISK_BOOKS, RISK_SERIES),
+            (RISK_BOOKS, RISK_SERIES, RISK_SCENARIOS),
             (RISK_BOOK_STATE,),
             linger_s=settings.batch_within_s,
         )
@@ -62,6 +72,8 @@ class Books(Processor):
         books: defaultdict[bytes, list[Book]] = defaultdict(list)
         series: defaultdict[bytes, list[SeriesState]] = defaultdict(list)
         simulated: defaultdict[bytes, list[BookRisk]] = defaultdict(list)
+        scenarios = Scenarios.of_rows(rows[RISK_BOOK_STATE.name].values())
+        here = self._partitions[number] = _Partition(scenarios=scenarios)
         for row in rows[RISK_BOOK_STATE.name].values():
             match row:
                 case Book():
@@ -72,7 +84,6 @@ class Books(Processor):
                     simulated[encode_key(row.root, row.tenant)].append(row)
                 case _:
                     continue
-        here = self._partitions[number] = _Partition()
         for risks in simulated.values():
             for risk in risks:
                 row_key = simulated_row(risk.path, risk.tenant)
@@ -80,6 +91,7 @@ class Books(Processor):
         for key, tree_books in books.items():
             tree = BookTree(tree_books[0].root, self._config, tree_books[0].tenant)
             try:
+                tree.set_stress(here.scenarios.tests_of(tree.tenant))
                 tree.restore(tree_books, series[key], simulated[key])
             except Exception:  # rows that are not of this system; they cost this tree only
                 logger.exception("the rows of the tree %r cannot be restored", key)
@@ -98,6 +110,8 @@ class Books(Processor):
             match record:
                 case Book():
                     self._put(here, record, message, this_round)
+                case Scenario():
+                    self._put_scenario(here, record, tenant_of(message), this_round)
                 case SeriesReturns():
                     key = encode_key(record.root, tenant_of(message))
                     if key in here.trees:
@@ -118,6 +132,7 @@ class Books(Processor):
         tenant = tenant_of(message)
         key = encode_key(book.root, tenant)
         tree = here.trees.get(key) or BookTree(book.root, self._config, tenant)
+        tree.set_stress(here.scenarios.tests_of(tenant))
         before = tree.series
         try:
             tree.put(book)
@@ -140,6 +155,20 @@ class Books(Processor):
         row = None if book.closed else replace(book, tenant=tenant)
         this_round.put(RISK_BOOK_STATE, book_row(book.path, tenant), row)
 
+    @staticmethod
+    def _put_scenario(
+        here: _Partition, scenario: Scenario, tenant: str | None, this_round: Round
+    ) -> None:
+        """Put a stress scenario; all trees of its tenant are valued by it."""
+        if not here.scenarios.put(scenario, tenant):
+            return
+        for key, tree in here.trees.items():
+            if tree.tenant == tenant:
+                tree.set_stress(here.scenarios.tests_of(tenant))
+                here.changed.add(key)
+        row = None if scenario.withdrawn else replace(scenario, tenant=tenant)
+        this_round.put(RISK_BOOK_STATE, scenario_key(scenario.name, tenant), row)
+
     async def _measure(self, here: _Partition, tree: BookTree, this_round: Round) -> None:
         """Measure the books of a tree that changed."""
         # In a thread: a simulation of many series is slow, and spends most of its time in NumPy.
@@ -158,7 +187,9 @@ class Books(Processor):
                 # Only the simulation is kept: the rest follows from the books and the returns.
                 key = simulated_row(risk.path, tenant)
                 here.published[key] = risk.as_of_us, risk.event_id
-                this_round.put(RISK_BOOK_STATE, key, replace(risk, parts=(), tenant=tenant))
+                this_round.put(
+                    RISK_BOOK_STATE, key, replace(risk, parts=(), stress=(), tenant=tenant)
+                )
         for path in closed:
             here.published.pop(simulated_row(path, tenant), None)
             this_round.put(RISK_BOOK_STATE, simulated_row(path, tenant), None)

@@ -15,7 +15,7 @@ from kafka_io.clock import now_us
 from kafka_io.dead_letters import log_time_us
 from kafka_io.settings import ProducerSettings
 from schemas.events import InputGap, PortfolioState, RebuildDone, Record, RiskAlert
-from schemas.keys import decode_key
+from schemas.keys import decode_key, scenario_key
 from schemas.topics import (
     PORTFOLIO_RETURNS,
     RISK_ACKS,
@@ -24,6 +24,7 @@ from schemas.topics import (
     RISK_MEASURES,
     RISK_OPEN,
     RISK_REBUILDS,
+    RISK_SCENARIOS,
     RISK_STATE,
     RISK_WANTED,
 )
@@ -32,15 +33,19 @@ from stream_processors.processor import Processor, Round, Rows, restored
 from stream_processors.risk.portfolio import PortfolioRisk
 from stream_processors.risk.risk_batch import RiskBatch, gauges_of
 from stream_processors.settings import ProcessorSettings
+from stream_processors.stress import Scenarios
 
 logger = logging.getLogger(__name__)
 
-JUDGED = (PORTFOLIO_RETURNS, RISK_LIMITS, RISK_ACKS, RISK_WANTED)
+JUDGED = (PORTFOLIO_RETURNS, RISK_LIMITS, RISK_ACKS, RISK_WANTED, RISK_SCENARIOS)
 """The topics from which measures and alerts follow."""
 
 _FOLDED = (RISK_LIMITS, RISK_ACKS, PORTFOLIO_RETURNS)
-"""The topics whose offsets are in the portfolios' states. A return is judged by the limits and
-acknowledgements that were written before it; of equal times, this is the order."""
+"""The topics whose offsets are in the portfolios' states."""
+
+_ORDERED = (RISK_LIMITS, RISK_ACKS, RISK_SCENARIOS, PORTFOLIO_RETURNS)
+"""A return is judged by the limits, acknowledgements and scenarios that were written before it; of
+equal times, this is the order."""
 
 _TICK_S = 1.0
 _HISTORY_EVERY_US = 10_000_000
@@ -83,6 +88,8 @@ class _Partition:
     """By key."""
     batch: RiskBatch
     clock: LogClock
+    scenarios: Scenarios
+    """The stress scenarios in force."""
     rebuilds: list[RebuildDone] = field(default_factory=list)
     has_changed: bool = True
     """Whether the gauges may have changed since they were sent."""
@@ -103,7 +110,7 @@ class Risk(Processor):
             (RISK_STATE,),
             linger_s=settings.batch_within_s,
             tick_s=_TICK_S,
-            merged=_FOLDED,
+            merged=_ORDERED,
         )
         self._settings = settings
         self._config = settings.risk_config()
@@ -113,17 +120,18 @@ class Risk(Processor):
 
     def recover(self, number: int, rows: Rows, row_limits: Mapping[str, int]) -> None:
         """Replace the portfolios of a partition number."""
+        scenarios = Scenarios.of_rows(rows[RISK_STATE.name].values())
 
         def restore(state: Record) -> tuple[bytes, PortfolioRisk] | None:
             if not isinstance(state, PortfolioState):
                 return None
-            risk = self._unpacked(_within(state, number, row_limits))
+            risk = self._unpacked(_within(state, number, row_limits), scenarios)
             return risk.key, risk
 
         portfolios = restored(RISK_STATE, rows[RISK_STATE.name], restore)
-        here = self._partitions[number] = _Partition(
-            portfolios, self._batch(portfolios), LogClock(now_us())
-        )
+        batch = self._batch(portfolios, scenarios)
+        clock = LogClock(now_us())
+        here = self._partitions[number] = _Partition(portfolios, batch, clock, scenarios)
         here.due_histories.update(dict.fromkeys(portfolios))  # the last may not have been written
 
     def forget(self, number: int) -> None:
@@ -175,7 +183,7 @@ class Risk(Processor):
     async def finish(self, this_round: Round) -> None:
         """Send what follows from the round's messages, and write the portfolios that changed."""
         here = self._partitions[this_round.number]
-        batch, here.batch = here.batch, self._batch(here.portfolios)
+        batch, here.batch = here.batch, self._batch(here.portfolios, here.scenarios)
         self._publish(here, batch, this_round)
         rebuilds, here.rebuilds = here.rebuilds, []
         for done in rebuilds:
@@ -186,6 +194,9 @@ class Risk(Processor):
         this_round.delete(RISK_OPEN, batch.closed_alerts())
         for key, risk in batch.changed.items():
             this_round.put(RISK_STATE, key, risk.pack())
+        for (tenant, name), scenario in batch.changed_scenarios.items():
+            row = None if scenario.withdrawn else replace(scenario, tenant=tenant)
+            this_round.put(RISK_STATE, scenario_key(name, tenant), row)
         here.has_changed |= bool(batch.changed)
         here.due_histories.update(dict.fromkeys(batch.changed))
 
@@ -205,11 +216,11 @@ class Risk(Processor):
         def restore(state: Record) -> tuple[bytes, PortfolioRisk] | None:
             if not isinstance(state, PortfolioState) or state.partition != done.partition:
                 return None
-            risk = self._unpacked(state)
+            risk = self._unpacked(state, here.scenarios)
             return risk.key, risk
 
         portfolios = restored(RISK_STATE, states, restore)
-        batch = self._batch(portfolios)
+        batch = self._batch(portfolios, here.scenarios)
         assert this_round.gate is not None
         for record in unread:
             if record.offset <= last_offsets[record.topic]:
@@ -220,7 +231,7 @@ class Risk(Processor):
         batch.take_over(here.portfolios, sent)
         self._publish(here, batch, this_round)
         here.portfolios.update(portfolios)
-        here.batch = self._batch(here.portfolios)
+        here.batch = self._batch(here.portfolios, here.scenarios)
         logger.info(
             "took over %d portfolios of partition %d from rebuild %s",
             *(len(portfolios), done.partition, done.version),
@@ -255,16 +266,18 @@ class Risk(Processor):
         prefix = self._settings.topic_prefix
         return {prefix + topic.name: max(read, default=-1) for topic, read in offsets}
 
-    def _unpacked(self, state: PortfolioState) -> PortfolioRisk:
-        return PortfolioRisk.unpack(state, self._config, self._returns_topic)
+    def _unpacked(self, state: PortfolioState, scenarios: Scenarios) -> PortfolioRisk:
+        risk = PortfolioRisk.unpack(state, self._config, self._returns_topic)
+        risk.set_stress(scenarios.tests_of(risk.tenant))
+        return risk
 
     def _reader_settings(self, prefix: str) -> ProducerSettings:
         return ProducerSettings(
             bootstrap_servers=self._settings.bootstrap_servers, topic_prefix=prefix
         )
 
-    def _batch(self, portfolios: dict[bytes, PortfolioRisk]) -> RiskBatch:
-        return RiskBatch(portfolios, self._config, self._returns_topic, self._window_us)
+    def _batch(self, portfolios: dict[bytes, PortfolioRisk], scenarios: Scenarios) -> RiskBatch:
+        return RiskBatch(portfolios, self._config, self._returns_topic, self._window_us, scenarios)
 
 
 def _within(state: PortfolioState, number: int, row_limits: Mapping[str, int]) -> PortfolioState:

@@ -47,6 +47,7 @@ from stream_processors.books.series import SeriesHistory
 from stream_processors.risk.confidence import InvalidInput
 from stream_processors.risk.measures import VAR_95, finite
 from stream_processors.risk.methods import Floats
+from stream_processors.stress import StressTest
 
 DEPTH_MAX = 32
 """The most books above a book, including the root."""
@@ -84,6 +85,7 @@ class BookTree:
         """The root book, if no event has described it."""
         self._series: dict[str, SeriesHistory] = {}
         self._calendar = config.calendar
+        self._stress: Sequence[StressTest] = ()
         self._touched_books: set[str] = set()
         self._touched_series: set[str] = set()
         self._revised_series: set[str] = set()
@@ -121,6 +123,12 @@ class BookTree:
         self._touched_books |= changed
         for book_id in changed:
             self._simulated.pop(book_id, None)
+
+    def set_stress(self, tests: Sequence[StressTest]) -> None:
+        """Set the stress scenarios that all books are valued by."""
+        if tests != self._stress:
+            self._stress = tests
+            self._touched_books |= {*self.books, self.root} if self.books else set()
 
     def add_returns(
         self, returns: Iterable[Return], lap: int = 0, earlier: Iterable[str] = ()
@@ -393,6 +401,7 @@ class BookTree:
         elif days < self._minimum:
             reason = "too_few_days"
         has_days = table is not None and len(table.days) > 0
+        nav = finite(self._nav(book))
         return BookRisk(
             root=self.root,
             book_id=book.book_id,
@@ -403,7 +412,7 @@ class BookTree:
             series=len(exposures),
             missing=[missing.series_id for missing in joined.missing],
             value=finite(value),
-            nav=finite(self._nav(book)),
+            nav=nav,
             reason=reason,
             method=METHOD,
             gross=finite(gross),
@@ -423,6 +432,7 @@ class BookTree:
             ],
             stale_prices=sorted(self._stale_prices(book)),
             missing_policy=self._policy(book).name,
+            stress=[test.of_book(exposures, nav) for test in self._stress],
         )
 
     def _simulate(
@@ -441,11 +451,13 @@ class BookTree:
 
 def _with_event_id(risk: BookRisk) -> BookRisk:
     """Return a risk with its id, which follows from what was measured."""
-    content = (
+    content: tuple[object, ...] = (
         *(risk.status, risk.reason, risk.observations, risk.value, risk.nav, risk.gross),
         *(sorted(risk.amounts.items()), risk.scenario_us, risk.corrections, risk.first_day),
         *(list(risk.missing_days), list(risk.excluded), list(risk.stale_prices)),
     )
+    if risk.stress:
+        content = (*content, list(risk.stress))
     name = f"book-risk:{risk.path}:{risk.as_of_us}:{content!r}"
     return replace(risk, event_id=str(uuid5(NAMESPACE_URL, name)))
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from schemas.events import AlertAck, AlertTransition, AlertType, OpenAlert, RiskAlert, Severity
 from schemas.topics import TopicPartition
 from stream_processors.risk.measures import finite
-from stream_processors.risk.rules import DAYS_JUDGED, METRICS, MODEL, STALE
+from stream_processors.risk.rules import DAYS_JUDGED, MODEL, STALE, metric_of
 from stream_processors.risk.thresholds import AlertLevel, Rule, Transition
 
 _SEVERITY = {
@@ -73,7 +73,7 @@ def alert_event(
     alert = RiskAlert(
         alert_id=transition.alert_id,
         transition_id=transition.transition_id,
-        alert_type=AlertType.MODEL_RED if is_model else METRICS[rule.rule_id][1],
+        alert_type=AlertType.MODEL_RED if is_model else metric_of(rule.rule_id)[1],
         state=transition.kind,
         severity=severity(rule.rule_id, transition.level),
         message=text,
@@ -170,7 +170,7 @@ def message(transition: Transition, rule: Rule) -> str:
             f"The model has {verb} the red zone: {transition.value:.0f} exceptions in "
             f"{DAYS_JUDGED} days, and {rule.limit:.0f} may be"
         )
-    name = METRICS[rule.rule_id][0]
+    name = metric_of(rule.rule_id)[0]
     value, limit = _figures(transition.value, rule.limit)
     if transition.level is AlertLevel.WARNING:
         return f"{name} {_approach(transition.value, rule, value, limit)}"

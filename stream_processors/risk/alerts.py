@@ -18,7 +18,7 @@ from stream_processors.risk.alert_events import (
     severity,
     stale_event,
 )
-from stream_processors.risk.rules import MODEL_RULE, STALE
+from stream_processors.risk.rules import MODEL_RULE, STALE, is_stress
 from stream_processors.risk.takeover import replace_alert
 from stream_processors.risk.thresholds import (
     AlertLevel,
@@ -70,6 +70,8 @@ class Alerts:
         self._steady_us: int | None = None
         """The event time at which both were judged again, unchanged."""
         self.rules = rules
+        self.stress: Mapping[str, float | None] = {}
+        """The losses in stress scenarios, by the rules that bound them."""
         self.stale_after_s: float | None = None
         """After how many seconds without a new measure to alert; None: never."""
 
@@ -150,7 +152,11 @@ class Alerts:
         events: list[RiskAlert] = []
         is_steady = True
         for rule in self.rules:
-            value: float | None = getattr(measurement, rule.rule_id)
+            value: float | None = (
+                self.stress.get(rule.rule_id)
+                if is_stress(rule.rule_id)
+                else getattr(measurement, rule.rule_id)
+            )
             if value is not None and not self._is_steady(rule, value, at_us):
                 self._judge_by(rule, context(), events, evaluation)
                 is_steady = False
@@ -189,6 +195,37 @@ class Alerts:
             for rule in rules:
                 if rule not in unchanged:
                     self._judge_by(rule, context, events, Evaluation.LIMITS, version)
+        return events
+
+    def change_stress(
+        self,
+        losses: Mapping[str, float | None],
+        rule_id: str,
+        version: str,
+        context: AlertContext | None,
+    ) -> list[RiskAlert]:
+        """Replace the losses in stress scenarios after one has changed, and judge that one.
+
+        Args:
+            losses: the losses by the rules that bound them.
+            rule_id: the rule on the scenario that has changed.
+            version: a text that no other change has, for the ids of new alerts.
+            context: the last measure with these losses, if there was one.
+        """
+        self._settle()
+        self.stress = losses
+        rule, events = self.rule(rule_id), list[RiskAlert]()
+        if rule is None or context is None:
+            return events
+        if rule_id in losses:
+            self._judge_by(rule, context, events, Evaluation.CORRECTION, version)
+            return events
+        state = self._states.pop(rule_id, _NO_ALERT)
+        self._judged_us.pop(rule_id, None)
+        transition = withdraw(state, _value(context, rule))
+        if transition is not None:
+            text = "the scenario was withdrawn"
+            events.append(alert_event(self._entity_id, rule, transition, context, text))
         return events
 
     def known(self, context: AlertContext | None) -> KnownAlerts:

@@ -22,11 +22,13 @@ from schemas.events import (
     RiskLimit,
     RiskLimits,
     RiskMeasure,
+    StressLoss,
     WatchState,
 )
 from schemas.instants import EARLIEST_US, LATEST_US, to_rfc3339
 from schemas.keys import encode_key
 from schemas.topics import PARTITIONS, TopicPartition
+from schemas.vocabularies import STRESS_LOSS
 from stream_processors.risk.alert_events import AlertContext
 from stream_processors.risk.alerts import Alerts, KnownAlerts
 from stream_processors.risk.config import RiskConfig
@@ -39,11 +41,13 @@ from stream_processors.risk.rules import (
     MODEL,
     check_stale_after,
     in_force,
+    is_stress,
     limits_until_us,
     rules_of,
 )
 from stream_processors.risk.thresholds import Evaluation, Rule
 from stream_processors.risk.window import ReturnWindow
+from stream_processors.stress import StressTest
 
 _ACCEPTED, _CORRECTED = ReturnOutcome.ACCEPTED, ReturnOutcome.CORRECTED
 _DUPLICATE, _MEASURE = ReturnOutcome.DUPLICATE, Evaluation.MEASURE
@@ -121,6 +125,7 @@ class PortfolioRisk:
         """When something is due next, by the log's clock, without any return."""
         self._is_new = False
         """Whether a return has been applied since the state was packed."""
+        self._stress: Sequence[StressLoss] = []
 
     @classmethod
     def unpack(cls, state: PortfolioState, config: RiskConfig, topic: str) -> "PortfolioRisk":
@@ -426,6 +431,36 @@ class PortfolioRisk:
             where = f"{self.source.partition}/{offset}"
         return alerts + self._alerts.change_rules(rules, f":limits/{where}", context)
 
+    def set_stress(self, tests: Sequence[StressTest]) -> None:
+        """Set the stress scenarios that the portfolio is valued by, without a new measure."""
+        self._stress = [test.of_portfolio(self.portfolio_id) for test in tests]
+        self._alerts.stress = _losses(self._stress)
+
+    def change_stress(
+        self, tests: Sequence[StressTest], name: str, version: int
+    ) -> Sequence[RiskAlert] | None:
+        """Value the portfolio anew after a scenario has changed, and judge the new loss.
+
+        Args:
+            tests: all scenarios in force.
+            name: the scenario that has changed.
+            version: its version.
+
+        Returns:
+            The alerts; None if the portfolio's losses are as before.
+        """
+        before = self._stress
+        self._stress = [test.of_portfolio(self.portfolio_id) for test in tests]
+        if self._stress == before:
+            return None
+        self._is_new = True
+        losses, context = _losses(self._stress), None
+        if self._measurement is not None:
+            self._alerts.stress = losses
+            context = self._context()
+        rule_id = f"{STRESS_LOSS}{name}"
+        return self._alerts.change_stress(losses, rule_id, f":scenario/{name}/{version}", context)
+
     def acknowledge(
         self, ack: AlertAck, offset: int, log_us: int | None = None
     ) -> Sequence[RiskAlert]:
@@ -512,6 +547,7 @@ class PortfolioRisk:
             window_last_us=as_of_us,
             corrections=self._corrections(),
             limits_version=self._limits_version,
+            stress=self._stress,
         )
 
     def history_event(self) -> RiskHistory | None:
@@ -572,6 +608,7 @@ class PortfolioRisk:
                 "var_99": measurement.var_99,
                 "es_99": measurement.es_99,
                 MODEL: self._backtest.exceptions_99,
+                **self._alerts.stress,
             },
             scenario_us=self._scenario_us,
             source=self.source,
@@ -611,10 +648,15 @@ class PortfolioRisk:
     def _scenario_us(self, rule_id: str) -> int | None:
         """Return the event time of the return that is the VaR at a rule's level."""
         measurement = self._measurement
-        if measurement is None:
+        if measurement is None or is_stress(rule_id):
             return None
         var = measurement.var_99 if rule_id.endswith("99") else measurement.var_95
         return None if var is None else self._window.scenario_us(var)
+
+
+def _losses(stress: Sequence[StressLoss]) -> Mapping[str, float | None]:
+    """Return the losses in stress scenarios by the rules that bound them."""
+    return {f"{STRESS_LOSS}{loss.scenario}": loss.loss for loss in stress}
 
 
 def _utilisation(var: float | None, rule: Rule | None) -> float | None:

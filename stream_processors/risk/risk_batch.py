@@ -20,6 +20,7 @@ from schemas.events import (
     ReturnOutcome,
     RiskAlert,
     RiskLimits,
+    Scenario,
     SeriesReturns,
     SeriesWanted,
     WindowTally,
@@ -33,6 +34,7 @@ from stream_processors.risk.config import RiskConfig
 from stream_processors.risk.portfolio import PortfolioRisk, ReturnOffset
 from stream_processors.risk.thresholds import InvalidRule
 from stream_processors.risk.window import APPLIED
+from stream_processors.stress import Scenarios
 from stream_processors.windowing.tallies import WindowCounter, gauge_tally
 
 _ACCEPTED = ReturnOutcome.ACCEPTED
@@ -50,6 +52,7 @@ class RiskBatch:
         config: RiskConfig,
         returns_topic: str,
         window_us: int,
+        scenarios: Scenarios | None = None,
     ) -> None:
         """Start an empty batch.
 
@@ -58,8 +61,12 @@ class RiskBatch:
             config: how they are measured and judged.
             returns_topic: the full name of the topic of returns.
             window_us: the length of the dashboard's narrowest window.
+            scenarios: the stress scenarios in force; the batch changes them.
         """
         self._portfolios = portfolios
+        self._scenarios = scenarios or Scenarios()
+        self.changed_scenarios: dict[tuple[str | None, str], Scenario] = {}
+        """The scenarios that it has changed, by tenant and name."""
         self._config = config
         self._returns_topic = returns_topic
         self._counter = WindowCounter(window_us)
@@ -90,6 +97,8 @@ class RiskBatch:
                 risk = self._risk_of(record.entity_id, message)
                 log_us = log_time_us(message)
                 self._add_alerts(risk, risk.acknowledge(record, message.offset, log_us))
+            case Scenario():
+                self._apply_scenario(message, record)
             case SeriesWanted():
                 self._apply_series_request(message, record)
             case _:
@@ -196,6 +205,19 @@ class RiskBatch:
             letter = dead_letter(message, DeadLetterReason.INVALID, str(error))
             self.dead_letters.append((letter, risk.tenant))
 
+    def _apply_scenario(self, message: Message, scenario: Scenario) -> None:
+        tenant, name = tenant_of(message), scenario.name
+        if not self._scenarios.put(scenario, tenant):
+            return
+        self.changed_scenarios[tenant, name] = scenario
+        tests = self._scenarios.tests_of(tenant)
+        for risk in self._portfolios.values():
+            if risk.tenant == tenant:
+                alerts = risk.change_stress(tests, name, scenario.version)
+                if alerts is not None:
+                    self.changed[risk.key] = risk
+                    self._add_alerts(risk, alerts)
+
     def _apply_series_request(self, message: Message, request: SeriesWanted) -> None:
         risk = self._risk_of(request.series_id, message)
         if request.wanted:
@@ -257,6 +279,7 @@ class RiskBatch:
         if risk is None:
             source = TopicPartition(self._returns_topic, message.partition)
             risk = PortfolioRisk(portfolio_id, self._config, source, tenant)
+            risk.set_stress(self._scenarios.tests_of(tenant))
             self._portfolios[key] = self.changed[key] = risk
         return risk
 

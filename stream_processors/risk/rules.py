@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from math import isfinite
 
 from schemas.events import AlertType, Metric, RiskLimit
+from schemas.vocabularies import STRESS_LOSS
 from stream_processors.risk.measures import VAR_99
 from stream_processors.risk.model_tests import most_before_red
 from stream_processors.risk.thresholds import InvalidRule, Rule
@@ -55,6 +56,19 @@ def limits_until_us(limits: Sequence[RiskLimit]) -> Mapping[str, int]:
     }
 
 
+def is_stress(rule_id: str) -> bool:
+    """Return whether a metric is the loss in a stress scenario."""
+    return rule_id.startswith(STRESS_LOSS) and rule_id != STRESS_LOSS
+
+
+def metric_of(rule_id: str) -> tuple[str, AlertType]:
+    """Return the name of a metric in messages, and the type of its alerts."""
+    if is_stress(rule_id):
+        scenario = rule_id.removeprefix(STRESS_LOSS)
+        return f"Stress loss in {scenario}", AlertType.STRESS_EXCEEDED
+    return METRICS[rule_id]
+
+
 def rules_of(limits: Sequence[RiskLimit]) -> tuple[Rule, ...]:
     """Convert limits to rules; a temporary limit holds instead of the other one.
 
@@ -63,8 +77,11 @@ def rules_of(limits: Sequence[RiskLimit]) -> tuple[Rule, ...]:
     """
     rules = {}
     for limit in limits:
-        if limit.metric not in METRICS:
-            raise InvalidRule(f"{limit.metric!r} is no metric; there are {', '.join(METRICS)}")
+        if limit.metric not in METRICS and not is_stress(limit.metric):
+            raise InvalidRule(
+                f"{limit.metric!r} is no metric; there are {', '.join(METRICS)}, and "
+                f"{STRESS_LOSS}NAME for the loss in a stress scenario"
+            )
         if limit.metric in rules:
             raise InvalidRule(f"there are two limits of {limit.metric}; give one")
         try:

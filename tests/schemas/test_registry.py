@@ -102,7 +102,7 @@ def test_an_event_of_another_package_takes_one_class_and_one_registration(tmp_pa
 
 def test_the_fields_that_hold_other_classes_are_found_by_their_annotations() -> None:
     assert part_fields(Whole) == {"parts": Part, "part": Part}
-    assert set(part_fields(RiskMeasure)) == {"estimates", "model_backtests"}
+    assert set(part_fields(RiskMeasure)) == {"estimates", "model_backtests", "stress"}
     assert set(part_fields(TrainingProgress)) == {"task"}
 
 

@@ -8,8 +8,9 @@ from typing import Any, cast
 import pytest
 
 from kafka_io.transactions import OutgoingRecord
-from schemas.codec import decode
-from schemas.events import PortfolioState, TopicGrowth, TopicPosition, WindowTally
+from schemas.codec import decode, encode
+from schemas.events import PortfolioState, Scenario, TopicGrowth, TopicPosition, WindowTally
+from schemas.keys import scenario_key
 from schemas.topics import PORTFOLIO_RETURNS, RISK_STATE
 from stream_processors import grow
 from stream_processors.errors import GrowthRefused
@@ -21,6 +22,10 @@ from stream_processors.stream_task import LogState, Recovered
 WHOLE = TopicGrowth(old_count=6, new_count=12, event_time_us=0)
 DONE = Growths([replace(WHOLE, is_done=True)])
 UNFINISHED = Growths([WHOLE])
+SCENARIO = Scenario(
+    name="s", version=1, kind="hypothetical", others="zero", event_time_us=0, tenant="a"
+)
+SCENARIO_KEY = scenario_key("s", "a")
 
 
 def test_a_growth_is_begun_finished_or_done_already() -> None:
@@ -91,6 +96,19 @@ def growing(questions: int = 0) -> Any:
     return made
 
 
+def test_each_new_partition_gets_a_copy_of_each_scenario_once() -> None:
+    logs = {topic.name: LogState("aa", 7, 0, 9) for topic in GROWING}
+    committed = {topic.name: 8 for topic in GROWING}
+    found = Recovered({RISK_STATE.name: {SCENARIO_KEY: SCENARIO}}, None, committed, logs)
+    copies = [
+        record.partition
+        for number in range(6)
+        for record in growing()._records(WHOLE, number, found, {})
+        if record.key == SCENARIO_KEY and record.value == encode(SCENARIO)
+    ]
+    assert copies == [6, 7, 8, 9, 10, 11]
+
+
 @pytest.mark.virtual_time
 async def test_processors_that_have_just_stopped_are_waited_for_and_running_ones_refused() -> None:
     began_s = asyncio.get_running_loop().time()
@@ -121,5 +139,6 @@ def test_a_move_is_the_rows_in_their_new_partitions_and_where_the_new_count_hold
         *((key, 9) for key in moves),
         *((key, 3) for key in moves),
     ]
+    assert moves_of({SCENARIO_KEY: SCENARIO}, 0, WHOLE) == {}
     tallies = [other for other in others if isinstance(other, WindowTally)]
     assert [(tally.tenant, tally.gauges["portfolios"]) for tally in tallies] == [("a", 0)]

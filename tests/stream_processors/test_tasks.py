@@ -20,7 +20,7 @@ def topics_of(number: int) -> set[str]:
 def test_a_number_that_only_portfolios_have_reads_only_their_topics() -> None:
     assert topics_of(PARTITIONS) == {
         *("x.portfolio.returns", "x.risk.limits", "x.risk.acks", "x.risk.wanted"),
-        "x.risk.rebuilds",
+        *("x.risk.rebuilds", "x.risk.scenarios"),
     }
 
 

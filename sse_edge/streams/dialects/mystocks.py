@@ -4,7 +4,7 @@ This module is pure: it turns a record into an event's name and data. The time i
 the log's, so that every node renders a record alike.
 """
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import fields, replace
 from functools import cache
 from operator import attrgetter
@@ -20,6 +20,7 @@ from schemas.events import (
     RiskAlert,
     RiskEstimate,
     RiskMeasure,
+    StressLoss,
     TrainingProgress,
 )
 from schemas.instants import to_date, to_rfc3339
@@ -138,6 +139,7 @@ def risk_measure(event: RiskMeasure | InputGap) -> Rendered:
         for shown, test in zip(tests, event.model_backtests, strict=True):
             shown["restated"] = test.restated
     data["model_backtests"] = tests
+    _show_stress(data, event.stress)
     if event.scenario_us is not None:
         data["var_scenario_date"] = to_date(event.scenario_us)
     return Rendered("risk_measure", data)
@@ -157,6 +159,7 @@ def book_risk(event: BookRisk) -> Rendered:
     data["as_of"] = to_rfc3339(event.as_of_us)
     data["estimates"] = [_estimate(estimate) for estimate in event.estimates]
     data["parts"] = [part._asdict() for part in event.parts]
+    _show_stress(data, event.stress)
     if event.scenario_us is not None:
         data["var_scenario_date"] = event.scenario_day or to_date(event.scenario_us)
     return Rendered("book_risk", data)
@@ -172,6 +175,13 @@ def notification_delivery(event: NotificationDelivery) -> Rendered:
 def owner_of_delivery(event: NotificationDelivery) -> str | None:
     """Return the user whose jobs or tasks a message tells of; None where it is about alerts."""
     return event.owner
+
+
+def _show_stress(data: dict[str, object], stress: Sequence[StressLoss]) -> None:
+    """Show the losses in stress scenarios, where there are any."""
+    del data["stress"]
+    if stress:
+        data["stress"] = [loss._asdict() for loss in stress]
 
 
 def _estimate(estimate: RiskEstimate) -> dict[str, object]:
