@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from cli.errors import RebuildFailed
+from kafka_io.client import homes_of
 from kafka_io.reader import ConsumedRecord, OffsetRange, read_between, read_offsets, read_table
 from kafka_io.settings import ProducerSettings
 from schemas.events import PortfolioState, Record, ReturnBatch
@@ -15,7 +16,7 @@ from schemas.gate import admit_or_none
 from schemas.headers import tenant_in
 from schemas.instants import to_date
 from schemas.keys import encode_key
-from schemas.topics import PORTFOLIO_RETURNS, RISK_LIMITS, RISK_STATE
+from schemas.topics import PARTITIONS, PORTFOLIO_RETURNS, RISK_LIMITS, RISK_STATE
 from stream_processors.risk.window import ReturnWindow
 
 _CHUNK = 20_000
@@ -40,29 +41,43 @@ class Beginning:
         return self.logged_us is None or self.logged_us > self.held_us
 
 
-async def check_beginning(settings: ProducerSettings) -> None:
+async def check_beginning(settings: ProducerSettings, count: int) -> None:
     """Check that the log begins with no less than the present states hold.
+
+    Args:
+        settings: where Kafka is.
+        count: the partitions that each topic of portfolios has.
 
     Raises:
         RebuildFailed: it has deleted returns or limits that are in a state.
         Unread, TimeoutError: Kafka cannot be read.
     """
     states = await read_table(RISK_STATE, settings)
-    numbers = {state.partition for state in states.values() if isinstance(state, PortfolioState)}
     names = [settings.topic_prefix + topic.name for topic in (PORTFOLIO_RETURNS, RISK_LIMITS)]
-    for number in sorted(numbers):
+    returns: dict[int, OffsetRange] = {}
+    for number in range(count):
         offsets = await read_offsets(names, number, f"{settings.topic_prefix}tapewire", settings)
-        returns, limits = (offsets[name] for name in names)
-        check_limits(states, number, limits)
-        if returns.begin:
-            await _check_returns(beginnings_of(states, number), returns, number, settings)
+        check_limits(states, number, offsets[names[1]])
+        returns[number] = offsets[names[0]]
+    homes = {key: homes_of(key, count, PARTITIONS) for key in states}
+    beginnings = {
+        key: found
+        for key, found in beginnings_of(states).items()
+        if any(returns[home].begin for home in homes[key])
+    }
+    for number, offsets_of_returns in returns.items():
+        here = {key: found for key, found in beginnings.items() if number in homes[key]}
+        await _note_partition(here, offsets_of_returns, number, settings)
+    text = missing_text(beginnings.values())
+    if text is not None:
+        raise RebuildFailed(text)
 
 
-def beginnings_of(states: Mapping[bytes, Record], number: int) -> dict[bytes, Beginning]:
-    """Return the oldest return that each state of a partition number holds, by key."""
+def beginnings_of(states: Mapping[bytes, Record]) -> dict[bytes, Beginning]:
+    """Return the oldest return that each state holds, by key."""
     beginnings = {}
     for key, state in states.items():
-        if not isinstance(state, PortfolioState) or state.partition != number:
+        if not isinstance(state, PortfolioState):
             continue
         times_us = state.times_us
         if state.window:
@@ -83,7 +98,7 @@ def check_limits(states: Mapping[bytes, Record], number: int, limits: OffsetRang
             isinstance(state, PortfolioState)
             and state.partition == number
             and state.limits
-            and state.limits_offset < limits.begin
+            and 0 <= state.limits_offset < limits.begin
         ):
             raise RebuildFailed(
                 f"the log has deleted the limits of {state.portfolio_id}, which were offset "
@@ -126,7 +141,7 @@ def missing_text(beginnings: Iterable[Beginning]) -> str | None:
     )
 
 
-async def _check_returns(
+async def _note_partition(
     beginnings: Mapping[bytes, Beginning],
     offsets: OffsetRange,
     number: int,
@@ -138,6 +153,3 @@ async def _check_returns(
             return
         chunk = range(start, min(start + _CHUNK, offsets.end))
         note_returns(beginnings, await read_between(name, number, chunk, settings))
-    text = missing_text(beginnings.values())
-    if text is not None:
-        raise RebuildFailed(text)

@@ -9,7 +9,7 @@ alerts that should not exist, and the alerts that should.
 import asyncio
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,7 +22,7 @@ from infra.topics import provision, wait_for_kafka
 from kafka_io.clock import now_us
 from kafka_io.errors import ProducerError, Unread
 from kafka_io.publisher import Publisher
-from kafka_io.reader import count_uncommitted, read_end_offsets, read_keyed, read_table
+from kafka_io.reader import Ends, count_uncommitted, read_end_offsets, read_keyed, read_table
 from kafka_io.settings import ProducerSettings
 from schemas.events import PortfolioState, RebuildDone, Record, RiskAlert, RiskMeasure
 from schemas.keys import decode_key
@@ -42,7 +42,9 @@ from schemas.topics import (
     RISK_SERIES,
     RISK_STATE,
     RISK_WANTED,
+    Topic,
 )
+from stream_processors.growths import partitions_of
 from stream_processors.kafka_adapter import read_growths
 from stream_processors.risk.rules import STALE
 
@@ -142,19 +144,20 @@ async def rebuild(
         env: the worker's settings, in addition to this process's.
 
     Raises:
-        RebuildFailed: the version exists, the log has less than the present states, topics have
-            grown, the worker died, no running worker took over, or Kafka became unavailable.
+        RebuildFailed: the version exists, the log has less than the present states, topics are
+            growing, the worker died, no running worker took over, or Kafka became unavailable.
         InfraError: Kafka is unavailable, or refused a topic.
     """
     prefix = f"{settings.topic_prefix}{version}."
     await asyncio.to_thread(wait_for_kafka, settings.bootstrap_servers, within_s=_KAFKA_S)
-    await _check_growths(settings)
+    count = await _check_growths(settings)
     try:
-        await check_beginning(settings)
+        await check_beginning(settings, count)
     except (Unread, TimeoutError) as error:
         raise RebuildFailed(f"Kafka cannot be read: {error!r}") from error
     servers = settings.bootstrap_servers
-    made = await asyncio.to_thread(provision, servers, prefix=prefix, topics=_WRITTEN)
+    written = _grown(_WRITTEN, count)
+    made = await asyncio.to_thread(provision, servers, prefix=prefix, topics=written)
     if len(made) < len(_WRITTEN):
         # Its worker would continue where the earlier one stopped, with other settings.
         raise RebuildFailed(f"a rebuild {version} exists already; choose another name")
@@ -169,13 +172,17 @@ async def rebuild(
     worker = Process(part, folder / f"{part.name}.log")
     await worker.start()
     try:
-        await _caught_up(worker, f"{prefix}tapewire", settings, terminal.reading)
+        read = _grown(_READ, count)
+        await _caught_up(worker, f"{prefix}tapewire", read, settings, terminal.reading)
         difference = await compare(settings, version, tenant)
         for line in lines_of(difference):
             terminal.say(line)
         if switch and terminal.agrees():
-            await _check_growths(settings)
-            await _switch(settings, version)
+            if await _check_growths(settings) != count:
+                raise RebuildFailed(
+                    "the topics of portfolios have grown meanwhile; rebuild again, under a new name"
+                )
+            await _switch(settings, version, count)
             terminal.say(f"switched: {in_words(difference, version)}")
         else:
             terminal.say(
@@ -254,34 +261,42 @@ def _counted(count: int, name: str) -> str:
     return f"{count:,} {name}{'' if count == 1 else 's'}"
 
 
-async def _check_growths(settings: ProducerSettings) -> None:
-    """Check that no portfolio has changed its partition: a rebuild would not follow it."""
+async def _check_growths(settings: ProducerSettings) -> int:
+    """Return the number of partitions that each topic of portfolios has."""
     try:
         growths = await read_growths(settings.bootstrap_servers, settings.topic_prefix)
     except Unread as error:
         raise RebuildFailed(str(error)) from error
-    if growths:
+    growth = growths.unfinished
+    if growth is not None:
         raise RebuildFailed(
-            "the topics of portfolios have grown (`tapewire topics grow`), and a rebuild cannot "
-            "follow portfolios that have changed their partitions"
+            f"the topics of portfolios are growing from {growth.old_count} to {growth.new_count} "
+            f"partitions; let `tapewire topics grow {growth.new_count}` finish, then rebuild"
         )
+    return growths.count
+
+
+def _grown(topics: Iterable[Topic], count: int) -> Sequence[Topic]:
+    """Return topics with the partitions that they have where those of portfolios have `count`."""
+    return [replace(topic, partitions=partitions_of(topic, count)) for topic in topics]
 
 
 async def _caught_up(
     worker: Process,
     group: str,
+    topics: Sequence[Topic],
     settings: ProducerSettings,
     reading: AbstractContextManager[Report],
 ) -> None:
     with reading as report:
         for _ in range(_PASSES):
-            await _read_to_the_end(worker, group, settings, report)
+            ends = await read_end_offsets(topics, settings)
+            await _read_to_the_end(worker, group, ends, settings, report)
 
 
 async def _read_to_the_end(
-    worker: Process, group: str, settings: ProducerSettings, report: Report
+    worker: Process, group: str, ends: Ends, settings: ProducerSettings, report: Report
 ) -> None:
-    ends = await read_end_offsets(_READ, settings)
     total = 0
     while left := await count_uncommitted(ends, group, settings):
         total = max(total, left)
@@ -293,15 +308,15 @@ async def _read_to_the_end(
             raise RebuildFailed(f"the worker ended with exit code {code}:\n{output}")
 
 
-async def _switch(settings: ProducerSettings, version: str) -> None:
+async def _switch(settings: ProducerSettings, version: str, count: int) -> None:
     async with Publisher(settings) as publisher:
-        for partition in range(PORTFOLIO_RETURNS.partitions):
+        for partition in range(count):
             done = RebuildDone(version=version, partition=partition, event_time_us=now_us())
             await publisher.publish(done, partition=partition)
     try:
         async with asyncio.timeout(_TAKEN_OVER_WITHIN_S):
             group = f"{settings.topic_prefix}tapewire"
-            ends = await read_end_offsets([RISK_REBUILDS], settings)
+            ends = await read_end_offsets(_grown([RISK_REBUILDS], count), settings)
             while await count_uncommitted(ends, group, settings):  # noqa: ASYNC110  # Kafka notifies nobody of commits
                 await asyncio.sleep(_LOOK_EVERY_S)
     except TimeoutError:

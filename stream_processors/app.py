@@ -34,6 +34,7 @@ from stream_processors.errors import TopicGrown, WorkerError
 from stream_processors.faust_adapter import AgentProcessor, WorkerApp
 from stream_processors.kafka_adapter import GROUP, SESSION_TIMEOUT_S, check_topics, read_growths
 from stream_processors.metrics import WorkerCollector, WorkerMetrics
+from stream_processors.past_growths import repeat_growths
 from stream_processors.processor import Processor
 from stream_processors.settings import ProcessorSettings
 from stream_processors.tasks import Tasks, processors_of
@@ -107,11 +108,6 @@ async def work(
     """
     await wait_until_answered(settings.bootstrap_servers, "this worker", asyncio.Event())
     growths = await read_growths(settings.bootstrap_servers, settings.topic_prefix)
-    if growths and settings.rebuild_version:
-        raise TopicGrown(
-            "the topics of portfolios have grown, and a rebuild cannot follow portfolios that have "
-            "changed their partitions"
-        )
     if growths.unfinished is not None:
         growth = growths.unfinished
         raise TopicGrown(
@@ -123,6 +119,8 @@ async def work(
     await check_topics(settings, tasks.topics, growths.count)
     if settings.metrics_port is not None:
         start_http_server(settings.metrics_port, "127.0.0.1", _registry(metrics))
+    if settings.rebuild_version:
+        await repeat_growths(settings, processors, growths, metrics)
     prefix = settings.written_prefix()
     group, name = f"{prefix}{group}", f"{prefix}{settings.worker_id or default_name()}"
     members = partial(TopicAdmin(settings.bootstrap_servers).describe_members, group)

@@ -27,12 +27,18 @@ from kafka_io.publisher import Publisher
 from kafka_io.reader import OffsetRange, read_offsets, read_rows
 from kafka_io.settings import ProducerSettings
 from kafka_io.topic_admin import TopicAdmin
-from kafka_io.transactions import OutgoingRecord, open_writer
-from schemas.codec import encode
-from schemas.events import PortfolioState, Scenario, TopicGrowth, TopicPosition
+from kafka_io.transactions import OutgoingRecord
+from schemas.events import PortfolioState, TopicGrowth, TopicPosition
 from schemas.topics import PROCESSOR_POSITIONS, RISK_STATE, TOPIC_GROWTHS, TopicPartition
 from stream_processors.errors import GrowthRefused
-from stream_processors.growths import GROWING, Growths, moves_of, partitions_of
+from stream_processors.growths import (
+    GROWING,
+    Growths,
+    copied_records,
+    moves_of,
+    moving_records,
+    partitions_of,
+)
 from stream_processors.kafka_adapter import SESSION_TIMEOUT_S, TaskKafka, read_growths
 from stream_processors.metrics import WorkerMetrics
 from stream_processors.processor import Round
@@ -48,9 +54,6 @@ _STOPPED_WITHIN_S = SESSION_TIMEOUT_S + 5.0
 """How long the group may still list members that have been stopped."""
 _LEADERS_S = 30.0
 _LOOK_EVERY_S = 0.5
-_OPEN_S = 20.0
-_MOVE_S = 300.0
-"""How long the transaction may take that moves the states of a partition number."""
 
 _INPUTS = tuple(topic for topic in GROWING if topic not in (RISK_STATE, PROCESSOR_POSITIONS))
 _NO_PORTFOLIOS: Mapping[str, float] = {"portfolios": 0, "portfolios_over_limit": 0}
@@ -282,13 +285,7 @@ class _Growing:
 
     async def _move(self, kafka: TaskKafka, growth: TopicGrowth, number: int) -> None:
         """Move the states of a partition number that belong to new ones, in one transaction."""
-        async with open_writer(
-            self._settings.bootstrap_servers,
-            f"{self._group}-{number}",
-            self._group,
-            timeout_s=_MOVE_S,
-            within_s=_OPEN_S,
-        ) as writer:
+        async with kafka.open_mover(number) as writer:
             found = await kafka.recover(number, {})
             for fault in resolve_start(number, found, now_us()).faults:
                 self._say(fault)
@@ -328,18 +325,8 @@ class _Growing:
         name = self._settings.topic_prefix + RISK_STATE.name
         return [
             *this_round.records,
-            *(
-                OutgoingRecord(name, key, encode(state), state.partition)
-                for key, state in moves.items()
-            ),
-            *(OutgoingRecord(name, key, None, number) for key in moves),
-            # Each partition has a copy of each stress scenario.
-            *(
-                OutgoingRecord(name, key, encode(row), home)
-                for key, row in rows.items()
-                if isinstance(row, Scenario) and number == 0
-                for home in range(growth.old_count, growth.new_count)
-            ),
+            *moving_records(name, number, moves),
+            *copied_records(name, number, rows, growth),
         ]
 
 

@@ -9,6 +9,10 @@ The count in force at a record's offset decides where it belongs. For each parti
 existed before a growth, the growth has the offsets at which the number's states had read the topics
 when they moved. A record before them was processed where it is. A later one of a portfolio that has
 moved comes from a producer that did not know the new partitions yet: it is forwarded.
+
+A rebuild reads the log again after all this has happened. It repeats each growth: a record before
+those offsets is of the state before the growth. A later one of a portfolio that has moved is left
+out, since the log has it again where it was forwarded to.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,8 +21,9 @@ from dataclasses import replace
 from kafka_io.client import partition_of
 from kafka_io.dead_letters import Message
 from kafka_io.reader import ConsumedRecord
+from kafka_io.transactions import OutgoingRecord
 from schemas.codec import encode
-from schemas.events import PortfolioState, Record, Return, ReturnBatch, TopicGrowth
+from schemas.events import PortfolioState, Record, Return, ReturnBatch, Scenario, TopicGrowth
 from schemas.gate import admit_or_none
 from schemas.headers import tenant_in
 from schemas.keys import encode_key
@@ -61,7 +66,14 @@ def partitions_of(topic: Topic, count: int) -> int:
 class Growths:
     """The growths of a system, as the rows of `topic.growths` have them."""
 
-    def __init__(self, rows: Iterable[Record] = ()) -> None:
+    def __init__(self, rows: Iterable[Record] = (), *, is_past: bool = False) -> None:
+        """Read rows.
+
+        Args:
+            rows: rows of `topic.growths`.
+            is_past: whether records are read that have been forwarded already, as in a rebuild.
+        """
+        self.is_past = is_past
         growths = [row for row in rows if isinstance(row, TopicGrowth)]
         wholes = sorted(
             (growth for growth in growths if growth.partition is None),
@@ -76,6 +88,11 @@ class Growths:
             for growth in growths
             if growth.partition is not None
         }
+
+    def past(self) -> "Growths":
+        """Return these growths for a rebuild."""
+        rows = [*self.done, *self._moved.values()]
+        return Growths(rows, is_past=True)
 
     def __bool__(self) -> bool:
         return bool(self.done) or self.unfinished is not None
@@ -203,7 +220,8 @@ class Placement:
     def _home(self, key: bytes, topic: Topic, message: Message) -> int | None:
         """Return the partition number that processes a portfolio's part of a message.
 
-        None means that the portfolio's state has read it before it moved.
+        None means that the portfolio's state has read it before it moved, or that the log has it
+        again where it was forwarded to.
         """
         growth = self._left.get(key)
         if key not in self._left:
@@ -212,6 +230,8 @@ class Placement:
             return message.partition
         topic_id = self._topic_ids.get(topic.name, "")
         start = self._growths.start_of(growth, message.partition, topic.name, topic_id)
+        if self._growths.is_past:
+            return message.partition if message.offset < start else None
         return None if message.offset < start else partition_of(key, self._growths.count)
 
 
@@ -252,6 +272,44 @@ def moves_of(
                 row, partition=home, offset=-1, index=-1, limits_offset=-1, acks_offset=-1
             )
     return moves
+
+
+def moving_records(
+    name: str, number: int, moves: Mapping[bytes, PortfolioState]
+) -> Sequence[OutgoingRecord]:
+    """Return the records that move states to their new partitions.
+
+    Args:
+        name: the full name of the topic of states.
+        number: the partition number that they leave.
+        moves: the states, by key.
+    """
+    return [
+        *(
+            OutgoingRecord(name, key, encode(state), state.partition)
+            for key, state in moves.items()
+        ),
+        *(OutgoingRecord(name, key, None, number) for key in moves),
+    ]
+
+
+def copied_records(
+    name: str, number: int, rows: Mapping[bytes, Record], growth: TopicGrowth
+) -> Sequence[OutgoingRecord]:
+    """Return copies of the stress scenarios for new partitions: each partition has all of them.
+
+    Args:
+        name: the full name of the topic of states.
+        number: the partition number of the rows; the first one has the copies made.
+        rows: its rows, by key.
+        growth: the growth.
+    """
+    return [
+        OutgoingRecord(name, key, encode(row), home)
+        for key, row in rows.items()
+        if isinstance(row, Scenario) and number == 0
+        for home in range(growth.old_count, growth.new_count)
+    ]
 
 
 def grown_text(name: str, topic: Topic, count: int) -> str:

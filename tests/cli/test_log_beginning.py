@@ -36,15 +36,14 @@ def record(days: range, *names: str, lap: int = 0) -> ConsumedRecord:
 
 def test_a_log_that_begins_with_the_states_is_enough() -> None:
     states = {encode_key(name): state(name, day) for name, day in (("a", 10), ("b", 20))}
-    found = beginnings_of(states, 3)
+    found = beginnings_of(states)
     note_returns(found, [record(range(15, 30), "a", "b"), record(range(10, 11), "a")])
     assert missing_text(found.values()) is None
-    assert beginnings_of(states, 4) == {}
 
 
 def test_both_dates_of_a_log_that_begins_later_are_named() -> None:
     states = {encode_key(name): state(name, 10) for name in ("a", "b", "c")}
-    found = beginnings_of(states, 3)
+    found = beginnings_of(states)
     note_returns(found, [record(range(15, 30), "a", "b"), record(range(10, 11), "c")])
     text = missing_text(found.values())
     assert text is not None
@@ -53,7 +52,7 @@ def test_both_dates_of_a_log_that_begins_later_are_named() -> None:
 
 
 def test_returns_of_an_earlier_lap_do_not_count() -> None:
-    found = beginnings_of({b"a": state("a", 10, lap=1)}, 3)
+    found = beginnings_of({b"a": state("a", 10, lap=1)})
     note_returns(found, [record(range(10, 30), "a")])
     text = missing_text(found.values())
     assert text is not None
@@ -65,5 +64,7 @@ def test_limits_that_the_log_has_deleted_are_named() -> None:
     limited = replace(state("a", 10), limits=limits, limits_offset=4)
     check_limits({b"a": limited}, 3, OffsetRange(4, 9, None))
     check_limits({b"a": limited}, 2, OffsetRange(5, 9, None))
+    moved = replace(limited, limits_offset=-1)  # to another partition, with its limits
+    check_limits({b"a": moved}, 3, OffsetRange(5, 9, None))
     with pytest.raises(RebuildFailed, match="deleted the limits of a, which were offset 4"):
         check_limits({b"a": limited}, 3, OffsetRange(5, 9, None))

@@ -1,7 +1,7 @@
 """A rebuild: the past computed anew beside a running worker, which then goes on from it."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import httpx
@@ -13,11 +13,22 @@ from confluent_kafka.admin import AdminClient
 from cli import rebuild
 from cli.errors import RebuildFailed
 from infra.errors import PartFailed
+from kafka_io.client import partition_of
 from kafka_io.publisher import Publisher
 from kafka_io.reader import read_all, read_end_offsets, read_table
 from producers.returns import ReturnsPublisher
-from schemas.events import AlertAck, Return, RiskAlert, RiskLimit, RiskLimits, RiskMeasure
-from schemas.topics import PORTFOLIO_RETURNS, RISK_ALERTS, RISK_MEASURES
+from schemas.events import (
+    AlertAck,
+    Return,
+    ReturnBatch,
+    RiskAlert,
+    RiskLimit,
+    RiskLimits,
+    RiskMeasure,
+)
+from schemas.topics import PARTITIONS, PORTFOLIO_RETURNS, RISK_ALERTS, RISK_MEASURES
+from stream_processors.grow import grow
+from stream_processors.settings import ProcessorSettings
 from tests.conftest import World
 from tests.support.clients import stream
 
@@ -55,7 +66,13 @@ def figures(measures: Mapping[str, RiskMeasure]) -> dict[str, Any]:
 
 
 async def until_measured(world: World, day: int) -> dict[str, RiskMeasure]:
-    wanted = dict.fromkeys(PORTFOLIOS, day * DAY_US)
+    return await until_all_measured(world, PORTFOLIOS, day)
+
+
+async def until_all_measured(
+    world: World, names: Iterable[str], day: int
+) -> dict[str, RiskMeasure]:
+    wanted = dict.fromkeys(names, day * DAY_US)
     async with asyncio.timeout(60):
         while True:
             found = await measured(world)
@@ -148,10 +165,11 @@ async def test_workers_that_were_given_other_settings_go_on_from_a_past_that_fit
     assert len({step.transition_id for step in steps}) == len(steps)
 
 
-async def limited(world: World, limit: float) -> None:
+async def limited(world: World, limit: float, *names: str) -> None:
     async with Publisher(world.producer_settings) as publisher:
         limits = [RiskLimit("var_95", limit, critical_ratio=1.5)]
-        await publisher.publish(RiskLimits(portfolio_id="wild", limits=limits, event_time_us=0))
+        for name in names or ("wild",):
+            await publisher.publish(RiskLimits(portfolio_id=name, limits=limits, event_time_us=0))
 
 
 async def alerts_of(world: World, prefix: str) -> list[RiskAlert]:
@@ -201,6 +219,61 @@ async def test_limits_and_acknowledgements_take_effect_where_they_are_in_the_log
     assert "open alerts equal                  1" in printed
     assert "nothing changed for clients" in printed[-1]
     assert await alerts_of(world, "") == live
+
+
+async def test_a_rebuild_follows_portfolios_to_the_partitions_of_a_growth(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kafka_io.client.PRODUCER_METADATA_S", 0.5)
+    names = [f"p{number}" for number in range(8)]
+    moved = [
+        name
+        for name in names
+        if partition_of(name.encode(), PARTITIONS) != partition_of(name.encode(), 2 * PARTITIONS)
+    ]
+    assert moved
+    deviations = dict.fromkeys(names, 0.03)
+    processors = ProcessorSettings(
+        bootstrap_servers=world.kafka.bootstrap_servers,
+        topic_prefix=world.prefix,
+        var_limit=0.04,
+        batch_within_s=0.05,
+    )
+    worker = await world.worker(batch_within_s=0.05, var_limit=0.04)
+    await observed(world, range(150), deviations)
+    await until_all_measured(world, names, 149)
+    await worker.stop()
+    await limited(world, 0.05, *moved)  # in partitions that these portfolios are about to leave
+    await grow(processors, 2 * PARTITIONS, settle_s=1.0, say=print)
+    await world.worker(batch_within_s=0.05, var_limit=0.04)
+    await observed(world, range(150, 170), deviations)
+    # A producer that does not know the new partitions yet.
+    async with Publisher(world.producer_settings) as publisher:
+        for name in moved:
+            late = ReturnBatch(returns=[Return(name, 170 * DAY_US, -0.2)])
+            home = partition_of(name.encode(), PARTITIONS)
+            await publisher.publish(late, partition=home)
+    await observed(world, range(171, 175), deviations)
+    await until_all_measured(world, names, 174)
+    live = await alerts_of(world, "")
+    before = await measured(world)
+    printed: list[str] = []
+    await rebuild.rebuild(
+        world.producer_settings,
+        "v2",
+        world.folder,
+        rebuild.Terminal(printed.append),
+        switch=True,
+        env={"TAPEWIRE_VAR_LIMIT": "0.04"},
+    )
+    assert f"measures equal              {len(names):>8}" in printed
+    assert "nothing changed for clients" in printed[-1]
+    ids = sorted((alert.entity_id, alert.transition_id) for alert in live)
+    rebuilt = await alerts_of(world, "v2.")
+    assert sorted((alert.entity_id, alert.transition_id) for alert in rebuilt) == ids
+    assert figures(await measured(world, "v2.")) == figures(before)
+    await observed(world, range(175, 178), deviations)
+    await until_all_measured(world, names, 177)
 
 
 async def test_a_rebuild_that_cannot_be_says_why(
