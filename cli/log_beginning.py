@@ -17,6 +17,7 @@ from schemas.headers import tenant_in
 from schemas.instants import to_date
 from schemas.keys import encode_key
 from schemas.topics import PARTITIONS, PORTFOLIO_RETURNS, RISK_LIMITS, RISK_STATE
+from stream_processors.risk.scope import Scope
 from stream_processors.risk.window import ReturnWindow
 
 _CHUNK = 20_000
@@ -41,18 +42,23 @@ class Beginning:
         return self.logged_us is None or self.logged_us > self.held_us
 
 
-async def check_beginning(settings: ProducerSettings, count: int) -> None:
+async def check_beginning(settings: ProducerSettings, count: int, scope: Scope) -> None:
     """Check that the log begins with no less than the present states hold.
 
     Args:
         settings: where Kafka is.
         count: the partitions that each topic of portfolios has.
+        scope: the portfolios of the rebuild.
 
     Raises:
         RebuildFailed: it has deleted returns or limits that are in a state.
         Unread, TimeoutError: Kafka cannot be read.
     """
-    states = await read_table(RISK_STATE, settings)
+    states = {
+        key: state
+        for key, state in (await read_table(RISK_STATE, settings, scope.tenant)).items()
+        if isinstance(state, PortfolioState) and scope.portfolio_id in ("", state.portfolio_id)
+    }
     names = [settings.topic_prefix + topic.name for topic in (PORTFOLIO_RETURNS, RISK_LIMITS)]
     returns: dict[int, OffsetRange] = {}
     for number in range(count):

@@ -47,6 +47,7 @@ from schemas.topics import (
 from stream_processors.growths import partitions_of
 from stream_processors.kafka_adapter import read_growths
 from stream_processors.risk.rules import STALE
+from stream_processors.risk.scope import Scope
 
 _READ = (PORTFOLIO_RETURNS, RISK_LIMITS, RISK_ACKS, RISK_WANTED, RISK_SCENARIOS)
 _WRITTEN = (
@@ -69,6 +70,8 @@ _OTHER_INSTANTS = "of other instants"
 _ONLY_BEFORE, _ONLY_NOW = "only before", "only now"
 _PASSES = 2
 """The log grows during a pass; the second pass reads only what was written during the first."""
+
+_ALL = Scope()
 
 Say = Callable[[str], None]
 Report = Callable[[int, int], None]
@@ -129,7 +132,7 @@ async def rebuild(
     terminal: Terminal,
     *,
     switch: bool,
-    tenant: str | None = None,
+    scope: Scope = _ALL,
     env: Mapping[str, str] | None = None,
 ) -> None:
     """Compute everything again, print the differences, and let running workers continue from it.
@@ -140,7 +143,7 @@ async def rebuild(
         folder: the folder of the worker's log file.
         terminal: shows the progress and the differences, and asks before the switch.
         switch: whether the running workers continue from the result, if the user agrees.
-        tenant: whose results are compared; empty for those of no tenant, None for all.
+        scope: the portfolios that are computed.
         env: the worker's settings, in addition to this process's.
 
     Raises:
@@ -152,7 +155,7 @@ async def rebuild(
     await asyncio.to_thread(wait_for_kafka, settings.bootstrap_servers, within_s=_KAFKA_S)
     count = await _check_growths(settings)
     try:
-        await check_beginning(settings, count)
+        await check_beginning(settings, count, scope)
     except (Unread, TimeoutError) as error:
         raise RebuildFailed(f"Kafka cannot be read: {error!r}") from error
     servers = settings.bootstrap_servers
@@ -165,7 +168,10 @@ async def rebuild(
         "KAFKA_BOOTSTRAP_SERVERS": settings.bootstrap_servers,
         "TAPEWIRE_TOPIC_PREFIX": settings.topic_prefix,
         "TAPEWIRE_REBUILD_VERSION": version,
+        "TAPEWIRE_REBUILD_PORTFOLIO": scope.portfolio_id,
     }
+    if scope.tenant is not None:
+        where["TAPEWIRE_REBUILD_TENANT"] = scope.tenant
     command = sys.executable, "-m", module_name("stream_processors")
     part = Part(f"rebuild-{version}", command, {**where, **(env or {})})
     await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
@@ -174,7 +180,7 @@ async def rebuild(
     try:
         read = _grown(_READ, count)
         await _caught_up(worker, f"{prefix}tapewire", read, settings, terminal.reading)
-        difference = await compare(settings, version, tenant)
+        difference = await compare(settings, version, scope)
         for line in lines_of(difference):
             terminal.say(line)
         if switch and terminal.agrees():
@@ -195,34 +201,33 @@ async def rebuild(
         await worker.stop()
 
 
-async def compare(
-    settings: ProducerSettings, version: str, tenant: str | None = None
-) -> Difference:
-    """Compare a tenant's present and recomputed measures and alerts, as of the same times.
+async def compare(settings: ProducerSettings, version: str, scope: Scope = _ALL) -> Difference:
+    """Compare present and recomputed measures and alerts, as of the same times.
 
     Args:
         settings: where Kafka is.
         version: the version of the recomputed ones.
-        tenant: the tenant; empty for those of no tenant, None for all.
+        scope: the portfolios.
 
     Raises:
         Unread: Kafka cannot be read.
     """
     anew = settings.model_copy(update={"topic_prefix": f"{settings.topic_prefix}{version}."})
-    before = _measures(await read_table(RISK_MEASURES, settings, tenant))
-    after = _measures(await read_table(RISK_MEASURES, anew, tenant))
+    tenant = scope.tenant
+    before = _measures(await read_table(RISK_MEASURES, settings, tenant), scope)
+    after = _measures(await read_table(RISK_MEASURES, anew, tenant), scope)
     measures = Counter(
         _comparison(before.get(name), after.get(name)) for name in before.keys() | after.keys()
     )
-    known = _steps(await read_keyed(RISK_ALERTS, settings), tenant)
-    found = _steps(await read_keyed(RISK_ALERTS, anew), tenant)
+    known = _steps(await read_keyed(RISK_ALERTS, settings), scope)
+    found = _steps(await read_keyed(RISK_ALERTS, anew), scope)
     alerts = {
         "in both": len(known & found),
         _ONLY_BEFORE: len(known - found),
         _ONLY_NOW: len(found - known),
     }
-    present = _open_alerts(await read_table(RISK_STATE, settings, tenant))
-    rebuilt = _open_alerts(await read_table(RISK_STATE, anew, tenant))
+    present = _open_alerts(await read_table(RISK_STATE, settings, tenant), scope)
+    rebuilt = _open_alerts(await read_table(RISK_STATE, anew, tenant), scope)
     open_alerts = Counter(
         _presence(present.get(name), rebuilt.get(name)) for name in present.keys() | rebuilt.keys()
     )
@@ -326,8 +331,12 @@ async def _switch(settings: ProducerSettings, version: str, count: int) -> None:
         ) from None
 
 
-def _measures(records: Mapping[bytes, Record]) -> dict[bytes, RiskMeasure]:
-    return {key: record for key, record in records.items() if isinstance(record, RiskMeasure)}
+def _measures(records: Mapping[bytes, Record], scope: Scope) -> dict[bytes, RiskMeasure]:
+    return {
+        key: record
+        for key, record in records.items()
+        if isinstance(record, RiskMeasure) and scope.portfolio_id in ("", record.portfolio_id)
+    }
 
 
 def _comparison(before: RiskMeasure | None, after: RiskMeasure | None) -> str:
@@ -339,7 +348,7 @@ def _comparison(before: RiskMeasure | None, after: RiskMeasure | None) -> str:
 
 
 def _open_alerts(
-    states: Mapping[bytes, Record],
+    states: Mapping[bytes, Record], scope: Scope
 ) -> Mapping[tuple[bytes, str], tuple[int, bool, int]]:
     """Return the level, acknowledgement and number of transitions of each open alert.
 
@@ -348,7 +357,7 @@ def _open_alerts(
     return {
         (key, watch.alert_id): (watch.level, watch.acknowledged, watch.transitions)
         for key, state in states.items()
-        if isinstance(state, PortfolioState)
+        if isinstance(state, PortfolioState) and scope.portfolio_id in ("", state.portfolio_id)
         for watch in state.watches
         if watch.alert_id is not None and watch.rule_id != STALE
     }
@@ -372,13 +381,11 @@ def _without_limits(measure: RiskMeasure) -> RiskMeasure:
     )
 
 
-def _steps(
-    records: Sequence[tuple[bytes, Record]], tenant: str | None
-) -> set[tuple[str | None, str]]:
-    """Return the transitions of a tenant's alerts; those of two tenants may have the same id."""
+def _steps(records: Sequence[tuple[bytes, Record]], scope: Scope) -> set[tuple[str | None, str]]:
+    """Return the transitions of alerts; those of two tenants may have the same id."""
     found = set()
     for key, alert in records:
         named = decode_key(key).tenant
-        if isinstance(alert, RiskAlert) and tenant in (None, named or ""):
+        if isinstance(alert, RiskAlert) and scope.covers(alert.entity_id, named):
             found.add((named, alert.transition_id))
     return found

@@ -39,7 +39,12 @@ from stream_processors.growths import (
     moving_records,
     partitions_of,
 )
-from stream_processors.kafka_adapter import SESSION_TIMEOUT_S, TaskKafka, read_growths
+from stream_processors.kafka_adapter import (
+    SESSION_TIMEOUT_S,
+    TaskKafka,
+    check_keys,
+    read_growths,
+)
 from stream_processors.metrics import WorkerMetrics
 from stream_processors.processor import Round
 from stream_processors.settings import ProcessorSettings
@@ -199,10 +204,11 @@ class _Growing:
         return {name: found[name].partitions for name in self._names}
 
     async def _check_states(self, growth: TopicGrowth) -> None:
-        """Check that each state is where Kafka's own partitioner puts it."""
+        """Check that each state is where Kafka's partitioner puts it, and has a key of today."""
         name = self._settings.topic_prefix + RISK_STATE.name
         for number in range(growth.old_count):
             rows = await read_rows({name: RISK_STATE}, number, self._clients)
+            check_keys(rows)  # else neither this command nor `topics rekey` could finish
             moves_of(rows[name], number, growth)
 
     async def _write(self, growth: TopicGrowth) -> None:

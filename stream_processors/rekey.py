@@ -128,7 +128,9 @@ class _Rekeying:
         if await read_growths(servers, self._prefix):
             raise RekeyRefused(
                 "the topics of portfolios have grown, and the keys of earlier releases cannot be "
-                "followed then; move the data to a new system"
+                "followed then. No state has such a key, or they could not have grown; what a "
+                "producer of an earlier release has written since is in dead.letters: publish it "
+                "again by a present release"
             )
         for group in (self._group, *map(self._group_of, _COMMANDS)):
             members = await asyncio.to_thread(TopicAdmin(servers).members_of, group)

@@ -101,6 +101,13 @@ class ProcessorSettings(Settings):
     """If set, the worker measures all returns anew beside the running workers, and writes to topics
     whose names begin with this version and a dot; `tapewire rebuild` sets it."""
 
+    rebuild_tenant: str | None = None
+    """The tenant whose portfolios a rebuild computes; empty for those of no tenant, unset for all.
+    `tapewire rebuild` sets it."""
+
+    rebuild_portfolio: str = ""
+    """The portfolio that a rebuild computes; empty for all. `tapewire rebuild` sets it."""
+
     batch_within_s: float = Field(default=0.2, ge=0.001, le=60)
     """How long returns are collected into a batch; longer means fewer writes of state."""
 

@@ -37,9 +37,12 @@ def rebuild(
     tenant: Annotated[
         str | None,
         typer.Option(
-            help="Compare the results of this tenant only; everybody's are computed, and switched."
+            help="Compute and switch the portfolios of this tenant only; '' for those of no tenant."
         ),
     ] = None,
+    portfolio: Annotated[
+        str, typer.Option(help="Compute and switch this portfolio only, of every --tenant.")
+    ] = "",
     yes: Yes = False,  # noqa: FBT002  # a flag of the command line
     data_dir: DataDir = None,
 ) -> None:
@@ -51,6 +54,7 @@ def rebuild(
     from the result, and clients receive what has changed.
     """
     from cli.rebuild import Terminal, rebuild as rebuild_risk  # noqa: PLC0415  # it loads SciPy
+    from stream_processors.risk.scope import Scope  # noqa: PLC0415  # as well
 
     if not re.fullmatch(r"[a-zA-Z0-9_-]+", version):
         raise typer.BadParameter(f"{version!r} is invalid; use letters, digits, - and _")
@@ -82,7 +86,7 @@ def rebuild(
             settings.data_dir / "logs",
             terminal,
             switch=switch,
-            tenant=tenant,
+            scope=Scope(tenant, portfolio),
             env={"TAPEWIRE_VAR_LIMITS": kafka.var_limits},
         )
     )

@@ -15,7 +15,7 @@ from kafka_io.clock import now_us
 from kafka_io.dead_letters import log_time_us
 from kafka_io.settings import ProducerSettings
 from schemas.events import InputGap, PortfolioState, RebuildDone, Record, RiskAlert
-from schemas.keys import decode_key, scenario_key
+from schemas.keys import decode_key, encode_key, scenario_key
 from schemas.topics import (
     PORTFOLIO_RETURNS,
     RISK_ACKS,
@@ -32,6 +32,7 @@ from stream_processors.messages import Admitted
 from stream_processors.processor import Processor, Round, Rows, restored
 from stream_processors.risk.portfolio import PortfolioRisk
 from stream_processors.risk.risk_batch import RiskBatch, gauges_of
+from stream_processors.risk.scope import Scope, narrowed
 from stream_processors.settings import ProcessorSettings
 from stream_processors.stress import Scenarios
 
@@ -116,6 +117,10 @@ class Risk(Processor):
         self._config = settings.risk_config()
         self._returns_topic = settings.topic_prefix + PORTFOLIO_RETURNS.name
         self._window_us = settings.dashboard_windows_us()[0]
+        self._scope = None
+        """The portfolios of a rebuild; None for all."""
+        if settings.rebuild_version:
+            self._scope = Scope(settings.rebuild_tenant, settings.rebuild_portfolio)
         self._partitions: dict[int, _Partition] = {}
 
     def recover(self, number: int, rows: Rows, row_limits: Mapping[str, int]) -> None:
@@ -149,8 +154,10 @@ class Risk(Processor):
         for message in messages:
             if isinstance(message.record, RebuildDone):
                 here.rebuilds.append(message.record)
-            else:
+            elif self._scope is None:
                 here.batch.apply(message)
+            elif (part := narrowed(message, self._scope.covers)) is not None:
+                here.batch.apply(part)
         if messages:
             here.clock.note(log_time_us(messages[-1]), now_us())
         this_round.must_end |= bool(here.batch.alerts)
@@ -203,8 +210,10 @@ class Risk(Processor):
     async def _take_over(self, here: _Partition, done: RebuildDone, this_round: Round) -> None:
         """Continue from a rebuilt partition.
 
-        The rebuilt states may be older than the present ones. So the records that the present
-        portfolios have read, and the rebuild has not, are applied to the rebuilt portfolios.
+        The rebuild may be of some portfolios only, and others are newer: those that it does not
+        have stay as they are. The rebuilt states may be older than the present ones. So the records
+        that the present portfolios have read, and the rebuild has not, are applied to the rebuilt
+        portfolios.
         """
         source = self._reader_settings(self._settings.topic_prefix)
         prefix = self._settings.written_prefix(done.version)
@@ -225,8 +234,12 @@ class Risk(Processor):
         for record in unread:
             if record.offset <= last_offsets[record.topic]:
                 message = this_round.gate.admit(record)
-                if isinstance(message, Admitted):  # else its dead letter was sent before
-                    batch.apply(message)
+                if not isinstance(message, Admitted):  # its dead letter was sent before
+                    continue
+                # Portfolios that the rebuild does not have stay as they are.
+                part = narrowed(message, lambda *of: encode_key(*of) in portfolios)
+                if part is not None:
+                    batch.apply(part)
         sent = await self._sent_transitions(batch.unknown_alerts(here.portfolios), source)
         batch.take_over(here.portfolios, sent)
         self._publish(here, batch, this_round)

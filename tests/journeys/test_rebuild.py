@@ -28,6 +28,7 @@ from schemas.events import (
 )
 from schemas.topics import PARTITIONS, PORTFOLIO_RETURNS, RISK_ALERTS, RISK_MEASURES
 from stream_processors.grow import grow
+from stream_processors.risk.scope import Scope
 from stream_processors.settings import ProcessorSettings
 from tests.conftest import World
 from tests.support.clients import stream
@@ -221,6 +222,34 @@ async def test_limits_and_acknowledgements_take_effect_where_they_are_in_the_log
     assert await alerts_of(world, "") == live
 
 
+@pytest.mark.long
+async def test_a_rebuild_of_one_portfolio_leaves_the_others_as_they_are(world: World) -> None:
+    old = await world.worker(batch_within_s=0.05, var_limit=0.02, risk_window=100)
+    await observed(world, range(150), {"calm": 0.01, "wild": 0.03})
+    await until_measured(world, 149)
+    await old.stop()
+    await world.worker(batch_within_s=0.05, var_limit=0.02, risk_window=250)
+    printed: list[str] = []
+    await rebuild.rebuild(
+        world.producer_settings,
+        "v2",
+        world.folder,
+        rebuild.Terminal(printed.append),
+        switch=True,
+        scope=Scope("", "wild"),
+        env={"TAPEWIRE_VAR_LIMIT": "0.02", "TAPEWIRE_RISK_WINDOW": "250"},
+    )
+    assert "measures different                 1" in printed
+    assert (await measured(world, "v2.")).keys() == {"wild"}
+    await observed(world, range(150, 151), {"calm": 0.01, "wild": 0.03})
+    after = await until_measured(world, 150)
+    assert {name: measure.observations for name, measure in after.items()} == {
+        "calm": 101,
+        "wild": 151,
+    }
+
+
+@pytest.mark.long
 async def test_a_rebuild_follows_portfolios_to_the_partitions_of_a_growth(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -28,6 +28,7 @@ from schemas.topics import Topic
 from stream_processors.risk.confidence import ConfidenceLevel
 from stream_processors.risk.estimates import METHODS
 from stream_processors.risk.replay import ReplayQuery, replay
+from stream_processors.risk.scope import Scope
 from tests.support.strangers import EXAMPLES, by_schema, within_bounds
 
 pytestmark = pytest.mark.strangers
@@ -137,6 +138,6 @@ async def test_a_rebuild_compares_whatever_the_two_pasts_hold(data: st.DataObjec
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rebuild, "read_table", read_table)
         patch.setattr(rebuild, "read_keyed", read_keyed)
-        difference = await rebuild.compare(SETTINGS, "v2", tenant)
+        difference = await rebuild.compare(SETTINGS, "v2", Scope(tenant))
     assert all(line.isprintable() for line in rebuild.lines_of(difference))
     assert "v2" in rebuild.in_words(difference, "v2")
