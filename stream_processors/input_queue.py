@@ -49,6 +49,8 @@ class InputQueue:
         """The number of messages that have arrived."""
         self._waiting: dict[str, deque[_Arrival]] = {}
         self._others: deque[_Arrival] = deque()
+        self._found: Message | None = None
+        """The next message, if it was looked for. Nothing that arrives later precedes it."""
         self.restart({})
 
     def restart(self, offsets: Mapping[TopicPartition, int]) -> None:
@@ -58,6 +60,7 @@ class InputQueue:
         self.size = self.arrivals = 0
         self._waiting = {topic: deque() for topic in self._merged}
         self._others.clear()
+        self._found = None
 
     def __bool__(self) -> bool:
         """Whether there is a message to take."""
@@ -82,14 +85,16 @@ class InputQueue:
     @property
     def head(self) -> Message | None:
         """The next message; None if there is none, or if an earlier one may arrive."""
-        arrival = self._next()
-        return None if arrival is None else arrival.message
+        if self._found is None:
+            arrival = self._next()
+            self._found = None if arrival is None else arrival.message
+        return self._found
 
     def pop(self) -> Message:
         """Take the next message, which there must be."""
-        arrival = self._next()
-        assert arrival is not None
-        message = arrival.message
+        message = self.head
+        assert message is not None
+        self._found = None
         self._waiting.get(message.topic, self._others).popleft()
         self.size -= len(message.value or b"")
         return message
