@@ -67,7 +67,7 @@ class Growths:
     """The growths of a system, as the rows of `topic.growths` have them."""
 
     def __init__(self, rows: Iterable[Record] = (), *, is_past: bool = False) -> None:
-        """Read rows.
+        """Read the rows of a system.
 
         Args:
             rows: rows of `topic.growths`.
