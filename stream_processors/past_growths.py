@@ -15,7 +15,7 @@ from kafka_io.reader import read_offsets
 from kafka_io.settings import ProducerSettings
 from schemas.events import TopicGrowth
 from schemas.topics import RISK_STATE, TopicPartition
-from stream_processors.growths import Growths, moves_of, moving_records
+from stream_processors.growths import Growths, copied_records, moves_of, moving_records
 from stream_processors.kafka_adapter import TaskKafka
 from stream_processors.metrics import WorkerMetrics
 from stream_processors.processor import Processor
@@ -105,5 +105,6 @@ class _Repeated:
             rows = (await kafka.recover(number, {})).rows[RISK_STATE.name]
             moves = moves_of(rows, number, self._growth)
             name = self._settings.written_prefix() + RISK_STATE.name
-            await writer.commit(moving_records(name, number, moves), {})
+            copies = copied_records(name, number, rows, self._growth)
+            await writer.commit([*moving_records(name, number, moves), *copies], {})
         logger.info("partition %d: %d of %d portfolios have moved", number, len(moves), len(rows))
