@@ -325,7 +325,8 @@ async def test_an_email_goes_out_by_a_mail_server_with_tls_and_a_password(
         assert (gone.is_delivered, gone.may_retry) == (False, False)
         later = await send(route(destination="email", recipients=["later@example.com"]), **server)
         assert (later.is_delivered, later.may_retry) == (False, True)
-        wrong = await send(made, **(server | {"smtp_password": SecretStr("wrong")}))
+        by_another: dict[str, Any] = server | {"smtp_password": SecretStr("wrong")}
+        wrong = await send(made, **by_another)
         assert not wrong.is_delivered
         assert "wrong" not in wrong.detail
     (mail,) = mailbox.mails
