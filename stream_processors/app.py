@@ -67,7 +67,7 @@ def build_app(settings: ProcessorSettings) -> faust.App:
     running: list[Worker] = []
 
     @app.task
-    async def work() -> None:
+    async def run_worker() -> None:
         app.flow_control.resume()  # Faust would do so after a rebalance of its own consumer
         try:
             await work(settings, processors, running)

@@ -320,11 +320,16 @@ class Alerts:
             return None
         return since_us + int(min(after_s * _US, LATEST_US)) + 1
 
-    def raise_stale(self, context: AlertContext) -> RiskAlert:
-        """Raise the alert about missing measures, after the last one."""
+    def raise_stale(self, context: AlertContext, version: str = "") -> RiskAlert:
+        """Raise the alert about missing measures, after the last one.
+
+        Args:
+            context: the last measure.
+            version: a text for the alert's id, if there may have been one after the same measure.
+        """
         after_s = self.stale_after_s or 0.0
         self._settle()
-        cause = f"{self._entity_id}:{context.measure_id}"
+        cause = f"{self._entity_id}:{context.measure_id}{version}"
         # The alert is the same whenever somebody looks, so its age is that at which it was due.
         self._states[STALE], transition = raise_stale(STALE, cause, after_s + 1 / _US)
         return stale_event(self._entity_id, transition, context, after_s)

@@ -351,9 +351,16 @@ class PortfolioRisk:
             if self._due_us == self._expires_us:
                 alerts += self._end_temporary_limits(self._expires_us)
             else:
-                alerts.append(self._alerts.raise_stale(self._context()))
+                alerts.append(self._alerts.raise_stale(self._context(), self._stale_version()))
             self._set_due()
         return alerts
+
+    def _stale_version(self) -> str:
+        """Return the limits' time, if they ask for the alert only since the last measure."""
+        limits_us, arrived_us = self._limits_us, self._arrived_us
+        if limits_us is None or arrived_us is None or limits_us < arrived_us:
+            return ""
+        return f":limits/{limits_us}"
 
     def _end_temporary_limits(self, at_us: float) -> Sequence[RiskAlert]:
         """Let the limits fall back that are over, and judge the last measure by them once."""

@@ -448,3 +448,15 @@ def test_the_state_of_the_first_version_is_read() -> None:
     desk.returns(noise(300, 0.001, seed=3))
     cleared = next(alert for alert in desk.alerts if alert.state == "cleared")
     assert cleared.alert_id == raised.alert_id
+
+
+def test_an_alert_about_missing_measures_that_is_asked_for_again_has_an_id_of_its_own() -> None:
+    log = Log().fill()
+    alerts: list[RiskAlert] = []
+    for offset, hour in enumerate((0, 3)):
+        without = replace(STALE_AFTER, stale_after_s=None)
+        alerts += log.risk.set_limits(STALE_AFTER, 2 * offset, log_us=hour * HOUR_US)
+        alerts += log.risk.tick((hour + 2) * HOUR_US)
+        alerts += log.risk.set_limits(without, 2 * offset + 1, log_us=(hour + 2) * HOUR_US)
+    assert [alert.state for alert in alerts] == ["stale", "stale_cleared"] * 2
+    assert len({alert.transition_id for alert in alerts}) == 4
