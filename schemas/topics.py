@@ -112,7 +112,11 @@ RISK_WANTED = _topic("risk.wanted", SeriesWanted, "series_id", 7 * DAY_MS)
 RISK_SERIES = _topic("risk.series", SeriesReturns, "root", 7 * DAY_MS)
 RISK_BOOK_RISKS = _topic("risk.book_risks", BookRisk, "path", None)
 RISK_BOOK_STATE = _topic(
-    "risk.book_state", SeriesState, "series_id", None, borrowed=(Book, BookRisk, Scenario)
+    "risk.book_state",
+    SeriesState,
+    "series_id",
+    None,
+    borrowed=(Book, BookRisk, PortfolioState, Scenario),
 )
 DASHBOARD_TALLIES = _topic("dashboard.tallies", WindowTally, "board", DAY_MS)
 DASHBOARD_BOARDS = _topic("dashboard.boards", BoardState, "board", None)

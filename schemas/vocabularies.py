@@ -148,12 +148,36 @@ class AlertTransition(StrEnum):
     STALE_CLEARED = "stale_cleared"
 
 
+class EntityType(StrEnum):
+    """The kind of an entity that has limits and alerts."""
+
+    PORTFOLIO = "portfolio"
+    BOOK = "book"
+
+
+class BookMetric(StrEnum):
+    """A metric of a book that can have a limit."""
+
+    VAR_95 = "var_95"
+    ES_95 = "es_95"
+    VAR_99 = "var_99"
+    ES_99 = "es_99"
+    VAR_95_AMOUNT = "var_95_amount"
+    """An amount is in the currency of the book; the metrics above are fractions of its NAV."""
+    ES_95_AMOUNT = "es_95_amount"
+    VAR_99_AMOUNT = "var_99_amount"
+    ES_99_AMOUNT = "es_99_amount"
+    CONCENTRATION = "concentration"
+    """The largest absolute value of a series, as a share of the gross value."""
+
+
 class AlertType(StrEnum):
     """The type of the alerts that the risk processor raises."""
 
     VAR_EXCEEDED = "var_exceeded"
     ES_EXCEEDED = "es_exceeded"
     STRESS_EXCEEDED = "stress_exceeded"
+    CONCENTRATION_EXCEEDED = "concentration_exceeded"
     MODEL_RED = "model_red"
     STALE_DATA = "stale_data"
 

@@ -11,11 +11,14 @@ from kafka_io.client import partition_of
 from kafka_io.dead_letters import Message, dead_letter, log_time_us
 from schemas.errors import Refused
 from schemas.events import (
+    AlertAck,
     Book,
     DeadLetter,
     DeadLetterReason,
+    EntityType,
     Record,
     ReturnBatch,
+    RiskLimits,
     Scenario,
     WindowTally,
 )
@@ -90,8 +93,8 @@ class RecordGate:
         if message.key != key:
             error = f"the key is {_shown(message.key)}; it must be {_shown(key)}"
             return DeadLetterReason.MISPLACED, error
-        # The books of a tree share the partition of its root.
-        place = encode_key(record.root, tenant) if isinstance(record, Book) else key
+        root = _root_of(record)
+        place = key if root is None else encode_key(root, tenant)
         # Each partition has a copy of a scenario.
         is_copied = isinstance(record, Scenario)
         home = message.partition if is_copied else self._home(place, topic)
@@ -132,6 +135,19 @@ class RecordGate:
                 self._homes.clear()
             home = self._homes[key, count] = partition_of(key, count)
         return home
+
+
+def _root_of(record: Record) -> str | None:
+    """Return the root whose partition the books of its tree share, and all that is about them."""
+    match record:
+        case Book():
+            return record.root
+        case RiskLimits(entity_type=EntityType.BOOK):
+            return record.portfolio_id.partition("/")[0]
+        case AlertAck(entity_type=EntityType.BOOK):
+            return record.entity_id.partition("/")[0]
+        case _:
+            return None
 
 
 def _shown(key: bytes | None) -> str:

@@ -221,6 +221,8 @@ class BookRisk:
     """The sum of the parts' own VaR less the VaR of the book, in currency."""
     stress: Items[StressLoss] = ()
     """The loss in each of the tenant's stress scenarios, by the scenario's name."""
+    concentration: Real | None = None
+    """The largest absolute value of a series, as a share of the gross value."""
 
     @property
     def path(self) -> str:

@@ -266,6 +266,8 @@ class RiskLimits:
     set_by: Name | None = None
     comment: Text = ""
     event_time_us: ObservedUs
+    entity_type: Name = "portfolio"
+    """The kind of the entity that `portfolio_id` names; a book's name is ROOT/BOOK."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -279,6 +281,7 @@ class AlertAck:
     event_time_us: ObservedUs
     cause: Name | None = None
     """`active`, since positions have changed, `passive`, since the market has moved, or a text."""
+    entity_type: Name = "portfolio"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -300,6 +303,7 @@ class OpenAlert:
     comment: Text = ""
     cause: Name | None = None
     limits_version: Name | None = None
+    entity_type: Name = "portfolio"
 
 
 class WatchState(NamedTuple):

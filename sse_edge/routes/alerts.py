@@ -7,8 +7,9 @@ from fastapi import APIRouter, Path, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from kafka_io.clock import now_us
-from schemas.events import AlertAck, OpenAlert
+from schemas.events import AlertAck, EntityType, OpenAlert
 from schemas.instants import to_rfc3339
+from schemas.topics import RISK_ACKS
 from sse_edge.caller import Scope
 from sse_edge.errors import NoSuchThing
 from sse_edge.http.dependencies import dated_rows_of, rows_of, subject_of
@@ -39,7 +40,7 @@ async def open_alerts(
     request: Request,
     views: ViewsDep,
     entity_id: Annotated[
-        str | None, Query(max_length=256, description="Only the alerts of this portfolio.")
+        str | None, Query(max_length=256, description="Only the alerts of this portfolio or book.")
     ] = None,
 ) -> list[dict[str, object]]:
     """Each alert is shown after its last transition.
@@ -82,8 +83,11 @@ async def acknowledge(
         comment="" if body is None else body.comment,
         cause=None if body is None else body.cause,
         event_time_us=now_us(),
+        entity_type=alert.entity_type,
     )
-    await write(request, ack)
+    is_book = alert.entity_type == EntityType.BOOK
+    root = alert.entity_id.partition("/")[0]
+    await write(request, ack, home=(RISK_ACKS, root) if is_book else None)
     return {"alert_id": alert_id, "status": "acknowledging"}
 
 

@@ -1,7 +1,8 @@
 """Trees of books: their holdings, and their risk.
 
-Setting the holdings of a book writes an event. A processor then measures the book and all books
-above it, and measures them again with every return of their holdings.
+Setting the holdings or the limits of a book writes an event. A processor then measures the book and
+all books above it, measures them again with every return of their holdings, and judges them by
+their limits.
 """
 
 from collections.abc import Sequence
@@ -20,15 +21,24 @@ from pydantic import (
 
 from kafka_io.clock import now_us
 from schemas.calendars import parse_calendar
-from schemas.events import Book, BookRisk, Holding
+from schemas.events import (
+    Book,
+    BookMetric,
+    BookRisk,
+    EntityType,
+    Holding,
+    RiskLimit,
+    RiskLimits,
+)
 from schemas.instants import from_datetime, to_rfc3339
-from schemas.topics import RISK_BOOKS
+from schemas.topics import RISK_BOOKS, RISK_LIMITS
 from sse_edge.caller import Scope
 from sse_edge.errors import InvalidParameter, NoSuchThing
 from sse_edge.http.dependencies import rows_of, subject_of
 from sse_edge.http.quotas import refuse_beyond
 from sse_edge.http.scopes import require
 from sse_edge.http.stream_response import write
+from sse_edge.routes.limits import Comment, Thresholds
 from sse_edge.routes.views import ViewsDep
 from sse_edge.streams.dialects.mystocks import book_risk
 
@@ -137,6 +147,34 @@ class BookRequest(BaseModel):
         return self
 
 
+class BookLimit(Thresholds):
+    """The limit of one metric of a book."""
+
+    metric: BookMetric
+    """The limited metric: a fraction of the net asset value, an amount in the book's currency, or
+    `concentration`, the largest absolute value of a series as a share of the gross value."""
+
+
+class BookLimitsRequest(BaseModel):
+    """All limits of a book."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+    limits: Annotated[list[BookLimit], Field(max_length=len(BookMetric))]
+    """The limits, at most one of each metric; without any, the book raises no alerts."""
+    comment: Comment = ""
+    """The reason; the log keeps it."""
+
+    @field_validator("limits")
+    @classmethod
+    def _of_each_metric_once(cls, limits: list[BookLimit]) -> list[BookLimit]:
+        metrics = [limit.metric for limit in limits]
+        for metric in metrics:
+            if metrics.count(metric) > 1:
+                raise ValueError(f"there are two limits of {metric}; give one")
+        return limits
+
+
 @router.put(
     "/{root}/{book_id}",
     dependencies=[require(Scope.LIMITS)],
@@ -191,6 +229,50 @@ async def close_book(request: Request, root: Root, book_id: BookId) -> dict[str,
     )
     await _put(request, book)
     return {"root": root, "book_id": book_id, "status": "closed"}
+
+
+@router.put(
+    "/{root}/{book_id}/limits",
+    dependencies=[require(Scope.LIMITS)],
+    summary="Set a book's limits",
+    responses={503: {"description": "Kafka is unavailable."}},
+)
+async def set_limits(
+    request: Request, views: ViewsDep, root: Root, book_id: BookId, body: BookLimitsRequest
+) -> dict[str, object]:
+    """Replace all limits of a book. The processor judges its risk by the new ones at once."""
+    rows = await rows_of(request, views.limits)
+    limited = {row.portfolio_id for row in rows if row.limits}
+    path = f"{root}/{book_id}"
+    most = views.settings.limited_portfolios_max
+    refuse_beyond(most, limited, path, "portfolios and books with limits")
+    limits = _limits(request, root, book_id, body)
+    await write(request, limits, home=(RISK_LIMITS, root))
+    return _shown_limits(limits)
+
+
+@router.delete(
+    "/{root}/{book_id}/limits",
+    dependencies=[require(Scope.LIMITS)],
+    summary="Withdraw a book's limits",
+)
+async def withdraw_limits(request: Request, root: Root, book_id: BookId) -> dict[str, object]:
+    """Withdraw all limits of a book; its alerts clear."""
+    limits = _limits(request, root, book_id, BookLimitsRequest(limits=[]))
+    await write(request, limits, home=(RISK_LIMITS, root))
+    return _shown_limits(limits)
+
+
+@router.get("/{root}/{book_id}/limits", summary="Get a book's limits")
+async def limits_of(
+    request: Request, views: ViewsDep, root: Root, book_id: BookId
+) -> dict[str, object]:
+    """Return the limits that were set last; 404 if there are none."""
+    for limits in await rows_of(request, views.limits):
+        is_book = limits.entity_type == EntityType.BOOK
+        if is_book and limits.portfolio_id == f"{root}/{book_id}" and limits.limits:
+            return _shown_limits(limits)
+    raise NoSuchThing("no limits were set for this book; PUT to the same path sets them")
 
 
 @router.get("", summary="List all books with their holdings")
@@ -249,6 +331,30 @@ def _currencies(book: Book) -> Sequence[str]:
 async def _put(request: Request, book: Book) -> None:
     # A tree's books share a partition, so that one processor has all of them.
     await write(request, book, home=(RISK_BOOKS, book.root))
+
+
+def _limits(request: Request, root: str, book_id: str, body: BookLimitsRequest) -> RiskLimits:
+    return RiskLimits(
+        portfolio_id=f"{root}/{book_id}",
+        limits=[RiskLimit(**limit.model_dump()) for limit in body.limits],
+        set_by=subject_of(request),
+        comment=body.comment,
+        event_time_us=now_us(),
+        entity_type=EntityType.BOOK,
+    )
+
+
+def _shown_limits(limits: RiskLimits) -> dict[str, object]:
+    return {
+        "path": limits.portfolio_id,
+        "limits": [
+            {name: getattr(limit, name) for name in BookLimit.model_fields}
+            for limit in limits.limits
+        ],
+        "comment": limits.comment,
+        "set_by": limits.set_by,
+        "set_at": to_rfc3339(limits.event_time_us),
+    }
 
 
 def _shown(book: Book) -> dict[str, object]:

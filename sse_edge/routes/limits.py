@@ -15,7 +15,7 @@ from pydantic import (
 )
 
 from kafka_io.clock import now_us
-from schemas.events import Metric, Record, RiskLimit, RiskLimits
+from schemas.events import EntityType, Metric, Record, RiskLimit, RiskLimits
 from schemas.instants import to_rfc3339
 from schemas.vocabularies import STRESS_LOSS
 from sse_edge.caller import Scope
@@ -56,13 +56,11 @@ class TemporaryLimit(BaseModel):
     """Who approved it; the log keeps the name."""
 
 
-class MetricLimit(BaseModel):
-    """The limit of one metric, as a fraction of net asset value."""
+class Thresholds(BaseModel):
+    """A limit, and how far from it a value changes the level of an alert."""
 
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
-    metric: Metric | _StressLoss = Metric.VAR_95
-    """The limited metric; `stress_loss:NAME` is the loss in the stress scenario of that name."""
     limit: _Positive
     """The limit, as a fraction of net asset value; an alert is raised above it."""
     hysteresis: Annotated[float, Field(ge=0, lt=1)] = 0.1
@@ -75,6 +73,13 @@ class MetricLimit(BaseModel):
     """How many measures in a row must be above a threshold to raise an alert."""
     clear_after: _Times = 1
     """How many measures in a row must be below a threshold to lower an alert."""
+
+
+class MetricLimit(Thresholds):
+    """The limit of one metric, as a fraction of net asset value."""
+
+    metric: Metric | _StressLoss = Metric.VAR_95
+    """The limited metric; `stress_loss:NAME` is the loss in the stress scenario of that name."""
     temporary: TemporaryLimit | None = None
     """A higher limit for some time, after which `limit` holds again."""
 
@@ -161,7 +166,7 @@ async def all_limits(request: Request, views: ViewsDep) -> list[dict[str, object
     found = [
         limits
         for limits in await rows_of(request, views.limits)
-        if limits.limits or limits.stale_after_s
+        if (limits.limits or limits.stale_after_s) and limits.entity_type == EntityType.PORTFOLIO
     ]
     return [_shown(limits) for limits in sorted(found, key=lambda limits: limits.portfolio_id)]
 
@@ -172,7 +177,7 @@ async def limits_of(
 ) -> dict[str, object]:
     """Return the limits that were set last; 404 if the defaults apply."""
     for limits in await rows_of(request, views.limits):
-        if limits.portfolio_id == portfolio_id:
+        if limits.portfolio_id == portfolio_id and limits.entity_type == EntityType.PORTFOLIO:
             return _shown(limits)
     raise NoSuchThing(
         f"no limits were set for {portfolio_id[:60]!r}; the processors' defaults apply"

@@ -1,21 +1,30 @@
-"""The processor that measures trees of books: holdings and returns in, each book's risk out.
+"""The processor of trees of books: holdings, returns and limits in, risk and alerts out.
 
 A tree's books, and the returns of the series that it holds, are in one partition, its root's. The
 returns come from the processor that measures them: asked for a series by a `SeriesWanted` event, it
 sends the series' window, then each new return.
+
+A tree without limits is measured once for all messages of a round. One with limits is measured
+after each message, so that its alerts do not depend on how messages come together in rounds.
 """
 
 import asyncio
 import logging
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 
 from kafka_io.dead_letters import Message, dead_letter
 from schemas.events import (
+    AlertAck,
     Book,
     BookRisk,
     DeadLetterReason,
+    EntityType,
+    PortfolioState,
+    RiskAlert,
+    RiskLimits,
     Scenario,
     SeriesReturns,
     SeriesState,
@@ -23,16 +32,23 @@ from schemas.events import (
 )
 from schemas.keys import encode_key, scenario_key
 from schemas.topics import (
+    RISK_ACKS,
     RISK_BOOK_RISKS,
     RISK_BOOK_STATE,
     RISK_BOOKS,
+    RISK_LIMITS,
+    RISK_OPEN,
     RISK_SCENARIOS,
     RISK_SERIES,
+    TopicPartition,
 )
+from stream_processors.books.alerts import BookAlerts
 from stream_processors.books.tree import BookTree
 from stream_processors.messages import Admitted, tenant_of
 from stream_processors.processor import Processor, Round, Rows
+from stream_processors.risk.alert_events import is_closed, open_alert
 from stream_processors.risk.confidence import InvalidInput
+from stream_processors.risk.thresholds import InvalidRule
 from stream_processors.settings import ProcessorSettings
 from stream_processors.stress import Scenarios
 
@@ -49,8 +65,12 @@ class _Partition:
     """The stress scenarios in force."""
     changed: set[bytes] = field(default_factory=set)
     """The keys of the trees that changed in this round."""
-    published: dict[bytes, tuple[int, str | None]] = field(default_factory=dict)
-    """The time and the id of each book's last measured risk, by the key of its row."""
+    published: dict[bytes, BookRisk] = field(default_factory=dict)
+    """The last risk of each book that was measured, without its parts, by the key of its row."""
+    alerts: dict[bytes, BookAlerts] = field(default_factory=dict)
+    """The limits and alerts of books, by the key of the row with a book's limits."""
+    watched: Counter[bytes] = field(default_factory=Counter)
+    """The number of books with limits, by the key of their root."""
 
 
 class Books(Processor):
@@ -59,16 +79,16 @@ class Books(Processor):
     def __init__(self, settings: ProcessorSettings) -> None:
         super().__init__(
             "measure_books",
-            (RISK_BOOKS, RISK_SERIES, RISK_SCENARIOS),
+            (RISK_BOOKS, RISK_SERIES, RISK_LIMITS, RISK_ACKS, RISK_SCENARIOS),
             (RISK_BOOK_STATE,),
             linger_s=settings.batch_within_s,
         )
         self._config = settings.book_config()
+        self._series_topic = settings.topic_prefix + RISK_SERIES.name
         self._partitions: dict[int, _Partition] = {}
 
     def recover(self, number: int, rows: Rows, row_limits: Mapping[str, int]) -> None:
         """Replace the trees of a partition number."""
-        del row_limits
         books: defaultdict[bytes, list[Book]] = defaultdict(list)
         series: defaultdict[bytes, list[SeriesState]] = defaultdict(list)
         simulated: defaultdict[bytes, list[BookRisk]] = defaultdict(list)
@@ -84,10 +104,9 @@ class Books(Processor):
                     simulated[encode_key(row.root, row.tenant)].append(row)
                 case _:
                     continue
-        for risks in simulated.values():
-            for risk in risks:
-                row_key = simulated_row(risk.path, risk.tenant)
-                here.published[row_key] = risk.as_of_us, risk.event_id
+        for risk in chain(*simulated.values()):
+            here.published[simulated_row(risk.path, risk.tenant)] = risk
+        self._restore_limits(number, rows, row_limits)
         for key, tree_books in books.items():
             tree = BookTree(tree_books[0].root, self._config, tree_books[0].tenant)
             try:
@@ -97,6 +116,19 @@ class Books(Processor):
                 logger.exception("the rows of the tree %r cannot be restored", key)
             else:
                 here.trees[key] = tree
+
+    def _restore_limits(self, number: int, rows: Rows, row_limits: Mapping[str, int]) -> None:
+        """Continue from the limits and alerts of books, whose last risks are known."""
+        here = self._partitions[number]
+        for key, row in rows[RISK_BOOK_STATE.name].items():
+            if isinstance(row, PortfolioState):
+                state = replace(
+                    row,
+                    limits_offset=min(row.limits_offset, row_limits[RISK_LIMITS.name] - 1),
+                    acks_offset=min(row.acks_offset, row_limits[RISK_ACKS.name] - 1),
+                )
+                last = here.published.get(simulated_row(row.portfolio_id, row.tenant))
+                self._watch(here, key, BookAlerts.unpack(state, self._source(number), last))
 
     def forget(self, number: int) -> None:
         """Drop the trees of a partition number."""
@@ -110,22 +142,29 @@ class Books(Processor):
             match record:
                 case Book():
                     self._put(here, record, message, this_round)
+                    key = encode_key(record.root, tenant_of(message))
                 case Scenario():
                     self._put_scenario(here, record, tenant_of(message), this_round)
+                    continue
                 case SeriesReturns():
                     key = encode_key(record.root, tenant_of(message))
                     if key in here.trees:
                         here.trees[key].add_returns(record.returns, record.lap, record.earlier)
                         here.changed.add(key)
+                case RiskLimits() | AlertAck():
+                    if record.entity_type == EntityType.BOOK:
+                        await self._apply_limits(here, record, message, this_round)
+                    continue
                 case _:
                     raise AssertionError(f"no input of books has a {type(record).__name__}")
+            if here.watched[key]:
+                await self._measure_changed(here, key, this_round, message.offset)
 
     async def finish(self, this_round: Round) -> None:
         """Measure the trees that changed."""
         here = self._partitions[this_round.number]
-        changed, here.changed = here.changed, set()
-        for key in sorted(changed & here.trees.keys()):
-            await self._measure(here, here.trees[key], this_round)
+        for key in sorted(here.changed):
+            await self._measure_changed(here, key, this_round)
 
     def _put(self, here: _Partition, book: Book, message: Message, this_round: Round) -> None:
         """Put a book into its tree, and ask for the returns that the tree now needs."""
@@ -169,30 +208,105 @@ class Books(Processor):
         row = None if scenario.withdrawn else replace(scenario, tenant=tenant)
         this_round.put(RISK_BOOK_STATE, scenario_key(scenario.name, tenant), row)
 
-    async def _measure(self, here: _Partition, tree: BookTree, this_round: Round) -> None:
-        """Measure the books of a tree that changed."""
+    async def _measure_changed(
+        self, here: _Partition, key: bytes, this_round: Round, offset: int = -1
+    ) -> None:
+        """Measure a tree if it has changed since it was measured."""
+        if key in here.changed:
+            here.changed.remove(key)
+            if key in here.trees:
+                await self._measure(here, here.trees[key], this_round, offset)
+
+    async def _apply_limits(
+        self, here: _Partition, record: RiskLimits | AlertAck, message: Message, this_round: Round
+    ) -> None:
+        """Apply limits of a book, or an acknowledgement of one of its alerts."""
+        tenant = tenant_of(message)
+        path = record.portfolio_id if isinstance(record, RiskLimits) else record.entity_id
+        # Limits judge the risk that follows from all messages before them.
+        await self._measure_changed(here, encode_key(_root_of(path), tenant), this_round)
+        key = limits_row(path, tenant)
+        book = here.alerts.get(key)
+        if book is None:
+            if isinstance(record, AlertAck):
+                return  # a book without limits has no alert
+            book = BookAlerts(path, self._source(this_round.number), tenant)
+            last = here.published.get(simulated_row(path, tenant))
+            if last is not None:
+                book.judge(last, message.offset)  # by no limits yet
+        try:
+            if isinstance(record, RiskLimits):
+                alerts = book.set_limits(record, message.offset)
+            else:
+                alerts = book.acknowledge(record, message.offset)
+        except InvalidRule as error:
+            this_round.send(dead_letter(message, DeadLetterReason.INVALID, str(error)), tenant)
+            return
+        self._watch(here, key, book)
+        self._send_alerts(book, alerts, this_round)
+
+    @staticmethod
+    def _watch(here: _Partition, key: bytes, book: BookAlerts) -> None:
+        """Keep the limits of a book, and count the books of its tree that have some."""
+        known = here.alerts.get(key)
+        root = encode_key(_root_of(book.path), book.tenant)
+        here.watched[root] += known is None
+        here.alerts[key] = book
+
+    @staticmethod
+    def _send_alerts(book: BookAlerts, alerts: Sequence[RiskAlert], this_round: Round) -> None:
+        """Send alerts of a book, and write its limits with them."""
+        for alert in alerts:
+            this_round.send(alert, book.tenant)
+            if is_closed(alert):
+                this_round.delete(RISK_OPEN, [encode_key(alert.alert_id, book.tenant)])
+            else:
+                this_round.send(open_alert(alert, book.tenant), book.tenant)
+        this_round.must_end |= bool(alerts)
+        this_round.put(RISK_BOOK_STATE, limits_row(book.path, book.tenant), book.pack())
+
+    def _source(self, number: int) -> TopicPartition:
+        return TopicPartition(self._series_topic, number)
+
+    async def _measure(
+        self, here: _Partition, tree: BookTree, this_round: Round, offset: int = -1
+    ) -> None:
+        """Measure the books of a tree that changed, and judge them by their limits."""
         # In a thread: a simulation of many series is slow, and spends most of its time in NumPy.
         risks, series, closed = await asyncio.to_thread(tree.changes)
         tenant = tree.tenant
         this_round.delete(RISK_BOOK_RISKS, [encode_key(path, tenant) for path in closed])
-        for risk in risks:
-            last_us, last_id = here.published.get(simulated_row(risk.path, tenant), (None, None))
-            is_new = last_us != risk.as_of_us or last_id == risk.event_id
-            this_round.send(risk if is_new else replace(risk, supersedes=last_id), tenant)
+        replacing = [
+            _superseding(risk, here.published.get(simulated_row(risk.path, tenant)))
+            for risk in risks
+        ]
+        for risk in replacing:
+            this_round.send(risk, tenant)
+            book = here.alerts.get(limits_row(risk.path, tenant))
+            if book is not None:
+                self._send_alerts(book, book.judge(risk, offset), this_round)
         for state in series:
             key = series_row(state.root, state.series_id, tenant)
             this_round.put(RISK_BOOK_STATE, key, state)
-        for risk in risks:
+        for risk in replacing:
             if risk.estimates:
                 # Only the simulation is kept: the rest follows from the books and the returns.
                 key = simulated_row(risk.path, tenant)
-                here.published[key] = risk.as_of_us, risk.event_id
-                this_round.put(
-                    RISK_BOOK_STATE, key, replace(risk, parts=(), stress=(), tenant=tenant)
-                )
+                row = here.published[key] = replace(risk, parts=(), stress=(), tenant=tenant)
+                this_round.put(RISK_BOOK_STATE, key, row)
         for path in closed:
             here.published.pop(simulated_row(path, tenant), None)
+            book = here.alerts.get(limits_row(path, tenant))
+            if book is not None:
+                self._send_alerts(book, book.close(offset), this_round)
             this_round.put(RISK_BOOK_STATE, simulated_row(path, tenant), None)
+
+
+def _superseding(risk: BookRisk, last: BookRisk | None) -> BookRisk:
+    """Return a risk that says which one as of the same time it replaces."""
+    if last is None or last.as_of_us != risk.as_of_us or last.event_id == risk.event_id:
+        return risk
+    return replace(risk, supersedes=last.event_id)
 
 
 def book_row(path: str, tenant: str | None) -> bytes:
@@ -203,6 +317,15 @@ def book_row(path: str, tenant: str | None) -> bytes:
 def series_row(root: str, series_id: str, tenant: str | None) -> bytes:
     """Return the key of the row with the returns of a series that a tenant's tree holds."""
     return encode_key(f"series:{root}/{series_id}", tenant)
+
+
+def limits_row(path: str, tenant: str | None) -> bytes:
+    """Return the key of the row with the limits and alerts of a tenant's book."""
+    return encode_key(f"limits:{path}", tenant)
+
+
+def _root_of(path: str) -> str:
+    return path.partition("/")[0]
 
 
 def simulated_row(path: str, tenant: str | None) -> bytes:

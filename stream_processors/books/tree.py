@@ -430,6 +430,7 @@ class BookTree:
                 for series_id, count in joined.short.items()
                 if is_small
             ],
+            concentration=_concentration(exposures, gross),
             stale_prices=sorted(self._stale_prices(book)),
             missing_policy=self._policy(book).name,
             stress=[test.of_book(exposures, nav) for test in self._stress],
@@ -447,6 +448,11 @@ class BookTree:
         estimates = simulate(risk, table, values, self._config)
         self._simulated[risk.book_id] = int(table.times_us[-1]), estimates
         return estimates
+
+
+def _concentration(exposures: Mapping[str, float], gross: float) -> float | None:
+    """Return the largest absolute value of a series, as a share of the gross value."""
+    return finite(max(map(abs, exposures.values())) / gross) if gross > 0 else None
 
 
 def _with_event_id(risk: BookRisk) -> BookRisk:

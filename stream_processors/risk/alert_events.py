@@ -229,4 +229,5 @@ def open_alert(alert: RiskAlert, tenant: str | None) -> OpenAlert:
         comment=alert.comment,
         cause=alert.cause,
         limits_version=alert.limits_version,
+        entity_type=alert.entity_type,
     )

@@ -14,6 +14,7 @@ from schemas.events import (
     AlertAck,
     DeadLetter,
     DeadLetterReason,
+    EntityType,
     Event,
     Return,
     ReturnBatch,
@@ -91,6 +92,8 @@ class RiskBatch:
         match record:
             case ReturnBatch():
                 self._apply_returns(message, record)
+            case RiskLimits(entity_type=EntityType.BOOK) | AlertAck(entity_type=EntityType.BOOK):
+                return  # the processor of books reads it
             case RiskLimits():
                 self._apply_limits(message, record)
             case AlertAck():

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from math import isfinite
 
-from schemas.events import AlertType, Metric, RiskLimit
+from schemas.events import AlertType, BookMetric, Metric, RiskLimit
 from schemas.vocabularies import STRESS_LOSS
 from stream_processors.risk.measures import VAR_99
 from stream_processors.risk.model_tests import most_before_red
@@ -16,6 +16,16 @@ METRICS: Mapping[str, tuple[str, AlertType]] = {
     Metric.ES_99: ("ES", AlertType.ES_EXCEEDED),
 }
 """The metrics that a limit can be on: their name in messages, and the type of their alerts."""
+
+BOOK_METRICS: Mapping[str, tuple[str, AlertType]] = {
+    **METRICS,
+    BookMetric.VAR_95_AMOUNT: ("VaR", AlertType.VAR_EXCEEDED),
+    BookMetric.ES_95_AMOUNT: ("ES", AlertType.ES_EXCEEDED),
+    BookMetric.VAR_99_AMOUNT: ("VaR", AlertType.VAR_EXCEEDED),
+    BookMetric.ES_99_AMOUNT: ("ES", AlertType.ES_EXCEEDED),
+    BookMetric.CONCENTRATION: ("Concentration", AlertType.CONCENTRATION_EXCEEDED),
+}
+"""The metrics that a limit of a book can be on."""
 
 MODEL = "exceptions_99"
 """The id of the rule for the model: exceptions of the 99 % VaR in the last days."""
@@ -66,21 +76,28 @@ def metric_of(rule_id: str) -> tuple[str, AlertType]:
     if is_stress(rule_id):
         scenario = rule_id.removeprefix(STRESS_LOSS)
         return f"Stress loss in {scenario}", AlertType.STRESS_EXCEEDED
-    return METRICS[rule_id]
+    return BOOK_METRICS[rule_id]
 
 
-def rules_of(limits: Sequence[RiskLimit]) -> tuple[Rule, ...]:
+def rules_of(
+    limits: Sequence[RiskLimit], metrics: Mapping[str, tuple[str, AlertType]] = METRICS
+) -> tuple[Rule, ...]:
     """Convert limits to rules; a temporary limit holds instead of the other one.
+
+    Args:
+        limits: the limits.
+        metrics: the metrics that they can be on.
 
     Raises:
         InvalidRule: a metric is unknown or named twice, or a parameter is out of its range.
     """
     rules = {}
     for limit in limits:
-        if limit.metric not in METRICS and not is_stress(limit.metric):
+        if limit.metric not in metrics and not (metrics is METRICS and is_stress(limit.metric)):
+            more = f", and {STRESS_LOSS}NAME for the loss in a stress scenario"
             raise InvalidRule(
-                f"{limit.metric!r} is no metric; there are {', '.join(METRICS)}, and "
-                f"{STRESS_LOSS}NAME for the loss in a stress scenario"
+                f"{limit.metric!r} is no metric; there are {', '.join(metrics)}"
+                f"{more if metrics is METRICS else ''}"
             )
         if limit.metric in rules:
             raise InvalidRule(f"there are two limits of {limit.metric}; give one")

@@ -204,6 +204,20 @@ TABLE: Mapping[tuple[str, str], Row | None] = {
     ),
     ("PUT", "/api/v1/books/{root}/{book_id}"): Row(Scope.LIMITS, "/api/v1/books/R/R", body={}),
     ("DELETE", "/api/v1/books/{root}/{book_id}"): Row(Scope.LIMITS, "/api/v1/books/R/R"),
+    ("PUT", "/api/v1/books/{root}/{book_id}/limits"): Row(
+        Scope.LIMITS, "/api/v1/books/R/R/limits", body=_LIMITS
+    ),
+    ("DELETE", "/api/v1/books/{root}/{book_id}/limits"): Row(
+        Scope.LIMITS, "/api/v1/books/R/R/limits"
+    ),
+    ("GET", "/api/v1/books/{root}/{book_id}/limits"): Row(
+        Scope.READ,
+        "/api/v1/books/P/P/limits",
+        shows="tenant",
+        theirs=f"/api/v1/books/{ONLY_ACME}/{ONLY_ACME}/limits",
+        strangers=_TENANT,
+        unknown=f"/api/v1/books/{_UNKNOWN}/{_UNKNOWN}/limits",
+    ),
     ("GET", "/api/v1/books"): Row(Scope.READ, "/api/v1/books", shows="tenant"),
     ("GET", "/api/v1/books/{root}"): Row(
         Scope.READ,

@@ -74,8 +74,47 @@ def last_of(blocks: list[Any], path: str) -> Any:
     return [event for event in events if event.get("path") == path][-1]
 
 
+def has_state(state: str) -> Any:
+    def found(blocks: list[Any]) -> bool:
+        return any(block.inner.get("state") == state for block in blocks if block.data)
+
+    return found
+
+
+def alert_of(blocks: list[Any]) -> Any:
+    return [block.inner for block in blocks if block.data and "state" in block.inner][-1]
+
+
 def var_95(pnl: Any) -> float:
     return float(np.quantile(-pnl, 0.95, method="inverted_cdf"))
+
+
+async def alert_and_clear(first: Started, second: Started, fund: Any) -> None:
+    # A limit in currency alerts at once, the alert is acknowledged, and clears without its limit.
+    async with (
+        stream(first.url, "/api/v1/sse/alerts", entity_id="fund/fund", **FROM) as alerts,
+        httpx.AsyncClient(base_url=f"{second.url}/api/v1", timeout=30) as http,
+    ):
+        limit = {"metric": "var_95_amount", "limit": fund["amounts"]["var_95"] / 2}
+        await call(second, "PUT", "/fund/fund/limits", {"limits": [limit], "comment": "lower"})
+        raised = alert_of(await alerts.until(has_state("raised")))
+        assert (raised["entity_type"], raised["level"]) == ("book", "breach")
+        assert raised["metric_value"] == fund["amounts"]["var_95"]
+        [shown] = (await http.get("/alerts", params={"entity_id": "fund/fund"})).json()
+        assert (shown["alert_id"], shown["entity_type"]) == (raised["alert_id"], "book")
+        answer = await http.post(f"/alerts/{raised['alert_id']}/ack", json={"comment": "seen"})
+        assert answer.status_code == 202
+        acknowledged = alert_of(await alerts.until(has_state("acknowledged")))
+        assert acknowledged["message"] == "acknowledged: seen"
+        found = await call(first, "GET", "/fund/fund/limits")
+        assert [found["path"], found["limits"][0]["metric"]] == ["fund/fund", "var_95_amount"]
+        assert (await http.get("/limits")).json() == []  # of portfolios
+        changes = [(item["what"], item["id"]) for item in (await http.get("/audit")).json()]
+        assert {("limits", "fund/fund"), ("acknowledgement", raised["alert_id"])} <= {*changes}
+        await call(first, "DELETE", "/fund/fund/limits")
+        cleared = alert_of(await alerts.until(has_state("cleared")))
+        assert cleared["alert_id"] == raised["alert_id"]
+        assert (await http.get("/books/fund/fund/limits")).status_code == 404
 
 
 async def test_a_fund_is_measured_as_it_is_held_also_by_a_worker_that_takes_over(
@@ -109,6 +148,8 @@ async def test_a_fund_is_measured_as_it_is_held_also_by_a_worker_that_takes_over
         "normal",
         "monte_carlo",
     }
+
+    await alert_and_clear(first, second, fund)
 
     # The books as they are held, and measured; then one is closed.
     assert [item["book_id"] for item in await call(second, "GET", "")] == ["desk", "tech"]
@@ -163,7 +204,26 @@ async def test_books_that_make_no_sense_are_refused_by_name(world: World) -> Non
             ({"holdings": [{"series_id": "IBM", "quantity": 1, "price": 0}]}, "price"),
             ({"nav": -1}, "nav"),
             ({"held": []}, "held"),
+            ({"currency": "dollars"}, "currency"),
+            ({"calendar": "Mars/Olympus"}, "names no time zone"),
+            ({"missing": "ignore"}, "missing"),
+            (
+                {"currency": "USD", "holdings": [held(IBM=1.0)[0] | {"currency": "EUR"}]},
+                "IBM is in EUR, and the book in USD",
+            ),
         ):
             answer = await http.put("/fund/tech", json=body)
+            assert (answer.status_code, named in answer.text) == (400, True)
+        in_dollars = {"holdings": held(IBM=1.0), "currency": "USD"}
+        assert (await http.put("/fund/tech", json=in_dollars)).json()["currency"] == "USD"
+        answer = await http.put("/fund/desk", json={"currency": "EUR"})
+        assert answer.status_code == 400
+        assert "desk is in EUR, and tech of the same tree in USD" in answer.text
+        for wrong, named in (
+            ([{"metric": "beta", "limit": 1}], "metric"),
+            ([{"metric": "var_95", "limit": 0}], "limit"),
+            ([{"metric": "var_95", "limit": 1}] * 2, "two limits of var_95"),
+        ):
+            answer = await http.put("/fund/tech/limits", json={"limits": wrong})
             assert (answer.status_code, named in answer.text) == (400, True)
         assert (await http.get("/nothing")).status_code == 404

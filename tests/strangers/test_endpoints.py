@@ -71,6 +71,7 @@ READ_BY: Mapping[str, Sequence[Topic]] = {
     "/api/v1/limits": [RISK_LIMITS],
     "/api/v1/limits/{}": [RISK_LIMITS],
     "/api/v1/books": [RISK_BOOKS],
+    "/api/v1/books/{}/{}/limits": [RISK_LIMITS],
     "/api/v1/books/{}": [RISK_BOOK_RISKS],
     "/api/v1/scenarios": [RISK_SCENARIOS],
     "/api/v1/scenarios/{}": [RISK_SCENARIOS],

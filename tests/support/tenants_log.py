@@ -10,6 +10,7 @@ from schemas.events import (
     NotificationRoute,
     OpenAlert,
     RiskHistory,
+    RiskLimit,
     RiskLimits,
     Scenario,
     StoryState,
@@ -75,6 +76,17 @@ class TenantsLog(FakeLog):
                     event_time_us=AT_US,
                 ),
                 tenant,
+            )
+            self.put(
+                RiskLimits(
+                    portfolio_id=f"{name}/{name}",
+                    limits=[RiskLimit("var_95", 0.1)],
+                    comment=text,
+                    event_time_us=AT_US,
+                    entity_type="book",
+                ),
+                tenant,
+                home=name,
             )
             self.put(replace(examples.MEASURES[0], portfolio_id=name, method=text), tenant)
             self.put(

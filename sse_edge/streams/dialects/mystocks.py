@@ -29,7 +29,7 @@ from sse_edge.streams.dialect import ClientInfo, Dialect, EventBlock, Rendered
 _BOOK_DETAILS = (
     *("event_id", "supersedes", "reason", "method", "gross", "net", "currency", "calendar"),
     *("first_day", "last_day", "scenario_day", "corrections", "missing_days", "excluded"),
-    *("stale_prices", "missing_policy", "diversification_95"),
+    *("stale_prices", "missing_policy", "diversification_95", "concentration"),
 )
 """The fields that a book's risk has since its schema's fourth version."""
 

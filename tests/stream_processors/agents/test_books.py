@@ -1,21 +1,33 @@
 """The processor that measures trees of books, run without Kafka."""
 
+from dataclasses import replace
+from typing import Any
+
 from schemas.codec import decode
 from schemas.events import (
+    AlertAck,
     Book,
     BookRisk,
     DeadLetter,
     Holding,
+    OpenAlert,
     Return,
+    RiskAlert,
+    RiskLimit,
+    RiskLimits,
     SeriesReturns,
     SeriesState,
     SeriesWanted,
 )
 from schemas.topics import (
     DEAD_LETTERS,
+    RISK_ACKS,
+    RISK_ALERTS,
     RISK_BOOK_RISKS,
     RISK_BOOK_STATE,
     RISK_BOOKS,
+    RISK_LIMITS,
+    RISK_OPEN,
     RISK_SERIES,
     RISK_WANTED,
 )
@@ -87,3 +99,93 @@ async def test_invalid_books_are_dead_letters() -> None:
         (2, "invalid"),
         (3, "undecodable"),
     ]
+
+
+def limits(limit: float, metric: str = "var_95_amount", path: str = "firm/desk") -> RiskLimits:
+    return RiskLimits(
+        portfolio_id=path,
+        limits=[RiskLimit(metric, limit)],
+        entity_type="book",
+        event_time_us=0,
+    )
+
+
+def day(at: int, value: float, version: int = 1) -> SeriesReturns:
+    return SeriesReturns(root="firm", returns=[Return("IBM", at * DAY_US, value, version)])
+
+
+def story() -> list[Any]:
+    """Return the messages about a book that is put over its limit, corrected, and acknowledged."""
+    return [
+        message(RISK_BOOKS, book(), 0),
+        message(RISK_SERIES, returns(), 0),
+        message(RISK_LIMITS, limits(0.2), 0),
+        *(message(RISK_SERIES, day(120 + at, -0.05), 1 + at) for at in range(7)),
+        message(RISK_SERIES, day(126, 0.0, version=2), 9),
+        *(message(RISK_SERIES, day(127 + at, -0.05), 10 + at) for at in range(3)),
+    ]
+
+
+async def test_alerts_of_a_book_are_the_same_whatever_the_rounds_and_restarts() -> None:
+    journal = await bench().run(*([item] for item in story()))
+    expected = journal.sent(RISK_ALERTS, RiskAlert)
+    assert [alert.state for alert in expected] == ["raised", "cleared", "raised"]
+    assert {alert.entity_id for alert in expected} == {"firm/desk"}
+    assert len({alert.transition_id for alert in expected}) == 3
+
+    journal = await bench().run(story())
+    assert journal.sent(RISK_ALERTS, RiskAlert) == expected
+
+    worker, found = bench(), []
+    for item in story():
+        journal = await worker.run([item])
+        found += journal.sent(RISK_ALERTS, RiskAlert)
+        worker.recover(worker.rows())
+    assert found == expected
+
+
+async def test_limits_judge_the_risk_before_them_and_acknowledgements_are_kept() -> None:
+    made = bench()
+    await made.run(story()[:2])
+    journal = await made.run([message(RISK_LIMITS, limits(0.05), 0)])
+    [raised] = journal.sent(RISK_ALERTS, RiskAlert)
+    [row] = journal.sent(RISK_OPEN, OpenAlert)
+    assert (row.alert_id, row.entity_type, row.entity_id) == (
+        *(raised.alert_id, "book"),
+        "firm/desk",
+    )
+    ack = AlertAck(
+        alert_id=raised.alert_id,
+        entity_id="firm/desk",
+        entity_type="book",
+        by="ann",
+        event_time_us=0,
+    )
+    unknown = replace(ack, entity_id="firm/unknown")
+    portfolios = replace(ack, entity_type="portfolio")
+    journal = await made.run(
+        [message(RISK_ACKS, item, at) for at, item in enumerate((unknown, portfolios, ack))]
+    )
+    [acknowledged] = journal.sent(RISK_ALERTS, RiskAlert)
+    assert (acknowledged.state, acknowledged.acknowledged_by) == ("acknowledged", "ann")
+    journal = await made.run([message(RISK_BOOKS, book(closed=True), 5)])
+    [cleared] = journal.sent(RISK_ALERTS, RiskAlert)
+    assert (cleared.state, cleared.alert_id) == ("cleared", raised.alert_id)
+    assert journal.rows[RISK_OPEN.name, raised.alert_id.encode()] is None
+
+
+async def test_invalid_limits_of_a_book_are_a_dead_letter() -> None:
+    journal = await bench().run([message(RISK_LIMITS, limits(1.0, metric="beta"), 0)])
+    [letter] = journal.sent(DEAD_LETTERS, DeadLetter)
+    assert "'beta' is no metric" in letter.error
+
+
+async def test_a_corrected_risk_names_the_one_that_it_replaces() -> None:
+    made = bench()
+    await made.run(story()[:2])
+    first = {risk.path: risk for risk in made.journal.sent(RISK_BOOK_RISKS, BookRisk)}
+    journal = await made.run([message(RISK_SERIES, day(119, 0.5, version=2), 1)])
+    for risk in journal.sent(RISK_BOOK_RISKS, BookRisk):
+        assert (risk.supersedes, risk.corrections) == (first[risk.path].event_id, 1)
+    journal = await made.run([message(RISK_SERIES, day(120, 0.0), 2)])
+    assert {risk.supersedes for risk in journal.sent(RISK_BOOK_RISKS, BookRisk)} == {None}

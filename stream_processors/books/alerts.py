@@ -1,0 +1,176 @@
+"""The limits of one book, and the alerts that its measures raise. Pure.
+
+The measures of a book arrive, and changed limits and acknowledgements; alert events leave. A book
+has the same rules, levels and ids as a portfolio. Its metrics are fractions of the net asset value,
+amounts in its currency, and the concentration. A measure without a value, such as a fraction
+without a positive net asset value, changes nothing.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+from schemas.events import (
+    AlertAck,
+    BookRisk,
+    EntityType,
+    PortfolioState,
+    RiskAlert,
+    RiskLimit,
+    RiskLimits,
+)
+from schemas.instants import to_rfc3339
+from schemas.topics import TopicPartition
+from stream_processors.risk.alert_events import AlertContext
+from stream_processors.risk.alerts import Alerts
+from stream_processors.risk.rules import BOOK_METRICS, rules_of
+from stream_processors.risk.thresholds import Evaluation, InvalidRule
+
+
+class BookMeasurement(NamedTuple):
+    """The values of a book's metrics, by the names of `BookMetric`."""
+
+    var_95: float | None
+    es_95: float | None
+    var_99: float | None
+    es_99: float | None
+    var_95_amount: float | None
+    es_95_amount: float | None
+    var_99_amount: float | None
+    es_99_amount: float | None
+    concentration: float | None
+
+    @classmethod
+    def of(cls, risk: BookRisk) -> "BookMeasurement":
+        """Return the metrics of a book's risk."""
+        return cls(
+            var_95=risk.var_95,
+            es_95=risk.es_95,
+            var_99=risk.var_99,
+            es_99=risk.es_99,
+            var_95_amount=risk.amounts.get("var_95"),
+            es_95_amount=risk.amounts.get("es_95"),
+            var_99_amount=risk.amounts.get("var_99"),
+            es_99_amount=risk.amounts.get("es_99"),
+            concentration=risk.concentration,
+        )
+
+
+class BookAlerts:
+    """The limits of one book, and the state of its alerts."""
+
+    def __init__(self, path: str, source: TopicPartition, tenant: str | None = None) -> None:
+        """Watch a book by no limits.
+
+        Args:
+            path: the book, as ROOT/BOOK.
+            source: the partition of the returns that it is measured by.
+            tenant: its tenant; None for none.
+        """
+        self.path = path
+        self.tenant = tenant
+        self.limits: Sequence[RiskLimit] = ()
+        self.limits_offset = self.acks_offset = -1
+        """The offsets of the last limits and the last acknowledgement that were applied."""
+        self._limits_version: str | None = None
+        self._source = source
+        self._alerts = Alerts(path, ())
+        self._risk: BookRisk | None = None
+        """The last risk that was judged."""
+
+    @classmethod
+    def unpack(
+        cls, state: PortfolioState, source: TopicPartition, risk: BookRisk | None
+    ) -> "BookAlerts":
+        """Continue from a packed state, and the last risk that was judged."""
+        book = cls(state.portfolio_id, source, state.tenant)
+        book.limits, book._alerts.rules = state.limits, rules_of(state.limits, BOOK_METRICS)
+        book.limits_offset, book.acks_offset = state.limits_offset, state.acks_offset
+        book._limits_version = state.limits_version
+        book._alerts.unpack(state.watches)
+        book._risk = risk
+        return book
+
+    def pack(self) -> PortfolioState:
+        """Return the limits and the alerts, but not the risk."""
+        return PortfolioState(
+            portfolio_id=self.path,
+            offset=-1,
+            index=-1,
+            partition=self._source.partition,
+            limits=self.limits,
+            limits_version=self._limits_version,
+            limits_offset=self.limits_offset,
+            acks_offset=self.acks_offset,
+            watches=self._alerts.pack(),
+            tenant=self.tenant,
+        )
+
+    def set_limits(self, limits: RiskLimits, offset: int) -> Sequence[RiskAlert]:
+        """Replace the limits, and judge the last risk by those that have changed.
+
+        Raises:
+            InvalidRule: a limit is out of its range; the present limits stay.
+        """
+        if offset <= self.limits_offset:
+            return ()
+        self.limits_offset = offset
+        if any(limit.temporary_limit is not None for limit in limits.limits):
+            raise InvalidRule("a limit of a book is temporary; only those of portfolios can be")
+        rules = rules_of(limits.limits, BOOK_METRICS)
+        self.limits = limits.limits
+        self._limits_version = to_rfc3339(limits.event_time_us) if rules else None
+        context = None if self._risk is None else self._context(self._risk, offset)
+        return self._alerts.change_rules(rules, f":limits/{offset}", context)
+
+    def acknowledge(self, ack: AlertAck, offset: int) -> Sequence[RiskAlert]:
+        """Acknowledge an open alert."""
+        if offset <= self.acks_offset:
+            return ()
+        self.acks_offset = offset
+        if self._risk is None:
+            return ()
+        return self._alerts.acknowledge(ack, self._context(self._risk, offset))
+
+    def judge(self, risk: BookRisk, offset: int) -> Sequence[RiskAlert]:
+        """Judge a risk of the book by its limits.
+
+        Args:
+            risk: the risk.
+            offset: the offset of the record that it follows from.
+        """
+        last = self._risk
+        if not risk.amounts or (last is not None and last.event_id == risk.event_id):
+            return ()
+        self._risk = replace(risk, parts=(), estimates=())
+        is_newer = last is None or risk.as_of_us > last.as_of_us
+        return self._alerts.judge(
+            BookMeasurement.of(risk),
+            None,
+            risk.as_of_us,
+            lambda: self._context(risk, offset),
+            evaluation=Evaluation.MEASURE if is_newer else Evaluation.CORRECTION,
+        )
+
+    def close(self, offset: int) -> Sequence[RiskAlert]:
+        """Clear all alerts, since the book no longer exists; its limits stay."""
+        risk, self._risk = self._risk, None
+        return () if risk is None else self._alerts.end_history(self._context(risk, offset))
+
+    def _context(self, risk: BookRisk, offset: int) -> AlertContext:
+        return AlertContext(
+            measure_id=risk.event_id or "",
+            as_of_us=risk.as_of_us,
+            values=BookMeasurement.of(risk)._asdict(),
+            scenario_us=lambda rule_id: risk.scenario_us if "_95" in rule_id else None,
+            source=self._source,
+            offset=offset,
+            entity_type=EntityType.BOOK,
+            limits_version=self._limits_version,
+            supersedes=risk.supersedes,
+            method=risk.method,
+            status=risk.status,
+            status_reason=risk.reason,
+            observations=risk.observations,
+            corrections=risk.corrections,
+        )

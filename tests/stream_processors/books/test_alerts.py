@@ -1,0 +1,146 @@
+"""Limits and alerts of a book: the same levels, ids and acknowledgements as those of portfolios."""
+
+from dataclasses import replace
+from uuid import NAMESPACE_URL, uuid5
+
+import pytest
+
+from schemas.codec import decode, encode
+from schemas.events import (
+    AlertAck,
+    BookMetric,
+    BookRisk,
+    PortfolioState,
+    RiskAlert,
+    RiskLimit,
+    RiskLimits,
+)
+from schemas.topics import TopicPartition
+from stream_processors.books.alerts import BookAlerts, BookMeasurement
+from stream_processors.risk.rules import BOOK_METRICS
+from stream_processors.risk.thresholds import InvalidRule
+
+SOURCE = TopicPartition("risk.series", 3)
+DAY_US = 86_400_000_000
+
+
+def risk(day: int, amount: float, share: float | None = None, event_id: str = "") -> BookRisk:
+    return BookRisk(
+        root="firm",
+        book_id="desk",
+        as_of_us=day * DAY_US,
+        status="ok",
+        observations=250,
+        series=1,
+        missing=(),
+        var_95=share,
+        amounts={"var_95": amount, "es_95": 2 * amount},
+        event_id=event_id or f"risk of day {day}",
+        concentration=0.6,
+    )
+
+
+def limits(*limited: RiskLimit) -> RiskLimits:
+    return RiskLimits(
+        portfolio_id="firm/desk", limits=limited, entity_type="book", event_time_us=DAY_US
+    )
+
+
+def watched(*limited: RiskLimit) -> BookAlerts:
+    book = BookAlerts("firm/desk", SOURCE, "acme")
+    assert book.set_limits(limits(*limited), 0) == []
+    return book
+
+
+def restarted(book: BookAlerts, last: BookRisk | None) -> BookAlerts:
+    state = decode(encode(book.pack()))
+    assert isinstance(state, PortfolioState)
+    return BookAlerts.unpack(state, SOURCE, last)
+
+
+def states(alerts: list[RiskAlert]) -> list[tuple[str, str | None]]:
+    return [(alert.state, alert.level) for alert in alerts]
+
+
+AMOUNT = RiskLimit("var_95_amount", 1_000.0, warn_ratio=0.8, critical_ratio=1.5)
+
+
+def test_a_limit_in_currency_raises_escalates_and_clears_under_one_id() -> None:
+    book = watched(AMOUNT)
+    amounts = [700, 850, 1_001, 1_600, 1_380, 950, 700]
+    alerts = [
+        alert for day, amount in enumerate(amounts) for alert in book.judge(risk(day, amount), day)
+    ]
+    assert states(alerts) == [
+        ("raised", "warning"),
+        ("escalated", "breach"),
+        ("escalated", "critical"),
+        ("deescalated", "breach"),
+        ("cleared", "normal"),
+    ]
+    raised = alerts[0]
+    name = "risk-alert:var_95_amount:firm/desk:risk of day 1"
+    assert {alert.alert_id for alert in alerts} == {str(uuid5(NAMESPACE_URL, name))}
+    assert (raised.entity_type, raised.entity_id, raised.alert_type) == (
+        *("book", "firm/desk"),
+        "var_exceeded",
+    )
+    assert raised.message == "VaR approaching threshold: 850.00, 85% of 1000.00"
+    assert alerts[1].message == "VaR exceeded threshold: 1001.00 > 1000.00"
+    assert (raised.source_topic, raised.source_partition, raised.source_offset) == (*SOURCE, 1)
+    assert raised.limits_version == "1970-01-02T00:00:00Z"
+
+
+def test_each_metric_of_a_book_can_have_a_limit_and_no_other() -> None:
+    assert list(BOOK_METRICS) == list(BookMetric) == list(BookMeasurement._fields)
+    book = watched(*(RiskLimit(metric, 1e-9) for metric in BookMetric))
+    alerts = book.judge(replace(risk(1, 10.0, 0.1), es_95=0.2), 1)
+    assert [alert.rule_id for alert in alerts] == [
+        *("var_95", "es_95", "var_95_amount", "es_95_amount", "concentration"),
+    ]
+    assert alerts[-1].alert_type == "concentration_exceeded"
+    with pytest.raises(InvalidRule, match="'beta' is no metric"):
+        watched(RiskLimit("beta", 1.0))
+    with pytest.raises(InvalidRule, match="only those of portfolios can be"):
+        watched(RiskLimit("var_95", 0.05, temporary_limit=0.06, valid_until_us=1))
+    with pytest.raises(InvalidRule, match="limit is nan"):
+        watched(RiskLimit("var_95", float("nan")))
+
+
+def test_a_measure_without_values_changes_nothing_and_a_correction_is_judged_at_once() -> None:
+    book = watched(RiskLimit("var_95", 0.05), AMOUNT)
+    assert states(list(book.judge(risk(5, 900.0, None), 1))) == [("raised", "warning")]
+    blind = replace(risk(6, 0.0), amounts={}, concentration=None, event_id="blind")
+    assert book.judge(blind, 2) == ()
+    corrected = replace(risk(5, 100.0, 0.06, "corrected"), supersedes="risk of day 5")
+    alerts = list(book.judge(corrected, 3))
+    assert states(alerts) == [("raised", "breach"), ("cleared", "normal")]
+    assert {alert.supersedes for alert in alerts} == {"risk of day 5"}
+    assert book.judge(corrected, 4) == ()  # the same risk once more
+
+
+def test_limits_and_acknowledgements_survive_restarts_and_repeats_change_nothing() -> None:
+    book = watched(AMOUNT)
+    first = risk(1, 1_200.0)
+    [raised] = book.judge(first, 1)
+    book = restarted(book, first)
+    ack = AlertAck(alert_id=raised.alert_id, entity_id="firm/desk", by="ann", event_time_us=0)
+    [acknowledged] = book.acknowledge(ack, 7)
+    assert (acknowledged.state, acknowledged.acknowledged_by) == ("acknowledged", "ann")
+    book = restarted(book, first)
+    assert book.acknowledge(ack, 7) == ()
+    assert list(book.acknowledge(ack, 8)) == []
+    assert book.set_limits(limits(AMOUNT), 0) == ()
+    [escalated] = book.judge(risk(2, 1_600.0), 2)
+    assert (escalated.alert_id, escalated.acknowledged) == (raised.alert_id, False)
+    # Lower limits judge the last risk at once; without any, the alert clears.
+    [cleared] = book.set_limits(limits(), 1)
+    assert (cleared.state, cleared.message) == ("cleared", "the limit was withdrawn")
+
+
+def test_a_closed_book_has_no_open_alert() -> None:
+    book = watched(AMOUNT)
+    book.judge(risk(1, 1_200.0), 1)
+    assert states(list(book.close(2))) == [("cleared", "normal")]
+    assert book.close(3) == ()
+    assert states(list(book.judge(risk(4, 1_200.0), 4))) == [("raised", "breach")]
