@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from cli.commands.audit import audit
+from cli.commands.books import books_cli
 from cli.commands.limits import limits_cli
 from cli.commands.rebuild import rebuild
 from cli.commands.risk import risk_cli
@@ -54,6 +55,7 @@ def options(
 
 for command in (up, reset, task, token, rebuild, audit):
     cli.command()(command)
+cli.add_typer(books_cli, name="books")
 cli.add_typer(limits_cli, name="limits")
 cli.add_typer(risk_cli, name="risk")
 cli.add_typer(scenarios_cli, name="scenarios")

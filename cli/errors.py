@@ -2,6 +2,7 @@
 
 CommandError
 ├── NoSystem            no system is named and none runs on the data directory
+├── InvalidArgument     an argument or a file cannot be understood
 ├── EdgeUnreachable     no edge answers at the address
 ├── RequestRefused      an edge refused a request
 ├── NoHistory           the log has no answer about the past
@@ -17,6 +18,10 @@ class CommandError(Exception):
 
 class NoSystem(CommandError):
     """No system is named and none runs here, or two are named; the message says how to name it."""
+
+
+class InvalidArgument(CommandError):
+    """An argument, or a file that it names, cannot be understood; the message says what would."""
 
 
 class EdgeUnreachable(CommandError):

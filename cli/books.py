@@ -1,0 +1,104 @@
+"""`tapewire books`: sets, closes and lists books and their limits through any edge."""
+
+from collections.abc import Mapping, Sequence
+from json import JSONDecodeError, loads
+from typing import Any
+from urllib.parse import quote
+
+from cli.edge_client import ask
+from cli.errors import InvalidArgument
+
+_BOOKS = "/api/v1/books"
+
+
+def put(edge: str, book: str, text: str, bearer: str | None) -> Sequence[str]:
+    """Replace all holdings of a book, and return what it holds now, as lines of a table.
+
+    Args:
+        edge: the edge's address.
+        book: the book, as ROOT/BOOK.
+        text: the book in JSON, as `PUT /api/v1/books/ROOT/BOOK` takes it.
+        bearer: the caller's token; None for none.
+
+    Raises:
+        InvalidArgument: the name is no book's, or the text is no JSON.
+        RequestRefused: the edge refused the book; the message says why.
+        EdgeUnreachable: no edge answers at the address.
+    """
+    try:
+        body = loads(text)
+    except JSONDecodeError as error:
+        raise InvalidArgument(f"the book is no JSON: {error}") from error
+    shown = ask("PUT", edge, _path(book), bearer, body=body)
+    currency = "" if shown["currency"] is None else f" {shown['currency']}"
+    lines = [
+        f"{holding['series_id']:<24} {holding['quantity']:>14g} at {holding['price']:g}{currency}"
+        for holding in shown["holdings"]
+    ]
+    return lines or [f"{book} holds nothing itself"]
+
+
+def close(edge: str, book: str, bearer: str | None) -> Sequence[str]:
+    """Close a book.
+
+    Raises:
+        InvalidArgument: the name is no book's.
+        RequestRefused: the edge refused the request; the message says why.
+        EdgeUnreachable: no edge answers at the address.
+    """
+    ask("DELETE", edge, _path(book), bearer)
+    return [f"{book} is closed"]
+
+
+def show(edge: str, root: str, bearer: str | None) -> Sequence[str]:
+    """Return the risk of each book of a tree, as lines of a table.
+
+    Raises:
+        RequestRefused: the edge refused the request; the message says why.
+        EdgeUnreachable: no edge answers at the address.
+    """
+    risks = ask("GET", edge, f"{_BOOKS}/{quote(root, safe='')}", bearer)
+    return [_risk_line(risk) for risk in risks]
+
+
+def put_limit(
+    edge: str, book: str, limit: Mapping[str, Any], comment: str, bearer: str | None
+) -> Sequence[str]:
+    """Replace a book's limits with one limit.
+
+    Raises:
+        InvalidArgument: the name is no book's.
+        RequestRefused: the edge refused the limit; the message says why.
+        EdgeUnreachable: no edge answers at the address.
+    """
+    body = {"limits": [limit], "comment": comment}
+    shown = ask("PUT", edge, f"{_path(book)}/limits", bearer, body=body)
+    return [f"{book}: {row['metric']} up to {row['limit']:g}" for row in shown["limits"]]
+
+
+def withdraw_limits(edge: str, book: str, bearer: str | None) -> Sequence[str]:
+    """Withdraw all limits of a book.
+
+    Raises:
+        InvalidArgument: the name is no book's.
+        RequestRefused: the edge refused the request; the message says why.
+        EdgeUnreachable: no edge answers at the address.
+    """
+    ask("DELETE", edge, f"{_path(book)}/limits", bearer)
+    return [f"{book} has no limits"]
+
+
+def _path(book: str) -> str:
+    root, slash, name = book.partition("/")
+    if not (root and slash and name) or "/" in name:
+        raise InvalidArgument(f"{book!r} names no book; write ROOT/BOOK, as in firm/tech")
+    return f"{_BOOKS}/{quote(root, safe='')}/{quote(name, safe='')}"
+
+
+def _risk_line(risk: Mapping[str, Any]) -> str:
+    currency = risk.get("currency") or ""
+    amount = risk["amounts"].get("var_95")
+    var = "no VaR" if amount is None else f"VaR {amount:.2f} {currency}".rstrip()
+    share = "" if risk["var_95"] is None else f", {risk['var_95']:.2%} of the net asset value"
+    reason = "" if risk.get("reason") is None else f" ({risk['reason']})"
+    return f"{risk['path']:<24} {var}{share}; {risk['status']}{reason}, as of {risk['as_of']}"

@@ -1,0 +1,86 @@
+"""`tapewire books put`, `close`, `show`, `limit` and `unlimit`: books and their limits."""
+
+from typing import Annotated
+
+import typer
+
+from cli import books
+from cli.console import DataDir, Token, Url, print_lines, print_note, reasons, settings_of
+from cli.target import find_edge
+
+books_cli = typer.Typer(no_args_is_help=True, help="Set, close and list books and their limits.")
+
+_Book = Annotated[str, typer.Argument(help="The book, as ROOT/BOOK; the root is ROOT/ROOT.")]
+
+
+@books_cli.command("put")
+def put_book(
+    book: _Book,
+    file: Annotated[
+        typer.FileText,
+        typer.Argument(help="All holdings in JSON, as PUT /api/v1/books takes them; - for stdin."),
+    ],
+    url: Url = None,
+    token: Token = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Replace all holdings of a book."""
+    with reasons():
+        print_lines(books.put(_edge(url, data_dir), book, file.read(), token))
+
+
+@books_cli.command("close")
+def close_book(book: _Book, url: Url = None, token: Token = None, data_dir: DataDir = None) -> None:
+    """Close a book; those below it belong to the root from then on."""
+    with reasons():
+        print_lines(books.close(_edge(url, data_dir), book, token))
+
+
+@books_cli.command("show")
+def show_books(
+    root: Annotated[str, typer.Argument(help="The top book of the tree.")],
+    url: Url = None,
+    token: Token = None,
+    data_dir: DataDir = None,
+) -> None:
+    """List the risk of each book of a tree."""
+    with reasons():
+        print_lines(books.show(_edge(url, data_dir), root, token))
+
+
+@books_cli.command("limit")
+def limit_book(  # each is an option of the command
+    book: _Book,
+    limit: Annotated[float, typer.Argument(help="The limit, in the unit of the metric.")],
+    metric: Annotated[
+        str,
+        typer.Option(
+            help="var_95, es_95, var_99 or es_99 as a fraction, one of them with _amount in the "
+            "book's currency, or concentration."
+        ),
+    ] = "var_95_amount",
+    warn_ratio: Annotated[
+        float | None, typer.Option(help="The share of the limit that warns.")
+    ] = None,
+    comment: Annotated[str, typer.Option(help="Why; the log keeps it.")] = "",
+    url: Url = None,
+    token: Token = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Replace a book's limits with one limit."""
+    new_limit = {"metric": metric, "limit": limit, "warn_ratio": warn_ratio}
+    with reasons():
+        print_lines(books.put_limit(_edge(url, data_dir), book, new_limit, comment, token))
+
+
+@books_cli.command("unlimit")
+def unlimit_book(
+    book: _Book, url: Url = None, token: Token = None, data_dir: DataDir = None
+) -> None:
+    """Withdraw all limits of a book."""
+    with reasons():
+        print_lines(books.withdraw_limits(_edge(url, data_dir), book, token))
+
+
+def _edge(url: str | None, data_dir: DataDir) -> str:
+    return find_edge(url, settings_of(data_dir), print_note)
