@@ -39,7 +39,10 @@ PortfolioId = Annotated[
 ]
 Comment = Annotated[str, Field(max_length=_COMMENT_CHARS_MAX)]
 _Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-_StressLoss = Annotated[str, Field(pattern=rf"^{STRESS_LOSS}[A-Za-z0-9._-]{{1,100}}$")]
+_Metric = Annotated[
+    str, Field(pattern=rf"^({'|'.join(Metric)}|{STRESS_LOSS}[A-Za-z0-9._-]{{1,100}})$")
+]
+"""One pattern and no union, so that an error names the field."""
 _Times = Annotated[int, Field(ge=1, le=1_000)]
 
 
@@ -78,7 +81,7 @@ class Thresholds(BaseModel):
 class MetricLimit(Thresholds):
     """The limit of one metric, as a fraction of net asset value."""
 
-    metric: Metric | _StressLoss = Metric.VAR_95
+    metric: _Metric = Metric.VAR_95.value
     """The limited metric; `stress_loss:NAME` is the loss in the stress scenario of that name."""
     temporary: TemporaryLimit | None = None
     """A higher limit for some time, after which `limit` holds again."""

@@ -48,5 +48,5 @@ async def test_a_rebuilding_worker_only_measures_and_writes_under_its_version() 
     assert app.conf.id == "x.v2.tapewire"
     [risk] = processors_of(settings)
     assert {topic.name for topic in risk.inputs} == {
-        *("portfolio.returns", "risk.limits", "risk.acks", "risk.wanted"),
+        *("portfolio.returns", "risk.limits", "risk.acks", "risk.wanted", "risk.scenarios"),
     }
