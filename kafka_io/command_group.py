@@ -25,7 +25,7 @@ import asyncio
 import logging
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from dataclasses import dataclass
@@ -83,6 +83,8 @@ _NOT_OF_CONTENT = (MemoryError, OSError, KafkaError, ProducerError)
 _NO_GENERATION = -2
 """Right before no generation of a group."""
 
+_ATTEMPTS_MAX = 1_000_000
+"""The most attempts at a command that are believed."""
 _LOST_MAX = 3
 """The lost workers after which a command is given up. Its work writes the end; a command of which
 even that has killed a worker is set aside unread."""
@@ -117,6 +119,16 @@ class ReceivedCommand:
                 write.
         """
         return max(self.earlier.lost, attempt - 1 - self.earlier.handovers)
+
+
+def next_attempt(begun: Iterable[int]) -> int:
+    """Return the number of the next attempt at a command.
+
+    Args:
+        begun: the numbers of attempts in the events of the command. Others may have written them,
+            so those that no worker reaches do not count.
+    """
+    return 1 + max((attempt for attempt in begun if attempt <= _ATTEMPTS_MAX), default=0)
 
 
 Work = Callable[[ReceivedCommand], None]

@@ -58,6 +58,10 @@ class Observed:
     """Marks a time that must not be far ahead of the time at which the log got its record."""
 
 
+class Paced:
+    """Marks a number that grows by at most one a second, as `schemas.gate` checks."""
+
+
 Name = Annotated[str, MaxLen(NAME_CHARS_MAX)]
 """A name, an id, or a word of a vocabulary."""
 Prefix = Annotated[str, MaxLen(64), StringConstraints(pattern=r"^[a-zA-Z0-9_-]*$")]
@@ -89,6 +93,9 @@ Offset = Annotated[int, Ge(-1), Le(_INT64_MAX)]
 """An offset; -1 if there is none."""
 SmallCount = Annotated[int, Ge(0), Le(_INT32_MAX)]
 """A `Count` that Avro keeps in 32 bits."""
+Lap = Annotated[SmallCount, Paced()]
+"""A `SmallCount` that is at most the number of seconds since 2020, when the log gets its record. So
+a true higher one can always follow the highest that somebody writes."""
 SmallOffset = Annotated[int, Ge(-1), Le(_INT32_MAX)]
 """A partition, an index or an epoch, in 32 bits; -1 if there is none."""
 SmallInteger = Annotated[int, Ge(-_INT32_MAX - 1), Le(_INT32_MAX)]

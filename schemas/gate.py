@@ -9,9 +9,9 @@ the same gate, so none of them takes what another refuses.
 from functools import cache
 from typing import Any, TypeVar, get_args, get_type_hints, overload
 
-from schemas.bounds import Observed
+from schemas.bounds import Observed, Paced
 from schemas.codec import decode
-from schemas.errors import Refused, TooFarAhead, Unexpected
+from schemas.errors import OutOfBounds, Refused, TooFarAhead, Unexpected
 from schemas.events import Record
 from schemas.instants import to_rfc3339
 
@@ -19,27 +19,34 @@ R = TypeVar("R", bound=Record)
 
 AHEAD_US = 24 * 60 * 60 * 1_000_000
 """How far ahead of the log's time an event may be, where no setting says otherwise."""
-
-
-@overload
-def admit(value: bytes | None, *, logged_us: int = 0, ahead_us: float = AHEAD_US) -> Record: ...
+_PACED_SINCE_US = 1_577_836_800_000_000
+"""2020-01-01T00:00:00Z: numbers that grow by one a second were 0."""
+_PACED_UNKNOWN = 157_766_400
+"""The highest of them where the log's time is unknown, which is that of 2025-01-01."""
 
 
 @overload
 def admit(
-    value: bytes | None, *kinds: type[R], logged_us: int = 0, ahead_us: float = AHEAD_US
+    value: bytes | None, *, logged_us: int | None = None, ahead_us: float = AHEAD_US
+) -> Record: ...
+
+
+@overload
+def admit(
+    value: bytes | None, *kinds: type[R], logged_us: int | None = None, ahead_us: float = AHEAD_US
 ) -> R: ...
 
 
 def admit(
-    value: bytes | None, *kinds: type[R], logged_us: int = 0, ahead_us: float = AHEAD_US
+    value: bytes | None, *kinds: type[R], logged_us: int | None = None, ahead_us: float = AHEAD_US
 ) -> R | Record:
     """Return the record that a value holds.
 
     Args:
         value: the value of a record in Kafka.
         kinds: the classes that are expected; any registered class without one.
-        logged_us: when the log got it, in microseconds since 1970 UTC; 0 or less if it is unknown.
+        logged_us: when the log got it, in microseconds since 1970 UTC; 0 or less if it is unknown,
+            None if it does not matter.
         ahead_us: how far ahead of that its observed times may be, in microseconds.
 
     Raises:
@@ -49,8 +56,17 @@ def admit(
     if kinds and not isinstance(record, kinds):
         expected = " or ".join(kind.__name__ for kind in kinds)
         raise Unexpected(f"expected {expected}, found {type(record).__name__}")
+    if logged_us is None:
+        return record
+    for name in _fields_marked(type(record), Paced):
+        number, most = getattr(record, name), paced_max(logged_us)
+        if number > most:
+            raise OutOfBounds(
+                f"{type(record).__name__}: {name} is {number}; it grows by at most one a second "
+                f"since 2020, to {most} when the log got the record"
+            )
     if logged_us > 0:
-        for name in _observed_times(type(record)):
+        for name in _fields_marked(type(record), Observed):
             time_us = getattr(record, name)
             if time_us > logged_us + ahead_us:
                 raise TooFarAhead(
@@ -68,12 +84,21 @@ def admit_or_none(kind: type[R], value: bytes | None) -> R | None:
         return None
 
 
+def paced_max(logged_us: int) -> int:
+    """Return the highest number of a `Paced` field at a time of the log.
+
+    Args:
+        logged_us: microseconds since 1970 UTC; 0 or less if the time is unknown.
+    """
+    return max((logged_us - _PACED_SINCE_US) // 1_000_000, _PACED_UNKNOWN)
+
+
 @cache
-def _observed_times(kind: type[Any]) -> tuple[str, ...]:
-    """Return the names of the fields with times that a producer has observed."""
+def _fields_marked(kind: type[Any], mark: type[object]) -> tuple[str, ...]:
+    """Return the names of the fields whose bounds have a mark."""
     hints = get_type_hints(kind, include_extras=True)
     return tuple(
         name
         for name, hint in hints.items()
-        if any(isinstance(bound, Observed) for bound in get_args(hint)[1:])
+        if any(isinstance(bound, mark) for bound in get_args(hint)[1:])
     )

@@ -14,7 +14,7 @@ from contextlib import aclosing
 from functools import partial
 
 from kafka_io.clock import now_us
-from kafka_io.command_group import CommandGroup, ReceivedCommand
+from kafka_io.command_group import CommandGroup, ReceivedCommand, next_attempt
 from kafka_io.errors import WorkStopped
 from kafka_io.settings import ProducerSettings
 from producers.agents.agents import MESSAGE_CHARS_MAX, Agent, AgentCaller, ask
@@ -62,8 +62,9 @@ async def run(
         def work(received: ReceivedCommand) -> None:
             command = received.command
             assert isinstance(command, AgentCommand)
-            begun = [event.attempt for event in received.events if isinstance(event, AgentEvent)]
-            attempt = 1 + max(begun, default=0)
+            attempt = next_attempt(
+                event.attempt for event in received.events if isinstance(event, AgentEvent)
+            )
             lost = received.lost_before(attempt)
             run = Run(_publisher(received), command, attempt, lost, received.tenant)
             ask = partial(_ask_in_turn, turns, processes, received.is_stopped)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kafka_io.clock import now_us
-from kafka_io.command_group import CommandGroup, ReceivedCommand
+from kafka_io.command_group import CommandGroup, ReceivedCommand, next_attempt
 from kafka_io.errors import ProducerError, Unread, WorkStopped
 from kafka_io.settings import ProducerSettings
 from producers.backtesting.series import Packaged, Series, find_series
@@ -73,7 +73,7 @@ def _cancels(event: Record) -> bool:
 def _attempt_after(events: Iterable[Record]) -> int:
     """Return the number of the next attempt."""
     steps = [event.job for event in events if isinstance(event, BacktestProgress) and event.job]
-    return 1 + max((step.attempt for step in steps if step.kind not in _OF_OWNERS), default=0)
+    return next_attempt(step.attempt for step in steps if step.kind not in _OF_OWNERS)
 
 
 Transaction = Mapping[str, str | float]

@@ -5,6 +5,9 @@ which begins the histories of the portfolios again. A restart continues where th
 returns in Kafka are of the last replayed day. The returns of an interrupted day are sent again;
 processors recognize the repeat. It can run for years: a lap is a number of 32 bits, and 40 days a
 second are 400,000 laps a year.
+
+Somebody else may write a higher lap of a portfolio, after which processors take no lower one. So a
+lap that begins is higher than all that the processors' states know.
 """
 
 import asyncio
@@ -16,6 +19,7 @@ from datetime import date
 from itertools import count, groupby, islice
 from time import monotonic
 
+from kafka_io.clock import now_us
 from kafka_io.publisher import Publisher
 from kafka_io.reader import read_newest, read_table
 from kafka_io.settings import ProducerSettings
@@ -35,6 +39,7 @@ from producers.market.prices import (
 from producers.returns import ReturnsPublisher
 from producers.training.digits import train
 from schemas.events import Bar, PortfolioState, ReturnBatch, RunStatus
+from schemas.gate import paced_max
 from schemas.keys import encode_key
 from schemas.topics import PORTFOLIO_RETURNS, RISK_STATE
 
@@ -49,6 +54,9 @@ nothing."""
 
 NEWEST = 50
 """The last records of a partition among which the demo's own are looked for."""
+
+LOOK_S = 60.0
+"""The states are read at the beginning of a lap, and no more often than this."""
 
 STEP_S = 1.0
 """The pause between two progress reports of a run in seconds, for demonstrations."""
@@ -92,17 +100,21 @@ async def _replay(
     async with Publisher(settings) as publisher:
         days = laps(trading, await _find_position(settings, trading, publisher))
         returns = ReturnsPublisher(publisher)
-        began = monotonic()
-        sent = 0
+        began = looked = monotonic()
+        sent = skipped = 0
         while not stop.is_set():
             due = int((monotonic() - began) * speed) - sent
             if due > speed * BEHIND_MAX_S:  # it was paused, such as with the machine
                 began, sent, due = monotonic(), 0, 0
-            for lap, of_lap in groupby(islice(days, due), lambda replayed: replayed.lap):
+            for number, of_lap in groupby(islice(days, due), lambda replayed: replayed.lap):
                 replayed = [item.day for item in of_lap]
                 if replayed[0] is trading[0]:
-                    logger.info("lap %d begins, on %s", lap, replayed[0].day)
-                await returns.send([value for day in replayed for value in day.at_close()], lap=lap)
+                    if monotonic() - looked >= LOOK_S:
+                        known = await _last_lap(settings, publisher.tenant or "")
+                        skipped, looked = max(skipped, known + 1 - number), monotonic()
+                    logger.info("lap %d begins, on %s", number + skipped, replayed[0].day)
+                values = [value for day in replayed for value in day.at_close()]
+                await returns.send(values, lap=number + skipped)
             sent += due
             try:
                 async with asyncio.timeout(TICK_S):
@@ -121,18 +133,30 @@ async def _find_position(
         name: await publisher.partition_for(PORTFOLIO_RETURNS, encode_key(name, publisher.tenant))
         for name in PORTFOLIOS
     }
-    batches = [batch for batch in newest if isinstance(batch, ReturnBatch)]
+    most = paced_max(now_us())
+    batches = [batch for batch in newest if isinstance(batch, ReturnBatch) and batch.lap <= most]
     position = find_position(batches, trading, partitions.__getitem__)
-    if position is None:
-        # The log has lost them. A state that knows them takes nothing of its lap again.
-        states = await read_table(RISK_STATE, settings, tenant)
-        laps_known = [
+    # A state takes nothing of an earlier lap, nor of its own where the log has lost the returns.
+    last = await _last_lap(settings, tenant)
+    if last >= 0 and (position is None or position.lap < last):
+        return Position(last, date.max)
+    return position
+
+
+async def _last_lap(settings: ProducerSettings, tenant: str) -> int:
+    """Return the highest lap that the states of the portfolios know; -1 without states."""
+    most = paced_max(now_us())
+    states = await read_table(RISK_STATE, settings, tenant)
+    return max(
+        (
             state.lap
             for state in states.values()
-            if isinstance(state, PortfolioState) and state.portfolio_id in PORTFOLIOS
-        ]
-        position = Position(max(laps_known), date.max) if laps_known else None
-    return position
+            if isinstance(state, PortfolioState)
+            and state.portfolio_id in PORTFOLIOS
+            and state.lap <= most  # else no producer could follow it
+        ),
+        default=-1,
+    )
 
 
 def _runs(

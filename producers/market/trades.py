@@ -9,7 +9,7 @@ import csv
 import io
 import logging
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -71,7 +71,7 @@ async def run(settings: ProducerSettings, jar: Path, stop: asyncio.Event) -> Non
     tenant = settings.tenant or ""
     newest = await read_newest(MARKET_TRADES, settings, count=_NEWEST, tenant=tenant)
     states = await read_table(MARKET_FORMING, settings, tenant)
-    there = _next([*newest, *states.values()])
+    there = _next([*newest, *states.values()], batches(read_trades(jar)))
     sent = 0
     async with Publisher(settings) as publisher:
         for batch in batches(read_trades(jar)):
@@ -85,19 +85,34 @@ async def run(settings: ProducerSettings, jar: Path, stop: asyncio.Event) -> Non
     await stop.wait()
 
 
-def _next(records: Sequence[Record]) -> int:
+def _next(records: Sequence[Record], own: Iterable[TradeBatch]) -> int:
     """Return the number after the last trade that was written.
 
-    Other symbols share the partition. If many records of them follow, the processor's state tells.
+    Other symbols share the partition, and others may write trades of this one: a batch counts if
+    it is one of the package. If many records of others follow, the processor's state tells.
     """
-    return max(map(_end_of, records), default=0)
+    written = [
+        record
+        for record in records
+        if isinstance(record, TradeBatch) and record.symbol == SYMBOL and not record.producer
+    ]
+    firsts = {record.first for record in written}
+    ends = [
+        known.first + len(known.trades)
+        for known in own
+        if known.first in firsts and known in written
+    ]
+    states = [
+        _counted(record)
+        for record in records
+        if isinstance(record, CandleState) and record.symbol == SYMBOL
+    ]
+    return max([*ends, *states], default=0)
 
 
-def _end_of(record: Record) -> int:
-    match record:
-        case TradeBatch(symbol=symbol, producer="", run="") if symbol == SYMBOL:
-            return record.first + len(record.trades)
-        case CandleState(symbol=symbol) if symbol == SYMBOL:
-            return record.next
-        case _:
-            return 0
+def _counted(state: CandleState) -> int:
+    """Return how many trades a state has had from the first one on, without a gap."""
+    own = [count.ranges for count in state.counts if not (count.producer or count.run)]
+    if not state.counts:
+        return state.next  # of a version that knew no gaps
+    return own[0][1] if own and own[0] and own[0][0] == 0 else 0

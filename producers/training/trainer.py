@@ -18,7 +18,7 @@ from urllib.parse import quote
 import joblib
 
 from kafka_io.clock import now_us
-from kafka_io.command_group import CommandGroup, ReceivedCommand
+from kafka_io.command_group import CommandGroup, ReceivedCommand, next_attempt
 from kafka_io.errors import ProducerError, WorkStopped
 from kafka_io.settings import ProducerSettings
 from producers.settings import TrainerSettings
@@ -59,7 +59,7 @@ async def run(settings: ProducerSettings, trainer: TrainerSettings, stop: asynci
 def _attempt_after(events: Iterable[Record]) -> int:
     """Return the number of the next attempt."""
     steps = [event.task for event in events if isinstance(event, TrainingProgress) and event.task]
-    return 1 + max((step.attempt for step in steps if step.stage != TaskStage.PENDING), default=0)
+    return next_attempt(step.attempt for step in steps if step.stage != TaskStage.PENDING)
 
 
 @dataclass(frozen=True)

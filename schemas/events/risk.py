@@ -10,6 +10,7 @@ from schemas.bounds import (
     Finite,
     InstantUs,
     Items,
+    Lap,
     Name,
     ObservedUs,
     Offset,
@@ -38,9 +39,10 @@ class ReturnBatch:
     """Returns of portfolios that share a partition, in the order of observation."""
 
     returns: Items[Return]
-    lap: SmallCount = 0
+    lap: Lap = 0
     """The lap of a replay of past returns; 0 for returns that are observed. A higher lap than that
-    of a portfolio's earlier returns begins its history again: the times may be earlier then."""
+    of a portfolio's earlier returns begins its history again: the times may be earlier then. At
+    most one lap a second since 2020 is taken."""
 
     @property
     def event_time_us(self) -> int:

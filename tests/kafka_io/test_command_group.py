@@ -9,7 +9,7 @@ from aiokafka.structs import OffsetAndMetadata
 
 from kafka_io.client import partition_of
 from kafka_io.clock import now_us
-from kafka_io.command_group import CommandGroup, ReceivedCommand
+from kafka_io.command_group import CommandGroup, ReceivedCommand, next_attempt
 from kafka_io.publisher import Publisher
 from kafka_io.reader import read_all
 from schemas.events import AgentCommand, AgentEvent, AgentStepKind, DeadLetter, Record
@@ -207,6 +207,15 @@ async def test_a_command_that_is_handed_over_in_order_says_so(world: World) -> N
                 found.append((await worker.received.get()).earlier.handovers)
                 worker.stop.set()
     assert found == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("begun", "following"), [([], 1), ([1, 3], 4), ([2**31 - 1], 1), ([2, 2**31 - 1], 3)]
+)
+async def test_no_attempt_that_others_write_ends_the_count(
+    begun: list[int], following: int
+) -> None:
+    assert next_attempt(begun) == following
 
 
 async def test_a_command_that_has_cost_its_workers_is_given_up_and_then_set_aside(

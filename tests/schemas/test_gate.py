@@ -17,7 +17,7 @@ from schemas.events import (
     TrainingProgress,
     UserUpdate,
 )
-from schemas.gate import AHEAD_US, admit, admit_or_none
+from schemas.gate import AHEAD_US, admit, admit_or_none, paced_max
 from schemas.registry import field_names
 from schemas.topics import REGISTRY
 from tests.support.strangers import by_schema, encoded, within_bounds
@@ -49,6 +49,23 @@ def test_a_time_far_ahead_of_the_log_is_refused_unless_the_logs_time_is_unknown(
     assert admit(value, logged_us=DAY_US, ahead_us=9 * DAY_US) == PROGRESS
     with pytest.raises(TooFarAhead, match="event_time_us is 1970-01-11T00:00:00Z; the log got it"):
         admit(value, logged_us=DAY_US)
+
+
+def test_a_lap_is_at_most_the_seconds_since_2020_so_that_a_higher_one_can_always_follow() -> None:
+    def batch(lap: int) -> bytes:
+        return encode(ReturnBatch(returns=[], lap=lap))
+
+    logged_us = 20_700 * DAY_US  # in the year 2026
+    most = paced_max(logged_us)
+    highest = admit(batch(most), ReturnBatch, logged_us=logged_us)
+    with pytest.raises(OutOfBounds, match=f"lap is {most + 1}; it grows by at most one a second"):
+        admit(batch(most + 1), logged_us=logged_us)
+    later_us = logged_us + 1_000_000
+    assert admit(batch(highest.lap + 1), ReturnBatch, logged_us=later_us).lap == most + 1
+    for unknown_us in (0, -1):
+        assert admit(batch(paced_max(0)), ReturnBatch, logged_us=unknown_us).lap == paced_max(0)
+        with pytest.raises(OutOfBounds):
+            admit(batch(2**31 - 1), logged_us=unknown_us)
 
 
 @pytest.mark.parametrize(

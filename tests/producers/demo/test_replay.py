@@ -6,6 +6,7 @@ from itertools import islice, pairwise
 import pytest
 from aiokafka import AIOKafkaProducer
 
+from kafka_io.clock import now_us
 from kafka_io.publisher import Publisher
 from kafka_io.reader import read_all
 from producers.demo import replay
@@ -19,6 +20,7 @@ from schemas.events import (
     RiskMeasure,
     TrainingProgress,
 )
+from schemas.gate import paced_max
 from schemas.instants import to_date
 from schemas.topics import (
     DEAD_LETTERS,
@@ -144,6 +146,44 @@ async def test_a_topic_of_returns_that_was_made_anew_is_continued_with_the_next_
         8,
         trading_days(load_prices())[0].at_close()[0].event_time_us,
     )
+
+
+@pytest.mark.parametrize("is_running", [True, False])
+async def test_no_lap_that_others_write_blocks_the_replay(
+    world: World,
+    monkeypatch: pytest.MonkeyPatch,
+    is_running: bool,  # noqa: FBT001  # a parameter
+) -> None:
+    """The highest lap that is taken is followed by a higher one; beyond it, none is taken."""
+    days = trading_days(load_prices())[-40:]
+    monkeypatch.setattr(replay, "trading_days", lambda _: days)
+    monkeypatch.setattr(replay, "LOOK_S", 0.0)
+    await world.worker(batch_within_s=0.05)
+    await write(world, [ReplayedDay(0, day) for day in days[:20]])
+    stop = asyncio.Event()
+    async with asyncio.TaskGroup() as tasks:
+        if is_running:
+            tasks.create_task(replay.run(world.producer_settings, speed=20, stop=stop))
+            while len(await returns_of(world, "IBM")) < 25:
+                pass
+        forged = paced_max(now_us()) - 5
+        for lap in (forged, 2**31 - 1):
+            await write(world, [ReplayedDay(lap, days[30])])
+        if not is_running:
+            tasks.create_task(replay.run(world.producer_settings, speed=20, stop=stop))
+        async with TopicReader(world, RISK_STATE.name) as reader:
+            await reader.until(
+                lambda records: any(
+                    isinstance(state, PortfolioState)
+                    and state.portfolio_id == "IBM"
+                    and state.lap > forged
+                    for state in records
+                )
+            )
+        stop.set()
+    letters = await read_all(DEAD_LETTERS, world.producer_settings)
+    assert {getattr(letter, "reason", "") for letter in letters} == {"invalid"}
+    assert all("lap is 2147483647" in getattr(letter, "error", "") for letter in letters)
 
 
 async def test_a_replay_that_was_asleep_goes_on_at_its_speed(

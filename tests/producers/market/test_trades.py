@@ -1,4 +1,5 @@
 import zipfile
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -8,7 +9,10 @@ from infra.settings import InfraSettings
 from infra.trades_package import trades_jar
 from producers.errors import NoTrades
 from producers.market.trades import SYMBOL, _next, batches, read_trades
-from schemas.events import CandleState, Trade, TradeBatch
+from schemas.events import CandleState, Trade, TradeBatch, TradeCount
+
+NUMBER_MAX = 1 << 40
+"""The largest number of a trade that processors take."""
 
 
 def test_batches_hold_every_trade_in_order_and_bring_time_to_the_end_of_the_last_minute() -> None:
@@ -35,6 +39,7 @@ def test_another_file_than_the_package_is_refused(tmp_path: Path) -> None:
 def test_trades_of_others_in_the_partition_do_not_begin_the_replay_again() -> None:
     trade = Trade(time_us=0, price=1.0, amount=1.0)
     ours = TradeBatch(symbol=SYMBOL, first=500, trades=[trade] * 3, watermark_us=0)
+    own = [replace(ours, first=0), ours, replace(ours, first=503)]
     other = TradeBatch(symbol="ETH-USD", first=10**9, trades=[trade], watermark_us=0)
     namesake = TradeBatch(
         symbol=SYMBOL, first=10**9, trades=[trade], watermark_us=0, producer="of others"
@@ -42,7 +47,22 @@ def test_trades_of_others_in_the_partition_do_not_begin_the_replay_again() -> No
     another_run = TradeBatch(
         symbol=SYMBOL, first=10**9, trades=[trade], watermark_us=0, run="of others"
     )
-    assert _next([ours, other, namesake, another_run]) == 503
+    assert _next([ours, other, namesake, another_run], own) == 503
     state = CandleState(symbol=SYMBOL, next=1_000, watermark_us=0, forming=[])
-    assert _next([other, namesake, state]) == 1_000
-    assert _next([other]) == 0
+    assert _next([other, namesake, state], own) == 1_000
+    assert _next([other], own) == 0
+
+
+@pytest.mark.parametrize("first", [500, 503, NUMBER_MAX - 3, 2**62])
+def test_trades_that_others_wrote_as_ours_end_no_replay(first: int) -> None:
+    trade = Trade(time_us=0, price=1.0, amount=1.0)
+    ours = TradeBatch(symbol=SYMBOL, first=500, trades=[trade] * 3, watermark_us=0)
+    own = [replace(ours, first=0), ours, replace(ours, first=503)]
+    forged = TradeBatch(
+        symbol=SYMBOL, first=first, trades=[replace(trade, price=2.0)] * 3, watermark_us=0
+    )
+    assert _next([forged], own) == 0
+    assert _next([forged, ours, forged], own) == 503
+    counts = [TradeCount(producer="", ranges=[0, 500, first, first + 3], latest_us=0)]
+    state = CandleState(symbol=SYMBOL, next=first + 3, watermark_us=0, forming=[], counts=counts)
+    assert _next([forged, state], own) == 500
