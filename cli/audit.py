@@ -7,7 +7,7 @@ from cli.edge_client import ask
 
 
 def show(url: str, count: int, bearer: str | None) -> Sequence[str]:
-    """Return the newest changes of limits, books and scenarios, and acknowledgements, newest first.
+    """Return the newest changes, each with who made it and from where, newest first.
 
     Args:
         url: the edge's address.
@@ -25,5 +25,7 @@ def show(url: str, count: int, bearer: str | None) -> Sequence[str]:
 def _line(change: Mapping[str, Any]) -> str:
     author = change["by"] or "a caller without a token"
     tenant = "" if change["tenant"] is None else f" of {change['tenant']}"
+    origin = "" if change["origin"] is None else f" from {change['origin']}"
     comment = f": {change['comment']}" if change["comment"] else ""
-    return f"{change['at']:<28} {change['what']:<17} {change['id']}, by {author}{tenant}{comment}"
+    by_whom = f"by {author}{tenant}{origin}{comment}"
+    return f"{change['at']:<28} {change['what']:<17} {change['id']}, {by_whom}"

@@ -21,6 +21,7 @@ from infra.supervisor import Part, Process
 from infra.topics import provision, wait_for_kafka
 from kafka_io.clock import now_us
 from kafka_io.errors import ProducerError, Unread
+from kafka_io.operators import operator
 from kafka_io.publisher import Publisher
 from kafka_io.reader import Ends, count_uncommitted, read_end_offsets, read_keyed, read_table
 from kafka_io.settings import ProducerSettings
@@ -317,7 +318,7 @@ async def _switch(settings: ProducerSettings, version: str, count: int) -> None:
     async with Publisher(settings) as publisher:
         for partition in range(count):
             done = RebuildDone(version=version, partition=partition, event_time_us=now_us())
-            await publisher.publish(done, partition=partition)
+            await publisher.publish(done, partition=partition, origin=operator())
     try:
         async with asyncio.timeout(_TAKEN_OVER_WITHIN_S):
             group = f"{settings.topic_prefix}tapewire"

@@ -145,7 +145,12 @@ class Publisher:
         return len(self._waiting)
 
     async def publish(
-        self, event: Event, *, partition: int | None = None, tenant: str | None = None
+        self,
+        event: Event,
+        *,
+        partition: int | None = None,
+        tenant: str | None = None,
+        origin: str | None = None,
     ) -> RecordMetadata:
         """Write an event, and return its position once every in-sync replica has it.
 
@@ -153,6 +158,7 @@ class Publisher:
             event: the event.
             partition: the partition; None for that of the event's key.
             tenant: the event's tenant; None for the publisher's own, empty for none.
+            origin: from where the event was requested; None if nobody needs to know.
 
         Raises:
             InvalidReport: the event does not fit its schema, or exceeds 1 MiB.
@@ -161,9 +167,10 @@ class Publisher:
             BufferFull: the buffer stayed full for `patience_s`; the event was not taken.
         """
         tenant = self.tenant if tenant is None else tenant
-        return await self._write(
-            outgoing_record(event, self._settings, partition=partition, tenant=tenant or None)
+        record = outgoing_record(
+            event, self._settings, partition=partition, tenant=tenant or None, origin=origin
         )
+        return await self._write(record)
 
     async def delete(self, topic: Topic, key: bytes) -> RecordMetadata:
         """Delete the row of a key from a compacted topic, and return the position of the tombstone.
@@ -558,6 +565,7 @@ def outgoing_record(
     *,
     partition: int | None = None,
     tenant: str | None = None,
+    origin: str | None = None,
 ) -> OutgoingRecord:
     """Return an event as a record to write.
 
@@ -566,6 +574,7 @@ def outgoing_record(
         settings: the prefix of topics, and the event's source.
         partition: the partition; None for that of the event's key.
         tenant: the event's tenant; None for none, whatever the settings say.
+        origin: from where the event was requested; None if nobody needs to know.
 
     Raises:
         InvalidReport: the event does not fit its schema, or exceeds 1 MiB; or the tenant's name is
@@ -593,6 +602,7 @@ def outgoing_record(
         recorded_us=now_us(),
         tenant=tenant,
         traceparent=_traceparent(),
+        origin=origin,
     )
     name = settings.topic_prefix + topic_of(event).name
     return OutgoingRecord(name, key_of(event, tenant), value, partition, headers)

@@ -20,6 +20,8 @@ ID = "ce_id"
 TYPE = "ce_type"
 RECORDED = "ce_recordedtime"
 TENANT = "tenant"
+ORIGIN = "origin"
+"""From where a change was requested: a client's address, or USER@HOST of a command."""
 
 _SHOWN_BYTES = 80
 
@@ -32,6 +34,7 @@ def headers_of(
     recorded_us: int,
     tenant: str | None = None,
     traceparent: str | None = None,
+    origin: str | None = None,
 ) -> Headers:
     """Return the headers of an event.
 
@@ -42,6 +45,7 @@ def headers_of(
         recorded_us: the time of writing; the event's own time may be long before.
         tenant: the event's tenant, if the system has tenants.
         traceparent: the writer's W3C trace context.
+        origin: from where the event was requested; None if nobody needs to know.
     """
     key = key_of(event, tenant)
     described = {
@@ -59,6 +63,8 @@ def headers_of(
         described[TENANT] = tenant
     if traceparent is not None:
         described["traceparent"] = traceparent
+    if origin is not None:
+        described[ORIGIN] = origin
     return [(name, text.encode()) for name, text in described.items()]
 
 

@@ -23,6 +23,7 @@ from dataclasses import replace
 
 from kafka_io.clock import now_us
 from kafka_io.group import AssignedConsumer
+from kafka_io.operators import operator
 from kafka_io.publisher import Publisher
 from kafka_io.reader import OffsetRange, read_offsets, read_rows
 from kafka_io.settings import ProducerSettings
@@ -213,7 +214,7 @@ class _Growing:
 
     async def _write(self, growth: TopicGrowth) -> None:
         async with Publisher(self._clients) as publisher:
-            await publisher.publish(growth)
+            await publisher.publish(growth, origin=operator())
 
     async def _add_partitions(self) -> None:
         """Add the partitions that are missing, and wait until each has a leader."""

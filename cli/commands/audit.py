@@ -1,4 +1,4 @@
-"""`tapewire audit`: who changed limits, books and scenarios, and acknowledged alerts."""
+"""`tapewire audit`: who changed what, and from where."""
 
 from typing import Annotated
 
@@ -15,7 +15,11 @@ def audit(
     token: Token = None,
     data_dir: DataDir = None,
 ) -> None:
-    """List who changed limits, books and scenarios and acknowledged alerts, the newest first."""
+    """List who changed what, and from where, the newest first.
+
+    Changes of limits, books and scenarios, acknowledgements of alerts, switches to rebuilt states
+    and the growth of topics.
+    """
     with reasons():
         edge = find_edge(url, settings_of(data_dir), print_note)
         print_lines(show(edge, count, token))

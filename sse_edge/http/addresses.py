@@ -10,11 +10,18 @@ from starlette.types import Scope
 
 _UNKNOWN = "unknown"
 _REMEMBERED = 4_096
+_HOST_CHARS_MAX = 64
 
 
 def address_of(scope: Scope) -> str:
     """Return what a request's client is counted by: an IPv4 address, or a /64 of IPv6."""
     return counted_as(str((scope.get("client") or (_UNKNOWN,))[0]))
+
+
+def host_of(scope: Scope) -> str | None:
+    """Return the address of a request's client, behind trusted proxies; None if it is unknown."""
+    client = scope.get("client")
+    return str(client[0])[:_HOST_CHARS_MAX] if client else None
 
 
 @lru_cache(_REMEMBERED)

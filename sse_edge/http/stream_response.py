@@ -16,7 +16,14 @@ from kafka_io.errors import InvalidReport, RecordRefused, Unsent
 from kafka_io.publisher import RecordMetadata
 from schemas.events import Event
 from schemas.keys import encode_key
-from schemas.topics import Topic
+from schemas.topics import (
+    RISK_ACKS,
+    RISK_BOOKS,
+    RISK_LIMITS,
+    RISK_SCENARIOS,
+    Topic,
+    topic_of,
+)
 from sse_edge.caller import Caller, user_of
 from sse_edge.compression import GZIP_HEADERS, takes_gzip
 from sse_edge.cursor import Cursor
@@ -27,7 +34,7 @@ from sse_edge.delivery.options import ConnectionOptions, SlowClientPolicy
 from sse_edge.delivery.start import FromEdge, Start
 from sse_edge.errors import InvalidParameter, NotAcceptable, Unavailable, UnavailableReason
 from sse_edge.http import openapi
-from sse_edge.http.addresses import address_of
+from sse_edge.http.addresses import address_of, host_of
 from sse_edge.http.dependencies import (
     authenticator_of,
     caller_of,
@@ -56,6 +63,9 @@ Endpoint = TypeVar("Endpoint", bound=Callable[..., Awaitable[Response]])
 CLIENT_ID_CHARS_MAX = 256
 HEARTBEAT_S_MAX = 30
 """A client may ask for heartbeats that are sooner than usual; proxies count on one in 30 s."""
+
+AUDITED = (RISK_LIMITS, RISK_ACKS, RISK_BOOKS, RISK_SCENARIOS)
+"""The topics of changes whose records say from where they were requested."""
 
 SLOT = "slot"
 """The attribute of a request's state with its place for a connection."""
@@ -243,7 +253,10 @@ async def write(
         if home is not None:
             topic, entity_id = home
             partition = await publisher.partition_for(topic, encode_key(entity_id, tenant))
-        return await publisher.publish(event, partition=partition, tenant=tenant or "")
+        origin = host_of(request.scope) if topic_of(event) in AUDITED else None
+        return await publisher.publish(
+            event, partition=partition, tenant=tenant or "", origin=origin
+        )
     except InvalidReport as error:
         raise InvalidParameter("body", str(error)) from error
     except RecordRefused as error:

@@ -27,7 +27,7 @@ from kafka_io.errors import Unread
 from kafka_io.refusals import denial_of
 from kafka_io.stuck import StuckPartitions
 from kafka_io.topic_admin import PartitionEnd, TopicAdmin
-from schemas.headers import ID, TENANT
+from schemas.headers import ID, ORIGIN, TENANT
 from sse_edge.errors import LogUnavailable, OffsetOutOfRange
 from sse_edge.log.protocol import NO_TOPIC, TailReader
 from sse_edge.log.record import Batch, Partition, Record, TopicInfo, tenant_of_key
@@ -309,12 +309,14 @@ async def _where(consumer: AIOKafkaConsumer) -> _Where | None:
 
 
 def _record(partition: Partition, record: ConsumerRecord[bytes, bytes]) -> Record:
-    event_id, tenant = None, b""
+    event_id, tenant, origin = None, b"", b""
     for name, value in record.headers:
         if name == ID:
             event_id = value
         elif name == TENANT:
             tenant = value or b""
+        elif name == ORIGIN:
+            origin = value or b""
     return Record(
         partition,
         record.offset,
@@ -323,6 +325,7 @@ def _record(partition: Partition, record: ConsumerRecord[bytes, bytes]) -> Recor
         record.value,
         event_id,
         tenant or tenant_of_key(record.key),
+        origin,
     )
 
 

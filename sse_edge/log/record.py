@@ -26,6 +26,8 @@ class Record(NamedTuple):
     """The CloudEvents id; a record that a producer repeats after a crash has the same id."""
     tenant: bytes = b""
     """The tenant; empty for a record without one."""
+    origin: bytes = b""
+    """From where it was requested; empty where nobody needs to know."""
 
 
 class Batch(NamedTuple):

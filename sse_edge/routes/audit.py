@@ -1,31 +1,34 @@
-"""Changes of limits, books and scenarios, and acknowledgements of alerts, each with its author.
+"""Changes of limits, books and scenarios, acknowledgements, and what operators' commands changed.
 
-The log keeps acknowledgements for their retention time, and of limits, books and scenarios at least
-the last change of each. Tokens need the scope `admin`, and each tenant sees its own changes.
+Each names its author and from where it was requested. The log keeps acknowledgements and switches
+to rebuilt states for their retention time, and of limits, books, scenarios and the growth of topics
+at least the last change of each. Tokens need the scope `admin`, and each tenant sees its own
+changes; what operators change is of no tenant.
 """
 
 from collections.abc import Iterator
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 from fastapi import APIRouter, Query, Request
 
 from schemas.errors import Refused
-from schemas.events import AlertAck, Book, RiskLimits, Scenario
+from schemas.events import AlertAck, Book, RebuildDone, RiskLimits, Scenario, TopicGrowth
 from schemas.gate import admit
 from schemas.instants import to_rfc3339
-from schemas.topics import RISK_ACKS, RISK_BOOKS, RISK_LIMITS, RISK_SCENARIOS, Topic
+from schemas.topics import RISK_REBUILDS, TOPIC_GROWTHS, Topic
 from sse_edge.caller import Scope
 from sse_edge.delivery.node import Node
 from sse_edge.errors import LogUnavailable, OffsetOutOfRange
 from sse_edge.http.dependencies import NodeDep
 from sse_edge.http.scopes import require
-from sse_edge.http.stream_response import may_read
+from sse_edge.http.stream_response import AUDITED, may_read
 from sse_edge.log.record import Partition, Record
 from sse_edge.log.scan import scan
 
 _LOOKED_BACK = 2_000
 """Records of a partition that are searched, at most."""
-_TOPICS = (RISK_LIMITS, RISK_ACKS, RISK_BOOKS, RISK_SCENARIOS)
+_TOPICS = (*AUDITED, RISK_REBUILDS, TOPIC_GROWTHS)
+_ORIGIN_CHARS_MAX = 320
 
 Limit = Annotated[int, Query(ge=1, le=1_000, description="The most changes.")]
 
@@ -35,10 +38,15 @@ router = APIRouter(prefix="/api/v1", tags=["risk"])
 @router.get(
     "/audit",
     dependencies=[require(Scope.ADMIN)],
-    summary="List who changed limits, books and scenarios and acknowledged alerts, newest first",
+    summary="List who changed what, and from where, newest first",
 )
 async def audit(request: Request, node: NodeDep, limit: Limit = 100) -> list[dict[str, object]]:
-    """`by` is the `sub` of the token, null for a caller without one; `at` is the log's time."""
+    """Changes of limits, books and scenarios, acknowledgements, and what operators' commands did.
+
+    `by` is the `sub` of the token, null for a caller without one; `origin` is the address of the
+    caller, behind trusted proxies, null if the log does not have it; `at` is the log's time. Of an
+    operator's command, they are the user and the host.
+    """
     found: list[Record] = []
     for topic in _TOPICS:
         found += [
@@ -70,31 +78,57 @@ async def _last_records(node: Node, topic: Topic) -> list[Record]:
     return found
 
 
+class _Change(NamedTuple):
+    """What was changed, and by whom."""
+
+    what: str
+    id: str
+    by: str | None
+    comment: str
+    origin: str
+
+
 def _changes(record: Record) -> Iterator[dict[str, object]]:
     """Yield what a record says of a change; nothing for another record."""
+    change = _change(record)
+    if change is not None:
+        yield {
+            **change._asdict(),
+            "origin": change.origin or None,
+            "tenant": record.tenant.decode(errors="replace") or None,
+            "at": to_rfc3339(record.timestamp_ms * 1000),
+        }
+
+
+def _change(record: Record) -> _Change | None:
     try:
-        event = admit(record.value, RiskLimits, AlertAck, Book, Scenario)
+        event = admit(record.value)
     except Refused:
-        return
+        return None
+    is_first = record.partition.number == 0  # the other partitions have copies
+    origin = record.origin.decode(errors="replace")[:_ORIGIN_CHARS_MAX]
+    user, _, host = origin.rpartition("@")
+    change: _Change | None = None
     match event:
         case RiskLimits():
-            what = "limits withdrawn" if not event.limits and not event.stale_after_s else "limits"
-            thing, by, comment = event.portfolio_id, event.set_by, event.comment
+            is_withdrawn = not event.limits and not event.stale_after_s
+            what = "limits withdrawn" if is_withdrawn else "limits"
+            change = _Change(what, event.portfolio_id, event.set_by, event.comment, origin)
         case AlertAck():
-            what, thing, by, comment = "acknowledgement", event.alert_id, event.by, event.comment
+            what = "acknowledgement"
+            change = _Change(what, event.alert_id, event.by, event.comment, origin)
         case Book():
             what = "book closed" if event.closed else "book"
-            thing, by, comment = event.path, event.set_by, ""
-        case Scenario() if record.partition.number == 0:  # the other partitions have copies
+            change = _Change(what, event.path, event.set_by, "", origin)
+        case Scenario() if is_first:
             what = "scenario withdrawn" if event.withdrawn else "scenario"
-            thing, by, comment = event.name, event.set_by, event.comment
+            change = _Change(what, event.name, event.set_by, event.comment, origin)
+        case RebuildDone() if is_first:
+            change = _Change("rebuild", event.version, user or None, "", host)
+        case TopicGrowth(partition=None):
+            what = "topics grown" if event.is_done else "topics growing"
+            numbers = f"{event.old_count} to {event.new_count} partitions"
+            change = _Change(what, numbers, user or None, "", host)
         case _:
-            return
-    yield {
-        "what": what,
-        "id": thing,
-        "by": by,
-        "tenant": record.tenant.decode(errors="replace") or None,
-        "at": to_rfc3339(record.timestamp_ms * 1000),
-        "comment": comment,
-    }
+            pass
+    return change

@@ -11,16 +11,17 @@ CHANGE = {
     "id": "desk/a",
     "by": "alice",
     "tenant": "acme",
+    "origin": "192.0.2.7",
     "at": "2026-01-02T03:04:05Z",
     "comment": "after the review",
 }
 
 
 def test_each_change_has_its_author_and_its_reason() -> None:
-    others = {"by": None, "tenant": None, "comment": ""}
+    others = {"by": None, "tenant": None, "origin": None, "comment": ""}
     with scripted({PATH: [(200, [CHANGE, CHANGE | others])]}) as edge:
         assert audit.show(edge.url, 5, "token") == [
-            f"{START}, by alice of acme: after the review",
+            f"{START}, by alice of acme from 192.0.2.7: after the review",
             f"{START}, by a caller without a token",
         ]
     (request,) = edge.received

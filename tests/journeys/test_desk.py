@@ -87,6 +87,9 @@ async def test_a_limit_is_changed_and_an_alert_dealt_with_by_a_desk_on_two_edges
         async with asyncio.timeout(30):
             while await call(first, "GET", "/alerts"):
                 continue
+    changes = await call(second, "GET", "/audit")
+    assert {change["origin"] for change in changes} == {"127.0.0.1"}
+    assert {"limits", "acknowledgement"} <= {change["what"] for change in changes}
     (shown,) = await call(second, "GET", "/limits")
     assert (shown["portfolio_id"], shown["comment"]) == ("growth", "tight")
     await call(second, "DELETE", "/limits/growth")

@@ -34,6 +34,11 @@ def test_headers_are_cloudevents_in_binary_mode() -> None:
     }
 
 
+def test_an_origin_is_named_where_there_is_one() -> None:
+    assert described(PROGRESS, origin="192.0.2.7")["origin"] == "192.0.2.7"
+    assert "origin" not in described(PROGRESS)
+
+
 def test_a_tenant_is_one_name_of_text() -> None:
     assert tenant_in([("tenant", b""), ("x", b"y")]) is None
     assert tenant_in([("x", b"y"), ("tenant", "zürich".encode())]) == "zürich"

@@ -58,9 +58,14 @@ class FakePublisher:
         self._log = log
 
     async def publish(
-        self, event: Event, *, partition: int | None = None, tenant: str | None = None
+        self,
+        event: Event,
+        *,
+        partition: int | None = None,
+        tenant: str | None = None,
+        origin: str | None = None,
     ) -> RecordMetadata:
-        del tenant
+        del tenant, origin
         topic, key = topic_of(event), key_of(event)
         number = await self.partition_for(topic, key or b"") if partition is None else partition
         offset = self._log.append(topic.name, number, key or b"", encode(event))

@@ -66,6 +66,7 @@ class FakeLog:
         value: bytes | None,
         event_id: bytes | None = None,
         tenant: bytes = b"",
+        origin: bytes = b"",
     ) -> int:
         partition = self._topics[topic].partitions[number]
         self._clock_ms += 1
@@ -73,7 +74,7 @@ class FakeLog:
         where = Partition(topic, number)
         tenant = tenant or tenant_of_key(key)
         partition.records.append(
-            Record(where, offset, self._clock_ms, key, value, event_id, tenant)
+            Record(where, offset, self._clock_ms, key, value, event_id, tenant, origin)
         )
         partition.end = offset + 1
         return offset

@@ -20,15 +20,21 @@ class FakePublisher:
         self.tenant: str | None = None
 
     async def publish(
-        self, event: Event, *, partition: int | None = None, tenant: str | None = None, **_: Any
+        self,
+        event: Event,
+        *,
+        partition: int | None = None,
+        tenant: str | None = None,
+        origin: str | None = None,
+        **_: Any,
     ) -> RecordMetadata:
         topic, key = topic_of(event), b""
         if topic.subject is not None:
             key = encode_key(getattr(event, topic.subject), tenant or None)
         if partition is None:
             partition = self._log.partition_of(key, self._log.count(topic.name))
-        encoded = (tenant or "").encode()
-        offset = self._log.append(topic.name, partition, key, encode(event), tenant=encoded)
+        encoded = {"tenant": (tenant or "").encode(), "origin": (origin or "").encode()}
+        offset = self._log.append(topic.name, partition, key, encode(event), **encoded)
         if topic is not EDGE_NODES:
             self.written.append((event, tenant or None))
         at_ms = self._log.record(topic.name, partition, offset).timestamp_ms

@@ -1,6 +1,6 @@
 import pytest
 
-from sse_edge.http.addresses import address_of, counted_as
+from sse_edge.http.addresses import address_of, counted_as, host_of
 
 
 @pytest.mark.parametrize(
@@ -18,8 +18,10 @@ from sse_edge.http.addresses import address_of, counted_as
 def test_a_client_is_counted_by_its_address_or_by_its_network(host: str, counted: str) -> None:
     assert counted_as(host) == counted
     assert address_of({"client": (host, 1)}) == counted
+    assert host_of({"client": (host, 1)}) == host
 
 
 def test_a_client_without_an_address_is_counted_too() -> None:
     assert address_of({"client": None}) == "unknown"
+    assert host_of({"client": None}) is None
     assert len(counted_as("x" * 10_000)) == 64
