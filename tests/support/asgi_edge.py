@@ -6,7 +6,7 @@ is kept, and so is one that ends it.
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, MutableMapping
+from collections.abc import AsyncGenerator, Callable, MutableMapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
@@ -127,6 +127,7 @@ class AsgiEdge:
         *,
         method: str = "GET",
         content: bytes = b"",
+        headers: Sequence[tuple[bytes, bytes]] = ((b"content-type", b"application/json"),),
         stays_s: float = 1.0,
     ) -> Answer:
         """Send a request, and return what came until the answer ended or the client left."""
@@ -154,12 +155,7 @@ class AsgiEdge:
             "http_version": "1.1",
             "scheme": "http",
             "method": method,
-            "path": unquote(path),
-            "raw_path": path.encode(),
-            "query_string": query.encode(),
-            "headers": [(b"host", b"localhost"), (b"content-type", b"application/json")],
-            "client": ("127.0.0.1", 1),
-            "server": ("edge", 80),
+            **_target(path, query, headers),
             "extensions": {EXTENSION: socket},
         }
         async with asyncio.TaskGroup() as tasks:
@@ -173,6 +169,65 @@ class AsgiEdge:
             if socket.leave is not None:
                 socket.leave()
         return answer
+
+    async def websocket(
+        self,
+        path: str,
+        query: str = "",
+        *,
+        headers: Sequence[tuple[bytes, bytes]] = (),
+        subprotocols: Sequence[str] = (),
+        messages: Sequence[MutableMapping[str, Any]] = (),
+        stays_s: float = 1.0,
+    ) -> Sequence[MutableMapping[str, Any]]:
+        """Open a WebSocket, send messages, and return what came until it ended or the client left.
+
+        Args:
+            path: the path.
+            query: the query.
+            headers: all headers but `host`.
+            subprotocols: what the client offers.
+            messages: the client's messages, as ASGI has them.
+            stays_s: how long the client stays.
+        """
+        given: list[MutableMapping[str, Any]] = [{"type": "websocket.connect"}, *messages]
+        given.reverse()
+        found: list[MutableMapping[str, Any]] = []
+        gone = asyncio.Event()
+
+        async def receive() -> MutableMapping[str, Any]:
+            if given:
+                return given.pop()
+            await gone.wait()
+            return {"type": "websocket.disconnect", "code": 1000}
+
+        async def send(message: MutableMapping[str, Any]) -> None:
+            found.append(message)
+
+        scope = {
+            "type": "websocket",
+            "asgi": {"version": "3.0"},
+            "http_version": "1.1",
+            "scheme": "ws",
+            **_target(path, query, headers),
+            "subprotocols": list(subprotocols),
+        }
+        async with asyncio.TaskGroup() as tasks:
+            answering = tasks.create_task(self.app(scope, receive, send))
+            await asyncio.wait([answering], timeout=stays_s)
+            gone.set()
+        return found
+
+
+def _target(path: str, query: str, headers: Sequence[tuple[bytes, bytes]]) -> dict[str, Any]:
+    return {
+        "path": unquote(path),
+        "raw_path": path.encode(),
+        "query_string": query.encode(),
+        "headers": [(b"host", b"localhost"), *headers],
+        "client": ("127.0.0.1", 1),
+        "server": ("edge", 80),
+    }
 
 
 @asynccontextmanager
