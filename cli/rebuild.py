@@ -16,6 +16,7 @@ from pathlib import Path
 
 from cli.errors import RebuildFailed
 from cli.log_beginning import check_beginning
+from infra.errors import PartFailed
 from infra.modules import module_name
 from infra.supervisor import Part, Process
 from infra.topics import provision, wait_for_kafka
@@ -64,6 +65,9 @@ _WRITTEN = (
 )
 _KAFKA_S = 5.0
 _LOOK_EVERY_S = 1.0
+_DEATHS_MAX = 20
+"""How often the worker is started again after a signal has ended it. A message that kills it is set
+aside after four deaths, as `stream_processors.deaths` describes."""
 _TAKEN_OVER_WITHIN_S = 60.0
 _EQUAL, _DIFFERENT = "equal", "different"
 _OTHER_INSTANTS = "of other instants"
@@ -176,8 +180,8 @@ async def rebuild(
     command = sys.executable, "-m", module_name("stream_processors")
     part = Part(f"rebuild-{version}", command, {**where, **(env or {})})
     await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
-    worker = Process(part, folder / f"{part.name}.log")
-    await worker.start()
+    worker = _Worker(part, folder / f"{part.name}.log")
+    await worker.process.start()
     try:
         read = _grown(_READ, count)
         await _caught_up(worker, f"{prefix}tapewire", read, settings, terminal.reading)
@@ -199,7 +203,34 @@ async def rebuild(
     except (ProducerError, TimeoutError) as error:
         raise RebuildFailed(f"Kafka became unavailable: {error!r}") from error
     finally:
-        await worker.stop()
+        await worker.process.stop()
+
+
+class _Worker:
+    """The worker of a rebuild, which is started again when a signal ends it."""
+
+    def __init__(self, part: Part, log_path: Path) -> None:
+        self.process = Process(part, log_path)
+        self._deaths = 0
+
+    async def keep(self, within_s: float) -> None:
+        """Let it run for some time; start it again if it ends meanwhile.
+
+        Raises:
+            RebuildFailed: it has ended by itself, or too often.
+        """
+        process = self.process
+        try:
+            async with asyncio.timeout(within_s):
+                code = await process.ended()
+        except TimeoutError:
+            return
+        self._deaths += 1
+        if code >= 0 or self._deaths > _DEATHS_MAX:
+            output = "\n".join(process.last_lines())
+            raise RebuildFailed(f"the worker ended with exit code {code}:\n{output}")
+        with suppress(PartFailed):  # it has ended once more, before it was ready
+            await process.start()
 
 
 async def compare(settings: ProducerSettings, version: str, scope: Scope = _ALL) -> Difference:
@@ -288,7 +319,7 @@ def _grown(topics: Iterable[Topic], count: int) -> Sequence[Topic]:
 
 
 async def _caught_up(
-    worker: Process,
+    worker: _Worker,
     group: str,
     topics: Sequence[Topic],
     settings: ProducerSettings,
@@ -301,17 +332,13 @@ async def _caught_up(
 
 
 async def _read_to_the_end(
-    worker: Process, group: str, ends: Ends, settings: ProducerSettings, report: Report
+    worker: _Worker, group: str, ends: Ends, settings: ProducerSettings, report: Report
 ) -> None:
     total = 0
     while left := await count_uncommitted(ends, group, settings):
         total = max(total, left)
         report(total - left, total)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_LOOK_EVERY_S):
-                code = await worker.ended()
-            output = "\n".join(worker.last_lines())
-            raise RebuildFailed(f"the worker ended with exit code {code}:\n{output}")
+        await worker.keep(_LOOK_EVERY_S)
 
 
 async def _switch(settings: ProducerSettings, version: str, count: int) -> None:

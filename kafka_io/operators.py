@@ -1,4 +1,4 @@
-"""Who runs a command of the operator: the user and the host, for records of what it changes."""
+"""The user and the host of a command of an operator, for records of what it changes."""
 
 import getpass
 import socket

@@ -1,4 +1,4 @@
-"""`tapewire audit`: who changed what, and from where."""
+"""`tapewire audit`: lists who changed what, and from where."""
 
 from typing import Annotated
 

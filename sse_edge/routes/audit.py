@@ -79,7 +79,7 @@ async def _last_records(node: Node, topic: Topic) -> list[Record]:
 
 
 class _Change(NamedTuple):
-    """What was changed, and by whom."""
+    """A change, and its author."""
 
     what: str
     id: str

@@ -19,6 +19,7 @@ from kafka_io.reader import read_all, read_end_offsets, read_table
 from producers.returns import ReturnsPublisher
 from schemas.events import (
     AlertAck,
+    DeadLetter,
     Return,
     ReturnBatch,
     RiskAlert,
@@ -26,12 +27,19 @@ from schemas.events import (
     RiskLimits,
     RiskMeasure,
 )
-from schemas.topics import PARTITIONS, PORTFOLIO_RETURNS, RISK_ALERTS, RISK_MEASURES
+from schemas.topics import (
+    DEAD_LETTERS,
+    PARTITIONS,
+    PORTFOLIO_RETURNS,
+    RISK_ALERTS,
+    RISK_MEASURES,
+)
 from stream_processors.grow import grow
 from stream_processors.risk.scope import Scope
 from stream_processors.settings import ProcessorSettings
 from tests.conftest import World
 from tests.support.clients import stream
+from tests.support.lethal_worker import LETHAL
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
 
@@ -106,6 +114,25 @@ async def test_a_rebuild_under_the_same_settings_finds_the_same_and_changes_noth
     assert after.keys() == before.keys()
     again = await read_all(RISK_ALERTS, world.producer_settings)
     assert again[: len(alerts)] == alerts
+
+
+@pytest.mark.long
+async def test_a_return_that_kills_the_rebuilds_worker_is_set_aside_and_the_rebuild_goes_on(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rebuild, "module_name", lambda _: "tests.support.lethal_worker")
+    await observed(world, range(100), {"calm": 0.01, LETHAL: 0.01})
+    printed: list[str] = []
+    say = rebuild.Terminal(printed.append)
+    await rebuild.rebuild(world.producer_settings, "v2", world.folder, say, switch=False)
+    assert set(await measured(world, "v2.")) == {"calm"}
+    settings = world.producer_settings.model_copy(update={"topic_prefix": f"{world.prefix}v2."})
+    letters = await read_all(DEAD_LETTERS, settings)
+    assert letters
+    assert all(isinstance(letter, DeadLetter) for letter in letters)
+    assert {getattr(letter, "reason", "") for letter in letters} == {"failed"}
+    log = (world.folder / "rebuild-v2.log").read_text()
+    assert log.count("this is the end") == 4 * len(letters)
 
 
 @pytest.mark.long
