@@ -33,6 +33,7 @@ from infra.topics import provision, wait_for_kafka
 from infra.trades_package import trades_jar
 from kafka_io.settings import ProducerSettings
 from schemas.topics import CATALOGUE
+from tests.support.leaks import leaks_in_captured, leaks_in_files
 
 if "CI" not in os.environ:  # there Hypothesis has a profile of its own
     examples.register_profile(
@@ -103,6 +104,46 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         file = item.nodeid.partition("::")[0]
         group = "tests/seeds" if file.startswith("tests/seeds/") else file
         item.add_marker(pytest.mark.xdist_group(group))
+
+
+_LEAKS = pytest.StashKey[list[str]]()
+"""The tokens and secrets that the session's processes and tests have logged."""
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_LEAKS] = []
+    config.pluginmanager.register(_LeakSearch(config), "tapewire-leaks")
+
+
+class _LeakSearch:
+    """Searches what a session has logged for tokens and secrets; it fails if there are any."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._is_worker = hasattr(config, "workerinput")
+        """Whether this is a process of another one, which searches the logs of both."""
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if not self._is_worker:
+            found = leaks_in_captured(report.sections)
+            self._config.stash[_LEAKS].extend(f"{report.nodeid}: {leak}" for leak in found)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        factory: pytest.TempPathFactory | None = getattr(self._config, "_tmp_path_factory", None)
+        if self._is_worker or factory is None:
+            return
+        self._config.stash[_LEAKS].extend(leaks_in_files(factory.getbasetemp()))
+        if self._config.stash[_LEAKS]:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        leaks = self._config.stash[_LEAKS]
+        if leaks:
+            terminalreporter.section("tokens and secrets in logs", red=True)
+            for leak in dict.fromkeys(leaks):
+                terminalreporter.line(leak)
 
 
 @pytest.fixture(scope="session")
