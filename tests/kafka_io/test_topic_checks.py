@@ -1,3 +1,5 @@
+from typing import cast
+
 import pytest
 
 from kafka_io.topic_checks import INPUTS, STATES, FoundTopic, find_differences
@@ -14,6 +16,10 @@ from schemas.topics import (
     TRAINING_EVENTS,
     Topic,
 )
+from stream_processors.notifications.outbox import Outbox
+from stream_processors.notifications.processors import RouteEvents, SendMessages
+from stream_processors.notifications.route_table import RouteTable
+from stream_processors.processor import Processor
 from stream_processors.settings import ProcessorSettings
 from stream_processors.tasks import processors_of
 
@@ -32,7 +38,12 @@ def differences(topic: Topic, partitions: int | None = None, **settings: str) ->
 
 
 def test_inputs_and_states_are_those_of_the_processors() -> None:
-    processors = processors_of(ProcessorSettings())
+    routes = RouteTable(SERVERS, "")
+    processors: list[Processor] = [
+        *processors_of(ProcessorSettings()),
+        RouteEvents(routes),
+        SendMessages(routes, cast("Outbox", None), 1.0),
+    ]
     assert {topic.name for part in processors for topic in part.inputs} == INPUTS
     states = {topic.name for part in processors for topic in part.states}
     assert states | {PROCESSOR_POSITIONS.name} == STATES
