@@ -1,9 +1,9 @@
-"""Changes of limits, books and scenarios, acknowledgements, and what operators' commands changed.
+"""Changes of limits, books, scenarios and notification routes, acknowledgements, and commands.
 
 Each names its author and from where it was requested. The log keeps acknowledgements and switches
-to rebuilt states for their retention time, and of limits, books, scenarios and the growth of topics
-at least the last change of each. Tokens need the scope `admin`, and each tenant sees its own
-changes; what operators change is of no tenant.
+to rebuilt states for their retention time, and of limits, books, scenarios, notification routes and
+the growth of topics at least the last change of each. Tokens need the scope `admin`, and each
+tenant sees its own changes; what operators change is of no tenant.
 """
 
 from collections.abc import Iterator
@@ -12,7 +12,15 @@ from typing import Annotated, NamedTuple
 from fastapi import APIRouter, Query, Request
 
 from schemas.errors import Refused
-from schemas.events import AlertAck, Book, RebuildDone, RiskLimits, Scenario, TopicGrowth
+from schemas.events import (
+    AlertAck,
+    Book,
+    NotificationRoute,
+    RebuildDone,
+    RiskLimits,
+    Scenario,
+    TopicGrowth,
+)
 from schemas.gate import admit
 from schemas.instants import to_rfc3339
 from schemas.topics import RISK_REBUILDS, TOPIC_GROWTHS, Topic
@@ -41,7 +49,7 @@ router = APIRouter(prefix="/api/v1", tags=["risk"])
     summary="List who changed what, and from where, newest first",
 )
 async def audit(request: Request, node: NodeDep, limit: Limit = 100) -> list[dict[str, object]]:
-    """Changes of limits, books and scenarios, acknowledgements, and what operators' commands did.
+    """Changes of what tenants set, acknowledgements, and what operators' commands did.
 
     `by` is the `sub` of the token, null for a caller without one; `origin` is the address of the
     caller, behind trusted proxies, null if the log does not have it; `at` is the log's time. Of an
@@ -123,6 +131,9 @@ def _change(record: Record) -> _Change | None:
         case Scenario() if is_first:
             what = "scenario withdrawn" if event.withdrawn else "scenario"
             change = _Change(what, event.name, event.set_by, event.comment, origin)
+        case NotificationRoute():
+            what = "notification route closed" if event.closed else "notification route"
+            change = _Change(what, event.name, event.set_by, "", origin)
         case RebuildDone() if is_first:
             change = _Change("rebuild", event.version, user or None, "", host)
         case TopicGrowth(partition=None):

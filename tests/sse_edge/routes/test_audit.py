@@ -18,12 +18,15 @@ async def test_each_change_names_its_author_and_is_its_tenants() -> None:
         await http.post("/api/v1/alerts/P/ack", json={"comment": "seen"}, headers=headers)
         await http.put("/api/v1/books/R/R", json={}, headers=headers)
         await http.delete("/api/v1/books/R/R", headers=headers)
-        answer = await http.get("/api/v1/audit", params={"limit": 4}, headers=headers)
+        hook = {"destination": "webhook", "url": "https://hooks.example.com/"}
+        await http.put("/api/v1/notifications/N", json=hook, headers=headers)
+        answer = await http.get("/api/v1/audit", params={"limit": 5}, headers=headers)
         changes = [
             tuple(change[name] for name in ("what", "id", "by", "tenant", "origin", "comment"))
             for change in answer.json()
         ]
         assert changes == [
+            ("notification route", "N", "alice", "acme", "127.0.0.1", ""),
             ("book closed", "R/R", "alice", "acme", "127.0.0.1", ""),
             ("book", "R/R", "alice", "acme", "127.0.0.1", ""),
             ("acknowledgement", "P", "alice", "acme", "127.0.0.1", "seen"),
