@@ -252,6 +252,9 @@ class BookTree:
         self.series = frozenset(held | {proxy for proxy in proxies if proxy is not None})
         for series_id in self._series.keys() - self.series:
             del self._series[series_id]
+        # A series that is held again begins without returns.
+        self._touched_series &= self._series.keys()
+        self._revised_series &= self._series.keys()
         prices = self._prices()
         self._calendar = self._stated_calendar()
         for series_id, series in self._series.items():

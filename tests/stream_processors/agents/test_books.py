@@ -85,6 +85,22 @@ async def test_a_closed_book_is_deleted_and_needs_no_returns() -> None:
     assert {journal.rows[RISK_BOOK_STATE.name, key] for key in (b"book:firm/desk",)} == {None}
 
 
+async def test_a_book_that_is_closed_and_put_again_in_one_round_begins_without_returns() -> None:
+    made = bench()
+    await made.run([message(RISK_BOOKS, book(), 0)])
+    again = [
+        message(RISK_SERIES, returns(), 0),
+        message(RISK_BOOKS, book(closed=True), 1),
+        message(RISK_BOOKS, book(), 2),
+    ]
+    journal = await made.run(again)
+    risks = journal.sent(RISK_BOOK_RISKS, BookRisk)
+    assert {risk.status for risk in risks} == {"insufficient_data"}
+    assert journal.rows[RISK_BOOK_STATE.name, b"series:firm/IBM"] is None
+    journal = await made.run([message(RISK_SERIES, returns(), 3)])
+    assert {risk.status for risk in journal.sent(RISK_BOOK_RISKS, BookRisk)[-2:]} == {"ok"}
+
+
 async def test_invalid_books_are_dead_letters() -> None:
     made = bench()
     journal = await made.run(
