@@ -38,7 +38,7 @@ from sse_edge.http.dependencies import rows_of, subject_of
 from sse_edge.http.quotas import refuse_beyond
 from sse_edge.http.scopes import require
 from sse_edge.http.stream_response import write
-from sse_edge.routes.limits import Comment, Thresholds
+from sse_edge.routes.limits import LIMITS_MAX, STRESS_METRIC, Comment, Thresholds
 from sse_edge.routes.views import ViewsDep
 from sse_edge.streams.dialects.mystocks import book_risk
 
@@ -63,6 +63,7 @@ BookId = Annotated[
 _Currency = Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9]{2,11}$")]
 _MISSING = r"^(drop_day|zero|proxy:.+)$"
 _Number = Annotated[float, Field(allow_inf_nan=False)]
+_Metric = Annotated[str, Field(pattern=rf"^({'|'.join(BookMetric)}|{STRESS_METRIC})$")]
 
 
 class HoldingRequest(BaseModel):
@@ -150,9 +151,10 @@ class BookRequest(BaseModel):
 class BookLimit(Thresholds):
     """The limit of one metric of a book."""
 
-    metric: BookMetric
-    """The limited metric: a fraction of the net asset value, an amount in the book's currency, or
-    `concentration`, the largest absolute value of a series as a share of the gross value."""
+    metric: _Metric
+    """The limited metric: a fraction of the net asset value, an amount in the book's currency,
+    `concentration`, the largest absolute value of a series as a share of the gross value, or
+    `stress_loss:NAME`, the loss in the stress scenario of that name as a fraction."""
 
 
 class BookLimitsRequest(BaseModel):
@@ -160,7 +162,7 @@ class BookLimitsRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
-    limits: Annotated[list[BookLimit], Field(max_length=len(BookMetric))]
+    limits: Annotated[list[BookLimit], Field(max_length=LIMITS_MAX)]
     """The limits, at most one of each metric; without any, the book raises no alerts."""
     comment: Comment = ""
     """The reason; the log keeps it."""

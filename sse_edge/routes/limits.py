@@ -28,7 +28,7 @@ from sse_edge.routes.views import ViewsDep
 
 _COMMENT_CHARS_MAX = 1_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_LIMITS_MAX = 100
+LIMITS_MAX = 100
 
 router = APIRouter(prefix="/api/v1", tags=["risk"])
 
@@ -39,9 +39,8 @@ PortfolioId = Annotated[
 ]
 Comment = Annotated[str, Field(max_length=_COMMENT_CHARS_MAX)]
 _Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-_Metric = Annotated[
-    str, Field(pattern=rf"^({'|'.join(Metric)}|{STRESS_LOSS}[A-Za-z0-9._-]{{1,100}})$")
-]
+STRESS_METRIC = rf"{STRESS_LOSS}[A-Za-z0-9._-]{{1,100}}"
+_Metric = Annotated[str, Field(pattern=rf"^({'|'.join(Metric)}|{STRESS_METRIC})$")]
 """One pattern and no union, so that an error names the field."""
 _Times = Annotated[int, Field(ge=1, le=1_000)]
 
@@ -116,7 +115,7 @@ class LimitsRequest(BaseModel):
         },
     )
 
-    limits: Annotated[list[MetricLimit], Field(max_length=_LIMITS_MAX)]
+    limits: Annotated[list[MetricLimit], Field(max_length=LIMITS_MAX)]
     """The limits, at most one of each metric."""
     stale_after_s: _Positive | None = None
     """The seconds without a new measure after which an alert is raised; by default never."""

@@ -144,7 +144,7 @@ class Books(Processor):
                     self._put(here, record, message, this_round)
                     key = encode_key(record.root, tenant_of(message))
                 case Scenario():
-                    self._put_scenario(here, record, tenant_of(message), this_round)
+                    await self._put_scenario(here, record, message, this_round)
                     continue
                 case SeriesReturns():
                     key = encode_key(record.root, tenant_of(message))
@@ -194,17 +194,19 @@ class Books(Processor):
         row = None if book.closed else replace(book, tenant=tenant)
         this_round.put(RISK_BOOK_STATE, book_row(book.path, tenant), row)
 
-    @staticmethod
-    def _put_scenario(
-        here: _Partition, scenario: Scenario, tenant: str | None, this_round: Round
+    async def _put_scenario(
+        self, here: _Partition, scenario: Scenario, message: Message, this_round: Round
     ) -> None:
         """Put a stress scenario; all trees of its tenant are valued by it."""
+        tenant = tenant_of(message)
         if not here.scenarios.put(scenario, tenant):
             return
         for key, tree in here.trees.items():
             if tree.tenant == tenant:
                 tree.set_stress(here.scenarios.tests_of(tenant))
                 here.changed.add(key)
+                if here.watched[key]:
+                    await self._measure_changed(here, key, this_round, message.offset)
         row = None if scenario.withdrawn else replace(scenario, tenant=tenant)
         this_round.put(RISK_BOOK_STATE, scenario_key(scenario.name, tenant), row)
 
@@ -290,9 +292,10 @@ class Books(Processor):
             this_round.put(RISK_BOOK_STATE, key, state)
         for risk in replacing:
             if risk.estimates:
-                # Only the simulation is kept: the rest follows from the books and the returns.
+                # The simulation and what alerts judge are kept: the parts follow from the books.
                 key = simulated_row(risk.path, tenant)
-                row = here.published[key] = replace(risk, parts=(), stress=(), tenant=tenant)
+                stress = [loss._replace(missing=()) for loss in risk.stress]
+                row = here.published[key] = replace(risk, parts=(), stress=stress, tenant=tenant)
                 this_round.put(RISK_BOOK_STATE, key, row)
         for path in closed:
             here.published.pop(simulated_row(path, tenant), None)

@@ -2,11 +2,12 @@
 
 The measures of a book arrive, and changed limits and acknowledgements; alert events leave. A book
 has the same rules, levels and ids as a portfolio. Its metrics are fractions of the net asset value,
-amounts in its currency, and the concentration. A measure without a value, such as a fraction
-without a positive net asset value, changes nothing.
+amounts in its currency, the concentration, and losses in stress scenarios as fractions of the net
+asset value. A measure without a value, such as a fraction without a positive net asset value,
+changes nothing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -18,13 +19,18 @@ from schemas.events import (
     RiskAlert,
     RiskLimit,
     RiskLimits,
+    StressLoss,
 )
 from schemas.instants import to_rfc3339
 from schemas.topics import TopicPartition
+from schemas.vocabularies import STRESS_LOSS
 from stream_processors.risk.alert_events import AlertContext
 from stream_processors.risk.alerts import Alerts
-from stream_processors.risk.rules import BOOK_METRICS, rules_of
+from stream_processors.risk.rules import BOOK_METRICS, is_stress, rules_of
 from stream_processors.risk.thresholds import Evaluation, InvalidRule
+
+_WITH_SCENARIO = frozenset(metric for metric in BOOK_METRICS if "_95" in metric)
+"""The metrics with a VaR scenario, the day that is the book's VaR."""
 
 
 class BookMeasurement(NamedTuple):
@@ -89,6 +95,7 @@ class BookAlerts:
         book._limits_version = state.limits_version
         book._alerts.unpack(state.watches)
         book._risk = risk
+        book._alerts.stress = {} if risk is None else _losses(risk)
         return book
 
     def pack(self) -> PortfolioState:
@@ -143,14 +150,40 @@ class BookAlerts:
         if not risk.amounts or (last is not None and last.event_id == risk.event_id):
             return ()
         self._risk = replace(risk, parts=(), estimates=())
+        is_measure = last is None or _measured(last) != _measured(risk)
+        alerts = self._change_stress(None if is_measure else last, risk, offset)
+        if not is_measure:
+            return alerts  # scenarios alone have changed
         is_newer = last is None or risk.as_of_us > last.as_of_us
-        return self._alerts.judge(
+        events = self._alerts.judge(
             BookMeasurement.of(risk),
             None,
             risk.as_of_us,
             lambda: self._context(risk, offset),
             evaluation=Evaluation.MEASURE if is_newer else Evaluation.CORRECTION,
         )
+        return [*alerts, *events]
+
+    def _change_stress(
+        self, before: BookRisk | None, risk: BookRisk, offset: int
+    ) -> Sequence[RiskAlert]:
+        """Replace the losses in scenarios, and clear alerts about those that were withdrawn.
+
+        Args:
+            before: the last risk, where scenarios alone have changed since: they are judged here.
+                None for a new measure, which all rules judge.
+            risk: the new risk.
+            offset: the offset of the record that it follows from.
+        """
+        losses = self._alerts.stress = _losses(risk)
+        versions = _versions(risk)
+        known = versions if before is None else _versions(before)
+        alerts: list[RiskAlert] = []
+        for rule in self._alerts.rules:
+            name = rule.rule_id
+            if is_stress(name) and (name not in losses or known.get(name) != versions[name]):
+                alerts += self._alerts.change_stress(losses, name, "", self._context(risk, offset))
+        return alerts
 
     def close(self, offset: int) -> Sequence[RiskAlert]:
         """Clear all alerts, since the book no longer exists; its limits stay."""
@@ -161,8 +194,8 @@ class BookAlerts:
         return AlertContext(
             measure_id=risk.event_id or "",
             as_of_us=risk.as_of_us,
-            values=BookMeasurement.of(risk)._asdict(),
-            scenario_us=lambda rule_id: risk.scenario_us if "_95" in rule_id else None,
+            values={**BookMeasurement.of(risk)._asdict(), **_losses(risk)},
+            scenario_us=lambda rule_id: risk.scenario_us if rule_id in _WITH_SCENARIO else None,
             source=self._source,
             offset=offset,
             entity_type=EntityType.BOOK,
@@ -174,3 +207,22 @@ class BookAlerts:
             observations=risk.observations,
             corrections=risk.corrections,
         )
+
+
+def _losses(risk: BookRisk) -> Mapping[str, float | None]:
+    """Return the losses in stress scenarios by the rules that bound them."""
+    return {f"{STRESS_LOSS}{loss.scenario}": loss.loss for loss in risk.stress}
+
+
+def _versions(risk: BookRisk) -> Mapping[str, StressLoss]:
+    """Return the entry of each stress scenario by its rule, without the series that it names."""
+    return {
+        f"{STRESS_LOSS}{loss.scenario}": loss._replace(amount=None, missing=())
+        for loss in risk.stress
+    }
+
+
+def _measured(risk: BookRisk) -> tuple[object, ...]:
+    """Return what a measure of a book has, and a change of scenarios alone leaves as it was."""
+    window = risk.first_day, risk.last_day, risk.observations, risk.corrections
+    return (risk.as_of_us, *window, *BookMeasurement.of(risk))

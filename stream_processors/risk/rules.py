@@ -93,11 +93,10 @@ def rules_of(
     """
     rules = {}
     for limit in limits:
-        if limit.metric not in metrics and not (metrics is METRICS and is_stress(limit.metric)):
-            more = f", and {STRESS_LOSS}NAME for the loss in a stress scenario"
+        if limit.metric not in metrics and not is_stress(limit.metric):
             raise InvalidRule(
-                f"{limit.metric!r} is no metric; there are {', '.join(metrics)}"
-                f"{more if metrics is METRICS else ''}"
+                f"{limit.metric!r} is no metric; there are {', '.join(metrics)}, and "
+                f"{STRESS_LOSS}NAME for the loss in a stress scenario"
             )
         if limit.metric in rules:
             raise InvalidRule(f"there are two limits of {limit.metric}; give one")

@@ -15,9 +15,11 @@ from schemas.events import (
     RiskAlert,
     RiskLimit,
     RiskLimits,
+    Scenario,
     SeriesReturns,
     SeriesState,
     SeriesWanted,
+    Shock,
 )
 from schemas.topics import (
     DEAD_LETTERS,
@@ -28,6 +30,7 @@ from schemas.topics import (
     RISK_BOOKS,
     RISK_LIMITS,
     RISK_OPEN,
+    RISK_SCENARIOS,
     RISK_SERIES,
     RISK_WANTED,
 )
@@ -205,3 +208,49 @@ async def test_a_corrected_risk_names_the_one_that_it_replaces() -> None:
         assert (risk.supersedes, risk.corrections) == (first[risk.path].event_id, 1)
     journal = await made.run([message(RISK_SERIES, day(120, 0.0), 2)])
     assert {risk.supersedes for risk in journal.sent(RISK_BOOK_RISKS, BookRisk)} == {None}
+
+
+def crash(value: float, version: int, *, withdrawn: bool = False) -> Scenario:
+    shocks = () if withdrawn else (Shock("IBM", value),)
+    return Scenario(
+        name="crash",
+        version=version,
+        kind="hypothetical",
+        shocks=shocks,
+        others="zero",
+        withdrawn=withdrawn,
+        event_time_us=version,
+    )
+
+
+async def test_stress_losses_of_a_book_are_judged_alike_whatever_the_rounds_and_restarts() -> None:
+    story = [
+        message(RISK_BOOKS, book(), 0),
+        message(RISK_SERIES, returns(), 0),
+        message(RISK_SCENARIOS, crash(-0.1, 1), 0),
+        message(RISK_LIMITS, limits(0.2, "stress_loss:crash"), 0),
+        message(RISK_SCENARIOS, crash(-0.3, 2), 1),
+        message(RISK_SERIES, day(120, 0.01), 1),
+        message(RISK_SCENARIOS, crash(-0.1, 3), 2),
+        message(RISK_SCENARIOS, crash(-0.4, 4), 3),
+        message(RISK_SCENARIOS, crash(0.0, 5, withdrawn=True), 4),
+        message(RISK_SCENARIOS, crash(-0.5, 6), 5),
+        message(RISK_LIMITS, limits(0.6, "stress_loss:crash"), 1),
+    ]
+    journal = await bench().run(story)
+    expected = journal.sent(RISK_ALERTS, RiskAlert)
+    assert [(alert.state, alert.metric_value) for alert in expected] == [
+        ("raised", 0.3),
+        ("cleared", 0.1),
+        ("raised", 0.4),
+        ("cleared", 0.2),  # withdrawn, so the limit stands for the value
+        ("raised", 0.5),
+        ("cleared", 0.5),
+    ]
+    assert {alert.alert_type for alert in expected} == {"stress_exceeded"}
+    worker, found = bench(), []
+    for item in story:
+        journal = await worker.run([item])
+        found += journal.sent(RISK_ALERTS, RiskAlert)
+        worker.recover(worker.rows())
+    assert found == expected

@@ -14,6 +14,7 @@ from schemas.events import (
     RiskAlert,
     RiskLimit,
     RiskLimits,
+    StressLoss,
 )
 from schemas.topics import TopicPartition
 from stream_processors.books.alerts import BookAlerts, BookMeasurement
@@ -144,3 +145,59 @@ def test_a_closed_book_has_no_open_alert() -> None:
     assert states(list(book.close(2))) == [("cleared", "normal")]
     assert book.close(3) == ()
     assert states(list(book.judge(risk(4, 1_200.0), 4))) == [("raised", "breach")]
+
+
+def stressed(measured: BookRisk, event_id: str, **losses: float | None) -> BookRisk:
+    """Return a risk with the loss in each of some scenarios."""
+    stress = [StressLoss(name, 1, loss, 1.0) for name, loss in losses.items()]
+    return replace(measured, stress=stress, event_id=event_id)
+
+
+CRASH = RiskLimit("stress_loss:crash_95", 0.25, warn_ratio=0.8)
+
+
+def test_a_limit_on_a_stress_loss_of_a_book_raises_and_clears_with_the_scenario() -> None:
+    book = watched(CRASH)
+    assert book.judge(risk(1, 100.0), 1) == []  # no such scenario yet
+    [raised] = book.judge(stressed(risk(1, 100.0), "put", crash_95=0.3), 2)
+    assert (raised.alert_type, raised.entity_id, raised.metric_value) == (
+        *("stress_exceeded", "firm/desk"),
+        0.3,
+    )
+    assert raised.message == "Stress loss in crash_95 exceeded threshold: 0.3000 > 0.2500"
+    assert raised.scenario_us is None
+    assert book.judge(stressed(risk(2, 100.0), "unknown", crash_95=None), 3) == []
+    [lower] = book.judge(stressed(risk(3, 100.0), "lower", crash_95=0.21), 4)
+    assert (lower.state, lower.level, lower.alert_id) == (
+        *("deescalated", "warning"),
+        raised.alert_id,
+    )
+    [cleared] = book.judge(stressed(risk(3, 100.0), "withdrawn"), 5)
+    assert (cleared.state, cleared.message) == ("cleared", "the scenario was withdrawn")
+    assert book.judge(stressed(risk(4, 100.0), "still withdrawn"), 6) == []
+
+
+def test_a_stress_loss_is_judged_at_once_by_limits_that_are_put_after_it() -> None:
+    last = stressed(risk(1, 100.0), "first", crash_95=0.3)
+    book = watched()
+    book.judge(last, 1)
+    for judged in (book, restarted(book, last)):
+        [raised] = judged.set_limits(limits(CRASH), 1)
+        assert (raised.rule_id, raised.state) == ("stress_loss:crash_95", "raised")
+        [cleared] = judged.set_limits(limits(), 2)
+        assert (cleared.state, cleared.metric_value) == ("cleared", 0.3)
+
+
+def test_a_change_of_scenarios_is_no_further_measure_of_the_other_metrics() -> None:
+    twice = AMOUNT._replace(warn_ratio=None, critical_ratio=None, raise_after=2)
+    book = watched(twice, CRASH._replace(raise_after=2))
+    measured = risk(1, 1_200.0)
+    assert book.judge(stressed(measured, "first", crash_95=0.3), 1) == []
+    # Another scenario is put: neither VaR nor this loss has been measured again.
+    other = stressed(measured, "second", crash_95=0.3, other=0.1)
+    assert book.judge(other, 2) == []
+    again = restarted(book, other)
+    [raised] = again.judge(stressed(measured, "third", crash_95=0.4, other=0.1), 3)
+    assert raised.rule_id == "stress_loss:crash_95"
+    [raised] = again.judge(stressed(risk(2, 1_200.0), "fourth", crash_95=0.4), 4)
+    assert raised.rule_id == "var_95_amount"
