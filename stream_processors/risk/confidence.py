@@ -13,6 +13,9 @@ class InvalidInput(ValueError):
     """A parameter is out of its range; the message names it and the values that are allowed."""
 
 
+_HALF = Fraction(1, 2)
+
+
 @dataclass(frozen=True, slots=True)
 class ConfidenceLevel:
     """A confidence level, exact: 0.95 is 19/20."""
@@ -29,6 +32,13 @@ class ConfidenceLevel:
     _hash: int = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
+        """Compute what derives from the confidence.
+
+        Raises:
+            InvalidInput: the level is not between 0.5 and 1, or so near to 1 that it rounds to it.
+        """
+        if not (_HALF < self.confidence < 1 and float(self.confidence) < 1):
+            raise InvalidInput(_refusal(str(self.confidence)))
         # Computed once: fractions are slow, even to hash, and each return needs the rank.
         tail = 1 - self.confidence
         object.__setattr__(self, "number", float(self.confidence))
@@ -42,26 +52,25 @@ class ConfidenceLevel:
         return self._hash
 
     @classmethod
-    def of(cls, confidence: str) -> "ConfidenceLevel":
-        """Parse a level such as "0.95".
+    def of(cls, confidence: str | float) -> "ConfidenceLevel":
+        """Parse a level such as "0.95"; a number is the level that its shortest decimals state.
 
         Raises:
-            InvalidInput: the level is not between 0.5 and 1.
+            InvalidInput: the level is not between 0.5 and 1, or so near to 1 that it rounds to it.
         """
         try:
-            level = _parse(confidence)
+            return cls(_parse(str(confidence)))
         except (ArithmeticError, ValueError):
-            level = Fraction(0)
-        if not Fraction(1, 2) < level < 1:
-            raise InvalidInput(
-                f"the confidence is {confidence}; it must lie between 0.5 and 1, as 0.95 does"
-            )
-        return cls(level)
+            raise InvalidInput(_refusal(str(confidence))) from None
 
     def rank(self, observations: int) -> int:
         """Return the rank of the VaR among so many losses: 1 is the smallest loss."""
         # -(-a // b) is a ceiling in integers: no rounding error moves the scenario.
         return -(-observations * self._numerator // self._denominator)
+
+
+def _refusal(confidence: str) -> str:
+    return f"the confidence is {confidence}; it must lie between 0.5 and 1, as 0.95 does"
 
 
 def _parse(confidence: str) -> Fraction:

@@ -38,9 +38,23 @@ def test_equal_levels_are_equal_keys() -> None:
     "confidence",
     [
         *("0.5", "1", "95", "0", "-0.95", "high", ""),
+        *("0.99999999999999999999", "0." + "9" * 400),  # they round to 1
         *("1/0", "0/0", "1/2", "3/2", "nan", "inf", "1e-999999999", "1e999999999"),
     ],
 )
 def test_a_confidence_that_is_not_between_one_half_and_one_is_refused(confidence: str) -> None:
     with pytest.raises(InvalidInput, match=r"between 0\.5 and 1"):
         ConfidenceLevel.of(confidence)
+
+
+def test_a_number_is_the_level_that_its_decimals_state() -> None:
+    assert ConfidenceLevel.of(0.95) == P95
+    for number in (95, 1.0, 0.5):
+        with pytest.raises(InvalidInput, match=f"the confidence is {number}; it must lie between"):
+            ConfidenceLevel.of(number)
+
+
+@pytest.mark.parametrize("confidence", [Fraction(95), Fraction(1), Fraction(1, 2), Fraction(-1)])
+def test_a_fraction_out_of_range_is_no_level(confidence: Fraction) -> None:
+    with pytest.raises(InvalidInput, match=r"between 0\.5 and 1"):
+        ConfidenceLevel(confidence)
