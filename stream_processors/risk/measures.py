@@ -78,7 +78,10 @@ def historical_var_es(
     var = 0.0 - scenario
     if ascending[0] == scenario:  # no loss is larger, so ES must not differ by a rounding error
         return var, var
-    return var, var + (worse * scenario - sum(ascending[:worse])) / tail_size
+    excess = worse * scenario - sum(ascending[:worse])
+    if excess < 0:  # a rounding error, where all these returns are nearly equal
+        return var, var
+    return var, var + excess / tail_size
 
 
 def drawdowns(returns: Sequence[float]) -> tuple[float, float]:

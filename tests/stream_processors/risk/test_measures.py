@@ -1,5 +1,7 @@
 """Measures of a window, compared with NumPy and the formula of Rockafellar and Uryasev."""
 
+from math import nextafter
+
 import numpy as np
 import pytest
 from hypothesis import given, strategies as st
@@ -47,6 +49,23 @@ def test_var_is_numpys_inverted_cdf_and_es_is_rockafellar_and_uryasevs(
 
 def test_a_gain_is_a_negative_var_and_is_not_clipped() -> None:
     assert var_es(window_of([0.01] * 99 + [0.02]), VAR_95) == (-0.01, -0.01)
+
+
+@given(st.floats(-1, 1), st.lists(st.integers(-2, 2), min_size=20, max_size=600))
+def test_the_es_of_nearly_equal_returns_is_not_below_their_var(
+    value: float, steps: list[int]
+) -> None:
+    values = [value + step * abs(value) * 2**-52 for step in steps]
+    for level in (VAR_95, ConfidenceLevel.of("0.6")):
+        var, es = var_es(window_of(values, 600), level)
+        assert es >= var
+
+
+def test_rounding_errors_do_not_move_the_es_below_the_var() -> None:
+    """Thirteen losses that are larger by one bit have a sum that is smaller than 13 times 0.3."""
+    ascending = [nextafter(-0.3, -1)] * 13 + [-0.3] * 247
+    assert sum(ascending[:13]) > 13 * -0.3
+    assert historical_var_es(ascending, *tail_of(VAR_95, 260)) == (0.3, 0.3)
 
 
 def test_a_constant_series_is_degenerate_and_exact() -> None:
