@@ -19,8 +19,8 @@ horizons of several periods, for books, and for questions about the past.
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
-from math import ceil, sqrt
-from typing import NamedTuple
+from math import ceil, isfinite, sqrt
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -28,9 +28,12 @@ from numpy.typing import NDArray
 
 from stream_processors.risk.confidence import ConfidenceLevel, InvalidInput
 from stream_processors.risk.measures import historical_var_es, tail_of
-from stream_processors.risk.moments import DECAY, Estimate, estimate_from_fit
+from stream_processors.risk.moments import DECAY, NORMAL_ABOVE, Estimate, estimate_from_fit
 
 Floats = NDArray[np.float64]
+
+QuantileMethod = Literal["inverted_cdf", "linear"]
+"""How a historical VaR is found: NumPy's names for an observed and an interpolated quantile."""
 
 AGE_DECAY = 0.98
 BURN_IN = 20
@@ -41,22 +44,60 @@ _SINGULAR = 1e-10
 """How far below zero rounding may move an eigenvalue, as a share of the largest element."""
 
 
-def historical(returns: Floats, level: ConfidenceLevel) -> Estimate:
-    """Return an observed loss as VaR, and the mean loss beyond the level as ES."""
+def historical(
+    returns: Floats, level: ConfidenceLevel, *, quantile_method: QuantileMethod = "inverted_cdf"
+) -> Estimate:
+    """Return an observed loss as VaR, and the mean loss beyond the level as ES.
+
+    Args:
+        returns: shape (observations,).
+        level: the confidence of both.
+        quantile_method: `linear` interpolates VaR between two losses, by Hyndman and Fan's type 7,
+            for comparison with other systems. ES is that of the observed loss all the same.
+
+    Raises:
+        InvalidInput: there is no return, one is not a finite number, or the method is another.
+    """
+    require_numbers(returns)
     ascending = np.sort(returns).tolist()
-    return Estimate(*historical_var_es(ascending, *tail_of(level, len(returns))))
+    estimate = Estimate(*historical_var_es(ascending, *tail_of(level, len(returns))))
+    if quantile_method == "inverted_cdf":
+        return estimate
+    return estimate._replace(var=_interpolated(returns, level, quantile_method))
 
 
 def historical_linear(returns: Floats, level: ConfidenceLevel) -> float:
-    """Return VaR interpolated between two losses: Hyndman and Fan's type 7, for comparison.
+    """Return VaR interpolated between two losses: Hyndman and Fan's type 7, for comparison."""
+    return historical(returns, level, quantile_method="linear").var
 
-    No event contains it yet: it will be published as an optional quantile method.
-    """
+
+def _interpolated(returns: Floats, level: ConfidenceLevel, quantile_method: str) -> float:
+    if quantile_method != "linear":
+        raise InvalidInput(
+            f"the quantile method is {quantile_method!r}; it must be inverted_cdf or linear"
+        )
     return float(np.quantile(0.0 - returns, float(level.confidence), method="linear"))
 
 
+def require_numbers(numbers: Floats, name: str = "returns") -> None:
+    """Refuse an array that does not have the shape (observations,), or is not of finite numbers.
+
+    Raises:
+        InvalidInput: it is refused, or it is empty.
+    """
+    array = np.asarray(numbers)
+    is_numeric = array.dtype.kind in "fiu"  # neither text, nor objects, such as None
+    if array.ndim != 1 or not array.size or not is_numeric or not np.isfinite(array).all():
+        raise InvalidInput(f"the {name} must be one or more finite numbers, in one dimension")
+
+
 def age_weighted(returns: Floats, level: ConfidenceLevel, decay: float = AGE_DECAY) -> Estimate:
-    """Estimate by the historical method with weights that fall with age."""
+    """Estimate by the historical method with weights that fall with age.
+
+    Raises:
+        InvalidInput: there is no return, or one is not a finite number.
+    """
+    require_numbers(returns)
     ages = np.arange(len(returns))[::-1]
     weights = decay**ages
     weights = weights / weights.sum()
@@ -82,12 +123,15 @@ def ewma_deviation(returns: Floats, start: float | None = None, decay: float = D
         decay: the decay factor.
 
     Raises:
-        InvalidInput: the decay or the start is out of its range.
+        InvalidInput: the decay or the start is out of its range, or a return is not a finite
+            number.
     """
     count = len(returns)
     # The returns are weighted before they are squared: no outlier is too large for its weight.
     weighted = returns * _root_weights(decay, 1 << (count - 1).bit_length())[-count:]
     squares = float(np.dot(weighted, weighted))
+    if not isfinite(squares):  # squares of finite returns may be too large for a float
+        require_numbers(returns)
     if start is None:
         return sqrt(squares * ((1 - decay) / (1 - decay**count)))
     if not 0 <= start < np.inf:
@@ -120,7 +164,11 @@ def filtered_scenarios(returns: Floats, decay: float = DECAY) -> Floats:
     The result has the shape (scenarios,), with at most `BURN_IN` fewer than the returns, and fewer
     still where a forecast is 0. If tomorrow's forecast is 0, so was every return, and all scenarios
     are 0.
+
+    Raises:
+        InvalidInput: there is no return, or one is not a finite number.
     """
+    require_numbers(returns)
     if np.ptp(returns) == 0:  # each is its own forecast: no rounding error shall move it
         return returns[BURN_IN:]
     forecast = deviations(returns, decay)
@@ -133,7 +181,14 @@ def filtered_scenarios(returns: Floats, decay: float = DECAY) -> Floats:
 
 
 def overlapping(returns: Floats, horizon: int) -> Floats:
-    """Return compounded returns of `horizon` periods each, one starting at every observation."""
+    """Return compounded returns of `horizon` periods each, one starting at every observation.
+
+    Raises:
+        InvalidInput: there is no return, one is not a finite number, or the horizon is longer.
+    """
+    require_numbers(returns)
+    if not 1 <= horizon <= len(returns):
+        raise InvalidInput(f"the horizon is {horizon}; it must be from 1 to {len(returns)} periods")
     if horizon == 1:
         return returns  # 1 + r - 1 is not r, but for a rounding error
     grown: Floats = sliding_window_view(1 + returns, horizon).prod(axis=1)
@@ -154,7 +209,12 @@ class StudentTFit(NamedTuple):
 
 
 def fit_student_t(returns: Floats) -> StudentTFit:
-    """Fit a Student-t distribution to returns, in some 30 ms."""
+    """Fit a Student-t distribution to returns, in some 30 ms.
+
+    Raises:
+        InvalidInput: there is no return, or one is not a finite number.
+    """
+    require_numbers(returns)
     if np.ptp(returns) == 0:  # the likelihood has no maximum
         return StudentTFit(np.inf, float(returns[0]), 0.0)
     from scipy.stats import t as student  # noqa: PLC0415  # a third of a worker's memory
@@ -186,7 +246,11 @@ def sampling_error(scenarios: Floats, level: ConfidenceLevel) -> SamplingError:
     Args:
         scenarios: their returns, in any order, shape (scenarios,).
         level: the confidence of both.
+
+    Raises:
+        InvalidInput: there is no scenario, or one is not a finite number.
     """
+    require_numbers(scenarios, "scenarios")
     ascending, count = np.sort(scenarios), len(scenarios)
     worse, _ = tail_of(level, count)
     ranks = ceil(sqrt(count * level.tail * (1 - level.tail)))
@@ -236,7 +300,8 @@ def simulated(weights: Floats, covariance: Floats, simulation: Simulation) -> Fl
     if dof is not None:
         if not dof > 2:  # noqa: PLR2004  # or there is no covariance
             raise InvalidInput(f"the degrees of freedom are {dof}; they must be more than 2")
-        drawn *= np.sqrt((dof - 2) / generator.chisquare(dof, (simulation.draws, 1)))
+        if dof <= NORMAL_ABOVE:
+            drawn *= np.sqrt((dof - 2) / generator.chisquare(dof, (simulation.draws, 1)))
     returns: Floats = drawn @ weights
     return returns
 

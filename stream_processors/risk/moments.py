@@ -32,7 +32,7 @@ _EXACT_BELOW = 2.0**900
 
 _LGAMMA_BELOW = 300.0
 """From here on a difference of two values of lgamma loses more digits than a series of Stirling."""
-_NORMAL_ABOVE = 1e13
+NORMAL_ABOVE = 1e13
 """With more degrees of freedom the quantile is that of the normal distribution to 12 digits."""
 
 DECAY = 0.94
@@ -140,7 +140,7 @@ class StudentT:
         if not dof > 2:  # noqa: PLR2004  # or there is no variance
             raise InvalidInput(f"the degrees of freedom are {dof}; they must be more than 2")
         var, es = student_t_unit(level, dof)
-        shrunk = 1.0 if dof > _NORMAL_ABOVE else sqrt((dof - 2) / dof)
+        shrunk = 1.0 if dof > NORMAL_ABOVE else sqrt((dof - 2) / dof)
         self.factors = var * shrunk, es * shrunk
         """VaR and ES of a mean of 0 and a deviation of 1."""
 
@@ -156,7 +156,7 @@ def student_t_unit(level: ConfidenceLevel, dof: float) -> tuple[float, float]:
         level: the confidence.
         dof: the degrees of freedom, more than 0. Up to 1 there is no mean, and ES is infinite.
     """
-    if dof > _NORMAL_ABOVE:
+    if dof > NORMAL_ABOVE:
         return Normal(level).factors
     from scipy.special import stdtrit  # noqa: PLC0415  # a fifth of a worker's memory
 

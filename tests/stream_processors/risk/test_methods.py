@@ -122,6 +122,61 @@ def test_the_linear_quantile_lies_between_two_scenarios() -> None:
     assert historical(returns, P95).var == 11.0
 
 
+@given(st.lists(st.floats(-0.5, 0.5), min_size=2, max_size=60))
+def test_with_linear_quantiles_only_the_var_is_interpolated(values: list[float]) -> None:
+    returns = np.array(values)
+    for level in LEVELS:
+        found = historical(returns, level, quantile_method="linear")
+        assert found.var == np.quantile(-returns, level.number, method="linear")
+        assert found.es == historical(returns, level).es
+        assert found.var == historical_linear(returns, level)
+
+
+def test_other_quantile_methods_are_refused() -> None:
+    with pytest.raises(InvalidInput, match="'hazen'; it must be inverted_cdf or linear"):
+        historical(np.zeros(30), P95, quantile_method="hazen")  # type: ignore[arg-type]
+
+
+BAD = {
+    "NaN": np.array([0.01] * 50 + [np.nan] + [-0.02] * 50),
+    "infinite": np.array([0.01] * 50 + [-np.inf] + [-0.02] * 50),
+    "empty": np.zeros(0),
+    "text": np.array(["0.01"] * 30),
+    "null": np.array([0.01, None] * 15),
+    "table": np.zeros((30, 2)),
+}
+
+
+@pytest.mark.parametrize("returns", BAD.values(), ids=BAD)
+def test_returns_that_are_no_finite_numbers_are_refused(returns: Floats) -> None:
+    calls = (
+        lambda: historical(returns, P95),
+        lambda: historical_linear(returns, P95),
+        lambda: age_weighted(returns, P95),
+        lambda: student_t_fitted(returns, P95),
+        lambda: sampling_error(returns, P95),
+        lambda: filtered_scenarios(returns),
+        lambda: overlapping(returns, 10),
+    )
+    for call in calls:
+        with pytest.raises(InvalidInput, match="must be one or more finite numbers"):
+            call()
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_an_ewma_deviation_of_numbers_that_are_not_finite_is_refused(bad: float) -> None:
+    with pytest.raises(InvalidInput, match="must be one or more finite numbers"):
+        ewma_deviation(np.array([0.01, bad, 0.02]))
+    with np.errstate(over="ignore"):
+        assert ewma_deviation(np.array([0.01, 1e200])) == np.inf
+
+
+@pytest.mark.parametrize("horizon", [0, -1, 31])
+def test_a_horizon_that_is_longer_than_the_returns_or_none_is_refused(horizon: int) -> None:
+    with pytest.raises(InvalidInput, match=f"the horizon is {horizon}; it must be from 1 to 30"):
+        overlapping(np.zeros(30), horizon)
+
+
 def test_a_fitted_t_recovers_the_distribution_that_was_drawn() -> None:
     generator = np.random.default_rng(5)
     drawn = 0.01 * generator.standard_t(5, 4000)
@@ -177,6 +232,14 @@ def test_a_singular_covariance_is_accepted_and_an_invalid_one_is_refused() -> No
             monte_carlo(weights, covariance, P95, Simulation(draws=10))
     with pytest.raises(InvalidInput, match="more than 2"):
         monte_carlo(weights, singular, P95, Simulation(draws=10, dof=2.0))
+
+
+def test_a_simulated_t_of_infinite_degrees_of_freedom_is_the_normal() -> None:
+    weights, covariance = np.array([0.5, 0.5]), np.full((2, 2), 0.0004)
+    normal = monte_carlo(weights, covariance, P95, Simulation(draws=1_000, seed=3))
+    for dof in (1e17, np.inf):
+        simulation = Simulation(draws=1_000, seed=3, dof=dof)
+        assert monte_carlo(weights, covariance, P95, simulation) == normal
 
 
 def test_the_ewma_deviation_equals_pandas_over_the_index() -> None:
