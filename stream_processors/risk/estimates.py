@@ -131,10 +131,14 @@ class Methods:
             The estimates; None where a moment is larger than any float.
         """
         assert window.moments is not None
+        ascending = window.ascending
         try:
             moments = window.moments.moments()
         except OverflowError:
             return None
+        if moments.deviation == 0 and ascending[0] == ascending[-1]:
+            # The sums have a unit, and the mean of equal returns must be exact.
+            moments = moments._replace(mean=ascending[0])
         deviation = 0.0
         if "ewma" in self.names:
             deviation = ewma_deviation(np.frombuffer(window.values), self.ewma_start)
@@ -269,16 +273,23 @@ class _Slower(NamedTuple):
 
     def events(self, ahead: Floats) -> Iterator[RiskEstimate]:
         """Yield the events of returns over the horizon, at each level."""
+        if not np.isfinite(ahead).all():
+            return self._unavailable()
         if self.name in CLOSED:
             return self._closed(ahead)
         return self._fitted(ahead) if self.name == "student_t_fitted" else self._observed(ahead)
 
+    def _unavailable(self) -> Iterator[RiskEstimate]:
+        """Yield the events of returns that are too large for a float."""
+        for level in self.methods.levels:
+            yield _missing(self.name, level, self.horizon, self.as_of_us, _UNAVAILABLE)
+
     def _closed(self, ahead: Floats) -> Iterator[RiskEstimate]:
         moments = _moments(ahead)
+        if moments is None:
+            yield from self._unavailable()
+            return
         for level in self.methods.levels:
-            if moments is None:
-                yield _missing(self.name, level, self.horizon, self.as_of_us, _UNAVAILABLE)
-                continue
             (pair,) = _closed_form(self.name, (level,), self.methods)(moments, 0.0)
             domain_ok = self.name != "cornish_fisher" or is_monotone(moments)
             status = _status(is_constant=moments.deviation == 0, domain_ok=domain_ok)
@@ -296,6 +307,9 @@ class _Slower(NamedTuple):
 
     def _observed(self, ahead: Floats) -> Iterator[RiskEstimate]:
         scenarios = scenarios_of(self.name, ahead)
+        if not np.isfinite(scenarios).all():
+            yield from self._unavailable()
+            return
         with_errors = self.name == "fhs"
         for level in self.methods.levels:
             if len(scenarios) < level.observations_min:
@@ -339,9 +353,10 @@ def scenarios_of(name: str, returns: Floats) -> Floats:
 def _moments(returns: Floats) -> Moments | None:
     """Return the moments of returns; None where one is larger than any float."""
     try:
-        return RunningMoments(map(float, returns)).moments()
+        moments = RunningMoments(map(float, returns)).moments()
     except OverflowError:
         return None
+    return moments if np.ptp(returns) else moments._replace(mean=float(returns[0]))
 
 
 def _closed_form(name: str, levels: Sequence[ConfidenceLevel], methods: Methods) -> ClosedForm:

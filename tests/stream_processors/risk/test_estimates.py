@@ -144,7 +144,7 @@ def test_historical_estimates_are_of_every_level_one_period_ahead() -> None:
     assert list(replace(methods, names=("fhs",)).historical_events(window.ascending, 7, 50)) == []
 
 
-@pytest.mark.parametrize("value", [0.003, -0.02, 0.0])
+@pytest.mark.parametrize("value", [0.003, -0.02, 0.0, 1 / 3, 1e-20, -5e-324])
 def test_equal_returns_are_degenerate_and_exact(value: float) -> None:
     window = window_of([value] * 250)
     everything = replace(ALL, names=METHODS)
@@ -209,6 +209,29 @@ def test_a_fit_without_a_mean_has_a_var_and_no_shortfall() -> None:
 
 def test_moments_that_overflow_give_no_closed_forms() -> None:
     assert ALL.closed_forms(window_of([1e300, -1e300, 1.0])) is None
+
+
+@pytest.mark.parametrize("value", [1e-20, -0.004])
+def test_overlapping_returns_of_equal_returns_are_equal(value: float) -> None:
+    found = slower(replace(OVERLAPPING, names=METHODS), [value] * 150)
+    expected = 1 - float(np.prod(np.full(10, 1 + value)))
+    pairs = {
+        (event.var, event.es)
+        for event in found.values()
+        if event.horizon == 10 and event.status == "degenerate"
+    }
+    assert pairs == {(expected, expected)}
+
+
+@pytest.mark.parametrize("values", [[1e160, -1e160], [1e200, 0.01], [1e200, -1.0, 1e200]])
+def test_overlapping_returns_that_overflow_are_unavailable(values: list[float]) -> None:
+    everything = replace(OVERLAPPING, names=METHODS)
+    found = slower(everything, values * 60)
+    longer = [event for event in found.values() if event.horizon == 10]
+    assert {event.method for event in longer} == set(METHODS) - {"ewma"}
+    assert {(event.status, event.var, event.es) for event in longer} == {
+        ("unavailable", None, None)
+    }
 
 
 def slower(methods: Methods, values: list[float]) -> dict[tuple[str, float, int], RiskEstimate]:
