@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 from schemas.events import TrafficLight
 from stream_processors.risk.confidence import ConfidenceLevel, InvalidInput
-from stream_processors.risk.methods import Floats
+from stream_processors.risk.methods import Floats, require_numbers
 
 EXCEPTION = "x"
 """The character of a day with an exception, where days are written as text."""
@@ -32,6 +32,8 @@ ZONE_DAYS = 250
 
 _YELLOW = 0.95
 _RED = 0.9999
+_ROUNDING = 1e-12
+"""How far rounding may move a probability below the threshold that it is equal to."""
 
 _FACTORS_AT = Fraction(99, 100)
 _FREE = 4
@@ -225,8 +227,9 @@ def judge_zone(days: int, exceptions: int, level: ConfidenceLevel) -> ZoneTest:
     terms = [_binomial(days, count, level.tail) for count in range(days + 1)]
     probability = min(1.0, fsum(terms[: exceptions + 1]))
     light = TrafficLight.RED
-    if probability < _RED:
-        light = TrafficLight.GREEN if probability < _YELLOW else TrafficLight.YELLOW
+    if probability < _RED - _ROUNDING:
+        is_green = probability < _YELLOW - _ROUNDING
+        light = TrafficLight.GREEN if is_green else TrafficLight.YELLOW
     type_1_error = min(1.0, fsum(terms[exceptions:]))
     test = ZoneTest(days, exceptions, light, probability, type_1_error)
     if days != ZONE_DAYS or level.confidence != _FACTORS_AT:
@@ -308,8 +311,13 @@ def acerbi_szekely(
         Z1, which is None where there was no exception, and Z2.
 
     Raises:
-        InvalidInput: an ES of a day with an exception is not positive.
+        InvalidInput: there are no days, the shapes differ, a number is not finite, or an ES of a
+            day with an exception is not positive.
     """
+    for name, numbers in (("returns", returns), ("VaR", var), ("ES", es)):
+        require_numbers(numbers, name)
+        if numbers.shape != returns.shape:
+            raise InvalidInput(f"{len(numbers)} {name} do not fit {len(returns)} returns")
     exceeded = -returns > var
     if not (es[exceeded] > 0).all():
         raise InvalidInput("the expected shortfall of a day with an exception must be positive")

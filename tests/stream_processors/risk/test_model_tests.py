@@ -100,6 +100,17 @@ def test_the_traffic_light_is_the_basel_committees(
     assert found.next_exception_cost == pytest.approx(after[4] - multiplier)
 
 
+@pytest.mark.parametrize(
+    ("confidence", "days", "exceptions", "light"),
+    [("0.95", 1, 0, "yellow"), ("0.9", 4, 3, "red"), ("0.9999", 1, 0, "red")],
+)
+def test_a_probability_that_is_the_threshold_is_not_below_it(
+    confidence: str, days: int, exceptions: int, light: str
+) -> None:
+    """These are 0.95, 1 - 0.1^4 and 0.9999."""
+    assert judge_zone(days, exceptions, ConfidenceLevel.of(confidence)).zone == light
+
+
 @given(st.integers(1, 5_000), st.data(), st.sampled_from(["0.95", "0.975", "0.99", "0.999"]))
 def test_probabilities_of_a_zone_are_scipys(
     count: int, data: st.DataObject, confidence: str
@@ -170,6 +181,16 @@ def test_shortfall_as_forecast_gives_zero_and_twice_as_bad_gives_minus_one() -> 
     assert acerbi_szekely(np.zeros(5), var[:5], es[:5], level) == (None, 1.0)
     with pytest.raises(InvalidInput, match="must be positive"):
         acerbi_szekely(np.full(5, -0.1), var[:5], -es[:5], level)
+
+
+def test_days_of_which_a_number_is_missing_are_not_tested() -> None:
+    day = np.array([0.01])
+    bad = np.array([np.nan])
+    for days in ((bad, day, day), (day, bad, day), (day, day, bad), (day[:0], day[:0], day[:0])):
+        with pytest.raises(InvalidInput, match="must be one or more finite numbers"):
+            acerbi_szekely(*days, P99)
+    with pytest.raises(InvalidInput, match="1 VaR do not fit 2 returns"):
+        acerbi_szekely(np.zeros(2), day, day, P99)
 
 
 KUPIEC = {
