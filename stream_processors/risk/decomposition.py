@@ -6,6 +6,7 @@ Principle", 2008.
 """
 
 from dataclasses import dataclass
+from math import sqrt
 
 import numpy as np
 
@@ -32,7 +33,8 @@ def normal_parts(
 ) -> NormalParts:
     """Decompose the VaR of a portfolio of assets with normal returns.
 
-    With portfolio deviation s = sqrt(w' C w): marginal = -mean + z C w / s; all 0 where s is 0.
+    With portfolio deviation s = sqrt(w' C w): marginal = -mean + z C w / s; all 0 where s is 0, or
+    the square of s no larger than the rounding errors in its sum.
 
     Args:
         weights: shape (assets,).
@@ -41,8 +43,9 @@ def normal_parts(
         level: the confidence.
 
     Raises:
-        InvalidInput: the shapes differ.
+        InvalidInput: the shapes differ, or a number is not finite.
     """
+    _require_finite(weights, mean, covariance)
     assets = len(weights)
     if mean.shape != (assets,) or covariance.shape != (assets, assets):
         raise InvalidInput(
@@ -51,7 +54,9 @@ def normal_parts(
         )
 
     def deviation_of(held: Floats) -> float:
-        return float(np.sqrt(max(0.0, float(held @ covariance @ held))))
+        variance, gross = float(held @ covariance @ held), np.abs(held)
+        rounding = 2 * assets * np.finfo(float).eps * float(gross @ np.abs(covariance) @ gross)
+        return sqrt(variance) if variance > rounding else 0.0
 
     def var_of(held: Floats) -> float:
         return method.estimate(float(mean @ held), deviation_of(held)).var
@@ -89,8 +94,9 @@ def historical_parts(weights: Floats, returns: Floats, level: ConfidenceLevel) -
         level: the confidence.
 
     Raises:
-        InvalidInput: the shapes differ.
+        InvalidInput: the shapes differ, there are no returns, or a number is not finite.
     """
+    _require_finite(weights, returns)
     if returns.ndim != 2 or returns.shape[1] != len(weights):  # noqa: PLR2004  # a table
         raise InvalidInput(f"{len(weights)} weights do not fit returns of shape {returns.shape}")
     losses: Floats = 0.0 - returns * weights
@@ -102,3 +108,8 @@ def historical_parts(weights: Floats, returns: Floats, level: ConfidenceLevel) -
     tail_size = len(whole) * level.tail
     fraction = tail_size - int((whole > var).sum())
     return HistoricalParts(at_var, (beyond + fraction * at_var) / tail_size)
+
+
+def _require_finite(*arrays: Floats) -> None:
+    if not all(np.isfinite(array).all() for array in arrays):
+        raise InvalidInput("weights, means, covariances and returns must be finite")

@@ -48,6 +48,27 @@ def test_a_portfolio_without_risk_has_parts_of_zero_and_unfit_shapes_are_refused
         historical_parts(np.zeros(2), np.zeros((5, 3)), P95)
 
 
+def test_a_hedge_that_is_perfect_but_for_rounding_errors_has_no_risk() -> None:
+    weights = np.array([0.1, 0.2, -0.3])
+    assert weights.sum() != 0
+    parts = normal_parts(weights, np.zeros(3), np.full((3, 3), 0.0004), P95)
+    assert parts.var == 0
+    assert not np.concatenate([parts.marginal, parts.component, parts.incremental]).any()
+    nearly = normal_parts(np.array([1.0, -0.999_999]), np.zeros(2), np.full((2, 2), 0.0004), P95)
+    assert nearly.var == pytest.approx(1e-6 * 0.02 * 1.6448536269514722, rel=1e-3)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_numbers_that_are_not_finite_are_refused(bad: float) -> None:
+    weights, means, covariance = np.array([1.0, bad]), np.zeros(2), np.eye(2)
+    with pytest.raises(InvalidInput, match="must be finite"):
+        normal_parts(weights, means, covariance, P95)
+    with pytest.raises(InvalidInput, match="must be finite"):
+        historical_parts(np.ones(2), np.full((30, 2), bad), P95)
+    with pytest.raises(InvalidInput, match="must be one or more"):
+        historical_parts(np.ones(2), np.zeros((0, 2)), P95)
+
+
 def test_the_parts_of_a_historical_var_and_es_add_up() -> None:
     weights, returns = stocks()
     for level in LEVELS:
