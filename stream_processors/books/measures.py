@@ -157,6 +157,8 @@ def _marginal(component: float, value: float) -> float | None:
 
 def _estimates(pnl: Floats, risk: BookRisk, config: BookConfig) -> Iterator[RiskEstimate]:
     mean, deviation = float(pnl.mean()), float(pnl.std(ddof=1))
+    if np.ptp(pnl) == 0:  # no rounding error shall move the mean of equal days
+        mean, deviation = float(pnl[0]), 0.0
     for level in config.levels:
         confidence = level.number
         if len(pnl) >= level.observations_min:

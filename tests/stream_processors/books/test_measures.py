@@ -70,6 +70,15 @@ def test_without_positive_net_asset_value_there_are_amounts_and_no_shares(
     assert {estimate.status for estimate in risk.estimates} == {"unavailable"}
 
 
+def test_equal_days_have_exact_estimates() -> None:
+    returns: Floats = np.full((150, 2), 1 / 3)
+    equal = ReturnTable(np.arange(150), np.arange(150), returns)
+    risk = measure_book(BLANK, equal, np.array([1.0, 0.0]), PARTS, CONFIG)
+    assert risk.status == "degenerate"
+    expected = -returns[0, 0] / 100.0
+    assert {(event.var, event.es) for event in risk.estimates} == {(expected, expected)}
+
+
 def test_amounts_that_are_not_finite_are_refused() -> None:
     with np.errstate(all="ignore"), pytest.raises(InvalidInput, match="must be finite"):
         measure_book(BLANK, table(scale=1e307), VALUES, PARTS, CONFIG)
