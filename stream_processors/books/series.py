@@ -7,6 +7,7 @@ is carried forward, so a holding's value is that of all returns after its price,
 left the window.
 
 Days are dates of a calendar. Returns of one day are compounded: 1 % and 1 % are a day of 2.01 %.
+Where a day has several returns, a full window may begin amid a day, so its first day is left out.
 """
 
 from array import array
@@ -226,6 +227,9 @@ class SeriesHistory:
             return DailyReturns(days, times_us, values, is_full)
         lasts = np.flatnonzero(is_last)
         firsts = np.concatenate(([0], lasts[:-1] + 1))
+        if is_full and len(lasts) > 1:
+            # The first day may be a part of a day, and its return a part of that day's.
+            firsts, lasts = firsts[1:], lasts[1:]
         compounded = np.multiply.reduceat(1 + values, firsts) - 1
         # A day's only return stays as it is, to the last bit.
         alone = firsts == lasts

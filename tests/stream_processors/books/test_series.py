@@ -83,6 +83,17 @@ def test_returns_of_one_day_are_compounded_and_a_days_only_return_is_kept_to_the
     assert daily.returns.tolist() == pytest.approx([0.01, 1.01 * 1.1 - 1, -0.4])
 
 
+def test_a_full_window_of_several_returns_a_day_begins_with_a_whole_day() -> None:
+    series = series_of(5)
+    for half_day in range(9):
+        series.add(Return("IBM", half_day * DAY_US // 2, 0.1 if half_day % 2 else 0.2))
+    # Of the window's returns, those of 2 1/2, 3, 3 1/2 and 4 days follow a half of day 2.
+    daily = series.daily()
+    assert daily is not None
+    assert (daily.days.tolist(), daily.is_full) == ([3, 4], True)
+    assert daily.returns.tolist() == pytest.approx([1.2 * 1.1 - 1, 0.2])
+
+
 def test_no_more_returns_are_kept_for_corrections_than_fit_a_row(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -134,6 +145,8 @@ def test_any_order_of_late_corrected_and_repeated_returns_gives_the_series_of_th
         assert series.knows_price_of(priced_us)
     window = last.iloc[-size:]
     by_day = (1 + window).groupby(window.index // DAY_US).prod() - 1
+    if size < len(last) and 1 < len(by_day) < len(window):
+        by_day = by_day.iloc[1:]
     daily = series.daily()
     assert daily is not None
     assert daily.days.tolist() == by_day.index.tolist()
