@@ -213,13 +213,14 @@ class RiskBatch:
         if not self._scenarios.put(scenario, tenant):
             return
         self.changed_scenarios[tenant, name] = scenario
-        tests = self._scenarios.tests_of(tenant)
+        tests, log_us = self._scenarios.tests_of(tenant), log_time_us(message)
         for risk in self._portfolios.values():
             if risk.tenant == tenant:
+                due = risk.tick(log_us)  # such as the end of a temporary limit before it
                 alerts = risk.change_stress(tests, name, scenario.version)
-                if alerts is not None:
+                if due or alerts is not None:
                     self.changed[risk.key] = risk
-                    self._add_alerts(risk, alerts)
+                    self._add_alerts(risk, [*due, *(alerts or ())])
 
     def _apply_series_request(self, message: Message, request: SeriesWanted) -> None:
         risk = self._risk_of(request.series_id, message)

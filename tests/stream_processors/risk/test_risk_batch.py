@@ -20,8 +20,10 @@ from schemas.events import (
     RiskLimit,
     RiskLimits,
     RiskMeasure,
+    Scenario,
     SeriesReturns,
     SeriesWanted,
+    Shock,
     WindowTally,
 )
 from schemas.instants import LATEST_US
@@ -215,6 +217,33 @@ def test_books_that_ask_for_a_series_get_its_window_then_each_new_return() -> No
     desk.process(message(no_more, 1, topic="risk.wanted"))
     events = desk.process(message(ReturnBatch(returns=[Return("p", 131, 0.01)], lap=1), 10))
     assert of(events, SeriesReturns) == []
+
+
+@pytest.mark.parametrize("ticks", ["none", "before each"])
+def test_a_scenario_is_judged_by_the_limits_of_its_time(ticks: str) -> None:
+    """A temporary limit ends at 100 s, and the scenario comes after it."""
+    temporary = RiskLimit("stress_loss:fall", 0.1, 0.1, None, None, 1, 1, 0.5, 100 * SECOND, "bob")
+    limits = RiskLimits(portfolio_id="p", limits=[temporary], event_time_us=0)
+    fall = Scenario(
+        name="fall",
+        version=1,
+        kind="hypothetical",
+        shocks=[Shock("p", -0.3)],
+        others="zero",
+        event_time_us=0,
+    )
+    portfolios: dict[bytes, PortfolioRisk] = {}
+    batch = RiskBatch(portfolios, CONFIG, RETURNS, SECOND)
+    for received, at_s in (
+        (message(limits, 0, topic="risk.limits"), 1),
+        (message(ReturnBatch(returns=steady()), 0), 2),
+        (message(fall, 0, topic="risk.scenarios"), 101),
+    ):
+        if ticks != "none":
+            batch.tick(at_s * SECOND)
+        batch.apply(admitted(received._replace(timestamp=at_s)))
+    [(alert, _)] = batch.alerts
+    assert (alert.state, alert.threshold, alert.metric_value) == ("raised", 0.1, 0.3)
 
 
 def test_gauges_are_by_partition_and_tenant() -> None:
