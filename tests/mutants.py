@@ -99,8 +99,8 @@ MUTANTS = (
     Mutant(
         "correction: its day is not judged again",
         "stream_processors/risk/portfolio.py",
-        "            change(at_us, value, version)",
-        "            del change",
+        "            self._backtest.correct(at_us, value, version)",
+        "            pass",
     ),
     Mutant(
         "lap: alerts stay open",

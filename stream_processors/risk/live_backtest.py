@@ -53,17 +53,22 @@ class LiveBacktest:
                 self._at_99.add(exceeded=-value > forecast.var_99)
         self.history.append(at_us, value, version, forecast)
 
-    def insert(self, at_us: int, value: float, version: int) -> None:
-        """Compare a return that has arrived late with the forecast that stood before its day."""
+    def insert(self, at_us: int, value: float, version: int) -> bool:
+        """Compare a return that has arrived late with the forecast that stood before its day.
+
+        Returns:
+            Whether the day is one of the last, which are kept.
+        """
         self._ratios.clear()
         forecast = self.history.insert(at_us, value, version)
         if forecast is None:
-            return
+            return False
         for days, level in self._levels():
             var = forecast.var(level.number)
             if var is not None:
                 later = self.history.days_after(at_us, level.number)
                 days.insert(later, exceeded=-value > var)
+        return True
 
     def correct(self, at_us: int, value: float, version: int) -> None:
         """Judge a day again, whose return was corrected."""

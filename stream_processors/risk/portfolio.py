@@ -307,27 +307,23 @@ class PortfolioRisk:
             self._other_outcomes[outcome] += 1
             if outcome is not _CORRECTED:
                 return outcome, ()
-        _, _, value, version = observation
-        if is_next:
-            self._backtest.append(at_us, value, version, forecast)
-            self._slower_is_due = self._accepted % self._slower_every == 0
-        else:
-            change = self._backtest.correct if outcome is _CORRECTED else self._backtest.insert
-            change(at_us, value, version)
-            self._slower_is_due = True
+        has_changed = self._add_day(observation, outcome, forecast, is_next=is_next)
         self._supersedes = None if is_next else self._measure_id()
         # If no return entered or left the tail, the measurement stays: nine times out of ten.
         var = None if forecast is None else forecast.var_95
         if var is None or not window.lowest_moved > -var:
             self._remeasure()
         self._is_new = True
-        self._cause = at_us, version
+        self._cause = at_us, observation.version
         assert self._measurement is not None
         arrivals: Sequence[RiskAlert] = ()
         if outcome is _ACCEPTED and self._measurement.var_95 is not None:
             self._arrived_us = arrived_us
             if self._alerts.stale_after_s is not None:
                 arrivals = self._note_arrival()
+        if not has_changed:
+            # The measure is as before, and was judged.
+            return outcome, arrivals
         alerts = self._alerts.judge(
             self._measurement,
             self._backtest.exceptions_99,
@@ -336,6 +332,31 @@ class PortfolioRisk:
             evaluation=_MEASURE if is_next else Evaluation.CORRECTION,
         )
         return outcome, [*arrivals, *alerts] if arrivals else alerts
+
+    def _add_day(
+        self,
+        observation: Return,
+        outcome: ReturnOutcome,
+        forecast: Measurement | None,
+        *,
+        is_next: bool,
+    ) -> bool:
+        """Compare a return that was added to the window with the forecast for its day.
+
+        Returns:
+            Whether the window or the days of the backtest have changed: a late return may be older
+            than both.
+        """
+        _, at_us, value, version = observation
+        if is_next:
+            self._backtest.append(at_us, value, version, forecast)
+            self._slower_is_due = self._accepted % self._slower_every == 0
+            return True
+        self._slower_is_due = True
+        if outcome is _CORRECTED:
+            self._backtest.correct(at_us, value, version)
+            return True
+        return self._backtest.insert(at_us, value, version) or at_us >= self._window.times_us[0]
 
     def _note_arrival(self) -> Sequence[RiskAlert]:
         """End the alert about missing measures, and note when the next one is due."""

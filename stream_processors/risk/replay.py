@@ -157,6 +157,12 @@ class _Past:
         if outcome not in APPLIED:
             return
         index = self._index_of(at_us)
+        if len(self.days) - index >= self._days_kept:
+            # It is older than the window and all days that the running system keeps: the measure
+            # stays, and nothing is judged.
+            if self.days[index].at_us != at_us:
+                self.days.insert(index, Day(at_us, value, self.days[index].forecast, version))
+            return
         if is_next:
             self.days.append(Day(at_us, value, _numbers(self._forecast), version))
         elif outcome is _CORRECTED:

@@ -159,6 +159,17 @@ def test_late_and_corrected_returns_count_as_they_did(level: str, metric: str, s
     assert found.test.zone == live.zone
 
 
+@pytest.mark.parametrize("late", [50, 55])
+def test_a_late_return_before_all_days_is_no_evaluation(late: int) -> None:
+    returns = [Return("p", 10 * day, -0.001 * (day % 7)) for day in range(400)]
+    asked = replace(query("p"), since_us=0, until_us=5_000, limit=0.0055, lateness_us=5_000)
+    raised = replay(returns, asked)
+    found = replay([*returns, Return("p", late, -0.5)], asked)
+    assert len(raised.steps) > 0
+    assert found.steps == raised.steps
+    assert len(found.days) == (400 if late == 50 else 401)
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_a_portfolio_of_zeros_is_replayed(method: str) -> None:
     zeros = [Return("p", day * DAY_US, 0.0) for day in range(130)]
