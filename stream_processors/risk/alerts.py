@@ -272,9 +272,12 @@ class Alerts:
         return events
 
     def end_history(self, context: AlertContext) -> list[RiskAlert]:
-        """Clear all open alerts, and forget what was judged; the rules stay."""
+        """Clear all open alerts, and forget what was judged; the rules stay.
+
+        The alert about missing measures goes on, until there is a measure again.
+        """
         self._settle()
-        events = [self.clear_stale(context)] if self.is_stale else []
+        events = []
         for rule_id, state in self._states.items():
             rule = self.rule(rule_id)
             if rule is None:
@@ -283,7 +286,8 @@ class Alerts:
             if transition is not None:
                 text = "cleared: the history begins again"
                 events.append(alert_event(self._entity_id, rule, transition, context, text))
-        self._states, self._judged_us = {}, {}
+        stale = self._states.get(STALE)
+        self._states, self._judged_us = {} if stale is None else {STALE: stale}, {}
         return events
 
     def acknowledge(self, ack: AlertAck, context: AlertContext) -> list[RiskAlert]:

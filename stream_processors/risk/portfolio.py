@@ -263,9 +263,17 @@ class PortfolioRisk:
         self, observation: Return, latest_us: float, lap: int, arrived_us: int
     ) -> tuple[ReturnOutcome, Sequence[RiskAlert]]:
         """Add a return of another lap than the present one, which may begin with it."""
+        at_us, is_finite = observation.event_time_us, isfinite(observation.value)
+        refused = None
         if lap < self.lap:
-            self._other_outcomes[ReturnOutcome.LATE] += 1
-            return ReturnOutcome.LATE, ()
+            refused = ReturnOutcome.LATE
+        elif not (is_finite and EARLIEST_US <= at_us <= latest_us):
+            # A return that is refused begins no history.
+            is_future = is_finite and at_us > latest_us
+            refused = ReturnOutcome.FUTURE if is_future else ReturnOutcome.REJECTED
+        if refused is not None:
+            self._other_outcomes[refused] += 1
+            return refused, ()
         cleared = self._begin_lap(lap)
         outcome, alerts = self._add(observation, latest_us, arrived_us)
         return outcome, [*cleared, *alerts]
@@ -377,9 +385,15 @@ class PortfolioRisk:
         return alerts
 
     def _stale_version(self) -> str:
-        """Return the limits' time, if they ask for the alert only since the last measure."""
+        """Return the limits' time, if there may have been an alert after the same measure.
+
+        That is so if limits ask for the alert only since the last return that gave a measure. Where
+        there was none, returns that are too few give the context, and do not end the alert.
+        """
         limits_us, arrived_us = self._limits_us, self._arrived_us
-        if limits_us is None or arrived_us is None or limits_us < arrived_us:
+        if limits_us is None or (arrived_us is None and self._measurement is None):
+            return ""
+        if arrived_us is not None and limits_us <= arrived_us:
             return ""
         return f":limits/{limits_us}"
 

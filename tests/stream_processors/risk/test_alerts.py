@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from math import isfinite
+from uuid import NAMESPACE_URL, uuid5
 
 import numpy as np
 import pytest
@@ -460,3 +461,37 @@ def test_an_alert_about_missing_measures_that_is_asked_for_again_has_an_id_of_it
         alerts += log.risk.set_limits(without, 2 * offset + 1, log_us=(hour + 2) * HOUR_US)
     assert [alert.state for alert in alerts] == ["stale", "stale_cleared"] * 2
     assert len({alert.transition_id for alert in alerts}) == 4
+
+
+def test_so_has_one_of_a_portfolio_with_too_few_returns_for_a_measure() -> None:
+    log = Log().fill(3)
+    without = replace(STALE_AFTER, stale_after_s=None)
+    for hour in (1, 4):
+        log.alerts += log.risk.set_limits(STALE_AFTER, 2 * hour, log_us=hour * HOUR_US)
+        log.alerts += log.risk.tick((hour + 2) * HOUR_US)
+        log.alerts += log.risk.set_limits(without, 2 * hour + 1, log_us=(hour + 2) * HOUR_US)
+    assert log.states == ["stale", "stale_cleared"] * 2
+    assert len({alert.transition_id for alert in log.alerts}) == 4
+
+
+def test_the_id_of_an_alert_about_missing_measures_is_of_the_last_measure() -> None:
+    log = Log()
+    log.risk.set_limits(STALE_AFTER, 0, log_us=HOUR_US)
+    log.fill(log_us=HOUR_US)  # of equal times, limits are first
+    [stale] = log.risk.tick(9 * HOUR_US)
+    name = f"risk-alert:stale:p:{stale.measure_id}"
+    assert stale.alert_id == str(uuid5(NAMESPACE_URL, name))
+
+
+@pytest.mark.parametrize("restarts", ["never", "always"])
+def test_a_new_lap_does_not_end_an_alert_about_missing_measures(restarts: str) -> None:
+    log = Log().fill()
+    log.risk.set_limits(STALE_AFTER, 0, log_us=0)
+    log.alerts += log.risk.tick(2 * HOUR_US)
+    for at_us in range(100):
+        first = Return("p", at_us, 0.001), ReturnOffset(1_000 + at_us, 0)
+        log.alerts += log.risk.apply(*first, lap=1, log_us=9 * HOUR_US)[1]
+        log.alerts += log.risk.tick(9 * HOUR_US)
+        assert log.states == (["stale"] if at_us < 99 else ["stale", "stale_cleared"])
+        if restarts == "always":
+            log.risk = PortfolioRisk.unpack(log.risk.pack(), CONFIG, SOURCE.topic)

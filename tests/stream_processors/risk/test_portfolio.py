@@ -376,6 +376,39 @@ def test_a_return_of_an_earlier_lap_is_late() -> None:
     assert len(risk.returns) == 1
 
 
+def test_a_refused_return_of_a_higher_lap_begins_no_history() -> None:
+    risk = PortfolioRisk("p", CONFIG, SOURCE)
+    risk.apply(Return("p", 1, 0.01), ReturnOffset(0, 0))
+    bad = [
+        (Return("p", 2, float("nan")), ReturnOutcome.REJECTED),
+        (Return("p", -(10**18), 0.01), ReturnOutcome.REJECTED),
+        (Return("p", 11, 0.01), ReturnOutcome.FUTURE),
+    ]
+    for offset, (observation, outcome) in enumerate(bad, 1):
+        where = ReturnOffset(offset, 0)
+        assert risk.apply(observation, where, latest_us=10, lap=1) == (outcome, ())
+    assert (len(risk.returns), risk.lap) == (1, 0)
+    assert risk.outcomes == {"accepted": 1, "rejected": 2, "future": 1}
+    risk.apply(Return("p", 1, 0.01), ReturnOffset(4, 0), latest_us=10, lap=1)
+    assert (len(risk.returns), risk.lap) == (1, 1)
+
+
+@pytest.mark.parametrize("at_us", [50, 55])
+def test_a_late_return_before_all_days_is_no_evaluation(at_us: int) -> None:
+    rule = Rule("var_95", 0.05, raise_after=2)
+    config = replace(CONFIG, window=20, observations_min=20, lateness_us=10**9)
+    risk = PortfolioRisk("p", replace(config, default_rules=(rule,)), SOURCE)
+    values = [0.0] * 300 + [-0.1, -0.1]
+    _, alerts = folded((Return("p", 10 * day, value) for day, value in enumerate(values)), risk)
+    returns = risk.returns
+    # Day 50 had a return, which is not kept any more: it cannot be told from one that is late.
+    late = Return("p", at_us, 0.0)
+    assert risk.apply(late, ReturnOffset(302, 0)) == (ReturnOutcome.ACCEPTED, ())
+    assert (risk.returns, alerts) == (returns, [])
+    _, [raised] = risk.apply(Return("p", 10 * 302, 0.0), ReturnOffset(303, 0))
+    assert raised.state == "raised"
+
+
 def restored(state: PortfolioState) -> PortfolioState:
     kept = decode(encode(state))
     assert isinstance(kept, PortfolioState)
