@@ -69,8 +69,8 @@ MUTANTS = (
     Mutant(
         "notifier: private addresses are connected to",
         "stream_processors/notifications/destinations.py",
-        "if not mapped.is_global or mapped.is_multicast:",
-        "if mapped.is_multicast:",
+        "return address.is_global and not address.is_multicast and not is_listed",
+        "return not address.is_multicast and not is_listed",
     ),
     Mutant(
         "notifier: an open alert is told of again",

@@ -3,7 +3,7 @@
 A route says where this process connects to, and a tenant sets it. So names are resolved once, every
 address that comes of it is checked, and the connection goes to the checked address: private,
 loopback, link-local and other special addresses are refused unless a setting lists them, and no
-redirect is followed.
+redirect is followed. Each socket's address is checked again, whatever its URL has looked like.
 """
 
 import base64
@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 import aiohttp
 import aiosmtplib
 from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.connector import AddrInfoType
 from aiohttp.resolver import ThreadedResolver
 from pydantic import AnyHttpUrl
 from webpush import WebPushSubscription
@@ -41,7 +42,13 @@ _SMTP_PERMANENT = 500
 """SMTP's codes from here on are permanent refusals."""
 _HEADERS = {"Content-Type": "application/json", "User-Agent": "tapewire"}
 
+_UNICAST = ipaddress.ip_network("2000::/3")
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_NOT_PUBLIC = (ipaddress.ip_network("168.63.129.16"),)
+"""Addresses that are global by their number only: the host of a virtual machine in Azure."""
+
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 class Outcome(NamedTuple):
@@ -100,19 +107,49 @@ class CheckedResolver(AbstractResolver):
         Raises:
             AddressRefused: it may not.
         """
-        parsed = ipaddress.ip_address(address.partition("%")[0])
-        mapped = getattr(parsed, "ipv4_mapped", None) or parsed
-        if any(mapped in network for network in self._allowed):
+        found = _final(ipaddress.ip_address(address.partition("%")[0]))
+        if any(found in network for network in self._allowed):
             return
-        if not mapped.is_global or mapped.is_multicast:
+        if not _is_public(found):
             raise AddressRefused(
                 f"{host} leads to {address}, which is no public address; list its network in "
                 "TAPEWIRE_NOTIFICATION_NETWORKS if messages may go there"
             )
 
+    def make_socket(self, address: AddrInfoType) -> socket.socket:
+        """Return a socket for an address, if it may be connected to.
+
+        A host that looks like a literal address is not resolved before it gets here.
+
+        Raises:
+            AddressRefused: it may not, or it is no address.
+        """
+        family, kind, protocol, _, (host, *_) = address
+        try:
+            self.check(str(host), str(host))
+        except ValueError:
+            raise AddressRefused(f"{host} is no address") from None
+        return socket.socket(family, kind, protocol)
+
     async def close(self) -> None:
         """Close the resolver."""
         await self._resolver.close()
+
+
+def _final(address: _Address) -> _Address:
+    """Return the IPv4 address that an IPv6 address leads to; the address itself if to none."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return address
+    if address in _NAT64:
+        return ipaddress.IPv4Address(address.packed[-4:])
+    return address.ipv4_mapped or address.sixtofour or address
+
+
+def _is_public(address: _Address) -> bool:
+    if isinstance(address, ipaddress.IPv6Address) and address not in _UNICAST:
+        return False
+    is_listed = any(address in network for network in _NOT_PUBLIC)
+    return address.is_global and not address.is_multicast and not is_listed
 
 
 class Destinations:
@@ -127,7 +164,10 @@ class Destinations:
 
     async def __aenter__(self) -> Self:
         connector = aiohttp.TCPConnector(
-            resolver=self._resolver, use_dns_cache=False, limit=self._settings.notification_at_once
+            resolver=self._resolver,
+            socket_factory=self._resolver.make_socket,
+            use_dns_cache=False,
+            limit=self._settings.notification_at_once,
         )
         self._session = aiohttp.ClientSession(
             connector=connector,

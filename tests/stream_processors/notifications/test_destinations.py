@@ -4,6 +4,7 @@ import base64
 import hashlib
 import hmac
 import json
+import socket
 import ssl
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
@@ -169,6 +170,13 @@ async def test_a_redirect_is_not_followed() -> None:
         "http://0.0.0.0:{port}/",
         "http://2130706433:{port}/",
         "http://127.1:{port}/",
+        "http://\uff11\uff12\uff17.\uff10.\uff10.\uff11:{port}/",
+        "http://①②⑦.0.0.1:{port}/",
+        "http://[::127.0.0.1]:{port}/",
+        "http://[64:ff9b::127.0.0.1]:{port}/",
+        "http://[2002:7f00:1::]:{port}/",
+        "http://[fec0::1]:{port}/",
+        "http://168.63.129.16/",
         "http://169.254.169.254/latest/meta-data",
         "http://10.0.0.1/",
         "http://[fd00:ec2::254]/",
@@ -185,6 +193,19 @@ async def test_private_addresses_are_refused_unless_they_are_listed(url: str) ->
     assert not found.may_retry
     is_named = "which is no public address; list its network in" in found.detail
     assert is_named or found.detail == "its URL is invalid"
+
+
+async def test_a_public_address_is_public_behind_a_translator() -> None:
+    resolver = CheckedResolver()
+    for address in ("93.184.215.14", "64:ff9b::93.184.215.14", "2606:2800:21f:cb07::1"):
+        resolver.check(address, "h")
+
+
+async def test_no_socket_is_made_for_what_is_no_checked_address() -> None:
+    resolver = CheckedResolver()
+    for host in ("127.1", "10.0.0.1", "①②⑦.0.0.1"):
+        with pytest.raises(AddressRefused):
+            resolver.make_socket((socket.AF_INET, socket.SOCK_STREAM, 0, "", (host, 443)))
 
 
 async def test_a_name_is_checked_each_time_it_is_resolved(
