@@ -127,6 +127,8 @@ class NotificationQueue:
     waiting_left_out: SmallCount = 0
     episodes: Items[DerivedId] = ()
     """The alerts that were told of and have not ended, the oldest first."""
+    since_us: InstantUs = 0
+    """The `since_us` of the route whose queue it is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,11 +7,16 @@ partitions waits for a receiver.
 import asyncio
 import logging
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import NamedTuple, Protocol, Self
+from weakref import WeakValueDictionary
 
 from schemas.events import NotificationRoute
 from stream_processors.notifications.destinations import Outcome, failed
 from stream_processors.notifications.messages import OutgoingMessage
+
+_FREE_OF_TENANTS = 4
+"""A tenant leaves others the slots that remain if all are divided by this."""
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +45,9 @@ class Outbox:
         """Send by a sender, so many messages at once."""
         self._sender = sender
         self._slots = asyncio.Semaphore(at_once)
+        self._tenant_max = at_once - at_once // _FREE_OF_TENANTS
+        self._of_tenants = WeakValueDictionary[str, asyncio.Semaphore]()
+        """The slots that each tenant may have; those without messages are forgotten."""
         self._group = asyncio.TaskGroup()
         self._running: dict[tuple[int, bytes], asyncio.Task[None]] = {}
         self._settled: dict[int, list[Settled]] = {}
@@ -80,12 +88,23 @@ class Outbox:
         self, number: int, key: bytes, message: OutgoingMessage, route: NotificationRoute
     ) -> None:
         try:
-            async with self._slots:
+            async with self._slots_of(message.tenant), self._slots:
                 outcome = await self._sender.send(message, route)
         except Exception as error:
             # Whatever it is, it is about one message, and the others go on.
             logger.exception("message %s of the route %r", message.message_id, route.name)
             outcome = failed(f"the notifier failed: {type(error).__name__}")
+        if self._running.get((number, key)) is not asyncio.current_task():
+            return  # it was broken off, and has ended in order nevertheless
         del self._running[number, key]
         settled = Settled(key, message.message_id, outcome)
         self._settled.setdefault(number, []).append(settled)
+
+    def _slots_of(self, tenant: str | None) -> AbstractAsyncContextManager[None]:
+        """Return the slots of a tenant, so that its hanging receivers hold up no other tenant."""
+        if tenant is None:
+            return nullcontext()
+        slots = self._of_tenants.get(tenant)
+        if slots is None:
+            slots = self._of_tenants[tenant] = asyncio.Semaphore(self._tenant_max)
+        return slots

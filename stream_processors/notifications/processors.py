@@ -12,6 +12,7 @@ from kafka_io.clock import now_us
 from kafka_io.dead_letters import log_time_us
 from schemas.events import (
     DeliveryState,
+    Note,
     NotificationDelivery,
     NotificationQueue,
     NotificationRequest,
@@ -31,19 +32,23 @@ from stream_processors.messages import Admitted, tenant_of
 from stream_processors.notifications.messages import OutgoingMessage
 from stream_processors.notifications.outbox import Outbox, Settled
 from stream_processors.notifications.queue import (
+    as_of,
     begun,
     ended,
+    is_due,
     is_empty,
     message_id,
-    next_us,
     note_ids,
     postponed,
     with_note,
+    without_foreign,
 )
-from stream_processors.notifications.routing import note_of, routes_for
+from stream_processors.notifications.routing import may_know, note_of, routes_for
 from stream_processors.processor import Processor, Round, Rows, restored
 
 _TICK_S = 0.2
+_SWEEP_TICKS = 300
+"""The ticks after which the queues of closed routes are dropped that have nothing to send."""
 
 
 class Routes(Protocol):
@@ -113,6 +118,7 @@ class SendMessages(Processor):
         self._queues: dict[int, dict[bytes, NotificationQueue]] = {}
         self._busy: dict[int, dict[bytes, None]] = {}
         """The queues that send, or have notes that wait."""
+        self._ticks: dict[int, int] = {}
         self._fresh: dict[int, tuple[Round, set[bytes]]] = {}
         """The queues whose message was begun in a round: it must be in the log before it is sent,
         or a notifier that takes over could not know what was sent."""
@@ -141,13 +147,14 @@ class SendMessages(Processor):
             if not isinstance(request, NotificationRequest):
                 continue
             route = self._routes.find(request.route, tenant)
-            if route is None:
+            if route is None or not may_know(request.note, route):
                 continue
             key = encode_key(request.route, tenant)
-            known = queues.get(key) or NotificationQueue(route=request.route, tenant=tenant)
-            self._set(
-                key, known, with_note(known, request.note, route, self._clock_us()), this_round
+            known = queues.get(key) or NotificationQueue(
+                route=request.route, tenant=tenant, since_us=route.since_us
             )
+            queue = with_note(as_of(known, route), request.note, route, self._clock_us())
+            self._set(key, known, queue, this_round)
 
     async def tick(self, this_round: Round) -> None:
         """Take the outcomes of attempts, and begin those that are due."""
@@ -155,15 +162,21 @@ class SendMessages(Processor):
         queues = self._queues[number]
         for settled in self._outbox.take(number):
             self._settle(settled, this_round)
-        for key in tuple(self._busy[number]):
-            queue = queues[key]
-            due_us = next_us(queue)
-            if due_us is None or due_us > now_us or self._outbox.is_sending(number, key):
+        self._ticks[number] = self._ticks.get(number, 0) + 1
+        sweeps = self._ticks[number] % _SWEEP_TICKS == 0
+        for key in tuple(queues if sweeps else self._busy[number]):
+            if self._outbox.is_sending(number, key):
                 continue
+            queue = queues[key]
             route = self._routes.find(queue.route, queue.tenant)
             if route is None:
-                self._set(key, queue, None, this_round)
-            elif not queue.sending:
+                self._drop(key, this_round)
+                continue
+            queue = self._set(key, queue, as_of(queue, route), this_round)
+            if not is_due(queue, now_us):
+                continue
+            queue = self._set(key, queue, without_foreign(queue, route), this_round)
+            if not queue.sending:
                 self._set(key, queue, begun(queue, now_us), this_round)
                 self._note_fresh(key, this_round)
             elif not self._is_fresh(key, this_round):
@@ -182,47 +195,40 @@ class SendMessages(Processor):
             state = DeliveryState.DELIVERED
         else:
             state = DeliveryState.ABANDONED if later is None else DeliveryState.RETRYING
+        route = self._routes.find(queue.route, queue.tenant)
         delivery = NotificationDelivery(
             route=queue.route,
             message_id=settled.message_id,
             state=state,
             attempts=queue.attempts + 1,
             notes=len(queue.sending) + queue.sending_left_out,
-            note_ids=note_ids(queue.sending),
+            note_ids=note_ids(note for note in queue.sending if _may_show(note, route)),
             detail=outcome.detail,
-            owner=self._owner(queue),
+            owner=_owner(queue, route),
             event_time_us=now_us,
         )
         this_round.send(delivery, queue.tenant)
         self._set(settled.key, queue, ended(queue) if later is None else later, this_round)
 
-    def _owner(self, queue: NotificationQueue) -> str | None:
-        """Return whom a message is about; None where it tells of alerts only."""
-        if all(note.subject == Subject.ALERTS for note in queue.sending):
-            return None
-        route = self._routes.find(queue.route, queue.tenant)
-        return None if route is None else route.set_by
-
     def _set(
-        self,
-        key: bytes,
-        known: NotificationQueue,
-        queue: NotificationQueue | None,
-        this_round: Round,
-    ) -> None:
-        """Set a queue, if it changes; None deletes it."""
-        if queue is known:
-            return
-        number = this_round.number
-        if queue is None:
-            self._queues[number].pop(key, None)
-        else:
+        self, key: bytes, known: NotificationQueue, queue: NotificationQueue, this_round: Round
+    ) -> NotificationQueue:
+        """Set a queue, if it changes, and return it."""
+        if queue is not known:
+            number = this_round.number
             self._queues[number][key] = queue
-        if queue is None or is_empty(queue):
-            self._busy[number].pop(key, None)
-        else:
-            self._busy[number][key] = None
-        this_round.put(NOTIFICATION_QUEUES, key, queue)
+            if is_empty(queue):
+                self._busy[number].pop(key, None)
+            else:
+                self._busy[number][key] = None
+            this_round.put(NOTIFICATION_QUEUES, key, queue)
+        return queue
+
+    def _drop(self, key: bytes, this_round: Round) -> None:
+        """Delete a queue."""
+        del self._queues[this_round.number][key]
+        self._busy[this_round.number].pop(key, None)
+        this_round.put(NOTIFICATION_QUEUES, key, None)
 
     def _note_fresh(self, key: bytes, this_round: Round) -> None:
         known, keys = self._fresh.get(this_round.number, (None, set[bytes]()))
@@ -234,6 +240,20 @@ class SendMessages(Processor):
     def _is_fresh(self, key: bytes, this_round: Round) -> bool:
         known, keys = self._fresh.get(this_round.number, (None, set[bytes]()))
         return known is this_round and key in keys
+
+
+def _owner(queue: NotificationQueue, route: NotificationRoute | None) -> str | None:
+    """Return whom a message is about; None where it tells of alerts only."""
+    if route is None or all(note.subject == Subject.ALERTS for note in queue.sending):
+        return None
+    return route.set_by
+
+
+def _may_show(note: Note, route: NotificationRoute | None) -> bool:
+    """Return whether an event may name a note, since its route is still one of the note's user."""
+    if route is None:
+        return note.subject == Subject.ALERTS
+    return may_know(note, route)
 
 
 def _queue(row: Record) -> tuple[bytes, NotificationQueue] | None:

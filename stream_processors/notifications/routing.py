@@ -72,7 +72,7 @@ def routes_for(note: Note, routes: Iterable[NotificationRoute]) -> Iterator[Noti
             and note.subject in route.subjects
             and _is_of_severity(note, route)
             and _is_of_entity(note, route)
-            and _may_know(note, route)
+            and may_know(note, route)
         ):
             yield route
 
@@ -87,9 +87,9 @@ def _is_of_entity(note: Note, route: NotificationRoute) -> bool:
     )
 
 
-def _may_know(note: Note, route: NotificationRoute) -> bool:
-    """Return whether the owner of a route may know of a job or task."""
-    if note.subject == Subject.ALERTS or route.set_by is None:
+def may_know(note: Note, route: NotificationRoute) -> bool:
+    """Return whether the owner of a route may know of what a note tells of."""
+    if note.subject not in (Subject.JOBS, Subject.TASKS) or route.set_by is None:
         return True
     return may_follow(note.entity_id, Owner(route.owner_tenant, route.set_by))
 

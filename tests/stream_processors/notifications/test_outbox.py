@@ -3,7 +3,7 @@
 import asyncio
 
 from schemas.events import NotificationRoute
-from stream_processors.notifications.destinations import Outcome, delivered
+from stream_processors.notifications.destinations import Outcome, delivered, failed
 from stream_processors.notifications.messages import OutgoingMessage
 from stream_processors.notifications.outbox import Outbox, Settled
 from tests.stream_processors.notifications.conftest import note, route
@@ -30,8 +30,8 @@ class FakeSender:
         return delivered(f"by {route.name}")
 
 
-def message(name: str) -> OutgoingMessage:
-    return OutgoingMessage(f"m-{name}", name, None, [note()])
+def message(name: str, tenant: str | None = None) -> OutgoingMessage:
+    return OutgoingMessage(f"m-{name}", name, tenant, [note()])
 
 
 async def settle(outbox: Outbox, number: int, count: int) -> list[Settled]:
@@ -90,3 +90,47 @@ async def test_attempts_of_a_lost_partition_are_broken_off() -> None:
         sender.gates["kept"].set()
         assert len(await settle(outbox, 2, 1)) == 1
         assert outbox.take(1) == []
+
+
+class StubbornSender:
+    """Ends in order although it is cancelled, as a library may whose own timer runs out."""
+
+    def __init__(self) -> None:
+        self.gate = asyncio.Event()
+
+    async def send(self, message: OutgoingMessage, route: NotificationRoute) -> Outcome:
+        del route
+        try:
+            await self.gate.wait()
+        except asyncio.CancelledError:
+            return failed("no answer")
+        return delivered(message.message_id)
+
+
+async def test_an_attempt_that_ends_after_it_was_broken_off_changes_nothing() -> None:
+    sender = StubbornSender()
+    async with Outbox(sender, 10) as outbox:
+        outbox.start(1, b"mine", message("first"), route("mine"))
+        await asyncio.sleep(0)
+        outbox.drop(1)
+        outbox.start(1, b"mine", message("second"), route("mine"))
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert outbox.is_sending(1, b"mine")
+        assert outbox.take(1) == []
+        sender.gate.set()
+        assert await settle(outbox, 1, 1) == [Settled(b"mine", "m-second", delivered("m-second"))]
+
+
+async def test_the_hanging_receivers_of_a_tenant_hold_up_no_other_tenant() -> None:
+    sender = FakeSender()
+    async with Outbox(sender, 4) as outbox:
+        for number in range(20):
+            name = f"slow-{number}"
+            outbox.start(1, name.encode(), message(name, "acme"), route(name))
+        sender.gates["fast"] = asyncio.Event()
+        sender.gates["fast"].set()
+        outbox.start(1, b"fast", message("fast", "other"), route("fast"))
+        (settled,) = await settle(outbox, 1, 1)
+        assert settled.key == b"fast"
+        assert sender.most == 4

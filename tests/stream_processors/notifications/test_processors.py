@@ -10,6 +10,7 @@ from schemas.events import (
     NotificationRoute,
     RiskAlert,
 )
+from schemas.run_ids import Owner, new_id
 from schemas.topics import (
     NOTIFICATION_DELIVERIES,
     NOTIFICATION_QUEUES,
@@ -298,3 +299,72 @@ async def test_another_record_of_the_topic_is_passed_over() -> None:
     received: FakeMessage = message(RISK_ALERTS, alert())
     await sending.bench.run([received])
     assert sending.bench.rows()[NOTIFICATION_QUEUES.name] == {}
+
+
+async def test_a_route_that_is_made_again_sends_nothing_of_the_one_before() -> None:
+    sending = Sending(route(digest_s=60.0))
+    await sending.request(1)
+    sending.routes.table[None, "desk"] = route(digest_s=0.0, since_us=AT_US + 1)
+    sending.clock.pass_s(60)
+    await sending.tick()
+    assert not sending.row().waiting
+    assert not sending.row().sending
+    await sending.request(1)  # an alert that only the earlier route has told of
+    await sending.tick()
+    await sending.tick()
+    assert [sent.count for sent in sending.outbox.started] == [1]
+
+
+async def test_no_message_of_a_route_that_is_made_again_has_the_id_of_an_earlier_one() -> None:
+    sending = Sending(route())
+    for since_us in (0, 1):
+        sending.routes.table[None, "desk"] = route(since_us=since_us)
+        await sending.request(1)
+        await sending.tick()
+        await sending.tick()
+        sending.outbox.settle(delivered(""))
+        await sending.tick()
+        sending.routes.table.clear()
+        for _ in range(300):
+            await sending.tick()
+        assert sending.bench.rows()[NOTIFICATION_QUEUES.name] == {}
+        sending.clock.pass_s(1)
+    first, second = sending.outbox.started
+    assert first.message_id != second.message_id
+
+
+async def test_what_waits_is_dropped_at_once_with_its_route() -> None:
+    sending = Sending(route(digest_s=60.0))
+    await sending.request(1)
+    sending.routes.table.clear()
+    await sending.tick()
+    assert sending.bench.rows()[NOTIFICATION_QUEUES.name] == {}
+
+
+async def test_a_user_who_replaces_a_route_gets_no_jobs_of_the_user_before() -> None:
+    ann = Owner(None, "ann")
+    job = new_id(AT_US, ann)
+    sending = Sending(route(set_by="ann", digest_s=60.0))
+    await sending.request(1, subject="jobs", entity_id=job)
+    await sending.request(2)
+    sending.routes.table[None, "desk"] = route(set_by="bob")
+    await sending.request(3, subject="jobs", entity_id=job)
+    sending.clock.pass_s(60)
+    await sending.tick()
+    await sending.tick()
+    (sent,) = sending.outbox.started
+    assert [told.note_id for told in sent.notes] == ["n2"]
+
+
+async def test_no_event_names_the_jobs_of_a_user_whose_route_is_gone() -> None:
+    for later in (None, route(set_by="bob")):
+        sending = Sending(route(set_by="ann"))
+        await sending.request(1, subject="jobs", entity_id=new_id(AT_US, Owner(None, "ann")))
+        await sending.tick()
+        await sending.tick()
+        sending.routes.table.clear()
+        if later is not None:
+            sending.routes.table[None, "desk"] = later
+        sending.outbox.settle(delivered(""))
+        (event,) = await sending.tick()
+        assert event.note_ids == []

@@ -11,6 +11,7 @@ from stream_processors.notifications.queue import (
     NOTES_MAX,
     begun,
     ended,
+    is_due,
     is_empty,
     message_id,
     next_us,
@@ -166,3 +167,43 @@ def test_the_largest_queue_fits_in_a_record(count: int) -> None:
     assert len(queue.episodes) == 5_000
     assert queue.waiting_left_out > 0
     assert len(encode(queue)) < VALUE_BYTES_MAX - 4_096
+
+
+@pytest.mark.parametrize("letter", ["a", "é", "\U0001f600"])
+def test_a_queue_of_the_longest_ids_fits_in_a_record(letter: str) -> None:
+    def noted(number: int) -> Note:
+        long = f"{number:06}".ljust(250, letter)
+        made = note(number, 4 * long, entity_id=long, text=letter * 500, metric_name=long)
+        return replace(made, note_id=4 * long, severity=long, state=long)
+
+    queue = EMPTY
+    for number in range(5_100):
+        queue = with_note(queue, noted(number), route(), AT_US)
+        if number == NOTES_MAX + 5:
+            queue = begun(queue, AT_US)
+    assert queue.sending
+    assert queue.waiting
+    assert queue.waiting_left_out > 0
+    assert len(encode(queue)) < VALUE_BYTES_MAX - 8_192
+    rest = len(queue.episodes)
+    queue = with_note(queue, replace(noted(5_099), state="cleared"), route(), AT_US)
+    assert len(queue.episodes) == rest - 1
+
+
+def test_a_time_that_a_wrong_clock_has_set_holds_nothing_up() -> None:
+    ahead_us = AT_US + 365 * 86_400 * SECOND_US
+    queue = with_note(EMPTY, note(1), route(digest_s=60.0), ahead_us)
+    assert not is_due(queue, ahead_us)
+    assert is_due(queue, AT_US)
+    queue = begun(queue, ahead_us + 60 * SECOND_US)
+    later = postponed(queue, ahead_us + 60 * SECOND_US, 86_400.0)
+    assert later is not None
+    assert not is_due(later, ahead_us + 60 * SECOND_US)
+    assert is_due(later, AT_US)
+    assert postponed(later, AT_US, 86_400.0) is None
+
+
+def test_a_late_digest_before_quiet_hours_is_not_taken_for_a_wrong_clock() -> None:
+    settings = route(digest_s=86_400.0, quiet=QuietHours(0, 24 * 60 - 1, "UTC"))
+    queue = with_note(EMPTY, note(), settings, AT_US)
+    assert not is_due(queue, AT_US)
