@@ -95,9 +95,12 @@ def age_weighted(returns: Floats, level: ConfidenceLevel, decay: float = AGE_DEC
     """Estimate by the historical method with weights that fall with age.
 
     Raises:
-        InvalidInput: there is no return, or one is not a finite number.
+        InvalidInput: there is no return, one is not a finite number, or the decay is out of its
+            range. With 1 all weights are equal.
     """
     require_numbers(returns)
+    if decay != 1:
+        _require_decay(decay)
     ages = np.arange(len(returns))[::-1]
     weights = decay**ages
     weights = weights / weights.sum()
@@ -142,17 +145,25 @@ def ewma_deviation(returns: Floats, start: float | None = None, decay: float = D
 @lru_cache(maxsize=32)
 def _root_weights(decay: float, size: int) -> Floats:
     """Return the square roots of decay^age for so many ages, the largest age first."""
-    if not 0 < decay < 1:
-        raise InvalidInput(f"the decay is {decay}; it must lie between 0 and 1, as 0.94 does")
+    _require_decay(decay)
     weights: Floats = decay ** (np.arange(size)[::-1] / 2)
     return weights
+
+
+def _require_decay(decay: float) -> None:
+    if not 0 < decay < 1:
+        raise InvalidInput(f"the decay is {decay}; it must lie between 0 and 1, as 0.94 does")
 
 
 def deviations(returns: Floats, decay: float = DECAY) -> Floats:
     """Return EWMA forecasts of the deviation, shape (observations + 1,).
 
     Element t is the forecast for return t from the returns before it; the first is 0.
+
+    Raises:
+        InvalidInput: the decay is out of its range.
     """
+    _require_decay(decay)
     squares = accumulate((returns * returns).tolist(), lambda sum_, square: sum_ * decay + square)
     weights = (1 - decay ** np.arange(1, len(returns) + 1)) / (1 - decay)
     return np.concatenate(([0.0], np.sqrt(np.array(list(squares)) / weights)))
@@ -166,9 +177,11 @@ def filtered_scenarios(returns: Floats, decay: float = DECAY) -> Floats:
     are 0.
 
     Raises:
-        InvalidInput: there is no return, or one is not a finite number.
+        InvalidInput: there is no return, one is not a finite number, or the decay is out of its
+            range.
     """
     require_numbers(returns)
+    _require_decay(decay)
     if np.ptp(returns) == 0:  # each is its own forecast: no rounding error shall move it
         return returns[BURN_IN:]
     forecast = deviations(returns, decay)

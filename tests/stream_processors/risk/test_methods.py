@@ -283,6 +283,21 @@ def test_a_decay_or_a_start_out_of_its_range_is_refused(decay: float, start: flo
         ewma_deviation(np.ones(3), start, decay)
 
 
+@pytest.mark.parametrize("decay", [0.0, -0.5, 1.5, nan])
+def test_a_decay_out_of_its_range_gives_neither_scenarios_nor_weights(decay: float) -> None:
+    returns = np.random.default_rng(9).normal(0, 0.01, 150)
+    calls = (
+        lambda: age_weighted(returns, P95, decay),
+        lambda: deviations(returns, decay),
+        lambda: filtered_scenarios(returns, decay),
+    )
+    for call in calls:
+        with pytest.raises(InvalidInput, match="it must lie between 0 and 1"):
+            call()
+    with pytest.raises(InvalidInput, match="it must lie between 0 and 1"):
+        filtered_scenarios(returns, 1.0)
+
+
 def test_scenarios_of_zeros_are_zeros() -> None:
     assert filtered_scenarios(np.zeros(250)).tolist() == [0.0] * 230
     assert filtered_scenarios(np.zeros(5)).tolist() == []
