@@ -163,6 +163,9 @@ def _estimates(pnl: Floats, risk: BookRisk, config: BookConfig) -> Iterator[Risk
         confidence = level.number
         if len(pnl) >= level.observations_min:
             yield _event("historical", confidence, historical(pnl, level), risk)
+        else:
+            insufficient = MeasureStatus.INSUFFICIENT_DATA
+            yield RiskEstimate("historical", confidence, 1, insufficient, risk.as_of_us)
         yield _event("normal", confidence, Normal(level).estimate(mean, deviation), risk)
 
 

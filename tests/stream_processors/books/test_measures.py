@@ -70,6 +70,17 @@ def test_without_positive_net_asset_value_there_are_amounts_and_no_shares(
     assert {estimate.status for estimate in risk.estimates} == {"unavailable"}
 
 
+def test_a_level_without_a_day_beyond_it_has_no_number_and_says_so() -> None:
+    config = replace(CONFIG, levels=(*CONFIG.levels, ConfidenceLevel.of("0.995")))
+    risk = measure_book(BLANK, table(), VALUES, PARTS, config)
+    found = [event for event in risk.estimates if event.method == "historical"]
+    assert [(event.confidence, event.status) for event in found] == [
+        (0.95, "ok"),
+        (0.995, "insufficient_data"),
+    ]
+    assert (found[1].var, found[1].es) == (None, None)
+
+
 def test_equal_days_have_exact_estimates() -> None:
     returns: Floats = np.full((150, 2), 1 / 3)
     equal = ReturnTable(np.arange(150), np.arange(150), returns)
