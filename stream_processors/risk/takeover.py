@@ -57,8 +57,15 @@ def _continue(
     kinds = _kinds(present, rebuilt)
     last = max(rebuilt.transitions, sent + len(kinds))
     numbers = range(last - len(kinds) + 1, last + 1)
+    # A lower level keeps an acknowledgement.
+    with_ack = {AlertTransition.ACKNOWLEDGED}
+    if present.acknowledged:
+        with_ack.add(AlertTransition.DEESCALATED)
     transitions = [
-        transition_of(alert_id, number, kind, rebuilt.level, value)
+        replace(
+            transition_of(alert_id, number, kind, rebuilt.level, value),
+            acknowledged=kind in with_ack,
+        )
         for number, kind in zip(numbers, kinds, strict=True)
     ]
     return replace(rebuilt, transitions=last), transitions

@@ -73,6 +73,20 @@ def test_an_acknowledgement_survives_unless_the_alert_is_higher_than_it_was() ->
     assert not state.acknowledged
 
 
+def test_transitions_after_a_rebuild_say_whether_the_alert_is_acknowledged() -> None:
+    acknowledged = replace(OPEN, acknowledged=True, transitions=2)
+    higher = replace(acknowledged, level=AlertLevel.CRITICAL, transitions=3)
+    for present, rebuilt, said in (
+        (OPEN, acknowledged, [True]),
+        (OPEN, higher, [False, True]),
+        (higher, OPEN, [True, True]),
+        (OPEN, replace(higher, acknowledged=False), [False]),
+        (AlertState(), acknowledged, [False, True]),
+    ):
+        _, transitions = replace_alert(present, rebuilt, sent=0, present_value=0.03, value=0.03)
+        assert [transition.acknowledged for transition in transitions] == said
+
+
 def test_an_alert_that_was_open_before_gets_numbers_that_clients_have_not_had() -> None:
     state, steps = sent(AlertState(), OPEN, before=4)
     assert state.transitions == 5
