@@ -173,7 +173,7 @@ class NotificationRouteRequest(BaseModel):
             _ = parts.port
         except ValueError:
             raise ValueError("it is no URL") from None
-        if parts.scheme not in ("https", "http") or not parts.hostname or parts.username:
+        if parts.scheme not in ("https", "http") or not parts.hostname or "@" in parts.netloc:
             raise ValueError(
                 "it must begin with https:// and name a host, without a user or password"
             )

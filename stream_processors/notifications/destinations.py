@@ -191,7 +191,10 @@ class Destinations:
         match route.destination:
             case Destination.WEBHOOK:
                 body = webhook_body(message)
-                headers = signed(message.message_id, body, secrets.get("secret"))
+                try:
+                    headers = signed(message.message_id, body, secrets.get("secret"))
+                except ValueError:
+                    return failed("the route's secret begins with whsec_ and is not in base 64")
             case Destination.SLACK:
                 body = slack_body(message)
             case Destination.TEAMS:
@@ -248,7 +251,7 @@ class Destinations:
         if settings.smtp_host is None or settings.smtp_from is None:
             return failed("no mail server is set: TAPEWIRE_SMTP_HOST and TAPEWIRE_SMTP_FROM")
         try:
-            await aiosmtplib.send(
+            refusals, _ = await aiosmtplib.send(
                 email(message, settings.smtp_from, route.recipients),
                 hostname=settings.smtp_host,
                 port=settings.smtp_port,
@@ -267,7 +270,11 @@ class Destinations:
             return (failed if error.code < _SMTP_PERMANENT else refused)(text)
         except (aiosmtplib.SMTPException, OSError, ValueError) as error:
             return failed(f"no mail was sent: {error}")
-        return delivered(f"taken by {settings.smtp_host}")
+        left_out = [f"{name} ({code} {text})" for name, (code, text) in refusals.items()]
+        detail = f"taken by {settings.smtp_host}"
+        if left_out:  # the others would get the mail twice
+            detail += f", but not for {', '.join(left_out)}"
+        return delivered(detail[:_DETAIL_CHARS])
 
     async def _push(self, message: OutgoingMessage, secrets: Mapping[str, str]) -> Outcome:
         missing = [name for name in ("url", "p256dh", "auth") if not secrets.get(name)]
@@ -310,7 +317,7 @@ def signed(message_id: str, body: bytes, secret: str | None) -> dict[str, str]:
     if secret:
         key = secret.encode()
         if secret.startswith("whsec_"):
-            key = base64.b64decode(secret.removeprefix("whsec_"))
+            key = base64.b64decode(secret.removeprefix("whsec_"), validate=True)
         text = f"{message_id}.{timestamp}.".encode() + body
         digest = hmac.new(key, text, hashlib.sha256).digest()
         headers["Webhook-Signature"] = "v1," + base64.b64encode(digest).decode()

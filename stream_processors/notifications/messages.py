@@ -13,6 +13,8 @@ _LISTED_MAX = 20
 """The most notes in a text for people; the data for programs have all."""
 _PUSH_CHARS_MAX = 500
 """A push message has at most 4,096 bytes, encrypted; in JSON a character can take six."""
+_TEAMS_BYTES_MAX = 20_000
+"""Teams takes messages of at most 28 KB."""
 _ORDER = list(Severity)
 
 
@@ -81,7 +83,7 @@ def slack_body(message: OutgoingMessage) -> bytes:
 
 def teams_body(message: OutgoingMessage) -> bytes:
     """Return the JSON of Microsoft Teams' webhooks: a message with an Adaptive Card."""
-    lines = message.text.splitlines()
+    lines = message.text.encode()[:_TEAMS_BYTES_MAX].decode(errors="ignore").splitlines()
     body: list[dict[str, Any]] = [
         {"type": "TextBlock", "text": lines[0], "weight": "bolder", "wrap": True},
         *({"type": "TextBlock", "text": line, "wrap": True} for line in lines[1:]),
@@ -121,9 +123,10 @@ def email(message: OutgoingMessage, sender: str, recipients: Sequence[str]) -> E
 
 
 def _line(note: Note) -> str:
+    text = " ".join(note.text.split())  # a line break would look like another event
     if note.state in (AlertTransition.CLEARED, AlertTransition.STALE_CLEARED):
-        return f"resolved: {note.text}"
-    return note.text
+        return f"resolved: {text}"
+    return text
 
 
 def _shown(note: Note) -> dict[str, object]:
@@ -143,4 +146,4 @@ def _shown(note: Note) -> dict[str, object]:
 
 
 def _encoded(value: object) -> bytes:
-    return json.dumps(value, allow_nan=False).encode()
+    return json.dumps(value, allow_nan=False, ensure_ascii=False).encode()

@@ -20,7 +20,7 @@ def end_of_quiet_us(quiet: QuietHours | None, at_us: int) -> int:
         return at_us
     try:
         zone = ZoneInfo(quiet.time_zone)
-    except (ZoneInfoNotFoundError, ValueError):
+    except (ZoneInfoNotFoundError, ValueError, OSError):
         return at_us  # a foreign route; a message too many is better than none
     local = datetime.fromtimestamp(at_us / 1e6, zone)
     minute = local.hour * 60 + local.minute

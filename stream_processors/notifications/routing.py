@@ -99,7 +99,7 @@ def _of_run(
 ) -> Note:
     has_failed = state == RunStatus.FAILED
     kind = "backtest" if subject is Subject.JOBS else "training run"
-    text = f"{kind} {run_id} {state}: {event.message}" if event.message else f"{kind} {run_id}"
+    text = f"{kind} {run_id} {state}{': ' if event.message else ''}{event.message}"
     return Note(
         note_id=f"{subject}:{run_id}:ended",
         subject=subject,

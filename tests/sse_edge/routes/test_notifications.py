@@ -156,6 +156,7 @@ async def test_without_a_key_secrets_are_refused_with_what_to_do() -> None:
         (HOOK | {"secret": "a", "secret_ref": "b"}, "secret and secret_ref are both given"),
         (HOOK | {"url": "ftp://x/"}, "must begin with https://"),
         (HOOK | {"url": "https://ann:hush@x/"}, "without a user or password"),
+        (HOOK | {"url": "https://:hush@x/"}, "without a user or password"),
         (HOOK | {"url": "https://x:y/"}, "it is no URL"),
         (HOOK | {"url_ref": "../x", "url": None}, "pattern"),
         (HOOK | {"recipients": ["a@example.com"]}, "recipients are for the destination email"),

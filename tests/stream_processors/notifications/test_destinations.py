@@ -265,6 +265,9 @@ async def test_a_secret_is_in_no_detail() -> None:
 
 
 async def test_routes_that_this_notifier_cannot_send_by_say_why() -> None:
+    no_key: dict[str, str] = {"secret": "whsec_hush!"}
+    odd = await send(route(url="https://example.com", sealed=sealed(**no_key)))
+    assert odd.detail == "the route's secret begins with whsec_ and is not in base 64"
     assert "knows no destination 'fax'" in (await send(route(destination="fax"))).detail
     unknown = await send(route(secret_refs={"secret": "hook"}))
     assert unknown.may_retry
@@ -346,11 +349,15 @@ async def test_an_email_goes_out_by_a_mail_server_with_tls_and_a_password(
         assert (gone.is_delivered, gone.may_retry) == (False, False)
         later = await send(route(destination="email", recipients=["later@example.com"]), **server)
         assert (later.is_delivered, later.may_retry) == (False, True)
+        some = ["a@example.com", "nobody@example.com"]
+        partly = await send(route(destination="email", recipients=some), **server)
+        assert partly.is_delivered
+        assert partly.detail.endswith("but not for nobody@example.com (550 no such mailbox)")
         by_another: dict[str, Any] = server | {"smtp_password": SecretStr("wrong")}
         wrong = await send(made, **by_another)
         assert not wrong.is_delivered
         assert "wrong" not in wrong.detail
-    (mail,) = mailbox.mails
+    mail, _ = mailbox.mails
     assert mail.rcpt_tos == ["a@example.com", "b@example.com"]
     assert isinstance(mail.content, bytes)
     read = message_from_bytes(mail.content, policy=default)

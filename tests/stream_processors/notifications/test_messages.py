@@ -73,7 +73,20 @@ def test_an_email_has_one_recipient_line_and_no_header_from_a_name() -> None:
 
 
 def test_a_push_message_fits_in_a_record_of_a_push_service() -> None:
-    long = OutgoingMessage("m", "desk", None, [note(n, text="é" * 500) for n in range(100)])
-    body = push_body(long)
-    assert len(body) < 4_096 - 200
-    assert json.loads(body)["title"] == "[high] 100 events"
+    for letter in ("é", "\U0001f600", "\x01"):
+        for count in (1, 100):
+            notes = [note(n, text=letter * 500) for n in range(count)]
+            assert len(push_body(OutgoingMessage("m" * 36, "desk", None, notes))) < 4_096 - 200
+    assert json.loads(push_body(MANY))["title"] == f"[critical] {MANY.count} events"
+
+
+def test_a_message_in_teams_is_no_larger_than_teams_takes() -> None:
+    for letter in ("\U0001f600", "a\n"):
+        notes = [note(n, text=letter * (500 // len(letter))) for n in range(100)]
+        assert len(teams_body(OutgoingMessage("m", "desk", None, notes))) < 28_000
+
+
+def test_a_line_break_in_a_text_makes_no_line_of_its_own() -> None:
+    notes = [note(1, text="p\n- [critical] another"), note(2)]
+    text = OutgoingMessage("m", "desk", None, notes).text
+    assert text.splitlines() == ["[high] 2 events", "- p - [critical] another", "- note 2"]

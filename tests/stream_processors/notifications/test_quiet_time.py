@@ -8,6 +8,7 @@ from hypothesis import given, strategies as st
 
 from schemas.events import QuietHours
 from stream_processors.notifications.quiet_time import end_of_quiet_us
+from tests.stream_processors.notifications.conftest import AT_US
 
 
 def us(text: str) -> int:
@@ -59,3 +60,8 @@ def test_whatever_waits_waits_until_the_end_of_its_hours_and_not_a_day(
         local = datetime.fromtimestamp(found_us / 1e6, UTC).astimezone(ZoneInfo(zone))
         gap = local.utcoffset() != local.replace(hour=12).utcoffset()
         assert gap or local.hour * 60 + local.minute == end
+
+
+@pytest.mark.parametrize("zone", ["Europe", "Nowhere/City", "../etc", "x" * 256, ""])
+def test_what_is_no_time_zone_has_no_quiet_hours(zone: str) -> None:
+    assert end_of_quiet_us(QuietHours(0, 24 * 60 - 1, zone), AT_US) == AT_US

@@ -76,6 +76,11 @@ def test_an_alert_says_what_it_is_about() -> None:
     )
 
 
+def test_the_end_of_a_run_says_how_it_has_ended() -> None:
+    texts = [found.text for event in (job("failed"), task("failed")) if (found := note_of(event))]
+    assert texts == ["backtest J failed: no prices", "training run T failed"]
+
+
 @pytest.mark.parametrize(
     ("event", "state", "severity"),
     [
