@@ -133,6 +133,8 @@ def _measure_parts(parts: Sequence[Part], table: ReturnTable) -> list[BookPart]:
     pnls = _require_finite(table.returns @ held)
     weights = np.ones(len(parts))
     covariance = np.atleast_2d(np.cov(pnls, rowvar=False))
+    is_constant = np.ptp(pnls, axis=0) == 0
+    covariance[is_constant] = covariance[:, is_constant] = 0.0  # without rounding errors
     normal = normal_parts(weights, pnls.mean(axis=0), covariance, VAR_95)
     past = historical_parts(weights, pnls, VAR_95)
     return [

@@ -88,6 +88,7 @@ def test_equal_days_have_exact_estimates() -> None:
     assert risk.status == "degenerate"
     expected = -returns[0, 0] / 100.0
     assert {(event.var, event.es) for event in risk.estimates} == {(expected, expected)}
+    assert {(part.component_95, part.incremental_95) for part in risk.parts} == {(0.0, 0.0)}
 
 
 def test_amounts_that_are_not_finite_are_refused() -> None:
