@@ -105,6 +105,8 @@ class Metric(StrEnum):
 
 STRESS_LOSS = "stress_loss:"
 """The beginning of a further metric: the loss in the stress scenario whose name follows."""
+STRESS_LOSS_AMOUNT = "stress_loss_amount:"
+"""The same for the loss of a book in its currency."""
 
 
 class ScenarioKind(StrEnum):

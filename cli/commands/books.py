@@ -56,7 +56,8 @@ def limit_book(  # each is an option of the command
         str,
         typer.Option(
             help="var_95, es_95, var_99 or es_99 as a fraction, one of them with _amount in the "
-            "book's currency, concentration, or stress_loss:SCENARIO as a fraction."
+            "book's currency, concentration, stress_loss:SCENARIO as a fraction, or "
+            "stress_loss_amount:SCENARIO."
         ),
     ] = "var_95_amount",
     warn_ratio: Annotated[

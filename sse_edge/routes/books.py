@@ -32,13 +32,14 @@ from schemas.events import (
 )
 from schemas.instants import from_datetime, to_rfc3339
 from schemas.topics import RISK_BOOKS, RISK_LIMITS
+from schemas.vocabularies import STRESS_LOSS, STRESS_LOSS_AMOUNT
 from sse_edge.caller import Scope
 from sse_edge.errors import InvalidParameter, NoSuchThing
 from sse_edge.http.dependencies import rows_of, subject_of
 from sse_edge.http.quotas import refuse_beyond
 from sse_edge.http.scopes import require
 from sse_edge.http.stream_response import write
-from sse_edge.routes.limits import LIMITS_MAX, STRESS_METRIC, Comment, Thresholds
+from sse_edge.routes.limits import LIMITS_MAX, SCENARIO, Comment, Thresholds
 from sse_edge.routes.views import ViewsDep
 from sse_edge.streams.dialects.mystocks import book_risk
 
@@ -63,7 +64,10 @@ BookId = Annotated[
 _Currency = Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9]{2,11}$")]
 _MISSING = r"^(drop_day|zero|proxy:.+)$"
 _Number = Annotated[float, Field(allow_inf_nan=False)]
-_Metric = Annotated[str, Field(pattern=rf"^({'|'.join(BookMetric)}|{STRESS_METRIC})$")]
+_Metric = Annotated[
+    str,
+    Field(pattern=rf"^({'|'.join(BookMetric)}|({STRESS_LOSS}|{STRESS_LOSS_AMOUNT}){SCENARIO})$"),
+]
 
 
 class HoldingRequest(BaseModel):
@@ -153,8 +157,9 @@ class BookLimit(Thresholds):
 
     metric: _Metric
     """The limited metric: a fraction of the net asset value, an amount in the book's currency,
-    `concentration`, the largest absolute value of a series as a share of the gross value, or
-    `stress_loss:NAME`, the loss in the stress scenario of that name as a fraction."""
+    `concentration`, the largest absolute value of a series as a share of the gross value,
+    `stress_loss:NAME`, the loss in the stress scenario of that name as a fraction, or
+    `stress_loss_amount:NAME`, the same as an amount."""
 
 
 class BookLimitsRequest(BaseModel):

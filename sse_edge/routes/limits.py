@@ -39,8 +39,9 @@ PortfolioId = Annotated[
 ]
 Comment = Annotated[str, Field(max_length=_COMMENT_CHARS_MAX)]
 _Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-STRESS_METRIC = rf"{STRESS_LOSS}[A-Za-z0-9._-]{{1,100}}"
-_Metric = Annotated[str, Field(pattern=rf"^({'|'.join(Metric)}|{STRESS_METRIC})$")]
+SCENARIO = "[A-Za-z0-9._-]{1,100}"
+"""The pattern of the names of stress scenarios."""
+_Metric = Annotated[str, Field(pattern=rf"^({'|'.join(Metric)}|{STRESS_LOSS}{SCENARIO})$")]
 """One pattern and no union, so that an error names the field."""
 _Times = Annotated[int, Field(ge=1, le=1_000)]
 

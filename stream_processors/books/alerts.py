@@ -2,8 +2,8 @@
 
 The measures of a book arrive, and changed limits and acknowledgements; alert events leave. A book
 has the same rules, levels and ids as a portfolio. Its metrics are fractions of the net asset value,
-amounts in its currency, the concentration, and losses in stress scenarios as fractions of the net
-asset value. A measure without a value, such as a fraction without a positive net asset value,
+amounts in its currency, the concentration, and losses in stress scenarios, as fractions and as
+amounts. A measure without a value, such as a fraction without a positive net asset value,
 changes nothing.
 """
 
@@ -19,11 +19,10 @@ from schemas.events import (
     RiskAlert,
     RiskLimit,
     RiskLimits,
-    StressLoss,
 )
 from schemas.instants import to_rfc3339
 from schemas.topics import TopicPartition
-from schemas.vocabularies import STRESS_LOSS
+from schemas.vocabularies import STRESS_LOSS, STRESS_LOSS_AMOUNT
 from stream_processors.risk.alert_events import AlertContext
 from stream_processors.risk.alerts import Alerts
 from stream_processors.risk.rules import BOOK_METRICS, is_stress, rules_of
@@ -211,15 +210,15 @@ class BookAlerts:
 
 def _losses(risk: BookRisk) -> Mapping[str, float | None]:
     """Return the losses in stress scenarios by the rules that bound them."""
-    return {f"{STRESS_LOSS}{loss.scenario}": loss.loss for loss in risk.stress}
+    fractions = {f"{STRESS_LOSS}{loss.scenario}": loss.loss for loss in risk.stress}
+    amounts = {f"{STRESS_LOSS_AMOUNT}{loss.scenario}": loss.amount for loss in risk.stress}
+    return fractions | amounts
 
 
-def _versions(risk: BookRisk) -> Mapping[str, StressLoss]:
-    """Return the entry of each stress scenario by its rule, without the series that it names."""
-    return {
-        f"{STRESS_LOSS}{loss.scenario}": loss._replace(amount=None, missing=())
-        for loss in risk.stress
-    }
+def _versions(risk: BookRisk) -> Mapping[str, tuple[int, float | None]]:
+    """Return the version and the loss of each stress scenario by the rules that bound it."""
+    versions = {loss.scenario: loss.version for loss in risk.stress}
+    return {name: (versions[name.partition(":")[2]], loss) for name, loss in _losses(risk).items()}
 
 
 def _measured(risk: BookRisk) -> tuple[object, ...]:

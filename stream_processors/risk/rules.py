@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from math import isfinite
 
 from schemas.events import AlertType, BookMetric, Metric, RiskLimit
-from schemas.vocabularies import STRESS_LOSS
+from schemas.vocabularies import STRESS_LOSS, STRESS_LOSS_AMOUNT
 from stream_processors.risk.measures import VAR_99
 from stream_processors.risk.model_tests import most_before_red
 from stream_processors.risk.thresholds import InvalidRule, Rule
@@ -68,13 +68,14 @@ def limits_until_us(limits: Sequence[RiskLimit]) -> Mapping[str, int]:
 
 def is_stress(rule_id: str) -> bool:
     """Return whether a metric is the loss in a stress scenario."""
-    return rule_id.startswith(STRESS_LOSS) and rule_id != STRESS_LOSS
+    prefix, colon, scenario = rule_id.partition(":")
+    return prefix + colon in (STRESS_LOSS, STRESS_LOSS_AMOUNT) and scenario != ""
 
 
 def metric_of(rule_id: str) -> tuple[str, AlertType]:
     """Return the name of a metric in messages, and the type of its alerts."""
     if is_stress(rule_id):
-        scenario = rule_id.removeprefix(STRESS_LOSS)
+        scenario = rule_id.partition(":")[2]
         return f"Stress loss in {scenario}", AlertType.STRESS_EXCEEDED
     return BOOK_METRICS[rule_id]
 
@@ -93,7 +94,9 @@ def rules_of(
     """
     rules = {}
     for limit in limits:
-        if limit.metric not in metrics and not is_stress(limit.metric):
+        is_amount = limit.metric.startswith(STRESS_LOSS_AMOUNT)
+        may_be_stress = metrics is not METRICS or not is_amount
+        if limit.metric not in metrics and not (may_be_stress and is_stress(limit.metric)):
             raise InvalidRule(
                 f"{limit.metric!r} is no metric; there are {', '.join(metrics)}, and "
                 f"{STRESS_LOSS}NAME for the loss in a stress scenario"

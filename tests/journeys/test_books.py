@@ -216,14 +216,21 @@ async def test_books_that_make_no_sense_are_refused_by_name(world: World) -> Non
             assert (answer.status_code, named in answer.text) == (400, True)
         in_dollars = {"holdings": held(IBM=1.0), "currency": "USD"}
         assert (await http.put("/fund/tech", json=in_dollars)).json()["currency"] == "USD"
+        while not (await http.get(f"{edge.url}/api/v1/books")).json():
+            pass  # an edge refuses by the books that it has read
         answer = await http.put("/fund/desk", json={"currency": "EUR"})
         assert answer.status_code == 400
         assert "desk is in EUR, and tech of the same tree in USD" in answer.text
         for wrong, named in (
             ([{"metric": "beta", "limit": 1}], "metric"),
+            ([{"metric": "stress_loss_amount:", "limit": 1}], "metric"),
             ([{"metric": "var_95", "limit": 0}], "limit"),
             ([{"metric": "var_95", "limit": 1}] * 2, "two limits of var_95"),
         ):
             answer = await http.put("/fund/tech/limits", json={"limits": wrong})
             assert (answer.status_code, named in answer.text) == (400, True)
+        stress = [f"stress_loss{unit}:crash-08" for unit in ("", "_amount")]
+        body = {"limits": [{"metric": metric, "limit": 1} for metric in stress]}
+        put = (await http.put("/fund/tech/limits", json=body)).json()
+        assert [limit["metric"] for limit in put["limits"]] == stress
         assert (await http.get("/nothing")).status_code == 404

@@ -18,7 +18,7 @@ from schemas.events import (
 )
 from schemas.topics import TopicPartition
 from stream_processors.books.alerts import BookAlerts, BookMeasurement
-from stream_processors.risk.rules import BOOK_METRICS
+from stream_processors.risk.rules import BOOK_METRICS, rules_of
 from stream_processors.risk.thresholds import InvalidRule
 
 SOURCE = TopicPartition("risk.series", 3)
@@ -175,6 +175,23 @@ def test_a_limit_on_a_stress_loss_of_a_book_raises_and_clears_with_the_scenario(
     [cleared] = book.judge(stressed(risk(3, 100.0), "withdrawn"), 5)
     assert (cleared.state, cleared.message) == ("cleared", "the scenario was withdrawn")
     assert book.judge(stressed(risk(4, 100.0), "still withdrawn"), 6) == []
+
+
+def test_a_book_without_net_asset_value_has_limits_on_stress_losses_in_its_currency() -> None:
+    book = watched(CRASH, RiskLimit("stress_loss_amount:crash_95", 1_000.0))
+    neutral = replace(risk(1, 100.0), stress=[StressLoss("crash_95", 1, None, 1_500.0)])
+    [raised] = book.judge(neutral, 1)
+    assert raised.rule_id == "stress_loss_amount:crash_95"
+    assert raised.alert_type == "stress_exceeded"
+    assert raised.message == "Stress loss in crash_95 exceeded threshold: 1500.00 > 1000.00"
+    less = [StressLoss("crash_95", 2, None, 500.0)]
+    [cleared] = restarted(book, neutral).judge(replace(neutral, stress=less, event_id="put"), 2)
+    assert (cleared.state, cleared.metric_value) == ("cleared", 500.0)
+    for wrong in ("stress_loss_amount:", "stress_loss:", "stress:crash_95"):
+        with pytest.raises(InvalidRule, match="is no metric"):
+            watched(RiskLimit(wrong, 1.0))
+    with pytest.raises(InvalidRule, match="is no metric"):
+        rules_of([RiskLimit("stress_loss_amount:crash_95", 1_000.0)])
 
 
 def test_a_stress_loss_is_judged_at_once_by_limits_that_are_put_after_it() -> None:
