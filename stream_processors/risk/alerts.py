@@ -278,7 +278,8 @@ class Alerts:
         """
         self._settle()
         events = []
-        for rule_id, state in self._states.items():
+        for rule_id, state in sorted(self._states.items()):
+            # The order is by rule, as after a restart.
             rule = self.rule(rule_id)
             if rule is None:
                 continue

@@ -369,6 +369,18 @@ def test_a_higher_lap_begins_the_history_again_and_clears_what_is_open() -> None
     assert alert.event_id != alerts[0].event_id
 
 
+def test_a_restart_does_not_change_the_order_in_which_a_lap_clears_alerts() -> None:
+    rules = (Rule("var_95", 0.01), Rule("es_95", 0.01))
+    config = replace(CONFIG, window=20, observations_min=20, default_rules=rules)
+    straight = PortfolioRisk("p", config, SOURCE)
+    folded((Return("p", day, -0.1) for day in range(20)), straight)
+    restarted = PortfolioRisk.unpack(restored(straight.pack()), config, SOURCE.topic)
+    first = Return("p", 0, 0.0), ReturnOffset(20, 0)
+    cleared = straight.apply(*first, lap=1)
+    assert len(cleared[1]) == 2
+    assert restarted.apply(*first, lap=1) == cleared
+
+
 def test_a_return_of_an_earlier_lap_is_late() -> None:
     risk = PortfolioRisk("p", CONFIG, SOURCE)
     risk.apply(Return("p", 1, 0.01), ReturnOffset(0, 0), lap=2)
