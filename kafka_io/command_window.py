@@ -18,6 +18,8 @@ OFFSETS_MAX = 1_000
 """The offsets from the oldest command on within which commands are begun, roughly."""
 _TEXT_CHARS_MAX = 4_000
 """Kafka takes 4,096 bytes."""
+_BITS_MAX = 8_000
+"""The offsets that a bitmap is about; offsets that no command has may lie between two commands."""
 
 _ATTEMPTS = re.compile(r"([0-9]{1,9})(?:/([0-9]{1,9}))?")
 _LATER = re.compile(r"\+([0-9]{1,9}):([0-9/]+)")
@@ -127,7 +129,7 @@ class CommandWindow:
     def committable(self) -> tuple[int, str]:
         """The offset to commit, and its metadata."""
         oldest = self.oldest
-        done = sum(1 << known - oldest for known in self._done if known > oldest)
+        done = sum(1 << known - oldest for known in self._done if 0 < known - oldest < _BITS_MAX)
         last = f" !{done:x}" if done else ""
         text = self.attempts(oldest).text
         for offset in sorted(self._attempts):

@@ -120,3 +120,15 @@ def test_metadata_fits_whatever_is_in_progress() -> None:
     again = CommandWindow(oldest, text)
     assert fetched(again, *range(9)) == [0, 2, 3, 5, 6, 8]
     assert again.attempts(2).lost == 1
+
+
+def test_what_kafka_takes_is_committed_also_where_offsets_are_far_apart() -> None:
+    window = CommandWindow(0)
+    fetched(window, 0, 7_999, 8_000, 1_000_000)
+    for offset in (7_999, 8_000, 1_000_000):
+        window.take(offset)
+        window.finish(offset)
+    offset, metadata = window.committable
+    assert offset == 0
+    assert len(metadata) <= KAFKA_BYTES_MAX
+    assert fetched(CommandWindow(offset, metadata), 0, 7_999, 8_000) == [0, 8_000]
