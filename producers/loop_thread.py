@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -12,8 +13,17 @@ T = TypeVar("T")
 class LoopThread:
     """Runs coroutines of any thread on one event loop. Use it in `with`, or close it."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, to_threads: int | None = None) -> None:
+        """Start the thread.
+
+        Args:
+            name: the name of the thread.
+            to_threads: how many calls of `asyncio.to_thread` run at once; None for Python's
+                default by the number of processors, which is too few where calls wait long.
+        """
         self._loop = asyncio.new_event_loop()
+        if to_threads is not None:
+            self._loop.set_default_executor(ThreadPoolExecutor(to_threads, name))
         self._thread = threading.Thread(target=self._loop.run_forever, name=name, daemon=True)
         self._thread.start()
 

@@ -55,7 +55,8 @@ async def run(
         stop: set when the worker must end.
     """
     router = Router(agents)
-    with LoopThread("tapewire-agents") as agents_loop:
+    # An event that waits for its partition's leader holds up no event of another run.
+    with LoopThread("tapewire-agents", to_threads=_RUNS_MAX) as agents_loop:
         processes = AnswerProcesses(agents, options.agent_deadline_s)
         turns = Turns(options.agents_at_once, options.agent_deadline_s)
 

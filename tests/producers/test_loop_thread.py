@@ -24,3 +24,16 @@ def test_the_caller_gets_the_error_of_its_coroutine() -> None:
 
     with LoopThread("loop") as thread, pytest.raises(ValueError, match="wrong"):
         thread.run(fail())
+
+
+def test_as_many_calls_as_wanted_wait_at_once() -> None:
+    count = 100  # more than any machine has by default
+    barrier = threading.Barrier(count, timeout=20)
+
+    async def meet() -> None:
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(count):
+                tasks.create_task(asyncio.to_thread(barrier.wait))
+
+    with LoopThread("loop", to_threads=count) as thread:
+        thread.run(meet())
