@@ -158,7 +158,7 @@ class Books(Processor):
                 case _:
                     raise AssertionError(f"no input of books has a {type(record).__name__}")
             if here.watched[key]:
-                await self._measure_changed(here, key, this_round, message.offset)
+                await self._measure_changed(here, key, this_round, message)
 
     async def finish(self, this_round: Round) -> None:
         """Measure the trees that changed."""
@@ -206,18 +206,18 @@ class Books(Processor):
                 tree.set_stress(here.scenarios.tests_of(tenant))
                 here.changed.add(key)
                 if here.watched[key]:
-                    await self._measure_changed(here, key, this_round, message.offset)
+                    await self._measure_changed(here, key, this_round, message)
         row = None if scenario.withdrawn else replace(scenario, tenant=tenant)
         this_round.put(RISK_BOOK_STATE, scenario_key(scenario.name, tenant), row)
 
     async def _measure_changed(
-        self, here: _Partition, key: bytes, this_round: Round, offset: int = -1
+        self, here: _Partition, key: bytes, this_round: Round, message: Message | None = None
     ) -> None:
-        """Measure a tree if it has changed since it was measured."""
+        """Measure a tree if it has changed since it was measured, and say by which message."""
         if key in here.changed:
             here.changed.remove(key)
             if key in here.trees:
-                await self._measure(here, here.trees[key], this_round, offset)
+                await self._measure(here, here.trees[key], this_round, message)
 
     async def _apply_limits(
         self, here: _Partition, record: RiskLimits | AlertAck, message: Message, this_round: Round
@@ -236,6 +236,7 @@ class Books(Processor):
             last = here.published.get(simulated_row(path, tenant))
             if last is not None:
                 book.judge(last, message.offset)  # by no limits yet
+        book.source = TopicPartition(message.topic, message.partition)
         try:
             if isinstance(record, RiskLimits):
                 alerts = book.set_limits(record, message.offset)
@@ -271,9 +272,14 @@ class Books(Processor):
         return TopicPartition(self._series_topic, number)
 
     async def _measure(
-        self, here: _Partition, tree: BookTree, this_round: Round, offset: int = -1
+        self,
+        here: _Partition,
+        tree: BookTree,
+        this_round: Round,
+        message: Message | None,
     ) -> None:
         """Measure the books of a tree that changed, and judge them by their limits."""
+        offset = -1 if message is None else message.offset
         # In a thread: a simulation of many series is slow, and spends most of its time in NumPy.
         risks, series, closed = await asyncio.to_thread(tree.changes)
         tenant = tree.tenant
@@ -284,7 +290,7 @@ class Books(Processor):
         ]
         for risk in replacing:
             this_round.send(risk, tenant)
-            book = here.alerts.get(limits_row(risk.path, tenant))
+            book = self._judged(here, risk.path, tenant, message)
             if book is not None:
                 self._send_alerts(book, book.judge(risk, offset), this_round)
         for state in series:
@@ -299,10 +305,20 @@ class Books(Processor):
                 this_round.put(RISK_BOOK_STATE, key, row)
         for path in closed:
             here.published.pop(simulated_row(path, tenant), None)
-            book = here.alerts.get(limits_row(path, tenant))
+            book = self._judged(here, path, tenant, message)
             if book is not None:
                 self._send_alerts(book, book.close(offset), this_round)
             this_round.put(RISK_BOOK_STATE, simulated_row(path, tenant), None)
+
+    @staticmethod
+    def _judged(
+        here: _Partition, path: str, tenant: str | None, message: Message | None
+    ) -> BookAlerts | None:
+        """Return the limits of a book that a message has changed; None where it has none."""
+        book = here.alerts.get(limits_row(path, tenant))
+        if book is not None and message is not None:
+            book.source = TopicPartition(message.topic, message.partition)
+        return book
 
 
 def _superseding(risk: BookRisk, last: BookRisk | None) -> BookRisk:

@@ -69,16 +69,17 @@ class BookAlerts:
 
         Args:
             path: the book, as ROOT/BOOK.
-            source: the partition of the returns that it is measured by.
+            source: the partition of the first record that is applied.
             tenant: its tenant; None for none.
         """
         self.path = path
         self.tenant = tenant
+        self.source = source
+        """The partition of the record that is applied: alerts name it, and the record's offset."""
         self.limits: Sequence[RiskLimit] = ()
         self.limits_offset = self.acks_offset = -1
         """The offsets of the last limits and the last acknowledgement that were applied."""
         self._limits_version: str | None = None
-        self._source = source
         self._alerts = Alerts(path, ())
         self._risk: BookRisk | None = None
         """The last risk that was judged."""
@@ -103,7 +104,7 @@ class BookAlerts:
             portfolio_id=self.path,
             offset=-1,
             index=-1,
-            partition=self._source.partition,
+            partition=self.source.partition,
             limits=self.limits,
             limits_version=self._limits_version,
             limits_offset=self.limits_offset,
@@ -195,7 +196,7 @@ class BookAlerts:
             as_of_us=risk.as_of_us,
             values={**BookMeasurement.of(risk)._asdict(), **_losses(risk)},
             scenario_us=lambda rule_id: risk.scenario_us if rule_id in _WITH_SCENARIO else None,
-            source=self._source,
+            source=self.source,
             offset=offset,
             entity_type=EntityType.BOOK,
             limits_version=self._limits_version,

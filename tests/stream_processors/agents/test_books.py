@@ -248,6 +248,11 @@ async def test_stress_losses_of_a_book_are_judged_alike_whatever_the_rounds_and_
         ("cleared", 0.5),
     ]
     assert {alert.alert_type for alert in expected} == {"stress_exceeded"}
+    # Each alert names the record that it follows from.
+    assert [(alert.source_topic, alert.source_offset) for alert in expected] == [
+        *((RISK_SCENARIOS.name, offset) for offset in (1, 2, 3, 4, 5)),
+        (RISK_LIMITS.name, 1),
+    ]
     worker, found = bench(), []
     for item in story:
         journal = await worker.run([item])
