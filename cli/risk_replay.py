@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from math import isfinite
 from pathlib import Path
 
 from cli.errors import NoHistory
@@ -80,19 +81,24 @@ def run(query: ReplayQuery, settings: ProducerSettings, tenant: str | None = Non
 def batches_of(records: Iterable[ConsumedRecord], query: ReplayQuery) -> Sequence[ReturnBatch]:
     """Return the batches in records, without the returns that processors refuse as too far ahead.
 
-    A later batch of an earlier lap is left out: the running system takes it for late.
+    A later batch of an earlier lap is left out: the running system takes it for late. A lap begins
+    with its first return that is not refused.
     """
     batches, lap = [], 0
     for record in records:
         batch = admit_or_none(ReturnBatch, record.value)
         if batch is None or batch.lap < lap:
             continue
-        if any(value.portfolio_id == query.portfolio_id for value in batch.returns):
-            lap = batch.lap
         latest_us = min(log_time_us(record) + query.ahead_us, LATEST_US)
         returns = [value for value in batch.returns if value.event_time_us <= latest_us]
+        if any(value.portfolio_id == query.portfolio_id and _counts(value) for value in returns):
+            lap = batch.lap
         batches.append(replace(batch, returns=returns))
     return batches
+
+
+def _counts(observation: Return) -> bool:
+    return isfinite(observation.value) and observation.event_time_us >= EARLIEST_US
 
 
 def newest_lap(batches: Sequence[ReturnBatch], query: ReplayQuery) -> tuple[int, Sequence[Return]]:

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from math import nan
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,8 @@ def test_returns_that_processors_refuse_are_left_out() -> None:
     logged = [
         (0, [Return("p", 5 * day_us, 0.1), Return("p", 7 * day_us, 0.1)]),  # one is far ahead
         (1, [Return("p", 5 * day_us, 0.2)]),
+        (2, [Return("p", 7 * day_us, 0.1), Return("p", 5 * day_us, nan)]),  # refused: no lap
+        (1, [Return("p", 6 * day_us, 0.2)]),
         (0, [Return("p", 6 * day_us, 0.3)]),  # an earlier lap
         (0, [Return("q", 6 * day_us, 0.4)]),
     ]
@@ -71,7 +74,7 @@ def test_returns_that_processors_refuse_are_left_out() -> None:
     ]
     records.append(ConsumedRecord("x", 3, 0, 5 * 86_400.0, b"p", b"garbage", []))
     found = batches_of(records, asked)
-    assert [(batch.lap, len(batch.returns)) for batch in found] == [(0, 1), (1, 1)]
+    assert [(batch.lap, len(batch.returns)) for batch in found] == [(0, 1), (1, 1), (2, 1), (1, 1)]
 
 
 def test_a_query_has_the_settings_of_the_processors() -> None:
