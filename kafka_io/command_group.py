@@ -525,6 +525,13 @@ class _Share(ConsumerRebalanceListener):
         """Return a partition as its last worker has left it."""
         committed = await self._coordinator().fetch_committed_offsets([partition])
         found = committed.get(partition)
+        ends = await self.consumer.end_offsets([partition])
+        if found is not None and found.offset > ends[partition]:
+            logger.error(
+                "%s/%d has lost its commands from %d to %d; it is read from its beginning",
+                *(*partition, ends[partition], found.offset),
+            )
+            found = None
         window = CommandWindow(0) if found is None else CommandWindow(found.offset, found.metadata)
         part = _Part(partition, window)
         part.writer = CommandWriter(

@@ -218,6 +218,30 @@ async def test_no_attempt_that_others_write_ends_the_count(
     assert next_attempt(begun) == following
 
 
+async def test_commands_at_offsets_that_were_others_before_the_log_lost_its_end_are_done(
+    world: World,
+) -> None:
+    value = command()
+    where = TopicPartition(world.topic(AGENT_COMMANDS.name), home_of(value.run_id))
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=world.kafka.bootstrap_servers,
+        group_id=f"{world.prefix}tapewire-{AGENT_COMMANDS.name}",
+    )
+    await consumer.start()
+    consumer.assign([where])
+    await consumer.commit({where: OffsetAndMetadata(99, "0/1 !4")})
+    await consumer.stop()
+    worker = Worker(world)
+    async with Publisher(world.producer_settings) as publisher, asyncio.TaskGroup() as tasks:
+        await publisher.publish(value)
+        tasks.create_task(worker.run())
+        async with asyncio.timeout(40):
+            received = await worker.received.get()
+        worker.stop.set()
+    assert received.command == value
+    assert received.earlier.begun == 0
+
+
 async def test_a_command_that_has_cost_its_workers_is_given_up_and_then_set_aside(
     world: World,
 ) -> None:
