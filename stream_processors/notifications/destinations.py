@@ -13,6 +13,7 @@ import ipaddress
 import socket
 import time
 from collections.abc import Iterable, Mapping
+from email.utils import localtime
 from typing import NamedTuple, Self
 from urllib.parse import urlsplit
 
@@ -251,8 +252,10 @@ class Destinations:
         if settings.smtp_host is None or settings.smtp_from is None:
             return failed("no mail server is set: TAPEWIRE_SMTP_HOST and TAPEWIRE_SMTP_FROM")
         try:
+            mail = email(message, settings.smtp_from, route.recipients)
+            mail["Date"] = localtime()
             refusals, _ = await aiosmtplib.send(
-                email(message, settings.smtp_from, route.recipients),
+                mail,
                 hostname=settings.smtp_host,
                 port=settings.smtp_port,
                 username=settings.smtp_username,

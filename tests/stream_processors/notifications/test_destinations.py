@@ -6,6 +6,7 @@ import hmac
 import json
 import socket
 import ssl
+import time
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from email import message_from_bytes
@@ -362,6 +363,7 @@ async def test_an_email_goes_out_by_a_mail_server_with_tls_and_a_password(
     assert isinstance(mail.content, bytes)
     read = message_from_bytes(mail.content, policy=default)
     assert read["Subject"] == "[high] note 1"
+    assert abs(read["Date"].datetime.timestamp() - time.time()) < 600
     away = await send(made, **server)
     assert away.may_retry
 
