@@ -2,6 +2,7 @@
 
 from ipaddress import ip_network
 from pathlib import Path
+from traceback import format_exception
 
 import pytest
 from pydantic import SecretStr
@@ -20,6 +21,30 @@ def test_networks_are_listed_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
         ip_network("10.1.0.0/16"),
         ip_network("::1/128"),
     )
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"NOTIFICATION_KEY": "hush"},
+        {"NOTIFICATION_KEY": "hush" * 10, "SMTP_PORT": "x"},
+        {"SMTP_PASSWORD": "hush", "SMTP_HOST": "mail"},
+        {"SMTP_PASSWORD": "hush", "SMTP_PASSWORD_FILE": "/b"},
+        {"SMTP_PASSWORD": "hush", "NOTIFICATION_KEY": "hush" * 10},
+    ],
+)
+def test_no_error_and_no_text_of_the_settings_shows_a_secret(
+    values: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in values.items():
+        monkeypatch.setenv(f"TAPEWIRE_{name}", value)
+    try:
+        settings = NotifierSettings()
+    except InvalidSetting as error:
+        shown = "".join(format_exception(error))
+    else:
+        shown = f"{settings} {settings!r} {settings.model_dump()} {settings.model_dump_json()}"
+    assert "hush" not in shown
 
 
 @pytest.mark.parametrize(
