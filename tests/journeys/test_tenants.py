@@ -80,8 +80,9 @@ QUERY = ReplayQuery(
 _OF_THE_LOG = {
     *("tenant", "partition", "first_offset", "last_offset", "offset", "index", "limits_offset"),
     *("acks_offset", "source_topic", "source_partition", "source_offset", "wanted_by"),
+    "arrived_us",
 }
-"""Fields that say where in the log something is, or whose it is."""
+"""Fields that say where in the log something is, since when, or whose it is."""
 
 
 class Tenant:

@@ -31,6 +31,7 @@ _PARTS = {
     "trainer",
     "backtester",
     "agents",
+    "notifier",
     "demo",
 }
 

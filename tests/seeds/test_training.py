@@ -32,7 +32,7 @@ async def test_curl_and_a_python_client_follow_a_task_to_its_end(
     task_id = await request(system, snippets, tmp_path)
     follow = snippets.text("training/follow.sh", system.url).replace("{task_id}", task_id)
     (command,) = curls(follow)
-    output = await run_until(command, folder=tmp_path)
+    output = await run_until([*command[:2], f"{command[2]} -s"], folder=tmp_path)
     events = [json.loads(line[6:]) for line in output.splitlines() if line.startswith("data: ")]
     last = [event for event in events if "status" in event][-1]
     assert (last["status"], last["progress"]) == ("SUCCESS", 100), output[-2000:]
