@@ -287,10 +287,9 @@ def in_words(difference: Difference, version: str) -> str:
     ended = _counted(difference.alerts[_ONLY_BEFORE], "alert step")
     changed = _counted(difference.changed_alerts, "open alert")
     return (
-        f"{start}; of {of} portfolios, clients get another measure of {measures}. In the past, "
-        f"{begun} would have been added and {ended} would not have been there; clients are told "
-        f"how {changed} changed: those that should not be are cleared, and those that should be "
-        "are raised"
+        f"{start}; of {of} portfolios, clients get another measure of {measures}. The rebuilt "
+        f"history has {begun} more, and lacks {ended} of the old one. Clients get an event about "
+        f"{changed}: an alert that should not be open is cleared, and one that should be is raised"
     )
 
 

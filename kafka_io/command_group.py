@@ -513,7 +513,7 @@ class _Share(ConsumerRebalanceListener):
         for partition, messages in found.items():
             part = self._parts.get(partition) or await self._load(partition)
             if rebalances != self._rebalances or not self._owns(partition):
-                return  # whoever has the partitions now fetches the commands again
+                return  # the present owner of the partitions fetches the commands again
             self._parts[partition] = part
             for message in messages:
                 if part.window.fetched(message.offset):

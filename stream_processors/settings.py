@@ -216,8 +216,8 @@ class ProcessorSettings(Settings):
     books_missing: Annotated[str, Field(max_length=NAME_CHARS_MAX), AfterValidator(_missing)] = (
         "drop_day"
     )
-    """What a day counts on which a series of a book has no return, and others have, for books that
-    do not say: `drop_day` leaves the day out, `zero` takes a return of 0, and `proxy:SERIES` takes
+    """The rule for days on which only some series of a book have a return, for books that state
+    none: `drop_day` leaves the day out, `zero` takes a return of 0, and `proxy:SERIES` takes
     the return of another series."""
 
     dashboard_windows_s: Annotated[

@@ -39,7 +39,7 @@ def set_limit(  # noqa: PLR0913, PLR0917  # each is an option of the command
         typer.Option(help="When it falls back, such as 2026-12-31T18:00:00Z."),
     ] = None,
     approved_by: Annotated[
-        str | None, typer.Option(help="Who approved the temporary limit.")
+        str | None, typer.Option(help="The approver of the temporary limit.")
     ] = None,
     stale_after: Annotated[
         float | None, typer.Option(help="The seconds after which a measure is stale.")

@@ -55,7 +55,7 @@ class Book:
     calendar: Name | None = None
     """The calendar that dates the tree's returns; None if the book does not state it."""
     missing: Name | None = None
-    """What a day counts on which a series has no return; None means as for the book above."""
+    """The rule for days on which a series has no return; None means that of the book above."""
 
     @property
     def path(self) -> str:
@@ -216,7 +216,7 @@ class BookRisk:
     stale_prices: Items[Name] = ()
     """The series with a price that is older than the returns that are known."""
     missing_policy: Name | None = None
-    """What a day counts on which a series has no return."""
+    """The rule for days on which a series has no return."""
     diversification_95: Real | None = None
     """The sum of the parts' own VaR less the VaR of the book, in currency."""
     stress: Items[StressLoss] = ()

@@ -126,7 +126,7 @@ class NotificationQueue:
     """The time from which they are sent."""
     waiting_left_out: SmallCount = 0
     episodes: Items[DerivedId] = ()
-    """The alerts that were told of and have not ended, the oldest first."""
+    """The open alerts that the route has sent, the oldest first."""
     since_us: InstantUs = 0
     """The `since_us` of the route whose queue it is."""
 

@@ -210,7 +210,8 @@ class RiskAlert:
     acknowledged: bool = False
     """Whether it is acknowledged, and need not be again; an escalation asks anew."""
     acknowledged_by: Name | None = None
-    """Who acknowledged it, in the transition that says so; so are `comment` and `cause`."""
+    """The user who acknowledged the alert. It stands in that transition only, as do `comment` and
+    `cause`."""
     comment: Text = ""
     cause: Name | None = None
     """`active`, since positions have changed, `passive`, since the market has moved, or a text."""
@@ -255,7 +256,7 @@ class RiskLimit(NamedTuple):
     valid_until_us: InstantUs | None = None
     """When the limit falls back, by the log's clock."""
     approved_by: Name | None = None
-    """Who approved the temporary limit."""
+    """The approver of the temporary limit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -120,7 +120,7 @@ class BookRequest(BaseModel):
     """The calendar that dates the tree's returns: a time zone and, unless days end at midnight, the
     time at which they do, as in `America/New_York 17:00`; by default the processors' setting."""
     missing: Annotated[str, Field(max_length=256, pattern=_MISSING)] | None = None
-    """What a day counts on which a series has no return and others have: `drop_day`, `zero` or
+    """The rule for days on which only some series have a return: `drop_day`, `zero` or
     `proxy:SERIES`; by default as for the book above, and for the root the processors' setting."""
 
     @field_validator("calendar")

@@ -56,7 +56,7 @@ class TemporaryLimit(BaseModel):
     valid_until: AwareDatetime
     """When the limit falls back, with a time zone; processors go by the log's clock."""
     approved_by: Annotated[str, Field(min_length=1, max_length=256)]
-    """Who approved it; the log keeps the name."""
+    """The name of the approver; the log keeps it."""
 
 
 class Thresholds(BaseModel):

@@ -25,7 +25,7 @@ def test_the_end_says_in_words_what_has_changed() -> None:
     )
     text = in_words(changed, "v2")
     assert "of 4 portfolios, clients get another measure of 1 portfolio." in text
-    assert "1 alert step would have been added and 2 alert steps would not have been" in text
-    assert "clients are told how 1 open alert changed" in text
+    assert "has 1 alert step more, and lacks 2 alert steps of the old one" in text
+    assert "Clients get an event about 1 open alert" in text
     unlike = Difference({"equal": 3}, {"only before": 0, "only now": 0}, {"only now": 1})
     assert not unlike.is_none

@@ -4,7 +4,7 @@ import asyncio
 import signal
 import uuid
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 
 import pytest
@@ -16,7 +16,7 @@ from kafka_io.clock import now_us
 from kafka_io.publisher import Publisher
 from kafka_io.reader import count_uncommitted, read_all
 from producers.returns import ReturnsPublisher
-from schemas.events import AgentCommand, AgentEvent, DeadLetter, Return, RiskAlert
+from schemas.events import AgentCommand, AgentEvent, DeadLetter, Record, Return, RiskAlert
 from schemas.topics import (
     AGENT_COMMANDS,
     AGENT_EVENTS,
@@ -87,6 +87,13 @@ async def test_a_record_that_kills_its_worker_does_so_four_times_and_costs_nothi
     assert letter.topic == world.topic(PORTFOLIO_RETURNS.name)
 
 
+def ends_in(records: Iterable[Record]) -> Counter[str]:
+    """Return how often each run has ended."""
+    return Counter(
+        record.run_id for record in records if isinstance(record, AgentEvent) and record.ends
+    )
+
+
 async def ended_runs(world: World) -> dict[str, AgentEvent]:
     """Return the last event of each run that has ended."""
     events = await read_all(AGENT_EVENTS, world.producer_settings)
@@ -110,36 +117,35 @@ async def test_a_worker_that_dies_in_the_middle_of_many_answers_repeats_and_lose
     stubborn = "tests.support.stubborn_agents:Stubborn"
     producer = AIOKafkaProducer(bootstrap_servers=world.kafka.bootstrap_servers)
     await producer.start()
-    async with Publisher(world.producer_settings) as publisher:
+    reader = TopicReader(world, AGENT_EVENTS.name, DEAD_LETTERS.name)
+    async with Publisher(world.producer_settings) as publisher, reader:
         for command in (hanging, *answered):
             await publisher.publish(command)
         await producer.send_and_wait(garbage.topic, b"garbage", b"k", partition=0)
         await producer.stop()
         first = await world.orchestrator(agents=stubborn, agent_deadline_s=60)
-        while len(await ended_runs(world)) < len(answered):  # noqa: ASYNC110  # of another process
-            await asyncio.sleep(0.2)  # each look reads the topic from its beginning
-        while not await read_all(DEAD_LETTERS, world.producer_settings):  # noqa: ASYNC110  # as above
-            await asyncio.sleep(0.2)
-        assert hanging.run_id not in await ended_runs(world)
+        await reader.until(lambda records: len(ends_in(records)) == len(answered))
+        await reader.until(
+            lambda records: any(isinstance(record, DeadLetter) for record in records)
+        )
+        assert hanging.run_id not in ends_in(reader.records)
         for command in late:
             await publisher.publish(command)
         await first.kill()
-    group = f"{world.prefix}tapewire-{AGENT_COMMANDS.name}"
-    assert await count_uncommitted({garbage: 1}, group, world.producer_settings) == 1
-    await world.orchestrator(agents=stubborn, agent_deadline_s=1)
-    while len(await ended_runs(world)) < 1 + len(answered) + len(late):  # noqa: ASYNC110  # as above
-        await asyncio.sleep(0.2)
+        group = f"{world.prefix}tapewire-{AGENT_COMMANDS.name}"
+        assert await count_uncommitted({garbage: 1}, group, world.producer_settings) == 1
+        await world.orchestrator(agents=stubborn, agent_deadline_s=1)
+        await reader.until(lambda records: len(ends_in(records)) == 1 + len(answered) + len(late))
 
     events = await read_all(AGENT_EVENTS, world.producer_settings)
     runs = [event for event in events if isinstance(event, AgentEvent)]
-    ends = Counter(event.run_id for event in runs if event.ends)
-    assert ends == Counter(command.run_id for command in (hanging, *answered, *late))
+    assert ends_in(events) == Counter(command.run_id for command in (hanging, *answered, *late))
     begun = {event.run_id: event.attempt for event in runs}
     assert begun[hanging.run_id] == 2
     assert {begun[command.run_id] for command in answered} == {1}
     assert len(await read_all(DEAD_LETTERS, world.producer_settings)) == 1
-    while await count_uncommitted({garbage: 42}, group, world.producer_settings):  # noqa: ASYNC110  # as above
-        await asyncio.sleep(0.2)
+    while await count_uncommitted({garbage: 42}, group, world.producer_settings):  # noqa: ASYNC110  # of another process
+        await asyncio.sleep(0.2)  # a group tells nothing of its commits; each look is a request
 
 
 async def test_a_command_that_kills_its_worker_does_so_three_times_and_ends(world: World) -> None:

@@ -40,7 +40,7 @@ async def test_a_scenario_of_past_days_values_portfolios_and_books_and_raises_an
             while not found(  # noqa: ASYNC110  # nothing tells a client what tables have
                 answer := (await http.get(path)).json()
             ):
-                await asyncio.sleep(0.2)
+                await asyncio.sleep(0.2)  # each look is a request
             return answer
 
         limit = {"metric": "stress_loss:s", "limit": 0.01}

@@ -2,7 +2,7 @@
 
 A session searches all log files of the processes that it has started, which are below its folder,
 and what this system's own loggers have written in the tests' processes. Tokens are known by their
-form, whoever has made them; the secrets of tests are listed here.
+form; the secrets of tests are listed here.
 """
 
 import re
