@@ -112,9 +112,10 @@ class CheckedResolver(AbstractResolver):
         if any(found in network for network in self._allowed):
             return
         if not _is_public(found):
+            named = address if host == address else f"{address}, the address of {host},"
             raise AddressRefused(
-                f"{host} leads to {address}, which is no public address; list its network in "
-                "TAPEWIRE_NOTIFICATION_NETWORKS if messages may go there"
+                f"{named} is not public; list its network in TAPEWIRE_NOTIFICATION_NETWORKS if "
+                "messages may go there"
             )
 
     def make_socket(self, address: AddrInfoType) -> socket.socket:

@@ -8,7 +8,6 @@ from schemas.events import (
     NotificationQueue,
     NotificationRequest,
     NotificationRoute,
-    RiskAlert,
 )
 from schemas.run_ids import Owner, new_id
 from schemas.topics import (
@@ -22,7 +21,7 @@ from stream_processors.notifications.messages import OutgoingMessage
 from stream_processors.notifications.outbox import Outbox, Settled
 from stream_processors.notifications.processors import RouteEvents, SendMessages
 from stream_processors.processor import Round
-from tests.stream_processors.notifications.conftest import AT_US, note, route
+from tests.stream_processors.notifications.conftest import AT_US, alert, note, route
 from tests.support.messages import FakeMessage, message
 from tests.support.processor_bench import NUMBER, ProcessorBench
 
@@ -130,23 +129,6 @@ class Sending:
         self.bench = self.new_bench()
         self.bench.journal = journal
         self.bench.recover(rows)
-
-
-def alert(state: str = "raised") -> RiskAlert:
-    return RiskAlert(
-        alert_id="a",
-        transition_id=f"a:{state}",
-        alert_type="var_exceeded",
-        state=state,
-        severity="high",
-        message="VaR exceeded threshold",
-        metric_name="var_95",
-        metric_value=0.06,
-        threshold=0.05,
-        entity_type="portfolio",
-        entity_id="p",
-        event_time_us=AT_US,
-    )
 
 
 async def test_events_are_requested_of_the_routes_of_their_tenant() -> None:

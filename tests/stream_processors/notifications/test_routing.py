@@ -15,24 +15,7 @@ from schemas.events import (
 )
 from schemas.run_ids import Owner, new_id
 from stream_processors.notifications.routing import note_of, routes_for
-from tests.stream_processors.notifications.conftest import AT_US, note, route
-
-
-def alert(state: str) -> RiskAlert:
-    return RiskAlert(
-        alert_id="a",
-        transition_id=f"a:{state}",
-        alert_type="var_exceeded",
-        state=state,
-        severity="high",
-        message="VaR exceeded threshold: 0.0612 > 0.0500",
-        metric_name="var_95",
-        metric_value=0.0612,
-        threshold=0.05,
-        entity_type="portfolio",
-        entity_id="p",
-        event_time_us=AT_US,
-    )
+from tests.stream_processors.notifications.conftest import AT_US, alert, note, route
 
 
 def job(kind: str, run_id: str = "J") -> BacktestProgress:
