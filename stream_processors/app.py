@@ -14,32 +14,21 @@ It always holds that what follows from a record is in Kafka together with the of
 or not at all: see `stream_processors.stream_task`.
 """
 
-import asyncio
 import atexit
 import logging
-from collections.abc import Sequence
-from functools import partial
 from tempfile import TemporaryDirectory
 
 import faust
 from mode import CrashingSupervisor
-from prometheus_client import CollectorRegistry, start_http_server
 
 from kafka_io.client import faust_brokers
 from kafka_io.errors import ProducerError
-from kafka_io.group import GroupConsumer
-from kafka_io.readiness import notify_ready
-from kafka_io.topic_admin import TopicAdmin, wait_until_answered
-from stream_processors.errors import TopicGrown, WorkerError
+from stream_processors.errors import WorkerError
 from stream_processors.faust_adapter import AgentProcessor, WorkerApp
-from stream_processors.kafka_adapter import GROUP, SESSION_TIMEOUT_S, check_topics, read_growths
-from stream_processors.metrics import WorkerCollector, WorkerMetrics
-from stream_processors.past_growths import repeat_growths
-from stream_processors.processor import Processor
+from stream_processors.group_worker import work
 from stream_processors.settings import ProcessorSettings
-from stream_processors.tasks import Tasks, processors_of
+from stream_processors.tasks import processors_of
 from stream_processors.worker import Worker
-from stream_processors.worker_name import client_id, default_name, held, wait_for_namesake
 
 logger = logging.getLogger(__name__)
 
@@ -84,70 +73,3 @@ def build_app(settings: ProcessorSettings) -> faust.App:
             await worker.stop()
 
     return app
-
-
-async def work(
-    settings: ProcessorSettings,
-    processors: Sequence[Processor],
-    running: list[Worker],
-    *,
-    group: str = GROUP,
-    ready: str = "measuring, judging and counting",
-) -> None:
-    """Run processors as a member of a group until cancelled.
-
-    Args:
-        settings: where Kafka is, and the name of the worker.
-        processors: the processors.
-        running: takes the worker, so that others can stop it.
-        group: the group, without the prefix of topics.
-        ready: what the worker does, for the line that says that it has begun.
-
-    Raises:
-        WorkerError, ProducerError: the worker cannot go on; the message says why.
-    """
-    await wait_until_answered(settings.bootstrap_servers, "this worker", asyncio.Event())
-    growths = await read_growths(settings.bootstrap_servers, settings.topic_prefix)
-    if growths.unfinished is not None:
-        growth = growths.unfinished
-        raise TopicGrown(
-            f"the topics of portfolios are growing from {growth.old_count} to {growth.new_count} "
-            f"partitions; let `tapewire topics grow {growth.new_count}` finish, then start again"
-        )
-    metrics = WorkerMetrics()
-    tasks = Tasks(settings, processors, growths.count, metrics, group)
-    await check_topics(settings, tasks.topics, growths.count)
-    if settings.metrics_port is not None:
-        start_http_server(settings.metrics_port, "127.0.0.1", _registry(metrics))
-    if settings.rebuild_version:
-        await repeat_growths(settings, processors, growths, metrics)
-    prefix = settings.written_prefix()
-    group, name = f"{prefix}{group}", f"{prefix}{settings.worker_id or default_name()}"
-    members = partial(TopicAdmin(settings.bootstrap_servers).describe_members, group)
-    with held(settings.bootstrap_servers, group, name):
-        await wait_for_namesake(members, name, within_s=1.5 * SESSION_TIMEOUT_S)
-        async with GroupConsumer(
-            settings.bootstrap_servers,
-            group,
-            name,
-            session_timeout_s=SESSION_TIMEOUT_S,
-            client_id=client_id(),
-        ) as consumer:
-            metrics.stuck_s = lambda: consumer.stuck.ages_s
-            kafka = tasks.kafka(consumer)
-            worker = Worker(
-                consumer,
-                tasks.inputs,
-                growths.count,
-                tasks.make(kafka),
-                kafka.leader_epochs,
-                partial(notify_ready, ready),
-            )
-            running.append(worker)
-            await worker.run()
-
-
-def _registry(metrics: WorkerMetrics) -> CollectorRegistry:
-    registry = CollectorRegistry()
-    registry.register(WorkerCollector(metrics))
-    return registry

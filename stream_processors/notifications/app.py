@@ -2,7 +2,7 @@
 
 import asyncio
 
-from stream_processors.app import work
+from stream_processors.group_worker import work
 from stream_processors.notifications.destinations import Destinations
 from stream_processors.notifications.outbox import Outbox
 from stream_processors.notifications.processors import RouteEvents, SendMessages
