@@ -36,6 +36,7 @@ from stream_processors.notifications.messages import (
     webhook_body,
 )
 from stream_processors.notifications.settings import NotifierSettings, Secrets, UnusableSecret
+from stream_processors.notifications.vapid import authorization
 
 _DETAIL_CHARS = 500
 _TRY_AGAIN = frozenset({408, 425, 429})
@@ -292,9 +293,17 @@ class Destinations:
         try:
             subscription = WebPushSubscription(endpoint=AnyHttpUrl(secrets["url"]), keys=keys)
             made = pusher.get(push_body(message), subscription)
+            who = authorization(
+                secrets["url"],
+                self._settings.vapid_subject or "",
+                pusher.vapid.private_key,
+                pusher.vapid.public_key,
+            )
         except ValueError as error:
             return refused(f"the browser's subscription is invalid: {type(error).__name__}")
         headers: dict[str, str] = {str(name): str(text) for name, text in made.headers.items()}
+        # The package's own is for the host without its port.
+        headers["authorization"] = who
         # A message that is sent again replaces the one before.
         headers["Topic"] = message.message_id.replace("-", "")[:32]
         headers["Content-Type"] = "application/octet-stream"

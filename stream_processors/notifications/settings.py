@@ -96,7 +96,8 @@ class NotifierSettings(ProcessorSettings):
     """A file with the private key, in PEM, by which push services know this system (P-256)."""
 
     vapid_subject: str | None = None
-    """The address that push services write to about it, as `mailto:ops@example.com`."""
+    """The address that push services write to about it, as `mailto:ops@example.com`; a page may be
+    named instead, as `https://example.com/contact`."""
 
     @model_validator(mode="after")
     def _is_whole(self) -> Self:

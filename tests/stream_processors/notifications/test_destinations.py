@@ -429,8 +429,8 @@ async def test_a_push_message_is_read_by_its_browser_only_and_says_who_sends(
     assert int(found_headers["ttl"]) > 0
     scheme, _, rest = found_headers["authorization"].partition(" ")
     parts = dict(part.strip().split("=", 1) for part in rest.split(","))
-    audience = url.rpartition(":")[0]  # push services have no port of their own
-    claims = jwt.decode(parts["t"], key.public_key(), algorithms=["ES256"], audience=audience)
+    # The origin, of which the port is a part unless its scheme implies it.
+    claims = jwt.decode(parts["t"], key.public_key(), algorithms=["ES256"], audience=url)
     assert scheme == "vapid"
     assert claims["sub"] == "mailto:o@example.com"
     point = key.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
