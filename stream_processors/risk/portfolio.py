@@ -46,7 +46,7 @@ from stream_processors.risk.rules import (
     rules_of,
 )
 from stream_processors.risk.thresholds import Evaluation, Rule
-from stream_processors.risk.window import ReturnWindow
+from stream_processors.risk.window import APPLIED, ReturnWindow
 from stream_processors.stress import StressTest
 
 _ACCEPTED, _CORRECTED = ReturnOutcome.ACCEPTED, ReturnOutcome.CORRECTED
@@ -315,7 +315,7 @@ class PortfolioRisk:
             self._other_outcomes[outcome] += 1
             if outcome is not _CORRECTED:
                 return outcome, ()
-        has_changed = self._add_day(observation, outcome, forecast, is_next=is_next)
+        self._add_day(observation, outcome, forecast, is_next=is_next)
         self._supersedes = None if is_next else self._measure_id()
         # If no return entered or left the tail, the measurement stays: nine times out of ten.
         var = None if forecast is None else forecast.var_95
@@ -329,9 +329,6 @@ class PortfolioRisk:
             self._arrived_us = arrived_us
             if self._alerts.stale_after_s is not None:
                 arrivals = self._note_arrival()
-        if not has_changed:
-            # The measure is as before, and was judged.
-            return outcome, arrivals
         alerts = self._alerts.judge(
             self._measurement,
             self._backtest.exceptions_99,
@@ -348,23 +345,18 @@ class PortfolioRisk:
         forecast: Measurement | None,
         *,
         is_next: bool,
-    ) -> bool:
-        """Compare a return that was added to the window with the forecast for its day.
-
-        Returns:
-            Whether the window or the days of the backtest have changed: a late return may be older
-            than both.
-        """
+    ) -> None:
+        """Compare a return that was added to the window with the forecast for its day."""
         _, at_us, value, version = observation
         if is_next:
             self._backtest.append(at_us, value, version, forecast)
             self._slower_is_due = self._accepted % self._slower_every == 0
-            return True
+            return
         self._slower_is_due = True
         if outcome is _CORRECTED:
             self._backtest.correct(at_us, value, version)
-            return True
-        return self._backtest.insert(at_us, value, version) or at_us >= self._window.times_us[0]
+        else:
+            self._backtest.insert(at_us, value, version)
 
     def _note_arrival(self) -> Sequence[RiskAlert]:
         """End the alert about missing measures, and note when the next one is due."""
@@ -412,21 +404,37 @@ class PortfolioRisk:
         self._due_us = min(inf if stale_us is None else stale_us, self._expires_us)
 
     def _beyond_window(self, observation: Return) -> ReturnOutcome | None:
-        """Return the outcome of a return that is again of a day before the window.
+        """Return the outcome of a return before the window that is no new day.
 
-        Such days are kept for the backtest, if the window is shorter. None if the day is another.
+        It may be again of a day that is kept for the backtest, if the window is shorter. Before all
+        of these days nobody knows whether it has come before, and it changes nothing: it is late.
+        None if the day is a new one.
         """
         at_us, window = observation.event_time_us, self._window
         if at_us >= window.times_us[0]:
             return None
-        known = self._backtest.history.version_of(at_us)
+        history = self._backtest.history
+        known = history.version_of(at_us)
         if known is None:
-            return None
+            is_full = len(window) == self._config.window and len(history) == history.size
+            is_before_all = is_full and at_us < history.times_us[0]
+            return ReturnOutcome.LATE if is_before_all and isfinite(observation.value) else None
         if observation.version == known or not isfinite(observation.value):
             return ReturnOutcome.REJECTED if observation.version != known else _DUPLICATE
         if at_us < window.newest_us - self._lateness_us:
             return ReturnOutcome.LATE
         return _CORRECTED if observation.version > known else _DUPLICATE
+
+    def moves_prices(self, observation: Return, outcome: ReturnOutcome, lap: int) -> bool:
+        """Return whether books must know of a return, whose outcome is given.
+
+        A return may be too old for every window and still move the price of a holding.
+        """
+        if outcome is not ReturnOutcome.LATE:
+            return outcome in APPLIED
+        return lap == self.lap and (
+            observation.event_time_us >= self._window.newest_us - self._lateness_us
+        )
 
     def _estimate_slower(self) -> None:
         """Look at the whole window, if this is due."""

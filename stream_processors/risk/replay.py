@@ -158,10 +158,8 @@ class _Past:
             return
         index = self._index_of(at_us)
         if len(self.days) - index >= self._days_kept:
-            # It is older than the window and all days that the running system keeps: the measure
-            # stays, and nothing is judged.
-            if self.days[index].at_us != at_us:
-                self.days.insert(index, Day(at_us, value, self.days[index].forecast, version))
+            # It is older than the window and all days that the running system keeps, to which it is
+            # late.
             return
         if is_next:
             self.days.append(Day(at_us, value, _numbers(self._forecast), version))

@@ -34,7 +34,6 @@ from stream_processors.risk.alert_events import is_closed, open_alert
 from stream_processors.risk.config import RiskConfig
 from stream_processors.risk.portfolio import PortfolioRisk, ReturnOffset
 from stream_processors.risk.thresholds import InvalidRule
-from stream_processors.risk.window import APPLIED
 from stream_processors.stress import Scenarios
 from stream_processors.windowing.tallies import WindowCounter, gauge_tally
 
@@ -254,7 +253,7 @@ class RiskBatch:
                 if outcome in _REFUSED:
                     letter = _refused_return(message, index, observation, latest_us)
                     self.dead_letters.append((letter, tenant))
-            if risk.wanted_by and outcome in APPLIED:
+            if risk.wanted_by and risk.moves_prices(observation, outcome, batch.lap):
                 self._forward_to_books(risk, observation)
             changed[risk.key] = risk
             if alerts:

@@ -406,7 +406,7 @@ def test_a_refused_return_of_a_higher_lap_begins_no_history() -> None:
 
 
 @pytest.mark.parametrize("at_us", [50, 55])
-def test_a_late_return_before_all_days_is_no_evaluation(at_us: int) -> None:
+def test_a_late_return_before_all_days_is_no_evaluation_and_not_accepted(at_us: int) -> None:
     rule = Rule("var_95", 0.05, raise_after=2)
     config = replace(CONFIG, window=20, observations_min=20, lateness_us=10**9)
     risk = PortfolioRisk("p", replace(config, default_rules=(rule,)), SOURCE)
@@ -415,10 +415,21 @@ def test_a_late_return_before_all_days_is_no_evaluation(at_us: int) -> None:
     returns = risk.returns
     # Day 50 had a return, which is not kept any more: it cannot be told from one that is late.
     late = Return("p", at_us, 0.0)
-    assert risk.apply(late, ReturnOffset(302, 0)) == (ReturnOutcome.ACCEPTED, ())
+    assert risk.apply(late, ReturnOffset(302, 0)) == (ReturnOutcome.LATE, ())
+    assert risk.moves_prices(late, ReturnOutcome.LATE, 0), "it is within the lateness"
+    assert not risk.moves_prices(late, ReturnOutcome.LATE, 1)
     assert (risk.returns, alerts) == (returns, [])
     _, [raised] = risk.apply(Return("p", 10 * 302, 0.0), ReturnOffset(303, 0))
     assert raised.state == "raised"
+    assert risk.outcomes == {"accepted": 303, "late": 1}
+
+
+def test_a_return_older_than_a_window_that_is_not_full_is_accepted_once() -> None:
+    risk = PortfolioRisk("p", replace(CONFIG, lateness_us=10**9), SOURCE)
+    folded((Return("p", day, 0.01) for day in range(10, 100)), risk)
+    early = Return("p", 1, 0.01)
+    assert risk.apply(early, ReturnOffset(90, 0))[0] is ReturnOutcome.ACCEPTED
+    assert risk.apply(early, ReturnOffset(91, 0))[0] is ReturnOutcome.DUPLICATE
 
 
 def restored(state: PortfolioState) -> PortfolioState:

@@ -219,6 +219,18 @@ def test_books_that_ask_for_a_series_get_its_window_then_each_new_return() -> No
     assert of(events, SeriesReturns) == []
 
 
+def test_books_get_a_return_that_is_too_old_for_every_window_and_not_for_a_price() -> None:
+    desk = Desk(replace(CONFIG, window=20, lateness_us=280))
+    desk.process(message(ReturnBatch(returns=steady(400)), 7))
+    wanted = SeriesWanted(series_id="p", root="fund", wanted=True, event_time_us=0)
+    desk.process(message(wanted, 0, topic="risk.wanted"))
+    old = [Return("p", 230, 0.03, 2), Return("p", 210, 0.03, 2)]  # too late, the second
+    [passed_on] = of(desk.process(message(ReturnBatch(returns=old), 8)), SeriesReturns)
+    assert list(passed_on.returns) == old[:1]
+    [risk] = desk.portfolios.values()
+    assert risk.outcomes == {"accepted": 400, "late": 2}
+
+
 @pytest.mark.parametrize("ticks", ["none", "before each"])
 def test_a_scenario_is_judged_by_the_limits_of_its_time(ticks: str) -> None:
     """A temporary limit ends at 100 s, and the scenario comes after it."""
