@@ -14,7 +14,7 @@ from kafka_io import reader
 from kafka_io.clock import now_us
 from kafka_io.dead_letters import log_time_us
 from kafka_io.settings import ProducerSettings
-from schemas.events import InputGap, PortfolioState, RebuildDone, Record, RiskAlert
+from schemas.events import InputGap, PortfolioState, RebuildDone, Record, RiskAlert, Scenario
 from schemas.keys import decode_key, encode_key, scenario_key
 from schemas.topics import (
     PORTFOLIO_RETURNS,
@@ -40,9 +40,6 @@ logger = logging.getLogger(__name__)
 
 JUDGED = (PORTFOLIO_RETURNS, RISK_LIMITS, RISK_ACKS, RISK_WANTED, RISK_SCENARIOS)
 """The topics from which measures and alerts follow."""
-
-_FOLDED = (RISK_LIMITS, RISK_ACKS, PORTFOLIO_RETURNS)
-"""The topics whose offsets are in the portfolios' states."""
 
 _ORDERED = (RISK_LIMITS, RISK_ACKS, RISK_SCENARIOS, PORTFOLIO_RETURNS)
 """A return is judged by the limits, acknowledgements and scenarios that were written before it; of
@@ -91,6 +88,8 @@ class _Partition:
     clock: LogClock
     scenarios: Scenarios
     """The stress scenarios in force."""
+    scenarios_offset: int
+    """The offset of the last message about a scenario that was read."""
     rebuilds: list[RebuildDone] = field(default_factory=list)
     has_changed: bool = True
     """Whether the gauges may have changed since they were sent."""
@@ -136,7 +135,8 @@ class Risk(Processor):
         portfolios = restored(RISK_STATE, rows[RISK_STATE.name], restore)
         batch = self._batch(portfolios, scenarios)
         clock = LogClock(now_us())
-        here = self._partitions[number] = _Partition(portfolios, batch, clock, scenarios)
+        last = row_limits[RISK_SCENARIOS.name] - 1
+        here = self._partitions[number] = _Partition(portfolios, batch, clock, scenarios, last)
         here.due_histories.update(dict.fromkeys(portfolios))  # the last may not have been written
 
     def forget(self, number: int) -> None:
@@ -152,6 +152,8 @@ class Risk(Processor):
         """Measure and judge the messages; an alert ends the round."""
         here = self._partitions[this_round.number]
         for message in messages:
+            if isinstance(message.record, Scenario):
+                here.scenarios_offset = message.offset
             if isinstance(message.record, RebuildDone):
                 here.rebuilds.append(message.record)
             elif self._scope is None:
@@ -217,19 +219,25 @@ class Risk(Processor):
         """
         source = self._reader_settings(self._settings.topic_prefix)
         prefix = self._settings.written_prefix(done.version)
-        states = await reader.read_table(RISK_STATE, self._reader_settings(prefix))
+        anew = self._reader_settings(prefix)
+        # The worker of the rebuild may still go on. A record that is both among the unread ones and
+        # in the rows, which are read later, is passed over; one in neither would be lost.
         group = f"{prefix}tapewire"
-        unread = await reader.read_uncommitted(_FOLDED, done.partition, group, source)
+        unread = await reader.read_uncommitted(_ORDERED, done.partition, group, source)
+        states = await reader.read_table(RISK_STATE, anew)
+        name = prefix + RISK_STATE.name
+        rows = (await reader.read_rows({name: RISK_STATE}, done.partition, anew))[name]
+        scenarios = Scenarios.of_rows(rows.values())
         last_offsets = self._last_offsets(here)
 
         def restore(state: Record) -> tuple[bytes, PortfolioRisk] | None:
             if not isinstance(state, PortfolioState) or state.partition != done.partition:
                 return None
-            risk = self._unpacked(state, here.scenarios)
+            risk = self._unpacked(state, scenarios)
             return risk.key, risk
 
         portfolios = restored(RISK_STATE, states, restore)
-        batch = self._batch(portfolios, here.scenarios)
+        batch = self._batch(portfolios, scenarios)
         assert this_round.gate is not None
         for record in unread:
             if record.offset <= last_offsets[record.topic]:
@@ -269,7 +277,7 @@ class Risk(Processor):
         return sent
 
     def _last_offsets(self, here: _Partition) -> dict[str, int]:
-        """Return the last offset of each topic that a partition's portfolios have read."""
+        """Return the last offset of each ordered topic that a partition's portfolios have read."""
         risks = here.portfolios.values()
         offsets = (
             (PORTFOLIO_RETURNS, [risk.position.offset for risk in risks]),
@@ -277,7 +285,8 @@ class Risk(Processor):
             (RISK_ACKS, [risk.acks_offset for risk in risks]),
         )
         prefix = self._settings.topic_prefix
-        return {prefix + topic.name: max(read, default=-1) for topic, read in offsets}
+        last = {prefix + topic.name: max(read, default=-1) for topic, read in offsets}
+        return last | {prefix + RISK_SCENARIOS.name: here.scenarios_offset}
 
     def _unpacked(self, state: PortfolioState, scenarios: Scenarios) -> PortfolioRisk:
         risk = PortfolioRisk.unpack(state, self._config, self._returns_topic)

@@ -137,6 +137,7 @@ class RiskBatch:
             sent: how many transitions clients have had of each of `unknown_alerts`.
         """
         self.dead_letters.clear()
+        self.changed_scenarios.clear()
         self._counter.clear()
         self._series.clear()
         self.alerts.clear()
