@@ -53,6 +53,7 @@ def query_of(
         dof=processors.risk_dof,
         mean=processors.risk_mean,
         ewma_start=processors.risk_ewma_start,
+        ewma_decay=processors.risk_ewma_decay,
         hysteresis=processors.var_hysteresis,
         warn_ratio=processors.var_warn_ratio,
         critical_ratio=processors.var_critical_ratio,

@@ -15,6 +15,7 @@ from stream_processors.risk.confidence import ConfidenceLevel, InvalidInput
 from stream_processors.risk.config import RiskConfig
 from stream_processors.risk.estimates import CLOSED, METHODS, Methods
 from stream_processors.risk.methods import Simulation
+from stream_processors.risk.moments import DECAY
 from stream_processors.risk.thresholds import InvalidRule, Rule
 
 WINDOW_MAX = 20_000
@@ -195,6 +196,11 @@ class ProcessorSettings(Settings):
     """The deviation of the EWMA method before the window's first return; unset: weights that sum to
     one over the window."""
 
+    risk_ewma_decay: float = Field(default=DECAY, gt=0, lt=1)
+    """How much of the variance's weight stays from one return to the next in the EWMA method and in
+    filtered historical simulation. RiskMetrics takes 0.94 for daily returns, 0.97 for monthly
+    ones."""
+
     risk_slower_every: int = Field(default=20, ge=1, le=100_000)
     """A portfolio's returns between two estimates that look at its whole window."""
 
@@ -309,6 +315,7 @@ class ProcessorSettings(Settings):
                 dof=self.risk_dof,
                 mean=self.risk_mean,
                 ewma_start=self.risk_ewma_start,
+                ewma_decay=self.risk_ewma_decay,
                 overlapping=self.risk_overlapping,
                 slower_every=self.risk_slower_every,
             ),

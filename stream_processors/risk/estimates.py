@@ -33,6 +33,7 @@ from stream_processors.risk.methods import (
     student_t_fitted,
 )
 from stream_processors.risk.moments import (
+    DECAY,
     CornishFisher,
     Estimate,
     Moments,
@@ -100,6 +101,8 @@ class Methods:
     """The mean of `normal`: the sample's, or zero with the root mean square as deviation."""
     ewma_start: float | None = None
     """The deviation of `ewma` before the window's first return; None: weights that sum to one."""
+    ewma_decay: float = DECAY
+    """The decay factor of `ewma` and of the deviations by which `fhs` filters."""
     overlapping: bool = False
     """Whether methods that are not scaled to longer horizons use overlapping returns for them."""
 
@@ -116,8 +119,7 @@ class Methods:
             raise InvalidInput(f"the mean is {self.mean!r}; it must be sample or zero")
         if "student_t" in self.names:
             StudentT(ConfidenceLevel.of("0.95"), self.dof)
-        if self.ewma_start is not None:
-            ewma_deviation(np.zeros(1), self.ewma_start)
+        ewma_deviation(np.zeros(1), self.ewma_start, self.ewma_decay)
 
     @property
     def has_closed_forms(self) -> bool:
@@ -141,7 +143,8 @@ class Methods:
             moments = moments._replace(mean=ascending[0])
         deviation = 0.0
         if "ewma" in self.names:
-            deviation = ewma_deviation(np.frombuffer(window.values), self.ewma_start)
+            values = np.frombuffer(window.values)
+            deviation = ewma_deviation(values, self.ewma_start, self.ewma_decay)
         pairs = [form(moments, deviation) for _, _, form in self._closed_forms]
         return ClosedEstimates(pairs, moments)
 
@@ -306,7 +309,7 @@ class _Slower(NamedTuple):
             yield self._event(level, estimate, status, dof=dof, reason=reason)
 
     def _observed(self, ahead: Floats) -> Iterator[RiskEstimate]:
-        scenarios = scenarios_of(self.name, ahead)
+        scenarios = scenarios_of(self.name, ahead, self.methods.ewma_decay)
         if not np.isfinite(scenarios).all():
             yield from self._unavailable()
             return
@@ -345,9 +348,9 @@ class _Slower(NamedTuple):
         )
 
 
-def scenarios_of(name: str, returns: Floats) -> Floats:
+def scenarios_of(name: str, returns: Floats, decay: float = DECAY) -> Floats:
     """Return the scenarios of a method in `WHOLE_WINDOW`: the returns, perhaps filtered."""
-    return filtered_scenarios(returns) if name == "fhs" else returns
+    return filtered_scenarios(returns, decay) if name == "fhs" else returns
 
 
 def _moments(returns: Floats) -> Moments | None:

@@ -23,7 +23,7 @@ from stream_processors.risk.model_tests import (
     ModelTest,
     judge_model,
 )
-from stream_processors.risk.moments import Estimate
+from stream_processors.risk.moments import DECAY, Estimate
 from stream_processors.risk.rules import DAYS_JUDGED
 from stream_processors.risk.thresholds import AlertState, Evaluation, Rule, Transition, judge
 from stream_processors.risk.window import APPLIED, ReturnWindow
@@ -53,6 +53,8 @@ class ReplayQuery:
     """The mean of `normal`."""
     ewma_start: float | None = None
     """The deviation of `ewma` before the window's first return."""
+    ewma_decay: float = DECAY
+    """The decay factor of `ewma` and `fhs`."""
     hysteresis: float = 0.1
     warn_ratio: float | None = None
     critical_ratio: float | None = None
@@ -236,6 +238,7 @@ def _estimator(query: ReplayQuery) -> Callable[[ReturnWindow], RiskEstimate | No
         dof=query.dof,
         mean=query.mean,
         ewma_start=query.ewma_start,
+        ewma_decay=query.ewma_decay,
     )
     minimum = query.observations_min
 

@@ -86,6 +86,7 @@ def test_a_query_has_the_settings_of_the_processors() -> None:
         risk_dof=8,
         risk_mean="zero",
         risk_ewma_start=0.01,
+        risk_ewma_decay=0.97,
     )
     level = ConfidenceLevel.of("0.99")
     asked = query_of(
@@ -98,7 +99,7 @@ def test_a_query_has_the_settings_of_the_processors() -> None:
         until_us=1,
     )
     assert (asked.window, asked.lateness_us, asked.dof) == (300, 5_000_000, 8)
-    assert (asked.mean, asked.ewma_start) == ("zero", 0.01)
+    assert (asked.mean, asked.ewma_start, asked.ewma_decay) == ("zero", 0.01, 0.97)
     assert asked.rule == Rule("var_99", 0.1, 0.2, 0.7)
 
 

@@ -77,6 +77,7 @@ def test_limits_become_rules_of_single_portfolios() -> None:
         ({"risk_dof": 2}, "TAPEWIRE_RISK_DOF is 2; .* above 2 and at most 1e.15"),
         ({"risk_mean": "median"}, "TAPEWIRE_RISK_MEAN is median; it must be one of sample, zero"),
         ({"risk_ewma_start": -1}, "TAPEWIRE_RISK_EWMA_START is -1; it must be a number from 0"),
+        ({"risk_ewma_decay": 1}, "TAPEWIRE_RISK_EWMA_DECAY is 1; .* above 0 and below 1"),
         ({"risk_horizons": (251,)}, "TAPEWIRE_RISK_HORIZONS has 251; a horizon must be at most"),
         ({"risk_horizons": tuple(range(1, 50))}, "TAPEWIRE_RISK_HORIZONS is .* at most 32 items"),
         ({"risk_levels": ("95",)}, "TAPEWIRE_RISK_LEVELS is 95: .* between 0.5 and 1"),

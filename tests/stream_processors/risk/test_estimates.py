@@ -19,6 +19,7 @@ from stream_processors.risk.estimates import (
 )
 from stream_processors.risk.methods import (
     ewma_deviation,
+    filtered_scenarios,
     fit_student_t,
     historical,
     overlapping,
@@ -107,6 +108,18 @@ def test_ewma_can_start_from_a_given_deviation() -> None:
     for value in values:
         variance = 0.94 * variance + 0.06 * value * value
     assert closed.pairs[0][0] == pytest.approx(Normal(P95).estimate(0.0, sqrt(variance)))
+
+
+def test_ewma_and_fhs_take_the_decay_that_is_set() -> None:
+    values = noise(100)
+    methods = Methods(names=("ewma", "fhs"), levels=(P95,), ewma_decay=0.97)
+    weights = 0.97 ** np.arange(100)[::-1]
+    deviation = sqrt(float((weights * np.square(values)).sum() / weights.sum()))
+    closed = methods.closed_forms(window_of(values))
+    assert closed is not None
+    assert closed.pairs[0][0] == pytest.approx(Normal(P95).estimate(0.0, deviation))
+    [event] = methods.slower_events(window_of(values), 2)
+    assert event.var == historical(filtered_scenarios(np.array(values), 0.97), P95).var
 
 
 def test_without_estimates_the_closed_events_have_the_given_status() -> None:
@@ -281,6 +294,7 @@ def test_without_slower_methods_the_window_is_not_looked_at() -> None:
         ({"names": ("student_t",), "dof": 2.0}, "must be more than 2"),
         ({"mean": "median"}, "the mean is 'median'; it must be sample or zero"),
         ({"ewma_start": -0.1}, "the deviation at the start is -0.1"),
+        ({"ewma_decay": 1.0}, "the decay is 1.0; it must lie between 0 and 1"),
     ],
 )
 def test_settings_out_of_range_are_refused(settings: dict[str, object], why: str) -> None:

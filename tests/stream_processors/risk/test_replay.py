@@ -209,7 +209,13 @@ def test_the_ids_of_a_later_lap_name_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "changed"), [("normal", {"mean": "zero"}), ("ewma", {"ewma_start": 0.2})]
+    ("method", "changed"),
+    [
+        ("normal", {"mean": "zero"}),
+        ("ewma", {"ewma_start": 0.2}),
+        ("ewma", {"ewma_decay": 0.97}),
+        ("fhs", {"ewma_decay": 0.97}),
+    ],
 )
 def test_a_method_is_replayed_under_its_settings(method: str, changed: dict[str, Any]) -> None:
     asked = query("IBM", method)
