@@ -22,7 +22,6 @@ from typing import cast
 
 from fastapi import Depends, FastAPI
 from fastapi_offline import FastAPIOffline
-from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 from kafka_io.errors import ProducerError, Unread
@@ -40,6 +39,7 @@ from sse_edge.delivery.node import Node
 from sse_edge.errors import UnknownRouter
 from sse_edge.http import openapi, tls
 from sse_edge.http.auth import Authenticator
+from sse_edge.http.cors import EdgeCors
 from sse_edge.http.descriptors import raise_limit
 from sse_edge.http.guard import Guard
 from sse_edge.http.log_privacy import hide_tokens
@@ -223,7 +223,7 @@ def _add_middleware(app: FastAPI, settings: EdgeSettings) -> None:
     local_pages = LOCAL_PAGES if settings.is_open and settings.cors_origins is None else None
     if settings.cors_origins or local_pages:
         app.add_middleware(
-            CORSMiddleware,
+            EdgeCors,
             allow_origins=list(settings.cors_origins or ()),
             allow_origin_regex=local_pages,
             allow_credentials=True,

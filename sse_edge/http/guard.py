@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sse_edge.caller import Scope as TokenScope
 from sse_edge.delivery.admission import Slot
-from sse_edge.errors import BodyTooLarge, EdgeError
+from sse_edge.errors import BodyTooLarge, EdgeError, NoSuchThing
 from sse_edge.http.dependencies import caller_of
 from sse_edge.http.management import METRICS_PATH, refuse_on_other_port
 from sse_edge.http.problem import EdgeHTTPException, answer_of
@@ -28,6 +28,7 @@ BODY_BYTES = 256 << 10
 _ANY_HOST = ("/health", METRICS_PATH)
 """The beginnings of paths that probes ask for by the address of a container; they tell no data."""
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+_SHOWN_CHARS = 80
 
 
 class Guard:
@@ -81,6 +82,8 @@ class Guard:
             return
         if scope["type"] == "http":
             send = _with_headers(connection, send)
+        else:
+            send = _with_denial(connection, receive, send)
         await self._app(scope, _bounded(receive, most) if writes else receive, send)
 
     async def _check(self, connection: HTTPConnection, most: int | None) -> None:
@@ -115,6 +118,22 @@ async def _answer(response: Response, scope: Scope, receive: Receive, send: Send
         await WebSocket(scope, receive, send).send_denial_response(response)
     else:
         await response(scope, receive, _with_headers(HTTPConnection(scope), send))
+
+
+def _with_denial(connection: HTTPConnection, receive: Receive, send: Send) -> Send:
+    """Return a function that sends messages of a WebSocket; one that no route takes gets a 404.
+
+    Starlette closes it before it is opened, which clients see as a 403 without a reason.
+    """
+
+    async def with_denial(message: Message) -> None:
+        if message["type"] == "websocket.close" and "endpoint" not in connection.scope:
+            error = NoSuchThing(f"no WebSocket is at {connection.scope['path'][:_SHOWN_CHARS]!r}")
+            await _answer(answer_of(connection, error), connection.scope, receive, send)
+        else:
+            await send(message)
+
+    return with_denial
 
 
 def _with_headers(connection: HTTPConnection, send: Send) -> Send:

@@ -23,7 +23,7 @@ from sse_edge.http.headers import STREAM_HEADERS
 from sse_edge.http.refusals import log_refusal
 from sse_edge.http.request_values import asks_for_stream
 
-_MEDIA_TYPE = "application/problem+json"
+MEDIA_TYPE = "application/problem+json"
 
 
 def problem(error: EdgeError, refusal_id: str | None = None) -> Response:
@@ -49,7 +49,7 @@ def problem(error: EdgeError, refusal_id: str | None = None) -> Response:
         headers["WWW-Authenticate"] = "Bearer"
     if error.retry_after_s is not None:
         headers["Retry-After"] = str(error.retry_after_s)
-    return JSONResponse(body, error.status, headers, media_type=_MEDIA_TYPE)
+    return JSONResponse(body, error.status, headers, media_type=MEDIA_TYPE)
 
 
 def unavailable_for(error: LogError) -> Unavailable:
@@ -116,7 +116,7 @@ def add_exception_handlers(app: FastAPI) -> None:
         refusal_id = log_refusal(request.scope, status, reason, error.detail)
         body = {"type": "about:blank", "title": error.detail, "status": status}
         body |= {"reason": reason, "id": refusal_id}
-        return JSONResponse(body, status, error.headers, media_type=_MEDIA_TYPE)
+        return JSONResponse(body, status, error.headers, media_type=MEDIA_TYPE)
 
     @app.exception_handler(Exception)
     async def failed(request: Request, error: Exception) -> Response:

@@ -8,6 +8,7 @@ these bytes, so it bounds them, before anything is known of the caller:
 - a body has at most `BODY_BYTES_MAX` bytes and `BODY_S` seconds; endpoints may allow less;
 - what lies between and after the chunks of a body is bounded like a head; trailers are ignored;
 - a socket has at most `PIPELINED_MAX` requests, of which one is answered and the others wait;
+- a handshake of a WebSocket that the library does not accept is answered, and the socket closed;
 - a client that reads nothing while bytes wait for it is disconnected after `STALLED_S` seconds;
 - an address holds at most `AddressSockets.maximum` sockets without a stream;
 - a process holds at most `SocketBudget.maximum` sockets, and answers 503 to a client beyond them.
@@ -26,12 +27,15 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, ClassVar
 
+from uvicorn._types import ASGISendEvent
 from uvicorn.protocols.http.httptools_impl import (
     STATUS_LINE,
     HttpToolsProtocol,
     RequestResponseCycle,
 )
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.exceptions import InvalidHandshake, InvalidHeader, InvalidMethod, SecurityError
+from websockets.http11 import MAX_LINE_LENGTH, Request
 
 from sse_edge.delivery.admission import SocketBudget
 from sse_edge.http.address_sockets import AddressSockets
@@ -302,6 +306,9 @@ class EdgeProtocol(HttpToolsProtocol):
         websocket = self.transport.get_protocol()
         if isinstance(websocket, EdgeWebSocketProtocol):
             websocket.when_lost = self._count_no_longer
+            if websocket.fault is not None:
+                websocket.ignore_input()
+                self._refuse(*_refusal_of(websocket.fault))
 
     def pause_writing(self) -> None:
         """Pause the transports, and set the deadline for the client to read."""
@@ -415,12 +422,58 @@ class EdgeWebSocketProtocol(WebSocketsSansIOProtocol):
 
     when_lost: Callable[[], None] | None = None
     """Called when the connection is closed."""
+    _refusal: Exception | None = None
+    _ignores_input = False
+
+    @property
+    def fault(self) -> Exception | None:
+        """Why the handshake was not accepted; None if it was. Nothing was sent then."""
+        return self._refusal or self.conn.handshake_exc
+
+    def handle_connect(self, event: Request) -> None:
+        """Start the application, if the handshake is valid."""
+        try:
+            self.conn.process_request(event)
+        except InvalidHandshake as error:  # the base class would answer with a text
+            self._refusal = error
+        else:
+            super().handle_connect(event)
+
+    def data_received(self, data: bytes) -> None:
+        """Receive what the client sends, unless its handshake was refused."""
+        if not self._ignores_input:
+            super().data_received(data)
+
+    async def send(self, message: ASGISendEvent) -> None:
+        """Send a message of the application."""
+        await super().send(message)
+        if message["type"] == "websocket.http.response.body":
+            self.handshake_complete = True  # else the server logs that nothing was answered
+
+    def ignore_input(self) -> None:
+        """Ignore all further bytes from the client, and send nothing."""
+        self._ignores_input = True
+        self.handshake_complete = self.close_sent = True
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Count the connection no longer."""
         super().connection_lost(exc)
         if self.when_lost is not None:
             self.when_lost()
+
+
+def _refusal_of(fault: Exception) -> tuple[int, str]:
+    """Return the status and the text for a handshake with a fault, without what may be a token."""
+    match fault:
+        case SecurityError():
+            return 431, f"each line of a WebSocket's head has at most {MAX_LINE_LENGTH} bytes"
+        case InvalidMethod():
+            return 400, "a WebSocket is opened by GET"
+        case InvalidHeader():
+            state = "is missing" if fault.value is None else "is invalid"
+            return 400, f"no WebSocket was opened: the header {fault.name} {state}"
+        case _:
+            return 400, "no WebSocket was opened: the request has a body, or an odd head"
 
 
 def _stopped(timer: asyncio.TimerHandle | None) -> asyncio.TimerHandle | None:

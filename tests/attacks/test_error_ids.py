@@ -67,6 +67,69 @@ async def test_what_is_refused_before_the_application_has_an_id_in_the_log(
     assert len(re.findall(f"refused {problem['id']}: {reason} {status}", caplog.text)) == 1
 
 
+HANDSHAKE = b"Host: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+KEY = b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+VERSION = b"Sec-WebSocket-Version: 13\r\n"
+SOCKET = b"GET /ws/backtest/J HTTP/1.1\r\n" + HANDSHAKE
+PREFLIGHT = b"OPTIONS /send-message HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "status", "reason", "text"),
+    [
+        (SOCKET + VERSION, 400, "malformed", "the header Sec-WebSocket-Key is missing"),
+        (SOCKET + KEY, 400, "malformed", "the header Sec-WebSocket-Version is missing"),
+        (
+            SOCKET + KEY + VERSION + b"Sec-WebSocket-Protocol: bearer; s3cret\r\n",
+            *(400, "malformed", "the header Sec-WebSocket-Protocol is invalid"),
+        ),
+        (
+            SOCKET + KEY + b"Sec-WebSocket-Version: 8\r\n",
+            *(400, "malformed", "the header Sec-WebSocket-Version is invalid"),
+        ),
+        (SOCKET.replace(b"GET", b"POST") + KEY + VERSION, 400, "malformed", "opened by GET"),
+        (SOCKET + KEY + VERSION + b"Content-Length: 3\r\n", 400, "malformed", "has a body"),
+        (SOCKET + KEY + VERSION + b"Transfer-Encoding: chunked\r\n", 400, "malformed", "a body"),
+        (
+            SOCKET + KEY + VERSION + b"Cookie: " + b"s3cret" * 2_000 + b"\r\n",
+            *(431, "head_too_large", "at most 8192 bytes"),
+        ),
+        (
+            SOCKET.replace(b"/J", b"/J?token=" + b"s3cret" * 2_000) + KEY + VERSION,
+            *(431, "head_too_large", "at most 8192 bytes"),
+        ),
+        (
+            SOCKET.replace(b"/ws/backtest/J", b"/nowhere?token=s3cret") + KEY + VERSION,
+            *(404, "not_found", "no WebSocket is at '/nowhere'"),
+        ),
+        (
+            PREFLIGHT + b"Origin: https://x.example\r\nAccess-Control-Request-Method: POST\r\n",
+            *(400, "preflight_refused", "its origin is not allowed"),
+        ),
+        (
+            PREFLIGHT + b"Origin: http://localhost:1\r\nAccess-Control-Request-Method: PATCH\r\n",
+            *(400, "preflight_refused", "its method is not allowed"),
+        ),
+    ],
+)
+async def test_a_handshake_or_preflight_that_is_refused_has_an_id_in_the_log_and_is_closed(
+    request_bytes: bytes, status: int, reason: str, text: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with edge_server(log=FakeLog(slowest_s=0)) as edge:
+        caplog.set_level(logging.INFO)
+        answer = await edge.answer(request_bytes + b"\r\n")  # until the edge closes the socket
+    head, _, body = answer.partition(b"\r\n\r\n")
+    problem = json.loads(body)
+    assert head.startswith(f"HTTP/1.1 {status}".encode())
+    assert (problem["status"], problem["reason"]) == (status, reason)
+    assert text in problem["detail"]
+    assert len(re.findall(f"refused {problem['id']}: {reason} {status}", caplog.text)) == 1
+    logged = [record for record in caplog.records if record.name.startswith("sse_edge")]
+    assert not any("s3cret" in record.getMessage() for record in logged)
+    assert "s3cret" not in body.decode()
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
 async def test_a_flood_of_what_is_no_http_writes_few_lines(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
