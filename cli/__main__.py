@@ -1,5 +1,6 @@
 """The `tapewire` command: its commands, and the text of `tapewire --help`."""
 
+import sys
 from typing import Annotated
 
 import typer
@@ -64,7 +65,19 @@ cli.add_typer(topics_cli, name="topics")
 
 def main() -> None:
     """Run the command line."""
+    for argument in sys.argv[1:]:
+        if not _is_text(argument):
+            sys.exit(f"tapewire: the argument {argument!a} is no UTF-8 text")
     cli()
+
+
+def _is_text(argument: str) -> bool:
+    """Return whether an argument is text in the encoding of the system."""
+    try:
+        argument.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """`tapewire books`: sets, closes and lists books and their limits through any edge."""
 
 from collections.abc import Mapping, Sequence
-from json import JSONDecodeError, loads
 from typing import Any
 from urllib.parse import quote
 
@@ -11,24 +10,20 @@ from cli.errors import InvalidArgument
 _BOOKS = "/api/v1/books"
 
 
-def put(edge: str, book: str, text: str, bearer: str | None) -> Sequence[str]:
+def put(edge: str, book: str, body: Mapping[str, Any], bearer: str | None) -> Sequence[str]:
     """Replace all holdings of a book, and return what it holds now, as lines of a table.
 
     Args:
         edge: the edge's address.
         book: the book, as ROOT/BOOK.
-        text: the book in JSON, as `PUT /api/v1/books/ROOT/BOOK` takes it.
+        body: the book, as `PUT /api/v1/books/ROOT/BOOK` takes it.
         bearer: the caller's token; None for none.
 
     Raises:
-        InvalidArgument: the name is no book's, or the text is no JSON.
+        InvalidArgument: the name is no book's.
         RequestRefused: the edge refused the book; the message says why.
         EdgeUnreachable: no edge answers at the address.
     """
-    try:
-        body = loads(text)
-    except JSONDecodeError as error:
-        raise InvalidArgument(f"the book is no JSON: {error}") from error
     shown = ask("PUT", edge, _path(book), bearer, body=body)
     currency = "" if shown["currency"] is None else f" {shown['currency']}"
     lines = [

@@ -1,11 +1,12 @@
 """Requests to an edge: whether one answers, and how a caller proves who it is."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
 import httpx
 
-from cli.errors import EdgeUnreachable
+from cli.errors import EdgeUnreachable, InvalidArgument
 from cli.responses import check
 
 _TIMEOUT_S = 10.0
@@ -36,7 +37,13 @@ def no_edge_at(url: str, error: Exception) -> EdgeUnreachable:
 
 
 def authorization(token: str | None) -> Mapping[str, str]:
-    """Return the headers by which a caller proves who it is; none without a token."""
+    """Return the headers by which a caller proves who it is; none without a token.
+
+    Raises:
+        InvalidArgument: the token has characters that no header can have.
+    """
+    if token is not None and not (token.isascii() and token.isprintable()):
+        raise InvalidArgument("the token has characters that no token has; it is not sent")
     return {} if token is None else {"Authorization": f"Bearer {token}"}
 
 
@@ -60,13 +67,24 @@ def ask(
         body: sent as JSON; None for no body.
 
     Raises:
+        InvalidArgument: a number is none of JSON's, or the token is none.
         RequestRefused: the edge refused the request; the message says why.
         EdgeUnreachable: no edge answers at the address.
     """
     try:
-        with httpx.Client(base_url=url, timeout=_TIMEOUT_S, headers=authorization(token)) as http:
-            response = http.request(method, path, params=params, json=body)
+        text = None if body is None else json.dumps(body, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        raise InvalidArgument("a number is infinite or none; give a finite one") from None
+    headers = dict(authorization(token))
+    if text is not None:
+        headers["Content-Type"] = "application/json"
+    try:
+        with httpx.Client(base_url=url, timeout=_TIMEOUT_S, headers=headers) as http:
+            response = http.request(method, path, params=params, content=text)
     except httpx.TransportError as error:
         raise no_edge_at(url, error) from error
     check(response)
-    return response.json()
+    try:
+        return response.json()
+    except ValueError:
+        raise EdgeUnreachable(f"{url} answers, but not as an edge of Tapewire") from None

@@ -59,7 +59,7 @@ class RunningSystem:
         """Whether the process is still alive."""
         try:
             return psutil.Process(self.pid).create_time() == self.process_started_s
-        except psutil.Error:
+        except (psutil.Error, TypeError, ValueError, OverflowError):
             return False
 
 
@@ -114,7 +114,7 @@ def find_running(data_dir: Path) -> RunningSystem | None:
     try:
         text = (data_dir / RUNNING).read_text(encoding="utf-8")
         system = RunningSystem(**json.loads(text))
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         return None
     return system if system.runs else None
 

@@ -6,6 +6,7 @@ import typer
 
 from cli import books
 from cli.console import DataDir, Token, Url, print_lines, print_note, reasons, settings_of
+from cli.files import read_object
 from cli.target import find_edge
 
 books_cli = typer.Typer(no_args_is_help=True, help="Set, close and list books and their limits.")
@@ -17,8 +18,11 @@ _Book = Annotated[str, typer.Argument(help="The book, as ROOT/BOOK; the root is 
 def put_book(
     book: _Book,
     file: Annotated[
-        typer.FileText,
-        typer.Argument(help="All holdings in JSON, as PUT /api/v1/books takes them; - for stdin."),
+        str,
+        typer.Argument(
+            metavar="FILE",
+            help="All holdings in JSON, as PUT /api/v1/books takes them; - for stdin.",
+        ),
     ],
     url: Url = None,
     token: Token = None,
@@ -26,7 +30,8 @@ def put_book(
 ) -> None:
     """Replace all holdings of a book."""
     with reasons():
-        print_lines(books.put(_edge(url, data_dir), book, file.read(), token))
+        body = read_object(file, "the book")
+        print_lines(books.put(_edge(url, data_dir), book, body, token))
 
 
 @books_cli.command("close")

@@ -4,9 +4,19 @@ import time
 import httpx
 import pytest
 
-from cli.edge_client import authorization, no_edge_at, require_edge
-from cli.errors import EdgeUnreachable
+from cli.edge_client import ask, authorization, no_edge_at, require_edge
+from cli.errors import EdgeUnreachable, InvalidArgument
+from tests.support.local_server import QuietHandler, serving
 from tests.support.scripted_server import scripted
+
+
+class Page(QuietHandler):
+    """Answers everything with a page."""
+
+    def do_GET(self) -> None:  # noqa: N802  # the library calls it
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"<html>")
 
 
 def test_an_edge_that_lives_passes() -> None:
@@ -45,3 +55,22 @@ def test_a_token_is_a_header() -> None:
 def test_the_error_says_how_to_start_one() -> None:
     error = no_edge_at("http://a", httpx.ConnectError("refused"))
     assert str(error).endswith("`tapewire up` starts one")
+
+
+@pytest.mark.parametrize("token", ["é", "a\nb", "a\x00b"])
+def test_a_token_that_no_header_can_have_is_not_sent(token: str) -> None:
+    with pytest.raises(InvalidArgument, match="characters that no token has"):
+        authorization(token)
+
+
+def test_a_number_that_json_lacks_is_not_sent() -> None:
+    with pytest.raises(InvalidArgument, match="a number is infinite or none"):
+        ask("PUT", "http://localhost:1", "/", None, body={"limit": float("nan")})
+
+
+def test_a_server_that_answers_no_json_is_no_edge() -> None:
+    with (
+        serving(Page) as url,
+        pytest.raises(EdgeUnreachable, match="answers, but not as an edge"),
+    ):
+        ask("GET", url, "/api/v1/limits", None)
