@@ -67,6 +67,11 @@ class InputQueue:
         return self.head is not None
 
     @property
+    def merged(self) -> Sequence[TopicPartition]:
+        """The partitions whose messages are taken by their time in the log."""
+        return tuple(self._merged.values())
+
+    @property
     def is_empty(self) -> bool:
         """Whether no message waits, not even for others."""
         return not self._others and not any(self._waiting.values())
@@ -98,6 +103,12 @@ class InputQueue:
         self._waiting.get(message.topic, self._others).popleft()
         self.size -= len(message.value or b"")
         return message
+
+    def has_reached(self, ends: Mapping[TopicPartition, int]) -> bool:
+        """Return whether all messages before ends of merged partitions were added and taken."""
+        return self.is_empty and all(
+            self._received.get(where, 0) >= end for where, end in ends.items()
+        )
 
     def unknown(self) -> Sequence[TopicPartition]:
         """Return the merged partitions whose present ends decide whether a message can be taken."""

@@ -62,6 +62,9 @@ class Round:
         """The gate of the messages; None where there are none."""
         self.must_end = False
         """Whether the round should be committed at once, since clients wait for it."""
+        self.read_until_us: int | None = None
+        """At a tick of a processor that needs the time: all merged messages that the log got before
+        were processed. None if that is not known of a time."""
         self._prefix = prefix
         self._events: list[OutgoingRecord] = []
         self._rows: dict[tuple[str, bytes], OutgoingRecord] = {}
@@ -220,6 +223,11 @@ class Processor(ABC):
     async def finish(self, this_round: Round) -> None:
         """Add what follows from the round as a whole."""
         del this_round
+
+    def needs_time(self, number: int, now_us: int) -> bool:
+        """Return whether something may be due by a time, so that a tick needs `read_until_us`."""
+        del number, now_us
+        return False
 
     async def tick(self, this_round: Round) -> None:
         """Add what follows from the time that has passed."""

@@ -63,6 +63,8 @@ each state that changed, so short rounds make a backlog longer."""
 _SAME_TIME_S = 0.002
 """Longer than the unit of times in the log, a millisecond."""
 _ENDS_S = 2.0
+_CLOCKS_US = 1_000_000
+"""How far this machine's clock may be ahead of those of brokers."""
 _IDLE_COMMIT_S = 1.0
 """How long offsets without output wait for their commit."""
 _BACKOFF_S = (0.1, 0.5, 1.0, 2.0)
@@ -583,6 +585,24 @@ class StreamTask:
         if self.starts == starts:
             self._queue.learn(ends, arrivals)
 
+    async def _read_until_us(self) -> int | None:
+        """Return a time of the log such that all merged messages before it were processed.
+
+        A message that the log gets after the question for its ends has a later time. None if some
+        wait here or in Kafka.
+        """
+        starts, now_us = self.starts, self._process.now_us()
+        if not self._queue.is_empty:
+            return None
+        try:
+            async with asyncio.timeout(_ENDS_S):
+                ends = await self._kafka.read_ends(self._queue.merged)
+        except (Unread, TimeoutError) as error:
+            logger.info("partition number %d waits for the time: %s", self.number, error)
+            return None
+        is_read = self.starts == starts and self._queue.has_reached(ends)
+        return now_us - _CLOCKS_US if is_read else None
+
     def _raise_interruption(self) -> None:
         if self._interruption is not None:
             error, self._interruption = self._interruption, None
@@ -709,6 +729,8 @@ class StreamTask:
                     self._ticked_s[processor.name] = _now_s()
                     before = len(this_round)
                     busy[processor.name] = processor
+                    if processor.needs_time(self.number, self._process.now_us()):
+                        this_round.read_until_us = await self._read_until_us()
                     await processor.tick(this_round)
                     this_round.must_end |= len(this_round) > before
 

@@ -49,6 +49,18 @@ class Mutant(NamedTuple):
 
 MUTANTS = (
     Mutant(
+        "task: a time is known before all messages are here",
+        "stream_processors/input_queue.py",
+        "            self._received.get(where, 0) >= end for where, end in ends.items()",
+        "            self._received.get(where, 0) >= 0 for where, end in ends.items()",
+    ),
+    Mutant(
+        "task: a clock that is ahead is the log's",
+        "stream_processors/stream_task.py",
+        "        return now_us - _CLOCKS_US if is_read else None",
+        "        return now_us if is_read else None",
+    ),
+    Mutant(
         "notifier: a message is sent before it is in the log",
         "stream_processors/notifications/processors.py",
         "elif not self._is_fresh(key, this_round):",

@@ -48,34 +48,10 @@ equal times, this is the order."""
 _TICK_S = 1.0
 _HISTORY_EVERY_US = 10_000_000
 """How often the history of a portfolio is written, if its measure changes all the time."""
-_SETTLED_US = 5_000_000
-"""After so long without a record all are taken as read."""
 _HISTORIES_MAX = 100
 """The most histories that are written at a tick; each has some 6 KB."""
 _WHOLE_RECORD = (1 << 31) - 1
 """An index in a record that is after all of its returns."""
-
-
-class LogClock:
-    """The time of the log, up to which all records of a partition number have been read."""
-
-    def __init__(self, now_us: int) -> None:
-        """Begin at a time of this machine's clock, which is taken for the log's."""
-        self._read_us = self._behind_us = now_us
-
-    def note(self, logged_us: int, now_us: int) -> None:
-        """Note that a record was read, and when the log got it."""
-        self._read_us, self._behind_us = now_us, max(now_us - logged_us, 0)
-
-    def time_us(self, now_us: int) -> int:
-        """Return the time of the log.
-
-        While records arrive, it is behind by as much as the last of them was: a worker that catches
-        up must not take the time that has passed for a time without records.
-        """
-        if now_us - self._read_us < _SETTLED_US:
-            return now_us - self._behind_us
-        return now_us
 
 
 @dataclass(slots=True)
@@ -85,11 +61,12 @@ class _Partition:
     portfolios: dict[bytes, PortfolioRisk]
     """By key."""
     batch: RiskBatch
-    clock: LogClock
     scenarios: Scenarios
     """The stress scenarios in force."""
     scenarios_offset: int
     """The offset of the last message about a scenario that was read."""
+    read_us: int = 0
+    """The time in the log of the last ordered message that was read: all before it were."""
     rebuilds: list[RebuildDone] = field(default_factory=list)
     has_changed: bool = True
     """Whether the gauges may have changed since they were sent."""
@@ -115,6 +92,7 @@ class Risk(Processor):
         self._settings = settings
         self._config = settings.risk_config()
         self._returns_topic = settings.topic_prefix + PORTFOLIO_RETURNS.name
+        self._ordered = {settings.topic_prefix + topic.name for topic in _ORDERED}
         self._window_us = settings.dashboard_windows_us()[0]
         self._scope = None
         """The portfolios of a rebuild; None for all."""
@@ -134,9 +112,8 @@ class Risk(Processor):
 
         portfolios = restored(RISK_STATE, rows[RISK_STATE.name], restore)
         batch = self._batch(portfolios, scenarios)
-        clock = LogClock(now_us())
         last = row_limits[RISK_SCENARIOS.name] - 1
-        here = self._partitions[number] = _Partition(portfolios, batch, clock, scenarios, last)
+        here = self._partitions[number] = _Partition(portfolios, batch, scenarios, last)
         here.due_histories.update(dict.fromkeys(portfolios))  # the last may not have been written
 
     def forget(self, number: int) -> None:
@@ -154,20 +131,29 @@ class Risk(Processor):
         for message in messages:
             if isinstance(message.record, Scenario):
                 here.scenarios_offset = message.offset
+            if message.topic in self._ordered:
+                here.read_us = log_time_us(message)
             if isinstance(message.record, RebuildDone):
                 here.rebuilds.append(message.record)
             elif self._scope is None:
                 here.batch.apply(message)
             elif (part := narrowed(message, self._scope.covers)) is not None:
                 here.batch.apply(part)
-        if messages:
-            here.clock.note(log_time_us(messages[-1]), now_us())
         this_round.must_end |= bool(here.batch.alerts)
 
+    def needs_time(self, number: int, now_us: int) -> bool:
+        """Return whether an alert or the end of a temporary limit may be due."""
+        here = self._partitions.get(number)
+        return here is not None and any(risk.due_us <= now_us for risk in here.portfolios.values())
+
     async def tick(self, this_round: Round) -> None:
-        """Raise alerts about stale measures, and send the gauges that may have changed."""
+        """Do what is due by the log's time, and send the gauges that may have changed.
+
+        Nothing is judged before a message that the log got earlier, so that a rebuild, which has
+        all messages and no ticks, finds the same.
+        """
         here = self._partitions[this_round.number]
-        here.batch.tick(here.clock.time_us(now_us()))
+        here.batch.tick(max(here.read_us, this_round.read_until_us or 0))
         this_round.must_end |= bool(here.batch.alerts)
         if here.has_changed:
             here.has_changed = False

@@ -532,6 +532,11 @@ class PortfolioRisk:
         return self._advance(now_us) if now_us >= self._due_us else ()
 
     @property
+    def due_us(self) -> float:
+        """When something is due next, by the log's clock, without any message; may be infinite."""
+        return self._due_us
+
+    @property
     def open_alert_ids(self) -> frozenset[str]:
         """The ids of the open alerts, except of those about missing measures."""
         return self._alerts.open_ids

@@ -75,6 +75,18 @@ def test_an_end_behind_markers_of_transactions_is_reached_without_a_message() ->
     assert names(queue) == ["returns/0"]
 
 
+def test_ends_are_reached_when_all_before_them_was_taken() -> None:
+    queue = InputQueue(MERGED)
+    assert queue.merged == MERGED
+    assert queue.has_reached({LIMITS: 0, RETURNS: 0})
+    assert not queue.has_reached({LIMITS: 0, RETURNS: 1})
+    queue.add(RETURNS, [at(RETURNS, 0, 5.0)], 1)
+    queue.learn({LIMITS: 0, ACKS: 0}, queue.arrivals)
+    assert not queue.has_reached({LIMITS: 0, RETURNS: 1})
+    queue.pop()
+    assert queue.has_reached({LIMITS: 0, RETURNS: 1})
+
+
 def test_a_restart_forgets_everything() -> None:
     queue = InputQueue(MERGED)
     queue.add(RETURNS, [at(RETURNS, 0, 5.0)], 1)

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, strategies as st
@@ -368,3 +369,51 @@ async def test_a_message_that_makes_a_processor_fail_is_set_aside_and_no_other(s
     assert len(letters) == len(bad)
     assert {letter.reason for letter in letters} <= {"failed"}
     assert written(cluster) == straight(cluster, without=bad)
+
+
+class Clockwork(RunningTotals):
+    """Asks for the time at each tick."""
+
+    def __init__(self) -> None:
+        super().__init__(tick_s=0.25)
+        self.merged = (INPUT,)
+        self.seen = 0
+        self.times: list[tuple[int | None, int]] = []
+        """The time of each tick, and the messages that were processed by then."""
+
+    async def process(self, messages: Sequence[Admitted], this_round: Round) -> None:
+        await super().process(messages, this_round)
+        if this_round.number == 0:
+            self.seen += len(messages)
+
+    def needs_time(self, number: int, now_us: int) -> bool:
+        del now_us
+        return number == 0
+
+    async def tick(self, this_round: Round) -> None:
+        if this_round.number == 0:
+            self.times.append((this_round.read_until_us, self.seen))
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_a_tick_knows_a_time_that_no_unread_message_precedes(seed: int) -> None:
+    cluster, clockwork = FakeCluster(seed, slowest_s=0.5), Clockwork()
+    loop = asyncio.get_running_loop()
+    member = FakeMember(cluster, clockwork)
+    behind_s = 100.0 - 0.9  # the broker's clock is nearly a second behind
+    member.process = replace(member.process, now_us=lambda: int((loop.time() + 100.0) * 1e6))
+    async with running(member):
+        for _ in range(60):
+            await asyncio.sleep(cluster.dice.choice((0.01, 0.5, 3.0)))
+            cluster.appended_ms = int((loop.time() + behind_s) * 1000) - 1
+            cluster.append(0, "k", 1)
+        await cluster.done()
+        await asyncio.sleep(5)
+        quiet_us = member.process.now_us()
+        await asyncio.sleep(5)
+    times_us = [message.timestamp * 1e6 for message in cluster.inputs[0]]
+    known = [(until_us, seen) for until_us, seen in clockwork.times if until_us is not None]
+    assert len(known) > 20
+    assert known[-1][0] >= quiet_us
+    for until_us, seen in known:
+        assert all(time_us >= until_us for time_us in times_us[seen:])

@@ -95,10 +95,15 @@ class ProcessorBench:
             self.journal.add(this_round)
         return self.journal
 
-    async def tick(self) -> Journal:
-        """Let the time pass; return the journal since the last run."""
+    async def tick(self, read_until_us: int | None = None) -> Journal:
+        """Let the time pass; return the journal since the last run.
+
+        Args:
+            read_until_us: as in the round of a task.
+        """
         self.journal.entries.clear()
         this_round = Round(NUMBER, "")
+        this_round.read_until_us = read_until_us
         await self.processor.tick(this_round)
         await self.processor.finish(this_round)
         self.journal.add(this_round)

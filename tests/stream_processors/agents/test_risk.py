@@ -13,6 +13,7 @@ from schemas.events import (
     RiskLimit,
     RiskLimits,
     RiskMeasure,
+    SeriesWanted,
     WindowTally,
 )
 from schemas.topics import (
@@ -25,11 +26,12 @@ from schemas.topics import (
     RISK_MEASURES,
     RISK_OPEN,
     RISK_STATE,
+    RISK_WANTED,
 )
-from stream_processors.agents.risk import LogClock, Risk
+from stream_processors.agents.risk import Risk
 from stream_processors.settings import ProcessorSettings
 from tests.support.messages import FakeMessage, message
-from tests.support.processor_bench import ProcessorBench
+from tests.support.processor_bench import NUMBER, ProcessorBench
 
 
 def bench() -> ProcessorBench:
@@ -128,13 +130,30 @@ async def test_a_worker_that_takes_over_writes_the_histories_that_it_finds() -> 
     assert len(history.var_95) == 8 * 31
 
 
-def test_a_worker_that_catches_up_takes_the_time_of_the_records_that_it_reads() -> None:
-    """The records of the night are not missing, only because they are not read yet."""
-    second, hour = 1_000_000, 3_600_000_000
-    clock = LogClock(9 * hour)
-    assert clock.time_us(9 * hour + second) < hour, "nothing was read yet"
-    clock.note(2 * hour, 9 * hour + 2 * second)
-    assert clock.time_us(9 * hour + 3 * second) == 2 * hour + second
-    clock.note(9 * hour + 3 * second, 9 * hour + 3 * second)
-    assert clock.time_us(9 * hour + 4 * second) == 9 * hour + 4 * second
-    assert clock.time_us(19 * hour) == 19 * hour, "no more records arrive"
+async def test_a_time_that_is_reached_is_judged_only_if_all_before_it_was_read() -> None:
+    made = bench()
+    stale = RiskLimits(portfolio_id="p", limits=[], stale_after_s=5.0, event_time_us=0)
+    await made.run([message(PORTFOLIO_RETURNS, returns(), 7)._replace(timestamp=100.0)])
+    await made.run([message(RISK_LIMITS, stale, 0)._replace(timestamp=103.0)])
+    assert not made.processor.needs_time(NUMBER, 105_000_000)
+    assert made.processor.needs_time(NUMBER, 105_000_001)
+    assert (await made.tick()).sent(RISK_ALERTS, RiskAlert) == [], "nobody knows the time"
+    assert (await made.tick(105_000_000)).sent(RISK_ALERTS, RiskAlert) == []
+    [alert] = (await made.tick(105_000_001)).sent(RISK_ALERTS, RiskAlert)
+    assert alert.state == "stale"
+    assert not made.processor.needs_time(NUMBER, 1 << 60)
+
+
+async def test_a_message_of_another_portfolio_tells_the_time() -> None:
+    made = bench()
+    stale = RiskLimits(portfolio_id="p", limits=[], stale_after_s=5.0, event_time_us=0)
+    other = ReturnBatch(returns=[Return("q", 1, 0.1)])
+    wanted = SeriesWanted(series_id="q", root="fund", wanted=True, event_time_us=0)
+    await made.run([message(RISK_LIMITS, stale, 0)._replace(timestamp=100.0)])
+    await made.run([message(PORTFOLIO_RETURNS, other, 0)._replace(timestamp=104.0)])
+    # Requests of books are read in no order with the others, so their times say nothing.
+    await made.run([message(RISK_WANTED, wanted, 0)._replace(timestamp=110.0)])
+    assert (await made.tick()).sent(RISK_ALERTS, RiskAlert) == []
+    await made.run([message(PORTFOLIO_RETURNS, other, 1)._replace(timestamp=106.0)])
+    [alert] = (await made.tick()).sent(RISK_ALERTS, RiskAlert)
+    assert (alert.state, alert.entity_id) == ("stale", "p")
