@@ -14,6 +14,7 @@ from typing import Annotated, get_args, get_origin
 
 import typer.main
 from annotated_types import Ge, Le, MaxLen
+from prometheus_client import ProcessCollector
 from prometheus_client.metrics_core import Metric
 from pydantic import AfterValidator, AllowInfNan, StringConstraints
 from pydantic_core import PydanticUndefined
@@ -23,8 +24,17 @@ from typer.cli import get_docs_for_click
 from cli.__main__ import cli
 from infra.acls import PARTS, Operation, Resource, grants_of
 from infra.settings import InfraSettings
+from kafka_io.counts import Counts
+from kafka_io.part_metrics import (
+    build_families,
+    count_families,
+    dead_letter_family,
+    expiration_family,
+    token_families,
+)
 from kafka_io.security import SecuritySettings
-from kafka_io.settings import ProducerSettings, number_range, variable_of
+from kafka_io.settings import MetricsSettings, ProducerSettings, number_range, variable_of
+from kafka_io.tokens import Token, TokenSource
 from producers.settings import (
     BacktesterSettings,
     MarketSettings,
@@ -34,11 +44,11 @@ from producers.settings import (
 from schemas import bounds
 from schemas.codec import fingerprint_of, versions
 from schemas.registry import field_names, part_fields
-from schemas.topics import REGISTRY
+from schemas.topics import REGISTRY, TopicPartition
 from sse_edge.errors import EdgeError
 from sse_edge.metrics.node_metrics import Gauges, NodeMetrics
 from sse_edge.settings import EdgeSettings
-from stream_processors.metrics import WorkerMetrics
+from stream_processors.metrics import Progress, WorkerMetrics
 from stream_processors.notifications.settings import NotifierSettings
 from stream_processors.settings import ProcessorSettings
 
@@ -48,6 +58,7 @@ PAGES = ROOT / "docs"
 _SETTINGS: tuple[tuple[str, type[BaseSettings]], ...] = (
     ("Encryption and authentication of Kafka", SecuritySettings),
     ("Publisher and reader", ProducerSettings),
+    ("Metrics of processors and other workers", MetricsSettings),
     ("`tapewire`", InfraSettings),
     ("Trainers", TrainerSettings),
     ("Backtesters", BacktesterSettings),
@@ -71,6 +82,8 @@ _BOUNDS = {
     for name, bound in vars(bounds).items()
     if get_origin(bound) is Annotated and name not in ("Items", "Table")
 }
+_SUFFIXES = {"counter": "_total", "info": "_info"}
+"""What Prometheus' text adds to the names of metrics, by their type."""
 _FOLDERS = ("schemas", "kafka_io", "producers", "stream_processors", "sse_edge", "infra", "cli")
 
 
@@ -166,31 +179,76 @@ def _shown(value: object) -> str:
 
 
 def _metrics() -> str:
+    parts: tuple[tuple[str, str, Iterable[Metric]], ...] = (
+        (
+            "Edges",
+            "An edge serves these at `/metrics`. With `--workers`, each has the label `worker`.",
+            _edge_families(),
+        ),
+        (
+            "Processors and notifiers",
+            "They serve these on `TAPEWIRE_METRICS_PORT`, if it is set.",
+            _worker_families(),
+        ),
+        (
+            "All parts",
+            "All parts have these; those of commands are of trainers, backtesters and agents.",
+            _part_families(),
+        ),
+    )
+    return _page(
+        "Metrics",
+        "Prometheus reads them over HTTP, as text or as OpenMetrics, which leads from histograms "
+        "to traces. The names of topics have the system's prefix.",
+        [f"## {title}\n\n{text}\n\n{_families(families)}" for title, text, families in parts],
+    )
+
+
+def _edge_families() -> Iterable[Metric]:
     metrics = NodeMetrics()
-    for counter in (metrics.opened, metrics.gaps, metrics.refused):
-        counter["x"] = 1
     metrics.skipped["x", "x"] = 1
     metrics.of("x").observe_lags([0.0], 1)
     gauges = Gauges()
     gauges.connections = {("x", "x"): 1.0}
-    for values in (gauges.window_bytes, gauges.window_age_s, gauges.leaders):
+    for values in (
+        gauges.window_bytes,
+        gauges.window_age_s,
+        gauges.leaders,
+        gauges.log_ends,
+        gauges.stuck_s,
+    ):
         values["x", "0"] = 1.0
-    return _page(
-        "Metrics",
-        "Prometheus reads them over HTTP.",
-        [
-            "## Edges\n\nAn edge serves these at `/metrics`. With `--workers`, each has the label "
-            "`worker`.\n\n" + _families(metrics.families(gauges)),
-            "## Processors\n\nA worker serves these on `TAPEWIRE_METRICS_PORT`, if it is set.\n\n"
-            + _families(WorkerMetrics().families()),
-        ],
-    )
+    return metrics.families(gauges)
+
+
+def _worker_families() -> Iterable[Metric]:
+    metrics = WorkerMetrics()
+    metrics.expect(["x"])
+    metrics.refused["x", "x"] = 1
+    metrics.progress = lambda: {TopicPartition("x", 0): Progress(1, 1)}
+    metrics.open_alerts = lambda: {("x", True): 1}
+    return metrics.families()
+
+
+def _part_families() -> Iterable[Metric]:
+    counts = Counts()
+    counts.published["x"] = counts.refused["x"] = counts.running["x"] = 1
+    counts.commands["x", "x"] = counts.dead_letters["x", "x"] = 1
+    counts.lags["x"] = lambda: {("x", 0): 1}
+    token = TokenSource(lambda: Token("x", 1.0))
+    token.token()
+    yield from build_families()
+    yield from ProcessCollector(registry=None).collect()
+    yield from count_families(counts)
+    yield dead_letter_family(counts.dead_letters)
+    yield expiration_family([("x", 1.0)])
+    yield from token_families(token)
 
 
 def _families(families: Iterable[Metric]) -> str:
     rows = []
     for family in families:
-        name = family.name + ("_total" if family.type == "counter" else "")
+        name = family.name + _SUFFIXES.get(family.type, "")
         labels = sorted({label for sample in family.samples for label in sample.labels} - {"le"})
         named = ", ".join(f"`{label}`" for label in labels)
         rows.append((f"`{name}`", family.type, named, family.documentation))
@@ -361,7 +419,15 @@ def _file_map() -> str:
 
 
 def attribute_docs(kind: type) -> dict[str, str]:
-    """Return the docstrings that follow the fields of a class, by field."""
+    """Return the docstrings that follow the fields of a class and of its bases, by field."""
+    found: dict[str, str] = {}
+    for part in reversed(kind.__mro__):
+        if part.__module__.partition(".")[0] in _FOLDERS:
+            found |= _own_attribute_docs(part)
+    return found
+
+
+def _own_attribute_docs(kind: type) -> dict[str, str]:
     module = inspect.getmodule(kind)
     assert isinstance(module, ModuleType)
     tree = ast.parse(inspect.getsource(module))

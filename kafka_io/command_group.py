@@ -41,6 +41,7 @@ from kafka_io.assignor import Claim, ClaimAssignor
 from kafka_io.clock import append_time_ms, now_us
 from kafka_io.command_window import Attempts, CommandWindow
 from kafka_io.command_writer import CommandWriter
+from kafka_io.counts import COUNTS, CommandOutcome
 from kafka_io.dead_letters import dead_letter, log_time_us
 from kafka_io.errors import (
     AccessDenied,
@@ -186,11 +187,21 @@ class CommandGroup:
         try:
             consumer.subscribe([self._topic], listener=share)
             await consumer.start()
+            self._begin_counts(share)
             with ThreadPoolExecutor(self._at_once, "commands") as threads:
                 session = _Session(self, work, share, stop, threads)
                 await session.run()
         finally:
             await client.stop(consumer)
+
+    def _begin_counts(self, share: "_Share") -> None:
+        """Show what is counted from now on: a counter that begins at 1 has no increase."""
+        COUNTS.lags[self._topic] = share.lags
+        COUNTS.running[self._topic] += 0
+        for outcome in CommandOutcome:
+            COUNTS.commands[self._topic, outcome] += 0
+        for reason in DeadLetterReason:
+            COUNTS.dead_letters[self._topic, reason] += 0
 
     @property
     def may_cancel(self) -> bool:
@@ -298,10 +309,12 @@ class _Session:
         share, window, offset = self._share, part.window, message.offset
         earlier = window.begin(offset)
         part.touch()
+        outcome = CommandOutcome.STOPPED
+        COUNTS.running[message.topic] += 1
         try:
             await part.writer.open()  # before reading, so that nobody else writes after it
             await share.keep(part)
-            await self._settle(part, message, earlier)
+            outcome = await self._settle(part, message, earlier)
         except WorkStopped as error:
             logger.info("stopped in the middle of offset %d: %s", offset, error)
             if self._is_over:
@@ -315,6 +328,9 @@ class _Session:
             window.finish(offset)
             part.touch()
             await share.has_kept(part)  # else the events or the dead letter of the command tell
+        finally:
+            COUNTS.running[message.topic] -= 1
+            COUNTS.commands[message.topic, outcome] += 1
 
     async def _hand_over(self, part: "_Part", offset: int) -> None:
         """Commit that a command is handed over, if this worker has it."""
@@ -327,26 +343,28 @@ class _Session:
         except (KafkaError, OSError) as error:
             logger.info("the command is taken for one of a lost worker: %r", error)
 
-    async def _settle(self, part: "_Part", message: Message, earlier: Attempts) -> None:
+    async def _settle(self, part: "_Part", message: Message, earlier: Attempts) -> CommandOutcome:
         """Do a command, or write a dead letter about it."""
         group, writer = self._group, part.writer
         command = group.admit(message, earlier)
         if isinstance(command, DeadLetter):
-            await writer.publish(command)
-            return
+            await self._bury(command, writer)
+            return CommandOutcome.SET_ASIDE
         async with AsyncExitStack() as following:
             async with self._reads:
                 follower = await following.enter_async_context(group.follow(message))
                 events = await follower.poll()
             # Else the worker that ended it was lost before it could acknowledge the command.
             if any(getattr(event, "ends", False) for event in events):
-                return
+                return CommandOutcome.DONE
             if not group.may_cancel:
                 await following.aclose()
             job = _Job(command, events, tenant_in(message.headers), earlier, writer)
             failure = await self._do(job, follower, part)
-        if failure is not None:
-            await self._set_aside(message, failure, writer)
+        if failure is None:
+            return CommandOutcome.DONE
+        await self._set_aside(message, failure, writer)
+        return CommandOutcome.SET_ASIDE
 
     async def _do(self, job: "_Job", follower: KeyFollower, part: "_Part") -> Exception | None:
         """Let a thread work on a command until it has ended or must stop.
@@ -393,7 +411,13 @@ class _Session:
         received = as_consumed(message)
         text = f"{type(error).__name__}: {error}"
         logger.error("a command made its work fail, and is set aside", exc_info=error)
-        await writer.publish(dead_letter(received, DeadLetterReason.FAILED, text))
+        await self._bury(dead_letter(received, DeadLetterReason.FAILED, text), writer)
+
+    @staticmethod
+    async def _bury(letter: DeadLetter, writer: CommandWriter) -> None:
+        """Write a dead letter, and count it."""
+        await writer.publish(letter)
+        COUNTS.dead_letters[letter.topic, letter.reason] += 1
 
 
 class _Job:
@@ -491,6 +515,17 @@ class _Share(ConsumerRebalanceListener):
         """The generation of the group that gave this worker its partitions."""
         self._is_rebalancing = False
         self._assigned = asyncio.Event()
+
+    def lags(self) -> Mapping[tuple[str, int], int]:
+        """Return how many commands of each partition are not done; any thread may ask."""
+        parts = dict(self._parts)
+        ends = {where: self.consumer.highwater(where) for where in self.consumer.assignment()}
+        return {
+            (where.topic, where.partition): max(0, (end or 0) - parts[where].window.oldest)
+            if where in parts
+            else 0  # nothing was fetched of it since it was assigned
+            for where, end in ends.items()
+        }
 
     async def poll(self) -> None:
         """Fetch commands for some time, but not of partitions of which there are enough."""

@@ -14,6 +14,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 
+from kafka_io.counts import COUNTS
 from kafka_io.errors import Fenced, RecordRefused, TransactionFailed, WorkStopped
 from kafka_io.publisher import outgoing_record
 from kafka_io.settings import ProducerSettings
@@ -113,6 +114,7 @@ class CommandWriter:
                             await self._open()
                         assert self._writer is not None
                         await self._writer.commit([record], {})
+                        COUNTS.published[record.topic] += 1
                     except TransactionFailed as error:
                         logger.warning("an event waits for Kafka: %s", error)
                         await self._close()

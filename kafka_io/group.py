@@ -17,7 +17,7 @@ from kafka_io import client
 from kafka_io.errors import OffsetLost, Unread
 from kafka_io.reader import ConsumedRecord, as_consumed
 from kafka_io.refusals import reason_of
-from kafka_io.stuck import StuckPartitions
+from kafka_io.stuck import StuckPartitions, ends_of
 from schemas.topics import TopicPartition
 
 logger = logging.getLogger(__name__)
@@ -98,6 +98,14 @@ class OffsetConsumer:
         """The addresses of the brokers that Kafka last took for alive; empty if none is known."""
         cluster: Any = self._consumer._client.cluster  # noqa: SLF001  # it is shown nowhere else
         return ",".join(sorted(f"{broker.host}:{broker.port}" for broker in cluster.brokers()))
+
+    @property
+    def ends(self) -> Mapping[TopicPartition, int]:
+        """The end of each partition for readers of committed records, as of its last fetch."""
+        return {
+            TopicPartition(topic, number): ends.stable
+            for topic, number, ends in ends_of(self._consumer)
+        }
 
     async def fetch(
         self, partitions: Sequence[TopicPartition], within_s: float

@@ -42,6 +42,7 @@ from kafka_io.client import (
     partition_of,
 )
 from kafka_io.clock import now_us
+from kafka_io.counts import COUNTS
 from kafka_io.errors import BufferFull, InvalidReport, RecordRefused, Unsent
 from kafka_io.refusals import Verdict, refusal_text, verdict_of
 from kafka_io.security import current_credentials
@@ -445,11 +446,13 @@ class Publisher:
         metadata = delivery.result()
         names = ("topic", "partition", "offset", "timestamp")
         entry.position = RecordMetadata(*(getattr(metadata, name) for name in names))
+        COUNTS.published[entry.record.topic] += 1
         self._settled(entry)
 
     def _refuse(self, entry: _Entry, refusal: RecordRefused) -> None:
         """Take an event out of the buffer that Kafka will never take."""
         entry.refusal = refusal
+        COUNTS.refused[entry.record.topic] += 1
         self._unreported.append(refusal)  # until its caller raises it
         del self._unreported[:-_UNREPORTED_MAX]
         logger.error("an event was not written: %s", refusal)

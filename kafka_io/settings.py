@@ -8,7 +8,7 @@ import logging
 import re
 from collections.abc import Iterable, Mapping
 from math import inf
-from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin
+from typing import Annotated, Any, Literal, NamedTuple, Self, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import (
@@ -18,6 +18,7 @@ from pydantic import (
     Field,
     SecretStr,
     ValidationError,
+    model_validator,
 )
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
@@ -36,6 +37,7 @@ _OF_KUBERNETES = re.compile(r"(tcp|udp|sctp)://.+:\d+", re.IGNORECASE)
 `tapewire`, and `TAPEWIRE_METRICS_PORT=...` where one is called `tapewire-metrics`."""
 _passed_over: set[str] = set()
 _SHOWN_CHARS = 60
+METRICS_HOST = "127.0.0.1"
 _PREFIX_CHARS_MAX = 150
 """Kafka's names have at most 249 characters, and the longest of ours some 30; a rebuild's version
 and the names of groups come on top."""
@@ -227,6 +229,27 @@ def _shown(field: FieldInfo, value: object) -> str:
         return "a secret that is not shown"
     text = str(value) if isinstance(value, str | int | float) else repr(value)
     return text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}..."
+
+
+class MetricsSettings(Settings):
+    """The port of a part's metrics, from the environment variables `TAPEWIRE_...`."""
+
+    metrics_port: int | None = Field(default=None, ge=0, le=65535)
+    """The port of `/metrics` for Prometheus; 0 takes any free port. Unset: none."""
+
+    metrics_host: str = METRICS_HOST
+    """The address that this port listens on. It asks for no token: beyond this machine, let a
+    network policy decide who may connect."""
+
+    @model_validator(mode="after")
+    def _has_port(self) -> Self:
+        """Refuse an address without a port."""
+        if self.metrics_port is None and self.metrics_host != METRICS_HOST:
+            raise ValueError(
+                "TAPEWIRE_METRICS_HOST is set, and TAPEWIRE_METRICS_PORT is not; there would be no "
+                "metrics"
+            )
+        return self
 
 
 class ProducerSettings(Settings):

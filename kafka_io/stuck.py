@@ -56,7 +56,7 @@ class StuckPartitions:
 
     def observe(self, consumer: AIOKafkaConsumer) -> None:
         """Look at all partitions that a consumer reads."""
-        self.see((topic, number, ends) for topic, number, ends in _ends_of(consumer))
+        self.see((topic, number, ends) for topic, number, ends in ends_of(consumer))
 
     def see(self, found: Iterable[tuple[str, int, FetchedEnds]]) -> None:
         """Take the ends of all partitions that are read; forget those of other partitions."""
@@ -95,7 +95,8 @@ class StuckPartitions:
         )
 
 
-def _ends_of(consumer: AIOKafkaConsumer) -> Iterable[tuple[str, int, FetchedEnds]]:
+def ends_of(consumer: AIOKafkaConsumer) -> Iterable[tuple[str, int, FetchedEnds]]:
+    """Yield the topic, the number and the ends of each partition that was fetched."""
     for where in consumer.assignment():
         stable, high = consumer.last_stable_offset(where), consumer.highwater(where)
         at_ms = consumer.last_poll_timestamp(where)

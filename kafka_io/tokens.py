@@ -63,6 +63,19 @@ class TokenSource:
         self._failure: NoToken | None = None
         self._again_s = 0.0
         self._lock = threading.Lock()
+        self.failures = 0
+        """How often no token could be fetched."""
+
+    @property
+    def expires_s(self) -> float | None:
+        """When the present token expires, in seconds since 1970; None before the first one."""
+        token = self._token
+        return None if token is None else token.expires_s
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether the last fetch has failed."""
+        return self._failure is not None
 
     def token(self) -> Token:
         """Return a token that is valid; it may block for some seconds.
@@ -80,6 +93,7 @@ class TokenSource:
                 try:
                     self._token = token = self._fetch()
                 except NoToken as error:
+                    self.failures += 1
                     self._failure, self._again_s = error, self._clock() + _AGAIN_S
                     if is_valid:
                         logger.warning("the present token is used on: %s", error)

@@ -8,10 +8,12 @@ import sys
 from collections.abc import Callable, Coroutine, Mapping
 
 from kafka_io.client import check_security
+from kafka_io.counts import COUNTS
 from kafka_io.errors import AccessDenied, InvalidSetting
 from kafka_io.log_lines import configure_logging
+from kafka_io.part_metrics import dead_letter_family, serve_metrics
 from kafka_io.readiness import notify_ready
-from kafka_io.settings import ProducerSettings
+from kafka_io.settings import MetricsSettings, ProducerSettings
 from kafka_io.topic_admin import wait_until_answered
 from producers.agents import agents, orchestrator
 from producers.backtesting import backtester
@@ -90,6 +92,7 @@ def main() -> None:
     try:
         configure_logging(ProducerSettings().log_level)
         check_security()
+        serve_metrics(MetricsSettings(), lambda: [dead_letter_family(COUNTS.dead_letters)])
         asyncio.run(_run(arguments.part, speed))
     except InvalidSetting as error:
         sys.exit(f"a setting is invalid: {error}")

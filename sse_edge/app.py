@@ -157,9 +157,7 @@ def build_api(settings: EdgeSettings, fair_queue: FairQueue) -> FastAPI:
             checking = tasks.create_task(_run_beside(settings))
             if SIBLINGS in os.environ:
                 app.state.multiprocess_metrics = MultiprocessMetrics(Path(os.environ[SIBLINGS]))
-                node.each_second = lambda: app.state.multiprocess_metrics.publish(
-                    node.metrics.families(node.gauges())
-                )
+                node.each_second = lambda: app.state.multiprocess_metrics.publish(node.families())
             async with cluster.beating():
                 requests: RunningRequests | None = getattr(app.state, "requests", None)
                 with _draining_first(node, settings.drain_s, requests):

@@ -62,6 +62,10 @@ class AgentProcessor(Processor):
             async for call in stream:
                 await _run(call)
 
+    def open_alerts(self) -> Mapping[tuple[str, bool], int] | None:
+        """Return the number of the processor's open alerts."""
+        return self._processor.open_alerts()
+
     def recover(self, number: int, rows: Rows, row_limits: Mapping[str, int]) -> None:
         """Replace the state of a partition number by its rows."""
         self._processor.recover(number, rows, row_limits)

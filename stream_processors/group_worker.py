@@ -5,19 +5,19 @@ runs where Faust is not installed, so nothing here may import it.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
-from prometheus_client import CollectorRegistry, start_http_server
-
 from kafka_io.group import GroupConsumer
+from kafka_io.part_metrics import serve_metrics
 from kafka_io.readiness import notify_ready
 from kafka_io.topic_admin import TopicAdmin, wait_until_answered
+from schemas.topics import TopicPartition
 from stream_processors.errors import TopicGrown
 from stream_processors.kafka_adapter import GROUP, SESSION_TIMEOUT_S, check_topics, read_growths
-from stream_processors.metrics import WorkerCollector, WorkerMetrics
+from stream_processors.metrics import Progress, WorkerMetrics
 from stream_processors.past_growths import repeat_growths
-from stream_processors.processor import Processor
+from stream_processors.processor import Processor, total_alerts
 from stream_processors.settings import ProcessorSettings
 from stream_processors.tasks import Tasks
 from stream_processors.worker import Worker
@@ -44,6 +44,8 @@ async def work(
     Raises:
         WorkerError, ProducerError: the worker cannot go on; the message says why.
     """
+    metrics = WorkerMetrics()
+    serve_metrics(settings, metrics.families)
     await wait_until_answered(settings.bootstrap_servers, "this worker", asyncio.Event())
     growths = await read_growths(settings.bootstrap_servers, settings.topic_prefix)
     if growths.unfinished is not None:
@@ -52,11 +54,8 @@ async def work(
             f"the topics of portfolios are growing from {growth.old_count} to {growth.new_count} "
             f"partitions; let `tapewire topics grow {growth.new_count}` finish, then start again"
         )
-    metrics = WorkerMetrics()
     tasks = Tasks(settings, processors, growths.count, metrics, group)
     await check_topics(settings, tasks.topics, growths.count)
-    if settings.metrics_port is not None:
-        start_http_server(settings.metrics_port, "127.0.0.1", _registry(metrics))
     if settings.rebuild_version:
         await repeat_growths(settings, processors, growths, metrics)
     prefix = settings.written_prefix()
@@ -81,11 +80,20 @@ async def work(
                 kafka.leader_epochs,
                 partial(notify_ready, ready),
             )
+            metrics.progress = lambda: _progress(worker.committed, consumer.ends)
+            metrics.open_alerts = partial(_open_alerts, processors)
             running.append(worker)
             await worker.run()
 
 
-def _registry(metrics: WorkerMetrics) -> CollectorRegistry:
-    registry = CollectorRegistry()
-    registry.register(WorkerCollector(metrics))
-    return registry
+def _progress(
+    done: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, int]
+) -> Mapping[TopicPartition, Progress]:
+    """Return how far each partition is processed that was fetched since it was assigned."""
+    return {where: Progress(offset, ends[where]) for where, offset in done.items() if where in ends}
+
+
+def _open_alerts(processors: Sequence[Processor]) -> Mapping[tuple[str, bool], int]:
+    """Return the number of open alerts, if one of the processors raises any."""
+    found = [alerts for processor in processors if (alerts := processor.open_alerts()) is not None]
+    return total_alerts(found) if found else {}

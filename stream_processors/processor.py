@@ -8,6 +8,7 @@ sees a record twice, and what it puts into a round is in the log once.
 
 import logging
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol, TypeVar
 
@@ -20,6 +21,7 @@ from schemas.events import DeadLetter, Event, InputGap, Record
 from schemas.headers import headers_of
 from schemas.keys import partition_key
 from schemas.topics import Topic, key_of, topic_of
+from schemas.vocabularies import Severity
 from stream_processors.messages import Admitted
 
 logger = logging.getLogger(__name__)
@@ -65,6 +67,8 @@ class Round:
         self.read_until_us: int | None = None
         """At a tick of a processor that needs the time: all merged messages that the log got before
         were processed. None if that is not known of a time."""
+        self.letters: list[tuple[str, str]] = []
+        """The topics and reasons of the dead letters among the events."""
         self._prefix = prefix
         self._events: list[OutgoingRecord] = []
         self._rows: dict[tuple[str, bytes], OutgoingRecord] = {}
@@ -81,6 +85,8 @@ class Round:
         """Add an event, which goes to the partition of its key."""
         value = encode(event)
         headers = headers_of(event, value, SOURCE, recorded_us=now_us(), tenant=tenant)
+        if isinstance(event, DeadLetter):
+            self.letters.append((event.topic, event.reason))
         # A dead letter has the key of the record that it is about, so far as it is short.
         key = _key_of_letter(event) if isinstance(event, DeadLetter) else key_of(event, tenant)
         name = self._prefix + topic_of(event).name
@@ -164,6 +170,18 @@ def restored(
     return states
 
 
+def total_alerts(
+    counts: Iterable[Mapping[tuple[str, bool], int]],
+) -> Mapping[tuple[str, bool], int]:
+    """Return the sums of numbers of open alerts, with zeros for kinds of which there are none."""
+    total: Counter[tuple[str, bool]] = Counter()
+    for severity in Severity:
+        total[severity, False] = total[severity, True] = 0
+    for found in counts:
+        total.update(found)
+    return total
+
+
 class Processor(ABC):
     """Turns messages into events and rows, partition number by partition number."""
 
@@ -192,6 +210,13 @@ class Processor(ABC):
         self.inputs, self.states = inputs, states
         self.linger_s, self.tick_s = linger_s, tick_s
         self.merged = merged
+
+    def open_alerts(self) -> Mapping[tuple[str, bool], int] | None:
+        """Return the number of open alerts by severity, and by whether they are acknowledged.
+
+        None of a processor that raises none. Any thread may ask.
+        """
+        return None
 
     @abstractmethod
     def recover(self, number: int, rows: Rows, row_limits: Mapping[str, int]) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, model_validator
 from pydantic_settings import NoDecode
 
-from kafka_io.settings import LogLevel, Settings, TopicPrefix
+from kafka_io.settings import LogLevel, MetricsSettings, TopicPrefix
 from schemas.bounds import NAME_CHARS_MAX
 from schemas.calendars import parse_calendar
 from stream_processors.books.config import BookConfig
@@ -71,7 +71,7 @@ def _listed(text: object) -> object:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
-class ProcessorSettings(Settings):
+class ProcessorSettings(MetricsSettings):
     """Read from the environment, as `TAPEWIRE_` and the name, or as the alias that a field has."""
 
     bootstrap_servers: str = Field(
@@ -94,9 +94,6 @@ class ProcessorSettings(Settings):
     """A name that each worker of a system keeps: a restarted worker gets its partitions at once.
     Unset, it is `worker-` and the name of the host; several workers on one host need each its own,
     of letters, digits, dots, hyphens and underscores."""
-
-    metrics_port: int | None = Field(default=None, ge=0, le=65535)
-    """The port of `/metrics` for Prometheus, on loopback; unset: none."""
 
     rebuild_version: str = Field(default="", pattern=r"^[a-zA-Z0-9_-]*$")
     """If set, the worker measures all returns anew beside the running workers, and writes to topics

@@ -345,6 +345,11 @@ class StreamTask:
         """How many transactions in a row had no answer in time."""
 
     @property
+    def committed(self) -> Mapping[TopicPartition, int]:
+        """The offset after the last record of each partition that is done."""
+        return dict(self._committed)
+
+    @property
     def has_room(self) -> bool:
         """Whether more messages should be fetched for the task."""
         # If nothing can be taken, what is missing is in Kafka.
@@ -513,6 +518,7 @@ class StreamTask:
                 if messages_read:  # what follows from one of them is not taken by Kafka
                     raise ProcessorFailed(error, tuple(messages_read)) from error
                 raise
+            self._metrics.observe_round(messages_read, this_round.letters)
             await self._share()
 
     async def _fill(

@@ -74,6 +74,7 @@ class Tasks:
             topic for processor in processors for topic in processor.states
         ]
         """The compacted topics of the processors."""
+        metrics.expect(self.inputs)
 
     @property
     def topics(self) -> Mapping[str, Topic]:

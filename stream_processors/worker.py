@@ -97,6 +97,12 @@ class Worker:
         """The partition numbers of this worker."""
         return frozenset(self._tasks)
 
+    @property
+    def committed(self) -> Mapping[TopicPartition, int]:
+        """The offset after the last record of each partition that is done; any thread may ask."""
+        tasks = [task for task, _ in list(self._tasks.values())]
+        return {where: offset for task in tasks for where, offset in task.committed.items()}
+
     async def run(self) -> None:
         """Work until cancelled.
 

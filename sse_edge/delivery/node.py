@@ -10,14 +10,18 @@ import logging
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple, Protocol
 
+from prometheus_client.metrics_core import Metric
+
+from kafka_io.part_metrics import part_families
 from schemas.topics import Topic
 from sse_edge.cache.catch_up import CatchUp, Piece
 from sse_edge.cache.render_pool import RenderPool
 from sse_edge.cache.tail import Tail
+from sse_edge.cache.topic_tail import FAR_AWAY
 from sse_edge.cursor import CursorCodec
 from sse_edge.delivery.admission import ConnectionLimits, Slot, SocketBudget
 from sse_edge.delivery.broadcast import Subscriber
@@ -294,6 +298,12 @@ class Node:
             part = (index + random.random()) / len(sessions)  # noqa: S311  # spreads load only
             loop.call_later(self.settings.drain_s * part, session.leave)
 
+    def families(self) -> Iterator[Metric]:
+        """Return all metrics of this process."""
+        cert = self.settings.tls_cert
+        yield from self.metrics.families(self.gauges())
+        yield from part_families({} if cert is None else {"edge": cert})
+
     def gauges(self) -> Gauges:
         """Return the present values of the metrics that are gauges."""
         gauges = Gauges()
@@ -311,6 +321,7 @@ class Node:
         gauges.draining, gauges.connected = self.draining, self.tail.connected
         gauges.sockets, gauges.sockets_refused = self.sockets.open, self.sockets.refused
         gauges.memory_full = not self.memory.has_room
+        gauges.ready = self.unavailable_for is None
         now_ms = time.time() * 1000
         for partition, window in self.tail.windows.items():
             labels = (partition.topic, str(partition.number))
@@ -320,6 +331,8 @@ class Node:
             gauges.window_bytes[labels] = window.bytes
             gauges.window_age_s[labels] = age_s
             gauges.leaders[labels] = partition in self.tail.leaders
+            if window.start < FAR_AWAY:
+                gauges.log_ends[labels] = window.next_offset
         gauges.stuck_s = {
             (partition.topic, str(partition.number)): age_s
             for partition, age_s in self.tail.stuck_s.items()
@@ -328,8 +341,11 @@ class Node:
 
     async def _sweep(self) -> None:
         """Tick every connection once a second, and release what no connection uses."""
+        loop = asyncio.get_running_loop()
         while True:
+            due_s = loop.time() + _SWEEP_S
             await asyncio.sleep(_SWEEP_S)
+            self.metrics.observe_loop_lag(loop.time() - due_s)
             self.memory.measure()
             self.each_second()
             for group in list(self.groups.subscribed):

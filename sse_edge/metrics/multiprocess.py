@@ -1,16 +1,17 @@
 """The metrics of all processes behind one port, from any one of them.
 
-Each process writes its metrics to a shared folder once a second. The process that answers a scrape
-adds those of the others; the label `worker` holds the process id.
+Each process writes its metrics to a shared folder once a second, as OpenMetrics. The process that
+answers a scrape adds those of the others; the label `worker` holds the process id.
 """
 
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import Metric
-from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.openmetrics.exposition import generate_latest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 
 class MultiprocessMetrics:

@@ -5,13 +5,16 @@ clients of a broadcast group. The counts become metrics only when Prometheus scr
 """
 
 from bisect import bisect_left
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 
+from schemas.vocabularies import GapReason
+
+_LOOP_LAGS = 15
 LAG_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0)
 
 
@@ -73,10 +76,22 @@ class NodeMetrics:
         """Refused requests by tenant; empty for callers without one, or without a valid token."""
         self.skipped: Counter[tuple[str, str]] = Counter()
         """Records that could not be rendered, by topic and reason."""
+        # A counter that begins at 1 has no increase, so those that alerts watch begin at 0.
+        for reason in GapReason:
+            self.gaps[reason] += 0
+        for status in ("401", "429", "503"):
+            self.refused[status] += 0
+        for start in StreamStart:
+            self.opened[start] += 0
         self.merged = 0
         """Events that conflation left out for a newer event of the same key."""
         self.slow_closes = 0
         self.drained = 0
+        self._loop_lags_s: deque[float] = deque(maxlen=_LOOP_LAGS)
+
+    def observe_loop_lag(self, late_s: float) -> None:
+        """Note how late the event loop called what was due; call it once a second."""
+        self._loop_lags_s.append(max(0.0, late_s))
 
     @property
     def sent(self) -> int:
@@ -185,6 +200,12 @@ class NodeMetrics:
             ),
             ("draining", "Whether the node is draining", gauges.draining),
             ("kafka_connected", "Whether Kafka answered the last request", gauges.connected),
+            ("ready", "Whether streams can be served, as `/health/ready` says", gauges.ready),
+            (
+                "event_loop_lag_seconds",
+                "How late the event loop was at most in the last 15 seconds",
+                max(self._loop_lags_s, default=0.0),
+            ),
         ):
             yield GaugeMetricFamily(f"tapewire_{name}", help_text, value=number)
         partition = ("topic", "partition")
@@ -198,6 +219,11 @@ class NodeMetrics:
                 "window_age_seconds",
                 "Age of the oldest record in the window of a partition",
                 gauges.window_age_s,
+            ),
+            (
+                "log_end_offset",
+                "Offset after the last record that was read of a partition",
+                gauges.log_ends,
             ),
             ("partition_connected", "Whether the partition has a leader", gauges.leaders),
             (
@@ -217,9 +243,10 @@ class Gauges:
         self.ended = self.paused = self.catching_up = self.depth = self.reads_waiting = 0
         self.reads = self.read_records = self.tail_records = 0
         self.sockets = self.sockets_refused = 0
-        self.draining = self.connected = self.memory_full = False
+        self.draining = self.connected = self.memory_full = self.ready = False
         self.window_bytes: dict[tuple[str, ...], float] = {}
         self.window_age_s: dict[tuple[str, ...], float] = {}
+        self.log_ends: dict[tuple[str, ...], float] = {}
         self.leaders: dict[tuple[str, ...], float] = {}
         self.stuck_s: dict[tuple[str, ...], float] = {}
 

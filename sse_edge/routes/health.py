@@ -5,7 +5,8 @@ from pathlib import Path
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
 
 from sse_edge.delivery.node import Node
 from sse_edge.errors import Unavailable
@@ -40,13 +41,17 @@ async def health(node: NodeDep) -> Response:
 
 @router.get("/metrics", summary="Metrics for Prometheus", response_class=PlainTextResponse)
 async def metrics(request: Request, node: NodeDep) -> Response:
-    """Return the metrics of this process, or of all processes behind its port."""
+    """Return the metrics of this process, or of all processes behind its port.
+
+    In the format that `Accept` asks for: OpenMetrics, which has exemplars, or Prometheus' text.
+    """
     shared = multiprocess_metrics_of(request)
-    families = node.metrics.families(node.gauges())
-    found = families if shared is None else shared.with_others(families)
+    families = tuple(node.families())
+    found = families if shared is None else tuple(shared.with_others(families))
     registry = CollectorRegistry()
     registry.register(Collector(lambda: found))
-    return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+    encode, media_type = choose_encoder(request.headers.get("accept", ""))
+    return Response(encode(registry), media_type=media_type)
 
 
 @router.get("/health/ready", summary="Report whether streams can be served")

@@ -45,7 +45,7 @@ from schemas.topics import (
 from stream_processors.books.alerts import BookAlerts
 from stream_processors.books.tree import BookTree
 from stream_processors.messages import Admitted, tenant_of
-from stream_processors.processor import Processor, Round, Rows
+from stream_processors.processor import Processor, Round, Rows, total_alerts
 from stream_processors.risk.alert_events import is_closed, open_alert
 from stream_processors.risk.confidence import InvalidInput
 from stream_processors.risk.thresholds import InvalidRule
@@ -71,6 +71,10 @@ class _Partition:
     """The limits and alerts of books, by the key of the row with a book's limits."""
     watched: Counter[bytes] = field(default_factory=Counter)
     """The number of books with limits, by the key of their root."""
+    open_alerts: Counter[tuple[str, bool]] = field(default_factory=Counter)
+    """The open alerts by severity and acknowledgement, as of the last round."""
+    has_new_alerts: bool = True
+    """Whether alerts were sent since they were counted."""
 
 
 class Books(Processor):
@@ -86,6 +90,10 @@ class Books(Processor):
         self._config = settings.book_config()
         self._series_topic = settings.topic_prefix + RISK_SERIES.name
         self._partitions: dict[int, _Partition] = {}
+
+    def open_alerts(self) -> Mapping[tuple[str, bool], int]:
+        """Return the number of open alerts of books."""
+        return total_alerts(here.open_alerts for here in list(self._partitions.values()))
 
     def recover(self, number: int, rows: Rows, row_limits: Mapping[str, int]) -> None:
         """Replace the trees of a partition number."""
@@ -129,6 +137,7 @@ class Books(Processor):
                 )
                 last = here.published.get(simulated_row(row.portfolio_id, row.tenant))
                 self._watch(here, key, BookAlerts.unpack(state, self._source(number), last))
+        self._count_alerts(here)
 
     def forget(self, number: int) -> None:
         """Drop the trees of a partition number."""
@@ -165,6 +174,15 @@ class Books(Processor):
         here = self._partitions[this_round.number]
         for key in sorted(here.changed):
             await self._measure_changed(here, key, this_round)
+        if here.has_new_alerts:
+            self._count_alerts(here)
+
+    @staticmethod
+    def _count_alerts(here: _Partition) -> None:
+        here.has_new_alerts = False
+        here.open_alerts = Counter(
+            kind for book in here.alerts.values() for kind in book.open_alerts()
+        )
 
     def _put(self, here: _Partition, book: Book, message: Message, this_round: Round) -> None:
         """Put a book into its tree, and ask for the returns that the tree now needs."""
@@ -246,7 +264,7 @@ class Books(Processor):
             this_round.send(dead_letter(message, DeadLetterReason.INVALID, str(error)), tenant)
             return
         self._watch(here, key, book)
-        self._send_alerts(book, alerts, this_round)
+        self._send_alerts(here, book, alerts, this_round)
 
     @staticmethod
     def _watch(here: _Partition, key: bytes, book: BookAlerts) -> None:
@@ -257,8 +275,11 @@ class Books(Processor):
         here.alerts[key] = book
 
     @staticmethod
-    def _send_alerts(book: BookAlerts, alerts: Sequence[RiskAlert], this_round: Round) -> None:
+    def _send_alerts(
+        here: _Partition, book: BookAlerts, alerts: Sequence[RiskAlert], this_round: Round
+    ) -> None:
         """Send alerts of a book, and write its limits with them."""
+        here.has_new_alerts |= bool(alerts)
         for alert in alerts:
             this_round.send(alert, book.tenant)
             if is_closed(alert):
@@ -292,7 +313,7 @@ class Books(Processor):
             this_round.send(risk, tenant)
             book = self._judged(here, risk.path, tenant, message)
             if book is not None:
-                self._send_alerts(book, book.judge(risk, offset), this_round)
+                self._send_alerts(here, book, book.judge(risk, offset), this_round)
         for state in series:
             key = series_row(state.root, state.series_id, tenant)
             this_round.put(RISK_BOOK_STATE, key, state)
@@ -307,7 +328,7 @@ class Books(Processor):
             here.published.pop(simulated_row(path, tenant), None)
             book = self._judged(here, path, tenant, message)
             if book is not None:
-                self._send_alerts(book, book.close(offset), this_round)
+                self._send_alerts(here, book, book.close(offset), this_round)
             this_round.put(RISK_BOOK_STATE, simulated_row(path, tenant), None)
 
     @staticmethod

@@ -29,7 +29,7 @@ from schemas.topics import (
     RISK_WANTED,
 )
 from stream_processors.messages import Admitted
-from stream_processors.processor import Processor, Round, Rows, restored
+from stream_processors.processor import Processor, Round, Rows, restored, total_alerts
 from stream_processors.risk.portfolio import PortfolioRisk
 from stream_processors.risk.risk_batch import RiskBatch, gauges_of
 from stream_processors.risk.scope import Scope, narrowed
@@ -74,6 +74,8 @@ class _Partition:
     """The keys of portfolios whose history has changed since it was written, in order."""
     history_times_us: dict[bytes, int] = field(default_factory=dict)
     """When the history of each portfolio was written last, by its key."""
+    open_alerts: Counter[tuple[str, bool]] = field(default_factory=Counter)
+    """The open alerts by severity and acknowledgement, as of the last tick."""
 
 
 class Risk(Processor):
@@ -99,6 +101,10 @@ class Risk(Processor):
         if settings.rebuild_version:
             self._scope = Scope(settings.rebuild_tenant, settings.rebuild_portfolio)
         self._partitions: dict[int, _Partition] = {}
+
+    def open_alerts(self) -> Mapping[tuple[str, bool], int]:
+        """Return the number of open alerts of portfolios."""
+        return total_alerts(here.open_alerts for here in list(self._partitions.values()))
 
     def recover(self, number: int, rows: Rows, row_limits: Mapping[str, int]) -> None:
         """Replace the portfolios of a partition number."""
@@ -157,6 +163,9 @@ class Risk(Processor):
         this_round.must_end |= bool(here.batch.alerts)
         if here.has_changed:
             here.has_changed = False
+            here.open_alerts = Counter(
+                kind for risk in here.portfolios.values() for kind in risk.open_alerts()
+            )
             for gauges in gauges_of(here.portfolios.values(), {this_round.number}):
                 this_round.send(gauges, gauges.tenant)
 

@@ -7,7 +7,7 @@ amounts. A measure without a value, such as a fraction without a positive net as
 changes nothing.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -112,6 +112,10 @@ class BookAlerts:
             watches=self._alerts.pack(),
             tenant=self.tenant,
         )
+
+    def open_alerts(self) -> Iterable[tuple[str, bool]]:
+        """Return the severity of each open alert, and whether it is acknowledged."""
+        return self._alerts.open_alerts()
 
     def set_limits(self, limits: RiskLimits, offset: int) -> Sequence[RiskAlert]:
         """Replace the limits, and judge the last risk by those that have changed.

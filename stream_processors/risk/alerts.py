@@ -112,11 +112,11 @@ class Alerts:
         """Return a rule; None where the entity does not have it."""
         return next((rule for rule in (*self.rules, MODEL_RULE) if rule.rule_id == rule_id), None)
 
-    def open_severities(self) -> Iterable[str]:
-        """Yield the severity of each open alert."""
+    def open_alerts(self) -> Iterable[tuple[str, bool]]:
+        """Yield the severity of each open alert, and whether it is acknowledged."""
         for rule_id, state in self._states.items():
             if state.level is not AlertLevel.NORMAL:
-                yield severity(rule_id, state.level)
+                yield severity(rule_id, state.level), state.acknowledged
 
     @property
     def open_ids(self) -> frozenset[str]:

@@ -223,9 +223,9 @@ class PortfolioRisk:
         var = None if self._measurement is None else self._measurement.var_95
         return finite(_utilisation(var, self._alerts.rule("var_95")))
 
-    def open_severities(self) -> Iterable[str]:
-        """Return the severity of each open alert."""
-        return self._alerts.open_severities()
+    def open_alerts(self) -> Iterable[tuple[str, bool]]:
+        """Return the severity of each open alert, and whether it is acknowledged."""
+        return self._alerts.open_alerts()
 
     def apply(
         self,

@@ -309,7 +309,7 @@ def gauges_of(portfolios: Iterable[PortfolioRisk], partitions: Container[int]) -
         if utilisation is not None:
             utilisations[risk.portfolio_id] = utilisation
             gauges["portfolios_over_limit"] += utilisation > 1
-        gauges.update(f"alerts_open_{severity}" for severity in risk.open_severities())
+        gauges.update(f"alerts_open_{severity}" for severity, _ in risk.open_alerts())
     return [
         gauge_tally(TopicPartition(RISK_STATE.name, partition), tenant, gauges, utilisations)
         for (partition, tenant), (gauges, utilisations) in found.items()

@@ -34,11 +34,15 @@ def test_a_lag_is_never_negative() -> None:
 
 def test_counters_have_their_labels() -> None:
     metrics = NodeMetrics()
-    metrics.gaps["retention"] += 2
+    metrics.gaps["expired"] += 2
     metrics.refused["429"] += 1
     metrics.of("alerts").events += 7
-    assert samples(metrics, "tapewire_gaps_total") == {("retention",): 2.0}
-    assert samples(metrics, "tapewire_refused_total") == {("429",): 1.0}
+    assert samples(metrics, "tapewire_gaps_total") == {
+        ("expired",): 2.0,
+        ("topic_recreated",): 0.0,  # from the start: a counter that begins at 1 has no increase
+        ("future",): 0.0,
+    }
+    assert samples(metrics, "tapewire_refused_total")["429",] == 1.0
     assert samples(metrics, "tapewire_events_sent_total") == {("alerts",): 7.0}
     assert metrics.sent == 7
 
@@ -50,3 +54,13 @@ def test_every_metric_is_described() -> None:
         assert isinstance(family, HistogramMetricFamily) == family.name.endswith("_seconds") or (
             "seconds" in family.name
         )
+
+
+def test_the_longest_lag_of_the_event_loop_is_forgotten_after_a_while() -> None:
+    metrics = NodeMetrics()
+    metrics.observe_loop_lag(0.7)
+    metrics.observe_loop_lag(-0.1)
+    assert samples(metrics, "tapewire_event_loop_lag_seconds") == {(): 0.7}
+    for _ in range(15):
+        metrics.observe_loop_lag(0.0)
+    assert samples(metrics, "tapewire_event_loop_lag_seconds") == {(): 0.0}

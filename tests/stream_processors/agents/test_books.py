@@ -1,5 +1,6 @@
 """The processor that measures trees of books, run without Kafka."""
 
+from collections import Counter
 from dataclasses import replace
 from typing import Any
 
@@ -169,6 +170,7 @@ async def test_limits_judge_the_risk_before_them_and_acknowledgements_are_kept()
     journal = await made.run([message(RISK_LIMITS, limits(0.05), 0)])
     [raised] = journal.sent(RISK_ALERTS, RiskAlert)
     [row] = journal.sent(RISK_OPEN, OpenAlert)
+    assert +Counter(made.processor.open_alerts()) == {(raised.severity, False): 1}
     assert (row.alert_id, row.entity_type, row.entity_id) == (
         *(raised.alert_id, "book"),
         "firm/desk",
@@ -187,6 +189,9 @@ async def test_limits_judge_the_risk_before_them_and_acknowledgements_are_kept()
     )
     [acknowledged] = journal.sent(RISK_ALERTS, RiskAlert)
     assert (acknowledged.state, acknowledged.acknowledged_by) == ("acknowledged", "ann")
+    assert +Counter(made.processor.open_alerts()) == {(raised.severity, True): 1}
+    made.recover(made.rows())
+    assert +Counter(made.processor.open_alerts()) == {(raised.severity, True): 1}
     journal = await made.run([message(RISK_BOOKS, book(closed=True), 5)])
     [cleared] = journal.sent(RISK_ALERTS, RiskAlert)
     assert (cleared.state, cleared.alert_id) == ("cleared", raised.alert_id)

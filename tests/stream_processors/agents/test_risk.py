@@ -1,8 +1,11 @@
 """The processor that measures portfolios, run without Kafka."""
 
+from collections import Counter
+
 import pytest
 
 from schemas.events import (
+    AlertAck,
     DeadLetter,
     OpenAlert,
     PortfolioState,
@@ -20,6 +23,7 @@ from schemas.topics import (
     DASHBOARD_TALLIES,
     DEAD_LETTERS,
     PORTFOLIO_RETURNS,
+    RISK_ACKS,
     RISK_ALERTS,
     RISK_HISTORY,
     RISK_LIMITS,
@@ -81,6 +85,24 @@ async def test_a_cleared_alert_is_deleted_from_the_open_ones() -> None:
     journal = await made.run([limit(0.5, 1)])
     assert [cleared.state for cleared in journal.sent(RISK_ALERTS, RiskAlert)] == ["cleared"]
     assert journal.rows[RISK_OPEN.name, alert.alert_id.encode()] is None
+
+
+async def test_open_alerts_are_counted_until_they_are_acknowledged_or_cleared() -> None:
+    made = bench()
+    await made.run([message(PORTFOLIO_RETURNS, returns(), 7), limit(0.01, 0)])
+    [alert] = made.journal.sent(RISK_ALERTS, RiskAlert)
+    await made.tick()
+    assert +Counter(made.processor.open_alerts()) == {(alert.severity, False): 1}
+    ack = AlertAck(alert_id=alert.alert_id, entity_id="p", by="ann", event_time_us=0)
+    await made.run([message(RISK_ACKS, ack, 0)])
+    await made.tick()
+    assert +Counter(made.processor.open_alerts()) == {(alert.severity, True): 1}
+    await made.run([limit(0.5, 1)])
+    await made.tick()
+    found = made.processor.open_alerts()
+    assert found is not None
+    assert set(found.values()) == {0}
+    assert (alert.severity, False) in found
 
 
 async def test_a_record_that_is_read_again_causes_no_event() -> None:
