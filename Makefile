@@ -83,7 +83,7 @@ wheel: $(VENV)/.ready-dev  ## dist/tapewire-VERSION-py3-none-any.whl
 
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-header --upgrade pyproject.toml
-UP := --extra edge --extra processors --extra notifier --extra demo --extra up
+UP := --extra edge --extra processors --extra notifier --extra demo --extra up --extra tracing
 
 lock: $(VENV)/.ready-dev  ## resolve the dependencies anew
 	$(COMPILE) $(UP) --group build -o requirements/run.lock

@@ -28,6 +28,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
+from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -36,7 +37,7 @@ from aiokafka import ConsumerRebalanceListener, ConsumerRecord, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from aiokafka.structs import OffsetAndMetadata
 
-from kafka_io import client
+from kafka_io import client, tracing
 from kafka_io.assignor import Claim, ClaimAssignor
 from kafka_io.clock import append_time_ms, now_us
 from kafka_io.command_window import Attempts, CommandWindow
@@ -50,6 +51,7 @@ from kafka_io.errors import (
     TransactionFailed,
     WorkStopped,
 )
+from kafka_io.log_lines import about
 from kafka_io.reader import KeyFollower, as_consumed, follow_key
 from kafka_io.refusals import denial_of
 from kafka_io.settings import ProducerSettings
@@ -314,9 +316,14 @@ class _Session:
         try:
             await part.writer.open()  # before reading, so that nobody else writes after it
             await share.keep(part)
-            outcome = await self._settle(part, message, earlier)
+            with tracing.processing(message.topic, message.partition, offset, message.headers):
+                outcome = await self._settle(part, message, earlier)
         except WorkStopped as error:
-            logger.info("stopped in the middle of offset %d: %s", offset, error)
+            logger.info(
+                "stopped in the middle of offset %d: %s",
+                *(offset, error),
+                extra=about(message.topic, message.partition, offset),
+            )
             if self._is_over:
                 await self._hand_over(part, offset)
             else:
@@ -379,7 +386,9 @@ class _Session:
         group = self._group
         group.look(job, job.events)
         loop = asyncio.get_running_loop()
-        working = loop.run_in_executor(self._threads, self._work, job.received)
+        # The events that the thread writes follow from the command's span.
+        context = copy_context()
+        working = loop.run_in_executor(self._threads, lambda: context.run(self._work, job.received))
         try:
             while not working.done():
                 if self._is_over or self._share.has_lost(part):
@@ -410,7 +419,11 @@ class _Session:
         """
         received = as_consumed(message)
         text = f"{type(error).__name__}: {error}"
-        logger.error("a command made its work fail, and is set aside", exc_info=error)
+        logger.error(
+            "a command made its work fail, and is set aside",
+            exc_info=error,
+            extra=about(message.topic, message.partition, message.offset),
+        )
         await self._bury(dead_letter(received, DeadLetterReason.FAILED, text), writer)
 
     @staticmethod

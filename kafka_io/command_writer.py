@@ -14,12 +14,14 @@ import logging
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 
+from kafka_io import tracing
 from kafka_io.counts import COUNTS
 from kafka_io.errors import Fenced, RecordRefused, TransactionFailed, WorkStopped
 from kafka_io.publisher import outgoing_record
 from kafka_io.settings import ProducerSettings
 from kafka_io.transactions import OutgoingRecord, TransactionalWriter, open_writer
 from schemas.events import Event
+from schemas.topics import topic_of
 
 logger = logging.getLogger(__name__)
 
@@ -95,10 +97,11 @@ class CommandWriter:
             RecordRefused: Kafka will never take the event; the next one can be written.
             WorkStopped: another worker has the command, or this one stops.
         """
-        record = outgoing_record(event, self._settings, tenant=tenant)
         try:
-            async with self._turn:
-                await self._commit(record)
+            with tracing.sending(self._settings.topic_prefix + topic_of(event).name):
+                record = outgoing_record(event, self._settings, tenant=tenant)
+                async with self._turn:
+                    await self._commit(record)
         except Fenced as error:
             raise WorkStopped(f"another worker has the command: {error}") from error
         except TimeoutError as error:

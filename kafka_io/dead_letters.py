@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from hashlib import sha256
 from typing import Protocol
 
+from kafka_io.log_lines import about
 from schemas.events import DeadLetter, DeadLetterReason
 from schemas.topics import DEAD_LETTERS
 
@@ -69,6 +70,7 @@ def dead_letter(
     logger.warning(
         "%s/%d offset %d goes to %s: %s",
         *(message.topic, message.partition, message.offset, DEAD_LETTERS.name, text),
+        extra=about(message.topic, message.partition, message.offset),
     )
     key, value = message.key, message.value
     return DeadLetter(

@@ -4,17 +4,30 @@ Names, messages and paths of clients and of records stand in log lines. A line b
 would begin a line that looks like one of ours, and other control characters change what a terminal
 shows. So each record is one line, with such characters escaped; the lines of a traceback are
 indented, and no other line is.
+
+As JSON, each record is one object on one line. Its texts are escaped in the same way, so that they
+stay harmless when a program prints them. A traceback is a text of several lines.
 """
 
 import copy
+import json
 import logging
 import re
+from datetime import UTC, datetime
 from types import TracebackType
+from typing import Literal
+
+from opentelemetry import trace
 
 _FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 """Control characters, other line breaks, changes of direction, and what no encoding can write."""
 _INDENT = "    "
+_ABOUT = ("topic", "partition", "offset")
+"""The fields of a line about a record in Kafka."""
+
+LogFormat = Literal["text", "json"]
+"""How lines are written."""
 
 _ExceptionInfo = (
     tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
@@ -46,16 +59,56 @@ class LineFormatter(logging.Formatter):
         return _indented(super().formatStack(stack_info))
 
 
-def configure_logging(level: str) -> None:
+class JsonFormatter(logging.Formatter):
+    """Formats each log record as one JSON object on one line.
+
+    It has `time` (RFC 3339, UTC), `level`, `logger` and `message`; within a span `trace_id` and
+    `span_id`; for a line about a record in Kafka `topic`, `partition` and `offset`; and after an
+    error `exception`, the traceback.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return a record as one line."""
+        time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="microseconds")
+        line: dict[str, object] = {
+            "time": time.replace("+00:00", "Z"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": escaped(record.getMessage()),
+        }
+        at = trace.get_current_span().get_span_context()
+        if at.is_valid:
+            line |= {"trace_id": f"{at.trace_id:032x}", "span_id": f"{at.span_id:016x}"}
+        for name in _ABOUT:
+            value: object = getattr(record, name, None)
+            if value is not None:
+                line[name] = escaped(value) if isinstance(value, str) else value
+        if record.exc_info:
+            line["exception"] = _escaped_lines(self.formatException(record.exc_info))
+        if record.stack_info:
+            line["stack"] = _escaped_lines(record.stack_info)
+        return json.dumps(line)
+
+
+def configure_logging(level: str, log_format: LogFormat = "text") -> None:
     """Log from a level on to the standard error, for a process."""
     handler = logging.StreamHandler()
-    handler.setFormatter(LineFormatter())
+    handler.setFormatter(JsonFormatter() if log_format == "json" else LineFormatter())
     logging.basicConfig(level=level, handlers=[handler])
+
+
+def about(topic: str, partition: int, offset: int | None = None) -> dict[str, object]:
+    """Return the `extra` of a line about a record, or about a partition if it names no offset."""
+    return {"topic": topic, "partition": partition, "offset": offset}
 
 
 def escaped(text: str) -> str:
     """Return a text without characters that forge or damage a line."""
     return _UNSAFE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def _escaped_lines(text: str) -> str:
+    return "\n".join(escaped(line) for line in text.split("\n"))
 
 
 def _indented(text: str) -> str:

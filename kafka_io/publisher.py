@@ -22,15 +22,15 @@ recognize the repeat by the id.
 import asyncio
 import logging
 from collections.abc import AsyncGenerator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import ClusterAuthorizationFailedError, KafkaError
-from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from kafka_io import client
+from kafka_io import client, tracing
 from kafka_io.client import (
     MISSING_S,
     ask_for_topics,
@@ -110,8 +110,15 @@ class Publisher:
     Use it in `async with`: leaving the block waits until all events are acknowledged.
     """
 
-    def __init__(self, settings: ProducerSettings | None = None) -> None:
+    def __init__(self, settings: ProducerSettings | None = None, *, is_traced: bool = True) -> None:
+        """Make a publisher that is not connected yet.
+
+        Args:
+            settings: where Kafka is; None for those of the environment.
+            is_traced: whether events get spans, where this process is traced.
+        """
         self._settings = settings or ProducerSettings()
+        self._is_traced = is_traced
         current_credentials()  # what cannot be used is refused here, and not at the first event
         self._missing_s = min(MISSING_S, self._settings.patience_s / 2)
         """How long a topic may be unknown before its events are refused."""
@@ -168,10 +175,15 @@ class Publisher:
             BufferFull: the buffer stayed full for `patience_s`; the event was not taken.
         """
         tenant = self.tenant if tenant is None else tenant
-        record = outgoing_record(
-            event, self._settings, partition=partition, tenant=tenant or None, origin=origin
-        )
-        return await self._write(record)
+        topic = self._settings.topic_prefix + topic_of(event).name
+        with tracing.sending(topic) if self._is_traced else nullcontext() as span:
+            record = outgoing_record(
+                event, self._settings, partition=partition, tenant=tenant or None, origin=origin
+            )
+            metadata = await self._write(record)
+            if span is not None:
+                span.set_attributes(tracing.position(metadata.partition, metadata.offset))
+        return metadata
 
     async def delete(self, topic: Topic, key: bytes) -> RecordMetadata:
         """Delete the row of a key from a compacted topic, and return the position of the tombstone.
@@ -604,7 +616,7 @@ def outgoing_record(
         settings.source,
         recorded_us=now_us(),
         tenant=tenant,
-        traceparent=_traceparent(),
+        traceparent=tracing.current_traceparent(),
         origin=origin,
     )
     name = settings.topic_prefix + topic_of(event).name
@@ -623,13 +635,6 @@ def _check_tenant(tenant: str | None) -> None:
         tenant.encode()
     except UnicodeEncodeError as error:
         raise InvalidReport(f"the name of the tenant is no text: {error}") from error
-
-
-def _traceparent() -> str | None:
-    """Return the caller's W3C trace context, if OpenTelemetry traces its program."""
-    carrier: dict[str, str] = {}
-    TraceContextTextMapPropagator().inject(carrier)
-    return carrier.get("traceparent")
 
 
 def _succeeded(delivery: asyncio.Future[object]) -> bool:

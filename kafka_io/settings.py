@@ -29,6 +29,7 @@ from pydantic_settings import (
 )
 
 from kafka_io.errors import InvalidSetting
+from kafka_io.log_lines import LogFormat
 
 logger = logging.getLogger(__name__)
 
@@ -272,6 +273,9 @@ class ProducerSettings(Settings):
 
     log_level: LogLevel = "INFO"
     """The least severe lines that a worker logs: DEBUG, INFO, WARNING or ERROR."""
+
+    log_format: LogFormat = "text"
+    """How lines are logged: text, or json, an object a line."""
 
     ahead_s: float = Field(default=86_400.0, ge=0, le=1e12)
     """How far ahead of its time in the log the time of a command may be; 1e12 allows any time."""

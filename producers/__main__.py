@@ -15,6 +15,7 @@ from kafka_io.part_metrics import dead_letter_family, serve_metrics
 from kafka_io.readiness import notify_ready
 from kafka_io.settings import MetricsSettings, ProducerSettings
 from kafka_io.topic_admin import wait_until_answered
+from kafka_io.tracing import configure_tracing, stop_tracing
 from producers.agents import agents, orchestrator
 from producers.backtesting import backtester
 from producers.demo import replay
@@ -90,14 +91,18 @@ def main() -> None:
         parser.error(f"--speed is {speed}; it must be more than 0")
     os.umask(0o077)  # models and logs are for this user only
     try:
-        configure_logging(ProducerSettings().log_level)
+        settings = ProducerSettings()
+        configure_logging(settings.log_level, settings.log_format)
         check_security()
+        configure_tracing(arguments.part)
         serve_metrics(MetricsSettings(), lambda: [dead_letter_family(COUNTS.dead_letters)])
         asyncio.run(_run(arguments.part, speed))
     except InvalidSetting as error:
         sys.exit(f"a setting is invalid: {error}")
     except AccessDenied as error:
         sys.exit(f"this part stops: {error}")
+    finally:
+        stop_tracing()
 
 
 async def _run(part: str, speed: float) -> None:

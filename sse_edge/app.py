@@ -21,16 +21,18 @@ from types import FrameType
 from typing import cast
 
 from fastapi import Depends, FastAPI
+from fastapi.telemetry import TelemetryConfig
 from fastapi_offline import FastAPIOffline
 from starlette.types import ASGIApp
 
-from kafka_io.errors import ProducerError, Unread
+from kafka_io.errors import InvalidSetting, ProducerError, Unread
 from kafka_io.log_lines import configure_logging
 from kafka_io.publisher import Publisher
 from kafka_io.readiness import notify_ready
 from kafka_io.settings import ProducerSettings
 from kafka_io.topic_admin import TopicAdmin
 from kafka_io.topic_checks import find_differences
+from kafka_io.tracing import configure_tracing, stop_tracing
 from schemas.topics import CATALOGUE
 from sse_edge.cache.tail import Tail
 from sse_edge.caller import Scope
@@ -98,6 +100,15 @@ _AWAY_RETRIES = 2.5
 """How long a client of a room may be away, in times of the least wait to reconnect: it is jittered
 up to twice that wait."""
 
+_NO_SPANS: TelemetryConfig = {
+    "tracing": False,
+    "metrics": False,
+    "logs": False,
+    "auto_configure": False,
+}
+"""FastAPI's own spans have the query of each request, tokens included, and call every stream an
+incomplete response. The edge has its own."""
+
 _COLLECTED = (1_000, 5, 20_000)
 """The thresholds of Python's garbage collector; see `from_environment`."""
 
@@ -105,7 +116,7 @@ _COLLECTED = (1_000, 5, 20_000)
 def from_environment() -> ASGIApp:
     """Return the edge of this process, as uvicorn starts it."""
     settings = EdgeSettings()
-    configure_logging(settings.log_level)
+    configure_logging(settings.log_level, settings.log_format)
     hide_tokens()
     # While Kafka is away, aiokafka logs ten times a second what the tail logs once.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
@@ -115,7 +126,10 @@ def from_environment() -> ASGIApp:
     EdgeProtocol.budget.maximum = raise_limit()
     EdgeProtocol.addresses.bound(settings.connections_per_ip_max, settings.trusted_proxies)
     try:
+        configure_tracing("edge")
         return build_app(settings)
+    except InvalidSetting as error:
+        sys.exit(f"a setting is invalid: {error}")
     except UnknownRouter as error:
         sys.exit(f"TAPEWIRE_ROUTERS: {error}")
 
@@ -137,7 +151,9 @@ def build_api(settings: EdgeSettings, fair_queue: FairQueue) -> FastAPI:
             KafkaLog(settings.bootstrap_servers, readers_max=settings.readers_max) as log,
             _publisher(settings, settings.broker_patience_s) as app.state.publisher,
             _publisher(
-                settings, min(settings.broker_patience_s, _HEARTBEAT_PATIENCE_S)
+                settings,
+                min(settings.broker_patience_s, _HEARTBEAT_PATIENCE_S),
+                is_traced=False,  # heartbeats would bury the traces of events
             ) as heartbeats,
             app.state.authenticator.running(),
             asyncio.TaskGroup() as tasks,
@@ -166,12 +182,14 @@ def build_api(settings: EdgeSettings, fair_queue: FairQueue) -> FastAPI:
             following.remove_done_callback(_stop_with_the_tail)
             following.cancel()
             checking.cancel()
+        await asyncio.to_thread(stop_tracing)
 
     app = FastAPIOffline(
         title="Tapewire edge",
         description="Server-sent events from Kafka, resumable on any node.",
         lifespan=lifespan,
         redirect_slashes=False,
+        telemetry=_NO_SPANS,
         responses=openapi.PROBLEMS,
     )
     _add_middleware(app, settings)
@@ -303,12 +321,15 @@ def _log_who_is_served(settings: EdgeSettings) -> None:
 
 
 @asynccontextmanager
-async def _publisher(settings: EdgeSettings, patience_s: float) -> AsyncGenerator[Publisher]:
+async def _publisher(
+    settings: EdgeSettings, patience_s: float, *, is_traced: bool = True
+) -> AsyncGenerator[Publisher]:
     """Open a publisher, which keeps no node from stopping.
 
     Args:
         settings: where Kafka is.
         patience_s: how long a call waits for Kafka, and so a node that stops.
+        is_traced: whether events get spans, where this process is traced.
     """
     publisher = Publisher(
         ProducerSettings(
@@ -318,7 +339,8 @@ async def _publisher(settings: EdgeSettings, patience_s: float) -> AsyncGenerato
             tenant=None,  # a request says which, and a token without a tenant writes none
             patience_s=patience_s,
             linger_ms=0,
-        )
+        ),
+        is_traced=is_traced,
     )
     try:
         yield publisher

@@ -51,6 +51,27 @@ def with_id(unfinished: bytes, cursor: bytes) -> bytes:
     return b"%bid: %b\n\n" % (unfinished, cursor)
 
 
+def with_member(unfinished: bytes, name: str, value: bytes) -> bytes:
+    """Add a text to the JSON object that is an event's data.
+
+    A block is returned as it is where its data is no object on one line, or would become larger
+    than `FRAME_BYTES_MAX`.
+
+    Args:
+        unfinished: a block without its id.
+        name: the member's name.
+        value: its text, of characters that JSON need not escape.
+    """
+    start = unfinished.rfind(b"\n", 0, -1) + 1
+    added = b'"%b":"%b"}\n' % (name.encode(), value)
+    if not (unfinished.startswith(b"data: {", start) and unfinished.endswith(b"}\n")):
+        return unfinished
+    if len(unfinished) + len(added) > FRAME_BYTES_MAX:
+        return unfinished
+    separator = b"" if unfinished.endswith(b"{}\n", start) else b","
+    return unfinished[:-2] + separator + added
+
+
 def checkpoint(cursor: bytes, *, named: bool = False, retry_ms: int | None = None) -> bytes:
     """Return a block that moves the client's cursor without an event.
 

@@ -17,6 +17,7 @@ from pydantic import (
 )
 from pydantic_settings import NoDecode
 
+from kafka_io.log_lines import LogFormat
 from kafka_io.sealing import SealingKey
 from kafka_io.settings import LogLevel, Settings, TopicPrefix, variable_of
 
@@ -107,6 +108,9 @@ class EdgeSettings(Settings):
 
     log_level: LogLevel = "INFO"
     """The least severe lines that are logged: DEBUG, INFO, WARNING or ERROR."""
+
+    log_format: LogFormat = "text"
+    """How lines are logged: text, or json, an object a line."""
 
     notice: str | None = None
     """A sentence for everybody who opens the page, such as what a demo replays."""

@@ -11,6 +11,7 @@ from mode.loop import use as use_loop
 from kafka_io.client import check_security
 from kafka_io.errors import InvalidSetting
 from kafka_io.log_lines import configure_logging
+from kafka_io.tracing import configure_tracing, stop_tracing
 from stream_processors.app import build_app
 from stream_processors.risk.confidence import InvalidInput
 from stream_processors.risk.thresholds import InvalidRule
@@ -28,7 +29,7 @@ def main() -> None:
         check_security()
     except InvalidSetting as error:
         sys.exit(f"a setting is invalid: {error}")
-    configure_logging(settings.log_level)
+    configure_logging(settings.log_level, settings.log_format)
     if settings.log_level != "DEBUG":
         # Faust formats its debug records at any level, which takes a tenth of the time or more.
         logging.disable(logging.DEBUG)
@@ -36,13 +37,17 @@ def main() -> None:
     logging.getLogger("aiokafka.producer.sender").setLevel(logging.ERROR)
     gc.set_threshold(*_GC_THRESHOLDS)
     try:
+        configure_tracing("processors")
         app = build_app(settings)
-    except (InvalidRule, InvalidInput) as error:
+    except (InvalidRule, InvalidInput, InvalidSetting) as error:
         sys.exit(f"a setting is invalid: {error}")
     worker = faust.Worker(
         app, loglevel=settings.log_level, redirect_stdouts=False, override_logging=False
     )
-    worker.execute_from_commandline()
+    try:
+        worker.execute_from_commandline()
+    finally:
+        stop_tracing()
 
 
 if __name__ == "__main__":

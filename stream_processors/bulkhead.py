@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 from kafka_io.dead_letters import Message
 from kafka_io.errors import ProducerError
+from kafka_io.log_lines import about
 from schemas.topics import TopicPartition
 from stream_processors.errors import WorkerError
 
@@ -78,13 +79,18 @@ class Bulkhead:
             "%s/%d offset %d made a processor fail, and is set aside",
             *(message.topic, message.partition, message.offset),
             exc_info=error,
+            extra=about(message.topic, message.partition, message.offset),
         )
 
     def set_aside(self, where: TopicPartition, offset: int, error: str) -> None:
         """Set a message aside that has ended whole processes."""
         if (where, offset) not in self._errors:
             self._errors[where, offset] = error
-            logger.error("%s/%d offset %d is set aside: %s", *(*where, offset, error))
+            logger.error(
+                "%s/%d offset %d is set aside: %s",
+                *(*where, offset, error),
+                extra=about(*where, offset),
+            )
 
     def is_careful(self, next_offsets: Mapping[TopicPartition, int]) -> bool:
         """Return whether each message needs a round of its own."""

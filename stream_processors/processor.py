@@ -18,7 +18,7 @@ from kafka_io.transactions import OutgoingRecord
 from schemas.codec import VALUE_BYTES_MAX, encode
 from schemas.errors import TooLarge
 from schemas.events import DeadLetter, Event, InputGap, Record
-from schemas.headers import headers_of
+from schemas.headers import Headers, headers_of
 from schemas.keys import partition_key
 from schemas.topics import Topic, key_of, topic_of
 from schemas.vocabularies import Severity
@@ -69,6 +69,8 @@ class Round:
         were processed. None if that is not known of a time."""
         self.letters: list[tuple[str, str]] = []
         """The topics and reasons of the dead letters among the events."""
+        self.traceparent: str | None = None
+        """The W3C trace context that the events carry; None if the round is not traced."""
         self._prefix = prefix
         self._events: list[OutgoingRecord] = []
         self._rows: dict[tuple[str, bytes], OutgoingRecord] = {}
@@ -84,7 +86,7 @@ class Round:
     def send(self, event: Event, tenant: str | None = None) -> None:
         """Add an event, which goes to the partition of its key."""
         value = encode(event)
-        headers = headers_of(event, value, SOURCE, recorded_us=now_us(), tenant=tenant)
+        headers = self._headers(event, value, tenant)
         if isinstance(event, DeadLetter):
             self.letters.append((event.topic, event.reason))
         # A dead letter has the key of the record that it is about, so far as it is short.
@@ -95,7 +97,7 @@ class Round:
     def send_gap(self, gap: InputGap, topic: Topic) -> None:
         """Add a gap to a topic of events that follow from what is missing."""
         value = encode(gap)
-        headers = headers_of(gap, value, SOURCE, recorded_us=now_us(), tenant=None)
+        headers = self._headers(gap, value, None)
         key = partition_key(gap.topic, gap.partition)
         name = self._prefix + topic.name
         self._add(OutgoingRecord(name, key, value, None, headers))
@@ -121,6 +123,16 @@ class Round:
         """Delete rows of a compacted topic that is no state, in the partitions of their keys."""
         name = self._prefix + topic.name
         self._events += [OutgoingRecord(name, key, None) for key in keys]
+
+    def _headers(self, event: Event, value: bytes, tenant: str | None) -> Headers:
+        return headers_of(
+            event,
+            value,
+            SOURCE,
+            recorded_us=now_us(),
+            tenant=tenant,
+            traceparent=self.traceparent,
+        )
 
     def _add(self, record: OutgoingRecord) -> None:
         self._events.append(_checked(record))

@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, model_validator
 from pydantic_settings import NoDecode
 
+from kafka_io.log_lines import LogFormat
 from kafka_io.settings import LogLevel, MetricsSettings, TopicPrefix
 from schemas.bounds import NAME_CHARS_MAX
 from schemas.calendars import parse_calendar
@@ -89,6 +90,9 @@ class ProcessorSettings(MetricsSettings):
 
     log_level: LogLevel = "INFO"
     """The least severe lines that are logged: DEBUG, INFO, WARNING or ERROR."""
+
+    log_format: LogFormat = "text"
+    """How lines are logged: text, or json, an object a line."""
 
     worker_id: str | None = Field(default=None, pattern=r"^[a-zA-Z0-9._-]{1,100}$")
     """A name that each worker of a system keeps: a restarted worker gets its partitions at once.

@@ -27,6 +27,8 @@ from itertools import groupby
 from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
+from opentelemetry.trace import Tracer
+
 from kafka_io.dead_letters import Message, dead_letter
 from kafka_io.errors import Fenced, RecordRefused, TransactionFailed, Unread
 from kafka_io.transactions import OutgoingRecord
@@ -49,6 +51,7 @@ from stream_processors.log_marks import RecordMark, Trail, mark_of, saved_mark
 from stream_processors.messages import Admitted
 from stream_processors.metrics import WorkerMetrics
 from stream_processors.processor import Gate, Processor, Round, Rows
+from stream_processors.round_spans import RoundSpans
 
 logger = logging.getLogger(__name__)
 
@@ -259,6 +262,10 @@ class Process:
     """Returns the key of the row that says how far a partition number was read."""
     isolation: Isolation = field(default_factory=Isolation)
     """Lets one task handle a message alone."""
+    tracer: Tracer | None = None
+    """Makes the spans of rounds; None if nothing is traced."""
+    group: str = ""
+    """The group that reads, for spans."""
 
 
 class StreamTask:
@@ -326,6 +333,7 @@ class StreamTask:
         self._trails: dict[TopicPartition, Trail] = {}
         self._last: dict[TopicPartition, Message] = {}
         """The last message of each partition in the present round."""
+        self._spans = RoundSpans(process.tracer, number, process.group)
         self._bulkhead = Bulkhead()
         self._deaths = Deaths(process.name, process.messages_max)
         self._saved: Sequence[TopicPosition] = ()
@@ -428,6 +436,7 @@ class StreamTask:
         return self.is_committing or self.is_fetching or self._is_alone
 
     def _stop_fetching(self) -> None:
+        self._spans.failed()
         self.is_fetching = False
         self._queue.restart({})
         for processor in self._processors:
@@ -556,6 +565,7 @@ class StreamTask:
                 is_alone = is_careful or is_suspect
                 messages = self._take(1 if is_alone else messages_max - len(messages_read))
                 messages_read += messages
+                self._spans.read(messages, this_round)
                 end_s = min(end_s, _now_s() + self._linger_s(messages))
                 hurry_s = min(hurry_s, _now_s() + _HURRY_S)
                 async with self._handling():
@@ -794,6 +804,7 @@ class StreamTask:
             self._trails[where].add(mark)
         self._progress_s = _now_s()
         self._metrics.observe_transaction(_now_s() - began_s, len(this_round))
+        self._spans.committed(len(this_round))
 
     async def _write(
         self,

@@ -10,6 +10,7 @@ from uuid import uuid4
 
 from kafka_io.clock import now_us
 from kafka_io.group import OffsetConsumer
+from kafka_io.tracing import current_tracer
 from schemas.topics import Topic
 from stream_processors.agents.books import Books
 from stream_processors.agents.candles import Candles
@@ -101,6 +102,8 @@ class Tasks:
             self._settings.batch_records_max,
             now_us,
             positions_key=partial(positions_key, self._group),
+            tracer=current_tracer(),
+            group=self._settings.written_prefix() + self._group,
         )
 
         def make_task(number: int) -> StreamTask:

@@ -42,7 +42,7 @@ def main() -> None:
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     settings = ProducerSettings(source="/producers/orchestrator")
-    configure_logging(settings.log_level)
+    configure_logging(settings.log_level, settings.log_format)
 
     def write(line: dict[str, object]) -> None:
         answers.write(f"{json.dumps(line)}\n")

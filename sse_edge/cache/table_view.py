@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Generic
 
+from kafka_io.log_lines import about
 from schemas.errors import Refused
 from schemas.events import Record
 from schemas.gate import AHEAD_US, admit
@@ -224,7 +225,11 @@ class TableView(Generic[S]):
                 ahead_us=self._ahead_us,
             )
         except Refused as error:
-            logger.warning("skipping offset %d of %s: %s", record.offset, self._topic, error)
+            logger.warning(
+                "skipping offset %d of %s: %s",
+                *(record.offset, self._topic, error),
+                extra=about(*record.partition, record.offset),
+            )
             return
         if isinstance(state, self._kind):
             rows.put(record, state)

@@ -16,6 +16,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 
+from kafka_io.log_lines import about
 from sse_edge.cache.topic_tail import FAR_AWAY, Cut, TopicTail, find_cut
 from sse_edge.cache.window import Window
 from sse_edge.errors import LogError, LogUnavailable, OffsetOutOfRange
@@ -180,7 +181,9 @@ class Tail:
                     if epochs:
                         start = (await self._log.end_offsets([partition]))[partition]
                 except LogError as error:
-                    logger.warning("cannot follow %s/%d yet: %s", *partition, error)
+                    logger.warning(
+                        "cannot follow %s/%d yet: %s", *partition, error, extra=about(*partition)
+                    )
                     await asyncio.sleep(_BACKOFF_S[1])
                     continue
                 self._epochs |= epochs
@@ -216,7 +219,7 @@ class Tail:
         for partition, epoch in epochs.items():
             topic = self._topics[partition.topic]
             if partition in topic.windows and topic.windows[partition].start == FAR_AWAY:
-                logger.warning("%s/%d has a leader now", *partition)
+                logger.warning("%s/%d has a leader now", *partition, extra=about(*partition))
                 changed = topic.successor()
                 del changed.windows[partition]
                 self._replace(topic, changed)
@@ -230,7 +233,11 @@ class Tail:
             self._epochs[partition] = epoch
 
     def _cut_off(self, partition: Partition, offset: int) -> None:
-        logger.error("%s/%d has lost its records from offset %d on", *partition, offset)
+        logger.error(
+            "%s/%d has lost its records from offset %d on",
+            *(*partition, offset),
+            extra=about(*partition, offset),
+        )
         topic = self._topics[partition.topic]
         changed = topic.successor()
         changed.cuts = (*topic.cuts, Cut(partition, offset))

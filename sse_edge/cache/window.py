@@ -176,4 +176,5 @@ class Window:
 def size_of(record: Record) -> int:
     """Return about how many bytes a record takes in memory, with its frame."""
     # JSON in its envelope is about 2.3 times as large as the Avro value that it is made from.
-    return _ENTRY_BYTES + len(record.key or b"") + 33 * len(record.value or b"") // 10
+    size = _ENTRY_BYTES + len(record.key or b"") + 33 * len(record.value or b"") // 10
+    return size + len(record.traceparent)

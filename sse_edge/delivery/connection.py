@@ -21,6 +21,8 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
+from opentelemetry.trace import Span, StatusCode
+
 from sse_edge.cache.catch_up import Piece
 from sse_edge.cache.topic_tail import FAR_AWAY
 from sse_edge.caller import tenant_of, user_of
@@ -234,14 +236,14 @@ class Connection:
             self.transport.end(bound_s)
 
     async def _serve(self) -> None:
-        settings, start = self._node.settings, self._options.start
-        try:
-            async with asyncio.timeout(settings.broker_patience_s):
-                group, position, gaps = await self._node.resolver.resolve(self.stream, start)
-        except (TimeoutError, LogUnavailable) as error:
-            detail = str(error) or "Kafka does not say in time where it starts"
-            self._write(self._unavailable(UnavailableReason.NO_BROKER, detail))
+        start = self._options.start
+        with self._options.opening as span:
+            resolved = await self._resolve(start)
+            if span is not None:
+                self._describe(span, None if resolved is None else _outcome(start, resolved[2]))
+        if resolved is None:
             return
+        group, position, gaps = resolved
         self._node.metrics.opened[_outcome(start, gaps)] += 1
         self._move_to(group, position)
         try:
@@ -252,6 +254,24 @@ class Connection:
         finally:
             self._node.groups.unsubscribe(self, self._current)
             self._group = None
+
+    async def _resolve(self, start: Start) -> tuple[BroadcastGroup, Position, Sequence[Gap]] | None:
+        """Return where the stream starts; None if Kafka does not say, as its client is told."""
+        try:
+            async with asyncio.timeout(self._node.settings.broker_patience_s):
+                return await self._node.resolver.resolve(self.stream, start)
+        except (TimeoutError, LogUnavailable) as error:
+            detail = str(error) or "Kafka does not say in time where it starts"
+            self._write(self._unavailable(UnavailableReason.NO_BROKER, detail))
+            return None
+
+    def _describe(self, span: Span, outcome: StreamStart | None) -> None:
+        span.set_attribute("tapewire.stream", self.stream.name)
+        if outcome is None:
+            span.set_attribute("error.type", str(UnavailableReason.NO_BROKER))
+            span.set_status(StatusCode.ERROR)
+        else:
+            span.set_attribute("tapewire.stream.start", str(outcome))
 
     async def _step(self) -> bool:
         """Do what is next; return whether the stream stays open."""

@@ -19,7 +19,7 @@ from sse_edge.cache.window import Entry, Window
 from sse_edge.cursor import Cursor, CursorCodec, TopicPosition
 from sse_edge.delivery.history import History, Position
 from sse_edge.delivery.merge import IndexedEntry, merge_by_time, newest_of_each_key
-from sse_edge.frame import with_id
+from sse_edge.frame import with_id, with_member
 from sse_edge.log.record import Partition, Record, id_of_key
 from sse_edge.streams.channels import Channel
 from sse_edge.streams.render import Frame, Renderer
@@ -295,6 +295,7 @@ class Feed:
         """Render entries, and give each event its id; `bytes_max` is -1 for the feed's own."""
         if bytes_max == -1:
             bytes_max = self._bytes_max
+        with_traceparent = self.stream.with_traceparent
         moved, cells = list(position), self._writer.start(position)
         blocks: list[bytes] = []
         timestamps_ms: list[int] = []
@@ -311,7 +312,10 @@ class Feed:
             if frame is None:
                 continue
             ended = frame.ends and self.stream.has_end
-            block = with_id(frame.body, self._writer.finish(cells, ended=ended))
+            body = frame.body
+            if with_traceparent and record.traceparent:
+                body = with_member(body, "traceparent", record.traceparent)
+            block = with_id(body, self._writer.finish(cells, ended=ended))
             last_sent = tuple(moved)
             blocks.append(block)
             timestamps_ms.append(record.timestamp_ms)

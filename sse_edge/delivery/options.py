@@ -1,7 +1,10 @@
 """The options of a connection, beside the stream itself."""
 
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 from enum import StrEnum
+
+from opentelemetry.trace import Span
 
 from sse_edge.caller import Caller
 from sse_edge.delivery.start import Start
@@ -36,3 +39,5 @@ class ConnectionOptions:
     """The owner of the request's token; None without a token."""
     heartbeat_s: float | None = None
     """The seconds of silence before a heartbeat; None for those of the dialect."""
+    opening: AbstractContextManager[Span | None] = field(default_factory=nullcontext)
+    """The span in which the stream opens; a context without one where nothing is traced."""

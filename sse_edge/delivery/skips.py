@@ -8,6 +8,7 @@ import logging
 import time
 from collections import OrderedDict
 
+from kafka_io.log_lines import about
 from sse_edge.errors import Unframable
 from sse_edge.log.record import Partition, Record
 
@@ -50,4 +51,5 @@ class Skips:
             *(record.offset, *record.partition, error.reason, error),
             f"; {unlogged} others were skipped before it" if unlogged else "",
             exc_info=error.__cause__ if error.reason == "failed" else None,
+            extra=about(*record.partition, record.offset),
         )

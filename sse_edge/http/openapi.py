@@ -119,6 +119,12 @@ PARAMETERS: dict[str, object] = {
         _query(
             "slow", "What a slow client gets when it reads again.", "pause", "conflate", "close"
         ),
+        _query(
+            "traceparent",
+            "Whether the data of each event have its W3C trace context, where it was traced.",
+            "none",
+            "data",
+        ),
         _query("heartbeat", "The seconds of silence before a heartbeat, if sooner than usual."),
         _query("client_id", "The client's name for itself."),
         _query("token", "The access token, for clients that cannot send headers."),

@@ -5,13 +5,16 @@ An invalid request is refused before the stream begins; later errors are events 
 
 import uuid
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any, TypeVar
 
 from fastapi import APIRouter, Request, Response
+from opentelemetry.trace import Span
 from starlette.requests import HTTPConnection
 from starlette.types import Receive, Scope, Send
 
+from kafka_io import tracing
 from kafka_io.errors import InvalidReport, RecordRefused, Unsent
 from kafka_io.publisher import RecordMetadata
 from schemas.events import Event
@@ -121,6 +124,8 @@ def open_stream(
     node = node_of(request)
     refuse_unacceptable(request)
     caller, stream = caller_of(request), as_readable_by(request, stream)
+    if _choice(request, "traceparent", ("none", "data")) == "data":
+        stream = replace(stream, with_traceparent=True)
     cursor = given_cursor(request)
     if cursor is not None:
         start = node.codec(stream).decode(cursor)
@@ -140,6 +145,7 @@ def open_stream(
         prelude=prelude,
         caller=caller,
         heartbeat_s=_heartbeat_s(request),
+        opening=_opening_span(request),
     )
     if request.method == "HEAD":
         return Response(headers=STREAM_HEADERS)
@@ -255,9 +261,10 @@ async def write(
             topic, entity_id = home
             partition = await publisher.partition_for(topic, encode_key(entity_id, tenant))
         origin = host_of(request.scope) if topic_of(event) in AUDITED else None
-        return await publisher.publish(
-            event, partition=partition, tenant=tenant or "", origin=origin
-        )
+        with tracing.continued(request.headers.get(tracing.TRACEPARENT)):
+            return await publisher.publish(
+                event, partition=partition, tenant=tenant or "", origin=origin
+            )
     except InvalidReport as error:
         raise InvalidParameter("body", str(error)) from error
     except RecordRefused as error:
@@ -319,6 +326,14 @@ class StreamResponse(Response):
         if self._when_over is not None:
             over = self._when_over
             serving.add_done_callback(lambda _: over())
+
+
+def _opening_span(request: Request) -> AbstractContextManager[Span | None]:
+    """Return the span in which a stream opens: a child of the request's caller, if it names one."""
+    route = request.scope.get("route")
+    return tracing.serving(
+        request.method, getattr(route, "path", ""), request.headers.get(tracing.TRACEPARENT)
+    )
 
 
 def _heartbeat_s(request: Request) -> float | None:

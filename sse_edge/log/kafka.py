@@ -27,6 +27,7 @@ from kafka_io.errors import Unread
 from kafka_io.refusals import denial_of
 from kafka_io.stuck import StuckPartitions
 from kafka_io.topic_admin import PartitionEnd, TopicAdmin
+from kafka_io.tracing import TRACEPARENT, parsed
 from schemas.headers import ID, ORIGIN, TENANT
 from sse_edge.errors import LogUnavailable, OffsetOutOfRange
 from sse_edge.log.protocol import NO_TOPIC, TailReader
@@ -309,7 +310,7 @@ async def _where(consumer: AIOKafkaConsumer) -> _Where | None:
 
 
 def _record(partition: Partition, record: ConsumerRecord[bytes, bytes]) -> Record:
-    event_id, tenant, origin = None, b"", b""
+    event_id, tenant, origin, traceparent = None, b"", b"", b""
     for name, value in record.headers:
         if name == ID:
             event_id = value
@@ -317,6 +318,8 @@ def _record(partition: Partition, record: ConsumerRecord[bytes, bytes]) -> Recor
             tenant = value or b""
         elif name == ORIGIN:
             origin = value or b""
+        elif name == TRACEPARENT:
+            traceparent = value or b""
     return Record(
         partition,
         record.offset,
@@ -326,6 +329,7 @@ def _record(partition: Partition, record: ConsumerRecord[bytes, bytes]) -> Recor
         event_id,
         tenant or tenant_of_key(record.key),
         origin,
+        traceparent if parsed(traceparent) else b"",
     )
 
 

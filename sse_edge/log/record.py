@@ -28,6 +28,8 @@ class Record(NamedTuple):
     """The tenant; empty for a record without one."""
     origin: bytes = b""
     """From where it was requested; empty where nobody needs to know."""
+    traceparent: bytes = b""
+    """The W3C trace context of its writer; empty for a record without one."""
 
 
 class Batch(NamedTuple):

@@ -33,6 +33,9 @@ class Stream:
     a stream with a channel whose records have owners."""
     homes: frozenset[str] = frozenset()
     """The tenants of the entities, for a stream that reads the records of all tenants."""
+    with_traceparent: bool = False
+    """Whether the data of events have the trace contexts of their writers. Cursors do not depend on
+    it."""
 
     @property
     def name(self) -> str:

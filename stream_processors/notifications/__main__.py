@@ -9,6 +9,7 @@ import sys
 from kafka_io.client import check_security
 from kafka_io.errors import InvalidSetting, ProducerError
 from kafka_io.log_lines import configure_logging
+from kafka_io.tracing import configure_tracing, stop_tracing
 from stream_processors.errors import WorkerError
 from stream_processors.notifications.app import run
 from stream_processors.notifications.settings import NotifierSettings
@@ -22,15 +23,18 @@ def main() -> None:
     try:
         settings = NotifierSettings()
         check_security()
+        configure_tracing("notifier")
     except InvalidSetting as error:
         sys.exit(f"a setting is invalid: {error}")
-    configure_logging(settings.log_level)
+    configure_logging(settings.log_level, settings.log_format)
     logging.getLogger("aiokafka.producer.sender").setLevel(logging.ERROR)
     try:
         asyncio.run(_run(settings))
     except (WorkerError, ProducerError) as error:
         logger.critical("this notifier stops: %s", error)
         sys.exit(1)
+    finally:
+        stop_tracing()
 
 
 async def _run(settings: NotifierSettings) -> None:

@@ -1,11 +1,13 @@
 import io
+import json
 import logging
 import subprocess
 import sys
 
 import pytest
+from opentelemetry.trace import NonRecordingSpan, SpanContext, use_span
 
-from kafka_io.log_lines import LineFormatter, escaped
+from kafka_io.log_lines import JsonFormatter, LineFormatter, about, escaped
 
 FORGED = "a name\n2026-01-01 00:00:00,000 INFO sse_edge.app forged"
 
@@ -71,3 +73,63 @@ def test_a_process_logs_from_its_level_on_in_such_lines() -> None:
     )
     assert ran.stderr.splitlines()[0].endswith(r"WARNING root a\nb")
     assert len(ran.stderr.splitlines()) == 1
+
+
+def as_json(message: str, *args: object, **fields: object) -> dict[str, object]:
+    record = logging.LogRecord("of.a.test", logging.WARNING, "", 0, message, args, None)
+    record.created = 1_700_000_000.25
+    vars(record).update(fields)
+    line = JsonFormatter().format(record)
+    assert line.isascii()
+    assert line.isprintable()
+    parsed: dict[str, object] = json.loads(line)
+    return parsed
+
+
+def test_as_json_a_record_is_one_object_whose_texts_are_escaped_as_well() -> None:
+    assert as_json("refused %s", FORGED + "\x1b[2J\ud800") == {
+        "time": "2023-11-14T22:13:20.250000Z",
+        "level": "WARNING",
+        "logger": "of.a.test",
+        "message": "refused a name\\n2026-01-01 00:00:00,000 INFO sse_edge.app forged"
+        "\\x1b[2J\\ud800",
+    }
+
+
+def test_as_json_a_line_about_a_record_names_it() -> None:
+    line = as_json("skipped", **about("risk.alerts\n", 3, 0))
+    assert [line[name] for name in ("topic", "partition", "offset")] == ["risk.alerts\\n", 3, 0]
+    assert "offset" not in as_json("lost", **about("risk.alerts", 3))
+
+
+def test_as_json_a_line_within_a_span_names_it() -> None:
+    span = NonRecordingSpan(SpanContext(0xABC, 0xDEF, is_remote=False))
+    with use_span(span):
+        line = as_json("a line")
+    assert line["trace_id"] == "00000000000000000000000000000abc"
+    assert line["span_id"] == "0000000000000def"
+    assert "trace_id" not in as_json("a line")
+
+
+def test_as_json_a_traceback_is_a_text_of_escaped_lines() -> None:
+    line: dict[str, object] = {}
+    try:
+        int("\x1b[2J\u2028")
+    except ValueError:
+        line = as_json("it failed", exc_info=sys.exc_info(), stack_info="Stack\x00")
+    text = str(line["exception"])
+    assert text.startswith("Traceback (most recent call last):\n")
+    assert text.endswith(r"'\x1b[2J\u2028'")
+    assert line["stack"] == r"Stack\x00"
+
+
+def test_a_process_logs_json_where_its_format_is_json() -> None:
+    program = (
+        "import logging; from kafka_io.log_lines import configure_logging; "
+        "configure_logging('WARNING', 'json'); logging.warning('a\\nb')"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    (line,) = ran.stderr.splitlines()
+    assert json.loads(line)["message"] == r"a\nb"

@@ -1,6 +1,7 @@
+import pytest
 from hypothesis import given, strategies as st
 
-from sse_edge.frame import block, body, checkpoint, with_id
+from sse_edge.frame import FRAME_BYTES_MAX, Text, block, body, checkpoint, with_id, with_member
 from tests.support.sse import Reader
 
 anything = st.recursive(
@@ -48,3 +49,20 @@ def test_an_id_is_the_last_line_of_its_block() -> None:
     assert with_id(body("name", {}), b"c").endswith(b"\nid: c\n\n")
     assert checkpoint(b"c", retry_ms=9) == b"retry: 9\nid: c\n\n"
     assert checkpoint(b"c", named=True) == b"event: checkpoint\ndata: {}\nid: c\n\n"
+
+
+@given(st.dictionaries(st.text(), anything, max_size=3), st.none() | st.just("name"))
+def test_a_member_is_added_to_the_object_that_is_an_events_data(
+    data: dict[str, object], event: str | None
+) -> None:
+    added = with_member(body(event, data), "traceparent", b"00-ab")
+    (found,) = Reader().feed(with_id(added, b"c"))
+    assert (found.event, found.json, found.id) == (event, data | {"traceparent": "00-ab"}, "c")
+
+
+@pytest.mark.parametrize(
+    "data", [[{}], "{}", 7, None, Text("a {text}\nof lines"), {"t": "a" * (FRAME_BYTES_MAX - 40)}]
+)
+def test_data_that_can_have_no_member_more_stay(data: object) -> None:
+    unfinished = body("name", data)
+    assert with_member(unfinished, "traceparent", b"00-ab") == unfinished

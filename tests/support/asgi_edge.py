@@ -16,6 +16,7 @@ from urllib.parse import unquote
 from fastapi import FastAPI
 
 from kafka_io.publisher import Publisher, RecordMetadata
+from kafka_io.tracing import current_traceparent
 from schemas.codec import encode
 from schemas.events import Event
 from schemas.topics import CATALOGUE, Topic, key_of, topic_of
@@ -68,7 +69,10 @@ class FakePublisher:
         del tenant, origin
         topic, key = topic_of(event), key_of(event)
         number = await self.partition_for(topic, key or b"") if partition is None else partition
-        offset = self._log.append(topic.name, number, key or b"", encode(event))
+        carried = (current_traceparent() or "").encode()
+        offset = self._log.append(
+            topic.name, number, key or b"", encode(event), traceparent=carried
+        )
         where = self._log.record(topic.name, number, offset)
         return RecordMetadata(topic.name, number, offset, where.timestamp_ms)
 

@@ -74,7 +74,7 @@ def _over(log: FakeLog | None, publisher: FakePublisher | None) -> Generator[Non
 
     with (
         patch("sse_edge.app.KafkaLog", in_memory),
-        patch("sse_edge.app.Publisher", lambda _: publisher),
+        patch("sse_edge.app.Publisher", lambda _, **__: publisher),
     ):
         yield
 

@@ -120,14 +120,15 @@ class FakeCluster:
         self.writes = 0
         """The transactions that were tried."""
 
-    def append(self, number: int, key: str, value: int) -> None:
+    def append(self, number: int, key: str, value: int, traceparent: str | None = None) -> None:
         """Append a number to an input partition."""
         log = self.inputs[number]
         offset = log[-1].offset + 1 if log else self.begins[number]
         text = str(value).encode()
         self.appended_ms += 1
         at_s = self.appended_ms / 1000
-        log.append(FakeMessage(INPUT.name, number, offset, key.encode(), text, timestamp=at_s))
+        headers = None if traceparent is None else [("traceparent", traceparent.encode())]
+        log.append(FakeMessage(INPUT.name, number, offset, key.encode(), text, headers, at_s))
 
     def tear(self, number: int, end: int) -> None:
         """Let a partition lose its messages from an offset on, as a broker without power does."""

@@ -67,6 +67,7 @@ class FakeLog:
         event_id: bytes | None = None,
         tenant: bytes = b"",
         origin: bytes = b"",
+        traceparent: bytes = b"",
     ) -> int:
         partition = self._topics[topic].partitions[number]
         self._clock_ms += 1
@@ -74,7 +75,7 @@ class FakeLog:
         where = Partition(topic, number)
         tenant = tenant or tenant_of_key(key)
         partition.records.append(
-            Record(where, offset, self._clock_ms, key, value, event_id, tenant, origin)
+            Record(where, offset, self._clock_ms, key, value, event_id, tenant, origin, traceparent)
         )
         partition.end = offset + 1
         return offset
