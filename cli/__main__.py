@@ -7,6 +7,7 @@ import typer
 
 from cli.commands.audit import audit
 from cli.commands.books import books_cli
+from cli.commands.dead_letters import dead_letters_cli
 from cli.commands.limits import limits_cli
 from cli.commands.rebuild import rebuild
 from cli.commands.risk import risk_cli
@@ -37,7 +38,6 @@ def _print_version(value: bool) -> None:  # noqa: FBT001  # as typer calls it
 
 cli = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode="markdown",  # paragraphs are wrapped as the terminal needs it
 )
 
@@ -57,6 +57,7 @@ def options(
 for command in (up, reset, task, token, rebuild, audit):
     cli.command()(command)
 cli.add_typer(books_cli, name="books")
+cli.add_typer(dead_letters_cli, name="dead-letters")
 cli.add_typer(limits_cli, name="limits")
 cli.add_typer(risk_cli, name="risk")
 cli.add_typer(scenarios_cli, name="scenarios")

@@ -1,6 +1,7 @@
 """The terminal: prints lines, and exits with the reason where a command fails."""
 
 import asyncio
+import json
 import sys
 from collections.abc import Coroutine, Generator, Sequence
 from contextlib import contextmanager
@@ -33,6 +34,7 @@ Url = Annotated[
 Token = Annotated[
     str | None, typer.Option("--token", envvar="TAPEWIRE_TOKEN", help="Your access token, a JWT.")
 ]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.", show_default=False)]
 Yes = Annotated[
     bool, typer.Option("--yes", "-y", help="Do it without a question.", show_default=False)
 ]
@@ -41,6 +43,11 @@ Yes = Annotated[
 def print_line(line: str) -> None:
     """Print a line at once, also into a pipe."""
     print(line, flush=True)
+
+
+def print_json(value: object) -> None:
+    """Print a value as JSON, of ASCII characters."""
+    print_line(json.dumps(value, indent=2))
 
 
 def print_note(line: str) -> None:

@@ -8,7 +8,10 @@ CommandError
 ├── NoHistory           the log has no answer about the past
 ├── RebuildFailed       measures and alerts could not be computed again
 ├── GrowthFailed        topics could not grow
-└── RekeyFailed         the keys of an earlier release could not be changed
+├── RekeyFailed         the keys of an earlier release could not be changed
+├── UnknownLetter       there is no dead letter of a name
+├── NotRedriven         the record of a dead letter cannot be written again
+└── LogFailed           Kafka could not be read or written
 """
 
 
@@ -46,3 +49,15 @@ class GrowthFailed(CommandError):
 
 class RekeyFailed(CommandError):
     """The keys of an earlier release could not be changed; the message says why."""
+
+
+class UnknownLetter(CommandError):
+    """There is no dead letter of a name; the message says how they are named."""
+
+
+class NotRedriven(CommandError):
+    """The record of a dead letter cannot be written again; the message says why."""
+
+
+class LogFailed(CommandError):
+    """Kafka could not be read or written; the message says why."""

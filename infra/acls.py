@@ -11,7 +11,7 @@ from enum import Enum
 from itertools import groupby
 from typing import NamedTuple
 
-from kafka_io.topic_checks import STATES
+from kafka_io.topic_checks import INPUTS, STATES
 from schemas.topics import (
     AGENT_COMMANDS,
     AGENT_EVENTS,
@@ -33,6 +33,7 @@ from schemas.topics import (
     NOTIFICATION_QUEUES,
     NOTIFICATION_REQUESTS,
     NOTIFICATION_ROUTES,
+    OPERATOR_ACTIONS,
     PORTFOLIO_RETURNS,
     PROCESSOR_POSITIONS,
     RISK_ACKS,
@@ -200,6 +201,7 @@ PARTS: Mapping[str, Access] = {
             MARKET_FORMING,
             NOTIFICATION_DELIVERIES,
             NOTIFICATION_ROUTES,
+            OPERATOR_ACTIONS,
             PORTFOLIO_RETURNS,
             RISK_ACKS,
             RISK_ALERTS,
@@ -226,6 +228,7 @@ PARTS: Mapping[str, Access] = {
             EDGE_RENEWALS,
             NOTIFICATION_REQUESTS,
             NOTIFICATION_ROUTES,
+            OPERATOR_ACTIONS,
             RISK_ACKS,
             RISK_BOOKS,
             RISK_LIMITS,
@@ -328,6 +331,23 @@ PARTS: Mapping[str, Access] = {
         transactions=True,
     ),
     "replay": Access("`tapewire risk replay`: analyses past returns", reads=(PORTFOLIO_RETURNS,)),
+    "operator": Access(
+        "`tapewire doctor`, `status`, `topics`, `dead-letters` and `upgrade`",
+        reads=CATALOGUE,
+        writes=(
+            *(topic for topic in CATALOGUE if topic.name in INPUTS),
+            *_COMMANDS,
+            OPERATOR_ACTIONS,
+        ),
+        checks=True,
+        group=f"{_GROUP}-operator",
+        watches=(
+            _GROUP,
+            f"{_GROUP}-notifier",
+            *(f"{_GROUP}-{topic.name}" for topic in _COMMANDS),
+        ),
+        transactions=True,
+    ),
 }
 """The parts and commands by name. The other commands ask an edge, and need no access."""
 

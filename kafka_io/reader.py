@@ -272,6 +272,55 @@ def _admitted_rows(
                 break
 
 
+async def stream_records(
+    topic: str,
+    settings: ProducerSettings,
+    *,
+    since_ms: int | None = None,
+    newest: int | None = None,
+    follow: bool = False,
+) -> AsyncGenerator[ConsumedRecord]:
+    """Yield records of a topic; those that are fetched together, by their append times.
+
+    Args:
+        topic: the topic's full name.
+        settings: where Kafka is.
+        since_ms: the earliest append time, in milliseconds since 1970 UTC; None for any.
+        newest: the most records of each partition, of its last ones; None for all.
+        follow: whether to wait for further records, for ever, instead of ending at the end.
+    """
+    async with _topic_consumer(topic, settings) as consumer:
+        partitions = _partitions_of(consumer, topic)
+        if not partitions:
+            raise Unread(f"there is no topic {topic}")
+        async with asyncio.timeout(_TIMEOUT_S):
+            ends = await _ends_from_start(consumer, partitions)
+            begins = await consumer.beginning_offsets(partitions)
+            found = (
+                await consumer.offsets_for_times(dict.fromkeys(partitions, since_ms))
+                if since_ms is not None
+                else {}
+            )
+        for home in partitions:
+            start = begins[home]
+            if since_ms is not None:
+                start = ends[home] if found[home] is None else found[home].offset
+            if newest is not None:
+                start = max(start, ends[home] - newest)
+            consumer.seek(home, start)
+        while True:
+            if not follow and all([await consumer.position(home) >= ends[home] for home in ends]):
+                return
+            batches = await consumer.getmany(timeout_ms=_POLL_MS)
+            records = [as_consumed(record) for batch in batches.values() for record in batch]
+            for record in sorted(records, key=_time_and_place):
+                yield record
+
+
+def _time_and_place(record: ConsumedRecord) -> tuple[float, int, int]:
+    return record.timestamp, record.partition, record.offset
+
+
 class OffsetRange(NamedTuple):
     """The offsets of a partition, and how far a group has read it."""
 

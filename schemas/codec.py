@@ -121,6 +121,31 @@ def fingerprint_of(kind: type[Record]) -> bytes:
     return _writer(kind).head[len(MARKER) :]
 
 
+class Written(NamedTuple):
+    """The schema that a value was written with."""
+
+    record: str
+    """The name of the record's class."""
+    version: int
+    newest: int
+    """The version that this software writes."""
+
+
+def version_of(value: bytes) -> Written | None:
+    """Return the schema that a value was written with; None if no known schema has its mark."""
+    return _by_fingerprint().get(value[len(MARKER) : _HEAD_BYTES]) if value[:2] == MARKER else None
+
+
+@cache
+def _by_fingerprint() -> Mapping[bytes, Written]:
+    found = {}
+    for registration in REGISTRY:
+        known, name = _versions(registration), registration.record.__name__
+        for version, schema in enumerate(known, 1):
+            found[_fingerprint(schema)] = Written(name, version, len(known))
+    return found
+
+
 def record_names() -> list[str]:
     """Return the names of the registered records."""
     return sorted(known.record.__name__ for known in REGISTRY)

@@ -20,6 +20,8 @@ ID = "ce_id"
 TYPE = "ce_type"
 RECORDED = "ce_recordedtime"
 TENANT = "tenant"
+REDRIVE = "redrive"
+"""The dead letter whose record was written again, as `DeadLetter.letter_id` names it."""
 ORIGIN = "origin"
 """From where a change was requested: a client's address, or USER@HOST of a command."""
 

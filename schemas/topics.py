@@ -31,6 +31,7 @@ from schemas.events import (
     NotificationRequest,
     NotificationRoute,
     OpenAlert,
+    OperatorAction,
     PortfolioState,
     ProcessorPositions,
     RebuildDone,
@@ -140,6 +141,8 @@ NOTIFICATION_DELIVERIES = _topic(
     "notification.deliveries", NotificationDelivery, "route", 30 * DAY_MS
 )
 TOPIC_GROWTHS = _topic("topic.growths", TopicGrowth, "growth_id", None, partitions=1)
+OPERATOR_ACTIONS = _topic("operator.actions", OperatorAction, "subject", FOR_EVER_MS, partitions=1)
+"""A dead letter is re-driven once: its record here is kept longer than the letter."""
 
 CATALOGUE = tuple(dict.fromkeys(registration.topic for registration in REGISTRY))
 """The topics of this system."""

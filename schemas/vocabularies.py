@@ -293,3 +293,14 @@ class DeadLetterReason(StrEnum):
     LATE = "late"
     FAILED = "failed"
     """The record made its processor fail."""
+
+
+class OperatorActionKind(StrEnum):
+    """The actions of operators that the log keeps."""
+
+    REDRIVE = "redrive"
+    """The record of a dead letter was written to its topic again."""
+    DISCARD = "discard"
+    """A dead letter was set aside for good."""
+    CLOSE_CONNECTION = "close_connection"
+    """The connection of a client was closed."""

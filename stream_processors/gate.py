@@ -6,6 +6,7 @@ be judged without it.
 """
 
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 from kafka_io.client import partition_of
 from kafka_io.dead_letters import Message, dead_letter, log_time_us
@@ -59,6 +60,16 @@ class RecordGate:
     def admit(self, message: Message) -> Admitted | DeadLetter:
         """Return a message with its record, or the dead letter about it."""
         topic = self._topics[message.topic]
+        judged = self.judge(message)
+        if isinstance(judged, Fault):
+            return dead_letter(message, *judged)
+        if isinstance(judged, ReturnBatch):
+            return self._returns(message, judged, topic, tenant_of(message))
+        return admitted(message, judged)
+
+    def judge(self, message: Message) -> "Record | Fault":
+        """Return the record of a message, or why it is refused; of returns, parts may still be."""
+        topic = self._topics[message.topic]
         try:
             record = admit(
                 message.value,
@@ -67,42 +78,36 @@ class RecordGate:
                 ahead_us=self._ahead_us,
             )
         except Refused as error:
-            return dead_letter(message, error.reason, str(error))
+            return Fault(error.reason, str(error))
         fault_of_name = fault_of_tenant(message.headers or ())
         if fault_of_name is not None:
-            return dead_letter(message, DeadLetterReason.INVALID, fault_of_name)
-        tenant = tenant_of(message)
-        fault = self._fault_of_place(message, record, topic, tenant)
-        if fault is not None:
-            return dead_letter(message, *fault)
-        if isinstance(record, ReturnBatch):
-            return self._returns(message, record, topic, tenant)
-        return admitted(message, record)
+            return Fault(DeadLetterReason.INVALID, fault_of_name)
+        fault = self._fault_of_place(message, record, topic, tenant_of(message))
+        return record if fault is None else fault
 
     def _fault_of_place(
         self, message: Message, record: Record, topic: Topic, tenant: str | None
-    ) -> tuple[DeadLetterReason, str] | None:
+    ) -> "Fault | None":
         """Return why a record is not where it belongs; None if it is."""
         key = key_of(record, tenant)
         if message.key != key and (foreign := fault_of_key(message.key, tenant)) is not None:
-            return DeadLetterReason.FOREIGN, foreign
+            return Fault(DeadLetterReason.FOREIGN, foreign)
         if isinstance(record, WindowTally) and (record.tenant or None) != tenant:
-            return DeadLetterReason.FOREIGN, "the tally is of another tenant than its header"
+            return Fault(DeadLetterReason.FOREIGN, "the tally is of another tenant than its header")
         if key is None:
             return None
         if message.key != key:
             error = f"the key is {_shown(message.key)}; it must be {_shown(key)}"
-            return DeadLetterReason.MISPLACED, error
-        root = _root_of(record)
-        place = key if root is None else encode_key(root, tenant)
+            return Fault(DeadLetterReason.MISPLACED, error)
+        place = place_of(record, tenant)
         # Each partition has a copy of a scenario.
-        is_copied = isinstance(record, Scenario)
-        home = message.partition if is_copied else self._home(place, topic)
-        if home == message.partition:
+        home = message.partition if place is None else self._home(place, topic)
+        if place is None or home == message.partition:
             return None
-        return DeadLetterReason.WRONG_PARTITION, (
+        return Fault(
+            DeadLetterReason.WRONG_PARTITION,
             f"{_shown(place)} is in partition {message.partition}; it belongs in partition {home}, "
-            "by Kafka's default partitioner (murmur2)"
+            "by Kafka's default partitioner (murmur2)",
         )
 
     def _returns(
@@ -135,6 +140,26 @@ class RecordGate:
                 self._homes.clear()
             home = self._homes[key, count] = partition_of(key, count)
         return home
+
+
+class Fault(NamedTuple):
+    """Why a record is refused."""
+
+    reason: DeadLetterReason
+    text: str
+
+
+def place_of(record: Record, tenant: str | None) -> bytes | None:
+    """Return the key whose partition a record belongs in; None where it may be in any.
+
+    Args:
+        record: the record; returns belong in the partitions of their portfolios.
+        tenant: its tenant.
+    """
+    if isinstance(record, Scenario):
+        return None
+    root = _root_of(record)
+    return key_of(record, tenant) if root is None else encode_key(root, tenant)
 
 
 def _root_of(record: Record) -> str | None:

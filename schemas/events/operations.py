@@ -100,10 +100,30 @@ class DeadLetter:
     """The SHA-256 of the whole value."""
 
     @property
-    def event_id(self) -> str:
-        """The CloudEvents id, made of the record's topic, partition, offset and part."""
+    def letter_id(self) -> str:
+        """The name of the letter: the record's topic, partition, offset and part."""
         part = "" if self.index is None else f"/{self.index}"
-        return f"dead:{self.topic}/{self.partition}/{self.offset}{part}"
+        return f"{self.topic}/{self.partition}/{self.offset}{part}"
+
+    @property
+    def event_id(self) -> str:
+        """The CloudEvents id, made of the letter's name."""
+        return f"dead:{self.letter_id}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperatorAction:
+    """An operator re-drove or discarded a dead letter, or closed a connection."""
+
+    action: Name
+    """`redrive`, `discard` or `close_connection`."""
+    subject: DerivedId
+    """The dead letter, as TOPIC/PARTITION/OFFSET, with /INDEX of a part; or the connection."""
+    by: Name | None = None
+    """Who did it; None if the log's headers say it, or nobody knows."""
+    comment: Text = ""
+    """The reason that was given."""
+    event_time_us: InstantUs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,11 +2,12 @@
 
 Each names its author and from where it was requested. The log keeps acknowledgements and switches
 to rebuilt states for their retention time, and of limits, books, scenarios, notification routes and
-the growth of topics at least the last change of each. Tokens need the scope `admin`, and each
-tenant sees its own changes; what operators change is of no tenant.
+the growth of topics at least the last change of each. What operators do with dead letters and
+connections is kept for ever. Tokens need the scope `admin`, and each tenant sees its own changes;
+what operators change is of no tenant.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, NamedTuple
 
 from fastapi import APIRouter, Query, Request
@@ -16,6 +17,8 @@ from schemas.events import (
     AlertAck,
     Book,
     NotificationRoute,
+    OperatorAction,
+    OperatorActionKind,
     RebuildDone,
     RiskLimits,
     Scenario,
@@ -23,7 +26,7 @@ from schemas.events import (
 )
 from schemas.gate import admit
 from schemas.instants import to_rfc3339
-from schemas.topics import RISK_REBUILDS, TOPIC_GROWTHS, Topic
+from schemas.topics import OPERATOR_ACTIONS, RISK_REBUILDS, TOPIC_GROWTHS, Topic
 from sse_edge.caller import Scope
 from sse_edge.delivery.node import Node
 from sse_edge.errors import LogUnavailable, OffsetOutOfRange
@@ -35,7 +38,12 @@ from sse_edge.log.scan import scan
 
 _LOOKED_BACK = 2_000
 """Records of a partition that are searched, at most."""
-_TOPICS = (*AUDITED, RISK_REBUILDS, TOPIC_GROWTHS)
+_TOPICS = (*AUDITED, RISK_REBUILDS, TOPIC_GROWTHS, OPERATOR_ACTIONS)
+_ACTIONS: Mapping[str, str] = {
+    OperatorActionKind.REDRIVE: "dead letter re-driven",
+    OperatorActionKind.DISCARD: "dead letter discarded",
+    OperatorActionKind.CLOSE_CONNECTION: "connection closed",
+}
 _ORIGIN_CHARS_MAX = 320
 
 Limit = Annotated[int, Query(ge=1, le=1_000, description="The most changes.")]
@@ -140,6 +148,11 @@ def _change(record: Record) -> _Change | None:
             what = "topics grown" if event.is_done else "topics growing"
             numbers = f"{event.old_count} to {event.new_count} partitions"
             change = _Change(what, numbers, user or None, "", host)
+        case OperatorAction():
+            what = _ACTIONS.get(event.action, event.action)
+            is_command = event.by is None and bool(user)
+            by, place = (user, host) if is_command else (event.by, origin)
+            change = _Change(what, event.subject, by, event.comment, place)
         case _:
             pass
     return change

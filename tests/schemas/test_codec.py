@@ -12,7 +12,15 @@ from fastavro.schema import fingerprint, parse_schema, to_parsing_canonical_form
 from hypothesis import given, strategies as st
 
 from schemas import codec
-from schemas.codec import MARKER, VALUE_BYTES_MAX, decode, encode, record_names, versions
+from schemas.codec import (
+    MARKER,
+    VALUE_BYTES_MAX,
+    decode,
+    encode,
+    record_names,
+    version_of,
+    versions,
+)
 from schemas.errors import OutOfBounds, Refused, TooLarge, Undecodable, UnknownEvent
 from schemas.events import Return, ReturnBatch, TaskStep, TrainingProgress
 from schemas.instants import EARLIEST_US, LATEST_US
@@ -193,3 +201,13 @@ def test_a_record_and_its_newest_schema_have_the_same_fields(name: str) -> None:
     if name == "ReturnBatch":  # its returns are columns, on the wire
         written -= {"portfolio_ids", "times_us", "values", "versions"}
     assert sorted(field.name for field in fields(record)) == sorted(written)
+
+
+def test_the_schema_of_a_value_is_known_by_its_mark() -> None:
+    value = encode(ReturnBatch(returns=[]))
+    count = len(versions("ReturnBatch"))
+    assert version_of(value) == ("ReturnBatch", count, count)
+    first = fingerprint(to_parsing_canonical_form(versions("ReturnBatch")[0]), "CRC-64-AVRO")
+    assert version_of(MARKER + bytes.fromhex(first)) == ("ReturnBatch", 1, count)
+    assert version_of(MARKER + bytes(8)) is None
+    assert version_of(b"no mark") is None

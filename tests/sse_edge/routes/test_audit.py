@@ -2,7 +2,7 @@
 
 import httpx
 
-from schemas.events import RebuildDone, TopicGrowth
+from schemas.events import OperatorAction, RebuildDone, TopicGrowth
 from schemas.run_ids import Owner
 from tests.attacks.test_route_table import NOWHERE, an_edge, token
 from tests.support.tenants_log import ALICE, ELSEWHERE
@@ -45,19 +45,31 @@ async def test_what_operators_change_names_user_and_host_and_is_of_no_tenant() -
         for partition in range(2):
             done = RebuildDone(version="v2", partition=partition, event_time_us=0)
             await publisher.publish(done, partition=partition, origin="eve@desk-1")
+        for subject, comment in (("returns/0/1", "mended"), ("returns/0/2", "")):
+            action = OperatorAction(
+                action="redrive" if comment else "discard",
+                subject=subject,
+                comment=comment,
+                event_time_us=0,
+            )
+            await publisher.publish(action, partition=0, origin="eve@desk-1")
         growth = TopicGrowth(old_count=6, new_count=12, is_done=True, event_time_us=0)
         await publisher.publish(growth)
 
         async def listed(owner: Owner) -> list[list[object]]:
             headers = {"Authorization": f"Bearer {token(owner)}"}
-            answer = await http.get("/api/v1/audit", params={"limit": 2}, headers=headers)
+            answer = await http.get("/api/v1/audit", params={"limit": 4}, headers=headers)
             return [[change[name] for name in NAMES] for change in answer.json()]
 
         assert await listed(NOWHERE) == [
             ["topics grown", "6 to 12 partitions", None, None, None],
+            ["dead letter discarded", "returns/0/2", "eve", "desk-1", None],
+            ["dead letter re-driven", "returns/0/1", "eve", "desk-1", None],
             ["rebuild", "v2", "eve", "desk-1", None],
         ]
-        assert not {"rebuild", "topics grown"} & {row[0] for row in await listed(ALICE)}
+        assert not {"rebuild", "topics grown", "dead letter re-driven"} & {
+            row[0] for row in await listed(ALICE)
+        }
 
 
 async def test_behind_a_trusted_proxy_the_origin_is_the_client() -> None:

@@ -1,0 +1,337 @@
+"""`tapewire dead-letters`: lists dead letters, writes their records again, or discards them.
+
+A re-drive is one transaction: the record in its topic, and the action in `operator.actions`. All
+operators write under one transactional id, whose newest writer fences the others, and each reads
+the actions after it has opened it. So a letter is re-driven once, whoever tries it again and
+however a command ends.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Collection, Generator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from cli.errors import LogFailed, NotRedriven, UnknownLetter
+from cli.record_json import describe, json_of, text_of
+from cli.redrive import Home, check_original, records_of, topic_of_letter
+from kafka_io.clock import now_us
+from kafka_io.errors import Fenced, InvalidReport, ProducerError
+from kafka_io.log_lines import escaped
+from kafka_io.operators import operator
+from kafka_io.publisher import outgoing_record
+from kafka_io.reader import ConsumedRecord, read_between, stream_records
+from kafka_io.settings import ProducerSettings
+from kafka_io.topic_admin import TopicAdmin
+from kafka_io.transactions import OutgoingRecord, TransactionalWriter, open_writer
+from schemas.errors import Refused
+from schemas.events import DeadLetter, OperatorAction, OperatorActionKind
+from schemas.gate import admit_or_none
+from schemas.headers import ORIGIN
+from schemas.instants import to_rfc3339
+from schemas.topics import DEAD_LETTERS, OPERATOR_ACTIONS
+
+_GROUP = "tapewire-operator"
+_TRANSACTION_S = 30.0
+_OPEN_S = 20.0
+_ERROR_CHARS = 160
+
+
+class Done(NamedTuple):
+    """An action on a letter."""
+
+    kind: str
+    """`redrive` or `discard`."""
+    at_us: int
+    by: str
+    comment: str
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A dead letter, and what was done with it."""
+
+    letter: DeadLetter
+    at_us: int
+    """When it was written."""
+    done: Done | None = None
+
+    @property
+    def state(self) -> str:
+        """`open`, `redriven` or `discarded`."""
+        if self.done is None:
+            return "open"
+        return "redriven" if self.done.kind == OperatorActionKind.REDRIVE else "discarded"
+
+
+class Choice(NamedTuple):
+    """A choice of letters."""
+
+    ids: Sequence[str] = ()
+    """Their names; none for all that the rest is true of."""
+    topic: str | None = None
+    """The topic of the record, with or without the system's prefix."""
+    reason: str | None = None
+    state: str | None = None
+
+    def includes(self, letter: DeadLetter, prefix: str) -> bool:
+        """Return whether a letter is meant, apart from its state."""
+        if self.ids:
+            return letter.letter_id in self.ids
+        return self.topic in (None, letter.topic, letter.topic.removeprefix(prefix)) and (
+            self.reason in (None, letter.reason)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The outcome of a re-drive or a discard of a letter."""
+
+    letter_id: str
+    is_done: bool
+    """Whether this call has done it."""
+    is_settled: bool
+    """Whether it is done, by this call or before."""
+    text: str
+
+
+async def read_letters(
+    settings: ProducerSettings,
+    choice: Choice,
+    *,
+    since_ms: int | None = None,
+    newest: int | None = None,
+) -> list[Letter]:
+    """Return letters in the order in which they were written, each once.
+
+    Args:
+        settings: where Kafka is.
+        choice: which are meant.
+        since_ms: the earliest time of their writing, in milliseconds since 1970 UTC.
+        newest: the most letters of each partition that are looked at.
+
+    Raises:
+        UnknownLetter: there is no letter of a name.
+        LogFailed: Kafka cannot be read.
+    """
+    found: dict[str, Letter] = {}
+    with _log_failures():
+        done = await read_actions(settings)
+        name = settings.topic_prefix + DEAD_LETTERS.name
+        async for record in stream_records(name, settings, since_ms=since_ms, newest=newest):
+            letter = admit_or_none(DeadLetter, record.value)
+            if letter is not None and choice.includes(letter, settings.topic_prefix):
+                at_us = int(record.timestamp * 1_000) * 1_000
+                known = Letter(letter, at_us, done.get(letter.letter_id))
+                found.setdefault(letter.letter_id, known)
+    missing = [name for name in choice.ids if name not in found]
+    if missing:
+        raise UnknownLetter(
+            f"there is no dead letter {missing[0]}; `tapewire dead-letters list` names them, as "
+            "TOPIC/PARTITION/OFFSET, with /INDEX of a part of the record"
+        )
+    chosen = [letter for letter in found.values() if choice.state in (None, letter.state)]
+    return sorted(chosen, key=lambda letter: letter.at_us)
+
+
+async def read_actions(settings: ProducerSettings) -> Mapping[str, Done]:
+    """Return what was done with each letter first."""
+    found: dict[str, Done] = {}
+    name = settings.topic_prefix + OPERATOR_ACTIONS.name
+    async for record in stream_records(name, settings):
+        action = admit_or_none(OperatorAction, record.value)
+        kinds = (OperatorActionKind.REDRIVE, OperatorActionKind.DISCARD)
+        if action is not None and action.action in kinds:
+            by = action.by or dict(record.headers).get(ORIGIN, b"").decode(errors="replace")
+            done = Done(action.action, action.event_time_us, by, action.comment)
+            found.setdefault(action.subject, done)
+    return found
+
+
+async def find_original(letter: DeadLetter, settings: ProducerSettings) -> ConsumedRecord | None:
+    """Return the record of a letter, if the log has one at its offset."""
+    offsets = range(letter.offset, letter.offset + 1)
+    found = await read_between(letter.topic, letter.partition, offsets, settings)
+    return found[0] if found else None
+
+
+async def redrive(
+    settings: ProducerSettings,
+    letters: Sequence[Letter],
+    comment: str,
+    report: Callable[[Outcome], None],
+) -> bool:
+    """Write the records of letters again, each at most once, and return whether all are settled.
+
+    Args:
+        settings: where Kafka is.
+        letters: the letters.
+        comment: why.
+        report: takes what became of each.
+
+    Raises:
+        LogFailed: Kafka could not be read or written; what was reported before is done.
+    """
+
+    async def records(letter: DeadLetter) -> Sequence[OutgoingRecord]:
+        topic = topic_of_letter(letter, settings.topic_prefix)
+        original = check_original(letter, await find_original(letter, settings))
+        found = await asyncio.to_thread(
+            TopicAdmin(settings.bootstrap_servers).describe, [letter.topic]
+        )
+        home = Home(topic, letter.topic, found[letter.topic].partitions)
+        return records_of(letter, original, home, now_us(), settings.ahead_s * 1_000_000)
+
+    return await _settle(settings, letters, OperatorActionKind.REDRIVE, comment, report, records)
+
+
+async def discard(
+    settings: ProducerSettings,
+    letters: Sequence[Letter],
+    comment: str,
+    report: Callable[[Outcome], None],
+) -> bool:
+    """Set letters aside for good, and return whether all are settled; see `redrive`."""
+
+    async def none(_: DeadLetter) -> Sequence[OutgoingRecord]:
+        return ()
+
+    return await _settle(settings, letters, OperatorActionKind.DISCARD, comment, report, none)
+
+
+async def _settle(
+    settings: ProducerSettings,
+    letters: Sequence[Letter],
+    kind: OperatorActionKind,
+    comment: str,
+    report: Callable[[Outcome], None],
+    records: Callable[[DeadLetter], Any],
+) -> bool:
+    all_settled = True
+    with _log_failures():
+        async with _only_writer(settings) as writer:
+            done = await read_actions(settings)
+            for known in letters:
+                letter = known.letter
+                before = done.get(letter.letter_id)
+                if before is not None:
+                    text = f"nothing to do: it was {_past(before.kind)} at {_when(before)}"
+                    report(Outcome(letter.letter_id, False, before.kind == kind, text))  # noqa: FBT003  # fields in order
+                    all_settled &= before.kind == kind
+                    continue
+                try:
+                    made = await records(letter)
+                except NotRedriven as error:
+                    report(Outcome(letter.letter_id, False, False, str(error)))  # noqa: FBT003  # fields in order
+                    all_settled = False
+                    continue
+                await writer.commit([*made, _action(settings, letter, kind, comment)], {})
+                places = sorted({f"{record.topic}/{record.partition}" for record in made})
+                where = f" to {', '.join(places)}" if places else ""
+                report(Outcome(letter.letter_id, True, True, f"{_past(kind)}{where}"))  # noqa: FBT003  # fields in order
+    return all_settled
+
+
+@asynccontextmanager
+async def _only_writer(settings: ProducerSettings) -> AsyncGenerator[TransactionalWriter]:
+    group = settings.topic_prefix + _GROUP
+    async with open_writer(
+        settings.bootstrap_servers,
+        f"{group}-0",
+        group,
+        timeout_s=_TRANSACTION_S,
+        within_s=_OPEN_S,
+    ) as writer:
+        yield writer
+
+
+def _action(
+    settings: ProducerSettings, letter: DeadLetter, kind: OperatorActionKind, comment: str
+) -> OutgoingRecord:
+    action = OperatorAction(
+        action=kind, subject=letter.letter_id, comment=comment, event_time_us=now_us()
+    )
+    return outgoing_record(action, settings, partition=0, origin=operator())
+
+
+@contextmanager
+def _log_failures() -> Generator[None]:
+    """Turn errors of Kafka into `LogFailed`."""
+    try:
+        yield
+    except Fenced as error:
+        raise LogFailed(
+            "another operator re-drives or discards at this time; run the command again"
+        ) from error
+    except InvalidReport as error:
+        raise LogFailed(str(error)) from error
+    except (ProducerError, TimeoutError) as error:
+        raise LogFailed(
+            f"Kafka did not do it: {str(error) or 'it has not answered in time'}; run the command "
+            "again: what is done is not done twice"
+        ) from error
+
+
+def _past(kind: str) -> str:
+    return "re-driven" if kind == OperatorActionKind.REDRIVE else "discarded"
+
+
+def _when(done: Done) -> str:
+    why = f": {done.comment}" if done.comment else ""
+    return f"{to_rfc3339(done.at_us)} by {done.by or 'somebody'}{why}"
+
+
+def as_json(known: Letter) -> dict[str, Any]:
+    """Return a letter for a program."""
+    letter = json_of(known.letter)
+    for name in ("key", "value", "key_sha256", "value_sha256"):
+        value = getattr(known.letter, name)
+        is_digest = name.endswith("sha256")
+        letter[name] = value.hex() if is_digest and value is not None else text_of(value)
+    done = None
+    if known.done is not None:
+        done = {**known.done._asdict(), "at": to_rfc3339(known.done.at_us)}
+        del done["at_us"]
+    return {
+        "id": known.letter.letter_id,
+        "at": to_rfc3339(known.at_us),
+        "state": known.state,
+        "done": done,
+        **letter,
+    }
+
+
+def lines_of(letters: Collection[Letter]) -> list[str]:
+    """Return a line for each letter."""
+    return [
+        f"{to_rfc3339(known.at_us)}  {known.state:<9}  {known.letter.reason:<17}  "
+        f"{known.letter.letter_id}  {escaped(known.letter.error[:_ERROR_CHARS])}"
+        for known in letters
+    ] or ["no dead letters"]
+
+
+async def show(settings: ProducerSettings, known: Letter) -> dict[str, Any]:
+    """Return a letter with its record in the log, and whether it could be written again now.
+
+    Raises:
+        LogFailed: Kafka cannot be read.
+    """
+    described = as_json(known) | {"original": None, "can_be_redriven": False, "why_not": None}
+    with _log_failures():
+        letter = known.letter
+        try:
+            topic = topic_of_letter(letter, settings.topic_prefix)
+            original = check_original(letter, await find_original(letter, settings))
+            described["original"] = describe(original)
+            found = await asyncio.to_thread(
+                TopicAdmin(settings.bootstrap_servers).describe, [letter.topic]
+            )
+            home = Home(topic, letter.topic, found[letter.topic].partitions)
+            records_of(letter, original, home, now_us(), settings.ahead_s * 1_000_000)
+        except (NotRedriven, Refused) as error:
+            described["why_not"] = str(error)
+        else:
+            described["can_be_redriven"] = known.done is None
+            if known.done is not None:
+                described["why_not"] = f"it was {_past(known.done.kind)} at {_when(known.done)}"
+    return described
