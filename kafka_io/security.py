@@ -63,7 +63,7 @@ class SecuritySettings(Settings):
         BeforeValidator(_as_mechanism),
     ] = None
     """How a client proves who it is under SASL: PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, OAUTHBEARER,
-    or AWS_MSK_IAM (with the library `aws-msk-iam-sasl-signer-python`). GSSAPI is not supported."""
+    or AWS_MSK_IAM (with the extra `msk-iam`). GSSAPI is not supported."""
 
     sasl_username: SecretStr | None = None
     """The user, or API key, of PLAIN and SCRAM."""

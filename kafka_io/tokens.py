@@ -230,13 +230,12 @@ def _msk_signer(region: str) -> Callable[[], Token]:
         InvalidSetting: the library is not installed.
     """
     try:
-        library = importlib.import_module("aws_msk_iam_sasl_signer")
+        provider: Any = importlib.import_module("aws_msk_iam_sasl_signer.MSKAuthTokenProvider")
     except ImportError:
         raise InvalidSetting(
             "KAFKA_SASL_MECHANISM is AWS_MSK_IAM, which needs the library "
-            "aws-msk-iam-sasl-signer-python; install it"
+            "aws-msk-iam-sasl-signer-python; install tapewire[msk-iam]"
         ) from None
-    provider: Any = library.MSKAuthTokenProvider
 
     def sign() -> Token:
         try:

@@ -1,16 +1,20 @@
 """Tokens come from the token endpoint, are shared, and are renewed before they expire."""
 
 import base64
+import hashlib
+import hmac
 import json
 import sys
+import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from types import ModuleType
-from urllib.parse import parse_qs, unquote
+from pathlib import Path
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 import pytest
 from pydantic import SecretStr
 
+from kafka_io.client import aiokafka_options, librdkafka_options
 from kafka_io.errors import InvalidSetting, NoToken
 from kafka_io.security import SecuritySettings, read_credentials
 from kafka_io.tokens import Token, TokenProvider, TokenSource, fetch_token, librdkafka_callback
@@ -172,32 +176,100 @@ def msk(region: str) -> SecuritySettings:
     )
 
 
-class Signer:
-    """Stands for the library, which cannot be installed beside Faust."""
-
-    @staticmethod
-    def generate_auth_token(region: str) -> tuple[str, int]:
-        if region == "moon-1":
-            raise ValueError("there is no region moon-1 for AKIDEXAMPLE")
-        return f"signed for {region}", 4_000_000_000_000
+SECRET_KEY = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
 
 
-def test_a_token_is_signed_for_msk(monkeypatch: pytest.MonkeyPatch) -> None:
-    library = ModuleType("aws_msk_iam_sasl_signer")
-    library.__dict__["MSKAuthTokenProvider"] = Signer
-    monkeypatch.setitem(sys.modules, library.__name__, library)
-    value, expires_s, _, _ = librdkafka_callback(msk("eu-central-1"))("")
-    assert (value, expires_s) == ("signed for eu-central-1", 4e9)
-    with pytest.raises(
-        NoToken, match="no token could be signed for MSK in moon-1: ValueError"
-    ) as f:
-        librdkafka_callback(msk("moon-1"))("")
-    assert "AKID" not in str(f.value)
+def as_of_aws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, **credentials: str) -> None:
+    """Let the library of AWS find these credentials and no others, and ask no server."""
+    for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "SESSION_TOKEN", "PROFILE", "ROLE_ARN"):
+        monkeypatch.delenv(f"AWS_{name}", raising=False)
+    for name in ("CONTAINER_CREDENTIALS_FULL_URI", "CONTAINER_CREDENTIALS_RELATIVE_URI"):
+        monkeypatch.delenv(f"AWS_{name}", raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    for name, value in credentials.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+
+
+def signature_of(url: str, region: str, secret_key: str) -> str:
+    """Return the signature of a URL by version 4 of AWS, as its documentation defines it."""
+    parts = urlsplit(url)
+    query = {name: values[0] for name, values in parse_qs(parts.query).items()}
+    unsigned = ("X-Amz-Signature", "User-Agent")
+    canonical = "&".join(
+        f"{quote(name, safe='')}={quote(value, safe='')}"
+        for name, value in sorted(query.items())
+        if name not in unsigned
+    )
+    empty = hashlib.sha256(b"").hexdigest()
+    request = f"GET\n/\n{canonical}\nhost:{parts.netloc}\n\nhost\n{empty}"
+    time = query["X-Amz-Date"]
+    scope = f"{time[:8]}/{region}/kafka-cluster/aws4_request"
+    digest = hashlib.sha256(request.encode()).hexdigest()
+    key = f"AWS4{secret_key}".encode()
+    for part in (time[:8], region, "kafka-cluster", "aws4_request"):
+        key = hmac.digest(key, part.encode(), "sha256")
+    return hmac.digest(key, f"AWS4-HMAC-SHA256\n{time}\n{scope}\n{digest}".encode(), "sha256").hex()
+
+
+async def test_a_token_for_msk_is_a_url_that_the_credentials_of_aws_have_signed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    as_of_aws(
+        monkeypatch,
+        tmp_path,
+        ACCESS_KEY_ID="AKIDEXAMPLE",
+        SECRET_ACCESS_KEY=SECRET_KEY,
+        SESSION_TOKEN="of a role/1=",  # noqa: S106  # it is none of AWS
+    )
+    settings = msk("eu-central-1")
+    token, expires_s, _, extensions = librdkafka_callback(settings)("")
+    assert await TokenProvider(settings).token() == token, "all clients share it"
+    assert extensions == {}
+    assert expires_s == pytest.approx(time.time() + 900, abs=60)
+    url = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)).decode()
+    assert url.startswith("https://kafka.eu-central-1.amazonaws.com/?")
+    query = parse_qs(urlsplit(url).query)
+    assert query["Action"] == ["kafka-cluster:Connect"]
+    assert query["X-Amz-Expires"] == ["900"]
+    assert query["X-Amz-Security-Token"] == ["of a role/1="]
+    assert query["X-Amz-Credential"][0].startswith("AKIDEXAMPLE/")
+    assert query["X-Amz-Signature"] == [signature_of(url, "eu-central-1", SECRET_KEY)]
+    assert SECRET_KEY not in url
+
+
+def test_both_clients_get_tokens_for_msk_as_oauthbearer() -> None:
+    settings = msk("us-east-1")
+    options = aiokafka_options(settings)
+    assert options["sasl_mechanism"] == "OAUTHBEARER"
+    assert isinstance(options["sasl_oauth_token_provider"], TokenProvider)
+    of_librdkafka = librdkafka_options(read_credentials(settings))
+    assert of_librdkafka["sasl.mechanism"] == "OAUTHBEARER"
+    assert callable(of_librdkafka["oauth_cb"])
+
+
+def test_without_credentials_of_aws_the_error_names_them(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    as_of_aws(monkeypatch, tmp_path)
+    with pytest.raises(NoToken, match="in eu-north-1: AttributeError; are there credentials of"):
+        librdkafka_callback(msk("eu-north-1"))("")
+
+
+def test_an_error_of_the_library_shows_nothing_that_it_was_given(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    as_of_aws(monkeypatch, tmp_path, PROFILE="AKIDEXAMPLE")
+    with pytest.raises(NoToken, match="in eu-south-1: ProfileNotFound") as found:
+        librdkafka_callback(msk("eu-south-1"))("")
+    assert "AKID" not in str(found.value)
 
 
 def test_without_its_library_msk_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "aws_msk_iam_sasl_signer", None)
-    with pytest.raises(InvalidSetting, match="needs the library aws-msk-iam-sasl-signer-python"):
+    for module in ("aws_msk_iam_sasl_signer", "aws_msk_iam_sasl_signer.MSKAuthTokenProvider"):
+        monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(InvalidSetting, match=r"install tapewire\[msk-iam\]"):
         TokenProvider(msk("eu-west-1"))
 
 
