@@ -45,7 +45,7 @@ soak: $(VENV)/.ready-dev  ## ten minutes of kills, pauses, restarts and drops; e
 faults: $(VENV)/.ready-dev  ## brokers, workers, networks and disks that fail; ends with an account
 	$(BIN)/python -m pytest tests/faults -v -m "" $(ARGS)
 
-infra-test: $(VENV)/.ready-dev build/infra/.ready  ## proxies, charts, rules and units, run without Docker; ends with an account
+infra-test: $(VENV)/.ready-dev build/infra/.ready  ## proxies, charts, rules, units and traces, run without Docker; ends with an account
 	$(BIN)/python -m pytest -m infra --numprocesses 2 --dist loadgroup $(ARGS)
 
 # Packaged programs: proxies and validators, in an environment of their own.
