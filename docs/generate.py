@@ -6,9 +6,11 @@ A test fails when a committed page differs from its generated text.
 import ast
 import importlib
 import inspect
+import os
 from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import ModuleType, NoneType
 from typing import Annotated, get_args, get_origin
 
@@ -23,7 +25,9 @@ from typer.cli import get_docs_for_click
 
 from cli.__main__ import cli
 from infra.acls import PARTS, Operation, Resource, grants_of
+from infra.part_states import PartState, PartStates
 from infra.settings import InfraSettings
+from infra.system_metrics import SystemMetrics
 from kafka_io.counts import Counts
 from kafka_io.part_metrics import (
     build_families,
@@ -195,6 +199,11 @@ def _metrics() -> str:
             "All parts have these; those of commands are of trainers, backtesters and agents.",
             _part_families(),
         ),
+        (
+            "Supervisor",
+            "`tapewire up` serves these itself.",
+            _system_families(),
+        ),
     )
     return _page(
         "Metrics",
@@ -228,6 +237,14 @@ def _worker_families() -> Iterable[Metric]:
     metrics.progress = lambda: {TopicPartition("x", 0): Progress(1, 1)}
     metrics.open_alerts = lambda: {("x", True): 1}
     return metrics.families()
+
+
+def _system_families() -> Iterable[Metric]:
+    states = PartStates(None)
+    states.set("x", PartState.UP)
+    with TemporaryDirectory() as folder:
+        (Path(folder) / "kafka" / "log" / "x-0").mkdir(parents=True)
+        yield from SystemMetrics(states, lambda: {"x": os.getpid()}, Path(folder)).families()
 
 
 def _part_families() -> Iterable[Metric]:

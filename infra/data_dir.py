@@ -23,6 +23,8 @@ MARK = "tapewire.data"
 RUNNING = "system.json"
 PARTS = "parts.json"
 """Has the states of the parts while the system runs."""
+TARGETS = "prometheus.json"
+"""Says where the parts show their metrics while the system runs."""
 
 _LOCK = "lock"
 PRIVATE_UMASK = 0o077
@@ -32,7 +34,8 @@ _MARK_TEXT = "This directory holds the data of Tapewire; `tapewire reset` remove
 _DRAFTS = frozenset({"system.new", "parts.new"})
 """Unfinished new versions of files, which a crash may leave behind."""
 _ENTRIES = (
-    frozenset({MARK, RUNNING, PARTS, _LOCK, "kafka", "logs", "issuer", "models", "faust"}) | _DRAFTS
+    frozenset({MARK, RUNNING, PARTS, TARGETS, _LOCK, "kafka", "logs", "issuer", "models", "faust"})
+    | _DRAFTS
 )
 """The names that Tapewire puts into a data directory."""
 

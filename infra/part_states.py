@@ -7,6 +7,8 @@ nobody else's business.
 
 import json
 import logging
+from collections import Counter
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -36,6 +38,13 @@ class PartStates:
         """
         self._path = path
         self._parts: dict[str, dict[str, str]] = {}
+        self.restarts: Counter[str] = Counter()
+        """How often each part was started again."""
+
+    @property
+    def present(self) -> Mapping[str, PartState]:
+        """The state of each part; any thread may ask."""
+        return {name: PartState(part["state"]) for name, part in list(self._parts.items())}
 
     def set(self, name: str, state: PartState, failure: str = "") -> None:
         """Note a part's state, and since when it has it.
@@ -48,6 +57,7 @@ class PartStates:
         """
         if self._parts.get(name, {}).get("state") == state:
             return
+        self.restarts[name] += state is PartState.STARTING and name in self._parts
         now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
         self._parts[name] = {"state": state, "since": now}
         if failure:

@@ -26,6 +26,10 @@ class InfraSettings(Settings):
     """The management port of the first edge, or the next free one; 0 takes any for each. Unset,
     edges have none."""
 
+    metrics_port: int = Field(default=0, ge=0, le=65535)
+    """The first port of the metrics of processors, workers and the supervisor, of which each has
+    one; 0 takes any free ports. The file `prometheus.json` in the data directory has them all."""
+
     maven_url: str | None = None
     """The Maven repository that has the jars of the embedded broker; unset, it is Maven Central."""
 

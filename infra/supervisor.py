@@ -86,6 +86,11 @@ class Supervisor:
         self._states = PartStates(None) if states is None else states
         self._running: list[Process] = []
 
+    def pids(self) -> Mapping[str, int]:
+        """Return the process ids of the parts that run; any thread may ask."""
+        found = ((running.part.name, running.live_pid) for running in list(self._running))
+        return {name: pid for name, pid in found if pid is not None}
+
     async def start(self, *parts: Part) -> None:
         """Start parts side by side that everything else needs, and return when all are ready.
 
@@ -244,6 +249,12 @@ class Process:
                         preexec_fn=_dying_with(os.getpid()) if sys.platform == "linux" else None,
                     )
                 return await self._until_ready(notified)
+
+    @property
+    def live_pid(self) -> int | None:
+        """The process id; None if the process has ended, or was not started yet."""
+        process = self._process
+        return None if process is None or process.returncode is not None else process.pid
 
     @property
     def pid(self) -> int:

@@ -11,21 +11,34 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from infra.data_dir import PARTS, PRIVATE_UMASK, RunningSystem, announced, locked, this_process
+from infra.data_dir import (
+    PARTS,
+    PRIVATE_UMASK,
+    TARGETS,
+    RunningSystem,
+    announced,
+    locked,
+    this_process,
+)
 from infra.demo_issuer import jwks_path
 from infra.embedded_broker import bounded_disk, free_port, prepare
 from infra.errors import DownloadFailed, InfraError
 from infra.modules import module_name
 from infra.part_states import PartState, PartStates
+from infra.prometheus_targets import Target, take_ports, targets_file
 from infra.settings import InfraSettings
 from infra.supervisor import Need, Part, Say, Supervisor
+from infra.system_metrics import SystemMetrics
 from infra.topics import answers, cluster_id_of, provision, wait_for_kafka
 from infra.trades_package import trades_jar
+from kafka_io.part_metrics import serve_metrics
 from kafka_io.security import SecuritySettings
+from kafka_io.settings import METRICS_HOST, MetricsSettings
 from producers.demo.notice import describe
 
 KAFKA_PORT = 9092
@@ -74,10 +87,14 @@ async def run(settings: InfraSettings, options: SystemOptions, say: Say = print)
         supervisor = Supervisor(settings.data_dir / "logs", say, states)
         try:
             began = time.monotonic()
-            system = await _start(settings, options, supervisor, say)
+            system, targets = await _start(settings, options, supervisor, say)
             up = True
             say(f"started in {time.monotonic() - began:.0f} s{_without(states)}")
-            with announced(settings.data_dir, system):
+            metrics = SystemMetrics(states, supervisor.pids, settings.data_dir)
+            with (
+                announced(settings.data_dir, system),
+                _shown(settings, metrics, targets, say),
+            ):
                 logs = settings.data_dir / "logs"
                 say(f"\nopen {system.url}   (Ctrl-C stops; logs are in {logs})\n")
                 await supervisor.watch(stop)
@@ -92,7 +109,7 @@ async def run(settings: InfraSettings, options: SystemOptions, say: Say = print)
 
 async def _start(
     settings: InfraSettings, options: SystemOptions, supervisor: Supervisor, say: Say
-) -> RunningSystem:
+) -> tuple[RunningSystem, list[Target]]:
     servers = settings.bootstrap_servers
     if servers is None:
         servers = await _start_broker(settings, supervisor, say)
@@ -143,9 +160,16 @@ async def _start(
     if options.demo:
         parts.append(_python("demo", "producers", env, "--speed", f"{options.speed:g}"))
     needs = _kafka_at(servers)
-    await supervisor.launch(*(replace(part, needs=needs) for part in parts))
+    workers = [part.name for part in parts if not part.name.startswith("edge")]
+    metrics = take_ports(workers, settings.metrics_port)
+    await supervisor.launch(
+        *(
+            replace(part, needs=needs, env={**part.env, **_metrics_of(part, metrics)})
+            for part in parts
+        )
+    )
     pid, process_started_s = this_process()
-    return RunningSystem(
+    system = RunningSystem(
         url=f"http://localhost:{edges[0][1]}",
         bootstrap_servers=servers,
         cluster_id=await asyncio.to_thread(cluster_id_of, servers, within_s=_FOREIGN_KAFKA_S),
@@ -154,6 +178,47 @@ async def _start(
         pid=pid,
         process_started_s=process_started_s,
     )
+    return system, [
+        *_edge_targets(settings, [port for _, port in edges], ports),
+        *(Target(name, port) for name, port in metrics.items()),
+    ]
+
+
+def _metrics_of(part: Part, ports: Mapping[str, int]) -> Mapping[str, str]:
+    """Return the setting of a part's metrics; edges serve them at a port that they have."""
+    return {"TAPEWIRE_METRICS_PORT": str(ports[part.name])} if part.name in ports else {}
+
+
+def _edge_targets(
+    settings: InfraSettings, main_ports: Sequence[int], management: Sequence[Mapping[str, str]]
+) -> Iterator[Target]:
+    """Yield where edges show their metrics; none of edges that take any port for it."""
+    scheme = "https" if os.environ.get("TAPEWIRE_TLS_CERT") else "http"
+    if settings.management_port != 0:
+        for port, own in zip(main_ports, management, strict=True):
+            yield Target("edge", int(own.get("TAPEWIRE_MANAGEMENT_PORT", port)), scheme)
+
+
+@contextmanager
+def _shown(
+    settings: InfraSettings, metrics: SystemMetrics, targets: Sequence[Target], say: Say
+) -> Generator[None]:
+    """Show this process's metrics, and say where all are, until the block ends."""
+    [port] = take_ports(["supervisor"], settings.metrics_port).values()
+    targets = [*targets, Target("supervisor", port)]
+    path = settings.data_dir / TARGETS
+    server = serve_metrics(
+        MetricsSettings(metrics_port=port, metrics_host=METRICS_HOST), metrics.families
+    )
+    assert server is not None
+    places = ", ".join(f"{target.component} {target.port}" for target in targets)
+    say(f"{'metrics':<10} at the ports {places}; {path} is for Prometheus")
+    try:
+        with targets_file(path, targets):
+            yield
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 async def _start_broker(settings: InfraSettings, supervisor: Supervisor, say: Say) -> str:

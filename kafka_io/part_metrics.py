@@ -10,6 +10,7 @@ This needs `prometheus-client` and `cryptography`, which the extras of all parts
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from wsgiref.simple_server import WSGIServer
 
 from cryptography import x509
 from prometheus_client import CollectorRegistry, ProcessCollector, start_http_server
@@ -27,14 +28,19 @@ from tapewire import __version__
 logger = logging.getLogger(__name__)
 
 
-def serve_metrics(settings: MetricsSettings, families: Callable[[], Iterable[Metric]]) -> None:
+def serve_metrics(
+    settings: MetricsSettings, families: Callable[[], Iterable[Metric]]
+) -> WSGIServer | None:
     """Show metrics over HTTP in the background until the process ends, if settings ask for it.
+
+    Returns:
+        The server; None without a port.
 
     Raises:
         InvalidSetting: the address cannot be listened on.
     """
     if settings.metrics_port is None:
-        return
+        return None
     registry = CollectorRegistry()
     registry.register(_Collected(lambda: (*families(), *part_families())))
     try:
@@ -45,6 +51,7 @@ def serve_metrics(settings: MetricsSettings, families: Callable[[], Iterable[Met
             f"cannot be listened on: {error.strerror or error}"
         ) from error
     logger.info("metrics are at http://%s:%d/metrics", settings.metrics_host, server.server_port)
+    return server
 
 
 def part_families(certificates: Mapping[str, Path] | None = None) -> Iterator[Metric]:
