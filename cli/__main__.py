@@ -12,6 +12,7 @@ from cli.commands.limits import limits_cli
 from cli.commands.rebuild import rebuild
 from cli.commands.risk import risk_cli
 from cli.commands.scenarios import scenarios_cli
+from cli.commands.status import doctor, status, upgrade
 from cli.commands.system import reset, token, up
 from cli.commands.task import task
 from cli.commands.topics import topics_cli
@@ -54,7 +55,7 @@ def options(
     """Take the options that come before a command."""
 
 
-for command in (up, reset, task, token, rebuild, audit):
+for command in (up, reset, status, doctor, upgrade, task, token, rebuild, audit):
     cli.command()(command)
 cli.add_typer(books_cli, name="books")
 cli.add_typer(dead_letters_cli, name="dead-letters")

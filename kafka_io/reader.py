@@ -317,6 +317,31 @@ async def stream_records(
                 yield record
 
 
+async def read_last(
+    partitions: Mapping[str, int], settings: ProducerSettings, count: int
+) -> list[ConsumedRecord]:
+    """Return the records among the last offsets of each partition of some topics.
+
+    Args:
+        partitions: the number of partitions of each topic, by its full name.
+        settings: where Kafka is.
+        count: how many offsets of each partition; markers of transactions have some of them.
+    """
+    homes = [
+        TopicPartition(name, number) for name, size in partitions.items() for number in range(size)
+    ]
+    if not homes:
+        return []
+    async with asyncio.timeout(_TIMEOUT_S), _observer(None, settings) as consumer:
+        await client.require_topics(consumer, partitions)
+        consumer.assign(homes)
+        ends = await consumer.end_offsets(homes)
+        begins = await consumer.beginning_offsets(homes)
+        for home in homes:
+            consumer.seek(home, max(begins[home], ends[home] - count))
+        return [as_consumed(record) async for _, record in _records_until(consumer, ends)]
+
+
 def _time_and_place(record: ConsumedRecord) -> tuple[float, int, int]:
     return record.timestamp, record.partition, record.offset
 

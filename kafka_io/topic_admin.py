@@ -6,10 +6,12 @@ coroutines call them in a thread.
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from confluent_kafka import (
+    ConsumerGroupTopicPartitions,
     IsolationLevel,
     KafkaError,
     KafkaException,
@@ -53,6 +55,17 @@ class PartitionEnd(NamedTuple):
     """The offset after the last committed record."""
     leader_epoch: int
     """A broker that is cut off from the others has an earlier one, and takes itself for leader."""
+
+
+class PartitionReplicas(NamedTuple):
+    """The brokers that have a partition, by their ids."""
+
+    number: int
+    leader: int | None
+    """None while no broker leads."""
+    replicas: Sequence[int]
+    in_sync: Sequence[int]
+    """The replicas that have all that the leader has."""
 
 
 class GroupMember(NamedTuple):
@@ -182,6 +195,61 @@ class TopicAdmin:
                 if end.leader_epoch is not None:
                     ends[where.topic, where.partition] = PartitionEnd(end.offset, end.leader_epoch)
         return ends
+
+    def begins(self, partitions: Iterable[tuple[str, int]]) -> Mapping[tuple[str, int], int]:
+        """Return the first offset of each partition, without those that no leader answers for."""
+        earliest: Any = OffsetSpec.earliest()  # type: ignore[no-untyped-call]  # its stubs lack it
+        queries = {TopicPartition(*partition): earliest for partition in partitions}
+        found = {}
+        if queries:
+            answers = self._admin.list_offsets(queries, request_timeout=self._timeout_s)
+            for where, answer in answers.items():
+                with suppress(KafkaException):
+                    found[where.topic, where.partition] = int(answer.result().offset)
+        return found
+
+    def committed(self, group: str) -> Mapping[tuple[str, int], int]:
+        """Return the offsets that a group has committed, by topic and partition.
+
+        Raises:
+            Unread: Kafka does not answer, or an ACL lacks.
+        """
+        request = [ConsumerGroupTopicPartitions(group)]
+        answers = self._admin.list_consumer_group_offsets(request, request_timeout=self._timeout_s)
+        try:
+            offsets = answers[group].result().topic_partitions
+        except KafkaException as error:
+            if error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
+                return {}
+            raise Unread(_reason(error, "DESCRIBE", "group", group)) from error
+        return {
+            (found.topic, found.partition): found.offset for found in offsets if found.offset >= 0
+        }
+
+    def replicas(self, name: str) -> list[PartitionReplicas]:
+        """Return who has the partitions of a topic; nothing for a topic that does not exist.
+
+        Raises:
+            Unread: Kafka does not answer, or an ACL lacks.
+        """
+        answers = self._admin.describe_topics(
+            TopicCollection([name]), request_timeout=self._timeout_s
+        )
+        try:
+            found = answers[name].result()
+        except KafkaException as error:
+            if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+                return []
+            raise Unread(_reason(error, "DESCRIBE", "topic", name)) from error
+        return [
+            PartitionReplicas(
+                part.id,
+                None if part.leader is None else part.leader.id,
+                [node.id for node in part.replicas],
+                [node.id for node in part.isr],
+            )
+            for part in found.partitions
+        ]
 
     def leader_epochs(self, partitions: Iterable[tuple[str, int]]) -> Mapping[tuple[str, int], int]:
         """Return the leader epoch of each partition, without those that no leader answers for."""

@@ -18,6 +18,7 @@ Headers = list[tuple[str, bytes]]
 
 ID = "ce_id"
 TYPE = "ce_type"
+SOURCE = "ce_source"
 RECORDED = "ce_recordedtime"
 TENANT = "tenant"
 REDRIVE = "redrive"
@@ -54,7 +55,7 @@ def headers_of(
         "ce_specversion": "1.0",
         ID: getattr(event, "event_id", None) or _id_of_content(event, value),
         TYPE: type_name(type(event)),
-        "ce_source": source,
+        SOURCE: source,
         "ce_time": to_rfc3339(event.event_time_us),
         RECORDED: to_rfc3339(recorded_us),
         "content-type": "application/avro",

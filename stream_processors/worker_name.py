@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from kafka_io.errors import Unread
+from kafka_io.software import software_version
 from kafka_io.topic_admin import GroupMember
 from stream_processors.errors import NameTaken
 
@@ -27,7 +28,7 @@ if sys.platform != "win32":
 
 logger = logging.getLogger(__name__)
 
-_CLIENT = "tapewire@"
+_CLIENT = "tapewire"
 _POLL_S = 0.5
 _REMEDY = (
     "give each worker a TAPEWIRE_WORKER_ID of its own, or leave it unset where each runs on a host "
@@ -41,8 +42,16 @@ def default_name() -> str:
 
 
 def client_id() -> str:
-    """Return the name of this host for the group, by which a worker recognizes an earlier self."""
-    return f"{_CLIENT}{socket.gethostname()}"
+    """Return this software's version and host for the group: `tapewire-VERSION@HOST`.
+
+    By the host, a worker recognizes an earlier self; earlier releases named no version.
+    """
+    return f"{'-'.join(filter(None, (_CLIENT, software_version())))}@{socket.gethostname()}"
+
+
+def host_of(client: str) -> str:
+    """Return the host in the `client_id` of a member."""
+    return client.rpartition("@")[2]
 
 
 @contextmanager
@@ -102,9 +111,9 @@ async def wait_for_namesake(
             logger.info("the group's members are not known: %s", error)
             return
         hosts = [
-            member.client_id.removeprefix(_CLIENT)
+            host_of(member.client_id)
             for member in found
-            if member.name == name and member.client_id != client_id()
+            if member.name == name and host_of(member.client_id) != socket.gethostname()
         ]
         if not hosts:
             return

@@ -1,25 +1,137 @@
-"""`tapewire topics`: prints who may use topics, grows them, and gives tenants own keys."""
+"""`tapewire topics`: lists, reads, grows and rekeys topics, and prints who may use them."""
 
+from contextlib import suppress
+from json import dumps
 from typing import Annotated
 
 import typer
 
-from cli.console import DataDir, print_line, print_lines, print_note, reasons, run, settings_of
+from cli.console import (
+    AsJson,
+    DataDir,
+    print_json,
+    print_line,
+    print_lines,
+    print_note,
+    reasons,
+    run,
+    settings_of,
+)
+from cli.moments import milliseconds_of
 from cli.progress import working
 from cli.target import KafkaTarget, find_kafka
+from cli.topics import (
+    Filter,
+    describe_topic,
+    line_of_record,
+    lines_of_list,
+    lines_of_topic,
+    list_topics,
+    parse_where,
+    print_all,
+    tail as tail_topic,
+    topic_named,
+)
 from infra.acls import PARTS, commands_of, grants_of
 from infra.topics import provision
 
 _COUNT_MAX = 10_000
+_RECORDS_MAX = 100_000
 _SETTLE_S = 330.0
 """Kafka's producers ask for new partitions every five minutes by default."""
 
-topics_cli = typer.Typer(no_args_is_help=True, help="Change the topics of a system.")
+topics_cli = typer.Typer(
+    no_args_is_help=True, help="Look into the topics of a system, and change them."
+)
+
+Topic = Annotated[str, typer.Argument(metavar="TOPIC", help="The topic, such as risk.alerts.")]
 
 
 @topics_cli.callback()
 def topics() -> None:
-    """Change the topics of a system."""
+    """Look into the topics of a system, and change them."""
+
+
+@topics_cli.command("list")
+def list_(
+    json: AsJson = False,  # noqa: FBT002  # a flag of the command line
+    data_dir: DataDir = None,
+) -> None:
+    """List all topics, with what differs from the catalogue."""
+    with reasons():
+        rows = list_topics(find_kafka(settings_of(data_dir), print_note).producer_settings())
+    if json:
+        print_json(rows)
+    else:
+        print_lines(lines_of_list(rows))
+
+
+@topics_cli.command("describe")
+def describe(
+    topic: Topic,
+    json: AsJson = False,  # noqa: FBT002  # a flag of the command line
+    data_dir: DataDir = None,
+) -> None:
+    """Describe a topic: its records, settings, partitions, offsets and replicas."""
+    with reasons():
+        kafka = find_kafka(settings_of(data_dir), print_note).producer_settings()
+        row = describe_topic(kafka, topic_named(topic, kafka.topic_prefix))
+    if json:
+        print_json(row)
+    else:
+        print_lines(lines_of_topic(row))
+
+
+@topics_cli.command("tail")
+def tail(
+    topic: Topic,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="TIME",
+            help="Records since then: @-1h, @-30m, @-2d, or a time such as 2026-11-30T08:00:00Z.",
+        ),
+    ] = None,
+    key: Annotated[
+        str | None, typer.Option(help="Only records of this key: an id, or TENANT/ID.")
+    ] = None,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FIELD=VALUE",
+            help="Only records with this value, as in returns.portfolio_id=p-1 or "
+            "headers.tenant=acme; repeat it for several fields.",
+        ),
+    ] = None,
+    count: Annotated[
+        int, typer.Option(min=1, max=_RECORDS_MAX, help="The most records of the past.")
+    ] = 20,
+    follow: Annotated[  # noqa: FBT002  # a flag of the command line
+        bool, typer.Option("--follow", "-f", help="Wait for further records, until Ctrl-C.")
+    ] = False,
+    json: AsJson = False,  # noqa: FBT002  # a flag of the command line
+    data_dir: DataDir = None,
+) -> None:
+    """Print the newest records of a topic, decoded; with --json, an object a line."""
+    since_ms = milliseconds_of(since, "--from")
+
+    def show(found: dict[str, object]) -> None:
+        print_line(dumps(found) if json else line_of_record(found))
+
+    with reasons():
+        chosen = Filter(key, parse_where(where or ()))
+        kafka = find_kafka(settings_of(data_dir), print_note).producer_settings()
+        records = tail_topic(
+            kafka,
+            topic_named(topic, kafka.topic_prefix),
+            chosen,
+            since_ms=since_ms,
+            count=count,
+            follow=follow,
+        )
+    with suppress(KeyboardInterrupt):
+        run(print_all(records, show))
 
 
 @topics_cli.command("create")

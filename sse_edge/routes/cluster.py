@@ -22,8 +22,6 @@ from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from enum import StrEnum
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated, NamedTuple, cast
 
 from fastapi import Depends
@@ -32,6 +30,7 @@ from starlette.requests import HTTPConnection
 from kafka_io.clock import now_us
 from kafka_io.errors import ProducerError
 from kafka_io.publisher import Publisher
+from kafka_io.software import software_version
 from schemas.events import EdgeChannel, EdgeNode
 from schemas.instants import to_rfc3339
 from schemas.keys import encode_key
@@ -137,7 +136,7 @@ class Cluster:
             address=self._address,
             host=socket.gethostname(),
             process_id=os.getpid(),
-            version=_version(),
+            version=software_version(),
             status=NodeStatus.DRAINING if node.draining else NodeStatus.ACTIVE,
             started_us=self._started_us,
             interval_s=self._interval_s,
@@ -330,14 +329,6 @@ def _shortened(node: EdgeNode) -> EdgeNode:
         if channel.connections
     ]
     return replace(node, channels=channels)
-
-
-@cache
-def _version() -> str:
-    try:
-        return version("tapewire")
-    except PackageNotFoundError:  # in a checkout that is not installed
-        return ""
 
 
 def _now_s() -> float:

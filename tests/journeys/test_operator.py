@@ -15,6 +15,7 @@ from cli.errors import LogFailed
 from kafka_io.client import partition_of
 from kafka_io.publisher import outgoing_record
 from kafka_io.reader import read_all, stream_records
+from kafka_io.software import software_version
 from schemas.events import (
     DeadLetter,
     OperatorAction,
@@ -94,12 +95,42 @@ async def test_a_dead_letter_is_redriven_once_and_its_record_is_applied(world: W
     assert len(written) == 2
     assert {dict(record.headers)["ce_id"] for record in written} == {dict(made.headers)["ce_id"]}
 
+    await assert_status_and_tail(world, name)
     await producer.stop()
     await assert_discarded_for_good(world, names["undecodable"])
     actions = await read_all(OPERATOR_ACTIONS, world.producer_settings)
     assert [
         (action.action, action.subject) for action in actions if isinstance(action, OperatorAction)
     ] == [("redrive", name), ("discard", names["undecodable"])]
+
+
+async def assert_status_and_tail(world: World, name: str) -> None:
+    """See the system and its records while its worker runs, after a re-drive."""
+    code, status = await call(world, "status", "--json")
+    groups = {group["purpose"]: group for group in status["groups"]}
+    assert code == 0
+    assert [member["version"] for member in groups["processors"]["members"]] == [software_version()]
+    assert status["dead_letters_last_hour"] == {"wrong_partition": 1, "undecodable": 1}
+    assert status["open_dead_letters_last_hour"] == 1
+    assert "ReturnBatch" in {written["record"] for written in status["writes"]}
+
+    where = ("--where", f"headers.redrive={name}", "--from", "@-1h", "--json")
+    code, found = await call(world, "topics", "tail", "portfolio.returns", *where)
+    assert (code, found["record"]) == (0, "ReturnBatch")
+    assert found["value"]["returns"][0]["portfolio_id"] == "p"
+    code, text = await call(world, "topics", "tail", "risk.measures", "--key", "p", "--count", "1")
+    assert code == 0
+    assert "RiskMeasure" in text
+    code, rows = await call(world, "topics", "list", "--json")
+    assert {row["exists"] for row in rows} == {True}
+    code, row = await call(world, "topics", "describe", "portfolio.returns", "--json")
+    assert len(row["partitions"]) == PARTITIONS
+
+    code, checks = await call(world, "doctor", "--json")
+    wrong = {check["name"]: check["found"] for check in checks if check["result"] == "wrong"}
+    assert (code, wrong) == (0, {})
+    code, upgrade = await call(world, "upgrade", "--check", "--json")
+    assert (code, upgrade["possible"], upgrade["missing_topics"]) == (0, True, [])
 
 
 async def redriven_by_two_at_once(world: World, name: str) -> list[Outcome]:

@@ -1,0 +1,87 @@
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from cli import doctor
+from cli.doctor import (
+    Check,
+    Result,
+    check_clocks,
+    check_disk,
+    check_keys,
+    check_python,
+    check_schemas,
+    examine,
+    line_of,
+)
+from cli.log_survey import Survey, WrittenVersion
+from infra.embedded_broker import free_port
+from infra.settings import InfraSettings
+
+
+def test_an_old_python_and_a_full_disk_have_their_remedies() -> None:
+    assert check_python((3, 10)).remedy == "install Python 3.11 or later"
+    assert check_python((3, 13)).result is Result.OK
+    assert check_disk(Path("/x"), 5 << 20).result is Result.WARNING
+    assert check_disk(Path("/x"), 5 << 30).result is Result.OK
+
+
+@pytest.mark.parametrize(
+    ("written", "others", "result", "text"),
+    [
+        (WrittenVersion("t", "Novelty", None, None, "/x"), 0, Result.WRONG, "Novelty in t"),
+        (WrittenVersion("t", "Alert", 1, 2, "/x"), 0, Result.OK, "older ones are written of Alert"),
+        (WrittenVersion("t", "Alert", 2, 2, "/x"), 0, Result.OK, "all are known"),
+        (WrittenVersion("t", "Alert", 2, 2, "/x"), 3, Result.WARNING, "3 of the newest values"),
+    ],
+)
+def test_schemas_that_are_not_known_are_wrong(
+    written: WrittenVersion, others: int, result: Result, text: str
+) -> None:
+    check = check_schemas(Survey([written], others))
+    assert check.result is result
+    assert text in check.found
+
+
+def test_clocks_that_are_ahead_are_wrong_and_a_record_that_waited_is_not() -> None:
+    assert check_clocks(Survey(ahead_s={"/x": 60.0}, newest_ms=5), 5).found == (
+        "clocks are ahead of the brokers': /x by 60 s"
+    )
+    assert check_clocks(Survey(ahead_s={"/x": -60.0}, newest_ms=5), 5).result is Result.OK
+    assert "10 s or more behind" in check_clocks(Survey(newest_ms=15_000), 5_000).found
+    assert check_clocks(Survey(), 5).result is Result.SKIPPED
+
+
+def test_keys_are_read_and_counted() -> None:
+    assert check_keys("u", lambda _: b'{"keys": [1, 2]}').found == "2 at u"
+    contents = {"a": b"{}", "b": b"no JSON", "c": b'{"keys": []}'}
+    for source in contents:
+        assert check_keys(source, contents.__getitem__).result is Result.WRONG
+
+    def fail(_: str) -> bytes:
+        raise OSError("no route")
+
+    assert "OSError: no route" in check_keys("u", fail).found
+
+
+def test_jars_are_compared_with_the_lock(tmp_path: Path) -> None:
+    (tmp_path / "a.jar").write_bytes(b"a")
+    locked = {"a.jar": sha256(b"a").hexdigest()}
+    assert doctor._jars(locked, tmp_path).result is Result.OK
+    assert doctor._jars(locked | {"b.jar": "0"}, tmp_path).found == "1 of 2 are not there yet"
+    assert doctor._jars({"a.jar": "0"}, tmp_path).result is Result.WRONG
+
+
+def test_without_kafka_the_other_checks_are_done(tmp_path: Path) -> None:
+    nothing = {"bootstrap_servers": f"localhost:{free_port()}", "data_dir": tmp_path / "none"}
+    settings = InfraSettings().model_copy(update=nothing)
+    found = {check.name: check for check in examine(settings)}
+    assert found["kafka"].result is Result.WRONG
+    assert found["python"].result is Result.OK
+    assert {found[name].result for name in ("java", "topics", "clocks")} == {Result.SKIPPED}
+
+
+def test_a_remedy_has_a_line_of_its_own() -> None:
+    line = line_of(Check("topics", Result.WRONG, "1 is missing: t", "make it"))
+    assert line == "wrong    topics   1 is missing: t\n                  → make it"
