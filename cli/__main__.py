@@ -7,6 +7,7 @@ import typer
 
 from cli.commands.audit import audit
 from cli.commands.books import books_cli
+from cli.commands.connections import connections
 from cli.commands.dead_letters import dead_letters_cli
 from cli.commands.limits import limits_cli
 from cli.commands.rebuild import rebuild
@@ -55,7 +56,7 @@ def options(
     """Take the options that come before a command."""
 
 
-for command in (up, reset, status, doctor, upgrade, task, token, rebuild, audit):
+for command in (up, reset, status, doctor, upgrade, connections, task, token, rebuild, audit):
     cli.command()(command)
 cli.add_typer(books_cli, name="books")
 cli.add_typer(dead_letters_cli, name="dead-letters")

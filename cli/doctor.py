@@ -209,18 +209,18 @@ def _ports(settings: InfraSettings, *, is_embedded: bool) -> Iterator[Check]:
     if system is not None:
         yield Check("ports", Result.OK, f"in use by the system at {system.url}")
         return
-    wanted = {"an edge": _EDGE_PORT} | ({"Kafka": KAFKA_PORT} if is_embedded else {})
-    taken = []
-    for purpose, port in wanted.items():
+    needed = {"an edge": _EDGE_PORT} | ({"Kafka": KAFKA_PORT} if is_embedded else {})
+    occupied = []
+    for purpose, port in needed.items():
         if free_port(port) != port:
-            taken.append(f"{port} for {purpose}")
-    if taken:
+            occupied.append(f"{port} for {purpose}")
+    if occupied:
         yield Check(
-            *("ports", Result.WARNING, f"taken: {_listed(taken)}"),
+            *("ports", Result.WARNING, f"taken: {_listed(occupied)}"),
             "`tapewire up` takes the next free ones; see who listens by `ss -ltnp`",
         )
     else:
-        yield Check("ports", Result.OK, "free: " + ", ".join(map(str, wanted.values())))
+        yield Check("ports", Result.OK, "free: " + ", ".join(map(str, needed.values())))
 
 
 def _keys() -> Check:

@@ -64,6 +64,7 @@ from sse_edge.routes import (
     books,
     channels,
     chat,
+    connections,
     cursors,
     health,
     job_lists,
@@ -201,6 +202,7 @@ def build_api(settings: EdgeSettings, fair_queue: FairQueue) -> FastAPI:
     add_exception_handlers(app)
     for module in (
         channels,
+        connections,
         training,
         job_lists,
         bars,

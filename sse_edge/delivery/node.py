@@ -12,7 +12,9 @@ import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple, Protocol
+from dataclasses import dataclass, replace
+from itertools import count
+from typing import NamedTuple, Protocol, cast
 
 from prometheus_client.metrics_core import Metric
 
@@ -84,6 +86,21 @@ class Client(Session, Subscriber, Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class OpenSession:
+    """An open session, as an operator sees it."""
+
+    number: int
+    """Its number on this node; later sessions have higher ones."""
+    since_us: int
+    """When it began, in microseconds since 1970 UTC."""
+    session: Session
+    behind: int = 0
+    """How many records it is behind the ends of its windows."""
+    is_paused: bool = False
+    """Whether written bytes wait for its client to read."""
+
+
 class FinalEvent(NamedTuple):
     """Where the last event of an entity is in the log."""
 
@@ -137,6 +154,8 @@ class Node:
         self._render_pool = RenderPool(settings.framers, settings.ahead_s * 1_000_000)
         self._catch_up = CatchUp(log, settings.catch_up_bytes_max, self._render_pool)
         self._sessions: dict[Session, Slot] = {}
+        self._opened: dict[Session, OpenSession] = {}
+        self._numbers = count(1)
         self._clients: dict[Client, None] = {}
         self._ended: dict[Session, None] = {}
         """Sessions whose stream has ended, and whose client has not left; the oldest first."""
@@ -169,6 +188,21 @@ class Node:
     def connections_of(self, tenant: str | None) -> int:
         """Return how many connections a tenant holds; "" for those of none, None for all."""
         return sum(_is_of(session, tenant) for session in self._sessions)
+
+    def open_sessions(self, tenant: str | None) -> list[OpenSession]:
+        """Return a tenant's sessions, the oldest first; see `connections_of`."""
+        return [
+            replace(opened, behind=client.depth, is_paused=client.transport.is_paused)
+            if (client := self._client(session)) is not None
+            else opened
+            for session, opened in self._opened.items()
+            if _is_of(session, tenant)
+        ]
+
+    def _client(self, session: Session) -> Client | None:
+        """Return a session that reads the log as such; None for any other."""
+        is_client = session in self._clients
+        return cast("Client", session) if is_client else None
 
     def clients(self, tenant: str | None = None) -> Mapping[str, Sequence[str]]:
         """Return the names of a tenant's clients, by channel; see `connections_of`."""
@@ -280,11 +314,13 @@ class Node:
     def _admit(self, session: Session) -> None:
         slot = session.slot or self._limits.take(session.address, session.user)
         self._sessions[session] = slot
+        self._opened[session] = OpenSession(next(self._numbers), time.time_ns() // 1_000, session)
         if self.draining:  # since the request was accepted
             session.leave()
 
     def _dismiss(self, session: Session) -> None:
         slot = self._sessions.pop(session, None)
+        self._opened.pop(session, None)
         if slot is not None:  # else it has given way to another one
             slot.release()
 

@@ -21,6 +21,7 @@ from schemas.events import Event
 from schemas.keys import encode_key
 from schemas.topics import (
     NOTIFICATION_ROUTES,
+    OPERATOR_ACTIONS,
     RISK_ACKS,
     RISK_BOOKS,
     RISK_LIMITS,
@@ -68,7 +69,14 @@ CLIENT_ID_CHARS_MAX = 256
 HEARTBEAT_S_MAX = 30
 """A client may ask for heartbeats that are sooner than usual; proxies count on one in 30 s."""
 
-AUDITED = (RISK_LIMITS, RISK_ACKS, RISK_BOOKS, RISK_SCENARIOS, NOTIFICATION_ROUTES)
+AUDITED = (
+    RISK_LIMITS,
+    RISK_ACKS,
+    RISK_BOOKS,
+    RISK_SCENARIOS,
+    NOTIFICATION_ROUTES,
+    OPERATOR_ACTIONS,
+)
 """The topics of changes whose records say from where they were requested."""
 
 SLOT = "slot"

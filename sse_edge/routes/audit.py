@@ -26,7 +26,7 @@ from schemas.events import (
 )
 from schemas.gate import admit
 from schemas.instants import to_rfc3339
-from schemas.topics import OPERATOR_ACTIONS, RISK_REBUILDS, TOPIC_GROWTHS, Topic
+from schemas.topics import RISK_REBUILDS, TOPIC_GROWTHS, Topic
 from sse_edge.caller import Scope
 from sse_edge.delivery.node import Node
 from sse_edge.errors import LogUnavailable, OffsetOutOfRange
@@ -38,7 +38,7 @@ from sse_edge.log.scan import scan
 
 _LOOKED_BACK = 2_000
 """Records of a partition that are searched, at most."""
-_TOPICS = (*AUDITED, RISK_REBUILDS, TOPIC_GROWTHS, OPERATOR_ACTIONS)
+_TOPICS = (*AUDITED, RISK_REBUILDS, TOPIC_GROWTHS)
 _ACTIONS: Mapping[str, str] = {
     OperatorActionKind.REDRIVE: "dead letter re-driven",
     OperatorActionKind.DISCARD: "dead letter discarded",

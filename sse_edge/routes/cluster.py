@@ -109,6 +109,11 @@ class Cluster:
         self._trouble: str | None = None
         self._has_tried = asyncio.Event()
 
+    @property
+    def node_id(self) -> str:
+        """The name of this node, which each process has for itself alone."""
+        return self._node_id
+
     @asynccontextmanager
     async def beating(self) -> AsyncGenerator[None]:
         """Write heartbeats while the context lasts, and delete this node's row after it."""

@@ -269,6 +269,10 @@ TABLE: Mapping[tuple[str, str], Row | None] = {
         strangers=_TENANT,
         unknown=f"/api/v1/notifications/{_UNKNOWN}",
     ),
+    ("GET", "/api/v1/connections"): Row(Scope.READ, "/api/v1/connections", also=Scope.ADMIN),
+    ("DELETE", "/api/v1/connections/{connection_id}"): Row(
+        Scope.ADMIN, f"/api/v1/connections/{_UNKNOWN}"
+    ),
     ("GET", "/api/v1/audit"): Row(Scope.READ, "/api/v1/audit", also=Scope.ADMIN, shows="tenant"),
     ("WS", "/ws/backtest/{job_id}"): Row(
         Scope.READ,

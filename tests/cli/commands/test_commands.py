@@ -35,6 +35,7 @@ def call(*arguments: str, **env: str) -> tuple[int, str]:
         ("rebuild",),
         ("audit",),
         ("status",),
+        ("connections",),
         ("doctor",),
         ("upgrade",),
         ("books", "put"),
@@ -135,6 +136,30 @@ def test_changes_are_listed_through_an_edge() -> None:
     with scripted(responses) as edge:
         output = f"edge: {edge.url}\nnothing was changed\n"
         assert call("audit", "--count", "7", "--url", edge.url) == (0, output)
+
+
+def test_connections_are_listed_and_closed_through_an_edge() -> None:
+    row = {
+        "id": "edge-1.1",
+        "client_id": "desk",
+        "channels": ["alerts"],
+        "address": "192.0.2.7",
+        "tenant": None,
+        "since": "now",
+        "behind": 0,
+        "paused": False,
+    }
+    responses: dict[str, list[tuple[int, Any]]] = {
+        "GET /health/live": [(200, {})],
+        "GET /api/v1/sse/status": [(200, {"nodes": [{"node_id": "edge-1", "address": ""}]})],
+        "GET /api/v1/connections?limit=100": [(200, {"node_id": "edge-1", "connections": [row]})],
+        "DELETE /api/v1/connections/edge-1.1": [(200, {"closed": row})],
+    }
+    with scripted(responses) as edge:
+        code, output = call("connections", "--url", edge.url)
+        assert (code, "desk from 192.0.2.7" in output) == (0, True)
+        code, output = call("connections", "--close", "edge-1.1", "--url", edge.url)
+        assert (code, output.splitlines()[-1]) == (0, "closed edge-1.1 of desk")
 
 
 def test_limits_are_set_withdrawn_and_shown_through_an_edge() -> None:
