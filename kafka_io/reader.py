@@ -9,9 +9,9 @@ raises `Unread` if Kafka cannot be read, and `TimeoutError` after half a minute 
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
-from typing import Any, NamedTuple
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
+from typing import Any, NamedTuple, Protocol
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
@@ -389,6 +389,62 @@ async def read_between(
                 if record.offset < stop:
                     found.append(as_consumed(record))
     return found
+
+
+class PastRecords(NamedTuple):
+    """Records of the partitions that hold a key."""
+
+    is_whole: bool
+    """Whether the log has all records since the time that was asked for."""
+    read: AsyncIterator[ConsumedRecord]
+    """Reads the records, partition by partition."""
+
+
+class OpenPast(Protocol):
+    """Opens the past of a key, as `open_past` does."""
+
+    def __call__(
+        self, topic: Topic, key: bytes, since_ms: int, settings: ProducerSettings
+    ) -> AbstractAsyncContextManager[PastRecords]:
+        """Return the records."""
+        ...
+
+
+@asynccontextmanager
+async def open_past(
+    topic: Topic, key: bytes, since_ms: int, settings: ProducerSettings
+) -> AsyncGenerator[PastRecords]:
+    """Read the records of a key that were appended since a time, among all of its partitions.
+
+    Args:
+        topic: the topic.
+        key: the key, whose partitions are read: the present one, and those before the topic grew.
+        since_ms: the time, in milliseconds since 1970 UTC.
+        settings: where Kafka is.
+    """
+    name = settings.topic_prefix + topic.name
+    async with _topic_consumer(name, settings) as consumer:
+        count = len(consumer.partitions_for_topic(name) or {0})
+        numbers = homes_of(key, count, topic.partitions)
+        homes = [TopicPartition(name, number) for number in sorted(numbers)]
+        async with asyncio.timeout(_TIMEOUT_S):
+            consumer.assign(homes)
+            begins = await consumer.beginning_offsets(homes)
+            ends = await consumer.end_offsets(homes)
+            found = await consumer.offsets_for_times(dict.fromkeys(homes, since_ms))
+        starts = {home: ends[home] if found[home] is None else found[home].offset for home in homes}
+        is_whole = all(begins[home] == 0 or begins[home] < starts[home] for home in homes)
+
+        async def read() -> AsyncGenerator[ConsumedRecord]:
+            for home in homes:
+                consumer.assign([home])
+                consumer.seek(home, starts[home])
+                async for _, record in _records_until(consumer, {home: ends[home]}):
+                    if record.offset < ends[home]:
+                        yield as_consumed(record)
+
+        async with aclosing(read()) as records:
+            yield PastRecords(is_whole, records)
 
 
 async def find_offset_after(

@@ -23,9 +23,12 @@ from schemas.events.books import (
     ExcludedSeries,
     Holding,
     MissingDays,
+    MovedPrice,
     SeriesReturns,
     SeriesState,
     SeriesWanted,
+    StalePrice,
+    UnmovedPrice,
 )
 from schemas.events.chat import ChatEvent, UserUpdate
 from schemas.events.dashboard import (
@@ -154,6 +157,7 @@ __all__ = [
     "Metric",
     "MissingDays",
     "ModelBacktest",
+    "MovedPrice",
     "Note",
     "NotificationDelivery",
     "NotificationQueue",
@@ -186,6 +190,7 @@ __all__ = [
     "Severity",
     "Shock",
     "SourceState",
+    "StalePrice",
     "StoryState",
     "Strategy",
     "StreamRenewal",
@@ -201,6 +206,7 @@ __all__ = [
     "TrafficLight",
     "TrainingCommand",
     "TrainingProgress",
+    "UnmovedPrice",
     "UserUpdate",
     "UserUpdateKind",
     "WatchState",

@@ -63,14 +63,36 @@ class Book:
         return f"{self.root}/{self.book_id}"
 
 
+class UnmovedPrice(NamedTuple):
+    """A price of a series; returns that the tree does not have may have moved it."""
+
+    priced_us: InstantUs
+    until_us: InstantUs | None = None
+    """The newest time of a return that the tree lacks; None if it has no returns yet."""
+
+
+class MovedPrice(NamedTuple):
+    """How far returns that a tree does not have moved a price."""
+
+    series_id: Name
+    priced_us: InstantUs
+    until_us: InstantUs
+    """The newest time of these returns; the tree has all later ones."""
+    factor: Real
+    since_us: InstantUs
+    """All returns after this time are known: the price's time, unless the log begins later."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeriesWanted:
-    """A tree of books began or ceased to need the returns of a series."""
+    """A tree of books began or ceased to need the returns of a series, or how they moved prices."""
 
     series_id: Name
     root: Name
     wanted: bool
     event_time_us: ObservedUs
+    prices: Items[UnmovedPrice] = ()
+    """The prices whose moves by earlier returns the tree does not know."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,11 +105,14 @@ class SeriesReturns:
     """The lap of the replay that the returns are of."""
     earlier: Items[Name] = ()
     """The series whose earlier returns are not among these, in a first window."""
+    moved: Items[MovedPrice] = ()
+    """How far earlier returns moved the prices that were asked for."""
 
     @property
     def event_time_us(self) -> int:
-        """The observation time of the newest return."""
-        return max(value.event_time_us for value in self.returns)
+        """The observation time of the newest return, or of the last one that moved a price."""
+        times_us = (value.event_time_us for value in self.returns)
+        return max(times_us, default=max((price.until_us for price in self.moved), default=0))
 
 
 class CarriedPrice(NamedTuple):
@@ -97,6 +122,8 @@ class CarriedPrice(NamedTuple):
     factor: Real
     is_whole: bool
     """Whether all returns after the price are known."""
+    since_us: InstantUs | None = None
+    """The factor is of the returns after this time; None for all after the price."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,6 +154,16 @@ class MissingDays(NamedTuple):
     missing_to: Name
     days: SmallCount
     """The number of days without a return."""
+
+
+class StalePrice(NamedTuple):
+    """A price that returns have moved which are not in the log any more."""
+
+    series_id: Name
+    priced_day: Name
+    """The date of the price, in the calendar."""
+    known_from: Name
+    """The date from which the returns are known that moved it."""
 
 
 class ExcludedSeries(NamedTuple):
@@ -223,6 +260,8 @@ class BookRisk:
     """The loss in each of the tenant's stress scenarios, by the scenario's name."""
     concentration: Real | None = None
     """The largest absolute value of a series, as a share of the gross value."""
+    stale_price_days: Items[StalePrice] = ()
+    """Of each price that is older than the returns that are known, from when on they are."""
 
     @property
     def path(self) -> str:

@@ -158,7 +158,9 @@ class Books(Processor):
                 case SeriesReturns():
                     key = encode_key(record.root, tenant_of(message))
                     if key in here.trees:
-                        here.trees[key].add_returns(record.returns, record.lap, record.earlier)
+                        here.trees[key].add_returns(
+                            record.returns, record.lap, record.earlier, record.moved
+                        )
                         here.changed.add(key)
                 case RiskLimits() | AlertAck():
                     if record.entity_type == EntityType.BOOK:
@@ -191,6 +193,7 @@ class Books(Processor):
         tree = here.trees.get(key) or BookTree(book.root, self._config, tenant)
         tree.set_stress(here.scenarios.tests_of(tenant))
         before = tree.series
+        known = {series_id: tree.unmoved_prices(series_id) for series_id in before}
         try:
             tree.put(book)
         except InvalidInput as error:
@@ -199,12 +202,17 @@ class Books(Processor):
             return
         here.trees[key] = tree
         here.changed.add(key)
-        for series_id in before ^ tree.series:
+        for series_id in sorted(before | tree.series):
+            is_wanted = series_id in tree.series
+            prices = tree.unmoved_prices(series_id) if is_wanted else ()
+            if (series_id in before) == is_wanted and set(prices) <= set(known[series_id]):
+                continue
             request = SeriesWanted(
                 series_id=series_id,
                 root=book.root,
-                wanted=series_id in tree.series,
+                wanted=is_wanted,
                 event_time_us=book.event_time_us,
+                prices=prices,
             )
             this_round.send(request, tenant)
             if not request.wanted:

@@ -13,8 +13,20 @@ from dataclasses import dataclass, field, replace
 from kafka_io import reader
 from kafka_io.clock import now_us
 from kafka_io.dead_letters import log_time_us
+from kafka_io.errors import Unread
+from kafka_io.reader import OpenPast
 from kafka_io.settings import ProducerSettings
-from schemas.events import InputGap, PortfolioState, RebuildDone, Record, RiskAlert, Scenario
+from schemas.events import (
+    InputGap,
+    PortfolioState,
+    RebuildDone,
+    Record,
+    ReturnBatch,
+    RiskAlert,
+    Scenario,
+)
+from schemas.gate import admit_or_none
+from schemas.headers import tenant_in
 from schemas.keys import decode_key, encode_key, scenario_key
 from schemas.topics import (
     PORTFOLIO_RETURNS,
@@ -30,6 +42,7 @@ from schemas.topics import (
 )
 from stream_processors.messages import Admitted
 from stream_processors.processor import Processor, Round, Rows, restored, total_alerts
+from stream_processors.risk.past_returns import PastReturns
 from stream_processors.risk.portfolio import PortfolioRisk
 from stream_processors.risk.risk_batch import RiskBatch, gauges_of
 from stream_processors.risk.scope import Scope, narrowed
@@ -50,6 +63,8 @@ _HISTORY_EVERY_US = 10_000_000
 """How often the history of a portfolio is written, if its measure changes all the time."""
 _HISTORIES_MAX = 100
 """The most histories that are written at a tick; each has some 6 KB."""
+_CLOCK_MS = 3_600_000
+"""How far the clocks of brokers may differ, which date the records."""
 _WHOLE_RECORD = (1 << 31) - 1
 """An index in a record that is after all of its returns."""
 
@@ -81,8 +96,13 @@ class _Partition:
 class Risk(Processor):
     """Measures portfolios, and judges them by their limits."""
 
-    def __init__(self, settings: ProcessorSettings) -> None:
-        """Read returns; a worker that rebuilds does not take over rebuilds."""
+    def __init__(self, settings: ProcessorSettings, open_past: OpenPast = reader.open_past) -> None:
+        """Read returns; a worker that rebuilds does not take over rebuilds.
+
+        Args:
+            settings: how portfolios are measured and judged.
+            open_past: reads records of the log again.
+        """
         super().__init__(
             "measure_returns",
             JUDGED if settings.rebuild_version else (*JUDGED, RISK_REBUILDS),
@@ -101,6 +121,7 @@ class Risk(Processor):
         if settings.rebuild_version:
             self._scope = Scope(settings.rebuild_tenant, settings.rebuild_portfolio)
         self._partitions: dict[int, _Partition] = {}
+        self._open_past = open_past
 
     def open_alerts(self) -> Mapping[tuple[str, bool], int]:
         """Return the number of open alerts of portfolios."""
@@ -142,7 +163,7 @@ class Risk(Processor):
             if isinstance(message.record, RebuildDone):
                 here.rebuilds.append(message.record)
             elif self._scope is None:
-                here.batch.apply(message)
+                here.batch.apply(message, await self._past_of(message, here))
             elif (part := narrowed(message, self._scope.covers)) is not None:
                 here.batch.apply(part)
         this_round.must_end |= bool(here.batch.alerts)
@@ -151,6 +172,38 @@ class Risk(Processor):
         """Return whether an alert or the end of a temporary limit may be due."""
         here = self._partitions.get(number)
         return here is not None and any(risk.due_us <= now_us for risk in here.portfolios.values())
+
+    async def _past_of(self, message: Admitted, here: _Partition) -> PastReturns | None:
+        """Return the returns that a request of books needs, and the portfolio's window lacks.
+
+        What cannot be read is as if the log did not have it: the books say that they lack it.
+        """
+        found = here.batch.missing_from(message)
+        if found is None or self._settings.rebuild_version:
+            return None
+        risk, since_us = found
+        past = PastReturns(
+            risk.portfolio_id,
+            since_us,
+            lap=risk.lap,
+            lateness_us=self._config.lateness_us,
+            ahead_us=self._config.ahead_us,
+        )
+        since_ms = max(int((since_us - self._config.ahead_us) / 1_000) - _CLOCK_MS, 0)
+        settings = self._reader_settings(self._settings.topic_prefix)
+        last = risk.position.offset
+        try:
+            async with self._open_past(PORTFOLIO_RETURNS, risk.key, since_ms, settings) as records:
+                past.is_whole = records.is_whole
+                async for record in records.read:
+                    is_later = record.partition == risk.source.partition and record.offset > last
+                    batch = None if is_later else admit_or_none(ReturnBatch, record.value)
+                    if batch is not None and tenant_in(record.headers) == risk.tenant:
+                        past.add(batch, log_time_us(record))
+        except (Unread, TimeoutError) as error:
+            logger.warning("the returns of %s were not read again: %r", risk.portfolio_id, error)
+            past.is_whole = False
+        return past
 
     async def tick(self, this_round: Round) -> None:
         """Do what is due by the log's time, and send the gauges that may have changed.

@@ -4,7 +4,8 @@ Returns arrive in any order, perhaps late, again, or corrected by a higher versi
 its last `size` returns, which are its window, and beside them those that may still be corrected and
 move a price. A return that is older moves the prices before it for good: the factor of each price
 is carried forward, so a holding's value is that of all returns after its price, however many have
-left the window.
+left the window. A price may be older than the first return that the series got. The returns between
+them are in the log: the processor that measures the series tells how far they moved the price.
 
 Days are dates of a calendar. Returns of one day are compounded: 1 % and 1 % are a day of 2.01 %.
 Where a day has several returns, a full window may begin amid a day, so its first day is left out.
@@ -20,8 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.calendars import Calendar
-from schemas.events import CarriedPrice, Return, SeriesState
-from schemas.instants import EARLIEST_US
+from schemas.events import CarriedPrice, MovedPrice, Return, SeriesState, UnmovedPrice
 from stream_processors.risk.methods import Floats
 from stream_processors.risk.window import ReturnWindow
 
@@ -97,9 +97,13 @@ class SeriesHistory:
             for time_us, version in zip(times_us, versions, strict=True)
             if version != 1
         }
-        series._carried = {price.priced_us: price for price in state.carried}
-        series._prices = tuple(sorted(series._carried))
         series._dropped_us = state.dropped_us
+        series._carried = {price.priced_us: price for price in state.carried}
+        for price in state.carried:
+            if not price.is_whole and price.since_us is None:
+                # An earlier version did not note from when on the returns are known.
+                series._carried[price.priced_us] = series._carried_from(price.priced_us)
+        series._prices = tuple(sorted(series._carried))
         return series
 
     def pack(self, root: str, tenant: str | None) -> SeriesState:
@@ -136,33 +140,64 @@ class SeriesHistory:
         """Say at which times the holdings of the series are priced."""
         self._prices = tuple(sorted(set(times_us)))
         self._carried = {
-            priced_us: self._carried.get(priced_us)
-            or CarriedPrice(priced_us, 1.0, is_whole=not self._lacks_returns_after(priced_us))
+            priced_us: self._carried.get(priced_us) or self._carried_from(priced_us)
             for priced_us in self._prices
         }
         self._factors.clear()
+
+    def _carried_from(self, priced_us: int) -> CarriedPrice:
+        """Return a price that no return which is not kept has moved, as far as is known."""
+        if self._lacks_returns_after(priced_us):
+            return CarriedPrice(priced_us, 1.0, is_whole=False, since_us=self._dropped_us)
+        return CarriedPrice(priced_us, 1.0, is_whole=True)
 
     def set_calendar(self, calendar: Calendar) -> None:
         """Date the returns by another calendar."""
         if calendar != self._calendar:
             self._calendar, self._daily = calendar, None
 
-    def mark_earlier(self) -> None:
-        """Note that the series has had returns before those that it has now."""
-        if not self._times_us:
-            return
-        self._dropped_us = max(self._times_us[0] - 1, self._dropped_us or EARLIEST_US)
-        self._carried = {
-            priced_us: price._replace(
-                is_whole=price.is_whole and not self._lacks_returns_after(priced_us)
-            )
-            for priced_us, price in self._carried.items()
-        }
+    def mark_earlier(self, first_us: int) -> None:
+        """Note that the series has had returns before the first of those that are about to come.
 
-    def knows_price_of(self, priced_us: int) -> bool:
-        """Return whether all returns after a price are known, so that its value is right."""
+        A series that has returns before these knows better.
+        """
+        if self._dropped_us is not None or (self._times_us and self._times_us[0] <= first_us):
+            return
+        self._dropped_us = first_us - 1
+        self._carried = {priced_us: self._carried_from(priced_us) for priced_us in self._prices}
+        self._factors.clear()
+
+    def unmoved_prices(self) -> list[UnmovedPrice]:
+        """Return the prices that returns have moved which are not known."""
+        return [
+            UnmovedPrice(price.priced_us, price.since_us)
+            for price in self._carried.values()
+            if not price.is_whole
+        ]
+
+    def move_price(self, moved: MovedPrice) -> bool:
+        """Move a price by returns that were not known; return whether that changed anything."""
+        price = self._carried.get(moved.priced_us)
+        if price is None or price.is_whole or price.since_us != moved.until_us:
+            return False
+        is_whole = moved.since_us <= moved.priced_us
+        if not is_whole and moved.since_us >= moved.until_us:
+            return False
+        self._carried[moved.priced_us] = CarriedPrice(
+            moved.priced_us,
+            price.factor * moved.factor,
+            is_whole,
+            None if is_whole else moved.since_us,
+        )
+        self._factors.clear()
+        return True
+
+    def known_since(self, priced_us: int) -> int | None:
+        """Return since when the returns after a price are known; None where all are."""
         carried = self._carried.get(priced_us)
-        return not self._lacks_returns_after(priced_us) if carried is None else carried.is_whole
+        if carried is None:
+            return self._dropped_us if self._lacks_returns_after(priced_us) else None
+        return carried.since_us
 
     def _lacks_returns_after(self, time_us: int) -> bool:
         return self._dropped_us is not None and time_us < self._dropped_us

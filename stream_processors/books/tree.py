@@ -30,9 +30,12 @@ from schemas.events import (
     ExcludedSeries,
     Holding,
     MeasureStatus,
+    MovedPrice,
     Return,
     RiskEstimate,
     SeriesState,
+    StalePrice,
+    UnmovedPrice,
 )
 from stream_processors.books.config import BookConfig
 from stream_processors.books.days import Joined, MissingPolicy, ReturnTable, join
@@ -131,7 +134,11 @@ class BookTree:
             self._touched_books |= {*self.books, self.root} if self.books else set()
 
     def add_returns(
-        self, returns: Iterable[Return], lap: int = 0, earlier: Iterable[str] = ()
+        self,
+        returns: Sequence[Return],
+        lap: int = 0,
+        earlier: Iterable[str] = (),
+        moved: Iterable[MovedPrice] = (),
     ) -> None:
         """Add returns to the series that are held; ignore all others.
 
@@ -139,7 +146,10 @@ class BookTree:
             returns: the returns, in the log's order.
             lap: the lap of the replay that they are of; a higher one begins a window again.
             earlier: the series that have returns which are older than all of these.
+            moved: how far such returns moved prices.
         """
+        without_earlier = set(earlier)
+        firsts = _first_times(returns, without_earlier) if without_earlier else {}
         for observation in returns:
             series_id = observation.portfolio_id
             if series_id not in self.series:
@@ -150,14 +160,25 @@ class BookTree:
             if series is None or lap > series.lap:
                 series = self._series[series_id] = self._new_series(series_id)
                 series.lap = lap
+            if series_id in firsts:
+                series.mark_earlier(firsts.pop(series_id))
             is_newest = series.is_newest(observation.event_time_us)
             if series.add(observation):
                 self._touched_series.add(series_id)
                 if not is_newest:
                     self._revised_series.add(series_id)
-        for series_id in earlier:
-            if series_id in self._series:
-                self._series[series_id].mark_earlier()
+        for price in moved:
+            series = self._series.get(price.series_id)
+            if series is not None and series.lap == lap and series.move_price(price):
+                self._touched_series.add(price.series_id)
+                self._revised_series.add(price.series_id)
+
+    def unmoved_prices(self, series_id: str) -> Sequence[UnmovedPrice]:
+        """Return the prices of a series that returns may have moved which the tree lacks."""
+        series = self._series.get(series_id)
+        if series is not None:
+            return series.unmoved_prices()
+        return [UnmovedPrice(time_us) for time_us in sorted(set(self._prices()[series_id]))]
 
     def restore(
         self,
@@ -326,15 +347,20 @@ class BookTree:
         own = sum(self._value(holding) for holding in book.holdings)
         return own + sum(self._nav(child) for child in self._children(book.book_id))
 
-    def _stale_prices(self, book: Book) -> set[str]:
-        """Return the series at or below a book with a price that is older than what is known."""
-        stale = {
-            holding.series_id
-            for holding in book.holdings
-            if holding.series_id in self._series
-            and not self._series[holding.series_id].knows_price_of(holding.priced_us)
-        }
-        return stale.union(*map(self._stale_prices, self._children(book.book_id)))
+    def _stale_prices(self, book: Book) -> dict[str, StalePrice]:
+        """Return the prices at or below a book that are older than what is known, by series."""
+        stale: dict[str, StalePrice] = {}
+        for holding in book.holdings:
+            series = self._series.get(holding.series_id)
+            since_us = None if series is None else series.known_since(holding.priced_us)
+            if since_us is not None:
+                days = map(self._calendar.day_of, (holding.priced_us, since_us + 1))
+                stale[holding.series_id] = StalePrice(holding.series_id, *map(date_text, days))
+        for child in self._children(book.book_id):
+            for series_id, price in self._stale_prices(child).items():
+                known = stale.get(series_id, price)
+                stale[series_id] = min(known, price, key=lambda price: price.priced_day)
+        return stale
 
     def _parts(self, book: Book, names: AbstractSet[str]) -> list[Part]:
         """Return a book's holdings, then the books right below it, with some series' values."""
@@ -404,6 +430,7 @@ class BookTree:
         elif days < self._minimum:
             reason = "too_few_days"
         has_days = table is not None and len(table.days) > 0
+        stale = self._stale_prices(book)
         nav = finite(self._nav(book))
         return BookRisk(
             root=self.root,
@@ -434,7 +461,8 @@ class BookTree:
                 if is_small
             ],
             concentration=_concentration(exposures, gross),
-            stale_prices=sorted(self._stale_prices(book)),
+            stale_prices=sorted(stale),
+            stale_price_days=[price for _, price in sorted(stale.items())],
             missing_policy=self._policy(book).name,
             stress=[test.of_book(exposures, nav) for test in self._stress],
         )
@@ -451,6 +479,15 @@ class BookTree:
         estimates = simulate(risk, table, values, self._config)
         self._simulated[risk.book_id] = int(table.times_us[-1]), estimates
         return estimates
+
+
+def _first_times(returns: Iterable[Return], wanted: AbstractSet[str]) -> dict[str, int]:
+    """Return the time of the oldest return of each wanted series."""
+    firsts: dict[str, int] = {}
+    for series_id, time_us, _, _ in returns:
+        if series_id in wanted:
+            firsts[series_id] = min(firsts.get(series_id, time_us), time_us)
+    return firsts
 
 
 def _concentration(exposures: Mapping[str, float], gross: float) -> float | None:

@@ -212,6 +212,16 @@ class PortfolioRisk:
         return self._accepted > len(self._window) == self._config.window
 
     @property
+    def first_us(self) -> int | None:
+        """The time of the oldest return in the window; None without returns."""
+        return self._window.times_us[0] if len(self._window) else None
+
+    @property
+    def correctable_from_us(self) -> int:
+        """The time from which returns may still be corrected, or arrive; there is one at least."""
+        return self._window.newest_us - self._lateness_us
+
+    @property
     def outcomes(self) -> Mapping[str, int]:
         """The number of returns, by outcome."""
         accepted = {_ACCEPTED.value: self._accepted} if self._accepted else {}

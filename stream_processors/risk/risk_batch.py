@@ -16,6 +16,7 @@ from schemas.events import (
     DeadLetterReason,
     EntityType,
     Event,
+    MovedPrice,
     Return,
     ReturnBatch,
     ReturnOutcome,
@@ -32,6 +33,7 @@ from schemas.topics import RISK_STATE, TopicPartition
 from stream_processors.messages import Admitted, recorded_us, tenant_of
 from stream_processors.risk.alert_events import is_closed, open_alert
 from stream_processors.risk.config import RiskConfig
+from stream_processors.risk.past_returns import PastReturns
 from stream_processors.risk.portfolio import PortfolioRisk, ReturnOffset
 from stream_processors.risk.thresholds import InvalidRule
 from stream_processors.stress import Scenarios
@@ -84,9 +86,16 @@ class RiskBatch:
         """The returns for trees of books, by root, tenant and lap."""
         self._earlier: defaultdict[tuple[str, str | None, int], set[str]] = defaultdict(set)
         """The series that have earlier returns than those in a first window, in the same order."""
+        self._moved: defaultdict[tuple[str, str | None, int], list[MovedPrice]] = defaultdict(list)
+        """How far earlier returns moved prices, in the same order."""
 
-    def apply(self, message: Admitted) -> None:
-        """Apply one message."""
+    def apply(self, message: Admitted, past: PastReturns | None = None) -> None:
+        """Apply one message.
+
+        Args:
+            message: the message.
+            past: the returns that the window of `missing_from` lacks, for such a message.
+        """
         record = message.record
         match record:
             case ReturnBatch():
@@ -102,7 +111,7 @@ class RiskBatch:
             case Scenario():
                 self._apply_scenario(message, record)
             case SeriesWanted():
-                self._apply_series_request(message, record)
+                self._apply_series_request(message, record, past)
             case _:
                 raise AssertionError(f"no portfolio has a {type(record).__name__}")
 
@@ -140,6 +149,7 @@ class RiskBatch:
         self.changed_scenarios.clear()
         self._counter.clear()
         self._series.clear()
+        self._moved.clear()
         self.alerts.clear()
         for key, risk in self._portfolios.items():
             self.changed[key] = risk
@@ -191,7 +201,12 @@ class RiskBatch:
                 series = {observation.portfolio_id for observation in part}
                 earlier = sorted(series & self._earlier[root, tenant, lap])
                 self._earlier[root, tenant, lap] -= series
-                yield SeriesReturns(root=root, returns=part, lap=lap, earlier=earlier), tenant
+                is_last = start + _SERIES_RETURNS_MAX >= len(returns)
+                moved = self._moved.pop((root, tenant, lap), ()) if is_last else ()
+                yield (
+                    SeriesReturns(root=root, returns=part, lap=lap, earlier=earlier, moved=moved),
+                    tenant,
+                )
 
     def tallies(self) -> Iterable[WindowTally]:
         """Return the number of returns and measures in each window; call `measures` before."""
@@ -222,12 +237,42 @@ class RiskBatch:
                     self.changed[risk.key] = risk
                     self._add_alerts(risk, [*due, *(alerts or ())])
 
-    def _apply_series_request(self, message: Message, request: SeriesWanted) -> None:
+    def missing_from(self, message: Admitted) -> tuple[PortfolioRisk, int] | None:
+        """Return a portfolio and the time after which a message needs returns that it lacks.
+
+        None if the message needs none: it is no request, or all returns after the prices that it
+        names are in the window.
+        """
+        request = message.record
+        if not isinstance(request, SeriesWanted) or not request.wanted or not request.prices:
+            return None
+        risk = self._portfolios.get(encode_key(request.series_id, tenant_of(message)))
+        first_us = None if risk is None else risk.first_us
+        if risk is None or first_us is None:
+            return None
+        lacking = [
+            price.priced_us
+            for price in request.prices
+            if price.until_us is not None
+            or (price.priced_us < first_us - 1 and risk.has_earlier_returns)
+        ]
+        if not lacking:
+            return None
+        return risk, min(*lacking, first_us - 1, risk.correctable_from_us - 1)
+
+    def _apply_series_request(
+        self, message: Message, request: SeriesWanted, past: PastReturns | None
+    ) -> None:
         risk = self._risk_of(request.series_id, message)
         if request.wanted:
             risk.wanted_by.add(request.root)
             key = request.root, risk.tenant, risk.lap
-            self._series[key] += risk.returns
+            returns = risk.returns
+            if past is not None:
+                returns = [*past.correctable_before(returns[0].event_time_us), *returns]
+                until_us = returns[0].event_time_us - 1
+                self._moved[key] += [past.move(price, until_us) for price in request.prices]
+            self._series[key] += returns
             if risk.has_earlier_returns:
                 self._earlier[key].add(risk.portfolio_id)
         else:

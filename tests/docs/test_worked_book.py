@@ -24,7 +24,7 @@ def test_the_worked_book_has_the_numbers_that_the_page_says() -> None:
     tree.put(Book(root="firm", book_id="firm", holdings=holdings, event_time_us=0))
     for name, values in (("A", OF_A), ("B", OF_B)):
         tree.add_returns(
-            Return(name, (FIRST_DAY + day) * DAY_US, value) for day, value in enumerate(values)
+            [Return(name, (FIRST_DAY + day) * DAY_US, value) for day, value in enumerate(values)]
         )
     [risk] = tree.changes().risks
     a, b = risk.parts

@@ -9,6 +9,7 @@ from kafka_io.errors import Unread
 from kafka_io.publisher import Publisher
 from kafka_io.reader import (
     follow_key,
+    open_past,
     read_all,
     read_end_offsets,
     read_newest,
@@ -53,6 +54,22 @@ async def test_all_the_newest_and_one_keys_partition_are_read(world: World) -> N
     assert [event for event in home if getattr(event, "task_id", "") == "t-1"] == written[1::3]
     ends = await read_end_offsets([TRAINING_EVENTS], settings)
     assert sum(ends.values()) == len(written)
+
+
+@pytest.mark.kafka
+async def test_the_past_of_a_key_is_read_from_a_time_on(world: World) -> None:
+    settings = world.producer_settings
+    async with Publisher(settings) as publisher:
+        for number in range(3):
+            await publisher.publish(progress("t-1", float(number)))
+        await asyncio.sleep(0.01)  # records have times in whole milliseconds
+        since_ms = now_us() // 1_000
+        await publisher.publish(progress("t-1", 3.0))
+    for since, expected in ((0, 4), (since_ms, 1), (since_ms + 3_600_000, 0)):
+        async with open_past(TRAINING_EVENTS, b"t-1", since, settings) as past:
+            records = [record async for record in past.read]
+        assert past.is_whole
+        assert [record.key for record in records] == [b"t-1"] * expected
 
 
 @pytest.mark.kafka

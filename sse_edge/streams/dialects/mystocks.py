@@ -148,7 +148,9 @@ def risk_measure(event: RiskMeasure | InputGap) -> Rendered:
 def book_risk(event: BookRisk) -> Rendered:
     """Render the risk of a book and the contributions of its parts."""
     data = _fields(event)
-    del data["tenant"]
+    del data["tenant"], data["stale_price_days"]
+    if event.stale_price_days:
+        data["stale_price_days"] = [price._asdict() for price in event.stale_price_days]
     if event.event_id is None:  # an earlier release has measured the book
         for name in _BOOK_DETAILS:
             del data[name]

@@ -1,5 +1,6 @@
 """The returns of a series in a book: prices carried forward, days, corrections and restarts."""
 
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -10,7 +11,7 @@ from hypothesis import given, settings, strategies as st
 
 from schemas.calendars import UTC_CALENDAR, parse_calendar
 from schemas.codec import decode, encode
-from schemas.events import Return, SeriesState
+from schemas.events import MovedPrice, Return, SeriesState, UnmovedPrice
 from stream_processors.books import series as module
 from stream_processors.books.series import SeriesHistory
 
@@ -40,7 +41,7 @@ def test_a_price_is_carried_forward_as_returns_leave_the_window(lateness_us: int
         if day == 280:
             series = restarted(series, 250, lateness_us)
     assert 100 * series.factor_since(0) == pytest.approx(1_978.85, abs=0.005)
-    assert series.knows_price_of(0)
+    assert series.known_since(0) is None
     daily = series.daily()
     assert daily is not None
     assert (len(daily.days), daily.is_full) == (250, True)
@@ -51,14 +52,50 @@ def test_a_price_older_than_the_known_returns_is_named_and_a_newer_one_is_not() 
     for day in range(1, 11):
         series.add(Return("IBM", day * DAY_US, 0.01))
     series.set_prices((0, 5 * DAY_US, 9 * DAY_US))
-    assert [series.knows_price_of(day * DAY_US) for day in (0, 5, 9)] == [True, False, True]
+    expected = [None, 7 * DAY_US, None]
+    assert [series.known_since(day * DAY_US) for day in (0, 5, 9)] == expected
     again = restarted(series, 3, 0, 0, 5 * DAY_US, 9 * DAY_US)
-    assert [again.knows_price_of(day * DAY_US) for day in (0, 5, 9)] == [True, False, True]
+    assert [again.known_since(day * DAY_US) for day in (0, 5, 9)] == expected
+    assert again.unmoved_prices() == [UnmovedPrice(5 * DAY_US, 7 * DAY_US)]
     handed = series_of(3, 0, 0, 8 * DAY_US)
+    handed.mark_earlier(8 * DAY_US)
     for day in (8, 9, 10):
         handed.add(Return("IBM", day * DAY_US, 0.01))
-    handed.mark_earlier()
-    assert [handed.knows_price_of(day * DAY_US) for day in (0, 8)] == [False, True]
+    assert [handed.known_since(day * DAY_US) for day in (0, 8)] == [8 * DAY_US - 1, None]
+
+
+def test_a_price_is_moved_once_by_the_returns_before_the_window() -> None:
+    series = series_of(3, 0, 0)
+    series.mark_earlier(8 * DAY_US)
+    for day in range(8, 14):
+        series.add(Return("IBM", day * DAY_US, 0.01))
+    [price] = series.unmoved_prices()
+    assert price == UnmovedPrice(0, 8 * DAY_US - 1)
+    assert not series.move_price(MovedPrice("IBM", 1, price.until_us or 0, 2.0, 1))
+    assert not series.move_price(MovedPrice("IBM", 0, 9 * DAY_US, 2.0, 0))
+    # The log begins after the price: what it has moves the price, and the rest stays unknown.
+    assert series.move_price(MovedPrice("IBM", 0, 8 * DAY_US - 1, 1.5, 4 * DAY_US))
+    assert series.unmoved_prices() == [UnmovedPrice(0, 4 * DAY_US)]
+    series = restarted(series, 3, 0, 0)
+    assert series.known_since(0) == 4 * DAY_US
+    assert series.move_price(MovedPrice("IBM", 0, 4 * DAY_US, 2.0, 0))
+    assert series.known_since(0) is None
+    assert series.factor_since(0) == pytest.approx(1.01**6 * 3.0)
+    assert not series.move_price(MovedPrice("IBM", 0, 4 * DAY_US, 2.0, 0))
+
+
+def test_a_price_of_an_earlier_versions_row_is_unmoved_by_the_returns_that_the_row_lacks() -> None:
+    series = series_of(3, 0, 0)
+    series.mark_earlier(8 * DAY_US)
+    for day in range(8, 14):
+        series.add(Return("IBM", day * DAY_US, 0.01))
+    state = series.pack("firm", None)
+    [price] = state.carried
+    old = replace(state, carried=[price._replace(since_us=None)])
+    again = SeriesHistory.restore(old, 3, 0, UTC_CALENDAR)
+    assert again.unmoved_prices() == [UnmovedPrice(0, 10 * DAY_US)]
+    assert again.move_price(MovedPrice("IBM", 0, 10 * DAY_US, 3.0, 0))
+    assert again.factor_since(0) == pytest.approx(1.01**3 * 3.0)
 
 
 def test_returns_of_one_day_are_compounded_and_a_days_only_return_is_kept_to_the_last_bit() -> None:
@@ -142,7 +179,7 @@ def test_any_order_of_late_corrected_and_repeated_returns_gives_the_series_of_th
     for priced_us in prices:
         expected = float((1 + last[last.index > priced_us]).prod())
         assert series.factor_since(priced_us) == pytest.approx(expected, rel=1e-12)
-        assert series.knows_price_of(priced_us)
+        assert series.known_since(priced_us) is None
     window = last.iloc[-size:]
     by_day = (1 + window).groupby(window.index // DAY_US).prod() - 1
     if size < len(last) and 1 < len(by_day) < len(window):

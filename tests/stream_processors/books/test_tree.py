@@ -290,9 +290,11 @@ def test_any_holdings_and_returns_give_finite_numbers_and_no_error(
         with suppress(InvalidInput):  # the price is 0
             tree.put(new)
     tree.add_returns(
-        Return(series, at * DAY_US, value)
-        for at, value in enumerate(islice(cycle(returns), 150))
-        for series in ("p", "q")
+        [
+            Return(series, at * DAY_US, value)
+            for at, value in enumerate(islice(cycle(returns), 150))
+            for series in ("p", "q")
+        ]
     )
     for risk in tree.changes().risks:
         assert all(isfinite(number) for number in numbers_in(risk))
