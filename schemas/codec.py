@@ -44,10 +44,11 @@ R = TypeVar("R", bound=Record)
 
 
 class _Part(NamedTuple):
-    """A class that is nested in records, and the names of its fields."""
+    """A class that is nested in records, the names of its fields, and the classes in them."""
 
     kind: type[Any]
     names: tuple[str, ...]
+    parts: Mapping[str, "_Part"]
 
 
 class _Writer(NamedTuple):
@@ -229,19 +230,28 @@ def _as_datum(record: Record, writer: _Writer) -> dict[str, Any]:
     if isinstance(record, ReturnBatch):
         return _columns(record.returns) | {"lap": record.lap}
     datum = {name: getattr(record, name) for name in writer.names}
-    for name, part in writer.parts.items():
-        inside = datum[name]
-        if isinstance(inside, Sequence):
-            datum[name] = [_as_part(value, part.names) for value in inside]
-        elif inside is not None:
-            datum[name] = _as_part(inside, part.names)
+    _put_parts(datum, writer.parts)
     return datum
 
 
-def _as_part(part: object, names: tuple[str, ...]) -> dict[str, Any]:
-    if isinstance(part, tuple):
-        return dict(zip(names, part, strict=True))
-    return {name: getattr(part, name) for name in names}
+def _put_parts(datum: dict[str, Any], parts: Mapping[str, _Part]) -> None:
+    """Replace the values of nested classes by their data."""
+    for name, part in parts.items():
+        inside = datum[name]
+        if isinstance(inside, Sequence) and not hasattr(inside, "_fields"):
+            datum[name] = [_as_part(value, part) for value in inside]
+        elif inside is not None:
+            datum[name] = _as_part(inside, part)
+
+
+def _as_part(value: object, part: _Part) -> dict[str, Any]:
+    if isinstance(value, tuple):
+        datum = dict(zip(part.names, value, strict=True))
+    else:
+        datum = {name: getattr(value, name) for name in part.names}
+    if part.parts:
+        _put_parts(datum, part.parts)
+    return datum
 
 
 @cache
@@ -280,7 +290,10 @@ def _readers(registration: Registration) -> dict[bytes, _Reader]:
 
 
 def _parts(kind: type[Record]) -> dict[str, _Part]:
-    return {name: _Part(part, field_names(part)) for name, part in part_fields(kind).items()}
+    return {
+        name: _Part(part, field_names(part), _parts(part))
+        for name, part in part_fields(kind).items()
+    }
 
 
 def _parse(schema: dict[str, Any]) -> Any:
