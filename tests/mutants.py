@@ -63,8 +63,8 @@ MUTANTS = (
     Mutant(
         "notifier: a message is sent before it is in the log",
         "stream_processors/notifications/processors.py",
-        "elif not self._is_fresh(key, this_round):",
-        "else:",
+        "and not self._is_fresh(message_id(queue, message), this_round)",
+        "and True",
     ),
     Mutant(
         "notifier: what happened before the route was made is sent",

@@ -46,7 +46,9 @@ from schemas.events.notifications import (
     NotificationQueue,
     NotificationRequest,
     NotificationRoute,
+    OpenMessage,
     QuietHours,
+    Reminder,
 )
 from schemas.events.operations import (
     DeadLetter,
@@ -164,6 +166,7 @@ __all__ = [
     "NotificationRequest",
     "NotificationRoute",
     "OpenAlert",
+    "OpenMessage",
     "OperatorAction",
     "OperatorActionKind",
     "OtherSeries",
@@ -172,6 +175,7 @@ __all__ = [
     "QuietHours",
     "RebuildDone",
     "Record",
+    "Reminder",
     "Return",
     "ReturnBatch",
     "ReturnOutcome",

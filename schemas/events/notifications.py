@@ -1,6 +1,7 @@
 """Routes of notifications, what is to be sent by them, and what became of it."""
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from schemas.bounds import (
     Bytes,
@@ -65,6 +66,8 @@ class NotificationRoute:
     set_by: Name | None = None
     """The user who gets the events of its own jobs and tasks; None for those of all."""
     event_time_us: ObservedUs
+    remind_s: Finite = 0.0
+    """How often to remind of an alert that nobody has acknowledged; 0 for never."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +107,37 @@ class NotificationRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OpenMessage:
+    """A message that is being sent, or tried again."""
+
+    number: Count
+    """The number of the message among those of its route."""
+    notes: Items[Note]
+    left_out: SmallCount = 0
+    """How many notes have no place in it."""
+    attempts: SmallCount = 0
+    """The failed attempts to send it."""
+    begun_us: InstantUs
+    """The time when it was begun."""
+    due_us: InstantUs
+    """The time of its next attempt."""
+
+
+class Reminder(NamedTuple):
+    """An alert that is open, and that nobody has acknowledged."""
+
+    note: Note
+    """The last note about it."""
+    due_us: InstantUs
+    """The time to remind of it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NotificationQueue:
-    """The notifier's state of a route: the message that is being sent, and the notes after it."""
+    """The notifier's state of a route: the messages that are being sent, and the notes after them.
+
+    The fields of a single message, `sending` to `due_us`, are those of an earlier version.
+    """
 
     route: Name
     tenant: Name | None = None
@@ -129,6 +161,10 @@ class NotificationQueue:
     """The open alerts that the route has sent, the oldest first."""
     since_us: InstantUs = 0
     """The `since_us` of the route whose queue it is."""
+    open: Items[OpenMessage] = ()
+    """The messages that are being sent, the oldest first."""
+    reminders: Items[Reminder] = ()
+    """The open alerts that nobody has acknowledged, if the route reminds of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

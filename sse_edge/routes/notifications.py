@@ -4,6 +4,7 @@ Setting a route writes an event; notifiers send by it at once. Secrets are never
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import lru_cache
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
@@ -14,6 +15,7 @@ from fastapi import APIRouter, Path, Request
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from kafka_io.clock import now_us
+from kafka_io.errors import RecordRefused, Unsent
 from kafka_io.sealing import SealingKey, SecretBox
 from schemas.events import (
     Destination,
@@ -25,15 +27,24 @@ from schemas.events import (
     Subject,
 )
 from schemas.instants import to_rfc3339
+from schemas.keys import encode_key
+from schemas.topics import NOTIFICATION_ROUTES
 from sse_edge.caller import Scope
 from sse_edge.errors import InvalidParameter, NoSuchThing
-from sse_edge.http.dependencies import caller_of, rows_of, subject_of, tenant_written_by
+from sse_edge.http.dependencies import (
+    caller_of,
+    publisher_of,
+    rows_of,
+    subject_of,
+    tenant_written_by,
+)
 from sse_edge.http.quotas import refuse_beyond
 from sse_edge.http.scopes import require
 from sse_edge.http.stream_response import write
 from sse_edge.routes.views import Views, ViewsDep
 
 _URL_CHARS_MAX = 2_048
+_REMIND_MIN_S = 60
 _MINUTES_A_DAY = 24 * 60
 
 router = APIRouter(prefix="/api/v1/notifications", tags=["notifications"])
@@ -144,6 +155,16 @@ class NotificationRouteRequest(BaseModel):
     """Hours in which messages wait."""
     quiet_passes: _Severities = [Severity.CRITICAL]
     """The severities that are sent in quiet hours."""
+    remind_s: Annotated[float, Field(ge=0, le=7 * 86_400, allow_inf_nan=False)] = 0.0
+    """How often to remind of an alert that stays open and that nobody has acknowledged, in seconds,
+    at least 60; 0 for never."""
+
+    @field_validator("remind_s")
+    @classmethod
+    def _is_no_flood(cls, remind_s: float) -> float:
+        if 0 < remind_s < _REMIND_MIN_S:
+            raise ValueError(f"it must be 0, for never, or at least {_REMIND_MIN_S}")
+        return remind_s
 
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
@@ -231,6 +252,7 @@ async def put_route(
         digest_s=body.digest_s,
         quiet=None if body.quiet is None else _quiet_hours(body.quiet),
         quiet_passes=body.quiet_passes,
+        remind_s=body.remind_s,
         since_us=time_us if before is None or before.closed else before.since_us,
         owner_tenant=None if caller is None else caller.tenant,
         set_by=subject_of(request),
@@ -255,6 +277,11 @@ async def close_route(request: Request, views: ViewsDep, name: RouteName) -> dic
         event_time_us=now_us(),
     )
     await write(request, closed)
+    # The closed route says who has closed it, until the topic is compacted; then nothing is left.
+    # Without the deletion the route is closed all the same.
+    with suppress(Unsent, RecordRefused):
+        key = encode_key(name, tenant_written_by(request))
+        await publisher_of(request).delete(NOTIFICATION_ROUTES, key)
     return {"name": name, "status": "closed"}
 
 
@@ -373,6 +400,7 @@ def _shown(route: NotificationRoute) -> dict[str, object]:
         "digest_s": route.digest_s,
         "quiet": quiet,
         "quiet_passes": list(route.quiet_passes),
+        "remind_s": route.remind_s,
         "set_by": route.set_by,
         "set_at": to_rfc3339(route.event_time_us),
     }

@@ -16,6 +16,8 @@ _PUSH_CHARS_MAX = 500
 _TEAMS_BYTES_MAX = 20_000
 """Teams takes messages of at most 28 KB."""
 _ORDER = list(Severity)
+REMINDER = "reminder"
+"""The state in a note that reminds of an alert."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,8 @@ class OutgoingMessage:
     notes: Sequence[Note]
     left_out: int = 0
     """How many more events it stands for."""
+    is_retry: bool = False
+    """Whether an earlier attempt to send it has failed."""
 
     @property
     def count(self) -> int:
@@ -126,7 +130,7 @@ def _line(note: Note) -> str:
     text = " ".join(note.text.split())  # a line break would look like another event
     if note.state in (AlertTransition.CLEARED, AlertTransition.STALE_CLEARED):
         return f"resolved: {text}"
-    return text
+    return f"still open: {text}" if note.state == REMINDER else text
 
 
 def _shown(note: Note) -> dict[str, object]:

@@ -15,8 +15,9 @@ from schemas.events import NotificationRoute
 from stream_processors.notifications.destinations import Outcome, failed
 from stream_processors.notifications.messages import OutgoingMessage
 
-_FREE_OF_TENANTS = 4
-"""A tenant leaves others the slots that remain if all are divided by this."""
+_FREE_PART = 4
+"""A tenant, and messages that are tried again, leave others the slots that remain if all are
+divided by this."""
 
 logger = logging.getLogger(__name__)
 
@@ -45,11 +46,13 @@ class Outbox:
         """Send by a sender, so many messages at once."""
         self._sender = sender
         self._slots = asyncio.Semaphore(at_once)
-        self._tenant_max = at_once - at_once // _FREE_OF_TENANTS
+        self._tenant_max = at_once - at_once // _FREE_PART
+        self._retries = asyncio.Semaphore(self._tenant_max)
         self._of_tenants = WeakValueDictionary[str, asyncio.Semaphore]()
         """The slots that each tenant may have; those without messages are forgotten."""
         self._group = asyncio.TaskGroup()
-        self._running: dict[tuple[int, bytes], asyncio.Task[None]] = {}
+        self._running: dict[tuple[int, bytes, str], asyncio.Task[None]] = {}
+        """By partition number, the key of the queue, and the message's id."""
         self._settled: dict[int, list[Settled]] = {}
 
     async def __aenter__(self) -> Self:
@@ -61,10 +64,11 @@ class Outbox:
             task.cancel()
         await self._group.__aexit__(None, None, None)
 
-    def is_sending(self, number: int, key: bytes) -> bool:
+    def is_sending(self, number: int, key: bytes, message_id: str) -> bool:
         """Return whether a message of a queue is under way, or has an outcome to be taken."""
-        return (number, key) in self._running or any(
-            settled.key == key for settled in self._settled.get(number, ())
+        return (number, key, message_id) in self._running or any(
+            (settled.key, settled.message_id) == (key, message_id)
+            for settled in self._settled.get(number, ())
         )
 
     def start(
@@ -72,7 +76,7 @@ class Outbox:
     ) -> None:
         """Begin to send a message of a queue of a partition number."""
         task = self._group.create_task(self._send(number, key, message, route))
-        self._running[number, key] = task
+        self._running[number, key, message.message_id] = task
 
     def take(self, number: int) -> Sequence[Settled]:
         """Return the outcomes of a partition number since the last call."""
@@ -88,15 +92,17 @@ class Outbox:
         self, number: int, key: bytes, message: OutgoingMessage, route: NotificationRoute
     ) -> None:
         try:
-            async with self._slots_of(message.tenant), self._slots:
+            retries = self._retries if message.is_retry else nullcontext()
+            async with self._slots_of(message.tenant), retries, self._slots:
                 outcome = await self._sender.send(message, route)
         except Exception as error:
             # Whatever it is, it is about one message, and the others go on.
             logger.exception("message %s of the route %r", message.message_id, route.name)
             outcome = failed(f"the notifier failed: {type(error).__name__}")
-        if self._running.get((number, key)) is not asyncio.current_task():
+        place = number, key, message.message_id
+        if self._running.get(place) is not asyncio.current_task():
             return  # it was broken off, and has ended in order nevertheless
-        del self._running[number, key]
+        del self._running[place]
         settled = Settled(key, message.message_id, outcome)
         self._settled.setdefault(number, []).append(settled)
 

@@ -5,7 +5,6 @@ in many partitions becomes one message.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Protocol
 
 from kafka_io.clock import now_us
@@ -17,6 +16,7 @@ from schemas.events import (
     NotificationQueue,
     NotificationRequest,
     NotificationRoute,
+    OpenMessage,
     Record,
     Subject,
 )
@@ -35,11 +35,12 @@ from stream_processors.notifications.queue import (
     as_of,
     begun,
     ended,
+    in_present_form,
     is_due,
     is_empty,
     message_id,
-    note_ids,
     postponed,
+    reminded,
     with_note,
     without_foreign,
 )
@@ -119,9 +120,9 @@ class SendMessages(Processor):
         self._busy: dict[int, dict[bytes, None]] = {}
         """The queues that send, or have notes that wait."""
         self._ticks: dict[int, int] = {}
-        self._fresh: dict[int, tuple[Round, set[bytes]]] = {}
-        """The queues whose message was begun in a round: it must be in the log before it is sent,
-        or a notifier that takes over could not know what was sent."""
+        self._fresh: dict[int, tuple[Round, set[str]]] = {}
+        """The ids of messages that were begun in a round: a message must be in the log before it is
+        sent, or a notifier that takes over could not know what was sent."""
 
     def recover(self, number: int, rows: Rows, row_limits: Mapping[str, int]) -> None:
         """Replace the queues of a partition number."""
@@ -165,32 +166,41 @@ class SendMessages(Processor):
         self._ticks[number] = self._ticks.get(number, 0) + 1
         sweeps = self._ticks[number] % _SWEEP_TICKS == 0
         for key in tuple(queues if sweeps else self._busy[number]):
-            if self._outbox.is_sending(number, key):
-                continue
             queue = queues[key]
             route = self._routes.find(queue.route, queue.tenant)
+            under_way = {
+                message.number
+                for message in queue.open
+                if self._outbox.is_sending(number, key, message_id(queue, message))
+            }
             if route is None:
-                self._drop(key, this_round)
+                if not under_way:
+                    self._drop(key, this_round)
                 continue
-            queue = self._set(key, queue, as_of(queue, route), this_round)
-            if not is_due(queue, now_us):
+            if queue.since_us < route.since_us and under_way:
                 continue
-            queue = self._set(key, queue, without_foreign(queue, route), this_round)
-            if not queue.sending:
-                self._set(key, queue, begun(queue, now_us), this_round)
-                self._note_fresh(key, this_round)
-            elif not self._is_fresh(key, this_round):
-                self._outbox.start(number, key, _message(queue), route)
+            known, queue = queue, as_of(queue, route)
+            queue = without_foreign(queue, route, under_way)
+            queue = begun(reminded(queue, route, now_us), now_us)
+            self._set(key, known, queue, this_round)
+            for message in queue.open:
+                if (
+                    message.number not in under_way
+                    and is_due(message, now_us)
+                    and not self._is_fresh(message_id(queue, message), this_round)
+                ):
+                    self._outbox.start(number, key, _outgoing(queue, message), route)
 
     def _settle(self, settled: Settled, this_round: Round) -> None:
         """Say what became of a message, and remember it."""
         queue = self._queues[this_round.number].get(settled.key)
-        if queue is None or not queue.sending or message_id(queue) != settled.message_id:
+        message = None if queue is None else _find(queue, settled.message_id)
+        if queue is None or message is None:
             return
         outcome, now_us = settled.outcome, self._clock_us()
         later = None
         if not outcome.is_delivered and outcome.may_retry:
-            later = postponed(queue, now_us, self._retry_for_s, outcome.retry_after_s)
+            later = postponed(queue, message, now_us, self._retry_for_s, outcome.retry_after_s)
         if outcome.is_delivered:
             state = DeliveryState.DELIVERED
         else:
@@ -200,29 +210,33 @@ class SendMessages(Processor):
             route=queue.route,
             message_id=settled.message_id,
             state=state,
-            attempts=queue.attempts + 1,
-            notes=len(queue.sending) + queue.sending_left_out,
-            note_ids=note_ids(note for note in queue.sending if _may_show(note, route)),
+            attempts=message.attempts + 1,
+            notes=len(message.notes) + message.left_out,
+            note_ids=[note.note_id for note in message.notes if _may_show(note, route)],
             detail=outcome.detail,
-            owner=_owner(queue, route),
+            owner=_owner(message, route),
             event_time_us=now_us,
         )
         this_round.send(delivery, queue.tenant)
-        self._set(settled.key, queue, ended(queue) if later is None else later, this_round)
+        if later is None:
+            later = ended(queue, message, now_us if outcome.is_delivered else None)
+        self._set(settled.key, queue, later, this_round)
 
     def _set(
         self, key: bytes, known: NotificationQueue, queue: NotificationQueue, this_round: Round
-    ) -> NotificationQueue:
-        """Set a queue, if it changes, and return it."""
-        if queue is not known:
-            number = this_round.number
-            self._queues[number][key] = queue
-            if is_empty(queue):
-                self._busy[number].pop(key, None)
-            else:
-                self._busy[number][key] = None
-            this_round.put(NOTIFICATION_QUEUES, key, queue)
-        return queue
+    ) -> None:
+        """Set a queue, if it changes."""
+        if queue is known:
+            return
+        number = this_round.number
+        self._queues[number][key] = queue
+        if is_empty(queue):
+            self._busy[number].pop(key, None)
+        else:
+            self._busy[number][key] = None
+        this_round.put(NOTIFICATION_QUEUES, key, queue)
+        begun_now = queue.open[-1:] if queue.messages > known.messages else ()
+        self._note_fresh([message_id(queue, message) for message in begun_now], this_round)
 
     def _drop(self, key: bytes, this_round: Round) -> None:
         """Delete a queue."""
@@ -230,21 +244,25 @@ class SendMessages(Processor):
         self._busy[this_round.number].pop(key, None)
         this_round.put(NOTIFICATION_QUEUES, key, None)
 
-    def _note_fresh(self, key: bytes, this_round: Round) -> None:
-        known, keys = self._fresh.get(this_round.number, (None, set[bytes]()))
+    def _note_fresh(self, ids: Sequence[str], this_round: Round) -> None:
+        known, fresh = self._fresh.get(this_round.number, (None, set[str]()))
         if known is not this_round:
-            keys = set()
-        keys.add(key)
-        self._fresh[this_round.number] = this_round, keys
+            fresh = set()
+        self._fresh[this_round.number] = this_round, fresh | {*ids}
 
-    def _is_fresh(self, key: bytes, this_round: Round) -> bool:
-        known, keys = self._fresh.get(this_round.number, (None, set[bytes]()))
-        return known is this_round and key in keys
+    def _is_fresh(self, name: str, this_round: Round) -> bool:
+        known, fresh = self._fresh.get(this_round.number, (None, set[str]()))
+        return known is this_round and name in fresh
 
 
-def _owner(queue: NotificationQueue, route: NotificationRoute | None) -> str | None:
+def _find(queue: NotificationQueue, name: str) -> OpenMessage | None:
+    """Return the open message with an id."""
+    return next((found for found in queue.open if message_id(queue, found) == name), None)
+
+
+def _owner(message: OpenMessage, route: NotificationRoute | None) -> str | None:
     """Return whom a message is about; None where it tells of alerts only."""
-    if route is None or all(note.subject == Subject.ALERTS for note in queue.sending):
+    if route is None or all(note.subject == Subject.ALERTS for note in message.notes):
         return None
     return route.set_by
 
@@ -259,20 +277,15 @@ def _may_show(note: Note, route: NotificationRoute | None) -> bool:
 def _queue(row: Record) -> tuple[bytes, NotificationQueue] | None:
     if not isinstance(row, NotificationQueue):
         return None
-    return encode_key(row.route, row.tenant), _as_tuples(row)
+    return encode_key(row.route, row.tenant), in_present_form(row)
 
 
-def _as_tuples(queue: NotificationQueue) -> NotificationQueue:
-    """Return a queue whose lists are tuples, as those of new queues are."""
-    return replace(
-        queue,
-        sending=tuple(queue.sending),
-        waiting=tuple(queue.waiting),
-        episodes=tuple(queue.episodes),
-    )
-
-
-def _message(queue: NotificationQueue) -> OutgoingMessage:
+def _outgoing(queue: NotificationQueue, message: OpenMessage) -> OutgoingMessage:
     return OutgoingMessage(
-        message_id(queue), queue.route, queue.tenant, queue.sending, queue.sending_left_out
+        message_id(queue, message),
+        queue.route,
+        queue.tenant,
+        message.notes,
+        message.left_out,
+        is_retry=message.attempts > 0,
     )

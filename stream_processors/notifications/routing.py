@@ -23,6 +23,8 @@ from schemas.run_ids import Owner, may_follow
 
 STARTS = (AlertTransition.RAISED, AlertTransition.ESCALATED, AlertTransition.STALE)
 ENDS = (AlertTransition.CLEARED, AlertTransition.STALE_CLEARED)
+SILENT = (AlertTransition.ACKNOWLEDGED, AlertTransition.DEESCALATED)
+"""Transitions that are sent to nobody, but change whether and how to remind of an alert."""
 
 _TEXT_CHARS_MAX = 500
 _JOB_STATES = {
@@ -36,7 +38,7 @@ _TASK_STATES = {TaskStage.SUCCESS: "completed", TaskStage.FAILURE: "failed"}
 def note_of(event: Record) -> Note | None:
     """Return what an event says to people; None for one that no route is about."""
     match event:
-        case RiskAlert() if event.state in (*STARTS, *ENDS):
+        case RiskAlert() if event.state in (*STARTS, *ENDS, *SILENT):
             return Note(
                 note_id=event.transition_id,
                 subject=Subject.ALERTS,
@@ -70,6 +72,7 @@ def routes_for(note: Note, routes: Iterable[NotificationRoute]) -> Iterator[Noti
         if (
             not route.closed
             and note.subject in route.subjects
+            and (note.state not in SILENT or route.remind_s > 0)
             and _is_of_severity(note, route)
             and _is_of_entity(note, route)
             and may_know(note, route)
@@ -78,7 +81,9 @@ def routes_for(note: Note, routes: Iterable[NotificationRoute]) -> Iterator[Noti
 
 
 def _is_of_severity(note: Note, route: NotificationRoute) -> bool:
-    return note.state in ENDS or not route.severities or note.severity in route.severities
+    return (
+        note.state in (*ENDS, *SILENT) or not route.severities or note.severity in route.severities
+    )
 
 
 def _is_of_entity(note: Note, route: NotificationRoute) -> bool:

@@ -50,7 +50,8 @@ async def close(edge: AsgiEdge, name: str) -> None:
 
 
 def written(log: FakeLog) -> list[NotificationRoute]:
-    found = [decode(record.value) for record in log.records_of(NOTIFICATION_ROUTES.name)]
+    records = log.records_of(NOTIFICATION_ROUTES.name)
+    found = [decode(record.value) for record in records if record.value is not None]
     return [route for route in found if isinstance(route, NotificationRoute)]
 
 
@@ -74,6 +75,7 @@ async def test_a_route_is_set_shown_and_closed() -> None:
             "escalations": False,
             "digest_s": 10.0,
             "quiet_passes": ["critical"],
+            "remind_s": 0.0,
             "set_by": None,
             "set_at": shown["set_at"],
         }
@@ -91,6 +93,8 @@ async def test_a_route_is_set_shown_and_closed() -> None:
     first, last = written(log)
     assert first.quiet == QuietHours(22 * 60, 7 * 60 + 5, "Europe/Berlin")
     assert last.closed
+    *_, tombstone = log.records_of(NOTIFICATION_ROUTES.name)
+    assert (tombstone.key, tombstone.value) == (b"desk", None)
 
 
 async def test_a_route_that_is_set_again_goes_on_from_when_it_was_made() -> None:
@@ -168,6 +172,7 @@ async def test_without_a_key_secrets_are_refused_with_what_to_do() -> None:
         (HOOK | {"subjects": []}, "at least 1"),
         (HOOK | {"subjects": ["test"]}, "'alerts'"),
         (HOOK | {"digest_s": -1}, "greater than or equal to 0"),
+        (HOOK | {"remind_s": 59}, "at least 60"),
         (HOOK | {"quiet": {"start": "22:00", "end": "24:00"}}, "pattern"),
         (
             HOOK | {"quiet": {"start": "22:00", "end": "07:00", "time_zone": "Mars/Base"}},

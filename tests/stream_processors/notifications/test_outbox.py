@@ -1,6 +1,7 @@
 """Attempts in the background: none waits for another, and none is lost or counted twice."""
 
 import asyncio
+from dataclasses import replace
 
 from schemas.events import NotificationRoute
 from stream_processors.notifications.destinations import Outcome, delivered, failed
@@ -52,9 +53,9 @@ async def test_one_receiver_that_hangs_holds_up_no_other() -> None:
         sender.gates["fast"].set()
         (settled,) = await settle(outbox, 1, 1)
         assert settled == Settled(b"fast", "m-fast", delivered("by fast"))
-        assert outbox.is_sending(1, b"slow")
-        assert not outbox.is_sending(1, b"fast")
-        assert not outbox.is_sending(2, b"slow")
+        assert outbox.is_sending(1, b"slow", "m-slow")
+        assert not outbox.is_sending(1, b"fast", "m-fast")
+        assert not outbox.is_sending(2, b"slow", "m-slow")
 
 
 async def test_only_so_many_are_sent_at_once() -> None:
@@ -86,7 +87,7 @@ async def test_attempts_of_a_lost_partition_are_broken_off() -> None:
         outbox.drop(1)
         await asyncio.sleep(0)
         await asyncio.sleep(0)
-        assert not outbox.is_sending(1, b"mine")
+        assert not outbox.is_sending(1, b"mine", "m-mine")
         sender.gates["kept"].set()
         assert len(await settle(outbox, 2, 1)) == 1
         assert outbox.take(1) == []
@@ -116,7 +117,7 @@ async def test_an_attempt_that_ends_after_it_was_broken_off_changes_nothing() ->
         outbox.start(1, b"mine", message("second"), route("mine"))
         for _ in range(3):
             await asyncio.sleep(0)
-        assert outbox.is_sending(1, b"mine")
+        assert outbox.is_sending(1, b"mine", "m-second")
         assert outbox.take(1) == []
         sender.gate.set()
         assert await settle(outbox, 1, 1) == [Settled(b"mine", "m-second", delivered("m-second"))]
@@ -131,6 +132,20 @@ async def test_the_hanging_receivers_of_a_tenant_hold_up_no_other_tenant() -> No
         sender.gates["fast"] = asyncio.Event()
         sender.gates["fast"].set()
         outbox.start(1, b"fast", message("fast", "other"), route("fast"))
+        (settled,) = await settle(outbox, 1, 1)
+        assert settled.key == b"fast"
+        assert sender.most == 4
+
+
+async def test_messages_that_are_tried_again_leave_slots_for_new_ones() -> None:
+    sender = FakeSender()
+    async with Outbox(sender, 4) as outbox:
+        for number in range(20):
+            again = replace(message(f"slow-{number}"), is_retry=True)
+            outbox.start(1, b"slow", again, route(f"slow-{number}"))
+        sender.gates["fast"] = asyncio.Event()
+        sender.gates["fast"].set()
+        outbox.start(1, b"fast", message("fast"), route("fast"))
         (settled,) = await settle(outbox, 1, 1)
         assert settled.key == b"fast"
         assert sender.most == 4

@@ -22,7 +22,7 @@ from stream_processors.notifications.outbox import Outbox, Settled
 from stream_processors.notifications.processors import RouteEvents, SendMessages
 from stream_processors.processor import Round
 from tests.stream_processors.notifications.conftest import AT_US, alert, note, route
-from tests.support.messages import FakeMessage, message
+from tests.support.messages import FakeMessage, admitted, message
 from tests.support.processor_bench import NUMBER, ProcessorBench
 
 
@@ -44,12 +44,12 @@ class FakeOutbox:
 
     def __init__(self) -> None:
         self.started: list[OutgoingMessage] = []
-        self.under_way: dict[bytes, OutgoingMessage] = {}
+        self.under_way: dict[tuple[bytes, str], OutgoingMessage] = {}
         self.settled: list[Settled] = []
 
-    def is_sending(self, number: int, key: bytes) -> bool:
+    def is_sending(self, number: int, key: bytes, message_id: str) -> bool:
         assert number == NUMBER
-        return key in self.under_way
+        return (key, message_id) in self.under_way
 
     def start(
         self, number: int, key: bytes, message: OutgoingMessage, route: NotificationRoute
@@ -57,12 +57,14 @@ class FakeOutbox:
         assert number == NUMBER
         assert message.route == route.name
         self.started.append(message)
-        self.under_way[key] = message
+        self.under_way[key, message.message_id] = message
 
-    def settle(self, outcome: Outcome) -> None:
-        for key, sent in self.under_way.items():
-            self.settled.append(Settled(key, sent.message_id, outcome))
-        self.under_way.clear()
+    def settle(self, outcome: Outcome, *note_ids: str) -> None:
+        """Settle the messages that are under way, or those with some notes only."""
+        for (key, message_id), sent in list(self.under_way.items()):
+            if not note_ids or {told.note_id for told in sent.notes} & {*note_ids}:
+                self.settled.append(Settled(key, message_id, outcome))
+                del self.under_way[key, message_id]
 
     def take(self, number: int) -> list[Settled]:
         assert number == NUMBER
@@ -160,7 +162,7 @@ async def test_a_message_is_in_the_log_before_it_is_sent() -> None:
     sending = Sending(route())
     await sending.request(1)
     await sending.tick()
-    assert sending.row().sending
+    assert sending.row().open
     assert not sending.outbox.started
     await sending.tick()
     assert [sent.count for sent in sending.outbox.started] == [1]
@@ -188,7 +190,7 @@ async def test_a_delivered_message_is_reported_and_forgotten() -> None:
     assert (event.state, event.attempts, event.notes) == ("delivered", 1, 2)
     assert event.note_ids == ["n1", "n2"]
     assert event.owner is None
-    assert not sending.row().sending
+    assert not sending.row().open
     assert list(sending.row().episodes) == ["e1", "e2"]
     assert await sending.tick() == []
     assert len(sending.outbox.started) == 1
@@ -218,12 +220,12 @@ async def test_a_failed_message_is_tried_again_with_the_same_id_and_then_given_u
             break
         await sending.tick()
         assert len(sending.outbox.started) == len(states)  # it is not time yet
-        sending.clock.us = sending.row().due_us
+        sending.clock.us = sending.row().open[0].due_us
         await sending.tick()
     assert states == ["retrying"] * (len(states) - 1) + ["abandoned"]
     assert len({sent.message_id for sent in sending.outbox.started}) == 1
     assert len(states) == len(sending.outbox.started) == event.attempts > 10
-    assert not sending.row().sending
+    assert not sending.row().open
 
 
 async def test_a_refused_message_is_given_up_at_once() -> None:
@@ -263,7 +265,83 @@ async def test_an_outcome_of_an_earlier_message_changes_nothing() -> None:
     await sending.tick()
     sending.outbox.settled.append(Settled(b"desk", "another", delivered("")))
     assert await sending.tick() == []
-    assert sending.row().sending
+    assert sending.row().open
+
+
+def told(sending: Sending) -> list[list[str]]:
+    return [[item.note_id for item in sent.notes] for sent in sending.outbox.started]
+
+
+async def test_a_failing_message_holds_up_neither_a_test_nor_a_later_alert() -> None:
+    sending = Sending(route())
+    await sending.request(1)
+    await sending.tick()
+    await sending.tick()
+    await sending.request(2, subject="test")  # while the first is under way
+    await sending.tick()
+    assert told(sending) == [["n1"], ["n2"]]
+    sending.outbox.settle(failed("answered 500"), "n1")
+    sending.outbox.settle(delivered(""), "n2")
+    assert {event.state for event in await sending.tick()} == {"retrying", "delivered"}
+    await sending.tick()
+    assert told(sending) == [["n1"], ["n2"], ["n1"]]  # the receiver is there again
+    sending.outbox.settle(failed("answered 500"))
+    await sending.tick()
+    await sending.request(3)
+    await sending.tick()
+    await sending.tick()
+    assert told(sending)[3:] == [["n3"]]
+    assert [sent.is_retry for sent in sending.outbox.started] == [False, False, True, False]
+    sending.outbox.settle(delivered(""), "n3")
+    [event] = await sending.tick()
+    assert (event.state, event.note_ids) == ("delivered", ["n3"])
+    assert [told.note_id for message in sending.row().open for told in message.notes] == ["n1"]
+
+
+async def test_a_test_is_in_the_log_before_it_is_sent() -> None:
+    sending = Sending(route())
+    this_round = Round(NUMBER, "")
+    request = NotificationRequest(route="desk", note=note(1, subject="test"))
+    received = [admitted(message(NOTIFICATION_REQUESTS, request))]
+    await sending.bench.processor.process(received, this_round)
+    await sending.bench.processor.tick(this_round)
+    assert not sending.outbox.started
+    sending.bench.journal.add(this_round)
+    await sending.tick()
+    assert told(sending) == [["n1"]]
+
+
+async def test_open_alerts_are_reminded_of_until_they_are_acknowledged() -> None:
+    sending = Sending(route(remind_s=600.0))
+    await sending.request(1)
+    for _ in range(3):
+        await sending.tick()
+        await sending.tick()
+        sending.outbox.settle(delivered(""))
+        await sending.tick()
+        sending.restart()
+        sending.clock.pass_s(600)
+    assert [sent.text for sent in sending.outbox.started] == [
+        "[high] note 1",
+        *["[high] still open: note 1"] * 2,
+    ]
+    assert len({sent.message_id for sent in sending.outbox.started}) == 3
+    await sending.request(1, state="acknowledged")
+    await sending.tick()
+    await sending.tick()
+    assert len(sending.outbox.started) == 3
+    assert not sending.row().reminders
+
+
+async def test_acknowledgements_go_to_routes_that_remind() -> None:
+    routes = FakeRoutes(route("desk"), route("night", remind_s=600.0, severities=["critical"]))
+    bench = ProcessorBench(RouteEvents(routes))
+    states = ("acknowledged", "deescalated")
+    journal = await bench.run([message(RISK_ALERTS, alert(state)) for state in states])
+    requests = journal.sent(NOTIFICATION_REQUESTS, NotificationRequest)
+    assert [(item.route, item.note.state) for item in requests] == [
+        ("night", state) for state in states
+    ]
 
 
 async def test_a_closed_route_drops_what_waits() -> None:
@@ -290,7 +368,7 @@ async def test_a_route_that_is_made_again_sends_nothing_of_the_one_before() -> N
     sending.clock.pass_s(60)
     await sending.tick()
     assert not sending.row().waiting
-    assert not sending.row().sending
+    assert not sending.row().open
     await sending.request(1)  # an alert that only the earlier route has told of
     await sending.tick()
     await sending.tick()

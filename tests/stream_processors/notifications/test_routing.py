@@ -67,8 +67,8 @@ def test_the_end_of_a_run_says_how_it_has_ended() -> None:
 @pytest.mark.parametrize(
     ("event", "state", "severity"),
     [
-        (alert("deescalated"), None, None),
-        (alert("acknowledged"), None, None),
+        (alert("deescalated"), "deescalated", "high"),
+        (alert("acknowledged"), "acknowledged", "high"),
         (alert("cleared"), "cleared", "high"),
         (alert("a word of others"), None, None),
         (job("completed"), "completed", "low"),
