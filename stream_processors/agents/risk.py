@@ -176,7 +176,7 @@ class Risk(Processor):
     async def _past_of(self, message: Admitted, here: _Partition) -> PastReturns | None:
         """Return the returns that a request of books needs, and the portfolio's window lacks.
 
-        What cannot be read is as if the log did not have it: the books say that they lack it.
+        Returns that cannot be read are as if the log did not have them: the books say so.
         """
         found = here.batch.missing_from(message)
         if found is None or self._settings.rebuild_version:
