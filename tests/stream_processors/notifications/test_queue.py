@@ -210,7 +210,7 @@ def told_again(queue: NotificationQueue) -> list[str]:
     return [item.text for item in queue.waiting if item.state == REMINDER]
 
 
-def test_an_alert_that_nobody_acknowledges_is_reminded_of_until_it_ends() -> None:
+def test_an_alert_without_an_acknowledgement_is_reminded_of_until_it_ends() -> None:
     settings = route(remind_s=600.0)
     for state in ("acknowledged", "cleared"):
         queue = with_note(EMPTY, note(1, text="p is over"), settings, AT_US)
