@@ -26,7 +26,7 @@ from kafka_io.operators import operator
 from kafka_io.publisher import Publisher
 from kafka_io.reader import Ends, count_uncommitted, read_end_offsets, read_keyed, read_table
 from kafka_io.settings import ProducerSettings
-from schemas.events import PortfolioState, RebuildDone, Record, RiskAlert, RiskMeasure
+from schemas.events import EntityType, PortfolioState, RebuildDone, Record, RiskAlert, RiskMeasure
 from schemas.keys import decode_key
 from schemas.topics import (
     DASHBOARD_TALLIES,
@@ -409,10 +409,12 @@ def _without_limits(measure: RiskMeasure) -> RiskMeasure:
 
 
 def _steps(records: Sequence[tuple[bytes, Record]], scope: Scope) -> set[tuple[str | None, str]]:
-    """Return the transitions of alerts; those of two tenants may have the same id."""
+    """Return the transitions of alerts of portfolios; those of two tenants may have the same id."""
     found = set()
     for key, alert in records:
         named = decode_key(key).tenant
-        if isinstance(alert, RiskAlert) and scope.covers(alert.entity_id, named):
+        if not isinstance(alert, RiskAlert) or alert.entity_type == EntityType.BOOK:
+            continue
+        if scope.covers(alert.entity_id, named):
             found.add((named, alert.transition_id))
     return found

@@ -93,6 +93,8 @@ class SeriesWanted:
     event_time_us: ObservedUs
     prices: Items[UnmovedPrice] = ()
     """The prices whose moves by earlier returns the tree does not know."""
+    anew: bool = False
+    """Whether the series is to begin anew, since its past was rebuilt."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +109,10 @@ class SeriesReturns:
     """The series whose earlier returns are not among these, in a first window."""
     moved: Items[MovedPrice] = ()
     """How far earlier returns moved the prices that were asked for."""
+    rebuilt: Items[Name] = ()
+    """The series whose past was rebuilt, so that the tree must ask for them anew."""
+    anew: Items[Name] = ()
+    """The series that begin anew with these returns."""
 
     @property
     def event_time_us(self) -> int:

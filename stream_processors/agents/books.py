@@ -157,11 +157,7 @@ class Books(Processor):
                     continue
                 case SeriesReturns():
                     key = encode_key(record.root, tenant_of(message))
-                    if key in here.trees:
-                        here.trees[key].add_returns(
-                            record.returns, record.lap, record.earlier, record.moved
-                        )
-                        here.changed.add(key)
+                    self._add_returns(here, key, record, this_round)
                 case RiskLimits() | AlertAck():
                     if record.entity_type == EntityType.BOOK:
                         await self._apply_limits(here, record, message, this_round)
@@ -219,6 +215,29 @@ class Books(Processor):
                 this_round.put(RISK_BOOK_STATE, series_row(book.root, series_id, tenant), None)
         row = None if book.closed else replace(book, tenant=tenant)
         this_round.put(RISK_BOOK_STATE, book_row(book.path, tenant), row)
+
+    @staticmethod
+    def _add_returns(
+        here: _Partition, key: bytes, record: SeriesReturns, this_round: Round
+    ) -> None:
+        """Add returns to a tree, and ask anew for the series whose past was rebuilt."""
+        tree = here.trees.get(key)
+        if tree is None:
+            return
+        for series_id in record.rebuilt:
+            if series_id in tree.series:
+                request = SeriesWanted(
+                    series_id=series_id,
+                    root=tree.root,
+                    wanted=True,
+                    event_time_us=record.event_time_us,
+                    prices=tree.prices_of(series_id),
+                    anew=True,
+                )
+                this_round.send(request, tree.tenant)
+        if record.returns:
+            tree.add_returns(record.returns, record.lap, record.earlier, record.moved, record.anew)
+            here.changed.add(key)
 
     async def _put_scenario(
         self, here: _Partition, scenario: Scenario, message: Message, this_round: Round

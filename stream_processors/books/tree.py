@@ -139,6 +139,7 @@ class BookTree:
         lap: int = 0,
         earlier: Iterable[str] = (),
         moved: Iterable[MovedPrice] = (),
+        anew: Iterable[str] = (),
     ) -> None:
         """Add returns to the series that are held; ignore all others.
 
@@ -147,7 +148,11 @@ class BookTree:
             lap: the lap of the replay that they are of; a higher one begins a window again.
             earlier: the series that have returns which are older than all of these.
             moved: how far such returns moved prices.
+            anew: the series of which all that is known is forgotten first.
         """
+        self._revised_series |= self._series.keys() & set(anew)
+        for series_id in anew:
+            self._series.pop(series_id, None)
         without_earlier = set(earlier)
         firsts = _first_times(returns, without_earlier) if without_earlier else {}
         for observation in returns:
@@ -167,6 +172,9 @@ class BookTree:
                 self._touched_series.add(series_id)
                 if not is_newest:
                     self._revised_series.add(series_id)
+        self._move_prices(moved, lap)
+
+    def _move_prices(self, moved: Iterable[MovedPrice], lap: int) -> None:
         for price in moved:
             series = self._series.get(price.series_id)
             if series is not None and series.lap == lap and series.move_price(price):
@@ -176,9 +184,12 @@ class BookTree:
     def unmoved_prices(self, series_id: str) -> Sequence[UnmovedPrice]:
         """Return the prices of a series that returns may have moved which the tree lacks."""
         series = self._series.get(series_id)
-        if series is not None:
-            return series.unmoved_prices()
-        return [UnmovedPrice(time_us) for time_us in sorted(set(self._prices()[series_id]))]
+        return self.prices_of(series_id) if series is None else series.unmoved_prices()
+
+    def prices_of(self, series_id: str) -> Sequence[UnmovedPrice]:
+        """Return all prices of a series, as if the tree had no returns of it."""
+        times_us = self._prices().get(series_id, ())
+        return [UnmovedPrice(time_us) for time_us in sorted(set(times_us))]
 
     def restore(
         self,

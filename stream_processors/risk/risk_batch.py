@@ -88,6 +88,10 @@ class RiskBatch:
         """The series that have earlier returns than those in a first window, in the same order."""
         self._moved: defaultdict[tuple[str, str | None, int], list[MovedPrice]] = defaultdict(list)
         """How far earlier returns moved prices, in the same order."""
+        self._anew: defaultdict[tuple[str, str | None, int], set[str]] = defaultdict(set)
+        """The series that begin anew with their first window, in the same order."""
+        self._rebuilt: defaultdict[tuple[str, str | None, int], list[str]] = defaultdict(list)
+        """The series whose past was rebuilt, in the same order."""
 
     def apply(self, message: Admitted, past: PastReturns | None = None) -> None:
         """Apply one message.
@@ -154,6 +158,8 @@ class RiskBatch:
         for key, risk in self._portfolios.items():
             self.changed[key] = risk
             self._add_alerts(risk, risk.take_over(others.get(key), sent.get(key, {})))
+            for root in risk.wanted_by:
+                self._rebuilt[root, risk.tenant, risk.lap].append(risk.portfolio_id)
 
     def events(self) -> Iterable[tuple[Event, str | None]]:
         """Yield all events in the order in which they are written, each with its tenant."""
@@ -203,10 +209,14 @@ class RiskBatch:
                 self._earlier[root, tenant, lap] -= series
                 is_last = start + _SERIES_RETURNS_MAX >= len(returns)
                 moved = self._moved.pop((root, tenant, lap), ()) if is_last else ()
-                yield (
-                    SeriesReturns(root=root, returns=part, lap=lap, earlier=earlier, moved=moved),
-                    tenant,
+                anew = sorted(series & self._anew[root, tenant, lap])
+                self._anew[root, tenant, lap] -= series
+                record = SeriesReturns(
+                    root=root, returns=part, lap=lap, earlier=earlier, moved=moved, anew=anew
                 )
+                yield record, tenant
+        for (root, tenant, lap), rebuilt in self._rebuilt.items():
+            yield SeriesReturns(root=root, returns=(), lap=lap, rebuilt=sorted(rebuilt)), tenant
 
     def tallies(self) -> Iterable[WindowTally]:
         """Return the number of returns and measures in each window; call `measures` before."""
@@ -275,6 +285,8 @@ class RiskBatch:
             self._series[key] += returns
             if risk.has_earlier_returns:
                 self._earlier[key].add(risk.portfolio_id)
+            if request.anew:
+                self._anew[key].add(risk.portfolio_id)
         else:
             risk.wanted_by.discard(request.root)
 

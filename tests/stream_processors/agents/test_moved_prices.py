@@ -99,18 +99,24 @@ class System:
         book = Book(root="firm", book_id=book_id, holdings=holdings, event_time_us=0)
         await self.books.run([message(RISK_BOOKS, book, tenant=self.tenant)])
         self.note()
+        await self.ask()
+
+    async def ask(self) -> None:
         wanted = self.books.journal.sent(RISK_WANTED, SeriesWanted)
         if wanted:
             await self.risk.run([message(RISK_WANTED, item, tenant=self.tenant) for item in wanted])
             await self.pass_on()
 
     async def pass_on(self) -> None:
-        series = self.risk.journal.sent(RISK_SERIES, SeriesReturns)
+        await self.give(*self.risk.journal.sent(RISK_SERIES, SeriesReturns))
+
+    async def give(self, *series: SeriesReturns) -> None:
+        """Give records to the books, and what they then ask for to the portfolio."""
         if series:
-            await self.books.run(
-                [message(RISK_SERIES, item, tenant=self.tenant) for item in series]
-            )
+            tenant = self.tenant
+            await self.books.run([message(RISK_SERIES, item, tenant=tenant) for item in series])
             self.note()
+            await self.ask()
 
     def note(self) -> None:
         for risk in self.books.journal.sent(RISK_BOOK_RISKS, BookRisk):
@@ -191,6 +197,28 @@ async def test_a_replay_that_begins_again_moves_prices_by_its_own_returns_only()
     await system.put(3)
     assert system.last is not None
     assert system.last.value == pytest.approx(100 * 1.01**47)
+
+
+@pytest.mark.parametrize("priced", [3, 95])
+async def test_a_rebuilt_portfolio_replaces_all_that_its_books_know_of_it(priced: int) -> None:
+    system = System("acme")
+    for day in range(1, 101):
+        await system.add(day, 0.01)
+    await system.put(priced)
+    assert system.last is not None
+    before = system.last
+    # What the books have is not what follows from the log, as after a change of the processors.
+    wrong = [Return("IBM", (at + 50) * DAY_US + 1, 0.5) for at in range(50)]
+    await system.give(SeriesReturns(root="firm", returns=wrong))
+    assert system.last.value != before.value
+    await system.give(SeriesReturns(root="firm", returns=(), rebuilt=["IBM", "unknown"]))
+    assert system.last.value == pytest.approx(before.value)
+    assert system.last.stale_prices == []
+    assert (system.last.observations, system.last.amounts) == (before.observations, before.amounts)
+    assert system.last.supersedes is not None or system.last.as_of_us == before.as_of_us
+    system.restart()
+    await system.add(101, 0.1)
+    assert system.last.value == pytest.approx(100 * 1.01 ** (100 - priced) * 1.1)
 
 
 steps = st.lists(

@@ -231,6 +231,20 @@ def test_books_get_a_return_that_is_too_old_for_every_window_and_not_for_a_price
     assert risk.outcomes == {"accepted": 400, "late": 2}
 
 
+def test_books_are_told_that_a_portfolio_was_rebuilt_and_get_its_returns_anew() -> None:
+    desk = Desk()
+    desk.process(message(ReturnBatch(returns=steady()), 7))
+    wanted = SeriesWanted(series_id="p", root="fund", wanted=True, event_time_us=0)
+    desk.process(message(wanted, 0, topic="risk.wanted"))
+    batch = RiskBatch(desk.portfolios, CONFIG, RETURNS, SECOND)
+    batch.take_over(desk.portfolios, {})
+    [(told, _)] = batch.series_returns()
+    assert told == SeriesReturns(root="fund", returns=(), rebuilt=["p"])
+    again = replace(wanted, anew=True)
+    [record] = of(desk.process(message(again, 1, topic="risk.wanted")), SeriesReturns)
+    assert (list(record.anew), len(record.returns)) == (["p"], len(steady()))
+
+
 @pytest.mark.parametrize("ticks", ["none", "before each"])
 def test_a_scenario_is_judged_by_the_limits_of_its_time(ticks: str) -> None:
     """A temporary limit ends at 100 s, and the scenario comes after it."""
