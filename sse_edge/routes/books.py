@@ -27,7 +27,6 @@ from schemas.events import (
     BookRisk,
     EntityType,
     Holding,
-    RiskLimit,
     RiskLimits,
 )
 from schemas.instants import from_datetime, to_rfc3339
@@ -39,7 +38,15 @@ from sse_edge.http.dependencies import rows_of, subject_of
 from sse_edge.http.quotas import refuse_beyond
 from sse_edge.http.scopes import require
 from sse_edge.http.stream_response import write
-from sse_edge.routes.limits import LIMITS_MAX, SCENARIO, Comment, Thresholds
+from sse_edge.routes.limits import (
+    LIMITS_MAX,
+    SCENARIO,
+    Comment,
+    Positive,
+    Thresholds,
+    limit_of,
+    shown_limit,
+)
 from sse_edge.routes.views import ViewsDep
 from sse_edge.streams.dialects.mystocks import book_risk
 
@@ -169,6 +176,9 @@ class BookLimitsRequest(BaseModel):
 
     limits: Annotated[list[BookLimit], Field(max_length=LIMITS_MAX)]
     """The limits, at most one of each metric; without any, the book raises no alerts."""
+    stale_after_s: Positive | None = None
+    """The seconds without a measure of a newer day after which an alert is raised; by default
+    never."""
     comment: Comment = ""
     """The reason; the log keeps it."""
 
@@ -277,7 +287,8 @@ async def limits_of(
     """Return the limits that were set last; 404 if there are none."""
     for limits in await rows_of(request, views.limits):
         is_book = limits.entity_type == EntityType.BOOK
-        if is_book and limits.portfolio_id == f"{root}/{book_id}" and limits.limits:
+        is_set = bool(limits.limits or limits.stale_after_s)
+        if is_book and limits.portfolio_id == f"{root}/{book_id}" and is_set:
             return _shown_limits(limits)
     raise NoSuchThing("no limits were set for this book; PUT to the same path sets them")
 
@@ -343,7 +354,8 @@ async def _put(request: Request, book: Book) -> None:
 def _limits(request: Request, root: str, book_id: str, body: BookLimitsRequest) -> RiskLimits:
     return RiskLimits(
         portfolio_id=f"{root}/{book_id}",
-        limits=[RiskLimit(**limit.model_dump()) for limit in body.limits],
+        limits=[limit_of(limit) for limit in body.limits],
+        stale_after_s=body.stale_after_s,
         set_by=subject_of(request),
         comment=body.comment,
         event_time_us=now_us(),
@@ -354,10 +366,8 @@ def _limits(request: Request, root: str, book_id: str, body: BookLimitsRequest) 
 def _shown_limits(limits: RiskLimits) -> dict[str, object]:
     return {
         "path": limits.portfolio_id,
-        "limits": [
-            {name: getattr(limit, name) for name in BookLimit.model_fields}
-            for limit in limits.limits
-        ],
+        "limits": [shown_limit(limit) for limit in limits.limits],
+        "stale_after_s": limits.stale_after_s,
         "comment": limits.comment,
         "set_by": limits.set_by,
         "set_at": to_rfc3339(limits.event_time_us),

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, TypeVar
+from typing import Annotated, Self, TypeVar
 
 from fastapi import APIRouter, Path, Request
 from pydantic import (
@@ -38,7 +38,7 @@ PortfolioId = Annotated[
     str, Path(min_length=1, max_length=256, description="The name of the portfolio.")
 ]
 Comment = Annotated[str, Field(max_length=_COMMENT_CHARS_MAX)]
-_Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 SCENARIO = "[A-Za-z0-9._-]{1,100}"
 """The pattern of the names of stress scenarios."""
 _Metric = Annotated[str, Field(pattern=rf"^({'|'.join(Metric)}|{STRESS_LOSS}{SCENARIO})$")]
@@ -51,7 +51,7 @@ class TemporaryLimit(BaseModel):
 
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
-    limit: _Positive
+    limit: Positive
     """The limit until `valid_until`, above the other one."""
     valid_until: AwareDatetime
     """When the limit falls back, with a time zone; processors go by the log's clock."""
@@ -64,7 +64,7 @@ class Thresholds(BaseModel):
 
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
-    limit: _Positive
+    limit: Positive
     """The limit, as a fraction of net asset value; an alert is raised above it."""
     hysteresis: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """The share of a threshold by which the metric must fall below it, so that the alert clears."""
@@ -76,6 +76,19 @@ class Thresholds(BaseModel):
     """How many measures in a row must be above a threshold to raise an alert."""
     clear_after: _Times = 1
     """How many measures in a row must be below a threshold to lower an alert."""
+    metric: str
+    """The limited metric."""
+    temporary: TemporaryLimit | None = None
+    """A higher limit for some time, after which `limit` holds again."""
+
+    @model_validator(mode="after")
+    def _temporary_is_higher(self) -> Self:
+        if self.temporary is not None and self.temporary.limit <= self.limit:
+            raise ValueError(
+                f"the temporary limit is {self.temporary.limit}; it must be above the limit, "
+                f"{self.limit}"
+            )
+        return self
 
 
 class MetricLimit(Thresholds):
@@ -83,17 +96,6 @@ class MetricLimit(Thresholds):
 
     metric: _Metric = Metric.VAR_95.value
     """The limited metric; `stress_loss:NAME` is the loss in the stress scenario of that name."""
-    temporary: TemporaryLimit | None = None
-    """A higher limit for some time, after which `limit` holds again."""
-
-    @model_validator(mode="after")
-    def _temporary_is_higher(self) -> "MetricLimit":
-        if self.temporary is not None and self.temporary.limit <= self.limit:
-            raise ValueError(
-                f"the temporary limit is {self.temporary.limit}; it must be above the limit, "
-                f"{self.limit}"
-            )
-        return self
 
 
 class LimitsRequest(BaseModel):
@@ -118,7 +120,7 @@ class LimitsRequest(BaseModel):
 
     limits: Annotated[list[MetricLimit], Field(max_length=LIMITS_MAX)]
     """The limits, at most one of each metric."""
-    stale_after_s: _Positive | None = None
+    stale_after_s: Positive | None = None
     """The seconds without a new measure after which an alert is raised; by default never."""
     comment: Comment = ""
     """The reason; the log keeps it."""
@@ -198,7 +200,7 @@ def _limits(request: Request, portfolio_id: str, body: LimitsRequest) -> RiskLim
     )
 
 
-def limit_of(limit: MetricLimit) -> RiskLimit:
+def limit_of(limit: Thresholds) -> RiskLimit:
     """Return the limit of a request as its event has it.
 
     Raises:

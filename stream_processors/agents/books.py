@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 
-from kafka_io.dead_letters import Message, dead_letter
+from kafka_io.dead_letters import Message, dead_letter, log_time_us
 from schemas.events import (
     AlertAck,
     Book,
@@ -54,6 +54,8 @@ from stream_processors.stress import Scenarios
 
 logger = logging.getLogger(__name__)
 
+_TICK_S = 1.0
+
 
 @dataclass(slots=True)
 class _Partition:
@@ -86,6 +88,8 @@ class Books(Processor):
             (RISK_BOOKS, RISK_SERIES, RISK_LIMITS, RISK_ACKS, RISK_SCENARIOS),
             (RISK_BOOK_STATE,),
             linger_s=settings.batch_within_s,
+            tick_s=_TICK_S,
+            timed=(RISK_BOOKS, RISK_SERIES),
         )
         self._config = settings.book_config()
         self._series_topic = settings.topic_prefix + RISK_SERIES.name
@@ -166,6 +170,20 @@ class Books(Processor):
                     raise AssertionError(f"no input of books has a {type(record).__name__}")
             if here.watched[key]:
                 await self._measure_changed(here, key, this_round, message)
+
+    def needs_time(self, number: int, now_us: int) -> bool:
+        """Return whether an alert or the end of a temporary limit may be due."""
+        here = self._partitions.get(number)
+        return here is not None and any(book.due_us <= now_us for book in here.alerts.values())
+
+    async def tick(self, this_round: Round) -> None:
+        """Alert where measures are missing, and let temporary limits end, by the log's time."""
+        here, until_us = self._partitions[this_round.number], this_round.read_until_us
+        if until_us is None:
+            return
+        for book in here.alerts.values():
+            if book.due_us <= until_us:
+                self._send_alerts(here, book, book.tick(until_us), this_round)
 
     async def finish(self, this_round: Round) -> None:
         """Measure the trees that changed."""
@@ -280,13 +298,13 @@ class Books(Processor):
             book = BookAlerts(path, self._source(this_round.number), tenant)
             last = here.published.get(simulated_row(path, tenant))
             if last is not None:
-                book.judge(last, message.offset)  # by no limits yet
+                book.judge(last, message.offset, log_time_us(message))  # by no limits yet
         book.source = TopicPartition(message.topic, message.partition)
         try:
             if isinstance(record, RiskLimits):
-                alerts = book.set_limits(record, message.offset)
+                alerts = book.set_limits(record, message.offset, log_time_us(message))
             else:
-                alerts = book.acknowledge(record, message.offset)
+                alerts = book.acknowledge(record, message.offset, log_time_us(message))
         except InvalidRule as error:
             this_round.send(dead_letter(message, DeadLetterReason.INVALID, str(error)), tenant)
             return
@@ -328,6 +346,7 @@ class Books(Processor):
     ) -> None:
         """Measure the books of a tree that changed, and judge them by their limits."""
         offset = -1 if message is None else message.offset
+        log_us = None if message is None else log_time_us(message)
         # In a thread: a simulation of many series is slow, and spends most of its time in NumPy.
         risks, series, closed = await asyncio.to_thread(tree.changes)
         tenant = tree.tenant
@@ -340,7 +359,7 @@ class Books(Processor):
             this_round.send(risk, tenant)
             book = self._judged(here, risk.path, tenant, message)
             if book is not None:
-                self._send_alerts(here, book, book.judge(risk, offset), this_round)
+                self._send_alerts(here, book, book.judge(risk, offset, log_us), this_round)
         for state in series:
             key = series_row(state.root, state.series_id, tenant)
             this_round.put(RISK_BOOK_STATE, key, state)

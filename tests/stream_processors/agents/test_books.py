@@ -38,7 +38,7 @@ from schemas.topics import (
 from stream_processors.agents.books import Books
 from stream_processors.settings import ProcessorSettings
 from tests.support.messages import message
-from tests.support.processor_bench import ProcessorBench
+from tests.support.processor_bench import NUMBER, ProcessorBench
 
 NEVER_US = 1 << 52
 DAY_US = 86_400_000_000
@@ -162,6 +162,36 @@ async def test_alerts_of_a_book_are_the_same_whatever_the_rounds_and_restarts() 
         found += journal.sent(RISK_ALERTS, RiskAlert)
         worker.recover(worker.rows())
     assert found == expected
+
+
+async def test_missing_measures_and_ends_of_limits_are_alerted_by_the_logs_time() -> None:
+    made = bench()
+    second_us = 1_000_000
+    await made.run(story()[:2])
+    temporary = RiskLimit(
+        "var_95_amount",
+        0.05,
+        temporary_limit=5.0,
+        valid_until_us=200 * second_us,
+        approved_by="bob",
+    )
+    asked = replace(limits(1.0), limits=[temporary], stale_after_s=60.0)
+    await made.run([message(RISK_LIMITS, asked, 0)])  # at 100.5 s
+    assert made.journal.sent(RISK_ALERTS, RiskAlert) == []
+    assert not made.processor.needs_time(NUMBER, 160 * second_us)
+    assert made.processor.needs_time(NUMBER, 161 * second_us)
+    assert (await made.tick()).sent(RISK_ALERTS, RiskAlert) == [], "the time is unknown"
+    [stale] = (await made.tick(161 * second_us)).sent(RISK_ALERTS, RiskAlert)
+    assert (stale.state, stale.entity_type, stale.entity_id) == ("stale", "book", "firm/desk")
+    made.recover(made.rows())
+    assert (await made.tick(199 * second_us)).sent(RISK_ALERTS, RiskAlert) == []
+    journal = await made.tick(200 * second_us)
+    [raised] = journal.sent(RISK_ALERTS, RiskAlert)
+    assert (raised.state, raised.threshold) == ("raised", 0.05)
+    assert journal.rows[RISK_OPEN.name, stale.alert_id.encode()] is not None
+    newer = message(RISK_SERIES, day(120, 0.0), 1)._replace(timestamp=201.0)
+    [over] = (await made.run([newer])).sent(RISK_ALERTS, RiskAlert)
+    assert (over.state, over.alert_id) == ("stale_cleared", stale.alert_id)
 
 
 async def test_limits_judge_the_risk_before_them_and_acknowledgements_are_kept() -> None:

@@ -102,8 +102,6 @@ def test_each_metric_of_a_book_can_have_a_limit_and_no_other() -> None:
     assert alerts[-1].alert_type == "concentration_exceeded"
     with pytest.raises(InvalidRule, match="'beta' is no metric"):
         watched(RiskLimit("beta", 1.0))
-    with pytest.raises(InvalidRule, match="only those of portfolios can be"):
-        watched(RiskLimit("var_95", 0.05, temporary_limit=0.06, valid_until_us=1))
     with pytest.raises(InvalidRule, match="limit is nan"):
         watched(RiskLimit("var_95", float("nan")))
 
@@ -112,12 +110,12 @@ def test_a_measure_without_values_changes_nothing_and_a_correction_is_judged_at_
     book = watched(RiskLimit("var_95", 0.05), AMOUNT)
     assert states(list(book.judge(risk(5, 900.0, None), 1))) == [("raised", "warning")]
     blind = replace(risk(6, 0.0), amounts={}, concentration=None, event_id="blind")
-    assert book.judge(blind, 2) == ()
+    assert list(book.judge(blind, 2)) == []
     corrected = replace(risk(5, 100.0, 0.06, "corrected"), supersedes="risk of day 5")
     alerts = list(book.judge(corrected, 3))
     assert states(alerts) == [("raised", "breach"), ("cleared", "normal")]
     assert {alert.supersedes for alert in alerts} == {"risk of day 5"}
-    assert book.judge(corrected, 4) == ()  # the same risk once more
+    assert list(book.judge(corrected, 4)) == []  # the same risk once more
 
 
 def test_limits_and_acknowledgements_survive_restarts_and_repeats_change_nothing() -> None:
@@ -143,8 +141,81 @@ def test_a_closed_book_has_no_open_alert() -> None:
     book = watched(AMOUNT)
     book.judge(risk(1, 1_200.0), 1)
     assert states(list(book.close(2))) == [("cleared", "normal")]
-    assert book.close(3) == ()
+    assert list(book.close(3)) == []
     assert states(list(book.judge(risk(4, 1_200.0), 4))) == [("raised", "breach")]
+
+
+SECOND_US = 1_000_000
+
+
+def test_a_temporary_limit_holds_until_the_log_is_past_its_end_and_names_it() -> None:
+    temporary = AMOUNT._replace(
+        temporary_limit=2_000.0, valid_until_us=100 * SECOND_US, approved_by="bob"
+    )
+    asked = replace(limits(temporary), event_time_us=0)
+    for way in ("tick", "risk", "limits", "ack", "restart"):
+        book = BookAlerts("firm/desk", SOURCE)
+        assert book.set_limits(asked, 0, 1) == []
+        first = risk(1, 1_900.0)
+        [warned] = book.judge(first, 1, 50 * SECOND_US)
+        assert (warned.level, warned.threshold) == ("warning", 2_000.0)
+        assert warned.limit_until_us == 100 * SECOND_US
+        assert list(book.tick(99 * SECOND_US)) == []
+        match way:
+            case "tick":
+                alerts = book.tick(100 * SECOND_US)
+            case "risk":
+                alerts = book.judge(replace(first, amounts={}, event_id="b"), 2, 101 * SECOND_US)
+            case "limits":
+                alerts = book.set_limits(limits(AMOUNT), 1, 101 * SECOND_US)
+            case "ack":
+                ack = AlertAck(alert_id="no", entity_id="firm/desk", event_time_us=0)
+                alerts = book.acknowledge(ack, 1, 101 * SECOND_US)
+            case _:
+                alerts = restarted(book, first).tick(101 * SECOND_US)
+        [critical] = alerts
+        assert (critical.state, critical.level) == ("escalated", "critical")
+        assert (critical.threshold, critical.limit_until_us) == (1_000.0, None)
+        assert critical.alert_id == warned.alert_id
+
+
+def test_a_book_without_a_new_measure_is_stale_until_there_is_one() -> None:
+    book = BookAlerts("firm/desk", SOURCE)
+    asked = replace(limits(AMOUNT), stale_after_s=60.0)
+    assert book.set_limits(asked, 0, 10 * SECOND_US) == []
+    assert book.due_us == 70 * SECOND_US + 1
+    [stale] = book.tick(71 * SECOND_US)  # there was no measure at all
+    assert (stale.state, stale.entity_type, stale.alert_type) == ("stale", "book", "stale_data")
+    ack = AlertAck(alert_id=stale.alert_id, entity_id="firm/desk", by="ann", event_time_us=0)
+    assert [item.state for item in book.acknowledge(ack, 0, 72 * SECOND_US)] == ["acknowledged"]
+    assert list(book.judge(replace(risk(1, 0.0), amounts={}), 1, 80 * SECOND_US)) == []
+    [over] = book.judge(risk(1, 500.0), 2, 90 * SECOND_US)
+    assert (over.state, over.alert_id) == ("stale_cleared", stale.alert_id)
+    # A correction is no new measure, and neither is a change of holdings.
+    last = risk(1, 600.0, event_id="corrected")
+    assert list(book.judge(last, 3, 140 * SECOND_US)) == []
+    book = restarted(book, last)
+    [again] = book.judge(risk(2, 500.0), 4, 151 * SECOND_US)[:1]
+    assert again.state == "stale"
+    assert again.metric_value == pytest.approx(60.000001)
+    assert again.alert_id != stale.alert_id
+    assert book.due_us == 211 * SECOND_US + 1
+
+
+def test_staleness_ends_with_its_setting_and_with_the_book() -> None:
+    for way in ("withdrawn", "closed"):
+        book = BookAlerts("firm/desk", SOURCE)
+        book.set_limits(replace(limits(), stale_after_s=60.0), 0, 0)
+        book.judge(risk(1, 500.0), 1, SECOND_US)
+        assert [alert.state for alert in book.tick(100 * SECOND_US)] == ["stale"]
+        if way == "withdrawn":
+            alerts = book.set_limits(limits(), 1, 101 * SECOND_US)
+        else:
+            alerts = list(book.close(2))
+        assert [alert.state for alert in alerts] == ["stale_cleared"]
+        assert list(book.tick(10_000 * SECOND_US)) == []
+    with pytest.raises(InvalidRule, match="stale_after_s is -1"):
+        BookAlerts("firm/desk", SOURCE).set_limits(replace(limits(), stale_after_s=-1.0), 7, 0)
 
 
 def stressed(measured: BookRisk, event_id: str, **losses: float | None) -> BookRisk:

@@ -231,7 +231,7 @@ def test_books_get_a_return_that_is_too_old_for_every_window_and_not_for_a_price
     assert risk.outcomes == {"accepted": 400, "late": 2}
 
 
-def test_books_are_told_that_a_portfolio_was_rebuilt_and_get_its_returns_anew() -> None:
+def test_the_books_of_a_rebuilt_portfolio_ask_for_its_returns_anew() -> None:
     desk = Desk()
     desk.process(message(ReturnBatch(returns=steady()), 7))
     wanted = SeriesWanted(series_id="p", root="fund", wanted=True, event_time_us=0)
