@@ -80,6 +80,7 @@ async def test_no_token_secret_or_path_of_a_key_is_shown_at_any_level(
         "log_level": log_level,
         "cursor_secret": cursor_secret,
         "cursor_secrets_before": before,
+        "processor_patience_s": 0.2,  # the eight WebSockets of good tokens name an unknown job
     }
     by_keys = await world.edge(jwt_issuer=ISSUER, jwt_jwks=jwks, **common)
     by_secret = await world.edge(jwt_issuer=HS256_ISSUER, jwt_hs256_secret=hidden, **common)
