@@ -325,7 +325,7 @@ PARTS: Mapping[str, Access] = {
     "rekey": Access(
         "`tapewire topics rekey`: moves the records of tenants",
         reads=(*_REKEYED, TOPIC_GROWTHS),
-        writes=_REKEYED,
+        writes=(*_REKEYED, OPERATOR_ACTIONS),
         group=_GROUP,
         watches=tuple(f"{_GROUP}-{topic.name}" for topic in _COMMANDS),
         transactions=True,

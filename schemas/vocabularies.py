@@ -304,3 +304,5 @@ class OperatorActionKind(StrEnum):
     """A dead letter was set aside for good."""
     CLOSE_CONNECTION = "close_connection"
     """The connection of a client was closed."""
+    REKEY = "rekey"
+    """The records of tenants were given keys that name them."""

@@ -19,6 +19,9 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 
 from kafka_io.client import partition_of
+from kafka_io.clock import now_us
+from kafka_io.operators import operator
+from kafka_io.publisher import Publisher
 from kafka_io.reader import (
     ConsumedRecord,
     OffsetRange,
@@ -31,7 +34,13 @@ from kafka_io.topic_admin import TopicAdmin
 from kafka_io.transactions import OutgoingRecord, TransactionalWriter, open_writer
 from schemas.codec import encode
 from schemas.errors import Refused
-from schemas.events import ProcessorPositions, Record, ReturnBatch
+from schemas.events import (
+    OperatorAction,
+    OperatorActionKind,
+    ProcessorPositions,
+    Record,
+    ReturnBatch,
+)
 from schemas.gate import admit
 from schemas.keys import decode_key, encode_key
 from schemas.topics import (
@@ -139,11 +148,20 @@ class _Rekeying:
                     f"processors or workers are running: {', '.join(sorted(members))}; stop all of "
                     "them, and run this again"
                 )
+        await self._note()
         for number in range(PARTITIONS):
             await self._move(number)
         for number in range(PARTITIONS):
             await self._let_rows_be_ahead(number)
         self._say("done; start the processors again")
+
+    async def _note(self) -> None:
+        """Write who changes the keys, before the first of them is another."""
+        action = OperatorAction(
+            action=OperatorActionKind.REKEY, subject="keys of tenants", event_time_us=now_us()
+        )
+        async with Publisher(self._clients) as publisher:
+            await publisher.publish(action, partition=0, origin=operator())
 
     def _writer(self, number: int) -> AbstractAsyncContextManager[TransactionalWriter]:
         return open_writer(

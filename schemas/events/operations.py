@@ -113,12 +113,12 @@ class DeadLetter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OperatorAction:
-    """An operator re-drove or discarded a dead letter, or closed a connection."""
+    """An operator settled a dead letter, closed a connection, or changed keys."""
 
     action: Name
-    """`redrive`, `discard` or `close_connection`."""
+    """`redrive`, `discard`, `close_connection` or `rekey`."""
     subject: DerivedId
-    """The dead letter, as TOPIC/PARTITION/OFFSET, with /INDEX of a part; or the connection."""
+    """The dead letter, as TOPIC/PARTITION/OFFSET, with /INDEX of a part; or what was changed."""
     by: Name | None = None
     """Who did it; None if the log's headers say it, or nobody knows."""
     comment: Text = ""

@@ -2,9 +2,10 @@
 
 Each names its author and from where it was requested. The log keeps acknowledgements and switches
 to rebuilt states for their retention time, and of limits, books, scenarios, notification routes and
-the growth of topics at least the last change of each. What operators do with dead letters and
-connections is kept for ever. Tokens need the scope `admin`, and each tenant sees its own changes;
-what operators change is of no tenant.
+the growth of topics at least the last change of each. What operators do with dead letters,
+connections and keys is kept for ever. `tapewire reset` deletes the log, and the list with it.
+Tokens need the scope `admin`, and each tenant sees its own changes; what operators change is of no
+tenant.
 """
 
 from collections.abc import Iterator, Mapping
@@ -43,6 +44,7 @@ _ACTIONS: Mapping[str, str] = {
     OperatorActionKind.REDRIVE: "dead letter re-driven",
     OperatorActionKind.DISCARD: "dead letter discarded",
     OperatorActionKind.CLOSE_CONNECTION: "connection closed",
+    OperatorActionKind.REKEY: "keys changed",
 }
 _ORIGIN_CHARS_MAX = 320
 

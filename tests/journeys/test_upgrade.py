@@ -38,6 +38,7 @@ from schemas.topics import (
     BACKTEST_JOBS,
     CATALOGUE,
     DASHBOARD_BOARDS,
+    OPERATOR_ACTIONS,
     PROCESSOR_POSITIONS,
     RISK_ACKS,
     RISK_BOOK_STATE,
@@ -141,6 +142,8 @@ async def test_processors_continue_from_the_log_of_0_1_0(world: World, log: Rele
     said: list[str] = []
     await rekey(ProcessorSettings().model_copy(update=place), said.append)
     assert sum("1 states have moved" in line for line in said) == 2  # of `rented`, and of a board
+    (action,) = await states_of(world, OPERATOR_ACTIONS)  # the row of the audit
+    assert (action.action, action.subject) == ("rekey", "keys of tenants")
     async with TopicReader(world, *OUTPUTS) as reader:
         await world.worker(batch_within_s=0.05)
         async with Publisher(world.producer_settings) as publisher:
