@@ -39,6 +39,7 @@ from stream_processors.notifications.settings import NotifierSettings, Secrets, 
 from stream_processors.notifications.vapid import authorization
 
 _DETAIL_CHARS = 500
+_HOST_CHARS = 255
 _TRY_AGAIN = frozenset({408, 425, 429})
 _SMTP_PERMANENT = 500
 """SMTP's codes from here on are permanent refusals."""
@@ -113,7 +114,8 @@ class CheckedResolver(AbstractResolver):
         if any(found in network for network in self._allowed):
             return
         if not _is_public(found):
-            named = address if host == address else f"{address}, the address of {host},"
+            # Tenants see this text, and are not to learn what names of this network resolve to.
+            named = address if host == address else f"the address of {host[:_HOST_CHARS]}"
             raise AddressRefused(
                 f"{named} is not public; list its network in TAPEWIRE_NOTIFICATION_NETWORKS if "
                 "messages may go there"

@@ -177,6 +177,18 @@ async def test_a_redirect_is_not_followed() -> None:
         "http://[64:ff9b::127.0.0.1]:{port}/",
         "http://[2002:7f00:1::]:{port}/",
         "http://[fec0::1]:{port}/",
+        "http://0177.0.0.1:{port}/",
+        "http://0x7f000001:{port}/",
+        "http://0x7f.1:{port}/",
+        "http://[::]:{port}/",
+        "http://[::ffff:7f00:1]:{port}/",
+        "http://[::ffff:0:127.0.0.1]:{port}/",
+        "http://[64:ff9b:1::7f00:1]:{port}/",
+        "http://[2001:0:7f00:1::]:{port}/",
+        "http://[fe80::1%25lo]:{port}/",
+        "http://example.com@127.0.0.1:{port}/",
+        "http://example.com\\@127.0.0.1:{port}/",
+        "http://127.0.0.1:{port}\\@example.com/",
         "http://168.63.129.16/",
         "http://169.254.169.254/latest/meta-data",
         "http://10.0.0.1/",
@@ -219,8 +231,9 @@ async def test_a_name_is_checked_each_time_it_is_resolved(
         return [{"hostname": "h", "host": "93.184.215.14"}, {"hostname": "h", "host": "10.0.0.1"}]
 
     monkeypatch.setattr(resolver._resolver, "resolve", rebound)
-    with pytest.raises(AddressRefused, match=r"10\.0\.0\.1, the address of h, is not public"):
+    with pytest.raises(AddressRefused, match="the address of h is not public") as refused:
         await resolver.resolve("h", 443)
+    assert "10.0.0.1" not in str(refused.value)  # the tenant sees the text
     await resolver.close()
 
 
