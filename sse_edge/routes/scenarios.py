@@ -32,7 +32,7 @@ from sse_edge.http.scopes import require
 from sse_edge.http.stream_response import write
 from sse_edge.log.record import Partition, Record
 from sse_edge.log.scan import scan
-from sse_edge.routes.shocks import NoFactor, NoSuchDays, PastReturns, by_beta
+from sse_edge.routes.shocks import NoFactor, NoSuchDays, PastReturns, TooManyReturns, by_beta
 from sse_edge.routes.views import Views, ViewsDep
 
 _COMMENT_CHARS_MAX = 1_000
@@ -137,7 +137,7 @@ async def put_scenario(
     Processors value all portfolios and books of the tenant by it at once. A day that the log no
     longer has is refused, with the days that it has.
     """
-    async with views.scenario_writes:
+    async with views.scenario_writes(tenant_written_by(request)):
         present = await _present(request, views)
         standing = {row.name for row in present.values() if not row.withdrawn}
         refuse_beyond(views.settings.scenarios_max, standing, name, "scenarios")
@@ -155,7 +155,7 @@ async def withdraw_scenario(
     request: Request, views: ViewsDep, name: ScenarioName
 ) -> dict[str, object]:
     """Portfolios and books are no longer valued by it; limits on it have no effect."""
-    async with views.scenario_writes:
+    async with views.scenario_writes(tenant_written_by(request)):
         scenario = Scenario(
             name=name,
             version=0,
@@ -224,6 +224,8 @@ async def _historical(request: Request, name: str, body: HistoricalRequest) -> S
             f"the returns could not be read within {within_s:g} s; "
             "TAPEWIRE_SCENARIO_READ_S allows more"
         ) from None
+    except TooManyReturns as error:
+        raise InvalidParameter("from", str(error)) from error
     try:
         shocks, days = past.shocks()
     except NoSuchDays as error:

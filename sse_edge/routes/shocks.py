@@ -13,12 +13,18 @@ from math import fsum, isfinite
 from schemas.events import ReturnBatch, Shock
 from schemas.instants import to_date
 
+RETURNS_MAX = 1_000_000
+"""The most returns of a scenario's days. They are in memory at once, some 200 MB."""
 BETA_DAYS_MIN = 100
 """The fewest common days from which a beta is computed."""
 
 
 class NoSuchDays(ValueError):
     """The log does not have the days of a scenario; the message says which it has."""
+
+
+class TooManyReturns(ValueError):
+    """The days of a scenario have more returns than are kept in memory; the message says it."""
 
 
 class NoFactor(ValueError):
@@ -53,15 +59,22 @@ class PastReturns:
         self._first_us = first_us
         self._end_us = end_us
         self._series: dict[str, _Series] = {}
+        self._count = 0
+        """The returns that are kept."""
 
     def add(self, batch: ReturnBatch, latest_us: float) -> None:
-        """Add a batch of returns, but those after a latest time, which processors refuse."""
+        """Add a batch of returns, but those after a latest time, which processors refuse.
+
+        Raises:
+            TooManyReturns: the days have more than `RETURNS_MAX`.
+        """
         lap = batch.lap
         for series_id, at_us, value, version in batch.returns:
             if not isfinite(value) or at_us > latest_us:
                 continue
             series = self._series.get(series_id)
             if series is None or lap > series.lap:
+                self._count -= 0 if series is None else len(series.returns)
                 series = self._series[series_id] = _Series(lap, at_us, at_us)
             elif lap < series.lap:
                 continue
@@ -71,6 +84,11 @@ class PastReturns:
                 known = series.returns.get(at_us)
                 if known is None or version > known[0]:
                     series.returns[at_us] = version, value
+                    self._count += known is None
+                    if self._count > RETURNS_MAX:
+                        raise TooManyReturns(
+                            f"the days have more than {RETURNS_MAX:,} returns; name fewer days"
+                        )
 
     def shocks(self) -> tuple[list[Shock], int]:
         """Return the shock of each series that spans the days, and the number of days.

@@ -8,6 +8,7 @@ Routes read the tables themselves. The delivery core asks two questions of them 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated, Any, Protocol, cast
+from weakref import WeakValueDictionary
 
 from fastapi import Depends
 from starlette.requests import HTTPConnection
@@ -116,8 +117,7 @@ class Views:
         )
         self.limits = self._view(RISK_LIMITS, RiskLimits)
         self.scenarios = self._view(RISK_SCENARIOS, Scenario)
-        self.scenario_writes = asyncio.Lock()
-        """Held while a scenario is read from the log and written: its versions are counted."""
+        self._scenario_writes: WeakValueDictionary[str | None, asyncio.Lock] = WeakValueDictionary()
         self.open_alerts = self._view(RISK_OPEN, OpenAlert)
         self.measures = self._view(RISK_MEASURES, RiskMeasure)
         self.histories = self._view(RISK_HISTORY, RiskHistory)
@@ -131,6 +131,13 @@ class Views:
             states = channel.entity_states
             if states is not None and states not in self._tables:
                 self._view(states, states.record)
+
+    def scenario_writes(self, tenant: str | None) -> asyncio.Lock:
+        """Return the lock that is held while a tenant's scenario is computed and written.
+
+        Its versions are counted. Other tenants do not wait for it: past returns take a while.
+        """
+        return self._scenario_writes.setdefault(tenant, asyncio.Lock())
 
     async def run(self) -> None:
         """Follow the tables' topics until cancelled."""

@@ -1,5 +1,6 @@
 """Stress scenarios through the edge: versions, shocks of past days, betas, tenants, refusals."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -14,6 +15,9 @@ from schemas.events import Return, ReturnBatch, RiskHistory, Scenario
 from schemas.instants import from_datetime
 from schemas.keys import encode_key
 from schemas.topics import PORTFOLIO_RETURNS, RISK_HISTORY
+from sse_edge.delivery.node import Node
+from sse_edge.routes import scenarios, shocks
+from sse_edge.routes.shocks import PastReturns
 from tests.attacks.test_route_table import ISSUER, SECRET, token
 from tests.support.edge_server import edge_server
 from tests.support.fake_publisher import FakePublisher
@@ -204,3 +208,33 @@ async def test_a_tenant_has_so_many_scenarios_and_can_replace_them() -> None:
         refused = await desk.ask("PUT", "/third", CRASH)
         assert (refused.status_code, refused.json()["reason"]) == (429, "quota_reached")
         assert (await desk.ask("PUT", "/P", CRASH)).json()["version"] == 2
+
+
+async def test_a_tenant_whose_past_takes_long_holds_up_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    reading = asyncio.Event()
+    read_all = scenarios._read_all
+
+    async def slowly(node: Node, tenant: bytes, past: PastReturns) -> None:
+        if tenant == b"acme":
+            reading.set()
+            await asyncio.Event().wait()
+        await read_all(node, tenant, past)
+
+    monkeypatch.setattr(scenarios, "_read_all", slowly)
+    async with a_desk(log_with_returns()) as desk, asyncio.TaskGroup() as tasks:
+        slow = tasks.create_task(desk.ask("PUT", "/lehman", LEHMAN))
+        async with asyncio.timeout(30):
+            await reading.wait()
+            assert (await desk.ask("PUT", "/lehman", LEHMAN, ELSEWHERE)).status_code == 200
+        assert not slow.done()
+        slow.cancel()
+
+
+async def test_a_scenario_of_too_many_returns_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shocks, "RETURNS_MAX", 5)
+    async with a_desk(log_with_returns()) as desk:
+        answer = await desk.ask("PUT", "/lehman", LEHMAN)
+        assert (answer.status_code, answer.json()["parameter"]) == (400, "from")
+        assert "more than 5 returns; name fewer days" in answer.text

@@ -11,7 +11,15 @@ from arch.data import sp500
 
 from schemas.events import Return, ReturnBatch, Shock
 from schemas.instants import from_datetime
-from sse_edge.routes.shocks import BETA_DAYS_MIN, NoFactor, NoSuchDays, PastReturns, by_beta
+from sse_edge.routes import shocks as module
+from sse_edge.routes.shocks import (
+    BETA_DAYS_MIN,
+    NoFactor,
+    NoSuchDays,
+    PastReturns,
+    TooManyReturns,
+    by_beta,
+)
 
 ALWAYS = float("inf")
 
@@ -150,3 +158,16 @@ def test_a_factor_without_moves_is_refused(
 ) -> None:
     with pytest.raises(NoFactor, match=text):
         list(by_beta({"SPX": -0.2}, "SPX", found))
+
+
+def test_days_with_too_many_returns_are_refused_and_a_new_lap_counts_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "RETURNS_MAX", 2)
+    found = past("2008-09-15", "2008-09-16", *A)  # of which two are on the days
+    for lap in (1, 2):
+        found.add(ReturnBatch(returns=A, lap=lap), ALWAYS)
+    found.add(ReturnBatch(returns=A[:3], lap=2), ALWAYS)  # again
+    assert found.shocks()[1] == 2
+    with pytest.raises(TooManyReturns, match="more than 2 returns; name fewer days"):
+        found.add(ReturnBatch(returns=series("b", ("2008-09-15", 0.1)), lap=2), ALWAYS)
