@@ -11,6 +11,7 @@ from sse_edge.frame import FRAME_BYTES_MAX, body
 from sse_edge.log.record import Record
 from sse_edge.streams.channels import Channel
 from sse_edge.streams.dialect import UnknownWord
+from sse_edge.streams.parts import in_parts
 
 
 class Frame(NamedTuple):
@@ -18,6 +19,7 @@ class Frame(NamedTuple):
 
     event: str
     body: bytes
+    """One block without its id, after others if the event is too large for one."""
     ends: bool
     owner: str | None = None
     """The one user whom it is for; None for all of its tenant."""
@@ -56,7 +58,9 @@ def render_value(
             return None
         owner = None if channel.owner_of is None else channel.owner_of(event)
         timestamp = to_rfc3339(logged_us)
-        unfinished = body(*channel.dialect.wrap(rendered, timestamp))
+        unfinished = whole = body(*channel.dialect.wrap(rendered, timestamp))
+        if len(whole) > FRAME_BYTES_MAX:
+            unfinished = in_parts(channel.dialect, rendered, timestamp) or b""
     except Refused as error:
         raise Unframable(error.reason, str(error)) from error
     except UnknownWord as error:
@@ -64,7 +68,7 @@ def render_value(
     except Exception as error:
         # A dialect has failed, at this record only: every other one is still rendered.
         raise Unframable("failed", f"{type(error).__name__}: {error}") from error
-    if len(unfinished) > FRAME_BYTES_MAX:
-        text = f"{len(unfinished)} bytes; an event has at most {FRAME_BYTES_MAX}"
+    if not unfinished:
+        text = f"{len(whole)} bytes; an event has at most {FRAME_BYTES_MAX}"
         raise Unframable("too_large", text)
     return Frame(rendered.event, unfinished, rendered.ends, owner)

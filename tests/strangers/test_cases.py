@@ -137,3 +137,18 @@ async def test_streams_by_entity_do_not_show_records_in_wrong_partitions(
     shown = [block for block in of_entity if '"message"' in (block.data or "") and block.id]
     assert len(shown) == 1
     assert '"mine"' in (shown[0].data or "")
+
+
+async def test_a_book_of_500_holdings_reaches_clients_whole_and_is_not_sent_again() -> None:
+    log = log_of_the_catalogue()
+    book: Any = examples.BOOKS[0]
+    parts = [book.parts[0]._replace(part_id=f"instrument-{number}") for number in range(500)]
+    put(log, RISK_BOOK_RISKS, replace(book, parts=parts))
+    async with serving(log) as edge:
+        blocks = await blocks_of(edge, "/api/v1/sse/books", "from=earliest")
+        shown = [block for block in blocks if block.event == "book_risk"]
+        assert sum((block.data or "").count("instrument-") for block in shown) == 500
+        assert [block.id is None for block in shown] == [True] * (len(shown) - 1) + [False]
+        again = await blocks_of(edge, "/api/v1/sse/books", f"last_event_id={shown[-1].id}")
+        assert edge.errors == []
+    assert "book_risk" not in [block.event for block in again]

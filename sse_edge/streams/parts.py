@@ -1,0 +1,60 @@
+"""Divides an event that is too large for one block into several of the same name.
+
+Each block has all members of the event, of each list a slice, and `part` and `parts` beside them.
+Only the last one gets an id: a client whose connection breaks between two gets all of them again.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from sse_edge.frame import FRAME_BYTES_MAX, body
+from sse_edge.streams.dialect import Dialect, Rendered
+
+PARTS_MAX = 16
+"""The most blocks of one event; together they have 1 MiB."""
+
+
+def in_parts(dialect: Dialect, rendered: Rendered, timestamp: str) -> bytes | None:
+    """Return the blocks of an event, the last one without its id and end.
+
+    Args:
+        dialect: wraps the event.
+        rendered: an event that is too large for one block.
+        timestamp: its time in the log.
+
+    Returns:
+        None if the event has no lists, or is too large nonetheless.
+    """
+    lists = _lists_of(rendered.data)
+    for parts in range(2, min(PARTS_MAX, max(map(len, lists.values()), default=0)) + 1):
+        blocks = [
+            block
+            for part in range(parts)
+            if (block := _part(dialect, rendered, timestamp, lists, part, parts)) is not None
+        ]
+        if len(blocks) == parts and max(map(len, blocks)) <= FRAME_BYTES_MAX:
+            return b"\n".join(blocks)
+    return None
+
+
+def _lists_of(data: object) -> Mapping[str, Sequence[object]]:
+    if not isinstance(data, Mapping):
+        return {}
+    return {name: value for name, value in data.items() if isinstance(value, list | tuple)}
+
+
+def _part(
+    dialect: Dialect,
+    rendered: Rendered,
+    timestamp: str,
+    lists: Mapping[str, Sequence[object]],
+    part: int,
+    parts: int,
+) -> bytes | None:
+    slices = {
+        name: value[part * len(value) // parts : (part + 1) * len(value) // parts]
+        for name, value in lists.items()
+    }
+    wrapped = dialect.wrap(rendered._replace(data={**rendered.data, **slices}), timestamp)
+    if not isinstance(wrapped.data, Mapping) or "parts" in wrapped.data:
+        return None
+    return body(wrapped.event, {**wrapped.data, "part": part + 1, "parts": parts})
