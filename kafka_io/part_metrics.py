@@ -17,6 +17,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector, start_http_se
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Exemplar
 
 from kafka_io.counts import COUNTS, Counts
 from kafka_io.errors import InvalidSetting
@@ -73,6 +74,8 @@ def build_families() -> Iterator[Metric]:
 
 def count_families(counts: Counts) -> Iterator[Metric]:
     """Return the metrics of what a process publishes, and of the commands that it does."""
+    # A topic that is written to shows zero refusals: a counter that begins at 1 has no increase.
+    refused = dict.fromkeys(dict(counts.published), 0) | dict(counts.refused)
     yield labelled(
         CounterMetricFamily(
             "tapewire_published_events",
@@ -87,7 +90,7 @@ def count_families(counts: Counts) -> Iterator[Metric]:
             "Events that a publisher has given up, since Kafka will never take them, by topic",
             labels=["topic"],
         ),
-        (((topic,), count) for topic, count in dict(counts.refused).items()),
+        (((topic,), count) for topic, count in refused.items()),
     )
     yield labelled(
         CounterMetricFamily(
@@ -137,6 +140,26 @@ def labelled(
     for labels, value in sorted(values):
         family.add_metric(labels, value)
     return family
+
+
+def with_exemplars(
+    bounds: Iterable[float], counts: Iterable[int], exemplars: Mapping[int, Exemplar]
+) -> list[tuple[str, float] | tuple[str, float, Exemplar]]:
+    """Return the buckets of a histogram as Prometheus has them.
+
+    Args:
+        bounds: the upper bounds of the buckets, without the infinite one.
+        counts: the number of values in each bucket, and above all bounds.
+        exemplars: an example of a value in some of the buckets, by the bucket's number.
+    """
+    buckets: list[tuple[str, float] | tuple[str, float, Exemplar]] = []
+    total = 0
+    for number, (bound, count) in enumerate(zip((*map(str, bounds), "+Inf"), counts, strict=True)):
+        total += count
+        exemplar = exemplars.get(number)
+        sample = bound, float(total)
+        buckets.append(sample if exemplar is None else (*sample, exemplar))
+    return buckets
 
 
 def expiration_of(pem: str, *, is_chain: bool = True) -> float:

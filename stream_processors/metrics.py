@@ -12,7 +12,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.samples import Exemplar
 
 from kafka_io.dead_letters import Message
-from kafka_io.part_metrics import dead_letter_family, labelled
+from kafka_io.part_metrics import dead_letter_family, labelled, with_exemplars
 from schemas.events import DeadLetterReason
 from schemas.topics import TopicPartition
 
@@ -146,14 +146,7 @@ class WorkerMetrics:
         transactions = HistogramMetricFamily(
             "tapewire_worker_transaction_seconds", "Duration of a committed transaction", labels=[]
         )
-        buckets: list[tuple[str, float] | tuple[str, float, Exemplar]] = []
-        total = 0
-        bounds = (*map(str, TRANSACTION_BUCKETS_S), "+Inf")
-        for number, (bound, count) in enumerate(zip(bounds, self._transaction_counts, strict=True)):
-            total += count
-            exemplar = self._exemplars.get(number)
-            sample = bound, float(total)
-            buckets.append(sample if exemplar is None else (*sample, exemplar))
+        buckets = with_exemplars(TRANSACTION_BUCKETS_S, self._transaction_counts, self._exemplars)
         transactions.add_metric([], buckets, sum_value=self._transaction_sum_s)
         yield transactions
 

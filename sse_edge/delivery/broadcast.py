@@ -211,6 +211,9 @@ class BroadcastGroup:
             ),
             count,
         )
+        if delivery.traced is not None and count:
+            lag_s = (now_ms - delivery.traced.timestamp_ms) / 1000
+            self._metrics.observe_trace(lag_s, delivery.traced.traceparent)
 
     def _drop(self, subscriber: Subscriber, position: Position) -> None:
         del self._subscribers[subscriber]

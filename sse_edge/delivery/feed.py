@@ -52,6 +52,8 @@ class Delivery:
     """The indexes of the partitions whose window begins after the position."""
     timestamps_ms: tuple[int, ...] = ()
     """When each event was appended to the log."""
+    traced: Record | None = None
+    """The last of the records whose writer was traced; None if there is none."""
     merged: int = 0
     """How many events were left out because a newer one of the same key follows."""
 
@@ -299,6 +301,7 @@ class Feed:
         moved, cells = list(position), self._writer.start(position)
         blocks: list[bytes] = []
         timestamps_ms: list[int] = []
+        traced: Record | None = None
         size, read = 0, 0
         last_sent = position
         for index, entry in entries:
@@ -319,13 +322,14 @@ class Feed:
             last_sent = tuple(moved)
             blocks.append(block)
             timestamps_ms.append(record.timestamp_ms)
+            traced = record if record.traceparent else traced
             size += len(block)
             if history is not None and self._history_bytes_max:
                 history.append(block, last_sent, index)
             if ended:
                 return Delivery(
                     b"".join(blocks), last_sent, last_sent, len(blocks), ended=True,
-                    timestamps_ms=tuple(timestamps_ms),
+                    timestamps_ms=tuple(timestamps_ms), traced=traced,
                 )  # fmt: skip
         unread = {index for index, _ in entries[read:]} | truncated | set(behind)
         for index, end in enumerate(until):
@@ -341,5 +345,6 @@ class Feed:
             moved=reached != position,
             behind=behind,
             timestamps_ms=tuple(timestamps_ms),
+            traced=traced,
             merged=merged,
         )

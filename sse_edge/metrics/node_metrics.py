@@ -4,14 +4,19 @@ An event that happens a hundred thousand times a second is counted in plain inte
 clients of a broadcast group. The counts become metrics only when Prometheus scrapes them.
 """
 
+import time
 from bisect import bisect_left
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
 
+from opentelemetry.trace import format_trace_id
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
+from prometheus_client.samples import Exemplar
 
+from kafka_io.part_metrics import with_exemplars
+from kafka_io.tracing import parsed
 from schemas.vocabularies import GapReason
 
 _LOOP_LAGS = 15
@@ -40,6 +45,8 @@ class StreamMetrics:
         self.bytes = 0
         self.lag_counts = [0] * (len(LAG_BUCKETS_S) + 1)
         self.lag_sum_s = 0.0
+        self.exemplars: dict[int, Exemplar] = {}
+        """For each bucket, the trace of the last event in it that had one."""
 
     def add(self, other: "StreamMetrics") -> None:
         """Add other counts to these."""
@@ -48,6 +55,7 @@ class StreamMetrics:
         self.lag_sum_s += other.lag_sum_s
         pairs = zip(self.lag_counts, other.lag_counts, strict=True)
         self.lag_counts = [own + others for own, others in pairs]
+        self.exemplars |= other.exemplars
 
     def observe_lags(self, lags_s: Iterable[float], clients: int) -> None:
         """Count the seconds that events took from the log to the sockets of some clients.
@@ -58,6 +66,20 @@ class StreamMetrics:
             lag_s = max(0.0, seconds)
             self.lag_counts[bisect_left(LAG_BUCKETS_S, lag_s)] += clients
             self.lag_sum_s += lag_s * clients
+
+    def observe_trace(self, lag_s: float, traceparent: bytes) -> None:
+        """Keep the trace of an event beside its lag, if the trace is sampled.
+
+        Args:
+            lag_s: the seconds that the event took from the log to the sockets.
+            traceparent: the W3C trace context of its writer.
+        """
+        found = parsed(traceparent)
+        if found is not None and found.trace_flags.sampled:
+            lag_s = max(0.0, lag_s)
+            labels = {"trace_id": format_trace_id(found.trace_id)}
+            exemplar = Exemplar(labels, lag_s, time.time())
+            self.exemplars[bisect_left(LAG_BUCKETS_S, lag_s)] = exemplar
 
 
 class NodeMetrics:
@@ -273,16 +295,12 @@ def _sent(streams: Mapping[str, StreamMetrics]) -> Iterator[Metric]:
     for name, metrics in streams.items():
         events.add_metric([name], metrics.events)
         size.add_metric([name], metrics.bytes)
-        lag.add_metric([name], _cumulative(metrics.lag_counts), sum_value=metrics.lag_sum_s)
+        lag.add_metric([name], _buckets(metrics), sum_value=metrics.lag_sum_s)
     yield from (events, size, lag)
 
 
-def _cumulative(counts: Sequence[int]) -> list[tuple[str, float]]:
-    buckets, total = [], 0
-    for bound, count in zip((*map(str, LAG_BUCKETS_S), "+Inf"), counts, strict=True):
-        total += count
-        buckets.append((bound, float(total)))
-    return buckets
+def _buckets(stream: StreamMetrics) -> list[tuple[str, float] | tuple[str, float, Exemplar]]:
+    return with_exemplars(LAG_BUCKETS_S, stream.lag_counts, stream.exemplars)
 
 
 def _counter(name: str, help_text: str, label: str, counts: Mapping[str, int]) -> Metric:

@@ -140,6 +140,15 @@ def test_commands_show_their_lag_and_their_outcomes() -> None:
     assert found["tapewire_commands_lag_records", "commands", "4"] == 7
 
 
+def test_a_topic_that_is_written_to_shows_its_refusals_from_the_start() -> None:
+    counts = Counts()
+    counts.published["returns"] = 1
+    counts.published["limits"] = counts.refused["limits"] = 2
+    found = values(count_families(counts))
+    assert found["tapewire_refused_events_total", "returns"] == 0
+    assert found["tapewire_refused_events_total", "limits"] == 2
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

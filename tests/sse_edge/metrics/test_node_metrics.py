@@ -1,3 +1,4 @@
+import pytest
 from prometheus_client.core import HistogramMetricFamily
 
 from sse_edge.metrics.node_metrics import LAG_BUCKETS_S, Gauges, NodeMetrics
@@ -64,3 +65,19 @@ def test_the_longest_lag_of_the_event_loop_is_forgotten_after_a_while() -> None:
     for _ in range(15):
         metrics.observe_loop_lag(0.0)
     assert samples(metrics, "tapewire_event_loop_lag_seconds") == {(): 0.0}
+
+
+@pytest.mark.parametrize("flags", ["01", "00"])
+def test_a_lag_leads_to_the_trace_of_its_event_if_that_is_kept(flags: str) -> None:
+    metrics = NodeMetrics()
+    stream = metrics.of("alerts", "tenant")
+    stream.observe_lags([0.03], 1)
+    stream.observe_trace(0.03, f"00-{0xABC:032x}-{1:016x}-{flags}".encode())
+    stream.observe_trace(0.03, b"nonsense")
+    found = [
+        sample.exemplar.labels
+        for family in metrics.families(Gauges())
+        for sample in family.samples
+        if sample.exemplar is not None
+    ]
+    assert found == ([{"trace_id": f"{0xABC:032x}"}] if flags == "01" else [])

@@ -1,0 +1,62 @@
+"""The rules, their unit tests and the configurations, as Prometheus' own tools judge them."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from docs.generate import PAGES
+from tests.support.prometheus import MONITORING, check
+
+pytestmark = pytest.mark.infra
+
+
+def alerts() -> list[dict[str, Any]]:
+    rules = yaml.safe_load((MONITORING / "rules.yaml").read_text())
+    return [rule for group in rules["groups"] for rule in group["rules"] if "alert" in rule]
+
+
+def test_every_alert_fires_for_what_it_is_about_and_is_quiet_before() -> None:
+    tested = yaml.safe_load((MONITORING / "rules_test.yaml").read_text())["tests"]
+    names = {found["alertname"] for test in tested for found in test["alert_rule_test"]}
+    assert names == {alert["alert"] for alert in alerts()}
+    for test in tested:
+        quiet, fired = test["alert_rule_test"]
+        assert not quiet["exp_alerts"]
+        assert fired["exp_alerts"]
+    assert "SUCCESS" in check("promtool", "test", "rules", "rules_test.yaml")
+
+
+def test_a_rule_that_is_broken_fails_its_test(tmp_path: Path) -> None:
+    """The tests can fail: without the time that an alert waits, it fires too early."""
+    for name in ("rules.yaml", "rules_test.yaml"):
+        (tmp_path / name).write_text((MONITORING / name).read_text())
+    rules = (tmp_path / "rules.yaml").read_text()
+    (tmp_path / "rules.yaml").write_text(re.sub(r"        for: 15m\n", "", rules))
+    with pytest.raises(AssertionError, match="TapewireAlertsUnacknowledged"):
+        check("promtool", "test", "rules", "rules_test.yaml", cwd=tmp_path)
+
+
+def test_the_configurations_are_valid(tmp_path: Path) -> None:
+    check("promtool", "check", "rules", "rules.yaml")
+    check("promtool", "check", "config", "prometheus.embedded.yaml")
+    # Debian's Prometheus is built without Kubernetes: the rest is checked with other targets.
+    config = (MONITORING / "prometheus.kubernetes.yaml").read_text()
+    changed = config.replace("kubernetes_sd_configs:\n      - role: pod", "static_configs: []")
+    assert changed != config
+    (tmp_path / "prometheus.yaml").write_text(changed)
+    (tmp_path / "rules.yaml").write_text((MONITORING / "rules.yaml").read_text())
+    check("promtool", "check", "config", "prometheus.yaml", cwd=tmp_path)
+    check("amtool", "check-config", "alertmanager.yaml")
+
+
+def test_every_runbook_exists() -> None:
+    guide = (PAGES / "guides" / "monitor.md").read_text()
+    titles = set(re.findall(r"^### (\w+)$", guide, re.MULTILINE))
+    assert titles == {alert["alert"] for alert in alerts()}
+    for alert in alerts():
+        page, _, anchor = alert["annotations"]["runbook_url"].rpartition("#")
+        assert page.endswith("docs/guides/monitor.md")
+        assert anchor == alert["alert"].lower()

@@ -1,0 +1,165 @@
+"""Prometheus and its tools, from PATH or from Debian's package, and a server that a test asks."""
+
+import asyncio
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+
+from infra.embedded_broker import free_port
+
+ROOT = Path(__file__).parents[2]
+MONITORING = ROOT / "infra" / "monitoring"
+_UNPACKED = ROOT / "build" / "infra" / "debian"
+_PACKAGES = {
+    "promtool": "prometheus",
+    "prometheus": "prometheus",
+    "amtool": "prometheus-alertmanager",
+    "prometheus-alertmanager": "prometheus-alertmanager",
+}
+_READY_S = 30.0
+
+
+def binary(name: str) -> str:
+    """Return the path of one of Prometheus' programs.
+
+    One of PATH is taken. Else Debian's package is fetched by `apt-get download`, which checks its
+    signature, and unpacked below `build`; nothing is installed.
+    """
+    found = shutil.which(name)
+    if found is not None:
+        return found
+    path = _UNPACKED / "usr" / "bin" / name
+    if not path.exists():
+        _unpack(_PACKAGES[name])
+    return str(path)
+
+
+def _unpack(package: str) -> None:
+    if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
+        pytest.fail(
+            f"{package} is missing: install Prometheus 2.42 or newer, or run this on Debian, where "
+            f"apt-get fetches it ({platform.platform()})"
+        )
+    _UNPACKED.mkdir(parents=True, exist_ok=True)
+    for command in (
+        ["apt-get", "download", "--quiet", package],
+        ["sh", "-c", f"dpkg-deb --extract {package}_*.deb ."],
+    ):
+        done = subprocess.run(
+            command, cwd=_UNPACKED, capture_output=True, text=True, timeout=300, check=False
+        )
+        assert done.returncode == 0, (
+            f"{package} cannot be fetched; run apt-get update: {done.stderr}"
+        )
+
+
+def check(*command: str, cwd: Path = MONITORING) -> str:
+    """Run one of the tools, and return what it prints; fail with that if it refuses."""
+    name, *arguments = command
+    done = subprocess.run(
+        [binary(name), *arguments], cwd=cwd, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+class Prometheus:
+    """A running Prometheus."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._http = httpx.AsyncClient(base_url=f"{url}/api/v1")
+
+    async def query(self, expr: str) -> list[dict[str, Any]]:
+        """Return the series that a query gives now."""
+        answer = (await self._http.get("/query", params={"query": expr})).json()
+        assert answer["status"] == "success", f"{expr}: {answer.get('error')}"
+        found: list[dict[str, Any]] = answer["data"]["result"]
+        return found
+
+    async def exemplars(self, expr: str, since_s: float, until_s: float) -> list[dict[str, Any]]:
+        """Return the series of a query that have exemplars."""
+        params = {"query": expr, "start": str(since_s), "end": str(until_s)}
+        answer = (await self._http.get("/query_exemplars", params=params)).json()
+        found: list[dict[str, Any]] = answer["data"]
+        return found
+
+    async def targets(self) -> list[dict[str, Any]]:
+        """Return the active targets."""
+        answer = (await self._http.get("/targets", params={"state": "active"})).json()
+        found: list[dict[str, Any]] = answer["data"]["activeTargets"]
+        return found
+
+    async def rules(self) -> list[dict[str, Any]]:
+        """Return all rules, as Prometheus has read them."""
+        groups = (await self._http.get("/rules")).json()["data"]["groups"]
+        return [rule for group in groups for rule in group["rules"]]
+
+    async def close(self) -> None:
+        await self._http.aclose()
+
+
+@asynccontextmanager
+async def prometheus(folder: Path, target_files: Sequence[Path]) -> AsyncGenerator[Prometheus]:
+    """Run Prometheus with the shipped configuration and rules, every two seconds."""
+    config = yaml.safe_load((MONITORING / "prometheus.embedded.yaml").read_text())
+    config["global"] = {
+        "scrape_interval": "1s",
+        "scrape_timeout": "1s",
+        "evaluation_interval": "1s",
+    }
+    config["rule_files"] = [str(MONITORING / "rules.yaml")]
+    config["alerting"] = {}
+    [job] = config["scrape_configs"]
+    job["file_sd_configs"][0] |= {"files": [str(path) for path in target_files]}
+    job["tls_config"] = {"insecure_skip_verify": True}  # it asks a part of its own test
+    (folder / "prometheus.json").write_text(json.dumps(config))
+    url = f"http://127.0.0.1:{free_port()}"
+    with (folder / "prometheus.log").open("wb") as log:
+        process = await asyncio.create_subprocess_exec(
+            binary("prometheus"),
+            f"--config.file={folder / 'prometheus.json'}",
+            f"--storage.tsdb.path={folder / 'tsdb'}",
+            f"--web.listen-address={url.removeprefix('http://')}",
+            "--enable-feature=exemplar-storage",
+            stdout=log,
+            stderr=log,
+            env=os.environ | {"GOMAXPROCS": "1"},
+        )
+    asked = Prometheus(url)
+    try:
+        async with asyncio.timeout(_READY_S), httpx.AsyncClient() as http:
+            while True:
+                try:
+                    if (await http.get(f"{url}/-/ready")).status_code == 200:  # OK
+                        break
+                except httpx.TransportError:
+                    assert process.returncode is None, (folder / "prometheus.log").read_text()
+                await asyncio.sleep(0.1)  # it notifies nobody
+        yield asked
+    finally:
+        await asked.close()
+        process.terminate()
+        await process.wait()
+
+
+def selectors(expr: str) -> set[str]:
+    """Return the selectors of series in a query, without ranges.
+
+    Every metric of ours has `tapewire` in its name; beside them, `process_...` and `up` are used.
+    """
+    found = re.findall(
+        r"(?<![\w:\"])((?:[a-z_]+:)?(?:tapewire|process)_[\w:]*|up)(?![\w:\"(])(\{[^}]*\})?", expr
+    )
+    return {name + labels for name, labels in found}
