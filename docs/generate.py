@@ -7,7 +7,7 @@ import ast
 import importlib
 import inspect
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -182,8 +182,9 @@ def _shown(value: object) -> str:
     return f"`{text}`"
 
 
-def _metrics() -> str:
-    parts: tuple[tuple[str, str, Iterable[Metric]], ...] = (
+def metric_parts() -> Sequence[tuple[str, str, Iterable[Metric]]]:
+    """Return the name of each kind of part, a text about it, and its metrics with samples."""
+    return (
         (
             "Edges",
             "An edge serves these at `/metrics`. With `--workers`, each has the label `worker`.",
@@ -205,11 +206,17 @@ def _metrics() -> str:
             _system_families(),
         ),
     )
+
+
+def _metrics() -> str:
     return _page(
         "Metrics",
         "Prometheus reads them over HTTP, as text or as OpenMetrics, which leads from histograms "
         "to traces. The names of topics have the system's prefix.",
-        [f"## {title}\n\n{text}\n\n{_families(families)}" for title, text, families in parts],
+        [
+            f"## {title}\n\n{text}\n\n{_families(families)}"
+            for title, text, families in metric_parts()
+        ],
     )
 
 

@@ -356,7 +356,7 @@ class Connection:
             self._write(self._notice("conflated", {"merged": delivery.merged}))
         if delivery.events:
             size = self._write(delivery.data)
-            metrics = self._node.metrics.of(self.stream.name, self.stream.tenant)
+            metrics = self._node.metrics.of(self.stream.label, self.stream.tenant)
             metrics.events += delivery.events
             metrics.bytes += size
             self._last_sent = delivery.last_sent

@@ -104,7 +104,7 @@ class Groups:
             write_bytes_max=settings.write_bytes_max,
             history_bytes_max=settings.history_bytes_max // _HISTORIES_MAX if has_room else 0,
         )
-        metrics = self._metrics.of(stream.name, stream.tenant)
+        metrics = self._metrics.of(stream.label, stream.tenant)
         group = BroadcastGroup(feed, self._pacer, metrics, settings.checkpoint_records)
         self._groups[key] = group
         return group

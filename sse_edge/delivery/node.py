@@ -344,7 +344,7 @@ class Node:
         """Return the present values of the metrics that are gauges."""
         gauges = Gauges()
         streams = Counter(
-            (session.stream.name, session.stream.dialect.name) for session in self._sessions
+            (session.stream.label, session.stream.dialect.name) for session in self._sessions
         )
         gauges.connections = {names: float(count) for names, count in streams.items()}
         gauges.ended = len(self._ended)

@@ -43,6 +43,15 @@ class Stream:
         return ",".join(choice.channel.name for choice in self.selections)
 
     @property
+    def label(self) -> str:
+        """The name by which metrics count it: its channel, or `several`.
+
+        Clients may ask for any channels in any order, and Prometheus keeps each name for ever.
+        """
+        channels = {choice.channel.name for choice in self.selections}
+        return channels.pop() if len(channels) == 1 else "several"
+
+    @property
     def dialect(self) -> Dialect:
         """The dialect of its events."""
         return self.selections[0].channel.dialect

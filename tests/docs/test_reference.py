@@ -3,7 +3,7 @@
 import pytest
 from pydantic_settings import BaseSettings
 
-from docs.generate import PAGES, attribute_docs, pages
+from docs.generate import PAGES, attribute_docs, metric_parts, pages
 from infra.settings import InfraSettings
 from kafka_io.security import SecuritySettings
 from kafka_io.settings import ProducerSettings, variable_of
@@ -27,3 +27,18 @@ def test_every_setting_has_a_documented_meaning(settings: type[BaseSettings]) ->
     page = GENERATED["reference/settings.md"]
     for name in settings.model_fields:
         assert f"| `{variable_of(settings, name)}` |" in page
+
+
+def test_labels_of_metrics_are_bounded() -> None:
+    """No label names a tenant, a user, a portfolio or an id: Prometheus keeps each value."""
+    labels = {
+        label
+        for _, _, families in metric_parts()
+        for family in families
+        for sample in family.samples
+        for label in sample.labels
+    }
+    of_log = {"topic", "partition"}
+    of_vocabularies = {"reason", "severity", "acknowledged", "outcome", "start", "status"}
+    of_system = {"stream", "dialect", "part", "certificate", "version"}
+    assert labels == of_log | of_vocabularies | of_system | {"le"}

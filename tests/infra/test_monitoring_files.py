@@ -1,13 +1,17 @@
 """The rules, their unit tests and the configurations, as Prometheus' own tools judge them."""
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
 
-from docs.generate import PAGES
+from docs.generate import PAGES, metric_parts
 from tests.support.prometheus import MONITORING, check
 
 pytestmark = pytest.mark.infra
@@ -50,6 +54,22 @@ def test_the_configurations_are_valid(tmp_path: Path) -> None:
     (tmp_path / "rules.yaml").write_text((MONITORING / "rules.yaml").read_text())
     check("promtool", "check", "config", "prometheus.yaml", cwd=tmp_path)
     check("amtool", "check-config", "alertmanager.yaml")
+
+
+@pytest.mark.parametrize("part", metric_parts(), ids=lambda part: str(part[0]))
+def test_metrics_follow_the_conventions(part: tuple[str, str, Iterable[Metric]]) -> None:
+    """Base units, `_total`, HELP and so on, as `promtool check metrics` judges them."""
+    registry = CollectorRegistry()
+    registry.register(Collected(part[2]))
+    check("promtool", "check", "metrics", stdin=generate_latest(registry).decode())
+
+
+class Collected(Collector):
+    def __init__(self, families: Iterable[Metric]) -> None:
+        self._families = list(families)
+
+    def collect(self) -> Iterable[Metric]:
+        return self._families
 
 
 def test_every_runbook_exists() -> None:

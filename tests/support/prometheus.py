@@ -64,11 +64,17 @@ def _unpack(package: str) -> None:
         )
 
 
-def check(*command: str, cwd: Path = MONITORING) -> str:
+def check(*command: str, cwd: Path = MONITORING, stdin: str | None = None) -> str:
     """Run one of the tools, and return what it prints; fail with that if it refuses."""
     name, *arguments = command
     done = subprocess.run(
-        [binary(name), *arguments], cwd=cwd, capture_output=True, text=True, timeout=60, check=False
+        [binary(name), *arguments],
+        cwd=cwd,
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

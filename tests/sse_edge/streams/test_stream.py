@@ -72,3 +72,10 @@ def test_what_cannot_be_rendered_is_refused_by_name(value: bytes, named: str) ->
 
 def test_a_tombstone_says_nothing() -> None:
     assert render(CHANNELS["alerts"], record(None)) is None
+
+
+def test_metrics_know_streams_of_several_channels_by_one_name() -> None:
+    """Clients may choose among thousands of combinations."""
+    assert one_channel("alerts", {}).label == "alerts"
+    assert many_channels(["training:T1", "training:T2"]).label == "training"
+    assert many_channels(["alerts", "training"]).label == "several"
