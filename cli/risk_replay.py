@@ -1,27 +1,51 @@
-"""`tapewire risk replay`: the alerts that a method and a limit would have raised."""
+"""`tapewire risk replay`: the alerts that were raised, or that another method or limit would raise.
+
+Without a limit, the limits, acknowledgements and stress scenarios in the log judge, as they did in
+the running system. With one, it alone judges the VaR at all times.
+"""
 
 import asyncio
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
-from math import isfinite
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import isfinite, nan
 from pathlib import Path
 
 from cli.errors import NoHistory
+from kafka_io.client import partition_of
+from kafka_io.clock import now_us
 from kafka_io.dead_letters import log_time_us
 from kafka_io.errors import Unread
 from kafka_io.reader import ConsumedRecord, read_homes
 from kafka_io.settings import ProducerSettings
-from schemas.events import AlertTransition, Return, ReturnBatch
+from schemas.events import AlertTransition, Return, ReturnBatch, RiskAlert
 from schemas.gate import admit_or_none
 from schemas.instants import EARLIEST_US, LATEST_US, to_date
 from schemas.keys import encode_key
-from schemas.topics import PORTFOLIO_RETURNS
+from schemas.topics import PARTITIONS, PORTFOLIO_RETURNS, Topic
+from stream_processors.gate import RecordGate
+from stream_processors.messages import Admitted
 from stream_processors.risk.confidence import ConfidenceLevel
+from stream_processors.risk.log_replay import LogQuery, LogReplay, replay_log
 from stream_processors.risk.replay import Replay, ReplayQuery, replay
+from stream_processors.risk.risk_batch import ORDERED
 from stream_processors.risk.rules import DAYS_JUDGED
 from stream_processors.settings import ProcessorSettings
 
 _DAY_US = 86_400_000_000
+_CLOCKS_US = 1_000_000
+"""How far this machine's clock may be ahead of those of brokers."""
+_COUNT_MAX = 10_000
+"""More partitions than a topic has."""
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """The result of a replay."""
+
+    forecasts: Replay
+    """The days and the backtest, with the transitions by the one limit that was asked for."""
+    ran: LogReplay | None = None
+    """The alerts by the limits in the log, if no other one was asked for."""
 
 
 def query_of(
@@ -30,7 +54,7 @@ def query_of(
     portfolio_id: str,
     method: str,
     level: ConfidenceLevel,
-    limit: float,
+    limit: float | None,
     since_us: int,
     until_us: int,
 ) -> ReplayQuery:
@@ -60,23 +84,94 @@ def query_of(
     )
 
 
-def run(query: ReplayQuery, settings: ProducerSettings, tenant: str | None = None) -> Replay:
-    """Read the returns of a tenant's portfolio from Kafka, and measure them again.
+def run(
+    query: ReplayQuery,
+    settings: ProducerSettings,
+    tenant: str | None = None,
+    processors: ProcessorSettings | None = None,
+) -> Past:
+    """Read the log of a tenant's portfolio from Kafka, and measure and judge it again.
+
+    Args:
+        query: what to replay.
+        settings: where Kafka is.
+        tenant: the tenant; None for none.
+        processors: the settings of the running processors; by default those of this environment.
 
     Raises:
         NoHistory: Kafka cannot be read, or has no such returns.
         InvalidInput, InvalidRule: a parameter is invalid.
     """
     key = encode_key(query.portfolio_id, tenant)
+    topics = (PORTFOLIO_RETURNS,) if query.limit is not None else ORDERED
+    began_us = now_us()
     try:
-        records = asyncio.run(read_homes(PORTFOLIO_RETURNS, key, settings, tenant or ""))
+        read = {
+            topic.name: asyncio.run(read_homes(topic, key, settings, tenant or ""))
+            for topic in topics
+        }
     except (Unread, TimeoutError) as error:
         raise NoHistory(f"the log cannot be read: {error}") from error
-    lap, returns = newest_lap(batches_of(records, query), query)
-    result = replay(returns, replace(query, lap=lap))
-    if not result.days:
+    lap, returns = newest_lap(batches_of(read[PORTFOLIO_RETURNS.name], query), query)
+    forecasts = replay(returns, replace(query, lap=lap))
+    if not forecasts.days:
         raise NoHistory(_reason(query, returns))
-    return result
+    if query.limit is not None:
+        return Past(forecasts)
+    processors = processors or ProcessorSettings()
+    asked = LogQuery(
+        query.portfolio_id,
+        tenant,
+        query.method,
+        replace(processors.risk_config(), methods=query.methods),
+        settings.topic_prefix,
+    )
+    admitted = admitted_of(read, key, settings.topic_prefix, processors.ahead_us())
+    # The topics are read one after another: what came meanwhile has records before it that are not
+    # here.
+    messages = [message for message in admitted if log_time_us(message) <= began_us]
+    ran = replay_log(messages, asked, query.rule_id, began_us - _CLOCKS_US)
+    alerts = [
+        past
+        for past in ran.alerts
+        if past.lap == lap and query.since_us <= past.alert.event_time_us < query.until_us
+    ]
+    return Past(forecasts, ran._replace(alerts=alerts))
+
+
+def admitted_of(
+    records: Mapping[str, Iterable[ConsumedRecord]], key: bytes, prefix: str, ahead_us: float
+) -> Iterable[Admitted]:
+    """Yield the records that the processors' gate admits.
+
+    Args:
+        records: those of the partitions where a key's records are or were, by topic.
+        key: the key.
+        prefix: the prefix of the topics.
+        ahead_us: how far ahead of its time in the log an event may be.
+    """
+    topics = {prefix + topic.name: topic for topic in ORDERED}
+    gates: dict[int, RecordGate] = {}
+    for of_topic in records.values():
+        for record in of_topic:
+            gate = gates.get(record.partition)
+            if gate is None:
+                count = _partitions_with(key, record.partition)
+                gate = gates[record.partition] = _gate(topics, count, ahead_us)
+            message = gate.admit(record)
+            if isinstance(message, Admitted):
+                yield message
+
+
+def _gate(topics: Mapping[str, Topic], partitions: int, ahead_us: float) -> RecordGate:
+    return RecordGate(topics, lambda _: partitions, ahead_us)
+
+
+def _partitions_with(key: bytes, partition: int) -> int:
+    """Return how many partitions a topic had when a partition was a key's: it has grown since."""
+    counts = range(PARTITIONS, _COUNT_MAX, PARTITIONS)
+    found = (count for count in counts if partition_of(key, count) == partition)
+    return next(found, PARTITIONS)
 
 
 def batches_of(records: Iterable[ConsumedRecord], query: ReplayQuery) -> Sequence[ReturnBatch]:
@@ -137,18 +232,11 @@ def _reason(query: ReplayQuery, returns: Sequence[Return]) -> str:
     return f"the log has no returns of {query.portfolio_id}{beside}"
 
 
-def table(result: Replay, query: ReplayQuery) -> Sequence[str]:
+def table(past: Past, query: ReplayQuery) -> Sequence[str]:
     """Return the transitions of the alerts and the method's backtest, as lines of a table."""
+    result = past.forecasts
+    lines = _steps(result, query) if past.ran is None else _alerts(past.ran)
     tail = query.level.tail
-    lines = [f"{'date':<12}{'step':<13}{'level':<10}{'VaR':>8}{'limit':>9}"]
-    for step in result.steps:
-        transition = step.transition
-        lines.append(
-            f"{to_date(step.at_us):<12}{transition.kind:<13}{transition.level.name.lower():<10}"
-            f"{transition.value:>8.4f}{query.limit:>9.4f}"
-        )
-    if not result.steps:
-        lines.append("nothing would have alerted")
     test = result.test
     if test is None:
         return [*lines, "", f"{len(result.days)} days, and no forecast for any of them"]
@@ -169,8 +257,38 @@ def table(result: Replay, query: ReplayQuery) -> Sequence[str]:
     ]
 
 
-def draw(result: Replay, query: ReplayQuery, path: Path) -> None:
-    """Draw returns, VaR and exceptions to a file, PNG or SVG by its name.
+def _steps(result: Replay, query: ReplayQuery) -> list[str]:
+    lines = [f"{'date':<12}{'step':<13}{'level':<10}{'VaR':>8}{'limit':>9}"]
+    for step in result.steps:
+        transition = step.transition
+        lines.append(
+            f"{to_date(step.at_us):<12}{transition.kind:<13}{transition.level.name.lower():<10}"
+            f"{transition.value:>8.4f}{query.limit or 0.0:>9.4f}"
+        )
+    return lines if result.steps else [*lines, "nothing would have alerted"]
+
+
+def _alerts(ran: LogReplay) -> list[str]:
+    lines = [f"{'date':<12}{'step':<15}{'level':<10}{'metric':<16}message"]
+    for _, alert in ran.alerts:
+        lines.append(
+            f"{to_date(alert.event_time_us):<12}{alert.state:<15}{alert.level or '':<10}"
+            f"{_printable(alert.metric_name):<15} {_printable(alert.message)}"
+        )
+    if not ran.alerts:
+        lines.append("nothing has alerted")
+    for loss in ran.stress:
+        known = "unknown" if loss.loss is None else f"{loss.loss:.4f}"
+        lines.append(f"the loss in the scenario {_printable(loss.scenario)}: {known}")
+    return lines
+
+
+def _printable(text: str) -> str:
+    return "".join(character if character.isprintable() else " " for character in text)
+
+
+def draw(past: Past, query: ReplayQuery, path: Path) -> None:
+    """Draw returns, VaR, limits and exceptions to a file, PNG or SVG by its name.
 
     Raises:
         NoHistory: matplotlib is not installed, the name ends in neither .png nor .svg, or the file
@@ -184,19 +302,21 @@ def draw(result: Replay, query: ReplayQuery, path: Path) -> None:
         raise NoHistory(f"{path} must end in .png or .svg")
     figure = Figure(figsize=(11, 5), layout="constrained")
     axes = figure.subplots()
-    days = result.days
+    days = past.forecasts.days
     times = [day.at_us / _DAY_US for day in days]  # as its axes of dates count
     axes.xaxis_date()
     axes.bar(times, [day.value for day in days], width=1.0, color="#8aa4c0", label="return")
     lines = [float("nan") if day.forecast is None else -day.forecast.var for day in days]
     axes.plot(times, lines, color="#c0392b", linewidth=1.2, label=f"-VaR, {query.method}")
-    axes.axhline(-query.limit, color="#7f8c8d", linestyle="--", linewidth=1, label="-limit")
+    limits = _limits(past, query)
+    axes.plot(times, limits, color="#7f8c8d", linestyle="--", linewidth=1, drawstyle="steps-post",
+              label="-limit")  # fmt: skip
     exceeded = [(at, day.value) for at, day in zip(times, days, strict=True) if day.exceeded]
     axes.plot(*zip(*exceeded, strict=True) if exceeded else ([], []), "o", color="#c0392b",
               markersize=4, label="exception")  # fmt: skip
-    for step in result.steps:
-        color = "#27ae60" if step.transition.kind is AlertTransition.CLEARED else "#e67e22"
-        axes.axvline(step.at_us / _DAY_US, color=color, linewidth=0.8, alpha=0.7)
+    for at_us, kind in _drawn_steps(past, query):
+        color = "#27ae60" if kind == AlertTransition.CLEARED else "#e67e22"
+        axes.axvline(at_us / _DAY_US, color=color, linewidth=0.8, alpha=0.7)
     confidence = f"{float(query.level.confidence):.3g}"
     axes.set_title(f"{query.portfolio_id}: VaR {confidence}, {query.method}")
     axes.set_ylabel("fraction of net asset value")
@@ -205,3 +325,24 @@ def draw(result: Replay, query: ReplayQuery, path: Path) -> None:
         figure.savefig(path)
     except OSError as error:
         raise NoHistory(f"{path} cannot be written: {error}") from error
+
+
+def _limits(past: Past, query: ReplayQuery) -> Sequence[float]:
+    """Return the negative limit on each day, NaN where there was none."""
+    if past.ran is None:
+        return [-(query.limit or nan)] * len(past.forecasts.days)
+    limits, bounds, limit = [], list(reversed(past.ran.bounds)), nan
+    for day in past.forecasts.days:
+        while bounds and bounds[-1].at_us <= day.at_us:
+            bound = bounds.pop().limit
+            limit = nan if bound is None else -bound
+        limits.append(limit)
+    return limits
+
+
+def _drawn_steps(past: Past, query: ReplayQuery) -> Sequence[tuple[int, str]]:
+    """Return the time and kind of each transition of the alert on the VaR that is drawn."""
+    if past.ran is None:
+        return [(step.at_us, step.transition.kind) for step in past.forecasts.steps]
+    alerts: Iterable[RiskAlert] = (of_lap.alert for of_lap in past.ran.alerts)
+    return [(at.event_time_us, at.state) for at in alerts if at.rule_id == query.rule_id]

@@ -330,7 +330,10 @@ PARTS: Mapping[str, Access] = {
         watches=tuple(f"{_GROUP}-{topic.name}" for topic in _COMMANDS),
         transactions=True,
     ),
-    "replay": Access("`tapewire risk replay`: analyses past returns", reads=(PORTFOLIO_RETURNS,)),
+    "replay": Access(
+        "`tapewire risk replay`: judges the past again",
+        reads=(PORTFOLIO_RETURNS, RISK_LIMITS, RISK_ACKS, RISK_SCENARIOS),
+    ),
     "operator": Access(
         "`tapewire doctor`, `status`, `topics`, `dead-letters` and `upgrade`",
         reads=CATALOGUE,

@@ -37,7 +37,13 @@ def replay(
         str, typer.Option(help=f"The method: one of {', '.join(METHODS)}.")
     ] = "historical",
     confidence: Annotated[str, typer.Option(help="The confidence of the VaR.")] = "0.95",
-    limit: Annotated[float, typer.Option(help="The limit of the VaR.")] = 0.05,
+    limit: Annotated[
+        float | None,
+        typer.Option(
+            help="The limit of the VaR at all times.  [default: the limits in the log]",
+            show_default=False,
+        ),
+    ] = None,
     tenant: Annotated[
         str | None,
         typer.Option(help="The tenant of the portfolio; else that of TAPEWIRE_TENANT, or none."),
@@ -47,12 +53,13 @@ def replay(
     ] = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Print the alerts that another method or limit would have raised.
+    """Print the alerts that were raised, or that another method or limit would have raised.
 
-    Reads returns from the log of the system on the data directory, or of KAFKA_BOOTSTRAP_SERVERS,
-    and prints the transitions of the alerts and the backtest of the method. Window, minimum and
-    hysteresis are the processors' settings in this environment; late and corrected returns count
-    as they did for the running system.
+    Reads the log of the system on the data directory, or of KAFKA_BOOTSTRAP_SERVERS, and prints the
+    transitions of the alerts and the backtest of the method. Late and corrected returns count as
+    they did for the running system. Without --limit, the limits, acknowledgements and stress
+    scenarios in the log judge as they did: the alerts of all metrics have the ids that were sent.
+    Window, minimum, default limits and hysteresis are the processors' settings in this environment.
     """
     from cli import risk_replay  # noqa: PLC0415  # these load SciPy
     from stream_processors.risk.confidence import (  # noqa: PLC0415  # as well
@@ -68,8 +75,9 @@ def replay(
         )
     with reasons():
         try:
+            processors = ProcessorSettings()
             query = risk_replay.query_of(
-                ProcessorSettings(),
+                processors,
                 portfolio_id=portfolio,
                 method=method.lower(),
                 level=ConfidenceLevel.of(confidence),
@@ -81,7 +89,7 @@ def replay(
             with working(f"reading and measuring the returns of {portfolio}"):
                 settings = kafka.producer_settings()
                 named = settings.tenant if tenant is None else tenant
-                result = risk_replay.run(query, settings, named or None)
+                result = risk_replay.run(query, settings, named or None, processors)
         except (InvalidInput, InvalidRule) as error:
             raise NoHistory(str(error)) from error
         lines = list(risk_replay.table(result, query))

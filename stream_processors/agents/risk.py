@@ -44,7 +44,7 @@ from stream_processors.messages import Admitted
 from stream_processors.processor import Processor, Round, Rows, restored, total_alerts
 from stream_processors.risk.past_returns import PastReturns
 from stream_processors.risk.portfolio import PortfolioRisk
-from stream_processors.risk.risk_batch import RiskBatch, gauges_of
+from stream_processors.risk.risk_batch import ORDERED, RiskBatch, gauges_of
 from stream_processors.risk.scope import Scope, narrowed
 from stream_processors.settings import ProcessorSettings
 from stream_processors.stress import Scenarios
@@ -53,10 +53,6 @@ logger = logging.getLogger(__name__)
 
 JUDGED = (PORTFOLIO_RETURNS, RISK_LIMITS, RISK_ACKS, RISK_WANTED, RISK_SCENARIOS)
 """The topics from which measures and alerts follow."""
-
-_ORDERED = (RISK_LIMITS, RISK_ACKS, RISK_SCENARIOS, PORTFOLIO_RETURNS)
-"""A return is judged by the limits, acknowledgements and scenarios that were written before it; of
-equal times, this is the order."""
 
 _TICK_S = 1.0
 _HISTORY_EVERY_US = 10_000_000
@@ -109,12 +105,12 @@ class Risk(Processor):
             (RISK_STATE,),
             linger_s=settings.batch_within_s,
             tick_s=_TICK_S,
-            merged=_ORDERED,
+            merged=ORDERED,
         )
         self._settings = settings
         self._config = settings.risk_config()
         self._returns_topic = settings.topic_prefix + PORTFOLIO_RETURNS.name
-        self._ordered = {settings.topic_prefix + topic.name for topic in _ORDERED}
+        self._ordered = {settings.topic_prefix + topic.name for topic in ORDERED}
         self._window_us = settings.dashboard_windows_us()[0]
         self._scope = None
         """The portfolios of a rebuild; None for all."""
@@ -271,7 +267,7 @@ class Risk(Processor):
         # The worker of the rebuild may still go on. A record that is both among the unread ones and
         # in the rows, which are read later, is passed over; one in neither would be lost.
         group = f"{prefix}tapewire"
-        unread = await reader.read_uncommitted(_ORDERED, done.partition, group, source)
+        unread = await reader.read_uncommitted(ORDERED, done.partition, group, source)
         states = await reader.read_table(RISK_STATE, anew)
         name = prefix + RISK_STATE.name
         rows = (await reader.read_rows({name: RISK_STATE}, done.partition, anew))[name]

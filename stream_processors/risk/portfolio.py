@@ -233,6 +233,21 @@ class PortfolioRisk:
         var = None if self._measurement is None else self._measurement.var_95
         return finite(_utilisation(var, self._alerts.rule("var_95")))
 
+    @property
+    def newest_us(self) -> int | None:
+        """The event time of the newest return; None without returns."""
+        return self._window.newest_us if len(self._window) else None
+
+    @property
+    def stress(self) -> Sequence[StressLoss]:
+        """The losses in the stress scenarios in force."""
+        return self._stress
+
+    def limit_of(self, rule_id: str) -> float | None:
+        """Return the limit of a metric that is in force; None where there is none."""
+        rule = self._alerts.rule(rule_id)
+        return None if rule is None else rule.limit
+
     def open_alerts(self) -> Iterable[tuple[str, bool]]:
         """Return the severity of each open alert, and whether it is acknowledged."""
         return self._alerts.open_alerts()
@@ -327,9 +342,7 @@ class PortfolioRisk:
                 return outcome, ()
         self._add_day(observation, outcome, forecast, is_next=is_next)
         self._supersedes = None if is_next else self._measure_id()
-        # If no return entered or left the tail, the measurement stays: nine times out of ten.
-        var = None if forecast is None else forecast.var_95
-        if var is None or not window.lowest_moved > -var:
+        if forecast is None or not self._holds(forecast):
             self._remeasure()
         self._is_new = True
         self._cause = at_us, observation.version
@@ -547,6 +560,11 @@ class PortfolioRisk:
         return self._due_us
 
     @property
+    def limits_until_us(self) -> frozenset[int]:
+        """When the temporary limits in force end."""
+        return frozenset(limits_until_us(self._limits).values())
+
+    @property
     def open_alert_ids(self) -> frozenset[str]:
         """The ids of the open alerts, except of those about missing measures."""
         return self._alerts.open_ids
@@ -568,11 +586,19 @@ class PortfolioRisk:
         known = KnownAlerts({}, {}, None)
         if present is not None:
             self.wanted_by = present.wanted_by
+            self._end_limits_as(present)
             known = present.known_alerts()
         context = None if self._measurement is None else self._context()
         alerts = self._alerts.take_over(known, context, sent)
         self._set_due()
         return alerts
+
+    def _end_limits_as(self, present: "PortfolioRisk") -> None:
+        """End the temporary limits that are over in the present portfolio, which has had ticks."""
+        if present.limits_offset == self.limits_offset and present.source == self.source:
+            over = self.limits_until_us - present.limits_until_us
+            if over:
+                self._advance(max(over))
 
     def measure_event(self) -> RiskMeasure | None:
         """Return the last measure; None if no return was applied since the state was packed."""
@@ -627,6 +653,14 @@ class PortfolioRisk:
             window=window.pack()[: 16 * len(window)],  # without the versions
             var_95=self._backtest.history.var_95_at(window.times_us),
         )
+
+    def _holds(self, measurement: Measurement) -> bool:
+        """Return whether a measurement stays: no return has entered or left the tail.
+
+        It does so nine times out of ten.
+        """
+        var = measurement.var_95
+        return var is not None and self._window.lowest_moved > -var
 
     def _remeasure(self) -> None:
         minimum = self._config.observations_min

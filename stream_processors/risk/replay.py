@@ -1,10 +1,10 @@
-"""Replay past returns: the alerts that another method or limit would have caused. Pure.
+"""Replay past returns: the forecasts of a method, and the alerts of one constant limit. Pure.
 
 A portfolio's returns arrive in the log's order; days with their forecasts, and alert transitions,
 leave. A day's VaR is the forecast that stood before it. Late and corrected returns are taken as the
 running system takes them: the day's forecast stays, its exception is judged again, and the measure
 after it is judged at once. With the historical method and the running system's settings and limit,
-the alerts have the same ids.
+the alerts have the same ids. `stream_processors.risk.log_replay` judges by the limits in the log.
 """
 
 from bisect import bisect_left
@@ -38,7 +38,8 @@ class ReplayQuery:
     portfolio_id: str
     method: str
     level: ConfidenceLevel
-    limit: float
+    limit: float | None
+    """The limit of the VaR at all times; None for the limits in the log."""
     since_us: int
     until_us: int
     """Exclusive."""
@@ -68,14 +69,33 @@ class ReplayQuery:
             raise InvalidInput("the first day must be before the last one")
 
     @property
-    def rule(self) -> Rule:
-        """The rule that judges the VaR, with the id that the running system gives it.
+    def rule_id(self) -> str:
+        """The id that the running system gives to the rule on this VaR."""
+        return f"var_{float(self.level.confidence) * 100:g}"
+
+    @property
+    def methods(self) -> Methods:
+        """The method with its settings, one period ahead at the level."""
+        return Methods(
+            names=(self.method,),
+            levels=(self.level,),
+            dof=self.dof,
+            mean=self.mean,
+            ewma_start=self.ewma_start,
+            ewma_decay=self.ewma_decay,
+        )
+
+    @property
+    def rule(self) -> Rule | None:
+        """The rule that judges the VaR at all times.
 
         Raises:
             InvalidRule: the limit is out of its range.
         """
+        if self.limit is None:
+            return None
         return Rule(
-            f"var_{float(self.level.confidence) * 100:g}",
+            self.rule_id,
             self.limit,
             self.hysteresis,
             self.warn_ratio,
@@ -174,6 +194,8 @@ class _Past:
         self._judge(observation, is_next=is_next)
 
     def _judge(self, observation: Return, *, is_next: bool) -> None:
+        if self._rule is None:
+            return
         estimate, query = self._forecast, self._query
         value = None if estimate is None else estimate.var
         if estimate is not None and estimate.status is MeasureStatus.OUT_OF_DOMAIN:
@@ -232,22 +254,18 @@ def _test(days: Iterable[Day], level: ConfidenceLevel) -> ModelTest | None:
 
 def _estimator(query: ReplayQuery) -> Callable[[ReturnWindow], RiskEstimate | None]:
     """Return a function that estimates from a window as the running system does."""
-    methods = Methods(
-        names=(query.method,),
-        levels=(query.level,),
-        dof=query.dof,
-        mean=query.mean,
-        ewma_start=query.ewma_start,
-        ewma_decay=query.ewma_decay,
-    )
-    minimum = query.observations_min
+    methods, minimum = query.methods, query.observations_min
+    return lambda window: next(estimates_of(methods, window, minimum), None)
 
-    def events(window: ReturnWindow) -> Iterator[RiskEstimate]:
-        as_of_us = window.newest_us
-        if query.method in CLOSED:
-            closed = methods.closed_forms(window) if len(window) >= minimum else None
-            yield from methods.closed_events(closed, as_of_us, missing=MeasureStatus.UNAVAILABLE)
-        yield from methods.historical_events(window.ascending, as_of_us, minimum)
-        yield from methods.slower_events(window, minimum)
 
-    return lambda window: next(events(window), None)
+def estimates_of(
+    methods: Methods, window: ReturnWindow, observations_min: int
+) -> Iterator[RiskEstimate]:
+    """Yield the estimates of methods one period ahead, as the running system makes them."""
+    as_of_us = window.newest_us
+    if methods.has_closed_forms:
+        is_enough = len(window) >= observations_min
+        closed = methods.closed_forms(window) if is_enough else None
+        yield from methods.closed_events(closed, as_of_us, missing=MeasureStatus.UNAVAILABLE)
+    yield from methods.historical_events(window.ascending, as_of_us, observations_min)
+    yield from methods.slower_events(window, observations_min)

@@ -29,7 +29,14 @@ from schemas.events import (
 )
 from schemas.instants import EARLIEST_US, LATEST_US
 from schemas.keys import encode_key
-from schemas.topics import RISK_STATE, TopicPartition
+from schemas.topics import (
+    PORTFOLIO_RETURNS,
+    RISK_ACKS,
+    RISK_LIMITS,
+    RISK_SCENARIOS,
+    RISK_STATE,
+    TopicPartition,
+)
 from stream_processors.messages import Admitted, recorded_us, tenant_of
 from stream_processors.risk.alert_events import is_closed, open_alert
 from stream_processors.risk.config import RiskConfig
@@ -38,6 +45,10 @@ from stream_processors.risk.portfolio import PortfolioRisk, ReturnOffset
 from stream_processors.risk.thresholds import InvalidRule
 from stream_processors.stress import Scenarios
 from stream_processors.windowing.tallies import WindowCounter, gauge_tally
+
+ORDERED = (RISK_LIMITS, RISK_ACKS, RISK_SCENARIOS, PORTFOLIO_RETURNS)
+"""A return is judged by the limits, acknowledgements and scenarios that were written before it; of
+equal times, this is the order."""
 
 _ACCEPTED = ReturnOutcome.ACCEPTED
 _REFUSED = (ReturnOutcome.REJECTED, ReturnOutcome.FUTURE)
@@ -120,12 +131,14 @@ class RiskBatch:
                 raise AssertionError(f"no portfolio has a {type(record).__name__}")
 
     def tick(self, now_us: int) -> None:
-        """Check at a time which portfolios' measures are stale."""
+        """Do what is due at a time: alerts about missing measures, ends of temporary limits."""
         for risk in self._portfolios.values():
-            alerts = risk.tick(now_us)
-            if alerts:
-                self.changed[risk.key] = risk
-                self._add_alerts(risk, alerts)
+            self._tick(risk, now_us)
+
+    def _tick(self, risk: PortfolioRisk, now_us: int) -> None:
+        if now_us >= risk.due_us:
+            self.changed[risk.key] = risk
+            self._add_alerts(risk, risk.tick(now_us))
 
     def unknown_alerts(self, others: Mapping[bytes, PortfolioRisk]) -> Mapping[bytes, set[str]]:
         """Return the ids of open alerts that are not open in other portfolios, by portfolio."""
@@ -241,11 +254,11 @@ class RiskBatch:
         tests, log_us = self._scenarios.tests_of(tenant), log_time_us(message)
         for risk in self._portfolios.values():
             if risk.tenant == tenant:
-                due = risk.tick(log_us)  # such as the end of a temporary limit before it
+                self._tick(risk, log_us)  # such as the end of a temporary limit before it
                 alerts = risk.change_stress(tests, name, scenario.version)
-                if due or alerts is not None:
+                if alerts is not None:
                     self.changed[risk.key] = risk
-                    self._add_alerts(risk, [*due, *(alerts or ())])
+                    self._add_alerts(risk, alerts)
 
     def missing_from(self, message: Admitted) -> tuple[PortfolioRisk, int] | None:
         """Return a portfolio and the time after which a message needs returns that it lacks.

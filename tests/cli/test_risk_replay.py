@@ -5,17 +5,23 @@ from pathlib import Path
 import pytest
 
 from cli.errors import NoHistory
-from cli.risk_replay import batches_of, draw, newest_lap, query_of, table
+from cli.risk_replay import Past, admitted_of, batches_of, draw, newest_lap, query_of, table
+from kafka_io.client import partition_of
 from kafka_io.reader import ConsumedRecord
 from producers.market.prices import load_prices, trading_days
 from schemas.codec import encode
-from schemas.events import Return, ReturnBatch
+from schemas.events import AlertTransition, Return, ReturnBatch, RiskLimits, StressLoss
+from schemas.topics import PARTITIONS, RISK_LIMITS, TopicPartition
+from stream_processors.risk.alert_events import AlertContext, alert_event
 from stream_processors.risk.confidence import ConfidenceLevel
+from stream_processors.risk.log_replay import Bound, LogReplay, PastAlert
 from stream_processors.risk.replay import ReplayQuery, replay
-from stream_processors.risk.thresholds import Rule
+from stream_processors.risk.thresholds import AlertLevel, Rule, transition_of
 from stream_processors.settings import ProcessorSettings
 
 ALL = [observation for day in trading_days(load_prices())[:400] for observation in day.at_close()]
+
+RAISED, BREACH = AlertTransition.RAISED, AlertLevel.BREACH
 
 
 def query(limit: float) -> ReplayQuery:
@@ -32,7 +38,7 @@ def query(limit: float) -> ReplayQuery:
 def test_the_table_has_each_transition_then_the_backtest() -> None:
     asked = query(0.05)
     result = replay(ALL, asked)
-    lines = table(result, asked)
+    lines = table(Past(result), asked)
     assert lines[0].split() == ["date", "step", "level", "VaR", "limit"]
     rows = lines[1 : 1 + len(result.steps)]
     assert [row.split()[1] for row in rows] == [step.transition.kind for step in result.steps]
@@ -43,7 +49,7 @@ def test_the_table_has_each_transition_then_the_backtest() -> None:
 
 def test_a_limit_that_was_never_exceeded_says_so() -> None:
     asked = query(9.0)
-    assert "nothing would have alerted" in table(replay(ALL, asked), asked)
+    assert "nothing would have alerted" in table(Past(replay(ALL, asked)), asked)
 
 
 def test_of_a_replay_the_newest_lap_with_the_days_counts() -> None:
@@ -105,7 +111,7 @@ def test_a_query_has_the_settings_of_the_processors() -> None:
 
 def test_a_picture_is_drawn_by_its_files_name(tmp_path: Path) -> None:
     asked = query(0.05)
-    result = replay(ALL, asked)
+    result = Past(replay(ALL, asked))
     draw(result, asked, tmp_path / "a.png")
     draw(result, asked, tmp_path / "a.svg")
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
@@ -114,3 +120,39 @@ def test_a_picture_is_drawn_by_its_files_name(tmp_path: Path) -> None:
         draw(result, asked, tmp_path / "a.pdf")
     with pytest.raises(NoHistory, match="cannot be written"):
         draw(result, asked, tmp_path / "nowhere" / "a.png")
+
+
+def test_what_ran_is_printed_and_drawn_by_the_limits_of_the_time(tmp_path: Path) -> None:
+    asked = replace(query(0.05), limit=None)
+    result = replay(ALL, asked)
+    assert not result.steps
+    at_us = result.days[200].at_us
+    transition = transition_of("9e0d63fd-5b2c-4f0c-8f6a-6d5f4a2b1c00", 1, RAISED, BREACH, 0.06)
+    context = AlertContext("m", at_us, {}, lambda _: None, TopicPartition("x", 0), 1)
+    alert = alert_event("AAPL", Rule("var_95", 0.04), transition, context, "worse\nthan\x00ever")
+    bounds = [Bound(result.days[0].at_us, None), Bound(at_us, 0.04)]
+    stress = [StressLoss("crash", 1, 0.3), StressLoss("old", 1)]
+    past = Past(result, LogReplay([PastAlert(0, alert)], bounds, stress))
+    lines = table(past, asked)
+    assert lines[0].split() == ["date", "step", "level", "metric", "message"]
+    assert lines[1].split()[1:] == ["raised", "breach", "var_95", "worse", "than", "ever"]
+    assert lines[2:4] == [
+        "the loss in the scenario crash: 0.3000",
+        "the loss in the scenario old: unknown",
+    ]
+    assert "nothing has alerted" in table(Past(result, LogReplay([], bounds, [])), asked)
+    draw(past, asked, tmp_path / "a.svg")
+    assert b"<svg" in (tmp_path / "a.svg").read_bytes()
+
+
+def test_the_gate_admits_what_was_in_its_partition_when_the_topic_was_smaller() -> None:
+    key = b"p"
+    homes = [partition_of(key, count) for count in (PARTITIONS, 2 * PARTITIONS)]
+    limits = RiskLimits(portfolio_id="p", limits=[], event_time_us=0)
+    elsewhere = (homes[0] + 1) % PARTITIONS
+    records = [
+        ConsumedRecord(f"x.{RISK_LIMITS.name}", home, 0, 1.0, key, encode(limits), [])
+        for home in (*homes, elsewhere)
+    ]
+    found = list(admitted_of({"risk.limits": records}, key, "x.", 1e6))
+    assert {message.partition for message in found} == set(homes)

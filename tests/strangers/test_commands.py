@@ -14,17 +14,20 @@ from kafka_io.settings import ProducerSettings
 from schemas.codec import encode
 from schemas.errors import Refused
 from schemas.events import (
+    AlertAck,
     InputGap,
     PortfolioState,
     Record,
     Return,
     ReturnBatch,
     RiskAlert,
+    RiskLimits,
     RiskMeasure,
+    Scenario,
 )
 from schemas.gate import admit
 from schemas.instants import EARLIEST_US, LATEST_US
-from schemas.topics import Topic
+from schemas.topics import RISK_ACKS, RISK_LIMITS, RISK_SCENARIOS, Topic
 from stream_processors.risk.confidence import ConfidenceLevel
 from stream_processors.risk.estimates import METHODS
 from stream_processors.risk.replay import ReplayQuery, replay
@@ -77,11 +80,16 @@ def plausible() -> st.SearchStrategy[ReturnBatch]:
 @given(data=st.data())
 def test_a_replay_prints_a_table_or_a_reason(data: st.DataObject) -> None:
     batches = data.draw(admitted(ReturnBatch)) + data.draw(st.lists(plausible(), max_size=3))
+    others: dict[Topic, list[Record]] = {
+        RISK_LIMITS: data.draw(admitted(RiskLimits)),
+        RISK_ACKS: data.draw(admitted(AlertAck)),
+        RISK_SCENARIOS: data.draw(admitted(Scenario)),
+    }
     query = ReplayQuery(
         portfolio_id="p",
         method=data.draw(st.sampled_from(METHODS)),
         level=ConfidenceLevel.of(data.draw(st.sampled_from(["0.6", "0.95"]))),
-        limit=data.draw(st.sampled_from([1e-9, 0.01, 1e9])),
+        limit=data.draw(st.sampled_from([None, 1e-9, 0.01, 1e9])),
         since_us=data.draw(st.sampled_from([0, 3 * DAY_US, EARLIEST_US])),
         until_us=data.draw(st.sampled_from([DAYS * DAY_US, LATEST_US])),
         window=data.draw(st.sampled_from([2, 5, 250])),
@@ -89,10 +97,11 @@ def test_a_replay_prints_a_table_or_a_reason(data: st.DataObject) -> None:
     )
     log_s = data.draw(st.sampled_from([0.0, 1.0, LATEST_US / 1e6]))
 
-    async def read_homes(*_: object) -> list[ConsumedRecord]:
+    async def read_homes(topic: Topic, *_: object) -> list[ConsumedRecord]:
+        records = others.get(topic, batches)
         return [
-            ConsumedRecord("returns", 3, offset, log_s, b"p", encode(batch), [])
-            for offset, batch in enumerate(batches)
+            ConsumedRecord(topic.name, 3, offset, log_s, b"p", encode(record), [])
+            for offset, record in enumerate(records)
         ]
 
     with pytest.MonkeyPatch.context() as patch:
@@ -115,8 +124,9 @@ def test_a_replay_of_one_absurd_portfolio_is_drawn(tmp_path: Path) -> None:
     query = ReplayQuery("p", "historical", ConfidenceLevel.of("0.6"), 0.01, 0, 2**60, 250, 2)
     result = replay(returns, query)
     assert len(result.days) == len(returns)
-    assert risk_replay.table(result, query)
-    risk_replay.draw(result, query, tmp_path / "a.png")
+    past = risk_replay.Past(result)
+    assert risk_replay.table(past, query)
+    risk_replay.draw(past, query, tmp_path / "a.png")
     assert (tmp_path / "a.png").exists()
 
 

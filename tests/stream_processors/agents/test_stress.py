@@ -6,7 +6,6 @@ from itertools import chain
 
 import pytest
 
-from kafka_io.dead_letters import Message
 from schemas.codec import decode
 from schemas.events import (
     Book,
@@ -14,8 +13,6 @@ from schemas.events import (
     Holding,
     OpenAlert,
     OtherSeries,
-    RebuildDone,
-    Record,
     Return,
     ReturnBatch,
     RiskAlert,
@@ -36,18 +33,15 @@ from schemas.topics import (
     RISK_LIMITS,
     RISK_MEASURES,
     RISK_OPEN,
-    RISK_REBUILDS,
     RISK_SCENARIOS,
     RISK_STATE,
-    Topic,
 )
 from stream_processors.agents.books import Books
 from stream_processors.agents.risk import Risk
-from stream_processors.messages import Admitted
-from stream_processors.processor import Round, Rows
 from stream_processors.settings import ProcessorSettings
-from tests.support.messages import FakeMessage, admitted, message
-from tests.support.processor_bench import NUMBER, Journal, ProcessorBench
+from tests.support.messages import FakeMessage, message
+from tests.support.processor_bench import ProcessorBench
+from tests.support.risk_log import take_over
 
 SETTINGS = ProcessorSettings(risk_methods=("historical",), risk_observations_min=20, risk_draws=100)
 NEVER_US = 1 << 52
@@ -205,55 +199,16 @@ async def test_alerts_are_the_same_whatever_the_batches_and_restarts(
     assert await run(batches, restart=restarts) == expected
 
 
-class OpenGate:
-    """Admits every message."""
-
-    def admit(self, received: Message) -> Admitted:
-        return admitted(received)
-
-
-async def take_over(
-    live: ProcessorBench,
-    rebuilt: ProcessorBench,
-    unread: Sequence[FakeMessage],
-    monkeypatch: pytest.MonkeyPatch,
-) -> Journal:
-    """Let a processor continue from a rebuild that has not read some messages."""
-
-    async def read_table(*_: object) -> dict[bytes, Record]:
-        return dict(rebuilt.rows()[RISK_STATE.name])
-
-    async def read_rows(topics: dict[str, Topic], *_: object) -> Rows:
-        return dict.fromkeys(topics, rebuilt.rows()[RISK_STATE.name])
-
-    async def read_uncommitted(topics: Sequence[Topic], *_: object) -> Sequence[FakeMessage]:
-        names = {topic.name for topic in topics}
-        return [received for received in unread if received.topic in names]
-
-    async def read_partition(*_: object) -> Sequence[Record]:
-        return live.journal.sent(RISK_ALERTS, RiskAlert)
-
-    for read in (read_table, read_rows, read_uncommitted, read_partition):
-        monkeypatch.setattr(f"stream_processors.agents.risk.reader.{read.__name__}", read)
-    done = message(RISK_REBUILDS, RebuildDone(version="v", partition=NUMBER, event_time_us=0))
-    this_round = Round(NUMBER, "", OpenGate())
-    await live.processor.process([admitted(done)], this_round)
-    await live.processor.finish(this_round)
-    live.journal.entries.clear()
-    live.journal.add(this_round)
-    return live.journal
-
-
 @pytest.mark.parametrize("middle", range(len(LOG) + 1))
 async def test_a_rebuild_that_is_behind_learns_the_scenarios_that_were_read(
-    middle: int, monkeypatch: pytest.MonkeyPatch
+    middle: int,
 ) -> None:
     live, rebuilt = ProcessorBench(Risk(SETTINGS)), ProcessorBench(Risk(SETTINGS))
     live.recover({}, row_limit=0)
     later = [scenario(5, p=-0.1), returns(3, 40, 5), scenario(6, p=-0.97)]
-    await live.run(LOG)
+    sent = (await live.run(LOG)).sent(RISK_ALERTS, RiskAlert)
     await rebuilt.run(LOG[:middle])
-    journal = await take_over(live, rebuilt, [*LOG[middle:], later[0]], monkeypatch)
+    journal = await take_over(live, rebuilt.rows(), [*LOG[middle:], later[0]], sent)
     assert journal.sent(RISK_ALERTS, RiskAlert) == []
     straight = ProcessorBench(Risk(SETTINGS))
     await straight.run(LOG)
