@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 FOLDERS := producers stream_processors sse_edge schemas infra kafka_io cli tapewire build_tools docs benchmarks tests
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: up test check tests journeys long fuzz openapi mutants soak faults infra-test bench-edge bench-processors docs reference audit sbom wheel lock reset clean
+.PHONY: up test check tests journeys long fuzz openapi mutants soak faults infra-test bench-edge bench-processors docs reference audit sbom images wheel lock reset clean
 
 up: $(VENV)/.ready  ## the whole system on this machine
 	@exec $(BIN)/tapewire up $(ARGS)
@@ -77,6 +77,9 @@ sbom: $(VENV)/.ready-dev  ## build/sbom.json, the locked dependencies as Cyclone
 	$(BIN)/uv tool run --from cyclonedx-bom==7.5.0 cyclonedx-py requirements requirements/run.lock \
 		--of JSON -o build/sbom.json
 
+images: $(VENV)/.ready-dev  ## container images of all parts, with their base, by docker; prints their sizes
+	$(BIN)/python -m build_tools.images $(ARGS)
+
 wheel: $(VENV)/.ready-dev  ## dist/tapewire-VERSION-py3-none-any.whl
 	$(BIN)/pip --disable-pip-version-check wheel --quiet --no-build-isolation --no-deps --wheel-dir dist .
 	@ls dist/*.whl
@@ -88,8 +91,14 @@ UP := --extra edge --extra processors --extra notifier --extra demo --extra up -
 lock: $(VENV)/.ready-dev  ## resolve the dependencies anew
 	$(COMPILE) $(UP) --group build -o requirements/run.lock
 	$(COMPILE) --all-extras --group dev -c requirements/run.lock -o requirements/dev.lock
+	for lock in edge:edge processor:processors notifier:notifier producers:demo backtester:backtester \
+		command:cli market:market; do \
+		$(COMPILE) --extra $${lock#*:} --extra tracing -c requirements/run.lock \
+			-o requirements/images/$${lock%%:*}.lock; done
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header \
 		--upgrade --group installer -o requirements/installer.lock
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--no-header --upgrade --group image-build -c requirements/run.lock -o requirements/images/build.lock
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header \
 		--upgrade --group infra -o requirements/infra.lock
 

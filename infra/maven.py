@@ -12,8 +12,6 @@ from functools import partial
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
-from jgo.constants import MAVEN_CENTRAL_URL
-
 from infra.errors import DownloadFailed
 
 LOCK = Path(__file__).with_name("kafka.lock.toml")
@@ -44,10 +42,17 @@ def fetch(locked: Mapping[str, str], url: str | None) -> list[Path]:
     Raises:
         DownloadFailed: a file cannot be downloaded, or is not the locked one.
     """
-    url = (url or MAVEN_CENTRAL_URL).rstrip("/")
+    url = (url or _maven_central()).rstrip("/")
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         fetch_file = partial(_fetch_file, url, local_repository())
         return list(pool.map(fetch_file, locked.keys(), locked.values()))
+
+
+def _maven_central() -> str:
+    # Commands that use a Kafka of your own run where this is not installed.
+    from jgo.constants import MAVEN_CENTRAL_URL  # noqa: PLC0415  # see above
+
+    return MAVEN_CENTRAL_URL
 
 
 def _fetch_file(url: str, folder: Path, path: str, sha256: str) -> Path:

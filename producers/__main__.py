@@ -16,38 +16,44 @@ from kafka_io.readiness import notify_ready
 from kafka_io.settings import MetricsSettings, ProducerSettings
 from kafka_io.topic_admin import wait_until_answered
 from kafka_io.tracing import configure_tracing, stop_tracing
-from producers.agents import agents, orchestrator
-from producers.backtesting import backtester
-from producers.demo import replay
 from producers.errors import NoTrades, UnknownAgent
-from producers.market import trades
 from producers.settings import (
     BacktesterSettings,
     MarketSettings,
     OrchestratorSettings,
     TrainerSettings,
 )
-from producers.training import trainer
+
+# Each part imports its own modules: a backtester runs where scikit-learn is not installed, and the
+# market where NumPy is not.
 
 
 async def _demo(stop: asyncio.Event, speed: float) -> None:
+    from producers.demo import replay  # noqa: PLC0415  # see above
+
     await _until_kafka_answers("the demo", stop)
     _ready(f"replaying {speed:g} trading days a second")
     await replay.run(ProducerSettings(source="/producers/demo"), speed=speed, stop=stop)
 
 
 async def _trainer(stop: asyncio.Event, _: float) -> None:
+    from producers.training import trainer  # noqa: PLC0415  # see above
+
     _ready("waiting for commands")
     await trainer.run(ProducerSettings(source="/producers/trainer"), TrainerSettings(), stop)
 
 
 async def _backtester(stop: asyncio.Event, _: float) -> None:
+    from producers.backtesting import backtester  # noqa: PLC0415  # see above
+
     _ready("waiting for jobs")
     settings = ProducerSettings(source="/producers/backtester")
     await backtester.run(settings, BacktesterSettings(), stop)
 
 
 async def _orchestrator(stop: asyncio.Event, _: float) -> None:
+    from producers.agents import agents, orchestrator  # noqa: PLC0415  # see above
+
     settings = ProducerSettings(source="/producers/orchestrator")
     orchestrator_settings = OrchestratorSettings()
     try:
@@ -59,6 +65,8 @@ async def _orchestrator(stop: asyncio.Event, _: float) -> None:
 
 
 async def _market(stop: asyncio.Event, _: float) -> None:
+    from producers.market import trades  # noqa: PLC0415  # see above
+
     await _until_kafka_answers("the market", stop)
     _ready("writing trades")
     settings = ProducerSettings(source="/producers/market")
