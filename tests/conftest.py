@@ -33,6 +33,7 @@ from infra.topics import provision, wait_for_kafka
 from infra.trades_package import trades_jar
 from kafka_io.settings import ProducerSettings
 from schemas.topics import CATALOGUE
+from tests.support.broker_container import broker_container
 from tests.support.leaks import leaks_in_captured, leaks_in_files
 
 if "CI" not in os.environ:  # there Hypothesis has a profile of its own
@@ -154,10 +155,9 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Generator[TestKafka]:
         yield TestKafka(given)
         return
     if os.environ.get("TAPEWIRE_TEST_KAFKA") == "docker":
-        from testcontainers.community.kafka import KafkaContainer  # noqa: PLC0415
-
-        with KafkaContainer() as container:
-            yield TestKafka(container.get_bootstrap_server())
+        with broker_container() as servers:
+            wait_for_kafka(servers, within_s=_START_S)
+            yield TestKafka(servers)
         return
     folder = tmp_path_factory.mktemp("kafka")
     broker = prepare(folder, free_port(), maven_url=InfraSettings().maven_url)
