@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 FOLDERS := producers stream_processors sse_edge schemas infra kafka_io cli tapewire build_tools docs benchmarks tests
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: up test check tests journeys long fuzz openapi mutants soak faults infra-test bench-edge bench-processors docs reference audit sbom images wheel lock reset clean
+.PHONY: up test check tests journeys long fuzz openapi mutants soak faults infra-test bench-edge bench-processors docs reference audit sbom images compose-files compose-test test-docker wheel lock reset clean
 
 up: $(VENV)/.ready  ## the whole system on this machine
 	@exec $(BIN)/tapewire up $(ARGS)
@@ -79,6 +79,19 @@ sbom: $(VENV)/.ready-dev  ## build/sbom.json, the locked dependencies as Cyclone
 
 images: $(VENV)/.ready-dev  ## container images of all parts, with their base, by docker; prints their sizes
 	$(BIN)/python -m build_tools.images $(ARGS)
+
+compose-files: $(VENV)/.ready-dev  ## build/compose, the certificates and passwords of the compose file
+	$(BIN)/python -m build_tools.compose_files $(ARGS)
+
+compose-test: $(VENV)/.ready-dev  ## the compose file on an engine, with kills; after `make images`
+	$(BIN)/python -m tests.compose $(ARGS)
+
+# Tests that need a broker and neither stop it nor read its files.
+DOCKER_TESTS := tests/infra/test_topics.py tests/journeys/test_resume.py tests/journeys/test_chat.py \
+	tests/journeys/test_reporter_path.py tests/journeys/test_processors.py
+
+test-docker: $(VENV)/.ready-dev  ## tests against a broker in a container; after `make images`
+	TAPEWIRE_TEST_KAFKA=docker $(BIN)/python -m pytest $(or $(ARGS),$(DOCKER_TESTS))
 
 wheel: $(VENV)/.ready-dev  ## dist/tapewire-VERSION-py3-none-any.whl
 	$(BIN)/pip --disable-pip-version-check wheel --quiet --no-build-isolation --no-deps --wheel-dir dist .
