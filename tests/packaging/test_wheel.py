@@ -125,6 +125,7 @@ def test_a_producers_wheel_needs_no_scientific_stack_and_no_server(wheel: Path) 
         "fastavro",
         "opentelemetry-api",
         "pydantic-settings",
+        "tzdata",
     }
     assert {"edge", "processors", "demo", "all"} <= set(metadata.get_all("Provides-Extra", []))
 
