@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from cli.commands.audit import audit
+from cli.commands.backup import backup, restore
 from cli.commands.books import books_cli
 from cli.commands.connections import connections
 from cli.commands.dead_letters import dead_letters_cli
@@ -56,7 +57,20 @@ def options(
     """Take the options that come before a command."""
 
 
-for command in (up, reset, status, doctor, upgrade, connections, task, token, rebuild, audit):
+for command in (
+    up,
+    reset,
+    status,
+    doctor,
+    upgrade,
+    backup,
+    restore,
+    connections,
+    task,
+    token,
+    rebuild,
+    audit,
+):
     cli.command()(command)
 cli.add_typer(books_cli, name="books")
 cli.add_typer(dead_letters_cli, name="dead-letters")

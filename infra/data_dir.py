@@ -26,12 +26,14 @@ PARTS = "parts.json"
 TARGETS = "prometheus.json"
 """Says where the parts show their metrics while the system runs."""
 
+RESTORING = "restore.new"
+"""The folder of a restore that is not finished, or was killed."""
 _LOCK = "lock"
 PRIVATE_UMASK = 0o077
 """The umask: other users of the machine may neither read nor change the files of a system."""
 
 _MARK_TEXT = "This directory holds the data of Tapewire; `tapewire reset` removes them.\n"
-_DRAFTS = frozenset({"system.new", "parts.new"})
+_DRAFTS = frozenset({RESTORING, "system.new", "parts.new"})
 """Unfinished new versions of files, which a crash may leave behind."""
 _ENTRIES = (
     frozenset({MARK, RUNNING, PARTS, TARGETS, _LOCK, "kafka", "logs", "issuer", "models", "faust"})

@@ -7,6 +7,7 @@ InfraError
 ├── DownloadFailed      a file cannot be downloaded, or is not the locked one
 ├── PartFailed          a part of the system died, or was not ready in time
 ├── DirectoryInUse      another system runs on the same data directory
+├── BackupRefused       a backup cannot be written or restored
 └── DirectoryNotOurs    a directory has files of others, or bears no mark of this system
 """
 
@@ -41,3 +42,7 @@ class DirectoryInUse(InfraError):
 
 class DirectoryNotOurs(InfraError):
     """A directory has files of others, or does not bear the mark of this system."""
+
+
+class BackupRefused(InfraError):
+    """A backup cannot be written or restored; the message says why, and what to do."""

@@ -34,6 +34,8 @@ def call(*arguments: str, **env: str) -> tuple[int, str]:
         ("token",),
         ("rebuild",),
         ("audit",),
+        ("backup",),
+        ("restore",),
         ("status",),
         ("connections",),
         ("doctor",),
