@@ -7,6 +7,11 @@ from cli.edge_client import ask
 
 
 def show(url: str, count: int, bearer: str | None) -> Sequence[str]:
+    """Return the newest changes as lines; see `changes`."""
+    return [_line(change) for change in changes(url, count, bearer)] or ["nothing was changed"]
+
+
+def changes(url: str, count: int, bearer: str | None) -> Sequence[Mapping[str, Any]]:
     """Return the newest changes, each with who made it and from where, newest first.
 
     Args:
@@ -18,8 +23,10 @@ def show(url: str, count: int, bearer: str | None) -> Sequence[str]:
         RequestRefused: the edge refused the request; the message says why.
         EdgeUnreachable: no edge answers at the address.
     """
-    changes = ask("GET", url, "/api/v1/audit", bearer, params={"limit": count})
-    return [_line(change) for change in changes] or ["nothing was changed"]
+    found: Sequence[Mapping[str, Any]] = ask(
+        "GET", url, "/api/v1/audit", bearer, params={"limit": count}
+    )
+    return found
 
 
 def _line(change: Mapping[str, Any]) -> str:

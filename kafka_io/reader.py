@@ -292,7 +292,7 @@ async def stream_records(
     async with _topic_consumer(topic, settings) as consumer:
         partitions = _partitions_of(consumer, topic)
         if not partitions:
-            raise Unread(f"there is no topic {topic}")
+            raise Unread(f"there is no topic {topic}; `tapewire topics create` makes it")
         async with asyncio.timeout(_TIMEOUT_S):
             ends = await _ends_from_start(consumer, partitions)
             begins = await consumer.beginning_offsets(partitions)

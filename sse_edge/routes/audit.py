@@ -27,7 +27,7 @@ from schemas.events import (
 )
 from schemas.gate import admit
 from schemas.instants import to_rfc3339
-from schemas.topics import RISK_REBUILDS, TOPIC_GROWTHS, Topic
+from schemas.topics import OPERATOR_ACTIONS, RISK_REBUILDS, TOPIC_GROWTHS, Topic
 from sse_edge.caller import Scope
 from sse_edge.delivery.node import Node
 from sse_edge.errors import LogUnavailable, OffsetOutOfRange
@@ -82,6 +82,8 @@ async def _last_records(node: Node, topic: Topic) -> list[Record]:
     """
     name = node.settings.topic_prefix + topic.name
     info = (await node.log.describe([name])).get(name)
+    if info is None and topic is OPERATOR_ACTIONS:
+        return []  # edges are upgraded before it is made
     if info is None:
         raise LogUnavailable(f"there is no topic {name}")
     partitions = [Partition(name, number) for number in range(info.partitions)]

@@ -138,6 +138,8 @@ def test_changes_are_listed_through_an_edge() -> None:
     with scripted(responses) as edge:
         output = f"edge: {edge.url}\nnothing was changed\n"
         assert call("audit", "--count", "7", "--url", edge.url) == (0, output)
+        code, output = call("audit", "--count", "7", "--json", "--url", edge.url)
+        assert (code, output) == (0, f"edge: {edge.url}\n[]\n")
 
 
 def test_connections_are_listed_and_closed_through_an_edge() -> None:
