@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import socket
 from collections.abc import Sequence
 from functools import partial
 
@@ -68,7 +69,8 @@ OTHERS = [GroupMember("other", "tapewire@elsewhere"), GroupMember("name", client
 
 @pytest.mark.virtual_time
 async def test_an_earlier_self_on_this_host_is_no_namesake() -> None:
-    group = Group(OTHERS)
+    earlier_release = GroupMember("name", f"tapewire@{socket.gethostname()}")
+    group = Group([*OTHERS, earlier_release])
     await wait_for_namesake(group, "name", within_s=15)
     assert group.questions == 1
 

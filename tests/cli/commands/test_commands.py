@@ -72,6 +72,16 @@ def test_each_command_has_a_help_text(command: tuple[str, ...]) -> None:
     assert "Usage:" in text
 
 
+def test_a_shell_completes_commands() -> None:
+    env = {
+        "_TAPEWIRE_COMPLETE": "complete_bash",
+        "COMP_WORDS": "tapewire dead-letters re",
+        "COMP_CWORD": "2",
+    }
+    result = RUNNER.invoke(cli, [], env=env, prog_name="tapewire")
+    assert result.output.split() == ["redrive"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
