@@ -49,8 +49,8 @@ from kafka_io.security import current_credentials
 from kafka_io.settings import ProducerSettings
 from kafka_io.transactions import OutgoingRecord
 from schemas.bounds import NAME_CHARS_MAX
-from schemas.codec import VALUE_BYTES_MAX, encode
-from schemas.events import Event
+from schemas.codec import VALUE_BYTES_MAX, encode, write_as
+from schemas.events import Event, Record
 from schemas.headers import headers_of
 from schemas.instants import EARLIEST_US, LATEST_US
 from schemas.topics import Topic, key_of, topic_of
@@ -119,6 +119,8 @@ class Publisher:
         """
         self._settings = settings or ProducerSettings()
         self._is_traced = is_traced
+        if self._settings.write_as_release is not None:
+            write_as(self._settings.write_as_release)
         current_credentials()  # what cannot be used is refused here, and not at the first event
         self._missing_s = min(MISSING_S, self._settings.patience_s / 2)
         """How long a topic may be unknown before its events are refused."""
@@ -184,6 +186,20 @@ class Publisher:
             if span is not None:
                 span.set_attributes(tracing.position(metadata.partition, metadata.offset))
         return metadata
+
+    async def put(
+        self, topic: Topic, key: bytes, row: Record | None, partition: int
+    ) -> RecordMetadata:
+        """Write a row of a compacted topic, and return its position; None deletes the row.
+
+        Raises:
+            RecordRefused: Kafka will never take the row; the message says why.
+            Unsent: Kafka did not acknowledge within `patience_s`; it stays in the buffer.
+            BufferFull: the buffer stayed full for `patience_s`; it was not taken.
+        """
+        name = self._settings.topic_prefix + topic.name
+        value = None if row is None else encode(row)
+        return await self._write(OutgoingRecord(name, key, value, partition))
 
     async def delete(self, topic: Topic, key: bytes) -> RecordMetadata:
         """Delete the row of a key from a compacted topic, and return the position of the tombstone.

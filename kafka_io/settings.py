@@ -60,6 +60,9 @@ def _as_prefix(text: str) -> str:
     return text
 
 
+Release = Literal["0.1.0"]
+"""An earlier release, whose versions of schemas can be written."""
+
 TopicPrefix = Annotated[str, AfterValidator(_as_prefix)]
 """A prefix of the names of topics, as Kafka allows it; it may be empty."""
 
@@ -276,6 +279,10 @@ class ProducerSettings(Settings):
 
     log_format: LogFormat = "text"
     """How lines are logged: text, or json, an object a line."""
+
+    write_as_release: Release | None = None
+    """The earlier release, such as 0.1.0, whose versions of schemas are written, until no part of
+    it runs any more; unset, the newest versions are."""
 
     ahead_s: float = Field(default=86_400.0, ge=0, le=1e12)
     """How far ahead of its time in the log the time of a command may be; 1e12 allows any time."""

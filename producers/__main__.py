@@ -23,6 +23,7 @@ from producers.settings import (
     OrchestratorSettings,
     TrainerSettings,
 )
+from schemas.codec import write_as
 
 # Each part imports its own modules: a backtester runs where scikit-learn is not installed, and the
 # market where NumPy is not.
@@ -101,6 +102,7 @@ def main() -> None:
     try:
         settings = ProducerSettings()
         configure_logging(settings.log_level, settings.log_format)
+        write_as(settings.write_as_release)
         check_security()
         configure_tracing(arguments.part)
         serve_metrics(MetricsSettings(), lambda: [dead_letter_family(COUNTS.dead_letters)])

@@ -26,6 +26,7 @@ from schemas.bounds import NAME_CHARS_MAX
 from schemas.errors import OutOfBounds, TooLarge, Undecodable
 from schemas.events import Record, Return, ReturnBatch
 from schemas.registry import Registration, field_names, part_fields
+from schemas.releases import RELEASES
 from schemas.topics import REGISTRY  # from there, since its rows fill the registry
 
 MARKER = b"\xc3\x01"
@@ -64,15 +65,29 @@ class _Reader(NamedTuple):
     newest: Any
 
 
+def write_as(release: str | None) -> None:
+    """Write the schema versions of an earlier release from now on, in the whole process.
+
+    Fields that the release does not have are left out. A reader finds their defaults.
+
+    Args:
+        release: a key of `RELEASES`; None for the newest versions.
+    """
+    _written.clear()
+    if release is not None:
+        _written.update(RELEASES[release])
+    _encoder.cache_clear()
+
+
 def encode(record: Record) -> bytes:
-    """Encode a record in the newest version of its schema.
+    """Encode a record in the newest version of its schema, or in that of `write_as`.
 
     Raises:
         UnknownEvent: the record's class is not registered.
         OutOfBounds: the value of a field is out of its bounds.
         ValueError, TypeError: a field's value does not fit the schema.
     """
-    writer = _writer(type(record))
+    writer = _encoder(type(record))
     body = BytesIO(writer.head)
     body.seek(_HEAD_BYTES)
     datum = _as_datum(record, writer)
@@ -260,6 +275,21 @@ def _writer(kind: type[Record]) -> _Writer:
     newest = _versions(REGISTRY.find(kind))[-1]
     head = MARKER + _fingerprint(newest)
     return _Writer(head, _parse(newest), field_names(kind), _parts(kind))
+
+
+_written: dict[str, int] = {}
+"""The versions to write, by the record's name; the newest one of others."""
+
+
+@cache
+def _encoder(kind: type[Record]) -> _Writer:
+    """Return the writer of a class, for the version of its schema that is written."""
+    newest = _writer(kind)
+    version = _written.get(kind.__name__)
+    if version is None:
+        return newest
+    schema = _versions(REGISTRY.find(kind))[version - 1]
+    return newest._replace(head=MARKER + _fingerprint(schema), schema=_parse(schema))
 
 
 _READERS: dict[bytes, _Reader] = {}

@@ -12,6 +12,7 @@ from kafka_io.client import check_security
 from kafka_io.errors import InvalidSetting
 from kafka_io.log_lines import configure_logging
 from kafka_io.tracing import configure_tracing, stop_tracing
+from schemas.codec import write_as
 from stream_processors.app import build_app
 from stream_processors.risk.confidence import InvalidInput
 from stream_processors.risk.thresholds import InvalidRule
@@ -30,6 +31,7 @@ def main() -> None:
     except InvalidSetting as error:
         sys.exit(f"a setting is invalid: {error}")
     configure_logging(settings.log_level, settings.log_format)
+    write_as(settings.write_as_release)
     if settings.log_level != "DEBUG":
         # Faust formats its debug records at any level, which takes a tenth of the time or more.
         logging.disable(logging.DEBUG)

@@ -1,12 +1,13 @@
 """Errors that end a worker.
 
 WorkerError
-├── RecoveryStuck    a partition number was not recovered in time
-├── TopicGrown       a topic has other partitions than those that its states are partitioned by
-├── TopicUnfit       a topic has settings by which results would be lost or wrong
-├── GrowthRefused    topics cannot grow as asked
-├── RekeyRefused     the keys of earlier releases cannot be changed
-└── NameTaken        another worker has this worker's name
+├── RecoveryStuck     a partition number was not recovered in time
+├── TopicGrown        a topic has other partitions than those that its states are partitioned by
+├── TopicUnfit        a topic has settings by which results would be lost or wrong
+├── GrowthRefused     topics cannot grow as asked
+├── DowngradeRefused  an earlier release cannot take over
+├── RekeyRefused      the keys of earlier releases cannot be changed
+└── NameTaken         another worker has this worker's name
 """
 
 
@@ -28,6 +29,10 @@ class TopicUnfit(WorkerError):
 
 class GrowthRefused(WorkerError):
     """Topics cannot grow as asked."""
+
+
+class DowngradeRefused(WorkerError):
+    """Processors of an earlier release cannot take over from newer ones."""
 
 
 class RekeyRefused(WorkerError):

@@ -7,7 +7,7 @@ from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, model
 from pydantic_settings import NoDecode
 
 from kafka_io.log_lines import LogFormat
-from kafka_io.settings import LogLevel, MetricsSettings, TopicPrefix
+from kafka_io.settings import LogLevel, MetricsSettings, Release, TopicPrefix
 from schemas.bounds import NAME_CHARS_MAX
 from schemas.calendars import parse_calendar
 from stream_processors.books.config import BookConfig
@@ -93,6 +93,10 @@ class ProcessorSettings(MetricsSettings):
 
     log_format: LogFormat = "text"
     """How lines are logged: text, or json, an object a line."""
+
+    write_as_release: Release | None = None
+    """The earlier release, such as 0.1.0, whose versions of schemas are written, until no part of
+    it runs any more; unset, the newest versions are."""
 
     worker_id: str | None = Field(default=None, pattern=r"^[a-zA-Z0-9._-]{1,100}$")
     """A name that each worker of a system keeps: a restarted worker gets its partitions at once.

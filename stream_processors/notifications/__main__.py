@@ -10,6 +10,7 @@ from kafka_io.client import check_security
 from kafka_io.errors import InvalidSetting, ProducerError
 from kafka_io.log_lines import configure_logging
 from kafka_io.tracing import configure_tracing, stop_tracing
+from schemas.codec import write_as
 from stream_processors.errors import WorkerError
 from stream_processors.notifications.app import run
 from stream_processors.notifications.settings import NotifierSettings
@@ -27,6 +28,7 @@ def main() -> None:
     except InvalidSetting as error:
         sys.exit(f"a setting is invalid: {error}")
     configure_logging(settings.log_level, settings.log_format)
+    write_as(settings.write_as_release)
     logging.getLogger("aiokafka.producer.sender").setLevel(logging.ERROR)
     try:
         asyncio.run(_run(settings))
