@@ -1,13 +1,14 @@
 """A running system, scraped by a real Prometheus that is asked every query of rules and panels."""
 
 import asyncio
+import json
 import os
 import re
 import ssl
 import sys
 import time
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Generator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ from infra.embedded_broker import free_port
 from infra.prometheus_targets import Target, targets_file
 from schemas.topics import PORTFOLIO_RETURNS, RISK_ALERTS
 from tests.support.certificates import Authority
-from tests.support.prometheus import Prometheus, prometheus, selectors
+from tests.support.local_server import QuietHandler, serving
+from tests.support.prometheus import Prometheus, alertmanager, prometheus, selectors
 from tests.support.secured_kafka import secured_kafka
 
 pytestmark = [pytest.mark.infra, pytest.mark.kafka, pytest.mark.timeout(600)]
@@ -89,6 +91,32 @@ async def until_found(asked: Prometheus, exprs: set[str]) -> set[str]:
     return empty
 
 
+@contextmanager
+def webhook() -> Generator[tuple[str, list[dict[str, Any]]]]:
+    """Take what Alertmanager sends: the address of the webhook, and the alerts so far."""
+    received: list[dict[str, Any]] = []
+
+    class Handler(QuietHandler):
+        def do_POST(self) -> None:  # noqa: N802  # the library calls it
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            received.extend(body["alerts"])
+            self.send_response(200)
+            self.end_headers()
+
+    with serving(Handler) as address:
+        yield f"{address}/alerts", received
+
+
+async def until_received(received: Sequence[dict[str, Any]], name: str) -> dict[str, Any]:
+    """Return the first alert of a name that a webhook gets."""
+    async with asyncio.timeout(_FOUND_S):
+        while True:
+            for alert in list(received):
+                if alert["labels"]["alertname"] == name:
+                    return alert
+            await asyncio.sleep(0.2)  # a thread receives them
+
+
 def panel_queries() -> set[str]:
     return {
         query.expr.replace("$__rate_interval", _INTERVAL)
@@ -135,9 +163,15 @@ async def test_every_query_of_rules_and_dashboards_finds_what_a_running_system_s
             system = find_running(data)
             assert system is not None
             following = [streams.create_task(follow(http, path)) for path in _STREAMS]
-            with targets_file(secure / "prometheus.json", [Target("trainer", worker_port)]):
+            with (
+                targets_file(secure / "prometheus.json", [Target("trainer", worker_port)]),
+                webhook() as (webhook_url, received),
+            ):
                 files = [data / TARGETS, secure / "prometheus.json"]
-                async with prometheus(tmp_path, files) as asked:
+                async with (
+                    alertmanager(tmp_path, webhook_url) as alertmanager_url,
+                    prometheus(tmp_path, files, alertmanager_url) as asked,
+                ):
                     began_s = time.time()
                     assert not await until_found(asked, {"tapewire_dead_letters_total"})
                     await write_garbage(system.bootstrap_servers)
@@ -155,11 +189,14 @@ async def test_every_query_of_rules_and_dashboards_finds_what_a_running_system_s
                         query = f"{name}_seconds_bucket"
                         traced = await asked.exemplars(query, began_s, time.time())
                         assert "trace_id" in traced[0]["exemplars"][0]["labels"], name
+                    alert = await until_received(received, "TapewireDeadLetters")
+                    assert alert["annotations"]["summary"].startswith("Records of ")
             for task in following:
                 task.cancel()
     account(
         f"{len(targets)} targets, {len(rules)} rules with {len(queried)} selectors, "
-        f"{len(panels)} queries of panels in {len(DASHBOARDS)} dashboards: none without a result"
+        f"{len(panels)} queries of panels in {len(DASHBOARDS)} dashboards: none without a result; "
+        "an alert reached a webhook by Alertmanager"
     )
 
 

@@ -45,6 +45,24 @@ def binary(name: str) -> str:
     return str(path)
 
 
+def _command(name: str) -> Sequence[str]:
+    """Return the command of a program that runs as it is unpacked.
+
+    Debian's Alertmanager reads templates below `/usr/share`, where nothing is installed: it gets a
+    view of the disk of its own, with its templates there.
+    """
+    path = binary(name)
+    templates = _UNPACKED / "usr" / "share" / "prometheus" / "alertmanager"
+    if name != "prometheus-alertmanager" or not path.startswith(str(_UNPACKED)):
+        return (path,)
+    script = (
+        "mount -t tmpfs none /usr/share && mkdir /usr/share/prometheus && "
+        'ln -s "$0" /usr/share/prometheus/alertmanager && exec "$@"'
+    )
+    own_view = ("unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script)
+    return (*own_view, str(templates), path)
+
+
 def _unpack(package: str) -> None:
     if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
         pytest.fail(
@@ -117,46 +135,69 @@ class Prometheus:
 
 
 @asynccontextmanager
-async def prometheus(folder: Path, target_files: Sequence[Path]) -> AsyncGenerator[Prometheus]:
+async def prometheus(
+    folder: Path, target_files: Sequence[Path], alertmanager_url: str
+) -> AsyncGenerator[Prometheus]:
     """Run Prometheus with the shipped configuration and rules, every two seconds."""
     config = yaml.safe_load((MONITORING / "prometheus.embedded.yaml").read_text())
-    config["global"] = {
-        "scrape_interval": "1s",
-        "scrape_timeout": "1s",
-        "evaluation_interval": "1s",
-    }
+    names = ("scrape_interval", "scrape_timeout", "evaluation_interval")
+    config["global"] = dict.fromkeys(names, "2s")
     config["rule_files"] = [str(MONITORING / "rules.yaml")]
-    config["alerting"] = {}
     [job] = config["scrape_configs"]
     job["file_sd_configs"][0] |= {"files": [str(path) for path in target_files]}
     job["tls_config"] = {"insecure_skip_verify": True}  # it asks a part of its own test
-    (folder / "prometheus.json").write_text(json.dumps(config))
+    [alertmanagers] = config["alerting"]["alertmanagers"]
+    alertmanagers["static_configs"] = [{"targets": [alertmanager_url.removeprefix("http://")]}]
+    options = (f"--storage.tsdb.path={folder / 'tsdb'}", "--enable-feature=exemplar-storage")
+    async with _running("prometheus", folder, config, *options) as url:
+        asked = Prometheus(url)
+        try:
+            yield asked
+        finally:
+            await asked.close()
+
+
+@asynccontextmanager
+async def alertmanager(folder: Path, webhook_url: str) -> AsyncGenerator[str]:
+    """Run Alertmanager with the shipped configuration and another webhook; give its address."""
+    config = yaml.safe_load((MONITORING / "alertmanager.yaml").read_text())
+    [receiver] = config["receivers"]
+    receiver["webhook_configs"][0]["url"] = webhook_url
+    config["route"]["group_wait"] = "1s"
+    options = (f"--storage.path={folder / 'alertmanager'}", "--cluster.listen-address=")
+    async with _running("prometheus-alertmanager", folder, config, *options) as url:
+        yield url
+
+
+@asynccontextmanager
+async def _running(
+    name: str, folder: Path, config: dict[str, Any], *options: str
+) -> AsyncGenerator[str]:
+    """Run a program with a configuration; give its address once it is ready."""
+    path, log_path = folder / f"{name}.config", folder / f"{name}.log"
+    path.write_text(json.dumps(config))  # which is YAML, too
     url = f"http://127.0.0.1:{free_port()}"
-    with (folder / "prometheus.log").open("wb") as log:
+    listening = f"--web.listen-address={url.removeprefix('http://')}"
+    with log_path.open("wb") as log:
         process = await asyncio.create_subprocess_exec(
-            binary("prometheus"),
-            f"--config.file={folder / 'prometheus.json'}",
-            f"--storage.tsdb.path={folder / 'tsdb'}",
-            f"--web.listen-address={url.removeprefix('http://')}",
-            "--enable-feature=exemplar-storage",
+            *(*_command(name), f"--config.file={path}", listening, *options),
             stdout=log,
             stderr=log,
             env=os.environ | {"GOMAXPROCS": "1"},
         )
-    asked = Prometheus(url)
     try:
         async with asyncio.timeout(_READY_S), httpx.AsyncClient() as http:
             while True:
                 try:
-                    if (await http.get(f"{url}/-/ready")).status_code == 200:  # OK
+                    if (await http.get(f"{url}/-/ready")).status_code == 200:
                         break
                 except httpx.TransportError:
-                    assert process.returncode is None, (folder / "prometheus.log").read_text()
+                    assert process.returncode is None, log_path.read_text()
                 await asyncio.sleep(0.1)  # it notifies nobody
-        yield asked
+        yield url
     finally:
-        await asked.close()
-        process.terminate()
+        if process.returncode is None:
+            process.terminate()
         await process.wait()
 
 
