@@ -6,6 +6,7 @@ A level is a fraction and not a float, so the rank of the VaR scenario has no ro
 from dataclasses import dataclass, field
 from decimal import Decimal
 from fractions import Fraction
+from functools import cache
 from math import ceil
 
 
@@ -59,7 +60,7 @@ class ConfidenceLevel:
             InvalidInput: the level is not between 0.5 and 1, or so near to 1 that it rounds to it.
         """
         try:
-            return cls(_parse(str(confidence)))
+            return _level(_parse(str(confidence)))
         except (ArithmeticError, ValueError):
             raise InvalidInput(_refusal(str(confidence))) from None
 
@@ -67,6 +68,12 @@ class ConfidenceLevel:
         """Return the rank of the VaR among so many losses: 1 is the smallest loss."""
         # -(-a // b) is a ceiling in integers: no rounding error moves the scenario.
         return -(-observations * self._numerator // self._denominator)
+
+
+@cache
+def _level(confidence: Fraction) -> ConfidenceLevel:
+    """Return the one object of a level: caches compare identical keys fast, and fractions slowly."""
+    return ConfidenceLevel(confidence)
 
 
 def _refusal(confidence: str) -> str:

@@ -11,7 +11,9 @@ other with it, by the time of the first of them.
 
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from math import inf, isfinite, isnan, nan
 from typing import NamedTuple
 
@@ -55,7 +57,16 @@ _NOT_KEPT = Forecast(UNKNOWN, None, UNKNOWN, None)
 class ForecastHistory:
     """The last days, in ascending order of time, with their forecasts."""
 
-    __slots__ = ("_first_us", "_forecasts", "_last", "_times_us", "_values", "_versions", "size")
+    __slots__ = (
+        "_columns",
+        "_first_us",
+        "_last",
+        "_newest",
+        "_times_us",
+        "_values",
+        "_versions",
+        "size",
+    )
 
     def __init__(self, size: int) -> None:
         """Create an empty history of the last `size` days."""
@@ -63,9 +74,12 @@ class ForecastHistory:
         self._times_us, self._values = array("q"), array("d")
         self._versions: dict[int, int] = {}
         """Versions other than 1, by event time."""
-        self._first_us: list[int] = []
+        self._first_us = array("q")
         """The first day of each forecast."""
-        self._forecasts: list[Forecast] = []
+        self._columns = array("d"), array("d"), array("d"), array("d")
+        """The forecasts, a column for each field of `Forecast`; NaN stands for None."""
+        self._newest: Forecast | None = None
+        """The last forecast; None before there is one."""
         self._last: object = self
         """The measurement whose numbers are the last forecast; itself while that is unknown."""
 
@@ -85,6 +99,8 @@ class ForecastHistory:
     @property
     def versions(self) -> Sequence[int]:
         """The versions of the returns, the oldest first."""
+        if not self._versions:
+            return [1] * len(self)
         return [self._versions.get(time_us, 1) for time_us in self.times_us]
 
     def append(self, at_us: int, value: float, version: int, forecast: Measurement | None) -> None:
@@ -99,17 +115,14 @@ class ForecastHistory:
         if forecast is not self._last:
             self._last = forecast
             numbers = _NONE if forecast is None else Forecast(*forecast[1:])
-            if not self._forecasts or numbers != self._forecasts[-1]:
-                self._first_us.append(at_us)
-                self._forecasts.append(numbers)
-                if len(self._forecasts) > FORECASTS_MAX:
-                    del self._first_us[1]
-                    self._forecasts[:2] = [_NOT_KEPT]
-        self._times_us.append(at_us)
+            if numbers != self._newest:
+                self._begin(at_us, numbers)
+        times_us = self._times_us
+        times_us.append(at_us)
         self._values.append(value)
         if version != 1:
             self._versions[at_us] = version
-        if len(self._times_us) >= self.size + _DROPPED_MAX:
+        if len(times_us) >= self.size + _DROPPED_MAX:
             self._drop()
 
     def insert(self, at_us: int, value: float, version: int) -> Forecast | None:
@@ -127,7 +140,7 @@ class ForecastHistory:
         self._values.insert(index, value)
         if version != 1:
             self._versions[at_us] = version
-        return self._forecasts[forecast]
+        return self._forecast(forecast)
 
     def correct(self, at_us: int, value: float, version: int) -> Forecast | None:
         """Replace the return of a day.
@@ -141,7 +154,7 @@ class ForecastHistory:
         self._versions.pop(at_us, None)
         if version != 1:
             self._versions[at_us] = version
-        return self._forecasts[self._index_of_forecast(at_us)]
+        return self._forecast(self._index_of_forecast(at_us))
 
     def version_of(self, at_us: int) -> int | None:
         """Return the version of a day's return; None if the day is not kept."""
@@ -154,11 +167,10 @@ class ForecastHistory:
         """Return how many days after one have a forecast of VaR at a confidence."""
         days, end = 0, len(self._times_us)
         after = bisect_right(self._times_us, at_us)
-        for first_us, forecast in zip(
-            reversed(self._first_us), reversed(self._forecasts), strict=True
-        ):
-            first = max(bisect_left(self._times_us, first_us), after)
-            if forecast.var(confidence) is not None:
+        var = self._columns[_var_column(confidence)]
+        for index in reversed(range(len(self._first_us))):
+            first = max(bisect_left(self._times_us, self._first_us[index]), after)
+            if not isnan(var[index]):
                 days += max(end - first, 0)
             end = min(end, first)
             if end <= after:
@@ -166,20 +178,32 @@ class ForecastHistory:
         return days
 
     def judged(self, confidence: float) -> Iterator[tuple[float, float, float | None]]:
-        """Yield return, VaR and ES of each day whose forecast at a confidence is known."""
-        for value, forecast in zip(self.values, self._by_day(), strict=True):
-            var = forecast.var(confidence)
-            if var is not None and var != UNKNOWN:
-                es = forecast.es_95 if confidence == CONFIDENCES[0] else forecast.es_99
-                yield value, var, es
+        """Yield return, VaR and ES of each day that had a forecast at a confidence.
 
-    def var_95_at(self, times_us: Sequence[int]) -> bytes:
+        The VaR is `UNKNOWN`, and the ES None, where the forecast was not kept.
+        """
+        column = _var_column(confidence)
+        var, es = self._columns[column : column + 2]
+        values = iter(self.values)
+        for index, days in self._runs():
+            of_run = islice(values, days)
+            if isnan(var[index]):
+                deque(of_run, maxlen=0)
+                continue
+            shortfall = _known(es[index])
+            for value in of_run:
+                yield value, var[index], shortfall
+
+    def var_95_at(self, times_us: "array[int]") -> bytes:
         """Return the VaR at 95 % for days, as 64-bit floats; NaN where none is known."""
-        known = {
-            at_us: forecast.var_95
-            for at_us, forecast in zip(self.times_us, self._by_day(), strict=True)
-            if forecast.var_95 is not None and isfinite(forecast.var_95)
-        }
+        var = array("d")
+        for index, days in self._runs():
+            number = self._columns[0][index]
+            var.extend(array("d", [number if isfinite(number) else nan]) * days)
+        own_us, count = self.times_us, len(times_us)
+        if own_us[-count:] == times_us:  # as nearly always: the days are those of the window
+            return var[-count:].tobytes()
+        known = dict(zip(own_us, var, strict=True))
         return array("d", [known.get(at_us, nan) for at_us in times_us]).tobytes()
 
     def pack_days(self, window: bytes) -> bytes | None:
@@ -199,13 +223,10 @@ class ForecastHistory:
         if not times_us:
             return b"", ()
         oldest_us = times_us[-len(self)]
-        start = bisect_right(self._first_us, oldest_us) - 1
-        first_us = array("q", self._first_us[start:])
+        start = self._index_of_forecast(oldest_us)
+        first_us = self._first_us[start:]
         first_us[0] = oldest_us
-        columns = [
-            array("d", [nan if number is None else number for number in column]).tobytes()
-            for column in zip(*self._forecasts[start:], strict=True)
-        ]
+        columns = [column[start:].tobytes() for column in self._columns]
         return first_us.tobytes(), (
             ForecastSeries(METHOD, CONFIDENCES[0], columns[0], columns[1]),
             ForecastSeries(METHOD, CONFIDENCES[1], columns[2], columns[3]),
@@ -222,15 +243,16 @@ class ForecastHistory:
         """Continue from what `pack_days`, unpacked, and `pack_forecasts` have returned."""
         history = cls(size)
         history._set_days(columns)
-        history._first_us = list(array("q", first_us))
-        numbers = [
-            column for series in forecasts for column in (_numbers(series.var), _numbers(series.es))
-        ]
-        history._forecasts = [Forecast(*row) for row in zip(*numbers, strict=True)]
-        if len(history._forecasts) != len(history._first_us):
-            raise ValueError(
-                f"there are {len(history._forecasts)} forecasts for {len(history._first_us)} times"
-            )
+        history._first_us = array("q", first_us)
+        packed = [column for series in forecasts for column in (series.var, series.es)]
+        for column, numbers in zip(history._columns, packed or [b""] * 4, strict=True):
+            column.frombytes(numbers)
+            if len(column) != len(history._first_us):
+                raise ValueError(
+                    f"there are {len(column)} forecasts for {len(history._first_us)} times"
+                )
+        if history._first_us:
+            history._newest = history._forecast(-1)
         history._drop()
         return history
 
@@ -262,9 +284,8 @@ class ForecastHistory:
             if var_95 is None and later <= judged[0]:
                 var_95 = UNKNOWN
             forecast = Forecast(var_95, None, UNKNOWN if later <= judged[1] else None)
-            if not history._forecasts or forecast != history._forecasts[-1]:
-                history._first_us.append(at_us)
-                history._forecasts.append(forecast)
+            if forecast != history._newest:
+                history._begin(at_us, forecast)
         history._drop()
         return history
 
@@ -277,18 +298,33 @@ class ForecastHistory:
             if version != 1
         }
 
+    def _begin(self, at_us: int, numbers: Forecast) -> None:
+        """Begin with a forecast that differs from the last one, on its first day."""
+        self._newest = numbers
+        self._first_us.append(at_us)
+        for column, number in zip(self._columns, numbers, strict=True):
+            column.append(nan if number is None else number)
+        if len(self._first_us) > FORECASTS_MAX:
+            del self._first_us[1]
+            for column, number in zip(self._columns, _NOT_KEPT, strict=True):
+                column[:2] = array("d", [nan if number is None else number])
+
+    def _forecast(self, index: int) -> Forecast:
+        return Forecast(*(_known(column[index]) for column in self._columns))
+
     def _index_of_forecast(self, at_us: int) -> int:
         return bisect_right(self._first_us, at_us) - 1
 
-    def _by_day(self) -> Iterable[Forecast]:
-        """Yield the forecast for each of the days that are kept."""
-        index = -1
-        for at_us in self.times_us:
-            if index < 0:
-                index = self._index_of_forecast(at_us)
-            while index + 1 < len(self._first_us) and self._first_us[index + 1] <= at_us:
-                index += 1
-            yield self._forecasts[index]
+    def _runs(self) -> Iterator[tuple[int, int]]:
+        """Yield the index of each forecast, and for how many of the days it stood."""
+        times_us, first_us = self.times_us, self._first_us
+        start, count = 0, len(times_us)
+        index = self._index_of_forecast(times_us[0]) if count else 0
+        while start < count:
+            later = index + 1
+            end = count if later == len(first_us) else bisect_left(times_us, first_us[later], start)
+            yield index, end - start
+            start, index = end, later
 
     def _drop(self) -> None:
         """Forget all but the last days."""
@@ -300,8 +336,20 @@ class ForecastHistory:
                 self._versions.pop(at_us, None)
         del self._times_us[:dropped], self._values[:dropped]
         unused = self._index_of_forecast(self._times_us[0])
-        del self._first_us[:unused], self._forecasts[:unused]
+        if unused:
+            del self._first_us[:unused]
+            for column in self._columns:
+                del column[:unused]
+
+
+def _var_column(confidence: float) -> int:
+    """Return the column of the VaR at a confidence; the next one is the ES."""
+    return 0 if confidence == CONFIDENCES[0] else 2
+
+
+def _known(number: float) -> float | None:
+    return None if isnan(number) else number
 
 
 def _numbers(packed: bytes) -> list[float | None]:
-    return [None if isnan(number) else number for number in array("d", packed)]
+    return [_known(number) for number in array("d", packed)]

@@ -6,7 +6,8 @@ forecasts of later days stay as they were published. The tests of the last days 
 `stream_processors.risk.model_tests`.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Iterator, Mapping
 
 from schemas.events import ModelBacktest
 from stream_processors.risk.confidence import ConfidenceLevel
@@ -19,6 +20,45 @@ from stream_processors.risk.model_tests import (
     time_until_first_failure,
 )
 from stream_processors.risk.rules import DAYS_JUDGED
+
+
+class _Judged(ExceptionHistory):
+    """The last days of a portfolio at one level."""
+
+    __slots__ = ("level", "ratios")
+
+    def __init__(self, level: ConfidenceLevel, days: str) -> None:
+        super().__init__(DAYS_JUDGED, days)
+        self.level = level
+        self.ratios: deque[float | None] | None = None
+        """Return / ES of each exception, None where the ES is unknown or not positive. None while
+        they must be looked up in the history."""
+
+    def judge(self, value: float, var: float, es: float | None) -> None:
+        """Compare a return with the forecast before it."""
+        exceeded = -value > var
+        is_oldest_over = self.add(exceeded=exceeded)
+        if self.ratios is not None:
+            if exceeded:
+                self.ratios.append(_ratio(value, es))
+            if is_oldest_over:
+                self.ratios.popleft()
+
+    def shortfall_statistics(self, history: ForecastHistory) -> tuple[float | None, float | None]:
+        """Return Acerbi and Szekely's Z1 and Z2; None where the ES of an exception is unknown."""
+        if self.ratios is None:
+            self.ratios = self._find_ratios(history)
+        known = [ratio for ratio in self.ratios if ratio is not None]
+        if len(known) < len(self.ratios):
+            return None, None
+        return shortfall_statistics(known, self.count, self.level)
+
+    def _find_ratios(self, history: ForecastHistory) -> deque[float | None]:
+        judged = list(history.judged(self.level.number))[-self.count :]
+        found = [_ratio(value, es) for value, var, es in judged if -value > var]
+        # Of the oldest days, whose forecasts were not kept, only the number is known.
+        lost: list[float | None] = [None] * (self.exceptions - len(found))
+        return deque(lost + found)
 
 
 class LiveBacktest:
@@ -34,11 +74,9 @@ class LiveBacktest:
             history: the days with their forecasts, at least `DAYS_JUDGED` of them.
         """
         days = packed or {}
-        self._at_95 = ExceptionHistory(DAYS_JUDGED, days.get("0.95", ""))
-        self._at_99 = ExceptionHistory(DAYS_JUDGED, days.get("0.99", ""))
+        self._at_95 = _Judged(VAR_95, days.get("0.95", ""))
+        self._at_99 = _Judged(VAR_99, days.get("0.99", ""))
         self.history = ForecastHistory(DAYS_JUDGED) if history is None else history
-        self._ratios: dict[ConfidenceLevel, tuple[int, Sequence[float] | None]] = {}
-        """`_shortfall_ratios` by level, with the number of changes of the exceptions by then."""
 
     def pack(self) -> dict[str, str]:
         """Return the days at each level, as `ExceptionHistory` writes them."""
@@ -47,10 +85,11 @@ class LiveBacktest:
     def append(self, at_us: int, value: float, version: int, forecast: Measurement | None) -> None:
         """Compare a return that is newer than all others with the forecast before it."""
         if forecast is not None:
-            if forecast.var_95 is not None:
-                self._at_95.add(exceeded=-value > forecast.var_95)
-            if forecast.var_99 is not None:
-                self._at_99.add(exceeded=-value > forecast.var_99)
+            _, var_95, es_95, var_99, es_99 = forecast
+            if var_95 is not None:
+                self._at_95.judge(value, var_95, es_95)
+            if var_99 is not None:
+                self._at_99.judge(value, var_99, es_99)
         self.history.append(at_us, value, version, forecast)
 
     def insert(self, at_us: int, value: float, version: int) -> bool:
@@ -59,44 +98,45 @@ class LiveBacktest:
         Returns:
             Whether the day is one of the last, which are kept.
         """
-        self._ratios.clear()
         forecast = self.history.insert(at_us, value, version)
         if forecast is None:
             return False
-        for days, level in self._levels():
-            var = forecast.var(level.number)
+        for judged in self._levels():
+            judged.ratios = None
+            var = forecast.var(judged.level.number)
             if var is not None:
-                later = self.history.days_after(at_us, level.number)
-                days.insert(later, exceeded=-value > var)
+                later = self.history.days_after(at_us, judged.level.number)
+                judged.insert(later, exceeded=-value > var)
         return True
 
     def correct(self, at_us: int, value: float, version: int) -> None:
         """Judge a day again, whose return was corrected."""
-        self._ratios.clear()
         forecast = self.history.correct(at_us, value, version)
         if forecast is None:
             return
-        for days, level in self._levels():
-            var = forecast.var(level.number)
+        for judged in self._levels():
+            judged.ratios = None
+            var = forecast.var(judged.level.number)
             if var is not None and var != UNKNOWN:
-                later = self.history.days_after(at_us, level.number)
-                days.replace(later, exceeded=-value > var)
+                later = self.history.days_after(at_us, judged.level.number)
+                judged.replace(later, exceeded=-value > var)
 
     @property
     def exceptions_99(self) -> float | None:
         """The number of exceptions at 99 %; None before there are enough days to judge."""
         days = self._at_99
-        return float(days.exceptions) if days.count == DAYS_JUDGED else None
+        return float(days.exceptions) if days.is_full else None
 
     def events(self) -> Iterator[ModelBacktest]:
         """Yield the tests' results at each level that has been forecast."""
-        for days, level in self._levels():
+        for days in self._levels():
             if not days.count:
                 continue
+            level = days.level
             test = judge_model(days.pattern, level)
             light = test.light
             tuff = time_until_first_failure(days.days_until_first, level)
-            z1, z2 = self._shortfall_statistics(days, level)
+            z1, z2 = days.shortfall_statistics(self.history)
             yield ModelBacktest(
                 confidence=level.number,
                 observations=test.observations,
@@ -121,28 +161,9 @@ class LiveBacktest:
                 acerbi_szekely_z2=finite(z2),
             )
 
-    def _shortfall_statistics(
-        self, days: ExceptionHistory, level: ConfidenceLevel
-    ) -> tuple[float | None, float | None]:
-        """Return Acerbi and Szekely's Z1 and Z2; None where the ES of an exception is unknown."""
-        changes, ratios = self._ratios.get(level, (-1, None))
-        if changes != days.changes:
-            # Rare: the exceptions differ from those of the last event.
-            ratios = self._shortfall_ratios(days, level)
-            self._ratios[level] = days.changes, ratios
-        return (None, None) if ratios is None else shortfall_statistics(ratios, days.count, level)
+    def _levels(self) -> tuple[_Judged, _Judged]:
+        return self._at_95, self._at_99
 
-    def _shortfall_ratios(
-        self, days: ExceptionHistory, level: ConfidenceLevel
-    ) -> Sequence[float] | None:
-        """Return return / ES of each day with an exception; None where an ES is no positive number.
 
-        An ES is unknown where a release that did not keep it has judged the day.
-        """
-        judged = list(self.history.judged(level.number))[-days.count :]
-        exceptions = [(value, es) for value, var, es in judged if -value > var]
-        ratios = [value / es for value, es in exceptions if es is not None and es > 0]
-        return ratios if len(ratios) == days.exceptions else None
-
-    def _levels(self) -> tuple[tuple[ExceptionHistory, ConfidenceLevel], ...]:
-        return (self._at_95, VAR_95), (self._at_99, VAR_99)
+def _ratio(value: float, es: float | None) -> float | None:
+    return value / es if es is not None and es > 0 else None

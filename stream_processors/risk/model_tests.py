@@ -48,7 +48,7 @@ BASEL_MULTIPLIER = 1.50
 class ExceptionHistory:
     """The days of a model, of which the last `size` count: which of them were exceptions."""
 
-    __slots__ = ("_day", "_exceptions", "changes", "size")
+    __slots__ = ("_day", "_exceptions", "size")
 
     def __init__(self, size: int, days: str = "") -> None:
         """Create a history, perhaps from days as `str` writes them, the oldest first."""
@@ -57,27 +57,24 @@ class ExceptionHistory:
         """The number of days so far."""
         self._exceptions: deque[int] = deque()
         """The days of the exceptions that count, numbered from 1."""
-        self.changes = 0
-        """How often the exceptions have changed."""
         for character in days[-size:]:
             self.add(exceeded=character == EXCEPTION)
 
-    def add(self, *, exceeded: bool) -> None:
-        """Add a day."""
+    def add(self, *, exceeded: bool) -> bool:
+        """Add a day; return whether an earlier exception does not count any more."""
         self._day = day = self._day + 1
         exceptions = self._exceptions
         if exceeded:
             exceptions.append(day)
-            self.changes += 1
         if exceptions and exceptions[0] <= day - self.size:
             exceptions.popleft()
-            self.changes += 1
+            return True
+        return False
 
     def insert(self, later: int, *, exceeded: bool) -> None:
         """Add a day that so many later days follow."""
         if later >= self.size:
             return
-        self.changes += 1
         before = self._day - later
         self._day += 1
         days = [day + (day > before) for day in self._exceptions]
@@ -90,7 +87,6 @@ class ExceptionHistory:
         day = self._day - later
         if later >= self.count or (day in self._exceptions) is exceeded:
             return
-        self.changes += 1
         if exceeded:
             self._exceptions = deque(sorted((*self._exceptions, day)))
         else:
@@ -100,6 +96,11 @@ class ExceptionHistory:
     def count(self) -> int:
         """The number of days that count."""
         return min(self._day, self.size)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether as many days count as can."""
+        return self._day >= self.size
 
     @property
     def exceptions(self) -> int:
@@ -249,6 +250,7 @@ def zone(observations: int, exceptions: int, level: ConfidenceLevel) -> TrafficL
     return judge_zone(observations, exceptions, level).zone
 
 
+@lru_cache(maxsize=10_000)
 def time_until_first_failure(days: int | None, level: ConfidenceLevel) -> Statistic | None:
     """Test whether the first exception came as late as expected.
 

@@ -330,18 +330,27 @@ class PortfolioRisk:
         if self._slower_is_due:
             self._estimate_slower()
         window, forecast = self._window, self._measurement
-        is_next = forecast is None or at_us > window.newest_us
+        newest_us = at_us if forecast is None else window.newest_us
+        is_next = forecast is None or at_us > newest_us
         outcome = None if is_next else self._beyond_window(observation)
         if outcome is None:
-            outcome = window.add(observation, lateness_us=self._lateness_us)
+            if is_next:
+                newest_us, outcome = at_us, window.append(observation)
+            else:
+                outcome = window.add(observation, lateness_us=self._lateness_us)
         if outcome is _ACCEPTED:
             self._accepted += 1
         else:
             self._other_outcomes[outcome] += 1
             if outcome is not _CORRECTED:
                 return outcome, ()
-        self._add_day(observation, outcome, forecast, is_next=is_next)
-        self._supersedes = None if is_next else self._measure_id()
+        if is_next:
+            self._backtest.append(at_us, observation.value, observation.version, forecast)
+            self._slower_is_due = self._accepted % self._slower_every == 0
+            self._supersedes = None
+        else:
+            self._judge_again(observation, outcome)
+            self._supersedes = self._measure_id()
         if forecast is None or not self._holds(forecast):
             self._remeasure()
         self._is_new = True
@@ -355,26 +364,15 @@ class PortfolioRisk:
         alerts = self._alerts.judge(
             self._measurement,
             self._backtest.exceptions_99,
-            window.newest_us,
+            newest_us,
             self._context,
             evaluation=_MEASURE if is_next else Evaluation.CORRECTION,
         )
         return outcome, [*arrivals, *alerts] if arrivals else alerts
 
-    def _add_day(
-        self,
-        observation: Return,
-        outcome: ReturnOutcome,
-        forecast: Measurement | None,
-        *,
-        is_next: bool,
-    ) -> None:
-        """Compare a return that was added to the window with the forecast for its day."""
+    def _judge_again(self, observation: Return, outcome: ReturnOutcome) -> None:
+        """Compare a return that is corrected or late with the forecast for its day."""
         _, at_us, value, version = observation
-        if is_next:
-            self._backtest.append(at_us, value, version, forecast)
-            self._slower_is_due = self._accepted % self._slower_every == 0
-            return
         self._slower_is_due = True
         if outcome is _CORRECTED:
             self._backtest.correct(at_us, value, version)

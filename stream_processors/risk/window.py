@@ -169,7 +169,7 @@ class ReturnWindow:
         """
         times, time_us = self._times_us, observation.event_time_us
         if not times or time_us > times[-1]:
-            return self._append(observation)
+            return self.append(observation)
         self.lowest_moved = -inf
         index = bisect_left(times, time_us, self._dropped)
         known = self._versions.get(time_us, 1) if times[index] == time_us else None
@@ -200,7 +200,7 @@ class ReturnWindow:
         index = len(self._values) - 1 - self._values[::-1].index(0.0 - var)
         return self._times_us[index]
 
-    def _append(self, observation: Return) -> ReturnOutcome:
+    def append(self, observation: Return) -> ReturnOutcome:
         """Add a return that is newer than all others, as nearly every return is."""
         _, time_us, value, version = observation
         if not isfinite(value):

@@ -105,7 +105,7 @@ def test_days_of_the_window_are_not_packed_twice() -> None:
 def test_the_var_is_shown_for_the_days_that_have_a_known_one() -> None:
     history = ForecastHistory(SIZE)
     apply(history, [(1, None, 1), (2, LOW, 1)])
-    first, second, third = array("d", history.var_95_at([1, 2, 3]))
+    first, second, third = array("d", history.var_95_at(array("q", [1, 2, 3])))
     assert (isnan(first), second, isnan(third)) == (True, 0.02, True)
 
 
@@ -123,7 +123,7 @@ def test_days_of_an_earlier_release_were_judged_by_forecasts_that_are_not_all_kn
     assert [history.days_after(1, confidence) for confidence in (0.95, 0.99)] == [2, 1]
     without = ForecastHistory.adopt(SIZE, columns, [], (2, 0))
     assert forecasts_of(without)[1:] == [(2, Forecast(UNKNOWN)), (3, Forecast(UNKNOWN))]
-    assert list(without.judged(0.95)) == []
+    assert list(without.judged(0.95)) == [(0.2, UNKNOWN, None), (0.3, UNKNOWN, None)]
 
 
 def test_no_more_forecasts_are_kept_than_a_record_has_room_for(
@@ -132,6 +132,6 @@ def test_no_more_forecasts_are_kept_than_a_record_has_room_for(
     monkeypatch.setattr("stream_processors.risk.forecast_history.FORECASTS_MAX", 3)
     history = ForecastHistory(SIZE)
     apply(history, [(at_us, (LOW, HIGH)[at_us % 2], 1) for at_us in range(10)])
-    shown = array("d", history.var_95_at(range(10)))
+    shown = array("d", history.var_95_at(array("q", range(10))))
     assert [isnan(var) for var in shown] == [True] * 8 + [False] * 2
     assert restored(history).pack_forecasts() == history.pack_forecasts()
