@@ -15,6 +15,7 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from kafka_io import client
 from kafka_io.errors import OffsetLost, Unread
+from kafka_io.log_ends import LogEnds
 from kafka_io.reader import ConsumedRecord, as_consumed
 from kafka_io.refusals import reason_of
 from kafka_io.stuck import StuckPartitions, ends_of
@@ -72,13 +73,7 @@ class OffsetConsumer:
         """The partitions that open transactions hold back."""
         self._positions_s = 0.0
         """When the positions of all partitions were returned last."""
-        self._asking = asyncio.Lock()
-        self._asked = 0
-        """How often ends were asked for."""
-        self._wanted: set[TopicPartition] = set()
-        """The partitions to ask for next."""
-        self._ends: dict[TopicPartition, tuple[int, int]] = {}
-        """The last known ends, each with the number of the request that it answers."""
+        self._ends = LogEnds(lambda: self.servers)
 
     async def __aenter__(self) -> Self:
         try:
@@ -91,6 +86,7 @@ class OffsetConsumer:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        await self._ends.close()
         await client.stop(self._consumer)
 
     @property
@@ -153,28 +149,10 @@ class OffsetConsumer:
     async def read_ends(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
         """Return the offset after the last committed record of each partition.
 
-        Callers that come while an answer is awaited share the next request.
-
         Raises:
             Unread: Kafka does not answer.
         """
-        self._wanted |= set(partitions)
-        asked = self._asked
-        async with self._asking:
-            if any(self._ends.get(where, (0, 0))[1] <= asked for where in partitions):
-                await self._ask_for_ends({*partitions, *self._wanted})
-        return {where: self._ends[where][0] for where in partitions}
-
-    async def _ask_for_ends(self, partitions: Iterable[TopicPartition]) -> None:
-        self._wanted = set()
-        self._asked += 1
-        asked = self._asked
-        wanted = [aiokafka.TopicPartition(*where) for where in partitions]
-        try:
-            found = await self._consumer.end_offsets(wanted)
-        except KafkaError as error:
-            raise Unread(f"{self._name} cannot be read: {reason_of(error)}") from error
-        self._ends |= {TopicPartition(*where): (end, asked) for where, end in found.items()}
+        return await self._ends.read(partitions)
 
     def start_fetching(self, offsets: Mapping[TopicPartition, int]) -> None:
         """Fetch partitions from these offsets on; those that were lost meanwhile are left out."""
