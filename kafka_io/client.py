@@ -396,6 +396,16 @@ def homes_of(key: bytes, partitions: int, fewest: int) -> set[int]:
     return earlier | {partition_of(key, partitions)}
 
 
+def unanswered(made: AIOKafkaProducer) -> set[str]:
+    """Return the addresses of the brokers that owe a producer an answer, `host:port`."""
+    connections: Any = made.client
+    return {
+        f"{connection.host}:{connection.port}"
+        for connection in connections._conns.values()  # noqa: SLF001  # they are shown nowhere else
+        if connection._requests  # noqa: SLF001  # as above
+    }
+
+
 async def stop(client: AIOKafkaConsumer | AIOKafkaProducer, *, within_s: float = _STOP_S) -> None:
     """Stop a client in any state, also a broken one.
 

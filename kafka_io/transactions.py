@@ -64,6 +64,11 @@ class TransactionalWriter:
         epoch: int = manager.producer_epoch
         return epoch
 
+    @property
+    def unanswered(self) -> set[str]:
+        """The addresses of the brokers that owe an answer, `host:port`."""
+        return client.unanswered(self._producer)
+
     async def commit(
         self, records: Sequence[OutgoingRecord], offsets: Mapping[TopicPartition, int]
     ) -> None:

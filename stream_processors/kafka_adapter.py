@@ -2,11 +2,12 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+import time
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 
-from kafka_io.errors import Unread
+from kafka_io.errors import TransactionFailed, Unread
 from kafka_io.group import OffsetConsumer
 from kafka_io.reader import find_offset_after, read_between, read_offsets, read_rows
 from kafka_io.settings import ProducerSettings
@@ -32,6 +33,9 @@ _MOVE_S = 300.0
 """How long the transaction may take that moves the states of a partition number."""
 _ADMIN_S = 10.0
 _RECOVERIES_AT_ONCE = 3
+_SILENT_S = 30.0
+"""How long a broker that has not answered is asked for nothing new: until the others have replaced
+it. One that is cut off from them still takes itself for the leader that it was."""
 
 
 def positions_key(group: str, number: int) -> bytes:
@@ -72,25 +76,37 @@ class TaskKafka:
         self._count = count
         self._admin = TopicAdmin(settings.bootstrap_servers, timeout_s=_ADMIN_S)
         self._slots = asyncio.Semaphore(_RECOVERIES_AT_ONCE)
+        self._silent_until_s: dict[str, float] = {}
+        """The brokers that have not answered, by address, and until when they are not asked."""
 
     @property
     def _servers(self) -> str:
         """Brokers to begin with: one that is silent would hold each new client up for seconds."""
-        return self._consumer.servers or self._settings.bootstrap_servers
+        known = self._consumer.servers or self._settings.bootstrap_servers
+        now_s, until_s = time.monotonic(), self._silent_until_s
+        answering = [server for server in known.split(",") if until_s.get(server, 0.0) <= now_s]
+        return ",".join(answering) or known
 
     @property
     def _reader(self) -> ProducerSettings:
         return ProducerSettings(bootstrap_servers=self._servers)
 
-    def open_writer(self, number: int) -> AbstractAsyncContextManager[TransactionalWriter]:
+    @asynccontextmanager
+    async def open_writer(self, number: int) -> AsyncGenerator[TransactionalWriter]:
         """Become the writer of a partition number, and fence the earlier ones."""
-        return open_writer(
+        async with open_writer(
             self._servers,
             f"{self._group}-{number}",
             self._group,
             timeout_s=SESSION_TIMEOUT_S,
             within_s=_OPEN_S,
-        )
+        ) as writer:
+            try:
+                yield writer
+            except TransactionFailed:
+                until_s = time.monotonic() + _SILENT_S
+                self._silent_until_s |= dict.fromkeys(writer.unanswered, until_s)
+                raise
 
     def open_mover(self, number: int) -> AbstractAsyncContextManager[TransactionalWriter]:
         """Become the writer of a partition number, for a transaction that moves its states."""

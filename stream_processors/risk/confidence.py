@@ -72,7 +72,7 @@ class ConfidenceLevel:
 
 @cache
 def _level(confidence: Fraction) -> ConfidenceLevel:
-    """Return the one object of a level: caches compare identical keys fast, and fractions slowly."""
+    """Return the one object of a level: caches compare fractions slowly, and identities fast."""
     return ConfidenceLevel(confidence)
 
 

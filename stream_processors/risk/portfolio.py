@@ -330,14 +330,8 @@ class PortfolioRisk:
         if self._slower_is_due:
             self._estimate_slower()
         window, forecast = self._window, self._measurement
-        newest_us = at_us if forecast is None else window.newest_us
-        is_next = forecast is None or at_us > newest_us
-        outcome = None if is_next else self._beyond_window(observation)
-        if outcome is None:
-            if is_next:
-                newest_us, outcome = at_us, window.append(observation)
-            else:
-                outcome = window.add(observation, lateness_us=self._lateness_us)
+        is_next = forecast is None or at_us > window.newest_us
+        outcome = window.append(observation) if is_next else self._insert(observation)
         if outcome is _ACCEPTED:
             self._accepted += 1
         else:
@@ -350,7 +344,6 @@ class PortfolioRisk:
             self._supersedes = None
         else:
             self._judge_again(observation, outcome)
-            self._supersedes = self._measure_id()
         if forecast is None or not self._holds(forecast):
             self._remeasure()
         self._is_new = True
@@ -364,16 +357,24 @@ class PortfolioRisk:
         alerts = self._alerts.judge(
             self._measurement,
             self._backtest.exceptions_99,
-            newest_us,
+            at_us if is_next else window.newest_us,
             self._context,
             evaluation=_MEASURE if is_next else Evaluation.CORRECTION,
         )
         return outcome, [*arrivals, *alerts] if arrivals else alerts
 
+    def _insert(self, observation: Return) -> ReturnOutcome:
+        """Add a return that is not newer than all others."""
+        outcome = self._beyond_window(observation)
+        if outcome is None:
+            return self._window.add(observation, lateness_us=self._lateness_us)
+        return outcome
+
     def _judge_again(self, observation: Return, outcome: ReturnOutcome) -> None:
         """Compare a return that is corrected or late with the forecast for its day."""
         _, at_us, value, version = observation
         self._slower_is_due = True
+        self._supersedes = self._measure_id()
         if outcome is _CORRECTED:
             self._backtest.correct(at_us, value, version)
         else:
