@@ -36,7 +36,7 @@ class Scenario:
     factor: Name | None = None
     """The series whose shock the betas multiply."""
     first_day: Name | None = None
-    """The first day of the past that the scenario repeats, as `2008-09-15`, in UTC."""
+    """The first day of the past that the scenario repeats, as `2008-09-15`."""
     last_day: Name | None = None
     """The last such day, inclusive."""
     days: SmallCount = 0
@@ -47,6 +47,8 @@ class Scenario:
     event_time_us: ObservedUs
     tenant: Name | None = None
     """The tenant in a processor's state; in an event, the header holds it."""
+    calendar: Name | None = None
+    """The calendar of these days; None for UTC."""
 
 
 class StressLoss(NamedTuple):

@@ -10,7 +10,7 @@ import asyncio
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date
 from math import isfinite
 from typing import Annotated, Literal
 
@@ -18,10 +18,12 @@ from fastapi import APIRouter, Body, Path, Request
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from kafka_io.clock import now_us
+from schemas.bounds import NAME_CHARS_MAX
+from schemas.calendars import parse_calendar
 from schemas.errors import Refused
 from schemas.events import OtherSeries, ReturnBatch, RiskHistory, Scenario, ScenarioKind, Shock
 from schemas.gate import admit
-from schemas.instants import EARLIEST_US, LATEST_US, from_datetime, to_rfc3339
+from schemas.instants import EARLIEST_US, LATEST_US, to_rfc3339
 from schemas.topics import PORTFOLIO_RETURNS, RISK_SCENARIOS
 from sse_edge.caller import Scope
 from sse_edge.delivery.node import Node
@@ -64,11 +66,20 @@ class HistoricalRequest(BaseModel):
     kind: Literal["historical"]
     """The returns of past days."""
     first_day: Annotated[_Day, Field(alias="from")]
-    """The first day, in UTC."""
+    """The first day."""
     last_day: Annotated[_Day, Field(alias="to")]
     """The last day, inclusive; the same as `from` for a single day."""
+    calendar: Annotated[str, Field(max_length=NAME_CHARS_MAX)] = "UTC"
+    """The calendar that dates the returns: a time zone and, unless days end at midnight, the time
+    at which they do, as in `America/New_York 17:00`; that of the books which are valued by it."""
     comment: _Comment = ""
     """The reason; the log keeps it."""
+
+    @field_validator("calendar")
+    @classmethod
+    def _is_calendar(cls, text: str) -> str:
+        parse_calendar(text)
+        return text
 
     @model_validator(mode="after")
     def _in_order(self) -> "HistoricalRequest":
@@ -212,8 +223,7 @@ async def _partitions(node: Node, name: str) -> int:
 
 
 async def _historical(request: Request, name: str, body: HistoricalRequest) -> Scenario:
-    first_us = _start_us(body.first_day)
-    past = PastReturns(first_us, _start_us(body.last_day + timedelta(days=1)))
+    past = PastReturns(body.first_day, body.last_day, parse_calendar(body.calendar))
     node = node_of(request)
     within_s = node.settings.scenario_read_s
     try:
@@ -239,6 +249,7 @@ async def _historical(request: Request, name: str, body: HistoricalRequest) -> S
         first_day=body.first_day.isoformat(),
         last_day=body.last_day.isoformat(),
         days=days,
+        calendar=None if body.calendar == "UTC" else body.calendar,
         set_by=subject_of(request),
         comment=body.comment,
         event_time_us=now_us(),
@@ -315,12 +326,9 @@ def _window_of(event: RiskHistory) -> Mapping[int, float]:
     }
 
 
-def _start_us(day: date) -> int:
-    return from_datetime(datetime.combine(day, time(), UTC))
-
-
 def _summary(scenario: Scenario) -> dict[str, object]:
     """Return a scenario without its shocks."""
+    dated = {} if scenario.calendar is None else {"calendar": scenario.calendar}
     return {
         "name": scenario.name,
         "version": scenario.version,
@@ -334,6 +342,7 @@ def _summary(scenario: Scenario) -> dict[str, object]:
         "set_by": scenario.set_by,
         "comment": scenario.comment,
         "set_at": to_rfc3339(scenario.event_time_us),
+        **dated,
     }
 
 

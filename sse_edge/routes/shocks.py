@@ -8,13 +8,16 @@ hypothetical scenario may shock one series and move the others by their betas to
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from math import fsum, isfinite
 
+from schemas.calendars import UTC_CALENDAR, Calendar, date_text
 from schemas.events import ReturnBatch, Shock
 from schemas.instants import to_date
 
 RETURNS_MAX = 1_000_000
 """The most returns of a scenario's days. They are in memory at once, some 200 MB."""
+_DAY_US = 86_400_000_000
 BETA_DAYS_MIN = 100
 """The fewest common days from which a beta is computed."""
 
@@ -49,15 +52,19 @@ class PastReturns:
     ones. A higher lap of a replay begins a series again.
     """
 
-    def __init__(self, first_us: int, end_us: int) -> None:
+    def __init__(self, first_day: date, last_day: date, calendar: Calendar = UTC_CALENDAR) -> None:
         """Start without returns.
 
         Args:
-            first_us: the start of the first day.
-            end_us: the end of the last day, exclusive.
+            first_day: the first day.
+            last_day: the last day.
+            calendar: gives the date of a return.
         """
-        self._first_us = first_us
-        self._end_us = end_us
+        self._first, self._last = (_day_number(day) for day in (first_day, last_day))
+        self._calendar = calendar
+        # No calendar is two days from UTC, and to date a return takes time.
+        self._from_us = (self._first - 2) * _DAY_US
+        self._until_us = (self._last + 3) * _DAY_US
         self._series: dict[str, _Series] = {}
         self._count = 0
         """The returns that are kept."""
@@ -80,7 +87,7 @@ class PastReturns:
                 continue
             series.first_us = min(series.first_us, at_us)
             series.last_us = max(series.last_us, at_us)
-            if self._first_us <= at_us < self._end_us:
+            if self._from_us <= at_us < self._until_us and self._is_within(at_us):
                 known = series.returns.get(at_us)
                 if known is None or version > known[0]:
                     series.returns[at_us] = version, value
@@ -89,6 +96,9 @@ class PastReturns:
                         raise TooManyReturns(
                             f"the days have more than {RETURNS_MAX:,} returns; name fewer days"
                         )
+
+    def _is_within(self, at_us: int) -> bool:
+        return self._first <= self._calendar.day_of(at_us) <= self._last
 
     def shocks(self) -> tuple[list[Shock], int]:
         """Return the shock of each series that spans the days, and the number of days.
@@ -101,11 +111,11 @@ class PastReturns:
         """
         self._check_range()
         known = self._series.items()
-        days = {to_date(at_us) for _, series in known for at_us in series.returns}
+        day_of = self._calendar.day_of
+        days = {day_of(at_us) for _, series in known for at_us in series.returns}
         if not days:
             raise NoSuchDays(
-                f"no series has a return from {to_date(self._first_us)} to "
-                f"{to_date(self._end_us - 1)}"
+                f"no series has a return from {date_text(self._first)} to {date_text(self._last)}"
             )
         first, last = min(days), max(days)
         found = [
@@ -114,22 +124,27 @@ class PastReturns:
             )
             for series_id, series in sorted(known)
             if series.returns
-            and to_date(series.first_us) <= first
-            and to_date(series.last_us) >= last
+            and day_of(series.first_us) <= first
+            and day_of(series.last_us) >= last
         ]
         return [shock for shock in found if isfinite(shock.value)], len(days)
 
     def _check_range(self) -> None:
         if not self._series:
             raise NoSuchDays("the log has no returns")
-        first = to_date(min(series.first_us for series in self._series.values()))
-        last = to_date(max(series.last_us for series in self._series.values()))
-        wanted = to_date(self._first_us), to_date(self._end_us - 1)
-        if wanted[0] < first or wanted[1] > last:
+        day_of = self._calendar.day_of
+        first = day_of(min(series.first_us for series in self._series.values()))
+        last = day_of(max(series.last_us for series in self._series.values()))
+        if self._first < first or self._last > last:
             raise NoSuchDays(
-                f"the log has returns from {first} to {last}, and the scenario is from "
-                f"{wanted[0]} to {wanted[1]}; choose days that the log has"
+                f"the log has returns from {date_text(first)} to {date_text(last)}, and the "
+                f"scenario is from {date_text(self._first)} to {date_text(self._last)}; choose "
+                "days that the log has"
             )
+
+
+def _day_number(day: date) -> int:
+    return (day - date(1970, 1, 1)).days
 
 
 def by_beta(

@@ -1,6 +1,7 @@
 """The worked example of stress scenarios in the documentation, computed from real prices."""
 
 import re
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 from arch.data import sp500
 
 from schemas.events import OtherSeries, Return, ReturnBatch, Scenario, ScenarioKind, Shock
-from schemas.instants import from_datetime, from_rfc3339
+from schemas.instants import from_datetime
 from sse_edge.routes.shocks import PastReturns
 from stream_processors.stress import StressTest
 
@@ -20,7 +21,7 @@ def test_the_example_has_the_numbers_of_the_code() -> None:
     prices: Any = sp500.load()["Adj Close"].tz_localize("UTC")
     assert f"closed at {prices['2008-09-12']:,.2f}" in TEXT
     returns = prices.pct_change().dropna()
-    past = PastReturns(from_rfc3339("2008-09-15T00:00:00Z"), from_rfc3339("2008-10-11T00:00:00Z"))
+    past = PastReturns(date(2008, 9, 15), date(2008, 10, 10))
     values = [
         Return("index", from_datetime(day.to_pydatetime()), value) for day, value in returns.items()
     ]

@@ -2,13 +2,14 @@
 
 import random
 from collections.abc import Callable, Mapping
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time
 from typing import Any
 
 import numpy as np
 import pytest
 from arch.data import sp500
 
+from schemas.calendars import parse_calendar
 from schemas.events import Return, ReturnBatch, Shock
 from schemas.instants import from_datetime
 from sse_edge.routes import shocks as module
@@ -28,9 +29,11 @@ def us(day: str, hour: int = 21) -> int:
     return from_datetime(datetime.combine(date.fromisoformat(day), time(hour), UTC))
 
 
-def past(first: str, last: str, *returns: Return, lap: int = 0) -> PastReturns:
-    end = date.fromisoformat(last) + timedelta(days=1)
-    found = PastReturns(us(first, 0), us(end.isoformat(), 0))
+def past(
+    first: str, last: str, *returns: Return, lap: int = 0, calendar: str = "UTC"
+) -> PastReturns:
+    first_day, last_day = date.fromisoformat(first), date.fromisoformat(last)
+    found = PastReturns(first_day, last_day, parse_calendar(calendar))
     found.add(ReturnBatch(returns=returns, lap=lap), ALWAYS)
     return found
 
@@ -47,6 +50,17 @@ A = series(
 def test_a_shock_is_the_sum_of_the_returns_on_the_days() -> None:
     assert past("2008-09-15", "2008-09-16", *A).shocks() == ([Shock("a", -0.03, 2)], 2)
     assert past("2008-09-15", "2008-09-15", *A).shocks() == ([Shock("a", -0.01, 1)], 1)
+
+
+@pytest.mark.parametrize(
+    ("calendar", "expected"),
+    [("UTC", 0.06), ("Asia/Tokyo", 0.01), ("America/New_York 17:00", 0.03), ("UTC 21:00", 0.03)],
+)
+def test_a_day_is_one_of_the_calendar(calendar: str, expected: float) -> None:
+    hours = ((14, 0, 0.64), (14, 21, 0.01), (15, 20, 0.02), (15, 21, 0.04), (16, 22, 0.08))
+    returns = [Return("a", us(f"2008-09-{day}", hour), value) for day, hour, value in hours]
+    shocks, _ = past("2008-09-15", "2008-09-15", *returns, calendar=calendar).shocks()
+    assert shocks[0].value == pytest.approx(expected)
 
 
 def test_the_real_september_of_2008() -> None:
