@@ -140,7 +140,12 @@ class Books(Processor):
                     acks_offset=min(row.acks_offset, row_limits[RISK_ACKS.name] - 1),
                 )
                 last = here.published.get(simulated_row(row.portfolio_id, row.tenant))
-                self._watch(here, key, BookAlerts.unpack(state, self._source(number), last))
+                try:
+                    book = BookAlerts.unpack(state, self._source(number), last)
+                except Exception:  # a row that is not of this system; it costs this book's only
+                    logger.exception("the limits %r cannot be restored", key)
+                else:
+                    self._watch(here, key, book)
         self._count_alerts(here)
 
     def forget(self, number: int) -> None:
