@@ -402,6 +402,7 @@ def _without_limits(measure: RiskMeasure) -> RiskMeasure:
         measure,
         threshold=None,
         utilisation=None,
+        limits_version=None,
         source_topic="",
         source_partition=0,
         source_offset=0,

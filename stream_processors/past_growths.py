@@ -11,7 +11,7 @@ import logging
 from collections.abc import Sequence
 
 from kafka_io.group import AssignedConsumer
-from kafka_io.reader import read_offsets
+from kafka_io.reader import OffsetRange, read_offsets
 from kafka_io.settings import ProducerSettings
 from schemas.events import TopicGrowth
 from schemas.topics import RISK_STATE, TopicPartition
@@ -51,6 +51,16 @@ async def repeat_growths(
         tasks = Tasks(settings, processors, growth.old_count, metrics)
         repeated = _Repeated(settings, growths, growth, tasks)
         await repeated.run()
+
+
+def has_reached(offsets: OffsetRange, start: int) -> bool:
+    """Return whether all is processed that a partition still has before an offset. Pure.
+
+    Args:
+        offsets: those of the partition. Its beginning may be deleted, and its end be lost.
+        start: the offset at which the states moved.
+    """
+    return max(offsets.committed or 0, offsets.begin) >= min(start, offsets.end)
 
 
 class _Repeated:
@@ -95,7 +105,7 @@ class _Repeated:
             for name, topic in inputs.items():
                 found = offsets[name]
                 start = self._growths.start_of(self._growth, number, topic.name, "")
-                if max(found.committed or 0, found.begin) < min(start, found.end):
+                if not has_reached(found, start):
                     return False
         return True
 

@@ -21,15 +21,26 @@ TESTS = {
         "tests/stream_processors/test_stream_task.py",
         "tests/stream_processors/test_worker.py",
         "tests/stream_processors/test_growths.py",
-        "tests/stream_processors/risk/test_portfolio.py",
+        "tests/stream_processors/test_past_growths.py",
         "tests/stream_processors/agents/test_tenants.py",
         "tests/stream_processors/test_gate.py",
         "tests/stream_processors/windowing/test_candles.py",
+    ),
+    "stream_processors/risk": (
+        "tests/stream_processors/risk/test_portfolio.py",
+        "tests/stream_processors/risk/test_takeover.py",
+        "tests/stream_processors/risk/test_log_replay.py",
+        "tests/stream_processors/agents/test_tenants.py",
+    ),
+    "stream_processors/agents": (
+        "tests/stream_processors/agents/test_stress.py",
+        "tests/stream_processors/agents/test_tenants.py",
     ),
     "stream_processors/notifications": (
         "tests/stream_processors/notifications",
         "tests/kafka_io/test_sealing.py",
     ),
+    "cli": ("tests/cli/test_rebuild.py", "tests/cli/test_log_beginning.py"),
     "kafka_io": ("tests/kafka_io",),
     "infra": ("tests/infra/test_data_dir.py",),
     "producers": ("tests/producers/backtesting/test_strategies.py",),
@@ -48,6 +59,90 @@ class Mutant(NamedTuple):
 
 
 MUTANTS = (
+    Mutant(
+        "rebuild: acknowledgements are not compared",
+        "cli/rebuild.py",
+        "(watch.level, watch.acknowledged, watch.transitions)",
+        "(watch.level, False, watch.transitions)",
+    ),
+    Mutant(
+        "rebuild: alerts about missing measures are compared",
+        "cli/rebuild.py",
+        "        if watch.alert_id is not None and watch.rule_id != STALE",
+        "        if watch.alert_id is not None",
+    ),
+    Mutant(
+        "rebuild: equal transitions of two tenants are one",
+        "cli/rebuild.py",
+        "            found.add((named, alert.transition_id))",
+        "            found.add((None, alert.transition_id))",
+    ),
+    Mutant(
+        "rebuild: a limit put since makes a measure another one",
+        "cli/rebuild.py",
+        "_EQUAL if _without_limits(before) == _without_limits(after) else _DIFFERENT",
+        "_EQUAL if before == after else _DIFFERENT",
+    ),
+    Mutant(
+        "rebuild: a log that begins after the state will do",
+        "cli/log_beginning.py",
+        "        return self.logged_us is None or self.logged_us > self.held_us",
+        "        return self.logged_us is None",
+    ),
+    Mutant(
+        "rebuild: deleted limits will do",
+        "cli/log_beginning.py",
+        "            and 0 <= state.limits_offset < limits.begin",
+        "            and 0 < state.limits_offset < limits.begin - 1",
+    ),
+    Mutant(
+        "rebuild: states move before all of the growth is read",
+        "stream_processors/past_growths.py",
+        "    return max(offsets.committed or 0, offsets.begin) >= min(start, offsets.end)",
+        "    return max(offsets.committed or 0, offsets.begin) + 1 >= min(start, offsets.end)",
+    ),
+    Mutant(
+        "rebuild: a growth waits for deleted records",
+        "stream_processors/past_growths.py",
+        "    return max(offsets.committed or 0, offsets.begin) >= min(start, offsets.end)",
+        "    return (offsets.committed or 0) >= min(start, offsets.end)",
+    ),
+    Mutant(
+        "rebuild: scenarios since are not applied",
+        "stream_processors/agents/risk.py",
+        "        return last | {prefix + RISK_SCENARIOS.name: here.scenarios_offset}",
+        "        return last | {prefix + RISK_SCENARIOS.name: -1}",
+    ),
+    Mutant(
+        "rebuild: a temporary limit begins again",
+        "stream_processors/risk/portfolio.py",
+        "            self._end_limits_as(present)\n",
+        "",
+    ),
+    Mutant(
+        "rebuild: a lower level takes the acknowledgement back",
+        "stream_processors/risk/takeover.py",
+        "    survives = present.acknowledged and rebuilt.level <= present.level",
+        "    survives = present.acknowledged and rebuilt.level < present.level",
+    ),
+    Mutant(
+        "replay: returns of the same time come before limits",
+        "stream_processors/risk/log_replay.py",
+        "key=lambda at: (at.partition, at.timestamp, ranks[at.topic], at.offset)",
+        "key=lambda at: (at.partition, at.timestamp, -ranks[at.topic], at.offset)",
+    ),
+    Mutant(
+        "replay: the measure of another method stays",
+        "stream_processors/risk/log_replay.py",
+        "        del measurement\n        return False",
+        "        return super()._holds(measurement)",
+    ),
+    Mutant(
+        "risk: what is too old for all is accepted",
+        "stream_processors/risk/portfolio.py",
+        "            return ReturnOutcome.LATE if is_before_all and",
+        "            return ReturnOutcome.LATE if False and",
+    ),
     Mutant(
         "task: a time is known before all messages are here",
         "stream_processors/input_queue.py",

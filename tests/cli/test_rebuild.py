@@ -1,4 +1,130 @@
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from cli import rebuild
 from cli.rebuild import Difference, in_words, lines_of
+from kafka_io.settings import ProducerSettings
+from schemas.events import PortfolioState, Record, RiskAlert, RiskMeasure, WatchState
+from schemas.keys import encode_key
+from schemas.topics import RISK_ALERTS, RISK_MEASURES, RISK_STATE, Topic
+from stream_processors.risk.scope import Scope
+
+SETTINGS = ProducerSettings()
+OPEN = WatchState(
+    rule_id="var_95", level=2, run=[], run_up=True, alert_id="a", transitions=1, judged_us=5
+)
+MEASURE = RiskMeasure(
+    portfolio_id="p",
+    as_of_us=1,
+    method="historical",
+    status="ok",
+    observations=100,
+    event_id="m",
+    source_topic="portfolio.returns",
+    source_partition=0,
+    source_offset=3,
+    var_95=0.02,
+    threshold=0.05,
+)
+Log = Mapping[Topic, Sequence[tuple[bytes, Record]]]
+
+
+def state_of(*watches: WatchState) -> PortfolioState:
+    return PortfolioState(portfolio_id="p", offset=1, index=0, watches=watches)
+
+
+def step_of(transition_id: str) -> RiskAlert:
+    return RiskAlert(
+        alert_id="a",
+        transition_id=transition_id,
+        alert_type="var_exceeded",
+        state="raised",
+        severity="high",
+        message="",
+        metric_name="var_95",
+        metric_value=0.06,
+        threshold=0.05,
+        entity_type="portfolio",
+        entity_id="p",
+        event_time_us=1,
+    )
+
+
+async def compared(
+    before: Log, after: Log, monkeypatch: pytest.MonkeyPatch, scope: Scope | None = None
+) -> Difference:
+    """Compare the present topics with those of a rebuild."""
+
+    def log_of(topic: Topic, settings: ProducerSettings) -> Sequence[tuple[bytes, Record]]:
+        return (after if settings.topic_prefix else before).get(topic, ())
+
+    async def read_table(topic: Topic, settings: ProducerSettings, _: Any) -> Any:
+        return dict(log_of(topic, settings))
+
+    async def read_keyed(topic: Topic, settings: ProducerSettings) -> Any:
+        return list(log_of(topic, settings))
+
+    monkeypatch.setattr(rebuild, "read_table", read_table)
+    monkeypatch.setattr(rebuild, "read_keyed", read_keyed)
+    return await rebuild.compare(SETTINGS, "v2", scope or Scope())
+
+
+@pytest.mark.parametrize(
+    ("rebuilt", "expected"),
+    [
+        (OPEN, {"equal": 1}),
+        (OPEN._replace(level=3), {"different": 1}),
+        (OPEN._replace(acknowledged=True), {"different": 1}),
+        (OPEN._replace(transitions=2), {"different": 1}),
+        (OPEN._replace(alert_id="b"), {"only before": 1, "only now": 1}),
+        (OPEN._replace(alert_id=None), {"only before": 1}),
+    ],
+)
+async def test_open_alerts_are_compared_by_id_level_acknowledgement_and_transitions(
+    rebuilt: WatchState, expected: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stale = OPEN._replace(rule_id="stale", alert_id="s")  # that one depends on the time
+    difference = await compared(
+        {RISK_STATE: [(b"p", state_of(OPEN, stale))]},
+        {RISK_STATE: [(b"p", state_of(rebuilt))]},
+        monkeypatch,
+    )
+    assert difference.open_alerts == expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, "equal"),
+        ({"threshold": 0.03, "utilisation": 0.5, "source_offset": 7}, "equal"),
+        ({"limits_version": "2026-01-01T00:00:00Z"}, "equal"),
+        ({"var_95": 0.03}, "different"),
+        ({"as_of_us": 2, "var_95": 0.03}, "of other instants"),
+    ],
+)
+async def test_measures_are_compared_without_their_limit_and_place(
+    changes: dict[str, Any], expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    anew = replace(MEASURE, **changes)
+    difference = await compared(
+        {RISK_MEASURES: [(b"p", MEASURE)]}, {RISK_MEASURES: [(b"p", anew)]}, monkeypatch
+    )
+    assert difference.measures == {expected: 1}
+
+
+async def test_equal_transitions_of_two_tenants_are_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    of_acme = encode_key("p", "acme")
+    before = {RISK_ALERTS: [(b"p", step_of("t")), (of_acme, step_of("t")), (b"p", step_of("u"))]}
+    after = {RISK_ALERTS: [(b"p", step_of("t")), (b"p", step_of("t"))]}
+    difference = await compared(before, after, monkeypatch)
+    assert difference.alerts == {"in both": 1, "only before": 2, "only now": 0}
+    of_tenant = await compared(before, after, monkeypatch, Scope("acme"))
+    assert of_tenant.alerts == {"in both": 0, "only before": 1, "only now": 0}
+    of_other = await compared(before, after, monkeypatch, Scope(None, "q"))
+    assert of_other.alerts == {"in both": 0, "only before": 0, "only now": 0}
 
 
 def test_a_difference_is_a_table_of_counts() -> None:

@@ -17,7 +17,7 @@ from stream_processors.messages import Admitted
 from stream_processors.risk.log_replay import LogQuery, LogReplay, replay_log
 from tests.support.messages import FakeMessage, admitted, message
 from tests.support.processor_bench import ProcessorBench
-from tests.support.risk_log import OLD, PORTFOLIOS, RED, SHORT, STEPS, Scene, Step, log_of
+from tests.support.risk_log import DAY_US, OLD, PORTFOLIOS, RED, SHORT, STEPS, Scene, Step, log_of
 
 END_US = 60_000_000
 BEGIN_S = 1_700_000_000.0
@@ -41,6 +41,25 @@ async def ran(log: Sequence[FakeMessage], scene: Scene) -> list[RiskAlert]:
     alerts = (await bench.run(log)).sent(RISK_ALERTS, RiskAlert)
     end_us = log_time_us(log[-1]) + END_US
     return alerts + (await bench.tick(end_us)).sent(RISK_ALERTS, RiskAlert)
+
+
+def test_of_equal_times_limits_come_first() -> None:
+    values = [Return("p", day * DAY_US, 0.01 * (-1) ** day) for day in range(1, 41)]
+    log = [message(PORTFOLIO_RETURNS, ReturnBatch(returns=values))._replace(timestamp=BEGIN_S)]
+    limits = RiskLimits(portfolio_id="p", limits=[RiskLimit("var_95", 0.005)], event_time_us=0)
+    log.append(message(RISK_LIMITS, limits)._replace(timestamp=BEGIN_S))
+    found = replay_log(messages_of(log), query_of(SHORT, "p"), "var_95", 0)
+    [raised] = alerts_of(found)
+    assert raised.event_time_us == 22 * DAY_US, "the first day with a measure"
+
+
+def test_a_method_is_measured_anew_after_a_return_that_is_not_in_the_tail() -> None:
+    values = [Return("p", day * DAY_US, 0.001 * (-1) ** day) for day in range(1, 41)]
+    values.append(Return("p", 41 * DAY_US, 0.06))
+    log = [message(PORTFOLIO_RETURNS, ReturnBatch(returns=values))._replace(timestamp=BEGIN_S)]
+    found = replay_log(messages_of(log), query_of(SHORT, "p", "normal"), "var_95", 0)
+    [raised] = alerts_of(found)
+    assert (raised.event_time_us, raised.level) == (41 * DAY_US, "warning")
 
 
 @given(

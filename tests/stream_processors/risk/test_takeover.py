@@ -277,3 +277,21 @@ def test_a_second_acknowledgement_has_an_effect() -> None:
     again.apply([*records])  # the log has lost the acknowledgement
     assert not live.take_over(again)
     assert live.states()[0][2]
+
+
+def test_a_temporary_limit_that_is_over_in_the_present_is_over_in_the_rebuilt_past() -> None:
+    """A tick has ended it, and the rebuilt portfolio has had no message since."""
+    limit = RiskLimit(
+        "var_95", 0.02, temporary_limit=0.5, valid_until_us=50 * DAY_US, approved_by="bob"
+    )
+    limits = RiskLimits(portfolio_id="p", limits=[limit], event_time_us=0)
+    records = [limits, *log_of([Step("return", 0.05)] * 5)]
+    live, rebuilt = Desk(), Desk()
+    for desk in (live, rebuilt):
+        desk.apply(records)
+    assert not live.alerts
+    [raised] = live.risk.tick(50 * DAY_US)
+    assert raised.state == "raised"
+    live.alerts.append(raised)
+    assert not live.take_over(rebuilt)
+    assert [state[0] for state in live.states()] == [raised.alert_id]
