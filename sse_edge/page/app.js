@@ -9,6 +9,7 @@ import { DebugView } from "./debug-view.js";
 import { $ } from "./dom.js";
 import { HEARTBEAT_S } from "./health.js";
 import { MeasureBook } from "./measures.js";
+import { joined } from "./parts.js";
 import { PortfolioView } from "./portfolio-view.js";
 import { PortfoliosView } from "./portfolios-view.js";
 import { RunsView } from "./runs-view.js";
@@ -72,7 +73,7 @@ const HANDLERS = {
   },
 };
 
-function onFrame(frame) {
+function onEvent(frame) {
   const handle = HANDLERS[frame.event];
   if (!handle || frame.data === null) return;
   const envelope = JSON.parse(frame.data);
@@ -137,7 +138,7 @@ async function loadRecent(agoMs) {
       onFrame(frame) {
         clearTimeout(quiet);
         quiet = setTimeout(finish, QUIET_MS);
-        if (frame.event === "risk_alert") onFrame({ ...frame, id: null });
+        if (frame.event === "risk_alert") onEvent({ ...frame, id: null });
       },
     });
     replay.open();
@@ -150,7 +151,11 @@ function follow(readMs) {
   const from = new Date(readMs + api.aheadMs - OVERLAP_MS).toISOString();
   const query = new URLSearchParams({ from, heartbeat: HEARTBEAT_S, client_id: "page" });
   for (const topic of ["alerts", "backtest", "measures", "training"]) query.append("topic", topic);
-  connection = new Connection(`/api/v1/sse/streams?${query}`, { session, onFrame, onChange });
+  connection = new Connection(`/api/v1/sse/streams?${query}`, {
+    session,
+    onFrame: joined(onEvent),
+    onChange,
+  });
   connection.open();
 }
 

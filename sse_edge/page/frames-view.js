@@ -3,6 +3,7 @@
 import { dataOf } from "./connection.js";
 import { $, element, syncChildren } from "./dom.js";
 import { localTime } from "./format.js";
+import { partOf } from "./parts.js";
 
 const FRAMES_MAX = 60;
 const AT_END_PX = 40;
@@ -100,7 +101,9 @@ function timeOf(frame) {
 
 function wordsOf(frame) {
   const data = dataOf(frame) ?? {};
+  const envelope = partOf(frame);
   const words = [
+    envelope && `part ${envelope.part} of ${envelope.parts}`,
     data.entity_id ?? data.portfolio_id ?? data.task_id ?? data.backtest_id ?? data.window_id,
     data.state ?? data.status,
     data.message,

@@ -1,6 +1,7 @@
 // The page's pure modules, in Node: `node --test tests/page`.
 
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { test } from "node:test";
 
 import { Account } from "../../sse_edge/page/account.js";
@@ -10,6 +11,7 @@ import { SILENCE_MS_MAX, healthOf } from "../../sse_edge/page/health.js";
 import { limitHistory } from "../../sse_edge/page/limits.js";
 import { MeasureBook } from "../../sse_edge/page/measures.js";
 import { lineOf } from "../../sse_edge/page/palette.js";
+import { joined, partOf } from "../../sse_edge/page/parts.js";
 import { RateMeter } from "../../sse_edge/page/rate.js";
 import { pathOf, snippet } from "../../sse_edge/page/snippets.js";
 import { SseParser } from "../../sse_edge/page/sse-parser.js";
@@ -336,4 +338,103 @@ test("a stream is copied as curl, JavaScript and Python", () => {
         for (const word of words)
             assert.ok(snippet(language, stream).includes(word), `${language}: ${word}`);
     }
+});
+
+const HORIZONS = Array.from({ length: 25 }, (_, at) => ({ horizon: at + 1 }));
+
+/** A measure in parts, as an edge sends it: only the last part has an id. */
+const measureInParts = (id, parts = 3) =>
+    Array.from({ length: parts }, (_, at) => {
+        const rows = HORIZONS.slice((at * 25) / parts, ((at + 1) * 25) / parts);
+        const data = { portfolio_id: "p", var_95: 0.02, estimates: rows, model_backtests: [] };
+        const envelope = { event: "risk_measure", data, timestamp: "t", part: at + 1, parts };
+        return {
+            event: "risk_measure",
+            data: JSON.stringify(envelope),
+            id: at + 1 === parts ? id : null,
+        };
+    });
+
+function seenOf(frames) {
+    const seen = [];
+    const take = joined((frame) => seen.push(frame));
+    for (const frame of frames) take(frame);
+    return seen;
+}
+
+test("an event in parts is one event with all rows, and the last part's id", () => {
+    const [whole, ...others] = seenOf(measureInParts("AX_1"));
+    assert.deepEqual(others, []);
+    assert.equal(whole.id, "AX_1");
+    const { data, timestamp } = JSON.parse(whole.data);
+    assert.equal(timestamp, "t");
+    assert.deepEqual(data, {
+        portfolio_id: "p",
+        var_95: 0.02,
+        estimates: HORIZONS,
+        model_backtests: [],
+    });
+});
+
+test("a connection that is lost between two parts gives no half of an event, and none twice", () => {
+    const parts = measureInParts("AX_1");
+    for (let lost = 0; lost < parts.length; lost += 1) {
+        const seen = seenOf([...parts.slice(0, lost), ...parts, ...measureInParts("AX_2", 2)]);
+        assert.deepEqual(
+            seen.map(({ id, data }) => [id, JSON.parse(data).data.estimates]),
+            [
+                ["AX_1", HORIZONS],
+                ["AX_2", HORIZONS],
+            ],
+        );
+    }
+    assert.deepEqual(seenOf(parts.slice(1)), []);
+});
+
+test("what is in no parts passes as it came, also a book that has parts of its own", () => {
+    const book = { event: "book_risk", data: { parts: [{ part_id: "a", part: 1 }] }, timestamp: "t" };
+    const frames = [
+        { event: "message", data: null, id: "AX_1" },
+        { event: "book_risk", data: JSON.stringify(book), id: "AX_2" },
+        { event: "note", data: 'no JSON, and "parts"', id: null },
+        { event: "note", data: 'null or "parts"', id: null },
+    ];
+    assert.deepEqual(seenOf(frames), frames);
+    assert.deepEqual(frames.map(partOf), [null, null, null, null]);
+});
+
+test("programs that follow measures or books join parts as the guides do", () => {
+    const program = (language, name) =>
+        snippet(language, { url: "http://localhost:8000/x", events: [name], lastId: "" });
+    for (const [language, guide, begin, end] of [
+        ["javascript", "browser", "const before", undefined],
+        ["python", "python", "before = []", "\n\nheaders"],
+    ]) {
+        const page = readFileSync(new URL(`../../docs/guides/${guide}.md`, import.meta.url), "utf8");
+        for (const name of ["book_risk", "risk_measure"]) {
+            const text = program(language, name);
+            const code = text.slice(text.indexOf(begin), end ? text.indexOf(end) : undefined);
+            assert.ok(code.includes("joined(event)") && page.includes(code), code);
+        }
+        assert.ok(!program(language, "risk_alert").includes("joined"));
+    }
+});
+
+test("the JavaScript that is copied prints an event in parts once, with all rows", () => {
+    const stream = { url: "http://localhost:8000/x", events: ["risk_measure"], lastId: "" };
+    const handlers = {};
+    class EventSource {
+        addEventListener(name, handler) {
+            handlers[name] = handler;
+        }
+    }
+    const printed = [];
+    const console = { log: (...words) => printed.push(words) };
+    new Function("EventSource", "console", snippet("javascript", stream))(EventSource, console);
+    const [first, ...rest] = measureInParts("AX_1");
+    for (const { data, id } of [first, first, ...rest])
+        handlers.risk_measure({ data, lastEventId: id ?? "before" });
+    assert.equal(printed.length, 1);
+    assert.equal(printed[0][0], "AX_1");
+    assert.deepEqual(printed[0][1].data.estimates, HORIZONS);
 });
