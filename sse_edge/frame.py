@@ -52,16 +52,22 @@ def with_id(unfinished: bytes, cursor: bytes) -> bytes:
 
 
 def with_member(unfinished: bytes, name: str, value: bytes) -> bytes:
-    """Add a text to the JSON object that is an event's data.
+    """Add a text to the JSON object that is an event's data, or to that of each of its parts.
 
     A block is returned as it is where its data is no object on one line, or would become larger
     than `FRAME_BYTES_MAX`.
 
     Args:
-        unfinished: a block without its id.
+        unfinished: a block without its id, after others if the event comes in parts.
         name: the member's name.
         value: its text, of characters that JSON need not escape.
     """
+    *parts, last = unfinished.split(b"\n\n")
+    blocks = [_with_member(part + b"\n", name, value) for part in parts]
+    return b"\n".join([*blocks, _with_member(last, name, value)])
+
+
+def _with_member(unfinished: bytes, name: str, value: bytes) -> bytes:
     start = unfinished.rfind(b"\n", 0, -1) + 1
     added = b'"%b":"%b"}\n' % (name.encode(), value)
     if not (unfinished.startswith(b"data: {", start) and unfinished.endswith(b"}\n")):

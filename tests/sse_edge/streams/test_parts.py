@@ -7,14 +7,20 @@ from typing import Any
 import pytest
 
 from schemas.codec import encode
+from schemas.events import BookRisk, RiskMeasure
+from schemas.topics import RISK_BOOK_RISKS
+from sse_edge.delivery.start import FromEdge
 from sse_edge.errors import Unframable
-from sse_edge.frame import FRAME_BYTES_MAX, with_id
+from sse_edge.frame import FRAME_BYTES_MAX, with_id, with_member
 from sse_edge.streams import examples
 from sse_edge.streams.channels import CHANNELS
 from sse_edge.streams.dialect import Rendered
 from sse_edge.streams.dialects.mystocks import MYSTOCKS
 from sse_edge.streams.parts import PARTS_MAX, in_parts
 from sse_edge.streams.render import render_value
+from sse_edge.streams.requests import one_channel
+from tests.support.edge import running_edge
+from tests.support.fake_log import FakeLog
 from tests.support.sse import Block, Reader
 
 LOGGED_MS = 1_700_000_000_000
@@ -29,10 +35,23 @@ def blocks_of(body: bytes) -> list[Block]:
     return Reader().feed(whole)
 
 
-def test_a_book_of_500_holdings_and_25_horizons_comes_in_parts_that_hold_each_once() -> None:
-    parts = [BOOK.parts[0]._replace(part_id=f"instrument-{number}") for number in range(500)]
+def large_book(holdings: int = 500) -> BookRisk:
+    parts = [BOOK.parts[0]._replace(part_id=f"instrument-{number}") for number in range(holdings)]
     estimates = [BOOK.estimates[0]._replace(horizon=horizon) for horizon in HORIZONS]
-    book = replace(BOOK, parts=parts, estimates=estimates)
+    book: BookRisk = replace(BOOK, parts=parts, estimates=estimates)
+    return book
+
+
+def long_measure() -> RiskMeasure:
+    """Return a measure of 25 horizons and all methods."""
+    some = MEASURE.estimates[0]._replace(var=0.041234567890123456, es=0.051234567890123456)
+    many = [some._replace(horizon=horizon) for horizon in HORIZONS for _ in range(27)]
+    measure: RiskMeasure = replace(MEASURE, estimates=many)
+    return measure
+
+
+def test_a_book_of_500_holdings_and_25_horizons_comes_in_parts_that_hold_each_once() -> None:
+    book = large_book()
     frame = render_value(CHANNELS["books"], encode(book), LOGGED_MS)
     assert frame is not None
     blocks = blocks_of(frame.body)
@@ -44,20 +63,52 @@ def test_a_book_of_500_holdings_and_25_horizons_comes_in_parts_that_hold_each_on
     assert [block.id for block in blocks] == [None] * (len(blocks) - 1) + ["cursor"]
     inner = [event["data"] for event in data]
     names = [part["part_id"] for event in inner for part in event["parts"]]
-    assert names == [part.part_id for part in parts]
+    assert names == [part.part_id for part in book.parts]
     assert [row["horizon"] for event in inner for row in event["estimates"]] == list(HORIZONS)
     assert {event["var_95"] for event in inner} == {BOOK.var_95}
 
 
 def test_a_measure_of_25_horizons_and_all_methods_is_divided() -> None:
-    some = MEASURE.estimates[0]._replace(var=0.041234567890123456, es=0.051234567890123456)
-    many = [some._replace(horizon=horizon) for horizon in HORIZONS for _ in range(27)]
-    value = encode(replace(MEASURE, estimates=many))
-    frame = render_value(CHANNELS["measures"], value, LOGGED_MS)
+    measure = long_measure()
+    frame = render_value(CHANNELS["measures"], encode(measure), LOGGED_MS)
     assert frame is not None
     data = [json.loads(block.data or "")["data"] for block in blocks_of(frame.body)]
-    assert sum(len(event["estimates"]) for event in data) == len(many)
+    assert sum(len(event["estimates"]) for event in data) == len(measure.estimates)
     assert len(data) > 1
+
+
+def test_each_part_has_the_members_that_are_added_to_an_event() -> None:
+    frame = render_value(CHANNELS["measures"], encode(long_measure()), LOGGED_MS)
+    assert frame is not None
+    plain = blocks_of(frame.body)
+    traced = blocks_of(with_member(frame.body, "traceparent", b"00-ab"))
+    assert len(traced) > 1
+    assert [block.json for block in traced] == [
+        block.json | {"traceparent": "00-ab"} for block in plain
+    ]
+
+
+@pytest.mark.virtual_time
+async def test_a_client_that_is_lost_between_two_parts_gets_all_of_them_again() -> None:
+    log, stream, topic = FakeLog(0), one_channel("books", {}), RISK_BOOK_RISKS.name
+    frame = render_value(CHANNELS["books"], encode(large_book(1_000)), LOGGED_MS)
+    assert frame is not None
+    count = 2 + len(blocks_of(frame.body))
+    log.make(topic, 1)
+    for book in (BOOK, large_book(1_000), BOOK):
+        log.append(topic, 0, b"p", encode(book))
+    async with running_edge(log) as edge:
+        client = edge.connect(stream, FromEdge.EARLIEST)
+        whole = await client.until(count, event="book_risk")
+        parts = [block.json.get("part") for block in whole]
+        assert parts == [None, *range(1, count - 1), None]
+        assert count >= 5
+        for read in range(1, count):
+            last_id = next(block.id for block in whole[read - 1 :: -1] if block.id)
+            again = edge.connect(stream, last_id)
+            begin = 1 if read < count - 1 else count - 1
+            seen = await again.until(count - begin, event="book_risk")
+            assert [block.raw for block in seen] == [block.raw for block in whole[begin:]]
 
 
 def test_what_fits_has_no_part() -> None:
