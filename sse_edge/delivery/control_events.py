@@ -15,6 +15,8 @@ from sse_edge.settings import EdgeSettings
 from sse_edge.streams.dialect import ClientInfo, Dialect
 
 _LATE_MS = 3_600_000
+_PARTITIONS_MAX = 150
+"""The most partitions in one gap event, which stays below 64 KiB with names of 249 characters."""
 
 _MESSAGES = {
     UnavailableReason.NO_BROKER: "Kafka does not answer; reconnect a little later",
@@ -72,7 +74,7 @@ def unavailable(
 def gap_events(
     dialect: Dialect, client: ClientInfo, gaps: Sequence[Gap], topic_prefix: str
 ) -> bytes:
-    """Return one gap event for each reason, with the partitions and offsets that are missing."""
+    """Return gap events of one reason each, with the partitions and offsets that are missing."""
     by_reason: dict[str, list[dict[str, object]]] = {}
     for gap in gaps:
         by_reason.setdefault(gap.reason, []).append(
@@ -84,8 +86,14 @@ def gap_events(
             }
         )
     return b"".join(
-        notice(dialect, client, "gap", {"reason": reason, "partitions": partitions})
+        notice(
+            dialect,
+            client,
+            "gap",
+            {"reason": reason, "partitions": partitions[first : first + _PARTITIONS_MAX]},
+        )
         for reason, partitions in by_reason.items()
+        for first in range(0, len(partitions), _PARTITIONS_MAX)
     )
 
 

@@ -4,6 +4,7 @@ from schemas.vocabularies import GapReason
 from sse_edge.delivery import control_events
 from sse_edge.delivery.start import Gap
 from sse_edge.errors import UnavailableReason
+from sse_edge.frame import FRAME_BYTES_MAX
 from sse_edge.log.record import Partition
 from sse_edge.settings import EdgeSettings
 from sse_edge.streams.channels import CHANNELS
@@ -35,6 +36,18 @@ def test_gaps_become_one_event_for_each_reason_with_all_of_its_partitions() -> N
     assert future.inner["partitions"] == [
         {"topic": "risk.alerts", "partition": 1, "from_offset": 9, "to_offset": 4}
     ]
+
+
+def test_a_gap_of_many_partitions_becomes_several_events_of_less_than_64_kib() -> None:
+    topic = "t" * 249
+    gaps = [
+        Gap(GapReason.EXPIRED, Partition(topic, number), 1 << 60, (1 << 60) + 1)
+        for number in range(1_000)
+    ]
+    events = blocks_of(control_events.gap_events(MYSTOCKS, CLIENT, gaps, ""))
+    assert max(len(event.raw) for event in events) < FRAME_BYTES_MAX
+    numbers = [at["partition"] for event in events for at in event.inner["partitions"]]
+    assert numbers == list(range(1_000))
 
 
 @pytest.mark.parametrize("name", CHANNELS)
