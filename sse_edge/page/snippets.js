@@ -39,6 +39,7 @@ function joined(event) {
 
 const JOINED_PYTHON = `before = []  # the data of an event's parts, until the last one has come
 
+
 def joined(event):
     found = json.loads(event.data)
     if "parts" not in found:
@@ -90,7 +91,7 @@ const SNIPPETS = {
       "import httpx",
       "from httpx_sse import connect_sse",
       "",
-      ...(hasParts ? [JOINED_PYTHON, ""] : []),
+      ...(hasParts ? [JOINED_PYTHON, "", ""] : []),
       `headers = {${headers.join(", ")}}`,
       "with httpx.Client(timeout=None) as client:",
       `    with connect_sse(client, "GET", ${quoted(url)}, headers=headers) as source:`,
