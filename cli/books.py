@@ -1,17 +1,18 @@
 """`tapewire books`: sets, closes and lists books and their limits through any edge."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
+from cli.answers import Answer
 from cli.edge_client import ask
 from cli.errors import InvalidArgument
 
 _BOOKS = "/api/v1/books"
 
 
-def put(edge: str, book: str, body: Mapping[str, Any], bearer: str | None) -> Sequence[str]:
-    """Replace all holdings of a book, and return what it holds now, as lines of a table.
+def put(edge: str, book: str, body: Mapping[str, Any], bearer: str | None) -> Answer:
+    """Replace all holdings of a book, and return what it holds now.
 
     Args:
         edge: the edge's address.
@@ -30,10 +31,10 @@ def put(edge: str, book: str, body: Mapping[str, Any], bearer: str | None) -> Se
         f"{holding['series_id']:<24} {holding['quantity']:>14g} at {holding['price']:g}{currency}"
         for holding in shown["holdings"]
     ]
-    return lines or [f"{book} holds nothing itself"]
+    return Answer(shown, lines or [f"{book} holds nothing itself"])
 
 
-def close(edge: str, book: str, bearer: str | None) -> Sequence[str]:
+def close(edge: str, book: str, bearer: str | None) -> Answer:
     """Close a book.
 
     Raises:
@@ -41,24 +42,24 @@ def close(edge: str, book: str, bearer: str | None) -> Sequence[str]:
         RequestRefused: the edge refused the request; the message says why.
         EdgeUnreachable: no edge answers at the address.
     """
-    ask("DELETE", edge, _path(book), bearer)
-    return [f"{book} is closed"]
+    closed = ask("DELETE", edge, _path(book), bearer)
+    return Answer(closed, [f"{book} is closed"])
 
 
-def show(edge: str, root: str, bearer: str | None) -> Sequence[str]:
-    """Return the risk of each book of a tree, as lines of a table.
+def show(edge: str, root: str, bearer: str | None) -> Answer:
+    """Return the risk of each book of a tree.
 
     Raises:
         RequestRefused: the edge refused the request; the message says why.
         EdgeUnreachable: no edge answers at the address.
     """
     risks = ask("GET", edge, f"{_BOOKS}/{quote(root, safe='')}", bearer)
-    return [_risk_line(risk) for risk in risks]
+    return Answer(risks, [_risk_line(risk) for risk in risks])
 
 
 def put_limit(
     edge: str, book: str, limit: Mapping[str, Any], comment: str, bearer: str | None
-) -> Sequence[str]:
+) -> Answer:
     """Replace a book's limits with one limit.
 
     Raises:
@@ -68,10 +69,11 @@ def put_limit(
     """
     body = {"limits": [limit], "comment": comment}
     shown = ask("PUT", edge, f"{_path(book)}/limits", bearer, body=body)
-    return [f"{book}: {row['metric']} up to {row['limit']:g}" for row in shown["limits"]]
+    lines = [f"{book}: {row['metric']} up to {row['limit']:g}" for row in shown["limits"]]
+    return Answer(shown, lines)
 
 
-def withdraw_limits(edge: str, book: str, bearer: str | None) -> Sequence[str]:
+def withdraw_limits(edge: str, book: str, bearer: str | None) -> Answer:
     """Withdraw all limits of a book.
 
     Raises:
@@ -79,8 +81,8 @@ def withdraw_limits(edge: str, book: str, bearer: str | None) -> Sequence[str]:
         RequestRefused: the edge refused the request; the message says why.
         EdgeUnreachable: no edge answers at the address.
     """
-    ask("DELETE", edge, f"{_path(book)}/limits", bearer)
-    return [f"{book} has no limits"]
+    shown = ask("DELETE", edge, f"{_path(book)}/limits", bearer)
+    return Answer(shown, [f"{book} has no limits"])
 
 
 def _path(book: str) -> str:

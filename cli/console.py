@@ -6,15 +6,20 @@ import sys
 from collections.abc import Coroutine, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 
+from cli.answers import Answer
 from cli.errors import CommandError
 from infra.errors import InfraError
 from infra.settings import InfraSettings
 from kafka_io.client import check_security
+from kafka_io.clock import now_us
 from kafka_io.errors import InvalidSetting
+from schemas.instants import to_rfc3339
+
+_T = TypeVar("_T")
 
 DataDir = Annotated[
     Path | None,
@@ -48,6 +53,19 @@ def print_line(line: str) -> None:
 def print_json(value: object) -> None:
     """Print a value as JSON, of ASCII characters."""
     print_line(json.dumps(value, indent=2))
+
+
+def print_message(line: str) -> None:
+    """Print a line as a JSON object of one line, with the time."""
+    print_line(json.dumps({"at": to_rfc3339(now_us()), "message": line.strip()}))
+
+
+def print_answer(answer: Answer, *, json: bool) -> None:
+    """Print a command's answer: its document with `--json`, else its lines."""
+    if json:
+        print_json(answer.document)
+    else:
+        print_lines(answer.lines)
 
 
 def print_note(line: str) -> None:
@@ -88,14 +106,14 @@ def reasons() -> Generator[None]:
         sys.exit(f"tapewire: {error}")
 
 
-def run(command: Coroutine[Any, Any, None]) -> None:
-    """Run a command on an event loop, and exit with the reason if it fails.
+def run(command: Coroutine[Any, Any, _T]) -> _T:
+    """Run a command on an event loop, return its result, and exit with the reason if it fails.
 
     Raises:
         SystemExit: it failed.
     """
     with reasons():
-        asyncio.run(command)
+        return asyncio.run(command)
 
 
 def settings_of(data_dir: Path | None) -> InfraSettings:

@@ -1,18 +1,19 @@
 """`tapewire limits`: sets and lists the limits of portfolios through any edge."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from math import isfinite
 from typing import Any
 from urllib.parse import quote
 
+from cli.answers import Answer
 from cli.edge_client import ask
 from cli.errors import RequestRefused
 
 _ROOT = "/api/v1/limits"
 
 
-def show(url: str, portfolio_id: str | None, bearer: str | None) -> Sequence[str]:
-    """Return the limits that were set, as lines of a table.
+def show(url: str, portfolio_id: str | None, bearer: str | None) -> Answer:
+    """Return the limits that were set.
 
     Raises:
         RequestRefused: the edge refused the request; the message says why.
@@ -22,19 +23,18 @@ def show(url: str, portfolio_id: str | None, bearer: str | None) -> Sequence[str
     answer = ask("GET", url, f"{_ROOT}{path}", bearer)
     rows = answer if isinstance(answer, list) else [answer]
     lines = [line for row in rows for line in _lines(row)]
-    return lines or ["no limits were set; the processors' defaults hold"]
+    return Answer(rows, lines or ["no limits were set; the processors' defaults hold"])
 
 
-def put(
-    url: str, portfolio_id: str, limits: Mapping[str, Any], bearer: str | None
-) -> Sequence[str]:
-    """Replace a portfolio's limits, and return the new ones as lines of a table.
+def put(url: str, portfolio_id: str, limits: Mapping[str, Any], bearer: str | None) -> Answer:
+    """Replace a portfolio's limits, and return the new ones.
 
     Raises:
         RequestRefused: the edge refused the request; the message says why.
         EdgeUnreachable: no edge answers at the address.
     """
-    return _lines(ask("PUT", url, f"{_ROOT}{_path(portfolio_id)}", bearer, body=limits))
+    row = ask("PUT", url, f"{_ROOT}{_path(portfolio_id)}", bearer, body=limits)
+    return Answer(row, _lines(row))
 
 
 def check_numbers(body: Mapping[str, Any]) -> None:
@@ -50,15 +50,15 @@ def check_numbers(body: Mapping[str, Any]) -> None:
                 raise RequestRefused(f"{name} is {value}; it must be a finite number")
 
 
-def withdraw(url: str, portfolio_id: str, bearer: str | None) -> Sequence[str]:
+def withdraw(url: str, portfolio_id: str, bearer: str | None) -> Answer:
     """Withdraw a portfolio's limits.
 
     Raises:
         RequestRefused: the edge refused the request; the message says why.
         EdgeUnreachable: no edge answers at the address.
     """
-    ask("DELETE", url, f"{_ROOT}{_path(portfolio_id)}", bearer)
-    return [f"{portfolio_id}: the processors' defaults hold"]
+    row = ask("DELETE", url, f"{_ROOT}{_path(portfolio_id)}", bearer)
+    return Answer(row, [f"{portfolio_id}: the processors' defaults hold"])
 
 
 def _path(portfolio_id: str) -> str:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from cli.errors import RebuildFailed
 from cli.log_beginning import check_beginning
@@ -117,6 +118,31 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True)
+class Rebuilt:
+    """The result of a rebuild."""
+
+    version: str
+    difference: Difference
+    is_switched: bool
+    """Whether the running workers continue from the result."""
+    measures: str
+    """The topic of the recomputed measures."""
+    alerts: str
+    """The topic of the recomputed alerts."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the result for a program."""
+        return {
+            "version": self.version,
+            "switched": self.is_switched,
+            "measures": dict(self.difference.measures),
+            "open_alerts": dict(self.difference.open_alerts),
+            "alert_steps": dict(self.difference.alerts),
+            "topics": {"measures": self.measures, "alerts": self.alerts},
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class Terminal:
     """Shows the user the progress of a rebuild and its result, and asks before the switch."""
 
@@ -139,7 +165,7 @@ async def rebuild(
     switch: bool,
     scope: Scope = _ALL,
     env: Mapping[str, str] | None = None,
-) -> None:
+) -> Rebuilt:
     """Compute everything again, print the differences, and let running workers continue from it.
 
     Args:
@@ -188,7 +214,14 @@ async def rebuild(
         difference = await compare(settings, version, scope)
         for line in lines_of(difference):
             terminal.say(line)
-        if switch and terminal.agrees():
+        result = Rebuilt(
+            version,
+            difference,
+            switch and terminal.agrees(),
+            f"{prefix}{RISK_MEASURES.name}",
+            f"{prefix}{RISK_ALERTS.name}",
+        )
+        if result.is_switched:
             if await _check_growths(settings) != count:
                 raise RebuildFailed(
                     "the topics of portfolios have grown meanwhile; rebuild again, under a new name"
@@ -198,12 +231,13 @@ async def rebuild(
         else:
             terminal.say(
                 f"not switched: the running workers continue as before; the results are in "
-                f"{prefix}{RISK_MEASURES.name} and {prefix}{RISK_ALERTS.name}"
+                f"{result.measures} and {result.alerts}"
             )
     except (ProducerError, TimeoutError) as error:
         raise RebuildFailed(f"Kafka became unavailable: {error!r}") from error
     finally:
         await worker.process.stop()
+    return result
 
 
 class _Worker:

@@ -9,8 +9,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import isfinite, nan
 from pathlib import Path
+from typing import Any
 
 from cli.errors import NoHistory
+from cli.record_json import json_of
 from kafka_io.client import partition_of
 from kafka_io.clock import now_us
 from kafka_io.dead_letters import log_time_us
@@ -19,7 +21,7 @@ from kafka_io.reader import ConsumedRecord, read_homes
 from kafka_io.settings import ProducerSettings
 from schemas.events import AlertTransition, Return, ReturnBatch, RiskAlert
 from schemas.gate import admit_or_none
-from schemas.instants import EARLIEST_US, LATEST_US, to_date
+from schemas.instants import EARLIEST_US, LATEST_US, to_date, to_rfc3339
 from schemas.keys import encode_key
 from schemas.topics import PARTITIONS, PORTFOLIO_RETURNS, Topic
 from stream_processors.gate import RecordGate
@@ -230,6 +232,63 @@ def _reason(query: ReplayQuery, returns: Sequence[Return]) -> str:
     others = sorted({value.portfolio_id for value in returns})
     beside = f"; its partition has {', '.join(others)}" if others else ""
     return f"the log has no returns of {query.portfolio_id}{beside}"
+
+
+def as_json(past: Past, query: ReplayQuery) -> dict[str, Any]:
+    """Return a replay for a program."""
+    result, ran = past.forecasts, past.ran
+    return {
+        "portfolio_id": query.portfolio_id,
+        "method": query.method,
+        "confidence": float(query.level.confidence),
+        "limit": query.limit,
+        "days": [
+            {
+                "date": to_date(day.at_us),
+                "return": json_of(day.value),
+                "var": None if day.forecast is None else json_of(day.forecast.var),
+                "es": None if day.forecast is None else json_of(day.forecast.es),
+                "exceeded": day.exceeded,
+            }
+            for day in result.days
+        ],
+        "alerts": _judged(result, query)
+        if ran is None
+        else [_sent(past.alert) for past in ran.alerts],
+        "stress": [] if ran is None else json_of(ran.stress),
+        "backtest": None if result.test is None else json_of(result.test),
+    }
+
+
+def _judged(result: Replay, query: ReplayQuery) -> list[dict[str, Any]]:
+    return [
+        {
+            "at": to_rfc3339(step.at_us),
+            "alert_id": step.transition.alert_id,
+            "transition_id": step.transition.transition_id,
+            "state": step.transition.kind,
+            "level": step.transition.level.name.lower(),
+            "metric": query.rule_id,
+            "value": json_of(step.transition.value),
+            "limit": query.limit,
+            "message": None,
+        }
+        for step in result.steps
+    ]
+
+
+def _sent(alert: RiskAlert) -> dict[str, Any]:
+    return {
+        "at": to_rfc3339(alert.event_time_us),
+        "alert_id": alert.alert_id,
+        "transition_id": alert.transition_id,
+        "state": alert.state,
+        "level": alert.level,
+        "metric": alert.metric_name,
+        "value": json_of(alert.metric_value),
+        "limit": json_of(alert.threshold),
+        "message": alert.message,
+    }
 
 
 def table(past: Past, query: ReplayQuery) -> Sequence[str]:

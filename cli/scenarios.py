@@ -1,57 +1,58 @@
 """`tapewire scenarios`: puts, lists and withdraws stress scenarios through any edge."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
+from cli.answers import Answer
 from cli.edge_client import ask
 
 _ROOT = "/api/v1/scenarios"
 
 
-def listed(url: str, bearer: str | None) -> Sequence[str]:
-    """Return all scenarios as lines of a table.
+def listed(url: str, bearer: str | None) -> Answer:
+    """Return all scenarios.
 
     Raises:
         RequestRefused: the edge refused the request; the message says why.
         EdgeUnreachable: no edge answers at the address.
     """
-    return [_line(row) for row in ask("GET", url, _ROOT, bearer)] or ["there are no scenarios"]
+    rows = ask("GET", url, _ROOT, bearer)
+    return Answer(rows, [_line(row) for row in rows] or ["there are no scenarios"])
 
 
-def shown(url: str, name: str, bearer: str | None) -> Sequence[str]:
-    """Return a scenario and its shocks as lines of a table.
+def shown(url: str, name: str, bearer: str | None) -> Answer:
+    """Return a scenario and its shocks.
 
     Raises:
         RequestRefused: the edge refused the request; the message says why.
         EdgeUnreachable: no edge answers at the address.
     """
     row = ask("GET", url, _path(name), bearer)
-    return [
-        _line(row),
-        *(f"  {shock['series_id']:<24} {shock['value']:+.6g}" for shock in row["shocks"]),
-    ]
+    shocks = [f"  {shock['series_id']:<24} {shock['value']:+.6g}" for shock in row["shocks"]]
+    return Answer(row, [_line(row), *shocks])
 
 
-def put(url: str, name: str, scenario: Mapping[str, Any], bearer: str | None) -> Sequence[str]:
-    """Replace a scenario, and return it as a line of a table.
+def put(url: str, name: str, scenario: Mapping[str, Any], bearer: str | None) -> Answer:
+    """Replace a scenario, and return it.
 
     Raises:
         RequestRefused: the edge refused the request; the message says why.
         EdgeUnreachable: no edge answers at the address.
     """
-    return [_line(ask("PUT", url, _path(name), bearer, body=scenario))]
+    row = ask("PUT", url, _path(name), bearer, body=scenario)
+    return Answer(row, [_line(row)])
 
 
-def delete(url: str, name: str, bearer: str | None) -> Sequence[str]:
+def delete(url: str, name: str, bearer: str | None) -> Answer:
     """Withdraw a scenario.
 
     Raises:
         RequestRefused: the edge refused the request; the message says why.
         EdgeUnreachable: no edge answers at the address.
     """
-    ask("DELETE", url, _path(name), bearer)
-    return [f"{name}: withdrawn"]
+    withdrawn = ask("DELETE", url, _path(name), bearer)
+    return Answer(withdrawn, [f"{name}: withdrawn"])
 
 
 def _path(name: str) -> str:

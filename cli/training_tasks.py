@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 from httpx_sse import aconnect_sse
 
+from cli.answers import Answer
 from cli.edge_client import authorization, no_edge_at
 from cli.errors import CommandError
 from cli.responses import check
@@ -118,8 +119,14 @@ async def poll(url: str, task_id: str, cost: Cost, bearer: str | None = None) ->
 
 async def compare(
     url: str, task_id: str, say: Callable[[str], None], bearer: str | None = None
-) -> None:
-    """Poll and stream a task at the same time to its end, and print the cost of each.
+) -> Answer:
+    """Poll and stream a task at the same time to its end, and return the cost of each.
+
+    Args:
+        url: the edge's address.
+        task_id: the task.
+        say: prints a line for each status in the meantime.
+        bearer: the caller's token; None for none.
 
     Raises:
         RequestRefused: the edge refused the request; the message says why.
@@ -141,13 +148,26 @@ async def compare(
     if failed:
         raise failed[0]
     changes = [_updated_s(status) for _, status in streaming.seen]
-    say("")
-    say(f"{'':<22}{'polling, every 2 s':>20}{'streaming':>14}")
-    say(f"{'requests':<22}{polling.requests:>20,}{streaming.requests:>14,}")
-    say(f"{'bytes':<22}{polling.bytes:>20,}{streaming.bytes:>14,}")
-    say(f"{'changes seen':<22}{_distinct(polling):>20,}{_distinct(streaming):>14,}")
     late = [f"{staleness_s(cost, changes) * 1000:,.0f} ms" for cost in (polling, streaming)]
-    say(f"{'mean staleness':<22}{late[0]:>20}{late[1]:>14}")
+    lines = [
+        "",
+        f"{'':<22}{'polling, every 2 s':>20}{'streaming':>14}",
+        f"{'requests':<22}{polling.requests:>20,}{streaming.requests:>14,}",
+        f"{'bytes':<22}{polling.bytes:>20,}{streaming.bytes:>14,}",
+        f"{'changes seen':<22}{_distinct(polling):>20,}{_distinct(streaming):>14,}",
+        f"{'mean staleness':<22}{late[0]:>20}{late[1]:>14}",
+    ]
+    costs = {"polling": polling, "streaming": streaming}
+    document = {
+        name: {
+            "requests": cost.requests,
+            "bytes": cost.bytes,
+            "changes_seen": _distinct(cost),
+            "mean_staleness_s": staleness_s(cost, changes),
+        }
+        for name, cost in costs.items()
+    }
+    return Answer({"task_id": task_id, **document}, lines)
 
 
 def staleness_s(cost: Cost, changes_s: list[float]) -> float:

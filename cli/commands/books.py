@@ -5,7 +5,16 @@ from typing import Annotated
 import typer
 
 from cli import books
-from cli.console import DataDir, Token, Url, print_lines, print_note, reasons, settings_of
+from cli.console import (
+    AsJson,
+    DataDir,
+    Token,
+    Url,
+    print_answer,
+    print_note,
+    reasons,
+    settings_of,
+)
 from cli.files import read_object
 from cli.target import find_edge
 
@@ -24,6 +33,7 @@ def put_book(
             help="All holdings in JSON, as PUT /api/v1/books takes them; - for stdin.",
         ),
     ],
+    json: AsJson = False,  # noqa: FBT002  # a flag of the command line
     url: Url = None,
     token: Token = None,
     data_dir: DataDir = None,
@@ -31,26 +41,33 @@ def put_book(
     """Replace all holdings of a book."""
     with reasons():
         body = read_object(file, "the book")
-        print_lines(books.put(_edge(url, data_dir), book, body, token))
+        print_answer(books.put(_edge(url, data_dir), book, body, token), json=json)
 
 
 @books_cli.command("close")
-def close_book(book: _Book, url: Url = None, token: Token = None, data_dir: DataDir = None) -> None:
+def close_book(
+    book: _Book,
+    json: AsJson = False,  # noqa: FBT002  # a flag of the command line
+    url: Url = None,
+    token: Token = None,
+    data_dir: DataDir = None,
+) -> None:
     """Close a book; those below it belong to the root from then on."""
     with reasons():
-        print_lines(books.close(_edge(url, data_dir), book, token))
+        print_answer(books.close(_edge(url, data_dir), book, token), json=json)
 
 
 @books_cli.command("show")
 def show_books(
     root: Annotated[str, typer.Argument(help="The top book of the tree.")],
+    json: AsJson = False,  # noqa: FBT002  # a flag of the command line
     url: Url = None,
     token: Token = None,
     data_dir: DataDir = None,
 ) -> None:
     """List the risk of each book of a tree."""
     with reasons():
-        print_lines(books.show(_edge(url, data_dir), root, token))
+        print_answer(books.show(_edge(url, data_dir), root, token), json=json)
 
 
 @books_cli.command("limit")
@@ -69,6 +86,7 @@ def limit_book(  # each is an option of the command
         float | None, typer.Option(help="The share of the limit that warns.")
     ] = None,
     comment: Annotated[str, typer.Option(help="Why; the log keeps it.")] = "",
+    json: AsJson = False,  # noqa: FBT002  # a flag of the command line
     url: Url = None,
     token: Token = None,
     data_dir: DataDir = None,
@@ -76,16 +94,22 @@ def limit_book(  # each is an option of the command
     """Replace a book's limits with one limit."""
     new_limit = {"metric": metric, "limit": limit, "warn_ratio": warn_ratio}
     with reasons():
-        print_lines(books.put_limit(_edge(url, data_dir), book, new_limit, comment, token))
+        print_answer(
+            books.put_limit(_edge(url, data_dir), book, new_limit, comment, token), json=json
+        )
 
 
 @books_cli.command("unlimit")
 def unlimit_book(
-    book: _Book, url: Url = None, token: Token = None, data_dir: DataDir = None
+    book: _Book,
+    json: AsJson = False,  # noqa: FBT002  # a flag of the command line
+    url: Url = None,
+    token: Token = None,
+    data_dir: DataDir = None,
 ) -> None:
     """Withdraw all limits of a book."""
     with reasons():
-        print_lines(books.withdraw_limits(_edge(url, data_dir), book, token))
+        print_answer(books.withdraw_limits(_edge(url, data_dir), book, token), json=json)
 
 
 def _edge(url: str | None, data_dir: DataDir) -> str:

@@ -5,7 +5,16 @@ from typing import Annotated
 import typer
 
 from cli import limits
-from cli.console import DataDir, Token, Url, print_lines, print_note, reasons, settings_of
+from cli.console import (
+    AsJson,
+    DataDir,
+    Token,
+    Url,
+    print_answer,
+    print_note,
+    reasons,
+    settings_of,
+)
 from cli.target import find_edge
 
 limits_cli = typer.Typer(
@@ -45,6 +54,7 @@ def set_limit(  # noqa: PLR0913, PLR0917  # each is an option of the command
         float | None, typer.Option(help="The seconds after which a measure is stale.")
     ] = None,
     comment: Annotated[str, typer.Option(help="The reason; the log keeps it.")] = "",
+    json: AsJson = False,  # noqa: FBT002  # a flag of the command line
     url: Url = None,
     token: Token = None,
     data_dir: DataDir = None,
@@ -66,17 +76,21 @@ def set_limit(  # noqa: PLR0913, PLR0917  # each is an option of the command
     with reasons():
         limits.check_numbers(body)
         edge = find_edge(url, settings_of(data_dir), print_note)
-        print_lines(limits.put(edge, portfolio, body, token))
+        print_answer(limits.put(edge, portfolio, body, token), json=json)
 
 
 @limits_cli.command("withdraw")
 def withdraw_limits(
-    portfolio: _Portfolio, url: Url = None, token: Token = None, data_dir: DataDir = None
+    portfolio: _Portfolio,
+    json: AsJson = False,  # noqa: FBT002  # a flag of the command line
+    url: Url = None,
+    token: Token = None,
+    data_dir: DataDir = None,
 ) -> None:
     """Withdraw a portfolio's limits; the processors' defaults apply again."""
     with reasons():
         edge = find_edge(url, settings_of(data_dir), print_note)
-        print_lines(limits.withdraw(edge, portfolio, token))
+        print_answer(limits.withdraw(edge, portfolio, token), json=json)
 
 
 @limits_cli.command("show")
@@ -84,6 +98,7 @@ def show_limits(
     portfolio: Annotated[
         str | None, typer.Argument(help="The portfolio; all if it is left out.")
     ] = None,
+    json: AsJson = False,  # noqa: FBT002  # a flag of the command line
     url: Url = None,
     token: Token = None,
     data_dir: DataDir = None,
@@ -91,4 +106,4 @@ def show_limits(
     """List the limits that were set."""
     with reasons():
         edge = find_edge(url, settings_of(data_dir), print_note)
-        print_lines(limits.show(edge, portfolio, token))
+        print_answer(limits.show(edge, portfolio, token), json=json)

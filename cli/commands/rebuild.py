@@ -7,9 +7,11 @@ from typing import Annotated
 import typer
 
 from cli.console import (
+    AsJson,
     DataDir,
     Yes,
     confirmed,
+    print_json,
     print_line,
     print_note,
     reasons,
@@ -44,6 +46,7 @@ def rebuild(
         str, typer.Option(help="Compute and switch this portfolio only, of every --tenant.")
     ] = "",
     yes: Yes = False,  # noqa: FBT002  # a flag of the command line
+    json: AsJson = False,  # noqa: FBT002  # a flag of the command line
     data_dir: DataDir = None,
 ) -> None:
     """Compute all measures and alerts again, from the beginning of the log.
@@ -51,7 +54,8 @@ def rebuild(
     Use it after an upgrade of the processors, or a change of a method, window or default limit. A
     worker beside the running ones reads the whole log with the settings of this environment, which
     should be theirs. The command prints the differences and asks; then the running workers continue
-    from the result, and clients receive what has changed.
+    from the result, and clients receive what has changed. With --json, the result is printed at the
+    end, and everything else goes to the standard error.
     """
     from cli.rebuild import Terminal, rebuild as rebuild_risk  # noqa: PLC0415  # it loads SciPy
     from stream_processors.risk.scope import Scope  # noqa: PLC0415  # as well
@@ -75,11 +79,11 @@ def rebuild(
         f"get the changes of {prefix}risk.measures and {prefix}risk.alerts."
     )
     terminal = Terminal(
-        print_line,
+        print_note if json else print_line,
         agrees=lambda: confirmed(question, yes=yes),
         reading=progress_bar("reading records"),
     )
-    run(
+    result = run(
         rebuild_risk(
             kafka.producer_settings(),
             version,
@@ -90,3 +94,5 @@ def rebuild(
             env={"TAPEWIRE_VAR_LIMITS": kafka.var_limits},
         )
     )
+    if json:
+        print_json(result.as_json())

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from cli.console import DataDir, print_lines, print_note, reasons, settings_of
+from cli.answers import Answer
+from cli.console import AsJson, DataDir, print_answer, print_note, reasons, settings_of
 from cli.errors import NoHistory
 from cli.progress import working
 from cli.target import find_kafka
@@ -29,7 +30,7 @@ risk_cli = typer.Typer(no_args_is_help=True, help="Analyse past risk.")
 
 
 @risk_cli.command("replay")
-def replay(
+def replay(  # noqa: PLR0913, PLR0917  # each is an option of the command
     portfolio: Annotated[str, typer.Option(help="The portfolio.")],
     since: Annotated[datetime, typer.Option("--from", formats=["%Y-%m-%d"], help="The first day.")],
     until: Annotated[datetime, typer.Option("--to", formats=["%Y-%m-%d"], help="The last day.")],
@@ -51,6 +52,7 @@ def replay(
     out: Annotated[
         Path | None, typer.Option(help="Also draw a picture to this .png or .svg file.")
     ] = None,
+    json: AsJson = False,  # noqa: FBT002  # a flag of the command line
     data_dir: DataDir = None,
 ) -> None:
     """Print the alerts that were raised, or that another method or limit would have raised.
@@ -96,4 +98,6 @@ def replay(
         if out is not None:
             risk_replay.draw(result, query, out)
             lines.append(f"the picture is {out}")
-        print_lines(lines)
+        document = risk_replay.as_json(result, query)
+        document["picture"] = None if out is None else str(out)
+        print_answer(Answer(document, lines), json=json)

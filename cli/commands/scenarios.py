@@ -5,7 +5,16 @@ from typing import Annotated, Any
 import typer
 
 from cli import scenarios
-from cli.console import DataDir, Token, Url, print_lines, print_note, reasons, settings_of
+from cli.console import (
+    AsJson,
+    DataDir,
+    Token,
+    Url,
+    print_answer,
+    print_note,
+    reasons,
+    settings_of,
+)
 from cli.target import find_edge
 
 scenarios_cli = typer.Typer(no_args_is_help=True, help="Put, list and delete stress scenarios.")
@@ -14,7 +23,7 @@ _Name = Annotated[str, typer.Argument(help="The scenario.")]
 
 
 @scenarios_cli.command("put")
-def put_scenario(
+def put_scenario(  # noqa: PLR0913, PLR0917  # each is an option of the command
     name: _Name,
     since: Annotated[
         str | None, typer.Option("--from", help="The first day of the past, as in 2008-09-15.")
@@ -31,6 +40,7 @@ def put_scenario(
         typer.Option(help="A shocked series that all others follow by their betas to it."),
     ] = None,
     comment: Annotated[str, typer.Option(help="The reason; the log keeps it.")] = "",
+    json: AsJson = False,  # noqa: FBT002  # a flag of the command line
     url: Url = None,
     token: Token = None,
     data_dir: DataDir = None,
@@ -39,35 +49,48 @@ def put_scenario(
     body = _body(since, until, shock or [], factor)
     with reasons():
         edge = find_edge(url, settings_of(data_dir), print_note)
-        print_lines(scenarios.put(edge, name, {**body, "comment": comment}, token))
+        print_answer(scenarios.put(edge, name, {**body, "comment": comment}, token), json=json)
 
 
 @scenarios_cli.command("list")
-def list_scenarios(url: Url = None, token: Token = None, data_dir: DataDir = None) -> None:
+def list_scenarios(
+    json: AsJson = False,  # noqa: FBT002  # a flag of the command line
+    url: Url = None,
+    token: Token = None,
+    data_dir: DataDir = None,
+) -> None:
     """List the scenarios."""
     with reasons():
         edge = find_edge(url, settings_of(data_dir), print_note)
-        print_lines(scenarios.listed(edge, token))
+        print_answer(scenarios.listed(edge, token), json=json)
 
 
 @scenarios_cli.command("show")
 def show_scenario(
-    name: _Name, url: Url = None, token: Token = None, data_dir: DataDir = None
+    name: _Name,
+    json: AsJson = False,  # noqa: FBT002  # a flag of the command line
+    url: Url = None,
+    token: Token = None,
+    data_dir: DataDir = None,
 ) -> None:
     """Show a scenario with its shocks."""
     with reasons():
         edge = find_edge(url, settings_of(data_dir), print_note)
-        print_lines(scenarios.shown(edge, name, token))
+        print_answer(scenarios.shown(edge, name, token), json=json)
 
 
 @scenarios_cli.command("delete")
 def delete_scenario(
-    name: _Name, url: Url = None, token: Token = None, data_dir: DataDir = None
+    name: _Name,
+    json: AsJson = False,  # noqa: FBT002  # a flag of the command line
+    url: Url = None,
+    token: Token = None,
+    data_dir: DataDir = None,
 ) -> None:
     """Withdraw a scenario; nothing is valued by it any more."""
     with reasons():
         edge = find_edge(url, settings_of(data_dir), print_note)
-        print_lines(scenarios.delete(edge, name, token))
+        print_answer(scenarios.delete(edge, name, token), json=json)
 
 
 def _body(

@@ -4,11 +4,15 @@ from typing import Annotated
 
 import typer
 
+from cli.answers import Answer
 from cli.console import (
+    AsJson,
     DataDir,
     Yes,
     confirmed,
+    print_answer,
     print_line,
+    print_message,
     print_note,
     reasons,
     run,
@@ -45,21 +49,28 @@ def up(
     speed: Annotated[
         float, typer.Option(help="The number of trading days that the demo replays in a second.")
     ] = 40.0,
+    json: AsJson = False,  # noqa: FBT002  # a flag of the command line
 ) -> None:
     """Run the whole system: broker, topics, processor, edges, workers and demo.
 
     Prints a line for each part when it is ready, then the address to open. Ctrl-C stops the parts
     in order. A part that dies is restarted, again and again if need be, while the others go on.
+    With --json, each line is an object with the time and the message.
     """
     if not speed > 0:
         raise typer.BadParameter(
             f"{speed} is invalid; it must be more than 0", param_hint="--speed"
         )
     options = SystemOptions(port=port, edges=edges, demo=demo, examples=examples, speed=speed)
-    run(run_system(settings_of(data_dir), options, print_line))
+    say = print_message if json else print_line
+    run(run_system(settings_of(data_dir), options, say))
 
 
-def reset(data_dir: DataDir = None, yes: Yes = False) -> None:  # noqa: FBT002  # a flag of the command line
+def reset(
+    yes: Yes = False,  # noqa: FBT002  # a flag of the command line
+    json: AsJson = False,  # noqa: FBT002  # a flag of the command line
+    data_dir: DataDir = None,
+) -> None:
     """Delete the data of a system: the events of its embedded broker, models, logs and keys.
 
     Only a directory that bears Tapewire's mark is touched, and only what Tapewire has put into it.
@@ -68,15 +79,22 @@ def reset(data_dir: DataDir = None, yes: Yes = False) -> None:  # noqa: FBT002  
     where = folder.resolve()
     with reasons():
         if not folder.exists():
-            print_line(f"there is no {where}")
-            return
-        size = size_bytes(folder) / 1e6
-        if not confirmed(f"Delete {where}, {size:,.0f} MB of Tapewire's data?", yes=yes):
-            print_line("nothing was deleted")
-            return
-        delete_data(folder)
-        left = "; files of others are still there" if folder.exists() else ""
-        print_line(f"deleted the data in {where}{left}")
+            size, is_deleted, text = 0, False, f"there is no {where}"
+        else:
+            size, text = size_bytes(folder), "nothing was deleted"
+            question = f"Delete {where}, {size / 1e6:,.0f} MB of Tapewire's data?"
+            is_deleted = confirmed(question, yes=yes)
+        if is_deleted:
+            delete_data(folder)
+            left = "; files of others are still there" if folder.exists() else ""
+            text = f"deleted the data in {where}{left}"
+        document = {
+            "data_dir": str(where),
+            "deleted": is_deleted,
+            "bytes": size,
+            "exists": folder.exists(),
+        }
+        print_answer(Answer(document, [text]), json=json)
 
 
 def token(
@@ -94,6 +112,7 @@ def token(
             "limits, ack and admin; all if it is left out."
         ),
     ] = None,
+    json: AsJson = False,  # noqa: FBT002  # a flag of the command line
     data_dir: DataDir = None,
 ) -> None:
     """Print a token for the system of a data directory, which runs without another issuer."""
@@ -108,4 +127,12 @@ def token(
     system = find_running(folder)
     running = "which does not run now" if system is None else f"at {system.url}"
     print_note(f"a token for the system on {folder.resolve()}, {running}")
-    print_line(demo_issuer.token(folder, sub, tenant, ttl, scope))
+    made = demo_issuer.token(folder, sub, tenant, ttl, scope)
+    document = {
+        "token": made,
+        "sub": sub,
+        "tenant": tenant,
+        "scope": scope,
+        "expires_in_s": int(ttl),
+    }
+    print_answer(Answer(document, [made]), json=json)

@@ -6,9 +6,11 @@ from typing import Annotated
 
 import typer
 
+from cli.answers import Answer
 from cli.console import (
     AsJson,
     DataDir,
+    print_answer,
     print_json,
     print_line,
     print_lines,
@@ -135,7 +137,10 @@ def tail(
 
 
 @topics_cli.command("create")
-def create(data_dir: DataDir = None) -> None:
+def create(
+    json: AsJson = False,  # noqa: FBT002  # a flag of the command line
+    data_dir: DataDir = None,
+) -> None:
     """Create the topics that are missing, as `tapewire up` does, and start nothing.
 
     Topics that exist are left as they are; one that differs from the catalogue is named.
@@ -143,7 +148,8 @@ def create(data_dir: DataDir = None) -> None:
     with reasons():
         kafka = find_kafka(settings_of(data_dir), print_note)
         made = provision(kafka.bootstrap_servers, prefix=kafka.topic_prefix, warn=print_note)
-    print_line(f"{len(made)} topics were created" if made else "all topics exist")
+    text = f"{len(made)} topics were created" if made else "all topics exist"
+    print_answer(Answer({"created": list(made)}, [text]), json=json)
 
 
 @topics_cli.command("acls")
@@ -161,6 +167,7 @@ def acls(
     rebuild: Annotated[
         str | None, typer.Option(metavar="VERSION", help="Add the access to a rebuild's topics.")
     ] = None,
+    json: AsJson = False,  # noqa: FBT002  # a flag of the command line
     data_dir: DataDir = None,
 ) -> None:
     """Print the commands that give each part the access to Kafka that it needs, and no more.
@@ -175,9 +182,23 @@ def acls(
     if principal is not None and len(chosen) > 1:
         raise typer.BadParameter("name one part with it", param_hint="--principal")
     servers = settings.bootstrap_servers or "localhost:9092"
+    document, lines = [], []
     for part in chosen:
+        user = principal or f"User:{part}"
         grants = grants_of(part, prefix=settings.topic_prefix, version=rebuild)
-        print_lines(commands_of(part, principal or f"User:{part}", grants, servers))
+        lines += commands_of(part, user, grants, servers)
+        document += [
+            {
+                "part": part,
+                "principal": user,
+                "resource": grant.resource.name.lower(),
+                "name": grant.name,
+                "pattern": "prefixed" if grant.is_prefix else "literal",
+                "operation": grant.operation.name.lower(),
+            }
+            for grant in grants
+        ]
+    print_answer(Answer(document, lines), json=json)
 
 
 @topics_cli.command("grow")
@@ -199,13 +220,15 @@ def grow(
             "longest metadata.max.age.ms of your producers. Tapewire's own take 10 seconds.",
         ),
     ] = _SETTLE_S,
+    json: AsJson = False,  # noqa: FBT002  # a flag of the command line
     data_dir: DataDir = None,
 ) -> None:
     """Give the topics of portfolios more partitions, and move the states of portfolios.
 
     Stop all processors first, and start them when it is done; producers and edges keep running.
     The command measures returns itself while producers learn of the new partitions, so it needs
-    the processors' environment. After a crash, run it again with the same number.
+    the processors' environment. After a crash, run it again with the same number. With --json, the
+    progress goes to the standard error.
     """
     from cli.topic_growth import grow as grow_topics  # noqa: PLC0415  # it loads SciPy
     from stream_processors.settings import ProcessorSettings  # noqa: PLC0415  # as well
@@ -214,17 +237,22 @@ def grow(
         kafka = find_kafka(settings_of(data_dir), print_note)
     settings = ProcessorSettings().model_copy(update=_place_of(kafka))
     with working(f"growing topics to {count} partitions, at least {settle:g} s"):
-        run(grow_topics(settings, count, settle, print_line))
+        run(grow_topics(settings, count, settle, print_note if json else print_line))
+    if json:
+        print_json({"grown": True, "partitions": count})
 
 
 @topics_cli.command("rekey")
-def rekey(data_dir: DataDir = None) -> None:
+def rekey(
+    json: AsJson = False,  # noqa: FBT002  # a flag of the command line
+    data_dir: DataDir = None,
+) -> None:
     """Give the records of tenants the keys that name them, in the log of an earlier release.
 
     Earlier releases named a tenant in a header only. Stop all processors and producers first, and
     start them when it is done; edges keep running. Records without a tenant are left as they are.
     Those that the processors had not read yet are copied, and become dead letters under their old
-    keys. After a crash, run it again.
+    keys. After a crash, run it again. With --json, the progress goes to the standard error.
     """
     from cli.topic_keys import rekey as rekey_topics  # noqa: PLC0415  # it loads SciPy
     from stream_processors.settings import ProcessorSettings  # noqa: PLC0415  # as well
@@ -233,7 +261,9 @@ def rekey(data_dir: DataDir = None) -> None:
         kafka = find_kafka(settings_of(data_dir), print_note)
     settings = ProcessorSettings().model_copy(update=_place_of(kafka))
     with working("moving the records of tenants"):
-        run(rekey_topics(settings, print_line))
+        run(rekey_topics(settings, print_note if json else print_line))
+    if json:
+        print_json({"rekeyed": True})
 
 
 def _place_of(kafka: KafkaTarget) -> dict[str, str]:

@@ -24,10 +24,10 @@ def test_a_book_is_put_as_its_file_says_and_closed() -> None:
         "DELETE /api/v1/books/firm/a%20b": [(200, {})],
     }
     with scripted(responses) as edge:
-        assert books.put(edge.url, "firm/a b", {"currency": "USD"}, "token") == [
+        assert books.put(edge.url, "firm/a b", {"currency": "USD"}, "token").lines == [
             "AAPL                               -100 at 190.5 USD"
         ]
-        assert books.close(edge.url, "firm/a b", None) == ["firm/a b is closed"]
+        assert books.close(edge.url, "firm/a b", None).lines == ["firm/a b is closed"]
     assert edge.received[0].body == {"currency": "USD"}
     assert edge.received[0].headers["authorization"] == "Bearer token"
 
@@ -41,7 +41,7 @@ def test_the_risk_of_a_tree_is_shown_with_its_reason() -> None:
     }
     blind = RISK | {"path": "firm/n", "amounts": {}, "var_95": None, "status": "insufficient_data"}
     with scripted({"GET /api/v1/books/firm": [(200, [RISK, short, blind])]}) as edge:
-        lines = books.show(edge.url, "firm", None)
+        lines = books.show(edge.url, "firm", None).lines
     when = "as of 2026-01-02T00:00:00Z"
     assert lines == [
         f"firm/firm                VaR 1234.57, 5.25% of the net asset value; ok, {when}",
@@ -57,10 +57,12 @@ def test_limits_are_set_and_withdrawn() -> None:
         "DELETE /api/v1/books/firm/tech/limits": [(200, {})],
     }
     with scripted(responses) as edge:
-        assert books.put_limit(edge.url, "firm/tech", limit, "why", None) == [
+        assert books.put_limit(edge.url, "firm/tech", limit, "why", None).lines == [
             "firm/tech: concentration up to 0.5"
         ]
-        assert books.withdraw_limits(edge.url, "firm/tech", None) == ["firm/tech has no limits"]
+        assert books.withdraw_limits(edge.url, "firm/tech", None).lines == [
+            "firm/tech has no limits"
+        ]
     assert edge.received[0].body == {"limits": [limit], "comment": "why"}
 
 

@@ -21,14 +21,14 @@ LINE = (
 
 def test_limits_are_shown_as_a_table() -> None:
     with scripted({"GET /api/v1/limits": [(200, [ROW, ROW])]}) as edge:
-        assert limits.show(edge.url, None, "token") == [LINE, LINE]
+        assert limits.show(edge.url, None, "token").lines == [LINE, LINE]
     (request,) = edge.received
     assert request.headers["authorization"] == "Bearer token"
 
 
 def test_a_portfolios_name_is_quoted_in_the_path() -> None:
     with scripted({"PUT /api/v1/limits/desk%2Fa": [(200, ROW)]}) as edge:
-        assert limits.put(edge.url, "desk/a", {"limits": []}, None) == [LINE]
+        assert limits.put(edge.url, "desk/a", {"limits": []}, None).lines == [LINE]
     (request,) = edge.received
     assert request.body == {"limits": []}
     assert "authorization" not in request.headers
@@ -40,8 +40,8 @@ def test_without_limits_the_defaults_hold() -> None:
         "GET /api/v1/limits": [(200, [])],
     }
     with scripted(responses) as edge:
-        assert limits.withdraw(edge.url, "p", None) == ["p: the processors' defaults hold"]
-        assert limits.show(edge.url, None, None) == [
+        assert limits.withdraw(edge.url, "p", None).lines == ["p: the processors' defaults hold"]
+        assert limits.show(edge.url, None, None).lines == [
             "no limits were set; the processors' defaults hold"
         ]
 
@@ -61,7 +61,7 @@ def test_a_temporary_limit_is_shown_with_its_end_and_its_approver() -> None:
     limit = {"metric": "var_95", "limit": 0.05, "warn_ratio": 0.8, "critical_ratio": None}
     row = ROW | {"limits": [limit | {"temporary": temporary}]}
     with scripted({"GET /api/v1/limits": [(200, [row])]}) as edge:
-        [line] = limits.show(edge.url, None, None)
+        [line] = limits.show(edge.url, None, None).lines
     assert " 0.05     0.07 until 2026-12-31T18:00:00Z by bob; warn at 80%" in line
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from cli import rebuild
-from cli.rebuild import Difference, in_words, lines_of
+from cli.rebuild import Difference, Rebuilt, in_words, lines_of
 from kafka_io.settings import ProducerSettings
 from schemas.events import PortfolioState, Record, RiskAlert, RiskMeasure, WatchState
 from schemas.keys import encode_key
@@ -155,3 +155,16 @@ def test_the_end_says_in_words_what_has_changed() -> None:
     assert "Clients get an event about 1 open alert" in text
     unlike = Difference({"equal": 3}, {"only before": 0, "only now": 0}, {"only now": 1})
     assert not unlike.is_none
+
+
+def test_a_result_is_a_document_of_counts() -> None:
+    difference = Difference({"equal": 3}, {"in both": 5}, {"different": 2})
+    result = Rebuilt("v2", difference, is_switched=True, measures="v2.m", alerts="v2.a")
+    assert result.as_json() == {
+        "version": "v2",
+        "switched": True,
+        "measures": {"equal": 3},
+        "open_alerts": {"different": 2},
+        "alert_steps": {"in both": 5},
+        "topics": {"measures": "v2.m", "alerts": "v2.a"},
+    }

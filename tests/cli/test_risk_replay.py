@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 from math import nan
 from pathlib import Path
@@ -5,7 +6,16 @@ from pathlib import Path
 import pytest
 
 from cli.errors import NoHistory
-from cli.risk_replay import Past, admitted_of, batches_of, draw, newest_lap, query_of, table
+from cli.risk_replay import (
+    Past,
+    admitted_of,
+    as_json,
+    batches_of,
+    draw,
+    newest_lap,
+    query_of,
+    table,
+)
 from kafka_io.client import partition_of
 from kafka_io.reader import ConsumedRecord
 from producers.market.prices import load_prices, trading_days
@@ -45,6 +55,20 @@ def test_the_table_has_each_transition_then_the_backtest() -> None:
     assert rows[0].split()[:3] == ["2000-07-24", "raised", "breach"]
     assert any("days with a forecast" in line for line in lines)
     assert lines[-1].startswith("the worst day: 2000-09-29, -0.5")
+
+
+def test_a_program_gets_days_alerts_and_the_backtest() -> None:
+    asked = query(0.05)
+    result = replay(ALL, asked)
+    shown = json.loads(json.dumps(as_json(Past(result), asked), allow_nan=False))
+    assert (shown["portfolio_id"], shown["confidence"], shown["limit"]) == ("AAPL", 0.95, 0.05)
+    assert len(shown["days"]) == len(result.days)
+    assert shown["days"][0].keys() == {"date", "return", "var", "es", "exceeded"}
+    assert shown["days"][0]["var"] is None
+    first = shown["alerts"][0]
+    assert (first["at"][:10], first["state"], first["level"]) == ("2000-07-24", "raised", "breach")
+    assert first["metric"] == "var_95"
+    assert shown["backtest"]["observations"] == sum(day.forecast is not None for day in result.days)
 
 
 def test_a_limit_that_was_never_exceeded_says_so() -> None:

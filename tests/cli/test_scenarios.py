@@ -38,16 +38,16 @@ def test_scenarios_are_listed_shown_and_deleted() -> None:
         "DELETE /api/v1/scenarios/lehman": [(200, {"name": "lehman", "status": "withdrawn"})],
     }
     with scripted(responses) as edge:
-        lines = scenarios.listed(edge.url, "token")
+        lines = scenarios.listed(edge.url, "token").lines
         assert lines[0] == LINE
         assert "hypothetical, others zero, 1 shocks" in lines[1]
         assert "hypothetical, others by beta to SPX, 1 shocks" in lines[2]
-        assert scenarios.listed(edge.url, None) == ["there are no scenarios"]
-        assert scenarios.shown(edge.url, "lehman", None) == [
+        assert scenarios.listed(edge.url, None).lines == ["there are no scenarios"]
+        assert scenarios.shown(edge.url, "lehman", None).lines == [
             LINE,
             "  SPX                      -0.3",
         ]
-        assert scenarios.delete(edge.url, "lehman", None) == ["lehman: withdrawn"]
+        assert scenarios.delete(edge.url, "lehman", None).lines == ["lehman: withdrawn"]
 
 
 def test_a_put_names_the_refusal() -> None:

@@ -90,10 +90,13 @@ async def test_polling_and_streaming_are_compared_in_a_table() -> None:
         ],
     }
     with scripted(script) as edge:
-        await compare(edge.url, "T", lines.append)
-    table = {line[:22].strip(): line[22:].split() for line in lines[2:]}
+        answer = await compare(edge.url, "T", lines.append)
+    table = {line[:22].strip(): line[22:].split() for line in answer.lines[2:]}
     assert table["requests"] == ["1", "1"]
     assert table["changes seen"] == ["1", "2"]
+    assert len(lines) == 2
+    assert answer.document["task_id"] == "T"
+    assert answer.document["streaming"]["changes_seen"] == 2
 
 
 async def test_a_failed_comparison_raises_the_reason() -> None:

@@ -1,11 +1,14 @@
 """The commands as a user types them: arguments, help, output and exit codes."""
 
+import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer.main
 from typer.testing import CliRunner
 
 from cli.__main__ import cli
@@ -70,6 +73,74 @@ def test_each_command_has_a_help_text(command: tuple[str, ...]) -> None:
     code, text = call(*command, "--help")
     assert code == 0
     assert "Usage:" in text
+
+
+def commands(command: Any, name: str = "tapewire") -> Iterator[tuple[str, Any]]:
+    """Yield each command below one, typer's copy of click's, with its name."""
+    if not hasattr(command, "commands"):
+        yield name, command
+        return
+    for part, inner in command.commands.items():
+        yield from commands(inner, f"{name} {part}")
+
+
+def test_each_command_prints_json_if_asked() -> None:
+    found = dict(commands(typer.main.get_command(cli)))
+    assert len(found) > 30
+    without = [
+        name
+        for name, command in found.items()
+        if not any("--json" in parameter.opts for parameter in command.params)
+    ]
+    assert not without, f"give these an option of type cli.console.AsJson: {without}"
+
+
+def document(*arguments: str, **env: str) -> Any:
+    result = RUNNER.invoke(cli, [*arguments, "--json"], env=env)
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def test_what_an_edge_answers_is_the_document() -> None:
+    row = {"portfolio_id": "p", "limits": []}
+    responses: dict[str, list[tuple[int, Any]]] = {
+        "GET /health/live": [(200, {})],
+        "GET /api/v1/limits/p": [(200, row)],
+        "DELETE /api/v1/limits/p": [(200, row)],
+        "GET /api/v1/scenarios": [(200, [])],
+        "DELETE /api/v1/scenarios/s": [(200, {"name": "s", "status": "withdrawn"})],
+        "GET /api/v1/books/firm": [(200, [])],
+        "DELETE /api/v1/books/firm/a": [(200, {"status": "closed"})],
+        "DELETE /api/v1/books/firm/a/limits": [(200, {"limits": []})],
+    }
+    with scripted(responses) as edge:
+        env = {"TAPEWIRE_URL": edge.url}
+        assert document("limits", "show", "p", **env) == [row]
+        assert document("limits", "withdraw", "p", **env) == row
+        assert document("scenarios", "list", **env) == []
+        assert document("scenarios", "delete", "s", **env)["status"] == "withdrawn"
+        assert document("books", "show", "firm", **env) == []
+        assert document("books", "close", "firm/a", **env) == {"status": "closed"}
+        assert document("books", "unlimit", "firm/a", **env) == {"limits": []}
+
+
+def test_commands_of_this_machine_print_documents(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    with locked(folder):
+        pass
+    demo_issuer.jwks_path(folder)
+    made = document("token", "--sub", "alice", "--ttl", "60", "--data-dir", str(folder))
+    assert made.pop("token").count(".") == 2
+    assert made == {"sub": "alice", "tenant": None, "scope": None, "expires_in_s": 60}
+    gone = document("reset", "--yes", "--data-dir", str(folder))
+    assert gone.pop("bytes") > 0
+    assert gone == {"data_dir": str(folder), "deleted": True, "exists": False}
+    again = document("reset", "--yes", "--data-dir", str(folder))
+    assert (again["deleted"], again["bytes"]) == (False, 0)
+    (grant, *_) = document("topics", "acls", "trainer", TAPEWIRE_TOPIC_PREFIX="desk.")
+    assert grant.keys() == {"part", "principal", "resource", "name", "pattern", "operation"}
+    assert (grant["part"], grant["principal"]) == ("trainer", "User:trainer")
+    assert grant["name"].startswith("desk.")
 
 
 def test_a_shell_completes_commands() -> None:
