@@ -30,7 +30,7 @@ from sse_edge.routes.job_list import changes, shown
 from sse_edge.routes.views import views_of
 from sse_edge.streams.channels import CHANNELS
 from sse_edge.streams.dialect import ClientInfo
-from sse_edge.streams.dialects.backtest import BACKTEST, backtest, job as as_job
+from sse_edge.streams.dialects.backtest import BACKTEST, backtest, fitting, job as as_job
 from sse_edge.streams.stream import ChannelSelection, Stream
 
 CHANNEL = "backtest_jobs"
@@ -51,7 +51,11 @@ class ListKind:
 
     plural: str
     singular: str
-    render: Callable[[JobState], Mapping[str, object]]
+    as_data: Callable[[JobState], Mapping[str, object]]
+
+    def render(self, job: JobState) -> Mapping[str, object]:
+        """Render a job, so that it fits in an event."""
+        return fitting(self.as_data(job))
 
 
 JOBS = ListKind("jobs", "job", as_job)

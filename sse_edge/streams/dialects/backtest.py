@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from schemas.bounds import parse_json
 from schemas.events import BacktestProgress, JobState, JobStatus, JobStep, JobStepKind, RunStatus
 from schemas.instants import to_rfc3339
+from sse_edge.frame import FRAME_BYTES_MAX, body
 from sse_edge.streams.dialect import ClientInfo, Dialect, EventBlock, Rendered, UnknownWord
 
 _SILENT = frozenset({JobStepKind.CANCEL_REQUESTED, JobStepKind.REMOVED})
@@ -21,6 +22,10 @@ _KIND_OF: Mapping[str, JobStepKind] = {
 }
 """The kinds of steps of backtests that a program reports through the reporter API; another word is
 shown as it is, in a step of progress."""
+_DATA_BYTES_MAX = FRAME_BYTES_MAX - 1_024
+"""The most bytes of what an event says of a job; the rest is for names, the id and a trace."""
+_MESSAGE_CHARS = 2_000
+"""How much is shown of a message that is too large; a character has twelve bytes at most."""
 
 
 def step(event: BacktestProgress) -> Rendered | None:
@@ -40,14 +45,16 @@ def step(event: BacktestProgress) -> Rendered | None:
             return Rendered("transaction", about | {"transactions": transactions or []} | fault)
         case JobStepKind.COMPLETED:
             summary, fault = _parsed(job.data) if job.data else (event.all_results, {})
-            return Rendered("completed", about | {"result_summary": summary} | fault, ends=True)
+            data = fitting(about | {"result_summary": summary} | fault)
+            return Rendered("completed", data, ends=True)
         case JobStepKind.FAILED:
-            return Rendered("failed", about | {"error_message": event.message}, ends=True)
+            data = fitting(about | {"error_message": event.message})
+            return Rendered("failed", data, ends=True)
         case JobStepKind.CANCELLED:
-            return Rendered("cancelled", about, ends=True)
+            return Rendered("cancelled", fitting(about), ends=True)
         case JobStepKind.SUBMITTED | JobStepKind.PROGRESS:
             status = _STATUS_OF[job.kind]
-            data = about | {
+            progress = about | {
                 "status": event.status if event.job is None and kind is None else status,
                 "progress": event.progress,
                 "current_bar": job.current_bar,
@@ -55,7 +62,7 @@ def step(event: BacktestProgress) -> Rendered | None:
                 "current_date": event.current_date,
                 "results": event.all_results,
             }
-            return Rendered("progress", data)
+            return Rendered("progress", progress)
         case _:
             raise UnknownWord(f"{job.kind!r} is no step of a job")
 
@@ -98,6 +105,30 @@ def listed(state: JobState) -> Rendered:
 def backtest(state: JobState) -> dict[str, object]:
     """Return an ended job as the history shows it."""
     return {"id": state.job_id, "backtest_id": state.job_id, **job(state)}
+
+
+def fitting(data: Mapping[str, object]) -> Mapping[str, object]:
+    """Return what one event says of a job: without its result, where that is too large.
+
+    A message that is too large nevertheless is cut.
+    """
+    size = len(body(None, data))
+    if size <= _DATA_BYTES_MAX:
+        return data
+    if data.get("result_summary") is not None:
+        error = (
+            f"the result is left out: with it, the event would have {size} bytes, and has at most "
+            f"{FRAME_BYTES_MAX}; GET /api/backtesting/jobs has it"
+        )
+        data = {**data, "result_summary": None, "result_error": error}
+    if len(body(None, data)) <= _DATA_BYTES_MAX:
+        return data
+    cut = {
+        name: f"{str(data[name])[:_MESSAGE_CHARS]}\u2026"
+        for name in ("message", "error_message")
+        if name in data
+    }
+    return {**data, **cut}
 
 
 def _connection(client_info: ClientInfo, timestamp: str) -> EventBlock:

@@ -28,3 +28,15 @@ def test_of_a_long_list_the_snapshot_has_the_oldest_and_the_rest_are_added_on_to
         assert event == "backtest_added"
         shown.insert(0, data["backtest"])  # as clients do
     assert shown == [backtest(each) for each in jobs]
+
+
+def test_a_job_that_is_too_large_for_an_event_is_listed_without_its_result() -> None:
+    result = '{"text":"' + "x" * (FRAME_BYTES_MAX - 100) + '"}'
+    large, small = replace(job("b"), result_summary=result), job("a")
+    [(name, snapshot)] = first_events(HISTORY, [large, small])
+    shown = snapshot["backtests"]
+    assert isinstance(shown, list)
+    assert (name, [each["job_id"] for each in shown]) == ("snapshot", ["b", "a"])
+    assert shown[0]["result_summary"] is None
+    assert f"at most {FRAME_BYTES_MAX}" in shown[0]["result_error"]
+    assert shown[1] == backtest(small)

@@ -2,9 +2,14 @@ from dataclasses import replace
 
 import pytest
 
+from schemas.codec import encode
 from schemas.events import BacktestProgress, JobStep
+from sse_edge.frame import FRAME_BYTES_MAX, with_id
+from sse_edge.streams.channels import CHANNELS
 from sse_edge.streams.dialect import UnknownWord
 from sse_edge.streams.dialects.backtest import step
+from sse_edge.streams.render import render_value
+from tests.support.sse import Reader
 
 
 def event(kind: str | None, status: str = "running", data: str | None = None) -> BacktestProgress:
@@ -86,3 +91,25 @@ def test_transactions_and_the_summary_are_json_of_the_job() -> None:
     assert summary is not None
     assert orders.data["transactions"] == [{"side": "buy"}]
     assert summary.data["result_summary"] == {"total_return": 0.1}
+
+
+@pytest.mark.parametrize("kind", ["completed", "failed", "cancelled"])
+def test_the_last_event_of_a_job_fits_whatever_its_message_and_result_are(kind: str) -> None:
+    wide = "\U0001f600"  # twelve bytes in an event
+    of_job = event(kind, data=f'{{"text":"{wide * 60_000}"}}')
+    last = replace(of_job, backtest_id=wide * 256, message=wide * 16_384)
+    frame = render_value(CHANNELS["backtest_job"], encode(last), 0)
+    assert frame is not None
+    assert frame.ends
+    assert len(frame.body) < FRAME_BYTES_MAX
+    (block,) = Reader().feed(with_id(frame.body, b"c"))
+    assert block.json["message"] == wide * 2_000 + "\u2026"
+    if kind == "completed":
+        assert block.json["result_summary"] is None
+        assert "GET /api/backtesting/jobs" in block.json["result_error"]
+
+
+def test_a_result_that_fits_is_shown() -> None:
+    rendered = step(event("completed", data='{"text":"' + "x" * 60_000 + '"}'))
+    assert rendered is not None
+    assert "result_error" not in rendered.data
