@@ -118,6 +118,16 @@ class Status:
         ]
 
     @property
+    def is_upgraded(self) -> bool | None:
+        """Whether all edges and workers are of this command's version; None if that is unknown.
+
+        A producer is in no group, and so is not among them.
+        """
+        if not self.software or not (self.edges or any(group.members for group in self.groups)):
+            return None
+        return not self.old_software
+
+    @property
     def old_writes(self) -> Sequence[WrittenVersion]:
         """The versions of schemas that are written, and are not those of this command."""
         return [found for found in self.writes if not found.is_current]
@@ -245,6 +255,7 @@ def as_json(status: Status) -> dict[str, Any]:
         "dead_letters_last_hour": dict(status.dead_letters),
         "open_dead_letters_last_hour": status.open_letters,
         "writes": [version_as_json(found) for found in status.writes],
+        "upgraded": status.is_upgraded,
         "old_software": list(status.old_software),
         "old_writes": [version_as_json(found) for found in status.old_writes],
     }
@@ -274,8 +285,21 @@ def lines_of(status: Status) -> Iterator[str]:
         yield f"schema     {found.source} writes {version}{newest} of {found.record}"
     if not status.old_writes:
         yield "schema     all writers write the versions of this software"
-    for text in status.old_software:
-        yield f"upgrade    {text}; this command is {status.software or 'without a version'}"
+    yield from _lines_of_upgrade(status)
+
+
+def _lines_of_upgrade(status: Status) -> Iterator[str]:
+    if status.is_upgraded:
+        yield f"upgrade    all edges and workers are of {status.software}"
+    elif not status.software:
+        yield "upgrade    this command has no version to compare; install the package"
+    elif status.is_upgraded is None:
+        yield "upgrade    no edge and no worker runs"
+    else:
+        count = len(status.old_software)
+        yield f"upgrade    {count} edges and workers are not of {status.software}:"
+        for text in status.old_software:
+            yield f"           {text}"
 
 
 def _lines_of_group(group: Group) -> Iterator[str]:

@@ -55,6 +55,7 @@ from kafka_io.log_lines import about
 from kafka_io.reader import KeyFollower, as_consumed, follow_key
 from kafka_io.refusals import denial_of
 from kafka_io.settings import ProducerSettings
+from kafka_io.software import member_client_id
 from kafka_io.solitude import Solitude
 from schemas.errors import Refused
 from schemas.events import DeadLetter, DeadLetterReason, Event, Record
@@ -507,6 +508,7 @@ class _Share(ConsumerRebalanceListener):
     def __init__(self, settings: ProducerSettings, group: str, at_once: int) -> None:
         self.consumer = client.consumer(
             settings.bootstrap_servers,
+            client_id=member_client_id(),
             group_id=group,
             auto_offset_reset="earliest",
             max_poll_records=1 if at_once == 1 else _RECORDS_MAX,

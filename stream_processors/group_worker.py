@@ -11,6 +11,7 @@ from functools import partial
 from kafka_io.group import GroupConsumer
 from kafka_io.part_metrics import serve_metrics
 from kafka_io.readiness import notify_ready
+from kafka_io.software import member_client_id
 from kafka_io.topic_admin import TopicAdmin, wait_until_answered
 from schemas.topics import TopicPartition
 from stream_processors.errors import TopicGrown
@@ -21,7 +22,7 @@ from stream_processors.processor import Processor, total_alerts
 from stream_processors.settings import ProcessorSettings
 from stream_processors.tasks import Tasks
 from stream_processors.worker import Worker
-from stream_processors.worker_name import client_id, default_name, held, wait_for_namesake
+from stream_processors.worker_name import default_name, held, wait_for_namesake
 
 
 async def work(
@@ -68,7 +69,7 @@ async def work(
             group,
             name,
             session_timeout_s=SESSION_TIMEOUT_S,
-            client_id=client_id(),
+            client_id=member_client_id(),
         ) as consumer:
             metrics.stuck_s = lambda: consumer.stuck.ages_s
             kafka = tasks.kafka(consumer)

@@ -19,7 +19,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from kafka_io.errors import Unread
-from kafka_io.software import software_version
 from kafka_io.topic_admin import GroupMember
 from stream_processors.errors import NameTaken
 
@@ -28,7 +27,6 @@ if sys.platform != "win32":
 
 logger = logging.getLogger(__name__)
 
-_CLIENT = "tapewire"
 _POLL_S = 0.5
 _REMEDY = (
     "give each worker a TAPEWIRE_WORKER_ID of its own, or leave it unset where each runs on a host "
@@ -39,14 +37,6 @@ _REMEDY = (
 def default_name() -> str:
     """Return the name of the only worker on this host; it is the same after a restart."""
     return "worker-" + re.sub(r"[^a-zA-Z0-9._-]", "-", socket.gethostname())[:100]
-
-
-def client_id() -> str:
-    """Return this software's version and host for the group: `tapewire-VERSION@HOST`.
-
-    By the host, a worker recognizes an earlier self; earlier releases named no version.
-    """
-    return f"{'-'.join(filter(None, (_CLIENT, software_version())))}@{socket.gethostname()}"
 
 
 def host_of(client: str) -> str:

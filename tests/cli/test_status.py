@@ -86,11 +86,13 @@ def test_a_status_names_what_is_not_upgraded() -> None:
         "letters    2 invalid in the last hour; 1 are open: `tapewire dead-letters list`",
         "schema     /old writes version 1 of 2 of Alert",
         "schema     /new writes an unknown version of Odd",
-        "upgrade    edge e 1.0; this command is 2.0",
-        "upgrade    w of tapewire without a version; this command is 2.0",
+        "upgrade    2 edges and workers are not of 2.0:",
+        "           edge e 1.0",
+        "           w of tapewire without a version",
     ]
     described = as_json(status)
     assert described["groups"][0]["lag"] == 3
+    assert described["upgraded"] is False
     assert [found["record"] for found in described["old_writes"]] == ["Alert", "Odd"]
 
 
@@ -100,4 +102,20 @@ def test_a_system_without_anything_says_so() -> None:
         "edge       none is alive",
         "letters    none in the last hour",
         "schema     all writers write the versions of this software",
+        "upgrade    no edge and no worker runs",
     ]
+
+
+def test_a_status_says_when_all_are_upgraded() -> None:
+    edge = Edge("e", "http://e", "h", "2.0", "active", 3, "then", 0.5)
+    workers = [
+        Group(name, name, [{"name": "w", "version": "2.0", "host": "h"}])
+        for name in ("tapewire", "tapewire-notifier", "tapewire-training.commands")
+    ]
+    status = Status("2.0", {}, [edge], workers)
+    assert list(lines_of(status))[-1] == "upgrade    all edges and workers are of 2.0"
+    assert as_json(status)["upgraded"] is True
+    assert as_json(Status("2.0"))["upgraded"] is None
+    unversioned = Status("", {}, [edge])
+    assert "no version to compare" in list(lines_of(unversioned))[-1]
+    assert as_json(unversioned)["upgraded"] is None

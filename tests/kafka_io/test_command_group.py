@@ -12,6 +12,8 @@ from kafka_io.clock import now_us
 from kafka_io.command_group import CommandGroup, ReceivedCommand, next_attempt
 from kafka_io.publisher import Publisher
 from kafka_io.reader import read_all
+from kafka_io.software import member_client_id
+from kafka_io.topic_admin import TopicAdmin
 from schemas.events import AgentCommand, AgentEvent, AgentStepKind, DeadLetter, Record
 from schemas.topics import AGENT_COMMANDS, AGENT_EVENTS, DEAD_LETTERS, PARTITIONS
 from tests.conftest import World
@@ -70,8 +72,12 @@ async def test_each_command_is_done_once_and_garbage_is_skipped(world: World) ->
             for worker in (first, second):
                 tasks.create_task(worker.run())
             found = [await received.get() for _ in commands]
+            admin = TopicAdmin(world.kafka.bootstrap_servers)
+            group = f"{world.prefix}tapewire-{AGENT_COMMANDS.name}"
+            members = await asyncio.to_thread(admin.describe_members, group)
             first.stop.set()
             second.stop.set()
+    assert {member.client_id for member in members} == {member_client_id()}
     assert {value.tenant for value in found} == {"acme"}
     runs = sorted(
         value.command.run_id for value in found if isinstance(value.command, AgentCommand)

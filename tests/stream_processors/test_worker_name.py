@@ -11,10 +11,11 @@ import pytest
 from infra.errors import PartFailed
 from kafka_io.errors import Unread
 from kafka_io.group import GroupConsumer
+from kafka_io.software import member_client_id
 from kafka_io.topic_admin import GroupMember, TopicAdmin
 from schemas.topics import TRAINING_EVENTS
 from stream_processors.errors import NameTaken
-from stream_processors.worker_name import client_id, default_name, held, wait_for_namesake
+from stream_processors.worker_name import default_name, held, wait_for_namesake
 from tests.conftest import World
 from tests.kafka_io.test_group import Decisions
 
@@ -64,7 +65,7 @@ class Group:
 
 
 ELSEWHERE = GroupMember("name", "tapewire@elsewhere")
-OTHERS = [GroupMember("other", "tapewire@elsewhere"), GroupMember("name", client_id())]
+OTHERS = [GroupMember("other", "tapewire@elsewhere"), GroupMember("name", member_client_id())]
 
 
 @pytest.mark.virtual_time
