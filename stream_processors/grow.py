@@ -206,11 +206,20 @@ class _Growing:
 
     async def _check_states(self, growth: TopicGrowth) -> None:
         """Check that each state is where Kafka's partitioner puts it, and has a key of today."""
-        name = self._settings.topic_prefix + RISK_STATE.name
+        states = {
+            self._settings.topic_prefix + topic.name: topic
+            for processor in processors_of(self._settings)
+            for topic in processor.states
+        }
         for number in range(growth.old_count):
-            rows = await read_rows({name: RISK_STATE}, number, self._clients)
+            present = {
+                name: topic
+                for name, topic in states.items()
+                if number < partitions_of(topic, growth.old_count)
+            }
+            rows = await read_rows(present, number, self._clients)
             check_keys(rows)  # else neither this command nor `topics rekey` could finish
-            moves_of(rows[name], number, growth)
+            moves_of(rows[self._settings.topic_prefix + RISK_STATE.name], number, growth)
 
     async def _write(self, growth: TopicGrowth) -> None:
         async with Publisher(self._clients) as publisher:

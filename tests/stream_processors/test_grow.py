@@ -1,7 +1,7 @@
 """The decisions of a growth, without Kafka; `tests/faults/test_grown_topics.py` has the rest."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
@@ -9,15 +9,23 @@ import pytest
 
 from kafka_io.transactions import OutgoingRecord
 from schemas.codec import decode, encode
-from schemas.events import PortfolioState, Scenario, TopicGrowth, TopicPosition, WindowTally
-from schemas.keys import scenario_key
-from schemas.topics import PORTFOLIO_RETURNS, RISK_STATE
+from schemas.events import (
+    JobState,
+    PortfolioState,
+    Scenario,
+    TopicGrowth,
+    TopicPosition,
+    WindowTally,
+)
+from schemas.keys import encode_key, scenario_key
+from schemas.topics import PORTFOLIO_RETURNS, RISK_STATE, Topic
 from stream_processors import grow
-from stream_processors.errors import GrowthRefused
+from stream_processors.errors import GrowthRefused, TopicUnfit
 from stream_processors.grow import check_counts, plan
 from stream_processors.growths import GROWING, Growths, moves_of
 from stream_processors.settings import ProcessorSettings
 from stream_processors.stream_task import LogState, Recovered
+from stream_processors.tasks import processors_of
 
 WHOLE = TopicGrowth(old_count=6, new_count=12, event_time_us=0)
 DONE = Growths([replace(WHOLE, is_done=True)])
@@ -107,6 +115,32 @@ def test_each_new_partition_gets_a_copy_of_each_scenario_once() -> None:
         if record.key == SCENARIO_KEY and record.value == encode(SCENARIO)
     ]
     assert copies == [6, 7, 8, 9, 10, 11]
+
+
+async def test_no_growth_begins_while_any_state_has_a_key_of_an_earlier_release(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    job = JobState(
+        job_id="j", status="completed", progress=100.0, message="", symbol="", strategy="",
+        created_us=0, updated_us=0, partition=0, first_offset=0, last_offset=0, tenant="acme",
+    )  # fmt: skip
+    jobs, read = {encode_key("j", "acme"): job}, []
+
+    async def read_states(
+        topics: Mapping[str, Topic], number: int, _: object
+    ) -> dict[str, dict[bytes, JobState]]:
+        read.append((number, len(topics)))
+        return {name: jobs if (name, number) == ("x.backtest.jobs", 5) else {} for name in topics}
+
+    monkeypatch.setattr(grow, "read_rows", read_states)
+    await growing()._check_states(replace(WHOLE, old_count=12, new_count=24))
+    states = {topic for each in processors_of(ProcessorSettings()) for topic in each.states}
+    assert read == [(number, len(states) if number < 6 else 1) for number in range(12)]
+    jobs[b"j"] = job
+    with pytest.raises(
+        TopicUnfit, match=r"x\.backtest\.jobs has states .* `tapewire topics rekey`"
+    ):
+        await growing()._check_states(WHOLE)
 
 
 @pytest.mark.virtual_time
