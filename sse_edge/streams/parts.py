@@ -1,4 +1,4 @@
-"""Divides an event that is too large for one block into several of the same name.
+"""Divides an event that is too large for one block into several of the same name, or shortens it.
 
 Each block has all members of the event, of each list a slice, and `part` and `parts` beside them.
 Only the last one gets an id: a client whose connection breaks between two gets all of them again.
@@ -11,6 +11,8 @@ from sse_edge.streams.dialect import Dialect, Rendered
 
 PARTS_MAX = 16
 """The most blocks of one event; together they have 1 MiB."""
+_TEXT_CHARS = 1_000
+"""How much is left of a text that is too large."""
 
 
 def in_parts(dialect: Dialect, rendered: Rendered, timestamp: str) -> bytes | None:
@@ -33,6 +35,34 @@ def in_parts(dialect: Dialect, rendered: Rendered, timestamp: str) -> bytes | No
         ]
         if len(blocks) == parts and max(map(len, blocks)) <= FRAME_BYTES_MAX:
             return b"\n".join(blocks)
+    return None
+
+
+def without_the_largest(dialect: Dialect, rendered: Rendered, timestamp: str) -> bytes | None:
+    """Return the block of an event without its largest values, and without its id and end.
+
+    As many values as necessary are null, or the beginning of a text; `left_out` has their names.
+
+    Args:
+        dialect: wraps the event.
+        rendered: an event that is too large for one block, and cannot be divided.
+        timestamp: its time in the log.
+
+    Returns:
+        None if the event's data has no members.
+    """
+    if not isinstance(rendered.data, Mapping):
+        return None
+    data, left_out = dict(rendered.data), list[str]()
+    sizes = {name: len(body(None, value)) for name, value in data.items()}
+    for name in sorted(sizes, key=lambda name: -sizes[name]):
+        value = data[name]
+        data[name] = f"{value[:_TEXT_CHARS]}\u2026" if isinstance(value, str) else None
+        left_out.append(name)
+        shorter = rendered._replace(data={**data, "left_out": left_out})
+        block = body(*dialect.wrap(shorter, timestamp))
+        if len(block) <= FRAME_BYTES_MAX:
+            return block
     return None
 
 

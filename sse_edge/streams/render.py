@@ -11,7 +11,7 @@ from sse_edge.frame import FRAME_BYTES_MAX, body
 from sse_edge.log.record import Record
 from sse_edge.streams.channels import Channel
 from sse_edge.streams.dialect import UnknownWord
-from sse_edge.streams.parts import in_parts
+from sse_edge.streams.parts import in_parts, without_the_largest
 
 
 class Frame(NamedTuple):
@@ -61,6 +61,8 @@ def render_value(
         unfinished = whole = body(*channel.dialect.wrap(rendered, timestamp))
         if len(whole) > FRAME_BYTES_MAX:
             unfinished = in_parts(channel.dialect, rendered, timestamp) or b""
+            if rendered.ends and not unfinished:  # clients would wait for it for ever
+                unfinished = without_the_largest(channel.dialect, rendered, timestamp) or b""
     except Refused as error:
         raise Unframable(error.reason, str(error)) from error
     except UnknownWord as error:

@@ -16,7 +16,7 @@ from sse_edge.streams import examples
 from sse_edge.streams.channels import CHANNELS
 from sse_edge.streams.dialect import Rendered
 from sse_edge.streams.dialects.mystocks import MYSTOCKS
-from sse_edge.streams.parts import PARTS_MAX, in_parts
+from sse_edge.streams.parts import PARTS_MAX, in_parts, without_the_largest
 from sse_edge.streams.render import render_value
 from sse_edge.streams.requests import one_channel
 from tests.support.edge import running_edge
@@ -129,6 +129,36 @@ def test_what_fits_has_no_part() -> None:
 )
 def test_what_cannot_be_divided_is_in_no_parts(data: object) -> None:
     assert in_parts(MYSTOCKS, Rendered("e", data), "2026-01-01T00:00:00Z") is None
+
+
+@pytest.mark.parametrize("channel", ["training", "trainmodel"])
+def test_the_last_event_of_a_run_is_shown_without_what_makes_it_too_large(channel: str) -> None:
+    metrics = json.dumps({"text": "x" * (FRAME_BYTES_MAX - 100)})
+    last = replace(
+        examples.TRAINING[0],
+        status="completed",
+        message="\U0001f600" * 16_000,
+        metrics={},
+        metrics_json=metrics,
+    )
+    frame = render_value(CHANNELS[channel], encode(last), LOGGED_MS)
+    assert frame is not None
+    assert frame.ends
+    (block,) = blocks_of(frame.body)
+    data = block.inner if channel == "training" else block.json
+    by_size = ["message", "metrics"] if channel == "training" else ["result", "message"]
+    assert data["left_out"] == by_size
+    assert data["message"] == "\U0001f600" * 1_000 + "\u2026"
+    assert data.get("metrics", data.get("result")) is None
+    assert data["progress"] == 40.0
+    running = replace(last, status="running")
+    with pytest.raises(Unframable, match="an event has at most 65536"):
+        render_value(CHANNELS["training"], encode(running), LOGGED_MS)
+
+
+def test_what_has_no_members_cannot_be_shortened() -> None:
+    rendered = Rendered("e", "x" * FRAME_BYTES_MAX)
+    assert without_the_largest(MYSTOCKS, rendered, "2026-01-01T00:00:00Z") is None
 
 
 def test_a_text_that_is_too_large_is_skipped_with_its_size() -> None:
