@@ -45,8 +45,16 @@ soak: $(VENV)/.ready-dev  ## ten minutes of kills, pauses, restarts and drops; e
 faults: $(VENV)/.ready-dev  ## brokers, workers, networks and disks that fail; ends with an account
 	$(BIN)/python -m pytest tests/faults -v -m "" $(ARGS)
 
-infra-test: $(VENV)/.ready-dev build/infra/.ready  ## proxies, charts, rules, units and traces, run without Docker; ends with an account
+infra-test: $(VENV)/.ready-dev build/infra/.ready build/infra/helm  ## proxies, charts, rules, units and traces, run without Docker; ends with an account
 	$(BIN)/python -m pytest -m infra --numprocesses 2 --dist loadgroup $(ARGS)
+
+# Built from its Go module, whose sums Go checks; it takes some minutes, once.
+HELM := v3.21.4
+
+build/infra/helm:
+	@mkdir -p build/infra
+	@command -v go >/dev/null || { echo "helm is built by Go, which is missing; Debian's package is golang-go"; exit 1; }
+	GOBIN="$(CURDIR)/build/infra" go install helm.sh/helm/v3/cmd/helm@$(HELM)
 
 # Packaged programs: proxies and validators, in an environment of their own.
 build/infra/.ready: requirements/infra.lock $(VENV)/.ready-dev
