@@ -10,6 +10,7 @@ from cli.commands.backup import backup, restore
 from cli.commands.books import books_cli
 from cli.commands.connections import connections
 from cli.commands.dead_letters import dead_letters_cli
+from cli.commands.install import install
 from cli.commands.limits import limits_cli
 from cli.commands.rebuild import rebuild
 from cli.commands.risk import risk_cli
@@ -60,6 +61,7 @@ def options(
 for command in (
     up,
     reset,
+    install,
     status,
     doctor,
     upgrade,

@@ -8,7 +8,8 @@ InfraError
 ├── PartFailed          a part of the system died, or was not ready in time
 ├── DirectoryInUse      another system runs on the same data directory
 ├── BackupRefused       a backup cannot be written or restored
-└── DirectoryNotOurs    a directory has files of others, or bears no mark of this system
+├── DirectoryNotOurs    a directory has files of others, or bears no mark of this system
+└── NotInstalled        a file of an installation cannot be written
 """
 
 
@@ -46,3 +47,7 @@ class DirectoryNotOurs(InfraError):
 
 class BackupRefused(InfraError):
     """A backup cannot be written or restored; the message says why, and what to do."""
+
+
+class NotInstalled(InfraError):
+    """A file of an installation cannot be written."""

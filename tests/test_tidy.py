@@ -46,6 +46,7 @@ OTHERS = ("tests", "benchmarks", "examples")
 TESTED_ELSEWHERE = {
     "cli/__main__.py": "tests/cli/commands",
     "cli/commands/audit.py": "tests/cli/commands/test_commands.py",
+    "cli/commands/install.py": "tests/cli/commands/test_commands.py",
     "cli/commands/limits.py": "tests/cli/commands/test_commands.py",
     "cli/commands/scenarios.py": "tests/cli/commands/test_commands.py",
     "cli/commands/rebuild.py": "tests/cli/commands/test_commands.py",

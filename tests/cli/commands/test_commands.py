@@ -52,6 +52,7 @@ def call(*arguments: str, **env: str) -> tuple[int, str]:
         ("dead-letters", "show"),
         ("dead-letters", "redrive"),
         ("dead-letters", "discard"),
+        ("install",),
         ("limits", "set"),
         ("limits", "withdraw"),
         ("limits", "show"),
@@ -369,3 +370,32 @@ def test_acls_of_an_unknown_part_are_refused(arguments: list[str], text: str) ->
     result = RUNNER.invoke(cli, ["topics", "acls", *arguments], env={"COLUMNS": "200"})
     assert result.exit_code == 2
     assert text in result.output
+
+
+def test_an_installation_says_what_it_has_written_and_what_starts_it(tmp_path: Path) -> None:
+    code, text = call(
+        *("install", "--systemd", "--root", str(tmp_path), "--edges", "2", "--worker", "demo")
+    )
+    assert code == 0, text
+    assert f"wrote {tmp_path}/etc/systemd/system/tapewire-demo.service" in text
+    assert "systemctl enable --now tapewire.target" in text
+    target = (tmp_path / "etc/systemd/system/tapewire.target").read_text(encoding="utf-8")
+    assert "Wants=tapewire-edge@8001.service\n" in target
+    assert not (tmp_path / "etc/systemd/system/tapewire-trainer.service").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ((), "say what to write, as --systemd"),
+        (("--systemd", "--worker", "edge"), "edge is none of trainer, backtester"),
+        (("--systemd", "--port", "65535", "--edges", "2"), "the last one is 65535"),
+    ],
+)
+def test_an_installation_that_cannot_work_is_refused(
+    arguments: tuple[str, ...], reason: str, tmp_path: Path
+) -> None:
+    code, text = call("install", "--root", str(tmp_path), *arguments)
+    assert code == 2
+    assert reason in " ".join(text.replace("│", " ").split())
+    assert list(tmp_path.iterdir()) == []

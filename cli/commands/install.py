@@ -1,0 +1,76 @@
+"""`tapewire install`: makes a server of this machine, without containers."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.console import print_line, print_lines, reasons
+from infra.systemd import SETTINGS, UNITS, WORKERS, ServerOptions, install as install_units
+
+_DEFAULT_WORKERS = list(ServerOptions().workers)
+_PORT_MAX = 65_535
+
+
+def install(
+    systemd: Annotated[  # noqa: FBT002  # a flag of the command line
+        bool, typer.Option("--systemd", help="Write units of systemd.", show_default=False)
+    ] = False,
+    edges: Annotated[int, typer.Option(min=1, max=64, help="The number of edge nodes.")] = 1,
+    port: Annotated[
+        int,
+        typer.Option(
+            min=1024,
+            max=_PORT_MAX,
+            help="The port of the first edge; the others have the next ones.",
+        ),
+    ] = 8000,
+    processors: Annotated[
+        int, typer.Option(min=0, max=64, help="The number of stream processors.")
+    ] = 1,
+    worker: Annotated[
+        list[str] | None,
+        typer.Option(
+            help=f"A further part, of {', '.join(WORKERS)}; repeat it for several.  "
+            f"[default: {', '.join(_DEFAULT_WORKERS)}]",
+            show_default=False,
+        ),
+    ] = None,
+    kafka: Annotated[  # noqa: FBT002  # a flag of the command line
+        bool,
+        typer.Option(
+            "--kafka/--no-kafka",
+            help="Run the embedded broker on this server, or use the Kafka that the settings name.",
+        ),
+    ] = True,
+    root: Annotated[
+        Path, typer.Option(help="The root of the file system, or the folder of a package.")
+    ] = Path("/"),
+) -> None:
+    """Write units of systemd for the parts of this server, and print how to start them.
+
+    A file of settings that is there stays as it is; units are replaced. Nothing is started.
+    """
+    if not systemd:
+        raise typer.BadParameter("say what to write, as --systemd", param_hint="--systemd")
+    workers = _DEFAULT_WORKERS if worker is None else worker
+    for name in workers:
+        if name not in WORKERS:
+            raise typer.BadParameter(
+                f"{name} is none of {', '.join(WORKERS)}", param_hint="--worker"
+            )
+    last = port + edges - 1
+    if last > _PORT_MAX:
+        raise typer.BadParameter(
+            f"{edges} edges need the ports {port} to {last}; the last one is {_PORT_MAX}",
+            param_hint="--port",
+        )
+    options = ServerOptions(edges, port, processors, tuple(dict.fromkeys(workers)), kafka)
+    with reasons():
+        print_lines(install_units(root, options))
+    print_line(
+        f"look through /{SETTINGS}, then:\n"
+        "  systemd-sysusers && systemctl daemon-reload\n"
+        "  systemctl enable --now tapewire.target\n"
+        f"the units in /{UNITS} run as the user tapewire, with data in /var/lib/tapewire"
+    )

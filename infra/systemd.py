@@ -1,0 +1,242 @@
+"""Units of systemd for a single server without containers: one a part, and a target for all.
+
+    tapewire.target ──▶ tapewire-kafka ──▶ tapewire-topics ──▶ tapewire-edge@PORT,
+                                           tapewire-processor@NUMBER, tapewire-trainer, ...
+
+All read one file of settings. `install` writes files only; what starts them is the operator's.
+"""
+
+import secrets
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from infra.errors import NotInstalled
+from infra.modules import module_name
+
+UNITS = Path("etc/systemd/system")
+SETTINGS = Path("etc/tapewire/tapewire.env")
+USERS = Path("etc/sysusers.d/tapewire.conf")
+DATA = Path("/var/lib/tapewire")
+WORKERS: Mapping[str, tuple[str, Sequence[str]]] = {
+    "trainer": ("Trains models on command", ("producers", "trainer")),
+    "backtester": ("Runs backtests on command", ("producers", "backtester")),
+    "agents": ("Answers messages by agents", ("producers", "orchestrator")),
+    "notifier": ("Sends alerts to people and systems", ("stream_processors.notifications",)),
+    "demo": ("Replays the demo's prices", ("producers", "demo")),
+}
+"""The parts of which there is one, each with its description, module and arguments."""
+_KAFKA = "127.0.0.1:9092"
+_HOMES = (Path("/home"), Path("/root"), Path("/run/user"))
+_USER = "tapewire"
+_HARDENING = """\
+NoNewPrivileges=yes
+CapabilityBoundingSet=
+AmbientCapabilities=
+ProtectSystem=strict
+ProtectHome={home}
+PrivateTmp=yes
+PrivateDevices=yes
+ProtectClock=yes
+ProtectControlGroups=yes
+ProtectHostname=yes
+ProtectKernelLogs=yes
+ProtectKernelModules=yes
+ProtectKernelTunables=yes
+ProtectProc=invisible
+LockPersonality=yes
+RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX
+RestrictNamespaces=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+RemoveIPC=yes
+SystemCallArchitectures=native
+SystemCallFilter=@system-service
+SystemCallFilter=~@privileged
+UMask=0077
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerOptions:
+    """The options of a server: its parts, and how many of them."""
+
+    edges: int = 1
+    port: int = 8000
+    """The port of the first edge; the others have the next ones."""
+    processors: int = 1
+    workers: Sequence[str] = ("trainer", "backtester", "agents", "notifier")
+    kafka: bool = True
+    """Whether the server has the embedded broker; else the file of settings names yours."""
+
+
+def units_of(options: ServerOptions, python: Path | None = None) -> Mapping[str, str]:
+    """Return the text of each unit by the name of its file.
+
+    Args:
+        options: the parts.
+        python: the interpreter that has Tapewire; None for this one.
+    """
+    executable = Path(sys.executable) if python is None else python
+    return {
+        f"{name}.{'target' if name == 'tapewire' else 'service'}": text
+        for name, text in _units(options, executable)
+    }
+
+
+def _units(options: ServerOptions, python: Path) -> Iterator[tuple[str, str]]:
+    started = ["tapewire-topics"]
+    before = "tapewire-topics.service"
+    if options.kafka:
+        started.insert(0, "tapewire-kafka")
+        yield (
+            "tapewire-kafka",
+            _service(
+                "Tapewire: the embedded Kafka broker",
+                _command(python, "infra.kafka_service"),
+                "Type=exec\nRestart=on-failure\nRestartSec=2\nTimeoutStopSec=60\n"
+                "SuccessExitStatus=143\nLimitNOFILE=65536\n",
+                python,
+            ),
+        )
+    yield (
+        "tapewire-topics",
+        _service(
+            "Tapewire: create the topics that are missing",
+            _command(python, "cli", "topics", "create"),
+            "Type=oneshot\nRemainAfterExit=yes\nRestart=on-failure\nRestartSec=5\n"
+            "TimeoutStartSec=300\n",
+            python,
+            after="tapewire-kafka.service",
+        ),
+    )
+    yield (
+        "tapewire-edge@",
+        _service(
+            "Tapewire: an edge on port %i",
+            _command(python, "sse_edge"),
+            "Environment=TAPEWIRE_PORT=%i\nTimeoutStopSec=60\nLimitNOFILE=65536\n" + _NOTIFYING,
+            python,
+            after=before,
+        ),
+    )
+    yield (
+        "tapewire-processor@",
+        _service(
+            "Tapewire: processor %i",
+            _command(python, "stream_processors"),
+            "Environment=TAPEWIRE_WORKER_ID=processor-%i\nTimeoutStopSec=60\n" + _NOTIFYING,
+            python,
+            after=before,
+        ),
+    )
+    started += [f"tapewire-edge@{options.port + number}" for number in range(options.edges)]
+    started += [f"tapewire-processor@{number + 1}" for number in range(options.processors)]
+    for name in options.workers:
+        description, (module, *arguments) = WORKERS[name]
+        environment = (
+            f"Environment=TAPEWIRE_MODELS_DIR={DATA}/models\n" if name == "trainer" else ""
+        )
+        yield (
+            f"tapewire-{name}",
+            _service(
+                f"Tapewire: {description[0].lower()}{description[1:]}",
+                _command(python, module, *arguments),
+                f"{environment}TimeoutStopSec=60\n" + _NOTIFYING,
+                python,
+                after=before,
+            ),
+        )
+        started.append(f"tapewire-{name}")
+    wants = "".join(f"Wants={name}.service\n" for name in started)
+    unit = f"[Unit]\nDescription=Tapewire: all parts on this server\n{wants}\n"
+    yield "tapewire", unit + "[Install]\nWantedBy=multi-user.target\n"
+
+
+_NOTIFYING = "Type=notify\nNotifyAccess=all\nTimeoutStartSec=180\nRestart=always\nRestartSec=2\n"
+"""The parts report when they are ready; of an edge with `--workers`, each process does."""
+
+
+def _service(description: str, command: str, service: str, python: Path, *, after: str = "") -> str:
+    # In a virtual environment it is a link to an interpreter elsewhere.
+    places = (python, python.resolve())
+    is_below_home = any(place.is_relative_to(home) for place in places for home in _HOMES)
+    hardening = _HARDENING.format(home="read-only" if is_below_home else "yes")
+    order = f"Wants={after}\nAfter={after}\n" if after else ""
+    return (
+        f"[Unit]\nDescription={description}\nPartOf=tapewire.target\n"
+        f"Wants=network-online.target\nAfter=network-online.target\n{order}"
+        "StartLimitIntervalSec=0\n\n"
+        f"[Service]\nUser={_USER}\nGroup={_USER}\nStateDirectory=tapewire\n"
+        f"StateDirectoryMode=0700\nWorkingDirectory={DATA}\n"
+        f"Environment=TAPEWIRE_DATA_DIR={DATA} HOME={DATA} PYTHONUNBUFFERED=1\n"
+        f"EnvironmentFile=/{SETTINGS}\nExecStart={command}\n{service}{hardening}"
+    )
+
+
+def _command(python: Path, module: str, *arguments: str) -> str:
+    """Return a command line, in which systemd takes no character for its own."""
+    parts = (str(python), "-m", module_name(module), *arguments)
+    return " ".join(_quoted(part) for part in parts)
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
+    return f'"{escaped}"' if " " in text or escaped != text else text
+
+
+def settings_file(options: ServerOptions) -> str:
+    """Return the text of a new file of settings, with a secret of its own."""
+    servers = _KAFKA if options.kafka else "kafka-1:9092"
+    return (
+        "# Settings of all parts of Tapewire on this server, one `NAME=value` a line;\n"
+        "# docs/reference/settings.md lists them. Restart the parts after a change:\n"
+        "#   systemctl restart 'tapewire-*'\n"
+        f"KAFKA_BOOTSTRAP_SERVERS={servers}\n"
+        f"TAPEWIRE_CURSOR_SECRET={secrets.token_urlsafe(24)}\n"
+        "# Without an issuer of tokens, edges listen on 127.0.0.1 and serve whoever comes there.\n"
+        "#TAPEWIRE_JWT_ISSUER=https://issuer.example\n"
+        "#TAPEWIRE_JWT_JWKS=https://issuer.example/keys\n"
+        "# The proxy on this server that forwards clients.\n"
+        "#TAPEWIRE_TRUSTED_PROXIES=127.0.0.1\n"
+    )
+
+
+def install(root: Path, options: ServerOptions) -> Sequence[str]:
+    """Write units, the user's entry and the file of settings; return a line for each.
+
+    A file of settings that is there stays as it is. Units that are there are replaced.
+
+    Args:
+        root: the root of the file system, or the folder of a package.
+        options: the parts.
+
+    Raises:
+        NotInstalled: a file cannot be written.
+    """
+    files = {str(UNITS / name): text for name, text in units_of(options).items()}
+    files[str(USERS)] = f'u {_USER} - "Tapewire" {DATA}\n'
+    lines = []
+    for name, text in files.items():
+        _write(root / name, text, 0o644)
+        lines.append(f"wrote {root / name}")
+    if (root / SETTINGS).exists():
+        lines.append(f"kept {root / SETTINGS}")
+    else:
+        _write(root / SETTINGS, settings_file(options), 0o600)
+        lines.append(f"wrote {root / SETTINGS}: look through it")
+    return lines
+
+
+def _write(path: Path, text: str, mode: int) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(mode)
+        path.chmod(mode)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise NotInstalled(
+            f"{path} cannot be written ({error.strerror}); run the command as root, or give "
+            "--root a folder of yours"
+        ) from error
