@@ -24,6 +24,7 @@ from pydantic_settings import BaseSettings
 from typer.cli import get_docs_for_click
 
 from cli.__main__ import cli
+from infra import chart_files
 from infra.acls import PARTS, Operation, Resource, grants_of
 from infra.part_states import PartState, PartStates
 from infra.settings import InfraSettings
@@ -105,9 +106,10 @@ def pages() -> dict[str, str]:
 
 
 def main() -> None:
-    """Write the pages."""
+    """Write the pages, and the chart's files of topics and access."""
     for name, text in pages().items():
         (PAGES / name).write_text(text, encoding="utf-8")
+    chart_files.main()
 
 
 def _page(title: str, introduction: str, parts: Iterable[str]) -> str:

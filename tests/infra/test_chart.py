@@ -203,6 +203,27 @@ def test_with_strimzi_topics_and_users_are_resources() -> None:
     assert secrets == ["events-tapewire-edge", "events-cluster-ca-cert"]
 
 
+def test_alert_rules_are_those_of_the_monitoring_folder() -> None:
+    (rules,) = of_kind(rendered(CHART / "ci" / "production-values.yaml"), "PrometheusRule")
+    text = (ROOT / "infra" / "monitoring" / "rules.yaml").read_text(encoding="utf-8")
+    (ours,) = documents(text)
+    assert rules["spec"]["groups"] == ours["groups"]
+
+
+def test_each_part_with_metrics_is_scraped_under_the_name_of_its_part() -> None:
+    manifests = rendered(CHART / "ci" / "production-values.yaml")
+    (monitor,) = of_kind(manifests, "ServiceMonitor")
+    wanted = monitor["spec"]["selector"]["matchLabels"].items()
+    scraped = {
+        service["metadata"]["labels"]["app.kubernetes.io/component"]
+        for service in of_kind(manifests, "Service")
+        if wanted <= service["metadata"]["labels"].items()
+    }
+    assert scraped == {"edge", "processor", "trainer", "backtester", "agents", "notifier"}
+    (endpoint,) = monitor["spec"]["endpoints"]
+    assert endpoint["relabelings"][0]["targetLabel"] == "component"
+
+
 @pytest.mark.parametrize(
     ("wrong", "reason"),
     [

@@ -34,7 +34,7 @@ def test_the_process_becomes_the_broker(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert became == [("/java", ("/java", "kafka.Kafka"))]
 
 
-def test_what_is_missing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     def prepare(*_: Any, **__: Any) -> Broker:
         raise DownloadFailed("a jar is missing")
 

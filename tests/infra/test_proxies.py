@@ -305,7 +305,7 @@ async def silences(bench: Bench) -> dict[str, Silence]:
             )
             for run in RUNS
         }
-    return {run: Silence(one.result(), other.result()) for run, (one, other) in found.items()}
+    return {run: Silence(*(task.result() for task in pair)) for run, pair in found.items()}
 
 
 @dataclass
