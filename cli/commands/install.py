@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cli.console import print_line, print_lines, reasons
+from cli.console import AsJson, print_json, print_line, print_lines, reasons
 from infra.systemd import SETTINGS, UNITS, WORKERS, ServerOptions, install as install_units
 
 _DEFAULT_WORKERS = list(ServerOptions().workers)
@@ -46,6 +46,7 @@ def install(
     root: Annotated[
         Path, typer.Option(help="The root of the file system, or the folder of a package.")
     ] = Path("/"),
+    json: AsJson = False,  # noqa: FBT002  # a flag of the command line
 ) -> None:
     """Write units of systemd for the parts of this server, and print how to start them.
 
@@ -67,7 +68,11 @@ def install(
         )
     options = ServerOptions(edges, port, processors, tuple(dict.fromkeys(workers)), kafka)
     with reasons():
-        print_lines(install_units(root, options))
+        lines = install_units(root, options)
+    if json:
+        print_json({"files": lines, "settings": f"/{SETTINGS}", "target": "tapewire.target"})
+        return
+    print_lines(lines)
     print_line(
         f"look through /{SETTINGS}, then:\n"
         "  systemd-sysusers && systemctl daemon-reload\n"
