@@ -26,6 +26,7 @@ from kafka_io.publisher import Publisher
 from producers.broadcaster import SSEBroadcaster
 from producers.market.prices import load_prices, trading_days
 from producers.returns import ReturnsPublisher
+from schemas.events import RiskEstimate, RiskMeasure
 from tests.conftest import Started, TestKafka, World, open_world
 from tests.support.clients import stream
 from tests.support.sse import Block
@@ -667,3 +668,30 @@ async def test_the_api_is_described_with_nothing_from_elsewhere(
         system.edge.url.split("/")[2]
     }
     await page.close()
+
+
+async def test_a_measure_that_comes_in_parts_is_shown_with_all_of_its_methods(
+    system: System, browser: Browser
+) -> None:
+    first_us = DAYS[0].at_close()[0].event_time_us
+    estimate = RiskEstimate("first", 0.95, 1, "ok", first_us, var=0.0123456789, es=0.0234567891)
+    others = [estimate._replace(method="other", horizon=horizon % 20 + 2) for horizon in range(700)]
+    long = RiskMeasure(
+        portfolio_id="in-parts",
+        as_of_us=first_us,
+        method="historical",
+        status="ok",
+        observations=250,
+        var_95=0.02,
+        event_id="in-parts",
+        source_topic="portfolio.returns",
+        source_partition=0,
+        source_offset=0,
+        estimates=[estimate, *others, estimate._replace(method="last")],
+    )
+    async with opened(browser, f"{system.edge.url}/#/portfolio/in-parts") as page:
+        async with Publisher(system.world.producer_settings) as publisher:
+            await publisher.publish(long)
+        methods = page.locator("#portfolio").get_by_role("region", name="Table of methods")
+        for method in ("first", "last"):
+            await expect(methods.get_by_text(method, exact=True)).to_be_visible()
