@@ -106,7 +106,7 @@ wheel: $(VENV)/.ready-dev  ## dist/tapewire-VERSION-py3-none-any.whl
 	@ls dist/*.whl
 
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-	--no-emit-index-url --no-header --upgrade pyproject.toml
+	--no-emit-index-url --no-header --upgrade pyproject.toml -c requirements/constraints.txt
 UP := --extra edge --extra processors --extra notifier --extra demo --extra up --extra tracing
 
 lock: $(VENV)/.ready-dev  ## resolve the dependencies anew
