@@ -96,7 +96,7 @@ compose-test: $(VENV)/.ready-dev  ## the compose file on an engine, with kills; 
 
 # Tests that need a broker and neither stop it nor read its files.
 DOCKER_TESTS := tests/infra/test_topics.py tests/journeys/test_resume.py tests/journeys/test_chat.py \
-	tests/journeys/test_reporter_path.py
+	tests/journeys/test_reporter_path.py tests/journeys/test_processors.py
 
 test-docker: $(VENV)/.ready-dev  ## tests against a broker in a container; after `make images`
 	TAPEWIRE_TEST_KAFKA=docker $(BIN)/python -m pytest $(or $(ARGS),$(DOCKER_TESTS))

@@ -6,6 +6,7 @@ import pytest
 
 from build_tools.compose_files import BROKERS, OUTSIDE_PORTS, USERS, main, make, properties_of
 from infra import acls
+from tests.support.broker_properties import addresses, inter_broker_addresses, read_properties
 
 
 def test_each_file_is_made_once_and_a_second_run_changes_nothing(
@@ -47,15 +48,20 @@ def test_every_part_has_a_user_of_its_own() -> None:
 
 @pytest.mark.parametrize("node", BROKERS)
 def test_no_listener_of_a_broker_is_without_encryption_and_proof(node: int) -> None:
-    lines = properties_of(node).splitlines()
-    properties = dict(line.split("=", 1) for line in lines if not line.startswith("#"))
+    properties = read_properties(properties_of(node))
     protocols = dict(
         pair.split(":") for pair in properties["listener.security.protocol.map"].split(",")
     )
-    listeners = {entry.split(":")[0] for entry in properties["listeners"].split(",")}
-    assert listeners == set(protocols)
+    assert set(addresses(properties["listeners"])) == set(protocols)
     for listener, protocol in protocols.items():
         proof = f"listener.name.{listener.lower()}.ssl.client.auth"
         assert protocol == "SASL_SSL" or properties[proof] == "required"
     assert f"OUTSIDE://localhost:{OUTSIDE_PORTS[node - 1]}" in properties["advertised.listeners"]
     assert properties["min.insync.replicas"] == "2"
+
+
+@pytest.mark.parametrize("node", BROKERS)
+def test_brokers_find_each_other_and_themselves_in_their_network(node: int) -> None:
+    """No port of the host leads there: within a container it is another's, or nobody's."""
+    listening, advertised = inter_broker_addresses(read_properties(properties_of(node)))
+    assert (listening, advertised) == (":9094", f"kafka-{node}:9094")

@@ -18,6 +18,8 @@ from build_tools.images import (
     report,
 )
 from infra import acls
+from tests.support.broker_container import ADVERTISED
+from tests.support.broker_properties import addresses, inter_broker_addresses, read_properties
 
 CONTAINERFILE = (FILES / "Containerfile").read_text(encoding="utf-8")
 STAGES = re.findall(r"^FROM (\S+) AS (\S+)$", CONTAINERFILE, re.MULTILINE)
@@ -132,6 +134,19 @@ def test_other_images_are_targets_of_their_files(target: str) -> None:
     command = build_command("docker", target, "base:1", "name")
     file = Path(command[command.index("--file") + 1])
     assert f" AS {target}\n" in file.read_text(encoding="utf-8")
+
+
+def test_a_broker_finds_itself_wherever_its_clients_find_it() -> None:
+    """It sends the ends of transactions to itself, by an address that is not one of clients."""
+    properties = read_properties((FILES / "kafka.properties").read_text(encoding="utf-8"))
+    assert inter_broker_addresses(properties) == ("127.0.0.1:9094", "localhost:9094")
+    elsewhere = properties | {"advertised.listeners": ADVERTISED.format(port=20_000)}
+    assert inter_broker_addresses(elsewhere) == inter_broker_addresses(properties)
+    advertised = addresses(elsewhere["advertised.listeners"])
+    assert advertised.pop("PLAINTEXT") == "localhost:20000"
+    assert advertised.keys() == {properties["inter.broker.listener.name"]}
+    protocols = properties["listener.security.protocol.map"].split(",")
+    assert {name.split(":")[0] for name in protocols} == set(addresses(properties["listeners"]))
 
 
 def test_the_base_is_made_of_few_packages_without_a_compiler() -> None:

@@ -13,6 +13,8 @@ IMAGE = "tapewire/kafka:latest"
 _STARTED = "Kafka Server started"
 _START_S = 120
 _PORT = 9092
+ADVERTISED = "PLAINTEXT://localhost:{port},INTERNAL://localhost:9094"
+"""Only clients' address has the published port: nobody listens on it in the container."""
 _SETTINGS = {
     # The controller of testcontainers is an image that cannot be pulled everywhere; this file
     # removes its container itself.
@@ -39,7 +41,7 @@ def broker_container() -> Generator[str]:
         DockerContainer(os.environ.get("TAPEWIRE_TEST_KAFKA_IMAGE", IMAGE))
         .with_bind_ports(_PORT, port)
         .with_env("KAFKA_HEAP_OPTS", "-Xms128m -Xmx1g -XX:TieredStopAtLevel=1")
-        .with_command(f"--override advertised.listeners=PLAINTEXT://localhost:{port}")
+        .with_command(f"--override advertised.listeners={ADVERTISED.format(port=port)}")
         .waiting_for(LogMessageWaitStrategy(_STARTED).with_startup_timeout(_START_S))
     )
     with container:
