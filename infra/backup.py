@@ -30,6 +30,7 @@ from schemas.instants import to_rfc3339
 FOLDERS = ("models", "issuer", "kafka")
 """The folders of a data directory that are backed up; the log is moved into place last."""
 
+_FOLDER_PARTS = tuple((folder,) for folder in FOLDERS)
 _MANIFEST = "manifest.json"
 _FORMAT = "tapewire-backup-1"
 _META = "kafka/log/meta.properties"
@@ -69,7 +70,8 @@ def back_up(data_dir: Path, target: Path, report: Report = lambda _done, _all: N
         report: takes the progress.
 
     Raises:
-        BackupRefused: there is no log, the file exists, or it cannot be written.
+        BackupRefused: there is no log, the file exists or cannot be written, or the directory has
+            a symbolic link: what it points to would be missing.
         DirectoryInUse: a system runs on the directory.
         DirectoryNotOurs: the directory has files of others.
     """
@@ -84,8 +86,11 @@ def back_up(data_dir: Path, target: Path, report: Report = lambda _done, _all: N
     with locked(data_dir):
         try:
             manifest = _described(data_dir)
-            with tarfile.open(draft, "w:gz", compresslevel=1) as archive:
-                os.chmod(draft, 0o600)  # noqa: PTH101  # it has the key of tokens
+            draft.unlink(missing_ok=True)  # of a backup that was killed
+            with (
+                _private(draft) as file,
+                tarfile.open(mode="w:gz", fileobj=file, compresslevel=1) as archive,
+            ):
                 _add_manifest(archive, manifest)
                 done = 0
                 for name, (size, _) in manifest.files.items():
@@ -164,7 +169,12 @@ def _described(data_dir: Path) -> Manifest:
     files = {}
     for folder in FOLDERS:
         for path in sorted((data_dir / folder).rglob("*")):
-            if path.is_file() and not path.is_symlink():
+            if path.is_symlink():
+                raise BackupRefused(
+                    f"{path} is a symbolic link, and what it points to would not be in the backup; "
+                    "move it to this place, or mount its file system here"
+                )
+            if path.is_file():
                 name = path.relative_to(data_dir).as_posix()
                 files[name] = (path.stat().st_size, _digest(path))
     return Manifest(
@@ -173,6 +183,11 @@ def _described(data_dir: Path) -> Manifest:
         to_rfc3339(time.time_ns() // 1_000),
         files,
     )
+
+
+def _private(path: Path) -> IO[bytes]:
+    """Return a new file for its owner alone, to be written."""
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
 
 
 def _cluster_id(properties: str) -> str:
@@ -211,11 +226,14 @@ def _manifest_of(
         files = {str(name): (int(size), str(sha)) for name, (size, sha) in content["files"].items()}
         software, cluster_id = str(content["software"]), str(content["cluster_id"])
         manifest = Manifest(software, cluster_id, str(content["made_at"]), files)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (
+        *(ValueError, TypeError, KeyError, AttributeError),
+        *(OverflowError, RecursionError),
+    ) as error:
         raise BackupRefused(f"the manifest of {source} is damaged: {error!r}") from error
     for name in files:
         path = PurePosixPath(name)
-        if path.is_absolute() or ".." in path.parts or path.parts[0] not in FOLDERS:
+        if path.is_absolute() or ".." in path.parts or path.parts[:1] not in _FOLDER_PARTS:
             raise BackupRefused(f"{source} names a file outside of a backup: {name!r}")
     if _META not in files:
         raise BackupRefused(f"{source} has no log of a broker")
@@ -254,8 +272,7 @@ def _extract(
 
 
 def _copy(content: IO[bytes], path: Path) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
+    with _private(path) as file:
         shutil.copyfileobj(content, file, _PIECE_BYTES)
 
 

@@ -135,3 +135,52 @@ def test_a_damaged_backup_changes_nothing(data_dir: Path, tmp_path: Path) -> Non
         other = tmp_path / "other"
         assert not other.exists() or files(other) == {}, path
     assert not (tmp_path / "evil").exists()
+
+
+@pytest.mark.parametrize("name", ["kafka/log", "kafka/log/t-0/0.log"])
+def test_what_a_link_points_to_is_not_left_out_in_silence(
+    data_dir: Path, tmp_path: Path, name: str
+) -> None:
+    (data_dir / name).rename(tmp_path / "elsewhere")
+    (data_dir / name).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(BackupRefused, match=f"{name} is a symbolic link"):
+        back_up(data_dir, tmp_path / "b")
+    assert not (tmp_path / "b").exists()
+
+
+def test_a_draft_is_written_through_no_link(data_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "others").write_text("theirs", encoding="utf-8")
+    (tmp_path / "b.part").symlink_to(tmp_path / "others")
+    back_up(data_dir, tmp_path / "b")
+    assert (tmp_path / "others").read_text(encoding="utf-8") == "theirs"
+    assert restore(tmp_path / "b", tmp_path / "other").cluster_id == "abc"
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        b"[" * 100_000,
+        b'{"format": "tapewire-backup-1", "files": {"kafka/log/meta.properties": [1e400, ""]}}',
+        *(
+            json.dumps(
+                {
+                    "format": "tapewire-backup-1",
+                    "software": "",
+                    "cluster_id": "",
+                    "made_at": "",
+                    "files": {name: (1, ""), META: (1, "")},
+                }
+            ).encode()
+            for name in ("", ".")
+        ),
+    ],
+    ids=["deep", "infinite", "unnamed", "dot"],
+)
+def test_a_manifest_of_any_content_is_refused_by_a_sentence(
+    data_dir: Path, tmp_path: Path, manifest: bytes
+) -> None:
+    back_up(data_dir, tmp_path / "b")
+    odd = changed(tmp_path / "b", tmp_path / "odd", **{"manifest.json": manifest})
+    with pytest.raises(BackupRefused, match=r"is damaged|names a file outside"):
+        restore(odd, tmp_path / "other")
+    assert not (tmp_path / "other").exists()
