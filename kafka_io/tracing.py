@@ -260,12 +260,25 @@ def serving(
     if tracer is None:
         return nullcontext()
     caller = parsed(traceparent)
-    return tracer.start_as_current_span(
-        f"{method} {route}",
-        context=None if caller is None else trace.set_span_in_context(NonRecordingSpan(caller)),
-        kind=SpanKind.SERVER,
-        attributes={"http.request.method": method, "http.route": route},
-    )
+    return _opening(tracer, method, route, caller)
+
+
+@contextmanager
+def _opening(
+    tracer: Tracer, method: str, route: str, caller: SpanContext | None
+) -> Generator[Span]:
+    with (
+        tracer.start_as_current_span(
+            f"{method} {route}",
+            context=None if caller is None else trace.set_span_in_context(NonRecordingSpan(caller)),
+            kind=SpanKind.SERVER,
+            attributes={"http.request.method": method, "http.route": route},
+            record_exception=False,
+            set_status_on_exception=False,
+        ) as span,
+        _noting(span),
+    ):
+        yield span
 
 
 def messaging(operation: str, kind: str, topic: str) -> dict[str, str | int]:

@@ -212,3 +212,12 @@ def test_where_nothing_is_traced_a_callers_context_is_not_passed_on() -> None:
         assert tracing.current_traceparent() is None
     with tracing.serving("GET", "/", CALLER) as span:
         assert span is None
+
+
+def test_a_request_that_fails_leaves_the_class_of_its_error_only(spans: Spans) -> None:
+    with pytest.raises(ValueError, match="secret"), tracing.serving("GET", "/", None):
+        raise ValueError("a secret")
+    (served,) = spans.all
+    assert served.status.status_code is StatusCode.ERROR
+    assert attributes_of(served)["error.type"] == "ValueError"
+    assert "secret" not in served.to_json()
