@@ -11,6 +11,8 @@ from sse_edge.streams.dialect import Dialect, Rendered
 
 PARTS_MAX = 16
 """The most blocks of one event; together they have 1 MiB."""
+_OWN = ("part", "parts")
+"""The members of a part; an event that has such members itself is not divided."""
 _TEXT_CHARS = 1_000
 """How much is left of a text that is too large."""
 
@@ -85,6 +87,6 @@ def _part(
         for name, value in lists.items()
     }
     wrapped = dialect.wrap(rendered._replace(data={**rendered.data, **slices}), timestamp)
-    if not isinstance(wrapped.data, Mapping) or "parts" in wrapped.data:
+    if not isinstance(wrapped.data, Mapping) or not wrapped.data.keys().isdisjoint(_OWN):
         return None
     return body(wrapped.event, {**wrapped.data, "part": part + 1, "parts": parts})

@@ -15,6 +15,7 @@ from sse_edge.frame import FRAME_BYTES_MAX, with_id, with_member
 from sse_edge.streams import examples
 from sse_edge.streams.channels import CHANNELS
 from sse_edge.streams.dialect import Rendered
+from sse_edge.streams.dialects.chat import RESPONSE
 from sse_edge.streams.dialects.mystocks import MYSTOCKS
 from sse_edge.streams.parts import PARTS_MAX, in_parts, without_the_largest
 from sse_edge.streams.render import render_value
@@ -166,3 +167,9 @@ def test_a_text_that_is_too_large_is_skipped_with_its_size() -> None:
     with pytest.raises(Unframable, match="an event has at most 65536") as refused:
         render_value(CHANNELS["chat"], encode(long), LOGGED_MS)
     assert refused.value.reason == "too_large"
+
+
+@pytest.mark.parametrize("name", ["part", "parts"])
+def test_an_event_with_a_member_of_that_name_keeps_it(name: str) -> None:
+    rendered = Rendered("update", {name: "its own", "rows": ["x" * 1_000] * 100})
+    assert in_parts(RESPONSE, rendered, "2026-01-01T00:00:00Z") is None
