@@ -82,7 +82,8 @@ class JsonFormatter(logging.Formatter):
         for name in _ABOUT:
             value: object = getattr(record, name, None)
             if value is not None:
-                line[name] = escaped(value) if isinstance(value, str) else value
+                # The logger may be a library's, whose fields of these names hold anything.
+                line[name] = value if isinstance(value, int) else escaped(str(value))
         if record.exc_info:
             line["exception"] = _escaped_lines(self.formatException(record.exc_info))
         if record.stack_info:

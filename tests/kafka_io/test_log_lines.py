@@ -133,3 +133,8 @@ def test_a_process_logs_json_where_its_format_is_json() -> None:
     )
     (line,) = ran.stderr.splitlines()
     assert json.loads(line)["message"] == r"a\nb"
+
+
+def test_as_json_fields_of_any_logger_are_shown() -> None:
+    line = as_json("polled", topic=b"t", partition=float("nan"), offset={"t": 1})
+    assert (line["topic"], line["partition"], line["offset"]) == ("b't'", "nan", "{'t': 1}")
