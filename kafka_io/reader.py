@@ -288,6 +288,9 @@ async def stream_records(
         since_ms: the earliest append time, in milliseconds since 1970 UTC; None for any.
         newest: the most records of each partition, of its last ones; None for all.
         follow: whether to wait for further records, for ever, instead of ending at the end.
+
+    Raises:
+        TimeoutError: it does not follow, and half a minute has passed without a record.
     """
     async with _topic_consumer(topic, settings) as consumer:
         partitions = _partitions_of(consumer, topic)
@@ -308,13 +311,19 @@ async def stream_records(
             if newest is not None:
                 start = max(start, ends[home] - newest)
             consumer.seek(home, start)
+        now_s = asyncio.get_running_loop().time
+        silent_until_s = now_s() + _TIMEOUT_S
         while True:
-            if not follow and all([await consumer.position(home) >= ends[home] for home in ends]):
-                return
-            batches = await consumer.getmany(timeout_ms=_POLL_MS)
+            async with asyncio.timeout_at(None if follow else silent_until_s):
+                at_end = [await consumer.position(home) >= ends[home] for home in ends]
+                if not follow and all(at_end):
+                    return
+                batches = await consumer.getmany(timeout_ms=_POLL_MS)
             records = [as_consumed(record) for batch in batches.values() for record in batch]
             for record in sorted(records, key=_time_and_place):
                 yield record
+            if records:
+                silent_until_s = now_s() + _TIMEOUT_S
 
 
 async def read_last(

@@ -1,8 +1,11 @@
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaProducer, TopicPartition
 
+from kafka_io import reader
 from kafka_io.client import partition_of
 from kafka_io.clock import now_us
 from kafka_io.errors import Unread
@@ -112,3 +115,39 @@ async def test_without_kafka_reading_ends_with_an_error_that_names_the_topic() -
     async with asyncio.timeout(30):
         with pytest.raises(Unread, match=r"training\.events cannot be read"):
             await read_all(TRAINING_EVENTS, settings)
+
+
+class SilentConsumer:
+    """A consumer whose Kafka has gone away after it has said where the topic ends."""
+
+    def seek(self, _home: object, _offset: int) -> None:
+        """Go nowhere."""
+
+    async def beginning_offsets(self, homes: list[TopicPartition]) -> dict[TopicPartition, int]:
+        return dict.fromkeys(homes, 0)
+
+    async def position(self, _home: object) -> int:
+        return 0
+
+    async def getmany(self, *, timeout_ms: int) -> dict[TopicPartition, list[object]]:
+        await asyncio.sleep(timeout_ms / 1_000)
+        return {}
+
+
+async def test_kafka_that_falls_silent_ends_a_reading(monkeypatch: pytest.MonkeyPatch) -> None:
+    home = TopicPartition("t", 0)
+
+    @asynccontextmanager
+    async def consumer_of(*_: object) -> AsyncIterator[SilentConsumer]:
+        yield SilentConsumer()
+
+    async def ends_of(*_: object) -> dict[TopicPartition, int]:
+        return {home: 7}
+
+    monkeypatch.setattr(reader, "_topic_consumer", consumer_of)
+    monkeypatch.setattr(reader, "_partitions_of", lambda *_: [home])
+    monkeypatch.setattr(reader, "_ends_from_start", ends_of)
+    monkeypatch.setattr(reader, "_TIMEOUT_S", 0.3)
+    async with asyncio.timeout(10):
+        with pytest.raises(TimeoutError):
+            await anext(reader.stream_records("t", ProducerSettings()))
