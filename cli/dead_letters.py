@@ -304,8 +304,10 @@ def as_json(known: Letter) -> dict[str, Any]:
 def lines_of(letters: Collection[Letter]) -> list[str]:
     """Return a line for each letter."""
     return [
-        f"{to_rfc3339(known.at_us)}  {known.state:<9}  {known.letter.reason:<17}  "
-        f"{known.letter.letter_id}  {escaped(known.letter.error[:_ERROR_CHARS])}"
+        escaped(
+            f"{to_rfc3339(known.at_us)}  {known.state:<9}  {known.letter.reason:<17}  "
+            f"{known.letter.letter_id}  {known.letter.error[:_ERROR_CHARS]}"
+        )
         for known in letters
     ] or ["no dead letters"]
 

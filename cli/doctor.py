@@ -30,6 +30,7 @@ from infra.maven import kafka_jars, local_repository
 from infra.settings import InfraSettings
 from infra.system import KAFKA_PORT
 from kafka_io.errors import InvalidSetting, ProducerError
+from kafka_io.log_lines import escaped
 from kafka_io.security import SecuritySettings
 from kafka_io.topic_admin import TopicAdmin
 from kafka_io.topic_checks import find_differences
@@ -82,7 +83,10 @@ def examine(settings: InfraSettings) -> Iterator[Check]:
             yield Check(name, Result.SKIPPED, "no Kafka answers")
         return
     yield Check("kafka", Result.OK, f"answers at {kafka.bootstrap_servers}")
-    yield from _of_log(kafka)
+    try:
+        yield from _of_log(kafka)
+    except ProducerError as error:  # it has gone away meanwhile
+        yield Check("kafka", Result.WRONG, str(error), "start it again, and repeat the command")
 
 
 def check_python(version: Sequence[int]) -> Check:
@@ -306,7 +310,7 @@ def as_json(check: Check) -> dict[str, Any]:
 
 def line_of(check: Check) -> str:
     """Return a check for people; the remedy is a line of its own."""
-    line = f"{check.result:<8} {check.name:<8} {check.found}"
+    line = f"{check.result:<8} {check.name:<8} {escaped(check.found)}"
     return f"{line}\n{'':<18}→ {check.remedy}" if check.remedy else line
 
 

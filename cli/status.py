@@ -19,6 +19,7 @@ from cli.log_survey import WrittenVersion, as_json as version_as_json, survey
 from infra.data_dir import PARTS
 from kafka_io.clock import now_us
 from kafka_io.errors import ProducerError
+from kafka_io.log_lines import escaped
 from kafka_io.reader import read_table
 from kafka_io.settings import ProducerSettings
 from kafka_io.software import software_version
@@ -262,7 +263,11 @@ def as_json(status: Status) -> dict[str, Any]:
 
 
 def lines_of(status: Status) -> Iterator[str]:
-    """Yield the lines of a status for people."""
+    """Return the lines of a status for people."""
+    return map(escaped, _lines(status))
+
+
+def _lines(status: Status) -> Iterator[str]:
     yield f"software   {status.software or 'without a version'}"
     for name, part in status.parts.items():
         failure = f", {part['failure']}" if "failure" in part else ""

@@ -187,7 +187,7 @@ def _settle(
     def report(outcome: Outcome) -> None:
         outcomes.append(outcome)
         if not json:
-            print_line(f"{outcome.letter_id}: {escaped(outcome.text)}")
+            print_line(escaped(f"{outcome.letter_id}: {outcome.text}"))
 
     async def settle(settings: ProducerSettings) -> None:
         letters = await read_letters(settings, choice, since_ms=since_ms)

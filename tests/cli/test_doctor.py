@@ -16,8 +16,10 @@ from cli.doctor import (
     line_of,
 )
 from cli.log_survey import Survey, WrittenVersion
+from cli.target import KafkaTarget
 from infra.embedded_broker import free_port
 from infra.settings import InfraSettings
+from kafka_io.errors import Unread
 
 
 def test_an_old_python_and_a_full_disk_have_their_remedies() -> None:
@@ -85,3 +87,24 @@ def test_without_kafka_the_other_checks_are_done(tmp_path: Path) -> None:
 def test_a_remedy_has_a_line_of_its_own() -> None:
     line = line_of(Check("topics", Result.WRONG, "1 is missing: t", "make it"))
     assert line == "wrong    topics   1 is missing: t\n                  → make it"
+
+
+def test_kafka_that_goes_away_between_two_checks_is_a_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost(*_: object, **__: object) -> None:
+        raise Unread("Kafka has gone away")
+
+    target = KafkaTarget("localhost:1", "", "")
+    monkeypatch.setattr(doctor, "find_kafka", lambda *_: target)
+    monkeypatch.setattr(doctor.TopicAdmin, "found", lost)
+    nothing = {"bootstrap_servers": "localhost:1", "data_dir": tmp_path / "none"}
+    *_, access, last = examine(InfraSettings().model_copy(update=nothing))
+    assert (access.name, access.result) == ("access", Result.WRONG)
+    assert (last.name, last.result, last.found) == ("kafka", Result.WRONG, "Kafka has gone away")
+
+
+def test_what_others_have_written_changes_no_terminal() -> None:
+    line = line_of(Check("clocks", Result.WRONG, "\x1b[2Jok       clocks\nok", "ask"))
+    assert "\x1b" not in line
+    assert line.count("\n") == 1

@@ -119,3 +119,10 @@ def test_a_status_says_when_all_are_upgraded() -> None:
     unversioned = Status("", {}, [edge])
     assert "no version to compare" in list(lines_of(unversioned))[-1]
     assert as_json(unversioned)["upgraded"] is None
+
+
+def test_names_of_members_and_edges_forge_no_line() -> None:
+    edge = Edge("e", "http://e", "h\nedge       forged", "2.0", "active", 3, "then", 0.5)
+    group = Group("g", "workers", [{"name": "\x1b[2J", "version": "2.0", "host": "h"}])
+    lines = list(lines_of(Status("2.0", edges=[edge], groups=[group])))
+    assert all(line.isprintable() for line in lines)
