@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 import pytest
@@ -138,7 +138,7 @@ async def test_kafka_that_falls_silent_ends_a_reading(monkeypatch: pytest.Monkey
     home = TopicPartition("t", 0)
 
     @asynccontextmanager
-    async def consumer_of(*_: object) -> AsyncIterator[SilentConsumer]:
+    async def consumer_of(*_: object) -> AsyncGenerator[SilentConsumer]:
         yield SilentConsumer()
 
     async def ends_of(*_: object) -> dict[TopicPartition, int]:
