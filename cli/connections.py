@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+from urllib.parse import quote
 
 from cli.edge_client import ask
 from cli.errors import EdgeUnreachable, RequestRefused
@@ -53,12 +54,13 @@ def close(url: str, bearer: str | None, connection_id: str) -> Mapping[str, Any]
         EdgeUnreachable: no edge answers at the address.
     """
     node_id = connection_id.rpartition(".")[0]
+    path = f"{_PATH}/{quote(connection_id, safe='')}"
     status = ask("GET", url, "/api/v1/sse/status", bearer)
     nodes = addresses_of(status, url)
     homes = [address for address, ids in nodes.items() if node_id in ids] or [url]
     for _ in range(_TRIES):
         try:
-            answer: Mapping[str, Any] = ask("DELETE", homes[0], f"{_PATH}/{connection_id}", bearer)
+            answer: Mapping[str, Any] = ask("DELETE", homes[0], path, bearer)
         except RequestRefused as error:
             if "no such connection" not in str(error):
                 raise
@@ -95,7 +97,7 @@ def lines_of(rows: Sequence[Mapping[str, Any]], notes: Sequence[str]) -> list[st
         )
         for row in rows
     ]
-    return [*(lines or ["nobody is connected"]), *notes]
+    return [*(lines or ["nobody is connected"]), *map(escaped, notes)]
 
 
 def _of_tenant(row: Mapping[str, Any]) -> str:

@@ -18,6 +18,7 @@ from cli.console import (
     settings_of,
 )
 from cli.target import find_edge
+from kafka_io.log_lines import escaped
 
 
 def connections(
@@ -43,7 +44,7 @@ def connections(
             if json:
                 print_json(closed)
             else:
-                print_line(f"closed {closed['id']} of {closed['client_id']}")
+                print_line(escaped(f"closed {closed['id']} of {closed['client_id']}"))
             return
         rows, notes = open_connections.find(edge, token, count)
         if json:

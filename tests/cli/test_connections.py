@@ -71,11 +71,20 @@ def test_a_connection_is_closed_by_the_process_that_has_it() -> None:
         closing(edge)
 
 
+def test_the_id_of_a_connection_leads_to_no_other_path() -> None:
+    alone = script(("edge-1", ""))
+    name = "../risk/books/edge-1.7"
+    closed = "DELETE /api/v1/connections/..%2Frisk%2Fbooks%2Fedge-1.7"
+    alone[closed] = [(404, {"detail": "this node has no such connection"})]
+    with scripted(alone) as edge, pytest.raises(RequestRefused, match="it may have ended"):
+        closing(edge, name)
+
+
 def test_a_line_says_who_since_when_and_how_far_behind() -> None:
     (line,) = lines_of([ROW], [])
     assert line == (
         "edge-1.7                 since 2026-11-30T08:00:00Z  alerts  desk\\n from 192.0.2.7 of "
         "acme, 12 records behind, does not read"
     )
-    assert lines_of([], ["a note"]) == ["nobody is connected", "a note"]
+    assert lines_of([], ["a\nnote"]) == ["nobody is connected", "a\\nnote"]
     assert addresses_of({}, "u") == {"u": []}

@@ -239,13 +239,15 @@ def test_connections_are_listed_and_closed_through_an_edge() -> None:
         "GET /health/live": [(200, {})],
         "GET /api/v1/sse/status": [(200, {"nodes": [{"node_id": "edge-1", "address": ""}]})],
         "GET /api/v1/connections?limit=100": [(200, {"node_id": "edge-1", "connections": [row]})],
-        "DELETE /api/v1/connections/edge-1.1": [(200, {"closed": row})],
+        "DELETE /api/v1/connections/edge-1.1": [
+            (200, {"closed": row | {"client_id": "desk\x1b[2J"}})
+        ],
     }
     with scripted(responses) as edge:
         code, output = call("connections", "--url", edge.url)
         assert (code, "desk from 192.0.2.7" in output) == (0, True)
         code, output = call("connections", "--close", "edge-1.1", "--url", edge.url)
-        assert (code, output.splitlines()[-1]) == (0, "closed edge-1.1 of desk")
+        assert (code, output.splitlines()[-1]) == (0, "closed edge-1.1 of desk\\x1b[2J")
 
 
 def test_limits_are_set_withdrawn_and_shown_through_an_edge() -> None:
