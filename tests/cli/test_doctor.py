@@ -20,6 +20,7 @@ from cli.target import KafkaTarget
 from infra.embedded_broker import free_port
 from infra.settings import InfraSettings
 from kafka_io.errors import Unread
+from kafka_io.topic_admin import TopicAdmin
 
 
 def test_an_old_python_and_a_full_disk_have_their_remedies() -> None:
@@ -97,7 +98,7 @@ def test_kafka_that_goes_away_between_two_checks_is_a_result(
 
     target = KafkaTarget("localhost:1", "", "")
     monkeypatch.setattr(doctor, "find_kafka", lambda *_: target)
-    monkeypatch.setattr(doctor.TopicAdmin, "found", lost)
+    monkeypatch.setattr(TopicAdmin, "found", lost)
     nothing = {"bootstrap_servers": "localhost:1", "data_dir": tmp_path / "none"}
     *_, access, last = examine(InfraSettings().model_copy(update=nothing))
     assert (access.name, access.result) == ("access", Result.WRONG)
