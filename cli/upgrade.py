@@ -6,6 +6,7 @@ from typing import Any
 
 from cli.log_survey import WrittenVersion, as_json as version_as_json
 from cli.status import Status
+from kafka_io.log_lines import escaped
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,11 @@ def as_json(found: UpgradeCheck) -> dict[str, Any]:
 
 
 def lines_of(found: UpgradeCheck) -> Iterator[str]:
-    """Yield the lines of a check for people."""
+    """Return the lines of a check for people."""
+    return map(escaped, _lines(found))
+
+
+def _lines(found: UpgradeCheck) -> Iterator[str]:
     software = found.software or "this software"
     for written in found.unknown:
         yield (

@@ -32,6 +32,10 @@ def test_what_would_change_is_named_with_the_order() -> None:
 def test_a_newer_log_is_refused() -> None:
     found = check(Status("2.0", writes=[WrittenVersion("t", "New", None, None, "/x")]), [])
     assert not found.is_possible
+    odd = check(
+        Status("2.0", writes=[WrittenVersion("t", "N\nnothing", None, None, "\x1b[2J")]), []
+    )
+    assert all(line.isprintable() for line in lines_of(odd))
     assert list(lines_of(found))[-1] == (
         "the log is of a newer version than 2.0: nothing may be started by it"
     )
