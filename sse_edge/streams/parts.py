@@ -30,12 +30,13 @@ def in_parts(dialect: Dialect, rendered: Rendered, timestamp: str) -> bytes | No
     """
     lists = _lists_of(rendered.data)
     for parts in range(2, min(PARTS_MAX, max(map(len, lists.values()), default=0)) + 1):
-        blocks = [
-            block
-            for part in range(parts)
-            if (block := _part(dialect, rendered, timestamp, lists, part, parts)) is not None
-        ]
-        if len(blocks) == parts and max(map(len, blocks)) <= FRAME_BYTES_MAX:
+        blocks: list[bytes] = []
+        for part in range(parts):
+            block = _part(dialect, rendered, timestamp, lists, part, parts)
+            if block is None or len(block) > FRAME_BYTES_MAX:
+                break
+            blocks.append(block)
+        if len(blocks) == parts:
             return b"\n".join(blocks)
     return None
 
@@ -56,16 +57,26 @@ def without_the_largest(dialect: Dialect, rendered: Rendered, timestamp: str) ->
     if not isinstance(rendered.data, Mapping):
         return None
     data, left_out = dict(rendered.data), list[str]()
-    sizes = {name: len(body(None, value)) for name, value in data.items()}
+    sizes = {name: _size(value) for name, value in data.items()}
+    # The block is rendered only if it may fit: data may have many members.
+    size = len(body(*dialect.wrap(rendered, timestamp))) + _size("left_out") + _size([])
     for name in sorted(sizes, key=lambda name: -sizes[name]):
         value = data[name]
         data[name] = f"{value[:_TEXT_CHARS]}\u2026" if isinstance(value, str) else None
         left_out.append(name)
+        size += _size(data[name]) - sizes[name] + _size(name) + 1
+        if size > FRAME_BYTES_MAX:
+            continue
         shorter = rendered._replace(data={**data, "left_out": left_out})
         block = body(*dialect.wrap(shorter, timestamp))
         if len(block) <= FRAME_BYTES_MAX:
             return block
     return None
+
+
+def _size(value: object) -> int:
+    """Return the size of a value as JSON."""
+    return len(body(None, value)) - len(b"data: \n")
 
 
 def _lists_of(data: object) -> Mapping[str, Sequence[object]]:

@@ -14,7 +14,7 @@ from sse_edge.errors import Unframable
 from sse_edge.frame import FRAME_BYTES_MAX, with_id, with_member
 from sse_edge.streams import examples
 from sse_edge.streams.channels import CHANNELS
-from sse_edge.streams.dialect import Rendered
+from sse_edge.streams.dialect import Dialect, EventBlock, Rendered
 from sse_edge.streams.dialects.chat import RESPONSE
 from sse_edge.streams.dialects.mystocks import MYSTOCKS
 from sse_edge.streams.parts import PARTS_MAX, in_parts, without_the_largest
@@ -173,3 +173,29 @@ def test_a_text_that_is_too_large_is_skipped_with_its_size() -> None:
 def test_an_event_with_a_member_of_that_name_keeps_it(name: str) -> None:
     rendered = Rendered("update", {name: "its own", "rows": ["x" * 1_000] * 100})
     assert in_parts(RESPONSE, rendered, "2026-01-01T00:00:00Z") is None
+
+
+def counted(most: int) -> Dialect:
+    """Return a dialect that wraps no more than so many events."""
+    left = iter(range(most))
+
+    def wrap(rendered: Rendered, timestamp: str) -> EventBlock:
+        next(left)
+        return RESPONSE.wrap(rendered, timestamp)
+
+    return replace(RESPONSE, wrap=wrap)
+
+
+def test_an_event_that_cannot_be_divided_is_rendered_once_for_each_number_of_parts() -> None:
+    rendered = Rendered("update", {"text": "x" * FRAME_BYTES_MAX, "rows": list(range(PARTS_MAX))})
+    assert in_parts(counted(PARTS_MAX), rendered, "2026-01-01T00:00:00Z") is None
+
+
+def test_an_event_of_many_members_is_shortened_in_few_steps() -> None:
+    rendered = Rendered("update", {f"{number:09}": "x" * 400 for number in range(400)})
+    block = without_the_largest(counted(3), rendered, "2026-01-01T00:00:00Z")
+    assert block is None
+    numbers = Rendered("update", {f"{number:09}": [0] * 200 for number in range(400)})
+    block = without_the_largest(counted(3), numbers, "2026-01-01T00:00:00Z")
+    assert block is not None
+    assert FRAME_BYTES_MAX - 2_000 < len(block) <= FRAME_BYTES_MAX
