@@ -9,7 +9,9 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from hashlib import sha256
@@ -23,6 +25,7 @@ from cli.errors import CommandError
 from cli.log_survey import Survey, survey
 from cli.status import GROUPS
 from cli.target import KafkaTarget, find_kafka
+from infra.acls import Grant, Operation, Resource, grants_of
 from infra.data_dir import find_running
 from infra.embedded_broker import free_port
 from infra.errors import InfraError
@@ -44,7 +47,8 @@ _FREE_BYTES = 1 << 30
 _SKEW_S = 2.0
 """A clock that is further ahead than this is named: tokens, windows and bounds of times depend on
 clocks."""
-_EDGE_PORT = 8000
+OPERATOR = "operator"
+"""The part whose access the commands of an operator need."""
 
 
 class Result(StrEnum):
@@ -67,8 +71,13 @@ class Check:
     remedy: str = ""
 
 
-def examine(settings: InfraSettings) -> Iterator[Check]:
-    """Yield each check when it is done."""
+def examine(settings: InfraSettings, part: str = OPERATOR) -> Iterator[Check]:
+    """Yield each check when it is done.
+
+    Args:
+        settings: where the system is.
+        part: the part of `infra.acls.PARTS` whose access is checked.
+    """
     yield check_python(sys.version_info[:2])
     is_embedded = settings.bootstrap_servers is None
     yield from _of_broker(is_embedded=is_embedded)
@@ -84,7 +93,7 @@ def examine(settings: InfraSettings) -> Iterator[Check]:
         return
     yield Check("kafka", Result.OK, f"answers at {kafka.bootstrap_servers}")
     try:
-        yield from _of_log(kafka)
+        yield from _of_log(kafka, part)
     except ProducerError as error:  # it has gone away meanwhile
         yield Check("kafka", Result.WRONG, str(error), "start it again, and repeat the command")
 
@@ -130,6 +139,50 @@ def check_schemas(found: Survey) -> Check:
         names = sorted({f"{written.record} {written.version}" for written in old})
         text += f"; older ones are written of {_listed(names)}, which is well"
     return Check("schemas", Result.OK, text)
+
+
+def check_access(part: str, lacking: Sequence[Grant], note: str = "") -> Check:
+    """Return whether this client may do what a part does. Pure.
+
+    Args:
+        part: the name of the part.
+        lacking: the ACLs that the client lacks.
+        note: follows the result if there are none.
+    """
+    if not lacking:
+        return Check("access", Result.OK, f"all that the part {part} needs of them{note}")
+    texts = [
+        f"{grant.operation.value} of {grant.resource.name.lower()} {grant.name}"
+        for grant in lacking
+    ]
+    can_look = part == OPERATOR and all(grant.operation is Operation.WRITE for grant in lacking)
+    result = Result.WARNING if can_look else Result.WRONG
+    then = "; without them nothing can be re-driven, discarded or noted" if can_look else ""
+    return Check(
+        *("access", result, f"this client lacks {_listed(texts)}{then}"),
+        f"add the ACLs that `tapewire topics acls {part}` prints",
+    )
+
+
+def lacking(
+    grants: Iterable[Grant],
+    topics: Mapping[str, Collection[str]],
+    groups: Mapping[str, Collection[str]],
+) -> list[Grant]:
+    """Return the grants that a client lacks on the topics and groups that are known. Pure.
+
+    Args:
+        grants: what is needed.
+        topics: the operations that the client may do, by topic, as the authorizer names them.
+        groups: the same, by group.
+    """
+    known = {Resource.TOPIC: topics, Resource.GROUP: groups}
+    return [
+        grant
+        for grant in grants
+        if grant.name in known.get(grant.resource, {})
+        and grant.operation.name not in known[grant.resource][grant.name]
+    ]
 
 
 def check_clocks(found: Survey, now_ms: int) -> Check:
@@ -213,18 +266,44 @@ def _ports(settings: InfraSettings, *, is_embedded: bool) -> Iterator[Check]:
     if system is not None:
         yield Check("ports", Result.OK, f"in use by the system at {system.url}")
         return
-    needed = {"an edge": _EDGE_PORT} | ({"Kafka": KAFKA_PORT} if is_embedded else {})
-    occupied = []
-    for purpose, port in needed.items():
-        if free_port(port) != port:
-            occupied.append(f"{port} for {purpose}")
+    try:
+        edge = EdgeSettings()
+    except InvalidSetting as error:
+        yield Check("ports", Result.WRONG, f"a setting is invalid: {error}", "correct the setting")
+        return
+    named = {
+        "an edge": edge.port,
+        "an edge's metrics and documentation": settings.management_port,
+        "metrics": settings.metrics_port,
+        "Kafka": KAFKA_PORT if is_embedded else None,
+    }
+    needed = {purpose: port for purpose, port in named.items() if port}
+    hosts = {"an edge": edge.host, "an edge's metrics and documentation": edge.management_host}
+    occupied = [
+        f"{port} for {purpose}"
+        for purpose, port in needed.items()
+        if not _is_free(port, hosts.get(purpose, "127.0.0.1"))
+    ]
+    twice = [port for port, count in Counter(needed.values()).items() if count > 1]
+    if twice:
+        yield Check(
+            *("ports", Result.WARNING, f"two parts have the port {_listed(map(str, twice))}"),
+            "if both run here, correct TAPEWIRE_PORT, TAPEWIRE_MANAGEMENT_PORT or "
+            "TAPEWIRE_METRICS_PORT",
+        )
     if occupied:
         yield Check(
             *("ports", Result.WARNING, f"taken: {_listed(occupied)}"),
             "`tapewire up` takes the next free ones; see who listens by `ss -ltnp`",
         )
-    else:
+    elif not twice:
         yield Check("ports", Result.OK, "free: " + ", ".join(map(str, needed.values())))
+
+
+def _is_free(port: int, host: str) -> bool:
+    with suppress(OSError):  # no port from this one on is free, or no such address is here
+        return free_port(port, host) == port
+    return False
 
 
 def _keys() -> Check:
@@ -266,23 +345,17 @@ def _content_of(source: str) -> bytes:
     return response.content
 
 
-def _of_log(kafka: KafkaTarget) -> Iterator[Check]:
+def _of_log(kafka: KafkaTarget, part: str) -> Iterator[Check]:
     admin = TopicAdmin(kafka.bootstrap_servers)
     topics = {kafka.topic_prefix + topic.name: (topic, topic.partitions) for topic in CATALOGUE}
-    try:
-        found = admin.found(list(topics))
-        for group in GROUPS:
-            admin.describe_members(kafka.topic_prefix + group)
-    except ProducerError as error:
-        yield Check(
-            *("access", Result.WRONG, str(error)),
-            "add the ACLs that `tapewire topics acls operator` prints",
-        )
-        found = admin.found(list(topics), leave_out_forbidden=True)
-    else:
-        plain = ", without authentication" if SecuritySettings().is_plain else ""
-        yield Check("access", Result.OK, f"to all topics and groups{plain}")
-    missing = [name for name in topics if name not in found]
+    grants = grants_of(part, prefix=kafka.topic_prefix)
+    groups = {grant.name for grant in grants if grant.resource is Resource.GROUP}
+    groups |= {kafka.topic_prefix + group for group in GROUPS} if part == OPERATOR else set()
+    of_topics, of_groups = admin.operations(topics, groups)
+    found = admin.found(list(topics), leave_out_forbidden=True)
+    plain = "; there is no authentication" if SecuritySettings().is_plain else ""
+    yield check_access(part, lacking(grants, of_topics, of_groups), plain)
+    missing = [name for name in topics if name not in found and of_topics.get(name) != frozenset()]
     if missing:
         yield Check(
             *("topics", Result.WRONG, f"{len(missing)} are missing: {_listed(missing)}"),

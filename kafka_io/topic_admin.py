@@ -36,6 +36,7 @@ _DENIALS = (
     KafkaError.GROUP_AUTHORIZATION_FAILED,
     KafkaError.CLUSTER_AUTHORIZATION_FAILED,
 )
+_MISSING = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.GROUP_ID_NOT_FOUND)
 _MASK_64 = (1 << 64) - 1
 
 
@@ -134,6 +135,39 @@ class TopicAdmin:
                 raise Unread(_reason(error, "DESCRIBE", "topic", name)) from error
             found[name] = TopicIdentity(name, _id_bytes(topic.topic_id), len(topic.partitions))
         return found
+
+    def operations(
+        self, topics: Iterable[str], groups: Iterable[str] = ()
+    ) -> tuple[Mapping[str, frozenset[str]], Mapping[str, frozenset[str]]]:
+        """Return what this client may do with topics and groups, as Kafka's authorizer judges.
+
+        Without an authorizer, it is everything.
+
+        Args:
+            topics: the topics; those that do not exist are left out.
+            groups: the groups; those that do not exist are left out.
+
+        Returns:
+            The operations by topic, and by group, such as READ, WRITE and DESCRIBE_CONFIGS; none
+            where the client may not even describe it.
+
+        Raises:
+            Unread: Kafka does not answer.
+        """
+        of_topics = self._admin.describe_topics(
+            TopicCollection(list(topics)),
+            include_authorized_operations=True,
+            request_timeout=self._timeout_s,
+        )
+        names = list(groups)
+        of_groups = (
+            self._admin.describe_consumer_groups(
+                names, include_authorized_operations=True, request_timeout=self._timeout_s
+            )
+            if names
+            else {}
+        )
+        return _operations("topic", of_topics), _operations("group", of_groups)
 
     def found(
         self, names: Iterable[str], *, leave_out_forbidden: bool = False
@@ -367,6 +401,23 @@ async def wait_until_answered(bootstrap_servers: str, name: str, stop: asyncio.E
             await asyncio.sleep(_AGAIN_S)
         else:
             return
+
+
+def _operations(kind: str, answers: Mapping[str, Any]) -> Mapping[str, frozenset[str]]:
+    """Return the operations in answers to requests for descriptions; see `operations`."""
+    found = {}
+    for name, answer in answers.items():
+        try:
+            allowed = answer.result().authorized_operations
+        except KafkaException as error:
+            code = error.args[0].code()
+            if code in _DENIALS:
+                found[name] = frozenset[str]()
+            elif code not in _MISSING:
+                raise Unread(_reason(error, "DESCRIBE", kind, name)) from error
+        else:
+            found[name] = frozenset(operation.name for operation in allowed or ())
+    return found
 
 
 def _reason(error: KafkaException, operation: str, kind: str, name: str) -> str:

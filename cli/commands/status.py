@@ -20,6 +20,7 @@ from cli.console import (
 )
 from cli.target import find_kafka
 from cli.topics import list_topics
+from infra.acls import PARTS
 
 
 def status(
@@ -41,17 +42,23 @@ def status(
 
 
 def doctor(
+    part: Annotated[
+        str, typer.Option(help=f"Check the access of this part: one of {', '.join(PARTS)}.")
+    ] = checks.OPERATOR,
     json: AsJson = False,  # noqa: FBT002  # a flag of the command line
     data_dir: DataDir = None,
 ) -> None:
     """Check what a system stands on, and say how to mend what is wrong; then the exit code is 1.
 
     Python, Java, the broker's jars, disk, ports, the keys of tokens, Kafka, access, topics, the
-    schemas in the log, and clocks. Nothing is changed, and nothing need run.
+    schemas in the log, and clocks. Access is what Kafka allows the credentials of this environment,
+    compared with what a part needs. Nothing is changed, and nothing need run.
     """
+    if part not in PARTS:
+        raise typer.BadParameter(f"{part} is none of {', '.join(PARTS)}", param_hint="--part")
     found: list[checks.Check] = []
     with reasons():
-        for check in checks.examine(settings_of(data_dir)):
+        for check in checks.examine(settings_of(data_dir), part):
             found.append(check)
             if not json:
                 print_line(checks.line_of(check))

@@ -1,3 +1,4 @@
+import socket
 from hashlib import sha256
 from pathlib import Path
 
@@ -7,16 +8,19 @@ from cli import doctor
 from cli.doctor import (
     Check,
     Result,
+    check_access,
     check_clocks,
     check_disk,
     check_keys,
     check_python,
     check_schemas,
     examine,
+    lacking,
     line_of,
 )
 from cli.log_survey import Survey, WrittenVersion
 from cli.target import KafkaTarget
+from infra.acls import grants_of
 from infra.embedded_broker import free_port
 from infra.settings import InfraSettings
 from kafka_io.errors import Unread
@@ -54,6 +58,57 @@ def test_clocks_that_are_ahead_are_wrong_and_a_record_that_waited_is_not() -> No
     assert check_clocks(Survey(ahead_s={"/x": -60.0}, newest_ms=5), 5).result is Result.OK
     assert "10 s or more behind" in check_clocks(Survey(newest_ms=15_000), 5_000).found
     assert check_clocks(Survey(), 5).result is Result.SKIPPED
+
+
+def test_access_is_compared_with_what_a_part_needs() -> None:
+    grants = grants_of("reporter", prefix="p.")
+    allowed = {grant.name: {"WRITE", "DESCRIBE"} for grant in grants}
+    assert lacking(grants, allowed, {}) == []
+    assert check_access("reporter", []).result is Result.OK
+    # A topic that does not exist yet lacks nothing; one that may not be described lacks all.
+    del allowed["p.user.updates"]
+    allowed |= {"p.risk.alerts": {"READ", "DESCRIBE"}, "p.training.events": set()}
+    missed = lacking(grants, allowed, {})
+    check = check_access("reporter", missed)
+    assert check.result is Result.WRONG
+    assert check.found == (
+        "this client lacks Write of topic p.risk.alerts, Write of topic p.training.events"
+    )
+    assert check.remedy == "add the ACLs that `tapewire topics acls reporter` prints"
+
+
+def test_an_operator_who_only_looks_is_warned_and_one_who_cannot_is_wrong() -> None:
+    grants = grants_of("operator")
+    names = {grant.name for grant in grants}
+    reading = {name: {"READ", "DESCRIBE", "DESCRIBE_CONFIGS"} for name in names}
+    look = check_access("operator", lacking(grants, reading, reading))
+    assert look.result is Result.WARNING
+    assert "without them nothing can be re-driven" in look.found
+    describing = {name: {"DESCRIBE", "DESCRIBE_CONFIGS"} for name in names}
+    assert check_access("operator", lacking(grants, describing, {})).result is Result.WRONG
+    missed = lacking(grants, reading, {"tapewire-operator": {"DESCRIBE"}})
+    assert any(grant.name == "tapewire-operator" for grant in missed)
+
+
+def test_ports_are_those_that_the_settings_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        monkeypatch.setenv("TAPEWIRE_PORT", str(free_port()))
+        nothing = {"data_dir": tmp_path, "metrics_port": port, "management_port": None}
+        settings = InfraSettings().model_copy(update=nothing)
+        (check,) = doctor._ports(settings, is_embedded=False)
+    assert check.result is Result.WARNING
+    assert check.found == f"taken: {port} for metrics"
+    free = free_port()
+    monkeypatch.setenv("TAPEWIRE_PORT", str(free))
+    settings = settings.model_copy(update={"metrics_port": free})
+    (check,) = doctor._ports(settings, is_embedded=False)
+    assert (check.result, check.found) == (Result.WARNING, f"two parts have the port {free}")
+    monkeypatch.setenv("TAPEWIRE_PORT", "many")
+    (check,) = doctor._ports(settings, is_embedded=False)
+    assert "TAPEWIRE_PORT" in check.found
 
 
 def test_keys_are_read_and_counted() -> None:
@@ -98,10 +153,10 @@ def test_kafka_that_goes_away_between_two_checks_is_a_result(
 
     target = KafkaTarget("localhost:1", "", "")
     monkeypatch.setattr(doctor, "find_kafka", lambda *_: target)
+    monkeypatch.setattr(TopicAdmin, "operations", lambda *_: ({}, {}))
     monkeypatch.setattr(TopicAdmin, "found", lost)
     nothing = {"bootstrap_servers": "localhost:1", "data_dir": tmp_path / "none"}
-    *_, access, last = examine(InfraSettings().model_copy(update=nothing))
-    assert (access.name, access.result) == ("access", Result.WRONG)
+    *_, last = examine(InfraSettings().model_copy(update=nothing))
     assert (last.name, last.result, last.found) == ("kafka", Result.WRONG, "Kafka has gone away")
 
 

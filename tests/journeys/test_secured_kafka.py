@@ -5,6 +5,7 @@ principal and only its own ACLs, and one that lacks is named.
 """
 
 import asyncio
+import json
 import logging
 import os
 import re
@@ -526,6 +527,26 @@ async def test_a_client_that_lacks_an_acl_gets_its_name_at_once(guarded: Guarded
         async with asyncio.timeout(8):
             with pytest.raises(kind, match=f"this client lacks an ACL: {re.escape(acl)}"):
                 await ask()
+    allowed = await asyncio.to_thread(admin.operations, [topic], [group])
+    assert allowed == ({topic: frozenset()}, {group: frozenset()})
+
+
+async def test_a_doctor_compares_what_a_part_needs_with_what_it_may(guarded: Guarded) -> None:
+    env = {"TAPEWIRE_TOPIC_PREFIX": guarded.world.prefix, **guarded.settings("reporter")}
+    folder = str(guarded.secured.folder / "no-system")
+
+    async def access_of(part: str) -> dict[str, str]:
+        arguments = ["doctor", "--part", part, "--json", "--data-dir", folder]
+        done = await asyncio.to_thread(CliRunner().invoke, cli, arguments, env=env)
+        checks: list[dict[str, str]] = json.loads(done.stdout)
+        return next(check for check in checks if check["name"] == "access")
+
+    own = await access_of("reporter")
+    assert (own["result"], own["remedy"]) == ("ok", "")
+    others = await access_of("trainer")
+    assert others["result"] == "wrong"
+    assert "Read of topic" in others["found"]
+    assert others["remedy"] == "add the ACLs that `tapewire topics acls trainer` prints"
 
 
 class Unnotified:

@@ -28,6 +28,18 @@ async def test_a_topic_has_an_id_and_partitions_and_each_partition_an_epoch(worl
     assert admin.leader_epochs([]) == {}
 
 
+@pytest.mark.kafka
+async def test_without_an_authorizer_a_client_may_do_everything(world: World) -> None:
+    admin = TopicAdmin(world.kafka.bootstrap_servers)
+    name = world.topic(TRAINING_EVENTS.name)
+    topics, groups = await asyncio.to_thread(
+        admin.operations, [name, f"{name}.missing"], [f"{name}.nobody"]
+    )
+    assert set(topics) == {name}
+    assert {"READ", "WRITE", "DESCRIBE", "DESCRIBE_CONFIGS"} <= topics[name]
+    assert all("READ" in allowed for allowed in groups.values())
+
+
 class SilentAboutEpochs:
     """Answers as a broker that does not know yet since when it leads, and as one that does."""
 

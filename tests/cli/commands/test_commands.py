@@ -174,6 +174,7 @@ def test_a_shell_completes_commands() -> None:
         (("dead-letters", "redrive"), "name letters, or choose them by --topic, --reason or"),
         (("dead-letters", "discard", "t/0/1"), "--because"),
         (("dead-letters", "discard", "t/0/1", "--because", " "), "give the reason"),
+        (("doctor", "--part", "x"), "x is none of edge, processor, trainer"),
         (("upgrade",), "give --check; the software itself is upgraded by"),
         (("topics", "tail", "risk.alerts", "--from", "noon"), "'noon' is no time; write @-1h"),
         (("topics", "tail", "risk.alerts", "--count", "0"), "--count"),
