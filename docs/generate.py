@@ -51,7 +51,7 @@ from schemas.codec import fingerprint_of, versions
 from schemas.registry import field_names, part_fields
 from schemas.topics import REGISTRY, TopicPartition
 from sse_edge.errors import EdgeError
-from sse_edge.metrics.node_metrics import Gauges, NodeMetrics
+from sse_edge.metrics.node_metrics import Gauges, KeySetReads, NodeMetrics
 from sse_edge.settings import EdgeSettings
 from stream_processors.metrics import Progress, WorkerMetrics
 from stream_processors.notifications.settings import NotifierSettings
@@ -226,6 +226,8 @@ def _edge_families() -> Iterable[Metric]:
     metrics = NodeMetrics()
     metrics.skipped["x", "x"] = 1
     metrics.of("x").observe_lags([0.0], 1)
+    metrics.key_set = KeySetReads()
+    metrics.key_set.succeeded_s = 1.0
     gauges = Gauges()
     gauges.connections = {("x", "x"): 1.0}
     for values in (

@@ -162,7 +162,10 @@ def build_api(settings: EdgeSettings, fair_queue: FairQueue) -> FastAPI:
             tail = Tail(log, settings)
             views = app.state.views = Views(log, settings, tail)
             node = app.state.node = Node(log, settings, tail, views, fair_queue)
-            node.sockets = EdgeProtocol.budget
+            node.sockets, node.metrics.key_set = (
+                EdgeProtocol.budget,
+                app.state.authenticator.key_set,
+            )
             app.state.presences = Presences(
                 _AWAY_RETRIES * settings.retry_ms / 1000, lambda: node.draining
             )

@@ -17,6 +17,7 @@ import jwt
 from sse_edge.caller import ALL_SCOPES, Caller, Scope
 from sse_edge.errors import Unauthorized
 from sse_edge.http.issuer_keys import IssuerKeys
+from sse_edge.metrics.node_metrics import KeySetReads
 from sse_edge.settings import EdgeSettings, TokenRules
 
 logger = logging.getLogger(__name__)
@@ -41,6 +42,11 @@ class Authenticator:
         self._has_ignored = False
         self._shows_offsets = settings.cursor_secret is None
         """Whether cursors show offsets, and no tenant has been seen yet."""
+
+    @property
+    def key_set(self) -> KeySetReads | None:
+        """The reads of the issuer's key set; None without one."""
+        return None if self._keys is None else self._keys.reads
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:

@@ -12,6 +12,7 @@ import asyncio
 import json
 import logging
 import stat
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from math import inf
@@ -23,6 +24,7 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from sse_edge.errors import Unavailable, UnavailableReason
+from sse_edge.metrics.node_metrics import KeySetReads
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +69,7 @@ class IssuerKeys:
             source: the URL or the file of the set.
             fetch: returns the bytes of the set; None for those at the source.
         """
+        self.reads = KeySetReads()
         self._fetch: Fetch = fetch or (lambda: _fetched(source))
         self._keys: Mapping[str | None, IssuerKey] = {}
         self._tried_s = -inf
@@ -150,7 +153,10 @@ class IssuerKeys:
             if self._failure is not None:
                 logger.info("the keys of TAPEWIRE_JWT_JWKS can be read again")
             self._keys, self._failure = found, None
+            self.reads.is_failing, self.reads.succeeded_s = False, time.time()
             return
+        self.reads.is_failing = True
+        self.reads.failures += 1
         if failure != self._failure:
             kept = f"; the {len(self._keys)} known keys stay valid" if self._keys else ""
             logger.warning("the keys of TAPEWIRE_JWT_JWKS cannot be read: %s%s", failure, kept)

@@ -82,6 +82,36 @@ class StreamMetrics:
             self.exemplars[bisect_left(LAG_BUCKETS_S, lag_s)] = exemplar
 
 
+class KeySetReads:
+    """Counts of the reads of the issuer's key set."""
+
+    def __init__(self) -> None:
+        self.failures = 0
+        self.is_failing = False
+        """Whether the last read has failed."""
+        self.succeeded_s: float | None = None
+        """When a read succeeded last, in seconds since 1970; None before the first."""
+
+    def families(self) -> Iterator[Metric]:
+        """Return the metrics for Prometheus."""
+        yield CounterMetricFamily(
+            "tapewire_jwks_failures",
+            "Reads of the key set of the tokens' issuer that have failed",
+            value=self.failures,
+        )
+        yield GaugeMetricFamily(
+            "tapewire_jwks_failing",
+            "Whether the last read of the key set of the tokens' issuer has failed",
+            value=self.is_failing,
+        )
+        if self.succeeded_s is not None:
+            yield GaugeMetricFamily(
+                "tapewire_jwks_last_success_timestamp_seconds",
+                "When the key set of the tokens' issuer was read last, in seconds since 1970",
+                value=self.succeeded_s,
+            )
+
+
 class NodeMetrics:
     """Counts of one node."""
 
@@ -109,6 +139,8 @@ class NodeMetrics:
         """Events that conflation left out for a newer event of the same key."""
         self.slow_closes = 0
         self.drained = 0
+        self.key_set: KeySetReads | None = None
+        """None where tokens are not verified by a key set."""
         self._loop_lags_s: deque[float] = deque(maxlen=_LOOP_LAGS)
 
     def observe_loop_lag(self, late_s: float) -> None:
@@ -230,6 +262,8 @@ class NodeMetrics:
             ),
         ):
             yield GaugeMetricFamily(f"tapewire_{name}", help_text, value=number)
+        if self.key_set is not None:
+            yield from self.key_set.families()
         partition = ("topic", "partition")
         for name, help_text, values in (
             (

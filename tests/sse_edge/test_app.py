@@ -3,7 +3,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from infra.demo_issuer import ISSUER, jwks_path
+from infra.demo_issuer import ISSUER, jwks_path, token
 from producers.broadcaster import SSEBroadcaster
 from schemas.instants import to_rfc3339
 from tapewire import __version__
@@ -257,7 +257,10 @@ async def test_an_edge_describes_itself_without_a_token(world: World, tmp_path: 
     edge = await world.edge(notice=text, jwt_issuer=ISSUER, jwt_jwks=jwks_path(tmp_path))
     async with httpx.AsyncClient(base_url=edge.url) as http:
         about = await http.get("/api/v1/about")
+        headers = {"Authorization": f"Bearer {token(tmp_path, 'alice', None, 60)}"}
+        metrics = await http.get("/metrics", headers=headers)
     assert about.json() == {"version": __version__, "notice": text}
+    assert "tapewire_jwks_failing 0.0" in metrics.text.splitlines()
 
 
 async def test_without_a_broker_the_node_lives_and_says_so(world: World) -> None:

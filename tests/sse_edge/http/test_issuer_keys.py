@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import re
+import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -74,6 +75,26 @@ async def test_a_rotated_key_is_found_without_a_restart_and_the_old_one_no_more(
         assert await keys.find("b")
         assert await refusal(keys, "a") is jwt.InvalidTokenError
         assert issuer.reads == 2
+
+
+@pytest.mark.virtual_time
+async def test_failed_reads_are_counted_and_the_last_good_one_has_its_time() -> None:
+    issuer = Issuer(OSError("away"))
+    before_s = time.time()
+    async with reading(issuer) as keys:
+        await refusal(keys, "a")
+        assert (keys.reads.failures, keys.reads.is_failing) == (1, True)
+        assert keys.reads.succeeded_s is None
+        issuer.answer = key_set("a")
+        await asyncio.sleep(AGAIN_AFTER_S + 1)
+        good_s = keys.reads.succeeded_s
+        assert good_s is not None
+        assert good_s >= before_s
+        assert (keys.reads.failures, keys.reads.is_failing) == (1, False)
+        issuer.answer = b"{}"
+        await asyncio.sleep(KEPT_S + 1)
+        assert (keys.reads.failures, keys.reads.is_failing) == (2, True)
+        assert keys.reads.succeeded_s == good_s
 
 
 @pytest.mark.virtual_time

@@ -1,7 +1,7 @@
 import pytest
 from prometheus_client.core import HistogramMetricFamily
 
-from sse_edge.metrics.node_metrics import LAG_BUCKETS_S, Gauges, NodeMetrics
+from sse_edge.metrics.node_metrics import LAG_BUCKETS_S, Gauges, KeySetReads, NodeMetrics
 
 
 def samples(metrics: NodeMetrics, name: str) -> dict[tuple[str, ...], float]:
@@ -48,8 +48,22 @@ def test_counters_have_their_labels() -> None:
     assert metrics.sent == 7
 
 
+def test_the_reads_of_a_key_set_are_shown_where_there_is_one() -> None:
+    metrics = NodeMetrics()
+    assert not samples(metrics, "tapewire_jwks_failing")
+    metrics.key_set = KeySetReads()
+    metrics.key_set.failures, metrics.key_set.is_failing = 2, True
+    assert samples(metrics, "tapewire_jwks_failures_total") == {(): 2}
+    assert samples(metrics, "tapewire_jwks_failing") == {(): 1}
+    assert not samples(metrics, "tapewire_jwks_last_success_timestamp_seconds")
+    metrics.key_set.succeeded_s = 5.0
+    assert samples(metrics, "tapewire_jwks_last_success_timestamp_seconds") == {(): 5.0}
+
+
 def test_every_metric_is_described() -> None:
-    for family in NodeMetrics().families(Gauges()):
+    metrics = NodeMetrics()
+    metrics.key_set = KeySetReads()
+    for family in metrics.families(Gauges()):
         assert family.documentation, family.name
         assert family.name.startswith("tapewire_")
         assert isinstance(family, HistogramMetricFamily) == family.name.endswith("_seconds") or (
