@@ -221,6 +221,7 @@ class Connection:
     def _check_token(self, token: TokenRenewal) -> None:
         valid_for_s = token.valid_for_s(self._node.lookups)
         if valid_for_s <= _TOKEN_MARGIN_S:
+            self._node.metrics.expired_tokens += not self._is_leaving
             self.leave()
         elif valid_for_s <= self._node.settings.challenge_s and not token.is_challenged:
             self._write(self._notice("challenge", token.challenge(valid_for_s)))

@@ -139,6 +139,8 @@ class NodeMetrics:
         """Events that conflation left out for a newer event of the same key."""
         self.slow_closes = 0
         self.drained = 0
+        self.expired_tokens = 0
+        """Streams that ended since no fresh token came in time."""
         self.key_set: KeySetReads | None = None
         """None where tokens are not verified by a key set."""
         self._loop_lags_s: deque[float] = deque(maxlen=_LOOP_LAGS)
@@ -200,6 +202,11 @@ class NodeMetrics:
             ),
             ("slow_closes", "Streams closed because their client was slow", self.slow_closes),
             ("drained_streams", "Streams ended because the node drained", self.drained),
+            (
+                "expired_token_streams",
+                "Streams ended because their client's token expired without a fresh one",
+                self.expired_tokens,
+            ),
             ("tail_records", "Records that the tail has read", gauges.tail_records),
             (
                 "sockets_refused",

@@ -1,3 +1,4 @@
+import asyncio
 import time
 
 import pytest
@@ -6,6 +7,7 @@ from schemas.topics import Topic
 from sse_edge.caller import Caller, is_owned
 from sse_edge.delivery.node import FinalEvent
 from sse_edge.delivery.token_renewal import TokenRenewal
+from tests.support.edge import alerts_log, running_edge
 
 NOW_S = 1_000_000.0
 
@@ -58,3 +60,14 @@ def test_a_fresh_token_prolongs_the_stream_and_answers_the_challenge() -> None:
     assert token.valid_for_s(renewals) == 500
     assert not token.is_challenged
     assert challenge_of(token) != challenge
+
+
+@pytest.mark.virtual_time
+async def test_a_stream_whose_token_expires_ends_and_is_counted_once() -> None:
+    async with running_edge(alerts_log()) as edge:
+        expired = edge.connect(caller=Caller("u", None, NOW_S + 0.5))
+        valid = edge.connect(caller=Caller("u", None, NOW_S + 600))
+        await edge.ended(expired)
+        await asyncio.sleep(3)
+        assert not valid.over
+        assert edge.node.metrics.expired_tokens == 1
