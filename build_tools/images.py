@@ -152,7 +152,7 @@ def prepare(targets: Iterable[str], *, with_wheels: bool) -> None:
 
 
 def _copy(file: Path, copy: Path) -> None:
-    """Copy a file that every user of an image may read, which those of a repository may not be."""
+    """Copy a file, and let every user of an image read it, whatever the umask of the checkout."""
     shutil.copy(file, copy)
     copy.chmod(0o644)
 
@@ -232,7 +232,7 @@ def build_command(engine: str, target: str, base: str, name: str) -> list[str]:
     file = {BROKER: "kafka.Containerfile"} | dict.fromkeys(SERVICES, "services.Containerfile")
     command = [engine, "build", "--quiet"]
     if engine != "docker":
-        command += ["--format", "docker"]  # OCI's has no health checks
+        command += ["--format", "docker"]  # the OCI format has no health checks
     return [
         *command,
         *("--file", str(FILES / file.get(target, "Containerfile"))),

@@ -68,14 +68,14 @@ class Choice(NamedTuple):
     """A choice of letters."""
 
     ids: Sequence[str] = ()
-    """Their names; none for all that the rest is true of."""
+    """The letters' names; empty for all letters that match the other fields."""
     topic: str | None = None
     """The topic of the record, with or without the system's prefix."""
     reason: str | None = None
     state: str | None = None
 
     def includes(self, letter: DeadLetter, prefix: str) -> bool:
-        """Return whether a letter is meant, apart from its state."""
+        """Return whether the choice includes a letter, whatever the letter's state."""
         if self.ids:
             return letter.letter_id in self.ids
         return self.topic in (None, letter.topic, letter.topic.removeprefix(prefix)) and (
@@ -89,9 +89,9 @@ class Outcome:
 
     letter_id: str
     is_done: bool
-    """Whether this call has done it."""
+    """Whether this call re-drove or discarded the letter."""
     is_settled: bool
-    """Whether it is done, by this call or before."""
+    """Whether the letter is re-driven or discarded, by this call or an earlier one."""
     text: str
 
 
@@ -106,7 +106,7 @@ async def read_letters(
 
     Args:
         settings: where Kafka is.
-        choice: which are meant.
+        choice: the letters to return.
         since_ms: the earliest time of their writing, in milliseconds since 1970 UTC.
         newest: the most letters of each partition that are looked at.
 
@@ -135,7 +135,7 @@ async def read_letters(
 
 
 async def read_actions(settings: ProducerSettings) -> Mapping[str, Done]:
-    """Return what was done with each letter first."""
+    """Return the first action on each letter, by the letter's name."""
     found: dict[str, Done] = {}
     name = settings.topic_prefix + OPERATOR_ACTIONS.name
     async for record in stream_records(name, settings):
@@ -167,7 +167,7 @@ async def redrive(
         settings: where Kafka is.
         letters: the letters.
         comment: why.
-        report: takes what became of each.
+        report: receives the outcome of each letter.
 
     Raises:
         LogFailed: Kafka could not be read or written; what was reported before is done.

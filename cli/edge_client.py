@@ -74,7 +74,7 @@ def ask(
     try:
         text = None if body is None else json.dumps(body, ensure_ascii=False, allow_nan=False)
     except ValueError:
-        raise InvalidArgument("a number is infinite or none; give a finite one") from None
+        raise InvalidArgument("a number is infinite or NaN; give a finite one") from None
     headers = dict(authorization(token))
     if text is not None:
         headers["Content-Type"] = "application/json"

@@ -78,7 +78,7 @@ def _read(name: str) -> bytes:
             return _read_all(descriptor, name)
         finally:
             os.close(descriptor)
-    except (OSError, ValueError) as error:  # a name may be none of a file system's
+    except (OSError, ValueError) as error:  # a name with a null byte
         reason = error.strerror if isinstance(error, OSError) else None
         raise InvalidArgument(f"{name} cannot be read: {reason or error}") from None
 

@@ -98,7 +98,7 @@ async def survey(settings: ProducerSettings) -> Survey:
     """Sample all topics of a system that exist.
 
     Raises:
-        Unread: Kafka does not answer, or an ACL lacks.
+        Unread: Kafka does not answer, or an ACL is missing.
         TimeoutError: Kafka has not answered in half a minute.
     """
     names = [settings.topic_prefix + topic.name for topic in CATALOGUE]

@@ -1,4 +1,4 @@
-"""Make the records by which the record of a dead letter is written again. Pure.
+"""Makes the records by which the record of a dead letter is written again. Pure.
 
 The record is the one that the log has, with its key, its headers and so its CloudEvents id. Where a
 letter is about some returns of a batch, only these are written: the others were applied. Each
@@ -125,7 +125,7 @@ def records_of(
 def _parts(
     letter: DeadLetter, original: ConsumedRecord, record: Record, home: Home, latest_us: float
 ) -> list[tuple[bytes, int]]:
-    """Return what is written, each part with its partition."""
+    """Return the records to write, each with its partition."""
     assert original.value is not None  # it was decoded
     tenant = tenant_in(original.headers)
     if not isinstance(record, ReturnBatch):

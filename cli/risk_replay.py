@@ -129,8 +129,8 @@ def run(
         settings.topic_prefix,
     )
     admitted = admitted_of(read, key, settings.topic_prefix, processors.ahead_us())
-    # The topics are read one after another: what came meanwhile has records before it that are not
-    # here.
+    # The topics are read one after another: a record that was appended in the meantime may depend
+    # on records of another topic that were not read.
     messages = [message for message in admitted if log_time_us(message) <= began_us]
     ran = replay_log(messages, asked, query.rule_id, began_us - _CLOCKS_US)
     alerts = [

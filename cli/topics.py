@@ -70,7 +70,7 @@ def list_topics(settings: ProducerSettings) -> list[dict[str, Any]]:
     """Return all topics of the catalogue with what Kafka has of them.
 
     Raises:
-        LogFailed: Kafka does not answer, or an ACL lacks.
+        LogFailed: Kafka does not answer, or an ACL is missing.
     """
     prefix, admin = settings.topic_prefix, TopicAdmin(settings.bootstrap_servers)
     try:
@@ -124,7 +124,7 @@ def describe_topic(settings: ProducerSettings, topic: Topic) -> dict[str, Any]:
     """Return a topic with its partitions and settings, and how they differ from the catalogue.
 
     Raises:
-        LogFailed: there is no such topic, Kafka does not answer, or an ACL lacks.
+        LogFailed: there is no such topic, Kafka does not answer, or an ACL is missing.
     """
     name, admin = settings.topic_prefix + topic.name, TopicAdmin(settings.bootstrap_servers)
     try:

@@ -39,7 +39,7 @@ _MANIFEST_BYTES_MAX = 64 << 20
 _ROOM_BYTES = 64 << 20
 
 Report = Callable[[int, int], None]
-"""Takes how many bytes are done, and how many there are."""
+"""Receives the number of bytes that are done, and the total."""
 
 
 @dataclass(frozen=True, slots=True)

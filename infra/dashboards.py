@@ -4,8 +4,8 @@ A dashboard has rows of panels, and a panel has queries. Sizes and places follow
 files are in `infra/monitoring/dashboards`; a test holds that they are what this module gives, and
 another one asks a real Prometheus each query.
 
-This writes plain JSON, of schema version 39 (Grafana 10.1 and later). Grafana's library for Python
-had its last release ten months ago, and a page of code does what these dashboards need.
+This writes plain JSON, of schema version 39 (Grafana 10.1 and later): the few kinds of panels that
+these dashboards have do not justify a dependency on a library for all of them.
 """
 
 import json
@@ -34,7 +34,7 @@ class Panel(NamedTuple):
     queries: Sequence[Query]
     unit: str = "short"
     text: str = ""
-    """What a reader should know of it."""
+    """A description for readers; empty for none."""
     kind: str = "timeseries"
     """`timeseries`, `stat` for one number, or `heatmap`."""
 

@@ -3,7 +3,7 @@
     tapewire.target ──▶ tapewire-kafka ──▶ tapewire-topics ──▶ tapewire-edge@PORT,
                                            tapewire-processor@NUMBER, tapewire-trainer, ...
 
-All read one file of settings. `install` writes files only; what starts them is the operator's.
+All read one file of settings. `install` only writes files; the operator starts the units.
 """
 
 import secrets
@@ -26,7 +26,7 @@ WORKERS: Mapping[str, tuple[str, Sequence[str]]] = {
     "notifier": ("Sends alerts to people and systems", ("stream_processors.notifications",)),
     "demo": ("Replays the demo's prices", ("producers", "demo")),
 }
-"""The parts of which there is one, each with its description, module and arguments."""
+"""The parts that run as one process, each with its description, module and arguments."""
 _KAFKA = "127.0.0.1:9092"
 _HOMES = (Path("/home"), Path("/root"), Path("/run/user"))
 _USER = "tapewire"
@@ -176,7 +176,7 @@ def _service(description: str, command: str, service: str, python: Path, *, afte
 
 
 def _command(python: Path, module: str, *arguments: str) -> str:
-    """Return a command line, in which systemd takes no character for its own."""
+    """Return a command line whose characters systemd does not interpret."""
     parts = (str(python), "-m", module_name(module), *arguments)
     return " ".join(_quoted(part) for part in parts)
 

@@ -1,4 +1,4 @@
-"""Ask for the ends of partitions, by a connection that nothing else waits on.
+"""Asks for the ends of partitions, by a connection that nothing else waits on.
 
 Kafka answers the requests of a connection in their order, and holds the answer to a fetch back
 until there are records. So a consumer's own connection would answer late.
@@ -70,8 +70,8 @@ class LogEnds:
                 await self._consumer.start()
             found = await self._consumer.end_offsets(wanted)
         except BaseException as error:
-            # Also if the caller does not wait any longer: the broker that was asked may lead no
-            # more, and a new connection begins with those that Kafka takes for alive by now.
+            # Also when the caller is cancelled: the broker that was asked may have lost its
+            # leadership, and a new connection begins with the brokers that are alive.
             await self.close()
             if isinstance(error, KafkaError | OSError):
                 raise Unread(f"the ends of logs cannot be read: {reason_of(error)}") from error

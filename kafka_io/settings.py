@@ -281,8 +281,8 @@ class ProducerSettings(Settings):
     """How lines are logged: text, or json, an object a line."""
 
     write_as_release: Release | None = None
-    """The earlier release, such as 0.1.0, whose versions of schemas are written, until no part of
-    it runs any more; unset, the newest versions are."""
+    """The earlier release, such as 0.1.0, whose schema versions are written, while parts of that
+    release run. Unset: the newest versions."""
 
     ahead_s: float = Field(default=86_400.0, ge=0, le=1e12)
     """How far ahead of its time in the log the time of a command may be; 1e12 allows any time."""

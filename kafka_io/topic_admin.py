@@ -117,7 +117,7 @@ class TopicAdmin:
             leave_out_forbidden: whether topics that this client may not know of are left out, too.
 
         Raises:
-            Unread: Kafka does not answer, or an ACL lacks.
+            Unread: Kafka does not answer, or an ACL is missing.
         """
         found = {}
         collection = TopicCollection(list(names))
@@ -181,7 +181,7 @@ class TopicAdmin:
             leave_out_forbidden: whether topics that this client may not know of are left out, too.
 
         Raises:
-            Unread: Kafka does not answer, or an ACL lacks.
+            Unread: Kafka does not answer, or an ACL is missing.
         """
         topics = self.describe(names, leave_out_forbidden=leave_out_forbidden)
         resources = [ConfigResource(ConfigResource.Type.TOPIC, name) for name in topics]
@@ -246,7 +246,7 @@ class TopicAdmin:
         """Return the offsets that a group has committed, by topic and partition.
 
         Raises:
-            Unread: Kafka does not answer, or an ACL lacks.
+            Unread: Kafka does not answer, or an ACL is missing.
         """
         request = [ConsumerGroupTopicPartitions(group)]
         answers = self._admin.list_consumer_group_offsets(request, request_timeout=self._timeout_s)
@@ -264,7 +264,7 @@ class TopicAdmin:
         """Return who has the partitions of a topic; nothing for a topic that does not exist.
 
         Raises:
-            Unread: Kafka does not answer, or an ACL lacks.
+            Unread: Kafka does not answer, or an ACL is missing.
         """
         answers = self._admin.describe_topics(
             TopicCollection([name]), request_timeout=self._timeout_s

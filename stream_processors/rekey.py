@@ -156,7 +156,7 @@ class _Rekeying:
         self._say("done; start the processors again")
 
     async def _note(self) -> None:
-        """Write who changes the keys, before the first of them is another."""
+        """Write who changes the keys, before the first key changes."""
         action = OperatorAction(
             action=OperatorActionKind.REKEY, subject="keys of tenants", event_time_us=now_us()
         )

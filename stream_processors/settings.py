@@ -95,8 +95,8 @@ class ProcessorSettings(MetricsSettings):
     """How lines are logged: text, or json, an object a line."""
 
     write_as_release: Release | None = None
-    """The earlier release, such as 0.1.0, whose versions of schemas are written, until no part of
-    it runs any more; unset, the newest versions are."""
+    """The earlier release, such as 0.1.0, whose schema versions are written, while parts of that
+    release run. Unset: the newest versions."""
 
     worker_id: str | None = Field(default=None, pattern=r"^[a-zA-Z0-9._-]{1,100}$")
     """A name that each worker of a system keeps: a restarted worker gets its partitions at once.

@@ -1,4 +1,4 @@
-"""`tapewire install`: makes a server of this machine, without containers."""
+"""`tapewire install`: installs the parts as services of this machine, without containers."""
 
 from pathlib import Path
 from typing import Annotated

@@ -111,7 +111,7 @@ def _with_waiting(
 def _with_reminder(
     queue: NotificationQueue, note: Note, route: NotificationRoute, now_us: int
 ) -> NotificationQueue:
-    """Return a queue that reminds of an alert after a note about it, or that no longer does."""
+    """Return a queue whose reminder of an alert is set or removed, as a note about it asks."""
     if note.subject != Subject.ALERTS or (route.remind_s <= 0 and not queue.reminders):
         return queue
     known = next((item for item in queue.reminders if item.note.episode == note.episode), None)

@@ -61,7 +61,7 @@ class ExceptionHistory:
             self.add(exceeded=character == EXCEPTION)
 
     def add(self, *, exceeded: bool) -> bool:
-        """Add a day; return whether an earlier exception does not count any more."""
+        """Add a day; return whether an earlier exception has left the counted days."""
         self._day = day = self._day + 1
         exceptions = self._exceptions
         if exceeded:

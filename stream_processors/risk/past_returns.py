@@ -1,4 +1,4 @@
-"""The returns of one portfolio that its window no longer has, read again from the log. Pure.
+"""The returns of one portfolio that have left its window, read again from the log. Pure.
 
 Batches arrive in the log's order, from some time on; how far the returns moved a price leaves.
 Which returns count is decided as for the window, by lap, version, lateness and future.

@@ -64,7 +64,7 @@ def test_a_token_that_no_header_can_have_is_not_sent(token: str) -> None:
 
 
 def test_a_number_that_json_lacks_is_not_sent() -> None:
-    with pytest.raises(InvalidArgument, match="a number is infinite or none"):
+    with pytest.raises(InvalidArgument, match="a number is infinite or NaN"):
         ask("PUT", "http://localhost:1", "/", None, body={"limit": float("nan")})
 
 
