@@ -1,9 +1,9 @@
 """Makes the files that the compose file needs: `python -m build_tools.compose_files [FOLDER]`.
 
 They are certificates of an authority of their own, a password for each user of Kafka, the key of
-`tapewire token`, and `env` with the secrets that services get as environment variables. What exists
-is left as it is, so a second run changes nothing. The folder is for its user alone; the files in it
-can be read by all, since containers run as another user.
+`tapewire token`, and `env` with the secrets that services get as environment variables. Existing
+files are kept, so a second run changes nothing. Only its owner can open the folder; all users can
+read the files in it, since containers run as another user.
 """
 
 import argparse

@@ -99,5 +99,5 @@ def _lines(found: UpgradeCheck) -> Iterator[str]:
     else:
         yield (
             "upgrade in this order: back up, create topics, edges one after the other, processors, "
-            "workers and producers; see Operate, upgrade"
+            "workers and producers; see the guide on upgrades"
         )

@@ -23,7 +23,7 @@ def test_what_would_change_is_named_with_the_order() -> None:
         "software   edge e 1.0",
         (
             "upgrade in this order: back up, create topics, edges one after the other, processors, "
-            "workers and producers; see Operate, upgrade"
+            "workers and producers; see the guide on upgrades"
         ),
     ]
     assert as_json(found)["missing_topics"] == ["b"]
