@@ -229,7 +229,7 @@ class Processor(ABC):
     def open_alerts(self) -> Mapping[tuple[str, bool], int] | None:
         """Return the number of open alerts by severity, and by whether they are acknowledged.
 
-        None of a processor that raises none. Any thread may ask.
+        None for a processor that raises no alerts. Any thread may call this.
         """
         return None
 

@@ -257,7 +257,7 @@ class Connection:
             self._group = None
 
     async def _resolve(self, start: Start) -> tuple[BroadcastGroup, Position, Sequence[Gap]] | None:
-        """Return where the stream starts; None if Kafka does not say, as its client is told."""
+        """Return where the stream starts; None, with a notice to the client, if Kafka is silent."""
         try:
             async with asyncio.timeout(self._node.settings.broker_patience_s):
                 return await self._node.resolver.resolve(self.stream, start)

@@ -146,7 +146,7 @@ class SeriesHistory:
         self._factors.clear()
 
     def _carried_from(self, priced_us: int) -> CarriedPrice:
-        """Return a price that no return which is not kept has moved, as far as is known."""
+        """Return a price that only kept returns have moved, as far as is known."""
         if self._lacks_returns_after(priced_us):
             return CarriedPrice(priced_us, 1.0, is_whole=False, since_us=self._dropped_us)
         return CarriedPrice(priced_us, 1.0, is_whole=True)
@@ -159,7 +159,7 @@ class SeriesHistory:
     def mark_earlier(self, first_us: int) -> None:
         """Note that the series has had returns before the first of those that are about to come.
 
-        A series that has returns before these knows better.
+        Nothing changes where the series has earlier returns, or lacks some already.
         """
         if self._dropped_us is not None or (self._times_us and self._times_us[0] <= first_us):
             return
@@ -168,7 +168,7 @@ class SeriesHistory:
         self._factors.clear()
 
     def unmoved_prices(self) -> list[UnmovedPrice]:
-        """Return the prices that returns have moved which are not known."""
+        """Return the prices that unknown returns have moved."""
         return [
             UnmovedPrice(price.priced_us, price.since_us)
             for price in self._carried.values()

@@ -182,7 +182,7 @@ class BookTree:
                 self._revised_series.add(price.series_id)
 
     def unmoved_prices(self, series_id: str) -> Sequence[UnmovedPrice]:
-        """Return the prices of a series that returns may have moved which the tree lacks."""
+        """Return the prices of a series that returns which the tree lacks may have moved."""
         series = self._series.get(series_id)
         return self.prices_of(series_id) if series is None else series.unmoved_prices()
 

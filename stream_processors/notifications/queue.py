@@ -75,7 +75,7 @@ def with_note(
 def _with_news(
     queue: NotificationQueue, note: Note, route: NotificationRoute, now_us: int
 ) -> NotificationQueue:
-    """Return a queue with a note, unless it is of an episode that was told of."""
+    """Return a queue with a note, unless an earlier note was about its episode."""
     episode = _short(note.episode)
     is_known = episode in queue.episodes
     if note.state in ENDS:

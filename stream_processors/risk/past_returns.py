@@ -37,7 +37,7 @@ class PastReturns:
         self._known: dict[int, Return] = {}
         self._newest_us = EARLIEST_US - 1
         self.is_whole = True
-        """Whether the log has all returns since that time; whoever reads it says so."""
+        """Whether the log has all returns since that time; the reader of the log sets it."""
 
     def add(self, batch: ReturnBatch, log_us: int) -> None:
         """Add a batch, which the log got at a time."""

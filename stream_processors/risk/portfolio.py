@@ -426,11 +426,11 @@ class PortfolioRisk:
         self._due_us = min(inf if stale_us is None else stale_us, self._expires_us)
 
     def _beyond_window(self, observation: Return) -> ReturnOutcome | None:
-        """Return the outcome of a return before the window that is no new day.
+        """Return the outcome of a return before the window; None if its day is a new one.
 
-        It may be again of a day that is kept for the backtest, if the window is shorter. Before all
-        of these days nobody knows whether it has come before, and it changes nothing: it is late.
-        None if the day is a new one.
+        The return may repeat or correct a day that is kept for the backtest, if the window is
+        shorter. Before all of these days it is unknown whether the return has arrived earlier, so
+        it is late and changes nothing.
         """
         at_us, window = observation.event_time_us, self._window
         if at_us >= window.times_us[0]:
@@ -656,7 +656,7 @@ class PortfolioRisk:
     def _holds(self, measurement: Measurement) -> bool:
         """Return whether a measurement stays: no return has entered or left the tail.
 
-        It does so nine times out of ten.
+        A measurement stays nine times out of ten.
         """
         var = measurement.var_95
         return var is not None and self._window.lowest_moved > -var

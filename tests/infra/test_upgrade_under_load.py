@@ -1,7 +1,7 @@
 """From 0.1.0 to the working tree and back, while returns arrive and a client follows the measures.
 
 Edges of both releases run side by side. Processors stop and start. The newer ones write the schema
-versions of 0.1.0 until nothing of it runs any more.
+versions of 0.1.0 as long as a part of that release runs.
 """
 
 import asyncio
@@ -98,7 +98,7 @@ class Follower:
         self._cursor = ""
 
     async def follow(self, edge: Started, count: int) -> None:
-        """Follow until so many more measures have come."""
+        """Follow until `count` more measures have arrived."""
         enough = len(self.seen) + count
         headers = {"Last-Event-ID": self._cursor} if self._cursor else {}
         since = None if self._cursor else "earliest"

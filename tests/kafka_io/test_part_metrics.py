@@ -11,6 +11,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
+from infra.embedded_broker import free_port
 from kafka_io.counts import Counts
 from kafka_io.errors import InvalidSetting, NoToken
 from kafka_io.part_metrics import (
@@ -147,9 +148,3 @@ def test_a_topic_that_is_written_to_shows_its_refusals_from_the_start() -> None:
     found = values(count_families(counts))
     assert found["tapewire_refused_events_total", "returns"] == 0
     assert found["tapewire_refused_events_total", "limits"] == 2
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

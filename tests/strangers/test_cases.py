@@ -1,4 +1,4 @@
-"""Records of strangers that each have once been too much for a part, and what is right for each."""
+"""Records of strangers at the bounds of what a part can process, and the right outcome of each."""
 
 from dataclasses import replace
 from typing import Any
