@@ -42,13 +42,17 @@ class Beginning:
         return self.logged_us is None or self.logged_us > self.held_us
 
 
-async def check_beginning(settings: ProducerSettings, count: int, scope: Scope) -> None:
+async def check_beginning(
+    settings: ProducerSettings, count: int, scope: Scope, *, are_copies: bool = False
+) -> None:
     """Check that the log begins with no less than the present states hold.
 
     Args:
         settings: where Kafka is.
         count: the partitions that each topic of portfolios has.
         scope: the portfolios of the rebuild.
+        are_copies: whether the topics were copied from another cluster. Their offsets begin at 0
+            then, also where the original had deleted records.
 
     Raises:
         RebuildFailed: it has deleted returns or limits that are in a state.
@@ -63,13 +67,14 @@ async def check_beginning(settings: ProducerSettings, count: int, scope: Scope) 
     returns: dict[int, OffsetRange] = {}
     for number in range(count):
         offsets = await read_offsets(names, number, f"{settings.topic_prefix}tapewire", settings)
-        check_limits(states, number, offsets[names[1]])
+        if not are_copies:  # the offsets in states are those of the other cluster
+            check_limits(states, number, offsets[names[1]])
         returns[number] = offsets[names[0]]
     homes = {key: homes_of(key, count, PARTITIONS) for key in states}
     beginnings = {
         key: found
         for key, found in beginnings_of(states).items()
-        if any(returns[home].begin for home in homes[key])
+        if are_copies or any(returns[home].begin for home in homes[key])
     }
     for number, offsets_of_returns in returns.items():
         here = {key: found for key, found in beginnings.items() if number in homes[key]}

@@ -4,6 +4,10 @@ A separate worker reads the whole log and writes to topics of its own, `VERSION.
 so on. When it has caught up, the differences are printed, and the running workers continue from
 its result, partition by partition. Clients then receive the measures that changed, the end of
 alerts that should not exist, and the alerts that should.
+
+Where the topics were copied from another cluster, no worker runs: each refuses the positions of the
+other cluster. The result is compared with the states, and does not replace them, since its alerts
+may have other ids. The positions are replaced by those of the same records in the copy.
 """
 
 import asyncio
@@ -27,7 +31,15 @@ from kafka_io.operators import operator
 from kafka_io.publisher import Publisher
 from kafka_io.reader import Ends, count_uncommitted, read_end_offsets, read_keyed, read_table
 from kafka_io.settings import ProducerSettings
-from schemas.events import EntityType, PortfolioState, RebuildDone, Record, RiskAlert, RiskMeasure
+from schemas.events import (
+    AlertTransition,
+    EntityType,
+    PortfolioState,
+    RebuildDone,
+    Record,
+    RiskAlert,
+    RiskMeasure,
+)
 from schemas.keys import decode_key
 from schemas.topics import (
     DASHBOARD_TALLIES,
@@ -47,6 +59,13 @@ from schemas.topics import (
     RISK_WANTED,
     Topic,
 )
+from stream_processors.copied_topics import (
+    CopiedPositions,
+    adopt,
+    find_copied,
+    have_grown_elsewhere,
+)
+from stream_processors.errors import TopicsCopied
 from stream_processors.growths import partitions_of
 from stream_processors.kafka_adapter import read_growths
 from stream_processors.risk.rules import STALE
@@ -74,6 +93,12 @@ _EQUAL, _DIFFERENT = "equal", "different"
 _OTHER_INSTANTS = "of other instants"
 """Returns arrived between the two readings, so these measures cannot be compared."""
 _ONLY_BEFORE, _ONLY_NOW = "only before", "only now"
+_ADOPTED = (
+    "adopted: the states of the other cluster go on at the same records of the copies; start the "
+    "processors"
+)
+_NOT_ADOPTED = "not adopted: processors refuse to start as before"
+_NOT_SWITCHED = "not switched: the running workers continue as before"
 _PASSES = 2
 """The log grows during a pass; the second pass reads only what was written during the first."""
 
@@ -179,16 +204,17 @@ async def rebuild(
 
     Raises:
         RebuildFailed: the version exists, the log has less than the present states, topics are
-            growing, the worker died, no running worker took over, or Kafka became unavailable.
+            growing, the worker died, no running worker took over, copied topics did not keep the
+            times of records, or Kafka became unavailable.
         InfraError: Kafka is unavailable, or refused a topic.
     """
     prefix = f"{settings.topic_prefix}{version}."
     await asyncio.to_thread(wait_for_kafka, settings.bootstrap_servers, within_s=_KAFKA_S)
     count = await _check_growths(settings)
-    try:
-        await check_beginning(settings, count, scope)
-    except (Unread, TimeoutError) as error:
-        raise RebuildFailed(f"Kafka cannot be read: {error!r}") from error
+    copied, has_grown = await _check_log(settings, count, scope)
+    if has_grown:
+        is_adopted = await _adopt_grown(settings, copied, terminal, switch=switch)
+        return _rebuilt(prefix, version, Difference({}, {}), is_switched=is_adopted)
     servers = settings.bootstrap_servers
     written = _grown(_WRITTEN, count)
     made = await asyncio.to_thread(provision, servers, prefix=prefix, topics=written)
@@ -211,33 +237,42 @@ async def rebuild(
     try:
         read = _grown(_READ, count)
         await _caught_up(worker, f"{prefix}tapewire", read, settings, terminal.reading)
-        difference = await compare(settings, version, scope)
+        difference = await compare(settings, version, scope, are_copies=bool(copied))
         for line in lines_of(difference):
             terminal.say(line)
-        result = Rebuilt(
-            version,
-            difference,
-            switch and terminal.agrees(),
-            f"{prefix}{RISK_MEASURES.name}",
-            f"{prefix}{RISK_ALERTS.name}",
-        )
-        if result.is_switched:
-            if await _check_growths(settings) != count:
-                raise RebuildFailed(
-                    "the topics of portfolios have grown meanwhile; rebuild again, under a new name"
-                )
-            await _switch(settings, version, count)
-            terminal.say(f"switched: {in_words(difference, version)}")
-        else:
-            terminal.say(
-                f"not switched: the running workers continue as before; the results are in "
-                f"{result.measures} and {result.alerts}"
-            )
+        is_switched = switch and terminal.agrees()
+        result = _rebuilt(prefix, version, difference, is_switched=is_switched)
+        terminal.say(await _go_on(settings, result, count, copied))
     except (ProducerError, TimeoutError) as error:
         raise RebuildFailed(f"Kafka became unavailable: {error!r}") from error
     finally:
         await worker.process.stop()
     return result
+
+
+async def _go_on(
+    settings: ProducerSettings, result: Rebuilt, count: int, copied: Sequence[CopiedPositions]
+) -> str:
+    """Let workers go on from a result, or from copied states, if the user agreed; say which."""
+    if not result.is_switched:
+        kept = _NOT_ADOPTED if copied else _NOT_SWITCHED
+        return f"{kept}; the results are in {result.measures} and {result.alerts}"
+    await _check_count(settings, count)
+    if copied:
+        await _adopt(settings, copied)
+        return adopted_text(result.difference, result.version)
+    await _switch(settings, result.version, count)
+    return f"switched: {in_words(result.difference, result.version)}"
+
+
+def _rebuilt(prefix: str, version: str, difference: Difference, *, is_switched: bool) -> Rebuilt:
+    return Rebuilt(
+        version,
+        difference,
+        is_switched,
+        f"{prefix}{RISK_MEASURES.name}",
+        f"{prefix}{RISK_ALERTS.name}",
+    )
 
 
 class _Worker:
@@ -267,13 +302,17 @@ class _Worker:
             await process.start()
 
 
-async def compare(settings: ProducerSettings, version: str, scope: Scope = _ALL) -> Difference:
+async def compare(
+    settings: ProducerSettings, version: str, scope: Scope = _ALL, *, are_copies: bool = False
+) -> Difference:
     """Compare present and recomputed measures and alerts, as of the same times.
 
     Args:
         settings: where Kafka is.
         version: the version of the recomputed ones.
         scope: the portfolios.
+        are_copies: whether the topics are copies, in which alerts may get other ids. They are
+            compared by what they say then, and without acknowledgements, which name the ids.
 
     Raises:
         Unread: Kafka cannot be read.
@@ -285,15 +324,18 @@ async def compare(settings: ProducerSettings, version: str, scope: Scope = _ALL)
     measures = Counter(
         _comparison(before.get(name), after.get(name)) for name in before.keys() | after.keys()
     )
-    known = _steps(await read_keyed(RISK_ALERTS, settings), scope)
-    found = _steps(await read_keyed(RISK_ALERTS, anew), scope)
+    name = _content_of if are_copies else _id_of
+    known = _steps(await read_keyed(RISK_ALERTS, settings), scope, name)
+    found = _steps(await read_keyed(RISK_ALERTS, anew), scope, name)
     alerts = {
         "in both": len(known & found),
         _ONLY_BEFORE: len(known - found),
         _ONLY_NOW: len(found - known),
     }
-    present = _open_alerts(await read_table(RISK_STATE, settings, tenant), scope)
-    rebuilt = _open_alerts(await read_table(RISK_STATE, anew, tenant), scope)
+    present = _open_alerts(
+        await read_table(RISK_STATE, settings, tenant), scope, are_copies=are_copies
+    )
+    rebuilt = _open_alerts(await read_table(RISK_STATE, anew, tenant), scope, are_copies=are_copies)
     open_alerts = Counter(
         _presence(present.get(name), rebuilt.get(name)) for name in present.keys() | rebuilt.keys()
     )
@@ -327,6 +369,16 @@ def in_words(difference: Difference, version: str) -> str:
     )
 
 
+def adopted_text(difference: Difference, version: str) -> str:
+    """Return what became of topics that were copied from another cluster, as a sentence."""
+    if difference.is_none:
+        return f"{_ADOPTED}. {version} equals the states"
+    return (
+        f"{_ADOPTED}. {version} differs from the states, which is well only where the other "
+        "cluster had records that its processors had not read yet"
+    )
+
+
 def _counted(count: int, name: str) -> str:
     return f"{count:,} {name}{'' if count == 1 else 's'}"
 
@@ -344,6 +396,67 @@ async def _check_growths(settings: ProducerSettings) -> int:
             f"partitions; let `tapewire topics grow {growth.new_count}` finish, then rebuild"
         )
     return growths.count
+
+
+async def _check_log(
+    settings: ProducerSettings, count: int, scope: Scope
+) -> tuple[Sequence[CopiedPositions], bool]:
+    """Check that the log has what a rebuild needs.
+
+    Returns:
+        The positions of another cluster, and whether the topics had grown there.
+    """
+    try:
+        copied = await find_copied(settings, count)
+        has_grown = await have_grown_elsewhere(settings)
+        if not has_grown:
+            await check_beginning(settings, count, scope, are_copies=bool(copied))
+    except (Unread, TimeoutError) as error:
+        raise RebuildFailed(f"Kafka cannot be read: {error!r}") from error
+    return copied, has_grown
+
+
+async def _adopt_grown(
+    settings: ProducerSettings,
+    copied: Sequence[CopiedPositions],
+    terminal: Terminal,
+    *,
+    switch: bool,
+) -> bool:
+    """Let states of another cluster go on in copies of topics that had grown there.
+
+    Returns:
+        Whether the user agreed.
+    """
+    text = (
+        "the topics of portfolios had grown before they were copied to this cluster, and the "
+        "copies do not tell which records were read before, so the past cannot be computed again"
+    )
+    if not copied:
+        raise RebuildFailed(text)
+    terminal.say(text)
+    if not (switch and terminal.agrees()):
+        terminal.say(_NOT_ADOPTED)
+        return False
+    await _adopt(settings, copied)
+    terminal.say(_ADOPTED)
+    return True
+
+
+async def _adopt(settings: ProducerSettings, copied: Sequence[CopiedPositions]) -> None:
+    try:
+        await adopt(copied, settings)
+    except TopicsCopied as error:
+        raise RebuildFailed(str(error)) from error
+    except (ProducerError, TimeoutError) as error:
+        raise RebuildFailed(f"Kafka became unavailable: {error!r}") from error
+
+
+async def _check_count(settings: ProducerSettings, count: int) -> None:
+    if await _check_growths(settings) != count:
+        raise RebuildFailed(
+            "the topics of portfolios have grown meanwhile; rebuild again, under a new name"
+        )
 
 
 def _grown(topics: Iterable[Topic], count: int) -> Sequence[Topic]:
@@ -409,18 +522,25 @@ def _comparison(before: RiskMeasure | None, after: RiskMeasure | None) -> str:
 
 
 def _open_alerts(
-    states: Mapping[bytes, Record], scope: Scope
-) -> Mapping[tuple[bytes, str], tuple[int, bool, int]]:
+    states: Mapping[bytes, Record], scope: Scope, *, are_copies: bool
+) -> Mapping[tuple[bytes, str], tuple[int, ...]]:
     """Return the level, acknowledgement and number of transitions of each open alert.
 
-    Alerts about missing measures are left out: they depend on the time.
+    Alerts about missing measures are left out: they depend on the time. Those in copies of another
+    cluster's topics have their rules for ids, and levels only.
     """
-    return {
-        (key, watch.alert_id): (watch.level, watch.acknowledged, watch.transitions)
+    watches = [
+        (key, watch)
         for key, state in states.items()
         if isinstance(state, PortfolioState) and scope.portfolio_id in ("", state.portfolio_id)
         for watch in state.watches
         if watch.alert_id is not None and watch.rule_id != STALE
+    ]
+    if are_copies:
+        return {(key, watch.rule_id): (watch.level,) for key, watch in watches}
+    return {
+        (key, watch.alert_id or ""): (watch.level, watch.acknowledged, watch.transitions)
+        for key, watch in watches
     }
 
 
@@ -443,13 +563,33 @@ def _without_limits(measure: RiskMeasure) -> RiskMeasure:
     )
 
 
-def _steps(records: Sequence[tuple[bytes, Record]], scope: Scope) -> set[tuple[str | None, str]]:
-    """Return the transitions of alerts of portfolios; those of two tenants may have the same id."""
+def _id_of(alert: RiskAlert) -> str | None:
+    return alert.transition_id
+
+
+def _content_of(alert: RiskAlert) -> str | None:
+    if alert.state == AlertTransition.ACKNOWLEDGED:
+        return None
+    what = alert.entity_id, alert.rule_id, alert.state, alert.severity, alert.event_time_us
+    return repr((*what, alert.measure_id))
+
+
+def _steps(
+    records: Sequence[tuple[bytes, Record]], scope: Scope, name: Callable[[RiskAlert], str | None]
+) -> set[tuple[str | None, str]]:
+    """Return the transitions of alerts of portfolios; those of two tenants may have the same id.
+
+    Args:
+        records: the alerts, each with its key.
+        scope: the portfolios.
+        name: names a transition; None for one that is left out.
+    """
     found = set()
     for key, alert in records:
         named = decode_key(key).tenant
         if not isinstance(alert, RiskAlert) or alert.entity_type == EntityType.BOOK:
             continue
-        if scope.covers(alert.entity_id, named):
-            found.add((named, alert.transition_id))
+        step = name(alert)
+        if step is not None and scope.covers(alert.entity_id, named):
+            found.add((named, step))
     return found

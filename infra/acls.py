@@ -307,7 +307,15 @@ PARTS: Mapping[str, Access] = {
     ),
     "rebuild": Access(
         "`tapewire rebuild`, with its worker",
-        reads=(*_MEASURED, RISK_SCENARIOS, RISK_ALERTS, RISK_MEASURES, RISK_STATE, TOPIC_GROWTHS),
+        reads=(
+            *_MEASURED,
+            PROCESSOR_POSITIONS,
+            RISK_SCENARIOS,
+            RISK_ALERTS,
+            RISK_MEASURES,
+            RISK_STATE,
+            TOPIC_GROWTHS,
+        ),
         writes=(RISK_REBUILDS,),
         checks=True,
         group=_GROUP,

@@ -4,6 +4,7 @@ WorkerError
 ├── RecoveryStuck     a partition number was not recovered in time
 ├── TopicGrown        a topic has other partitions than those that its states are partitioned by
 ├── TopicUnfit        a topic has settings by which results would be lost or wrong
+├── TopicsCopied      states were read from topics of another cluster
 ├── GrowthRefused     topics cannot grow as asked
 ├── DowngradeRefused  an earlier release cannot take over
 ├── RekeyRefused      the keys of earlier releases cannot be changed
@@ -25,6 +26,10 @@ class TopicGrown(WorkerError):
 
 class TopicUnfit(WorkerError):
     """A topic has settings by which results would be lost or wrong; the message mends it."""
+
+
+class TopicsCopied(WorkerError):
+    """States were read from topics of another cluster, so their offsets mean nothing here."""
 
 
 class GrowthRefused(WorkerError):

@@ -23,7 +23,15 @@ from kafka_io.dead_letters import Message
 from kafka_io.reader import ConsumedRecord
 from kafka_io.transactions import OutgoingRecord
 from schemas.codec import encode
-from schemas.events import PortfolioState, Record, Return, ReturnBatch, Scenario, TopicGrowth
+from schemas.events import (
+    PortfolioState,
+    Record,
+    Return,
+    ReturnBatch,
+    Scenario,
+    TopicGrowth,
+    TopicPosition,
+)
 from schemas.gate import admit_or_none
 from schemas.headers import tenant_in
 from schemas.keys import encode_key
@@ -101,6 +109,11 @@ class Growths:
     def count(self) -> int:
         """The partitions that each topic of portfolios has, by the last growth that is done."""
         return self.done[-1].new_count if self.done else PARTITIONS
+
+    @property
+    def positions(self) -> Sequence[TopicPosition]:
+        """How far each partition number had read the topics when its states moved."""
+        return [position for growth in self._moved.values() for position in growth.positions]
 
     def has_moved(self, number: int) -> bool:
         """Return whether the unfinished growth has moved the states of a partition number."""

@@ -7,7 +7,7 @@ change of the partition's leader, without which no log loses its end.
 """
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 from zlib import crc32
 
@@ -48,6 +48,35 @@ def saved_mark(position: TopicPosition | None) -> RecordMark | None:
     if position is None or position.last_offset < 0:
         return None
     return RecordMark(position.last_offset, position.last_append_ms, position.last_crc32)
+
+
+def are_copies(positions: Iterable[TopicPosition], topic_ids: Mapping[str, str]) -> bool:
+    """Return whether all topics have other ids than where positions were saved. Pure.
+
+    So it is where topics were copied to another cluster. On one cluster an operator may make a
+    topic anew, but hardly all of them, and keep the positions.
+
+    Args:
+        positions: the saved positions of one partition number.
+        topic_ids: Kafka's ids of topics, by the topic's name in the catalogue.
+    """
+    known = [
+        (position.topic_id, topic_ids[position.topic])
+        for position in positions
+        if position.topic_id and topic_ids.get(position.topic)
+    ]
+    return len(known) > 1 and all(before != now for before, now in known)
+
+
+def find_copy(mark: RecordMark, in_log: Iterable[RecordMark]) -> int | None:
+    """Return the offset that a copied log has given to a marked record; None if it has it not.
+
+    Args:
+        mark: the mark in the log that was copied.
+        in_log: marks of records of the copy, in order. Of equal ones, the last counts.
+    """
+    copies = [found.offset for found in in_log if found[1:] == mark[1:]]
+    return copies[-1] if copies else None
 
 
 def find_cut(marks: Sequence[RecordMark], in_log: Mapping[int, RecordMark]) -> Cut | None:

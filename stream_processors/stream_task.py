@@ -44,10 +44,11 @@ from schemas.events import (
 from schemas.topics import PROCESSOR_POSITIONS, Topic, TopicPartition
 from stream_processors.bulkhead import Bulkhead, ProcessorFailed, failing_with
 from stream_processors.deaths import DEATHS_MAX, Deaths, Note, Place
+from stream_processors.errors import TopicsCopied
 from stream_processors.growths import Growths, Placement
 from stream_processors.input_queue import InputQueue
 from stream_processors.isolation import Isolation
-from stream_processors.log_marks import RecordMark, Trail, mark_of, saved_mark
+from stream_processors.log_marks import RecordMark, Trail, are_copies, mark_of, saved_mark
 from stream_processors.messages import Admitted
 from stream_processors.metrics import WorkerMetrics
 from stream_processors.processor import Gate, Processor, Round, Rows
@@ -193,6 +194,9 @@ def resolve_start(number: int, recovered: Recovered, now_us: int) -> Start:
 
     Without a saved position the rows are of 0.1.0, which wrote them before it committed. So a row
     may be ahead of the committed offset: its key's records up to the row's offset are in it.
+
+    Raises:
+        TopicsCopied: the positions were saved in another cluster.
     """
     gaps: list[InputGap] = []
 
@@ -209,6 +213,13 @@ def resolve_start(number: int, recovered: Recovered, now_us: int) -> Start:
         )
 
     saved = {} if recovered.saved is None else {at.topic: at for at in recovered.saved.positions}
+    if are_copies(saved.values(), {topic: log.topic_id for topic, log in recovered.logs.items()}):
+        raise TopicsCopied(
+            f"none of the topics of partition number {number} has the id that it had when states "
+            "were saved, so the topics were copied from another cluster, and the offsets in the "
+            "states mean nothing here; run `tapewire rebuild NAME`, which finds the records in the "
+            "copies that were processed, and start the processors again"
+        )
     offsets, row_limits, faults = {}, {}, []
     for topic, log in recovered.logs.items():
         where = f"{topic}/{number}"

@@ -281,15 +281,22 @@ async def open_world(kafka: TestKafka, folder: Path) -> AsyncGenerator[World]:
 @pytest.fixture
 async def own_world(tmp_path: Path) -> AsyncGenerator[World]:
     """A world on a broker of its own, which may be stopped and whose files may be damaged."""
+    async with open_own_world(tmp_path) as one:
+        yield one
+
+
+@asynccontextmanager
+async def open_own_world(folder: Path) -> AsyncGenerator[World]:
+    """Make a world on a broker of its own."""
     broker = await asyncio.to_thread(
-        prepare, tmp_path / "kafka", free_port(), maven_url=InfraSettings().maven_url
+        prepare, folder / "kafka", free_port(), maven_url=InfraSettings().maven_url
     )
-    kafka = TestKafka(broker.bootstrap_servers, broker, tmp_path / "kafka.log")
+    kafka = TestKafka(broker.bootstrap_servers, broker, folder / "kafka.log")
     await asyncio.to_thread(kafka.start)
     try:
         await asyncio.to_thread(provision, kafka.bootstrap_servers)
         async with AsyncExitStack() as stack:
-            yield World(kafka, "", tmp_path, stack)
+            yield World(kafka, "", folder, stack)
     finally:
         kafka.stop(signal.SIGKILL)
 

@@ -74,8 +74,8 @@ MUTANTS = (
     Mutant(
         "rebuild: equal transitions of two tenants are one",
         "cli/rebuild.py",
-        "            found.add((named, alert.transition_id))",
-        "            found.add((None, alert.transition_id))",
+        "            found.add((named, step))",
+        "            found.add((None, step))",
     ),
     Mutant(
         "rebuild: a limit put since makes a measure another one",
@@ -518,6 +518,18 @@ MUTANTS = (
         "stream_processors/stream_task.py",
         "            offsets[topic] = row_limits[topic] = log.begin\n            continue\n",
         "",
+    ),
+    Mutant(
+        "another cluster: its offsets are taken for those of this one",
+        "stream_processors/log_marks.py",
+        "return len(known) > 1 and all(before != now for before, now in known)",
+        "return False",
+    ),
+    Mutant(
+        "another cluster: the last record that was processed is processed again",
+        "stream_processors/copied_topics.py",
+        "return found + 1, found",
+        "return found, found",
     ),
     Mutant(
         "recovery: an old generation's watch ends the worker",

@@ -5,7 +5,7 @@ runs by status to the dashboard. The rules are in `stream_processors.lifecycle`.
 """
 
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -77,6 +77,45 @@ class Lifecycle(Processor):
         statuses.take_changes()
         # The log does not say when; it deletes what is older than this at the latest.
         self._changed_us[number] = OrderedDict.fromkeys(runs, now_us())
+
+    @property
+    def events(self) -> Topic:
+        """The topic of the runs' events."""
+        return self._events
+
+    @property
+    def topic(self) -> Topic:
+        """The compacted topic that keeps the runs' states."""
+        return self._topic
+
+    def relocated(
+        self, rows: Mapping[bytes, Record], events: Iterable[tuple[Message, Record]]
+    ) -> Mapping[bytes, RunState | None]:
+        """Return rows with the offsets of events in a copy of the log.
+
+        Args:
+            rows: the states, with the offsets of the log that was copied.
+            events: the events in the copy that the states follow from, in order.
+
+        Returns:
+            The rows by key; None for a run without any event in the copy.
+        """
+        found: dict[bytes, RunState] = {}
+        for message, event in events:
+            key = message.key or b""
+            if _is_removal(event):
+                found.pop(key, None)
+            elif (after := self._next_state(found.get(key), event, message)) is not None:
+                found[key] = after
+        return {
+            key: replace(
+                row, first_offset=found[key].first_offset, last_offset=found[key].last_offset
+            )
+            if key in found
+            else None
+            for key, row in rows.items()
+            if isinstance(row, StoryState | JobState)
+        }
 
     def forget(self, number: int) -> None:
         """Drop the runs of a partition number."""

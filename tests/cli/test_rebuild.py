@@ -1,11 +1,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cli import rebuild
-from cli.rebuild import Difference, Rebuilt, in_words, lines_of
+from cli.errors import RebuildFailed
+from cli.rebuild import Difference, Rebuilt, Terminal, adopted_text, in_words, lines_of
 from kafka_io.settings import ProducerSettings
 from schemas.events import PortfolioState, Record, RiskAlert, RiskMeasure, WatchState
 from schemas.keys import encode_key
@@ -54,7 +56,12 @@ def step_of(transition_id: str) -> RiskAlert:
 
 
 async def compared(
-    before: Log, after: Log, monkeypatch: pytest.MonkeyPatch, scope: Scope | None = None
+    before: Log,
+    after: Log,
+    monkeypatch: pytest.MonkeyPatch,
+    scope: Scope | None = None,
+    *,
+    are_copies: bool = False,
 ) -> Difference:
     """Compare the present topics with those of a rebuild."""
 
@@ -69,7 +76,7 @@ async def compared(
 
     monkeypatch.setattr(rebuild, "read_table", read_table)
     monkeypatch.setattr(rebuild, "read_keyed", read_keyed)
-    return await rebuild.compare(SETTINGS, "v2", scope or Scope())
+    return await rebuild.compare(SETTINGS, "v2", scope or Scope(), are_copies=are_copies)
 
 
 @pytest.mark.parametrize(
@@ -127,6 +134,26 @@ async def test_equal_transitions_of_two_tenants_are_two(monkeypatch: pytest.Monk
     assert of_other.alerts == {"in both": 0, "only before": 0, "only now": 0}
 
 
+async def test_alerts_in_copies_of_topics_are_compared_without_their_ids(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    acknowledged = replace(step_of("k"), state="acknowledged")
+    before: dict[Topic, Sequence[tuple[bytes, Record]]] = {
+        RISK_ALERTS: [(b"p", step_of("t")), (b"p", acknowledged)],
+        RISK_STATE: [(b"p", state_of(OPEN._replace(acknowledged=True)))],
+    }
+    after: dict[Topic, Sequence[tuple[bytes, Record]]] = {
+        RISK_ALERTS: [(b"p", step_of("u"))],
+        RISK_STATE: [(b"p", state_of(OPEN._replace(alert_id="b")))],
+    }
+    difference = await compared(before, after, monkeypatch, are_copies=True)
+    assert difference.alerts == {"in both": 1, "only before": 0, "only now": 0}
+    assert difference.open_alerts == {"equal": 1}
+    after[RISK_STATE] = [(b"p", state_of(OPEN._replace(alert_id="b", level=3)))]
+    difference = await compared(before, after, monkeypatch, are_copies=True)
+    assert difference.open_alerts == {"different": 1}
+
+
 def test_a_difference_is_a_table_of_counts() -> None:
     difference = Difference(
         {"equal": 3, "different": 1}, {"in both": 5, "only now": 0}, {"different": 2}
@@ -168,3 +195,43 @@ def test_a_result_is_a_document_of_counts() -> None:
         "alert_steps": {"in both": 5},
         "topics": {"measures": "v2.m", "alerts": "v2.a"},
     }
+
+
+def test_a_rebuild_in_another_cluster_names_whether_it_equals_the_states() -> None:
+    nothing = Difference({"equal": 3}, {"only before": 0, "only now": 0})
+    assert adopted_text(nothing, "v2").endswith("start the processors. v2 equals the states")
+    text = adopted_text(Difference({"different": 1}, {"only before": 0, "only now": 0}), "v2")
+    assert "v2 differs from the states, which is well only where" in text
+
+
+@pytest.mark.parametrize("copied", [["positions"], []])
+async def test_copies_of_topics_that_had_grown_are_adopted_without_a_rebuild(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, copied: list[str]
+) -> None:
+    adopted: list[Any] = []
+
+    def answer(value: object) -> Any:
+        async def answered(*_: object) -> object:
+            return value
+
+        return answered
+
+    async def adopt(positions: object, _settings: object) -> None:
+        adopted.append(positions)
+
+    monkeypatch.setattr(rebuild, "wait_for_kafka", lambda *_, **__: None)
+    monkeypatch.setattr(rebuild, "_check_growths", answer(12))
+    monkeypatch.setattr(rebuild, "find_copied", answer(copied))
+    monkeypatch.setattr(rebuild, "have_grown_elsewhere", answer(value=True))
+    monkeypatch.setattr(rebuild, "adopt", adopt)
+    printed: list[str] = []
+    settings = ProducerSettings(bootstrap_servers="nowhere:1")
+    running = rebuild.rebuild(settings, "v2", tmp_path, Terminal(printed.append), switch=True)
+    if copied:
+        await running
+        assert adopted == [copied]
+        assert printed[-1].startswith("adopted: ")
+    else:  # they were adopted before
+        with pytest.raises(RebuildFailed, match="had grown before they were copied"):
+            await running
+        assert adopted == []

@@ -1,6 +1,15 @@
 from hypothesis import given, strategies as st
 
-from stream_processors.log_marks import Cut, RecordMark, Trail, find_cut, mark_of
+from schemas.events import TopicPosition
+from stream_processors.log_marks import (
+    Cut,
+    RecordMark,
+    Trail,
+    are_copies,
+    find_copy,
+    find_cut,
+    mark_of,
+)
 from tests.support.messages import FakeMessage
 
 
@@ -50,3 +59,21 @@ def test_a_trail_keeps_what_the_last_two_looks_at_the_leader_do_not_cover() -> N
     assert [at.offset for at in trail.marks] == [4]
     assert trail.last == mark(4)
     assert Trail(None).last is None
+
+
+def test_topics_are_copies_where_all_have_other_ids() -> None:
+    saved = [TopicPosition("a", "11", 0, 5), TopicPosition("b", "22", 0, 5)]
+    assert are_copies(saved, {"a": "33", "b": "44"})
+    assert not are_copies(saved, {"a": "33", "b": "22"})  # one was made anew
+    assert not are_copies(saved, {"a": "33"})
+    assert not are_copies(saved, {"a": "", "b": ""})
+    assert not are_copies([], {"a": "33", "b": "44"})
+    unknown = [saved[0], TopicPosition("b", "", 0, 5)]
+    assert not are_copies(unknown, {"a": "33", "b": "44"})
+
+
+def test_a_copy_is_the_last_record_with_the_time_key_and_value_of_the_original() -> None:
+    in_log = [mark(0, 7, 1), mark(1, 7, 2), mark(2, 7, 1), mark(3, 8, 2)]
+    assert find_copy(mark(90, 7, 2), in_log) == 1
+    assert find_copy(mark(90, 7, 1), in_log) == 2
+    assert find_copy(mark(90, 9, 1), in_log) is None

@@ -12,6 +12,7 @@ from hypothesis import given, strategies as st
 from schemas.codec import decode
 from schemas.events import CandleState, DeadLetter, ProcessorPositions, TopicPosition, UserUpdate
 from schemas.topics import PROCESSOR_POSITIONS, TopicPartition
+from stream_processors.errors import TopicsCopied
 from stream_processors.messages import Admitted
 from stream_processors.processor import Round, Rows
 from stream_processors.stream_task import LogState, Recovered, resolve_start
@@ -81,6 +82,18 @@ def test_where_a_task_reads_on(recovered: Recovered, offset: int, fault: str | N
     start = resolve_start(3, recovered, 0)
     assert start.offsets == {"t": offset}
     assert list(start.faults) == ([] if fault is None else [fault])
+
+
+def test_states_of_another_cluster_are_refused_with_the_command_to_take() -> None:
+    one = found(40, 40, saved_id="bb")
+    assert one.saved is not None
+    positions = [*one.saved.positions, TopicPosition("u", "cc", 0, 7)]
+    logs = {**one.logs, "u": LogState("dd", 0, 0, 9)}
+    copied = one._replace(saved=replace(one.saved, positions=positions), logs=logs)
+    with pytest.raises(TopicsCopied, match=r"number 3 has the id .*run `tapewire rebuild NAME`"):
+        resolve_start(3, copied, 0)
+    made_anew = copied._replace(logs={**logs, "u": LogState("cc", 0, 0, 9)})
+    assert resolve_start(3, made_anew, 0).offsets == {"t": 0, "u": 7}
 
 
 @pytest.mark.parametrize(

@@ -124,3 +124,30 @@ async def test_runs_of_before_a_restart_are_forgotten_too() -> None:
     assert set(lifecycle._runs[NUMBER]) == {b"A", b"B"}
     await again.run([late._replace(timestamp=time.time() + 8 * 86_400, offset=2)])
     assert set(lifecycle._runs[NUMBER]) == {b"B"}
+
+
+def test_rows_get_the_offsets_of_their_events_in_a_copy_of_the_log() -> None:
+    follower = lifecycles()[0]
+    rows = {
+        task.encode(): StoryState(
+            subject=task, status=status, partition=0, first_offset=80, last_offset=95, ended=ended
+        )
+        for task, status, ended in (
+            ("A", "SUCCESS", True),
+            ("B", "PENDING", False),
+            ("C", "", True),
+        )
+    }
+    events = [
+        progress("A", "started", "PENDING"),
+        progress("B", "started", "PENDING"),
+        progress("A", "completed", "SUCCESS"),
+        progress("A", "running", "PENDING"),  # of a worker that was taken for dead
+    ]
+    copied = [(message(TRAINING_EVENTS, event, at), event) for at, event in enumerate(events)]
+    relocated = follower.relocated(rows, copied)
+    assert relocated == {
+        b"A": replace(rows[b"A"], first_offset=0, last_offset=2),
+        b"B": replace(rows[b"B"], first_offset=1, last_offset=1),
+        b"C": None,
+    }
