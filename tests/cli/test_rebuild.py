@@ -9,10 +9,11 @@ from cli import rebuild
 from cli.errors import RebuildFailed
 from cli.rebuild import Difference, Rebuilt, Terminal, adopted_text, in_words, lines_of
 from kafka_io.settings import ProducerSettings
-from schemas.events import PortfolioState, Record, RiskAlert, RiskMeasure, WatchState
+from schemas.events import PortfolioState, Record, RiskMeasure, WatchState
 from schemas.keys import encode_key
 from schemas.topics import RISK_ALERTS, RISK_MEASURES, RISK_STATE, Topic
 from stream_processors.risk.scope import Scope
+from tests.support.alerts import raised_alert
 
 SETTINGS = ProducerSettings()
 OPEN = WatchState(
@@ -36,23 +37,6 @@ Log = Mapping[Topic, Sequence[tuple[bytes, Record]]]
 
 def state_of(*watches: WatchState) -> PortfolioState:
     return PortfolioState(portfolio_id="p", offset=1, index=0, watches=watches)
-
-
-def step_of(transition_id: str) -> RiskAlert:
-    return RiskAlert(
-        alert_id="a",
-        transition_id=transition_id,
-        alert_type="var_exceeded",
-        state="raised",
-        severity="high",
-        message="",
-        metric_name="var_95",
-        metric_value=0.06,
-        threshold=0.05,
-        entity_type="portfolio",
-        entity_id="p",
-        event_time_us=1,
-    )
 
 
 async def compared(
@@ -124,8 +108,14 @@ async def test_measures_are_compared_without_their_limit_and_place(
 
 async def test_equal_transitions_of_two_tenants_are_two(monkeypatch: pytest.MonkeyPatch) -> None:
     of_acme = encode_key("p", "acme")
-    before = {RISK_ALERTS: [(b"p", step_of("t")), (of_acme, step_of("t")), (b"p", step_of("u"))]}
-    after = {RISK_ALERTS: [(b"p", step_of("t")), (b"p", step_of("t"))]}
+    before = {
+        RISK_ALERTS: [
+            (b"p", raised_alert("t")),
+            (of_acme, raised_alert("t")),
+            (b"p", raised_alert("u")),
+        ]
+    }
+    after = {RISK_ALERTS: [(b"p", raised_alert("t")), (b"p", raised_alert("t"))]}
     difference = await compared(before, after, monkeypatch)
     assert difference.alerts == {"in both": 1, "only before": 2, "only now": 0}
     of_tenant = await compared(before, after, monkeypatch, Scope("acme"))
@@ -137,13 +127,13 @@ async def test_equal_transitions_of_two_tenants_are_two(monkeypatch: pytest.Monk
 async def test_alerts_in_copies_of_topics_are_compared_without_their_ids(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    acknowledged = replace(step_of("k"), state="acknowledged")
+    acknowledged = replace(raised_alert("k"), state="acknowledged")
     before: dict[Topic, Sequence[tuple[bytes, Record]]] = {
-        RISK_ALERTS: [(b"p", step_of("t")), (b"p", acknowledged)],
+        RISK_ALERTS: [(b"p", raised_alert("t")), (b"p", acknowledged)],
         RISK_STATE: [(b"p", state_of(OPEN._replace(acknowledged=True)))],
     }
     after: dict[Topic, Sequence[tuple[bytes, Record]]] = {
-        RISK_ALERTS: [(b"p", step_of("u"))],
+        RISK_ALERTS: [(b"p", raised_alert("u"))],
         RISK_STATE: [(b"p", state_of(OPEN._replace(alert_id="b")))],
     }
     difference = await compared(before, after, monkeypatch, are_copies=True)

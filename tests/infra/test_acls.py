@@ -4,6 +4,7 @@ from typing import cast
 
 import pytest
 
+from build_tools.compose_files import USERS
 from infra.acls import PARTS, Grant, Operation, Resource, commands_of, grants_of
 from kafka_io.topic_checks import INPUTS, STATES
 from schemas.topics import (
@@ -84,16 +85,7 @@ def test_the_provisioner_makes_each_topic_and_reads_none() -> None:
 
 
 def test_each_topic_has_a_writer_and_a_reader() -> None:
-    running = (
-        "edge",
-        "processor",
-        "trainer",
-        "backtester",
-        "agents",
-        "notifier",
-        "market",
-        "reporter",
-    )
+    running = [user for user in USERS if user not in ("provision", "demo")]
     written = set().union(*(names(part, Operation.WRITE) for part in running))
     read = set().union(*(names(part, Operation.READ) for part in (*running, "rebuild", "grow")))
     catalogue = {topic.name for topic in CATALOGUE}

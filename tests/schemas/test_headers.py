@@ -3,6 +3,7 @@ from dataclasses import replace
 from schemas.codec import encode
 from schemas.events import RiskAlert, TrainingProgress
 from schemas.headers import fault_of_tenant, headers_of, tenant_in
+from tests.support.alerts import raised_alert
 
 PROGRESS = TrainingProgress(
     task_id="t-1",
@@ -55,18 +56,5 @@ def test_the_same_fact_has_the_same_id_and_another_one_another() -> None:
 
 
 def test_an_alerts_id_is_its_transitions() -> None:
-    alert = RiskAlert(
-        alert_id="a",
-        transition_id="the-transition",
-        alert_type="var_exceeded",
-        state="raised",
-        severity="high",
-        message="",
-        metric_name="var_95",
-        metric_value=0.06,
-        threshold=0.05,
-        entity_type="portfolio",
-        entity_id="p",
-        event_time_us=0,
-    )
+    alert = raised_alert("the-transition")
     assert described(alert)["ce_id"] == "the-transition"

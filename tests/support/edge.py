@@ -20,6 +20,7 @@ from sse_edge.settings import EdgeSettings
 from sse_edge.streams.requests import one_channel
 from sse_edge.streams.stream import Stream
 from sse_edge.transport import Chunk
+from tests.support.alerts import raised_alert
 from tests.support.fake_log import FakeLog
 from tests.support.sse import Block, Reader
 from tests.support.strangers import encoded
@@ -30,17 +31,10 @@ TRAINING = "training.events"
 
 def alert(entity: str, number: int) -> bytes:
     return encode(
-        RiskAlert(
+        raised_alert(
+            f"{entity}/{number}",
             alert_id=f"a{number}",
-            transition_id=f"{entity}/{number}",
-            alert_type="var_exceeded",
-            state="raised",
-            severity="high",
             message=f"number {number}",
-            metric_name="var_95",
-            metric_value=0.06,
-            threshold=0.05,
-            entity_type="portfolio",
             entity_id=entity,
             event_time_us=number,
         )
