@@ -173,6 +173,7 @@ class Bench:
             "TAPEWIRE_TOPIC_PREFIX": prefix,
             "TAPEWIRE_VAR_LIMIT": _LIMIT,
             "TAPEWIRE_RISK_METHODS": "historical",
+            "APP_DATADIR": str(self._folder),  # plain Faust would take the present one
         }
         running = []
         async with AsyncExitStack() as stack:
