@@ -256,7 +256,7 @@ async def test_tenants_with_the_same_names_never_meet(
                 assert left, topic.name
                 assert (left != right) is (topic is not TRAINING_TASKS), topic.name
             assert mine[2].bars != other[2].bars
-            assert len(mine[3].days) == len(other[3].days) == DAYS
+            assert len(mine[3].forecasts.days) == len(other[3].forecasts.days) == DAYS
             assert mine[3] != other[3]
     states = {
         tenant: {fields["state"] for kind, _, fields in found[1][0] if kind == RiskAlert.__name__}

@@ -13,6 +13,7 @@ from kafka_io import settings as settings_module
 from kafka_io.errors import InvalidSetting
 from kafka_io.security import SecuritySettings
 from kafka_io.settings import (
+    MetricsSettings,
     NumberRange,
     ProducerSettings,
     Settings,
@@ -33,6 +34,7 @@ KINDS: tuple[type[BaseSettings], ...] = (
     EdgeSettings,
     InfraSettings,
     MarketSettings,
+    MetricsSettings,
     OrchestratorSettings,
     ProcessorSettings,
     ProducerSettings,
@@ -46,6 +48,12 @@ def numbers() -> Iterator[tuple[type[BaseSettings], str, NumberRange]]:
         for name, field in kind.model_fields.items():
             if "int" in str(field.annotation) or "float" in str(field.annotation):
                 yield kind, name, number_range(field) or NumberRange(is_whole=False)
+
+
+def derived(kind: type[Settings]) -> Iterator[type[Settings]]:
+    for subclass in kind.__subclasses__():
+        yield subclass
+        yield from derived(subclass)
 
 
 def id_of(value: object) -> str:
@@ -76,7 +84,7 @@ def test_settings_come_from_the_environment_or_by_name(monkeypatch: pytest.Monke
 
 
 def test_every_class_of_settings_is_walked_here() -> None:
-    assert set(KINDS) == set(Settings.__subclasses__())
+    assert set(KINDS) == set(derived(Settings))
 
 
 @pytest.mark.parametrize(("kind", "name", "allowed"), [*numbers()], ids=id_of)
