@@ -215,6 +215,7 @@ class AsgiEdge:
             "scheme": "ws",
             **_target(path, query, headers),
             "subprotocols": list(subprotocols),
+            "extensions": {"websocket.http.response": {}},  # uvicorn's
         }
         async with asyncio.TaskGroup() as tasks:
             answering = tasks.create_task(self.app(scope, receive, send))
