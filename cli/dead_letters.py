@@ -2,8 +2,8 @@
 
 A re-drive is one transaction: the record in its topic, and the action in `operator.actions`. All
 operators write under one transactional id, whose newest writer fences the others, and each reads
-the actions after it has opened it. So a letter is re-driven once, whoever tries it again and
-however a command ends.
+the actions after it has opened it. So a letter is re-driven once, also by two operators at the same
+time, and after a command that was interrupted.
 """
 
 import asyncio

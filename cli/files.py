@@ -1,7 +1,7 @@
 """Reads the files that commands take; whatever a file is, the command ends with a sentence.
 
-A file is read to a bound, and a pipe that nobody writes to is not waited for without end. JSON is
-what RFC 8259 says: Python's parser alone would take `NaN` as well, and fail at deep nesting.
+A file is read up to a largest size, and a pipe without a writer is waited for only for a while.
+JSON must follow RFC 8259. Python's parser alone would also accept `NaN`, and fail at deep nesting.
 """
 
 import json

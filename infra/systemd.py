@@ -195,7 +195,7 @@ def settings_file(options: ServerOptions) -> str:
         "#   systemctl restart 'tapewire-*'\n"
         f"KAFKA_BOOTSTRAP_SERVERS={servers}\n"
         f"TAPEWIRE_CURSOR_SECRET={secrets.token_urlsafe(24)}\n"
-        "# Without an issuer of tokens, edges listen on 127.0.0.1 and serve whoever comes there.\n"
+        "# Without an issuer of tokens, edges listen on 127.0.0.1 and serve every client there.\n"
         "#TAPEWIRE_JWT_ISSUER=https://issuer.example\n"
         "#TAPEWIRE_JWT_JWKS=https://issuer.example/keys\n"
         "# The proxy on this server that forwards clients.\n"

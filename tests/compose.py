@@ -29,6 +29,7 @@ from build_tools.compose_files import COMPOSE, OUTSIDE_PORTS, make
 from infra.demo_issuer import token
 from infra.embedded_broker import free_port
 from tests.conftest import TestKafka, World
+from tests.faults.traffic import WatchedAccount
 from tests.soak import Account, Soak
 from tests.support.returns_flow import ReturnsFlow
 from tests.support.sse import Reader
@@ -93,7 +94,7 @@ class Engine:
         while set(self._run(*show, *map(self._id, services)).split()) != {"healthy"}:
             if time.monotonic() > deadline_s:
                 raise SystemExit(f"{', '.join(services)}: not healthy in {GOES_ON_WITHIN_S:g} s")
-            time.sleep(1)  # the engine notifies nobody
+            time.sleep(1)  # an inspection does not wait, and events do not tell of what was before
 
     def _id(self, service: str) -> str:
         if service not in self._ids:
@@ -162,7 +163,7 @@ class Clients:
                 with suppress(httpx.HTTPError):
                     if (await http.get("/health/ready")).status_code == httpx.codes.OK:
                         return
-                await asyncio.sleep(1)  # nobody tells when
+                await asyncio.sleep(1)  # edges notify nobody outside when they become ready
 
     async def follow(
         self, path: str, account: Account | Alerts, has_everything: Callable[[], bool]
@@ -173,7 +174,7 @@ class Clients:
                 async with asyncio.timeout(30), self.http() as http:
                     await self._read(http, path, account, has_everything)
             account.resumes += 1
-            await asyncio.sleep(0.3)
+            await asyncio.sleep(0.3)  # browsers pause before they come back, too
 
     async def _read(
         self,
@@ -208,7 +209,8 @@ class Scene:
         self._soak = Soak(world, random.Random(1), _EVENTS_PER_S)
         # It only sends: clients read the alerts, through the proxy.
         self._returns = ReturnsFlow(world, cast("TopicReader", None), _RETURNS_PACE_S)
-        self._accounts = [Account() for _ in range(_CLIENTS)]
+        self._changed = asyncio.Event()
+        self._accounts = [WatchedAccount(self._changed) for _ in range(_CLIENTS)]
         self._alerts = Alerts()
         self._expected: frozenset[str] = frozenset()
         self.lines: list[str] = []
@@ -268,7 +270,8 @@ class Scene:
                 for task, number in numbers.items()
             ):
                 numbers = numbers or Counter(self._soak.produced)
-                await asyncio.sleep(0.1)
+                self._changed.clear()
+                await self._changed.wait()
         self._say(f"{what}: clients go on after", began_s)
 
     def _say(self, what: str, began_s: float) -> None:

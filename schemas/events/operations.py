@@ -120,7 +120,7 @@ class OperatorAction:
     subject: DerivedId
     """The dead letter, as TOPIC/PARTITION/OFFSET, with /INDEX of a part; or what was changed."""
     by: Name | None = None
-    """Who did it; None if the log's headers say it, or nobody knows."""
+    """Who did it; None if the record's headers say it, or if it is unknown."""
     comment: Text = ""
     """The reason that was given."""
     event_time_us: InstantUs

@@ -17,8 +17,8 @@ def authorization(endpoint: str, subject: str, private_key: bytes | str, public_
 
     Args:
         endpoint: the URL that the message goes to.
-        subject: the address of whoever runs this system, as `mailto:` or `https:` and so on; an
-            address without a scheme is an e-mail's.
+        subject: the operator's address, a `mailto:` or `https:` URL; an address without a scheme
+            is an e-mail address.
         private_key: the key in PEM.
         public_key: the key that browsers know.
 

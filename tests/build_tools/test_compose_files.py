@@ -62,6 +62,6 @@ def test_no_listener_of_a_broker_is_without_encryption_and_proof(node: int) -> N
 
 @pytest.mark.parametrize("node", BROKERS)
 def test_brokers_find_each_other_and_themselves_in_their_network(node: int) -> None:
-    """No port of the host leads there: within a container it is another's, or nobody's."""
+    """A port of the host is no address of a broker for the others, nor for itself."""
     listening, advertised = inter_broker_addresses(read_properties(properties_of(node)))
     assert (listening, advertised) == (":9094", f"kafka-{node}:9094")

@@ -1,4 +1,4 @@
-"""What is written for a dead letter: the same record, or the returns that were refused."""
+"""A re-drive writes the same record, or only the returns that were refused."""
 
 from math import nan
 

@@ -7,9 +7,10 @@ import re
 import ssl
 import sys
 import time
-from collections.abc import AsyncGenerator, Generator, Sequence
+from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import httpx
@@ -92,14 +93,15 @@ async def until_found(asked: Prometheus, exprs: set[str]) -> set[str]:
 
 
 @contextmanager
-def webhook() -> Generator[tuple[str, list[dict[str, Any]]]]:
-    """Take what Alertmanager sends: the address of the webhook, and the alerts so far."""
-    received: list[dict[str, Any]] = []
+def webhook() -> Generator[tuple[str, SimpleQueue[dict[str, Any]]]]:
+    """Take what Alertmanager sends: the address of the webhook, and the alerts."""
+    received: SimpleQueue[dict[str, Any]] = SimpleQueue()
 
     class Handler(QuietHandler):
         def do_POST(self) -> None:  # noqa: N802  # the library calls it
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            received.extend(body["alerts"])
+            for alert in body["alerts"]:
+                received.put(alert)
             self.send_response(200)
             self.end_headers()
 
@@ -107,14 +109,12 @@ def webhook() -> Generator[tuple[str, list[dict[str, Any]]]]:
         yield f"{address}/alerts", received
 
 
-async def until_received(received: Sequence[dict[str, Any]], name: str) -> dict[str, Any]:
-    """Return the first alert of a name that a webhook gets."""
-    async with asyncio.timeout(_FOUND_S):
-        while True:
-            for alert in list(received):
-                if alert["labels"]["alertname"] == name:
-                    return alert
-            await asyncio.sleep(0.2)  # a thread receives them
+async def until_received(received: SimpleQueue[dict[str, Any]], name: str) -> dict[str, Any]:
+    """Return the next alert of a name that a webhook gets."""
+    while True:
+        alert = await asyncio.to_thread(received.get, timeout=_FOUND_S)
+        if alert["labels"]["alertname"] == name:
+            return alert
 
 
 def panel_queries() -> set[str]:

@@ -126,7 +126,7 @@ async def _until_healthy(bench: Bench, proxy: Proxy) -> None:
             with suppress(httpx.TransportError):
                 if (await http.get(f"{proxy.url}/health/ready")).status_code == 200:
                     return
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.1)  # a proxy notifies nobody of its health checks
 
 
 async def first_byte_s(bench: Bench, run: str) -> float:
@@ -164,7 +164,7 @@ async def lag_s(bench: Bench, run: str) -> float:
         times = [tasks.create_task(arrivals(stream)) for stream in (direct, proxied)]
         for number in range(count):
             await reporter.send_training_progress(task, 1.0, "running", str(number))
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.05)  # apart, since an edge joins events that are close together
     direct_at, proxied_at = (each.result() for each in times)
     return statistics.median(
         late - early for early, late in zip(direct_at, proxied_at, strict=True)
@@ -245,7 +245,7 @@ async def left_after_s(bench: Bench, run: str) -> float | None:
     with suppress(TimeoutError):
         async with asyncio.timeout(5):
             while await streams() > before:  # noqa: ASYNC110  # another process counts them
-                await asyncio.sleep(0.1)
+                await asyncio.sleep(0.1)  # each look is a request
             return time.monotonic() - began
     return None
 
@@ -385,7 +385,7 @@ async def _follow(
                         account.take(block.raw)
         except (OSError, asyncio.IncompleteReadError):
             answers["cut"] += 1
-        await asyncio.sleep(random.uniform(0.05, 0.2))
+        await asyncio.sleep(random.uniform(0.05, 0.2))  # clients do not come back all at once
 
 
 async def _probe(bench: Bench, run: str, rolled: asyncio.Event, answers: Counter[str]) -> None:
@@ -401,7 +401,7 @@ async def _probe(bench: Bench, run: str, rolled: asyncio.Event, answers: Counter
             answers["none in 20 s"] += 1
         except (OSError, asyncio.IncompleteReadError):
             answers["cut"] += 1
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.1)  # the rate of its probes
 
 
 def spelled(cut_after_s: float | None) -> str:

@@ -149,7 +149,7 @@ async def running(program: Path, folder: Path) -> AsyncGenerator[Collector]:
                     try:
                         await client.post(f"{collector.endpoint}/v1/traces", json={})
                     except httpx.TransportError:
-                        await asyncio.sleep(0.1)
+                        await asyncio.sleep(0.1)  # it says nothing when it listens
                     else:
                         break
             yield collector

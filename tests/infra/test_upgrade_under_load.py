@@ -189,7 +189,7 @@ async def stop(worker: Started, world: World) -> None:
     admin, group = TopicAdmin(world.kafka.bootstrap_servers), world.topic("tapewire")
     async with asyncio.timeout(90):
         while await asyncio.to_thread(admin.members_of, group):  # noqa: ASYNC110  # Kafka notifies nobody
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(0.2)  # each look is a request
 
 
 async def upgrade_and_back(

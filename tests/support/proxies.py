@@ -189,7 +189,7 @@ async def running_proxy(
                 _, writer = await asyncio.open_connection("127.0.0.1", site.port)
                 writer.close()
                 return ""
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.05)  # not all proxies say when they listen
 
     part = Part(
         name,
