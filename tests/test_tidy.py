@@ -103,6 +103,7 @@ TESTED_ELSEWHERE = {
     "cli/commands/backup.py": "tests/journeys/test_backup.py",
     "cli/commands/connections.py": "tests/cli/commands/test_commands.py",
     "cli/commands/status.py": "tests/journeys/test_operator.py",
+    "stream_processors/risk/limited.py": "tests/stream_processors/risk/test_alerts.py",
     "stream_processors/rekey.py": "tests/journeys/test_upgrade.py",
     "stream_processors/books/config.py": "values without logic",
     "tapewire/__main__.py": "tests/packaging/test_wheel.py",

@@ -9,32 +9,21 @@ changes nothing.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from math import inf
 from typing import NamedTuple
 
 from schemas.events import (
-    AlertAck,
     BookRisk,
     EntityType,
     PortfolioState,
     RiskAlert,
     RiskLimit,
-    RiskLimits,
 )
-from schemas.instants import to_rfc3339
 from schemas.topics import TopicPartition
 from schemas.vocabularies import STRESS_LOSS, STRESS_LOSS_AMOUNT
 from stream_processors.risk.alert_events import AlertContext
-from stream_processors.risk.alerts import Alerts
-from stream_processors.risk.rules import (
-    BOOK_METRICS,
-    check_stale_after,
-    in_force,
-    is_stress,
-    limits_until_us,
-    rules_of,
-)
-from stream_processors.risk.thresholds import Evaluation
+from stream_processors.risk.limited import LimitedEntity
+from stream_processors.risk.rules import BOOK_METRICS, is_stress, limits_until_us, rules_of
+from stream_processors.risk.thresholds import Evaluation, Rule
 
 _WITH_SCENARIO = frozenset(metric for metric in BOOK_METRICS if "_95" in metric)
 """The metrics with a VaR scenario, the day that is the book's VaR."""
@@ -69,7 +58,7 @@ class BookMeasurement(NamedTuple):
         )
 
 
-class BookAlerts:
+class BookAlerts(LimitedEntity):
     """The limits of one book, and the state of its alerts."""
 
     def __init__(self, path: str, source: TopicPartition, tenant: str | None = None) -> None:
@@ -77,26 +66,13 @@ class BookAlerts:
 
         Args:
             path: the book, as ROOT/BOOK.
-            source: the partition of the first record that is applied.
+            source: the partition of the first record that is applied. Later records may set
+                another one: alerts name it, and the record's offset.
             tenant: its tenant; None for none.
         """
+        super().__init__(path, source)
         self.path = path
         self.tenant = tenant
-        self.source = source
-        """The partition of the record that is applied: alerts name it, and the record's offset."""
-        self.limits: Sequence[RiskLimit] = ()
-        self.limits_offset = self.acks_offset = -1
-        """The offsets of the last limits and the last acknowledgement that were applied."""
-        self.due_us: float = inf
-        """When something is due next, by the log's clock, without any record."""
-        self._expires_us: float = inf
-        """When the next temporary limit ends, by the log's clock."""
-        self._arrived_us: int | None = None
-        """When the log got the last record that gave a measure of a newer day."""
-        self._limits_us: int | None = None
-        """Since when limits ask for an alert about missing measures, by the log's clock."""
-        self._limits_version: str | None = None
-        self._alerts = Alerts(path, ())
         self._risk: BookRisk | None = None
         """The last risk that was judged."""
 
@@ -106,12 +82,7 @@ class BookAlerts:
     ) -> "BookAlerts":
         """Continue from a packed state, and the last risk that was judged."""
         book = cls(state.portfolio_id, source, state.tenant)
-        book.limits, book._alerts.rules = state.limits, rules_of(state.limits, BOOK_METRICS)
-        book.limits_offset, book.acks_offset = state.limits_offset, state.acks_offset
-        book._limits_version = state.limits_version
-        book._alerts.stale_after_s = state.stale_after_s
-        book._arrived_us, book._limits_us = state.arrived_us, state.limits_us
-        book._alerts.unpack(state.watches)
+        book._restore_limits(state, state.watches)
         book._risk = risk
         book._alerts.stress = {} if risk is None else _losses(risk)
         book._set_due()
@@ -139,101 +110,12 @@ class BookAlerts:
         """Return the severity of each open alert, and whether it is acknowledged."""
         return self._alerts.open_alerts()
 
-    def set_limits(
-        self, limits: RiskLimits, offset: int, log_us: int | None = None
-    ) -> Sequence[RiskAlert]:
-        """Replace the limits, and judge the last risk by those that have changed.
-
-        Args:
-            limits: the limits.
-            offset: the offset of their record.
-            log_us: when the log got it; None for the time at which the limits were set.
-
-        Raises:
-            InvalidRule: a limit is out of its range; the present limits stay.
-        """
-        if offset <= self.limits_offset:
-            return ()
-        self.limits_offset = offset
-        now_us = limits.event_time_us if log_us is None else log_us
-        rules_of(limits.limits, BOOK_METRICS)
-        kept = in_force(limits.limits, now_us)
-        rules = rules_of(kept, BOOK_METRICS)
-        check_stale_after(limits.stale_after_s)
-        alerts = self._advance(now_us)
-        context = self._context(offset)
-        alerts += self._alerts.change_stale_after(limits.stale_after_s, context)
-        if limits.stale_after_s is None:
-            self._limits_us = None
-        elif self._limits_us is None:
-            self._limits_us = now_us
-        self.limits = kept
-        self._set_due()
-        has_limits = bool(rules) or limits.stale_after_s is not None
-        self._limits_version = to_rfc3339(limits.event_time_us) if has_limits else None
-        judged = None if self._risk is None else self._context(offset)
-        return alerts + self._alerts.change_rules(rules, f":limits/{offset}", judged)
-
-    def acknowledge(
-        self, ack: AlertAck, offset: int, log_us: int | None = None
-    ) -> Sequence[RiskAlert]:
-        """Acknowledge an open alert.
-
-        Args:
-            ack: the acknowledgement.
-            offset: the offset of its record.
-            log_us: when the log got it; None for the time at which it was made.
-        """
-        if offset <= self.acks_offset:
-            return ()
-        alerts = self._advance(ack.event_time_us if log_us is None else log_us)
-        self.acks_offset = offset
-        return alerts + self._alerts.acknowledge(ack, self._context(offset))
-
-    def tick(self, now_us: int) -> Sequence[RiskAlert]:
-        """Do what is due at a time of the log's clock: alert, or let temporary limits end."""
-        return self._advance(now_us) if now_us >= self.due_us else ()
-
-    def _advance(self, now_us: int) -> list[RiskAlert]:
-        """Do what is due at a time of the log's clock, before anything that arrives then."""
-        alerts: list[RiskAlert] = []
-        while now_us >= self.due_us:
-            if self.due_us == self._expires_us:
-                alerts += self._end_temporary_limits(int(self._expires_us))
-            else:
-                version = f":limits/{self._limits_us}" if self._is_since_limits else ""
-                alerts.append(self._alerts.raise_stale(self._context(), version))
-            self._set_due()
-        return alerts
-
     @property
-    def _is_since_limits(self) -> bool:
-        """Whether measures count as missing only since limits ask for the alert."""
-        limits_us, arrived_us = self._limits_us, self._arrived_us
-        return limits_us is not None and (arrived_us is None or limits_us > arrived_us)
+    def _has_measure(self) -> bool:
+        return self._risk is not None
 
-    def _end_temporary_limits(self, at_us: int) -> Sequence[RiskAlert]:
-        """Let the limits fall back that are over, and judge the last risk by them once."""
-        self.limits = in_force(self.limits, at_us)
-        context = None if self._risk is None else self._context()
-        rules = rules_of(self.limits, BOOK_METRICS)
-        return self._alerts.change_rules(rules, f":expired/{to_rfc3339(at_us)}", context)
-
-    def _set_due(self) -> None:
-        """Note when something is due next."""
-        since_us = self._limits_us if self._arrived_us is None else self._arrived_us
-        stale_us = None if since_us is None else self._alerts.stale_from_us(since_us)
-        self._expires_us = min(limits_until_us(self.limits).values(), default=inf)
-        self.due_us = min(inf if stale_us is None else stale_us, self._expires_us)
-
-    def _note_arrival(self, log_us: int, offset: int) -> Sequence[RiskAlert]:
-        """End the alert about missing measures, and note when the next one is due."""
-        self._arrived_us = log_us
-        cleared: Sequence[RiskAlert] = ()
-        if self._alerts.is_stale:
-            cleared = (self._alerts.clear_stale(self._context(offset)),)
-        self._set_due()
-        return cleared
+    def _rules_of(self, limits: Sequence[RiskLimit]) -> tuple[Rule, ...]:
+        return rules_of(limits, BOOK_METRICS)
 
     def judge(self, risk: BookRisk, offset: int, log_us: int | None = None) -> Sequence[RiskAlert]:
         """Judge a risk of the book by its limits.
@@ -297,9 +179,10 @@ class BookAlerts:
         self._set_due()
         return alerts
 
-    def _context(self, offset: int = -1) -> AlertContext:
+    def _context(self, offset: int | None = None) -> AlertContext:
         """Return what an alert says about the last risk, which a record has caused."""
         risk = self._risk
+        offset = -1 if offset is None else offset
         if risk is None:  # no measure yet: the limits are all that there is
             return AlertContext(
                 measure_id=f"limits:{self.path}:{self._limits_version or ''}",

@@ -189,8 +189,8 @@ class _MeasuredByMethod(PortfolioRisk):
         del rule_id
         return None  # the VaR need not be one of the returns
 
-    def _context(self) -> AlertContext:
-        return super()._context()._replace(method=self._config.methods.names[0])
+    def _context(self, offset: int | None = None) -> AlertContext:
+        return super()._context(offset)._replace(method=self._config.methods.names[0])
 
 
 def _judged(estimate: RiskEstimate | None) -> tuple[float | None, float | None]:

@@ -7,11 +7,10 @@ that is not newer: a record that Kafka delivers again changes nothing and causes
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from math import inf, isfinite, sqrt
+from math import isfinite, sqrt
 from typing import NamedTuple
 
 from schemas.events import (
-    AlertAck,
     MeasureStatus,
     PortfolioState,
     Return,
@@ -20,27 +19,25 @@ from schemas.events import (
     RiskEstimate,
     RiskHistory,
     RiskLimit,
-    RiskLimits,
     RiskMeasure,
     StressLoss,
     WatchState,
 )
 from schemas.instants import EARLIEST_US, LATEST_US, to_rfc3339
 from schemas.keys import encode_key
-from schemas.topics import PARTITIONS, TopicPartition
+from schemas.topics import TopicPartition
 from schemas.vocabularies import STRESS_LOSS
 from stream_processors.risk.alert_events import AlertContext
-from stream_processors.risk.alerts import Alerts, KnownAlerts
+from stream_processors.risk.alerts import KnownAlerts
 from stream_processors.risk.config import RiskConfig
 from stream_processors.risk.estimates import ClosedEstimates
 from stream_processors.risk.forecast_history import DAY_BYTES, METHOD, ForecastHistory
+from stream_processors.risk.limited import LimitedEntity
 from stream_processors.risk.live_backtest import LiveBacktest
 from stream_processors.risk.measures import VAR_95, Measurement, drawdowns, finite, measure
 from stream_processors.risk.rules import (
     DAYS_JUDGED,
     MODEL,
-    check_stale_after,
-    in_force,
     is_stress,
     limits_until_us,
     rules_of,
@@ -62,10 +59,10 @@ class ReturnOffset(NamedTuple):
     """Its index in the batch."""
 
 
-class PortfolioRisk:
+class PortfolioRisk(LimitedEntity):
     """One portfolio: its window, its alerts, and the offsets up to which it has been read."""
 
-    def __init__(  # noqa: PLR0915  # one statement for each thing that it knows
+    def __init__(
         self,
         portfolio_id: str,
         config: RiskConfig,
@@ -80,8 +77,8 @@ class PortfolioRisk:
             source: the partition that its returns are in.
             tenant: its tenant; None for none.
         """
+        super().__init__(portfolio_id, source, config.rules_of(portfolio_id))
         self.portfolio_id = portfolio_id
-        self.source = source
         self.tenant = tenant
         self.key = encode_key(portfolio_id, tenant)
         """The key of its records."""
@@ -91,15 +88,11 @@ class PortfolioRisk:
         """The last return that was applied."""
         self.lap = 0
         """The lap of the replay that its returns are of; 0 for observed ones."""
-        self.limits_offset = self.acks_offset = -1
-        """The offsets of the last limits and the last acknowledgement that were applied."""
         self._config = config
         self._lateness_us = config.lateness_us
         self._has_closed_forms = config.methods.has_closed_forms
         self._slower_every = config.methods.slower_every
         self._window = ReturnWindow(config.window, with_moments=self._has_closed_forms)
-        self._alerts = Alerts(portfolio_id, config.rules_of(portfolio_id))
-        self._limits: Sequence[RiskLimit] = []
         self._backtest = self._new_backtest()
         self._measurement: Measurement | None = None
         self._slower: Sequence[RiskEstimate] = []
@@ -113,16 +106,6 @@ class PortfolioRisk:
         """Event time and version of the return that caused the present measure."""
         self._supersedes: str | None = None
         """The id of the measure that the present one replaces."""
-        self._arrived_us: int | None = None
-        """When the log got the last accepted return that gave a measure and was no correction."""
-        self._limits_us: int | None = None
-        """Since when limits ask for an alert about missing measures, by the log's clock."""
-        self._limits_version: str | None = None
-        """When the limits were set."""
-        self._expires_us: float = inf
-        """When the next temporary limit ends, by the log's clock."""
-        self._due_us: float = inf
-        """When something is due next, by the log's clock, without any return."""
         self._is_new = False
         """Whether a return has been applied since the state was packed."""
         self._stress: Sequence[StressLoss] = []
@@ -145,11 +128,7 @@ class PortfolioRisk:
             *columns,
             with_moments=risk._has_closed_forms,
         )
-        risk._alerts.unpack(_watches(state))
-        risk._alerts.stale_after_s = state.stale_after_s
-        if state.limits:
-            risk._limits, risk._alerts.rules = state.limits, rules_of(state.limits)
-        risk.limits_offset, risk.acks_offset = state.limits_offset, state.acks_offset
+        risk._restore_limits(state, _watches(state))
         risk._backtest = LiveBacktest(state.exceptions, _history(state, columns, config.window))
         risk._slower = state.estimates
         risk._cause = None if state.cause_us is None else (state.cause_us, state.cause_version)
@@ -157,8 +136,6 @@ class PortfolioRisk:
             # The next return is compared with the forecast from this window.
             risk._remeasure()
         risk._supersedes = state.supersedes
-        risk._arrived_us, risk._limits_us = state.arrived_us, state.limits_us
-        risk._limits_version = state.limits_version
         if state.forecast_times is None and len(risk._window):
             risk._arrived_us = risk._window.newest_us  # an earlier version kept no other time
         risk._set_due()
@@ -178,7 +155,7 @@ class PortfolioRisk:
             observations=len(window),
             outcomes=self.outcomes,
             watches=self._alerts.pack(),
-            limits=self._limits,
+            limits=self.limits,
             stale_after_s=self._alerts.stale_after_s,
             limits_offset=self.limits_offset,
             acks_offset=self.acks_offset,
@@ -276,7 +253,7 @@ class PortfolioRisk:
         if position <= self.position:
             return None, ()
         arrived_us = observation.event_time_us if log_us is None else log_us
-        due = self._advance(arrived_us) if arrived_us >= self._due_us else ()
+        due = self._advance(arrived_us) if arrived_us >= self.due_us else ()
         self.position = position
         if lap == self.lap:
             outcome, alerts = self._add(observation, latest_us, arrived_us)
@@ -353,7 +330,7 @@ class PortfolioRisk:
         if outcome is _ACCEPTED and self._measurement.var_95 is not None:
             self._arrived_us = arrived_us
             if self._alerts.stale_after_s is not None:
-                arrivals = self._note_arrival()
+                arrivals = self._note_arrival(arrived_us)
         alerts = self._alerts.judge(
             self._measurement,
             self._backtest.exceptions_99,
@@ -380,50 +357,14 @@ class PortfolioRisk:
         else:
             self._backtest.insert(at_us, value, version)
 
-    def _note_arrival(self) -> Sequence[RiskAlert]:
-        """End the alert about missing measures, and note when the next one is due."""
-        is_stale = self._alerts.is_stale
-        cleared = [self._alerts.clear_stale(self._context())] if is_stale else []
-        self._set_due()
-        return cleared
-
-    def _advance(self, now_us: int) -> list[RiskAlert]:
-        """Do what is due at a time of the log's clock, before anything that arrives then."""
-        alerts: list[RiskAlert] = []
-        while now_us >= self._due_us:
-            if self._due_us == self._expires_us:
-                alerts += self._end_temporary_limits(self._expires_us)
-            else:
-                alerts.append(self._alerts.raise_stale(self._context(), self._stale_version()))
-            self._set_due()
-        return alerts
-
     def _stale_version(self) -> str:
         """Return the limits' time, if there may have been an alert after the same measure.
 
-        That is so if limits ask for the alert only since the last return that gave a measure. Where
-        there was none, returns that are too few give the context, and do not end the alert.
+        Where none was raised yet, returns that are too few give the context, and do not end it.
         """
-        limits_us, arrived_us = self._limits_us, self._arrived_us
-        if limits_us is None or (arrived_us is None and self._measurement is None):
+        if self._arrived_us is None and self._measurement is None:
             return ""
-        if arrived_us is not None and limits_us <= arrived_us:
-            return ""
-        return f":limits/{limits_us}"
-
-    def _end_temporary_limits(self, at_us: float) -> Sequence[RiskAlert]:
-        """Let the limits fall back that are over, and judge the last measure by them once."""
-        self._limits = in_force(self._limits, int(at_us))
-        context = None if self._measurement is None else self._context()
-        version = f":expired/{to_rfc3339(int(at_us))}"
-        return self._alerts.change_rules(rules_of(self._limits), version, context)
-
-    def _set_due(self) -> None:
-        """Note when something is due next."""
-        since_us = self._limits_us if self._arrived_us is None else self._arrived_us
-        stale_us = None if since_us is None else self._alerts.stale_from_us(since_us)
-        self._expires_us = min(limits_until_us(self._limits).values(), default=inf)
-        self._due_us = min(inf if stale_us is None else stale_us, self._expires_us)
+        return super()._stale_version()
 
     def _beyond_window(self, observation: Return) -> ReturnOutcome | None:
         """Return the outcome of a return before the window; None if its day is a new one.
@@ -465,44 +406,6 @@ class PortfolioRisk:
             minimum = self._config.observations_min
             self._slower = self._config.methods.slower_events(self._window, minimum)
 
-    def set_limits(
-        self, limits: RiskLimits, offset: int, log_us: int | None = None
-    ) -> Sequence[RiskAlert]:
-        """Replace the limits, and judge the last measure by the new ones.
-
-        Args:
-            limits: the limits.
-            offset: the offset of their record.
-            log_us: when the log got it; None for the time at which the limits were set.
-
-        Raises:
-            InvalidRule: a limit is out of its range; the present limits stay.
-        """
-        if offset <= self.limits_offset:
-            return ()
-        self.limits_offset = offset
-        now_us = limits.event_time_us if log_us is None else log_us
-        rules_of(limits.limits)
-        kept = in_force(limits.limits, now_us)
-        rules = rules_of(kept) or self._config.rules_of(self.portfolio_id)
-        check_stale_after(limits.stale_after_s)
-        alerts = self._advance(now_us)
-        alerts += self._alerts.change_stale_after(limits.stale_after_s, self._context())
-        if limits.stale_after_s is None:
-            self._limits_us = None
-        elif self._limits_us is None:
-            self._limits_us = now_us
-        self._limits = kept
-        self._set_due()
-        is_default = not limits.limits and limits.stale_after_s is None
-        self._limits_version = None if is_default else to_rfc3339(limits.event_time_us)
-        context = None if self._measurement is None else self._context()
-        where = str(offset)
-        if self.source.partition >= PARTITIONS:
-            # In a partition that was added, offsets begin again: they have been in ids before.
-            where = f"{self.source.partition}/{offset}"
-        return alerts + self._alerts.change_rules(rules, f":limits/{where}", context)
-
     def set_stress(self, tests: Sequence[StressTest]) -> None:
         """Set the stress scenarios that the portfolio is valued by, without a new measure."""
         self._stress = [test.of_portfolio(self.portfolio_id) for test in tests]
@@ -533,35 +436,10 @@ class PortfolioRisk:
         rule_id = f"{STRESS_LOSS}{name}"
         return self._alerts.change_stress(losses, rule_id, f":scenario/{name}/{version}", context)
 
-    def acknowledge(
-        self, ack: AlertAck, offset: int, log_us: int | None = None
-    ) -> Sequence[RiskAlert]:
-        """Acknowledge an open alert.
-
-        Args:
-            ack: the acknowledgement.
-            offset: the offset of its record.
-            log_us: when the log got it; None for the time at which it was made.
-        """
-        if offset <= self.acks_offset:
-            return ()
-        alerts = self._advance(ack.event_time_us if log_us is None else log_us)
-        self.acks_offset = offset
-        return alerts + self._alerts.acknowledge(ack, self._context())
-
-    def tick(self, now_us: int) -> Sequence[RiskAlert]:
-        """Do what is due at a time of the log's clock: raise an alert if measures are missing."""
-        return self._advance(now_us) if now_us >= self._due_us else ()
-
-    @property
-    def due_us(self) -> float:
-        """When something is due next, by the log's clock, without any message; may be infinite."""
-        return self._due_us
-
     @property
     def limits_until_us(self) -> frozenset[int]:
         """When the temporary limits in force end."""
-        return frozenset(limits_until_us(self._limits).values())
+        return frozenset(limits_until_us(self.limits).values())
 
     @property
     def open_alert_ids(self) -> frozenset[str]:
@@ -685,7 +563,16 @@ class PortfolioRisk:
         """Return the annualised standard deviation."""
         return closed.moments.deviation * sqrt(self._config.periods_a_year)
 
-    def _context(self) -> AlertContext:
+    @property
+    def _has_measure(self) -> bool:
+        return self._measurement is not None
+
+    def _rules_of(self, limits: Sequence[RiskLimit]) -> tuple[Rule, ...]:
+        return rules_of(limits) or self._config.rules_of(self.portfolio_id)
+
+    def _context(self, offset: int | None = None) -> AlertContext:
+        """Return what an alert says; it names the last return, whatever has caused it."""
+        del offset
         measurement = self._measurement
         if measurement is None:  # no return yet: the limits are all that there is
             return AlertContext(
@@ -712,7 +599,7 @@ class PortfolioRisk:
             source=self.source,
             offset=self.position.offset,
             limits_version=self._limits_version,
-            limits_until_us=limits_until_us(self._limits),
+            limits_until_us=limits_until_us(self.limits),
             supersedes=self._supersedes,
             method=METHOD,
             status=measurement.status,
