@@ -3,6 +3,7 @@
 from typing import Any
 
 from schemas.events import Note, NotificationRoute, RiskAlert
+from tests.support.alerts import raised_alert
 
 AT_US = 1_764_000_000_000_000
 """2025-11-24 16:00:00 UTC, a Monday."""
@@ -30,17 +31,10 @@ def note(number: int = 0, episode: str = "a", state: str = "raised", **values: A
 
 
 def alert(state: str = "raised") -> RiskAlert:
-    return RiskAlert(
-        alert_id="a",
-        transition_id=f"a:{state}",
-        alert_type="var_exceeded",
+    return raised_alert(
+        f"a:{state}",
         state=state,
-        severity="high",
         message="VaR exceeded threshold: 0.0612 > 0.0500",
-        metric_name="var_95",
         metric_value=0.0612,
-        threshold=0.05,
-        entity_type="portfolio",
-        entity_id="p",
         event_time_us=AT_US,
     )
