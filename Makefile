@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-FOLDERS := producers stream_processors sse_edge schemas infra kafka_io cli tapewire build_tools docs benchmarks tests
+FOLDERS := producers stream_processors sse_edge schemas infra kafka_io cli analytics tapewire build_tools docs benchmarks tests
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
 .PHONY: up test check tests journeys long fuzz openapi mutants soak faults infra-test bench-edge bench-processors docs reference audit sbom images compose-files compose-test test-docker wheel lock reset clean

@@ -4,6 +4,7 @@ import ast
 
 PACKAGE = "tapewire"
 FOLDERS = (
+    "analytics",
     "cli",
     "infra",
     "kafka_io",

@@ -89,7 +89,16 @@ _BOUNDS = {
 }
 _SUFFIXES = {"counter": "_total", "info": "_info"}
 """What Prometheus' text adds to the names of metrics, by their type."""
-_FOLDERS = ("schemas", "kafka_io", "producers", "stream_processors", "sse_edge", "infra", "cli")
+_FOLDERS = (
+    "schemas",
+    "kafka_io",
+    "producers",
+    "stream_processors",
+    "sse_edge",
+    "analytics",
+    "infra",
+    "cli",
+)
 
 
 def pages() -> dict[str, str]:

@@ -37,6 +37,7 @@ PACKAGES = (
     "sse_edge",
     "infra",
     "cli",
+    "analytics",
     "tapewire",
     "build_tools",
     "docs",

@@ -1,0 +1,1 @@
+"""Tables of all events: written from the log into a lake, and read by SQL."""
