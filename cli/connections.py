@@ -1,6 +1,11 @@
-"""`tapewire connections`: lists who is connected to the edges of a system, and closes one."""
+"""`tapewire connections`: lists who is connected to the edges of a system, and closes one.
 
-from collections.abc import Iterator, Mapping, Sequence
+Any writer of the topic `edge.nodes` can name addresses in it. A token goes to the addresses that
+the operator has named and to no others: edges elsewhere are asked through these, as a proxy
+forwards some request to each of them.
+"""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -12,15 +17,19 @@ _PATH = "/api/v1/connections"
 _TRIES = 20
 """How often an address is asked until each of its processes has answered: each answers some."""
 _PAGE = 1_000
+_HINT = "; name their addresses by --edge: the token goes to no address that you have not named"
 
 
-def find(url: str, bearer: str | None, count: int) -> tuple[list[Mapping[str, Any]], list[str]]:
+def find(
+    url: str, bearer: str | None, count: int, edges: Collection[str] = ()
+) -> tuple[list[Mapping[str, Any]], list[str]]:
     """Return the connections of all nodes of a cluster, and what is not known of them.
 
     Args:
         url: the address of any edge.
         bearer: the caller's token, with the scopes `read` and `admin`; None for none.
         count: the most connections of each node.
+        edges: further addresses that may get the token.
 
     Raises:
         RequestRefused: the edge refused the request; the message says why.
@@ -28,7 +37,8 @@ def find(url: str, bearer: str | None, count: int) -> tuple[list[Mapping[str, An
     """
     found: dict[str, Mapping[str, Any]] = {}
     notes: list[str] = []
-    for address, ids in addresses_of(ask("GET", url, "/api/v1/sse/status", bearer), url).items():
+    status = ask("GET", url, "/api/v1/sse/status", bearer)
+    for address, ids in addresses_of(status, url, _allowed(url, bearer, edges)).items():
         left = set(ids)
         try:
             for page in _pages(address, bearer, count):
@@ -42,11 +52,15 @@ def find(url: str, bearer: str | None, count: int) -> tuple[list[Mapping[str, An
             notes.append(f"the connections at {address} are not known: {error}")
             continue
         if left:
-            notes.append(f"{len(left)} processes at {address} have not answered")
+            notes.append(
+                f"{len(left)} processes have not answered at {address}{_HINT if bearer else ''}"
+            )
     return sorted(found.values(), key=lambda row: row["since"]), notes
 
 
-def close(url: str, bearer: str | None, connection_id: str) -> Mapping[str, Any]:
+def close(
+    url: str, bearer: str | None, connection_id: str, edges: Collection[str] = ()
+) -> Mapping[str, Any]:
     """Close a connection, wherever it is, and return what it was.
 
     Raises:
@@ -56,7 +70,7 @@ def close(url: str, bearer: str | None, connection_id: str) -> Mapping[str, Any]
     node_id = connection_id.rpartition(".")[0]
     path = f"{_PATH}/{quote(connection_id, safe='')}"
     status = ask("GET", url, "/api/v1/sse/status", bearer)
-    nodes = addresses_of(status, url)
+    nodes = addresses_of(status, url, _allowed(url, bearer, edges))
     homes = [address for address, ids in nodes.items() if node_id in ids] or [url]
     for _ in range(_TRIES):
         try:
@@ -71,20 +85,30 @@ def close(url: str, bearer: str | None, connection_id: str) -> Mapping[str, Any]
             return closed
     raise RequestRefused(
         f"there is no connection {connection_id}; it may have ended, or its client has come back "
-        "under another id: `tapewire connections` lists them"
+        "under another id: `tapewire connections` lists them, those of edges elsewhere with --edge"
     )
 
 
-def addresses_of(status: Mapping[str, Any], url: str) -> Mapping[str, Sequence[str]]:
-    """Return the ids of the nodes at each address of a cluster. Pure.
+def _allowed(url: str, bearer: str | None, edges: Collection[str]) -> Collection[str] | None:
+    """Return the addresses that may be asked; None for all, as there is no token to lose. Pure."""
+    return None if bearer is None else {url, *(edge.rstrip("/") for edge in edges)}
+
+
+def addresses_of(
+    status: Mapping[str, Any], url: str, allowed: Collection[str] | None
+) -> Mapping[str, Sequence[str]]:
+    """Return the ids of the nodes to ask for at each address of a cluster. Pure.
 
     Args:
         status: the answer of `/api/v1/sse/status`.
         url: the address of the edge that has answered, for nodes without one.
+        allowed: the addresses that may be asked; None for all. Nodes at others are asked for at
+            `url`.
     """
     found: dict[str, list[str]] = {}
     for node in status.get("nodes", []):
-        found.setdefault(node["address"] or url, []).append(node["node_id"])
+        is_allowed = node["address"] and (allowed is None or node["address"] in allowed)
+        found.setdefault(node["address"] if is_allowed else url, []).append(node["node_id"])
     return found or {url: []}
 
 

@@ -52,6 +52,33 @@ def test_an_edge_that_does_not_answer_is_named_beside_the_others() -> None:
     assert notes[0].startswith(f"the connections at {gone} are not known: no edge answers")
 
 
+def test_a_token_goes_to_no_address_that_only_the_topic_of_edges_names() -> None:
+    with scripted({"GET /api/v1/connections?limit=5": [page("evil", ROW)]}) as thief:
+        responses = script(("edge-1", ""), ("evil", thief.url))
+        responses["GET /api/v1/connections?limit=5"] = [page("edge-1", ROW)]
+        missing = (404, {"detail": "this node has no such connection: 'evil.7'"})
+        responses["DELETE /api/v1/connections/evil.7"] = [missing]
+        with scripted(responses) as edge:
+            rows, notes = find(edge.url, "secret", 5)
+            assert [row["edge"] for row in rows] == [edge.url]
+            assert "the token goes to no address that you have not named" in notes[0]
+            with pytest.raises(RequestRefused, match="with --edge"):
+                close(edge.url, "secret", "evil.7")
+            assert thief.received == []
+            find(edge.url, "secret", 5, [f"{thief.url}/"])
+        assert thief.received[0].headers["authorization"] == "Bearer secret"
+
+
+def test_edges_behind_one_address_are_found_without_their_own() -> None:
+    responses = script(("edge-1", "http://10.0.0.1:8000"), ("edge-2", "http://10.0.0.2:8000"))
+    other = ROW | {"id": "edge-2.1"}
+    responses["GET /api/v1/connections?limit=5"] = [page("edge-1", ROW), page("edge-2", other)]
+    with scripted(responses) as proxy:
+        rows, notes = find(proxy.url, "secret", 5)
+    assert {row["id"] for row in rows} == {"edge-1.7", "edge-2.1"}
+    assert notes == []
+
+
 def closing(edge: Scripted, connection_id: str = "edge-1.7") -> Any:
     return close(edge.url, None, connection_id)["id"]
 
@@ -87,4 +114,4 @@ def test_a_line_says_who_since_when_and_how_far_behind() -> None:
         "acme, 12 records behind, does not read"
     )
     assert lines_of([], ["a\nnote"]) == ["nobody is connected", "a\\nnote"]
-    assert addresses_of({}, "u") == {"u": []}
+    assert addresses_of({}, "u", None) == {"u": []}
