@@ -22,6 +22,7 @@ TESTS = {
         "tests/stream_processors/test_worker.py",
         "tests/stream_processors/test_growths.py",
         "tests/stream_processors/test_past_growths.py",
+        "tests/stream_processors/test_copied_topics.py",
         "tests/stream_processors/agents/test_tenants.py",
         "tests/stream_processors/test_gate.py",
         "tests/stream_processors/windowing/test_candles.py",

@@ -205,6 +205,22 @@ async def test_many_bad_records_leave_the_good_ones_in_order(cluster: Cluster) -
     assert len(settled) == 60
 
 
+async def test_a_good_record_is_not_refused_for_a_bad_one_that_comes_later(
+    cluster: Cluster,
+) -> None:
+    made = publisher()
+    bad, good, also_bad = record(0), record(1), record(2)
+    for sent in (bad, also_bad):
+        cluster.errors[sent.value or b""] = MessageSizeTooLargeError
+    async with asyncio.TaskGroup() as tasks:
+        first = tasks.create_task(publish_all(made, bad, good))
+        await asyncio.sleep(1.5 * BATCH_S)  # virtual: Kafka has refused both, and the bad one waits
+        last = tasks.create_task(publish_all(made, also_bad))
+    assert [at_s > 0 for at_s in first.result().values()] == [False, True]
+    assert [at_s > 0 for at_s in last.result().values()] == [False]
+    assert cluster.log["t", 0] == [good.value]
+
+
 async def test_a_record_that_the_client_library_refuses_blocks_no_other(cluster: Cluster) -> None:
     made = publisher()
     settled = await publish_all(made, record(0, size=2_000), record(1))
