@@ -155,6 +155,25 @@ async def find_original(letter: DeadLetter, settings: ProducerSettings) -> Consu
     return found[0] if found else None
 
 
+async def _find_home(letter: DeadLetter, settings: ProducerSettings) -> Home:
+    """Return the topic of a letter's record.
+
+    Raises:
+        NotRedriven: nobody reads the topic, or it has not got the letter's partition any more.
+    """
+    topic = topic_of_letter(letter, settings.topic_prefix)
+    admin = TopicAdmin(settings.bootstrap_servers)
+    found = (await asyncio.to_thread(admin.describe, [letter.topic])).get(letter.topic)
+    if found is None:
+        raise NotRedriven(f"there is no topic {letter.topic} any more, so its record is lost")
+    if letter.partition >= found.partitions:
+        raise NotRedriven(
+            f"{letter.topic} has no partition {letter.partition} any more, but "
+            f"{found.partitions}: it was made anew, and the record is lost"
+        )
+    return Home(topic, letter.topic, found.partitions)
+
+
 async def redrive(
     settings: ProducerSettings,
     letters: Sequence[Letter],
@@ -174,12 +193,8 @@ async def redrive(
     """
 
     async def records(letter: DeadLetter) -> Sequence[OutgoingRecord]:
-        topic = topic_of_letter(letter, settings.topic_prefix)
+        home = await _find_home(letter, settings)
         original = check_original(letter, await find_original(letter, settings))
-        found = await asyncio.to_thread(
-            TopicAdmin(settings.bootstrap_servers).describe, [letter.topic]
-        )
-        home = Home(topic, letter.topic, found[letter.topic].partitions)
         return records_of(letter, original, home, now_us(), settings.ahead_s * 1_000_000)
 
     return await _settle(settings, letters, OperatorActionKind.REDRIVE, comment, report, records)
@@ -322,13 +337,9 @@ async def show(settings: ProducerSettings, known: Letter) -> dict[str, Any]:
     with _log_failures():
         letter = known.letter
         try:
-            topic = topic_of_letter(letter, settings.topic_prefix)
+            home = await _find_home(letter, settings)
             original = check_original(letter, await find_original(letter, settings))
             described["original"] = describe(original)
-            found = await asyncio.to_thread(
-                TopicAdmin(settings.bootstrap_servers).describe, [letter.topic]
-            )
-            home = Home(topic, letter.topic, found[letter.topic].partitions)
             records_of(letter, original, home, now_us(), settings.ahead_s * 1_000_000)
         except (NotRedriven, Refused) as error:
             described["why_not"] = str(error)
