@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 FOLDERS := producers stream_processors sse_edge schemas infra kafka_io cli analytics tapewire build_tools docs benchmarks tests
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: up test check tests journeys long fuzz openapi mutants soak faults infra-test bench-edge bench-processors docs reference audit sbom images compose-files compose-test test-docker wheel lock reset clean
+.PHONY: up test check tests journeys long fuzz openapi mutants soak faults infra-test engines-test bench-edge bench-processors docs reference audit sbom images compose-files compose-test test-docker wheel lock reset clean
 
 up: $(VENV)/.ready  ## the whole system on this machine
 	@exec $(BIN)/tapewire up $(ARGS)
@@ -47,6 +47,15 @@ faults: $(VENV)/.ready-dev  ## brokers, workers, networks and disks that fail; e
 
 infra-test: $(VENV)/.ready-dev build/infra/.ready build/infra/helm  ## proxies, charts, rules, units and traces, run without Docker; ends with an account
 	$(BIN)/python -m pytest -m infra --numprocesses 2 --dist loadgroup $(ARGS)
+
+engines-test: $(VENV)/.ready-dev build/engines/.spark  ## Spark's job over a broker, with kills; needs Java 17 or 21
+	$(BIN)/python -m pytest tests/analytics/engines -v -m engines $(ARGS)
+
+# Spark comes as a source package that compiles nothing, so this does not ask for wheels only.
+build/engines/.spark: requirements/engines-spark.lock $(VENV)/.ready-dev
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python build/engines/spark
+	$(BIN)/uv pip install --quiet --python build/engines/spark/bin/python --require-hashes -r $<
+	@touch $@
 
 # Built from its Go module, whose sums Go checks; it takes some minutes, once.
 HELM := v3.21.4
@@ -122,6 +131,8 @@ lock: $(VENV)/.ready-dev  ## resolve the dependencies anew
 		--no-header --upgrade --group image-build -c requirements/run.lock -o requirements/images/build.lock
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header \
 		--upgrade --group infra -o requirements/infra.lock
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header \
+		--upgrade --group engines-spark -o requirements/engines-spark.lock
 
 reset: $(VENV)/.ready  ## forget every event of the embedded broker
 	@$(BIN)/tapewire reset $(ARGS)

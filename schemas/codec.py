@@ -137,6 +137,11 @@ def fingerprint_of(kind: type[Record]) -> bytes:
     return _writer(kind).head[len(MARKER) :]
 
 
+def fingerprint_of_schema(schema: dict[str, Any]) -> bytes:
+    """Return the CRC-64-AVRO of a schema, as values have it."""
+    return _fingerprint(schema)
+
+
 class Written(NamedTuple):
     """The schema that a value was written with."""
 
