@@ -7,6 +7,7 @@ from urllib.parse import quote
 from cli.answers import Answer
 from cli.edge_client import ask
 from cli.errors import InvalidArgument
+from cli.limit_requests import temporary_text
 
 _BOOKS = "/api/v1/books"
 
@@ -57,19 +58,26 @@ def show(edge: str, root: str, bearer: str | None) -> Answer:
     return Answer(risks, [_risk_line(risk) for risk in risks])
 
 
-def put_limit(
-    edge: str, book: str, limit: Mapping[str, Any], comment: str, bearer: str | None
-) -> Answer:
-    """Replace a book's limits with one limit.
+def put_limits(edge: str, book: str, body: Mapping[str, Any], bearer: str | None) -> Answer:
+    """Replace a book's limits.
+
+    Args:
+        edge: the edge's address.
+        book: the book, as ROOT/BOOK.
+        body: the limits, as `PUT /api/v1/books/ROOT/BOOK/limits` takes them.
+        bearer: the caller's token; None for none.
 
     Raises:
         InvalidArgument: the name is no book's.
-        RequestRefused: the edge refused the limit; the message says why.
+        RequestRefused: the edge refused the limits; the message says why.
         EdgeUnreachable: no edge answers at the address.
     """
-    body = {"limits": [limit], "comment": comment}
     shown = ask("PUT", edge, f"{_path(book)}/limits", bearer, body=body)
-    lines = [f"{book}: {row['metric']} up to {row['limit']:g}" for row in shown["limits"]]
+    lines = []
+    for row in shown["limits"]:
+        temporary = temporary_text(row.get("temporary"))
+        line = f"{book}: {row['metric']} up to {row['limit']:g}; {temporary}"
+        lines.append(line.removesuffix("; "))
     return Answer(shown, lines)
 
 

@@ -28,6 +28,20 @@ DataDir = Annotated[
         show_default=False,
     ),
 ]
+WarnRatio = Annotated[
+    float | None, typer.Option(help="The fraction of the limit at which to warn.")
+]
+CriticalRatio = Annotated[
+    float | None, typer.Option(help="The multiple of the limit at which an alert is critical.")
+]
+TemporaryLimit = Annotated[float | None, typer.Option(help="A higher limit for some time.")]
+ValidUntil = Annotated[
+    str | None, typer.Option(help="When it falls back, such as 2026-12-31T18:00:00Z.")
+]
+ApprovedBy = Annotated[str | None, typer.Option(help="The approver of the temporary limit.")]
+StaleAfter = Annotated[
+    float | None, typer.Option(help="The seconds after which a measure is stale.")
+]
 Url = Annotated[
     str | None,
     typer.Option(

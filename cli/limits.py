@@ -1,13 +1,12 @@
 """`tapewire limits`: sets and lists the limits of portfolios through any edge."""
 
 from collections.abc import Mapping
-from math import isfinite
 from typing import Any
 from urllib.parse import quote
 
 from cli.answers import Answer
 from cli.edge_client import ask
-from cli.errors import RequestRefused
+from cli.limit_requests import temporary_text
 
 _ROOT = "/api/v1/limits"
 
@@ -37,19 +36,6 @@ def put(url: str, portfolio_id: str, limits: Mapping[str, Any], bearer: str | No
     return Answer(row, _lines(row))
 
 
-def check_numbers(body: Mapping[str, Any]) -> None:
-    """Check that each number of limits is one that JSON has.
-
-    Raises:
-        RequestRefused: a number is infinite or no number.
-    """
-    parts = [body, *body["limits"], *(limit.get("temporary") or {} for limit in body["limits"])]
-    for part in parts:
-        for name, value in part.items():
-            if isinstance(value, float) and not isfinite(value):
-                raise RequestRefused(f"{name} is {value}; it must be a finite number")
-
-
 def withdraw(url: str, portfolio_id: str, bearer: str | None) -> Answer:
     """Withdraw a portfolio's limits.
 
@@ -68,17 +54,11 @@ def _path(portfolio_id: str) -> str:
 def _lines(row: Mapping[str, Any]) -> list[str]:
     return [
         f"{row['portfolio_id']:<24} {limit['metric']:<7} {limit['limit']:<8g} "
-        f"{_temporary(limit.get('temporary'))}"
+        f"{temporary_text(limit.get('temporary'))}"
         f"warn {_ratio(limit['warn_ratio'])}, critical {_ratio(limit['critical_ratio'])}; "
         f"set {row['set_at']}{_by(row['set_by'])}"
         for limit in row["limits"]
     ]
-
-
-def _temporary(limit: Mapping[str, Any] | None) -> str:
-    if limit is None:
-        return ""
-    return f"{limit['limit']:g} until {limit['valid_until']} by {limit['approved_by']}; "
 
 
 def _ratio(ratio: float | None) -> str:

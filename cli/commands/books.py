@@ -6,16 +6,23 @@ import typer
 
 from cli import books
 from cli.console import (
+    ApprovedBy,
     AsJson,
+    CriticalRatio,
     DataDir,
+    StaleAfter,
+    TemporaryLimit,
     Token,
     Url,
+    ValidUntil,
+    WarnRatio,
     print_answer,
     print_note,
     reasons,
     settings_of,
 )
 from cli.files import read_object
+from cli.limit_requests import check_numbers, limit_of
 from cli.target import find_edge
 
 books_cli = typer.Typer(no_args_is_help=True, help="Set, close and list books and their limits.")
@@ -71,7 +78,7 @@ def show_books(
 
 
 @books_cli.command("limit")
-def limit_book(  # each is an option of the command
+def limit_book(  # noqa: PLR0913, PLR0917  # each is an option of the command
     book: _Book,
     limit: Annotated[float, typer.Argument(help="The limit, in the unit of the metric.")],
     metric: Annotated[
@@ -82,9 +89,12 @@ def limit_book(  # each is an option of the command
             "stress_loss_amount:SCENARIO."
         ),
     ] = "var_95_amount",
-    warn_ratio: Annotated[
-        float | None, typer.Option(help="The share of the limit that warns.")
-    ] = None,
+    warn_ratio: WarnRatio = None,
+    critical_ratio: CriticalRatio = None,
+    temporary_limit: TemporaryLimit = None,
+    valid_until: ValidUntil = None,
+    approved_by: ApprovedBy = None,
+    stale_after: StaleAfter = None,
     comment: Annotated[str, typer.Option(help="Why; the log keeps it.")] = "",
     json: AsJson = False,  # noqa: FBT002  # a flag of the command line
     url: Url = None,
@@ -92,11 +102,13 @@ def limit_book(  # each is an option of the command
     data_dir: DataDir = None,
 ) -> None:
     """Replace a book's limits with one limit."""
-    new_limit = {"metric": metric, "limit": limit, "warn_ratio": warn_ratio}
+    new_limit = limit_of(
+        metric, limit, warn_ratio, critical_ratio, temporary_limit, valid_until, approved_by
+    )
+    body = {"limits": [new_limit], "stale_after_s": stale_after, "comment": comment}
     with reasons():
-        print_answer(
-            books.put_limit(_edge(url, data_dir), book, new_limit, comment, token), json=json
-        )
+        check_numbers(body)
+        print_answer(books.put_limits(_edge(url, data_dir), book, body, token), json=json)
 
 
 @books_cli.command("unlimit")

@@ -6,15 +6,22 @@ import typer
 
 from cli import limits
 from cli.console import (
+    ApprovedBy,
     AsJson,
+    CriticalRatio,
     DataDir,
+    StaleAfter,
+    TemporaryLimit,
     Token,
     Url,
+    ValidUntil,
+    WarnRatio,
     print_answer,
     print_note,
     reasons,
     settings_of,
 )
+from cli.limit_requests import check_numbers, limit_of
 from cli.target import find_edge
 
 limits_cli = typer.Typer(
@@ -34,25 +41,12 @@ def set_limit(  # noqa: PLR0913, PLR0917  # each is an option of the command
             help="The limited metric: var_95, es_95, var_99, es_99 or stress_loss:SCENARIO."
         ),
     ] = "var_95",
-    warn_ratio: Annotated[
-        float | None, typer.Option(help="The fraction of the limit at which to warn.")
-    ] = None,
-    critical_ratio: Annotated[
-        float | None, typer.Option(help="The multiple of the limit at which an alert is critical.")
-    ] = None,
-    temporary_limit: Annotated[
-        float | None, typer.Option(help="A higher limit for some time.")
-    ] = None,
-    valid_until: Annotated[
-        str | None,
-        typer.Option(help="When it falls back, such as 2026-12-31T18:00:00Z."),
-    ] = None,
-    approved_by: Annotated[
-        str | None, typer.Option(help="The approver of the temporary limit.")
-    ] = None,
-    stale_after: Annotated[
-        float | None, typer.Option(help="The seconds after which a measure is stale.")
-    ] = None,
+    warn_ratio: WarnRatio = None,
+    critical_ratio: CriticalRatio = None,
+    temporary_limit: TemporaryLimit = None,
+    valid_until: ValidUntil = None,
+    approved_by: ApprovedBy = None,
+    stale_after: StaleAfter = None,
     comment: Annotated[str, typer.Option(help="The reason; the log keeps it.")] = "",
     json: AsJson = False,  # noqa: FBT002  # a flag of the command line
     url: Url = None,
@@ -60,21 +54,12 @@ def set_limit(  # noqa: PLR0913, PLR0917  # each is an option of the command
     data_dir: DataDir = None,
 ) -> None:
     """Replace a portfolio's limits with one limit, which processors apply at once."""
-    new_limit: dict[str, object] = {
-        "metric": metric if ":" in metric else metric.lower(),
-        "limit": limit,
-        "warn_ratio": warn_ratio,
-        "critical_ratio": critical_ratio,
-    }
-    if any(part is not None for part in (temporary_limit, valid_until, approved_by)):
-        new_limit["temporary"] = {
-            "limit": temporary_limit,
-            "valid_until": valid_until,
-            "approved_by": approved_by,
-        }
+    new_limit = limit_of(
+        metric, limit, warn_ratio, critical_ratio, temporary_limit, valid_until, approved_by
+    )
     body = {"limits": [new_limit], "stale_after_s": stale_after, "comment": comment}
     with reasons():
-        limits.check_numbers(body)
+        check_numbers(body)
         edge = find_edge(url, settings_of(data_dir), print_note)
         print_answer(limits.put(edge, portfolio, body, token), json=json)
 

@@ -39,6 +39,12 @@ def put_scenario(  # noqa: PLR0913, PLR0917  # each is an option of the command
         str | None,
         typer.Option(help="A shocked series that all others follow by their betas to it."),
     ] = None,
+    calendar: Annotated[
+        str | None,
+        typer.Option(
+            help="The calendar of the days of the past, such as America/New_York; UTC by default."
+        ),
+    ] = None,
     comment: Annotated[str, typer.Option(help="The reason; the log keeps it.")] = "",
     json: AsJson = False,  # noqa: FBT002  # a flag of the command line
     url: Url = None,
@@ -47,6 +53,10 @@ def put_scenario(  # noqa: PLR0913, PLR0917  # each is an option of the command
 ) -> None:
     """Put a scenario: days of the past (--from, --to), or shocks that you give (--shock)."""
     body = _body(since, until, shock or [], factor)
+    if calendar is not None:
+        if since is None:
+            raise typer.BadParameter("--calendar goes with --from only")
+        body["calendar"] = calendar
     with reasons():
         edge = find_edge(url, settings_of(data_dir), print_note)
         print_answer(scenarios.put(edge, name, {**body, "comment": comment}, token), json=json)

@@ -52,18 +52,22 @@ def test_the_risk_of_a_tree_is_shown_with_its_reason() -> None:
 
 def test_limits_are_set_and_withdrawn() -> None:
     limit = {"metric": "concentration", "limit": 0.5}
+    temporary = {"limit": 0.6, "valid_until": "2026-12-31T18:00:00Z", "approved_by": "cro"}
+    higher = {"metric": "var_95", "limit": 0.02, "temporary": temporary}
+    body = {"limits": [limit, higher], "stale_after_s": 60.0, "comment": "why"}
     responses: dict[str, list[tuple[int, Any]]] = {
-        "PUT /api/v1/books/firm/tech/limits": [(200, {"limits": [limit]})],
+        "PUT /api/v1/books/firm/tech/limits": [(200, {"limits": [limit, higher]})],
         "DELETE /api/v1/books/firm/tech/limits": [(200, {})],
     }
     with scripted(responses) as edge:
-        assert books.put_limit(edge.url, "firm/tech", limit, "why", None).lines == [
-            "firm/tech: concentration up to 0.5"
+        assert books.put_limits(edge.url, "firm/tech", body, None).lines == [
+            "firm/tech: concentration up to 0.5",
+            "firm/tech: var_95 up to 0.02; 0.6 until 2026-12-31T18:00:00Z by cro",
         ]
         assert books.withdraw_limits(edge.url, "firm/tech", None).lines == [
             "firm/tech has no limits"
         ]
-    assert edge.received[0].body == {"limits": [limit], "comment": "why"}
+    assert edge.received[0].body == body
 
 
 def test_refusals_are_named() -> None:

@@ -4,6 +4,7 @@ import pytest
 
 from cli import limits
 from cli.errors import EdgeUnreachable, RequestRefused
+from cli.limit_requests import check_numbers
 from infra.embedded_broker import free_port
 from tests.support.scripted_server import scripted
 
@@ -78,4 +79,4 @@ def test_numbers_that_json_does_not_have_are_refused_by_name(
     body: dict[str, Any], name: str
 ) -> None:
     with pytest.raises(RequestRefused, match=f"{name}; it must be a finite number"):
-        limits.check_numbers(body)
+        check_numbers(body)

@@ -67,6 +67,7 @@ def test_the_options_of_put_make_a_request() -> None:
     with scripted(responses) as edge:
         for options in (
             ("--from", "2008-09-15", "--to", "2008-10-10"),
+            ("--from", "2008-09-15", "--calendar", "America/New_York"),
             ("--shock", "SPX=-0.2", "--shock", "a=b=0.1", "--comment", "why"),
             ("--shock", "SPX=-0.2", "--factor", "SPX"),
         ):
@@ -75,6 +76,13 @@ def test_the_options_of_put_make_a_request() -> None:
     bodies = [request.body for request in edge.received if request.method == "PUT"]
     assert bodies == [
         {"kind": "historical", "from": "2008-09-15", "to": "2008-10-10", "comment": ""},
+        {
+            "kind": "historical",
+            "from": "2008-09-15",
+            "to": "2008-09-15",
+            "calendar": "America/New_York",
+            "comment": "",
+        },
         {"kind": "hypothetical", "shocks": {"SPX": -0.2, "a=b": 0.1}, "comment": "why"},
         {
             "kind": "hypothetical",

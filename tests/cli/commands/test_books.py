@@ -31,3 +31,39 @@ def test_a_book_is_put_from_a_file_limited_shown_and_closed_through_an_edge(tmp_
         ):
             result = CliRunner().invoke(cli, ["books", *arguments, "--url", edge.url])
             assert text in result.output
+
+
+def test_the_options_of_limit_make_a_request() -> None:
+    responses: dict[str, list[tuple[int, Any]]] = {
+        "GET /health/live": [(200, {})],
+        "PUT /api/v1/books/firm/tech/limits": [(200, {"limits": []})],
+    }
+    temporary = ("--temporary-limit", "3000", "--valid-until", "2026-12-31T18:00:00Z")
+    approved = ("--approved-by", "cro", "--critical-ratio", "1.5", "--stale-after", "60")
+    with scripted(responses) as edge:
+        command = ["books", "limit", "firm/tech", "2000", *temporary, *approved]
+        result = CliRunner().invoke(cli, [*command, "--url", edge.url])
+        assert result.exit_code == 0, result.output
+        refused = CliRunner().invoke(
+            cli, ["books", "limit", "firm/tech", "2000", "--stale-after", "nan"]
+        )
+        assert refused.exit_code == 1
+        assert "stale_after_s" in refused.output
+    (body,) = [request.body for request in edge.received if request.method == "PUT"]
+    assert body == {
+        "limits": [
+            {
+                "metric": "var_95_amount",
+                "limit": 2000.0,
+                "warn_ratio": None,
+                "critical_ratio": 1.5,
+                "temporary": {
+                    "limit": 3000.0,
+                    "valid_until": "2026-12-31T18:00:00Z",
+                    "approved_by": "cro",
+                },
+            }
+        ],
+        "stale_after_s": 60.0,
+        "comment": "",
+    }
