@@ -5,6 +5,7 @@ when it decodes a record and when it encodes one, so code behind it can rely on 
 """
 
 from collections.abc import Mapping, Sequence
+from json import dumps
 from typing import Annotated, TypeVar
 
 from annotated_types import Ge, Le, MaxLen
@@ -19,6 +20,8 @@ JSON_CHARS_MAX = 65_536
 """An event that clients get has at most 64 KiB."""
 ITEMS_MAX = 100_000
 """The most items of a list whose records have no bound of their own."""
+EVENT_JSON_BYTES_MAX = 65_500
+"""What an event of 64 KiB has room for beside its name."""
 JSON_DEPTH_MAX = 100
 BYTES_MAX = 1 << 20
 _INT32_MAX = (1 << 31) - 1
@@ -41,6 +44,30 @@ def parse_json(text: str) -> object:
         depth += 1
         level = [child for parent in level for child in _children(parent)]
     return value
+
+
+def _checked_event_json(text: str) -> str:
+    """Check that clients can be shown a value, whole or without its largest members."""
+    value = parse_json(text)
+    size = _shown_bytes(value)
+    if size <= EVENT_JSON_BYTES_MAX:
+        return text
+    if not isinstance(value, dict):
+        raise ValueError(  # noqa: TRY004  # Pydantic takes a ValueError for a value out of bounds
+            f"clients would get {size} bytes, since JSON is ASCII-escaped; a value that is no "
+            f"object has at most {EVENT_JSON_BYTES_MAX}"
+        )
+    least = _shown_bytes({**dict.fromkeys(value), "left_out": list(value)})
+    if least > EVENT_JSON_BYTES_MAX:
+        raise ValueError(
+            f"the names of its members alone would take {least} bytes, since JSON is "
+            f"ASCII-escaped; an object of more than {EVENT_JSON_BYTES_MAX} bytes has fewer members"
+        )
+    return text
+
+
+def _shown_bytes(value: object) -> int:
+    return len(dumps(value, separators=(",", ":")))
 
 
 def _checked_json(text: str) -> str:
@@ -72,6 +99,9 @@ Text = Annotated[str, MaxLen(TEXT_CHARS_MAX)]
 """A text for people."""
 Json = Annotated[str, MaxLen(JSON_CHARS_MAX), AfterValidator(_checked_json)]
 """A text in JSON."""
+EventJson = Annotated[str, MaxLen(JSON_CHARS_MAX), AfterValidator(_checked_event_json)]
+"""A text in JSON that is all of an event's data. ASCII-escaped it has at most 65,500 bytes, or it
+is an object, which clients get without its largest members."""
 JsonOrDamaged = Annotated[str, MaxLen(JSON_CHARS_MAX)]
 """A text that should be JSON. Its readers say so where it is not, so that the rest of its record is
 not lost with it."""

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from schemas.bounds import Json, Name, ObservedUs, Text
+from schemas.bounds import EventJson, Name, ObservedUs, Text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,5 +22,5 @@ class UserUpdate:
 
     user_id: Name
     kind: Name
-    data: Json
+    data: EventJson
     event_time_us: ObservedUs

@@ -45,6 +45,7 @@ def without_the_largest(dialect: Dialect, rendered: Rendered, timestamp: str) ->
     """Return the block of an event without its largest values, and without its id and end.
 
     As many values as necessary are null, or the beginning of a text; `left_out` has their names.
+    Where the beginnings of texts do not fit either, these texts are null, too.
 
     Args:
         dialect: wraps the event.
@@ -52,17 +53,30 @@ def without_the_largest(dialect: Dialect, rendered: Rendered, timestamp: str) ->
         timestamp: its time in the log.
 
     Returns:
-        None if the event's data has no members.
+        None if the event's data has no members, or the names of these alone are too large.
     """
     if not isinstance(rendered.data, Mapping):
         return None
+    for text_chars in (_TEXT_CHARS, 0):
+        block = _without_the_largest(dialect, rendered, timestamp, text_chars)
+        if block is not None:
+            return block
+    return None
+
+
+def _without_the_largest(
+    dialect: Dialect, rendered: Rendered, timestamp: str, text_chars: int
+) -> bytes | None:
+    """Shorten an event's data, with so many characters of a text that is too large."""
     data, left_out = dict(rendered.data), list[str]()
     sizes = {name: _size(value) for name, value in data.items()}
     # The block is rendered only if it may fit: data may have many members.
     size = len(body(*dialect.wrap(rendered, timestamp))) + _size("left_out") + _size([])
     for name in sorted(sizes, key=lambda name: -sizes[name]):
         value = data[name]
-        data[name] = f"{value[:_TEXT_CHARS]}\u2026" if isinstance(value, str) else None
+        data[name] = _beginning(value, text_chars)
+        if data[name] is value:
+            continue
         left_out.append(name)
         size += _size(data[name]) - sizes[name] + _size(name) + 1
         if size > FRAME_BYTES_MAX:
@@ -72,6 +86,13 @@ def without_the_largest(dialect: Dialect, rendered: Rendered, timestamp: str) ->
         if len(block) <= FRAME_BYTES_MAX:
             return block
     return None
+
+
+def _beginning(value: object, text_chars: int) -> str | None:
+    """Return a text, shortened if it is long; None for another value, or if nothing is kept."""
+    if not (isinstance(value, str) and text_chars):
+        return None
+    return value if len(value) <= text_chars else f"{value[:text_chars]}\u2026"
 
 
 def _size(value: object) -> int:

@@ -61,7 +61,7 @@ def render_value(
         unfinished = whole = body(*channel.dialect.wrap(rendered, timestamp))
         if len(whole) > FRAME_BYTES_MAX:
             unfinished = in_parts(channel.dialect, rendered, timestamp) or b""
-            if rendered.ends and not unfinished:  # clients would wait for it for ever
+            if not unfinished:
                 unfinished = without_the_largest(channel.dialect, rendered, timestamp) or b""
     except Refused as error:
         raise Unframable(error.reason, str(error)) from error

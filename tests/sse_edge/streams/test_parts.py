@@ -1,16 +1,19 @@
 """Events that are too large for one block come as several of the same name."""
 
 import json
-from dataclasses import replace
-from typing import Any
+from dataclasses import fields, is_dataclass, replace
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 import pytest
+from annotated_types import MaxLen
 
 from schemas.codec import encode
+from schemas.errors import OutOfBounds
 from schemas.events import BookRisk, RiskMeasure
 from schemas.topics import RISK_BOOK_RISKS
+from schemas.vocabularies import UserUpdateKind
 from sse_edge.delivery.start import FromEdge
-from sse_edge.errors import Unframable
 from sse_edge.frame import FRAME_BYTES_MAX, with_id, with_member
 from sse_edge.streams import examples
 from sse_edge.streams.channels import CHANNELS
@@ -133,7 +136,7 @@ def test_what_cannot_be_divided_is_in_no_parts(data: object) -> None:
 
 
 @pytest.mark.parametrize("channel", ["training", "trainmodel"])
-def test_the_last_event_of_a_run_is_shown_without_what_makes_it_too_large(channel: str) -> None:
+def test_an_event_with_long_texts_is_shown_without_what_makes_it_too_large(channel: str) -> None:
     metrics = json.dumps({"text": "x" * (FRAME_BYTES_MAX - 100)})
     last = replace(
         examples.TRAINING[0],
@@ -152,9 +155,6 @@ def test_the_last_event_of_a_run_is_shown_without_what_makes_it_too_large(channe
     assert data["message"] == "\U0001f600" * 1_000 + "\u2026"
     assert data.get("metrics", data.get("result")) is None
     assert data["progress"] == 40.0
-    running = replace(last, status="running")
-    with pytest.raises(Unframable, match="an event has at most 65536"):
-        render_value(CHANNELS["training"], encode(running), LOGGED_MS)
 
 
 def test_what_has_no_members_cannot_be_shortened() -> None:
@@ -162,11 +162,95 @@ def test_what_has_no_members_cannot_be_shortened() -> None:
     assert without_the_largest(MYSTOCKS, rendered, "2026-01-01T00:00:00Z") is None
 
 
-def test_a_text_that_is_too_large_is_skipped_with_its_size() -> None:
+def test_a_message_that_is_too_large_is_shortened() -> None:
     long = replace(examples.CHAT[1], message="\U0001f600" * 16_000)  # twelve bytes each
-    with pytest.raises(Unframable, match="an event has at most 65536") as refused:
-        render_value(CHANNELS["chat"], encode(long), LOGGED_MS)
-    assert refused.value.reason == "too_large"
+    frame = render_value(CHANNELS["chat"], encode(long), LOGGED_MS)
+    assert frame is not None
+    (block,) = blocks_of(frame.body)
+    assert block.json["message"] == "\U0001f600" * 1_000 + "\u2026"
+    assert block.json["user"] == "ann"
+    assert block.json["left_out"] == ["message"]
+
+
+def test_many_texts_that_are_too_large_even_in_part_are_null() -> None:
+    data = {f"text-{number}": "\U0001f600" * 1_000 for number in range(30)}
+    update = replace(examples.USER[0], data=json.dumps(data, ensure_ascii=False))
+    frame = render_value(CHANNELS["user"], encode(update), LOGGED_MS)
+    assert frame is not None
+    (block,) = blocks_of(frame.body)
+    assert block.json.keys() == data.keys() | {"left_out"}
+    assert all(block.json[name] in (None, data[name]) for name in data)
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        ("\U0001f600" * 6_000, "a value that is no object has at most 65500"),
+        (["\U0001f600" * 6_000], "a value that is no object has at most 65500"),
+        ({f"{number}\U0001f600": 0 for number in range(4_000)}, "the names of its members alone"),
+    ],
+)
+def test_an_update_that_no_event_can_show_is_refused_where_it_is_written(
+    data: object, reason: str
+) -> None:
+    with pytest.raises(OutOfBounds, match=reason):
+        encode(replace(examples.USER[0], data=json.dumps(data, ensure_ascii=False)))
+
+
+def test_the_largest_value_that_is_no_object_fits() -> None:
+    for kind in UserUpdateKind:
+        largest = replace(examples.USER[0], kind=kind, data=json.dumps("x" * 65_498))
+        frame = render_value(CHANNELS["user"], encode(largest), LOGGED_MS)
+        assert frame is not None
+        assert len(frame.body) <= FRAME_BYTES_MAX
+
+
+_WORDS = frozenset({"kind", "status", "state", "stage", "severity", "cause"})
+"""The fields whose words dialects know."""
+
+
+def longest(value: Any) -> Any:
+    """Return an event, or a part of one, with the longest text in each of its fields."""
+    is_tuple = hasattr(value, "_fields")
+    names = value._fields if is_tuple else [row.name for row in fields(value)]
+    hints = get_type_hints(type(value), include_extras=True)
+    changes: dict[str, Any] = {}
+    for name in names:
+        inside, hint = getattr(value, name), hints[name]
+        if isinstance(inside, list | tuple) and not hasattr(inside, "_fields"):
+            changes[name] = [longest(item) if hasattr(item, "_fields") else item for item in inside]
+        elif is_dataclass(inside):
+            changes[name] = longest(inside)
+        elif name not in _WORDS and (most := _chars_of(hint)):
+            is_json = "json" in name or name in {"data", "result_summary"}
+            text = "\U0001f600" * most
+            changes[name] = json.dumps({"text": text[12:]}, ensure_ascii=False) if is_json else text
+    return value._replace(**changes) if is_tuple else replace(value, **changes)
+
+
+def _chars_of(hint: Any) -> int:
+    """Return the most characters of a text; 0 for a field that is none."""
+    branches = (
+        get_args(hint) if isinstance(hint, UnionType) or get_origin(hint) is Union else (hint,)
+    )
+    for branch in branches:
+        if get_origin(branch) is Annotated and get_args(branch)[0] is str:
+            bounds = [row.max_length for row in get_args(branch)[1:] if isinstance(row, MaxLen)]
+            return min(bounds)
+    return 0
+
+
+@pytest.mark.parametrize("name", CHANNELS)
+def test_no_event_within_its_bounds_is_skipped(name: str) -> None:
+    channel = CHANNELS[name]
+    for example in channel.examples:
+        event = longest(example)
+        frame = render_value(channel, encode(event), LOGGED_MS)
+        shown = render_value(channel, encode(example), LOGGED_MS)
+        assert (frame is None) == (shown is None)
+        if frame is not None:
+            assert blocks_of(frame.body)
+            assert len(frame.body.split(b"\n\n")[0]) <= FRAME_BYTES_MAX
 
 
 @pytest.mark.parametrize("name", ["part", "parts"])
@@ -193,8 +277,11 @@ def test_an_event_that_cannot_be_divided_is_rendered_once_for_each_number_of_par
 
 def test_an_event_of_many_members_is_shortened_in_few_steps() -> None:
     rendered = Rendered("update", {f"{number:09}": "x" * 400 for number in range(400)})
-    block = without_the_largest(counted(3), rendered, "2026-01-01T00:00:00Z")
-    assert block is None
+    block = without_the_largest(counted(6), rendered, "2026-01-01T00:00:00Z")
+    assert block is not None
+    assert b'"000000399":"xxx' in block
+    nameless = Rendered("update", {f"{number:0400}": "x" for number in range(400)})
+    assert without_the_largest(counted(6), nameless, "2026-01-01T00:00:00Z") is None
     numbers = Rendered("update", {f"{number:09}": [0] * 200 for number in range(400)})
     block = without_the_largest(counted(3), numbers, "2026-01-01T00:00:00Z")
     assert block is not None

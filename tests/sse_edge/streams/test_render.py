@@ -7,6 +7,7 @@ from schemas.events import AgentEvent, ChatEvent, Record, RiskAlert, UserUpdate
 from sse_edge.errors import Unframable
 from sse_edge.frame import FRAME_BYTES_MAX
 from sse_edge.streams.channels import CHANNELS
+from sse_edge.streams.dialect import Rendered
 from sse_edge.streams.render import render_value
 from tests.support.edge import absurd_alert, alert, progress
 
@@ -29,13 +30,23 @@ def test_a_tombstone_is_no_event() -> None:
     [
         (b"", "expected Avro's single-object marker"),
         (progress("t", 1), "expected RiskAlert, found TrainingProgress"),
-        (absurd_alert(message="\u2028" * 16_000), f"at most {FRAME_BYTES_MAX}"),
         (absurd_alert(metric_value=float("nan")), "metric_value is nan"),
     ],
 )
 def test_a_record_that_cannot_be_rendered_says_why(value: bytes, text: str) -> None:
     with pytest.raises(Unframable, match=text):
         render_value(CHANNELS["alerts"], value, 0)
+
+
+def test_data_that_has_no_members_and_is_too_large_is_refused_with_its_size() -> None:
+    def render(_: Record) -> Rendered:
+        return Rendered("update", "x" * FRAME_BYTES_MAX)
+
+    channel = replace(CHANNELS["user"], render=render)
+    update = UserUpdate(user_id="u", kind="update", data="{}", event_time_us=0)
+    with pytest.raises(Unframable, match=f"at most {FRAME_BYTES_MAX}") as refused:
+        render_value(channel, encode(update), 0)
+    assert refused.value.reason == "too_large"
 
 
 def test_a_dialect_that_fails_is_of_this_record_only() -> None:

@@ -5,7 +5,7 @@ from sse_edge.log.record import Partition, Record
 from sse_edge.streams.channels import CHANNELS
 from sse_edge.streams.render import render
 from sse_edge.streams.requests import many_channels, one_channel
-from tests.support.edge import absurd_alert, alert, progress
+from tests.support.edge import alert, progress
 
 
 def record(value: bytes | None) -> Record:
@@ -62,7 +62,6 @@ def test_a_record_becomes_an_event_in_an_envelope() -> None:
         (b"\xc3\x01", "single-object marker"),
         (progress("t", 1.0), "expected RiskAlert, found TrainingProgress"),
         (alert("p", 1) + b"\x00", "1 bytes follow"),
-        (absurd_alert(message="\u2028" * 16_000), "at most 65536"),
     ],
 )
 def test_what_cannot_be_rendered_is_refused_by_name(value: bytes, named: str) -> None:
