@@ -1,10 +1,13 @@
 """Limits as commands send them to an edge and print them, of portfolios and books alike."""
 
 from collections.abc import Mapping
+from datetime import datetime
 from math import isfinite
 from typing import Any
 
-from cli.errors import RequestRefused
+from cli.errors import InvalidArgument, RequestRefused
+
+_APPROVER_CHARS_MAX = 256
 
 
 def check_numbers(body: Mapping[str, Any]) -> None:
@@ -18,6 +21,55 @@ def check_numbers(body: Mapping[str, Any]) -> None:
         for name, value in part.items():
             if isinstance(value, float) and not isfinite(value):
                 raise RequestRefused(f"{name} is {value}; it must be a finite number")
+
+
+def check_bounds(body: Mapping[str, Any]) -> None:
+    """Check the limits that options give by the bounds of the edge, and name the wrong option.
+
+    Raises:
+        InvalidArgument: an option is out of its range, or lacks another one.
+    """
+    stale_after_s = body["stale_after_s"]
+    if stale_after_s is not None and not 0 < stale_after_s < float("inf"):
+        raise InvalidArgument(
+            f"--stale-after is {stale_after_s}; it must be a finite number of seconds above 0"
+        )
+    for limit in body["limits"]:
+        _check_thresholds(limit)
+        if limit.get("temporary") is not None:
+            _check_temporary(limit["limit"], **limit["temporary"])
+
+
+def _check_thresholds(limit: Mapping[str, Any]) -> None:
+    bound, warn, critical = limit["limit"], limit["warn_ratio"], limit["critical_ratio"]
+    if not 0 < bound < float("inf"):
+        raise InvalidArgument(f"LIMIT is {bound}; it must be a finite number above 0")
+    if warn is not None and not 0 < warn < 1:
+        raise InvalidArgument(f"--warn-ratio is {warn}; it must be between 0 and 1")
+    if critical is not None and not 1 < critical < float("inf"):
+        raise InvalidArgument(f"--critical-ratio is {critical}; it must be finite and above 1")
+
+
+def _check_temporary(
+    bound: float, limit: float | None, valid_until: str | None, approved_by: str | None
+) -> None:
+    if limit is None or valid_until is None or approved_by is None:
+        raise InvalidArgument("give --temporary-limit, --valid-until and --approved-by together")
+    if not bound < limit < float("inf"):
+        raise InvalidArgument(
+            f"--temporary-limit is {limit}; it must be finite and above the limit, {bound}"
+        )
+    try:
+        has_zone = datetime.fromisoformat(valid_until).tzinfo is not None
+    except ValueError:
+        has_zone = False
+    if not has_zone:
+        raise InvalidArgument(
+            f"--valid-until is {valid_until!r}; give a time with its time zone, "
+            "such as 2026-12-31T18:00:00Z"
+        )
+    if not 1 <= len(approved_by) <= _APPROVER_CHARS_MAX:
+        raise InvalidArgument(f"--approved-by must have 1 to {_APPROVER_CHARS_MAX} characters")
 
 
 def limit_of(

@@ -22,7 +22,7 @@ from cli.console import (
     settings_of,
 )
 from cli.files import read_object
-from cli.limit_requests import check_numbers, limit_of
+from cli.limit_requests import check_bounds, limit_of
 from cli.target import find_edge
 
 books_cli = typer.Typer(no_args_is_help=True, help="Set, close and list books and their limits.")
@@ -107,7 +107,7 @@ def limit_book(  # noqa: PLR0913, PLR0917  # each is an option of the command
     )
     body = {"limits": [new_limit], "stale_after_s": stale_after, "comment": comment}
     with reasons():
-        check_numbers(body)
+        check_bounds(body)
         print_answer(books.put_limits(_edge(url, data_dir), book, body, token), json=json)
 
 

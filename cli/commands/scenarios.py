@@ -16,6 +16,7 @@ from cli.console import (
     settings_of,
 )
 from cli.target import find_edge
+from schemas.calendars import InvalidCalendar, parse_calendar
 
 scenarios_cli = typer.Typer(no_args_is_help=True, help="Put, list and delete stress scenarios.")
 
@@ -56,7 +57,7 @@ def put_scenario(  # noqa: PLR0913, PLR0917  # each is an option of the command
     if calendar is not None:
         if since is None:
             raise typer.BadParameter("--calendar goes with --from only")
-        body["calendar"] = calendar
+        body["calendar"] = _calendar(calendar)
     with reasons():
         edge = find_edge(url, settings_of(data_dir), print_note)
         print_answer(scenarios.put(edge, name, {**body, "comment": comment}, token), json=json)
@@ -121,6 +122,14 @@ def _body(
         raise typer.BadParameter("--to goes with --from only")
     body: dict[str, Any] = {"kind": "hypothetical", "shocks": dict(map(_shock, shocks))}
     return body if factor is None else {**body, "others": "beta", "factor": factor}
+
+
+def _calendar(text: str) -> str:
+    try:
+        parse_calendar(text)
+    except InvalidCalendar as error:
+        raise typer.BadParameter(f"--calendar: {error}") from error
+    return text
 
 
 def _shock(text: str) -> tuple[str, float]:

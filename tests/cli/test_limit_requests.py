@@ -2,8 +2,8 @@
 
 import pytest
 
-from cli.errors import RequestRefused
-from cli.limit_requests import check_numbers, limit_of, temporary_text
+from cli.errors import InvalidArgument, RequestRefused
+from cli.limit_requests import check_bounds, check_numbers, limit_of, temporary_text
 
 UNTIL = "2026-12-31T18:00:00Z"
 
@@ -30,3 +30,13 @@ def test_a_line_names_the_temporary_limit_if_there_is_one() -> None:
     temporary = {"limit": 0.06, "valid_until": UNTIL, "approved_by": "cro"}
     assert temporary_text(temporary) == f"0.06 until {UNTIL} by cro; "
     assert not temporary_text(None)
+
+
+def test_a_limit_out_of_its_bounds_is_refused_by_the_name_of_its_option() -> None:
+    for limit, reason in (
+        (limit_of("var_95", float("nan"), None, None, None, None, None), "LIMIT is nan"),
+        (limit_of("var_95", 1.0, None, None, 1.0, UNTIL, "cro"), "--temporary-limit is 1.0"),
+        (limit_of("var_95", 1.0, None, None, 2.0, UNTIL, ""), "--approved-by must have 1 to 256"),
+    ):
+        with pytest.raises(InvalidArgument, match=reason):
+            check_bounds({"limits": [limit], "stale_after_s": None})

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
 from typer.testing import CliRunner
 
 from cli.__main__ import cli
@@ -48,7 +49,7 @@ def test_the_options_of_limit_make_a_request() -> None:
             cli, ["books", "limit", "firm/tech", "2000", "--stale-after", "nan"]
         )
         assert refused.exit_code == 1
-        assert "stale_after_s" in refused.output
+        assert "--stale-after is nan" in refused.output
     (body,) = [request.body for request in edge.received if request.method == "PUT"]
     assert body == {
         "limits": [
@@ -67,3 +68,23 @@ def test_the_options_of_limit_make_a_request() -> None:
         "stale_after_s": 60.0,
         "comment": "",
     }
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ("--stale-after 0", "--stale-after is 0.0"),
+        ("--stale-after nan", "--stale-after is nan"),
+        ("--warn-ratio 1", "--warn-ratio is 1.0"),
+        ("--critical-ratio 1", "--critical-ratio is 1.0"),
+        ("--temporary-limit 3", "give --temporary-limit, --valid-until and --approved-by together"),
+        ("--temporary-limit 2 --valid-until 2026-12-31T18:00:00Z --approved-by b", "limit is 2.0"),
+        ("--temporary-limit 3 --valid-until 2026-12-31 --approved-by b", "--valid-until is"),
+        ("--temporary-limit 3 --valid-until soon --approved-by b", "--valid-until is 'soon'"),
+    ],
+)
+def test_an_option_out_of_bounds_is_named(options: str, reason: str) -> None:
+    command = ["books", "limit", "firm/tech", "2", *options.split(), "--url", "http://127.0.0.1:9"]
+    result = CliRunner().invoke(cli, command)
+    assert result.exit_code != 0
+    assert reason in " ".join(result.output.split())

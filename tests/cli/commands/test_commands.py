@@ -168,6 +168,10 @@ def test_a_shell_completes_commands() -> None:
         (("scenarios", "put", "s", "--shock", "SPX"), "'SPX' is no shock"),
         (("scenarios", "put", "s", "--shock", "A=1", "--to", "2008-10-10"), "--to goes with"),
         (("scenarios", "put", "s", "--shock", "A=1", "--calendar", "UTC"), "--calendar goes with"),
+        (
+            ("scenarios", "put", "s", "--from", "2008-10-10", "--calendar", "Mars"),
+            "--calendar: the",
+        ),
         (("scenarios", "put", "s", "--from", "2008-10-10", "--factor", "A"), "--factor goes"),
         (("dead-letters", "list", "--state", "x"), "x is none of open, redriven, discarded and"),
         (("dead-letters", "list", "--reason", "x"), "x is none of undecodable, too_large"),
