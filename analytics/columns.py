@@ -1,8 +1,8 @@
 """The columns of a class of events: Avro schemas, all versions, as one Arrow schema.
 
 A record of Avro is a struct, an array a list, a map a map, and a time a timestamp in microseconds,
-UTC. Every column may be null, since a later version of the schema may add it. Beside the own
-columns of the event stand those of `PLACE`: where the log has the record.
+UTC. Every column may be null, since a later version of the schema may add it. Beside the
+event's own columns stand those of `PLACE`: where the log has the record.
 
 A union of numbers is a column of 64-bit floats; a union with a text among others is a column of
 texts, in which a number is written as in JSON.
