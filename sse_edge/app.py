@@ -66,6 +66,7 @@ from sse_edge.routes import (
     chat,
     connections,
     cursors,
+    events,
     health,
     job_lists,
     limits,
@@ -220,6 +221,7 @@ def build_api(settings: EdgeSettings, fair_queue: FairQueue) -> FastAPI:
         scenarios,
         notifications,
         cursors,
+        events,
     ):
         app.include_router(module.router, dependencies=[Depends(require_to_read)])
     for router in added_routers(settings.routers):
@@ -257,6 +259,7 @@ def _add_middleware(app: FastAPI, settings: EdgeSettings) -> None:
                 "Idempotency-Key",
                 *settings.cors_headers,
             ],
+            expose_headers=["ETag", "Last-Event-ID", "Link"],
         )
 
 

@@ -8,7 +8,8 @@ EdgeError
 ├── Forbidden             403   the token lacks a scope
 │   └── ForeignPage       403   a web page of another origin may not write
 ├── NoSuchThing           404   the caller has no such resource
-├── NotAcceptable         406   the caller does not accept text/event-stream
+├── NotAcceptable         406   the caller does not accept the answer's media type
+├── EventsGone            410   the log has not all events after a cursor any more
 ├── BodyTooLarge          413   the body has more bytes than its endpoint takes
 ├── MisdirectedRequest    421   the edge does not answer to this host
 ├── TooManyConnections    429   an address or user has reached its limit of connections
@@ -109,11 +110,19 @@ class NoSuchThing(EdgeError):
 
 
 class NotAcceptable(EdgeError):
-    """The caller does not accept `text/event-stream`."""
+    """The caller does not accept the answer's media type."""
 
     status = 406
     title = "Not acceptable"
     reason = "not_acceptable"
+
+
+class EventsGone(EdgeError):
+    """The log has not all events after a cursor any more, and the caller wants no page then."""
+
+    status = 410
+    title = "Events are gone"
+    reason = "gap"
 
 
 class BodyTooLarge(EdgeError):

@@ -12,6 +12,7 @@ bytes next.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from sys import maxsize
 
 from schemas.run_ids import may_follow
 from sse_edge.cache.topic_tail import TopicTail
@@ -211,6 +212,34 @@ class Feed:
             lambda: self._deliver(position, ends, selected, frozenset(), bytes_max=None),
         )
 
+    def take_page(self, position: Position, until: Position, events_max: int) -> Delivery:
+        """Return what the windows hold between two positions, up to a number of events.
+
+        It depends on no horizon: pages are read by one request each, and join no group.
+        """
+        entries, truncated, behind = self._entries(position, until)
+        return self._deliver(
+            position, until, entries, truncated, behind=behind, events_max=events_max
+        )
+
+    def take_read_page(
+        self,
+        position: Position,
+        index: int,
+        entries: Sequence[Entry],
+        until: int,
+        events_max: int,
+    ) -> Delivery:
+        """As `take_read`, up to a number of events, and nothing from offset `until` on."""
+        keys = self._sources[index][1]
+        selected = [
+            (index, entry)
+            for entry in entries
+            if entry.record.offset < until and (not keys or entry.record.key in keys)
+        ]
+        ends = (*position[:index], max(position[index], until), *position[index + 1 :])
+        return self._deliver(position, ends, selected, frozenset(), events_max=events_max)
+
     def _is_readable(self, record: Record) -> bool:
         """Return whether the stream's tenant may read a record."""
         return self._tenant is None or record.tenant == self._tenant
@@ -293,6 +322,7 @@ class Feed:
         bytes_max: int | None = -1,
         history: History | None = None,
         merged: int = 0,
+        events_max: int = maxsize,
     ) -> Delivery:
         """Render entries, and give each event its id; `bytes_max` is -1 for the feed's own."""
         if bytes_max == -1:
@@ -305,7 +335,7 @@ class Feed:
         size, read = 0, 0
         last_sent = position
         for index, entry in entries:
-            if bytes_max is not None and size >= bytes_max:
+            if (bytes_max is not None and size >= bytes_max) or len(blocks) >= events_max:
                 break
             read += 1
             record = entry.record

@@ -4,16 +4,16 @@ A group is made when a connection resolves its start, and notified of its record
 subscription on. A sweep of the node drops the groups without clients.
 """
 
-from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import ExitStack, contextmanager
 from itertools import chain
 from typing import NamedTuple
 
 from schemas.run_ids import Owner
-from sse_edge.cache.tail import Tail
+from sse_edge.cache.tail import Listener, Tail
 from sse_edge.cache.topic_tail import TopicTail
 from sse_edge.cursor import CursorCodec, CursorKeys
-from sse_edge.delivery.broadcast import BroadcastGroup, Pacer, Subscriber
+from sse_edge.delivery.broadcast import BroadcastGroup, Pacer
 from sse_edge.delivery.feed import Feed
 from sse_edge.delivery.skips import Skips
 from sse_edge.errors import Unframable
@@ -31,7 +31,7 @@ _GroupKey = tuple[str, Owner | None, tuple[frozenset[bytes], ...], tuple[Partiti
 
 
 class _Subscription(NamedTuple):
-    subscribers: set[Subscriber]
+    subscribers: set[object]
     listeners: ExitStack
 
 
@@ -53,7 +53,7 @@ class Groups:
         """The groups that have clients."""
         return self._subscriptions
 
-    def subscribe(self, subscriber: Subscriber, group: BroadcastGroup) -> None:
+    def subscribe(self, subscriber: object, group: BroadcastGroup) -> None:
         """Keep a group for a client, and notify the group of its records from the first on."""
         subscription = self._subscriptions.get(group)
         if subscription is None:
@@ -64,13 +64,26 @@ class Groups:
                 subscription.listeners.enter_context(listening)
         subscription.subscribers.add(subscriber)
 
-    def unsubscribe(self, subscriber: Subscriber, group: BroadcastGroup) -> None:
+    def unsubscribe(self, subscriber: object, group: BroadcastGroup) -> None:
         """Keep a group for a client no longer; the last client takes the listeners with it."""
         subscription = self._subscriptions[group]
         subscription.subscribers.discard(subscriber)
         if not subscription.subscribers:
             subscription.listeners.close()
             del self._subscriptions[group]
+
+    @contextmanager
+    def listening(self, group: BroadcastGroup, listener: Listener) -> Generator[None]:
+        """Keep a group while the context lasts, and call a listener for each of its records."""
+        feed, holder = group.feed, object()
+        with ExitStack() as listeners:
+            for tail, keys in zip(feed.tails, feed.stream.keys, strict=True):
+                listeners.enter_context(self._tail.subscribed(tail.info.name, keys, listener))
+            self.subscribe(holder, group)
+            try:
+                yield
+            finally:
+                self.unsubscribe(holder, group)
 
     def release(self) -> None:
         """Drop the groups without clients, and let the tail release what no group reads."""

@@ -145,3 +145,50 @@ TOKEN: dict[str, object] = {
     "parameters": [_query("token", "The access token, for clients that cannot send headers.")]
 }
 """The parameter of a token."""
+
+PAGE_PARAMETERS: dict[str, object] = {
+    "parameters": [
+        _query("after", "The cursor of a page or event, after which the page begins."),
+        _query("from", "Where to start without a cursor: earliest, latest or an RFC 3339 time."),
+        _query("until", "Before which time of the log the pages end: an RFC 3339 time."),
+        _query("format", "The format, if not by `Accept`.", "json", "ndjson"),
+        _query("events", "The names of the events, separated by commas."),
+        *(
+            _query(name, "Selects one entity, on channels that have this parameter.")
+            for name in CHANNELS.mystocks_parameters
+        ),
+        _query("token", "The access token, for clients that cannot send headers."),
+    ]
+}
+"""The parameters of pages, besides those that the endpoint declares."""
+
+_PAGED_EVENT: dict[str, object] = {
+    "type": "object",
+    "required": ["data"],
+    "properties": {"id": {"type": "string"}, "event": {"type": "string"}, "data": {}},
+}
+
+OF_PAGES: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "A page. `Last-Event-ID` has the cursor after it, and `Link` the address of "
+        "the next one while more events follow.",
+        "content": {
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "required": ["events", "cursor", "has_more", "ended"],
+                    "properties": {
+                        "events": {"type": "array", "items": _PAGED_EVENT},
+                        "cursor": {"type": "string"},
+                        "has_more": {"type": "boolean"},
+                        "ended": {"type": "boolean"},
+                    },
+                }
+            },
+            "application/x-ndjson": {"itemSchema": _PAGED_EVENT},
+        },
+    },
+    304: {"description": "The client has this page: `If-None-Match` names its `ETag`."},
+    410: _problem("With `on_gap=close`: the log has not all events after the cursor any more."),
+}
+"""The responses of pages, besides those of every endpoint."""

@@ -51,6 +51,19 @@ def accepts_stream(connection: HTTPConnection) -> bool:
     return not ranges or (found is not None and found > 0)
 
 
+def preferred_type(connection: HTTPConnection, *types: str) -> str | None:
+    """Return the media type that `Accept` prefers, the first of equals; None if it has none."""
+    ranges = _accepted(connection)
+
+    def weight(name: str) -> float:
+        kind = name.partition("/")[0]
+        found = (ranges[key] for key in (name, f"{kind}/*", "*/*") if key in ranges)
+        return next(found, 0.0 if ranges else 1.0)
+
+    best = max(types, key=weight)
+    return best if weight(best) > 0 else None
+
+
 def asks_for_stream(connection: HTTPConnection) -> bool:
     """Return whether a request names `text/event-stream`.
 
@@ -89,14 +102,15 @@ def _plain(name: str) -> str:
     return name.replace("-", "").replace("_", "").lower()
 
 
-def parse_start(text: str, now_s: float | None = None) -> Start:
-    """Return the start that the parameter `from` names.
+def parse_start(text: str, now_s: float | None = None, parameter: str = "from") -> Start:
+    """Return the start that the parameter `from` names, or another one.
 
     A time before 1970, such as the year 1 of clients without a time, is the earliest.
 
     Args:
         text: `earliest`, `latest`, or an RFC 3339 time.
         now_s: the present time in seconds since 1970; None for the clock's.
+        parameter: the parameter's name.
 
     Raises:
         InvalidParameter: it is none of these, or a time that has not come.
@@ -109,7 +123,7 @@ def parse_start(text: str, now_s: float | None = None) -> Start:
         start_ms = from_rfc3339(plain.upper()) // 1000
     except (ValueError, OverflowError) as error:
         raise InvalidParameter(
-            "from",
+            parameter,
             f"{text[:60]!r} is neither earliest nor latest nor an RFC 3339 time "
             "such as 2026-01-31T09:30:00Z",
         ) from error
@@ -117,7 +131,7 @@ def parse_start(text: str, now_s: float | None = None) -> Start:
     if start_ms > (now_s + _AHEAD_MAX_S) * 1000:
         now = datetime.fromtimestamp(now_s, UTC).isoformat(timespec="seconds")
         raise InvalidParameter(
-            "from", f"{text[:60]!r} has not come: it is {now} now; latest starts with what comes"
+            parameter, f"{text[:60]!r} has not come: it is {now} now; latest starts with what comes"
         )
     return FromTime(start_ms) if start_ms > 0 else FromEdge.EARLIEST
 

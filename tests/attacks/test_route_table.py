@@ -105,6 +105,12 @@ TABLE: Mapping[tuple[str, str], Row | None] = {
         f"/api/v1/sse/streams?topic=alerts:P&topic=training&topic=backtest&{_EARLIEST}",
         shows="both",
     ),
+    ("GET", "/api/v1/events/{channel}"): Row(
+        Scope.READ,
+        "/api/v1/events/training",
+        shows="both",
+        unknown=f"/api/v1/events/{_UNKNOWN}",
+    ),
     ("GET", "/api/v1/sse/channels"): Row(Scope.READ, "/api/v1/sse/channels"),
     ("GET", "/api/v1/sse/status"): Row(Scope.READ, "/api/v1/sse/status"),
     ("GET", "/api/v1/sse/cursor"): Row(Scope.READ, "/api/v1/sse/cursor?channel=alerts&id=x"),

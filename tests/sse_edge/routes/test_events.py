@@ -1,0 +1,202 @@
+"""Pages of events over HTTP: formats, headers, long-polling and refusals."""
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from sse_edge.routes.events import LIMIT_MAX
+from tests.support.asgi_edge import Answer, AsgiEdge, log_of_the_catalogue, serving
+from tests.support.edge import ALERTS, TRAINING, progress, write_alerts
+from tests.support.fake_log import FakeLog
+
+pytestmark = pytest.mark.virtual_time
+
+URL = "/api/v1/events/alerts"
+
+
+@asynccontextmanager
+async def an_edge(alerts: int = 0) -> AsyncGenerator[tuple[AsgiEdge, FakeLog]]:
+    """Serve a log with some alerts of the entity p, in the partition of its key."""
+    log = log_of_the_catalogue()
+    write(log, *range(alerts))
+    async with serving(log) as edge:
+        yield edge, log
+
+
+def write(log: FakeLog, *numbers: int) -> None:
+    partition = log.partition_of(b"p", log.count(ALERTS))
+    write_alerts(log, *numbers, partition=partition)
+
+
+async def get(edge: AsgiEdge, query: str = "", *, url: str = URL, **more: Any) -> Answer:
+    return await edge.request(url, query, **{"headers": (), "stays_s": 20.0} | more)
+
+
+def messages(answer: Answer) -> list[str]:
+    return [event["data"]["data"]["message"] for event in json.loads(answer.body)["events"]]
+
+
+async def test_links_lead_through_all_events_and_the_last_page_has_none() -> None:
+    found, query = [], "limit=2&entity_id=p&token="
+    async with an_edge(5) as (edge, _):
+        while query:
+            answer = await get(edge, query)
+            assert answer.status == 200
+            found += messages(answer)
+            address = answer.headers.get("link", "").partition(">")[0]
+            query = address.partition("?")[2]
+            assert "token" not in query
+    assert found == [f"number {number}" for number in range(5)]
+
+
+async def test_lines_have_the_same_events_as_a_json_page() -> None:
+    async with an_edge(3) as (edge, _):
+        page = json.loads((await get(edge)).body)
+        lines = await get(edge, headers=((b"accept", b"application/x-ndjson"),))
+        by_parameter = await get(edge, "format=ndjson")
+    assert [json.loads(line) for line in lines.body.splitlines()] == page["events"]
+    assert lines.headers["content-type"] == "application/x-ndjson"
+    assert by_parameter.body == lines.body
+    assert lines.headers["last-event-id"] == page["cursor"] == page["events"][-1]["id"]
+    assert page["events"][0]["event"] == page["events"][0]["data"]["event"] == "risk_alert"
+
+
+async def test_head_has_the_cursor_of_the_end_at_which_a_page_and_a_stream_continue() -> None:
+    async with an_edge(3) as (edge, log):
+        head = await get(edge, method="HEAD")
+        write(log, 3)
+        cursor = head.headers["last-event-id"]
+        page = await get(edge, f"after={cursor}")
+        sent = ((b"last-event-id", cursor.encode()),)
+        by_header = await get(edge, headers=sent)
+        stream = await get(edge, url="/api/v1/sse/alerts", headers=sent, stays_s=2.0)
+    assert (head.status, head.body) == (200, b"")
+    assert messages(page) == messages(by_header) == ["number 3"]
+    assert stream.body.count(b"event: risk_alert") == 1
+    assert b"number 3" in stream.body
+
+
+async def test_only_a_full_page_of_one_entity_is_immutable() -> None:
+    async with an_edge(5) as (edge, _):
+        first = await get(edge, "limit=2&entity_id=p")
+        cursor = first.headers["last-event-id"]
+        full = await get(edge, f"limit=2&entity_id=p&after={cursor}")
+        short = await get(edge, f"limit=9&entity_id=p&after={cursor}")
+        all_first = await get(edge, "limit=2")
+        of_all = await get(edge, f"limit=2&after={all_first.headers['last-event-id']}")
+    assert full.headers["cache-control"] == "public, max-age=31536000, immutable"
+    for answer in (first, short, of_all):
+        assert answer.headers["cache-control"] == "public, no-cache"
+
+
+async def test_a_page_that_the_client_has_is_not_sent_again() -> None:
+    async with an_edge(2) as (edge, log):
+        first = await get(edge)
+        known = ((b"if-none-match", first.headers["etag"].encode()),)
+        again = await get(edge, headers=known)
+        write(log, 2)
+        changed = await get(edge, headers=known)
+    assert (again.status, again.body) == (304, b"")
+    assert again.headers["etag"] == first.headers["etag"]
+    assert changed.status == 200
+
+
+async def test_a_long_poll_waits_for_an_event() -> None:
+    async with an_edge(1) as (edge, log):
+        cursor = (await get(edge)).headers["last-event-id"]
+        loop = asyncio.get_running_loop()
+        began_s = loop.time()
+        async with asyncio.TaskGroup() as tasks:
+            polling = tasks.create_task(get(edge, f"after={cursor}&live=long-poll"))
+            await asyncio.sleep(5)
+            assert not polling.done()
+            write(log, 1)
+        answer = polling.result()
+    assert messages(answer) == ["number 1"]
+    assert loop.time() - began_s < 10
+    assert "live=long-poll" in answer.headers["link"]
+
+
+async def test_a_long_poll_ends_with_the_cursor_when_nothing_comes() -> None:
+    async with an_edge() as (edge, _):
+        answer = await get(edge, "live=long-poll", stays_s=60.0)
+    assert (answer.status, messages(answer)) == (200, [])
+    assert answer.headers["last-event-id"] in answer.headers["link"]
+
+
+async def test_after_the_last_event_of_an_entity_nothing_follows() -> None:
+    async with an_edge() as (edge, log):
+        partition = log.partition_of(b"T", log.count(TRAINING))
+        log.append(TRAINING, partition, b"T", progress("T", 100.0, "completed"))
+        url = "/api/v1/events/training"
+        last = await get(edge, "task_id=T&live=long-poll", url=url)
+        cursor = last.headers["last-event-id"]
+        after = await get(edge, f"task_id=T&live=long-poll&after={cursor}", url=url)
+    assert json.loads(last.body)["ended"] is True
+    assert json.loads(after.body) == {
+        "events": [],
+        "cursor": cursor,
+        "has_more": False,
+        "ended": True,
+    }
+    assert "link" not in last.headers
+    assert "link" not in after.headers
+
+
+async def test_expired_events_are_a_gap_or_an_error() -> None:
+    async with an_edge(5) as (edge, log):
+        cursor = (await get(edge, "limit=1")).headers["last-event-id"]
+        log.expire(ALERTS, log.partition_of(b"p", log.count(ALERTS)), 3)
+        page = await get(edge, f"after={cursor}")
+        refused = await get(edge, f"after={cursor}&on_gap=close")
+    gap, *rest = json.loads(page.body)["events"]
+    assert (gap["event"], gap["data"]["data"]["reason"]) == ("gap", "expired")
+    assert "id" not in gap
+    assert len(rest) == 2
+    assert (refused.status, json.loads(refused.body)["reason"]) == (410, "gap")
+
+
+@pytest.mark.parametrize(
+    ("query", "parameter"),
+    [
+        ("limit=0", "limit"),
+        (f"limit={LIMIT_MAX + 1}", "limit"),
+        ("from=yesterday", "from"),
+        ("until=tomorrow", "until"),
+        ("until=latest", "until"),
+        ("format=xml", "format"),
+        ("live=yes", "live"),
+        ("on_gap=ask", "on_gap"),
+        ("events=no_such_event", "events"),
+        ("task_id=T", "task_id"),
+    ],
+)
+async def test_an_invalid_parameter_is_named(query: str, parameter: str) -> None:
+    async with an_edge() as (edge, _):
+        answer = await get(edge, query)
+    assert answer.status == 400
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert json.loads(answer.body)["parameter"] == parameter
+
+
+async def test_foreign_cursors_unknown_channels_and_other_types_are_refused() -> None:
+    async with an_edge(1) as (edge, _):
+        cursor = (await get(edge)).headers["last-event-id"]
+        foreign = await get(edge, f"after={cursor}&entity_id=p")
+        damaged = await get(edge, "after=x")
+        unknown = await get(edge, url="/api/v1/events/nothing")
+        unacceptable = await get(edge, headers=((b"accept", b"image/png"),))
+    found = [
+        (answer.status, json.loads(answer.body)["reason"])
+        for answer in (foreign, damaged, unknown, unacceptable)
+    ]
+    assert found == [
+        (400, "foreign_cursor"),
+        (400, "invalid_cursor"),
+        (404, "not_found"),
+        (406, "not_acceptable"),
+    ]
