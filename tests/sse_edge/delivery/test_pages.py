@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given, settings as hypothesis_settings, strategies as st
 
 from sse_edge.delivery.pages import Page, open_pages
 from sse_edge.delivery.start import FromEdge, Start
@@ -59,12 +58,10 @@ async def all_pages(edge: Edge, limits: Sequence[int], stream: Stream = STREAM) 
     return pages
 
 
-@hypothesis_settings(max_examples=25, deadline=None)
-@given(
-    seed=st.integers(0, 1_000),
-    limits=st.lists(st.integers(1, 40), min_size=1, max_size=4),
-    partitions=st.integers(1, 3),
-    window_bytes_max=st.sampled_from([1 << 10, 1 << 20]),
+@pytest.mark.parametrize("window_bytes_max", [1 << 10, 1 << 20])
+@pytest.mark.parametrize(
+    ("seed", "limits", "partitions"),
+    [(0, [1], 1), (1, [7], 2), (2, [3, 40, 1], 3), (3, [19, 2], 2), (4, [60], 3), (5, [30], 1)],
 )
 async def test_pages_of_any_sizes_have_each_event_of_the_stream_once_and_in_order_of_its_partition(
     seed: int, limits: list[int], partitions: int, window_bytes_max: int
