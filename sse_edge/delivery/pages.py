@@ -133,9 +133,9 @@ class PageReader:
         end = read.entries[_SLICE].record.offset if is_cut else read.next_offset
         if entries:
             await read.rendered(len(entries))
-        taken = feed.take_read_page(position, index, entries, min(end, until[index]), limit)
+        of_piece = feed.take_read_page(position, index, entries, min(end, until[index]), limit)
         # A read that brought nothing in time is repeated.
-        return taken if taken.moved else delivery
+        return of_piece if of_piece.moved else delivery
 
     def _take_gaps(self) -> list[bytes]:
         """Return the blocks of the gaps that no page has yet."""

@@ -56,14 +56,14 @@ class Format(StrEnum):
 
 
 class Live(StrEnum):
-    """What a page without events waits for."""
+    """Whether a page without events waits for some."""
 
     NO = "no"
     LONG_POLL = "long-poll"
 
 
 class OnGap(StrEnum):
-    """What is done where events cannot be delivered any more."""
+    """The ways to go on where events cannot be delivered any more."""
 
     CONTINUE = "continue"
     CLOSE = "close"

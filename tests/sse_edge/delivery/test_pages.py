@@ -186,7 +186,7 @@ async def test_a_topic_made_anew_is_a_gap_and_read_from_its_beginning() -> None:
     assert numbers_of(page) == [2, 3]
 
 
-async def test_a_reader_at_the_end_is_told_of_new_records() -> None:
+async def test_a_reader_at_the_end_is_notified_of_new_records() -> None:
     log = alerts_log()
     async with running_edge(log) as edge, open_pages(edge.node, STREAM, FromEdge.LATEST) as reader:
         empty = await reader.read(10)
