@@ -2,25 +2,11 @@
 
 from collections.abc import Mapping
 from datetime import datetime
-from math import isfinite
 from typing import Any
 
-from cli.errors import InvalidArgument, RequestRefused
+from cli.errors import InvalidArgument
 
 _APPROVER_CHARS_MAX = 256
-
-
-def check_numbers(body: Mapping[str, Any]) -> None:
-    """Check that each number of limits is one that JSON has.
-
-    Raises:
-        RequestRefused: a number is infinite or no number.
-    """
-    parts = [body, *body["limits"], *(limit.get("temporary") or {} for limit in body["limits"])]
-    for part in parts:
-        for name, value in part.items():
-            if isinstance(value, float) and not isfinite(value):
-                raise RequestRefused(f"{name} is {value}; it must be a finite number")
 
 
 def check_bounds(body: Mapping[str, Any]) -> None:

@@ -21,7 +21,7 @@ JSON_CHARS_MAX = 65_536
 ITEMS_MAX = 100_000
 """The most items of a list whose records have no bound of their own."""
 EVENT_JSON_BYTES_MAX = 65_500
-"""What an event of 64 KiB has room for beside its name."""
+"""The most bytes of JSON in an event of 64 KiB, which also holds its name."""
 JSON_DEPTH_MAX = 100
 BYTES_MAX = 1 << 20
 _INT32_MAX = (1 << 31) - 1

@@ -34,7 +34,7 @@ PACKAGES = (
     "io.delta:delta-spark_4.1_2.13:4.4.0",
     "org.apache.iceberg:iceberg-spark-runtime-4.1_2.13:1.12.0",
 )
-"""What the job needs of Maven Central, for PySpark 4.1."""
+"""The jars that Spark downloads from Maven Central, for PySpark 4.1."""
 
 _ICEBERG = "tapewire"
 """The name of the catalogue of Iceberg tables."""

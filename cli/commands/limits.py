@@ -21,7 +21,7 @@ from cli.console import (
     reasons,
     settings_of,
 )
-from cli.limit_requests import check_numbers, limit_of
+from cli.limit_requests import check_bounds, limit_of
 from cli.target import find_edge
 
 limits_cli = typer.Typer(
@@ -59,7 +59,7 @@ def set_limit(  # noqa: PLR0913, PLR0917  # each is an option of the command
     )
     body = {"limits": [new_limit], "stale_after_s": stale_after, "comment": comment}
     with reasons():
-        check_numbers(body)
+        check_bounds(body)
         edge = find_edge(url, settings_of(data_dir), print_note)
         print_answer(limits.put(edge, portfolio, body, token), json=json)
 

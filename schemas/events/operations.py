@@ -120,7 +120,7 @@ class OperatorAction:
     subject: DerivedId
     """The dead letter, as TOPIC/PARTITION/OFFSET, with /INDEX of a part; or what was changed."""
     by: Name | None = None
-    """Who did it; None if the record's headers say it, or if it is unknown."""
+    """The operator; None if the record's headers name the operator, or if nobody knows."""
     comment: Text = ""
     """The reason that was given."""
     event_time_us: InstantUs

@@ -102,38 +102,50 @@ def _plain(name: str) -> str:
     return name.replace("-", "").replace("_", "").lower()
 
 
-def parse_start(text: str, now_s: float | None = None, parameter: str = "from") -> Start:
-    """Return the start that the parameter `from` names, or another one.
+def parse_start(text: str, now_s: float | None = None) -> Start:
+    """Return the start that the parameter `from` names.
 
     A time before 1970, such as the year 1 of clients without a time, is the earliest.
 
     Args:
         text: `earliest`, `latest`, or an RFC 3339 time.
         now_s: the present time in seconds since 1970; None for the clock's.
-        parameter: the parameter's name.
 
     Raises:
         InvalidParameter: it is none of these, or a time that has not come.
     """
-    # A plus sign that was not percent-encoded arrives as a space.
-    plain = text.strip().replace(" ", "+").lower()
-    if plain in tuple(FromEdge):
-        return FromEdge(plain)
-    try:
-        start_ms = from_rfc3339(plain.upper()) // 1000
-    except (ValueError, OverflowError) as error:
-        raise InvalidParameter(
-            parameter,
-            f"{text[:60]!r} is neither earliest nor latest nor an RFC 3339 time "
-            "such as 2026-01-31T09:30:00Z",
-        ) from error
+    word = text.strip().lower()
+    if word in tuple(FromEdge):
+        return FromEdge(word)
+    start_ms = parse_time(text, "from", "neither earliest nor latest nor an")
     now_s = time.time() if now_s is None else now_s
     if start_ms > (now_s + _AHEAD_MAX_S) * 1000:
         now = datetime.fromtimestamp(now_s, UTC).isoformat(timespec="seconds")
         raise InvalidParameter(
-            parameter, f"{text[:60]!r} has not come: it is {now} now; latest starts with what comes"
+            "from", f"{text[:60]!r} has not come: it is {now} now; latest starts with what comes"
         )
     return FromTime(start_ms) if start_ms > 0 else FromEdge.EARLIEST
+
+
+def parse_time(text: str, parameter: str, is_not: str = "no") -> int:
+    """Return the milliseconds since 1970 of a parameter that is an RFC 3339 time.
+
+    Args:
+        text: the parameter's value.
+        parameter: the parameter's name.
+        is_not: what the error says that another value is, before "RFC 3339 time".
+
+    Raises:
+        InvalidParameter: it is no such time.
+    """
+    # A plus sign that was not percent-encoded arrives as a space.
+    plain = text.strip().replace(" ", "+").upper()
+    try:
+        return from_rfc3339(plain) // 1000
+    except (ValueError, OverflowError) as error:
+        raise InvalidParameter(
+            parameter, f"{text[:60]!r} is {is_not} RFC 3339 time such as 2026-01-31T09:30:00Z"
+        ) from error
 
 
 def given_token(connection: HTTPConnection, cookie: str) -> GivenToken | None:

@@ -19,7 +19,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from sse_edge.cursor import Cursor
 from sse_edge.delivery.node import Node
 from sse_edge.delivery.pages import Page, PageReader, open_pages
-from sse_edge.delivery.start import FromEdge, FromTime, Start
+from sse_edge.delivery.start import FromEdge, Start
 from sse_edge.errors import (
     EventsGone,
     InvalidParameter,
@@ -29,7 +29,13 @@ from sse_edge.errors import (
 )
 from sse_edge.http import openapi
 from sse_edge.http.dependencies import NodeDep, caller_of
-from sse_edge.http.request_values import given_cursor, joined_header, parse_start, preferred_type
+from sse_edge.http.request_values import (
+    given_cursor,
+    joined_header,
+    parse_start,
+    parse_time,
+    preferred_type,
+)
 from sse_edge.http.session import ResponseSession, open_session
 from sse_edge.http.stream_response import as_readable_by, event_names
 from sse_edge.streams.channels import CHANNELS
@@ -166,15 +172,8 @@ def _until_ms(request: Request) -> int | None:
     text = request.query_params.get("until")
     if not text:
         return None
-    match parse_start(text, parameter="until"):
-        case FromTime(timestamp_ms):
-            return timestamp_ms if timestamp_ms <= time.time() * 1000 else None
-        case FromEdge.EARLIEST if text.strip().lower() != FromEdge.EARLIEST:
-            return 0  # a time before 1970
-        case _:
-            raise InvalidParameter(
-                "until", f"{text[:60]!r} is no RFC 3339 time such as 2026-01-31T09:30:00Z"
-            )
+    until_ms = max(0, parse_time(text, "until"))
+    return until_ms if until_ms <= time.time() * 1000 else None
 
 
 def _format(request: Request) -> Format:
@@ -216,7 +215,9 @@ def _response(
         headers["Link"] = f'<{request.url.path}?{query}>; rel="next"'
     media_type = _JSON if format_ is Format.JSON else _NDJSON
     if request.method == "HEAD":
-        return Response(headers=headers, media_type=media_type)
+        head = Response(headers=headers, media_type=media_type)
+        del head.headers["Content-Length"]  # it would have to be the page's
+        return head
     headers["ETag"] = f'"{blake2s(body, digest_size=16).hexdigest()}"'
     if _matches(request, headers["ETag"]):
         return Response(status_code=304, headers=headers)

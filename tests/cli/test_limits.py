@@ -4,7 +4,6 @@ import pytest
 
 from cli import limits
 from cli.errors import EdgeUnreachable, RequestRefused
-from cli.limit_requests import check_numbers
 from infra.embedded_broker import free_port
 from tests.support.scripted_server import scripted
 
@@ -64,19 +63,3 @@ def test_a_temporary_limit_is_shown_with_its_end_and_its_approver() -> None:
     with scripted({"GET /api/v1/limits": [(200, [row])]}) as edge:
         [line] = limits.show(edge.url, None, None).lines
     assert " 0.05     0.07 until 2026-12-31T18:00:00Z by bob; warn at 80%" in line
-
-
-@pytest.mark.parametrize(
-    ("body", "name"),
-    [
-        ({"limits": [{"metric": "var_95", "limit": float("nan")}]}, "limit is nan"),
-        ({"limits": [{"warn_ratio": float("inf")}]}, "warn_ratio is inf"),
-        ({"limits": [{"temporary": {"limit": float("nan")}}]}, "limit is nan"),
-        ({"limits": [], "stale_after_s": float("nan")}, "stale_after_s is nan"),
-    ],
-)
-def test_numbers_that_json_does_not_have_are_refused_by_name(
-    body: dict[str, Any], name: str
-) -> None:
-    with pytest.raises(RequestRefused, match=f"{name}; it must be a finite number"):
-        check_numbers(body)

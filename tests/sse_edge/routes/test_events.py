@@ -76,6 +76,7 @@ async def test_head_has_the_cursor_of_the_end_at_which_a_page_and_a_stream_conti
         by_header = await get(edge, headers=sent)
         stream = await get(edge, url="/api/v1/sse/alerts", headers=sent, stays_s=2.0)
     assert (head.status, head.body) == (200, b"")
+    assert "content-length" not in head.headers
     assert messages(page) == messages(by_header) == ["number 3"]
     assert stream.body.count(b"event: risk_alert") == 1
     assert b"number 3" in stream.body
@@ -184,6 +185,17 @@ async def test_an_invalid_parameter_is_named(query: str, parameter: str) -> None
     assert answer.status == 400
     assert answer.headers["content-type"] == "application/problem+json"
     assert json.loads(answer.body)["parameter"] == parameter
+
+
+async def test_an_end_is_no_word_and_may_lie_ahead() -> None:
+    async with an_edge(2) as (edge, _):
+        refused = await get(edge, "until=latest")
+        ahead = await get(edge, "until=2100-01-01T00:00:00Z")
+        before_1970 = await get(edge, "until=1969-01-01T00:00:00Z")
+    detail = json.loads(refused.body)["detail"]
+    assert detail == "until: 'latest' is no RFC 3339 time such as 2026-01-31T09:30:00Z"
+    assert len(json.loads(ahead.body)["events"]) == 2
+    assert json.loads(before_1970.body)["events"] == []
 
 
 async def test_foreign_cursors_unknown_channels_and_other_types_are_refused() -> None:
