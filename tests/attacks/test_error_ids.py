@@ -10,8 +10,9 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
+from sse_edge import failure_log
 from sse_edge.errors import LogUnavailable
-from sse_edge.failure_log import LINES_MAX
+from sse_edge.failure_log import LINES_MAX, LineBudget
 from sse_edge.http import protocol
 from tests.support.edge_server import edge_server
 from tests.support.fake_log import FakeLog
@@ -38,6 +39,12 @@ class BrokenLog(TenantsLog):
 
     async def end_offsets(self, *_: object) -> dict[object, int]:  # type: ignore[override]
         raise LogUnavailable("the topic secret-prefix.x of broker-7:9092 has no leader")
+
+
+@pytest.fixture(autouse=True)
+def no_lines_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave this second's lines to each test, though another has just caused a flood."""
+    monkeypatch.setattr(failure_log, "_budget", LineBudget("refusals"))
 
 
 @pytest.mark.parametrize(
