@@ -34,6 +34,21 @@ WarnRatio = Annotated[
 CriticalRatio = Annotated[
     float | None, typer.Option(help="The multiple of the limit at which an alert is critical.")
 ]
+Hysteresis = Annotated[
+    float | None,
+    typer.Option(
+        help="The share of a threshold by which the metric must fall below it, so that the alert "
+        "clears; 0.1 if it is left out."
+    ),
+]
+RaiseAfter = Annotated[
+    int | None,
+    typer.Option(help="How many measures in a row must be above a threshold to raise an alert."),
+]
+ClearAfter = Annotated[
+    int | None,
+    typer.Option(help="How many measures in a row must be below a threshold to lower an alert."),
+]
 TemporaryLimit = Annotated[float | None, typer.Option(help="A higher limit for some time.")]
 ValidUntil = Annotated[
     str | None, typer.Option(help="When it falls back, such as 2026-12-31T18:00:00Z.")

@@ -7,6 +7,7 @@ from typing import Any
 from cli.errors import InvalidArgument
 
 _APPROVER_CHARS_MAX = 256
+_MEASURES_MAX = 1_000
 
 
 def check_bounds(body: Mapping[str, Any]) -> None:
@@ -28,12 +29,20 @@ def check_bounds(body: Mapping[str, Any]) -> None:
 
 def _check_thresholds(limit: Mapping[str, Any]) -> None:
     bound, warn, critical = limit["limit"], limit["warn_ratio"], limit["critical_ratio"]
+    hysteresis = limit.get("hysteresis")
     if not 0 < bound < float("inf"):
         raise InvalidArgument(f"LIMIT is {bound}; it must be a finite number above 0")
     if warn is not None and not 0 < warn < 1:
         raise InvalidArgument(f"--warn-ratio is {warn}; it must be between 0 and 1")
     if critical is not None and not 1 < critical < float("inf"):
         raise InvalidArgument(f"--critical-ratio is {critical}; it must be finite and above 1")
+    if hysteresis is not None and not 0 <= hysteresis < 1:
+        raise InvalidArgument(f"--hysteresis is {hysteresis}; it must be from 0 to below 1")
+    for name in ("raise_after", "clear_after"):
+        count = limit.get(name)
+        if count is not None and not 1 <= count <= _MEASURES_MAX:
+            option = name.replace("_", "-")
+            raise InvalidArgument(f"--{option} is {count}; it must be from 1 to {_MEASURES_MAX}")
 
 
 def _check_temporary(
@@ -58,22 +67,31 @@ def _check_temporary(
         raise InvalidArgument(f"--approved-by must have 1 to {_APPROVER_CHARS_MAX} characters")
 
 
-def limit_of(
+def limit_of(  # noqa: PLR0913  # each is an option of the commands
     metric: str,
     limit: float,
-    warn_ratio: float | None,
-    critical_ratio: float | None,
-    temporary_limit: float | None,
-    valid_until: str | None,
-    approved_by: str | None,
+    *,
+    warn_ratio: float | None = None,
+    critical_ratio: float | None = None,
+    hysteresis: float | None = None,
+    raise_after: int | None = None,
+    clear_after: int | None = None,
+    temporary_limit: float | None = None,
+    valid_until: str | None = None,
+    approved_by: str | None = None,
 ) -> dict[str, object]:
-    """Return the limit that the options of a command make, as edges take it."""
+    """Return the limit that the options of a command make, as edges take it.
+
+    Hysteresis and counts of measures that are not given are left out: the edge has defaults.
+    """
     new_limit: dict[str, object] = {
         "metric": metric if ":" in metric else metric.lower(),
         "limit": limit,
         "warn_ratio": warn_ratio,
         "critical_ratio": critical_ratio,
     }
+    runs = {"hysteresis": hysteresis, "raise_after": raise_after, "clear_after": clear_after}
+    new_limit |= {name: value for name, value in runs.items() if value is not None}
     if any(part is not None for part in (temporary_limit, valid_until, approved_by)):
         new_limit["temporary"] = {
             "limit": temporary_limit,

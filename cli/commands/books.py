@@ -8,8 +8,11 @@ from cli import books
 from cli.console import (
     ApprovedBy,
     AsJson,
+    ClearAfter,
     CriticalRatio,
     DataDir,
+    Hysteresis,
+    RaiseAfter,
     StaleAfter,
     TemporaryLimit,
     Token,
@@ -91,6 +94,9 @@ def limit_book(  # noqa: PLR0913, PLR0917  # each is an option of the command
     ] = "var_95_amount",
     warn_ratio: WarnRatio = None,
     critical_ratio: CriticalRatio = None,
+    hysteresis: Hysteresis = None,
+    raise_after: RaiseAfter = None,
+    clear_after: ClearAfter = None,
     temporary_limit: TemporaryLimit = None,
     valid_until: ValidUntil = None,
     approved_by: ApprovedBy = None,
@@ -103,7 +109,16 @@ def limit_book(  # noqa: PLR0913, PLR0917  # each is an option of the command
 ) -> None:
     """Replace a book's limits with one limit."""
     new_limit = limit_of(
-        metric, limit, warn_ratio, critical_ratio, temporary_limit, valid_until, approved_by
+        metric,
+        limit,
+        warn_ratio=warn_ratio,
+        critical_ratio=critical_ratio,
+        hysteresis=hysteresis,
+        raise_after=raise_after,
+        clear_after=clear_after,
+        temporary_limit=temporary_limit,
+        valid_until=valid_until,
+        approved_by=approved_by,
     )
     body = {"limits": [new_limit], "stale_after_s": stale_after, "comment": comment}
     with reasons():

@@ -9,15 +9,24 @@ UNTIL = "2026-12-31T18:00:00Z"
 
 
 def test_options_make_a_limit_with_a_temporary_one_where_any_of_its_options_is_given() -> None:
-    plain = limit_of("VAR_95", 0.05, 0.8, None, None, None, None)
+    plain = limit_of("VAR_95", 0.05, warn_ratio=0.8)
     assert plain == {"metric": "var_95", "limit": 0.05, "warn_ratio": 0.8, "critical_ratio": None}
-    stressed = limit_of("stress_loss:Oil", 0.05, None, None, 0.06, UNTIL, "cro")
+    stressed = limit_of(
+        "stress_loss:Oil", 0.05, temporary_limit=0.06, valid_until=UNTIL, approved_by="cro"
+    )
     assert stressed["metric"] == "stress_loss:Oil"
     temporary = stressed["temporary"]
     assert temporary == {"limit": 0.06, "valid_until": UNTIL, "approved_by": "cro"}
     check_bounds({"limits": [plain, stressed], "stale_after_s": None})
-    partial = limit_of("var_95", 0.05, None, None, None, None, "cro")
+    partial = limit_of("var_95", 0.05, approved_by="cro")
     assert partial["temporary"] == {"limit": None, "valid_until": None, "approved_by": "cro"}
+
+
+def test_hysteresis_and_runs_of_measures_are_sent_where_they_are_given() -> None:
+    limit = limit_of("var_95", 0.05, hysteresis=0.0, raise_after=2, clear_after=1_000)
+    runs = {"hysteresis": 0.0, "raise_after": 2, "clear_after": 1_000}
+    assert limit == limit_of("var_95", 0.05) | runs
+    check_bounds({"limits": [limit], "stale_after_s": None})
 
 
 def test_a_line_names_the_temporary_limit_if_there_is_one() -> None:
@@ -26,19 +35,35 @@ def test_a_line_names_the_temporary_limit_if_there_is_one() -> None:
     assert not temporary_text(None)
 
 
-def test_a_limit_out_of_its_bounds_is_refused_by_the_name_of_its_option() -> None:
-    for limit, reason in (
-        (limit_of("var_95", float("nan"), None, None, None, None, None), "LIMIT is nan"),
+@pytest.mark.parametrize(
+    ("limit", "reason"),
+    [
+        (limit_of("var_95", float("nan")), "LIMIT is nan"),
         (
-            limit_of("var_95", 1.0, float("inf"), None, None, None, None),
+            limit_of("var_95", 1.0, warn_ratio=float("inf")),
             "--warn-ratio is inf; it must be between 0 and 1",
         ),
         (
-            limit_of("var_95", 1.0, None, float("inf"), None, None, None),
+            limit_of("var_95", 1.0, critical_ratio=float("inf")),
             "--critical-ratio is inf; it must be finite",
         ),
-        (limit_of("var_95", 1.0, None, None, 1.0, UNTIL, "cro"), "--temporary-limit is 1.0"),
-        (limit_of("var_95", 1.0, None, None, 2.0, UNTIL, ""), "--approved-by must have 1 to 256"),
-    ):
-        with pytest.raises(InvalidArgument, match=reason):
-            check_bounds({"limits": [limit], "stale_after_s": None})
+        (limit_of("var_95", 1.0, hysteresis=1.0), "--hysteresis is 1.0; it must be from 0"),
+        (limit_of("var_95", 1.0, hysteresis=float("nan")), "--hysteresis is nan"),
+        (limit_of("var_95", 1.0, hysteresis=-0.1), "--hysteresis is -0.1"),
+        (limit_of("var_95", 1.0, raise_after=0), "--raise-after is 0; it must be from 1 to 1000"),
+        (limit_of("var_95", 1.0, clear_after=1_001), "--clear-after is 1001"),
+        (
+            limit_of("var_95", 1.0, temporary_limit=1.0, valid_until=UNTIL, approved_by="cro"),
+            "--temporary-limit is 1.0",
+        ),
+        (
+            limit_of("var_95", 1.0, temporary_limit=2.0, valid_until=UNTIL, approved_by=""),
+            "--approved-by must have 1 to 256",
+        ),
+    ],
+)
+def test_a_limit_out_of_its_bounds_is_refused_by_the_name_of_its_option(
+    limit: dict[str, object], reason: str
+) -> None:
+    with pytest.raises(InvalidArgument, match=reason):
+        check_bounds({"limits": [limit], "stale_after_s": None})

@@ -41,8 +41,9 @@ def test_the_options_of_limit_make_a_request() -> None:
     }
     temporary = ("--temporary-limit", "3000", "--valid-until", "2026-12-31T18:00:00Z")
     approved = ("--approved-by", "cro", "--critical-ratio", "1.5", "--stale-after", "60")
+    runs = ("--hysteresis", "0.2", "--raise-after", "2", "--clear-after", "3")
     with scripted(responses) as edge:
-        command = ["books", "limit", "firm/tech", "2000", *temporary, *approved]
+        command = ["books", "limit", "firm/tech", "2000", *temporary, *approved, *runs]
         result = CliRunner().invoke(cli, [*command, "--url", edge.url])
         assert result.exit_code == 0, result.output
         refused = CliRunner().invoke(
@@ -58,6 +59,9 @@ def test_the_options_of_limit_make_a_request() -> None:
                 "limit": 2000.0,
                 "warn_ratio": None,
                 "critical_ratio": 1.5,
+                "hysteresis": 0.2,
+                "raise_after": 2,
+                "clear_after": 3,
                 "temporary": {
                     "limit": 3000.0,
                     "valid_until": "2026-12-31T18:00:00Z",
@@ -77,6 +81,8 @@ def test_the_options_of_limit_make_a_request() -> None:
         ("--stale-after nan", "--stale-after is nan"),
         ("--warn-ratio 1", "--warn-ratio is 1.0"),
         ("--critical-ratio 1", "--critical-ratio is 1.0"),
+        ("--hysteresis 1", "--hysteresis is 1.0"),
+        ("--raise-after 0", "--raise-after is 0"),
         ("--temporary-limit 3", "give --temporary-limit, --valid-until and --approved-by together"),
         ("--temporary-limit 2 --valid-until 2026-12-31T18:00:00Z --approved-by b", "limit is 2.0"),
         ("--temporary-limit 3 --valid-until 2026-12-31 --approved-by b", "--valid-until is"),

@@ -270,14 +270,24 @@ def test_limits_are_set_withdrawn_and_shown_through_an_edge() -> None:
         "GET /api/v1/limits/p": [(200, row)],
     }
     with scripted(responses) as edge:
-        options = ("--metric", "ES_99", "--critical-ratio", "1.5", "--comment", "why")
+        options = (
+            "--metric",
+            "ES_99",
+            "--critical-ratio",
+            "1.5",
+            "--raise-after",
+            "2",
+            "--comment",
+            "why",
+        )
         code, output = call("limits", "set", "p", "0.1", *options, "--url", edge.url)
         assert (code, output.split()[:5]) == (0, ["edge:", edge.url, "p", "es_99", "0.1"])
         assert call("limits", "show", "p", TAPEWIRE_URL=edge.url) == (0, output)
         assert call("limits", "withdraw", "p", "--url", edge.url, "--token", "t")[0] == 0
     put, _, delete = (request for request in edge.received if request.path != "/health/live")
+    limit = {"metric": "es_99", "limit": 0.1, "warn_ratio": None, "critical_ratio": 1.5}
     assert put.body == {
-        "limits": [{"metric": "es_99", "limit": 0.1, "warn_ratio": None, "critical_ratio": 1.5}],
+        "limits": [limit | {"raise_after": 2}],
         "stale_after_s": None,
         "comment": "why",
     }
