@@ -7,15 +7,18 @@ time, and after a command that was interrupted.
 """
 
 import asyncio
+from collections import defaultdict
 from collections.abc import AsyncGenerator, Callable, Collection, Generator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from cli.errors import LogFailed, NotRedriven, UnknownLetter
+from cli.letter_actions import Action, Done, LetterTimes, first_action
 from cli.record_json import describe, json_of, text_of
 from cli.redrive import Home, check_original, records_of, topic_of_letter
 from kafka_io.clock import now_us
+from kafka_io.dead_letters import log_time_us
 from kafka_io.errors import Fenced, InvalidReport, ProducerError
 from kafka_io.log_lines import escaped
 from kafka_io.operators import operator
@@ -27,7 +30,7 @@ from kafka_io.transactions import OutgoingRecord, TransactionalWriter, open_writ
 from schemas.errors import Refused
 from schemas.events import DeadLetter, OperatorAction, OperatorActionKind
 from schemas.gate import admit_or_none
-from schemas.headers import ORIGIN
+from schemas.headers import LETTER_TIME, ORIGIN
 from schemas.instants import to_rfc3339
 from schemas.topics import DEAD_LETTERS, OPERATOR_ACTIONS
 
@@ -37,24 +40,26 @@ _OPEN_S = 20.0
 _ERROR_CHARS = 160
 
 
-class Done(NamedTuple):
-    """An action on a letter."""
-
-    kind: str
-    """`redrive` or `discard`."""
-    at_us: int
-    by: str
-    comment: str
-
-
 @dataclass(frozen=True, slots=True)
 class Letter:
     """A dead letter, and what was done with it."""
 
     letter: DeadLetter
     at_us: int
-    """When it was written."""
+    """When it was written, the first time."""
     done: Done | None = None
+    namesakes: Sequence[LetterTimes] = ()
+    """The times of all letters of its name, if there are several."""
+
+    @property
+    def times(self) -> LetterTimes:
+        """The times, which tell the letter from others of its name."""
+        return LetterTimes(self.letter.event_time_us, self.at_us)
+
+    @property
+    def is_newest(self) -> bool:
+        """Whether no other letter of its name is about a newer record."""
+        return all(other.order <= self.times.order for other in self.namesakes)
 
     @property
     def state(self) -> str:
@@ -74,13 +79,16 @@ class Choice(NamedTuple):
     reason: str | None = None
     state: str | None = None
 
-    def includes(self, letter: DeadLetter, prefix: str) -> bool:
-        """Return whether the choice includes a letter, whatever the letter's state."""
+    def names(self, letter: DeadLetter, prefix: str) -> bool:
+        """Return whether the choice includes letters of a letter's name, in some state."""
         if self.ids:
             return letter.letter_id in self.ids
-        return self.topic in (None, letter.topic, letter.topic.removeprefix(prefix)) and (
-            self.reason in (None, letter.reason)
-        )
+        return self.topic in (None, letter.topic, letter.topic.removeprefix(prefix))
+
+    def includes(self, letter: Letter) -> bool:
+        """Return whether the choice includes a letter whose name it includes."""
+        has_reason = bool(self.ids) or self.reason in (None, letter.letter.reason)
+        return has_reason and self.state in (None, letter.state)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,37 +122,64 @@ async def read_letters(
         UnknownLetter: there is no letter of a name.
         LogFailed: Kafka cannot be read.
     """
-    found: dict[str, Letter] = {}
+    found: defaultdict[str, dict[int, Letter]] = defaultdict(dict)
     with _log_failures():
-        done = await read_actions(settings)
+        actions = await read_actions(settings)
         name = settings.topic_prefix + DEAD_LETTERS.name
         async for record in stream_records(name, settings, since_ms=since_ms, newest=newest):
             letter = admit_or_none(DeadLetter, record.value)
-            if letter is not None and choice.includes(letter, settings.topic_prefix):
-                at_us = int(record.timestamp * 1_000) * 1_000
-                known = Letter(letter, at_us, done.get(letter.letter_id))
-                found.setdefault(letter.letter_id, known)
+            if letter is not None and choice.names(letter, settings.topic_prefix):
+                same = found[letter.letter_id]
+                known = Letter(letter, log_time_us(record))
+                before = same.setdefault(letter.event_time_us, known)
+                if known.at_us < before.at_us:
+                    same[letter.event_time_us] = known
     missing = [name for name in choice.ids if name not in found]
     if missing:
         raise UnknownLetter(
             f"there is no dead letter {missing[0]}; `tapewire dead-letters list` names them, as "
             "TOPIC/PARTITION/OFFSET, with /INDEX of a part of the record"
         )
-    chosen = [letter for letter in found.values() if choice.state in (None, letter.state)]
-    return sorted(chosen, key=lambda letter: letter.at_us)
+    settled = [
+        letter
+        for name, same in found.items()
+        for letter in _settled(tuple(same.values()), actions.get(name, ()))
+    ]
+    return sorted(filter(choice.includes, settled), key=lambda letter: letter.at_us)
 
 
-async def read_actions(settings: ProducerSettings) -> Mapping[str, Done]:
-    """Return the first action on each letter, by the letter's name."""
-    found: dict[str, Done] = {}
+def _settled(letters: Sequence[Letter], actions: Sequence[Action]) -> Sequence[Letter]:
+    """Return the letters of one name, each with the first action on it."""
+    times = tuple(letter.times for letter in letters)
+    return [
+        replace(
+            letter,
+            done=first_action(letter.times, times, actions),
+            namesakes=times if len(times) > 1 else (),
+        )
+        for letter in letters
+    ]
+
+
+async def read_actions(settings: ProducerSettings) -> Mapping[str, Sequence[Action]]:
+    """Return the actions on letters, in their order, by the letters' names."""
+    found: defaultdict[str, list[Action]] = defaultdict(list)
     name = settings.topic_prefix + OPERATOR_ACTIONS.name
     async for record in stream_records(name, settings):
         action = admit_or_none(OperatorAction, record.value)
         kinds = (OperatorActionKind.REDRIVE, OperatorActionKind.DISCARD)
         if action is not None and action.action in kinds:
-            by = action.by or dict(record.headers).get(ORIGIN, b"").decode(errors="replace")
+            headers = dict(record.headers)
+            by = action.by or headers.get(ORIGIN, b"").decode(errors="replace")
             done = Done(action.action, action.event_time_us, by, action.comment)
-            found.setdefault(action.subject, done)
+            about = headers.get(LETTER_TIME, b"")
+            found[action.subject].append(
+                Action(
+                    done,
+                    log_time_us(record) or action.event_time_us,
+                    int(about) if about.isdigit() else None,
+                )
+            )
     return found
 
 
@@ -174,6 +209,21 @@ async def _find_home(letter: DeadLetter, settings: ProducerSettings) -> Home:
     return Home(topic, letter.topic, found.partitions)
 
 
+def _newest(known: Letter) -> DeadLetter:
+    """Return a letter whose record can still be in the log.
+
+    Raises:
+        NotRedriven: the letter's topic was made anew.
+    """
+    letter = known.letter
+    if not known.is_newest:
+        raise NotRedriven(
+            f"{letter.topic} was made anew, and a newer letter has the same name; the record of "
+            f"{to_rfc3339(letter.event_time_us)} is lost. Discard this letter"
+        )
+    return letter
+
+
 async def redrive(
     settings: ProducerSettings,
     letters: Sequence[Letter],
@@ -192,7 +242,8 @@ async def redrive(
         LogFailed: Kafka could not be read or written; what was reported before is done.
     """
 
-    async def records(letter: DeadLetter) -> Sequence[OutgoingRecord]:
+    async def records(known: Letter) -> Sequence[OutgoingRecord]:
+        letter = _newest(known)
         home = await _find_home(letter, settings)
         original = check_original(letter, await find_original(letter, settings))
         return records_of(letter, original, home, now_us(), settings.ahead_s * 1_000_000)
@@ -208,7 +259,7 @@ async def discard(
 ) -> bool:
     """Set letters aside for good, and return whether all are settled; see `redrive`."""
 
-    async def none(_: DeadLetter) -> Sequence[OutgoingRecord]:
+    async def none(_: Letter) -> Sequence[OutgoingRecord]:
         return ()
 
     return await _settle(settings, letters, OperatorActionKind.DISCARD, comment, report, none)
@@ -220,22 +271,23 @@ async def _settle(
     kind: OperatorActionKind,
     comment: str,
     report: Callable[[Outcome], None],
-    records: Callable[[DeadLetter], Any],
+    records: Callable[[Letter], Any],
 ) -> bool:
     all_settled = True
     with _log_failures():
         async with _only_writer(settings) as writer:
-            done = await read_actions(settings)
+            actions = await read_actions(settings)
             for known in letters:
                 letter = known.letter
-                before = done.get(letter.letter_id)
+                done = actions.get(letter.letter_id, ())
+                before = first_action(known.times, known.namesakes or (known.times,), done)
                 if before is not None:
                     text = f"nothing to do: it was {_past(before.kind)} at {_when(before)}"
                     report(Outcome(letter.letter_id, False, before.kind == kind, text))  # noqa: FBT003  # fields in order
                     all_settled &= before.kind == kind
                     continue
                 try:
-                    made = await records(letter)
+                    made = await records(known)
                 except NotRedriven as error:
                     report(Outcome(letter.letter_id, False, False, str(error)))  # noqa: FBT003  # fields in order
                     all_settled = False
@@ -266,7 +318,9 @@ def _action(
     action = OperatorAction(
         action=kind, subject=letter.letter_id, comment=comment, event_time_us=now_us()
     )
-    return outgoing_record(action, settings, partition=0, origin=operator())
+    record = outgoing_record(action, settings, partition=0, origin=operator())
+    about = (LETTER_TIME, str(letter.event_time_us).encode())
+    return record._replace(headers=[*record.headers, about])
 
 
 @contextmanager
@@ -335,8 +389,8 @@ async def show(settings: ProducerSettings, known: Letter) -> dict[str, Any]:
     """
     described = as_json(known) | {"original": None, "can_be_redriven": False, "why_not": None}
     with _log_failures():
-        letter = known.letter
         try:
+            letter = _newest(known)
             home = await _find_home(letter, settings)
             original = check_original(letter, await find_original(letter, settings))
             described["original"] = describe(original)

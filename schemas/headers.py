@@ -23,6 +23,8 @@ RECORDED = "ce_recordedtime"
 TENANT = "tenant"
 REDRIVE = "redrive"
 """The dead letter whose record was written again, as `DeadLetter.letter_id` names it."""
+LETTER_TIME = "letter_time"
+"""Which of the letters of a name an operator's action settles: `DeadLetter.event_time_us`."""
 ORIGIN = "origin"
 """From where a change was requested: a client's address, or USER@HOST of a command."""
 

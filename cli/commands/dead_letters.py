@@ -110,11 +110,15 @@ def show(
     json: AsJson = False,  # noqa: FBT002  # a flag of the command line
     data_dir: DataDir = None,
 ) -> None:
-    """Show a dead letter, its record in the log, and whether it can be re-driven now."""
+    """Show a dead letter, its record in the log, and whether it can be re-driven now.
+
+    Where the topic was made anew and several letters have the name, this is the newest one.
+    """
 
     async def print_letter(settings: ProducerSettings) -> None:
-        (letter,) = await read_letters(settings, Choice((letter_id,)))
+        *older, letter = await read_letters(settings, Choice((letter_id,)))
         described = await show_letter(settings, letter)
+        described["older"] = [as_json(other) for other in older]
         if json:
             print_json(described)
             return
@@ -124,6 +128,9 @@ def show(
         if described["original"] is not None:
             print_line("original")
             print_json(described["original"])
+        if older:
+            print_line("older letters of this name, before its topic was made anew")
+            print_lines(lines_of(older))
 
     run(print_letter(_settings(data_dir)))
 
@@ -191,6 +198,8 @@ def _settle(
 
     async def settle(settings: ProducerSettings) -> None:
         letters = await read_letters(settings, choice, since_ms=since_ms)
+        if is_redrive and choice.ids:
+            letters = [letter for letter in letters if letter.is_newest]
         question = f"{verb} {len(letters)} dead letters?"
         if letters and (choice.ids or confirmed(question, yes=yes)):
             do = redrive_letters if is_redrive else discard_letters

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from cli import dead_letters
-from cli.dead_letters import Done, Letter, Outcome, discard, redrive
+from cli.dead_letters import Choice, Letter, Outcome, discard, read_letters, redrive
 from kafka_io.dead_letters import dead_letter
 from kafka_io.reader import ConsumedRecord
 from kafka_io.settings import ProducerSettings
@@ -14,8 +14,10 @@ from kafka_io.topic_admin import TopicIdentity
 from kafka_io.transactions import OutgoingRecord
 from schemas.codec import decode, encode
 from schemas.events import DeadLetter, DeadLetterReason, OperatorAction, RiskLimits
+from schemas.topics import DEAD_LETTERS
 
 SETTINGS = ProducerSettings()
+_BEGAN_S = 1_800_000_000
 LIMITS = encode(RiskLimits(portfolio_id="p", limits=[], event_time_us=5))
 
 
@@ -25,6 +27,20 @@ class Log:
     def __init__(self, partitions: Mapping[str, int]) -> None:
         self._partitions = partitions
         self.written: list[OutgoingRecord] = []
+        self.letters: list[tuple[int, DeadLetter]] = []
+        """Letters, with the seconds at which they were appended."""
+
+    async def stream(
+        self, topic: str, _: ProducerSettings, **_limits: object
+    ) -> AsyncGenerator[ConsumedRecord]:
+        """Yield the letters, or the actions that were written, in the 9th second."""
+        if topic == DEAD_LETTERS.name:
+            for at_s, letter in self.letters:
+                yield ConsumedRecord(topic, 0, 0, _BEGAN_S + at_s, None, encode(letter), [])
+        for record in self.written:
+            if record.topic == topic:
+                value, headers = record.value, record.headers
+                yield ConsumedRecord(topic, 0, 0, _BEGAN_S + 9.0, None, value, headers)
 
     def describe(self, names: Iterable[str]) -> Mapping[str, TopicIdentity]:
         return {
@@ -60,15 +76,12 @@ def log(monkeypatch: pytest.MonkeyPatch) -> Log:
     async def only_writer(_: ProducerSettings) -> AsyncGenerator[Log]:
         yield log
 
-    async def read_actions(_: ProducerSettings) -> Mapping[str, Done]:
-        return {}
-
     async def find_original(letter: DeadLetter, _: ProducerSettings) -> ConsumedRecord:
         return record_at(letter.topic, letter.partition, letter.offset)
 
     monkeypatch.setattr(dead_letters, "TopicAdmin", lambda _: log)
     monkeypatch.setattr(dead_letters, "_only_writer", only_writer)
-    monkeypatch.setattr(dead_letters, "read_actions", read_actions)
+    monkeypatch.setattr(dead_letters, "stream_records", log.stream)
     monkeypatch.setattr(dead_letters, "find_original", find_original)
     return log
 
@@ -97,3 +110,30 @@ async def test_a_letter_of_a_vanished_topic_can_be_discarded(log: Log) -> None:
     letter = letter_at("portfolio.returns", 0)
     assert await discard(SETTINGS, [letter], "lost", outcomes.append)
     assert log.settled == ["portfolio.returns/0/7"]
+
+
+def letter_of(appended_s: float) -> DeadLetter:
+    """Return a letter about a record that was appended at a second, always of the same name."""
+    record = record_at("risk.limits", 5)._replace(timestamp=_BEGAN_S + appended_s)
+    return dead_letter(record, DeadLetterReason.FAILED, f"at {appended_s}")
+
+
+async def test_letters_of_a_topic_made_anew_are_settled_one_by_one(log: Log) -> None:
+    old, new = letter_of(1), letter_of(5)
+    assert old.letter_id == new.letter_id
+    log.letters = [(6, new), (2, old), (8, old)]  # of two partitions; one is written twice
+    outcomes: list[Outcome] = []
+    (first, second) = await read_letters(SETTINGS, Choice())
+    assert (first.letter, second.letter) == (old, new)
+
+    assert not await redrive(SETTINGS, [first, second], "", outcomes.append)
+    assert outcomes[0].text.startswith("risk.limits was made anew, and a newer letter has the same")
+    assert outcomes[1].is_done
+    states = [letter.state for letter in await read_letters(SETTINGS, Choice((old.letter_id,)))]
+    assert states == ["open", "redriven"]
+
+    assert await discard(SETTINGS, [first], "lost", outcomes.append)
+    states = [letter.state for letter in await read_letters(SETTINGS, Choice(state="discarded"))]
+    assert states == ["discarded"]
+    assert not await discard(SETTINGS, [second], "lost", outcomes.append)
+    assert outcomes[-1].text.startswith("nothing to do: it was re-driven at")
