@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from infra.errors import NotInstalled
+from infra.installed_files import write_file
 from infra.modules import module_name
 
 UNITS = Path("etc/systemd/system")
@@ -219,24 +219,11 @@ def install(root: Path, options: ServerOptions) -> Sequence[str]:
     files[str(USERS)] = f'u {_USER} - "Tapewire" {DATA}\n'
     lines = []
     for name, text in files.items():
-        _write(root / name, text, 0o644)
+        write_file(root / name, text, 0o644)
         lines.append(f"wrote {root / name}")
     if (root / SETTINGS).exists():
         lines.append(f"kept {root / SETTINGS}")
     else:
-        _write(root / SETTINGS, settings_file(options), 0o600)
+        write_file(root / SETTINGS, settings_file(options), 0o600)
         lines.append(f"wrote {root / SETTINGS}: look through it")
     return lines
-
-
-def _write(path: Path, text: str, mode: int) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch(mode)
-        path.chmod(mode)
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise NotInstalled(
-            f"{path} cannot be written ({error.strerror}); run the command as root, or give "
-            "--root a folder of yours"
-        ) from error

@@ -1,11 +1,12 @@
-"""`tapewire install`: installs the parts as services of this machine, without containers."""
+"""`tapewire install`: writes units of systemd, and the files for monitoring, on this machine."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from cli.console import AsJson, print_json, print_line, print_lines, reasons
+from cli.console import AsJson, print_json, print_line, print_lines, reasons, settings_of
+from infra.installed_monitoring import install_monitoring
 from infra.systemd import SETTINGS, UNITS, WORKERS, ServerOptions, install as install_units
 
 _DEFAULT_WORKERS = list(ServerOptions().workers)
@@ -16,6 +17,14 @@ def install(
     systemd: Annotated[  # noqa: FBT002  # a flag of the command line
         bool, typer.Option("--systemd", help="Write units of systemd.", show_default=False)
     ] = False,
+    monitoring: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Write rules, configurations and dashboards for Prometheus, Alertmanager and "
+            "Grafana into this folder.",
+        ),
+    ] = None,
     edges: Annotated[int, typer.Option(min=1, max=64, help="The number of edge nodes.")] = 1,
     port: Annotated[
         int,
@@ -48,12 +57,14 @@ def install(
     ] = Path("/"),
     json: AsJson = False,  # noqa: FBT002  # a flag of the command line
 ) -> None:
-    """Write units of systemd for the parts of this server, and print how to start them.
+    """Write units of systemd for the parts of this server, or the files that monitoring needs.
 
-    A file of settings that is there stays as it is; units are replaced. Nothing is started.
+    A file of settings that is there stays as it is, and so does a file for monitoring that you have
+    changed; units are replaced. Nothing is started. The configuration of Prometheus reads the
+    targets in TAPEWIRE_DATA_DIR, where `tapewire up` writes them.
     """
-    if not systemd:
-        raise typer.BadParameter("say what to write, as --systemd", param_hint="--systemd")
+    if not systemd and monitoring is None:
+        raise typer.BadParameter("say what to write, as --systemd or --monitoring DIR")
     workers = _DEFAULT_WORKERS if worker is None else worker
     for name in workers:
         if name not in WORKERS:
@@ -67,12 +78,24 @@ def install(
             param_hint="--port",
         )
     options = ServerOptions(edges, port, processors, tuple(dict.fromkeys(workers)), kafka)
+    lines: list[str] = []
     with reasons():
-        lines = install_units(root, options)
+        if systemd:
+            lines += install_units(root, options)
+        if monitoring is not None:
+            lines += install_monitoring(monitoring, settings_of(None).data_dir)
     if json:
-        print_json({"files": lines, "settings": f"/{SETTINGS}", "target": "tapewire.target"})
+        made = {"settings": f"/{SETTINGS}", "target": "tapewire.target"} if systemd else {}
+        print_json({"files": lines} | made)
         return
     print_lines(lines)
+    if monitoring is not None:
+        print_line(
+            f"then:\n  prometheus --config.file {monitoring}/prometheus.embedded.yaml\n"
+            f"  alertmanager --config.file {monitoring}/alertmanager.yaml"
+        )
+    if not systemd:
+        return
     print_line(
         f"look through /{SETTINGS}, then:\n"
         "  systemd-sysusers && systemctl daemon-reload\n"

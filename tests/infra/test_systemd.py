@@ -105,7 +105,7 @@ def test_each_installation_has_a_secret_of_its_own() -> None:
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "etc").write_text("a file", encoding="utf-8")
-    with pytest.raises(NotInstalled, match="run the command as root, or give --root"):
+    with pytest.raises(NotInstalled, match="run the command as root, or name a folder"):
         install(tmp_path, ALL)
 
 

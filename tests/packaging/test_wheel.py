@@ -96,6 +96,13 @@ def test_the_command_of_an_installed_wheel_explains_itself(python: Path) -> None
         assert "Tapewire" in done.stdout
 
 
+def test_an_installed_wheel_writes_the_files_for_monitoring(python: Path, tmp_path: Path) -> None:
+    done = _run(python, "-m", "tapewire", "install", "--monitoring", str(tmp_path / "made"))
+    assert done.returncode == 0, done.stderr
+    made = {str(path.relative_to(tmp_path / "made")) for path in tmp_path.rglob("*.*")}
+    assert {"rules.yaml", "alertmanager.yaml", "dashboards/edge.json"} <= made
+
+
 def test_the_reporter_of_an_installed_wheel_says_what_is_wrong_with_a_report(
     python: Path,
 ) -> None:

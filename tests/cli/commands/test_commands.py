@@ -402,10 +402,29 @@ def test_an_installation_says_what_it_has_written_and_what_starts_it(tmp_path: P
     assert not (tmp_path / "etc/systemd/system/tapewire-trainer.service").exists()
 
 
+def test_the_files_for_monitoring_are_written_and_changed_ones_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, data = tmp_path / "monitoring", tmp_path / "data"
+    monkeypatch.setenv("TAPEWIRE_DATA_DIR", str(data))
+    command = ("install", "--monitoring", str(folder))
+    code, text = call(*command)
+    assert code == 0, text
+    config = (folder / "prometheus.embedded.yaml").read_text(encoding="utf-8")
+    assert f'files: ["{data}/prometheus.json"]' in config
+    assert "infra/monitoring" not in config
+    (folder / "alertmanager.yaml").write_text("route: {}\n", encoding="utf-8")
+    code, text = call(*command)
+    assert f"kept {folder}/alertmanager.yaml; wrote {folder}/alertmanager.yaml.new" in text
+    assert (folder / "alertmanager.yaml").read_text(encoding="utf-8") == "route: {}\n"
+    assert {path.name for path in folder.rglob("*.new")} == {"alertmanager.yaml.new"}
+    assert "systemctl" not in text
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        ((), "say what to write, as --systemd"),
+        ((), "say what to write, as --systemd or --monitoring DIR"),
         (("--systemd", "--worker", "edge"), "edge is none of trainer, backtester"),
         (("--systemd", "--port", "65535", "--edges", "2"), "the last one is 65535"),
     ],
