@@ -36,6 +36,7 @@ from kafka_io.log_lines import escaped
 from kafka_io.security import SecuritySettings
 from kafka_io.topic_admin import TopicAdmin
 from kafka_io.topic_checks import find_differences
+from kafka_io.transactional_ids import find_forbidden_ids
 from schemas.topics import CATALOGUE
 from sse_edge.settings import EdgeSettings
 
@@ -151,7 +152,8 @@ def check_access(part: str, lacking: Sequence[Grant], note: str = "") -> Check:
     if not lacking:
         return Check("access", Result.OK, f"all that the part {part} needs of them{note}")
     texts = [
-        f"{grant.operation.value} of {grant.resource.name.lower()} {grant.name}"
+        f"{grant.operation.value} of {grant.resource.name.lower().replace('_', ' ')} {grant.name}"
+        + ("..." if grant.is_prefix else "")
         for grant in lacking
     ]
     can_look = part == OPERATOR and all(grant.operation is Operation.WRITE for grant in lacking)
@@ -167,15 +169,17 @@ def lacking(
     grants: Iterable[Grant],
     topics: Mapping[str, Collection[str]],
     groups: Mapping[str, Collection[str]],
+    ids: Mapping[str, Collection[str]],
 ) -> list[Grant]:
-    """Return the grants that a client lacks on the topics and groups that are known. Pure.
+    """Return the grants that a client lacks on topics, groups and ids that are known. Pure.
 
     Args:
         grants: what is needed.
         topics: the operations that the client may do, by topic, as the authorizer names them.
         groups: the same, by group.
+        ids: the same, by transactional id, or by what the names of several begin with.
     """
-    known = {Resource.TOPIC: topics, Resource.GROUP: groups}
+    known = {Resource.TOPIC: topics, Resource.GROUP: groups, Resource.TRANSACTIONAL_ID: ids}
     return [
         grant
         for grant in grants
@@ -361,7 +365,10 @@ def _of_log(kafka: KafkaTarget, part: str) -> Iterator[Check]:
     of_topics, of_groups = admin.operations(topics, groups)
     found = admin.found(list(topics), leave_out_forbidden=True)
     plain = "; there is no authentication" if SecuritySettings().is_plain else ""
-    yield check_access(part, lacking(grants, of_topics, of_groups), plain)
+    ids = [grant.name for grant in grants if grant.resource is Resource.TRANSACTIONAL_ID]
+    forbidden = asyncio.run(find_forbidden_ids(kafka.bootstrap_servers, ids)) if ids else ()
+    of_ids = {name: () if name in forbidden else (Operation.WRITE.name,) for name in ids}
+    yield check_access(part, lacking(grants, of_topics, of_groups, of_ids), plain)
     missing = [name for name in topics if name not in found and of_topics.get(name) != frozenset()]
     if missing:
         yield Check(

@@ -87,6 +87,17 @@ def consumer(bootstrap_servers: str, *topics: str, **options: Any) -> AIOKafkaCo
     return made
 
 
+def plain(bootstrap_servers: str) -> AIOKafkaClient:
+    """Make a client for single requests; its caller bootstraps and closes it.
+
+    Args:
+        bootstrap_servers: Kafka's addresses, `host:port` with commas between.
+    """
+    made = AIOKafkaClient(bootstrap_servers=bootstrap_servers, **aiokafka_options())
+    _adapt(made, _ANSWER_MS)
+    return made
+
+
 def producer(bootstrap_servers: str, *, linger_ms: int) -> AIOKafkaProducer:
     """Make an idempotent producer, whose sends end when all in-sync replicas have the record.
 

@@ -64,12 +64,12 @@ def test_clocks_that_are_ahead_are_wrong_and_a_record_that_waited_is_not() -> No
 def test_access_is_compared_with_what_a_part_needs() -> None:
     grants = grants_of("reporter", prefix="p.")
     allowed = {grant.name: {"WRITE", "DESCRIBE"} for grant in grants}
-    assert lacking(grants, allowed, {}) == []
+    assert lacking(grants, allowed, {}, {}) == []
     assert check_access("reporter", []).result is Result.OK
     # A topic that does not exist yet lacks nothing; one that may not be described lacks all.
     del allowed["p.user.updates"]
     allowed |= {"p.risk.alerts": {"READ", "DESCRIBE"}, "p.training.events": set()}
-    missed = lacking(grants, allowed, {})
+    missed = lacking(grants, allowed, {}, {})
     check = check_access("reporter", missed)
     assert check.result is Result.WRONG
     assert check.found == (
@@ -82,13 +82,24 @@ def test_an_operator_who_only_looks_is_warned_and_one_who_cannot_is_wrong() -> N
     grants = grants_of("operator")
     names = {grant.name for grant in grants}
     reading = {name: {"READ", "DESCRIBE", "DESCRIBE_CONFIGS"} for name in names}
-    look = check_access("operator", lacking(grants, reading, reading))
+    look = check_access("operator", lacking(grants, reading, reading, {}))
     assert look.result is Result.WARNING
     assert "without them nothing can be re-driven" in look.found
     describing = {name: {"DESCRIBE", "DESCRIBE_CONFIGS"} for name in names}
-    assert check_access("operator", lacking(grants, describing, {})).result is Result.WRONG
-    missed = lacking(grants, reading, {"tapewire-operator": {"DESCRIBE"}})
+    assert check_access("operator", lacking(grants, describing, {}, {})).result is Result.WRONG
+    missed = lacking(grants, reading, {"tapewire-operator": {"DESCRIBE"}}, {})
     assert any(grant.name == "tapewire-operator" for grant in missed)
+
+
+def test_a_part_must_write_under_each_of_its_transactional_ids() -> None:
+    grants = grants_of("trainer")
+    ids = {grant.name: ("WRITE",) for grant in grants if grant.is_prefix}
+    assert len(ids) == 10
+    assert lacking(grants, {}, {}, ids) == []
+    forbidden = "tapewire-training.commands-3"
+    check = check_access("trainer", lacking(grants, {}, {}, ids | {forbidden: ()}))
+    assert check.result is Result.WRONG
+    assert check.found == f"this client lacks Write of transactional id {forbidden}..."
 
 
 def test_ports_are_those_that_the_settings_name(
@@ -166,6 +177,11 @@ def test_kafka_that_goes_away_between_two_checks_is_a_result(
     monkeypatch.setattr(doctor, "find_kafka", lambda *_: target)
     monkeypatch.setattr(TopicAdmin, "operations", lambda *_: ({}, {}))
     monkeypatch.setattr(TopicAdmin, "found", lost)
+
+    async def none_forbidden(*_: object) -> frozenset[str]:
+        return frozenset()
+
+    monkeypatch.setattr(doctor, "find_forbidden_ids", none_forbidden)
     nothing = {"bootstrap_servers": "localhost:1", "data_dir": tmp_path / "none"}
     *_, last = examine(InfraSettings().model_copy(update=nothing))
     assert (last.name, last.result, last.found) == ("kafka", Result.WRONG, "Kafka has gone away")

@@ -548,6 +548,16 @@ async def test_a_doctor_compares_what_a_part_needs_with_what_it_may(guarded: Gua
     assert "Read of topic" in others["found"]
     assert others["remedy"] == "add the ACLs that `tapewire topics acls trainer` prints"
 
+    # One of the trainer's ids is missing, and nothing else.
+    prefix = guarded.world.prefix
+    missing = f"{prefix}tapewire-training.commands-7"
+    name = f"lacking{uuid.uuid4().hex[:6]}"
+    grants = [grant for grant in grants_of("trainer", prefix=prefix) if grant.name != missing]
+    guarded.secured.allow(bindings(name, grants))
+    env = {"TAPEWIRE_TOPIC_PREFIX": prefix, **guarded.secured.scram(name)}
+    lacking = await access_of("trainer")
+    assert lacking["found"] == f"this client lacks Write of transactional id {missing}..."
+
 
 class Unnotified:
     async def revoked(self, partitions: Iterable[TopicPartition]) -> None:
