@@ -23,6 +23,7 @@ from pydantic_core import PydanticUndefined
 from pydantic_settings import BaseSettings
 from typer.cli import get_docs_for_click
 
+from analytics.sinks.settings import SinkSettings
 from cli.__main__ import cli
 from infra import chart_files
 from infra.acls import PARTS, Operation, Resource, grants_of
@@ -72,6 +73,7 @@ _SETTINGS: tuple[tuple[str, type[BaseSettings]], ...] = (
     ("Processors", ProcessorSettings),
     ("Notifiers, beside those of processors", NotifierSettings),
     ("Edges", EdgeSettings),
+    ("Tables in a lake", SinkSettings),
 )
 _ERRORS = (
     "schemas.errors",

@@ -14,7 +14,10 @@ from urllib.parse import urlsplit
 from analytics.sinks.base import Sink
 from analytics.sinks.errors import InvalidAddress, MissingLibrary
 
-_OPENERS: Mapping[str, str] = {}
+_OPENERS: Mapping[str, str] = {
+    "delta": "analytics.sinks.delta",
+    "iceberg": "analytics.sinks.iceberg",
+}
 """The module of each format, whose function `open_at` opens a place."""
 
 

@@ -98,6 +98,10 @@ class Tables(Sink, Protocol):
         """Write the many small files of each day as few, without a change of rows."""
         ...
 
+    def erase(self, table: str, column: str, value: str) -> int:
+        """Delete the rows with a value in a column of texts, and return how many."""
+        ...
+
     def expire(self, table: str, older_than: timedelta) -> int:
         """Forget the states before the current one that are older, and return how many."""
         ...
