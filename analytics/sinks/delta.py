@@ -212,21 +212,8 @@ class DeltaSink:
         """Return a table whose list of lanes has some; it is made if it is not there."""
         state = self._find(table)
         if state is None:
-            try:
-                state = DeltaTable.create(
-                    self._store.place_of(table),
-                    Schema.from_arrow(plain(columns)),
-                    partition_by=[DAY],
-                    configuration={_LANES: _listed(lanes)},
-                    raise_if_key_not_exists=False,
-                    storage_options=self._options,
-                )
-            except DeltaError:
-                # Another writer was faster, if the table is there now.
-                state = self._find(table)
-                if state is None:
-                    raise
-            return state
+            self._create(table, columns, lanes)
+            state = self._known(table)
         known = _lanes(state)
         if set(lanes) <= set(known):
             return state
@@ -234,6 +221,21 @@ class DeltaSink:
             {_LANES: _listed({*known, *lanes})}, raise_if_not_exists=False
         )
         return self._known(table)
+
+    def _create(self, table: str, columns: pa.Schema, lanes: Sequence[Lane]) -> None:
+        try:
+            DeltaTable.create(
+                self._store.place_of(table),
+                Schema.from_arrow(plain(columns)),
+                partition_by=[DAY],
+                configuration={_LANES: _listed(lanes)},
+                raise_if_key_not_exists=False,
+                storage_options=self._options,
+            )
+        except DeltaError:
+            # Another writer may have been faster.
+            if self._find(table) is None:
+                raise
 
     def _known(self, table: str) -> DeltaTable:
         state = self._find(table)
@@ -314,7 +316,7 @@ def _lanes(state: DeltaTable) -> list[Lane]:
     text = state.metadata().configuration[_LANES]
     try:
         return [Lane(topic, epoch, partition) for topic, epoch, partition in json.loads(text)]
-    except ValueError:
+    except (TypeError, ValueError):
         raise BrokenTable(
             f"the property {_LANES} of the table at {state.table_uri} is no list of lanes"
         ) from None

@@ -29,7 +29,9 @@ from pyiceberg.exceptions import (
     CommitFailedException,
     CommitStateUnknownException,
     NoSuchTableError,
+    RESTError,
     TableAlreadyExistsError,
+    ValidationError,
 )
 from pyiceberg.expressions import BooleanExpression
 from pyiceberg.table import Table, Transaction
@@ -348,6 +350,12 @@ class IcebergSink:
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", module=r"pyiceberg\..*")
                 yield
+        except (CommitFailedException, NoSuchTableError, TableAlreadyExistsError):
+            raise
+        except RESTError as error:
+            raise LakeUnavailable(
+                f"the catalogue of {self._store.root} refuses: {without_secrets(error)}"
+            ) from None
         except OperationalError as error:
             raise LakeUnavailable(
                 f"the catalogue of {self._store.root} fails: {without_secrets(error.orig)}"
@@ -360,7 +368,7 @@ class IcebergSink:
             raise LakeUnavailable(
                 f"the store of {self._store.root} fails: {without_secrets(error)}"
             ) from None
-        except (DatabaseError, ValueError) as error:
+        except (DatabaseError, ValidationError, ValueError) as error:
             reason = error.orig if isinstance(error, DatabaseError) else error
             raise BrokenTable(
                 f"{table} at {self._store.root} cannot be used: {without_secrets(reason)}"
@@ -393,7 +401,7 @@ def _written_positions(state: Table) -> Mapping[Lane, int] | None:
                     Lane(topic, epoch, partition): offset
                     for topic, epoch, partition, offset in json.loads(text)
                 }
-            except ValueError:
+            except (TypeError, ValueError):
                 raise BrokenTable(
                     f"{_POSITIONS} of snapshot {snapshot.snapshot_id} of {state.name()[-1]} "
                     "is no list of lanes and offsets"

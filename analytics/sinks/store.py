@@ -98,8 +98,8 @@ def iceberg_options() -> dict[str, str]:
 
 
 def without_secrets(error: object) -> str:
-    """Return a library's message without the keys of the object store."""
-    text = str(error)
+    """Return a library's message in one line, without the keys of the object store."""
+    text = " ".join(str(error).split())
     for name in _SECRETS:
         if secret := os.environ.get(name):
             text = text.replace(secret, f"<{name}>")

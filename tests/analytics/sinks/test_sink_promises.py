@@ -3,22 +3,70 @@
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any, cast
 
 import pyarrow as pa
 import pytest
+from deltalake import DeltaTable
+from pyiceberg.table import Transaction
 
+from analytics.sinks import delta
 from analytics.sinks.address import open_sink
 from analytics.sinks.base import Lane, Span, Tables
 from analytics.sinks.errors import Overtaken, TypeChanged, UnknownTable
 from tests.support.lake_log import COLUMNS, LANES, TABLE, check_rows, rows_of, write_step
 
 Open = Callable[[], Tables]
+Action = Callable[[], object]
+Before = Callable[[Action], None]
 FIRST, SECOND = LANES
 
 
 @pytest.fixture(params=["delta", "iceberg"])
-def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
-    return lambda: open_sink(f"{request.param}:{tmp_path}/lake")  # type: ignore[return-value]
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def opened(kind: str, tmp_path: Path) -> Open:
+    return lambda: cast("Tables", open_sink(f"{kind}:{tmp_path}/lake"))
+
+
+@pytest.fixture
+def before_commit(kind: str, monkeypatch: pytest.MonkeyPatch) -> Before:
+    """Run an action once, when a writer has read the table and is about to commit."""
+
+    def arrange(action: Action) -> None:
+        if kind == "delta":
+            _run_before(monkeypatch, delta, "write_deltalake", action)
+        else:
+            _run_before(monkeypatch, Transaction, "commit_transaction", action)
+
+    return arrange
+
+
+@pytest.fixture
+def before_creation(kind: str, monkeypatch: pytest.MonkeyPatch) -> Before:
+    """Run an action once, when a writer is about to make a table."""
+
+    def arrange(action: Action) -> None:
+        if kind == "delta":
+            _run_before(monkeypatch, DeltaTable, "create", action)
+        else:
+            _run_before(monkeypatch, Transaction, "commit_transaction", action)
+
+    return arrange
+
+
+def _run_before(monkeypatch: pytest.MonkeyPatch, owner: object, name: str, action: Action) -> None:
+    function = getattr(owner, name)
+
+    def call_late(*arguments: Any, **options: Any) -> Any:
+        monkeypatch.setattr(owner, name, function)
+        action()
+        return function(*arguments, **options)
+
+    monkeypatch.setattr(owner, name, call_late)
 
 
 def test_rows_and_positions_stand_after_an_append(opened: Open) -> None:
@@ -72,6 +120,73 @@ def test_a_writer_that_comes_back_late_writes_nothing(opened: Open) -> None:
     with pytest.raises(Overtaken):
         zombie.append(TABLE, rows_of(spans), spans)
     assert check_rows(zombie) == 20
+
+
+def test_of_two_writers_at_once_one_is_refused_and_its_files_are_vacuumed(
+    opened: Open, before_commit: Before
+) -> None:
+    slow, fast = opened(), opened()
+    write_step(slow, [FIRST], 10)
+    before_commit(lambda: write_step(fast, [FIRST], 10))
+    spans = [Span(FIRST, 10, 30)]
+    with pytest.raises(Overtaken):
+        slow.append(TABLE, rows_of(spans), spans)
+    assert check_rows(slow) == 20
+    assert slow.vacuum(TABLE, timedelta(hours=1)) == []
+    assert len([name for name in slow.vacuum(TABLE, timedelta()) if "parquet" in name]) == 1
+    assert check_rows(slow) == 20
+
+
+def test_two_writers_that_make_a_table_at_once_make_one(
+    opened: Open, before_creation: Before
+) -> None:
+    slow, fast = opened(), opened()
+    before_creation(lambda: write_step(fast, [FIRST], 10))
+    assert write_step(slow, [SECOND], 5)
+    assert slow.positions(TABLE) == {FIRST: 10, SECOND: 5}
+    assert check_rows(slow) == 15
+
+
+def test_a_writer_of_a_new_column_and_one_of_old_rows_go_on_at_once(
+    opened: Open, before_commit: Before
+) -> None:
+    slow, fast = opened(), opened()
+    write_step(slow, LANES, 10)
+    wider = rows_of([Span(SECOND, 10, 11)]).append_column("extra", pa.array(["new"]))
+    before_commit(lambda: fast.append(TABLE, wider, [Span(SECOND, 10, 11)]))
+    assert write_step(slow, [FIRST], 10)
+    assert check_rows(slow) == 31
+    assert slow.read(TABLE, ["extra"])["extra"].drop_null().to_pylist() == ["new"]
+
+
+def test_rows_that_come_during_a_compaction_stay(opened: Open, before_commit: Before) -> None:
+    upkeep, writer = opened(), opened()
+    for _ in range(3):
+        write_step(writer, LANES, 60)
+    before_commit(lambda: write_step(writer, LANES, 60))
+    assert upkeep.compact(TABLE).files_after == 2
+    assert check_rows(upkeep) == 480
+    assert upkeep.positions(TABLE) == {FIRST: 240, SECOND: 240}
+
+
+def test_two_compactions_at_once_write_no_row_twice(opened: Open, before_commit: Before) -> None:
+    left, right = opened(), opened()
+    for _ in range(3):
+        write_step(left, LANES, 60)
+    before_commit(lambda: right.compact(TABLE))
+    left.compact(TABLE)
+    assert check_rows(left) == 360
+
+
+def test_an_append_goes_on_after_a_compaction_in_between(
+    opened: Open, before_commit: Before
+) -> None:
+    upkeep, writer = opened(), opened()
+    for _ in range(3):
+        write_step(writer, LANES, 60)
+    before_commit(lambda: upkeep.compact(TABLE))
+    assert write_step(writer, LANES, 60)
+    assert check_rows(upkeep) == 480
 
 
 def test_writers_of_different_lanes_do_not_disturb_each_other(opened: Open) -> None:
