@@ -10,6 +10,7 @@ from cli.commands.backup import backup, restore
 from cli.commands.books import books_cli
 from cli.commands.connections import connections
 from cli.commands.dead_letters import dead_letters_cli
+from cli.commands.export import export
 from cli.commands.install import install
 from cli.commands.limits import limits_cli
 from cli.commands.rebuild import rebuild
@@ -72,6 +73,7 @@ for command in (
     token,
     rebuild,
     audit,
+    export,
 ):
     cli.command()(command)
 cli.add_typer(books_cli, name="books")

@@ -11,6 +11,8 @@ CommandError
 ├── RekeyFailed         the keys of an earlier release could not be changed
 ├── UnknownLetter       there is no dead letter of a name
 ├── NotRedriven         the record of a dead letter cannot be written again
+├── NotInstalled        a library is missing
+├── AnalyticsFailed     a table, a file of rows or a query failed
 └── LogFailed           Kafka could not be read or written
 """
 
@@ -57,6 +59,14 @@ class UnknownLetter(CommandError):
 
 class NotRedriven(CommandError):
     """The record of a dead letter cannot be written again; the message says why."""
+
+
+class NotInstalled(CommandError):
+    """A library is missing; the message says how it is installed."""
+
+
+class AnalyticsFailed(CommandError):
+    """A table, a file of rows or a query failed; the message says why."""
 
 
 class LogFailed(CommandError):

@@ -82,6 +82,7 @@ _ERRORS = (
     "stream_processors.errors",
     "sse_edge.errors",
     "infra.errors",
+    "analytics.errors",
     "cli.errors",
 )
 _BOUNDS = {

@@ -102,6 +102,7 @@ TESTED_ELSEWHERE = {
     ),
     "stream_processors/notifications/app.py": "tests/journeys/test_notifications.py",
     "stream_processors/__main__.py": "tests/stream_processors/test_main.py",
+    "cli/commands/export.py": "tests/cli/commands/test_commands.py",
     "cli/commands/dead_letters.py": "tests/cli/commands/test_commands.py",
     "cli/commands/backup.py": "tests/journeys/test_backup.py",
     "cli/commands/connections.py": "tests/cli/commands/test_commands.py",

@@ -52,6 +52,7 @@ def call(*arguments: str, **env: str) -> tuple[int, str]:
         ("dead-letters", "show"),
         ("dead-letters", "redrive"),
         ("dead-letters", "discard"),
+        ("export",),
         ("install",),
         ("limits", "set"),
         ("limits", "withdraw"),
@@ -436,3 +437,20 @@ def test_an_installation_that_cannot_work_is_refused(
     assert code == 2
     assert reason in " ".join(text.replace("│", " ").split())
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (("--from", "yesterday"), "'yesterday' is no time; write @-1h"),
+        (("--from", "@-1h", "--to", "@-2h"), "the interval from @-1h to @-2h is empty"),
+        (("--format", "xlsx"), "xlsx is none of parquet, csv, arrow, ndjson"),
+        (("-o", "alerts.xlsx"), "the end of alerts.xlsx names none of parquet, csv"),
+    ],
+)
+def test_an_export_says_what_is_wrong_with_its_arguments(
+    arguments: tuple[str, ...], reason: str
+) -> None:
+    code, output = call("export", "alerts", *arguments)
+    assert code == 2
+    assert reason in " ".join(output.replace("│", " ").split())

@@ -1,0 +1,139 @@
+"""Reads the log as rows of tables: which of its offsets, and the rows in them, batch by batch."""
+
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple, Protocol
+
+import pyarrow as pa
+
+from analytics.names import EventTable
+from analytics.rows import decode_rows
+from kafka_io.log_ranges import LogRange, find_ranges, read_ranges
+from kafka_io.reader import ConsumedRecord
+from kafka_io.settings import ProducerSettings
+
+BATCH_ROWS = 10_000
+BATCH_BYTES = 16 << 20
+"""Rows are handed on when there are so many, or when their records have so many bytes."""
+
+
+class Log(Protocol):
+    """The log, as tables are read from it."""
+
+    async def ranges(
+        self, topics: Sequence[str], since_ms: int | None = None, until_ms: int | None = None
+    ) -> Sequence[LogRange]:
+        """Return ranges of topics that hold all records of an interval.
+
+        Args:
+            topics: the topics' names in the catalogue.
+            since_ms: the beginning, in milliseconds since 1970 UTC; None for that of the log.
+            until_ms: the end; None for the present one.
+        """
+        ...
+
+    def read(
+        self, ranges: Sequence[LogRange]
+    ) -> AsyncGenerator[tuple[LogRange, Sequence[ConsumedRecord]]]:
+        """Yield the records of ranges, with the part of a range that they are of."""
+        ...
+
+
+class KafkaLog:
+    """The log in Kafka."""
+
+    def __init__(self, settings: ProducerSettings) -> None:
+        self._settings = settings
+
+    async def ranges(
+        self, topics: Sequence[str], since_ms: int | None = None, until_ms: int | None = None
+    ) -> Sequence[LogRange]:
+        """Return ranges of topics that hold all records of an interval."""
+        names = [self._settings.topic_prefix + topic for topic in topics]
+        return await find_ranges(names, self._settings, since_ms=since_ms, until_ms=until_ms)
+
+    def read(
+        self, ranges: Sequence[LogRange]
+    ) -> AsyncGenerator[tuple[LogRange, Sequence[ConsumedRecord]]]:
+        """Yield the records of ranges."""
+        return read_ranges(ranges, self._settings)
+
+
+class Interval(NamedTuple):
+    """An interval of times of the log, in milliseconds since 1970 UTC."""
+
+    since_ms: int | None = None
+    until_ms: int | None = None
+    """The first time after it."""
+
+    def includes(self, record: ConsumedRecord) -> bool:
+        """Return whether the log got a record in the interval."""
+        at_ms = round(record.timestamp * 1000)
+        is_early = self.since_ms is not None and at_ms < self.since_ms
+        return not is_early and (self.until_ms is None or at_ms < self.until_ms)
+
+
+class RowBatch(NamedTuple):
+    """Rows of a table."""
+
+    rows: pa.RecordBatch
+    refused: int
+    """The records among them that the gate refused, which are no rows."""
+
+
+async def read_rows(
+    log: Log,
+    table: EventTable,
+    ranges: Sequence[LogRange],
+    interval: Interval = Interval(),  # noqa: B008  # it cannot change
+    tenant: str | None = None,
+) -> AsyncGenerator[RowBatch]:
+    """Yield the rows of a table in ranges of the log.
+
+    Args:
+        log: the log.
+        table: the table.
+        ranges: the ranges, of the table's topic.
+        interval: the times of the log that are taken.
+        tenant: the tenant whose rows are taken; empty for those without one, None for all.
+    """
+    held: list[ConsumedRecord] = []
+    held_bytes, epoch = 0, ""
+    async for span, records in log.read(ranges):
+        if span.epoch != epoch and held:
+            yield _decoded(table, epoch, held, tenant)
+            held, held_bytes = [], 0
+        epoch = span.epoch
+        for record in records:
+            if not interval.includes(record):
+                continue
+            held.append(record)
+            held_bytes += len(record.value or b"")
+            if len(held) >= BATCH_ROWS or held_bytes >= BATCH_BYTES:
+                yield _decoded(table, epoch, held, tenant)
+                held, held_bytes = [], 0
+    if held:
+        yield _decoded(table, epoch, held, tenant)
+
+
+def _decoded(
+    table: EventTable, epoch: str, records: Sequence[ConsumedRecord], tenant: str | None
+) -> RowBatch:
+    return RowBatch(*decode_rows(table.kind, epoch, records, tenant))
+
+
+def from_offsets(
+    ranges: Sequence[LogRange], positions: Mapping[tuple[str, str, int], int]
+) -> list[LogRange]:
+    """Return what is left of ranges after positions.
+
+    Args:
+        ranges: the ranges.
+        positions: the next offset of a partition, by topic, epoch and number.
+    """
+    found = []
+    for span in ranges:
+        begin = positions.get((span.topic, span.epoch, span.partition), span.begin)
+        if begin < span.end:
+            found.append(replace(span, begin=max(begin, span.begin)))
+    return found
