@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 FOLDERS := producers stream_processors sse_edge schemas infra kafka_io cli analytics tapewire build_tools docs benchmarks tests
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: up test check tests journeys long fuzz openapi mutants soak faults infra-test engines-test bench-edge bench-processors docs reference audit sbom images compose-files compose-test test-docker wheel lock reset clean
+.PHONY: up test check tests journeys long fuzz openapi mutants soak faults infra-test kube-test engines-test bench-edge bench-processors docs reference audit sbom images compose-files compose-test test-docker wheel lock reset clean
 
 up: $(VENV)/.ready  ## the whole system on this machine
 	@exec $(BIN)/tapewire up $(ARGS)
@@ -47,6 +47,22 @@ faults: $(VENV)/.ready-dev  ## brokers, workers, networks and disks that fail; e
 
 infra-test: $(VENV)/.ready-dev build/infra/.ready build/infra/helm  ## proxies, charts, rules, units and traces, run without Docker; ends with an account
 	$(BIN)/python -m pytest -m infra --numprocesses 2 --dist loadgroup $(ARGS)
+
+kube-test: $(VENV)/.ready-dev build/kube/.ready build/infra/.ready build/infra/helm  ## the chart, applied to an API server of Kubernetes
+	$(BIN)/python -m pytest tests/infra/test_kubernetes.py -m kube $(ARGS)
+
+# Built from their Go modules by the sums in go.sum; it takes some ten minutes, once.
+KUBE_VERSION := k8s.io/component-base/version
+
+build/kube/.ready: tests/infra/kube/go.mod tests/infra/kube/go.sum tests/infra/kube/strimzi.lock.toml $(VENV)/.ready-dev
+	@mkdir -p build/kube
+	@command -v go >/dev/null || { echo "etcd and kube-apiserver are built by Go 1.26, which is missing; Debian's package is golang-go"; exit 1; }
+	cd tests/infra/kube && go build -trimpath -ldflags "-s -w" -o "$(CURDIR)/build/kube/etcd" go.etcd.io/etcd/server/v3
+	cd tests/infra/kube && version=$$(go list -m -f '{{.Version}}' k8s.io/kubernetes) && \
+		go build -trimpath -ldflags "-s -w -X $(KUBE_VERSION).gitVersion=$$version" \
+		-o "$(CURDIR)/build/kube/kube-apiserver" k8s.io/kubernetes/cmd/kube-apiserver
+	$(BIN)/python -m tests.support.kubernetes build/kube
+	@touch $@
 
 engines-test: $(VENV)/.ready-dev build/engines/.spark  ## Spark's job over a broker, with kills; needs Java 17 or 21
 	$(BIN)/python -m pytest tests/analytics/engines -v -m engines $(ARGS)
