@@ -67,7 +67,7 @@ _REFUSALS = (LibrdkafkaError._AUTHENTICATION, LibrdkafkaError._SSL)  # noqa: SLF
 
 
 def consumer(bootstrap_servers: str, *topics: str, **options: Any) -> AIOKafkaConsumer:
-    """Make a consumer of committed records, which commits nothing by itself.
+    """Make a consumer, of committed records unless options differ, which commits nothing by itself.
 
     Args:
         bootstrap_servers: Kafka's addresses, `host:port` with commas between.
@@ -77,9 +77,8 @@ def consumer(bootstrap_servers: str, *topics: str, **options: Any) -> AIOKafkaCo
     made = AIOKafkaConsumer(
         *topics,
         bootstrap_servers=bootstrap_servers,
-        isolation_level="read_committed",
         enable_auto_commit=False,
-        **options,
+        **{"isolation_level": "read_committed", **options},
         **aiokafka_options(),
     )
     answer_ms = _ANSWER_MS if options.get("group_id") is None else _GROUP_ANSWER_MS

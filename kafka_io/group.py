@@ -147,7 +147,7 @@ class OffsetConsumer:
         }
 
     async def read_ends(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
-        """Return the offset after the last committed record of each partition.
+        """Return the offset after the last record of each partition, committed or not.
 
         Raises:
             Unread: Kafka does not answer.

@@ -2,6 +2,9 @@
 
 Kafka answers the requests of a connection in their order, and holds the answer to a fetch back
 until there are records. So a consumer's own connection would answer late.
+
+An end is after all records, also after those of open transactions. Nobody can read these yet, but
+they have their times in the log: what depends on the order of times must wait for them.
 """
 
 import asyncio
@@ -39,7 +42,7 @@ class LogEnds:
         """The last known ends, each with the number of the request that it answers."""
 
     async def read(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
-        """Return the offset after the last committed record of each partition.
+        """Return the offset after the last record of each partition, committed or not.
 
         Callers that come while an answer is awaited share the next request.
 
@@ -66,7 +69,9 @@ class LogEnds:
         wanted = [aiokafka.TopicPartition(*where) for where in partitions]
         try:
             if self._consumer is None:
-                self._consumer = client.consumer(self._servers())
+                self._consumer = client.consumer(
+                    self._servers(), isolation_level="read_uncommitted"
+                )
                 await self._consumer.start()
             found = await self._consumer.end_offsets(wanted)
         except BaseException as error:

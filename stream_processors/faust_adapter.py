@@ -53,7 +53,6 @@ class AgentProcessor(Processor):
             linger_s=processor.linger_s,
             tick_s=processor.tick_s,
             merged=processor.merged,
-            timed=processor.timed,
         )
         self._processor = processor
         self._channel: Any = app.channel()

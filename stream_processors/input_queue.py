@@ -5,13 +5,14 @@ their time in the log; of equal times, by the order in which the topics are give
 judged by the limits and acknowledgements that were written before it, however Kafka's answers
 arrive: the order is the same at once, after a restart and in a rebuild.
 
-A message of a merged topic waits until it is certain that no other merged topic has an earlier one.
-That is so if each has a message here, since a partition is in the order of its times, or was read
-to an end that was asked for after the message had arrived.
+Topics are merged in groups, one for each processor that needs it; a topic may be in several. A
+message waits until it is certain that no other topic of its groups has an earlier one. That is so
+if each has a message here, since a partition is in the order of its times, or was read to an end
+that was asked for after the message had arrived.
 """
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from kafka_io.dead_letters import Message
@@ -27,15 +28,29 @@ class _Arrival(NamedTuple):
 class InputQueue:
     """The waiting messages of one partition number."""
 
-    def __init__(self, merged: Sequence[TopicPartition] = ()) -> None:
+    def __init__(self, *groups: Sequence[TopicPartition]) -> None:
         """Make an empty queue.
 
         Args:
-            merged: the partitions whose messages are taken by their time in the log; of equal
-                times, those of an earlier partition in this sequence are first.
+            groups: the partitions of each group, whose messages are taken by their time in the log;
+                of equal times, those of an earlier partition in the sequence are first. Partitions
+                that are in several groups are in the same order in each.
         """
-        self._merged = {where.topic: where for where in merged}
-        self._ranks = {where.topic: rank for rank, where in enumerate(merged)}
+        self._merged = {where.topic: where for group in groups for where in group}
+        self._ranks = {topic: rank for rank, topic in enumerate(self._merged)}
+        self._peers: dict[str, tuple[str, ...]] = {
+            topic: tuple(
+                dict.fromkeys(
+                    other.topic
+                    for group in groups
+                    if where in group
+                    for other in group
+                    if other is not where
+                )
+            )
+            for topic, where in self._merged.items()
+        }
+        """For each merged topic, the other topics of its groups."""
         self._received: dict[TopicPartition, int] = {}
         """The offset up to which each merged partition has arrived."""
         self._complete: dict[str, int] = {}
@@ -112,14 +127,14 @@ class InputQueue:
 
     def unknown(self) -> Sequence[TopicPartition]:
         """Return the merged partitions whose present ends decide whether a message can be taken."""
-        earliest = self._earliest()
-        if earliest is None:
-            return ()
         return [
-            where
-            for topic, where in self._merged.items()
-            if self._may_precede(topic, earliest)
-            and self._ends.get(topic, (0, 0))[1] <= earliest.number
+            self._merged[topic]
+            for topic in dict.fromkeys(
+                peer
+                for head in self._firsts()
+                for peer in self._peers[head.message.topic]
+                if self._may_precede(peer, head) and self._ends.get(peer, (0, 0))[1] <= head.number
+            )
         ]
 
     def learn(self, ends: Mapping[TopicPartition, int], arrivals: int) -> None:
@@ -139,20 +154,32 @@ class InputQueue:
             self._complete[topic] = arrivals
 
     def _next(self) -> _Arrival | None:
-        other = self._others[0] if self._others else None
-        earliest = self._earliest()
-        if earliest is None or any(self._may_precede(topic, earliest) for topic in self._merged):
-            return other
-        return earliest if other is None or earliest.number < other.number else other
+        first = self._others[0] if self._others else None
+        for head in self._firsts():
+            if first is not None and first.number < head.number:
+                continue
+            if not any(self._may_precede(peer, head) for peer in self._peers[head.message.topic]):
+                first = head
+        return first
 
-    def _earliest(self) -> _Arrival | None:
-        """Return the first of the merged messages that are here."""
-        heads = [queue[0] for queue in self._waiting.values() if queue]
+    def _firsts(self) -> Iterable[_Arrival]:
+        """Return the merged messages that are here and precede all others of their groups."""
+        heads = {topic: queue[0] for topic, queue in self._waiting.items() if queue}
         if len(heads) < 2:  # noqa: PLR2004  # as nearly always: there are few limits
-            return heads[0] if heads else None
-        return min(
-            heads, key=lambda head: (head.message.timestamp, self._ranks[head.message.topic])
-        )
+            return heads.values()
+        return [
+            head
+            for topic, head in heads.items()
+            if not any(
+                self._place(heads[peer]) < self._place(head)
+                for peer in self._peers[topic]
+                if peer in heads
+            )
+        ]
+
+    def _place(self, arrival: _Arrival) -> tuple[float, int]:
+        """Return the place of a merged message in the order of its groups."""
+        return arrival.message.timestamp, self._ranks[arrival.message.topic]
 
     def _may_precede(self, topic: str, arrival: _Arrival) -> bool:
         """Return whether a message of a topic may still arrive that precedes a message."""

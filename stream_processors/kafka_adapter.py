@@ -197,7 +197,7 @@ class TaskKafka:
         return cut.offset if after is None else min(after, cut.offset)
 
     async def read_ends(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
-        """Return the offset after the last committed record of each partition."""
+        """Return the offset after the last record of each partition."""
         return await self._consumer.read_ends(partitions)
 
     async def leader_epochs(

@@ -65,8 +65,8 @@ class Round:
         self.must_end = False
         """Whether the round should be committed at once, since clients wait for it."""
         self.read_until_us: int | None = None
-        """At a tick of a processor that needs the time: all merged and timed messages that the log
-        got before were processed. None if that is not known of a time."""
+        """At a tick of a processor that needs the time: all merged messages that the log got before
+        were processed. None if that is not known of a time."""
         self.letters: list[tuple[str, str]] = []
         """The topics and reasons of the dead letters among the events."""
         self.traceparent: str | None = None
@@ -206,7 +206,6 @@ class Processor(ABC):
         linger_s: float = 0.02,
         tick_s: float | None = None,
         merged: Sequence[Topic] = (),
-        timed: Sequence[Topic] = (),
     ) -> None:
         """Describe the processor.
 
@@ -217,14 +216,13 @@ class Processor(ABC):
             linger_s: how long a round may wait for more messages after the first one.
             tick_s: the seconds between two ticks; None for none.
             merged: the inputs whose messages it gets by their time in the log; of equal times,
-                those of an earlier topic in this sequence are first.
-            timed: other inputs that must be read before a time counts as passed.
+                those of an earlier topic in this sequence are first. Topics that other processors
+                merge, too, are in the same order there.
         """
         self.name = name
         self.inputs, self.states = inputs, states
         self.linger_s, self.tick_s = linger_s, tick_s
         self.merged = merged
-        self.timed = timed
 
     def open_alerts(self) -> Mapping[tuple[str, bool], int] | None:
         """Return the number of open alerts by severity, and by whether they are acknowledged.

@@ -161,7 +161,9 @@ class Kafka(Protocol):
         ...
 
     async def read_ends(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
-        """Return the offset after the last committed record of each partition.
+        """Return the offset after the last record of each partition.
+
+        Records of open transactions count: they may precede what was read of other partitions.
 
         Raises:
             Unread, TimeoutError: Kafka does not answer.
@@ -324,19 +326,16 @@ class StreamTask:
         self._metrics = metrics
         self._process = process
         self._queue = InputQueue(
-            [
-                TopicPartition(name, number)
+            *(
+                [
+                    TopicPartition(name, number)
+                    for topic in processor.merged
+                    for name, catalogue in topics.items()
+                    if catalogue == topic.name
+                ]
                 for processor in processors
-                for topic in processor.merged
-                for name, catalogue in topics.items()
-                if catalogue == topic.name
-            ]
+            )
         )
-        self._timed = [
-            TopicPartition(name, number)
-            for name, catalogue in topics.items()
-            if any(catalogue == topic.name for p in processors for topic in p.timed)
-        ]
         self._arrived = asyncio.Event()
         self._received: dict[TopicPartition, int] = {}
         """The offset up to which each partition was fetched and added."""
@@ -618,7 +617,7 @@ class StreamTask:
             self._queue.learn(ends, arrivals)
 
     async def _read_until_us(self) -> int | None:
-        """Return a time of the log such that all merged and timed messages before were processed.
+        """Return a time of the log such that all merged messages before were processed.
 
         A message that the log gets after the question for its ends has a later time. None if some
         wait here or in Kafka.
@@ -628,15 +627,11 @@ class StreamTask:
             return None
         try:
             async with asyncio.timeout(_ENDS_S):
-                ends = await self._kafka.read_ends([*self._queue.merged, *self._timed])
+                ends = await self._kafka.read_ends(self._queue.merged)
         except (Unread, TimeoutError) as error:
             logger.info("partition number %d waits for the time: %s", self.number, error)
             return None
-        is_read = (
-            self.starts == starts
-            and self._queue.has_reached({where: ends[where] for where in self._queue.merged})
-            and all(self._received.get(where, 0) >= ends[where] for where in self._timed)
-        )
+        is_read = self.starts == starts and self._queue.has_reached(ends)
         return now_us - _CLOCKS_US if is_read else None
 
     def _raise_interruption(self) -> None:

@@ -4,8 +4,8 @@ A tree's books, and the returns of the series that it holds, are in one partitio
 returns come from the processor that measures them: asked for a series by a `SeriesWanted` event, it
 sends the series' window, then each new return.
 
-A tree without limits is measured once for all messages of a round. One with limits is measured
-after each message, so that its alerts do not depend on how messages come together in rounds.
+Messages are taken by their time in the log, and a tree is measured after each of them. So measures
+and alerts do not depend on how messages arrive, or come together in rounds.
 """
 
 import asyncio
@@ -54,6 +54,10 @@ from stream_processors.stress import Scenarios
 
 logger = logging.getLogger(__name__)
 
+ORDERED = (RISK_LIMITS, RISK_ACKS, RISK_SCENARIOS, RISK_BOOKS, RISK_SERIES)
+"""A risk is judged by the limits and acknowledgements, and follows from the scenarios, holdings and
+returns, that were written before it; of equal times, this is the order."""
+
 _TICK_S = 1.0
 
 
@@ -65,14 +69,12 @@ class _Partition:
     """By the key of the root."""
     scenarios: Scenarios = field(default_factory=Scenarios)
     """The stress scenarios in force."""
-    changed: set[bytes] = field(default_factory=set)
-    """The keys of the trees that changed in this round."""
+    read_us: int = 0
+    """The time in the log of the last message that was read: all before it were."""
     published: dict[bytes, BookRisk] = field(default_factory=dict)
     """The last risk of each book that was measured, without its parts, by the key of its row."""
     alerts: dict[bytes, BookAlerts] = field(default_factory=dict)
     """The limits and alerts of books, by the key of the row with a book's limits."""
-    watched: Counter[bytes] = field(default_factory=Counter)
-    """The number of books with limits, by the key of their root."""
     open_alerts: Counter[tuple[str, bool]] = field(default_factory=Counter)
     """The open alerts by severity and acknowledgement, as of the last round."""
     has_new_alerts: bool = True
@@ -85,11 +87,11 @@ class Books(Processor):
     def __init__(self, settings: ProcessorSettings) -> None:
         super().__init__(
             "measure_books",
-            (RISK_BOOKS, RISK_SERIES, RISK_LIMITS, RISK_ACKS, RISK_SCENARIOS),
+            ORDERED,
             (RISK_BOOK_STATE,),
             linger_s=settings.batch_within_s,
             tick_s=_TICK_S,
-            timed=(RISK_BOOKS, RISK_SERIES),
+            merged=ORDERED,
         )
         self._config = settings.book_config()
         self._series_topic = settings.topic_prefix + RISK_SERIES.name
@@ -145,7 +147,7 @@ class Books(Processor):
                 except Exception:  # a row that is not of this system; it costs this book's only
                     logger.exception("the limits %r cannot be restored", key)
                 else:
-                    self._watch(here, key, book)
+                    here.alerts[key] = book
         self._count_alerts(here)
 
     def forget(self, number: int) -> None:
@@ -156,25 +158,20 @@ class Books(Processor):
         """Apply books and returns to their trees."""
         here = self._partitions[this_round.number]
         for message in messages:
+            here.read_us = log_time_us(message)
             record = message.record
             match record:
                 case Book():
-                    self._put(here, record, message, this_round)
-                    key = encode_key(record.root, tenant_of(message))
+                    await self._put(here, record, message, this_round)
                 case Scenario():
                     await self._put_scenario(here, record, message, this_round)
-                    continue
                 case SeriesReturns():
-                    key = encode_key(record.root, tenant_of(message))
-                    self._add_returns(here, key, record, this_round)
+                    await self._add_returns(here, record, message, this_round)
                 case RiskLimits() | AlertAck():
                     if record.entity_type == EntityType.BOOK:
-                        await self._apply_limits(here, record, message, this_round)
-                    continue
+                        self._apply_limits(here, record, message, this_round)
                 case _:
                     raise AssertionError(f"no input of books has a {type(record).__name__}")
-            if here.watched[key]:
-                await self._measure_changed(here, key, this_round, message)
 
     def needs_time(self, number: int, now_us: int) -> bool:
         """Return whether an alert or the end of a temporary limit may be due."""
@@ -183,18 +180,15 @@ class Books(Processor):
 
     async def tick(self, this_round: Round) -> None:
         """Alert where measures are missing, and let temporary limits end, by the log's time."""
-        here, until_us = self._partitions[this_round.number], this_round.read_until_us
-        if until_us is None:
-            return
+        here = self._partitions[this_round.number]
+        until_us = max(here.read_us, this_round.read_until_us or 0)
         for book in here.alerts.values():
             if book.due_us <= until_us:
                 self._send_alerts(here, book, book.tick(until_us), this_round)
 
     async def finish(self, this_round: Round) -> None:
-        """Measure the trees that changed."""
+        """Count the open alerts, if they may have changed."""
         here = self._partitions[this_round.number]
-        for key in sorted(here.changed):
-            await self._measure_changed(here, key, this_round)
         if here.has_new_alerts:
             self._count_alerts(here)
 
@@ -205,7 +199,7 @@ class Books(Processor):
             kind for book in here.alerts.values() for kind in book.open_alerts()
         )
 
-    def _put(self, here: _Partition, book: Book, message: Message, this_round: Round) -> None:
+    async def _put(self, here: _Partition, book: Book, message: Message, this_round: Round) -> None:
         """Put a book into its tree, and ask for the returns that the tree now needs."""
         tenant = tenant_of(message)
         key = encode_key(book.root, tenant)
@@ -220,7 +214,6 @@ class Books(Processor):
             this_round.send(letter, tenant)
             return
         here.trees[key] = tree
-        here.changed.add(key)
         for series_id in sorted(before | tree.series):
             is_wanted = series_id in tree.series
             prices = tree.unmoved_prices(series_id) if is_wanted else ()
@@ -238,13 +231,13 @@ class Books(Processor):
                 this_round.put(RISK_BOOK_STATE, series_row(book.root, series_id, tenant), None)
         row = None if book.closed else replace(book, tenant=tenant)
         this_round.put(RISK_BOOK_STATE, book_row(book.path, tenant), row)
+        await self._measure(here, tree, this_round, message)
 
-    @staticmethod
-    def _add_returns(
-        here: _Partition, key: bytes, record: SeriesReturns, this_round: Round
+    async def _add_returns(
+        self, here: _Partition, record: SeriesReturns, message: Message, this_round: Round
     ) -> None:
         """Add returns to a tree, and ask anew for the series whose past was rebuilt."""
-        tree = here.trees.get(key)
+        tree = here.trees.get(encode_key(record.root, tenant_of(message)))
         if tree is None:
             return
         for series_id in record.rebuilt:
@@ -260,7 +253,7 @@ class Books(Processor):
                 this_round.send(request, tree.tenant)
         if record.returns:
             tree.add_returns(record.returns, record.lap, record.earlier, record.moved, record.anew)
-            here.changed.add(key)
+            await self._measure(here, tree, this_round, message)
 
     async def _put_scenario(
         self, here: _Partition, scenario: Scenario, message: Message, this_round: Round
@@ -269,32 +262,19 @@ class Books(Processor):
         tenant = tenant_of(message)
         if not here.scenarios.put(scenario, tenant):
             return
-        for key, tree in here.trees.items():
+        for tree in here.trees.values():
             if tree.tenant == tenant:
                 tree.set_stress(here.scenarios.tests_of(tenant))
-                here.changed.add(key)
-                if here.watched[key]:
-                    await self._measure_changed(here, key, this_round, message)
+                await self._measure(here, tree, this_round, message)
         row = None if scenario.withdrawn else replace(scenario, tenant=tenant)
         this_round.put(RISK_BOOK_STATE, scenario_key(scenario.name, tenant), row)
 
-    async def _measure_changed(
-        self, here: _Partition, key: bytes, this_round: Round, message: Message | None = None
-    ) -> None:
-        """Measure a tree if it has changed since it was measured, and say by which message."""
-        if key in here.changed:
-            here.changed.remove(key)
-            if key in here.trees:
-                await self._measure(here, here.trees[key], this_round, message)
-
-    async def _apply_limits(
+    def _apply_limits(
         self, here: _Partition, record: RiskLimits | AlertAck, message: Message, this_round: Round
     ) -> None:
         """Apply limits of a book, or an acknowledgement of one of its alerts."""
         tenant = tenant_of(message)
         path = record.portfolio_id if isinstance(record, RiskLimits) else record.entity_id
-        # Limits judge the risk that follows from all messages before them.
-        await self._measure_changed(here, encode_key(_root_of(path), tenant), this_round)
         key = limits_row(path, tenant)
         book = here.alerts.get(key)
         if book is None:
@@ -313,16 +293,8 @@ class Books(Processor):
         except InvalidRule as error:
             this_round.send(dead_letter(message, DeadLetterReason.INVALID, str(error)), tenant)
             return
-        self._watch(here, key, book)
-        self._send_alerts(here, book, alerts, this_round)
-
-    @staticmethod
-    def _watch(here: _Partition, key: bytes, book: BookAlerts) -> None:
-        """Keep the limits of a book, and count the books of its tree that have some."""
-        known = here.alerts.get(key)
-        root = encode_key(_root_of(book.path), book.tenant)
-        here.watched[root] += known is None
         here.alerts[key] = book
+        self._send_alerts(here, book, alerts, this_round)
 
     @staticmethod
     def _send_alerts(
@@ -347,11 +319,10 @@ class Books(Processor):
         here: _Partition,
         tree: BookTree,
         this_round: Round,
-        message: Message | None,
+        message: Message,
     ) -> None:
-        """Measure the books of a tree that changed, and judge them by their limits."""
-        offset = -1 if message is None else message.offset
-        log_us = None if message is None else log_time_us(message)
+        """Measure the books of a tree that a message changed, and judge them by their limits."""
+        offset, log_us = message.offset, log_time_us(message)
         # In a thread: a simulation of many series is slow, and spends most of its time in NumPy.
         risks, series, closed = await asyncio.to_thread(tree.changes)
         tenant = tree.tenant
@@ -379,25 +350,29 @@ class Books(Processor):
             here.published.pop(simulated_row(path, tenant), None)
             book = self._judged(here, path, tenant, message)
             if book is not None:
-                self._send_alerts(here, book, book.close(offset), this_round)
+                self._send_alerts(here, book, book.close(offset, log_us), this_round)
             this_round.put(RISK_BOOK_STATE, simulated_row(path, tenant), None)
 
     @staticmethod
     def _judged(
-        here: _Partition, path: str, tenant: str | None, message: Message | None
+        here: _Partition, path: str, tenant: str | None, message: Message
     ) -> BookAlerts | None:
         """Return the limits of a book that a message has changed; None where it has none."""
         book = here.alerts.get(limits_row(path, tenant))
-        if book is not None and message is not None:
+        if book is not None:
             book.source = TopicPartition(message.topic, message.partition)
         return book
 
 
 def _superseding(risk: BookRisk, last: BookRisk | None) -> BookRisk:
-    """Return a risk that says which one as of the same time it replaces."""
-    if last is None or last.as_of_us != risk.as_of_us or last.event_id == risk.event_id:
+    """Return a risk that says which one as of the same time it replaces.
+
+    The same risk, measured again, replaces what it has replaced before.
+    """
+    if last is None or last.as_of_us != risk.as_of_us:
         return risk
-    return replace(risk, supersedes=last.event_id)
+    is_same = last.event_id == risk.event_id
+    return replace(risk, supersedes=last.supersedes if is_same else last.event_id)
 
 
 def book_row(path: str, tenant: str | None) -> bytes:
@@ -413,10 +388,6 @@ def series_row(root: str, series_id: str, tenant: str | None) -> bytes:
 def limits_row(path: str, tenant: str | None) -> bytes:
     """Return the key of the row with the limits and alerts of a tenant's book."""
     return encode_key(f"limits:{path}", tenant)
-
-
-def _root_of(path: str) -> str:
-    return path.partition("/")[0]
 
 
 def simulated_row(path: str, tenant: str | None) -> bytes:

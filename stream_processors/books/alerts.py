@@ -66,11 +66,12 @@ class BookAlerts(LimitedEntity):
 
         Args:
             path: the book, as ROOT/BOOK.
-            source: the partition of the first record that is applied. Later records may set
-                another one: alerts name it, and the record's offset.
+            source: the partition of the returns of its tree, which alerts name that time causes.
+                Those that a record causes name the record's partition, which is set as `source`.
             tenant: its tenant; None for none.
         """
         super().__init__(path, source)
+        self._home = source
         self.path = path
         self.tenant = tenant
         self._risk: BookRisk | None = None
@@ -167,9 +168,14 @@ class BookAlerts(LimitedEntity):
                 alerts += self._alerts.change_stress(losses, name, "", self._context(offset))
         return alerts
 
-    def close(self, offset: int) -> Sequence[RiskAlert]:
-        """Clear all alerts, since the book no longer exists; its limits stay."""
-        alerts: list[RiskAlert] = []
+    def close(self, offset: int, log_us: int) -> Sequence[RiskAlert]:
+        """Clear all alerts, since the book no longer exists; its limits stay.
+
+        Args:
+            offset: the offset of the record that closed the book.
+            log_us: when the log got it.
+        """
+        alerts = self._advance(log_us)
         context = self._context(offset)
         if self._alerts.is_stale:
             alerts.append(self._alerts.clear_stale(context, "the book was closed"))
@@ -182,14 +188,14 @@ class BookAlerts(LimitedEntity):
     def _context(self, offset: int | None = None) -> AlertContext:
         """Return what an alert says about the last risk, which a record has caused."""
         risk = self._risk
-        offset = -1 if offset is None else offset
+        source, offset = (self._home, -1) if offset is None else (self.source, offset)
         if risk is None:  # no measure yet: the limits are all that there is
             return AlertContext(
                 measure_id=f"limits:{self.path}:{self._limits_version or ''}",
                 as_of_us=self._limits_us or 0,
                 values={},
                 scenario_us=lambda _: None,
-                source=self.source,
+                source=source,
                 offset=offset,
                 entity_type=EntityType.BOOK,
                 limits_version=self._limits_version,
@@ -199,7 +205,7 @@ class BookAlerts(LimitedEntity):
             as_of_us=risk.as_of_us,
             values={**BookMeasurement.of(risk)._asdict(), **_losses(risk)},
             scenario_us=lambda rule_id: risk.scenario_us if rule_id in _WITH_SCENARIO else None,
-            source=self.source,
+            source=source,
             offset=offset,
             entity_type=EntityType.BOOK,
             limits_version=self._limits_version,

@@ -4,6 +4,7 @@ import asyncio
 import socket
 
 import pytest
+from aiokafka import AIOKafkaProducer
 
 from kafka_io.errors import Unread
 from kafka_io.log_ends import LogEnds
@@ -27,6 +28,22 @@ async def test_a_caller_gets_the_end_as_it_is_after_the_question(world: World) -
             async with asyncio.TaskGroup() as tasks:
                 answers = [tasks.create_task(ends.read(asked)) for asked in ([home], homes)]
             assert [answer.result()[home] for answer in answers] == [where.offset + 1] * 2
+    await ends.close()
+
+
+async def test_an_end_is_after_the_records_of_an_open_transaction(world: World) -> None:
+    ends = LogEnds(lambda: world.kafka.bootstrap_servers)
+    topic = world.topic(TRAINING_EVENTS.name)
+    home = TopicPartition(topic, 0)
+    async with (
+        AIOKafkaProducer(
+            bootstrap_servers=world.kafka.bootstrap_servers,
+            transactional_id=f"{world.prefix}open",
+        ) as producer,
+        producer.transaction(),
+    ):
+        await producer.send_and_wait(topic, b"value", partition=0)
+        assert await ends.read([home]) == {home: 1}
     await ends.close()
 
 

@@ -55,6 +55,30 @@ def test_a_return_waits_until_no_earlier_limit_can_arrive() -> None:
     assert names(queue) == ["limits/0", "returns/0"]  # of equal times, limits are first
 
 
+BOOKS, SERIES = (TopicPartition(name, 3) for name in ("books", "series"))
+OF_BOOKS = (LIMITS, ACKS, BOOKS, SERIES)
+
+
+def test_messages_wait_for_those_of_their_own_groups_only() -> None:
+    queue = InputQueue(MERGED, OF_BOOKS)
+    queue.add(SERIES, [at(SERIES, 0, 2.0)], 1)
+    queue.add(RETURNS, [at(RETURNS, 0, 5.0)], 1)
+    assert set(queue.unknown()) == {LIMITS, ACKS, BOOKS}
+    queue.learn({LIMITS: 0, ACKS: 0}, queue.arrivals)
+    assert names(queue) == ["returns/0"]  # a book may still come before the other
+    queue.learn({BOOKS: 0}, queue.arrivals)
+    assert names(queue) == ["series/0"]
+
+
+def test_a_message_of_two_groups_is_in_the_order_of_both() -> None:
+    queue = InputQueue(MERGED, OF_BOOKS)
+    queue.add(LIMITS, [at(LIMITS, 0, 4.0)], 1)
+    queue.add(RETURNS, [at(RETURNS, 0, 5.0)], 1)
+    queue.add(SERIES, [at(SERIES, 0, 3.0), at(SERIES, 1, 4.0)], 2)
+    queue.learn(dict.fromkeys([LIMITS, ACKS, RETURNS, BOOKS], 0), queue.arrivals)
+    assert names(queue) == ["series/0", "limits/0", "returns/0", "series/1"]
+
+
 def test_what_is_known_of_ends_holds_for_the_messages_before_the_question_only() -> None:
     queue = InputQueue(MERGED)
     queue.restart({LIMITS: 7, ACKS: 0, RETURNS: 0})

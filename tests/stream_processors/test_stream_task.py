@@ -387,9 +387,9 @@ async def test_a_message_that_makes_a_processor_fail_is_set_aside_and_no_other(s
 class Clockwork(RunningTotals):
     """Asks for the time at each tick."""
 
-    def __init__(self, *, is_merged: bool) -> None:
+    def __init__(self) -> None:
         super().__init__(tick_s=0.25)
-        self.merged, self.timed = ((INPUT,), ()) if is_merged else ((), (INPUT,))
+        self.merged = (INPUT,)
         self.seen = 0
         self.times: list[tuple[int | None, int]] = []
         """The time of each tick, and the messages that were processed by then."""
@@ -408,11 +408,10 @@ class Clockwork(RunningTotals):
             self.times.append((this_round.read_until_us, self.seen))
 
 
-@pytest.mark.parametrize("order", ["merged", "arrival"])
 @pytest.mark.parametrize("seed", range(4))
-async def test_a_tick_knows_a_time_that_no_unread_message_precedes(seed: int, order: str) -> None:
+async def test_a_tick_knows_a_time_that_no_unread_message_precedes(seed: int) -> None:
     cluster = FakeCluster(seed, slowest_s=0.5)
-    clockwork = Clockwork(is_merged=order == "merged")
+    clockwork = Clockwork()
     loop = asyncio.get_running_loop()
     member = FakeMember(cluster, clockwork)
     behind_s = 100.0 - 0.9  # the broker's clock is nearly a second behind

@@ -140,8 +140,8 @@ def test_limits_and_acknowledgements_survive_restarts_and_repeats_change_nothing
 def test_a_closed_book_has_no_open_alert() -> None:
     book = watched(AMOUNT)
     book.judge(risk(1, 1_200.0), 1)
-    assert states(list(book.close(2))) == [("cleared", "normal")]
-    assert list(book.close(3)) == []
+    assert states(list(book.close(2, 2 * DAY_US))) == [("cleared", "normal")]
+    assert list(book.close(3, 3 * DAY_US)) == []
     assert states(list(book.judge(risk(4, 1_200.0), 4))) == [("raised", "breach")]
 
 
@@ -211,7 +211,7 @@ def test_staleness_ends_with_its_setting_and_with_the_book() -> None:
         if way == "withdrawn":
             alerts = book.set_limits(limits(), 1, 101 * SECOND_US)
         else:
-            alerts = list(book.close(2))
+            alerts = list(book.close(2, 101 * SECOND_US))
         assert [alert.state for alert in alerts] == ["stale_cleared"]
         assert list(book.tick(10_000 * SECOND_US)) == []
     with pytest.raises(InvalidRule, match="stale_after_s is -1"):
