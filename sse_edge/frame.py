@@ -7,6 +7,7 @@ block that a broken connection cut in two, and would skip the event for ever.
 
 import json
 import re
+from collections.abc import Callable
 
 import orjson
 
@@ -49,6 +50,23 @@ def body(event: str | None, data: object, *, retry_ms: int | None = None) -> byt
 def with_id(unfinished: bytes, cursor: bytes) -> bytes:
     """Complete a block with its id, the cursor after the event."""
     return b"%bid: %b\n\n" % (unfinished, cursor)
+
+
+def with_members(unfinished: bytes, members: Callable[[str], bytes]) -> bytes:
+    """Add members to the JSON object that is an event's data, or to that of each of its parts.
+
+    Args:
+        unfinished: a block without its id, after others if the event comes in parts; each has a
+            data line that is an object with members.
+        members: returns the JSON of members, such as `"a":1,"b":2`, for the number of a part as
+            text; empty for an event in one block.
+    """
+    *parts, last = unfinished.split(b"\n\n")
+    blocks = [
+        b"%b,%b}\n" % (part[:-1], members(str(number))) for number, part in enumerate(parts, 1)
+    ]
+    number = str(len(parts) + 1) if parts else ""
+    return b"\n".join([*blocks, b"%b,%b}\n" % (last[:-2], members(number))])
 
 
 def with_member(unfinished: bytes, name: str, value: bytes) -> bytes:

@@ -20,7 +20,7 @@ from sse_edge.cache.window import Entry, Window
 from sse_edge.cursor import Cursor, CursorCodec, TopicPosition
 from sse_edge.delivery.history import History, Position
 from sse_edge.delivery.merge import IndexedEntry, merge_by_time, newest_of_each_key
-from sse_edge.frame import with_id, with_member
+from sse_edge.frame import with_id, with_member, with_members
 from sse_edge.log.record import Partition, Record, id_of_key
 from sse_edge.streams.channels import Channel
 from sse_edge.streams.render import Frame, Renderer
@@ -311,6 +311,15 @@ class Feed:
         superseded -= {entry for _, entry in newest_of_each_key(visible)}
         return [item for item in entries if item[1] not in superseded], len(superseded)
 
+    def _with_more(self, body: bytes, record: Record) -> bytes:
+        """Return a block with what its data have besides what is rendered once for all streams."""
+        context = self.stream.dialect.context
+        if context is not None:
+            body = with_members(body, lambda part: context(record, part))
+        if self.stream.with_traceparent and record.traceparent:
+            body = with_member(body, "traceparent", record.traceparent)
+        return body
+
     def _deliver(
         self,
         position: Position,
@@ -327,7 +336,7 @@ class Feed:
         """Render entries, and give each event its id; `bytes_max` is -1 for the feed's own."""
         if bytes_max == -1:
             bytes_max = self._bytes_max
-        with_traceparent = self.stream.with_traceparent
+        adds = self.stream.with_traceparent or self.stream.dialect.context is not None
         moved, cells = list(position), self._writer.start(position)
         blocks: list[bytes] = []
         timestamps_ms: list[int] = []
@@ -345,9 +354,7 @@ class Feed:
             if frame is None:
                 continue
             ended = frame.ends and self.stream.has_end
-            body = frame.body
-            if with_traceparent and record.traceparent:
-                body = with_member(body, "traceparent", record.traceparent)
+            body = self._with_more(frame.body, record) if adds else frame.body
             block = with_id(body, self._writer.finish(cells, ended=ended))
             last_sent = tuple(moved)
             blocks.append(block)

@@ -27,7 +27,7 @@ from sse_edge.streams.stream import Stream
 _HISTORIES_MAX = 8
 """Each group of a whole topic has a history, up to this number; rarer filters go without one."""
 
-_GroupKey = tuple[str, Owner | None, tuple[frozenset[bytes], ...], tuple[Partition, ...], bool]
+_GroupKey = tuple[str, Owner | None, tuple[frozenset[bytes], ...], tuple[Partition, ...], bool, str]
 
 
 class _Subscription(NamedTuple):
@@ -102,7 +102,14 @@ class Groups:
     ) -> BroadcastGroup:
         """Return the group of a stream over the given partitions of each source's topic."""
         of_partitions = tuple(chain.from_iterable(partitions))
-        key = (stream.identity, stream.owner, stream.keys, of_partitions, stream.with_traceparent)
+        key = (
+            stream.identity,
+            stream.owner,
+            stream.keys,
+            of_partitions,
+            stream.with_traceparent,
+            stream.dialect.name,
+        )
         group = self._groups.get(key)
         if group is not None and not group.feed.replaced:
             return group

@@ -125,6 +125,12 @@ PARAMETERS: dict[str, object] = {
             "none",
             "data",
         ),
+        _query(
+            "format",
+            "Whether events are in the dialect of the stream, or CloudEvents in JSON.",
+            "dialect",
+            "cloudevents",
+        ),
         _query("heartbeat", "The seconds of silence before a heartbeat, if sooner than usual."),
         _query("client_id", "The client's name for itself."),
         _query("token", "The access token, for clients that cannot send headers."),
@@ -151,7 +157,7 @@ PAGE_PARAMETERS: dict[str, object] = {
         _query("after", "The cursor of a page or event, after which the page begins."),
         _query("from", "Where to start without a cursor: earliest, latest or an RFC 3339 time."),
         _query("until", "Before which time of the log the pages end: an RFC 3339 time."),
-        _query("format", "The format, if not by `Accept`.", "json", "ndjson"),
+        _query("format", "The format, if not by `Accept`.", "json", "ndjson", "cloudevents"),
         _query("events", "The names of the events, separated by commas."),
         *(
             _query(name, "Selects one entity, on channels that have this parameter.")
@@ -166,6 +172,16 @@ _PAGED_EVENT: dict[str, object] = {
     "type": "object",
     "required": ["data"],
     "properties": {"id": {"type": "string"}, "event": {"type": "string"}, "data": {}},
+}
+
+_CLOUDEVENT: dict[str, object] = {
+    "type": "object",
+    "required": ["specversion", "id", "source", "type"],
+    "properties": {
+        name: {"type": "string"}
+        for name in ("specversion", "id", "source", "type", "time", "subject", "datacontenttype")
+    }
+    | {"data": {}, "cursor": {"type": "string"}},
 }
 
 OF_PAGES: dict[int | str, dict[str, Any]] = {
@@ -186,6 +202,9 @@ OF_PAGES: dict[int | str, dict[str, Any]] = {
                 }
             },
             "application/x-ndjson": {"itemSchema": _PAGED_EVENT},
+            "application/cloudevents-batch+json": {
+                "schema": {"type": "array", "items": _CLOUDEVENT}
+            },
         },
     },
     304: {"description": "The client has this page: `If-None-Match` names its `ETag`."},

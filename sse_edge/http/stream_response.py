@@ -61,6 +61,7 @@ from sse_edge.http.request_values import (
 )
 from sse_edge.http.web_pages import web_page_rules_of
 from sse_edge.log.record import Record
+from sse_edge.streams.requests import as_cloudevents
 from sse_edge.streams.stream import Stream
 
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Awaitable[Response]])
@@ -131,7 +132,7 @@ def open_stream(
     """
     node = node_of(request)
     refuse_unacceptable(request)
-    caller, stream = caller_of(request), as_readable_by(request, stream)
+    caller, stream = caller_of(request), in_format(request, as_readable_by(request, stream))
     if _choice(request, "traceparent", ("none", "data")) == "data":
         stream = replace(stream, with_traceparent=True)
     cursor = given_cursor(request)
@@ -226,6 +227,16 @@ def refuse_unacceptable(request: Request) -> None:
 def as_readable_by(request: Request, stream: Stream) -> Stream:
     """Return a stream of only those records that a request's caller may read."""
     return readable_by(caller_of(request), stream, node_of(request).settings.tenant)
+
+
+def in_format(request: Request, stream: Stream) -> Stream:
+    """Return a stream with its events in the format that a request asks for.
+
+    Raises:
+        InvalidParameter: there is no such format.
+    """
+    is_plain = _choice(request, "format", ("dialect", "cloudevents")) == "dialect"
+    return stream if is_plain else as_cloudevents(stream)
 
 
 def readable_by(caller: Caller | None, stream: Stream, home: str | None) -> Stream:

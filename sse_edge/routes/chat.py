@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from math import inf
 from typing import Annotated, cast
 
 from fastapi import APIRouter, Path, Query, Request, Response
@@ -11,13 +12,13 @@ from starlette.requests import HTTPConnection
 from kafka_io.clock import now_us
 from kafka_io.publisher import RecordMetadata
 from schemas.events import ChatEvent, ChatEventKind
-from schemas.gate import admit, admit_or_none
+from schemas.gate import admit_or_none
 from schemas.topics import CHAT_MESSAGES
 from sse_edge.caller import Scope
 from sse_edge.delivery.node import Node
 from sse_edge.delivery.start import FromOffsets
 from sse_edge.errors import NoSuchThing, Unavailable
-from sse_edge.frame import block
+from sse_edge.frame import with_members
 from sse_edge.http import openapi
 from sse_edge.http.addresses import address_of
 from sse_edge.http.dependencies import NodeDep, caller_of, node_of, tenant_read_by
@@ -27,6 +28,7 @@ from sse_edge.http.stream_response import (
     as_readable_by,
     count_write,
     event_names,
+    in_format,
     may_read,
     open_stream,
     refuse_unacceptable,
@@ -40,7 +42,8 @@ from sse_edge.log.record import Partition, Record
 from sse_edge.log.scan import scan
 from sse_edge.routes.cluster import ClusterDep, metrics_of, scope
 from sse_edge.routes.presence import Joined, Presence, Presences
-from sse_edge.streams.dialects.chat import chat_event
+from sse_edge.streams.channels import Channel
+from sse_edge.streams.render import render
 from sse_edge.streams.requests import of_entities
 from sse_edge.streams.stream import Stream
 
@@ -95,7 +98,7 @@ async def chat_stream(
 ) -> Response:
     """Stream the client's own `join`, the last ten messages, then the events of the room."""
     web_page_rules_of(request).refuse_foreign_page(request)  # to join is to write
-    stream = of_entities("chat", [room], event_names(request))
+    stream = in_format(request, of_entities("chat", [room], event_names(request)))
     cursor = given_cursor(request)
     presences = presences_of(request)
     presence = _presence_of(request, room, user)
@@ -125,7 +128,7 @@ async def chat_stream(
             begins[joined.partition] = joined.offset
         prelude = b""
         if cursor is None:
-            prelude = await _history(request, node, room, begins)
+            prelude = await _history(request, node, stream, begins)
         if joined is not None:
             begins[joined.partition] = joined.offset + 1  # after its own `join`
         start = FromOffsets({where.number: offset for where, offset in begins.items()})
@@ -157,10 +160,10 @@ async def _enter(request: Request, presence: Presence) -> bool:
 
 
 async def _history(
-    request: Request, node: Node, room: str, before: Mapping[Partition, int]
+    request: Request, node: Node, stream: Stream, before: Mapping[Partition, int]
 ) -> bytes:
     """Return the last messages of a room before some offsets, as blocks."""
-    keys = _stream_of(request, room).keys[0]
+    keys = as_readable_by(request, stream).keys[0]
 
     def is_ours(record: Record) -> bool:
         return record.key in keys and may_read(request, record)
@@ -169,7 +172,8 @@ async def _history(
     for where, offset in before.items():
         found += await last_messages(node.log, where, is_ours, offset)
     found.sort(key=lambda record: record.timestamp_ms)
-    return b"".join(map(_shown, found[-REMEMBERED:]))
+    channel = stream.selections[0].channel
+    return b"".join(_shown(channel, record) for record in found[-REMEMBERED:])
 
 
 def _presence_of(request: Request, room: str, user: str | None) -> Presence:
@@ -251,11 +255,15 @@ def _is_message(record: Record) -> bool:
     return event is not None and event.kind == ChatEventKind.MESSAGE
 
 
-def _shown(record: Record) -> bytes:
-    event = admit(record.value)
-    assert isinstance(event, ChatEvent)
-    rendered = chat_event(event)
-    return block(rendered.event, rendered.data)
+def _shown(channel: Channel, record: Record) -> bytes:
+    """Return a message as a block without an id."""
+    # Whether its time fits the log's is for the stream to say: a room shows what it has shown.
+    frame, context = render(channel, record, inf), channel.dialect.context
+    assert frame is not None
+    body = frame.body
+    if context is not None:
+        body = with_members(body, lambda part: context(record, part))
+    return body + b"\n"
 
 
 async def _write_event(

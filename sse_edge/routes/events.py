@@ -8,7 +8,7 @@ long-polling for proxies that break streams.
 import asyncio
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from hashlib import blake2s
 from typing import Annotated
@@ -39,7 +39,7 @@ from sse_edge.http.request_values import (
 from sse_edge.http.session import ResponseSession, open_session
 from sse_edge.http.stream_response import as_readable_by, event_names
 from sse_edge.streams.channels import CHANNELS
-from sse_edge.streams.requests import one_channel
+from sse_edge.streams.requests import as_cloudevents, one_channel
 from sse_edge.streams.stream import Stream
 
 router = APIRouter(prefix="/api/v1/events", tags=["replay"])
@@ -47,6 +47,7 @@ router = APIRouter(prefix="/api/v1/events", tags=["replay"])
 LIMIT_MAX = 10_000
 _YEAR_S = 31_536_000
 _JSON, _NDJSON = "application/json", "application/x-ndjson"
+_CLOUDEVENTS = "application/cloudevents-batch+json"
 _NOT_REPEATED = frozenset({"after", "from", "token", "last_event_id", "lastEventId"}) | {
     "Last-Event-ID"
 }
@@ -59,6 +60,22 @@ class Format(StrEnum):
 
     JSON = "json"
     NDJSON = "ndjson"
+    CLOUDEVENTS = "cloudevents"
+
+
+_FORMATS = {
+    _JSON: Format.JSON,
+    _NDJSON: Format.NDJSON,
+    "application/jsonl": Format.NDJSON,
+    "application/ndjson": Format.NDJSON,
+    _CLOUDEVENTS: Format.CLOUDEVENTS,
+}
+"""The formats by the media types that `Accept` may have."""
+_MEDIA_TYPES = {
+    Format.JSON: _JSON,
+    Format.NDJSON: _NDJSON,
+    Format.CLOUDEVENTS: _CLOUDEVENTS,
+}
 
 
 class Live(StrEnum):
@@ -102,10 +119,10 @@ async def events(
     if channel not in CHANNELS.mystocks:
         there_are = ", ".join(CHANNELS.mystocks)
         raise NoSuchThing(f"{channel[:60]!r} is no channel; there are {there_are}")
-    stream = as_readable_by(
-        request, one_channel(channel, request.query_params, event_names(request))
-    )
     format_, until_ms = _format(request), _until_ms(request)
+    stream = one_channel(channel, request.query_params, event_names(request))
+    stream = as_readable_by(request, stream)
+    stream = as_cloudevents(stream) if format_ is Format.CLOUDEVENTS else stream
     text = request.query_params.get("after") or given_cursor(request)
     start = _start(request, node, stream, text)
     if isinstance(start, Cursor) and start.ended and text is not None:
@@ -182,11 +199,11 @@ def _format(request: Request) -> Format:
         if given not in tuple(Format):
             raise InvalidParameter("format", f"{given[:60]!r} is not one of {', '.join(Format)}")
         return Format(given)
-    preferred = preferred_type(request, _JSON, _NDJSON, "application/jsonl", "application/ndjson")
+    preferred = preferred_type(request, *_FORMATS)
     if preferred is None:
         accepted = joined_header(request, "accept")[:200]
         raise NotAcceptable(f"a page is {_JSON} or {_NDJSON}, which Accept excludes: {accepted!r}")
-    return Format.JSON if preferred == _JSON else Format.NDJSON
+    return _FORMATS[preferred]
 
 
 def _response(
@@ -197,7 +214,7 @@ def _response(
     is_lasting: bool,
     live: Live = Live.NO,
 ) -> Response:
-    body = _json_page(page) if format_ is Format.JSON else _lines(page)
+    body = _BODIES[format_](page)
     scope = "public" if caller_of(request) is None else "private"
     lasts = f"max-age={_YEAR_S}, immutable" if is_lasting else "no-cache"
     headers = {
@@ -213,7 +230,7 @@ def _response(
         ]
         query = urlencode([*kept, ("after", page.cursor)])
         headers["Link"] = f'<{request.url.path}?{query}>; rel="next"'
-    media_type = _JSON if format_ is Format.JSON else _NDJSON
+    media_type = _MEDIA_TYPES[format_]
     if request.method == "HEAD":
         head = Response(headers=headers, media_type=media_type)
         del head.headers["Content-Length"]  # it would have to be the page's
@@ -240,10 +257,32 @@ def _lines(page: Page) -> bytes:
     return b"".join(item + b"\n" for item in _items(page.data))
 
 
+def _cloudevents(page: Page) -> bytes:
+    """Return CloudEvents as a batch; each has its cursor, but for gaps, which have none."""
+    events = (
+        b'%b,"cursor":"%b"}' % (fields[b"data"][:-1], fields[b"id"])
+        if b"id" in fields
+        else fields[b"data"]
+        for fields in _fields_of_blocks(page.data)
+    )
+    return b"[%b]" % b",".join(events)
+
+
+_BODIES = {
+    Format.JSON: _json_page,
+    Format.NDJSON: _lines,
+    Format.CLOUDEVENTS: _cloudevents,
+}
+
+
+def _fields_of_blocks(blocks: bytes) -> Iterator[Mapping[bytes, bytes]]:
+    for block in blocks.split(b"\n\n")[:-1]:
+        yield dict(line.split(b": ", 1) for line in block.split(b"\n"))
+
+
 def _items(blocks: bytes) -> Iterator[bytes]:
     """Yield the events of blocks as JSON; without an id, where the block has none."""
-    for block in blocks.split(b"\n\n")[:-1]:
-        fields = dict(line.split(b": ", 1) for line in block.split(b"\n"))
+    for fields in _fields_of_blocks(blocks):
         members = [
             b'"%b":%b' % (name, json.dumps(fields[name].decode()).encode())
             for name in (b"id", b"event")

@@ -45,6 +45,7 @@ from sse_edge.http.scopes import require
 from sse_edge.http.stream_response import (
     client_id_of,
     event_names,
+    in_format,
     open_stream,
     stream_route,
     write,
@@ -211,7 +212,7 @@ async def _follow(request: Request, task_ids: Sequence[str]) -> Response:
 
 def _unknown(request: Request, stream: Stream, error: NoSuchThing) -> Response:
     """Answer with an `error` event: `EventSource` would not show the body of a 404."""
-    metrics = node_of(request).metrics
+    metrics, stream = node_of(request).metrics, in_format(request, stream)
     metrics.refused[str(error.status)] += 1
     metrics.refused_to[tenant_read_by(request) or ""] += 1
     client = ClientInfo(client_id_of(request), stream.name, stream.entities)

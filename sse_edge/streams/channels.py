@@ -28,7 +28,10 @@ from schemas.topics import (
 )
 from sse_edge.streams import examples
 from sse_edge.streams.dialect import Dialect, Rendered
-from sse_edge.streams.dialects import agent, backtest, chat, mystocks, training
+from sse_edge.streams.dialects import agent, backtest, chat, cloudevents, mystocks, training
+
+_IN_MANY, _CLOUDEVENTS = "+", "~"
+"""How the keys of variants of a channel end."""
 
 
 @dataclass(frozen=True)
@@ -60,11 +63,20 @@ class Channel:
     None where no record of the channel is for one user only."""
     has_owned_ids: bool = False
     """Whether the ids of entities tell their owners (see `schemas.run_ids`)."""
+    in_many: bool = False
+    """Whether it shares its connection with other channels."""
+    is_cloudevents: bool = False
+    """Whether its events are rendered as CloudEvents, and not in the dialect of its row."""
+
+    @property
+    def cursor_key(self) -> str:
+        """The channel's identity in cursors, which are the same in each format."""
+        return self.name + _IN_MANY * self.in_many
 
     @property
     def key(self) -> str:
-        """The channel's identity in cursors and caches, with its dialect."""
-        return f"{self.name}+" if self.dialect.name == mystocks.MANY else self.name
+        """The channel's identity in caches, with its dialect."""
+        return self.cursor_key + _CLOUDEVENTS * self.is_cloudevents
 
     @property
     def has_owners(self) -> bool:
@@ -84,6 +96,7 @@ class ChannelTable(Mapping[str, Channel]):
     def __init__(self) -> None:
         self._by_name: dict[str, Channel] = {}
         self._in_many: dict[str, Channel] = {}
+        self._as_cloudevents: dict[str, Channel] = {}
 
     def add(self, channel: Channel) -> None:
         """Add a row.
@@ -96,7 +109,7 @@ class ChannelTable(Mapping[str, Channel]):
         self._by_name[channel.name] = channel
         if channel.dialect is mystocks.MYSTOCKS:
             dialect = mystocks.many(channel.name, channel.entity_field)
-            self._in_many[channel.name] = replace(channel, dialect=dialect)
+            self._in_many[channel.name] = replace(channel, dialect=dialect, in_many=True)
 
     @property
     def mystocks(self) -> Sequence[str]:
@@ -116,7 +129,19 @@ class ChannelTable(Mapping[str, Channel]):
 
     def by_key(self, key: str) -> Channel:
         """Return the channel with a key."""
-        return self._in_many[key[:-1]] if key.endswith("+") else self._by_name[key]
+        plain = key.removesuffix(_CLOUDEVENTS)
+        many = plain.endswith(_IN_MANY)
+        channel = self._in_many[plain[: -len(_IN_MANY)]] if many else self._by_name[plain]
+        return channel if plain == key else self.as_cloudevents(channel)
+
+    def as_cloudevents(self, channel: Channel) -> Channel:
+        """Return a channel whose events are rendered as CloudEvents; the same one each time."""
+        key = channel.cursor_key
+        if key not in self._as_cloudevents:
+            dialect = cloudevents.variant_of(channel.name, channel.topic.name, channel.dialect)
+            rendered = replace(channel, dialect=dialect, is_cloudevents=True)
+            self._as_cloudevents[key] = rendered
+        return self._as_cloudevents[key]
 
     def __getitem__(self, name: str) -> Channel:
         return self._by_name[name]

@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from sse_edge.frame import block
+from sse_edge.frame import FRAME_BYTES_MAX, block
+from sse_edge.log.record import Record
 
 
 class UnknownWord(ValueError):
@@ -62,6 +63,11 @@ class Dialect:
     """Seconds of silence before a heartbeat; None for the edge's setting."""
     lasts_s: float | None = None
     """Seconds that a stream stays open; None for no bound."""
+    context: Callable[[Record, str], bytes] | None = None
+    """Returns the JSON of members that each event's object has besides those that are rendered, for
+    its record and the number of its part; None for none."""
+    frame_bytes_max: int = FRAME_BYTES_MAX
+    """The most bytes of a block without its id and context."""
     stays_open: bool = False
     """Whether a stream stays open after its last event, until its client closes it."""
 

@@ -6,7 +6,7 @@ Only the last one gets an id: a client whose connection breaks between two gets 
 
 from collections.abc import Mapping, Sequence
 
-from sse_edge.frame import FRAME_BYTES_MAX, body
+from sse_edge.frame import body
 from sse_edge.streams.dialect import Dialect, Rendered
 
 PARTS_MAX = 16
@@ -33,7 +33,7 @@ def in_parts(dialect: Dialect, rendered: Rendered, timestamp: str) -> bytes | No
         blocks: list[bytes] = []
         for part in range(parts):
             block = _part(dialect, rendered, timestamp, lists, part, parts)
-            if block is None or len(block) > FRAME_BYTES_MAX:
+            if block is None or len(block) > dialect.frame_bytes_max:
                 break
             blocks.append(block)
         if len(blocks) == parts:
@@ -79,11 +79,11 @@ def _without_the_largest(
             continue
         left_out.append(name)
         size += _size(data[name]) - sizes[name] + _size(name) + 1
-        if size > FRAME_BYTES_MAX:
+        if size > dialect.frame_bytes_max:
             continue
         shorter = rendered._replace(data={**data, "left_out": left_out})
         block = body(*dialect.wrap(shorter, timestamp))
-        if len(block) <= FRAME_BYTES_MAX:
+        if len(block) <= dialect.frame_bytes_max:
             return block
     return None
 

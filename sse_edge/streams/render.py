@@ -7,7 +7,7 @@ from schemas.errors import Refused
 from schemas.gate import AHEAD_US, admit
 from schemas.instants import to_rfc3339
 from sse_edge.errors import Unframable
-from sse_edge.frame import FRAME_BYTES_MAX, body
+from sse_edge.frame import body
 from sse_edge.log.record import Record
 from sse_edge.streams.channels import Channel
 from sse_edge.streams.dialect import UnknownWord
@@ -59,7 +59,7 @@ def render_value(
         owner = None if channel.owner_of is None else channel.owner_of(event)
         timestamp = to_rfc3339(logged_us)
         unfinished = whole = body(*channel.dialect.wrap(rendered, timestamp))
-        if len(whole) > FRAME_BYTES_MAX:
+        if len(whole) > channel.dialect.frame_bytes_max:
             unfinished = in_parts(channel.dialect, rendered, timestamp) or b""
             if not unfinished:
                 unfinished = without_the_largest(channel.dialect, rendered, timestamp) or b""
@@ -71,6 +71,6 @@ def render_value(
         # A dialect has failed, at this record only: every other one is still rendered.
         raise Unframable("failed", f"{type(error).__name__}: {error}") from error
     if not unfinished:
-        text = f"{len(whole)} bytes; an event has at most {FRAME_BYTES_MAX}"
+        text = f"{len(whole)} bytes; an event has at most {channel.dialect.frame_bytes_max}"
         raise Unframable("too_large", text)
     return Frame(rendered.event, unfinished, rendered.ends, owner)

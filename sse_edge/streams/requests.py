@@ -1,6 +1,7 @@
 """Turns the channels, entities and event names of a request into a stream, or a named error."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from sse_edge.errors import InvalidParameter
 from sse_edge.streams.channels import CHANNELS
@@ -98,6 +99,15 @@ def many_channels(topics: Iterable[str], events: Iterable[str] | None = None) ->
         for name in sorted(selected)
     )
     return _stream(selections, events)
+
+
+def as_cloudevents(stream: Stream) -> Stream:
+    """Return a stream with its events as CloudEvents; its cursors stay the same."""
+    selections = tuple(
+        replace(choice, channel=CHANNELS.as_cloudevents(choice.channel))
+        for choice in stream.selections
+    )
+    return replace(stream, selections=selections)
 
 
 def _stream(selections: tuple[ChannelSelection, ...], events: Iterable[str] | None) -> Stream:

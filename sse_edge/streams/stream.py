@@ -74,7 +74,10 @@ class Stream:
         """
         return json.dumps(
             [
-                [[choice.channel.key, sorted(choice.entities)] for choice in self.selections],
+                [
+                    [choice.channel.cursor_key, sorted(choice.entities)]
+                    for choice in self.selections
+                ],
                 sorted(self.events),
                 *([] if self.tenant is None else [["tenant", self.tenant]]),
             ]

@@ -1,5 +1,6 @@
 """The filter of a stream by the names of its events, and its traces."""
 
+import json
 from collections.abc import Iterator
 
 import pytest
@@ -123,3 +124,23 @@ async def test_an_edge_that_is_not_traced_passes_no_context_on(log: FakeLog) -> 
         await edge.request("/trainmodel/", method="POST", content=body, headers=HEADERS)
     (command,) = log.records_of("training.commands")
     assert command.traceparent == b""
+
+
+async def test_every_event_of_a_room_is_a_cloudevent_on_request(log: FakeLog) -> None:
+    async with serving(log) as edge:
+        spoken = json.dumps({"room": "r", "user": "eve", "message": "hi"}).encode()
+        await edge.request("/send-message", method="POST", content=spoken)
+        answer = await edge.request("/chat-stream", "room=r&user=bob&format=cloudevents")
+        refused = await edge.request("/chat-stream", "room=r&user=bob&format=xml")
+    found = [block.json for block in Reader().feed(answer.body) if block.data]
+    assert [event["type"] for event in found] == ["tapewire.stream.join", "tapewire.chat.message"]
+    assert found[0]["data"] == "bob"
+    assert (found[1]["data"]["message"], found[1]["subject"]) == ("hi", "r")
+    assert json.loads(refused.body)["parameter"] == "format"
+
+
+async def test_cloudevents_have_the_trace_contexts_of_their_writers(log: FakeLog) -> None:
+    async with serving(log) as edge:
+        answer = await edge.request(STREAM, "from=earliest&format=cloudevents&traceparent=data")
+    found = [block.json for block in Reader().feed(answer.body) if block.event == "risk_alert"]
+    assert [event.get("traceparent") for event in found] == [WRITER.decode(), None]

@@ -12,6 +12,7 @@ from sse_edge.routes.events import LIMIT_MAX
 from tests.support.asgi_edge import Answer, AsgiEdge, log_of_the_catalogue, serving
 from tests.support.edge import ALERTS, TRAINING, progress, write_alerts
 from tests.support.fake_log import FakeLog
+from tests.support.sse import Reader
 
 pytestmark = pytest.mark.virtual_time
 
@@ -64,6 +65,39 @@ async def test_lines_have_the_same_events_as_a_json_page() -> None:
     assert by_parameter.body == lines.body
     assert lines.headers["last-event-id"] == page["cursor"] == page["events"][-1]["id"]
     assert page["events"][0]["event"] == page["events"][0]["data"]["event"] == "risk_alert"
+
+
+async def test_a_page_of_cloudevents_is_a_batch_whose_cursors_are_those_of_other_formats() -> None:
+    async with an_edge(3) as (edge, _):
+        page = json.loads((await get(edge)).body)["events"]
+        accepted = ((b"accept", b"application/cloudevents-batch+json"),)
+        answer = await get(edge, "limit=2", headers=accepted)
+        batch = json.loads(answer.body)
+        stream = await get(
+            edge,
+            f"format=cloudevents&last_event_id={batch[1]['cursor']}",
+            url="/api/v1/sse/alerts",
+            stays_s=2.0,
+        )
+    (followed,) = (b for b in Reader().feed(stream.body) if b.event == "risk_alert")
+    assert answer.headers["content-type"] == "application/cloudevents-batch+json"
+    assert [event["cursor"] for event in batch] == [event["id"] for event in page[:2]]
+    assert [event["data"] for event in batch] == [event["data"]["data"] for event in page[:2]]
+    assert {event["type"] for event in batch} == {"tapewire.alerts.risk_alert"}
+    assert followed.id == page[2]["id"]
+    assert followed.json["data"] == page[2]["data"]["data"]
+
+
+async def test_a_gap_in_a_batch_is_an_event_without_a_cursor() -> None:
+    async with an_edge(5) as (edge, log):
+        cursor = (await get(edge, "limit=1")).headers["last-event-id"]
+    log.expire(ALERTS, log.partition_of(b"p", log.count(ALERTS)), 3)
+    async with serving(log) as edge:
+        answer = await get(edge, f"after={cursor}&format=cloudevents")
+    gap, *rest = json.loads(answer.body)
+    assert (gap["type"], gap["data"]["reason"]) == ("tapewire.stream.gap", "expired")
+    assert "cursor" not in gap
+    assert len(rest) == 2
 
 
 async def test_head_has_the_cursor_of_the_end_at_which_a_page_and_a_stream_continue() -> None:
