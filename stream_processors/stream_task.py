@@ -62,8 +62,11 @@ _SLICE_BYTES = 64 << 10
 _WAITING_BYTES_MAX = 16 << 20
 """The bytes of messages that may wait in memory before no more are fetched."""
 _HURRY_S = 0.5
-"""How long a round that should end may take up messages that wait already. A round writes a row for
-each state that changed, so short rounds make a backlog longer."""
+"""The longest that a round that should end may take up messages that wait already. A round writes a
+row for each state that changed, so short rounds make a backlog longer."""
+_HURRY_SHARE = 2.0
+"""How much of the time that the last round took to end this is: so at most a third of the time is
+spent on ends of rounds, and alerts wait less where ends are quick."""
 _SAME_TIME_S = 0.002
 """Longer than the unit of times in the log, a millisecond."""
 _ENDS_S = 2.0
@@ -357,6 +360,8 @@ class StreamTask:
         """The missing records that the first round after a recovery reports."""
         self._ticked_s: dict[str, float] = {}
         self._progress_s = 0.0
+        self._ending_s = 0.0
+        """How long the last round took from its last message to the end of its commit."""
         self._interruption: Exception | None = None
         self._alone = AsyncExitStack()
         """Keeps other tasks of this process from handling messages."""
@@ -532,6 +537,7 @@ class StreamTask:
                     processor.report_gap(gap, this_round)
             messages_read: list[Message] = []
             busy = await self._fill(writer, this_round, messages_read)
+            filled_s = _now_s()
             async with self._handling():
                 with failing_with(messages_read):
                     for processor in busy:
@@ -542,6 +548,7 @@ class StreamTask:
                 if messages_read:  # what follows from one of them is not taken by Kafka
                     raise ProcessorFailed(error, tuple(messages_read)) from error
                 raise
+            self._ending_s = _now_s() - filled_s
             self._metrics.observe_round(messages_read, this_round.letters)
             await self._share()
 
@@ -566,7 +573,7 @@ class StreamTask:
         is_careful = self._bulkhead.is_careful(self._next)
         messages_max = 1 if is_careful else self._deaths.messages_max(self._offsets())
         while len(messages_read) < messages_max:
-            if this_round.must_end and (not self._queue or _now_s() >= hurry_s):
+            if this_round.must_end and _now_s() >= hurry_s:
                 break
             self._raise_interruption()
             await self._learn_ends()
@@ -582,7 +589,7 @@ class StreamTask:
                 messages_read += messages
                 self._spans.read(messages, this_round)
                 end_s = min(end_s, _now_s() + self._linger_s(messages))
-                hurry_s = min(hurry_s, _now_s() + _HURRY_S)
+                hurry_s = min(hurry_s, _now_s() + min(_HURRY_S, _HURRY_SHARE * self._ending_s))
                 async with self._handling():
                     with failing_with(messages_read):
                         await self._dispatch(messages, this_round, busy)
@@ -590,9 +597,9 @@ class StreamTask:
                     break
             async with self._handling():
                 await self._tick(this_round, busy)
-            if _now_s() >= end_s and not self._queue:
-                break
             if not self._queue:
+                if this_round.must_end or _now_s() >= end_s:
+                    break
                 if not messages_read and self._has_uncommitted():
                     break
                 await self._wait_until(min(end_s, self._next_tick_s(), _now_s() + _IDLE_COMMIT_S))

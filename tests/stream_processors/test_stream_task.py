@@ -189,6 +189,26 @@ async def test_a_round_lingers_for_more_messages_and_is_one_transaction() -> Non
         assert member.metrics.transactions == before + 1
 
 
+class UrgentTotals(RunningTotals):
+    """Has clients that wait for what follows from its messages."""
+
+    async def process(self, messages: Sequence[Admitted], this_round: Round) -> None:
+        await super().process(messages, this_round)
+        this_round.must_end = True
+
+
+async def test_a_round_for_which_clients_wait_does_not_linger() -> None:
+    cluster = FakeCluster(slowest_s=0.001)
+    cluster.hiccups_s = (0,)
+    async with running(FakeMember(cluster, UrgentTotals(linger_s=50.0))):
+        await asyncio.sleep(1)
+        clock = asyncio.get_running_loop().time
+        began_s = clock()
+        cluster.append(0, "a", 1)
+        await cluster.done()
+        assert clock() < began_s + 0.5
+
+
 @pytest.mark.parametrize("seed", range(20))
 async def test_commits_whose_outcome_is_unknown_repeat_and_lose_nothing(seed: int) -> None:
     cluster = FakeCluster(seed)
