@@ -9,6 +9,7 @@ import asyncio
 import signal
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -38,6 +39,9 @@ _TOGETHER = 200
 """Returns in a message, as `ReturnsPublisher` sends what is there at once."""
 _ROUNDS = 3
 _ALERTS = 100
+_LOAD_PER_S = 20_000
+_LOAD_TOGETHER = 50
+"""Returns in a message of the load beside alerts."""
 _DAY_US = 86_400_000_000
 _LIMIT = "0.0168"
 """Near what VaR is, so that there are alerts."""
@@ -117,11 +121,16 @@ class Bench:
             async with self._workers("stream_processors", prefix, 1, {}):
                 return (await _next_measure_ms(self._servers, prefix, began_ms) - began_ms) / 1000
 
-    async def alert_ms(self, alerts: int) -> list[float]:
-        """Return the times from returns to the alerts that they raise, by Kafka's clock, sorted.
+    async def alert_ms(self, alerts: int, beside_per_s: int = 0) -> list[float]:
+        """Return how long after their returns alerts are read, in milliseconds, sorted.
 
-        Each return is alone on a quiet worker: it is of another portfolio, and far below the VaR of
-        the portfolio's window, so that it raises an alert.
+        The time is from Kafka's append of a return until a reader of committed records has the
+        alert, so it includes the transaction. Each return is of another portfolio, and far below
+        the VaR of the portfolio's window, so that it raises an alert.
+
+        Args:
+            alerts: the number of alerts, which are raised one after the other.
+            beside_per_s: the returns of other portfolios that arrive meanwhile, each second.
         """
         async with (
             self._topics() as prefix,
@@ -135,28 +144,32 @@ class Bench:
             calm = chain(*_messages(range(total), _TOGETHER, total))
             await asyncio.to_thread(_publish, self._servers, prefix, tuple(calm))
             await progress.until(total)
-            seen = 0
-            while seen < total:
-                batch = decode((await sent.getone()).value)
-                assert isinstance(batch, ReturnBatch)
-                seen += len(batch.returns)
-            for known in (await raised.getmany(timeout_ms=2_000)).values():
-                del known  # alerts of the calm days
-            found = []
-            for portfolio in range(alerts):
-                crash = [
-                    Return(f"portfolio-{portfolio}", (days + day) * _DAY_US, -0.5)
-                    for day in range(days // 10)
-                ]
-                message = _home(portfolio), encode(ReturnBatch(returns=crash))
-                await asyncio.to_thread(_publish, self._servers, prefix, [message])
-                appended_ms = (await sent.getone()).timestamp
-                while True:
-                    record = await raised.getone()
-                    if record.key == f"portfolio-{portfolio}".encode():
-                        break
-                found.append(float(record.timestamp - appended_ms))
-        return sorted(found)
+            async with _load(self._servers, prefix, days, beside_per_s):
+                return sorted(
+                    [
+                        await self._alert_ms(prefix, portfolio, days, sent, raised)
+                        for portfolio in range(alerts)
+                    ]
+                )
+
+    async def _alert_ms(
+        self,
+        prefix: str,
+        portfolio: int,
+        days: int,
+        sent: AIOKafkaConsumer,
+        raised: AIOKafkaConsumer,
+    ) -> float:
+        name = f"portfolio-{portfolio}"
+        crash = [Return(name, (days + day) * _DAY_US, -0.5) for day in range(days // 10)]
+        message = _home(portfolio), encode(ReturnBatch(returns=crash))
+        await asyncio.to_thread(_publish, self._servers, prefix, [message])
+        while (await raised.getone()).key != name.encode():
+            pass  # an alert of the calm days
+        read_ms = time.time() * 1000
+        while (record := await sent.getone()).value != message[1]:
+            pass
+        return read_ms - float(record.timestamp)
 
     @asynccontextmanager
     async def _topics(self) -> AsyncGenerator[str]:
@@ -229,6 +242,44 @@ def _publish(servers: str, prefix: str, messages: Sequence[Message]) -> None:
         producer.produce(topic, value, partition=partition)
         producer.poll(0)
     producer.flush()
+
+
+@asynccontextmanager
+async def _load(servers: str, prefix: str, day: int, per_s: int) -> AsyncGenerator[None]:
+    """Send calm returns of the portfolios without alerts, so many a second, from a day on."""
+    stop = threading.Event()
+
+    def send() -> None:
+        producer = Producer({"bootstrap.servers": servers, "linger.ms": 5})
+        random = np.random.default_rng(8)
+        homes = [(_home(number), f"portfolio-{number}") for number in range(_ALERTS, _PORTFOLIOS)]
+        began_s = time.monotonic()
+        for number in count():
+            partition = number % PARTITIONS
+            names = [name for home, name in homes if home == partition][:_LOAD_TOGETHER]
+            time_us = (day + number // PARTITIONS) * _DAY_US
+            values = random.normal(0, 0.01, _LOAD_TOGETHER)
+            batch = [
+                Return(name, time_us, float(value))
+                for name, value in zip(names, values, strict=True)
+            ]
+            due_s = began_s + number * _LOAD_TOGETHER / per_s
+            if stop.wait(max(0.0, due_s - time.monotonic())):
+                break
+            value = encode(ReturnBatch(returns=batch))
+            producer.produce(prefix + PORTFOLIO_RETURNS.name, value, partition=partition)
+            producer.poll(0)
+        producer.flush()
+
+    if not per_s:
+        yield
+        return
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(asyncio.to_thread(send))
+        try:
+            yield
+        finally:
+            stop.set()
 
 
 def _home(portfolio: int) -> int:
@@ -342,9 +393,11 @@ async def measure(servers: str, returns: int, folder: Path) -> None:
     print(f"the worker: {single / best[BARE].per_s:.2f} of the bare loop")
     again_s = min([await bench.restart_s() for _ in range(_ROUNDS)])
     print(f"restart with 1,000 portfolios: measuring again after {again_s:.1f} s")
-    late_ms = await bench.alert_ms(_ALERTS)
-    p50, p99 = late_ms[len(late_ms) // 2], late_ms[len(late_ms) * 99 // 100]
-    print(f"an alert after its return, on a quiet worker: p50 {p50:.0f} ms, p99 {p99:.0f} ms")
+    for beside_per_s in (0, _LOAD_PER_S):
+        late_ms = await bench.alert_ms(_ALERTS, beside_per_s)
+        p50, p99 = late_ms[len(late_ms) // 2], late_ms[len(late_ms) * 99 // 100]
+        beside = f"beside {beside_per_s:,} returns/s" if beside_per_s else "on a quiet worker"
+        print(f"an alert after its return, {beside}: p50 {p50:.0f} ms, p99 {p99:.0f} ms")
 
 
 def main() -> None:
