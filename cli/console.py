@@ -14,7 +14,7 @@ from cli.answers import Answer
 from cli.errors import CommandError
 from infra.errors import InfraError
 from infra.settings import InfraSettings
-from kafka_io.client import check_security
+from kafka_io.client import check_framing, check_security
 from kafka_io.clock import now_us
 from kafka_io.errors import InvalidSetting
 from schemas.instants import to_rfc3339
@@ -154,6 +154,7 @@ def settings_of(data_dir: Path | None) -> InfraSettings:
     try:
         settings = InfraSettings()
         check_security()
+        check_framing()
     except InvalidSetting as error:
         sys.exit(f"tapewire: a setting is invalid: {error}")
     return settings if data_dir is None else settings.model_copy(update={"data_dir": data_dir})

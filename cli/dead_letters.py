@@ -11,19 +11,20 @@ from collections import defaultdict
 from collections.abc import AsyncGenerator, Callable, Collection, Generator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 from cli.errors import LogFailed, NotRedriven, UnknownLetter
 from cli.letter_actions import Action, Done, LetterTimes, first_action
 from cli.record_json import describe, json_of, text_of
-from cli.redrive import Home, check_original, records_of, topic_of_letter
+from cli.redrive import Home, Original, check_original, records_of, topic_of_letter
 from kafka_io.clock import now_us
 from kafka_io.dead_letters import log_time_us
 from kafka_io.errors import Fenced, InvalidReport, ProducerError
 from kafka_io.log_lines import escaped
 from kafka_io.operators import operator
 from kafka_io.publisher import outgoing_record
-from kafka_io.reader import ConsumedRecord, read_between, stream_records
+from kafka_io.reader import read_between, stream_records
 from kafka_io.settings import ProducerSettings
 from kafka_io.topic_admin import TopicAdmin
 from kafka_io.transactions import OutgoingRecord, TransactionalWriter, open_writer
@@ -183,11 +184,12 @@ async def read_actions(settings: ProducerSettings) -> Mapping[str, Sequence[Acti
     return found
 
 
-async def find_original(letter: DeadLetter, settings: ProducerSettings) -> ConsumedRecord | None:
+async def find_original(letter: DeadLetter, settings: ProducerSettings) -> Original | None:
     """Return the record of a letter, if the log has one at its offset."""
     offsets = range(letter.offset, letter.offset + 1)
-    found = await read_between(letter.topic, letter.partition, offsets, settings)
-    return found[0] if found else None
+    read = partial(read_between, letter.topic, letter.partition, offsets, settings)
+    found, logged = await read(), await read(resolves=False)
+    return Original(found[0], logged[0].value) if found and logged else None
 
 
 async def _find_home(letter: DeadLetter, settings: ProducerSettings) -> Home:

@@ -52,7 +52,16 @@ def topic_of_letter(letter: DeadLetter, prefix: str) -> Topic:
     raise NotRedriven(f"{letter.topic} is no topic whose records this system reads")
 
 
-def check_original(letter: DeadLetter, original: ConsumedRecord | None) -> ConsumedRecord:
+class Original(NamedTuple):
+    """The record of a dead letter."""
+
+    record: ConsumedRecord
+    """As readers get it: its value is in single-object encoding."""
+    logged: bytes | None
+    """The value as the log has it; a letter about a value that could not be read is about this."""
+
+
+def check_original(letter: DeadLetter, original: Original | None) -> ConsumedRecord:
     """Return the record of a letter, if the log still has it.
 
     Raises:
@@ -67,22 +76,24 @@ def check_original(letter: DeadLetter, original: ConsumedRecord | None) -> Consu
             f"keeps {kept} of the {whole} bytes of its value, and none of its headers. Let its "
             "producer send the record again, and discard the letter"
         )
-    for name, found, part, digest in (
-        ("key", original.key, letter.key, letter.key_sha256),
-        ("value", original.value, letter.value, letter.value_sha256),
+    record, logged = original
+    for name, candidates, part, digest in (
+        ("key", (record.key,), letter.key, letter.key_sha256),
+        ("value", (record.value, logged), letter.value, letter.value_sha256),
     ):
         # Letters of 0.1.0 have no digest.
-        is_same = (
+        is_same = any(
             (found or b"").startswith(part or b"")
             if digest is None
             else found is not None and sha256(found).digest() == digest
+            for found in candidates
         )
         if not is_same:
             raise NotRedriven(
                 f"the log has another record in {where}: the SHA-256 of its {name} is not that of "
                 "the letter. The topic was made anew, or has lost its end"
             )
-    return original
+    return record
 
 
 def records_of(

@@ -38,6 +38,7 @@ from kafka_io.part_metrics import (
     expiration_family,
     token_families,
 )
+from kafka_io.schema_registry import SchemaRegistrySettings
 from kafka_io.security import SecuritySettings
 from kafka_io.settings import MetricsSettings, ProducerSettings, number_range, variable_of
 from kafka_io.tokens import Token, TokenSource
@@ -63,6 +64,7 @@ PAGES = ROOT / "docs"
 
 _SETTINGS: tuple[tuple[str, type[BaseSettings]], ...] = (
     ("Encryption and authentication of Kafka", SecuritySettings),
+    ("Schema registry", SchemaRegistrySettings),
     ("Publisher and reader", ProducerSettings),
     ("Metrics of processors and other workers", MetricsSettings),
     ("`tapewire`", InfraSettings),

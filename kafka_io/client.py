@@ -9,9 +9,10 @@ import asyncio
 import logging
 import ssl
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from functools import lru_cache
+from functools import lru_cache, partial
+from math import inf
 from typing import Any, Literal
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
@@ -24,7 +25,9 @@ from confluent_kafka.admin import AdminClient
 from kafka_io.assignor import NumberAssignor
 from kafka_io.connections import Connections
 from kafka_io.errors import RecordRefused
+from kafka_io.framing import ResolvingConsumer, schema_cache
 from kafka_io.refusals import denial_text
+from kafka_io.schema_registry import SchemaRegistrySettings
 from kafka_io.security import (
     Credentials,
     NoSaslExchanges,
@@ -66,15 +69,36 @@ _no_sasl_exchanges = NoSaslExchanges()
 _REFUSALS = (LibrdkafkaError._AUTHENTICATION, LibrdkafkaError._SSL)  # noqa: SLF001  # so librdkafka names its own
 
 
-def consumer(bootstrap_servers: str, *topics: str, **options: Any) -> AIOKafkaConsumer:
+def consumer(
+    bootstrap_servers: str,
+    *topics: str,
+    schema_wait_s: float = inf,
+    resolves: bool = True,
+    **options: Any,
+) -> AIOKafkaConsumer:
     """Make a consumer, of committed records unless options differ, which commits nothing by itself.
+
+    It returns values in Confluent's framings in single-object encoding; see `kafka_io.framing`.
 
     Args:
         bootstrap_servers: Kafka's addresses, `host:port` with commas between.
         topics: what to subscribe to; none for a consumer whose partitions are assigned.
+        schema_wait_s: the longest time that a record waits whose schema is not known yet.
+        resolves: whether it does; else values are as the log has them.
         options: aiokafka's, beyond those that every consumer has.
+
+    Raises:
+        InvalidSetting: the settings of the schema registry or of security cannot be used.
     """
-    made = AIOKafkaConsumer(
+    kind: Callable[..., AIOKafkaConsumer] = AIOKafkaConsumer
+    if resolves:
+        registry = SchemaRegistrySettings()
+        kind = partial(
+            ResolvingConsumer,
+            schemas=schema_cache(registry),
+            schema_wait_s=min(registry.wait_s, schema_wait_s),
+        )
+    made = kind(
         *topics,
         bootstrap_servers=bootstrap_servers,
         enable_auto_commit=False,
@@ -162,7 +186,10 @@ def group_consumer(
         session_timeout_s: how long the group waits for a member that is silent.
         client_id: what the group's description says of where the member runs.
     """
-    made = AIOKafkaConsumer(
+    registry = SchemaRegistrySettings()
+    made = ResolvingConsumer(
+        schemas=schema_cache(registry),
+        schema_wait_s=registry.wait_s,
         bootstrap_servers=bootstrap_servers,
         client_id=client_id,
         group_id=group,
@@ -305,6 +332,15 @@ def check_security() -> None:
             "KAFKA_SECURITY_PROTOCOL is SASL_PLAINTEXT: everybody on the network can read what is "
             "sent, and with PLAIN or OAUTHBEARER the password or token; SASL_SSL is safe"
         )
+
+
+def check_framing() -> None:
+    """Check the settings of the schema registry, without a request to it.
+
+    Raises:
+        InvalidSetting: they contradict each other, or a file of theirs cannot be used.
+    """
+    schema_cache(SchemaRegistrySettings())
 
 
 def faust_brokers(bootstrap_servers: str) -> list[str]:

@@ -23,6 +23,14 @@ class CommandOutcome(StrEnum):
     """This worker stops, or has lost the command; another attempt follows."""
 
 
+class ForeignOutcome(StrEnum):
+    """Whether a value in Confluent's framing could be read."""
+
+    READ = "read"
+    REFUSED = "refused"
+    """Its schema could not be resolved, or its body does not fit it."""
+
+
 class Counts:
     """The counts of a process."""
 
@@ -38,6 +46,10 @@ class Counts:
         """Ended attempts at commands, by topic and `CommandOutcome`."""
         self.running: Counter[str] = Counter()
         """Commands in progress, by topic."""
+        self.foreign_values: Counter[str] = Counter()
+        """Values that were read in Confluent's framing, by `ForeignOutcome`."""
+        self.registry_failures = 0
+        """Schemas that were asked for without an answer of the registry."""
         self.lags: dict[str, Lags] = {}
         """For each topic of commands that this process shares, what returns its lags."""
 

@@ -7,6 +7,8 @@ ProducerError
 ├── Unread             Kafka cannot be read
 ├── AccessDenied       Kafka's ACLs do not allow what a worker lives by
 ├── NoToken            no token to authenticate with could be obtained
+├── RegistryUnavailable  a schema registry does not answer, or refuses this client
+├── SchemaUnknown      a schema registry has no such schema, or refuses one
 ├── OffsetLost         the log does not have a position any more
 ├── TopicRefused       Kafka did not create a topic
 ├── Unsealed           secrets of a route cannot be decrypted
@@ -46,6 +48,14 @@ class AccessDenied(ProducerError):
 
 class NoToken(ProducerError, OSError):
     """No token to authenticate with could be obtained; the message says where, and why."""
+
+
+class RegistryUnavailable(ProducerError, OSError):
+    """A schema registry does not answer, or refuses this client; the message says where and why."""
+
+
+class SchemaUnknown(ProducerError):
+    """A schema registry has no such schema, or refuses one; the message follows "the schema"."""
 
 
 class Unsealed(ProducerError, ValueError):

@@ -19,7 +19,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Exemplar
 
-from kafka_io.counts import COUNTS, Counts
+from kafka_io.counts import COUNTS, Counts, ForeignOutcome
 from kafka_io.errors import InvalidSetting
 from kafka_io.security import Credentials, SecuritySettings, current_credentials
 from kafka_io.settings import MetricsSettings
@@ -100,6 +100,20 @@ def count_families(counts: Counts) -> Iterator[Metric]:
             labels=["topic", "outcome"],
         ),
         dict(counts.commands).items(),
+    )
+    yield labelled(
+        CounterMetricFamily(
+            "tapewire_foreign_values",
+            "Values that were read in Confluent's framing, by outcome: read, or refused (their "
+            "schema could not be resolved, or the body does not fit it)",
+            labels=["outcome"],
+        ),
+        (((outcome,), counts.foreign_values[outcome]) for outcome in ForeignOutcome),
+    )
+    yield CounterMetricFamily(
+        "tapewire_schema_registry_failures",
+        "Requests for schemas that the schema registry has left without an answer",
+        value=counts.registry_failures,
     )
     yield labelled(
         GaugeMetricFamily(

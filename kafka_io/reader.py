@@ -381,12 +381,24 @@ async def read_offsets(
 
 
 async def read_between(
-    topic: str, number: int, offsets: range, settings: ProducerSettings
+    topic: str, number: int, offsets: range, settings: ProducerSettings, *, resolves: bool = True
 ) -> list[ConsumedRecord]:
-    """Return the records of a partition whose offsets are in a range, if the log has them."""
+    """Return the records of a partition whose offsets are in a range, if the log has them.
+
+    Args:
+        topic: the full name of the topic.
+        number: the partition.
+        offsets: the range.
+        settings: where Kafka is.
+        resolves: whether values in Confluent's framings are read in single-object encoding; else
+            they are as the log has them.
+    """
     home = TopicPartition(topic, number)
     found = []
-    async with asyncio.timeout(_TIMEOUT_S), _observer(None, settings) as consumer:
+    async with (
+        asyncio.timeout(_TIMEOUT_S),
+        _observer(None, settings, resolves=resolves) as consumer,
+    ):
         await client.require_topics(consumer, [topic])
         consumer.assign([home])
         begin = (await consumer.beginning_offsets([home]))[home]
@@ -515,11 +527,14 @@ async def _topic_consumer(
 
 @asynccontextmanager
 async def _observer(
-    group: str | None, settings: ProducerSettings
+    group: str | None, settings: ProducerSettings, *, resolves: bool = True
 ) -> AsyncGenerator[AIOKafkaConsumer]:
     """Start a consumer that can ask for a group's committed offsets, and does not join it."""
     consumer = client.consumer(
-        settings.bootstrap_servers, group_id=group, fetch_max_wait_ms=_FETCH_WAIT_MS
+        settings.bootstrap_servers,
+        resolves=resolves,
+        group_id=group,
+        fetch_max_wait_ms=_FETCH_WAIT_MS,
     )
     async with _started(consumer, f"the offsets of group {group} cannot be read"):
         yield consumer

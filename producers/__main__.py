@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import Callable, Coroutine, Mapping
 
-from kafka_io.client import check_security
+from kafka_io.client import check_framing, check_security
 from kafka_io.counts import COUNTS
 from kafka_io.errors import AccessDenied, InvalidSetting
 from kafka_io.log_lines import configure_logging
@@ -104,6 +104,7 @@ def main() -> None:
         configure_logging(settings.log_level, settings.log_format)
         write_as(settings.write_as_release)
         check_security()
+        check_framing()
         configure_tracing(arguments.part)
         serve_metrics(MetricsSettings(), lambda: [dead_letter_family(COUNTS.dead_letters)])
         asyncio.run(_run(arguments.part, speed))

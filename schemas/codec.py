@@ -23,7 +23,7 @@ from fastavro.schema import fingerprint, parse_schema, to_parsing_canonical_form
 from pydantic import TypeAdapter, ValidationError
 
 from schemas.bounds import NAME_CHARS_MAX
-from schemas.errors import OutOfBounds, TooLarge, Undecodable
+from schemas.errors import OutOfBounds, Refused, TooLarge, Undecodable
 from schemas.events import Record, Return, ReturnBatch
 from schemas.registry import Registration, field_names, part_fields
 from schemas.releases import RELEASES
@@ -79,6 +79,22 @@ def write_as(release: str | None) -> None:
     _encoder.cache_clear()
 
 
+class RefusedValue(bytes):
+    """A value that was refused before it was decoded: the bytes as the log has them, and why.
+
+    Readers of Kafka make it of a value in another framing whose schema they cannot resolve.
+    """
+
+    error: Refused
+
+    @classmethod
+    def of(cls, value: bytes, error: Refused) -> "RefusedValue":
+        """Return a value with the error that decoding it raises."""
+        made = cls(value)
+        made.error = error
+        return made
+
+
 def encode(record: Record) -> bytes:
     """Encode a record in the newest version of its schema, or in that of `write_as`.
 
@@ -107,8 +123,11 @@ def decode(value: bytes | None) -> Record:
             which.
         TooLarge: the value exceeds `VALUE_BYTES_MAX`.
         OutOfBounds: the value of a field is out of its bounds.
+        UnresolvedSchema: the value is a `RefusedValue` of this error, or of another `Refused`.
     """
     if value is None or value[:2] != MARKER or len(value) < _HEAD_BYTES:
+        if isinstance(value, RefusedValue):
+            raise type(value.error)(*value.error.args)  # anew, without the traces of earlier raises
         found = "nothing" if value is None else (value[:_HEAD_BYTES].hex(" ") or "no bytes")
         raise Undecodable(f"expected Avro's single-object marker c3 01, found {found}")
     if len(value) > VALUE_BYTES_MAX:
@@ -140,6 +159,37 @@ def fingerprint_of(kind: type[Record]) -> bytes:
 def fingerprint_of_schema(schema: dict[str, Any]) -> bytes:
     """Return the CRC-64-AVRO of a schema, as values have it."""
     return _fingerprint(schema)
+
+
+def parse_bare(schema: Any) -> Any:
+    """Return a schema for fastavro, without logical types, so that times stay integers.
+
+    Raises:
+        Exception: whatever avro's or fastavro's parser raises; or a ValueError, since an array in
+            it has items without a size.
+    """
+    bare = without_logical_types(schema)
+    parse_strictly(json.dumps(bare))  # avro's own parser is the stricter one
+    _refuse_zero_size_items(bare)
+    return parse_schema(bare)
+
+
+def encode_datum(kind: type[Record], datum: Mapping[str, Any]) -> bytes:
+    """Encode the values of a record's fields in the newest version of its schema, unchecked.
+
+    Raises:
+        Exception: whatever fastavro raises for values that do not fit the schema.
+    """
+    writer = _writer(kind)
+    body = BytesIO(writer.head)
+    body.seek(_HEAD_BYTES)
+    fastavro.schemaless_writer(body, writer.schema, datum)
+    return body.getvalue()
+
+
+def newest_schema(kind: type[Record]) -> Any:
+    """Return the newest version of a record's schema as `parse_bare` returns it."""
+    return _writer(kind).schema
 
 
 class Written(NamedTuple):
@@ -279,7 +329,7 @@ def _writer(kind: type[Record]) -> _Writer:
     """Return the writer of a class, for the newest version of its schema."""
     newest = _versions(REGISTRY.find(kind))[-1]
     head = MARKER + _fingerprint(newest)
-    return _Writer(head, _parse(newest), field_names(kind), _parts(kind))
+    return _Writer(head, parse_bare(newest), field_names(kind), _parts(kind))
 
 
 _written: dict[str, int] = {}
@@ -294,7 +344,7 @@ def _encoder(kind: type[Record]) -> _Writer:
     if version is None:
         return newest
     schema = _versions(REGISTRY.find(kind))[version - 1]
-    return newest._replace(head=MARKER + _fingerprint(schema), schema=_parse(schema))
+    return newest._replace(head=MARKER + _fingerprint(schema), schema=parse_bare(schema))
 
 
 _READERS: dict[bytes, _Reader] = {}
@@ -320,7 +370,7 @@ def _readers(registration: Registration) -> dict[bytes, _Reader]:
     for version in _versions(registration):
         mark = _fingerprint(version)
         target = None if mark == newest.head[2:] else newest.schema
-        readers[mark] = _Reader(kind, _parse(version), target)
+        readers[mark] = _Reader(kind, parse_bare(version), target)
     return readers
 
 
@@ -331,41 +381,63 @@ def _parts(kind: type[Record]) -> dict[str, _Part]:
     }
 
 
-def _parse(schema: dict[str, Any]) -> Any:
-    parse_strictly(json.dumps(schema))  # avro's own parser is the stricter one
-    bare = _without_logical_types(schema)
-    _refuse_zero_size_items(bare)
-    return parse_schema(bare)
-
-
 def _fingerprint(schema: dict[str, Any]) -> bytes:
     return bytes.fromhex(fingerprint(to_parsing_canonical_form(schema), "CRC-64-AVRO"))
 
 
-def _without_logical_types(schema: Any) -> Any:
+def without_logical_types(schema: Any) -> Any:
     """Keep times as integers. The canonical form, and so the fingerprint, has no logical types."""
     if isinstance(schema, dict):
         return {
-            key: _without_logical_types(value)
+            key: without_logical_types(value)
             for key, value in schema.items()
             if key != "logicalType"
         }
     return (
-        [_without_logical_types(branch) for branch in schema]
-        if isinstance(schema, list)
-        else schema
+        [without_logical_types(branch) for branch in schema] if isinstance(schema, list) else schema
     )
 
 
 def _refuse_zero_size_items(schema: Any) -> None:
+    """Check that no array has items that take no byte, of which a few bytes could name billions."""
+    _has_size(schema, {}, ())
+
+
+def _has_size(schema: Any, known: dict[str, bool], inside: tuple[str, ...]) -> bool:
+    """Return whether each value of a schema takes a byte at least.
+
+    Args:
+        schema: the schema, or a part of it.
+        known: what was returned for the named types before it, by their full and short names.
+        inside: the names of the types that it is a part of.
+
+    Raises:
+        ValueError: an array has items without a size, or a type has itself as a part.
+    """
     if isinstance(schema, list):
         for branch in schema:
-            _refuse_zero_size_items(branch)
+            _has_size(branch, known, inside)
+        return True
     if not isinstance(schema, dict):
-        return
-    items = schema.get("items")
-    empty = isinstance(items, dict) and (items.get("fields") == [] or items.get("size") == 0)
-    if items == "null" or empty:
-        raise ValueError(f"an array of items without a size can be a bomb: {schema}")
-    for value in schema.values():
-        _refuse_zero_size_items(value)
+        name = str(schema).rpartition(".")[2]
+        if name in inside:
+            raise ValueError(f"the type {name} has itself as a part")
+        return known.get(name, str(schema) != "null")
+    match schema["type"]:
+        case "record" | "error" | "fixed" | "enum":
+            name = str(schema["name"]).rpartition(".")[2]
+            parts: list[bool] = [
+                _has_size(field["type"], known, (*inside, name))
+                for field in schema.get("fields", ())
+            ]
+            is_sized = schema["type"] == "enum" or any(parts) or int(schema.get("size", 0)) > 0
+            known[name] = is_sized
+            return is_sized
+        case "array":
+            if not _has_size(schema["items"], known, inside):
+                raise ValueError(f"an array of items without a size can be a bomb: {schema}")
+            return True
+        case "map":
+            return _has_size(schema["values"], known, inside) or True
+        case kind:
+            return _has_size(kind, known, inside)

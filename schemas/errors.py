@@ -3,11 +3,13 @@
 SchemaError
 ├── Refused            a record's value is not taken
 │   ├── Undecodable    the bytes are not a registered record
+│   ├── UnresolvedSchema  a schema registry does not say how the bytes are to be read
 │   ├── TooLarge       the bytes are too many to be decoded
 │   ├── Unexpected     the record is of another class than is expected there
 │   ├── OutOfBounds    the value of a field is out of its bounds
 │   └── TooFarAhead    a time is too far ahead of the log's
 ├── InvalidKey         the bytes are not the key of an id and a tenant
+├── ForeignSchema      a schema of others cannot be read as one of the catalogue
 └── UnknownEvent       the class of a Python object is not registered
 """
 
@@ -28,6 +30,12 @@ class Undecodable(Refused):
     """A record's value cannot be decoded."""
 
     reason = DeadLetterReason.UNDECODABLE
+
+
+class UnresolvedSchema(Refused):
+    """A value in Confluent framing has a schema that cannot be fetched or resolved."""
+
+    reason = DeadLetterReason.UNRESOLVED_SCHEMA
 
 
 class TooLarge(Refused):
@@ -54,6 +62,10 @@ class TooFarAhead(Refused):
 
 class InvalidKey(SchemaError):
     """A record's key is not that of an id and a tenant."""
+
+
+class ForeignSchema(SchemaError):
+    """A schema of others is malformed, or a record of it cannot be read as one of ours."""
 
 
 class UnknownEvent(SchemaError):

@@ -281,6 +281,8 @@ class DeadLetterReason(StrEnum):
     UNDECODABLE = "undecodable"
     TOO_LARGE = "too_large"
     UNEXPECTED_RECORD = "unexpected_record"
+    UNRESOLVED_SCHEMA = "unresolved_schema"
+    """A schema registry does not say how the record is to be read."""
     MISPLACED = "misplaced"
     """The record's key is not the one that its event has."""
     WRONG_PARTITION = "wrong_partition"

@@ -9,7 +9,7 @@ import tempfile
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
-from kafka_io.client import check_security
+from kafka_io.client import check_framing, check_security
 from kafka_io.errors import InvalidSetting
 from kafka_io.settings import number_range
 from sse_edge.app import ADDRESS, SHUTDOWN_S, SIBLINGS
@@ -29,6 +29,7 @@ def main() -> None:
     try:
         settings = EdgeSettings()
         check_security()
+        check_framing()
     except InvalidSetting as error:
         sys.exit(f"a setting is invalid: {error}")
     given: int | None = parser.parse_args().workers

@@ -8,7 +8,7 @@ import sys
 import faust
 from mode.loop import use as use_loop
 
-from kafka_io.client import check_security
+from kafka_io.client import check_framing, check_security
 from kafka_io.errors import InvalidSetting
 from kafka_io.log_lines import configure_logging
 from kafka_io.tracing import configure_tracing, stop_tracing
@@ -28,6 +28,7 @@ def main() -> None:
     try:
         settings = ProcessorSettings()
         check_security()
+        check_framing()
     except InvalidSetting as error:
         sys.exit(f"a setting is invalid: {error}")
     configure_logging(settings.log_level, settings.log_format)

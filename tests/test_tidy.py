@@ -18,6 +18,7 @@ from pydantic_settings import BaseSettings
 from analytics.sinks.settings import SinkSettings
 from docs.generate import attribute_docs
 from infra.settings import InfraSettings
+from kafka_io.schema_registry import SchemaRegistrySettings
 from kafka_io.security import SecuritySettings
 from kafka_io.settings import ProducerSettings
 from producers.settings import (
@@ -213,6 +214,7 @@ def test_the_tree_of_errors_is_complete(module: str) -> None:
         OrchestratorSettings,
         ProcessorSettings,
         ProducerSettings,
+        SchemaRegistrySettings,
         SecuritySettings,
         SinkSettings,
         TrainerSettings,

@@ -55,6 +55,9 @@ _METADATA_MS = 5_000
 from the other brokers answers and has nothing new; aiokafka's default is five minutes."""
 
 
+_SCHEMA_WAIT_S = 2.0
+"""How long a record waits for its schema at a registry that does not answer; clients wait, too."""
+
 _Where = tuple[TopicPartition, int]
 
 
@@ -258,6 +261,7 @@ class KafkaLog:
             max_partition_fetch_bytes=max_partition_fetch_bytes,
             fetch_max_wait_ms=_POLL_MS,
             metadata_max_age_ms=_METADATA_MS,
+            schema_wait_s=_SCHEMA_WAIT_S,
         )
         try:
             async with asyncio.timeout(_ANSWER_S):

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 
-from kafka_io.client import check_security
+from kafka_io.client import check_framing, check_security
 from kafka_io.errors import InvalidSetting, ProducerError
 from kafka_io.log_lines import configure_logging
 from kafka_io.tracing import configure_tracing, stop_tracing
@@ -24,6 +24,7 @@ def main() -> None:
     try:
         settings = NotifierSettings()
         check_security()
+        check_framing()
         configure_tracing("notifier")
     except InvalidSetting as error:
         sys.exit(f"a setting is invalid: {error}")

@@ -7,6 +7,7 @@ import pytest
 
 from cli import dead_letters
 from cli.dead_letters import Choice, Letter, Outcome, discard, read_letters, redrive
+from cli.redrive import Original
 from kafka_io.dead_letters import dead_letter
 from kafka_io.reader import ConsumedRecord
 from kafka_io.settings import ProducerSettings
@@ -76,8 +77,9 @@ def log(monkeypatch: pytest.MonkeyPatch) -> Log:
     async def only_writer(_: ProducerSettings) -> AsyncGenerator[Log]:
         yield log
 
-    async def find_original(letter: DeadLetter, _: ProducerSettings) -> ConsumedRecord:
-        return record_at(letter.topic, letter.partition, letter.offset)
+    async def find_original(letter: DeadLetter, _: ProducerSettings) -> Original:
+        record = record_at(letter.topic, letter.partition, letter.offset)
+        return Original(record, record.value)
 
     monkeypatch.setattr(dead_letters, "TopicAdmin", lambda _: log)
     monkeypatch.setattr(dead_letters, "_only_writer", only_writer)

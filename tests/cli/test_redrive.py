@@ -5,7 +5,7 @@ from math import nan
 import pytest
 
 from cli.errors import NotRedriven
-from cli.redrive import Home, check_original, records_of, topic_of_letter
+from cli.redrive import Home, Original, check_original, records_of, topic_of_letter
 from kafka_io.client import partition_of
 from kafka_io.dead_letters import dead_letter
 from kafka_io.reader import ConsumedRecord
@@ -131,7 +131,7 @@ def test_parts_of_other_records_and_late_ones_are_for_their_producer() -> None:
 def test_the_log_must_have_the_same_record() -> None:
     record = original(RISK_LIMITS, b"p", LIMITS * 100_000)
     letter = letter_of(record)
-    assert check_original(letter, record) is record
+    assert check_original(letter, Original(record, record.value)) is record
     with pytest.raises(NotRedriven, match=r"keeps 524288 of the \d+ bytes of its value"):
         check_original(letter, None)
     for other, name in (
@@ -139,7 +139,16 @@ def test_the_log_must_have_the_same_record() -> None:
         (record._replace(key=None), "key"),
     ):
         with pytest.raises(NotRedriven, match=f"SHA-256 of its {name} is not that of the letter"):
-            check_original(letter, other)
+            check_original(letter, Original(other, other.value))
+
+
+def test_a_letter_about_a_value_that_could_not_be_read_is_about_the_bytes_in_the_log() -> None:
+    logged = b"\0\0\0\0\7" + LIMITS[10:]
+    letter = letter_of(original(RISK_LIMITS, b"p", logged), DeadLetterReason.UNRESOLVED_SCHEMA)
+    record = original(RISK_LIMITS, b"p", LIMITS)
+    assert check_original(letter, Original(record, logged)) is record
+    with pytest.raises(NotRedriven, match="SHA-256 of its value"):
+        check_original(letter, Original(record, LIMITS))
 
 
 def test_only_topics_whose_records_are_read_are_written_to() -> None:

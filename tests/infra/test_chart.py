@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from kafka_io.schema_registry import SchemaRegistrySettings
 from kafka_io.security import SecuritySettings
 from kafka_io.settings import MetricsSettings, ProducerSettings, Settings, variable_of
 from producers.settings import TrainerSettings
@@ -27,6 +28,7 @@ SETTINGS: tuple[type[Settings], ...] = (
     ProcessorSettings,
     ProducerSettings,
     SecuritySettings,
+    SchemaRegistrySettings,
     MetricsSettings,
     TrainerSettings,
 )

@@ -13,6 +13,7 @@ from pydantic_settings import BaseSettings
 from infra.settings import InfraSettings
 from kafka_io import settings as settings_module
 from kafka_io.errors import InvalidSetting
+from kafka_io.schema_registry import SchemaRegistrySettings
 from kafka_io.security import SecuritySettings
 from kafka_io.settings import (
     MetricsSettings,
@@ -41,6 +42,7 @@ KINDS: tuple[type[BaseSettings], ...] = (
     OrchestratorSettings,
     ProcessorSettings,
     ProducerSettings,
+    SchemaRegistrySettings,
     SecuritySettings,
     TrainerSettings,
 )
