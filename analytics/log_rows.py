@@ -1,7 +1,6 @@
 """Reads the log as rows of tables: which of its offsets, and the rows in them, batch by batch."""
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import AsyncGenerator, Sequence
 from typing import NamedTuple, Protocol
 
 import pyarrow as pa
@@ -19,6 +18,10 @@ BATCH_BYTES = 16 << 20
 
 class Log(Protocol):
     """The log, as tables are read from it."""
+
+    def full_name(self, topic: str) -> str:
+        """Return a topic's name in Kafka, with the system's prefix."""
+        ...
 
     async def ranges(
         self, topics: Sequence[str], since_ms: int | None = None, until_ms: int | None = None
@@ -45,11 +48,15 @@ class KafkaLog:
     def __init__(self, settings: ProducerSettings) -> None:
         self._settings = settings
 
+    def full_name(self, topic: str) -> str:
+        """Return a topic's name in Kafka, with the system's prefix."""
+        return self._settings.topic_prefix + topic
+
     async def ranges(
         self, topics: Sequence[str], since_ms: int | None = None, until_ms: int | None = None
     ) -> Sequence[LogRange]:
         """Return ranges of topics that hold all records of an interval."""
-        names = [self._settings.topic_prefix + topic for topic in topics]
+        names = [self.full_name(topic) for topic in topics]
         return await find_ranges(names, self._settings, since_ms=since_ms, until_ms=until_ms)
 
     def read(
@@ -120,20 +127,3 @@ def _decoded(
     table: EventTable, epoch: str, records: Sequence[ConsumedRecord], tenant: str | None
 ) -> RowBatch:
     return RowBatch(*decode_rows(table.kind, epoch, records, tenant))
-
-
-def from_offsets(
-    ranges: Sequence[LogRange], positions: Mapping[tuple[str, str, int], int]
-) -> list[LogRange]:
-    """Return what is left of ranges after positions.
-
-    Args:
-        ranges: the ranges.
-        positions: the next offset of a partition, by topic, epoch and number.
-    """
-    found = []
-    for span in ranges:
-        begin = positions.get((span.topic, span.epoch, span.partition), span.begin)
-        if begin < span.end:
-            found.append(replace(span, begin=max(begin, span.begin)))
-    return found

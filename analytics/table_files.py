@@ -1,7 +1,7 @@
-"""Writes rows as a file: Parquet, CSV, Arrow or NDJSON, a batch at a time.
+"""Writes rows as a file: Parquet, CSV, Arrow, NDJSON or JSON, a batch at a time.
 
-A file appears under its name only when it is whole. In CSV, nested columns are JSON; in CSV and
-NDJSON, times are RFC 3339, bytes are Base64, and numbers that are not finite are missing.
+A file appears under its name only when it is whole. In CSV, nested columns are JSON. In CSV, NDJSON
+and JSON, times are RFC 3339, bytes are Base64, and numbers that are not finite are missing.
 """
 
 import json
@@ -9,7 +9,7 @@ import math
 import os
 import sys
 from base64 import b64encode
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from enum import StrEnum
@@ -32,6 +32,7 @@ class Format(StrEnum):
     CSV = "csv"
     ARROW = "arrow"
     NDJSON = "ndjson"
+    JSON = "json"
 
 
 class Writer(Protocol):
@@ -140,13 +141,30 @@ class _Ndjson:
         self._names = schema.names
 
     def write(self, rows: pa.RecordBatch) -> None:
-        columns = [[_plain(value) for value in column] for column in rows.columns]
-        for values in zip(*columns, strict=True):
-            line = json.dumps(dict(zip(self._names, values, strict=True)), ensure_ascii=False)
+        for row in plain_rows(rows):
+            line = json.dumps(dict(zip(self._names, row, strict=True)), ensure_ascii=False)
             self._file.write(f"{line}\n".encode())
 
     def close(self) -> None:
         self._file.flush()
+
+
+class _Json:
+    """Writes an array of objects, an object a line."""
+
+    def __init__(self, file: BinaryIO, schema: pa.Schema, is_stream: bool) -> None:  # noqa: ARG002, FBT001  # as all
+        self._file = file
+        self._names = schema.names
+        self._before = b"[\n"
+
+    def write(self, rows: pa.RecordBatch) -> None:
+        for row in plain_rows(rows):
+            line = json.dumps(dict(zip(self._names, row, strict=True)), ensure_ascii=False)
+            self._file.write(self._before + line.encode())
+            self._before = b",\n"
+
+    def close(self) -> None:
+        self._file.write(b"[]\n" if self._before == b"[\n" else b"\n]\n")
 
 
 _WRITERS: dict[Format, Callable[[BinaryIO, pa.Schema, bool], Writer]] = {
@@ -154,6 +172,7 @@ _WRITERS: dict[Format, Callable[[BinaryIO, pa.Schema, bool], Writer]] = {
     Format.CSV: _Csv,
     Format.ARROW: _Arrow,
     Format.NDJSON: _Ndjson,
+    Format.JSON: _Json,
 }
 
 
@@ -167,6 +186,12 @@ def _csv_text(value: pa.Scalar) -> str | None:
     return (
         plain if plain is None or isinstance(plain, str) else json.dumps(plain, ensure_ascii=False)
     )
+
+
+def plain_rows(rows: pa.RecordBatch) -> Iterator[tuple[Any, ...]]:
+    """Yield the values of each row as JSON has them."""
+    columns = [[_plain(value) for value in column] for column in rows.columns]
+    return zip(*columns, strict=True)
 
 
 def _plain(value: pa.Scalar) -> Any:

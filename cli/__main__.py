@@ -16,6 +16,7 @@ from cli.commands.limits import limits_cli
 from cli.commands.rebuild import rebuild
 from cli.commands.risk import risk_cli
 from cli.commands.scenarios import scenarios_cli
+from cli.commands.sql import sql
 from cli.commands.status import doctor, status, upgrade
 from cli.commands.system import reset, token, up
 from cli.commands.task import task
@@ -74,6 +75,7 @@ for command in (
     rebuild,
     audit,
     export,
+    sql,
 ):
     cli.command()(command)
 cli.add_typer(books_cli, name="books")

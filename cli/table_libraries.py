@@ -7,6 +7,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 
 from analytics.errors import AnalyticsError
+from analytics.sinks.errors import LakeError
 from cli.errors import AnalyticsFailed, LogFailed, NotInstalled
 from kafka_io.errors import ProducerError
 
@@ -30,7 +31,7 @@ def tables_or_reason() -> Generator[None]:
         raise NotInstalled(
             f"{error.name} is not installed; `pip install 'tapewire[lake]'` installs it"
         ) from error
-    except AnalyticsError as error:
+    except (AnalyticsError, LakeError) as error:
         raise AnalyticsFailed(str(error)) from error
     except ProducerError as error:
         raise LogFailed(str(error)) from error

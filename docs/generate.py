@@ -24,6 +24,7 @@ from pydantic_settings import BaseSettings
 from typer.cli import get_docs_for_click
 
 from analytics.sinks.settings import SinkSettings
+from analytics.sql.settings import SqlSettings
 from cli.__main__ import cli
 from infra import chart_files
 from infra.acls import PARTS, Operation, Resource, grants_of
@@ -76,6 +77,7 @@ _SETTINGS: tuple[tuple[str, type[BaseSettings]], ...] = (
     ("Notifiers, beside those of processors", NotifierSettings),
     ("Edges", EdgeSettings),
     ("Tables in a lake", SinkSettings),
+    ("SQL", SqlSettings),
 )
 _ERRORS = (
     "schemas.errors",

@@ -16,6 +16,7 @@ import pytest
 from pydantic_settings import BaseSettings
 
 from analytics.sinks.settings import SinkSettings
+from analytics.sql.settings import SqlSettings
 from docs.generate import attribute_docs
 from infra.settings import InfraSettings
 from kafka_io.schema_registry import SchemaRegistrySettings
@@ -104,6 +105,8 @@ TESTED_ELSEWHERE = {
     "stream_processors/notifications/app.py": "tests/journeys/test_notifications.py",
     "stream_processors/__main__.py": "tests/stream_processors/test_main.py",
     "cli/commands/export.py": "tests/cli/commands/test_commands.py",
+    "cli/commands/sql.py": "tests/cli/commands/test_commands.py",
+    "analytics/sql/settings.py": "tests/analytics/sql/test_session.py",
     "cli/commands/dead_letters.py": "tests/cli/commands/test_commands.py",
     "cli/commands/backup.py": "tests/journeys/test_backup.py",
     "cli/commands/connections.py": "tests/cli/commands/test_commands.py",
@@ -217,6 +220,7 @@ def test_the_tree_of_errors_is_complete(module: str) -> None:
         SchemaRegistrySettings,
         SecuritySettings,
         SinkSettings,
+        SqlSettings,
         TrainerSettings,
     ],
 )

@@ -10,7 +10,7 @@ from cli.console import DataDir, print_note, reasons, run, settings_of
 from cli.moments import milliseconds_of
 from cli.target import find_kafka
 
-_FORMATS = ("parquet", "csv", "arrow", "ndjson")
+_FORMATS = ("parquet", "csv", "arrow", "ndjson", "json")
 _BINARY = ("parquet", "arrow")
 
 _TIME = "@-1h, @-30m, @-2d, or a time such as 2026-11-30T08:00:00Z"

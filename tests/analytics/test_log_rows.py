@@ -3,11 +3,11 @@
 import pytest
 
 from analytics import log_rows
-from analytics.log_rows import Interval, from_offsets, read_rows
+from analytics.log_rows import Interval, read_rows
 from analytics.names import find_table
 from kafka_io.log_ranges import LogRange
 from tests.support.alerts import raised_alert
-from tests.support.table_log import EPOCH, TableLog
+from tests.support.table_log import TableLog
 
 ALERTS = find_table("risk_alert")
 
@@ -43,17 +43,3 @@ async def test_rows_of_an_epoch_carry_it_alone() -> None:
     ranges = [LogRange("risk.alerts", epoch, number, 0, 1) for number, epoch in enumerate("ab")]
     found = [b async for b in read_rows(log, ALERTS, ranges)]
     assert [batch.rows.column("_epoch").to_pylist() for batch in found] == [["a"], ["b"]]
-
-
-def test_a_range_is_left_from_its_position_on_and_another_epoch_is_left_whole() -> None:
-    first, second = (LogRange("risk.alerts", EPOCH, number, 2, 10) for number in (0, 1))
-    positions = {
-        ("risk.alerts", EPOCH, 0): 6,
-        ("risk.alerts", "another", 1): 8,
-    }
-    assert from_offsets([first, second], positions) == [
-        LogRange("risk.alerts", EPOCH, 0, 6, 10),
-        second,
-    ]
-    assert from_offsets([first], {("risk.alerts", EPOCH, 0): 10}) == []
-    assert from_offsets([first], {("risk.alerts", EPOCH, 0): 0}) == [first]

@@ -83,6 +83,14 @@ def test_ndjson_holds_a_row_a_line(tmp_path: Path) -> None:
     assert [json.loads(line) for line in lines] == [PLAIN, dict.fromkeys(SCHEMA.names)]
 
 
+def test_json_is_an_array_also_without_rows(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.json", Format.JSON)
+    assert json.loads(path.read_text("utf-8")) == [PLAIN, dict.fromkeys(SCHEMA.names)]
+    with open_writer(path, Format.JSON, SCHEMA):
+        pass
+    assert json.loads(path.read_text("utf-8")) == []
+
+
 def test_a_file_that_fails_leaves_the_former_one_and_no_other(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("former")

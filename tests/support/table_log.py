@@ -48,6 +48,10 @@ class TableLog:
         headers = [(TENANT, tenant.encode())] if tenant is not None else []
         held.append(ConsumedRecord(name, partition, len(held), at_ms / 1000, None, value, headers))
 
+    @staticmethod
+    def full_name(topic: str) -> str:
+        return topic
+
     async def ranges(
         self, topics: Sequence[str], since_ms: int | None = None, until_ms: int | None = None
     ) -> Sequence[LogRange]:

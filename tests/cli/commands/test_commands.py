@@ -53,6 +53,7 @@ def call(*arguments: str, **env: str) -> tuple[int, str]:
         ("dead-letters", "redrive"),
         ("dead-letters", "discard"),
         ("export",),
+        ("sql",),
         ("install",),
         ("limits", "set"),
         ("limits", "withdraw"),
@@ -444,7 +445,7 @@ def test_an_installation_that_cannot_work_is_refused(
     [
         (("--from", "yesterday"), "'yesterday' is no time; write @-1h"),
         (("--from", "@-1h", "--to", "@-2h"), "the interval from @-1h to @-2h is empty"),
-        (("--format", "xlsx"), "xlsx is none of parquet, csv, arrow, ndjson"),
+        (("--format", "xlsx"), "xlsx is none of parquet, csv, arrow, ndjson, json"),
         (("-o", "alerts.xlsx"), "the end of alerts.xlsx names none of parquet, csv"),
     ],
 )
@@ -454,3 +455,25 @@ def test_an_export_says_what_is_wrong_with_its_arguments(
     code, output = call("export", "alerts", *arguments)
     assert code == 2
     assert reason in " ".join(output.replace("│", " ").split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (("SELECT 1", "--as-of", "then"), "'then' is no time"),
+        (("SELECT 1", "--no-log"), "without the log, name a lake by --lake"),
+        (("SELECT 1", "--save", "f"), "a file of views takes no query"),
+        (("SELECT 1", "--format", "xml"), "xml is none of table, csv, json"),
+        (("SELECT 1", "-o", "f.table"), "the end of f.table names none of csv, json"),
+    ],
+)
+def test_sql_says_what_is_wrong_with_its_arguments(arguments: tuple[str, ...], reason: str) -> None:
+    code, output = call("sql", *arguments)
+    assert code == 2
+    assert reason in " ".join(output.replace("│", " ").split())
+
+
+def test_sql_names_a_lake_that_it_does_not_understand() -> None:
+    code, output = call("sql", "SELECT 1", "--no-log", "--lake", "csv:/tmp")
+    assert code == 1
+    assert "begins with one of delta:, iceberg:" in output
