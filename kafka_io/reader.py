@@ -22,11 +22,11 @@ from kafka_io.clock import append_time_ms
 from kafka_io.errors import Unread
 from kafka_io.refusals import reason_of
 from kafka_io.settings import ProducerSettings
-from schemas.errors import InvalidKey, Refused
+from schemas.errors import Refused
 from schemas.events import Record
 from schemas.gate import admit
 from schemas.headers import tenant_in
-from schemas.keys import decode_key
+from schemas.keys import tenant_of_key
 from schemas.topics import Topic
 
 logger = logging.getLogger(__name__)
@@ -592,10 +592,7 @@ def _is_of(record: Any, tenant: str | None) -> bool:
     """Return whether a record is a tenant's; a row of a state has the tenant in its key only."""
     if tenant is None:
         return True
-    named = tenant_in(record.headers)
-    if named is None:
-        with suppress(InvalidKey):
-            named = decode_key(record.key or b"").tenant
+    named = tenant_in(record.headers) or tenant_of_key(record.key)
     return (named or "") == tenant
 
 

@@ -75,6 +75,14 @@ def decode_key(key: bytes) -> EntityKey:
         raise InvalidKey(f"{key!r} is not the UTF-8 text of an id, or of two parts") from error
 
 
+def tenant_of_key(key: bytes | None) -> str | None:
+    """Return the tenant that a key names, also one that is of no id; None for none."""
+    try:
+        return decode_key((key or b"").removeprefix(_OF_PARTITIONS)).tenant
+    except InvalidKey:
+        return None
+
+
 def fault_of_key(key: bytes | None, tenant: str | None) -> str | None:
     """Return why a key is not that of a tenant's record; None if it may be.
 

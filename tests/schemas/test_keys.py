@@ -5,7 +5,15 @@ from hypothesis import given, strategies as st
 
 from schemas.errors import InvalidKey
 from schemas.events import TrainingProgress
-from schemas.keys import EntityKey, decode_key, encode_key, fault_of_key, partition_key
+from schemas.keys import (
+    EntityKey,
+    decode_key,
+    encode_key,
+    fault_of_key,
+    partition_key,
+    scenario_key,
+    tenant_of_key,
+)
 from schemas.topics import key_of
 
 texts = st.text(st.characters(exclude_categories=["Cs"]))
@@ -88,6 +96,24 @@ def test_these_keys_are_in_logs_and_never_change(
     entity_id: str, tenant: str | None, key: bytes
 ) -> None:
     assert encode_key(entity_id, tenant) == key
+
+
+@pytest.mark.parametrize(
+    ("key", "tenant"),
+    [
+        (encode_key("pf-1"), None),
+        (encode_key("pf-1", "acme"), "acme"),
+        (scenario_key("crash"), None),
+        (scenario_key("crash", "acme"), "acme"),
+        (partition_key("t", 1), None),
+        (b"\xfd\xfe", None),
+        (None, None),
+    ],
+)
+def test_a_key_names_its_tenant_also_where_it_is_of_no_id(
+    key: bytes | None, tenant: str | None
+) -> None:
+    assert tenant_of_key(key) == tenant
 
 
 def test_an_events_key_is_its_ids() -> None:
