@@ -44,6 +44,11 @@ class Topic:
         return (self.record, *self.also)
 
     @property
+    def is_compacted(self) -> bool:
+        """Whether Kafka keeps only the newest record of each key."""
+        return self.compacted or self.retention_ms is None
+
+    @property
     def rows(self) -> tuple[type[Record], ...]:
         """The classes of its rows, if it keeps a processor's state."""
         return (*self.records, *self.borrowed)
@@ -51,7 +56,7 @@ class Topic:
     def config(self) -> dict[str, str]:
         """Return the topic's settings for Kafka."""
         kept = {}
-        if self.retention_ms is None or self.compacted:
+        if self.is_compacted:
             # Recovery reads every row that is not compacted yet, so compaction is kept eager.
             kept = {
                 "cleanup.policy": "compact",

@@ -60,9 +60,11 @@ from schemas.registry import PARTITIONS, REGISTRY, Topic
 __all__ = [
     "CATALOGUE",
     "PARTITIONS",
+    "READ_AS_TABLES",
     "REGISTRY",
     "Topic",
     "TopicPartition",
+    "has_rows",
     "key_of",
     "topic_of",
     "type_name",
@@ -147,6 +149,10 @@ OPERATOR_ACTIONS = _topic("operator.actions", OperatorAction, "subject", FOR_EVE
 CATALOGUE = tuple(dict.fromkeys(registration.topic for registration in REGISTRY))
 """The topics of this system."""
 
+READ_AS_TABLES = frozenset((RISK_BOOKS, RISK_LIMITS, RISK_SCENARIOS))
+"""The inputs of processors whose newest record of a key edges show, compacted or not. By a
+tombstone, edges forget the key; the states of processors have tombstones of their own."""
+
 
 class TopicPartition(NamedTuple):
     """A partition of a topic, by the topic's full name."""
@@ -175,6 +181,11 @@ def key_of(record: Record, tenant: str | None = None) -> bytes | None:
     if topic.subject is None or not isinstance(record, topic.record):
         return None
     return encode_key(getattr(record, topic.subject), tenant)
+
+
+def has_rows(topic: Topic) -> bool:
+    """Return whether a tombstone lets the readers of a topic forget its key."""
+    return topic.is_compacted or topic in READ_AS_TABLES
 
 
 def type_name(record: type[Record]) -> str:

@@ -26,7 +26,7 @@ from schemas.events import (
 from schemas.gate import AHEAD_US, admit
 from schemas.headers import fault_of_tenant
 from schemas.keys import encode_key, fault_of_key
-from schemas.topics import Topic, key_of
+from schemas.topics import READ_AS_TABLES, Topic, key_of
 from stream_processors.messages import Admitted, admitted, tenant_of
 
 _NAMED_MAX = 3
@@ -57,9 +57,11 @@ class RecordGate:
         self._ahead_us = ahead_us
         self._homes: dict[tuple[bytes, int], int] = {}
 
-    def admit(self, message: Message) -> Admitted | DeadLetter:
-        """Return a message with its record, or the dead letter about it."""
+    def admit(self, message: Message) -> Admitted | DeadLetter | None:
+        """Return a message with its record, or the dead letter about it; None for a tombstone."""
         topic = self._topics[message.topic]
+        if message.value is None and topic in READ_AS_TABLES:
+            return None
         judged = self.judge(message)
         if isinstance(judged, Fault):
             return dead_letter(message, *judged)

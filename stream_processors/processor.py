@@ -43,8 +43,8 @@ Rows = Mapping[str, Mapping[bytes, Record]]
 class Gate(Protocol):
     """Admits messages; see `stream_processors.gate`."""
 
-    def admit(self, message: Message) -> Admitted | DeadLetter:
-        """Return a message with its record, or the dead letter about it."""
+    def admit(self, message: Message) -> Admitted | DeadLetter | None:
+        """Return a message with its record, or the dead letter about it; None for a tombstone."""
         ...
 
 

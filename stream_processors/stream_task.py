@@ -739,15 +739,18 @@ class StreamTask:
                 result = self._admit(message, this_round)
                 if isinstance(result, Admitted):
                     admitted.append(result)
-                else:
+                elif result is not None:
                     for processor in processors:
                         await processor.refuse(message, this_round)
             for processor in processors if admitted else ():
                 await processor.process(admitted, this_round)
         await asyncio.sleep(0)  # lets the consumer and the other tasks run
 
-    def _admit(self, message: Message, this_round: Round) -> Admitted | None:
-        """Return a message that has passed the gate; send the dead letter about any other."""
+    def _admit(self, message: Message, this_round: Round) -> Admitted | DeadLetter | None:
+        """Return a message that has passed the gate, or its dead letter; send what letter it has.
+
+        None for a tombstone.
+        """
         error = self._bulkhead.error_of(message)
         if error is None:
             result = self._gate.admit(message)
@@ -757,7 +760,7 @@ class StreamTask:
         if letter is not None:
             self._metrics.refused[self._topics[message.topic], letter.reason] += 1
             this_round.send(letter)
-        return None if isinstance(result, DeadLetter) else result
+        return result
 
     async def _tick(self, this_round: Round, busy: dict[str, Processor]) -> None:
         for processor in self._processors:

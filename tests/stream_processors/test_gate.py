@@ -68,6 +68,17 @@ def test_a_record_in_another_partition_names_both() -> None:
     )
 
 
+def test_a_tombstone_of_what_edges_show_by_key_is_no_message_and_no_dead_letter() -> None:
+    for topic, record in (
+        (RISK_LIMITS, LIMITS),
+        (RISK_BOOKS, Book(root="p", book_id="desk", holdings=(), event_time_us=0)),
+    ):
+        assert GATE.admit(received(topic, record)._replace(value=None)) is None
+    batch = ReturnBatch(returns=[Return("p", 0, 0.5)])
+    letter = letter_about(received(PORTFOLIO_RETURNS, batch)._replace(value=None))
+    assert letter.reason == "undecodable"
+
+
 def test_a_book_belongs_where_the_root_of_its_tree_does() -> None:
     book = Book(root="p", book_id="desk", holdings=(), event_time_us=0)
     assert isinstance(GATE.admit(received(RISK_BOOKS, book)), Admitted)
