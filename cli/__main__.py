@@ -20,6 +20,7 @@ from cli.commands.sql import sql
 from cli.commands.status import doctor, status, upgrade
 from cli.commands.system import reset, token, up
 from cli.commands.task import task
+from cli.commands.tenant import tenant_cli
 from cli.commands.topics import topics_cli
 from cli.console import print_line
 from tapewire import __version__
@@ -83,6 +84,7 @@ cli.add_typer(dead_letters_cli, name="dead-letters")
 cli.add_typer(limits_cli, name="limits")
 cli.add_typer(risk_cli, name="risk")
 cli.add_typer(scenarios_cli, name="scenarios")
+cli.add_typer(tenant_cli, name="tenant")
 cli.add_typer(topics_cli, name="topics")
 
 

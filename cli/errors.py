@@ -9,6 +9,7 @@ CommandError
 ├── RebuildFailed       measures and alerts could not be computed again
 ├── GrowthFailed        topics could not grow
 ├── RekeyFailed         the keys of an earlier release could not be changed
+├── ErasureRefused      the data of a tenant cannot be erased now
 ├── UnknownLetter       there is no dead letter of a name
 ├── NotRedriven         the record of a dead letter cannot be written again
 ├── NotInstalled        a library is missing
@@ -51,6 +52,10 @@ class GrowthFailed(CommandError):
 
 class RekeyFailed(CommandError):
     """The keys of an earlier release could not be changed; the message says why."""
+
+
+class ErasureRefused(CommandError):
+    """The data of a tenant cannot be erased now; the message says what to do first."""
 
 
 class UnknownLetter(CommandError):

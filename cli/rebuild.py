@@ -26,11 +26,13 @@ from infra.modules import module_name
 from infra.supervisor import Part, Process
 from infra.topics import provision, wait_for_kafka
 from kafka_io.clock import now_us
+from kafka_io.erasures import read_erasures
 from kafka_io.errors import ProducerError, Unread
 from kafka_io.operators import operator
 from kafka_io.publisher import Publisher
 from kafka_io.reader import Ends, count_uncommitted, read_end_offsets, read_keyed, read_table
 from kafka_io.settings import ProducerSettings
+from schemas.erasures import Erasures
 from schemas.events import (
     AlertTransition,
     EntityType,
@@ -216,6 +218,7 @@ async def rebuild(
         is_adopted = await _adopt_grown(settings, copied, terminal, switch=switch)
         return _rebuilt(prefix, version, Difference({}, {}), is_switched=is_adopted)
     servers = settings.bootstrap_servers
+    erased = await _read_erasures(settings)
     written = _grown(_WRITTEN, count)
     made = await asyncio.to_thread(provision, servers, prefix=prefix, topics=written)
     if len(made) < len(_WRITTEN):
@@ -226,6 +229,7 @@ async def rebuild(
         "TAPEWIRE_TOPIC_PREFIX": settings.topic_prefix,
         "TAPEWIRE_REBUILD_VERSION": version,
         "TAPEWIRE_REBUILD_PORTFOLIO": scope.portfolio_id,
+        "TAPEWIRE_REBUILD_ERASED": str(erased),
     }
     if scope.tenant is not None:
         where["TAPEWIRE_REBUILD_TENANT"] = scope.tenant
@@ -396,6 +400,14 @@ async def _check_growths(settings: ProducerSettings) -> int:
             f"partitions; let `tapewire topics grow {growth.new_count}` finish, then rebuild"
         )
     return growths.count
+
+
+async def _read_erasures(settings: ProducerSettings) -> Erasures:
+    """Return the tenants that were erased: what the log has of them is not computed again."""
+    try:
+        return await read_erasures(settings)
+    except (ProducerError, TimeoutError) as error:
+        raise RebuildFailed(f"the erased tenants cannot be read: {error!r}") from error
 
 
 async def _check_log(

@@ -1,8 +1,8 @@
 """The access to Kafka that each part needs, and no more: the source of the documentation's table.
 
 A part has a principal of its own. The rows say what it reads and writes; `grants_of` turns a row
-into ACLs, `rights_of` these into what a client adds, and `commands_of` into commands for Kafka's
-own tool. READ, WRITE and ALTER of a topic include DESCRIBE.
+into ACLs, and `commands_of` into commands for Kafka's own tool. READ, WRITE and ALTER of a topic
+include DESCRIBE.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +11,6 @@ from enum import Enum
 from itertools import groupby
 from typing import NamedTuple
 
-from kafka_io.topic_admin import Right
 from kafka_io.topic_checks import INPUTS, STATES
 from schemas.topics import (
     AGENT_COMMANDS,
@@ -56,6 +55,7 @@ from schemas.topics import (
     TRAINING_TASKS,
     USER_UPDATES,
     Topic,
+    has_rows,
 )
 
 _DIGITS = "0123456789"
@@ -107,6 +107,8 @@ class Access:
     """Other groups whose members and offsets it looks at."""
     transactions: bool = False
     """Whether it writes in transactions, under ids that begin with the group's name."""
+    fences: Sequence[str] = ()
+    """Other groups under whose ids it writes in transactions."""
     rebuilds: str = ""
     """Whether it reads the topics of a rebuild ("reads"), or makes and writes them ("writes")."""
 
@@ -339,6 +341,17 @@ PARTS: Mapping[str, Access] = {
         watches=tuple(f"{_GROUP}-{topic.name}" for topic in _COMMANDS),
         transactions=True,
     ),
+    "erase": Access(
+        "`tapewire tenant`: finds the records of a tenant, and deletes its rows",
+        reads=CATALOGUE,
+        writes=(*(topic for topic in CATALOGUE if has_rows(topic)), OPERATOR_ACTIONS),
+        checks=True,
+        group=_GROUP,
+        watches=(f"{_GROUP}-notifier", *(f"{_GROUP}-{topic.name}" for topic in _COMMANDS)),
+        transactions=True,
+        fences=(f"{_GROUP}-notifier",),
+        rebuilds="writes",
+    ),
     "replay": Access(
         "`tapewire risk replay`: judges the past again",
         reads=(PORTFOLIO_RETURNS, RISK_LIMITS, RISK_ACKS, RISK_SCENARIOS),
@@ -393,6 +406,8 @@ def _grants(access: Access, prefix: str, version: str | None) -> Iterator[Grant]
         yield Grant(Resource.GROUP, group, Operation.READ)
         if access.transactions:
             yield from _of_transactions(group)
+    for name in access.fences:
+        yield from _of_transactions(prefix + name)
     for name in access.watches:
         yield Grant(Resource.GROUP, prefix + name, Operation.DESCRIBE)
     if version is not None and access.rebuilds:
@@ -419,14 +434,6 @@ def _of_rebuild(prefix: str, use: str) -> Iterator[Grant]:
 
 def _order(grant: Grant) -> tuple[str, bool, str, str]:
     return (grant.resource.value, grant.is_prefix, grant.name, grant.operation.value)
-
-
-def rights_of(grants: Sequence[Grant]) -> list[Right]:
-    """Return ACLs as `TopicAdmin.allow` adds them."""
-    return [
-        Right(grant.resource.name, grant.name, grant.operation.name, grant.is_prefix)
-        for grant in grants
-    ]
 
 
 def commands_of(part: str, principal: str, grants: Sequence[Grant], servers: str) -> list[str]:

@@ -10,6 +10,7 @@ SchemaError
 │   └── TooFarAhead    a time is too far ahead of the log's
 ├── InvalidKey         the bytes are not the key of an id and a tenant
 ├── ForeignSchema      a schema of others cannot be read as one of the catalogue
+├── InvalidErasures    a text does not name erased tenants
 └── UnknownEvent       the class of a Python object is not registered
 """
 
@@ -66,6 +67,10 @@ class InvalidKey(SchemaError):
 
 class ForeignSchema(SchemaError):
     """A schema of others is malformed, or a record of it cannot be read as one of ours."""
+
+
+class InvalidErasures(SchemaError):
+    """A text does not name erased tenants and times; the message says which part."""
 
 
 class UnknownEvent(SchemaError):

@@ -308,3 +308,5 @@ class OperatorActionKind(StrEnum):
     """The connection of a client was closed."""
     REKEY = "rekey"
     """The records of tenants were given keys that name them."""
+    ERASE_TENANT = "erase_tenant"
+    """The rows of a tenant were deleted, and rebuilds pass over its earlier records."""

@@ -111,6 +111,10 @@ class ProcessorSettings(MetricsSettings):
     """The tenant whose portfolios a rebuild computes; empty for those of no tenant, unset for all.
     `tapewire rebuild` sets it."""
 
+    rebuild_erased: str = Field(default="", pattern=r"^([0-9a-f]{64}=[0-9]{1,18}(,|$))*$")
+    """The tenants whose earlier records a rebuild passes over, since they were erased: the SHA-256
+    of each name, `=`, and microseconds since 1970. `tapewire rebuild` sets it."""
+
     rebuild_portfolio: str = ""
     """The portfolio that a rebuild computes; empty for all. `tapewire rebuild` sets it."""
 

@@ -111,6 +111,8 @@ TESTED_ELSEWHERE = {
     "cli/commands/backup.py": "tests/journeys/test_backup.py",
     "cli/commands/connections.py": "tests/cli/commands/test_commands.py",
     "cli/commands/status.py": "tests/journeys/test_operator.py",
+    "cli/commands/tenant.py": "tests/cli/commands/test_commands.py",
+    "kafka_io/erasures.py": "tests/journeys/test_erasure.py",
     "stream_processors/risk/limited.py": "tests/stream_processors/risk/test_alerts.py",
     "stream_processors/rekey.py": "tests/journeys/test_upgrade.py",
     "stream_processors/books/config.py": "values without logic",

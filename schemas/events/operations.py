@@ -113,12 +113,13 @@ class DeadLetter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OperatorAction:
-    """An operator settled a dead letter, closed a connection, or changed keys."""
+    """An operator settled a dead letter, closed a connection, changed keys, or erased a tenant."""
 
     action: Name
-    """`redrive`, `discard`, `close_connection` or `rekey`."""
+    """`redrive`, `discard`, `close_connection`, `rekey` or `erase_tenant`."""
     subject: DerivedId
-    """The dead letter, as TOPIC/PARTITION/OFFSET, with /INDEX of a part; or what was changed."""
+    """The dead letter, as TOPIC/PARTITION/OFFSET, with /INDEX of a part; or what was changed. Of an
+    erased tenant, `tenant/` and the SHA-256 of its name."""
     by: Name | None = None
     """The operator; None if the record's headers name the operator, or if nobody knows."""
     comment: Text = ""

@@ -45,6 +45,7 @@ _ACTIONS: Mapping[str, str] = {
     OperatorActionKind.DISCARD: "dead letter discarded",
     OperatorActionKind.CLOSE_CONNECTION: "connection closed",
     OperatorActionKind.REKEY: "keys changed",
+    OperatorActionKind.ERASE_TENANT: "tenant erased",
 }
 _ORIGIN_CHARS_MAX = 320
 

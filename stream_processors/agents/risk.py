@@ -16,6 +16,7 @@ from kafka_io.dead_letters import log_time_us
 from kafka_io.errors import Unread
 from kafka_io.reader import OpenPast
 from kafka_io.settings import ProducerSettings
+from schemas.erasures import Erasures
 from schemas.events import (
     InputGap,
     PortfolioState,
@@ -40,7 +41,7 @@ from schemas.topics import (
     RISK_STATE,
     RISK_WANTED,
 )
-from stream_processors.messages import Admitted
+from stream_processors.messages import Admitted, tenant_of
 from stream_processors.processor import Processor, Round, Rows, restored, total_alerts
 from stream_processors.risk.past_returns import PastReturns
 from stream_processors.risk.portfolio import PortfolioRisk
@@ -116,6 +117,7 @@ class Risk(Processor):
         """The portfolios of a rebuild; None for all."""
         if settings.rebuild_version:
             self._scope = Scope(settings.rebuild_tenant, settings.rebuild_portfolio)
+        self._erased = Erasures.parse(settings.rebuild_erased)
         self._partitions: dict[int, _Partition] = {}
         self._open_past = open_past
 
@@ -156,6 +158,8 @@ class Risk(Processor):
                 here.scenarios_offset = message.offset
             if message.topic in self._ordered:
                 here.read_us = log_time_us(message)
+            if self._erased.covers(tenant_of(message), log_time_us(message)):
+                continue
             if isinstance(message.record, RebuildDone):
                 here.rebuilds.append(message.record)
             elif self._scope is None:

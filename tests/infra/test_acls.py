@@ -73,6 +73,17 @@ def test_topics_get_other_keys_that_the_command_moves() -> None:
     assert names("rekey", Operation.READ) == moved | {TOPIC_GROWTHS.name}
 
 
+def test_an_erasure_reads_all_topics_and_writes_those_with_rows() -> None:
+    rows = {topic.name for topic in CATALOGUE if topic.is_compacted}
+    written = names("erase", Operation.WRITE)
+    assert rows | {"risk.limits", "risk.scenarios", OPERATOR_ACTIONS.name} == written
+    assert names("erase", Operation.READ) == {topic.name for topic in CATALOGUE}
+    ids = {
+        grant.name for grant in grants_of("erase") if grant.resource is Resource.TRANSACTIONAL_ID
+    }
+    assert {"tapewire-0", "tapewire-notifier-0"} <= ids
+
+
 def test_edges_read_the_topic_of_each_channel() -> None:
     channels = {channel.topic.name for channel in CHANNELS.values()}
     assert channels <= names("edge", Operation.READ)
@@ -85,7 +96,7 @@ def test_the_provisioner_makes_each_topic_and_reads_none() -> None:
 
 
 def test_each_topic_has_a_writer_and_a_reader() -> None:
-    running = [user for user in USERS if user not in ("admin", "provision", "demo")]
+    running = [user for user in USERS if user not in ("provision", "demo")]
     written = set().union(*(names(part, Operation.WRITE) for part in running))
     read = set().union(*(names(part, Operation.READ) for part in (*running, "rebuild", "grow")))
     catalogue = {topic.name for topic in CATALOGUE}

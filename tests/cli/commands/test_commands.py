@@ -70,6 +70,8 @@ def call(*arguments: str, **env: str) -> tuple[int, str]:
         ("topics", "create"),
         ("topics", "grow"),
         ("topics", "rekey"),
+        ("tenant", "find"),
+        ("tenant", "erase"),
     ],
 )
 def test_each_command_has_a_help_text(command: tuple[str, ...]) -> None:
@@ -311,6 +313,8 @@ def test_a_command_without_a_system_says_how_to_name_one(tmp_path: Path) -> None
         (("rebuild", "v2", "--yes"), "KAFKA_BOOTSTRAP_SERVERS"),
         (("topics", "grow", "12"), "KAFKA_BOOTSTRAP_SERVERS"),
         (("topics", "rekey"), "KAFKA_BOOTSTRAP_SERVERS"),
+        (("tenant", "find", "acme"), "KAFKA_BOOTSTRAP_SERVERS"),
+        (("tenant", "erase", "acme", "--dry-run"), "KAFKA_BOOTSTRAP_SERVERS"),
         (("token", "--sub", "alice"), "--data-dir"),
     ):
         code, output = call(*arguments, "--data-dir", str(tmp_path / "none"))
