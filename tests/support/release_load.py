@@ -1,6 +1,8 @@
-"""Publishes a return of each of some portfolios, day after day, until SIGTERM; then the last day.
+"""Publishes events of all kinds, a day after another, until SIGTERM; then prints the next day.
 
-A release that is being upgraded runs this file, too, so it uses only what has always been there.
+Each day has a return of each of some portfolios, one report of each call of the reporter API, and a
+trade. A release that is being upgraded runs this file, too, so it uses only what has always been
+there. The argument is the first day.
 """
 
 import asyncio
@@ -9,12 +11,21 @@ import sys
 
 from kafka_io.publisher import Publisher
 from kafka_io.settings import ProducerSettings
+from producers.broadcaster import SSEBroadcaster
 from producers.returns import ReturnsPublisher
-from schemas.events import Return
+from schemas.events import Return, Trade, TradeBatch
 
 DAY_US = 86_400_000_000
 PORTFOLIOS = tuple(f"pf-{number}" for number in range(12))
 PAUSE_S = 0.1
+RUN_DAYS = 20
+"""How many days a training and a backtest have."""
+SYMBOL = "LOAD"
+TRADES_FROM_US = 1_600_000_020_000_000
+"""The time of the first trade, at the begin of a minute."""
+TRADE_US = 10_000_000
+LOAD = "load"
+"""The type of the entity of alerts, and of updates of the dashboard."""
 
 
 def return_of(number: int, day: int) -> float:
@@ -22,24 +33,40 @@ def return_of(number: int, day: int) -> float:
     return ((day * 37 + number * 11) % 41 - 20) / 1_000
 
 
-async def run() -> int:
-    """Publish until SIGTERM; return the number of days."""
+async def publish_day(publisher: Publisher, broadcaster: SSEBroadcaster, day: int) -> None:
+    """Publish the events of a day, each of which names the day."""
+    run, step = divmod(day, RUN_DAYS)
+    progress = 100.0 * step / (RUN_DAYS - 1)
+    status = "completed" if step == RUN_DAYS - 1 else "running"
+    await broadcaster.send_training_progress(f"load-{run}", progress, status, str(day))
+    await broadcaster.send_backtest_progress(f"load-{run}", progress, status, str(day))
+    alert = ("var_exceeded", "low", str(day), "var", 0.2, 0.1, LOAD, f"load-{day}")
+    await broadcaster.send_risk_alert(*alert)
+    await broadcaster.send_dashboard_update({"day": day}, LOAD)
+    time_us = TRADES_FROM_US + day * TRADE_US
+    trade = Trade(time_us=time_us, price=100.0 + day % 7, amount=1.0)
+    batch = TradeBatch(symbol=SYMBOL, first=day, trades=[trade], watermark_us=time_us)
+    await publisher.publish(batch)
+
+
+async def run(day: int) -> int:
+    """Publish days until SIGTERM; return the day after the last one."""
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    days = 0
-    async with Publisher(ProducerSettings()) as publisher:
+    async with Publisher(ProducerSettings()) as publisher, SSEBroadcaster() as broadcaster:
         returns = ReturnsPublisher(publisher)
         while not stop.is_set():
             await returns.send(
                 [
-                    Return(name, days * DAY_US, return_of(number, days))
+                    Return(name, day * DAY_US, return_of(number, day))
                     for number, name in enumerate(PORTFOLIOS)
                 ]
             )
-            days += 1
+            await publish_day(publisher, broadcaster, day)
+            day += 1
             await asyncio.sleep(PAUSE_S)
-    return days
+    return day
 
 
 if __name__ == "__main__":
-    sys.stdout.write(f"{asyncio.run(run())}\n")
+    sys.stdout.write(f"{asyncio.run(run(int(sys.argv[1])))}\n")
