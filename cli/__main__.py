@@ -16,6 +16,7 @@ from cli.commands.limits import limits_cli
 from cli.commands.rebuild import rebuild
 from cli.commands.risk import risk_cli
 from cli.commands.scenarios import scenarios_cli
+from cli.commands.schemas import schemas_cli
 from cli.commands.sql import sql
 from cli.commands.status import doctor, status, upgrade
 from cli.commands.system import reset, token, up
@@ -84,6 +85,7 @@ cli.add_typer(dead_letters_cli, name="dead-letters")
 cli.add_typer(limits_cli, name="limits")
 cli.add_typer(risk_cli, name="risk")
 cli.add_typer(scenarios_cli, name="scenarios")
+cli.add_typer(schemas_cli, name="schemas")
 cli.add_typer(tenant_cli, name="tenant")
 cli.add_typer(topics_cli, name="topics")
 

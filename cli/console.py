@@ -154,7 +154,7 @@ def settings_of(data_dir: Path | None) -> InfraSettings:
     try:
         settings = InfraSettings()
         check_security()
-        check_framing()
+        check_framing(writes=False)
     except InvalidSetting as error:
         sys.exit(f"tapewire: a setting is invalid: {error}")
     return settings if data_dir is None else settings.model_copy(update={"data_dir": data_dir})

@@ -13,6 +13,7 @@ CommandError
 ├── UnknownLetter       there is no dead letter of a name
 ├── NotRedriven         the record of a dead letter cannot be written again
 ├── NotInstalled        a library is missing
+├── RegistryFailed      a schema registry could not be read or written
 ├── AnalyticsFailed     a table, a file of rows or a query failed
 └── LogFailed           Kafka could not be read or written
 """
@@ -68,6 +69,10 @@ class NotRedriven(CommandError):
 
 class NotInstalled(CommandError):
     """A library is missing; the message says how it is installed."""
+
+
+class RegistryFailed(CommandError):
+    """A schema registry could not be read or written; the message says why."""
 
 
 class AnalyticsFailed(CommandError):

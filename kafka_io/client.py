@@ -24,7 +24,7 @@ from confluent_kafka.admin import AdminClient
 
 from kafka_io.assignor import NumberAssignor
 from kafka_io.connections import Connections
-from kafka_io.errors import RecordRefused
+from kafka_io.errors import RecordRefused, RegistryUnavailable
 from kafka_io.framing import ResolvingConsumer, schema_cache
 from kafka_io.refusals import denial_text
 from kafka_io.schema_registry import SchemaRegistrySettings
@@ -34,6 +34,7 @@ from kafka_io.security import (
     SecuritySettings,
     current_credentials,
 )
+from kafka_io.subjects import current_wire
 from kafka_io.tokens import TokenProvider, librdkafka_callback
 from schemas.codec import VALUE_BYTES_MAX
 
@@ -135,6 +136,7 @@ def producer(bootstrap_servers: str, *, linger_ms: int) -> AIOKafkaProducer:
         linger_ms=linger_ms,
         metadata_max_age_ms=int(PRODUCER_METADATA_S * 1000),
         max_request_size=VALUE_BYTES_MAX,
+        **_framing(),
         **aiokafka_options(),
     )
     _adapt(made.client, _ANSWER_MS)
@@ -160,6 +162,7 @@ def transactional_producer(
         linger_ms=0,
         max_batch_size=1 << 19,
         max_request_size=VALUE_BYTES_MAX,
+        **_framing(),
         **aiokafka_options(),
     )
     _adapt(made.client, _ANSWER_MS)
@@ -334,13 +337,43 @@ def check_security() -> None:
         )
 
 
-def check_framing() -> None:
-    """Check the settings of the schema registry, without a request to it.
+def check_framing(*, writes: bool = True) -> None:
+    """Check the settings of the schema registry, and whether it has the schemas to write with.
+
+    A registry that does not answer yet is only logged: writers ask it again.
+
+    Args:
+        writes: whether this process writes values, as `TAPEWIRE_WIRE` says.
 
     Raises:
-        InvalidSetting: they contradict each other, or a file of theirs cannot be used.
+        InvalidSetting: they contradict each other, a file of theirs cannot be used, or schemas are
+            not registered.
     """
     schema_cache(SchemaRegistrySettings())
+    wire = current_wire() if writes else None
+    if wire is not None:
+        try:
+            wire.load()
+        except RegistryUnavailable as error:
+            logger.warning("nothing can be written yet: %s", error)
+
+
+async def prepare_wire() -> None:
+    """Make ready what frames values; it must be done before a producer sends.
+
+    Raises:
+        InvalidSetting: the schema registry does not have the schemas, or its settings are invalid.
+        RegistryUnavailable: the registry does not answer, or refuses this client.
+    """
+    wire = current_wire()
+    if wire is not None:
+        await asyncio.to_thread(wire.load)
+
+
+def _framing() -> dict[str, Any]:
+    """Return the options of a producer that frames values; none for single-object encoding."""
+    wire = current_wire()
+    return {} if wire is None else {"value_serializer": wire.frame}
 
 
 def faust_brokers(bootstrap_servers: str) -> list[str]:

@@ -232,6 +232,7 @@ class _Foreign(NamedTuple):
 
     reference: bytes
     body: bytes
+    is_by_header: bool
 
 
 def split(value: bytes, headers: Iterable[tuple[str, bytes | None]]) -> _Foreign | None:
@@ -239,9 +240,9 @@ def split(value: bytes, headers: Iterable[tuple[str, bytes | None]]) -> _Foreign
     for name, reference in headers:
         if name == SCHEMA_ID_HEADER and reference is not None:
             size = _SIZES.get(reference[:1])
-            return _Foreign(reference, value) if size == len(reference) else None
+            return _Foreign(reference, value, True) if size == len(reference) else None  # noqa: FBT003  # fields in order
     if value[0] == 0 and len(value) >= _ID_BYTES:
-        return _Foreign(value[:_ID_BYTES], value[_ID_BYTES:])
+        return _Foreign(value[:_ID_BYTES], value[_ID_BYTES:], False)  # noqa: FBT003  # as above
     return None
 
 
@@ -344,6 +345,11 @@ class ResolvingConsumer(AIOKafkaConsumer):
                     del records[index:]
                     break
                 record.value = _translated(value, foreign.body, known)
+                if foreign.is_by_header and not isinstance(record.value, RefusedValue):
+                    # A copy of the record must not claim to be a bare body.
+                    record.headers = tuple(
+                        header for header in record.headers if header[0] != SCHEMA_ID_HEADER
+                    )
             if not records:
                 del found[where]
 

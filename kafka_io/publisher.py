@@ -536,6 +536,7 @@ class Publisher:
     async def _connected(self) -> AIOKafkaProducer:
         async with self._connecting:
             if self._producer is None:
+                await client.prepare_wire()
                 producer = client.producer(
                     self._settings.bootstrap_servers, linger_ms=self._settings.linger_ms
                 )

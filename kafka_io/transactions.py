@@ -213,7 +213,8 @@ async def open_writer(
 
     Raises:
         AccessDenied: the ACLs do not allow to write under the id.
-        TransactionFailed: Kafka does not answer in time.
+        InvalidSetting: the schema registry does not have the schemas to write with.
+        TransactionFailed: Kafka, or the schema registry, does not answer in time.
     """
     producer = client.transactional_producer(
         bootstrap_servers, transactional_id, timeout_s=timeout_s
@@ -221,6 +222,7 @@ async def open_writer(
     try:
         try:
             async with asyncio.timeout(within_s):
+                await client.prepare_wire()
                 await producer.start()
         except (KafkaError, OSError, AssertionError) as error:
             _raise_if_denied(error)

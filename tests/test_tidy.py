@@ -55,6 +55,7 @@ TESTED_ELSEWHERE = {
     "cli/commands/install.py": "tests/cli/commands/test_commands.py",
     "cli/commands/limits.py": "tests/cli/commands/test_commands.py",
     "cli/commands/scenarios.py": "tests/cli/commands/test_commands.py",
+    "cli/commands/schemas.py": "tests/cli/commands/test_commands.py",
     "cli/commands/rebuild.py": "tests/cli/commands/test_commands.py",
     "cli/commands/risk.py": "tests/cli/commands/test_commands.py",
     "cli/commands/system.py": "tests/cli/commands/test_commands.py",

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from kafka_io.settings import ProducerSettings
+from kafka_io.subjects import subjects
 from schemas.codec import MARKER, fingerprint_of_schema, version_of, versions
 from schemas.events import Record
 from schemas.registry import field_names
@@ -62,18 +63,19 @@ def registered_ids(client: Any, prefix: str = "") -> dict[str, list[int]]:
 
     Args:
         client: a `SchemaRegistryClient` of confluent-kafka.
-        prefix: the prefix of the topics' names; subjects are `TOPIC-value`.
+        prefix: the prefix of the topics' names; see `kafka_io.subjects`.
     """
-    subjects = set(client.get_subjects())
+    known = set(client.get_subjects())
     found: dict[str, list[int]] = {}
-    for topic in dict.fromkeys(registration.topic.name for registration in REGISTRY):
-        subject = f"{prefix}{topic}-value"
-        for version in client.get_versions(subject) if subject in subjects else ():
-            registered = client.get_version(subject, version)
+    for subject in subjects(prefix):
+        for version in client.get_versions(subject.name) if subject.name in known else ():
+            registered = client.get_version(subject.name, version)
             mark = fingerprint_hex(json.loads(registered.schema.schema_str))
-            if version_of(MARKER + bytes.fromhex(mark)) is not None:
-                found.setdefault(mark, []).append(registered.schema_id)
-    return found
+            ids = found.setdefault(mark, [])
+            is_ours = version_of(MARKER + bytes.fromhex(mark)) is not None
+            if is_ours and registered.schema_id not in ids:
+                ids.append(registered.schema_id)
+    return {mark: ids for mark, ids in found.items() if ids}
 
 
 def fingerprint_hex(schema: Mapping[str, Any]) -> str:

@@ -215,7 +215,9 @@ GUID = b"\1" + bytes(range(16))
 def test_each_framing_is_recognized(
     value: bytes, headers: Sequence[tuple[str, bytes]], expected: tuple[bytes, bytes] | None
 ) -> None:
-    assert split(value, headers) == expected
+    found = split(value, headers)
+    assert (None if found is None else (found.reference, found.body)) == expected
+    assert found is None or found.is_by_header is bool(headers)
 
 
 def test_a_cache_is_shared_by_the_consumers_of_a_process() -> None:

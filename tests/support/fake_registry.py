@@ -29,6 +29,8 @@ class FakeRegistry:
     """The method and path of each request."""
     lies: dict[int, Any] = field(default_factory=dict)
     """What is answered in place of the schemas of some ids."""
+    refused: set[str] = field(default_factory=set)
+    """The subjects for which no schema is compatible."""
     is_away: bool = False
     """Whether each request is answered with 503."""
     authorization: str | None = None
@@ -91,6 +93,8 @@ def _version(known: FakeRegistry, _: Any, subject: str, version: str) -> Answer:
 
 
 def _register(known: FakeRegistry, body: Any, subject: str) -> Answer:
+    if subject in known.refused:
+        return 409, {"error_code": 409, "message": "Schema is incompatible"}
     return 200, {"id": known.add(body["schema"], subject)}
 
 

@@ -18,6 +18,7 @@ from infra.data_dir import locked
 from infra.embedded_broker import free_port
 from stream_processors.risk.estimates import METHODS
 from tapewire import __version__
+from tests.support.fake_registry import fake_registry
 from tests.support.scripted_server import scripted
 
 RUNNER = CliRunner()
@@ -48,6 +49,8 @@ def call(*arguments: str, **env: str) -> tuple[int, str]:
         ("books", "show"),
         ("books", "limit"),
         ("books", "unlimit"),
+        ("schemas", "register"),
+        ("schemas", "check"),
         ("dead-letters", "list"),
         ("dead-letters", "show"),
         ("dead-letters", "redrive"),
@@ -232,6 +235,25 @@ def test_changes_are_listed_through_an_edge() -> None:
         assert call("audit", "--count", "7", "--url", edge.url) == (0, output)
         code, output = call("audit", "--count", "7", "--json", "--url", edge.url)
         assert (code, output) == (0, f"edge: {edge.url}\n[]\n")
+
+
+def test_schemas_are_registered_checked_and_listed() -> None:
+    with fake_registry() as known:
+        env = {"TAPEWIRE_SCHEMA_REGISTRY_URL": known.url, "TAPEWIRE_TOPIC_PREFIX": "desk."}
+        code, output = call("schemas", "check", **env)
+        assert code == 1
+        assert "desk.risk.alerts-value does not exist" in output
+        code, output = call("schemas", "register", **env)
+        assert (code, "desk.risk.alerts-value: registered version 1" in output) == (0, True)
+        code, output = call("schemas", "check", **env)
+        assert (code, "the registry has all schemas" in output) == (0, True)
+        rows = document("schemas", "list", **env)
+        assert {"subject", "record", "compatibility", "versions"} == rows[0].keys()
+        # A command that only reads needs no registered schema.
+        known.subjects.clear()
+        assert call("schemas", "list", TAPEWIRE_WIRE="confluent", **env)[0] == 0
+    code, output = call("schemas", "list")
+    assert (code, "set TAPEWIRE_SCHEMA_REGISTRY_URL" in output) == (1, True)
 
 
 def test_connections_are_listed_and_closed_through_an_edge() -> None:
