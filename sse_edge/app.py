@@ -66,6 +66,7 @@ from sse_edge.routes import (
     chat,
     connections,
     cursors,
+    durable_streams,
     events,
     health,
     job_lists,
@@ -222,6 +223,7 @@ def build_api(settings: EdgeSettings, fair_queue: FairQueue) -> FastAPI:
         notifications,
         cursors,
         events,
+        durable_streams,
     ):
         app.include_router(module.router, dependencies=[Depends(require_to_read)])
     for router in added_routers(settings.routers):
@@ -257,9 +259,10 @@ def _add_middleware(app: FastAPI, settings: EdgeSettings) -> None:
                 "Authorization",
                 "Content-Type",
                 "Idempotency-Key",
+                "If-None-Match",
                 *settings.cors_headers,
             ],
-            expose_headers=["ETag", "Last-Event-ID", "Link"],
+            expose_headers=["ETag", "Last-Event-ID", "Link", *durable_streams.HEADERS],
         )
 
 

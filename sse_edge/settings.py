@@ -135,6 +135,10 @@ class EdgeSettings(Settings):
     """The secret that will be `TAPEWIRE_CURSOR_SECRET`: its cursors are accepted, and none are
     written. Set on all nodes first, it lets them take the secret one after another."""
 
+    ds: bool | None = None
+    """Whether the dialect of Durable Streams is served, below `/ds`. Its offsets can be sorted, and
+    so they show how much is written. Unset, it is served where cursors are not encrypted."""
+
     tenant: str | None = None
     """The tenant of what callers without a token write, on an edge that needs none."""
 
@@ -355,6 +359,11 @@ class EdgeSettings(Settings):
             "scope_claim": self.jwt_scope_claim,
             "is_scope_required": self.jwt_scope_required,
         }
+
+    @property
+    def serves_durable_streams(self) -> bool:
+        """Whether the dialect of Durable Streams is served."""
+        return self.cursor_secret is None if self.ds is None else self.ds
 
     @model_validator(mode="after")
     def _fits(self) -> Self:

@@ -97,7 +97,7 @@ class TableView(Generic[S]):
         Raises:
             LogUnavailable: the topic could not be read in time.
         """
-        await self._complete()
+        await self.complete()
         row = self._rows.find(tenant, entity_id)
         if row is not None:
             return row.state
@@ -134,10 +134,15 @@ class TableView(Generic[S]):
         Raises:
             LogUnavailable: the topic could not be read in time.
         """
-        await self._complete()
+        await self.complete()
         return [(row.state, row.timestamp_ms) for row in self._rows.of(tenant)]
 
-    async def _complete(self) -> None:
+    async def complete(self) -> None:
+        """Wait until the topic was read to the end that it had.
+
+        Raises:
+            LogUnavailable: it could not be read in time.
+        """
         self._is_wanted.set()
         try:
             async with asyncio.timeout(self._patience_s):

@@ -212,6 +212,22 @@ class Feed:
             lambda: self._deliver(position, ends, selected, frozenset(), bytes_max=None),
         )
 
+    def has_end_before(self, position: Position) -> bool:
+        """Return whether the windows have a last event of the stream's entity before a position."""
+        return self.stream.has_end and any(
+            self.has_end_among(index, window.between_of(self._sources[index][1], 0, offset), offset)
+            for index, (window, offset) in enumerate(zip(self._windows, position, strict=True))
+        )
+
+    def has_end_among(self, index: int, entries: Sequence[Entry], until: int) -> bool:
+        """Return whether a last event is among entries of a partition, before an offset."""
+        keys = self._sources[index][1]
+        return any(
+            (frame := self._frame(index, entry)) is not None and frame.ends
+            for entry in entries
+            if entry.record.offset < until and entry.record.key in keys
+        )
+
     def take_page(self, position: Position, until: Position, events_max: int) -> Delivery:
         """Return what the windows hold between two positions, up to a number of events.
 

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from operator import le
 
 from sse_edge.delivery import control_events
 from sse_edge.delivery.broadcast import BroadcastGroup
@@ -63,6 +64,59 @@ class PageReader:
     def partitions(self) -> int:
         """How many partitions it reads."""
         return len(self._group.feed.partitions)
+
+    @property
+    def total(self) -> int:
+        """The sum of the next offsets, which grows with each event."""
+        return sum(self.position)
+
+    @property
+    def is_at_end(self) -> bool:
+        """Whether it has read all that this node has of the log."""
+        return all(map(le, self._group.feed.ends, self.position))
+
+    @property
+    def is_replaced(self) -> bool:
+        """Whether a topic has changed, so that only another reader reads on."""
+        return self._group.feed.replaced
+
+    @property
+    def has_passed_end(self) -> bool:
+        """Whether the windows have the last event of its one entity before the position."""
+        return self._group.feed.has_end_before(self.position)
+
+    async def is_after_end(self) -> bool:
+        """Return whether the record before the position is the last event of its one entity.
+
+        Raises:
+            LogUnavailable: Kafka is away, and the windows do not have the record.
+        """
+        feed = self._group.feed
+        if self.has_passed_end or not feed.stream.has_end:
+            return self.has_passed_end
+        for index, offset in enumerate(self.position):
+            if offset == 0 or feed.covers(index, offset - 1):
+                continue
+            read = await self._node.read(feed, index, offset - 1)
+            if not isinstance(read, Gap) and feed.has_end_among(index, read.entries[:1], offset):
+                return True
+        return False
+
+    def is_past(self, partition: int, offset: int) -> bool:
+        """Return whether it has read the record at an offset of a partition."""
+        numbers = (partition.number for partition in self._group.feed.partitions)
+        return any(
+            number == partition and after > offset
+            for number, after in zip(numbers, self.position, strict=True)
+        )
+
+    def return_to(self, partition: int, offset: int) -> None:
+        """Move back to the record after an offset of a partition, if it has read more of it."""
+        numbers = (partition.number for partition in self._group.feed.partitions)
+        self.position = tuple(
+            min(after, offset + 1) if number == partition else after
+            for number, after in zip(numbers, self.position, strict=True)
+        )
 
     def cursor(self, *, ended: bool = False) -> str:
         """Return the cursor of its position."""

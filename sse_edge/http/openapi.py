@@ -174,6 +174,33 @@ _PAGED_EVENT: dict[str, object] = {
     "properties": {"id": {"type": "string"}, "event": {"type": "string"}, "data": {}},
 }
 
+DURABLE_STREAM_PARAMETERS: dict[str, object] = {
+    "parameters": [
+        _query("offset", "Where to read from: -1, now, or the `Stream-Next-Offset` of an answer."),
+        _query("live", "How to follow, with an offset: long-poll or sse."),
+        _query("cursor", "The `Stream-Cursor` of the last answer, for caches."),
+        _query("events", "The names of the events, separated by commas."),
+        _query("token", "The access token, for clients that cannot send headers."),
+    ]
+}
+"""The parameters of durable streams."""
+
+OF_DURABLE_STREAMS: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "A chunk: the data of events. `Stream-Next-Offset` is the offset after it; "
+        "`Stream-Up-To-Date` says that no more is there yet, `Stream-Closed` that nothing follows.",
+        "content": {
+            "application/json": {"schema": {"type": "array", "items": {}}},
+            "text/event-stream": {"itemSchema": _EVENT},
+        },
+    },
+    204: {"description": "By long-polling: no event has come in time."},
+    304: {"description": "The client has this chunk: `If-None-Match` names its `ETag`."},
+    404: _problem("There is no such channel, or this edge serves no durable streams."),
+    410: _problem("The log has not all events after the offset any more."),
+}
+"""The responses of durable streams, besides those of every endpoint."""
+
 _CLOUDEVENT: dict[str, object] = {
     "type": "object",
     "required": ["specversion", "id", "source", "type"],

@@ -45,7 +45,7 @@ from sse_edge.streams.stream import Stream
 router = APIRouter(prefix="/api/v1/events", tags=["replay"])
 
 LIMIT_MAX = 10_000
-_YEAR_S = 31_536_000
+YEAR_S = 31_536_000
 _JSON, _NDJSON = "application/json", "application/x-ndjson"
 _CLOUDEVENTS = "application/cloudevents-batch+json"
 _NOT_REPEATED = frozenset({"after", "from", "token", "last_event_id", "lastEventId"}) | {
@@ -127,7 +127,7 @@ async def events(
     start = _start(request, node, stream, text)
     if isinstance(start, Cursor) and start.ended and text is not None:
         page = Page(b"", 0, text, ended=True)
-        return _response(request, page, format_, is_lasting=False)
+        return _response(request, page, format_, lasts=False)
     session = open_session(request, stream)
     if node.unavailable_for is not None:
         raise Unavailable(node.unavailable_for, "events cannot be read now")
@@ -135,9 +135,9 @@ async def events(
         async with open_pages(node, stream, start, until_ms) as reader:
             if request.method == "HEAD":
                 page = Page(b"", 0, reader.cursor())
-                return _response(request, page, format_, is_lasting=False)
+                return _response(request, page, format_, lasts=False)
             page = await _read(node, session, reader, limit, live)
-            is_lasting = text is not None and reader.partitions == 1 and _is_lasting(stream, page)
+            lasts = text is not None and reader.partitions == 1 and is_lasting(stream, page)
     if page.gaps and on_gap is OnGap.CLOSE:
         raise EventsGone(
             "the log has not all events after this cursor any more; with on_gap=continue the page "
@@ -146,7 +146,7 @@ async def events(
     metrics = node.metrics.of(stream.label, stream.tenant)
     metrics.events += page.events
     metrics.bytes += len(page.data)
-    return _response(request, page, format_, is_lasting=is_lasting, live=live)
+    return _response(request, page, format_, lasts=lasts, live=live)
 
 
 router.add_api_route("/{channel}", events, methods=["HEAD"], include_in_schema=False)
@@ -170,7 +170,7 @@ async def _read(
     return page
 
 
-def _is_lasting(stream: Stream, page: Page) -> bool:
+def is_lasting(stream: Stream, page: Page) -> bool:
     """Whether a page that one partition has is the same for ever: a full one of one entity."""
     is_compacted = any(choice.channel.topic.compacted for choice in stream.selections)
     is_of_one = len(stream.entities) == 1
@@ -211,24 +211,24 @@ def _response(
     page: Page,
     format_: Format,
     *,
-    is_lasting: bool,
+    lasts: bool,
     live: Live = Live.NO,
 ) -> Response:
     body = _BODIES[format_](page)
     scope = "public" if caller_of(request) is None else "private"
-    lasts = f"max-age={_YEAR_S}, immutable" if is_lasting else "no-cache"
+    kept = f"max-age={YEAR_S}, immutable" if lasts else "no-cache"
     headers = {
         "Last-Event-ID": page.cursor,
-        "Cache-Control": f"{scope}, {lasts}",
+        "Cache-Control": f"{scope}, {kept}",
         "Vary": "Accept, Authorization, Cookie, Last-Event-ID",
     }
     if page.has_more or (live is Live.LONG_POLL and not page.ended):
-        kept = [
+        others = [
             (name, value)
             for name, value in request.query_params.multi_items()
             if name not in _NOT_REPEATED
         ]
-        query = urlencode([*kept, ("after", page.cursor)])
+        query = urlencode([*others, ("after", page.cursor)])
         headers["Link"] = f'<{request.url.path}?{query}>; rel="next"'
     media_type = _MEDIA_TYPES[format_]
     if request.method == "HEAD":
@@ -236,12 +236,12 @@ def _response(
         del head.headers["Content-Length"]  # it would have to be the page's
         return head
     headers["ETag"] = f'"{blake2s(body, digest_size=16).hexdigest()}"'
-    if _matches(request, headers["ETag"]):
+    if matches(request, headers["ETag"]):
         return Response(status_code=304, headers=headers)
     return Response(body, headers=headers, media_type=media_type)
 
 
-def _matches(request: Request, tag: str) -> bool:
+def matches(request: Request, tag: str) -> bool:
     """Return whether the client has the page with a tag."""
     known = [item.strip() for item in joined_header(request, "if-none-match").split(",")]
     return "*" in known or tag in {item.removeprefix("W/") for item in known}
@@ -263,7 +263,7 @@ def _cloudevents(page: Page) -> bytes:
         b'%b,"cursor":"%b"}' % (fields[b"data"][:-1], fields[b"id"])
         if b"id" in fields
         else fields[b"data"]
-        for fields in _fields_of_blocks(page.data)
+        for fields in fields_of_blocks(page.data)
     )
     return b"[%b]" % b",".join(events)
 
@@ -275,14 +275,15 @@ _BODIES = {
 }
 
 
-def _fields_of_blocks(blocks: bytes) -> Iterator[Mapping[bytes, bytes]]:
+def fields_of_blocks(blocks: bytes) -> Iterator[Mapping[bytes, bytes]]:
+    """Yield the fields of each block, by their names."""
     for block in blocks.split(b"\n\n")[:-1]:
         yield dict(line.split(b": ", 1) for line in block.split(b"\n"))
 
 
 def _items(blocks: bytes) -> Iterator[bytes]:
     """Yield the events of blocks as JSON; without an id, where the block has none."""
-    for fields in _fields_of_blocks(blocks):
+    for fields in fields_of_blocks(blocks):
         members = [
             b'"%b":%b' % (name, json.dumps(fields[name].decode()).encode())
             for name in (b"id", b"event")

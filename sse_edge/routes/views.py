@@ -165,6 +165,23 @@ class Views:
             return None
         return FinalEvent(state.partition, state.last_offset)
 
+    async def ending_of(
+        self, states: Topic, entity: str, tenant: str | None = None
+    ) -> FinalEvent | None:
+        """Return what `final_event` does, once the table is read.
+
+        Raises:
+            LogUnavailable: the table could not be read in time.
+        """
+        await self._tables[states].complete()
+        return self.final_event(states, entity, tenant)
+
+    async def ended(self, states: Topic, entity: str, tenant: str | None = None) -> None:
+        """Wait until an entity has ended; see `final_event`."""
+        table = self._tables[states]
+        while self.final_event(states, entity, tenant) is None:
+            await table.changed_since(table.version)
+
     async def find_job(self, job_id: str, tenant: str | None) -> JobState | None:
         """Return a job's state, also where no processor has processed the job yet.
 

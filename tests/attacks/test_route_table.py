@@ -111,6 +111,10 @@ TABLE: Mapping[tuple[str, str], Row | None] = {
         shows="both",
         unknown=f"/api/v1/events/{_UNKNOWN}",
     ),
+    ("GET", "/ds/{channel}"): Row(
+        Scope.READ, "/ds/training", shows="both", unknown=f"/ds/{_UNKNOWN}"
+    ),
+    ("GET", "/ds/{channel}/{entity}"): Row(Scope.READ, "/ds/alerts/P", shows="tenant"),
     ("GET", "/api/v1/sse/channels"): Row(Scope.READ, "/api/v1/sse/channels"),
     ("GET", "/api/v1/sse/status"): Row(Scope.READ, "/api/v1/sse/status"),
     ("GET", "/api/v1/sse/cursor"): Row(Scope.READ, "/api/v1/sse/cursor?channel=alerts&id=x"),
@@ -404,7 +408,7 @@ def routes_of(app: FastAPI) -> Iterator[tuple[str, str]]:
                 yield "GET", route.path
             else:
                 for method in route.methods:
-                    yield method, route.path
+                    yield method, route.path.replace(":path}", "}")
 
     return walk(app.routes)
 

@@ -204,3 +204,53 @@ async def test_without_kafka_there_is_no_page() -> None:
         log.is_away = True
         with pytest.raises(LogUnavailable):
             await page_at(edge, FromEdge.EARLIEST, 1)
+
+
+async def test_a_reader_knows_how_far_it_is_and_returns_to_a_record() -> None:
+    log = alerts_log()
+    write_alerts(log, *range(5))
+    async with running_edge(log) as edge, open_pages(edge.node, STREAM, FromEdge.LATEST) as reader:
+        assert (reader.total, reader.is_at_end, reader.is_replaced) == (5, True, False)
+        assert reader.is_past(0, 4)
+        assert not reader.is_past(0, 5)
+        assert not reader.is_past(1, 0)
+        reader.return_to(0, 2)
+        assert (reader.position, reader.is_at_end) == ((3,), False)
+        reader.return_to(0, 4)
+        assert reader.position == (3,)
+        assert numbers_of(await reader.read(9)) == [3, 4]
+
+
+def ended_task() -> FakeLog:
+    log = FakeLog()
+    log.make(TRAINING)
+    log.append(TRAINING, 0, b"T", progress("T", 50.0))
+    log.append(TRAINING, 0, b"T", progress("T", 100.0, "completed"))
+    return log
+
+
+async def test_a_reader_knows_whether_it_is_right_after_the_last_event() -> None:
+    stream = one_channel("training", {"task_id": "T"})
+    found = []
+    async with (
+        running_edge(ended_task()) as edge,
+        open_pages(edge.node, stream, FromEdge.EARLIEST) as reader,
+    ):
+        for _ in range(2):
+            found.append(await reader.is_after_end())
+            await reader.read(1)
+        found.append(await reader.is_after_end())
+        assert not reader.has_passed_end
+    assert found == [False, False, True]
+
+
+async def test_a_reader_finds_the_last_event_in_the_windows() -> None:
+    stream = one_channel("training", {"task_id": "T"})
+    log = ended_task()
+    async with running_edge(log) as edge, open_pages(edge.node, stream, FromEdge.LATEST) as reader:
+        assert not reader.has_passed_end
+        log.append(TRAINING, 0, b"T", progress("T", 100.0, "completed"))
+        await reader.arrived.wait()
+        await reader.read(1)
+        assert reader.has_passed_end
+        assert await reader.is_after_end()
