@@ -64,6 +64,9 @@ build/kube/.ready: tests/infra/kube/go.mod tests/infra/kube/go.sum tests/infra/k
 	$(BIN)/python -m tests.support.kubernetes build/kube
 	@touch $@
 
+analytics-test: $(VENV)/.ready-dev  ## lakes with kills, long properties and the notebooks
+	$(BIN)/python -m pytest -m analytics --numprocesses 2 --dist loadgroup $(ARGS)
+
 engines-test: $(VENV)/.ready-dev build/engines/.spark  ## Spark's job over a broker, with kills; needs Java 17 or 21
 	$(BIN)/python -m pytest tests/analytics/engines -v -m engines $(ARGS)
 

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from cli.commands.aggregates import aggregates
 from cli.commands.audit import audit
 from cli.commands.backup import backup, restore
 from cli.commands.books import books_cli
@@ -78,6 +79,7 @@ for command in (
     audit,
     export,
     sql,
+    aggregates,
 ):
     cli.command()(command)
 cli.add_typer(books_cli, name="books")

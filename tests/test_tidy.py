@@ -107,6 +107,8 @@ TESTED_ELSEWHERE = {
     "stream_processors/__main__.py": "tests/stream_processors/test_main.py",
     "cli/commands/export.py": "tests/cli/commands/test_commands.py",
     "cli/commands/sql.py": "tests/cli/commands/test_commands.py",
+    "cli/commands/aggregates.py": "tests/cli/commands/test_commands.py",
+    "analytics/sql/aggregates.py": "tests/analytics/test_aggregate_keeper.py",
     "analytics/sql/settings.py": "tests/analytics/sql/test_session.py",
     "cli/commands/dead_letters.py": "tests/cli/commands/test_commands.py",
     "cli/commands/backup.py": "tests/journeys/test_backup.py",

@@ -40,7 +40,7 @@ class Lake:
         self._sink = sink
         self.place = place
         self.is_remote = place.startswith("s3://")
-        self.extensions = (
+        self.extensions: Sequence[str] = (
             *(("httpfs",) if self.is_remote else ()),
             *_EXTENSIONS[format_name],
         )

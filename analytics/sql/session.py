@@ -24,6 +24,7 @@ from analytics.columns import schema_of
 from analytics.log_rows import Interval, Log, read_rows
 from analytics.names import EventTable, event_tables
 from analytics.sinks.base import Lane
+from analytics.sql.aggregates import AGGREGATES
 from analytics.sql.database import allow_s3, check_query, connect, failures, lock, named, quoted
 from analytics.sql.lakes import Lake, LakeTable
 from analytics.sql.settings import SqlSettings
@@ -185,6 +186,7 @@ class Session:
     def _named_in(self, sql: str) -> list[str]:
         """Return the tables whose name a query has, also if only in a text."""
         words = {word.lower() for word in re.findall(r"\w+", sql)}
+        words.update(base for row in AGGREGATES if row.name in words for base in row.bases)
         return [name for name in self._tables if name in words]
 
     def _make_empty(self, database: duckdb.DuckDBPyConnection) -> None:
@@ -195,6 +197,9 @@ class Session:
         for name, table in self._tables.items():
             _create(database, f"{_TAIL}.{named(name)}", schema_of(table.kind))
             run(f"CREATE OR REPLACE VIEW {named(name)} AS SELECT * FROM {_TAIL}.{named(name)}")
+        for aggregate in AGGREGATES:
+            query = aggregate.batch_query({base: named(base) for base in aggregate.bases})
+            run(f"CREATE OR REPLACE VIEW {named(aggregate.name)} AS {query}")
 
     async def _load_table(self, table: EventTable) -> None:
         held = self._lake.find(table.name) if self._lake is not None else None

@@ -195,6 +195,21 @@ async def test_a_query_that_needs_too_much_memory_names_the_settings() -> None:
             await session.query(query)
 
 
+async def test_an_aggregate_is_computed_of_the_events_of_its_tables() -> None:
+    log = log_of(0)
+    for state, at_ms in (("raised", 1_000), ("acknowledged", 61_000), ("cleared", 121_000)):
+        log.write(raised_alert(state, state=state), at_ms)
+    log.write(raised_alert("cleared", state="cleared"), 200_000)  # written once more
+    with Session(log, settings=SMALL) as session:
+        found = await rows_of(
+            session,
+            "SELECT alert_id, time_to_acknowledge_s, transitions, severity_high "
+            "FROM alert_statistics",
+        )
+        assert found == [("a", 60.0, 3, "high")]
+        assert await rows_of(session, "SELECT alerts_raised FROM daily_risk") == [(1,)]
+
+
 async def test_tables_and_columns_are_listed() -> None:
     with Session(log_of(0), settings=SMALL) as session:
         assert {"risk_alert", "risk_measure", "return_batch"} <= set(session.tables())

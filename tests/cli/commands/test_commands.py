@@ -55,6 +55,7 @@ def call(*arguments: str, **env: str) -> tuple[int, str]:
         ("dead-letters", "show"),
         ("dead-letters", "redrive"),
         ("dead-letters", "discard"),
+        ("aggregates",),
         ("export",),
         ("sql",),
         ("install",),
@@ -503,3 +504,9 @@ def test_sql_names_a_lake_that_it_does_not_understand() -> None:
     code, output = call("sql", "SELECT 1", "--no-log", "--lake", "csv:/tmp")
     assert code == 1
     assert "begins with one of delta:, iceberg:" in output
+
+
+def test_aggregates_name_a_lake_that_is_not_understood() -> None:
+    code, output = call("aggregates", "--lake", "delta:ftp://x/y")
+    assert code == 1
+    assert "names neither a folder nor a bucket" in output
