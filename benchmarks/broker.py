@@ -21,8 +21,15 @@ def running_kafka() -> Generator[str]:
     if given:
         yield given
         return
-    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        broker = prepare(Path(folder), free_port(), maven_url=InfraSettings().maven_url)
+    with tempfile.TemporaryDirectory() as folder, embedded_kafka(Path(folder)) as servers:
+        yield servers
+
+
+@contextmanager
+def embedded_kafka(folder: Path) -> Generator[str]:
+    """The bootstrap servers of an embedded broker whose files are in a folder."""
+    with ExitStack() as stack:
+        broker = prepare(folder, free_port(), maven_url=InfraSettings().maven_url)
         process = subprocess.Popen(broker.command, stdout=subprocess.DEVNULL)  # noqa: S603
         stack.callback(process.wait)
         stack.callback(process.terminate)

@@ -78,6 +78,7 @@ class Operation(Enum):
     ALTER = "Alter"
     DESCRIBE = "Describe"
     DESCRIBE_CONFIGS = "DescribeConfigs"
+    ALTER_CONFIGS = "AlterConfigs"
 
 
 class Grant(NamedTuple):
@@ -99,6 +100,9 @@ class Access:
     writes: Sequence[Topic] = ()
     creates: Sequence[Topic] = ()
     alters: Sequence[Topic] = ()
+    """The topics that get partitions."""
+    configures: Sequence[Topic] = ()
+    """The topics whose settings it changes."""
     checks: bool = False
     """Whether it compares the settings of its topics with the catalogue."""
     group: str | None = None
@@ -352,6 +356,12 @@ PARTS: Mapping[str, Access] = {
         fences=(f"{_GROUP}-notifier",),
         rebuilds="writes",
     ),
+    "retention": Access(
+        "`tapewire topics retention`: changes for how long topics keep their records",
+        writes=(OPERATOR_ACTIONS,),
+        configures=CATALOGUE,
+        checks=True,
+    ),
     "replay": Access(
         "`tapewire risk replay`: judges the past again",
         reads=(PORTFOLIO_RETURNS, RISK_LIMITS, RISK_ACKS, RISK_SCENARIOS),
@@ -393,13 +403,14 @@ def _grants(access: Access, prefix: str, version: str | None) -> Iterator[Grant]
         (access.reads, Operation.READ),
         (access.writes, Operation.WRITE),
         (access.alters, Operation.ALTER),
+        (access.configures, Operation.ALTER_CONFIGS),
         (access.creates, Operation.CREATE),
         (access.creates, Operation.DESCRIBE),
     ):
         for topic in topics:
             yield Grant(Resource.TOPIC, prefix + topic.name, operation)
     if access.checks:
-        for topic in (*access.reads, *access.writes, *access.creates):
+        for topic in (*access.reads, *access.writes, *access.creates, *access.configures):
             yield Grant(Resource.TOPIC, prefix + topic.name, Operation.DESCRIBE_CONFIGS)
     if access.group is not None:
         group = prefix + access.group

@@ -72,7 +72,7 @@ class OffsetLost(ProducerError):
 
 
 class TopicRefused(ProducerError):
-    """Kafka did not create a topic; the message says which, and why."""
+    """Kafka did not create or change a topic; the message says which, and why."""
 
 
 class Fenced(ProducerError):

@@ -18,7 +18,15 @@ from confluent_kafka import (
     TopicCollection,
     TopicPartition,
 )
-from confluent_kafka.admin import AdminClient, ConfigResource, NewPartitions, NewTopic, OffsetSpec  # type: ignore[attr-defined]  # re-exported
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported
+    AdminClient,
+    AlterConfigOpType,  # pyright: ignore[reportPrivateImportUsage]  # re-exported
+    ConfigEntry,  # pyright: ignore[reportPrivateImportUsage]  # re-exported
+    ConfigResource,  # pyright: ignore[reportPrivateImportUsage]  # re-exported
+    NewPartitions,  # pyright: ignore[reportPrivateImportUsage]  # re-exported
+    NewTopic,  # pyright: ignore[reportPrivateImportUsage]  # re-exported
+    OffsetSpec,  # pyright: ignore[reportPrivateImportUsage]  # re-exported
+)
 
 from kafka_io.client import Admin
 from kafka_io.errors import TopicRefused, Unread
@@ -350,6 +358,25 @@ class TopicAdmin:
             except KafkaException as error:
                 reason = _reason(error, "ALTER", "topic", name)
                 raise TopicRefused(f"topic {name} could not get partitions: {reason}") from error
+
+    def change_settings(self, name: str, settings: Mapping[str, str]) -> None:
+        """Change settings of a topic; the others stay as they are.
+
+        Raises:
+            TopicRefused: Kafka refused; the message says why.
+        """
+        entries = [
+            ConfigEntry(setting, value, incremental_operation=AlterConfigOpType.SET)
+            for setting, value in settings.items()
+        ]
+        resource = ConfigResource(ConfigResource.Type.TOPIC, name, incremental_configs=entries)
+        answers = self._admin.incremental_alter_configs([resource], request_timeout=self._timeout_s)
+        for answer in answers.values():
+            try:
+                answer.result()
+            except KafkaException as error:
+                reason = _reason(error, "ALTER_CONFIGS", "topic", name)
+                raise TopicRefused(f"{name} could not be changed: {reason}") from error
 
     def members_of(self, group: str) -> list[str]:
         """Return the names of a group's members.

@@ -310,3 +310,5 @@ class OperatorActionKind(StrEnum):
     """The records of tenants were given keys that name them."""
     ERASE_TENANT = "erase_tenant"
     """The rows of a tenant were deleted, and rebuilds pass over its earlier records."""
+    CHANGE_RETENTION = "change_retention"
+    """A topic was set to keep its records for another time."""

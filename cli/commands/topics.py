@@ -1,4 +1,4 @@
-"""`tapewire topics`: lists, reads, grows and rekeys topics, and prints who may use them."""
+"""`tapewire topics`: lists, reads and changes topics, and prints who may use them."""
 
 from contextlib import suppress
 from json import dumps
@@ -10,6 +10,8 @@ from cli.answers import Answer
 from cli.console import (
     AsJson,
     DataDir,
+    Yes,
+    confirmed,
     print_answer,
     print_json,
     print_line,
@@ -22,6 +24,7 @@ from cli.console import (
 from cli.moments import milliseconds_of
 from cli.progress import working
 from cli.target import KafkaTarget, find_kafka
+from cli.topic_retention import change_retention, find_change, list_retention
 from cli.topics import (
     Filter,
     describe_topic,
@@ -240,6 +243,39 @@ def grow(
         run(grow_topics(settings, count, settle, print_note if json else print_line))
     if json:
         print_json({"grown": True, "partitions": count})
+
+
+@topics_cli.command("retention")
+def retention(
+    topic: Annotated[
+        str | None,
+        typer.Argument(metavar="TOPIC", help="The topic to change, such as risk.alerts."),
+    ] = None,
+    keep: Annotated[
+        str | None,
+        typer.Argument(metavar="TIME", help="As in 30m, 12h, 90d; or for-ever, or default."),
+    ] = None,
+    yes: Yes = False,  # noqa: FBT002  # a flag of the command line
+    json: AsJson = False,  # noqa: FBT002  # a flag of the command line
+    data_dir: DataDir = None,
+) -> None:
+    """List for how long topics keep their records; with TOPIC and TIME, change it for one.
+
+    The topic keeps what is set here: `tapewire up` and `tapewire topics create` change no topic
+    that exists. Topics of rows, such as risk.measures, keep the newest record of each key for ever.
+    """
+    if (topic is None) is not (keep is None):
+        raise typer.BadParameter("name a topic and a time, or neither", param_hint="TIME")
+    with reasons():
+        kafka = find_kafka(settings_of(data_dir), print_note).producer_settings()
+        if topic is None or keep is None:
+            answer = list_retention(kafka)
+        else:
+            change = find_change(kafka, topic_named(topic, kafka.topic_prefix), keep)
+            if change.is_shorter and not confirmed(change.question, yes=yes):
+                raise typer.Exit(1)
+            answer = run(change_retention(kafka, change))
+    print_answer(answer, json=json)
 
 
 @topics_cli.command("rekey")

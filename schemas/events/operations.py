@@ -113,10 +113,10 @@ class DeadLetter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OperatorAction:
-    """An operator settled a dead letter, closed a connection, changed keys, or erased a tenant."""
+    """An operator settled a dead letter, or changed something by a command."""
 
     action: Name
-    """`redrive`, `discard`, `close_connection`, `rekey` or `erase_tenant`."""
+    """`redrive`, `discard`, `close_connection`, `rekey`, `erase_tenant` or `change_retention`."""
     subject: DerivedId
     """The dead letter, as TOPIC/PARTITION/OFFSET, with /INDEX of a part; or what was changed. Of an
     erased tenant, `tenant/` and the SHA-256 of its name."""

@@ -46,6 +46,7 @@ _ACTIONS: Mapping[str, str] = {
     OperatorActionKind.CLOSE_CONNECTION: "connection closed",
     OperatorActionKind.REKEY: "keys changed",
     OperatorActionKind.ERASE_TENANT: "tenant erased",
+    OperatorActionKind.CHANGE_RETENTION: "retention changed",
 }
 _ORIGIN_CHARS_MAX = 320
 

@@ -73,6 +73,13 @@ def test_topics_get_other_keys_that_the_command_moves() -> None:
     assert names("rekey", Operation.READ) == moved | {TOPIC_GROWTHS.name}
 
 
+def test_only_retention_changes_the_settings_of_topics() -> None:
+    assert names("retention", Operation.ALTER_CONFIGS) == {topic.name for topic in CATALOGUE}
+    assert names("retention", Operation.WRITE) == {OPERATOR_ACTIONS.name}
+    others = [part for part in PARTS if part != "retention"]
+    assert not any(names(part, Operation.ALTER_CONFIGS) for part in others)
+
+
 def test_an_erasure_reads_all_topics_and_writes_those_with_rows() -> None:
     rows = {topic.name for topic in CATALOGUE if topic.is_compacted}
     written = names("erase", Operation.WRITE)
