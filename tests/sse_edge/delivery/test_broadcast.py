@@ -1,4 +1,5 @@
 import asyncio
+import time
 
 import pytest
 
@@ -53,13 +54,16 @@ class CountingGroup(BroadcastGroup):
         self.delivered_s: list[float] = []
         self._writes = writes
 
+    def __len__(self) -> int:
+        return self._writes
+
     def deliver(self) -> int:
         self.delivered_s.append(asyncio.get_running_loop().time())
         return self._writes
 
 
 async def test_a_quiet_node_delivers_at_once_and_a_busy_one_gathers_for_a_bounded_time() -> None:
-    pacer, quiet, busy = Pacer(), CountingGroup(writes=1), CountingGroup(writes=100_000)
+    pacer, quiet, busy = Pacer(), CountingGroup(writes=2), CountingGroup(writes=100_000)
     pacer.schedule(quiet)
     pacer.schedule(busy)
     pacer.schedule(quiet)
@@ -76,3 +80,40 @@ async def test_a_quiet_node_delivers_at_once_and_a_busy_one_gathers_for_a_bounde
     assert len(quiet.delivered_s) == 1
     await asyncio.sleep(0.05)
     assert len(quiet.delivered_s) == 2
+
+
+async def test_a_single_subscriber_waits_for_nobody() -> None:
+    pacer, busy, alone = Pacer(), CountingGroup(writes=100_000), CountingGroup(writes=1)
+    pacer.schedule(busy)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    for count in range(1, 20):
+        pacer.schedule(busy)
+        pacer.schedule(alone)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert len(alone.delivered_s) == count
+    assert len(busy.delivered_s) == 1
+
+
+async def test_single_subscribers_share_the_loop_with_everything_else() -> None:
+    pacer = Pacer()
+    groups = [SlowGroup(writes=1) for _ in range(20)]
+    for group in groups:
+        pacer.schedule(group)
+    turns = 0
+    while not all(group.delivered_s for group in groups):
+        await asyncio.sleep(0)
+        turns += 1
+    assert turns >= 5
+    assert [len(group.delivered_s) for group in groups] == [1] * 20
+
+
+class SlowGroup(CountingGroup):
+    """Takes three milliseconds to deliver."""
+
+    def deliver(self) -> int:
+        ends_s = time.perf_counter() + 0.003
+        while time.perf_counter() < ends_s:
+            pass
+        return super().deliver()
