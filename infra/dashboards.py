@@ -133,6 +133,13 @@ _EDGE = Dashboard(
                 "heatmap",
             ),
             _panel(
+                "Way of an event, p95 by stage",
+                "s",
+                *_quantiles("tapewire_stage_seconds", "{{stage}}", "stage")[1:2],
+                text="Samples of all parts: from a writer to the log, through a processor to the "
+                "log, and from the log through an edge to the sockets.",
+            ),
+            _panel(
                 "Log to socket, p99 by stream",
                 "s",
                 ("stream:tapewire_delivery_lag_seconds:p99_rate5m", "{{stream}}"),

@@ -8,6 +8,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from enum import StrEnum
 
+from kafka_io.stage_times import StageClock
+
 Lags = Callable[[], Mapping[tuple[str, int], int]]
 """Returns how many records each partition has that are not done yet."""
 
@@ -48,6 +50,8 @@ class Counts:
         """Commands in progress, by topic."""
         self.foreign_values: Counter[str] = Counter()
         """Values that were read in Confluent's framing, by `ForeignOutcome`."""
+        self.stages = StageClock()
+        """How long events take on their way to this part, and through it."""
         self.registry_failures = 0
         """Schemas that were asked for without an answer of the registry."""
         self.lags: dict[str, Lags] = {}

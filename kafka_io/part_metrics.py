@@ -14,7 +14,12 @@ from wsgiref.simple_server import WSGIServer
 
 from cryptography import x509
 from prometheus_client import CollectorRegistry, ProcessCollector, start_http_server
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+)
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Exemplar
@@ -23,6 +28,7 @@ from kafka_io.counts import COUNTS, Counts, ForeignOutcome
 from kafka_io.errors import InvalidSetting
 from kafka_io.security import Credentials, SecuritySettings, current_credentials
 from kafka_io.settings import MetricsSettings
+from kafka_io.stage_times import BUCKETS_S
 from kafka_io.tokens import TokenSource, token_source
 from tapewire import __version__
 
@@ -115,6 +121,15 @@ def count_families(counts: Counts) -> Iterator[Metric]:
         "Requests for schemas that the schema registry has left without an answer",
         value=counts.registry_failures,
     )
+    stages = HistogramMetricFamily(
+        "tapewire_stage_seconds",
+        "Time that samples of events took for a stage of their way",
+        labels=["stage"],
+    )
+    for stage, times in counts.stages.times():
+        buckets = with_exemplars(BUCKETS_S, times.counts, {})
+        stages.add_metric([stage], buckets, sum_value=times.sum_s)
+    yield stages
     yield labelled(
         GaugeMetricFamily(
             "tapewire_commands_running", "Commands in progress, by topic", labels=["topic"]

@@ -69,6 +69,8 @@ class Round:
         were processed. None if that is not known of a time."""
         self.letters: list[tuple[str, str]] = []
         """The topics and reasons of the dead letters among the events."""
+        self.taken_s: float | None = None
+        """When its first message was taken up, by the loop's clock; None before."""
         self.traceparent: str | None = None
         """The W3C trace context that the events carry; None if the round is not traced."""
         self._prefix = prefix

@@ -20,6 +20,7 @@ becomes of a message that ends the whole process, again and again: see `deaths`.
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext
 from dataclasses import dataclass, field
@@ -29,8 +30,10 @@ from typing import NamedTuple, Protocol
 
 from opentelemetry.trace import Tracer
 
+from kafka_io.counts import COUNTS
 from kafka_io.dead_letters import Message, dead_letter
 from kafka_io.errors import Fenced, RecordRefused, TransactionFailed, Unread
+from kafka_io.stage_times import Stage
 from kafka_io.transactions import OutgoingRecord
 from schemas.codec import encode
 from schemas.events import (
@@ -549,6 +552,8 @@ class StreamTask:
                     raise ProcessorFailed(error, tuple(messages_read)) from error
                 raise
             self._ending_s = _now_s() - filled_s
+            if this_round.taken_s is not None:
+                COUNTS.stages.observe(Stage.PROCESSOR_TO_LOG, _now_s() - this_round.taken_s)
             self._metrics.observe_round(messages_read, this_round.letters)
             await self._share()
 
@@ -588,6 +593,7 @@ class StreamTask:
                 messages = self._take(1 if is_alone else messages_max - len(messages_read))
                 messages_read += messages
                 self._spans.read(messages, this_round)
+                _sample(messages, this_round)
                 end_s = min(end_s, _now_s() + self._linger_s(messages))
                 hurry_s = min(hurry_s, _now_s() + min(_HURRY_S, _HURRY_SHARE * self._ending_s))
                 async with self._handling():
@@ -921,6 +927,16 @@ class StreamTask:
 
 class _Stopped(Exception):
     """The task has been asked to end."""
+
+
+def _sample(messages: Sequence[Message], this_round: Round) -> None:
+    """Note how long the first message of a round has taken until here."""
+    if this_round.taken_s is not None:
+        return
+    this_round.taken_s, message = _now_s(), messages[0]
+    COUNTS.stages.observe_record(
+        Stage.LOG_TO_PROCESSOR, message.timestamp, message.headers or (), time.time()
+    )
 
 
 def _now_s() -> float:

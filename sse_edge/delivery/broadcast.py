@@ -14,6 +14,8 @@ import logging
 import time
 from typing import Protocol
 
+from kafka_io.counts import COUNTS
+from kafka_io.stage_times import Stage
 from sse_edge.compression import Gzip, SharedGzip
 from sse_edge.delivery.feed import Delivery, Feed
 from sse_edge.delivery.history import Position
@@ -234,11 +236,17 @@ class Pacer:
     def __init__(self) -> None:
         self._alone: dict[BroadcastGroup, None] = {}
         """The groups of single subscribers that are due."""
+        self._alone_since_s = 0.0
+        """When the first of them was scheduled, by the loop's clock."""
         self._is_alone_scheduled = False
         self._due: dict[BroadcastGroup, None] = {}
         """The other groups that are due."""
+        self._due_since_s = 0.0
+        """When the first of them was scheduled."""
         self._round: list[BroadcastGroup] = []
         """The groups left in the present round, the next one last."""
+        self._round_since_s = 0.0
+        """When the first of the round was scheduled."""
         self._is_scheduled = False
         self._not_before_s = 0.0
         self._busy_s = 0.0
@@ -251,11 +259,15 @@ class Pacer:
         """Let a group deliver: at once, or with what arrives in the next milliseconds."""
         loop = asyncio.get_running_loop()
         if len(group) == 1:
+            if not self._alone:
+                self._alone_since_s = loop.time()
             self._alone[group] = None
             if not self._is_alone_scheduled:
                 self._is_alone_scheduled = True
                 loop.call_soon(self._deliver_alone)
             return
+        if not self._due:
+            self._due_since_s = loop.time()
         self._due[group] = None
         if self._is_scheduled:
             return
@@ -268,14 +280,17 @@ class Pacer:
     def _deliver_alone(self) -> None:
         """Let groups of single subscribers deliver, for one slice of time."""
         ends_s = time.perf_counter() + _SLICE_S
-        due, self._alone = list(self._alone), {}
+        due, self._alone, since_s = list(self._alone), {}, self._alone_since_s
         done = 0
         for group in due:
             group.deliver_or_close()
             done += 1
             if time.perf_counter() > ends_s:
                 break
-        self._alone = dict.fromkeys(due[done:]) | self._alone
+        _observe(since_s)
+        if done < len(due):
+            self._alone = dict.fromkeys(due[done:]) | self._alone
+            self._alone_since_s = since_s
         self._is_alone_scheduled = bool(self._alone)
         if self._alone:
             asyncio.get_running_loop().call_soon(self._deliver_alone)
@@ -285,6 +300,7 @@ class Pacer:
         began_s = time.perf_counter()  # the loop's own time stands still within a callback
         if not self._round:
             self._round, self._due = list(reversed(self._due)), {}
+            self._round_since_s = self._due_since_s
             self._busy_s = 0.0
         writes = 0
         while self._round and time.perf_counter() - began_s < _SLICE_S:
@@ -294,8 +310,15 @@ class Pacer:
         if self._round:
             loop.call_soon(self._deliver)
             return
+        _observe(self._round_since_s)
         self._not_before_s = loop.time() + min(_GATHER_S_MAX, _GATHER_PER_BUSY * self._busy_s)
         if self._due:
             loop.call_at(self._not_before_s, self._deliver)
         else:
             self._is_scheduled = False
+
+
+def _observe(since_s: float) -> None:
+    """Note how long events have taken from their arrival to the sockets, at most."""
+    now_s = asyncio.get_running_loop().time()
+    COUNTS.stages.observe(Stage.EDGE_TO_SOCKET, now_s - since_s)

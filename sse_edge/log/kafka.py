@@ -13,6 +13,7 @@ and its client libraries shape this module:
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import NamedTuple, Self, TypeVar
@@ -23,8 +24,10 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from kafka_io import client
 from kafka_io.client import partition_of
 from kafka_io.clock import append_time_ms, now_us
+from kafka_io.counts import COUNTS
 from kafka_io.errors import Unread
 from kafka_io.refusals import denial_of
+from kafka_io.stage_times import Stage
 from kafka_io.stuck import StuckPartitions
 from kafka_io.topic_admin import PartitionEnd, TopicAdmin
 from kafka_io.tracing import TRACEPARENT, parsed
@@ -290,6 +293,7 @@ class _KafkaTail:
         with _translated():
             found = await self._consumer.getmany(timeout_ms=_POLL_MS)
             self._observe()
+            _sample(found)
             if not found:
                 # Aborted transactions and control records move positions without a record.
                 found = {where: [] for where in self._consumer.assignment()}
@@ -305,6 +309,16 @@ class _KafkaTail:
         if now_s - self._observed_s > _OBSERVED_S:  # a busy tail polls a thousand times a second
             self._observed_s = now_s
             self.stuck.observe(self._consumer)
+
+
+def _sample(found: Mapping[TopicPartition, list[ConsumerRecord[bytes, bytes]]]) -> None:
+    """Note how long one of the records that were read has taken until here."""
+    for records in found.values():
+        for record in records:
+            now_s = time.time()
+            appended_s = append_time_ms(record.timestamp, int(now_s * 1000) + _AHEAD_MS) / 1000
+            COUNTS.stages.observe_record(Stage.LOG_TO_EDGE, appended_s, record.headers, now_s)
+            return
 
 
 async def _where(consumer: AIOKafkaConsumer) -> _Where | None:

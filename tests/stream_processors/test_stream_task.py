@@ -9,6 +9,8 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, strategies as st
 
+from kafka_io.counts import COUNTS
+from kafka_io.stage_times import Stage
 from schemas.codec import decode
 from schemas.events import CandleState, DeadLetter, ProcessorPositions, TopicPosition, UserUpdate
 from schemas.topics import PROCESSOR_POSITIONS, TopicPartition
@@ -197,16 +199,23 @@ class UrgentTotals(RunningTotals):
         this_round.must_end = True
 
 
+def committed_rounds() -> int:
+    """Return how many rounds the histogram of this process has."""
+    times = dict(COUNTS.stages.times()).get(Stage.PROCESSOR_TO_LOG)
+    return sum(times.counts) if times else 0
+
+
 async def test_a_round_for_which_clients_wait_does_not_linger() -> None:
     cluster = FakeCluster(slowest_s=0.001)
     cluster.hiccups_s = (0,)
     async with running(FakeMember(cluster, UrgentTotals(linger_s=50.0))):
         await asyncio.sleep(1)
         clock = asyncio.get_running_loop().time
-        began_s = clock()
+        began_s, rounds = clock(), committed_rounds()
         cluster.append(0, "a", 1)
         await cluster.done()
         assert clock() < began_s + 0.5
+        assert committed_rounds() == rounds + 1
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -3,6 +3,8 @@ import time
 
 import pytest
 
+from kafka_io.counts import COUNTS
+from kafka_io.stage_times import Stage
 from sse_edge.delivery.broadcast import BroadcastGroup, Pacer
 from sse_edge.delivery.start import FromEdge
 from tests.support.edge import alerts_log, numbers, running_edge, write_alerts
@@ -82,7 +84,7 @@ async def test_a_quiet_node_delivers_at_once_and_a_busy_one_gathers_for_a_bounde
     assert len(quiet.delivered_s) == 2
 
 
-async def test_a_single_subscriber_waits_for_nobody() -> None:
+async def test_a_single_subscriber_does_not_wait_for_other_groups() -> None:
     pacer, busy, alone = Pacer(), CountingGroup(writes=100_000), CountingGroup(writes=1)
     pacer.schedule(busy)
     await asyncio.sleep(0)
@@ -94,6 +96,16 @@ async def test_a_single_subscriber_waits_for_nobody() -> None:
         await asyncio.sleep(0)
         assert len(alone.delivered_s) == count
     assert len(busy.delivered_s) == 1
+
+
+async def test_the_time_from_an_arrival_to_the_sockets_is_sampled() -> None:
+    pacer, group = Pacer(), SlowGroup(writes=1)
+    before = dict(COUNTS.stages.times()).get(Stage.EDGE_TO_SOCKET)
+    pacer.schedule(group)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    after = dict(COUNTS.stages.times())[Stage.EDGE_TO_SOCKET]
+    assert sum(after.counts) == (sum(before.counts) if before else 0) + 1
 
 
 async def test_single_subscribers_share_the_loop_with_everything_else() -> None:
