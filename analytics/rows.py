@@ -46,7 +46,7 @@ def decode_rows(
             refused += 1
             continue
         if type(event) is kind:
-            rows.append(_row(event) | _place(record, epoch, named))
+            rows.append(event_row(event) | _place(record, epoch, named))
     return Decoded(pa.RecordBatch.from_pylist(rows, schema_of(kind)), refused)
 
 
@@ -61,7 +61,8 @@ def _place(record: ConsumedRecord, epoch: str, tenant: str | None) -> dict[str, 
     }
 
 
-def _row(event: Record) -> dict[str, Any]:
+def event_row(event: Record) -> dict[str, Any]:
+    """Return the event's own columns as Arrow takes them."""
     if isinstance(event, ReturnBatch):
         return _return_columns(event)
     schema = event_schema(type(event))
