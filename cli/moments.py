@@ -2,12 +2,15 @@
 
 import re
 import time
+from datetime import timedelta
 
 import typer
 
 from schemas.instants import from_rfc3339
 
 _UNITS_S = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+_DURATION_S_MAX = 36_525 * 86_400
+_DURATION = re.compile(r"([0-9]{1,9})([smhd])")
 _AGO = re.compile(r"@-([0-9]{1,9})([smhd])")
 
 
@@ -34,3 +37,24 @@ def milliseconds_of(text: str | None, option: str) -> int | None:
             f"{text!r} is no time; write @-1h, @-30m, @-2d, or 2026-11-30T08:00:00Z",
             param_hint=option,
         ) from error
+
+
+def duration_of(text: str, option: str) -> timedelta:
+    """Return a length of time.
+
+    Args:
+        text: `90s`, `30m`, `12h` or `7d`.
+        option: the option that has it, for the error.
+
+    Raises:
+        typer.BadParameter: it is none.
+    """
+    found = _DURATION.fullmatch(text)
+    if found is None:
+        raise typer.BadParameter(
+            f"{text!r} is no length of time; write 90s, 30m, 12h or 7d", param_hint=option
+        )
+    seconds = int(found[1]) * _UNITS_S[found[2]]
+    if seconds > _DURATION_S_MAX:
+        raise typer.BadParameter(f"{text} is more than 100 years", param_hint=option)
+    return timedelta(seconds=seconds)

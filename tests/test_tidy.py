@@ -112,6 +112,7 @@ TESTED_ELSEWHERE = {
     "analytics/sql/settings.py": "tests/analytics/sql/test_session.py",
     "cli/commands/dead_letters.py": "tests/cli/commands/test_commands.py",
     "cli/commands/backup.py": "tests/journeys/test_backup.py",
+    "cli/commands/lake_upkeep.py": "tests/cli/test_lake_upkeep.py",
     "cli/commands/connections.py": "tests/cli/commands/test_commands.py",
     "cli/commands/status.py": "tests/journeys/test_operator.py",
     "cli/commands/tenant.py": "tests/cli/commands/test_commands.py",

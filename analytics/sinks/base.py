@@ -11,7 +11,7 @@ with `Overtaken`, and writes nothing.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -79,6 +79,7 @@ class Sink(Protocol):
         ...
 
 
+@runtime_checkable
 class Tables(Sink, Protocol):
     """A sink whose tables have a history, and can be listed and kept up."""
 

@@ -153,17 +153,18 @@ class DeltaSink:
     def expire(self, table: str, older_than: timedelta) -> int:
         """Forget the versions before the current one that are older, and return how many."""
         retention = f"interval {max(int(older_than.total_seconds()), 0)} seconds"
-        versions = len(self._known(table).history())
 
-        def attempt() -> None:
+        def attempt() -> int:
             state = self._known(table)
+            versions = len(state.history())
             if state.metadata().configuration.get(_LOG_RETENTION) != retention:
                 state.alter.set_table_properties({_LOG_RETENTION: retention})
+                versions += 1
             state.create_checkpoint()
             state.cleanup_metadata()
+            return max(versions - len(self._known(table).history()), 0)
 
-        self._until_committed(table, attempt)
-        return max(versions - len(self._known(table).history()), 0)
+        return self._until_committed(table, attempt)
 
     def vacuum(self, table: str, older_than: timedelta) -> Sequence[str]:
         """Delete files that were replaced or refused longer ago, and return their names.

@@ -13,11 +13,13 @@ LakeError
 
 from typing import TYPE_CHECKING
 
+from analytics.errors import AnalyticsError
+
 if TYPE_CHECKING:
     from analytics.sinks.base import Lane
 
 
-class LakeError(Exception):
+class LakeError(AnalyticsError):
     """A table could not be read or written; the message says why, and what to change."""
 
 

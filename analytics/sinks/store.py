@@ -5,14 +5,19 @@ store for each library. Keys come from the environment, and no message has them.
 """
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pyarrow import fs
 
 from analytics.sinks.address import Address
-from analytics.sinks.errors import LakeUnavailable
+from analytics.sinks.errors import InvalidAddress, LakeUnavailable
 
+_MARKS = re.compile(r"\x1b\[[0-9;]*m|↳")
+"""Colours and arrows in messages of deltalake."""
+_UNUSABLE = re.compile(r"[][{}%?#*\\\"<>|^`\x00-\x1f]")
+"""Characters of paths that a library of tables reads as something else."""
 _SECRETS = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 
 
@@ -21,11 +26,19 @@ class Store:
 
     Attributes:
         root: the address's place, a URL or an absolute path.
+
+    Raises:
+        InvalidAddress: the place has a character that a library would misread.
     """
 
     def __init__(self, address: Address) -> None:
         self.is_remote = address.is_remote
         self.root = address.place if address.is_remote else str(Path(address.place).resolve())
+        if found := _UNUSABLE.search(self.root):
+            raise InvalidAddress(
+                f"the place {self.root} has {found[0]!r} in it, which libraries of tables misread; "
+                "choose a path of letters, digits and any of - _ . = /"
+            )
 
     def place_of(self, name: str) -> str:
         """Return the place of a folder of the lake."""
@@ -99,7 +112,7 @@ def iceberg_options() -> dict[str, str]:
 
 def without_secrets(error: object) -> str:
     """Return a library's message in one line, without the keys of the object store."""
-    text = " ".join(str(error).split())
+    text = " ".join(_MARKS.sub("", str(error)).split())
     for name in _SECRETS:
         if secret := os.environ.get(name):
             text = text.replace(secret, f"<{name}>")

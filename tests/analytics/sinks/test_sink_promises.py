@@ -29,7 +29,7 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def opened(kind: str, tmp_path: Path) -> Open:
-    return lambda: cast("Tables", open_sink(f"{kind}:{tmp_path}/lake"))
+    return lambda: cast("Tables", open_sink(f"{kind}:{tmp_path}/a läke"))
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from analytics.sinks.address import Address
-from analytics.sinks.errors import LakeUnavailable
+from analytics.sinks.errors import InvalidAddress, LakeUnavailable
 from analytics.sinks.store import Store, delta_options, iceberg_options, without_secrets
 
 
@@ -44,10 +44,19 @@ def test_the_endpoint_and_the_region_come_from_the_environment(
 
 def test_keys_are_cut_out_of_messages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hidden-key")
-    assert without_secrets(OSError("with hidden-key: no")) == "with <AWS_SECRET_ACCESS_KEY>: no"
+    assert (
+        without_secrets(OSError("with\n \x1b[31m↳\x1b[0m hidden-key: no"))
+        == "with <AWS_SECRET_ACCESS_KEY>: no"
+    )
 
 
 def test_a_folder_that_is_a_file_cannot_be_listed(tmp_path: Path) -> None:
     (tmp_path / "lake").write_bytes(b"")
     with pytest.raises(LakeUnavailable, match="cannot be listed"):
         Store(Address("delta", str(tmp_path / "lake"))).folders()
+
+
+@pytest.mark.parametrize("place", ["/srv/a[1]", "/srv/50%", "s3://lake/a*"])
+def test_a_place_that_a_library_would_misread_is_refused(place: str) -> None:
+    with pytest.raises(InvalidAddress, match="choose a path of letters"):
+        Store(Address("delta", place))
