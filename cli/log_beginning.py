@@ -4,19 +4,35 @@ A rebuilt state holds what follows from the log, and takes the place of the pres
 that has deleted returns that are in a present state would make a state with less in it.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
 
 from cli.errors import RebuildFailed
 from kafka_io.client import homes_of
 from kafka_io.reader import ConsumedRecord, OffsetRange, read_between, read_offsets, read_table
 from kafka_io.settings import ProducerSettings
-from schemas.events import PortfolioState, Record, ReturnBatch
+from schemas.events import (
+    Book,
+    PortfolioState,
+    Record,
+    ReturnBatch,
+    SeriesReturns,
+    SeriesState,
+)
 from schemas.gate import admit_or_none
 from schemas.headers import tenant_in
 from schemas.instants import to_date
 from schemas.keys import encode_key
-from schemas.topics import PARTITIONS, PORTFOLIO_RETURNS, RISK_LIMITS, RISK_STATE
+from schemas.topics import (
+    PARTITIONS,
+    PORTFOLIO_RETURNS,
+    RISK_BOOK_STATE,
+    RISK_BOOKS,
+    RISK_LIMITS,
+    RISK_SERIES,
+    RISK_STATE,
+    Topic,
+)
 from stream_processors.risk.scope import Scope
 from stream_processors.risk.window import ReturnWindow
 
@@ -26,7 +42,7 @@ _CHUNK = 20_000
 
 @dataclass(slots=True)
 class Beginning:
-    """The first return of a portfolio in its present state, and in the log."""
+    """The first return of a portfolio, or of a tree's series, in its state and in the log."""
 
     portfolio_id: str
     lap: int
@@ -40,6 +56,10 @@ class Beginning:
     def is_missing(self) -> bool:
         """Whether the log begins after the state."""
         return self.logged_us is None or self.logged_us > self.held_us
+
+    def note(self, at_us: int) -> None:
+        """Note the event time of a return in the log."""
+        self.logged_us = at_us if self.logged_us is None else min(at_us, self.logged_us)
 
 
 async def check_beginning(
@@ -82,6 +102,85 @@ async def check_beginning(
     text = missing_text(beginnings.values())
     if text is not None:
         raise RebuildFailed(text)
+
+
+async def missing_of_books(settings: ProducerSettings, scope: Scope) -> str | None:
+    """Return why books cannot be rebuilt; None if the log begins with no less than their states.
+
+    Raises:
+        Unread, TimeoutError: Kafka cannot be read.
+    """
+    rows = await read_table(RISK_BOOK_STATE, settings, None)
+    states = {
+        key: row
+        for key, row in rows.items()
+        if isinstance(row, Book | SeriesState) and scope.covers("", row.tenant)
+    }
+    books = {
+        encode_key(row.path, row.tenant): row for row in states.values() if isinstance(row, Book)
+    }
+    beginnings = series_beginnings_of(states)
+    for number in range(PARTITIONS):
+        async for record in _records(RISK_BOOKS, number, settings):
+            books.pop(record.key or b"", None)
+        async for record in _records(RISK_SERIES, number, settings):
+            note_series(beginnings, record)
+            if not any(found.is_missing for found in beginnings.values()):
+                break
+    if books:
+        book = min(books.values(), key=lambda book: book.event_time_us)
+        return (
+            f"books are not rebuilt: the log has deleted the holdings of {book.path}, which were "
+            f"put on {to_date(book.event_time_us)}; put them again, and keep {RISK_BOOKS.name} for "
+            "ever, by cleanup.policy=delete and retention.ms=-1"
+        )
+    missing = [found for found in beginnings.values() if found.is_missing]
+    if not missing:
+        return None
+    first = min(missing, key=lambda found: found.held_us)
+    begins = "has none of them"
+    if first.logged_us is not None:
+        begins = f"has those from {to_date(first.logged_us)} on"
+    return (
+        f"books are not rebuilt: {first.portfolio_id} has returns from {to_date(first.held_us)} on "
+        f"in its state, and {RISK_SERIES.name} {begins}; keep it for ever from now on, by "
+        "retention.ms=-1"
+    )
+
+
+def series_beginnings_of(states: Mapping[bytes, Record]) -> dict[bytes, Beginning]:
+    """Return the oldest return that the state of each tree's series holds, by tree and series."""
+    beginnings = {}
+    for state in states.values():
+        if isinstance(state, SeriesState) and state.observations:
+            first_us = ReturnWindow.unpack(state.window, state.observations)[0][0]
+            name = f"{state.series_id} of {state.root}"
+            key = encode_key(f"{state.root}/{state.series_id}", state.tenant)
+            beginnings[key] = Beginning(name, state.lap, first_us)
+    return beginnings
+
+
+def note_series(beginnings: Mapping[bytes, Beginning], record: ConsumedRecord) -> None:
+    """Note the earliest event time of each tree's series in a record."""
+    batch, tenant = admit_or_none(SeriesReturns, record.value), tenant_in(record.headers)
+    for observation in () if batch is None else batch.returns:
+        assert batch is not None
+        found = beginnings.get(encode_key(f"{batch.root}/{observation.portfolio_id}", tenant))
+        if found is not None and batch.lap == found.lap:
+            found.note(observation.event_time_us)
+
+
+async def _records(
+    topic: Topic, number: int, settings: ProducerSettings
+) -> AsyncIterator[ConsumedRecord]:
+    """Yield the records of a partition."""
+    name = settings.topic_prefix + topic.name
+    group = f"{settings.topic_prefix}tapewire"
+    offsets = (await read_offsets([name], number, group, settings))[name]
+    for start in range(offsets.begin, offsets.end, _CHUNK):
+        chunk = range(start, min(start + _CHUNK, offsets.end))
+        for record in await read_between(name, number, chunk, settings):
+            yield record
 
 
 def beginnings_of(states: Mapping[bytes, Record]) -> dict[bytes, Beginning]:
@@ -127,9 +226,7 @@ def note_returns(beginnings: Mapping[bytes, Beginning], records: Iterable[Consum
         for observation in () if batch is None else batch.returns:
             found = beginnings.get(encode_key(observation.portfolio_id, tenant))
             if found is not None and batch is not None and batch.lap == found.lap:
-                at_us = observation.event_time_us
-                earliest_us = at_us if found.logged_us is None else found.logged_us
-                found.logged_us = min(at_us, earliest_us)
+                found.note(observation.event_time_us)
 
 
 def missing_text(beginnings: Iterable[Beginning]) -> str | None:

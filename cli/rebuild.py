@@ -1,9 +1,9 @@
 """`tapewire rebuild`: computes measures and alerts again from the beginning of the log.
 
 A separate worker reads the whole log and writes to topics of its own, `VERSION.risk.measures` and
-so on. When it has caught up, the differences are printed, and the running workers continue from
-its result, partition by partition. Clients then receive the measures that changed, the end of
-alerts that should not exist, and the alerts that should.
+so on; another one does so for books. When both have caught up, the differences are printed, and the
+running workers continue from the result, partition by partition. Clients then receive the measures
+that changed, the end of alerts that should not exist, and the alerts that should.
 
 Where the topics were copied from another cluster, no worker runs: each refuses the positions of the
 other cluster. The result is compared with the states, and does not replace them, since its alerts
@@ -13,14 +13,14 @@ may have other ids. The positions are replaced by those of the same records in t
 import asyncio
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from cli.errors import RebuildFailed
-from cli.log_beginning import check_beginning
+from cli.log_beginning import check_beginning, missing_of_books
 from infra.errors import PartFailed
 from infra.modules import module_name
 from infra.supervisor import Part, Process
@@ -35,6 +35,7 @@ from kafka_io.settings import ProducerSettings
 from schemas.erasures import Erasures
 from schemas.events import (
     AlertTransition,
+    BookRisk,
     EntityType,
     PortfolioState,
     RebuildDone,
@@ -46,10 +47,13 @@ from schemas.keys import decode_key
 from schemas.topics import (
     DASHBOARD_TALLIES,
     DEAD_LETTERS,
+    PARTITIONS,
     PORTFOLIO_RETURNS,
     PROCESSOR_POSITIONS,
     RISK_ACKS,
     RISK_ALERTS,
+    RISK_BOOK_RISKS,
+    RISK_BOOK_STATE,
     RISK_HISTORY,
     RISK_LIMITS,
     RISK_MEASURES,
@@ -61,6 +65,7 @@ from schemas.topics import (
     RISK_WANTED,
     Topic,
 )
+from stream_processors.agents.books import ORDERED as ORDERED_OF_BOOKS
 from stream_processors.copied_topics import (
     CopiedPositions,
     adopt,
@@ -69,7 +74,7 @@ from stream_processors.copied_topics import (
 )
 from stream_processors.errors import TopicsCopied
 from stream_processors.growths import partitions_of
-from stream_processors.kafka_adapter import read_growths
+from stream_processors.kafka_adapter import BOOKS_GROUP, GROUP, read_growths
 from stream_processors.risk.rules import STALE
 from stream_processors.risk.scope import Scope
 
@@ -81,6 +86,8 @@ _WRITTEN = (
     RISK_OPEN,
     RISK_STATE,
     RISK_SERIES,
+    RISK_BOOK_RISKS,
+    RISK_BOOK_STATE,
     DASHBOARD_TALLIES,
     DEAD_LETTERS,
     PROCESSOR_POSITIONS,
@@ -122,12 +129,15 @@ class Difference:
     open_alerts: Mapping[str, int] = field(default_factory=dict)
     """Open alerts by id, level, acknowledgement and number of transitions: equal, different, or
     only in one."""
+    books: Mapping[str, int] = field(default_factory=dict)
+    """Books by their last measures: equal, different, or only in one."""
 
     @property
     def is_none(self) -> bool:
         """Whether both computations agree."""
         return not (
             self.changed_measures
+            or self.changed_books
             or self.changed_alerts
             or self.alerts[_ONLY_BEFORE]
             or self.alerts[_ONLY_NOW]
@@ -136,12 +146,21 @@ class Difference:
     @property
     def changed_alerts(self) -> int:
         """The number of open alerts that are otherwise, or are in only one."""
-        return sum(self.open_alerts.get(name, 0) for name in (_DIFFERENT, _ONLY_BEFORE, _ONLY_NOW))
+        return _changed(self.open_alerts)
 
     @property
     def changed_measures(self) -> int:
         """The number of portfolios whose last measure is another one, or is in only one."""
-        return sum(self.measures.get(name, 0) for name in (_DIFFERENT, _ONLY_BEFORE, _ONLY_NOW))
+        return _changed(self.measures)
+
+    @property
+    def changed_books(self) -> int:
+        """The number of books whose last measure is another one, or is in only one."""
+        return _changed(self.books)
+
+
+def _changed(counts: Mapping[str, int]) -> int:
+    return sum(counts.get(name, 0) for name in (_DIFFERENT, _ONLY_BEFORE, _ONLY_NOW))
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +182,7 @@ class Rebuilt:
             "version": self.version,
             "switched": self.is_switched,
             "measures": dict(self.difference.measures),
+            "books": dict(self.difference.books),
             "open_alerts": dict(self.difference.open_alerts),
             "alert_steps": dict(self.difference.alerts),
             "topics": {"measures": self.measures, "alerts": self.alerts},
@@ -217,6 +237,7 @@ async def rebuild(
     if has_grown:
         is_adopted = await _adopt_grown(settings, copied, terminal, switch=switch)
         return _rebuilt(prefix, version, Difference({}, {}), is_switched=is_adopted)
+    with_books = await _can_rebuild_books(settings, scope, copied, terminal)
     servers = settings.bootstrap_servers
     erased = await _read_erasures(settings)
     written = _grown(_WRITTEN, count)
@@ -233,15 +254,20 @@ async def rebuild(
     }
     if scope.tenant is not None:
         where["TAPEWIRE_REBUILD_TENANT"] = scope.tenant
-    command = sys.executable, "-m", module_name("stream_processors")
-    part = Part(f"rebuild-{version}", command, {**where, **(env or {})})
+    where |= env or {}
     await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
-    worker = _Worker(part, folder / f"{part.name}.log")
-    await worker.process.start()
+    workers = [_Worker(f"rebuild-{version}", folder, where, GROUP, _READ)]
+    if with_books:
+        of_books = {**where, "TAPEWIRE_REBUILD_BOOKS": "true"}
+        name = f"rebuild-{version}-books"
+        workers.append(_Worker(name, folder, of_books, BOOKS_GROUP, ORDERED_OF_BOOKS))
     try:
-        read = _grown(_READ, count)
-        await _caught_up(worker, f"{prefix}tapewire", read, settings, terminal.reading)
-        difference = await compare(settings, version, scope, are_copies=bool(copied))
+        for worker in workers:
+            await worker.process.start()
+        await _caught_up(workers, prefix, count, settings, terminal.reading)
+        difference = await compare(
+            settings, version, scope, are_copies=bool(copied), with_books=with_books
+        )
         for line in lines_of(difference):
             terminal.say(line)
         is_switched = switch and terminal.agrees()
@@ -250,7 +276,8 @@ async def rebuild(
     except (ProducerError, TimeoutError) as error:
         raise RebuildFailed(f"Kafka became unavailable: {error!r}") from error
     finally:
-        await worker.process.stop()
+        for worker in workers:
+            await worker.process.stop()
     return result
 
 
@@ -280,10 +307,23 @@ def _rebuilt(prefix: str, version: str, difference: Difference, *, is_switched: 
 
 
 class _Worker:
-    """The worker of a rebuild, which is started again when a signal ends it."""
+    """A worker of a rebuild, which is started again when a signal ends it."""
 
-    def __init__(self, part: Part, log_path: Path) -> None:
-        self.process = Process(part, log_path)
+    def __init__(
+        self, name: str, folder: Path, env: Mapping[str, str], group: str, topics: Sequence[Topic]
+    ) -> None:
+        """Describe a worker.
+
+        Args:
+            name: its name, and that of its log file.
+            folder: the folder of the log file.
+            env: its settings.
+            group: its group, without the prefix of topics.
+            topics: the topics that it reads.
+        """
+        command = sys.executable, "-m", module_name("stream_processors")
+        self.process = Process(Part(name, command, env), folder / f"{name}.log")
+        self.group, self.topics = group, topics
         self._deaths = 0
 
     async def keep(self, within_s: float) -> None:
@@ -307,7 +347,12 @@ class _Worker:
 
 
 async def compare(
-    settings: ProducerSettings, version: str, scope: Scope = _ALL, *, are_copies: bool = False
+    settings: ProducerSettings,
+    version: str,
+    scope: Scope = _ALL,
+    *,
+    are_copies: bool = False,
+    with_books: bool = False,
 ) -> Difference:
     """Compare present and recomputed measures and alerts, as of the same times.
 
@@ -317,6 +362,7 @@ async def compare(
         scope: the portfolios.
         are_copies: whether the topics are copies, in which alerts may get other ids. They are
             compared by what they say then, and without acknowledgements, which name the ids.
+        with_books: whether books were rebuilt, too.
 
     Raises:
         Unread: Kafka cannot be read.
@@ -329,8 +375,9 @@ async def compare(
         _comparison(before.get(name), after.get(name)) for name in before.keys() | after.keys()
     )
     name = _content_of if are_copies else _id_of
-    known = _steps(await read_keyed(RISK_ALERTS, settings), scope, name)
-    found = _steps(await read_keyed(RISK_ALERTS, anew), scope, name)
+    kinds = {EntityType.PORTFOLIO, *([EntityType.BOOK] if with_books else [])}
+    known = _steps(await read_keyed(RISK_ALERTS, settings), scope, name, kinds)
+    found = _steps(await read_keyed(RISK_ALERTS, anew), scope, name, kinds)
     alerts = {
         "in both": len(known & found),
         _ONLY_BEFORE: len(known - found),
@@ -340,16 +387,51 @@ async def compare(
         await read_table(RISK_STATE, settings, tenant), scope, are_copies=are_copies
     )
     rebuilt = _open_alerts(await read_table(RISK_STATE, anew, tenant), scope, are_copies=are_copies)
+    books: Mapping[str, int] = {}
+    if with_books:
+        present |= _open_alerts(await _book_states(settings, scope), scope)
+        rebuilt |= _open_alerts(await _book_states(anew, scope), scope)
+        books = await _compare_books(settings, anew, tenant)
     open_alerts = Counter(
         _presence(present.get(name), rebuilt.get(name)) for name in present.keys() | rebuilt.keys()
     )
-    return Difference(measures, alerts, open_alerts)
+    return Difference(measures, alerts, open_alerts, books)
+
+
+async def _book_states(settings: ProducerSettings, scope: Scope) -> Mapping[bytes, Record]:
+    """Return the limits and alerts of books: their rows have no header that names the tenant."""
+    rows = await read_table(RISK_BOOK_STATE, settings, None)
+    return {
+        key: row
+        for key, row in rows.items()
+        if isinstance(row, PortfolioState) and scope.covers("", row.tenant)
+    }
+
+
+async def _compare_books(
+    settings: ProducerSettings, anew: ProducerSettings, tenant: str | None
+) -> Mapping[str, int]:
+    before, after = [
+        {
+            key: (risk.as_of_us, risk.event_id)
+            for key, risk in (await read_table(RISK_BOOK_RISKS, of, tenant)).items()
+            if isinstance(risk, BookRisk)
+        }
+        for of in (settings, anew)
+    ]
+    return Counter(
+        _OTHER_INSTANTS
+        if key in before and key in after and before[key][0] != after[key][0]
+        else _presence(before.get(key), after.get(key))
+        for key in before.keys() | after.keys()
+    )
 
 
 def lines_of(difference: Difference) -> Sequence[str]:
     """Return the differences as lines of a table."""
     rows = [
         *((f"measures {name}", count) for name, count in sorted(difference.measures.items())),
+        *((f"books {name}", count) for name, count in sorted(difference.books.items())),
         *((f"open alerts {name}", count) for name, count in sorted(difference.open_alerts.items())),
         *((f"alert steps {name}", count) for name, count in difference.alerts.items()),
     ]
@@ -363,13 +445,18 @@ def in_words(difference: Difference, version: str) -> str:
         return f"{start}, which equals what they had; nothing changed for clients"
     measures = _counted(difference.changed_measures, "portfolio")
     of = sum(difference.measures.values())
+    of_books = ""
+    if difference.books:
+        books = _counted(difference.changed_books, "book")
+        of_books = f", and of {sum(difference.books.values()):,} books, of {books}"
     begun = _counted(difference.alerts[_ONLY_NOW], "alert step")
     ended = _counted(difference.alerts[_ONLY_BEFORE], "alert step")
     changed = _counted(difference.changed_alerts, "open alert")
     return (
-        f"{start}; of {of} portfolios, clients get another measure of {measures}. The rebuilt "
-        f"history has {begun} more, and lacks {ended} of the old one. Clients get an event about "
-        f"{changed}: an alert that should not be open is cleared, and one that should be is raised"
+        f"{start}; of {of} portfolios, clients get another measure of {measures}{of_books}. The "
+        f"rebuilt history has {begun} more, and lacks {ended} of the old one. Clients get an event "
+        f"about {changed}: an alert that should not be open is cleared, and one that should be is "
+        "raised"
     )
 
 
@@ -428,6 +515,24 @@ async def _check_log(
     return copied, has_grown
 
 
+async def _can_rebuild_books(
+    settings: ProducerSettings,
+    scope: Scope,
+    copied: Sequence[CopiedPositions],
+    terminal: Terminal,
+) -> bool:
+    """Return whether books are rebuilt; say why not, if the log has less than their states."""
+    if copied or scope.portfolio_id:
+        return False
+    try:
+        text = await missing_of_books(settings, scope)
+    except (Unread, TimeoutError) as error:
+        raise RebuildFailed(f"Kafka cannot be read: {error!r}") from error
+    if text is not None:
+        terminal.say(text)
+    return text is None
+
+
 async def _adopt_grown(
     settings: ProducerSettings,
     copied: Sequence[CopiedPositions],
@@ -477,26 +582,43 @@ def _grown(topics: Iterable[Topic], count: int) -> Sequence[Topic]:
 
 
 async def _caught_up(
-    worker: _Worker,
-    group: str,
-    topics: Sequence[Topic],
+    workers: Sequence[_Worker],
+    prefix: str,
+    count: int,
     settings: ProducerSettings,
     reading: AbstractContextManager[Report],
 ) -> None:
     with reading as report:
         for _ in range(_PASSES):
-            ends = await read_end_offsets(topics, settings)
-            await _read_to_the_end(worker, group, ends, settings, report)
+            ends = {
+                f"{prefix}{worker.group}": await _ends_of(worker, count, settings)
+                for worker in workers
+            }
+            await _read_to_the_end(workers, ends, settings, report)
+
+
+async def _ends_of(worker: _Worker, count: int, settings: ProducerSettings) -> Ends:
+    """Return the ends up to which a worker reads; those of books are in the first partitions."""
+    ends = await read_end_offsets(_grown(worker.topics, count), settings)
+    if worker.group == GROUP:
+        return ends
+    return {where: end for where, end in ends.items() if where.partition < PARTITIONS}
 
 
 async def _read_to_the_end(
-    worker: _Worker, group: str, ends: Ends, settings: ProducerSettings, report: Report
+    workers: Sequence[_Worker],
+    ends: Mapping[str, Ends],
+    settings: ProducerSettings,
+    report: Report,
 ) -> None:
     total = 0
-    while left := await count_uncommitted(ends, group, settings):
+    while left := sum(
+        [await count_uncommitted(of_group, group, settings) for group, of_group in ends.items()]
+    ):
         total = max(total, left)
         report(total - left, total)
-        await worker.keep(_LOOK_EVERY_S)
+        for worker in workers:
+            await worker.keep(_LOOK_EVERY_S / len(workers))
 
 
 async def _switch(settings: ProducerSettings, version: str, count: int) -> None:
@@ -534,8 +656,8 @@ def _comparison(before: RiskMeasure | None, after: RiskMeasure | None) -> str:
 
 
 def _open_alerts(
-    states: Mapping[bytes, Record], scope: Scope, *, are_copies: bool
-) -> Mapping[tuple[bytes, str], tuple[int, ...]]:
+    states: Mapping[bytes, Record], scope: Scope, *, are_copies: bool = False
+) -> dict[tuple[bytes, str], tuple[int, ...]]:
     """Return the level, acknowledgement and number of transitions of each open alert.
 
     Alerts about missing measures are left out: they depend on the time. Those in copies of another
@@ -587,19 +709,23 @@ def _content_of(alert: RiskAlert) -> str | None:
 
 
 def _steps(
-    records: Sequence[tuple[bytes, Record]], scope: Scope, name: Callable[[RiskAlert], str | None]
+    records: Sequence[tuple[bytes, Record]],
+    scope: Scope,
+    name: Callable[[RiskAlert], str | None],
+    kinds: Container[str],
 ) -> set[tuple[str | None, str]]:
-    """Return the transitions of alerts of portfolios; those of two tenants may have the same id.
+    """Return the transitions of alerts; those of two tenants may have the same id.
 
     Args:
         records: the alerts, each with its key.
         scope: the portfolios.
         name: names a transition; None for one that is left out.
+        kinds: the types of the entities whose alerts count.
     """
     found = set()
     for key, alert in records:
         named = decode_key(key).tenant
-        if not isinstance(alert, RiskAlert) or alert.entity_type == EntityType.BOOK:
+        if not isinstance(alert, RiskAlert) or alert.entity_type not in kinds:
             continue
         step = name(alert)
         if step is not None and scope.covers(alert.entity_id, named):

@@ -39,6 +39,7 @@ from schemas.topics import (
     RISK_ACKS,
     RISK_ALERTS,
     RISK_BOOK_RISKS,
+    RISK_BOOK_STATE,
     RISK_BOOKS,
     RISK_HISTORY,
     RISK_LIMITS,
@@ -313,13 +314,17 @@ PARTS: Mapping[str, Access] = {
         checks=True,
     ),
     "rebuild": Access(
-        "`tapewire rebuild`, with its worker",
+        "`tapewire rebuild`, with its workers",
         reads=(
             *_MEASURED,
             PROCESSOR_POSITIONS,
             RISK_SCENARIOS,
             RISK_ALERTS,
+            RISK_BOOK_RISKS,
+            RISK_BOOK_STATE,
+            RISK_BOOKS,
             RISK_MEASURES,
+            RISK_SERIES,
             RISK_STATE,
             TOPIC_GROWTHS,
         ),
@@ -435,8 +440,9 @@ def _of_rebuild(prefix: str, use: str) -> Iterator[Grant]:
     operations = [Operation.READ]
     if use == "writes":
         operations += [Operation.WRITE, Operation.CREATE, Operation.DESCRIBE_CONFIGS]
-        yield Grant(Resource.GROUP, f"{prefix}{_GROUP}", Operation.READ)
-        yield from _of_transactions(f"{prefix}{_GROUP}")
+        for group in (_GROUP, f"{_GROUP}-books"):
+            yield Grant(Resource.GROUP, f"{prefix}{group}", Operation.READ)
+            yield from _of_transactions(f"{prefix}{group}")
     else:
         yield Grant(Resource.GROUP, f"{prefix}{_GROUP}", Operation.DESCRIBE)
     for operation in operations:

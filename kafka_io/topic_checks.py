@@ -74,7 +74,15 @@ STATES = frozenset(
 """The states of processors, partitioned as their inputs are."""
 
 HISTORIES = frozenset(
-    topic.name for topic in (PORTFOLIO_RETURNS, RISK_ACKS, RISK_LIMITS, RISK_SCENARIOS)
+    topic.name
+    for topic in (
+        PORTFOLIO_RETURNS,
+        RISK_ACKS,
+        RISK_BOOKS,
+        RISK_LIMITS,
+        RISK_SCENARIOS,
+        RISK_SERIES,
+    )
 )
 """The topics from which a rebuild computes measures and alerts again, from their beginnings."""
 

@@ -109,10 +109,11 @@ RISK_OPEN = _topic("risk.open", OpenAlert, "alert_id", None)
 RISK_SCENARIOS = _topic("risk.scenarios", Scenario, "name", FOR_EVER_MS)
 """Each partition has a copy of each scenario, since its portfolios and books need it."""
 RISK_REBUILDS = _topic("risk.rebuilds", RebuildDone, None, 7 * DAY_MS)
-RISK_BOOKS = _topic("risk.books", Book, "path", None)
-"""A tree's books share the partition of their root's name: the producer picks it."""
+RISK_BOOKS = _topic("risk.books", Book, "path", FOR_EVER_MS)
+"""A tree's books share the partition of their root's name: the producer picks it. A rebuild
+computes books from their past holdings and `risk.series`."""
 RISK_WANTED = _topic("risk.wanted", SeriesWanted, "series_id", 7 * DAY_MS)
-RISK_SERIES = _topic("risk.series", SeriesReturns, "root", 7 * DAY_MS)
+RISK_SERIES = _topic("risk.series", SeriesReturns, "root", FOR_EVER_MS)
 RISK_BOOK_RISKS = _topic("risk.book_risks", BookRisk, "path", None)
 RISK_BOOK_STATE = _topic(
     "risk.book_state",

@@ -26,6 +26,7 @@ from kafka_io.errors import ProducerError
 from stream_processors.errors import WorkerError
 from stream_processors.faust_adapter import AgentProcessor, WorkerApp
 from stream_processors.group_worker import work
+from stream_processors.kafka_adapter import BOOKS_GROUP, GROUP
 from stream_processors.settings import ProcessorSettings
 from stream_processors.tasks import processors_of
 from stream_processors.worker import Worker
@@ -59,7 +60,8 @@ def build_app(settings: ProcessorSettings) -> faust.App:
     async def run_worker() -> None:
         app.flow_control.resume()  # Faust would do so after a rebalance of its own consumer
         try:
-            await work(settings, processors, running)
+            group = BOOKS_GROUP if settings.rebuild_books else GROUP
+            await work(settings, processors, running, group=group)
         except (WorkerError, ProducerError) as error:
             logger.critical("this worker stops: %s", error)
             await app.crash(error)

@@ -57,7 +57,7 @@ async def work(
         )
     tasks = Tasks(settings, processors, growths.count, metrics, group)
     await check_topics(settings, tasks.topics, growths.count)
-    if settings.rebuild_version:
+    if settings.rebuild_version and not settings.rebuild_books:  # topics of books do not grow
         await repeat_growths(settings, processors, growths, metrics)
     prefix = settings.written_prefix()
     group, name = f"{prefix}{group}", f"{prefix}{settings.worker_id or default_name()}"

@@ -24,10 +24,13 @@ from kafka_io.reader import ConsumedRecord
 from kafka_io.transactions import OutgoingRecord
 from schemas.codec import encode
 from schemas.events import (
+    AlertAck,
+    EntityType,
     PortfolioState,
     Record,
     Return,
     ReturnBatch,
+    RiskLimits,
     Scenario,
     TopicGrowth,
     TopicPosition,
@@ -224,7 +227,7 @@ class Placement:
         if message.key is None:
             return message
         home = self._home(message.key, topic, message)
-        if home == message.partition:
+        if home == message.partition or _is_of_book(message):
             return message
         if home is not None:
             this_round.forward(message, message.value, home)
@@ -246,6 +249,12 @@ class Placement:
         if self._growths.is_past:
             return message.partition if message.offset < start else None
         return None if message.offset < start else partition_of(key, self._growths.count)
+
+
+def _is_of_book(message: Message) -> bool:
+    """Return whether a message is about a book, whose tree stays where it is."""
+    record = admit_or_none(RiskLimits, message.value) or admit_or_none(AlertAck, message.value)
+    return record is not None and record.entity_type == EntityType.BOOK
 
 
 def _with_value(message: Message, value: bytes) -> Message:

@@ -26,6 +26,8 @@ from stream_processors.tenant_keys import old_rows
 logger = logging.getLogger(__name__)
 
 GROUP = "tapewire"
+BOOKS_GROUP = "tapewire-books"
+"""The group of the worker of a rebuild that measures books."""
 """The group of the processors, without the prefix of topics."""
 SESSION_TIMEOUT_S = 10.0
 _OPEN_S = 20.0

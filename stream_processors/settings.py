@@ -118,6 +118,10 @@ class ProcessorSettings(MetricsSettings):
     rebuild_portfolio: str = ""
     """The portfolio that a rebuild computes; empty for all. `tapewire rebuild` sets it."""
 
+    rebuild_books: bool = False
+    """Whether the worker of a rebuild measures books, and not portfolios. `tapewire rebuild` sets
+    it."""
+
     batch_within_s: float = Field(default=0.2, ge=0.001, le=60)
     """How long returns are collected into a batch; longer means fewer writes of state."""
 

@@ -29,7 +29,7 @@ from stream_processors.stream_task import Process, StreamTask
 def processors_of(settings: ProcessorSettings) -> Sequence[Processor]:
     """Return the processors of a worker; one that rebuilds only measures."""
     if settings.rebuild_version:
-        return (Risk(settings),)
+        return (Books(settings) if settings.rebuild_books else Risk(settings),)
     return (
         Risk(settings),
         Books(settings),

@@ -116,7 +116,7 @@ MUTANTS = (
     ),
     Mutant(
         "rebuild: a temporary limit begins again",
-        "stream_processors/risk/portfolio.py",
+        "stream_processors/risk/limited.py",
         "            self._end_limits_as(present)\n",
         "",
     ),

@@ -23,16 +23,14 @@ from schemas.events import (
     RebuildDone,
     Record,
     ReturnBatch,
-    RiskAlert,
     Scenario,
 )
 from schemas.gate import admit_or_none
 from schemas.headers import tenant_in
-from schemas.keys import decode_key, encode_key, scenario_key
+from schemas.keys import encode_key, scenario_key
 from schemas.topics import (
     PORTFOLIO_RETURNS,
     RISK_ACKS,
-    RISK_ALERTS,
     RISK_LIMITS,
     RISK_MEASURES,
     RISK_OPEN,
@@ -47,6 +45,7 @@ from stream_processors.risk.past_returns import PastReturns
 from stream_processors.risk.portfolio import PortfolioRisk
 from stream_processors.risk.risk_batch import ORDERED, RiskBatch, gauges_of
 from stream_processors.risk.scope import Scope, narrowed
+from stream_processors.sent_alerts import read_sent
 from stream_processors.settings import ProcessorSettings
 from stream_processors.stress import Scenarios
 
@@ -296,7 +295,7 @@ class Risk(Processor):
                 part = narrowed(message, lambda *of: encode_key(*of) in portfolios)
                 if part is not None:
                     batch.apply(part)
-        sent = await self._sent_transitions(batch.unknown_alerts(here.portfolios), source)
+        sent = await read_sent(batch.unknown_alerts(here.portfolios), source)
         batch.take_over(here.portfolios, sent)
         self._publish(here, batch, this_round)
         here.portfolios.update(portfolios)
@@ -305,24 +304,6 @@ class Risk(Processor):
             "took over %d portfolios of partition %d from rebuild %s",
             *(len(portfolios), done.partition, done.version),
         )
-
-    async def _sent_transitions(
-        self, unknown: Mapping[bytes, set[str]], source: ProducerSettings
-    ) -> Mapping[bytes, Mapping[str, int]]:
-        """Return how many transitions of alerts clients have had, by portfolio and by alert."""
-        sent = {}
-        for key, alert_ids in unknown.items():
-            portfolio_id, tenant = decode_key(key)
-            alerts = await reader.read_partition(RISK_ALERTS, key, source, tenant or "")
-            steps = {
-                (alert.alert_id, alert.transition_id)
-                for alert in alerts
-                if isinstance(alert, RiskAlert)
-                and alert.entity_id == portfolio_id
-                and alert.alert_id in alert_ids
-            }
-            sent[key] = Counter(alert_id for alert_id, _ in steps)
-        return sent
 
     def _last_offsets(self, here: _Partition) -> dict[str, int]:
         """Return the last offset of each ordered topic that a partition's portfolios have read."""

@@ -185,6 +185,17 @@ class BookAlerts(LimitedEntity):
         self._set_due()
         return alerts
 
+    def take_over(
+        self, present: "BookAlerts | None", sent: Mapping[str, int]
+    ) -> Sequence[RiskAlert]:
+        """Replace the present alerts by these, which were rebuilt; return what differs.
+
+        Args:
+            present: the limits and alerts that clients know; None if they know none.
+            sent: see `Alerts.take_over`.
+        """
+        return self._take_over_alerts(present, sent)
+
     def _context(self, offset: int | None = None) -> AlertContext:
         """Return what an alert says about the last risk, which a record has caused."""
         risk = self._risk

@@ -131,7 +131,24 @@ class BookTree:
         """Set the stress scenarios that all books are valued by."""
         if tests != self._stress:
             self._stress = tests
-            self._touched_books |= {*self.books, self.root} if self.books else set()
+            self.touch()
+
+    @property
+    def paths(self) -> AbstractSet[str]:
+        """The paths of the books that are measured."""
+        return {f"{self.root}/{book_id}" for book_id in self._existing}
+
+    @property
+    def _existing(self) -> AbstractSet[str]:
+        return {*self.books, self.root} if self.books else set()
+
+    def states(self) -> Sequence[SeriesState]:
+        """Return the states of all series that have returns."""
+        return [self._state(series_id) for series_id in sorted(self._series)]
+
+    def touch(self) -> None:
+        """Let all books be measured, as if each had changed."""
+        self._touched_books |= self._existing
 
     def add_returns(
         self,
@@ -220,7 +237,7 @@ class BookTree:
             for revised in (book_id, *self._above(self._book(book_id))):
                 self._simulated.pop(revised, None)
         series = [self._state(name) for name in sorted(self._touched_series & self.series)]
-        existing = {*self.books, self.root} if self.books else set()
+        existing = self._existing
         with np.errstate(all="ignore"):  # results that are not finite are found and marked
             risks = [self._risk(self._book(book_id)) for book_id in sorted(touched & existing)]
         closed = [f"{self.root}/{book_id}" for book_id in sorted(touched - existing)]

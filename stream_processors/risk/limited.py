@@ -5,14 +5,14 @@ the log, before whatever arrives then.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import inf
 
 from schemas.events import AlertAck, PortfolioState, RiskAlert, RiskLimit, RiskLimits, WatchState
 from schemas.instants import to_rfc3339
 from schemas.topics import PARTITIONS, TopicPartition
 from stream_processors.risk.alert_events import AlertContext
-from stream_processors.risk.alerts import Alerts
+from stream_processors.risk.alerts import Alerts, KnownAlerts
 from stream_processors.risk.rules import check_stale_after, in_force, limits_until_us
 from stream_processors.risk.thresholds import Rule
 
@@ -129,6 +129,48 @@ class LimitedEntity(ABC):
         alerts = self._advance(ack.event_time_us if log_us is None else log_us)
         self.acks_offset = offset
         return alerts + self._alerts.acknowledge(ack, self._context(offset))
+
+    @property
+    def open_alert_ids(self) -> frozenset[str]:
+        """The ids of the open alerts, except of those about missing measures."""
+        return self._alerts.open_ids
+
+    def known_alerts(self) -> KnownAlerts:
+        """Return the alerts as clients know them."""
+        return self._alerts.known(self._present_context())
+
+    def _take_over_alerts(
+        self, present: "LimitedEntity | None", sent: Mapping[str, int]
+    ) -> Sequence[RiskAlert]:
+        """Replace the present alerts by these, which were rebuilt; return what differs.
+
+        Args:
+            present: the entity that clients know; None if they know none.
+            sent: see `Alerts.take_over`.
+        """
+        known = KnownAlerts({}, {}, None)
+        if present is not None:
+            self._end_limits_as(present)
+            known = present.known_alerts()
+        alerts = self._alerts.take_over(known, self._present_context(), sent)
+        self._set_due()
+        return alerts
+
+    def _present_context(self) -> AlertContext | None:
+        return self._context() if self._has_measure else None
+
+    def _end_limits_as(self, present: "LimitedEntity") -> None:
+        """End the temporary limits that are over in the present entity, which has had ticks."""
+        if (present.limits_offset, present.source.partition) == (
+            self.limits_offset,
+            self.source.partition,
+        ):
+            ends, present_ends = (
+                frozenset(limits_until_us(of.limits).values()) for of in (self, present)
+            )
+            over = ends - present_ends
+            if over:
+                self._advance(max(over))
 
     def tick(self, now_us: int) -> Sequence[RiskAlert]:
         """Do what is due at a time of the log's clock: alert, or let temporary limits end."""

@@ -28,7 +28,6 @@ from schemas.keys import encode_key
 from schemas.topics import TopicPartition
 from schemas.vocabularies import STRESS_LOSS
 from stream_processors.risk.alert_events import AlertContext
-from stream_processors.risk.alerts import KnownAlerts
 from stream_processors.risk.config import RiskConfig
 from stream_processors.risk.estimates import ClosedEstimates
 from stream_processors.risk.forecast_history import DAY_BYTES, METHOD, ForecastHistory
@@ -436,20 +435,6 @@ class PortfolioRisk(LimitedEntity):
         rule_id = f"{STRESS_LOSS}{name}"
         return self._alerts.change_stress(losses, rule_id, f":scenario/{name}/{version}", context)
 
-    @property
-    def limits_until_us(self) -> frozenset[int]:
-        """When the temporary limits in force end."""
-        return frozenset(limits_until_us(self.limits).values())
-
-    @property
-    def open_alert_ids(self) -> frozenset[str]:
-        """The ids of the open alerts, except of those about missing measures."""
-        return self._alerts.open_ids
-
-    def known_alerts(self) -> KnownAlerts:
-        """Return the alerts as clients know them."""
-        return self._alerts.known(None if self._measurement is None else self._context())
-
     def take_over(
         self, present: "PortfolioRisk | None", sent: Mapping[str, int]
     ) -> Sequence[RiskAlert]:
@@ -460,22 +445,9 @@ class PortfolioRisk(LimitedEntity):
             sent: see `Alerts.take_over`.
         """
         self._is_new = True  # the measure is published once more
-        known = KnownAlerts({}, {}, None)
         if present is not None:
             self.wanted_by = present.wanted_by
-            self._end_limits_as(present)
-            known = present.known_alerts()
-        context = None if self._measurement is None else self._context()
-        alerts = self._alerts.take_over(known, context, sent)
-        self._set_due()
-        return alerts
-
-    def _end_limits_as(self, present: "PortfolioRisk") -> None:
-        """End the temporary limits that are over in the present portfolio, which has had ticks."""
-        if present.limits_offset == self.limits_offset and present.source == self.source:
-            over = self.limits_until_us - present.limits_until_us
-            if over:
-                self._advance(max(over))
+        return self._take_over_alerts(present, sent)
 
     def measure_event(self) -> RiskMeasure | None:
         """Return the last measure; None if no return was applied since the state was packed."""

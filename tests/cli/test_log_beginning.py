@@ -1,16 +1,37 @@
 """What a log must still have for a rebuild."""
 
 from array import array
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
+from cli import log_beginning
 from cli.errors import RebuildFailed
-from cli.log_beginning import beginnings_of, check_limits, missing_text, note_returns
+from cli.log_beginning import (
+    beginnings_of,
+    check_limits,
+    missing_of_books,
+    missing_text,
+    note_returns,
+)
 from kafka_io.reader import ConsumedRecord, OffsetRange
+from kafka_io.settings import ProducerSettings
 from schemas.codec import encode
-from schemas.events import PortfolioState, Return, ReturnBatch, RiskLimit
+from schemas.events import (
+    Book,
+    PortfolioState,
+    Record,
+    Return,
+    ReturnBatch,
+    RiskLimit,
+    SeriesReturns,
+    SeriesState,
+)
 from schemas.keys import encode_key
+from schemas.topics import RISK_BOOKS, RISK_SERIES
+from stream_processors.risk.scope import Scope
 
 DAY_US = 86_400_000_000
 
@@ -68,3 +89,64 @@ def test_limits_that_the_log_has_deleted_are_named() -> None:
     check_limits({b"a": moved}, 3, OffsetRange(5, 9, None))
     with pytest.raises(RebuildFailed, match="deleted the limits of a, which were offset 4"):
         check_limits({b"a": limited}, 3, OffsetRange(5, 9, None))
+
+
+BOOK = Book(root="firm", book_id="desk", holdings=(), event_time_us=5 * DAY_US)
+SERIES = SeriesState(
+    root="firm",
+    series_id="IBM",
+    window=state("IBM", 10).window,
+    observations=3,
+)
+
+
+def logged(record: Record, key: bytes = b"firm/desk") -> ConsumedRecord:
+    return ConsumedRecord("", 0, 0, 1.0, key, encode(record), [])
+
+
+def from_day(first: int, lap: int = 0) -> ConsumedRecord:
+    returns = [Return("IBM", day * DAY_US, 0.0) for day in range(first, 13)]
+    return logged(SeriesReturns(root="firm", returns=returns, lap=lap))
+
+
+@pytest.mark.parametrize(
+    ("books", "series", "reason"),
+    [
+        ([logged(BOOK)], [from_day(11), from_day(10)], None),
+        ([], [from_day(10)], "deleted the holdings of firm/desk, which were put on 1970-01-06"),
+        (
+            [logged(BOOK)],
+            [from_day(11)],
+            "1970-01-11 on in its state, and risk.series has those from 1970-01-12 on",
+        ),
+        ([logged(BOOK)], [from_day(10, lap=1)], "risk.series has none of them"),
+    ],
+)
+async def test_a_log_that_lacks_holdings_or_returns_of_books_is_named_with_both_dates(
+    books: Sequence[ConsumedRecord],
+    series: Sequence[ConsumedRecord],
+    reason: str | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    log = {RISK_BOOKS.name: books, RISK_SERIES.name: series}
+
+    async def read_table(*_: Any) -> Mapping[bytes, Record]:
+        return {b"book": BOOK, b"series": SERIES}
+
+    async def read_offsets(names: Sequence[str], number: int, *_: Any) -> Any:
+        return {name: OffsetRange(0, 0 if number else len(log[name]), None) for name in names}
+
+    async def read_between(name: str, number: int, span: range, _: Any) -> Any:
+        assert number == 0
+        return [log[name][offset] for offset in span]
+
+    monkeypatch.setattr(log_beginning, "read_table", read_table)
+    monkeypatch.setattr(log_beginning, "read_offsets", read_offsets)
+    monkeypatch.setattr(log_beginning, "read_between", read_between)
+    text = await missing_of_books(ProducerSettings(), Scope())
+    if reason is None:
+        assert text is None
+    else:
+        assert text is not None
+        assert reason in text
+    assert await missing_of_books(ProducerSettings(), Scope("acme")) is None

@@ -9,9 +9,16 @@ from cli import rebuild
 from cli.errors import RebuildFailed
 from cli.rebuild import Difference, Rebuilt, Terminal, adopted_text, in_words, lines_of
 from kafka_io.settings import ProducerSettings
-from schemas.events import PortfolioState, Record, RiskMeasure, WatchState
+from schemas.events import BookRisk, PortfolioState, Record, RiskMeasure, WatchState
 from schemas.keys import encode_key
-from schemas.topics import RISK_ALERTS, RISK_MEASURES, RISK_STATE, Topic
+from schemas.topics import (
+    RISK_ALERTS,
+    RISK_BOOK_RISKS,
+    RISK_BOOK_STATE,
+    RISK_MEASURES,
+    RISK_STATE,
+    Topic,
+)
 from stream_processors.risk.scope import Scope
 from tests.support.alerts import raised_alert
 
@@ -46,6 +53,7 @@ async def compared(
     scope: Scope | None = None,
     *,
     are_copies: bool = False,
+    with_books: bool = False,
 ) -> Difference:
     """Compare the present topics with those of a rebuild."""
 
@@ -60,7 +68,9 @@ async def compared(
 
     monkeypatch.setattr(rebuild, "read_table", read_table)
     monkeypatch.setattr(rebuild, "read_keyed", read_keyed)
-    return await rebuild.compare(SETTINGS, "v2", scope or Scope(), are_copies=are_copies)
+    return await rebuild.compare(
+        SETTINGS, "v2", scope or Scope(), are_copies=are_copies, with_books=with_books
+    )
 
 
 @pytest.mark.parametrize(
@@ -124,6 +134,56 @@ async def test_equal_transitions_of_two_tenants_are_two(monkeypatch: pytest.Monk
     assert of_other.alerts == {"in both": 0, "only before": 0, "only now": 0}
 
 
+def risk_of(book_id: str, as_of_us: int, event_id: str) -> BookRisk:
+    return BookRisk(
+        root="firm",
+        book_id=book_id,
+        as_of_us=as_of_us,
+        status="ok",
+        observations=100,
+        series=1,
+        missing=(),
+        event_id=event_id,
+    )
+
+
+async def test_books_and_their_alerts_are_compared_where_they_were_rebuilt(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    of_book = replace(raised_alert("t"), entity_type="book", entity_id="firm/desk")
+    limits = replace(state_of(OPEN), portfolio_id="firm/desk", tenant="acme")
+    before: Log = {
+        RISK_BOOK_RISKS: [
+            (name, risk_of(name.decode(), 1, "r")) for name in (b"a", b"b", b"c", b"d")
+        ],
+        RISK_BOOK_STATE: [(b"limits", limits)],
+        RISK_ALERTS: [(b"firm/desk", of_book)],
+    }
+    after: Log = {
+        RISK_BOOK_RISKS: [
+            (b"a", risk_of("a", 1, "r")),
+            (b"b", risk_of("b", 1, "s")),
+            (b"c", risk_of("c", 2, "s")),
+        ],
+    }
+    difference = await compared(before, after, monkeypatch, with_books=True)
+    assert difference.books == {
+        "equal": 1,
+        "different": 1,
+        "of other instants": 1,
+        "only before": 1,
+    }
+    assert difference.open_alerts == {"only before": 1}
+    assert difference.alerts["only before"] == 1
+    assert difference.changed_books == 2
+    assert "books different                    1" in lines_of(difference)
+    assert "and of 4 books, of 2 books." in in_words(difference, "v2")
+    of_others = await compared(before, after, monkeypatch, Scope("other"), with_books=True)
+    assert of_others.open_alerts == {}
+    portfolios = await compared(before, after, monkeypatch)
+    assert portfolios.is_none
+
+
 async def test_alerts_in_copies_of_topics_are_compared_without_their_ids(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -175,12 +235,13 @@ def test_the_end_says_in_words_what_has_changed() -> None:
 
 
 def test_a_result_is_a_document_of_counts() -> None:
-    difference = Difference({"equal": 3}, {"in both": 5}, {"different": 2})
+    difference = Difference({"equal": 3}, {"in both": 5}, {"different": 2}, {"equal": 4})
     result = Rebuilt("v2", difference, is_switched=True, measures="v2.m", alerts="v2.a")
     assert result.as_json() == {
         "version": "v2",
         "switched": True,
         "measures": {"equal": 3},
+        "books": {"equal": 4},
         "open_alerts": {"different": 2},
         "alert_steps": {"in both": 5},
         "topics": {"measures": "v2.m", "alerts": "v2.a"},

@@ -83,7 +83,8 @@ def test_only_retention_changes_the_settings_of_topics() -> None:
 def test_an_erasure_reads_all_topics_and_writes_those_with_rows() -> None:
     rows = {topic.name for topic in CATALOGUE if topic.is_compacted}
     written = names("erase", Operation.WRITE)
-    assert rows | {"risk.limits", "risk.scenarios", OPERATOR_ACTIONS.name} == written
+    tombstoned = {"risk.books", "risk.limits", "risk.scenarios"}
+    assert rows | tombstoned | {OPERATOR_ACTIONS.name} == written
     assert names("erase", Operation.READ) == {topic.name for topic in CATALOGUE}
     ids = {
         grant.name for grant in grants_of("erase") if grant.resource is Resource.TRANSACTIONAL_ID

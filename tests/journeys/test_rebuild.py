@@ -19,7 +19,9 @@ from kafka_io.reader import read_all, read_end_offsets, read_table
 from producers.returns import ReturnsPublisher
 from schemas.events import (
     AlertAck,
+    Book,
     DeadLetter,
+    Holding,
     Return,
     ReturnBatch,
     RiskAlert,
@@ -32,6 +34,7 @@ from schemas.topics import (
     PARTITIONS,
     PORTFOLIO_RETURNS,
     RISK_ALERTS,
+    RISK_BOOKS,
     RISK_MEASURES,
 )
 from stream_processors.grow import grow
@@ -93,8 +96,12 @@ async def test_a_rebuild_under_the_same_settings_finds_the_same_and_changes_noth
     world: World,
 ) -> None:
     await world.worker(batch_within_s=0.05, var_limit=0.02)
+    await put_book(world, 0.001)
     await observed(world, range(300), {"calm": 0.01, "wild": 0.03})
     before = await until_measured(world, 299)
+    async with asyncio.timeout(60):
+        while not any(alert.entity_id == "firm/desk" for alert in await alerts_of(world, "")):
+            continue
     alerts = await read_all(RISK_ALERTS, world.producer_settings)
     assert alerts
     printed: list[str] = []
@@ -107,6 +114,7 @@ async def test_a_rebuild_under_the_same_settings_finds_the_same_and_changes_noth
         env={"TAPEWIRE_VAR_LIMIT": "0.02"},
     )
     assert "measures equal                     2" in printed
+    assert "books equal                        2" in printed
     assert "alert steps only before            0" in printed
     assert "alert steps only now               0" in printed
     await observed(world, range(300, 310), {"calm": 0.01, "wild": 0.03})
@@ -114,6 +122,20 @@ async def test_a_rebuild_under_the_same_settings_finds_the_same_and_changes_noth
     assert after.keys() == before.keys()
     again = await read_all(RISK_ALERTS, world.producer_settings)
     assert again[: len(alerts)] == alerts
+
+
+async def put_book(world: World, limit: float) -> None:
+    """Put a book of both portfolios, with a limit."""
+    holdings = [Holding(name, 1.0, 100.0, 0) for name in PORTFOLIOS]
+    bound = RiskLimit("var_95", limit)
+    async with Publisher(world.producer_settings) as publisher:
+        home = await publisher.partition_for(RISK_BOOKS, b"firm")
+        book = Book(root="firm", book_id="desk", holdings=holdings, event_time_us=0)
+        await publisher.publish(book, partition=home)
+        limits = RiskLimits(
+            portfolio_id="firm/desk", entity_type="book", limits=[bound], event_time_us=0
+        )
+        await publisher.publish(limits, partition=home)
 
 
 @pytest.mark.long

@@ -208,6 +208,20 @@ def test_a_record_about_a_portfolio_that_has_moved_is_forwarded(
     assert forwarded[:4] == (topic.name, MOVES.encode(), encode(record), 9)
 
 
+def test_a_record_about_a_book_stays_with_its_tree() -> None:
+    limits = RiskLimits(portfolio_id=MOVES, entity_type="book", limits=(), event_time_us=0)
+    ack = AlertAck(
+        alert_id="9e0d63fd-5b2c-4f0c-8f6a-6d5f4a2b1c00",
+        entity_id=MOVES,
+        entity_type="book",
+        event_time_us=0,
+    )
+    for topic, record in ((RISK_LIMITS, limits), (RISK_ACKS, ack)):
+        received = message(topic, record, 5, partition=3)._replace(key=MOVES.encode())
+        found, this_round = place(grown(), topic, received)
+        assert (found, len(this_round)) == ([received], 0)
+
+
 def test_a_record_from_before_the_growth_has_been_processed() -> None:
     read = message(PORTFOLIO_RETURNS, batch(STAYS, MOVES), 4, partition=3)
     [here], this_round = place(grown(), PORTFOLIO_RETURNS, read)

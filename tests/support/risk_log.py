@@ -4,7 +4,7 @@ A log is drawn by hypothesis; its acknowledgements name alerts that are open by 
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from unittest.mock import patch
 
 from hypothesis import strategies as st
@@ -165,25 +165,29 @@ class _Writer:
 
     def _limits(self, step: Step, name: str) -> RiskLimits:
         size = max(step.size, 0.01) if step.size == step.size else 0.01
-        limit = RiskLimit(
-            "var_95",
-            size,
-            warn_ratio=0.8,
-            raise_after=step.repeats,
-            clear_after=max(step.repeats - 1, 1),
-        )
-        if step.temporary:
-            limit = limit._replace(
-                temporary_limit=2 * size,
-                valid_until_us=self.now_us + 2_000_000,
-                approved_by="bob",
-            )
+        limit = limit_of(step, size, self.now_us)
         return RiskLimits(
             portfolio_id=name,
             limits=[limit, RiskLimit("stress_loss:crash", 10 * size, warn_ratio=0.8)],
             stale_after_s=step.stale_s,
             event_time_us=self.now_us,
         )
+
+
+def limit_of(step: Step, size: float, now_us: int) -> RiskLimit:
+    """Return the limit of the VaR that a step sets, and perhaps a temporary one."""
+    limit = RiskLimit(
+        "var_95",
+        size,
+        warn_ratio=0.8,
+        raise_after=step.repeats,
+        clear_after=max(step.repeats - 1, 1),
+    )
+    if not step.temporary:
+        return limit
+    return limit._replace(
+        temporary_limit=2 * size, valid_until_us=now_us + 2_000_000, approved_by="bob"
+    )
 
 
 def _quiet_return(day: int) -> float:
@@ -246,15 +250,20 @@ async def take_over(
     async def read_partition(*_: object) -> Sequence[Record]:
         return sent
 
-    done = RebuildDone(version="v", partition=NUMBER, event_time_us=0)
-    this_round = Round(NUMBER, "", _OpenGate())
-    with patch.multiple(
-        "stream_processors.agents.risk.reader",
+    return await take_over_by(
+        live,
         read_table=read_table,
         read_rows=read_rows,
         read_uncommitted=read_uncommitted,
         read_partition=read_partition,
-    ):
+    )
+
+
+async def take_over_by(live: ProcessorBench, **readers: Any) -> Journal:
+    """Let a processor continue from a rebuild that some readers of Kafka return."""
+    done = RebuildDone(version="v", partition=NUMBER, event_time_us=0)
+    this_round = Round(NUMBER, "", _OpenGate())
+    with patch.multiple("kafka_io.reader", **readers):
         request = FakeMessage(RISK_REBUILDS.name, NUMBER, 0, b"", encode(done))
         await live.processor.process([admitted(request)], this_round)
         await live.processor.finish(this_round)

@@ -2,9 +2,11 @@
 
 from collections import Counter
 from dataclasses import replace
+from hashlib import sha256
 from typing import Any
 
 from schemas.codec import decode
+from schemas.erasures import Erasures
 from schemas.events import (
     AlertAck,
     Book,
@@ -103,6 +105,26 @@ async def test_a_book_that_is_closed_and_put_again_in_one_round_begins_without_r
     assert journal.rows[RISK_BOOK_STATE.name, b"series:firm/IBM"] is None
     journal = await made.run([message(RISK_SERIES, returns(), 3)])
     assert {risk.status for risk in journal.sent(RISK_BOOK_RISKS, BookRisk)[-2:]} == {"ok"}
+
+
+async def test_a_rebuild_computes_one_tenants_books_and_passes_over_erased_ones() -> None:
+    until_us = 1 << 59
+    settings = ProcessorSettings(
+        rebuild_version="v2",
+        rebuild_tenant="acme",
+        rebuild_erased=str(Erasures({sha256(b"acme").hexdigest(): until_us})),
+    )
+    made = ProcessorBench(Books(settings))
+    later_s = (until_us + 1_000_000) / 1e6
+    received = [
+        message(RISK_BOOKS, book("erased"), 0, tenant="acme"),
+        message(RISK_BOOKS, book("other"), 1, tenant="blue"),
+        message(RISK_BOOKS, book("anew"), 2, tenant="acme")._replace(timestamp=later_s),
+    ]
+    journal = await made.run(received)
+    risks = journal.sent(RISK_BOOK_RISKS, BookRisk)
+    assert {risk.path for risk in risks} == {"firm/anew", "firm/firm"}
+    assert journal.sent(RISK_WANTED, SeriesWanted) == [], "the log has the answers"
 
 
 async def test_invalid_books_are_dead_letters() -> None:

@@ -1,13 +1,13 @@
 """Measures, alerts and ids of books are those of one pass over the log.
 
 This holds with holdings, returns, limits, acknowledgements, scenarios and times at which something
-is due, whatever the batches, pauses and restarts.
+is due, whatever the batches, pauses, restarts and rebuilds.
 """
 
 import asyncio
 from collections.abc import Sequence
 from random import Random
-from typing import Any, NamedTuple
+from typing import Any
 
 from hypothesis import given, settings, strategies as st
 
@@ -15,6 +15,7 @@ from schemas.events import (
     AlertAck,
     Book,
     Holding,
+    ProcessorPositions,
     Record,
     Return,
     RiskAlert,
@@ -23,8 +24,10 @@ from schemas.events import (
     Scenario,
     SeriesReturns,
     Shock,
+    TopicPosition,
 )
 from schemas.topics import (
+    PROCESSOR_POSITIONS,
     RISK_ACKS,
     RISK_ALERTS,
     RISK_BOOK_RISKS,
@@ -32,40 +35,23 @@ from schemas.topics import (
     RISK_BOOKS,
     RISK_LIMITS,
     RISK_OPEN,
+    RISK_REBUILDS,
     RISK_SCENARIOS,
     RISK_SERIES,
     Topic,
 )
-from stream_processors.agents.books import ORDERED, Books
-from stream_processors.processor import Processor
+from stream_processors.agents.books import ORDERED, Books, series_row
+from stream_processors.kafka_adapter import BOOKS_GROUP, positions_key
+from stream_processors.processor import Processor, Rows
 from stream_processors.settings import ProcessorSettings
 from tests.support.live_worker import Live, straight
 from tests.support.messages import FakeMessage, message
-from tests.support.processor_bench import NUMBER, ProcessorBench
+from tests.support.processor_bench import NUMBER, Journal, ProcessorBench
+from tests.support.risk_log import BEGIN_US, DAY_US, Step, limit_of, take_over_by
 
-DAY_US = 86_400_000_000
-BEGIN_US = 1_700_000_000_000_000
 RANKS = {topic.name: rank for rank, topic in enumerate(ORDERED)}
 BOOKS = ("desk", "firm")
 TABLES = (RISK_BOOK_RISKS, RISK_BOOK_STATE, RISK_OPEN)
-
-
-class Step(NamedTuple):
-    """What is written next."""
-
-    kind: str
-    after_ms: int
-    """How long after the record before it."""
-    book: int
-    size: float
-    """Of a loss, a limit or a shock."""
-    behind: int = 0
-    """By how many days a return is late; 0 for a new day."""
-    version: int = 1
-    repeats: int = 1
-    """How many measures raise or clear an alert, or how many returns come together."""
-    stale_s: float | None = None
-    temporary: bool = False
 
 
 STEPS = st.lists(
@@ -73,7 +59,7 @@ STEPS = st.lists(
         Step,
         kind=st.sampled_from(["return"] * 4 + ["limits", "ack", "scenario", "book", "nothing"]),
         after_ms=st.sampled_from([0, 0, 0, 1, 1, 400, 2_000, 9_000]),
-        book=st.sampled_from([0, 0, 1]),
+        portfolio=st.sampled_from([0, 0, 1]),
         size=st.sampled_from([-0.01, 0.0, 0.01, 0.02, 0.03, 0.05]),
         behind=st.sampled_from([0, 0, 0, 1, 2, 5, 23]),
         version=st.sampled_from([1, 1, 2, 3]),
@@ -85,12 +71,13 @@ STEPS = st.lists(
 )
 
 
-def processor() -> Processor:
+def processor(rebuild_version: str = "", var_window: int = 22) -> Processor:
     return Books(
         ProcessorSettings(
+            rebuild_version=rebuild_version,
             risk_methods=("historical",),
             risk_observations_min=20,
-            risk_window=22,
+            risk_window=var_window,
             risk_draws=100,
             risk_slower_every=3,
         )
@@ -129,7 +116,7 @@ class Writer:
 
     async def step(self, step: Step) -> None:
         self.now_us += step.after_ms * 1_000
-        name = BOOKS[step.book]
+        name = BOOKS[step.portfolio]
         match step.kind:
             case "return":
                 await self.write(RISK_SERIES, self._returns(step))
@@ -175,19 +162,7 @@ class Writer:
 
     def _limits(self, step: Step, path: str) -> RiskLimits:
         size = max(step.size, 0.01)
-        limit = RiskLimit(
-            "var_95",
-            size,
-            warn_ratio=0.8,
-            raise_after=step.repeats,
-            clear_after=max(step.repeats - 1, 1),
-        )
-        if step.temporary:
-            limit = limit._replace(
-                temporary_limit=2 * size,
-                valid_until_us=self.now_us + 2_000_000,
-                approved_by="bob",
-            )
+        limit = limit_of(step, size, self.now_us)
         stressed = RiskLimit("stress_loss_amount:crash", 10_000 * size, 0.1, 0.5, 1.5)
         return RiskLimits(
             portfolio_id=path,
@@ -207,6 +182,61 @@ class Writer:
             withdrawn=step.version == 3,
             event_time_us=self.now_us,
         )
+
+
+class LiveBooks(Live):
+    """A worker that continues from rebuilds, too."""
+
+    async def rebuild(self) -> None:
+        """Continue from a rebuild of a part of what is processed."""
+        await self.commit()
+        read = self.dice.randint(0, len(self.processed))
+        processed: Any = self.processed
+        rebuilt = ProcessorBench(processor(rebuild_version="v"))
+        for received in processed[:read]:
+            await rebuilt.run([received])
+        journal = await take_over(self.bench, rebuilt.rows(), processed, read, self.alerts)
+        assert journal.sent(RISK_ALERTS, RiskAlert) == []
+
+
+async def take_over(
+    live: ProcessorBench,
+    rows: Rows,
+    processed: Sequence[FakeMessage],
+    read: int,
+    sent: Sequence[RiskAlert],
+) -> Journal:
+    """Let a processor continue from the rows of a rebuild; return what it wrote.
+
+    Args:
+        live: the processor.
+        rows: the rows.
+        processed: the messages that the processor has read.
+        read: how many of them the rebuild has read.
+        sent: the alerts that clients have had.
+    """
+
+    async def read_rows(topics: dict[str, Topic], *_: object) -> Rows:
+        if PROCESSOR_POSITIONS not in topics.values():
+            return dict.fromkeys(topics, rows[RISK_BOOK_STATE.name])
+        offsets = dict.fromkeys(RANKS, 0)
+        offsets |= {of.topic: of.offset + 1 for of in processed[:read]}
+        positions = [TopicPosition(name, "", -1, offset) for name, offset in offsets.items()]
+        row = ProcessorPositions(partition=NUMBER, epoch=0, positions=positions, event_time_us=0)
+        return {name: {positions_key(BOOKS_GROUP, NUMBER): row} for name in topics}
+
+    async def read_between(
+        topic: str, number: int, offsets: range, _: object
+    ) -> Sequence[FakeMessage]:
+        assert number == NUMBER
+        return [of for of in processed if of.topic == topic and of.offset in offsets]
+
+    async def read_partition(*_: object) -> Sequence[Record]:
+        return sent
+
+    return await take_over_by(
+        live, read_rows=read_rows, read_between=read_between, read_partition=read_partition
+    )
 
 
 async def log_of(steps: Sequence[Step]) -> Sequence[FakeMessage]:
@@ -233,18 +263,49 @@ def test_books_are_as_in_one_pass(steps: list[Step], seed: int) -> None:
 async def check(steps: list[Step], seed: int) -> None:
     log = await log_of(steps)
     expected, alerts = await straight(log, processor())
-    live = Live(log, processor, ORDERED, Random(seed))
+    live = LiveBooks(log, processor, ORDERED, Random(seed))
     await live.run()
     assert by_book(live.alerts) == by_book(alerts)
     for topic in TABLES:
         assert live.bench.journal.table(topic) == expected.journal.table(topic)
 
 
+def test_books_go_on_from_a_past_under_other_settings() -> None:
+    """A longer window still has the losses that the present one has lost."""
+    asyncio.run(check_other_settings())
+
+
+async def check_other_settings() -> None:
+    losses = [Step("return", 9_000, 0, 0.05, repeats=3)]
+    calm = [Step("return", 1, 0, 0.0, repeats=3)] * 9
+    limited = Step("limits", 1, 0, 0.02)
+    log = await log_of([*losses, *calm, limited])
+    live, alerts = await straight(log, processor())
+    assert alerts == []
+    before = live.journal.table(RISK_BOOK_RISKS)
+    rebuilt, expected = await straight(log, processor("v", 44))
+    live.processor = processor(var_window=44)
+    limits = dict.fromkeys(RANKS, 0)
+    limits |= {at.topic: at.offset + 1 for at in log}
+    live.processor.recover(NUMBER, live.rows(), limits | {RISK_REBUILDS.name: 0})
+    journal = await take_over(live, rebuilt.rows(), log, len(log), alerts)
+    [raised] = journal.sent(RISK_ALERTS, RiskAlert)
+    assert raised.state == "raised"
+    assert raised.alert_id == expected[0].alert_id
+    for path, risk in journal.table(RISK_BOOK_RISKS).items():
+        anew = rebuilt.journal.table(RISK_BOOK_RISKS)[path]
+        assert (risk.event_id, risk.supersedes) == (anew.event_id, before[path].event_id)
+        assert risk.observations == 44
+    live_rows, rows = (of.rows()[RISK_BOOK_STATE.name] for of in (live, rebuilt))
+    series = series_row("firm", "IBM", None)
+    assert live_rows[series] == rows[series]
+
+
 def any_step(dice: Random) -> Step:
     return Step(
         kind=dice.choice(["return"] * 5 + ["limits", "ack", "scenario", "book"]),
         after_ms=dice.choice([0, 1, 400, 2_000, 9_000]),
-        book=dice.choice([0, 0, 1]),
+        portfolio=dice.choice([0, 0, 1]),
         size=dice.choice([0.0, 0.01, 0.02, 0.03, 0.05]),
         behind=dice.choice([0, 0, 1, 5, 23]),
         version=dice.choice([1, 2, 3]),
