@@ -46,7 +46,8 @@ _OPEN_S = 20.0
 _TRANSACTION_S = 300.0
 _ELSEWHERE = (
     "Not in the log, and not touched: trained models, archives of `tapewire backup`, log files, "
-    "tables that readers of the log have made, and what notifications have sent. "
+    "lakes (give --lake for each) and other tables made of the log, and what notifications have "
+    "sent. "
     "docs/guides/erasure.md says of each how it ends."
 )
 
