@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 FOLDERS := producers stream_processors sse_edge schemas infra kafka_io cli analytics tapewire build_tools docs benchmarks tests
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: up test check tests journeys long fuzz openapi mutants soak faults infra-test kube-test engines-test bench-edge bench-processors bench-retention docs reference audit sbom images compose-files compose-test test-docker wheel lock reset clean
+.PHONY: up test check tests journeys long fuzz openapi mutants soak faults infra-test kube-test systemd-test engines-test bench-edge bench-processors bench-retention docs reference audit sbom images compose-files compose-test test-docker wheel lock reset clean
 
 up: $(VENV)/.ready  ## the whole system on this machine
 	@exec $(BIN)/tapewire up $(ARGS)
@@ -66,6 +66,9 @@ build/kube/.ready: tests/infra/kube/go.mod tests/infra/kube/go.sum tests/infra/k
 
 analytics-test: $(VENV)/.ready-dev  ## lakes with kills, long properties and the notebooks
 	$(BIN)/python -m pytest -m analytics --numprocesses 2 --dist loadgroup $(ARGS)
+
+systemd-test: $(VENV)/.ready-dev  ## the units under a real systemd in a container, with kills; as root
+	$(BIN)/python -m tests.systemd
 
 engines-test: $(VENV)/.ready-dev build/engines/.spark  ## Spark's job over a broker, with kills; needs Java 17 or 21
 	$(BIN)/python -m pytest tests/analytics/engines -v -m engines $(ARGS)
