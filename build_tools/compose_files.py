@@ -31,6 +31,7 @@ FOLDER = ROOT / "build" / "compose"
 BROKERS = (1, 2, 3)
 OUTSIDE_PORTS = (19091, 19092, 19093)
 USERS = (
+    "admin",
     "provision",
     "edge",
     "processor",
@@ -42,7 +43,7 @@ USERS = (
     "demo",
     "reporter",
 )
-"""The users of Kafka: the parts, and programs with the reporter API outside."""
+"""The users of Kafka: one who may do everything, the parts, and programs with the reporter API."""
 _OTHERS = ("grafana",)
 
 _PROPERTIES = """\
@@ -64,6 +65,10 @@ ssl.truststore.location=/etc/kafka/ca.pem
 sasl.enabled.mechanisms=SCRAM-SHA-512
 listener.name.clients.scram-sha-512.sasl.jaas.config={login}
 listener.name.outside.scram-sha-512.sasl.jaas.config={login}
+# Each user may do what its ACLs say; a broker is the user that its certificate names.
+authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
+ssl.principal.mapping.rules=RULE:^.*CN=([^,]*).*$/$1/,DEFAULT
+super.users={super_users}
 log.dirs=/data/log
 auto.create.topics.enable=false
 default.replication.factor=3
@@ -94,6 +99,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def make(folder: Path) -> None:
     """Make the files that are missing in a folder."""
     if (folder / "env").exists():
+        if not (folder / "passwords" / "admin").exists():
+            raise SystemExit(
+                f"{folder} is of an earlier version, whose brokers had no ACLs; remove it, and the "
+                "volumes of its brokers with their events"
+            )
         return
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)
@@ -123,6 +133,9 @@ def properties_of(node: int) -> str:
         port=OUTSIDE_PORTS[node - 1],
         voters=",".join(f"{number}@kafka-{number}:9093" for number in BROKERS),
         login=_LOGIN,
+        super_users=";".join(
+            f"User:{name}" for name in ("admin", *map("kafka-{}".format, BROKERS))
+        ),
     )
 
 

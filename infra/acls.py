@@ -1,8 +1,8 @@
 """The access to Kafka that each part needs, and no more: the source of the documentation's table.
 
 A part has a principal of its own. The rows say what it reads and writes; `grants_of` turns a row
-into ACLs, and `commands_of` into commands for Kafka's own tool. READ, WRITE and ALTER of a topic
-include DESCRIBE.
+into ACLs, `rights_of` these into what a client adds, and `commands_of` into commands for Kafka's
+own tool. READ, WRITE and ALTER of a topic include DESCRIBE.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,6 +11,7 @@ from enum import Enum
 from itertools import groupby
 from typing import NamedTuple
 
+from kafka_io.topic_admin import Right
 from kafka_io.topic_checks import INPUTS, STATES
 from schemas.topics import (
     AGENT_COMMANDS,
@@ -451,6 +452,14 @@ def _of_rebuild(prefix: str, use: str) -> Iterator[Grant]:
 
 def _order(grant: Grant) -> tuple[str, bool, str, str]:
     return (grant.resource.value, grant.is_prefix, grant.name, grant.operation.value)
+
+
+def rights_of(grants: Sequence[Grant]) -> list[Right]:
+    """Return ACLs as `TopicAdmin.allow` adds them."""
+    return [
+        Right(grant.resource.name, grant.name, grant.operation.name, grant.is_prefix)
+        for grant in grants
+    ]
 
 
 def commands_of(part: str, principal: str, grants: Sequence[Grant], servers: str) -> list[str]:

@@ -27,6 +27,8 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported
     NewTopic,  # pyright: ignore[reportPrivateImportUsage]  # re-exported
     OffsetSpec,  # pyright: ignore[reportPrivateImportUsage]  # re-exported
 )
+from confluent_kafka.admin._acl import AclBinding, AclOperation, AclPermissionType
+from confluent_kafka.admin._resource import ResourcePatternType, ResourceType
 
 from kafka_io.client import Admin
 from kafka_io.errors import TopicRefused, Unread
@@ -83,6 +85,18 @@ class GroupMember(NamedTuple):
     name: str
     """The name that it keeps over restarts; else the one that the group gave it."""
     client_id: str
+
+
+class Right(NamedTuple):
+    """An ACL that allows an operation, from every host."""
+
+    kind: str
+    """`TOPIC`, `GROUP` or `TRANSACTIONAL_ID`."""
+    name: str
+    operation: str
+    """Such as `READ`, `WRITE` and `DESCRIBE_CONFIGS`."""
+    is_prefix: bool
+    """Whether it is about every name that begins so."""
 
 
 class TopicAdmin:
@@ -187,6 +201,37 @@ class TopicAdmin:
             else {}
         )
         return _operations("topic", of_topics), _operations("group", of_groups)
+
+    def allow(self, principal: str, rights: Iterable[Right]) -> None:
+        """Add ACLs; those that are there stay.
+
+        Args:
+            principal: whom they allow it, as in `User:edge`.
+            rights: what they allow.
+
+        Raises:
+            Unread: Kafka does not answer, has no authorizer, or this client may not add ACLs.
+        """
+        bindings = [
+            AclBinding(
+                ResourceType[right.kind],
+                right.name,
+                ResourcePatternType.PREFIXED if right.is_prefix else ResourcePatternType.LITERAL,
+                principal,
+                "*",
+                AclOperation[right.operation],
+                AclPermissionType.ALLOW,
+            )
+            for right in rights
+        ]
+        answers = self._admin.create_acls(bindings, request_timeout=self._timeout_s)
+        for answer in answers.values():
+            try:
+                answer.result()
+            except KafkaException as error:
+                raise Unread(
+                    f"the ACLs of {principal} were not added: {error.args[0].str()}"
+                ) from error
 
     def found(
         self, names: Iterable[str], *, leave_out_forbidden: bool = False

@@ -26,7 +26,7 @@ from typing import cast
 
 import httpx
 
-from build_tools.compose_files import COMPOSE, OUTSIDE_PORTS, make
+from build_tools.compose_files import COMPOSE, OUTSIDE_PORTS, USERS, make
 from infra.demo_issuer import token
 from infra.embedded_broker import free_port
 from tests.conftest import TestKafka, World
@@ -311,16 +311,44 @@ async def scraped(prometheus: str) -> int:
     return int(found[0]["value"][1]) if found else 0
 
 
-def use_as_reporter(folder: Path) -> str:
-    """Let this process be the user `reporter` of the cluster; return the cluster's addresses."""
-    os.environ |= {
+def settings_of(user: str, folder: Path) -> Mapping[str, str]:
+    """Return the settings of a user of the cluster."""
+    return {
+        "KAFKA_BOOTSTRAP_SERVERS": ",".join(f"localhost:{port}" for port in OUTSIDE_PORTS),
         "KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
         "KAFKA_SASL_MECHANISM": "SCRAM-SHA-512",
-        "KAFKA_SASL_USERNAME": "reporter",
-        "KAFKA_SASL_PASSWORD_FILE": str(folder / "passwords" / "reporter"),
+        "KAFKA_SASL_USERNAME": user,
+        "KAFKA_SASL_PASSWORD_FILE": str(folder / "passwords" / user),
         "KAFKA_SSL_CA_FILE": str(folder / "ca.pem"),
     }
-    return ",".join(f"localhost:{port}" for port in OUTSIDE_PORTS)
+
+
+def use_as_reporter(folder: Path) -> str:
+    """Let this process be the user `reporter` of the cluster; return the cluster's addresses."""
+    settings = settings_of("reporter", folder)
+    os.environ |= settings
+    return settings["KAFKA_BOOTSTRAP_SERVERS"]
+
+
+def access_of(user: str, part: str, folder: Path) -> str:
+    """Return what the doctor says of a user's access, as that of a part."""
+    done = subprocess.run(
+        (sys.executable, "-m", "cli", "doctor", "--part", part, "--json"),
+        env=os.environ | settings_of(user, folder) | {"TAPEWIRE_DATA_DIR": str(folder / "none")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    found = [check for check in json.loads(done.stdout) if check["name"] == "access"]
+    return str(found[0]["result"])
+
+
+def has_own_access_only(folder: Path) -> bool:
+    """Return whether each user has the access of its part, and one has not that of another."""
+    own = {user: access_of(user, user, folder) for user in USERS[1:]}
+    other = access_of("reporter", "processor", folder)
+    print("access        ", own, f"; the reporter's as a processor: {other}")
+    return set(own.values()) == {"ok"} and other == "wrong"
 
 
 async def run(folder: Path, *, keeps: bool) -> bool:
@@ -335,6 +363,7 @@ async def run(folder: Path, *, keeps: bool) -> bool:
         print(f"started in {time.monotonic() - began_s:.0f} s at {engine.url}", flush=True)
         world = World(TestKafka(use_as_reporter(folder)), "", folder, AsyncExitStack())
         balances = await Scene(engine, clients, world).run()
+        has_access = await asyncio.to_thread(has_own_access_only, folder)
         targets = await scraped(engine.prometheus)
         print(f"Prometheus    {targets:>9}   of {_TARGETS} targets are up")
     except BaseException:
@@ -343,7 +372,7 @@ async def run(folder: Path, *, keeps: bool) -> bool:
     finally:
         if not keeps:
             await asyncio.to_thread(engine.down)
-    return balances and targets == _TARGETS
+    return balances and has_access and targets == _TARGETS
 
 
 def main() -> None:

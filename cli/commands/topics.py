@@ -37,8 +37,9 @@ from cli.topics import (
     tail as tail_topic,
     topic_named,
 )
-from infra.acls import PARTS, commands_of, grants_of
+from infra.acls import PARTS, commands_of, grants_of, rights_of
 from infra.topics import provision
+from kafka_io.topic_admin import TopicAdmin
 
 _COUNT_MAX = 10_000
 _RECORDS_MAX = 100_000
@@ -170,12 +171,17 @@ def acls(
     rebuild: Annotated[
         str | None, typer.Option(metavar="VERSION", help="Add the access to a rebuild's topics.")
     ] = None,
+    apply: Annotated[  # noqa: FBT002  # a flag of the command line
+        bool,
+        typer.Option("--apply", help="Add the ACLs to Kafka, as a user who may."),
+    ] = False,
     json: AsJson = False,  # noqa: FBT002  # a flag of the command line
     data_dir: DataDir = None,
 ) -> None:
     """Print the commands that give each part the access to Kafka that it needs, and no more.
 
-    The names have TAPEWIRE_TOPIC_PREFIX before them. Kafka is not asked for anything.
+    The names have TAPEWIRE_TOPIC_PREFIX before them. Without --apply, Kafka is not asked for
+    anything; with it, ACLs that are there stay.
     """
     settings = settings_of(data_dir)
     chosen = parts or list(PARTS)
@@ -185,11 +191,20 @@ def acls(
     if principal is not None and len(chosen) > 1:
         raise typer.BadParameter("name one part with it", param_hint="--principal")
     servers = settings.bootstrap_servers or "localhost:9092"
+    admin = None
+    if apply:
+        with reasons():
+            admin = TopicAdmin(find_kafka(settings, print_note).bootstrap_servers)
     document, lines = [], []
     for part in chosen:
         user = principal or f"User:{part}"
         grants = grants_of(part, prefix=settings.topic_prefix, version=rebuild)
-        lines += commands_of(part, user, grants, servers)
+        if admin is None:
+            lines += commands_of(part, user, grants, servers)
+        else:
+            with reasons():
+                admin.allow(user, rights_of(grants))
+            lines.append(f"{user} has the {len(grants)} ACLs of the part {part}")
         document += [
             {
                 "part": part,

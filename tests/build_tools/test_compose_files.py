@@ -43,7 +43,23 @@ def test_certificates_of_services_can_be_used_and_are_of_the_authority(tmp_path:
 
 def test_every_part_has_a_user_of_its_own() -> None:
     programs = {name for name, part in acls.PARTS.items() if part.purpose.startswith("`python -m")}
-    assert programs | {"provision", "reporter"} == set(USERS)
+    assert programs | {"admin", "provision", "reporter"} == set(USERS)
+
+
+def test_files_of_brokers_without_acls_are_refused(tmp_path: Path) -> None:
+    make(tmp_path)
+    (tmp_path / "passwords" / "admin").unlink()
+    with pytest.raises(SystemExit, match="of an earlier version, whose brokers had no ACLs"):
+        make(tmp_path)
+
+
+@pytest.mark.parametrize("node", BROKERS)
+def test_only_brokers_and_the_administrator_need_no_acls(node: int) -> None:
+    properties = read_properties(properties_of(node))
+    assert properties["authorizer.class.name"].endswith(".StandardAuthorizer")
+    supers = {"User:admin", *(f"User:kafka-{number}" for number in BROKERS)}
+    assert set(properties["super.users"].split(";")) == supers
+    assert "allow.everyone.if.no.acl.found" not in properties
 
 
 @pytest.mark.parametrize("node", BROKERS)

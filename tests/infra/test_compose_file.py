@@ -59,10 +59,19 @@ def test_a_part_is_its_own_user_of_kafka_and_starts_when_topics_are_there(name: 
     assert user in USERS
     assert {"source": user, "target": "password"} in service["secrets"]
     assert COMPOSE["secrets"][user]["file"].endswith(f"/passwords/{user}")
-    if name != "provision":
+    if name == "provision":
+        assert service["depends_on"] == {"access": {"condition": "service_completed_successfully"}}
+    else:
         assert service["depends_on"] == {
             "provision": {"condition": "service_completed_successfully"}
         }
+
+
+def test_every_user_but_the_administrator_gets_the_access_of_its_part() -> None:
+    access = SERVICE["access"]
+    assert access["command"] == ["topics", "acls", "--apply", *USERS[1:]]
+    assert access["environment"]["KAFKA_SASL_USERNAME"] == USERS[0] == "admin"
+    assert set(access["depends_on"]) == {f"kafka-{number}" for number in BROKERS}
 
 
 def test_no_secret_is_in_the_files() -> None:
