@@ -81,7 +81,7 @@ def test_nothing_is_deleted_without_the_name_once_more(lake: str) -> None:
     assert counts(lake, "acme") == {"first": 10, "second": 10}
 
 
-def test_a_tenant_without_rows_is_said_to_have_none(lake: str) -> None:
+def test_a_tenant_without_rows_is_reported_to_have_none(lake: str) -> None:
     assert "have no rows of 'other'" in find_in_lake(lake, "other").lines[0]
     with pytest.raises(InvalidArgument, match="it must have 1 to 256"):
         find_in_lake(lake, "")
