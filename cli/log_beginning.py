@@ -9,7 +9,14 @@ from dataclasses import dataclass
 
 from cli.errors import RebuildFailed
 from kafka_io.client import homes_of
-from kafka_io.reader import ConsumedRecord, OffsetRange, read_between, read_offsets, read_table
+from kafka_io.reader import (
+    ConsumedRecord,
+    OffsetRange,
+    read_between,
+    read_end_offsets,
+    read_offsets,
+    read_table,
+)
 from kafka_io.settings import ProducerSettings
 from schemas.events import (
     Book,
@@ -104,8 +111,15 @@ async def check_beginning(
         raise RebuildFailed(text)
 
 
-async def missing_of_books(settings: ProducerSettings, scope: Scope) -> str | None:
-    """Return why books cannot be rebuilt; None if the log begins with no less than their states.
+async def missing_of_books(
+    settings: ProducerSettings, scope: Scope, root: str | None = None
+) -> str | None:
+    """Return what the log lacks of books; None if it begins with no less than their states.
+
+    Args:
+        settings: where Kafka is.
+        scope: the tenant of the books.
+        root: the root of their tree; None for all trees.
 
     Raises:
         Unread, TimeoutError: Kafka cannot be read.
@@ -114,23 +128,25 @@ async def missing_of_books(settings: ProducerSettings, scope: Scope) -> str | No
     states = {
         key: row
         for key, row in rows.items()
-        if isinstance(row, Book | SeriesState) and scope.covers("", row.tenant)
+        if isinstance(row, Book | SeriesState)
+        and scope.covers("", row.tenant)
+        and root in (None, row.root)
     }
     books = {
         encode_key(row.path, row.tenant): row for row in states.values() if isinstance(row, Book)
     }
     beginnings = series_beginnings_of(states)
     for number in range(PARTITIONS):
-        async for record in _records(RISK_BOOKS, number, settings):
+        async for record in records_of(RISK_BOOKS, number, settings):
             books.pop(record.key or b"", None)
-        async for record in _records(RISK_SERIES, number, settings):
+        async for record in records_of(RISK_SERIES, number, settings):
             note_series(beginnings, record)
             if not any(found.is_missing for found in beginnings.values()):
                 break
     if books:
         book = min(books.values(), key=lambda book: book.event_time_us)
         return (
-            f"books are not rebuilt: the log has deleted the holdings of {book.path}, which were "
+            f"the log has deleted the holdings of {book.path}, which were "
             f"put on {to_date(book.event_time_us)}; put them again, and keep {RISK_BOOKS.name} for "
             "ever, by cleanup.policy=delete and retention.ms=-1"
         )
@@ -142,7 +158,7 @@ async def missing_of_books(settings: ProducerSettings, scope: Scope) -> str | No
     if first.logged_us is not None:
         begins = f"has those from {to_date(first.logged_us)} on"
     return (
-        f"books are not rebuilt: {first.portfolio_id} has returns from {to_date(first.held_us)} on "
+        f"{first.portfolio_id} has returns from {to_date(first.held_us)} on "
         f"in its state, and {RISK_SERIES.name} {begins}; keep it for ever from now on, by "
         "retention.ms=-1"
     )
@@ -170,15 +186,15 @@ def note_series(beginnings: Mapping[bytes, Beginning], record: ConsumedRecord) -
             found.note(observation.event_time_us)
 
 
-async def _records(
+async def records_of(
     topic: Topic, number: int, settings: ProducerSettings
 ) -> AsyncIterator[ConsumedRecord]:
     """Yield the records of a partition."""
     name = settings.topic_prefix + topic.name
-    group = f"{settings.topic_prefix}tapewire"
-    offsets = (await read_offsets([name], number, group, settings))[name]
-    for start in range(offsets.begin, offsets.end, _CHUNK):
-        chunk = range(start, min(start + _CHUNK, offsets.end))
+    ends = await read_end_offsets([topic], settings)
+    end = next(end for home, end in ends.items() if home.partition == number)
+    for start in range(0, end, _CHUNK):
+        chunk = range(start, min(start + _CHUNK, end))
         for record in await read_between(name, number, chunk, settings):
             yield record
 

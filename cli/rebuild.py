@@ -529,7 +529,7 @@ async def _can_rebuild_books(
     except (Unread, TimeoutError) as error:
         raise RebuildFailed(f"Kafka cannot be read: {error!r}") from error
     if text is not None:
-        terminal.say(text)
+        terminal.say(f"books are not rebuilt: {text}")
     return text is None
 
 

@@ -34,7 +34,7 @@ from stream_processors.risk.rules import DAYS_JUDGED
 from stream_processors.settings import ProcessorSettings
 
 _DAY_US = 86_400_000_000
-_CLOCKS_US = 1_000_000
+CLOCKS_US = 1_000_000
 """How far this machine's clock may be ahead of those of brokers."""
 _COUNT_MAX = 10_000
 """More partitions than a topic has."""
@@ -132,7 +132,7 @@ def run(
     # The topics are read one after another: a record that was appended in the meantime may depend
     # on records of another topic that were not read.
     messages = [message for message in admitted if log_time_us(message) <= began_us]
-    ran = replay_log(messages, asked, query.rule_id, began_us - _CLOCKS_US)
+    ran = replay_log(messages, asked, query.rule_id, began_us - CLOCKS_US)
     alerts = [
         past
         for past in ran.alerts
@@ -254,7 +254,7 @@ def as_json(past: Past, query: ReplayQuery) -> dict[str, Any]:
         ],
         "alerts": _judged(result, query)
         if ran is None
-        else [_sent(past.alert) for past in ran.alerts],
+        else [alert_row(past.alert) for past in ran.alerts],
         "stress": [] if ran is None else json_of(ran.stress),
         "backtest": None if result.test is None else json_of(result.test),
     }
@@ -277,7 +277,8 @@ def _judged(result: Replay, query: ReplayQuery) -> list[dict[str, Any]]:
     ]
 
 
-def _sent(alert: RiskAlert) -> dict[str, Any]:
+def alert_row(alert: RiskAlert) -> dict[str, Any]:
+    """Return an alert that was sent, for a program."""
     return {
         "at": to_rfc3339(alert.event_time_us),
         "alert_id": alert.alert_id,
@@ -329,17 +330,21 @@ def _steps(result: Replay, query: ReplayQuery) -> list[str]:
 
 def _alerts(ran: LogReplay) -> list[str]:
     lines = [f"{'date':<12}{'step':<15}{'level':<10}{'metric':<16}message"]
-    for _, alert in ran.alerts:
-        lines.append(
-            f"{to_date(alert.event_time_us):<12}{alert.state:<15}{alert.level or '':<10}"
-            f"{_printable(alert.metric_name):<15} {_printable(alert.message)}"
-        )
+    lines += [alert_line(alert) for _, alert in ran.alerts]
     if not ran.alerts:
         lines.append("nothing has alerted")
     for loss in ran.stress:
         known = "unknown" if loss.loss is None else f"{loss.loss:.4f}"
         lines.append(f"the loss in the scenario {_printable(loss.scenario)}: {known}")
     return lines
+
+
+def alert_line(alert: RiskAlert) -> str:
+    """Return an alert that was sent, as a line of a table."""
+    return (
+        f"{to_date(alert.event_time_us):<12}{alert.state:<15}{alert.level or '':<10}"
+        f"{_printable(alert.metric_name):<15} {_printable(alert.message)}"
+    )
 
 
 def _printable(text: str) -> str:

@@ -369,8 +369,16 @@ PARTS: Mapping[str, Access] = {
         checks=True,
     ),
     "replay": Access(
-        "`tapewire risk replay`: judges the past again",
-        reads=(PORTFOLIO_RETURNS, RISK_LIMITS, RISK_ACKS, RISK_SCENARIOS),
+        "`tapewire risk replay` and `replay-book`: judge the past again",
+        reads=(
+            PORTFOLIO_RETURNS,
+            RISK_ACKS,
+            RISK_BOOK_STATE,
+            RISK_BOOKS,
+            RISK_LIMITS,
+            RISK_SCENARIOS,
+            RISK_SERIES,
+        ),
     ),
     "operator": Access(
         "`tapewire doctor`, `status`, `topics`, `dead-letters` and `upgrade`",

@@ -1,4 +1,4 @@
-"""`tapewire risk replay`: analyses past risk."""
+"""`tapewire risk replay` and `replay-book`: analyse past risk."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,11 +29,15 @@ METHODS = (
 risk_cli = typer.Typer(no_args_is_help=True, help="Analyse past risk.")
 
 
+_Since = Annotated[datetime, typer.Option("--from", formats=["%Y-%m-%d"], help="The first day.")]
+_Until = Annotated[datetime, typer.Option("--to", formats=["%Y-%m-%d"], help="The last day.")]
+
+
 @risk_cli.command("replay")
 def replay(  # noqa: PLR0913, PLR0917  # each is an option of the command
     portfolio: Annotated[str, typer.Option(help="The portfolio.")],
-    since: Annotated[datetime, typer.Option("--from", formats=["%Y-%m-%d"], help="The first day.")],
-    until: Annotated[datetime, typer.Option("--to", formats=["%Y-%m-%d"], help="The last day.")],
+    since: _Since,
+    until: _Until,
     method: Annotated[
         str, typer.Option(help=f"The method: one of {', '.join(METHODS)}.")
     ] = "historical",
@@ -71,10 +75,7 @@ def replay(  # noqa: PLR0913, PLR0917  # each is an option of the command
     from stream_processors.risk.thresholds import InvalidRule  # noqa: PLC0415  # as well
     from stream_processors.settings import ProcessorSettings  # noqa: PLC0415  # as well
 
-    if since > until:
-        raise typer.BadParameter(
-            f"{since:%Y-%m-%d} is after --to, which is {until:%Y-%m-%d}", param_hint="--from"
-        )
+    since_us, until_us = _range(since, until)
     with reasons():
         try:
             processors = ProcessorSettings()
@@ -84,8 +85,8 @@ def replay(  # noqa: PLR0913, PLR0917  # each is an option of the command
                 method=method.lower(),
                 level=ConfidenceLevel.of(confidence),
                 limit=limit,
-                since_us=from_datetime(since.replace(tzinfo=UTC)),
-                until_us=from_datetime(until.replace(tzinfo=UTC)) + _DAY_US,
+                since_us=since_us,
+                until_us=until_us,
             )
             kafka = find_kafka(settings_of(data_dir), print_note)
             with working(f"reading and measuring the returns of {portfolio}"):
@@ -101,3 +102,49 @@ def replay(  # noqa: PLR0913, PLR0917  # each is an option of the command
         document = risk_replay.as_json(result, query)
         document["picture"] = None if out is None else str(out)
         print_answer(Answer(document, lines), json=json)
+
+
+@risk_cli.command("replay-book")
+def replay_book(
+    book: Annotated[str, typer.Argument(help="The book, as ROOT/BOOK; the root is ROOT/ROOT.")],
+    since: _Since,
+    until: _Until,
+    tenant: Annotated[
+        str | None,
+        typer.Option(help="The tenant of the book; else that of TAPEWIRE_TENANT, or none."),
+    ] = None,
+    json: AsJson = False,  # noqa: FBT002  # a flag of the command line
+    data_dir: DataDir = None,
+) -> None:
+    """Print the alerts that a book has raised, with the ids that were sent.
+
+    Reads the log of the system on the data directory, or of KAFKA_BOOTSTRAP_SERVERS, from its
+    beginning: limits, acknowledgements, scenarios, holdings and returns, in the order in which the
+    processors took them. Window, minimum and calendar are the processors' settings in this
+    environment.
+    """
+    from cli import book_replay  # noqa: PLC0415  # it loads SciPy
+    from stream_processors.settings import ProcessorSettings  # noqa: PLC0415  # as well
+
+    since_us, until_us = _range(since, until)
+    with reasons():
+        kafka = find_kafka(settings_of(data_dir), print_note)
+        with working(f"reading and measuring the tree of {book}"):
+            settings = kafka.producer_settings()
+            named = settings.tenant if tenant is None else tenant
+            past = book_replay.run(book, settings, named or None, ProcessorSettings())
+        alerts = book_replay.of_days(past, since_us, until_us)
+        document = book_replay.as_json(past, alerts)
+        print_answer(Answer(document, book_replay.table(past, alerts)), json=json)
+
+
+def _range(since: datetime, until: datetime) -> tuple[int, int]:
+    """Return the times at which the first of some days begins and the last one ends."""
+    if since > until:
+        raise typer.BadParameter(
+            f"{since:%Y-%m-%d} is after --to, which is {until:%Y-%m-%d}", param_hint="--from"
+        )
+    return (
+        from_datetime(since.replace(tzinfo=UTC)),
+        from_datetime(until.replace(tzinfo=UTC)) + _DAY_US,
+    )

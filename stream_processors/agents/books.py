@@ -438,7 +438,7 @@ class Books(Processor):
         assert this_round.gate is not None
         for record in unread:
             message = this_round.gate.admit(record)
-            if isinstance(message, Admitted) and _concerns(message, known):
+            if isinstance(message, Admitted) and concerns(message, known):
                 await self._apply(rebuilt, message, before)
         await self._replace_alerts(here, rebuilt, this_round)
         for key, tree in rebuilt.trees.items():
@@ -534,7 +534,7 @@ def _root_key(path: str, tenant: str | None) -> bytes:
     return encode_key(path.partition("/")[0], tenant)
 
 
-def _concerns(message: Admitted, trees: Container[bytes]) -> bool:
+def concerns(message: Admitted, trees: Container[bytes]) -> bool:
     """Return whether a message is about one of some trees, or a scenario, which is about all."""
     match message.record:
         case Book(root=path) | SeriesReturns(root=path):

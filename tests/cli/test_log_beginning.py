@@ -30,7 +30,7 @@ from schemas.events import (
     SeriesState,
 )
 from schemas.keys import encode_key
-from schemas.topics import RISK_BOOKS, RISK_SERIES
+from schemas.topics import PARTITIONS, RISK_BOOKS, RISK_SERIES, Topic, TopicPartition
 from stream_processors.risk.scope import Scope
 
 DAY_US = 86_400_000_000
@@ -133,15 +133,19 @@ async def test_a_log_that_lacks_holdings_or_returns_of_books_is_named_with_both_
     async def read_table(*_: Any) -> Mapping[bytes, Record]:
         return {b"book": BOOK, b"series": SERIES}
 
-    async def read_offsets(names: Sequence[str], number: int, *_: Any) -> Any:
-        return {name: OffsetRange(0, 0 if number else len(log[name]), None) for name in names}
+    async def read_end_offsets(topics: Sequence[Topic], _: Any) -> Any:
+        return {
+            TopicPartition(topic.name, number): 0 if number else len(log[topic.name])
+            for topic in topics
+            for number in range(PARTITIONS)
+        }
 
     async def read_between(name: str, number: int, span: range, _: Any) -> Any:
         assert number == 0
         return [log[name][offset] for offset in span]
 
     monkeypatch.setattr(log_beginning, "read_table", read_table)
-    monkeypatch.setattr(log_beginning, "read_offsets", read_offsets)
+    monkeypatch.setattr(log_beginning, "read_end_offsets", read_end_offsets)
     monkeypatch.setattr(log_beginning, "read_between", read_between)
     text = await missing_of_books(ProducerSettings(), Scope())
     if reason is None:
@@ -150,3 +154,4 @@ async def test_a_log_that_lacks_holdings_or_returns_of_books_is_named_with_both_
         assert text is not None
         assert reason in text
     assert await missing_of_books(ProducerSettings(), Scope("acme")) is None
+    assert await missing_of_books(ProducerSettings(), Scope(), "other") is None

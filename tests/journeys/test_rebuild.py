@@ -10,7 +10,7 @@ import pytest
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from cli import rebuild
+from cli import book_replay, rebuild
 from cli.errors import RebuildFailed
 from infra.errors import PartFailed
 from kafka_io.client import partition_of
@@ -117,6 +117,13 @@ async def test_a_rebuild_under_the_same_settings_finds_the_same_and_changes_noth
     assert "books equal                        2" in printed
     assert "alert steps only before            0" in printed
     assert "alert steps only now               0" in printed
+    of_book = await asyncio.to_thread(
+        book_replay.run, "firm/desk", world.producer_settings, None, ProcessorSettings()
+    )
+    sent = [alert for alert in await alerts_of(world, "") if alert.entity_id == "firm/desk"]
+    assert [alert.transition_id for alert in of_book.alerts] == [
+        alert.transition_id for alert in sent
+    ]
     await observed(world, range(300, 310), {"calm": 0.01, "wild": 0.03})
     after = await until_measured(world, 309)
     assert after.keys() == before.keys()
