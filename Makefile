@@ -64,7 +64,7 @@ build/kube/.ready: tests/infra/kube/go.mod tests/infra/kube/go.sum tests/infra/k
 	$(BIN)/python -m tests.support.kubernetes build/kube
 	@touch $@
 
-analytics-test: $(VENV)/.ready-dev  ## lakes with kills, long properties and the notebooks
+analytics-test: $(VENV)/.ready-dev  ## a schema registry, lakes with kills, long properties and the notebooks
 	$(BIN)/python -m pytest -m analytics --numprocesses 2 --dist loadgroup $(ARGS)
 
 systemd-test: $(VENV)/.ready-dev  ## the units under a real systemd in a container, with kills; as root

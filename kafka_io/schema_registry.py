@@ -172,6 +172,16 @@ class SchemaRegistry:
                 "read the password or token that is sent; https:// is safe"
             )
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections; a process that asks now and then never needs to."""
+        self._client.close()
+
     def fetch(self, reference: bytes) -> str:
         """Return the text of the schema that a value refers to.
 

@@ -86,15 +86,15 @@ class ConfluentWire:
         with self._lock:
             if self._heads:
                 return
-            registry = SchemaRegistry(self._settings)
             heads = {}
             missing = []
-            for subject, number, schema in _own_versions():
-                found = registry.find_id(subject, canonical_text(schema))
-                if found is None:
-                    missing.append(f"version {number} of {subject}")
-                else:
-                    heads[MARKER + fingerprint_of_schema(schema)] = b"\0" + found.to_bytes(4)
+            with SchemaRegistry(self._settings) as registry:
+                for subject, number, schema in _own_versions():
+                    found = registry.find_id(subject, canonical_text(schema))
+                    if found is None:
+                        missing.append(f"version {number} of {subject}")
+                    else:
+                        heads[MARKER + fingerprint_of_schema(schema)] = b"\0" + found.to_bytes(4)
             if missing:
                 more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
                 raise InvalidSetting(

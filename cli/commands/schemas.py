@@ -43,9 +43,8 @@ def register_(
     """
     with reasons():
         prefix = settings_of(data_dir).topic_prefix
-        registry = open_registry()
-        print_note(f"schema registry: {registry.url}")
-        with working("registering schemas"):
+        with open_registry() as registry, working("registering schemas"):
+            print_note(f"schema registry: {registry.url}")
             changes = list(register(registry, prefix))
     print_answer(register_answer(changes), json=json)
 
@@ -58,9 +57,9 @@ def check(
     """Say how the registry differs from the schemas of this release; exit with 1 if it does."""
     with reasons():
         prefix = settings_of(data_dir).topic_prefix
-        registry = open_registry()
-        print_note(f"schema registry: {registry.url}")
-        differences = compare(registry, prefix)
+        with open_registry() as registry:
+            print_note(f"schema registry: {registry.url}")
+            differences = compare(registry, prefix)
     print_answer(check_answer(differences), json=json)
     if differences:
         raise typer.Exit(1)
@@ -74,7 +73,7 @@ def list_(
     """List the subjects, with their versions and ids."""
     with reasons():
         prefix = settings_of(data_dir).topic_prefix
-        registry = open_registry()
-        print_note(f"schema registry: {registry.url}")
-        answer = list_answer(registry, prefix)
+        with open_registry() as registry:
+            print_note(f"schema registry: {registry.url}")
+            answer = list_answer(registry, prefix)
     print_answer(answer, json=json)

@@ -9,18 +9,21 @@ from uuid import UUID
 
 import pytest
 from aiokafka import TopicPartition
+from confluent_kafka.schema_registry import header_schema_id_serializer
 
 from kafka_io import client, framing
 from kafka_io.counts import COUNTS
 from kafka_io.errors import RegistryUnavailable, SchemaUnknown
 from kafka_io.framing import SCHEMA_ID_HEADER, SchemaCache, split
-from kafka_io.schema_registry import SchemaRegistrySettings
+from kafka_io.schema_registry import SchemaRegistry, SchemaRegistrySettings
 from schemas.codec import decode, encode, versions
 from schemas.errors import Undecodable, UnresolvedSchema
 from schemas.events import AlertAck
+from schemas.foreign import resolve
 from schemas.topics import RISK_ACKS
 from tests.conftest import World
 from tests.support.fake_registry import fake_registry, guid_of
+from tests.support.outsiders import Outsider
 
 OWN = json.dumps(versions("AlertAck")[-1])
 WAIT_S = 10.0
@@ -218,6 +221,20 @@ def test_each_framing_is_recognized(
     found = split(value, headers)
     assert (None if found is None else (found.reference, found.body)) == expected
     assert found is None or found.is_by_header is bool(headers)
+
+
+@pytest.mark.parametrize("serializer", [None, header_schema_id_serializer])
+def test_what_confluents_serializer_writes_is_resolved(serializer: Any) -> None:
+    how = {} if serializer is None else {"schema_id_serializer": serializer}
+    with fake_registry() as known, Outsider("127.0.0.1:1", known.url) as outsider:
+        event = {"alert_id": "a", "entity_id": "pf-1", "event_time_us": 1_700_000_000_000_000}
+        value, headers = outsider.framed("acks", versions("AlertAck")[-1], event, **how)
+        found = split(value, headers)
+        assert found is not None
+        with SchemaRegistry(SchemaRegistrySettings(url=known.url)) as registry:
+            translate = resolve(registry.fetch(found.reference))
+        assert decode(translate(found.body)) == ack("a")
+        assert found.is_by_header is (serializer is not None)
 
 
 def test_a_cache_is_shared_by_the_consumers_of_a_process() -> None:

@@ -67,7 +67,8 @@ def _by_id(known: FakeRegistry, _: Any, number: str) -> Answer:
         return 200, known.lies[int(number)]
     if not 0 < int(number) <= len(known.texts):
         return 404, {"error_code": 40403, "message": "Schema not found"}
-    return 200, {"schema": known.texts[int(number) - 1]}
+    text = known.texts[int(number) - 1]
+    return 200, {"schema": text, "guid": guid_of(text)}
 
 
 def _by_guid(known: FakeRegistry, _: Any, guid: str) -> Answer:
@@ -95,7 +96,7 @@ def _version(known: FakeRegistry, _: Any, subject: str, version: str) -> Answer:
 def _register(known: FakeRegistry, body: Any, subject: str) -> Answer:
     if subject in known.refused:
         return 409, {"error_code": 409, "message": "Schema is incompatible"}
-    return 200, {"id": known.add(body["schema"], subject)}
+    return 200, {"id": known.add(body["schema"], subject), "guid": guid_of(body["schema"])}
 
 
 def _look_up(known: FakeRegistry, body: Any, subject: str) -> Answer:
@@ -110,6 +111,7 @@ def _described(known: FakeRegistry, subject: str, number: int) -> dict[str, Any]
         "subject": subject,
         "version": known.subjects[subject].index(number) + 1,
         "id": number,
+        "guid": guid_of(known.texts[number - 1]),
         "schema": known.texts[number - 1],
     }
 
