@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 FOLDERS := producers stream_processors sse_edge schemas infra kafka_io cli analytics tapewire build_tools docs benchmarks tests
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: up test check tests journeys long fuzz openapi mutants soak faults infra-test kube-test systemd-test engines-test bench-edge bench-processors bench-retention docs reference audit sbom images compose-files compose-test test-docker wheel lock reset clean
+.PHONY: up test check tests journeys long fuzz openapi mutants soak faults infra-test kube-test systemd-test analytics-test engines-test bench-edge bench-processors bench-retention bench-lake docs reference audit sbom images compose-files compose-test test-docker wheel lock reset clean
 
 up: $(VENV)/.ready  ## the whole system on this machine
 	@exec $(BIN)/tapewire up $(ARGS)
@@ -98,6 +98,9 @@ bench-edge: $(VENV)/.ready-dev  ## what the edge costs, beside two baselines
 
 bench-processors: $(VENV)/.ready-dev  ## what measuring risk costs, beside plain Faust and a bare loop
 	$(BIN)/python -m benchmarks.processors $(ARGS)
+
+bench-lake: $(VENV)/.ready-dev  ## what a commit into a lake costs, by its format and rows
+	$(BIN)/python -m benchmarks.lake_commits $(ARGS)
 
 bench-retention: $(VENV)/.ready-dev  ## the disk that a million events of each topic take
 	$(BIN)/python -m benchmarks.retention $(ARGS)
