@@ -1,7 +1,7 @@
 """The rules, configurations and dashboards of `infra/monitoring`, written into a folder of yours.
 
 An installed wheel has them, too. The configuration of Prometheus for a system on one machine reads
-the targets in the system's data directory, whose path it gets here.
+the targets from a file, whose path it gets here.
 """
 
 from collections.abc import Sequence
@@ -20,14 +20,14 @@ _TARGETS = f"../../.tapewire/{TARGETS}"
 _HERE = "infra/monitoring/"
 
 
-def install_monitoring(folder: Path, data_dir: Path) -> Sequence[str]:
+def install_monitoring(folder: Path, targets: Path) -> Sequence[str]:
     """Write the files for Prometheus, Alertmanager and Grafana; return a line for each.
 
     A file that was changed is kept: its new text is written beside it, with `.new` after its name.
 
     Args:
         folder: where the files go; it is made if it is missing.
-        data_dir: the data directory of the system that is watched.
+        targets: the file by which Prometheus finds the parts that it watches.
 
     Raises:
         NotInstalled: a file cannot be written.
@@ -35,7 +35,7 @@ def install_monitoring(folder: Path, data_dir: Path) -> Sequence[str]:
     lines = []
     for name in NAMES:
         text = (FOLDER / name).read_text(encoding="utf-8")
-        text = text.replace(_TARGETS, str(data_dir.resolve() / TARGETS))
+        text = text.replace(_TARGETS, str(targets.resolve()))
         text = text.replace(_HERE, f"{folder}/")
         path = folder / name
         is_changed = path.exists() and path.read_text(encoding="utf-8") != text

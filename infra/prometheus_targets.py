@@ -49,9 +49,8 @@ def take_ports(names: Sequence[str], first: int) -> Mapping[str, int]:
     return ports
 
 
-@contextmanager
-def targets_file(path: Path, targets: Sequence[Target]) -> Generator[None]:
-    """Let Prometheus find targets, until the block ends."""
+def text_of(targets: Sequence[Target]) -> str:
+    """Return the file's text."""
     found = [
         {
             "targets": [f"127.0.0.1:{target.port}"],
@@ -59,7 +58,13 @@ def targets_file(path: Path, targets: Sequence[Target]) -> Generator[None]:
         }
         for target in targets
     ]
-    path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    return json.dumps(found, indent=2) + "\n"
+
+
+@contextmanager
+def targets_file(path: Path, targets: Sequence[Target]) -> Generator[None]:
+    """Let Prometheus find targets, until the block ends."""
+    path.write_text(text_of(targets), encoding="utf-8")
     try:
         yield
     finally:

@@ -14,9 +14,12 @@ from pathlib import Path
 
 from infra.installed_files import write_file
 from infra.modules import module_name
+from infra.prometheus_targets import Target, text_of
 
 UNITS = Path("etc/systemd/system")
 SETTINGS = Path("etc/tapewire/tapewire.env")
+TARGETS = Path("etc/tapewire/prometheus.json")
+"""Where Prometheus finds the metrics of the units."""
 USERS = Path("etc/sysusers.d/tapewire.conf")
 DATA = Path("/var/lib/tapewire")
 WORKERS: Mapping[str, tuple[str, Sequence[str]]] = {
@@ -27,6 +30,10 @@ WORKERS: Mapping[str, tuple[str, Sequence[str]]] = {
     "demo": ("Replays the demo's prices", ("producers", "demo")),
 }
 """The parts that run as one process, each with its description, module and arguments."""
+WORKERS_METRICS_FROM = 9401
+PROCESSORS_METRICS_FROM = 9411
+"""The ports of loopback with the metrics of the first worker of `WORKERS`, and of processor 1. An
+edge has its metrics on its own port."""
 _KAFKA = "127.0.0.1:9092"
 _HOMES = (Path("/home"), Path("/root"), Path("/run/user"))
 _USER = "tapewire"
@@ -135,9 +142,9 @@ def _units(options: ServerOptions, python: Path) -> Iterator[tuple[str, str]]:
     started += [f"tapewire-processor@{number + 1}" for number in range(options.processors)]
     for name in options.workers:
         description, (module, *arguments) = WORKERS[name]
-        environment = (
-            f"Environment=TAPEWIRE_MODELS_DIR={DATA}/models\n" if name == "trainer" else ""
-        )
+        environment = _metrics(_worker_port(name))
+        if name == "trainer":
+            environment += f"Environment=TAPEWIRE_MODELS_DIR={DATA}/models\n"
         yield (
             f"tapewire-{name}",
             _service(
@@ -152,6 +159,31 @@ def _units(options: ServerOptions, python: Path) -> Iterator[tuple[str, str]]:
     wants = "".join(f"Wants={name}.service\n" for name in started)
     unit = f"[Unit]\nDescription=Tapewire: all parts on this server\n{wants}\n"
     yield "tapewire", unit + "[Install]\nWantedBy=multi-user.target\n"
+
+
+def drop_ins_of(options: ServerOptions) -> Mapping[str, str]:
+    """Return what a processor's instance has beside its template, by the name of the file."""
+    return {
+        f"tapewire-processor@{number + 1}.service.d/metrics.conf": "[Service]\n"
+        + _metrics(PROCESSORS_METRICS_FROM + number)
+        for number in range(options.processors)
+    }
+
+
+def targets_of(options: ServerOptions) -> list[Target]:
+    """Return where the parts show their metrics."""
+    edges = [Target("edge", options.port + number) for number in range(options.edges)]
+    processors = range(PROCESSORS_METRICS_FROM, PROCESSORS_METRICS_FROM + options.processors)
+    workers = [Target(name, _worker_port(name)) for name in options.workers]
+    return [*edges, *(Target("processor", port) for port in processors), *workers]
+
+
+def _worker_port(name: str) -> int:
+    return WORKERS_METRICS_FROM + list(WORKERS).index(name)
+
+
+def _metrics(port: int) -> str:
+    return f"Environment=TAPEWIRE_METRICS_PORT={port}\n"
 
 
 _NOTIFYING = "Type=notify\nNotifyAccess=all\nTimeoutStartSec=180\nRestart=always\nRestartSec=2\n"
@@ -215,7 +247,9 @@ def install(root: Path, options: ServerOptions) -> Sequence[str]:
     Raises:
         NotInstalled: a file cannot be written.
     """
-    files = {str(UNITS / name): text for name, text in units_of(options).items()}
+    units = {**units_of(options), **drop_ins_of(options)}
+    files = {str(UNITS / name): text for name, text in units.items()}
+    files[str(TARGETS)] = text_of(targets_of(options))
     files[str(USERS)] = f'u {_USER} - "Tapewire" {DATA}\n'
     lines = []
     for name, text in files.items():

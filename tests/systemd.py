@@ -18,6 +18,8 @@ from pathlib import Path
 
 import psutil
 
+from infra.systemd import TARGETS
+
 ROOT = Path(__file__).parents[1]
 PACKAGE = Path("/opt/tapewire")
 EDGES = (8000, 8001)
@@ -152,6 +154,16 @@ class Scene:
         """Return the process of a unit; 0 while it has none."""
         return self._run("systemctl", "show", "-p", "MainPID", "--value", unit).strip()
 
+    def silent_targets(self) -> Sequence[str]:
+        """Return the targets of Prometheus that show no metrics."""
+        rows = json.loads(self._run("cat", f"/{TARGETS}"))
+        found = [target for row in rows for target in row["targets"]]
+        asked = {
+            target: self._run("curl", "-sf", f"http://{target}/metrics", check=False)
+            for target in found
+        }
+        return [target for target, text in asked.items() if "tapewire_" not in text]
+
     def doctor(self) -> Sequence[str]:
         """Return what the doctor finds wrong, as a command with the units' settings."""
         tapewire = f"{PACKAGE}/bin/tapewire"
@@ -198,9 +210,9 @@ def look(container: Container) -> None:
     print(
         f"all units are active, and the edges ready, {started_s:.1f} s after the boot", flush=True
     )
-    wrong = scene.doctor()
+    wrong = [*scene.doctor(), *scene.silent_targets()]
     shows = scene.stream_shows_a_report()
-    print(f"the doctor finds wrong: {wrong or 'nothing'}; a stream shows a report: {shows}")
+    print(f"wrong or without metrics: {wrong or 'nothing'}; a stream shows a report: {shows}")
     for unit in KILLED:
         print(f"{unit} killed: all is ready again after {scene.survives(unit):.1f} s", flush=True)
     shown_s = wait_until(scene.stream_shows_a_report, "no stream shows a report")

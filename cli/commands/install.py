@@ -6,11 +6,20 @@ from typing import Annotated
 import typer
 
 from cli.console import AsJson, print_json, print_line, print_lines, reasons, settings_of
+from infra import data_dir
 from infra.installed_monitoring import install_monitoring
-from infra.systemd import SETTINGS, UNITS, WORKERS, ServerOptions, install as install_units
+from infra.systemd import (
+    SETTINGS,
+    TARGETS as UNITS_TARGETS,
+    UNITS,
+    WORKERS,
+    ServerOptions,
+    install as install_units,
+)
 
 _DEFAULT_WORKERS = list(ServerOptions().workers)
 _PORT_MAX = 65_535
+_OF_UNITS = Path("/") / UNITS_TARGETS
 
 
 def install(
@@ -61,7 +70,7 @@ def install(
 
     A file of settings that is there stays as it is, and so does a file for monitoring that you have
     changed; units are replaced. Nothing is started. The configuration of Prometheus reads the
-    targets in TAPEWIRE_DATA_DIR, where `tapewire up` writes them.
+    targets of the units, or without --systemd those that `tapewire up` writes to TAPEWIRE_DATA_DIR.
     """
     if not systemd and monitoring is None:
         raise typer.BadParameter("say what to write, as --systemd or --monitoring DIR")
@@ -83,7 +92,8 @@ def install(
         if systemd:
             lines += install_units(root, options)
         if monitoring is not None:
-            lines += install_monitoring(monitoring, settings_of(None).data_dir)
+            running = settings_of(None).data_dir / data_dir.TARGETS
+            lines += install_monitoring(monitoring, _OF_UNITS if systemd else running)
     if json:
         made = {"settings": f"/{SETTINGS}", "target": "tapewire.target"} if systemd else {}
         print_json({"files": lines} | made)

@@ -13,7 +13,7 @@ def test_all_files_but_the_rules_tests_are_installed(tmp_path: Path) -> None:
 
 def test_the_configuration_reads_the_targets_of_the_data_directory(tmp_path: Path) -> None:
     data = tmp_path / "data"
-    install_monitoring(tmp_path / "made", data)
+    install_monitoring(tmp_path / "made", data / "prometheus.json")
     text = (tmp_path / "made" / "prometheus.embedded.yaml").read_text()
     assert f'"{data}/prometheus.json"' in text
     assert "../" not in text

@@ -1,3 +1,4 @@
+import json
 import shutil
 import stat
 import subprocess
@@ -10,6 +11,7 @@ from infra.errors import NotInstalled
 from infra.modules import module_name
 from infra.systemd import (
     SETTINGS,
+    TARGETS,
     UNITS,
     USERS,
     WORKERS,
@@ -45,6 +47,22 @@ def test_the_target_wants_each_part() -> None:
     ]
     files = {name.partition("@")[0].partition(".")[0] for name in units_of(ALL)}
     assert {name.partition("@")[0].partition(".")[0] for name in wanted} == files - {"tapewire"}
+
+
+def test_every_part_has_a_port_for_its_metrics_and_prometheus_finds_it(tmp_path: Path) -> None:
+    install(tmp_path, ALL)
+    rows = json.loads((tmp_path / TARGETS).read_text(encoding="utf-8"))
+    found = {row["targets"][0].partition(":")[2]: row["labels"]["component"] for row in rows}
+    edges = {"8000": "edge", "8001": "edge", "8002": "edge"}
+    set_ports = {}
+    for path in (tmp_path / UNITS).rglob("*.*"):
+        for value in values_of(path.read_text() if path.is_file() else "", "Environment"):
+            name, _, port = value.partition("=")
+            if name == "TAPEWIRE_METRICS_PORT":
+                unit = path.parent.name if path.name == "metrics.conf" else path.name
+                set_ports[port] = unit.removeprefix("tapewire-").partition(".")[0].partition("@")[0]
+    assert found == edges | set_ports
+    assert len(found) == len(rows) == 3 + 2 + len(WORKERS)
 
 
 def test_with_a_kafka_elsewhere_there_is_no_broker() -> None:
