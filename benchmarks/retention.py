@@ -28,9 +28,11 @@ from schemas.events import (
     BacktestCommand,
     Bar,
     BarChunk,
+    Book,
     Candle,
     DeadLetterReason,
     Event,
+    Holding,
     OperatorAction,
     OperatorActionKind,
     Return,
@@ -54,6 +56,7 @@ _AT_US = 1_700_000_000_000_000
 _RETURNS = 100
 """The returns of a batch, the trades and the bars of one."""
 _SHOCKS = 50
+_HOLDINGS = 20
 _MILLION = 1_000_000
 
 
@@ -127,6 +130,11 @@ def samples() -> Iterator[Sample]:
             event_time_us=_AT_US,
         ),
         f"of {_SHOCKS} shocks, in each partition",
+    )
+    holdings = [Holding("portfolio-1", 100.0, 10.5, _AT_US)] * _HOLDINGS
+    yield Sample(
+        Book(root="fund", book_id="desk", holdings=holdings, event_time_us=_AT_US),
+        f"of {_HOLDINGS} holdings",
     )
     yield Sample(SeriesWanted(series_id="", root="fund", wanted=True, event_time_us=_AT_US))
     yield Sample(SeriesReturns(root="", returns=[value]), "of one return")
