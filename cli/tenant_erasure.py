@@ -116,7 +116,7 @@ def answer_of(found: Survey, erased_ms: int, *, is_dry: bool) -> Answer:
     document: dict[str, Any] = {
         "tenant": found.tenant,
         "erased": not is_dry,
-        "rows": sum(len(share.rows) for share in found.shares),
+        "rows": sum(sum(share.rows.values()) for share in found.shares),
         "topics": [{**row_of(share, fate), "fate": name_of(fate)} for share, fate in fates],
     }
     lines = lines_erased(fates) or [f"the log holds nothing of {found.tenant!r}"]
@@ -149,7 +149,7 @@ def writings_of(found: Survey, prefix: str) -> list[Writing]:
     by_writer: defaultdict[tuple[str, int], list[OutgoingRecord]] = defaultdict(list)
     for share in found.shares:
         group = _writer_of(share, prefix)
-        for number, key in share.rows:
+        for number, key in (place for place, has_value in share.rows.items() if has_value):
             tombstone = OutgoingRecord(share.name, key, None, number)
             by_writer[group, number].append(tombstone)
     return [

@@ -42,7 +42,8 @@ class Share:
     unread: dict[str, int] = field(default_factory=dict)
     """The number of records that a group of consumers has not read yet, by group."""
     rows: dict[tuple[int, bytes], bool] = field(default_factory=dict)
-    """The keys to delete, by partition, and whether the newest record of the key has a value."""
+    """The keys of the tenant, by partition, and whether the log still has a record with a value: if
+    not, a further tombstone would only keep the key longer."""
 
     @property
     def is_empty(self) -> bool:
@@ -130,12 +131,9 @@ class Shares:
         place = record.partition, key
         named = tenant_of_key(key)
         if is_own and named in (None, self.tenant):
-            share.rows[place] = record.value is not None
-        elif named is None and place in share.rows:
-            if record.value is None:
-                share.rows[place] = False
-            else:
-                del share.rows[place]  # the key is another's now
+            share.rows[place] = share.rows.get(place, False) or record.value is not None
+        elif named is None and record.value is not None:
+            share.rows.pop(place, None)  # the key is another's now
 
 
 def tenants_in(topic: Topic, value: bytes | None) -> Iterable[str]:

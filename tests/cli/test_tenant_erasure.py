@@ -48,6 +48,14 @@ def test_each_row_is_deleted_by_the_writer_of_its_states() -> None:
     assert {record.value for record in records} == {None}
 
 
+def test_a_key_of_which_only_a_tombstone_is_left_gets_no_further_one() -> None:
+    of_topic = share(RISK_STATE, "", (0, b"a"), (0, b"b"))
+    of_topic.rows[0, b"b"] = False
+    [writing] = writings_of(survey_of(of_topic), "x.")
+    assert [record.key for record in writing.records] == [b"a"]
+    assert answer_of(survey_of(of_topic), 5, is_dry=False).document["rows"] == 1
+
+
 def test_many_rows_are_deleted_in_several_transactions(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tenant_erasure, "_CHUNK", 2)
     found = survey_of(share(RISK_STATE, "", *((0, bytes([key])) for key in range(5))))

@@ -112,11 +112,14 @@ def test_only_rows_whose_newest_record_is_the_tenants_are_deleted() -> None:
         record(RISK_STATE, own),
         record(RISK_STATE, own, None),
     )
-    assert share.rows == {(1, own): False}  # still in the log until Kafka compacts it
+    assert share.rows == {(1, own): True}  # the value is in the log until Kafka compacts it
     deleted = taken(
-        RISK_STATE, record(RISK_STATE, old, headers=HEADER), record(RISK_STATE, old, None)
+        RISK_STATE,
+        record(RISK_STATE, old, headers=HEADER),
+        record(RISK_STATE, old, None),
+        record(RISK_STATE, own, None),
     )
-    assert deleted.rows == {(1, old): False}
+    assert deleted.rows == {(1, old): True, (1, own): False}
 
 
 def test_topics_that_edges_show_by_key_have_rows_and_topics_of_events_have_none() -> None:
