@@ -70,6 +70,13 @@ analytics-test: $(VENV)/.ready-dev  ## a schema registry, lakes with kills, long
 systemd-test: $(VENV)/.ready-dev  ## the units under a real systemd in a container, with kills; as root
 	$(BIN)/python -m tests.systemd
 
+analytics-test: build/durable/.ready
+
+build/durable/.ready: requirements/durable.lock $(VENV)/.ready-dev
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python build/durable
+	$(call install,$<,build/durable/bin/python)
+	@touch $@
+
 engines-test: $(VENV)/.ready-dev build/engines/.spark  ## Spark's job over a broker, with kills; needs Java 17 or 21
 	$(BIN)/python -m pytest tests/analytics/engines -v -m engines $(ARGS)
 
@@ -161,6 +168,8 @@ lock: $(VENV)/.ready-dev  ## resolve the dependencies anew
 		--upgrade --group infra -o requirements/infra.lock
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header \
 		--upgrade --group engines-spark -o requirements/engines-spark.lock
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header \
+		--upgrade --group durable -o requirements/durable.lock
 
 reset: $(VENV)/.ready  ## forget every event of the embedded broker
 	@$(BIN)/tapewire reset $(ARGS)

@@ -84,7 +84,8 @@ class SSEResponse(Response):
 
         Args:
             content: yields a `str`, sent as plain text; a mapping with `data` and optionally
-                `event`, `id` and `retry` (milliseconds); or any other value that JSON can hold.
+                `event`, `id` and `retry` (milliseconds); the bytes of whole blocks; or any other
+                value that JSON can hold.
                 It is closed when the client disconnects.
             ping_interval: seconds of silence after which a comment keeps the connection alive.
             background: runs once after the stream has ended, for any reason.
@@ -171,12 +172,14 @@ class _Body:
 
 
 def event_block(value: Any) -> bytes:
-    """Return a yielded value as a block.
+    """Return a yielded value as a block; blocks stay as they are.
 
     Raises:
         ValueError: an event's name or id has a line break.
         TypeError: JSON cannot hold the value.
     """
+    if isinstance(value, bytes):
+        return value
     if not (isinstance(value, Mapping) and "data" in value and value.keys() <= _FIELDS):
         return body(None, _data(value)) + b"\n"
     name, event_id, retry = (value.get(field) for field in ("event", "id", "retry"))

@@ -13,7 +13,7 @@ import asyncio
 import json
 import random
 import time
-from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import blake2s
@@ -34,7 +34,7 @@ from sse_edge.errors import (
     NoSuchThing,
     Unavailable,
 )
-from sse_edge.frame import Text
+from sse_edge.frame import Text, block
 from sse_edge.http import openapi
 from sse_edge.http.dependencies import NodeDep, caller_of
 from sse_edge.http.session import ResponseSession, open_session
@@ -346,8 +346,8 @@ async def _follow(
     start: Start,
     given: str,
     closure: Closure | None,
-) -> AsyncGenerator[Mapping[str, object]]:
-    """Yield events `data`, each followed by an event `control`, until the stream's time is up.
+) -> AsyncGenerator[bytes]:
+    """Yield an event `data` and its event `control` at a time, until the stream's time is up.
 
     Raises:
         EventsGone: the log has not all events after the offset any more.
@@ -365,20 +365,17 @@ async def _follow(
                     if control is None:
                         raise
                     return  # the client comes back, and gets the error
-                if chunk.messages:
-                    yield {"event": "data", "data": Text(_array(chunk.messages, b"\n").decode())}
                 before, control = control, _control(chunk)
                 if chunk.messages or control != before:
-                    yield {"event": "control", "data": {**control, **_cache_cursor(request, chunk)}}
+                    # In one piece, so that no client has a message without its offset.
+                    yield _data(chunk) + block("control", control | _cache_cursor(request, chunk))
                 if chunk.is_closed or clock() >= ends_s:
                     return
                 if chunk.is_up_to_date:
                     await reader.changed(session, ends_s - clock())
 
 
-async def _after(
-    first: Mapping[str, object], rest: AsyncGenerator[Mapping[str, object]]
-) -> AsyncGenerator[Mapping[str, object]]:
+async def _after(first: bytes, rest: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
     """Yield an item, and then those of a generator, which is closed in any case."""
     try:
         yield first
@@ -397,7 +394,12 @@ def _control(chunk: Chunk) -> dict[str, object]:
     return control
 
 
-def _cache_cursor(request: Request, chunk: Chunk) -> Mapping[str, object]:
+def _data(chunk: Chunk) -> bytes:
+    text = _array(chunk.messages, b"\n").decode()
+    return block("data", Text(text)) if chunk.messages else b""
+
+
+def _cache_cursor(request: Request, chunk: Chunk) -> dict[str, object]:
     return {} if chunk.is_closed else {"streamCursor": _new_cursor(request)}
 
 

@@ -162,3 +162,8 @@ def test_no_text_breaks_a_block(text: str, name: str) -> None:
 def test_a_name_or_id_of_two_lines_is_refused(field: str) -> None:
     with pytest.raises(ValueError, match=f"{field} is .*; it must not have a line break"):
         event_block({"data": 1, field: "a\nb"})
+
+
+def test_whole_blocks_stay_as_they_are() -> None:
+    blocks = b"event: a\ndata: 1\n\nevent: b\ndata: 2\n\n"
+    assert event_block(blocks) == blocks
