@@ -2,13 +2,20 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
+import jwt
 import pytest
 
-from sse_edge.routes.events import LIMIT_MAX
+from sse_edge.delivery.node import Node
+from sse_edge.delivery.pages import Page
+from sse_edge.routes.events import LIMIT_MAX, is_lasting
+from sse_edge.streams.channels import CHANNELS
+from sse_edge.streams.requests import one_channel
 from tests.support.asgi_edge import Answer, AsgiEdge, log_of_the_catalogue, serving
 from tests.support.edge import ALERTS, TRAINING, progress, write_alerts
 from tests.support.fake_log import FakeLog
@@ -17,14 +24,16 @@ from tests.support.sse import Reader
 pytestmark = pytest.mark.virtual_time
 
 URL = "/api/v1/events/alerts"
+ISSUER = "https://issuer.example"
+SECRET = "the secret of a test, of thirty-two bytes"  # it protects nothing
 
 
 @asynccontextmanager
-async def an_edge(alerts: int = 0) -> AsyncGenerator[tuple[AsgiEdge, FakeLog]]:
+async def an_edge(alerts: int = 0, **settings: Any) -> AsyncGenerator[tuple[AsgiEdge, FakeLog]]:
     """Serve a log with some alerts of the entity p, in the partition of its key."""
     log = log_of_the_catalogue()
     write(log, *range(alerts))
-    async with serving(log) as edge:
+    async with serving(log, **settings) as edge:
         yield edge, log
 
 
@@ -249,3 +258,74 @@ async def test_foreign_cursors_unknown_channels_and_other_types_are_refused() ->
         (404, "not_found"),
         (406, "not_acceptable"),
     ]
+
+
+async def test_a_page_for_a_token_is_private_and_needs_the_scope_to_read() -> None:
+    log = log_of_the_catalogue()
+    write(log, *range(5))
+    rules = {"jwt_issuer": ISSUER, "jwt_hs256_secret": SECRET, "jwt_scope_claim": "scope"}
+    async with serving(log, **rules) as edge:
+        reading, writing = (((b"authorization", token(s)),) for s in ("read", "write"))
+        first = await get(edge, "limit=2&entity_id=p", headers=reading)
+        query = f"limit=2&entity_id=p&after={first.headers['last-event-id']}"
+        full = await get(edge, query, headers=reading)
+        refused = await get(edge, headers=writing)
+        anonymous = await get(edge)
+    assert first.headers["cache-control"] == "private, no-cache"
+    assert full.headers["cache-control"] == "private, max-age=31536000, immutable"
+    assert "Authorization" in full.headers["vary"]
+    assert (refused.status, json.loads(refused.body)["reason"]) == (403, "forbidden")
+    assert anonymous.status == 401
+
+
+def test_no_page_of_a_compacted_topic_lasts() -> None:
+    stream = one_channel("alerts", {"entity_id": "p"})
+    page = Page(b"", 2, "", is_full=True)
+    topic = replace(CHANNELS["alerts"].topic, compacted=True)
+    channel = replace(CHANNELS["alerts"], topic=topic)
+    selection = replace(stream.selections[0], channel=channel)
+    assert is_lasting(stream, page)
+    assert not is_lasting(replace(stream, selections=(selection,)), page)
+
+
+async def test_a_draining_node_ends_its_long_polls_and_reads_no_more_pages() -> None:
+    async with an_edge(1) as (edge, _):
+        cursor = (await get(edge)).headers["last-event-id"]
+        node = edge.app.state.node
+        async with asyncio.TaskGroup() as tasks:
+            polling = tasks.create_task(get(edge, f"after={cursor}&live=long-poll", stays_s=1e4))
+            await connected(node, 1)
+            node.drain()
+        refused = await get(edge)
+    assert (polling.result().status, messages(polling.result())) == (200, [])
+    assert polling.result().headers["last-event-id"] == cursor
+    assert (refused.status, json.loads(refused.body)["reason"]) == (503, "draining")
+
+
+async def test_each_page_counts_as_a_connection_while_it_is_read() -> None:
+    async with an_edge(1, connections_per_ip_max=2) as (edge, _):
+        cursor = (await get(edge)).headers["last-event-id"]
+        node = edge.app.state.node
+        async with asyncio.TaskGroup() as tasks:
+            polling = [
+                tasks.create_task(get(edge, f"after={cursor}&live=long-poll", stays_s=1e4))
+                for _ in range(2)
+            ]
+            await connected(node, 2)
+            refused = await get(edge)
+        served = await get(edge)
+    assert {answer.result().status for answer in polling} == {200}
+    assert (refused.status, served.status) == (429, 200)
+    assert json.loads(refused.body)["reason"] == "too_many_connections"
+
+
+def token(scopes: str) -> bytes:
+    claims = {"iss": ISSUER, "sub": "alice", "exp": time.time() + 1e6, "scope": scopes}
+    return b"Bearer " + jwt.encode(claims, SECRET, algorithm="HS256").encode()
+
+
+async def connected(node: Node, count: int) -> None:
+    """Wait until so many requests are read: threads take real time, and virtual time passes."""
+    async with asyncio.timeout(1e5):
+        while node.connections != count:  # noqa: ASYNC110  # the edge has no event for tests
+            await asyncio.sleep(1)
