@@ -229,7 +229,8 @@ class RiskAlert:
     status_reason: Text | None = None
     """Why the status is not `ok`."""
     window_first_us: InstantUs | None = None
-    """The times of the oldest and the newest return in the window."""
+    """The times of the oldest and the newest return in the window; of a book, the beginning of the
+    first day and the time of the newest return."""
     window_last_us: InstantUs | None = None
     observations: SmallCount | None = None
     corrections: SmallCount | None = None

@@ -18,6 +18,7 @@ from schemas.events import (
     RiskAlert,
     RiskLimit,
 )
+from schemas.instants import from_rfc3339
 from schemas.topics import TopicPartition
 from schemas.vocabularies import STRESS_LOSS, STRESS_LOSS_AMOUNT
 from stream_processors.risk.alert_events import AlertContext
@@ -225,9 +226,15 @@ class BookAlerts(LimitedEntity):
             method=risk.method,
             status=risk.status,
             status_reason=risk.reason,
+            window_first_us=_first_us(risk),
             observations=risk.observations,
             corrections=risk.corrections,
         )
+
+
+def _first_us(risk: BookRisk) -> int | None:
+    """Return the beginning of the first day in a risk's window, by its date in UTC."""
+    return None if risk.first_day is None else from_rfc3339(f"{risk.first_day}T00:00:00Z")
 
 
 def _losses(risk: BookRisk) -> Mapping[str, float | None]:

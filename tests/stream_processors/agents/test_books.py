@@ -173,6 +173,9 @@ async def test_alerts_of_a_book_are_the_same_whatever_the_rounds_and_restarts() 
     expected = journal.sent(RISK_ALERTS, RiskAlert)
     assert [alert.state for alert in expected] == ["raised", "cleared", "raised"]
     assert {alert.entity_id for alert in expected} == {"firm/desk"}
+    # The loss of day 126 raises the alert.
+    assert (expected[0].window_first_us, expected[0].window_last_us) == (0, 126 * DAY_US)
+    assert expected[0].observations == 127
     assert len({alert.transition_id for alert in expected}) == 3
 
     journal = await bench().run(story())
