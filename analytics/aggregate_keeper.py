@@ -101,8 +101,6 @@ class Keeper:
             )
             if lake.is_remote:
                 allow_s3(self._database)
-            else:
-                Path(lake.place, FOLDER).mkdir(parents=True, exist_ok=True)
             # The cache tells files of one path apart by whole seconds.
             self._database.execute("SET enable_external_file_cache = false")
             self._database.execute("CREATE SCHEMA spans")
@@ -211,6 +209,7 @@ class Keeper:
         path = self.path_of(aggregate.name)
         unfinished = path
         if not self._lake.is_remote:
+            Path(path).parent.mkdir(exist_ok=True)
             unfinished = f"{self._lake.place}/{FOLDER}/.{aggregate.name}.{os.getpid()}.unfinished"
         values = {_POSITIONS: _listed(ends), _FORM: _form_of(aggregate)}
         footer = ", ".join(f"{named(name)}: {quoted(text)}" for name, text in values.items())
@@ -259,8 +258,10 @@ class Keeper:
             rows = self._database.execute(
                 f"SELECT decode(key), decode(value) FROM parquet_kv_metadata({quoted(path)})"
             ).fetchall()
-        except duckdb.HTTPException:
-            return None
+        except duckdb.HTTPException as error:
+            if "404" in str(error):
+                return None
+            raise InvalidLake(f"{path} cannot be read: {error}") from error
         except duckdb.Error as error:
             raise InvalidLake(
                 f"{self.path_of(aggregate.name)} is no Parquet file: {error}; delete it, and it is "

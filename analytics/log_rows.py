@@ -5,11 +5,14 @@ from typing import NamedTuple, Protocol
 
 import pyarrow as pa
 
+from analytics.columns import schema_of
+from analytics.decoding import TOMBSTONE, decode
 from analytics.names import EventTable
-from analytics.rows import decode_rows
 from kafka_io.log_ranges import LogRange, find_ranges, read_ranges
 from kafka_io.reader import ConsumedRecord
 from kafka_io.settings import ProducerSettings
+from schemas.gate import AHEAD_US
+from schemas.headers import tenant_in
 
 BATCH_ROWS = 10_000
 BATCH_BYTES = 16 << 20
@@ -18,6 +21,9 @@ BATCH_BYTES = 16 << 20
 
 class Log(Protocol):
     """The log, as tables are read from it."""
+
+    ahead_us: float
+    """How far ahead of its time in the log the time of an event may be, in microseconds."""
 
     def full_name(self, topic: str) -> str:
         """Return a topic's name in Kafka, with the system's prefix."""
@@ -47,6 +53,7 @@ class KafkaLog:
 
     def __init__(self, settings: ProducerSettings) -> None:
         self._settings = settings
+        self.ahead_us = settings.ahead_s * 1e6
 
     def full_name(self, topic: str) -> str:
         """Return a topic's name in Kafka, with the system's prefix."""
@@ -108,7 +115,7 @@ async def read_rows(
     held_bytes, epoch = 0, ""
     async for span, records in log.read(ranges):
         if span.epoch != epoch and held:
-            yield _decoded(table, epoch, held, tenant)
+            yield rows_of(table, epoch, held, tenant, log.ahead_us)
             held, held_bytes = [], 0
         epoch = span.epoch
         for record in records:
@@ -117,13 +124,33 @@ async def read_rows(
             held.append(record)
             held_bytes += len(record.value or b"")
             if len(held) >= BATCH_ROWS or held_bytes >= BATCH_BYTES:
-                yield _decoded(table, epoch, held, tenant)
+                yield rows_of(table, epoch, held, tenant, log.ahead_us)
                 held, held_bytes = [], 0
     if held:
-        yield _decoded(table, epoch, held, tenant)
+        yield rows_of(table, epoch, held, tenant, log.ahead_us)
 
 
-def _decoded(
-    table: EventTable, epoch: str, records: Sequence[ConsumedRecord], tenant: str | None
+def rows_of(
+    table: EventTable,
+    epoch: str,
+    records: Sequence[ConsumedRecord],
+    tenant: str | None = None,
+    ahead_us: float = AHEAD_US,
 ) -> RowBatch:
-    return RowBatch(*decode_rows(table.kind, epoch, records, tenant))
+    """Return the rows of a table among records, as a lake has them.
+
+    Args:
+        table: the table; records of other classes in the same topic are left out.
+        epoch: the topic's id in hexadecimal.
+        records: the records.
+        tenant: the tenant whose records are taken; empty for those without one, None for all.
+        ahead_us: how far ahead of the log's time observed times may be, in microseconds.
+    """
+    if tenant is not None:
+        records = [record for record in records if (tenant_in(record.headers) or "") == tenant]
+    decoded = decode(table.topic.records, epoch, records, ahead_us=ahead_us)
+    refused = sum(reason != TOMBSTONE for reason in decoded.refused["reason"].to_pylist())
+    schema = schema_of(table.kind)
+    rows = decoded.events.get(table.kind, schema.empty_table()).combine_chunks()
+    columns = [column.chunk(0) if column.num_chunks else [] for column in rows.columns]
+    return RowBatch(pa.RecordBatch.from_arrays(columns, schema=schema), refused)

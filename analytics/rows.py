@@ -1,64 +1,11 @@
-"""Makes Arrow tables of records, record by record, through the gate."""
+"""Makes rows of events that are decoded already, as Arrow takes them."""
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import pyarrow as pa
 
-from analytics.columns import event_schema, schema_of
-from kafka_io.reader import ConsumedRecord
-from schemas.errors import Refused
+from analytics.columns import event_schema
 from schemas.events import Record, ReturnBatch
-from schemas.gate import admit
-from schemas.headers import fault_of_tenant, tenant_in
-
-
-class Decoded(NamedTuple):
-    """Rows, and how many records gave none."""
-
-    rows: pa.RecordBatch
-    refused: int
-    """The records that the gate refuses."""
-
-
-def decode_rows(
-    kind: type[Record], epoch: str, records: Sequence[ConsumedRecord], tenant: str | None = None
-) -> Decoded:
-    """Return the rows of a class of events among records.
-
-    Args:
-        kind: the class; records of other classes in the same topic are left out.
-        epoch: the topic's id in hexadecimal.
-        records: the records.
-        tenant: the tenant whose records are taken; empty for those without one, None for all.
-    """
-    rows: list[dict[str, Any]] = []
-    refused = 0
-    for record in records:
-        named = tenant_in(record.headers)
-        if record.value is None or (tenant is not None and (named or "") != tenant):
-            continue
-        try:
-            if fault_of_tenant(record.headers) is not None:
-                raise Refused  # noqa: TRY301  # it is counted as the gate's
-            event = admit(record.value)
-        except Refused:
-            refused += 1
-            continue
-        if type(event) is kind:
-            rows.append(event_row(event) | _place(record, epoch, named))
-    return Decoded(pa.RecordBatch.from_pylist(rows, schema_of(kind)), refused)
-
-
-def _place(record: ConsumedRecord, epoch: str, tenant: str | None) -> dict[str, Any]:
-    return {
-        "_topic": record.topic,
-        "_partition": record.partition,
-        "_offset": record.offset,
-        "_ingested_at": round(record.timestamp * 1000) * 1000,
-        "_epoch": epoch,
-        "_tenant": tenant,
-    }
 
 
 def event_row(event: Record) -> dict[str, Any]:

@@ -303,6 +303,8 @@ def test_a_file_that_is_no_parquet_is_named(tmp_path: Path) -> None:
     lake = FileLake(tmp_path)
     lake.add("risk_measure", [measure(10, 0.03, 0)])
     with Keeper(lake, SMALL, [DAILY_RISK]) as keeper:
-        Path(keeper.path_of("daily_risk")).write_text("no Parquet at all")
+        path = Path(keeper.path_of("daily_risk"))
+        path.parent.mkdir()
+        path.write_text("no Parquet at all")
         with pytest.raises(InvalidLake, match=r"daily_risk\.parquet is no Parquet file: .*delete"):
             keeper.step()

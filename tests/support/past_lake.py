@@ -6,8 +6,8 @@ from random import Random
 
 import pyarrow as pa
 
+from analytics.log_rows import rows_of
 from analytics.names import event_tables
-from analytics.rows import decode_rows
 from analytics.sinks.address import open_sink
 from analytics.sinks.base import Lane, Span
 from kafka_io.reader import ConsumedRecord
@@ -43,7 +43,7 @@ def write_past(address: str) -> None:
         if found:
             records = _records(found)
             lane = Lane(table.topic.name, _EPOCH, 0)
-            rows = decode_rows(table.kind, _EPOCH, records).rows
+            rows = rows_of(table, _EPOCH, records).rows
             sink.append(name, pa.Table.from_batches([rows]), [Span(lane, 0, len(records))])
 
 

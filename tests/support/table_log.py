@@ -7,6 +7,7 @@ from kafka_io.log_ranges import LogRange
 from kafka_io.reader import ConsumedRecord
 from schemas.codec import encode
 from schemas.events import Record
+from schemas.gate import AHEAD_US
 from schemas.headers import TENANT
 from schemas.topics import topic_of
 
@@ -15,6 +16,8 @@ EPOCH = "0a" * 16
 
 class TableLog:
     """Topics whose partitions hold records in the order of their offsets."""
+
+    ahead_us: float = AHEAD_US
 
     def __init__(self, *topics: str, partitions: int = 1, at_once: int = 3) -> None:
         """Make empty topics.

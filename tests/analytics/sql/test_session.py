@@ -30,7 +30,7 @@ def log_of(count: int) -> TableLog:
     for number in range(count):
         log.write(
             raised_alert(f"t{number}"),
-            1_000 * number,
+            1_000 * (number + 1),
             partition=number % 2,
             tenant="acme" if number % 3 == 0 else None,
         )
@@ -124,7 +124,7 @@ async def test_as_of_an_instant_later_rows_are_left_out(parts: list[str], tmp_pa
     log, address = log_of(20), f"delta:{tmp_path}"
     await sink_until(open_sink(address), log, 7, 2)
     lake = open_lake(address) if "lake" in parts else None
-    with Session(log, lake, as_of_ms=9_000, settings=SMALL) as session:
+    with Session(log, lake, as_of_ms=10_000, settings=SMALL) as session:
         assert await names_in(session) == expected(range(10))
     assert max(offset for _, _, offset in log.read_offsets[-10:]) < 10
 
