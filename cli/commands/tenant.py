@@ -8,6 +8,7 @@ from cli.console import AsJson, DataDir, print_answer, print_note, reasons, run,
 from cli.progress import working
 from cli.target import find_kafka
 from cli.tenant_erasure import erase as erase_tenant
+from cli.tenant_files import with_models
 from cli.tenant_lake import LakeErasure, erase_in_lake, find_in_lake
 from cli.tenant_survey import survey
 
@@ -51,11 +52,12 @@ def find(
         with reasons(), working("reading the lake"):
             print_answer(find_in_lake(lake, tenant), json=json)
         return
+    settings = settings_of(data_dir)
     with reasons():
-        kafka = find_kafka(settings_of(data_dir), print_note).producer_settings()
+        kafka = find_kafka(settings, print_note).producer_settings()
     with working("reading all topics"):
         found = run(survey(kafka, tenant))
-    print_answer(found.answer(), json=json)
+    print_answer(with_models(found.answer(), tenant, settings.data_dir), json=json)
 
 
 @tenant_cli.command("erase")
@@ -95,8 +97,9 @@ def erase(
         with reasons(), working("writing the lake"):
             print_answer(erase_in_lake(erasure), json=json)
         return
+    settings = settings_of(data_dir)
     with reasons():
-        kafka = find_kafka(settings_of(data_dir), print_note).producer_settings()
+        kafka = find_kafka(settings, print_note).producer_settings()
     with working("reading all topics"):
         answer = run(erase_tenant(kafka, tenant, confirm, is_dry=dry_run))
-    print_answer(answer, json=json)
+    print_answer(with_models(answer, tenant, settings.data_dir), json=json)
