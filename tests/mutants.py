@@ -61,6 +61,12 @@ class Mutant(NamedTuple):
 
 MUTANTS = (
     Mutant(
+        "schema registry: an outage is waited for once for each schema",
+        "kafka_io/framing.py",
+        "waited_s = max(waited_s, now_s - self._away_since_s)",
+        "pass",
+    ),
+    Mutant(
         "rebuild: acknowledgements are not compared",
         "cli/rebuild.py",
         "(watch.level, watch.acknowledged, watch.transitions)",

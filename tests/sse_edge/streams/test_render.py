@@ -1,8 +1,10 @@
+import pickle
 from dataclasses import replace
 
 import pytest
 
-from schemas.codec import encode
+from schemas.codec import RefusedValue, encode
+from schemas.errors import UnresolvedSchema
 from schemas.events import AgentEvent, ChatEvent, Record, RiskAlert, UserUpdate
 from sse_edge.errors import Unframable
 from sse_edge.frame import FRAME_BYTES_MAX
@@ -36,6 +38,15 @@ def test_a_tombstone_is_no_event() -> None:
 def test_a_record_that_cannot_be_rendered_says_why(value: bytes, text: str) -> None:
     with pytest.raises(Unframable, match=text):
         render_value(CHANNELS["alerts"], value, 0)
+
+
+def test_a_value_whose_schema_is_not_known_is_skipped_with_this_reason_in_any_process() -> None:
+    error = UnresolvedSchema("the schema of the id 7 is not known")
+    value = RefusedValue.of(b"\0\0\0\0\7body", error)
+    for process in (value, pickle.loads(pickle.dumps(value))):  # noqa: S301  # made here
+        with pytest.raises(Unframable, match="the schema of the id 7") as refused:
+            render_value(CHANNELS["alerts"], process, 0)
+        assert refused.value.reason == "unresolved_schema"
 
 
 def test_data_that_has_no_members_and_is_too_large_is_refused_with_its_size() -> None:
