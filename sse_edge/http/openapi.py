@@ -147,10 +147,13 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
 }
 """How every endpoint refuses a request; in place of FastAPI's 422, which the edge never answers."""
 
-TOKEN: dict[str, object] = {
-    "parameters": [_query("token", "The access token, for clients that cannot send headers.")]
+LIST_PARAMETERS: dict[str, object] = {
+    "parameters": [
+        _query("format", "Whether events are as usual, or CloudEvents.", "dialect", "cloudevents"),
+        _query("token", "The access token, for clients that cannot send headers."),
+    ]
 }
-"""The parameter of a token."""
+"""The parameters of streams of lists, besides those that an endpoint declares."""
 
 PAGE_PARAMETERS: dict[str, object] = {
     "parameters": [

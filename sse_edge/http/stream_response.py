@@ -4,8 +4,8 @@ An invalid request is refused before the stream begins; later errors are events 
 """
 
 import uuid
-from collections.abc import Awaitable, Callable
-from contextlib import AbstractContextManager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import AbstractContextManager, aclosing
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -15,9 +15,11 @@ from starlette.requests import HTTPConnection
 from starlette.types import Receive, Scope, Send
 
 from kafka_io import tracing
+from kafka_io.clock import now_us
 from kafka_io.errors import InvalidReport, RecordRefused, Unsent
 from kafka_io.publisher import RecordMetadata
 from schemas.events import Event
+from schemas.instants import to_rfc3339
 from schemas.keys import encode_key
 from schemas.topics import (
     NOTIFICATION_ROUTES,
@@ -61,6 +63,7 @@ from sse_edge.http.request_values import (
 )
 from sse_edge.http.web_pages import web_page_rules_of
 from sse_edge.log.record import Record
+from sse_edge.streams.dialects.cloudevents import event_of_edge
 from sse_edge.streams.requests import as_cloudevents
 from sse_edge.streams.stream import Stream
 
@@ -235,8 +238,36 @@ def in_format(request: Request, stream: Stream) -> Stream:
     Raises:
         InvalidParameter: there is no such format.
     """
-    is_plain = _choice(request, "format", ("dialect", "cloudevents")) == "dialect"
-    return stream if is_plain else as_cloudevents(stream)
+    return as_cloudevents(stream) if _wants_cloudevents(request) else stream
+
+
+def list_in_format(
+    request: Request, name: str, changes: AsyncGenerator[Mapping[str, object]]
+) -> AsyncGenerator[Mapping[str, object]]:
+    """Return the events of a list in the format that a request asks for.
+
+    Args:
+        request: the request.
+        name: the list's name, which becomes part of each event's type.
+        changes: yields events with `event` and `data`.
+
+    Raises:
+        InvalidParameter: there is no such format.
+    """
+    return _list_as_cloudevents(name, changes) if _wants_cloudevents(request) else changes
+
+
+async def _list_as_cloudevents(
+    name: str, changes: AsyncGenerator[Mapping[str, object]]
+) -> AsyncGenerator[Mapping[str, object]]:
+    async with aclosing(changes):
+        async for change in changes:
+            kind = f"{name}.{change['event']}"
+            yield {**change, "data": event_of_edge(kind, change["data"], to_rfc3339(now_us()))}
+
+
+def _wants_cloudevents(request: Request) -> bool:
+    return _choice(request, "format", ("dialect", "cloudevents")) == "cloudevents"
 
 
 def readable_by(caller: Caller | None, stream: Stream, home: str | None) -> Stream:

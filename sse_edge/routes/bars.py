@@ -28,6 +28,7 @@ from sse_edge.http.request_values import given_cursor
 from sse_edge.http.session import ResponseSession, open_session
 from sse_edge.http.sse_response import SSEResponse
 from sse_edge.http.stream_response import (
+    list_in_format,
     refuse_unacceptable,
 )
 from sse_edge.log.record import Partition
@@ -81,7 +82,7 @@ class FoundBars:
     response_class=Response,
     summary="Stream the bars that a job ran on",
     responses={404: {"description": "There is no such job."}},
-    openapi_extra=openapi.TOKEN,
+    openapi_extra=openapi.LIST_PARAMETERS,
 )
 async def data(
     request: Request,
@@ -110,7 +111,7 @@ async def data(
     if request.method == "HEAD":
         return Response(headers=STREAM_HEADERS)
     session = open_session(request, of_entities(CHANNEL, [job_id]))
-    content = events(node, views, session, job, selection)
+    content = list_in_format(request, "bars", events(node, views, session, job, selection))
     return SSEResponse(content, ping_interval=_PING_S, is_session=True)
 
 

@@ -24,7 +24,7 @@ from sse_edge.http.headers import STREAM_HEADERS
 from sse_edge.http.request_values import given_cursor
 from sse_edge.http.session import ResponseSession, open_session
 from sse_edge.http.sse_response import SSEResponse
-from sse_edge.http.stream_response import refuse_unacceptable
+from sse_edge.http.stream_response import list_in_format, refuse_unacceptable
 from sse_edge.routes.backtests import Limit, StatusFilter, catch_up, jobs_of_caller
 from sse_edge.routes.job_list import changes, shown
 from sse_edge.routes.views import views_of
@@ -67,7 +67,7 @@ HISTORY = ListKind("backtests", "backtest", backtest)
     response_class=Response,
     summary="Follow the list of jobs",
     responses=openapi.of("backtest_jobs"),
-    openapi_extra=openapi.TOKEN,
+    openapi_extra=openapi.LIST_PARAMETERS,
 )
 async def jobs(request: Request, status_filter: StatusFilter = None, limit: Limit = 10) -> Response:
     """Stream the caller's jobs, newest first: `snapshot`, then jobs added, updated and removed."""
@@ -80,7 +80,7 @@ async def jobs(request: Request, status_filter: StatusFilter = None, limit: Limi
     response_class=Response,
     summary="Follow the list of ended backtests",
     responses=openapi.of("backtest_jobs"),
-    openapi_extra=openapi.TOKEN,
+    openapi_extra=openapi.LIST_PARAMETERS,
 )
 async def history(request: Request, limit: Limit = 10) -> Response:
     """Stream the caller's ended backtests, newest first: `snapshot`, then what is added."""
@@ -103,7 +103,9 @@ def _answer(request: Request, kind: ListKind, statuses: frozenset[str], limit: i
         )  # refuse an invalid cursor; the snapshot is newer than any other
     if request.method == "HEAD":
         return Response(headers=STREAM_HEADERS)
-    content = _changes(node, request, session, kind, statuses, limit)
+    content = list_in_format(
+        request, kind.plural, _changes(node, request, session, kind, statuses, limit)
+    )
     return SSEResponse(content, ping_interval=_PING_S, is_session=True)
 
 

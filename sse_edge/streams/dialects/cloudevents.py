@@ -22,7 +22,7 @@ CONTEXT_BYTES_MAX = 12 << 10
 """More than the attributes of any record take: three texts, each character of up to 12 bytes."""
 _TEXT_CHARS_MAX = 256
 _EDGE = "/tapewire/edge"
-"""The source of events about the stream itself."""
+"""The source of events about a stream itself, and of lists."""
 
 
 def variant_of(channel: str, topic: str, dialect: Dialect) -> Dialect:
@@ -44,12 +44,13 @@ def variant_of(channel: str, topic: str, dialect: Dialect) -> Dialect:
         client_info: ClientInfo, event: str, data: Mapping[str, object], timestamp: str
     ) -> EventBlock:
         name = dialect.notice(client_info, event, data, timestamp).event
-        return _of_edge(client_info, event, EventBlock(name, data), timestamp)
+        return EventBlock(name, _about_stream(client_info, event, data, timestamp))
 
     def opening(client_info: ClientInfo, timestamp: str) -> EventBlock:
         assert dialect.opening is not None
         shown = dialect.opening(client_info, timestamp)
-        return _of_edge(client_info, shown.event or "opening", shown, timestamp)
+        name = shown.event or "opening"
+        return EventBlock(shown.event, _about_stream(client_info, name, shown.data, timestamp))
 
     def context(record: Record, part: str) -> bytes:
         return _context(f"/tapewire/{topic}", record, part)
@@ -66,16 +67,30 @@ def variant_of(channel: str, topic: str, dialect: Dialect) -> Dialect:
     )
 
 
-def _of_edge(client_info: ClientInfo, event: str, shown: EventBlock, timestamp: str) -> EventBlock:
-    """Return an event about the stream itself, whose id derives from its content."""
-    content = json.dumps([client_info.client_id, event, shown.data, timestamp], default=str)
-    attributes = _attributes(f"stream.{event}", timestamp) | {
+def event_of_edge(
+    kind: str, data: object, timestamp: str, client_id: str = ""
+) -> Mapping[str, object]:
+    """Return an event that no record of a channel is; its id derives from its content.
+
+    Args:
+        kind: the part of its type after `tapewire.`.
+        data: its data.
+        timestamp: its time.
+        client_id: the client that it is for.
+    """
+    content = json.dumps([client_id, kind, data, timestamp], default=str)
+    return _attributes(kind, timestamp) | {
         "id": blake2s(content.encode(), digest_size=16).hexdigest(),
         "source": _EDGE,
-        "datacontenttype": _content_type(shown.data),
-        "data": shown.data,
+        "datacontenttype": _content_type(data),
+        "data": data,
     }
-    return EventBlock(shown.event, attributes)
+
+
+def _about_stream(
+    client_info: ClientInfo, event: str, data: object, timestamp: str
+) -> Mapping[str, object]:
+    return event_of_edge(f"stream.{event}", data, timestamp, client_info.client_id)
 
 
 def _attributes(kind: str, timestamp: str) -> dict[str, object]:

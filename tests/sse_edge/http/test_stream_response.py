@@ -144,3 +144,19 @@ async def test_cloudevents_have_the_trace_contexts_of_their_writers(log: FakeLog
         answer = await edge.request(STREAM, "from=earliest&format=cloudevents&traceparent=data")
     found = [block.json for block in Reader().feed(answer.body) if block.event == "risk_alert"]
     assert [event.get("traceparent") for event in found] == [WRITER.decode(), None]
+
+
+async def test_a_list_of_jobs_comes_as_cloudevents_on_request(log: FakeLog) -> None:
+    url = "/api/sse/backtest/jobs"
+    async with serving(log) as edge:
+        answer = await edge.request(url, "format=cloudevents", stays_s=20.0)
+        refused = await edge.request(url, "format=xml")
+    found = [block.json for block in Reader().feed(answer.body) if block.data]
+    assert [event["type"] for event in found] == [
+        "tapewire.jobs.connection",
+        "tapewire.jobs.snapshot",
+    ]
+    assert found[1]["data"] == {"jobs": []}
+    assert len({event["id"] for event in found}) == 2
+    assert {event["source"] for event in found} == {"/tapewire/edge"}
+    assert json.loads(refused.body)["parameter"] == "format"
