@@ -25,7 +25,7 @@ tests: $(VENV)/.ready-dev  ## unit, property, Kafka and browser tests, in two pr
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup $(ARGS)
 
 journeys: $(VENV)/.ready-dev  ## only what needs a broker
-	$(BIN)/python -m pytest -m "kafka and not long and not long_fault" $(ARGS)
+	$(BIN)/python -m pytest -m "kafka and not long and not long_fault and not analytics" $(ARGS)
 
 long: $(VENV)/.ready-dev  ## the journeys that are too long for `make test`
 	$(BIN)/python -m pytest -m long $(ARGS)
