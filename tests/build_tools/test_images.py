@@ -19,6 +19,7 @@ from build_tools.images import (
     main,
     report,
 )
+from build_tools.rewrite_imports import FOLDERS
 from infra import acls
 from tests.support.broker_container import ADVERTISED
 from tests.support.broker_properties import addresses, inter_broker_addresses, read_properties
@@ -210,3 +211,11 @@ def test_a_target_that_does_not_exist_is_refused_with_those_that_do(
     with pytest.raises(SystemExit):
         main(["painter"])
     assert "painter: it must be of edge" in capsys.readouterr().err
+
+
+def test_images_have_every_folder_of_the_package() -> None:
+    """A command that does not find one of them says that its package is missing."""
+    copied = re.findall(r"^COPY (\w+) /source/\1/$", CONTAINERFILE, re.MULTILINE)
+    assert set(copied) == {*FOLDERS, "tapewire", "build_tools"}
+    context = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    assert {f"!{folder}" for folder in copied} <= set(context)
