@@ -17,6 +17,7 @@ from analytics.sinks.errors import InvalidAddress, MissingLibrary
 _OPENERS: Mapping[str, str] = {
     "delta": "analytics.sinks.delta",
     "iceberg": "analytics.sinks.iceberg",
+    "parquet": "analytics.sinks.parquet",
 }
 """The module of each format, whose function `open_at` opens a place."""
 

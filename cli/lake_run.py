@@ -1,0 +1,59 @@
+"""`tapewire lake run`: writes the tables of a lake from the log."""
+
+import asyncio
+import signal
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
+
+from cli.table_libraries import tables_or_reason
+from kafka_io.settings import ProducerSettings
+
+Say = Callable[[str], None]
+
+
+def run_lake(
+    address: str, tables: Sequence[str], kafka: ProducerSettings, *, once: bool, say: Say
+) -> None:
+    """Write tables until the process is told to stop, or until the end of the log.
+
+    Args:
+        address: the lake's address.
+        tables: the names of tables, classes or topics; none for all.
+        kafka: where Kafka is.
+        once: whether to end when all is written that the log has now.
+        say: prints a line.
+
+    Raises:
+        NotInstalled: the extra `lake` is not installed.
+        AnalyticsFailed: the lake cannot be written, or there is no such table.
+        LogFailed: Kafka cannot be read.
+        InvalidSetting: a setting is not allowed.
+    """
+    with tables_or_reason():
+        from analytics.lake_rounds import LakeRounds, LakeSettings  # noqa: PLC0415  # needs an extra
+        from analytics.lake_writer import (  # noqa: PLC0415  # as above
+            LakeCounts,
+            LakeWriter,
+            choose_tables,
+        )
+        from analytics.log_rows import KafkaLog  # noqa: PLC0415  # as above
+        from analytics.sinks.address import open_sink  # noqa: PLC0415  # as above
+
+        topics = choose_tables(tables)
+        counts = LakeCounts()
+        writer = LakeWriter(open_sink(address), counts, kafka.ahead_s * 1e6)
+        rounds = LakeRounds(KafkaLog(kafka), writer, topics, counts, LakeSettings())
+        asyncio.run(_run(rounds.run(once=once), rounds.stop))
+    for name, rows in sorted(counts.rows.items()):
+        if rows:
+            say(f"{name}: {rows} rows")
+    missing = f"; {counts.gaps} offsets were missing, see the table log_gap" if counts.gaps else ""
+    say(f"{counts.rows.total()} rows were written to {address}{missing}")
+
+
+async def _run(work: Coroutine[None, None, None], stop: Callable[[], None]) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        with suppress(NotImplementedError):  # Windows has no such handlers
+            loop.add_signal_handler(number, stop)
+    await work
