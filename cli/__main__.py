@@ -13,6 +13,7 @@ from cli.commands.connections import connections
 from cli.commands.dead_letters import dead_letters_cli
 from cli.commands.export import export
 from cli.commands.install import install
+from cli.commands.lake_run import lake_run
 from cli.commands.lake_upkeep import lake_cli
 from cli.commands.limits import limits_cli
 from cli.commands.rebuild import rebuild
@@ -91,6 +92,7 @@ cli.add_typer(scenarios_cli, name="scenarios")
 cli.add_typer(schemas_cli, name="schemas")
 cli.add_typer(tenant_cli, name="tenant")
 cli.add_typer(topics_cli, name="topics")
+lake_cli.command("run")(lake_run)
 cli.add_typer(lake_cli, name="lake")
 
 

@@ -183,7 +183,7 @@ class ParquetSink:
         prepared = self._prepared() / uuid4().hex
         prepared.mkdir()
         _write_synced(prepared / f"_until-{span.end}", b"")
-        for day, part in _by_day(_rows_of(rows, span.lane)):
+        for day, part in _by_day(_rows_of(rows, span.lane), is_first=span.begin == 0):
             folder = prepared / f"day={day}"
             folder.mkdir()
             name = f"{span.begin:0{_DIGITS}d}-{span.end}.parquet"
@@ -296,9 +296,14 @@ def _rows_of(rows: pa.Table, lane: Lane) -> pa.Table:
     return rows.filter(is_lane)
 
 
-def _by_day(rows: pa.Table) -> Iterator[tuple[str, pa.Table]]:
-    """Yield rows by the day on which the log got them, in UTC; `unknown` where it is unknown."""
+def _by_day(rows: pa.Table, *, is_first: bool) -> Iterator[tuple[str, pa.Table]]:
+    """Yield rows by the day on which the log got them, in UTC; `unknown` where it is unknown.
+
+    The first span of a lane always has a file, so that a table without rows has columns.
+    """
     if not rows.num_rows:
+        if is_first:
+            yield "unknown", rows
         return
     days = pc.fill_null(pc.strftime(rows["_ingested_at"], "%Y-%m-%d"), "unknown")
     for day in sorted(days.unique().to_pylist()):

@@ -21,7 +21,12 @@ def context() -> ForkServerContext:
     """Return where processes come from: a server that has read all libraries already."""
     found = multiprocessing.get_context("forkserver")
     found.set_forkserver_preload(
-        ["tests.support.lake_writer", "analytics.sinks.delta", "analytics.sinks.iceberg"]
+        [
+            "tests.support.lake_writer",
+            "analytics.sinks.delta",
+            "analytics.sinks.iceberg",
+            "analytics.sinks.parquet",
+        ]
     )
     return found
 

@@ -45,6 +45,7 @@ def test_a_span_without_rows_advances_its_lane(tmp_path: Path) -> None:
     sink.append(TABLE, rows_of([]), [Span(FIRST, 0, 9)])
     assert sink.positions(TABLE) == {FIRST: 9}
     assert sink.read(TABLE).num_rows == 0
+    assert sink.read(TABLE).schema == rows_of([]).schema
 
 
 def test_a_writer_that_is_late_is_refused_and_leaves_nothing(tmp_path: Path) -> None:

@@ -61,6 +61,7 @@ def call(*arguments: str, **env: str) -> tuple[int, str]:
         ("install",),
         ("lake", "compact"),
         ("lake", "expire"),
+        ("lake", "run"),
         ("lake", "tables"),
         ("lake", "vacuum"),
         ("limits", "set"),

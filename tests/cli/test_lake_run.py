@@ -1,0 +1,51 @@
+"""The command writes a lake, says what it has written, and names what is wrong."""
+
+from pathlib import Path
+
+import pytest
+
+from analytics import log_rows
+from cli.errors import AnalyticsFailed
+from cli.lake_run import run_lake
+from kafka_io.settings import ProducerSettings
+from tests.support.alerts import raised_alert
+from tests.support.table_log import TableLog
+
+SETTINGS = ProducerSettings()
+
+
+@pytest.fixture(autouse=True)
+def log(monkeypatch: pytest.MonkeyPatch) -> TableLog:
+    log = TableLog("risk.alerts")
+    log.write(raised_alert("x"))
+    log.write(b"no event", topic="risk.alerts")
+    monkeypatch.setattr(log_rows, "KafkaLog", lambda _: log)
+    return log
+
+
+def test_it_says_what_it_has_written(tmp_path: Path) -> None:
+    lines: list[str] = []
+    address = f"parquet:{tmp_path}/lake"
+    run_lake(address, [], SETTINGS, once=True, say=lines.append)
+    assert lines == [
+        "refused_record: 1 rows",
+        "risk_alert: 1 rows",
+        f"2 rows were written to {address}",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("address", "tables", "reason"),
+    [
+        ("parquet:{}/lake", ["risk_alerts"], "did you mean risk_alert"),
+        ("parquet:s3://bucket/lake", [], "write delta: or iceberg:"),
+        ("csv:{}", [], "begins with one of"),
+        ("parquet:{}", [], "has files of others"),
+    ],
+)
+def test_what_is_wrong_is_named(
+    address: str, tables: list[str], reason: str, tmp_path: Path
+) -> None:
+    (tmp_path / "letter.txt").touch()
+    with pytest.raises(AnalyticsFailed, match=reason):
+        run_lake(address.format(tmp_path), tables, SETTINGS, once=True, say=print)
