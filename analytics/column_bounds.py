@@ -5,14 +5,14 @@ holds them here holds them there.
 """
 
 from collections.abc import Sequence
-from types import NoneType, UnionType
+from types import GenericAlias, NoneType, UnionType
 from typing import Annotated, Any, Protocol, Union, get_args, get_origin, get_type_hints
 
 import pyarrow as pa
-import pyarrow.compute as pc
 from annotated_types import Ge, Le, MaxLen
 from pydantic import AllowInfNan, TypeAdapter, ValidationError
 
+from analytics.arrow_compute import pc
 from schemas.bounds import Observed, Paced
 from schemas.registry import field_names
 
@@ -104,7 +104,7 @@ class _OneByOne:
     """Bounds that are a function of the value, such as those of texts in JSON."""
 
     def __init__(self, hint: Any) -> None:
-        self._adapter: TypeAdapter[Any] = TypeAdapter(list[hint])
+        self._adapter: TypeAdapter[Any] = TypeAdapter(GenericAlias(list, (hint,)))
 
     def hold(self, values: pa.Array) -> bool:
         try:

@@ -34,7 +34,7 @@ PLACE = pa.schema(
 `_epoch` is the topic's id in hexadecimal: a topic that is deleted and made again has another one,
 and its offsets begin anew. `_tenant` is null where the record names none."""
 
-_PRIMITIVE = {
+PRIMITIVES = {
     "null": pa.null(),
     "boolean": pa.bool_(),
     "int": pa.int32(),
@@ -44,6 +44,7 @@ _PRIMITIVE = {
     "string": pa.string(),
     "bytes": pa.binary(),
 }
+"""The types of values without parts, by Avro's names."""
 _NUMBERS = {"int", "long", "float", "double"}
 
 
@@ -95,7 +96,7 @@ def arrow_type(schema: Any, names: dict[str, Any] | None = None) -> pa.DataType:
     if isinstance(schema, list):
         return _union_type([branch for branch in schema if branch != "null"], names)
     if isinstance(schema, str):
-        return _PRIMITIVE[schema] if schema in _PRIMITIVE else names[schema]
+        return PRIMITIVES[schema] if schema in PRIMITIVES else names[schema]
     kind = schema["type"]
     if kind == "record":
         fields = [pa.field(row["name"], arrow_type(row["type"], names)) for row in schema["fields"]]

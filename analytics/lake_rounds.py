@@ -11,8 +11,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from pydantic import Field
-
+from analytics.lake_settings import LakeSettings
 from analytics.lake_writer import Gap, LakeCounts, LakeWriter, TopicBatch, TopicTables
 from analytics.log_rows import Log
 from analytics.sinks.base import Lane, Span
@@ -21,20 +20,8 @@ from kafka_io.clock import now_us
 from kafka_io.errors import Unread
 from kafka_io.log_ranges import LogRange
 from kafka_io.reader import ConsumedRecord
-from kafka_io.settings import Settings
 
 logger = logging.getLogger(__name__)
-
-
-class LakeSettings(Settings):
-    """Read from the environment variables `TAPEWIRE_LAKE_...`."""
-
-    lake_interval_s: float = Field(default=15.0, ge=0.05, le=86_400)
-    """The seconds between two looks at the log. Each writes a file for every partition that has
-    something new, so a longer time makes fewer and larger files."""
-
-    lake_batch_bytes: int = Field(default=64 << 20, ge=1 << 16, le=1 << 31)
-    """The most bytes of records that are written in one step. Memory is some six times that."""
 
 
 @dataclass(slots=True)

@@ -15,8 +15,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from analytics.arrow_compute import pc
 from analytics.columns import PLACE, TIMESTAMP, schema_of, table_name
 from analytics.decoding import decode
 from analytics.names import event_tables, find_table

@@ -19,12 +19,12 @@ from typing import Any, get_args, get_type_hints
 
 import polars as pl
 import pyarrow as pa
-import pyarrow.compute as pc
 from polars_avro._avro_rs import AvroSource
 from polars_avro._source import seekable_factory
 
+from analytics.arrow_compute import pc
 from analytics.column_bounds import Bounds, Unbounded, bounds_of
-from analytics.columns import TIMESTAMP, arrow_type, event_schema
+from analytics.columns import PRIMITIVES, TIMESTAMP, arrow_type, event_schema
 from schemas.bounds import NAME_CHARS_MAX, Observed, Paced
 from schemas.codec import versions
 from schemas.events import Record, ReturnBatch
@@ -33,15 +33,6 @@ from schemas.gate import paced_max
 _MARK_BYTES = 16
 _HEAD_BYTES = 10
 """Before the body: the marker and the fingerprint of single-object encoding."""
-_SCALARS = {
-    "boolean": pa.bool_(),
-    "int": pa.int32(),
-    "long": pa.int64(),
-    "float": pa.float32(),
-    "double": pa.float64(),
-    "string": pa.string(),
-    "bytes": pa.binary(),
-}
 
 
 class Doubt(Exception):  # it says that nothing is known to be wrong
@@ -127,7 +118,7 @@ def read(
 def is_plain(schema: Any) -> bool:
     """Return whether an Avro schema has neither maps nor unions of several types beside null."""
     if isinstance(schema, str):
-        return schema in _SCALARS
+        return schema in PRIMITIVES
     if isinstance(schema, list):
         branches = [branch for branch in schema if branch != "null"]
         return len(branches) == 1 and is_plain(branches[0])
@@ -175,7 +166,7 @@ def _fit(array: pa.Array, written: Any, newest: Any) -> pa.Array:
         return pa.ListArray.from_arrays(array.offsets.cast(pa.int32()), items, mask=mask)
     if isinstance(newest, dict) and "logicalType" in newest:
         return array.cast(pa.int64()).view(TIMESTAMP)
-    return array.cast(_SCALARS[kind])
+    return array.cast(PRIMITIVES[kind])
 
 
 def _fit_record(array: pa.StructArray, written: Any, newest: Any) -> pa.StructArray:

@@ -23,6 +23,7 @@ from pydantic_core import PydanticUndefined
 from pydantic_settings import BaseSettings
 from typer.cli import get_docs_for_click
 
+from analytics.lake_settings import LakeSettings
 from analytics.sinks.settings import SinkSettings
 from analytics.sql.settings import SqlSettings
 from cli.__main__ import cli
@@ -77,6 +78,7 @@ _SETTINGS: tuple[tuple[str, type[BaseSettings]], ...] = (
     ("Notifiers, beside those of processors", NotifierSettings),
     ("Edges", EdgeSettings),
     ("Tables in a lake", SinkSettings),
+    ("`tapewire lake run`", LakeSettings),
     ("SQL", SqlSettings),
 )
 _ERRORS = (

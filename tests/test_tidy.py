@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from pydantic_settings import BaseSettings
 
+from analytics.lake_settings import LakeSettings
 from analytics.sinks.settings import SinkSettings
 from analytics.sql.settings import SqlSettings
 from docs.generate import attribute_docs
@@ -226,6 +227,7 @@ def test_the_tree_of_errors_is_complete(module: str) -> None:
         SchemaRegistrySettings,
         SecuritySettings,
         SinkSettings,
+        LakeSettings,
         SqlSettings,
         TrainerSettings,
     ],

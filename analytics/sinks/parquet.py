@@ -24,9 +24,9 @@ from pathlib import Path
 from uuid import uuid4
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from analytics.arrow_compute import pc
 from analytics.sinks.address import Address
 from analytics.sinks.base import Compacted, Lane, Snapshot, Span
 from analytics.sinks.errors import (

@@ -93,7 +93,9 @@ def _numbers(kind: pa.DataType) -> pa.DataType:
 @pytest.mark.strangers
 @pytest.mark.parametrize("kind", CLASSES, ids=lambda kind: kind.__name__)
 @settings(
-    max_examples=max(EXAMPLES // 3, 3), deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=max(EXAMPLES // 3, 3),
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 @given(data=st.data())
 def test_all_versions_are_decoded_together_as_alone(
