@@ -104,7 +104,8 @@ class _OneByOne:
     """Bounds that are a function of the value, such as those of texts in JSON."""
 
     def __init__(self, hint: Any) -> None:
-        self._adapter: TypeAdapter[Any] = TypeAdapter(GenericAlias(list, (hint,)))
+        kind: Any = GenericAlias(list, (hint,))
+        self._adapter: TypeAdapter[Any] = TypeAdapter(kind)
 
     def hold(self, values: pa.Array) -> bool:
         try:
