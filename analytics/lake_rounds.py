@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class _Pending:
-    """What was read of a topic and is not written yet."""
+    """Records of a topic that are read and not written yet."""
 
     spans: dict[Lane, Span] = field(default_factory=dict)
     records: list[ConsumedRecord] = field(default_factory=list)

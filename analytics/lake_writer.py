@@ -78,7 +78,7 @@ class TopicBatch:
 
 @dataclass(slots=True)
 class LakeCounts:
-    """What a process has written; metrics show it."""
+    """Counts of the rows that a process has written, and of what it has met."""
 
     rows: Counter[str] = field(default_factory=Counter)
     """Rows by table."""

@@ -5,15 +5,12 @@ import signal
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 
+from cli.answers import Answer
 from cli.table_libraries import tables_or_reason
 from kafka_io.settings import ProducerSettings
 
-Say = Callable[[str], None]
 
-
-def run_lake(
-    address: str, tables: Sequence[str], kafka: ProducerSettings, *, once: bool, say: Say
-) -> None:
+def run_lake(address: str, tables: Sequence[str], kafka: ProducerSettings, *, once: bool) -> Answer:
     """Write tables until the process is told to stop, or until the end of the log.
 
     Args:
@@ -21,7 +18,9 @@ def run_lake(
         tables: the names of tables, classes or topics; none for all.
         kafka: where Kafka is.
         once: whether to end when all is written that the log has now.
-        say: prints a line.
+
+    Returns:
+        The rows that were written, by table.
 
     Raises:
         NotInstalled: the extra `lake` is not installed.
@@ -45,11 +44,15 @@ def run_lake(
         writer = LakeWriter(open_sink(address), counts, kafka.ahead_s * 1e6)
         rounds = LakeRounds(KafkaLog(kafka), writer, topics, counts, LakeSettings())
         asyncio.run(_run(rounds.run(once=once), rounds.stop))
-    for name, rows in sorted(counts.rows.items()):
-        if rows:
-            say(f"{name}: {rows} rows")
+    written = {name: rows for name, rows in sorted(counts.rows.items()) if rows}
     missing = f"; {counts.gaps} offsets were missing, see the table log_gap" if counts.gaps else ""
-    say(f"{counts.rows.total()} rows were written to {address}{missing}")
+    return Answer(
+        lines=[
+            *(f"{name}: {rows} rows" for name, rows in written.items()),
+            f"{counts.rows.total()} rows were written to {address}{missing}",
+        ],
+        document={"address": address, "rows": written, "missing_offsets": counts.gaps},
+    )
 
 
 async def _run(work: Coroutine[None, None, None], stop: Callable[[], None]) -> None:

@@ -54,6 +54,7 @@ TESTED_ELSEWHERE = {
     "cli/__main__.py": "tests/cli/commands",
     "cli/commands/audit.py": "tests/cli/commands/test_commands.py",
     "cli/commands/install.py": "tests/cli/commands/test_commands.py",
+    "cli/commands/lake_run.py": "tests/cli/commands/test_commands.py",
     "cli/commands/limits.py": "tests/cli/commands/test_commands.py",
     "cli/commands/scenarios.py": "tests/cli/commands/test_commands.py",
     "cli/commands/schemas.py": "tests/cli/commands/test_commands.py",

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from cli.console import DataDir, print_line, print_note, reasons, settings_of
+from cli.console import AsJson, DataDir, print_answer, print_note, reasons, settings_of
 from cli.lake_run import run_lake
 from cli.target import find_kafka
 
@@ -25,6 +25,7 @@ def lake_run(
     once: Annotated[  # noqa: FBT002  # a flag of the command line
         bool, typer.Option("--once", help="End when all is written that the log has now.")
     ] = False,
+    json: AsJson = False,  # noqa: FBT002  # a flag of the command line
     data_dir: DataDir = None,
 ) -> None:
     """Write all events of the log into tables, each once, however often this is killed.
@@ -38,4 +39,4 @@ def lake_run(
     names = [name.strip() for name in tables.split(",") if name.strip()]
     with reasons():
         kafka = find_kafka(settings, print_note).producer_settings()
-        run_lake(to, names, kafka, once=once, say=print_line)
+        print_answer(run_lake(to, names, kafka, once=once), json=json)

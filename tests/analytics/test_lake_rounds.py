@@ -119,7 +119,7 @@ async def test_what_retention_has_deleted_is_a_gap(tmp_path: Path) -> None:
     assert lake.counts.gaps == 4
 
 
-async def test_a_log_that_lost_its_end_is_told_and_gone_on_with(tmp_path: Path) -> None:
+async def test_a_log_that_lost_its_end_is_a_gap_once(tmp_path: Path) -> None:
     log = ShortLog("risk.acks")
     acks(log, 9)
     lake = Lake(log, tmp_path)

@@ -24,10 +24,10 @@ def log(monkeypatch: pytest.MonkeyPatch) -> TableLog:
 
 
 def test_it_says_what_it_has_written(tmp_path: Path) -> None:
-    lines: list[str] = []
     address = f"parquet:{tmp_path}/lake"
-    run_lake(address, [], SETTINGS, once=True, say=lines.append)
-    assert lines == [
+    answer = run_lake(address, [], SETTINGS, once=True)
+    assert answer.document["rows"] == {"refused_record": 1, "risk_alert": 1}
+    assert answer.lines == [
         "refused_record: 1 rows",
         "risk_alert: 1 rows",
         f"2 rows were written to {address}",
@@ -48,4 +48,4 @@ def test_what_is_wrong_is_named(
 ) -> None:
     (tmp_path / "letter.txt").touch()
     with pytest.raises(AnalyticsFailed, match=reason):
-        run_lake(address.format(tmp_path), tables, SETTINGS, once=True, say=print)
+        run_lake(address.format(tmp_path), tables, SETTINGS, once=True)

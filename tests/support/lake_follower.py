@@ -26,4 +26,4 @@ def context() -> ForkServerContext:
 def follow(address: str, servers: str, prefix: str, *, once: bool) -> None:
     """Write the acknowledgements of a system."""
     settings = ProducerSettings(bootstrap_servers=servers, topic_prefix=prefix)
-    run_lake(address, ["alert_ack"], settings, once=once, say=lambda _: None)
+    run_lake(address, ["alert_ack"], settings, once=once)
