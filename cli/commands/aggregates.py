@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from cli.aggregates import keep
-from cli.console import print_line, reasons
+from cli.console import AsJson, print_line, print_message, reasons
 
 
 def aggregates(
@@ -29,6 +29,7 @@ def aggregates(
         bool,
         typer.Option("--rebuild", help="Compute all rows again first, as after an erasure."),
     ] = False,
+    json: AsJson = False,  # noqa: FBT002  # a flag of the command line
 ) -> None:
     """Bring the aggregates of a lake up to date with its tables.
 
@@ -38,7 +39,7 @@ def aggregates(
     """
     with reasons():
         try:
-            keep(lake, _moments(every), rebuild=rebuild, say=print_line)
+            keep(lake, _moments(every), rebuild=rebuild, say=print_message if json else print_line)
         except KeyboardInterrupt:
             raise typer.Exit from None
 

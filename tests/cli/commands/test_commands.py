@@ -105,7 +105,7 @@ def test_each_command_prints_json_if_asked() -> None:
     without = [
         name
         for name, command in found.items()
-        if not any("--json" in parameter.opts for parameter in command.params)
+        if not any({"--json", "--format"} & set(parameter.opts) for parameter in command.params)
     ]
     assert not without, f"give these an option of type cli.console.AsJson: {without}"
 
