@@ -8,21 +8,26 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import fastavro
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 from deltalake import DeltaTable
 from pyiceberg.table import StaticTable
 
+from analytics.decoding import decode
 from analytics.engines.plan import fingerprint_hex, make_plan
+from analytics.sinks.address import open_sink
+from analytics.sinks.base import Lane, Span, Tables
+from kafka_io.reader import ConsumedRecord
 from schemas.codec import MARKER, encode, versions
+from schemas.events import RiskAlert
 from tests.support.alerts import raised_alert
 
 if TYPE_CHECKING:
@@ -35,6 +40,7 @@ PYTHON = ROOT / "build" / "engines" / "spark" / "bin" / "python"
 EVENTS = int(os.environ.get("TAPEWIRE_ENGINE_EVENTS", "60000"))
 _ID = 300
 """The id that the newest schema of alerts has in a registry."""
+_NEWEST = fingerprint_hex(versions("RiskAlert")[-1])
 _BROKEN = b"\xc3\x01 no schema has this mark"
 
 
@@ -123,6 +129,56 @@ def _rows(lake: Path, table_format: str) -> list[dict[str, Any]]:
     return [dict(row) for row in table.scan().to_arrow().to_pylist()]
 
 
+def _rows_of_own_sink(kafka: "TestKafka", plan: Path, lake: Path) -> list[dict[str, Any]]:
+    """Return the rows that our sink has of the same topic, where a registry knows the schemas."""
+    topic = json.loads(plan.read_text())["tables"][0]["topic"]
+    sink = cast("Tables", open_sink(f"delta:{lake}/own"))
+    for partition in range(3):
+        records = _records(kafka, topic, partition)
+        rows = decode([RiskAlert], "0a", records).events[RiskAlert]
+        sink.append("risk_alert", rows, [Span(Lane(topic, "0a", partition), 0, len(records))])
+    return [dict(row) for row in sink.read("risk_alert").to_pylist()]
+
+
+def _records(kafka: "TestKafka", topic: str, partition: int) -> list[ConsumedRecord]:
+    consumer = Consumer({"bootstrap.servers": kafka.bootstrap_servers, "group.id": "unused"})
+    try:
+        place = TopicPartition(topic, partition, 0)
+        _, end = consumer.get_watermark_offsets(place, timeout=30)
+        consumer.assign([place])
+        found: list[ConsumedRecord] = []
+        while len(found) < end:
+            for message in consumer.consume(min(10_000, end - len(found)), timeout=30):
+                assert message.error() is None
+                value = message.value() or b""
+                if value[:1] == b"\0":
+                    value = MARKER + bytes.fromhex(_NEWEST) + value[5:]
+                found.append(
+                    ConsumedRecord(
+                        topic,
+                        partition,
+                        message.offset() or 0,
+                        message.timestamp()[1] / 1_000,
+                        message.key(),
+                        value,
+                        (),
+                    )
+                )
+        return found
+    finally:
+        consumer.close()
+
+
+def _by_place(rows: Iterable[Mapping[str, Any]]) -> dict[tuple[int, int], dict[str, Any]]:
+    """Return rows by their partition and offset, without the columns that one writer only has."""
+    return {
+        (row["_partition"], row["_offset"]): {
+            name: value for name, value in row.items() if name not in {"_epoch", "_undecoded"}
+        }
+        for row in rows
+    }
+
+
 @pytest.mark.parametrize("table_format", ["delta", "iceberg"])
 def test_rows_equal_the_log_after_kills(
     kafka: "TestKafka",
@@ -150,6 +206,7 @@ def test_rows_equal_the_log_after_kills(
     assert [row["_undecoded"] for row in broken] == [_BROKEN]
     decoded = {row["transition_id"]: row for row in rows if row["_undecoded"] is None}
     assert decoded.keys() == {f"t{number}" for number in range(EVENTS - 1)}
+    assert _by_place(decoded.values()) == _by_place(_rows_of_own_sink(kafka, plan, lake))
     times = {row["event_time_us"].timestamp() for row in decoded.values()}
     assert len(times) == EVENTS - 1
     line = (
