@@ -106,7 +106,8 @@ bench-edge: $(VENV)/.ready-dev  ## what the edge costs, beside two baselines
 bench-processors: $(VENV)/.ready-dev  ## what measuring risk costs, beside plain Faust and a bare loop
 	$(BIN)/python -m benchmarks.processors $(ARGS)
 
-bench-lake: $(VENV)/.ready-dev  ## what a commit into a lake costs, by its format and rows
+bench-lake: $(VENV)/.ready-dev  ## what decoding many records and a commit into a lake cost
+	$(BIN)/python -m benchmarks.decoding
 	$(BIN)/python -m benchmarks.lake_commits $(ARGS)
 
 bench-retention: $(VENV)/.ready-dev  ## the disk that a million events of each topic take
