@@ -77,13 +77,18 @@ build/durable/.ready: requirements/durable.lock $(VENV)/.ready-dev
 	$(call install,$<,build/durable/bin/python)
 	@touch $@
 
-engines-test: $(VENV)/.ready-dev build/engines/.spark  ## Spark's job over a broker, with kills; needs Java 17 or 21
+engines-test: $(VENV)/.ready-dev build/engines/.spark build/engines/.flink  ## Spark's job with kills, and windows by Flink; needs Java 17 or 21
 	$(BIN)/python -m pytest tests/analytics/engines -v -m engines $(ARGS)
 
 # Spark comes as a source package that compiles nothing, so this does not ask for wheels only.
 build/engines/.spark: requirements/engines-spark.lock $(VENV)/.ready-dev
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python build/engines/spark
 	$(BIN)/uv pip install --quiet --python build/engines/spark/bin/python --require-hashes -r $<
+	@touch $@
+
+build/engines/.flink: requirements/engines-flink.lock $(VENV)/.ready-dev
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python build/engines/flink
+	$(BIN)/uv pip install --quiet --no-deps --python build/engines/flink/bin/python --require-hashes -r $<
 	@touch $@
 
 # Built from its Go module, whose sums Go checks; it takes some minutes, once.
@@ -171,6 +176,8 @@ lock: $(VENV)/.ready-dev  ## resolve the dependencies anew
 		--upgrade --group engines-spark -o requirements/engines-spark.lock
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header \
 		--upgrade --group durable -o requirements/durable.lock
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header \
+		--upgrade --no-deps --group engines-flink -o requirements/engines-flink.lock
 
 reset: $(VENV)/.ready  ## forget every event of the embedded broker
 	@$(BIN)/tapewire reset $(ARGS)
