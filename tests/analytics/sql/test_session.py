@@ -75,7 +75,7 @@ async def test_the_log_alone_is_a_table() -> None:
         assert (kind, count) == ("TIMESTAMP WITH TIME ZONE", 7)
 
 
-@pytest.mark.parametrize("form", ["delta", "iceberg"])
+@pytest.mark.parametrize("form", ["delta", "iceberg", "parquet"])
 async def test_a_sink_that_stops_in_the_middle_costs_and_repeats_no_row(
     form: str, tmp_path: Path
 ) -> None:
