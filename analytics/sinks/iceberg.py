@@ -306,8 +306,15 @@ class IcebergSink:
                 root = Path(self._store.root)
                 root.mkdir(parents=True, exist_ok=True)
                 uri = f"sqlite:///{root / CATALOG_FILE}"
-            kind = "rest" if uri.startswith(("http://", "https://")) else "sql"
             with self._reasons("the catalogue"):
+                self._catalog = self._loaded(uri)
+        return self._catalog
+
+    def _loaded(self, uri: str) -> Catalog:
+        """Return the catalogue at an address, with its database's tables and our namespace."""
+        kind = "rest" if uri.startswith(("http://", "https://")) else "sql"
+        for is_last in (False, False, False, True):
+            try:
                 catalog = load_catalog(
                     "tapewire",
                     type=kind,
@@ -316,8 +323,13 @@ class IcebergSink:
                     **(iceberg_options() if self._store.is_remote else {}),
                 )
                 catalog.create_namespace_if_not_exists(NAMESPACE)
-            self._catalog = catalog
-        return self._catalog
+            except DatabaseError:
+                # Another writer may have made the same tables or rows of the database just now.
+                if is_last:
+                    raise
+            else:
+                return catalog
+        raise AssertionError("the last attempt returns or raises")
 
     def _files(self, state: Table) -> "defaultdict[date | None, _Files]":
         """Return the files of each day."""

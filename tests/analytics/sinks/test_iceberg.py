@@ -6,6 +6,7 @@ import pyarrow as pa
 import pytest
 from pydantic import SecretStr
 from pyiceberg.catalog import load_catalog
+from pyiceberg.catalog.sql import SqlCatalog, SqlCatalogBaseTable
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.table import Transaction
 
@@ -146,3 +147,20 @@ def test_rows_without_a_day_are_compacted_too(tmp_path: Path) -> None:
         sink.append(TABLE, rows, [Span(FIRST, begin, begin + 1)])
     assert sink.compact(TABLE).files_before == 2
     assert len(sink.read(TABLE)) == 2
+
+
+def test_two_writers_may_make_the_catalogue_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow, fast = opened(tmp_path), opened(tmp_path)
+    create = SqlCatalog.create_tables
+
+    def create_late(catalog: SqlCatalog) -> None:
+        monkeypatch.setattr(SqlCatalog, "create_tables", create)
+        write_step(fast, [FIRST], 10)
+        # The slow one had found no tables.
+        SqlCatalogBaseTable.metadata.create_all(catalog.engine, checkfirst=False)
+
+    monkeypatch.setattr(SqlCatalog, "create_tables", create_late)
+    assert write_step(slow, [SECOND], 5)
+    assert slow.positions(TABLE) == {FIRST: 10, SECOND: 5}
