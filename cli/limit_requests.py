@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from cli.errors import InvalidArgument
 
@@ -67,38 +67,63 @@ def _check_temporary(
         raise InvalidArgument(f"--approved-by must have 1 to {_APPROVER_CHARS_MAX} characters")
 
 
-def limit_of(  # noqa: PLR0913  # each is an option of the commands
+class Runs(NamedTuple):
+    """When a limit's alerts are raised and cleared; the edge has defaults for what is None."""
+
+    hysteresis: float | None = None
+    raise_after: int | None = None
+    clear_after: int | None = None
+
+
+class Temporary(NamedTuple):
+    """Another limit until a time; None for none."""
+
+    limit: float | None = None
+    valid_until: str | None = None
+    approved_by: str | None = None
+
+
+_DEFAULT_RUNS = Runs()
+_NOT_TEMPORARY = Temporary()
+
+
+def limit_of(
     metric: str,
     limit: float,
-    *,
     warn_ratio: float | None = None,
     critical_ratio: float | None = None,
-    hysteresis: float | None = None,
-    raise_after: int | None = None,
-    clear_after: int | None = None,
-    temporary_limit: float | None = None,
-    valid_until: str | None = None,
-    approved_by: str | None = None,
+    runs: Runs = _DEFAULT_RUNS,
+    temporary: Temporary = _NOT_TEMPORARY,
 ) -> dict[str, object]:
-    """Return the limit that the options of a command make, as edges take it.
-
-    Hysteresis and counts of measures that are not given are left out: the edge has defaults.
-    """
+    """Return the limit that the options of a command make, as edges take it."""
     new_limit: dict[str, object] = {
         "metric": metric if ":" in metric else metric.lower(),
         "limit": limit,
         "warn_ratio": warn_ratio,
         "critical_ratio": critical_ratio,
     }
-    runs = {"hysteresis": hysteresis, "raise_after": raise_after, "clear_after": clear_after}
-    new_limit |= {name: value for name, value in runs.items() if value is not None}
-    if any(part is not None for part in (temporary_limit, valid_until, approved_by)):
-        new_limit["temporary"] = {
-            "limit": temporary_limit,
-            "valid_until": valid_until,
-            "approved_by": approved_by,
-        }
+    given = runs._asdict().items()
+    new_limit |= {name: value for name, value in given if value is not None}
+    if temporary != _NOT_TEMPORARY:
+        new_limit["temporary"] = temporary._asdict()
     return new_limit
+
+
+def body_of(
+    limit: Mapping[str, object], stale_after_s: float | None, comment: str
+) -> dict[str, object]:
+    """Return the body of a request that replaces the limits by one.
+
+    Raises:
+        InvalidArgument: an option is out of its range, or lacks another one.
+    """
+    body: dict[str, object] = {
+        "limits": [limit],
+        "stale_after_s": stale_after_s,
+        "comment": comment,
+    }
+    check_bounds(body)
+    return body
 
 
 def temporary_text(limit: Mapping[str, Any] | None) -> str:

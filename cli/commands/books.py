@@ -25,7 +25,7 @@ from cli.console import (
     settings_of,
 )
 from cli.files import read_object
-from cli.limit_requests import check_bounds, limit_of
+from cli.limit_requests import Runs, Temporary, body_of, limit_of
 from cli.target import find_edge
 
 books_cli = typer.Typer(no_args_is_help=True, help="Set, close and list books and their limits.")
@@ -108,21 +108,11 @@ def limit_book(  # noqa: PLR0913, PLR0917  # each is an option of the command
     data_dir: DataDir = None,
 ) -> None:
     """Replace a book's limits with one limit."""
-    new_limit = limit_of(
-        metric,
-        limit,
-        warn_ratio=warn_ratio,
-        critical_ratio=critical_ratio,
-        hysteresis=hysteresis,
-        raise_after=raise_after,
-        clear_after=clear_after,
-        temporary_limit=temporary_limit,
-        valid_until=valid_until,
-        approved_by=approved_by,
-    )
-    body = {"limits": [new_limit], "stale_after_s": stale_after, "comment": comment}
+    runs = Runs(hysteresis, raise_after, clear_after)
+    temporary = Temporary(temporary_limit, valid_until, approved_by)
+    new_limit = limit_of(metric, limit, warn_ratio, critical_ratio, runs, temporary)
     with reasons():
-        check_bounds(body)
+        body = body_of(new_limit, stale_after, comment)
         print_answer(books.put_limits(_edge(url, data_dir), book, body, token), json=json)
 
 

@@ -24,7 +24,7 @@ from cli.console import (
     reasons,
     settings_of,
 )
-from cli.limit_requests import check_bounds, limit_of
+from cli.limit_requests import Runs, Temporary, body_of, limit_of
 from cli.target import find_edge
 
 limits_cli = typer.Typer(
@@ -60,21 +60,11 @@ def set_limit(  # noqa: PLR0913, PLR0917  # each is an option of the command
     data_dir: DataDir = None,
 ) -> None:
     """Replace a portfolio's limits with one limit, which processors apply at once."""
-    new_limit = limit_of(
-        metric,
-        limit,
-        warn_ratio=warn_ratio,
-        critical_ratio=critical_ratio,
-        hysteresis=hysteresis,
-        raise_after=raise_after,
-        clear_after=clear_after,
-        temporary_limit=temporary_limit,
-        valid_until=valid_until,
-        approved_by=approved_by,
-    )
-    body = {"limits": [new_limit], "stale_after_s": stale_after, "comment": comment}
+    runs = Runs(hysteresis, raise_after, clear_after)
+    temporary = Temporary(temporary_limit, valid_until, approved_by)
+    new_limit = limit_of(metric, limit, warn_ratio, critical_ratio, runs, temporary)
     with reasons():
-        check_bounds(body)
+        body = body_of(new_limit, stale_after, comment)
         edge = find_edge(url, settings_of(data_dir), print_note)
         print_answer(limits.put(edge, portfolio, body, token), json=json)
 
