@@ -11,8 +11,9 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from analytics.lake_counts import LakeCounts
 from analytics.lake_settings import LakeSettings
-from analytics.lake_writer import Gap, LakeCounts, LakeWriter, TopicBatch, TopicTables
+from analytics.lake_writer import Gap, LakeWriter, TopicBatch, TopicTables
 from analytics.log_rows import Log
 from analytics.sinks.base import Lane, Span
 from analytics.sinks.errors import LakeUnavailable, Overtaken

@@ -10,15 +10,15 @@ lost before they were read. So the rows of both and of the classes of events are
 """
 
 import logging
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import pyarrow as pa
 
 from analytics.arrow_compute import pc
 from analytics.columns import PLACE, TIMESTAMP, schema_of, table_name
 from analytics.decoding import decode
+from analytics.lake_counts import LakeCounts
 from analytics.names import event_tables, find_table
 from analytics.sinks.base import Lane, Sink, Span
 from analytics.sinks.errors import Overtaken
@@ -74,22 +74,6 @@ class TopicBatch:
     epoch: str
     spans: Sequence[Span]
     records: Sequence[ConsumedRecord]
-
-
-@dataclass(slots=True)
-class LakeCounts:
-    """Counts of the rows that a process has written, and of what it has met."""
-
-    rows: Counter[str] = field(default_factory=Counter)
-    """Rows by table."""
-    gaps: int = 0
-    """The offsets that were missing."""
-    overtaken: int = 0
-    """The batches that another writer has written first."""
-    lag: dict[str, int] = field(default_factory=dict)
-    """The offsets that were still to be read at the last look, by topic."""
-    committed_us: int = 0
-    """When the last batch was written, in microseconds since 1970 UTC."""
 
 
 def choose_tables(names: Sequence[str]) -> list[TopicTables]:

@@ -15,7 +15,8 @@ os.environ["POLARS_MAX_THREADS"] = "1"  # it is read when polars is imported
 import pyarrow as pa
 
 from analytics.decoding import decode, structs_of
-from analytics.lake_writer import LakeCounts, LakeWriter, TopicBatch, choose_tables
+from analytics.lake_counts import LakeCounts
+from analytics.lake_writer import LakeWriter, TopicBatch, choose_tables
 from analytics.sinks.base import Lane, Span
 from analytics.sinks.parquet import ParquetSink
 from kafka_io.reader import ConsumedRecord

@@ -7,7 +7,8 @@ from contextlib import suppress
 
 from cli.answers import Answer
 from cli.table_libraries import tables_or_reason
-from kafka_io.settings import ProducerSettings
+from kafka_io.part_metrics import serve_metrics
+from kafka_io.settings import MetricsSettings, ProducerSettings
 
 
 def run_lake(address: str, tables: Sequence[str], kafka: ProducerSettings, *, once: bool) -> Answer:
@@ -29,19 +30,17 @@ def run_lake(address: str, tables: Sequence[str], kafka: ProducerSettings, *, on
         InvalidSetting: a setting is not allowed.
     """
     with tables_or_reason():
-        from analytics.lake_rounds import LakeRounds  # noqa: PLC0415  # it needs an extra
+        from analytics.lake_counts import LakeCounts  # noqa: PLC0415  # it needs an extra
+        from analytics.lake_rounds import LakeRounds  # noqa: PLC0415  # as above
         from analytics.lake_settings import LakeSettings  # noqa: PLC0415  # as above
-        from analytics.lake_writer import (  # noqa: PLC0415  # as above
-            LakeCounts,
-            LakeWriter,
-            choose_tables,
-        )
+        from analytics.lake_writer import LakeWriter, choose_tables  # noqa: PLC0415  # as above
         from analytics.log_rows import KafkaLog  # noqa: PLC0415  # as above
         from analytics.sinks.address import open_sink  # noqa: PLC0415  # as above
 
         topics = choose_tables(tables)
         counts = LakeCounts()
         writer = LakeWriter(open_sink(address), counts, kafka.ahead_s * 1e6)
+        serve_metrics(MetricsSettings(), counts.families)
         rounds = LakeRounds(KafkaLog(kafka), writer, topics, counts, LakeSettings())
         asyncio.run(_run(rounds.run(once=once), rounds.stop))
     written = {name: rows for name, rows in sorted(counts.rows.items()) if rows}

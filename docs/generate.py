@@ -23,6 +23,7 @@ from pydantic_core import PydanticUndefined
 from pydantic_settings import BaseSettings
 from typer.cli import get_docs_for_click
 
+from analytics.lake_counts import LakeCounts
 from analytics.lake_settings import LakeSettings
 from analytics.sinks.settings import SinkSettings
 from analytics.sql.settings import SqlSettings
@@ -43,6 +44,7 @@ from kafka_io.part_metrics import (
 from kafka_io.schema_registry import SchemaRegistrySettings
 from kafka_io.security import SecuritySettings
 from kafka_io.settings import MetricsSettings, ProducerSettings, number_range, variable_of
+from kafka_io.stage_times import Stage
 from kafka_io.tokens import Token, TokenSource
 from producers.settings import (
     BacktesterSettings,
@@ -221,6 +223,11 @@ def metric_parts() -> Sequence[tuple[str, str, Iterable[Metric]]]:
             _part_families(),
         ),
         (
+            "Lakes",
+            "`tapewire lake run` serves these on `TAPEWIRE_METRICS_PORT`, if it is set.",
+            _lake_families(),
+        ),
+        (
             "Supervisor",
             "`tapewire up` serves these itself.",
             _system_families(),
@@ -268,6 +275,12 @@ def _worker_families() -> Iterable[Metric]:
     return metrics.families()
 
 
+def _lake_families() -> Iterable[Metric]:
+    counts = LakeCounts(lag={"x": 1})
+    counts.rows["x"] += 1
+    return counts.families()
+
+
 def _system_families() -> Iterable[Metric]:
     states = PartStates(None)
     states.set("x", PartState.UP)
@@ -278,6 +291,7 @@ def _system_families() -> Iterable[Metric]:
 
 def _part_families() -> Iterable[Metric]:
     counts = Counts()
+    counts.stages.observe(Stage.LOG_TO_EDGE, 0.0)
     counts.published["x"] = counts.refused["x"] = counts.running["x"] = 1
     counts.commands["x", "x"] = counts.dead_letters["x", "x"] = 1
     counts.lags["x"] = lambda: {("x", 0): 1}

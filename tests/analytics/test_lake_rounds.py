@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from analytics.lake_counts import LakeCounts
 from analytics.lake_rounds import LakeRounds
 from analytics.lake_settings import LakeSettings
-from analytics.lake_writer import GAP_TABLE, REFUSED_TABLE, LakeCounts, LakeWriter, choose_tables
+from analytics.lake_writer import GAP_TABLE, REFUSED_TABLE, LakeWriter, choose_tables
 from analytics.sinks.base import Lane
 from analytics.sinks.parquet import ParquetSink
 from kafka_io.errors import Unread

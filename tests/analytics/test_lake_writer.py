@@ -8,11 +8,11 @@ import pyarrow as pa
 import pytest
 
 from analytics.errors import UnknownTable
+from analytics.lake_counts import LakeCounts
 from analytics.lake_writer import (
     GAP_TABLE,
     REFUSED_TABLE,
     Gap,
-    LakeCounts,
     LakeWriter,
     TopicBatch,
     choose_tables,

@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
+import httpx
 import pytest
 
 from analytics import log_rows
 from cli.errors import AnalyticsFailed
 from cli.lake_run import run_lake
+from infra.embedded_broker import free_port
 from kafka_io.settings import ProducerSettings
 from tests.support.alerts import raised_alert
 from tests.support.table_log import TableLog
@@ -32,6 +34,16 @@ def test_it_says_what_it_has_written(tmp_path: Path) -> None:
         "risk_alert: 1 rows",
         f"2 rows were written to {address}",
     ]
+
+
+def test_its_metrics_are_at_the_port_of_the_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = free_port(19_000)
+    monkeypatch.setenv("TAPEWIRE_METRICS_PORT", str(port))
+    run_lake(f"parquet:{tmp_path}/lake", [], SETTINGS, once=True)
+    text = httpx.get(f"http://127.0.0.1:{port}/metrics").text
+    assert 'tapewire_lake_rows_total{table="risk_alert"} 1.0' in text
 
 
 @pytest.mark.parametrize(

@@ -40,5 +40,5 @@ def test_labels_of_metrics_are_bounded() -> None:
     }
     of_log = {"topic", "partition"}
     of_vocabularies = {"reason", "severity", "acknowledged", "outcome", "start", "status"}
-    of_system = {"stream", "dialect", "part", "certificate", "version"}
+    of_system = {"stream", "dialect", "part", "certificate", "version", "stage", "table"}
     assert labels == of_log | of_vocabularies | of_system | {"le"}
