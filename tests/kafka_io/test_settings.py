@@ -10,6 +10,9 @@ from typing import Any
 import pytest
 from pydantic_settings import BaseSettings
 
+from analytics.lake_settings import LakeSettings
+from analytics.sinks.settings import SinkSettings
+from analytics.sql.settings import SqlSettings
 from infra.settings import InfraSettings
 from kafka_io import settings as settings_module
 from kafka_io.errors import InvalidSetting
@@ -36,6 +39,7 @@ KINDS: tuple[type[BaseSettings], ...] = (
     BacktesterSettings,
     EdgeSettings,
     InfraSettings,
+    LakeSettings,
     MarketSettings,
     MetricsSettings,
     NotifierSettings,
@@ -44,6 +48,8 @@ KINDS: tuple[type[BaseSettings], ...] = (
     ProducerSettings,
     SchemaRegistrySettings,
     SecuritySettings,
+    SinkSettings,
+    SqlSettings,
     TrainerSettings,
 )
 
