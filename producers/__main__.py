@@ -6,7 +6,6 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Mapping
-from importlib.util import find_spec
 
 from kafka_io.client import check_framing, check_security
 from kafka_io.counts import COUNTS
@@ -41,7 +40,6 @@ async def _demo(stop: asyncio.Event, speed: float) -> None:
 async def _trainer(stop: asyncio.Event, _: float) -> None:
     from producers.training import trainer  # noqa: PLC0415  # see above
 
-    _need("sklearn", "joblib")
     _ready("waiting for commands")
     await trainer.run(ProducerSettings(source="/producers/trainer"), TrainerSettings(), stop)
 
@@ -63,7 +61,6 @@ async def _orchestrator(stop: asyncio.Event, _: float) -> None:
         available = agents.configured(settings, orchestrator_settings)
     except UnknownAgent as error:
         sys.exit(f"TAPEWIRE_AGENTS or TAPEWIRE_AGENT_NAMES: {error}")
-    _need("sklearn")
     _ready("waiting for messages")
     await orchestrator.run(settings, orchestrator_settings, available, stop)
 
@@ -78,13 +75,6 @@ async def _market(stop: asyncio.Event, _: float) -> None:
         await trades.run(settings, MarketSettings().trades_jar, stop)
     except NoTrades as error:
         sys.exit(f"TAPEWIRE_TRADES_JAR: {error}")
-
-
-def _need(*modules: str) -> None:
-    """End if modules are missing that the part imports with its first command."""
-    missing = [name for name in modules if find_spec(name) is None]
-    if missing:
-        sys.exit(f"{', '.join(missing)} cannot be imported; install tapewire[demo]")
 
 
 _PARTS: Mapping[str, Callable[[asyncio.Event, float], Coroutine[None, None, None]]] = {

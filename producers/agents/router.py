@@ -1,14 +1,17 @@
 """Routes a message to an agent, with a confidence and a reason.
 
-A text classifier is fitted to the agents' examples: words and parts of words, weighted by TF-IDF,
-and a logistic regression. The probability is the confidence, and the words with the largest weights
-are the reason.
+A text classifier is fitted at start on the agents' examples: words and parts of words, weighted by
+TF-IDF, and a logistic regression. The probability is the confidence, and the words with the largest
+weights are the reason.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from threading import Lock
 from typing import Any
+
+import numpy as np
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
 
 from producers.agents.agents import Agent
 
@@ -28,35 +31,10 @@ class Route:
 
 
 class Router:
-    """Chooses agents for messages.
-
-    Its classifier is made for the first message: scikit-learn takes a second to import, and more
-    memory than all else in the process, which an orchestrator without messages does not need.
-    """
-
-    def __init__(self, agents: Sequence[Agent]) -> None:
-        """Take at least two agents with examples."""
-        self._agents = agents
-        self._classifier: _Classifier | None = None
-        self._lock = Lock()
-
-    def route(self, message: str) -> Route:
-        """Return the agent of a message; any thread may ask."""
-        with self._lock:
-            if self._classifier is None:
-                self._classifier = _Classifier(self._agents)
-        return self._classifier.route(message)
-
-
-class _Classifier:
     """A classifier of messages by agent."""
 
     def __init__(self, agents: Sequence[Agent]) -> None:
-        """Fit it to the agents' examples."""
-        # Only here: see `Router`.
-        from sklearn.feature_extraction.text import TfidfVectorizer  # noqa: PLC0415  # see above
-        from sklearn.linear_model import LogisticRegression  # noqa: PLC0415  # see above
-
+        """Fit the classifier to at least two agents with examples."""
         self._agents = agents
         texts = [_readable(text) for agent in agents for text in agent.examples]
         labels = [index for index, agent in enumerate(agents) for _ in agent.examples]
@@ -69,7 +47,7 @@ class _Classifier:
         """Return the agent of a message."""
         seen: Any = self._words.transform([_readable(message)])
         probabilities = self._model.predict_proba(seen)[0]
-        best = int(probabilities.argmax())
+        best = int(np.argmax(probabilities))
         agent = self._agents[best]
         confidence = float(probabilities[best])
         weights = self._model.coef_
@@ -79,7 +57,7 @@ class _Classifier:
         names = self._words.get_feature_names_out()
         words = [
             names[index]
-            for index in contributions.argsort()[::-1][:_REASONS]
+            for index in np.argsort(contributions)[::-1][:_REASONS]
             if contributions[index] > 0
         ]
         known = " ".join(f"'{word}'" for word in words) or "nothing in it"

@@ -15,11 +15,15 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import joblib
+
 from kafka_io.clock import now_us
 from kafka_io.command_group import CommandGroup, ReceivedCommand, next_attempt
 from kafka_io.errors import ProducerError, WorkStopped
 from kafka_io.settings import ProducerSettings
 from producers.settings import TrainerSettings
+from producers.training.forecast import train
+from producers.training.meters import read_meter
 from schemas.events import (
     Record,
     RunStatus,
@@ -89,12 +93,6 @@ class Task:
             self._fail(f"the training broke: {reason}", f"{type(error).__name__}: {reason}")
 
     def _run(self) -> None:
-        # Only here: they take most of the memory of a trainer, which it does not need while idle.
-        import joblib  # noqa: PLC0415  # see above
-
-        from producers.training.forecast import train  # noqa: PLC0415  # see above
-        from producers.training.meters import read_meter  # noqa: PLC0415  # see above
-
         command = self.command
         if self.lost >= _ATTEMPTS_MAX:
             self._fail(
