@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from cli.answers import Answer
-from producers.training.trainer import models_folder
+from producers.training.model_files import models_folder
 
 _MODELS_DIR = "TAPEWIRE_MODELS_DIR"
 

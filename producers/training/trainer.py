@@ -10,10 +10,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from hashlib import blake2b
-from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import joblib
 
@@ -24,6 +21,7 @@ from kafka_io.settings import ProducerSettings
 from producers.settings import TrainerSettings
 from producers.training.forecast import train
 from producers.training.meters import read_meter
+from producers.training.model_files import model_path, models_folder
 from schemas.events import (
     Record,
     RunStatus,
@@ -39,8 +37,6 @@ logger = logging.getLogger(__name__)
 
 _ATTEMPTS_MAX = 3
 _FETCHED, _TRAINED, _SAVED = 10.0, 90.0, 95.0
-_FILE_NAME_CHARS_MAX = 200
-_TENANT_CHARS_MAX = 100
 
 
 async def run(settings: ProducerSettings, trainer: TrainerSettings, stop: asyncio.Event) -> None:
@@ -199,21 +195,3 @@ _STATUS_OF = {
     TaskStage.SUCCESS: RunStatus.COMPLETED,
     TaskStage.FAILURE: RunStatus.FAILED,
 }
-
-
-def models_folder(folder: Path, tenant: str | None) -> Path:
-    """Return the folder of a tenant's models; no tenant's name leads to another's.
-
-    The digest keeps names apart that differ in their ends, or in what a file system ignores.
-    """
-    if tenant is None:
-        return folder
-    name = quote(tenant, safe=" ").replace(".", "%2E")[:_TENANT_CHARS_MAX]
-    digest = blake2b(tenant.encode(), digest_size=8).hexdigest()
-    return folder / "tenants" / f"{name}-{digest}"
-
-
-def model_path(folder: Path, command: TrainingCommand) -> Path:
-    """Return the file of a command's model; no meter's name leads out of the folder."""
-    name = quote(command.meter_id, safe=" ").replace(".", "%2E")[:_FILE_NAME_CHARS_MAX]
-    return folder / command.meter_type / f"{name}.joblib"

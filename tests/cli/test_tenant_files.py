@@ -4,7 +4,7 @@ import pytest
 
 from cli.answers import Answer
 from cli.tenant_files import with_models
-from producers.training.trainer import models_folder
+from producers.training.model_files import models_folder
 
 ANSWER = Answer({"tenant": "acme"}, ["nothing"])
 

@@ -8,7 +8,7 @@ import pytest
 from producers.errors import TooFewReadings, UnknownMeter
 from producers.training.forecast import train
 from producers.training.meters import Consumption, read_meter
-from producers.training.trainer import model_path
+from producers.training.model_files import model_path
 from schemas.events import TrainingCommand
 
 

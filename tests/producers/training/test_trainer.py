@@ -5,7 +5,8 @@ import pytest
 
 from producers.errors import WorkStopped
 from producers.settings import TrainerSettings
-from producers.training.trainer import Task, model_path, models_folder
+from producers.training.model_files import model_path
+from producers.training.trainer import Task
 from schemas.events import TrainingCommand
 from tests.support.commands import MemoryCommand
 
@@ -97,13 +98,3 @@ def test_a_task_that_another_trainer_has_reports_nothing_more(tmp_path: Path) ->
     with pytest.raises(WorkStopped):
         task_of(received, tmp_path).run()
     assert len(received.events) == 2
-
-
-@pytest.mark.parametrize("other", ["Acme", "acme/", "a" * 300, "a" * 301, "..", ""])
-def test_the_models_of_two_tenants_are_in_two_folders(tmp_path: Path, other: str) -> None:
-    folder = models_folder(tmp_path, other)
-    assert folder.parent == tmp_path / "tenants"
-    assert models_folder(tmp_path, "acme") != folder
-    assert models_folder(tmp_path, "a" * 299) != folder
-    assert str(folder).lower() != str(models_folder(tmp_path, "acme")).lower()
-    assert models_folder(tmp_path, None) == tmp_path
