@@ -186,17 +186,18 @@ class TaskKafka:
         """Return the first offset that a partition has given to another record; None if none.
 
         The log appends what is new after what it has lost, so the first new record is the first one
-        with a later time.
+        with a later time. While there is none, it is the log's end.
         """
         if not marks:
             return None
+        end = (await self._consumer.read_ends([where]))[where]
         offsets = range(marks[0].offset, marks[-1].offset + 1)
         records = await read_between(*where, offsets, self._reader)
-        cut = find_cut(marks, {record.offset: mark_of(record) for record in records})
+        cut = find_cut(marks, {record.offset: mark_of(record) for record in records}, end)
         if cut is None:
             return None
         after = await find_offset_after(*where, cut.append_ms, self._reader)
-        return cut.offset if after is None else min(after, cut.offset)
+        return min(cut.offset, end if after is None else after)
 
     async def read_ends(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
         """Return the offset after the last record of each partition."""

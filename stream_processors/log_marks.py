@@ -32,7 +32,7 @@ class Cut(NamedTuple):
     """A lost end, as far as marks show it: records with offsets of lost ones are newer than it."""
 
     offset: int
-    """The first known offset that the log has given to another record."""
+    """The first known offset that the log has given to another record, or not any more."""
     append_ms: int
     """When the last lost record that is known was appended."""
 
@@ -79,15 +79,16 @@ def find_copy(mark: RecordMark, in_log: Iterable[RecordMark]) -> int | None:
     return copies[-1] if copies else None
 
 
-def find_cut(marks: Sequence[RecordMark], in_log: Mapping[int, RecordMark]) -> Cut | None:
+def find_cut(marks: Sequence[RecordMark], in_log: Mapping[int, RecordMark], end: int) -> Cut | None:
     """Compare marks of processed records with the log; None if the log has not lost any. Pure.
 
     Args:
         marks: marks of processed records.
-        in_log: marks of the log's records by offset. A record that is missing may have been
-            compacted, deleted in time, or not been given its offset again; it tells nothing.
+        in_log: marks of the log's records by offset. A record that is missing before the end may
+            have been compacted, or deleted in time; it tells nothing.
+        end: the offset after the log's last record. It may have grown again up to here.
     """
-    lost = [mark for mark in marks if in_log.get(mark.offset, mark) != mark]
+    lost = [mark for mark in marks if mark.offset >= end or in_log.get(mark.offset, mark) != mark]
     if not lost:
         return None
     return Cut(min(mark.offset for mark in lost), max(mark.append_ms for mark in lost))

@@ -161,6 +161,8 @@ class Kafka(Protocol):
     async def find_reused(self, where: TopicPartition, marks: Sequence[RecordMark]) -> int | None:
         """Return the first offset that a partition has given to another record; None if none.
 
+        It is the log's end where the log has lost records and got no others yet.
+
         Raises:
             Unread, TimeoutError: Kafka does not answer.
         """
@@ -245,7 +247,7 @@ def resolve_start(number: int, recovered: Recovered, now_us: int) -> Start:
         offset = min(candidates, default=log.begin)
         if len(set(candidates)) > 1:
             faults.append(f"{where} has the offsets {sorted(candidates)}; the lower one holds")
-        if log.reused is not None:
+        if log.reused is not None and log.reused < log.end:
             faults.append(
                 f"{where} has lost its records from {log.reused} to {offset}, and has given their "
                 "offsets to others, which are read now"

@@ -28,10 +28,15 @@ def test_a_mark_tells_records_apart_by_time_key_and_value() -> None:
     assert len(set(map(mark_of, messages))) == 4
 
 
-def test_a_log_that_has_all_records_or_fewer_has_no_cut() -> None:
+def test_a_log_that_has_all_records_or_lacks_some_before_its_end_has_no_cut() -> None:
     marks = [mark(3, 30), mark(5, 50)]
-    assert find_cut(marks, {at.offset: at for at in marks}) is None
-    assert find_cut(marks, {}) is None
+    assert find_cut(marks, {at.offset: at for at in marks}, 6) is None
+    assert find_cut(marks, {}, 6) is None
+
+
+def test_a_log_that_has_not_grown_up_to_the_last_record_again_has_a_cut() -> None:
+    marks = [mark(3, 30), mark(5, 50)]
+    assert find_cut(marks, {3: mark(3, 30), 4: mark(4, 90)}, 5) == Cut(5, 50)
 
 
 @given(st.integers(0, 20), st.integers(1, 20), st.integers(0, 20))
@@ -43,7 +48,8 @@ def test_a_cut_is_at_the_first_reused_offset_and_after_the_last_lost_record(
     anew = [mark(at, 1000 + at) for at in range(kept, kept + lost + unaware)]
     processed = [*before, *anew[lost:]]
     in_log = {at.offset: at for at in (*before[:kept], *anew)}
-    assert find_cut(processed, in_log) == Cut(kept, kept + lost - 1)
+    end = kept + lost + unaware
+    assert find_cut(processed, in_log, end) == Cut(kept, kept + lost - 1)
 
 
 def test_a_trail_keeps_what_the_last_two_looks_at_the_leader_do_not_cover() -> None:

@@ -306,7 +306,7 @@ async def test_a_new_writer_takes_over_where_kafka_does_not_answer_and_waits_lon
 
 
 @pytest.mark.parametrize("is_watching", [True, False])
-@pytest.mark.parametrize("unaware", [0, 1, 12])
+@pytest.mark.parametrize("unaware", [-6, -1, 0, 1, 12])
 async def test_a_log_that_lost_its_end_and_grew_again_is_read_from_its_first_new_record(
     unaware: int,
     *,
@@ -321,7 +321,7 @@ async def test_a_log_that_lost_its_end_and_grew_again_is_read_from_its_first_new
         await cluster.done()
         if not is_watching:
             await stack.aclose()
-        # Before anybody looks, the log has as many records as it had, or more.
+        # Before anybody looks, the log has fewer records than it had, as many, or more.
         cluster.tear(0, 13)
         for _ in range(7 + unaware):
             cluster.append(0, "b", 1)
@@ -335,10 +335,10 @@ async def test_a_log_that_lost_its_end_and_grew_again_is_read_from_its_first_new
         if isinstance(event := decode(record.value), UserUpdate) and event.user_id == "b"
     }
     assert found == set(range(13, 20 + unaware))
-    assert member.metrics.log_faults == 1
-    [gap] = processor.gaps
-    assert (gap.reason, gap.to_offset) == ("future", 13)
-    assert gap.from_offset >= 20
+    assert member.metrics.log_faults >= 1
+    # Told again where the task starts again before the first round after it is committed.
+    assert {(gap.reason, gap.to_offset) for gap in processor.gaps} == {("future", 13)}
+    assert all(gap.from_offset >= 20 for gap in processor.gaps)
 
 
 async def test_a_topic_that_was_made_anew_is_read_from_its_first_record() -> None:

@@ -278,11 +278,12 @@ class FakeMember:
     async def find_reused(self, where: TopicPartition, marks: Sequence[RecordMark]) -> int | None:
         await self._slow()
         log = self.cluster.inputs[where.partition]
-        cut = find_cut(marks, {message.offset: mark_of(message) for message in log})
+        end = self.cluster.end(where.partition)
+        cut = find_cut(marks, {message.offset: mark_of(message) for message in log}, end)
         if cut is None:
             return None
         newer = [at.offset for at in log if mark_of(at).append_ms > cut.append_ms]
-        return min([cut.offset, *newer])
+        return min([cut.offset, end, *newer])
 
     async def read_ends(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
         await self._slow()
