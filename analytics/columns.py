@@ -14,6 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from analytics.table_names import is_event, table_name
 from schemas.codec import versions
 from schemas.events import Record
 from schemas.registry import REGISTRY
@@ -48,11 +49,6 @@ PRIMITIVES = {
 _NUMBERS = {"int", "long", "float", "double"}
 
 
-def table_name(kind: type[Record]) -> str:
-    """Return the name of the table of a class: `risk_alert` of `RiskAlert`."""
-    return "".join(f"_{c.lower()}" if c.isupper() else c for c in kind.__name__).removeprefix("_")
-
-
 @cache
 def event_classes() -> Mapping[str, type[Record]]:
     """Return the classes that have a table, by the table's name.
@@ -62,11 +58,6 @@ def event_classes() -> Mapping[str, type[Record]]:
     """
     kinds = [row.record for row in REGISTRY if is_event(row.record)]
     return {table_name(kind): kind for kind in kinds}
-
-
-def is_event(kind: type[Record]) -> bool:
-    """Return whether a class of records has the time of an event."""
-    return hasattr(kind, "event_time_us")
 
 
 @cache

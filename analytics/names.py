@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import NamedTuple
 
-from analytics.columns import event_classes, is_event
+from analytics.columns import event_classes
 from analytics.errors import UnknownTable
+from analytics.table_names import is_event
 from schemas.events import Record
 from schemas.topics import CATALOGUE, REGISTRY, Topic
 

@@ -17,9 +17,10 @@ from typing import NamedTuple, cast
 import numpy as np
 import pyarrow as pa
 
-from analytics.columns import schema_of, table_name
+from analytics.columns import schema_of
 from analytics.sinks.address import open_sink
 from analytics.sinks.base import Lane, Span, Tables
+from analytics.table_names import table_name
 from schemas.events import RiskMeasure
 
 _TABLE = table_name(RiskMeasure)
@@ -29,7 +30,7 @@ _FORMATS = ("delta", "iceberg")
 
 
 class Case(NamedTuple):
-    """What is measured: the rows of a commit, and the commits that came before."""
+    """A commit of some rows to a table that has got some commits before."""
 
     rows: int
     commits_before: int

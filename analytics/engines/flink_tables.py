@@ -14,12 +14,12 @@ Windows are over `event_time`, or `as_of` of measures, or `_ingested_at` of reco
 """
 
 import argparse
-import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from analytics.table_names import table_name
 from kafka_io.settings import ProducerSettings
 from schemas.codec import versions
 from schemas.topics import REGISTRY
@@ -68,9 +68,10 @@ def table_statement(
     Raises:
         ValueError: no topic carries events of such a class.
     """
-    topics = {row.record.__name__: row.topic.name for row in REGISTRY}
-    if name not in topics:
-        raise ValueError(f"no topic carries {name}; they carry {', '.join(sorted(topics))}")
+    known = {row.record.__name__: row for row in REGISTRY}
+    if name not in known:
+        raise ValueError(f"no topic carries {name}; they carry {', '.join(sorted(known))}")
+    kind, topic = known[name].record, known[name].topic
     schema = versions(name)[-1]
     times = [field["name"] for field in schema["fields"] if _is_time(field["type"])]
     # Records such as batches have no time of their own.
@@ -84,7 +85,7 @@ def table_statement(
     ]
     with_options = {
         "connector": "kafka",
-        "topic": f"{prefix}{topics[name]}",
+        "topic": f"{prefix}{topic.name}",
         "properties.bootstrap.servers": servers,
         "properties.isolation.level": "read_committed",
         "scan.startup.mode": "earliest-offset",
@@ -95,7 +96,7 @@ def table_statement(
     }
     shown = ",\n".join(f"  {_text(key)} = {_text(value)}" for key, value in with_options.items())
     body = ",\n".join(f"  {column}" for column in columns)
-    return f"CREATE TABLE `{_table_name(name)}` (\n{body}\n) WITH (\n{shown}\n);\n"
+    return f"CREATE TABLE `{table_name(kind)}` (\n{body}\n) WITH (\n{shown}\n);\n"
 
 
 def _columns(schema: Mapping[str, Any]) -> Iterator[str]:
@@ -143,11 +144,6 @@ def _is_time(schema: Any) -> bool:
     if isinstance(schema, list):
         return any(_is_time(branch) for branch in schema)
     return isinstance(schema, dict) and schema.get("logicalType") == _TIME_TYPE
-
-
-def _table_name(name: str) -> str:
-    """Return the name of the table of a class: `risk_alert` of `RiskAlert`."""
-    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
 
 
 def _text(value: str) -> str:

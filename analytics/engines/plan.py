@@ -15,11 +15,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from analytics.table_names import is_event
 from kafka_io.settings import ProducerSettings
 from kafka_io.subjects import subjects
 from schemas.codec import MARKER, fingerprint_of_schema, version_of, versions
-from schemas.events import Record
-from schemas.registry import field_names
 from schemas.topics import REGISTRY
 
 Plan = dict[str, Any]
@@ -41,7 +40,7 @@ def make_plan(names: Sequence[str], *, prefix: str = "", ids: Mapping[str, list[
     if unknown:
         raise ValueError(f"no topic carries {', '.join(unknown)}; they carry {', '.join(known)}")
     tables = []
-    for name in names or [name for name, row in known.items() if _is_event(row.record)]:
+    for name in names or [name for name, row in known.items() if is_event(row.record)]:
         topic = known[name].topic
         others = [kind.__name__ for kind in topic.records if kind.__name__ != name]
         tables.append(
@@ -92,10 +91,6 @@ def _writers(name: str, ids: Mapping[str, list[int]]) -> list[dict[str, Any]]:
         heads += [(b"\0" + schema_id.to_bytes(4)).hex() for schema_id in ids.get(mark, ())]
         writers.append({"heads": heads, "schema": schema})
     return writers
-
-
-def _is_event(kind: type[Record]) -> bool:
-    return hasattr(kind, "event_time_us") or "event_time_us" in field_names(kind)
 
 
 def _ids_at(url: str | None, prefix: str) -> dict[str, list[int]]:

@@ -3,8 +3,9 @@
 import pyarrow as pa
 import pytest
 
-from analytics.columns import event_schema, is_event
+from analytics.columns import event_schema
 from analytics.rows import event_row
+from analytics.table_names import is_event
 from schemas.events import Record, Return, ReturnBatch
 from sse_edge.streams.channels import CHANNELS
 
