@@ -21,6 +21,10 @@ from schemas.instants import to_rfc3339
 
 _T = TypeVar("_T")
 
+OutFile = Annotated[
+    Path | None,
+    typer.Option("--out", "-o", metavar="FILE", help="The file. [the standard output]"),
+]
 DataDir = Annotated[
     Path | None,
     typer.Option(

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli.console import DataDir, print_note, reasons, run, settings_of
+from cli.console import DataDir, OutFile, print_note, reasons, run, settings_of
 from cli.moments import milliseconds_of
 from cli.target import find_kafka
 
@@ -40,10 +40,7 @@ def export(
             help=f"One of {', '.join(_FORMATS)}. [that of the file's name, else ndjson]",
         ),
     ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", "-o", metavar="FILE", help="The file. [the standard output]"),
-    ] = None,
+    out: OutFile = None,
     tenant: Annotated[
         str | None,
         typer.Option(help="Only events of this tenant; '' for those of no tenant. [all]"),

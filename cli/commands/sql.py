@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli.console import DataDir, print_note, reasons, settings_of
+from cli.console import DataDir, OutFile, print_note, reasons, settings_of
 from cli.moments import milliseconds_of
 from cli.target import find_kafka
 
@@ -46,10 +46,7 @@ def sql(
             help=f"One of {', '.join(_FORMATS)}. [that of the file's name, else table]",
         ),
     ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", "-o", metavar="FILE", help="The file. [the standard output]"),
-    ] = None,
+    out: OutFile = None,
     no_log: Annotated[  # noqa: FBT002  # a flag of the command line
         bool, typer.Option("--no-log", help="Read the lake alone, without Kafka.")
     ] = False,
