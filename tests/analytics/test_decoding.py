@@ -27,6 +27,7 @@ from schemas.events import (
     RiskMeasure,
 )
 from schemas.gate import admit
+from tests.support.alerts import raised_alert
 from tests.support.strangers import (
     EXAMPLES,
     _of_schema,
@@ -159,7 +160,7 @@ def test_a_text_that_is_not_utf_8_is_refused() -> None:
 
 
 def test_a_time_ahead_of_the_log_and_a_lap_that_is_too_high_are_refused() -> None:
-    alert = within_alert()
+    alert = raised_alert("t", event_time_us=LOGGED_US)
     ahead = replace(alert, event_time_us=LOGGED_US + 2 * 86_400_000_000)
     found = check_equal(RiskAlert, [encode(alert)] * 20 + [encode(ahead)])
     assert found.refused.column("reason").to_pylist() == ["future"]
@@ -167,23 +168,6 @@ def test_a_time_ahead_of_the_log_and_a_lap_that_is_too_high_are_refused() -> Non
     high = replace(batch, lap=2**31 - 1)
     found = check_equal(ReturnBatch, [encode(batch)] * 20 + [encode(high)])
     assert found.refused.column("_offset").to_pylist() == [20]
-
-
-def within_alert() -> RiskAlert:
-    return RiskAlert(
-        alert_id="a",
-        transition_id="t",
-        alert_type="var_exceeded",
-        state="raised",
-        severity="warning",
-        message="m",
-        metric_name="var_95",
-        metric_value=0.1,
-        threshold=0.05,
-        entity_type="portfolio",
-        entity_id="p",
-        event_time_us=LOGGED_US,
-    )
 
 
 def test_returns_have_a_version_each() -> None:
@@ -199,7 +183,7 @@ def test_records_of_several_classes_are_rows_of_their_own_tables() -> None:
         topic="t", partition=1, reason="expired", from_offset=5, to_offset=9, event_time_us=1
     )
     (measure,) = measures(1)
-    alert = encode(within_alert())
+    alert = encode(raised_alert("t", event_time_us=LOGGED_US))
     values = [measure, encode(gap), None, alert, b"x"]
     found = decode([RiskMeasure, InputGap], "e1", consumed(values, [("tenant", b"acme")]))
     assert {kind: table.num_rows for kind, table in found.events.items()} == {

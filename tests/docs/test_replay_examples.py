@@ -77,7 +77,7 @@ async def test_the_program_in_python_follows_what_comes(tmp_path: Path) -> None:
         path.write_text(example.replace(SHOWN, url), encoding="utf-8")
         async with running(sys.executable, "-u", str(path)) as lines, httpx.AsyncClient() as http:
             while not await connections(http, url):  # noqa: ASYNC110  # it does not say it waits
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(0.05)  # the edge lists connections, and reports none
             for number in range(2, 5):
                 write(log, number)
                 line = (await lines.readline()).decode()

@@ -87,7 +87,7 @@ async def _check(world: World, address: str, kills: int, seed: int) -> None:
                 if kill % 5 == 1:
                     stop(paused)
                 with started(processes.Process(target=follow, args=where, kwargs={"once": False})):
-                    time.sleep(dice.uniform(0.05, 1.0))
+                    time.sleep(dice.uniform(0.05, 1.0))  # it is killed at a random point
                 if kill % 5 == 2:
                     wake(paused)
     finally:

@@ -1,4 +1,4 @@
-"""What clients have had of alerts is read from the log of alerts."""
+"""Counts of the alerts that clients have been sent, as the log of alerts has them."""
 
 from collections.abc import Sequence
 

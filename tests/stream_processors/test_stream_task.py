@@ -336,7 +336,7 @@ async def test_a_log_that_lost_its_end_and_grew_again_is_read_from_its_first_new
     }
     assert found == set(range(13, 20 + unaware))
     assert member.metrics.log_faults >= 1
-    # Told again where the task starts again before the first round after it is committed.
+    # The gap is reported again if the task starts again before it has committed a round.
     assert {(gap.reason, gap.to_offset) for gap in processor.gaps} == {("future", 13)}
     assert all(gap.from_offset >= 20 for gap in processor.gaps)
 

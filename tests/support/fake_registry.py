@@ -28,7 +28,7 @@ class FakeRegistry:
     requests: list[str] = field(default_factory=list)
     """The method and path of each request."""
     lies: dict[int, Any] = field(default_factory=dict)
-    """What is answered in place of the schemas of some ids."""
+    """False answers, by the ids of the schemas in whose place they are given."""
     refused: set[str] = field(default_factory=set)
     """The subjects for which no schema is compatible."""
     is_away: bool = False

@@ -37,10 +37,11 @@ PORTFOLIOS = 20
 DAY_US = 86_400_000_000
 FIRST_DAY_US = 1_700_006_400_000_000
 SINGLE_OBJECT_HEAD = 10
+SCHEMAS_URL = "http://schemas.example"
 
 
 def statement(name: str, **options: Any) -> str:
-    return table_statement(name, servers="k:9092", registry="http://r", **options)
+    return table_statement(name, servers="kafka:9092", registry=SCHEMAS_URL, **options)
 
 
 def test_a_table_has_the_fields_of_the_newest_version_times_and_places() -> None:
@@ -77,7 +78,7 @@ def test_an_unknown_class_is_named_with_those_that_there_are(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "tables.sql"
-    given = ["RiskMesure", "--servers", "k:1", "--registry", "http://r", "--out", str(out)]
+    given = ["RiskMesure", "--servers", "k:1", "--registry", SCHEMAS_URL, "--out", str(out)]
     assert main(given) == 1
     assert "no topic carries RiskMesure; they carry" in capsys.readouterr().err
     assert not out.exists()

@@ -40,7 +40,7 @@ def wait_for_rows(address: str, more: int) -> None:
         if all(positions.get(lane, 0) >= before.get(lane, 0) + more for lane in LANES):
             return
         assert time.monotonic() < deadline, f"no rows came: {positions}"
-        time.sleep(0.05)
+        time.sleep(0.05)  # a lake tells nobody of a commit
 
 
 def kill_writers(address: str, kills: int, seed: int) -> None:
@@ -56,7 +56,7 @@ def kill_writers(address: str, kills: int, seed: int) -> None:
             target = compact if kill % 4 == 3 and is_compacted(address) else follow
             arguments = (address,) if target is compact else (address, LANES)
             with started(processes.Process(target=target, args=arguments)):
-                time.sleep(dice.uniform(0.02, 0.3))
+                time.sleep(dice.uniform(0.02, 0.3))  # until a random point, where it is killed
         wait_for_rows(address, 1)
     with started(processes.Process(target=follow, args=(address, LANES))):
         wait_for_rows(address, 1)
@@ -86,7 +86,7 @@ def test_a_zombie_that_wakes_up_repeats_no_row(address: str) -> None:
     processes = context()
     for _ in range(20):
         with started(processes.Process(target=follow, args=(address, LANES))) as zombie:
-            time.sleep(dice.uniform(0.05, 0.4))
+            time.sleep(dice.uniform(0.05, 0.4))  # until a random point, where it is stopped
             stop(zombie)
             with started(processes.Process(target=follow, args=(address, LANES))):
                 wait_for_rows(address, 7)

@@ -64,7 +64,7 @@ def test_writers_that_are_killed_lose_and_repeat_no_row(address: str) -> None:
             started(processes.Process(target=follow, args=(address, LANES))),
             started(processes.Process(target=follow, args=(address, LANES))),
         ):
-            time.sleep(pause_s)
+            time.sleep(pause_s)  # both are killed wherever they are then
     write_step(sink_of(address), LANES, 10)
     assert check_rows(sink_of(address)) > 0
 
