@@ -1,9 +1,9 @@
 """Writes batches of a topic to a lake: each record a row once, through kills and other writers.
 
-Each table holds the offsets that it has rows of. A topic's *main* table is the last to be written,
-so its position says how far the topic has been read. Rows of its other tables, which are rare, are
-written before, and only where there are some: whoever reads the same records again, after a kill,
-leaves out those that such a table has already.
+Each table holds the offsets up to which it has rows. A topic's *main* table is written last, so its
+position says how far the topic was read. Its other tables have few rows, which are written first. A
+writer that was killed between the two reads the same records again. It leaves out those that the
+other tables already have.
 
 `refused_record` holds the records that are no events, and `log_gap` the offsets that the log has
 lost before they were read. So the rows of both and of the classes of events are the whole log.
@@ -16,12 +16,13 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from analytics.arrow_compute import pc
-from analytics.columns import PLACE, TIMESTAMP, schema_of, table_name
+from analytics.columns import PLACE, TIMESTAMP, schema_of
 from analytics.decoding import decode
 from analytics.lake_counts import LakeCounts
 from analytics.names import event_tables, find_table
 from analytics.sinks.base import Lane, Sink, Span
 from analytics.sinks.errors import Overtaken
+from analytics.table_names import table_name
 from kafka_io.reader import ConsumedRecord
 from schemas.events import Record
 from schemas.gate import AHEAD_US

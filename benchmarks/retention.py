@@ -65,7 +65,7 @@ class Sample(NamedTuple):
 
     event: Any
     what: str = ""
-    """What the event is, where its class does not say so."""
+    """A description for the table; empty where the name of the class is enough."""
 
 
 class Measured(NamedTuple):

@@ -12,7 +12,7 @@ from kafka_io.settings import MetricsSettings, ProducerSettings
 
 
 def run_lake(address: str, tables: Sequence[str], kafka: ProducerSettings, *, once: bool) -> Answer:
-    """Write tables until the process is told to stop, or until the end of the log.
+    """Write tables until SIGTERM or SIGINT, or until the end of the log.
 
     Args:
         address: the lake's address.

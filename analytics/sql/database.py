@@ -36,7 +36,7 @@ def connect(
         settings: its bounds.
         folder: an empty folder, for what does not fit into memory.
         extensions: the extensions that it needs.
-        path: the file of the database; None for one in memory.
+        path: the database's file; None keeps the database in memory.
 
     Raises:
         NotInstalled: the wheel of an extension is missing.

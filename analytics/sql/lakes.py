@@ -20,7 +20,7 @@ class LakeTable(NamedTuple):
     """A table of a lake."""
 
     relation: str
-    """What SQL reads its rows from."""
+    """The SQL expression that returns its rows, such as a call of `delta_scan`."""
     positions: Mapping[Lane, int]
     """The offset of the next record of each lane."""
 
