@@ -385,6 +385,8 @@ class StreamTask:
     @property
     def has_room(self) -> bool:
         """Whether more messages should be fetched for the task."""
+        if self._interruption is not None:  # what came now would be dropped
+            return False
         # If nothing can be taken, what is missing is in Kafka.
         return self.is_fetching and (self._queue.size < _WAITING_BYTES_MAX or not self._queue)
 

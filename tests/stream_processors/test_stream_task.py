@@ -341,6 +341,25 @@ async def test_a_log_that_lost_its_end_and_grew_again_is_read_from_its_first_new
     assert all(gap.from_offset >= 20 for gap in processor.gaps)
 
 
+async def test_a_log_that_lost_its_offset_is_not_asked_again_while_a_commit_waits(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    cluster = FakeCluster()
+    cluster.hiccups_s = (0,)
+    member = FakeMember(cluster)
+    async with running(member):
+        for number in range(20):
+            cluster.append(0, "a", number)
+        await cluster.done()
+        member.began_commit.clear()
+        cluster.answers_after_s = [9.0]
+        cluster.append(0, "a", 20)
+        await member.began_commit.wait()
+        cluster.tear(0, 13)
+        await asyncio.sleep(8)
+        assert [record.message for record in caplog.records].count("lost") == 1
+
+
 async def test_a_topic_that_was_made_anew_is_read_from_its_first_record() -> None:
     cluster = FakeCluster()
     member = FakeMember(cluster)
