@@ -93,10 +93,11 @@ _ERRORS = (
     "analytics.errors",
     "cli.errors",
 )
+_OF_VALUES = ("Items", "Table", "EventTable")
 _BOUNDS = {
     name: bound
     for name, bound in vars(bounds).items()
-    if get_origin(bound) is Annotated and name not in ("Items", "Table")
+    if get_origin(bound) is Annotated and name not in _OF_VALUES
 }
 _SUFFIXES = {"counter": "_total", "info": "_info"}
 """What Prometheus' text adds to the names of metrics, by their type."""
@@ -392,8 +393,14 @@ def _type_text(annotation: object) -> str:
             return name
     arguments = get_args(annotation)
     if get_origin(annotation) is Annotated:  # a list or a table of values with a bound
-        *keys, values = get_args(arguments[0])
-        return f"{'Table' if keys else 'Items'}[{_type_text(values)}]"
+        values = get_args(arguments[0])[-1]
+        names = (
+            name
+            for name in _OF_VALUES
+            if get_origin(arguments[0]) is get_origin(get_args(getattr(bounds, name))[0])
+            and arguments[1:] == get_args(getattr(bounds, name))[1:]
+        )
+        return f"{next(names)}[{_type_text(values)}]"
     if arguments:
         return " | ".join(map(_type_text, arguments))
     assert isinstance(annotation, type)
@@ -406,7 +413,7 @@ def _bounds() -> str:
     rows = [(f"`{name}`", _limits(bound), documented[name]) for name, bound in _BOUNDS.items()]
     rows += [
         (f"`{name}[...]`", f"at most {bounds.ITEMS_MAX:,} items", documented[name])
-        for name in ("Items", "Table")
+        for name in _OF_VALUES
     ]
     return "## Types\n\n" + _table(("type", "bounds", "meaning"), rows)
 

@@ -22,6 +22,8 @@ ITEMS_MAX = 100_000
 """The most items of a list whose records have no bound of their own."""
 EVENT_JSON_BYTES_MAX = 65_500
 """The most bytes of JSON in an event of 64 KiB, which also holds its name."""
+EVENT_NAMES_BYTES_MAX = 64_000
+"""The most bytes of names in an event of 64 KiB, which also has members of its own."""
 JSON_DEPTH_MAX = 100
 BYTES_MAX = 1 << 20
 _INT32_MAX = (1 << 31) - 1
@@ -64,6 +66,18 @@ def _checked_event_json(text: str) -> str:
             f"ASCII-escaped; an object of more than {EVENT_JSON_BYTES_MAX} bytes has fewer members"
         )
     return text
+
+
+def _checked_event_names(values: Mapping[str, T]) -> Mapping[str, T]:
+    """Check that clients can be shown a table, if only its names."""
+    least = _shown_bytes({**dict.fromkeys(values), "left_out": list(values)})
+    if least > EVENT_NAMES_BYTES_MAX:
+        raise ValueError(
+            f"the names of {len(values)} values would take {least} bytes of an event, since JSON "
+            f"is ASCII-escaped and clients get each name twice where values are left out; they "
+            f"may take {EVENT_NAMES_BYTES_MAX}"
+        )
+    return values
 
 
 def _shown_bytes(value: object) -> int:
@@ -143,3 +157,6 @@ Items = Annotated[Sequence[T], MaxLen(ITEMS_MAX)]
 """A list of some items."""
 Table = Annotated[Mapping[Name, T], MaxLen(ITEMS_MAX)]
 """Values by name."""
+EventTable = Annotated[Mapping[Name, T], MaxLen(ITEMS_MAX), AfterValidator(_checked_event_names)]
+"""Values by name that are members of an event's data. So few or short are the names that an event
+has room for all of them."""

@@ -7,6 +7,7 @@ from schemas.bounds import (
     Count,
     DerivedId,
     DurationUs,
+    EventTable,
     Increment,
     InstantUs,
     Integer,
@@ -27,7 +28,7 @@ class DashboardUpdate:
 
     window_id: DerivedId
     update_type: Name
-    values: Table[Real]
+    values: EventTable[Real]
     event_time_us: ObservedUs
     window_start_us: InstantUs | None = None
     window_end_us: InstantUs | None = None

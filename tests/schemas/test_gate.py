@@ -5,6 +5,7 @@ from typing import Any, get_args, get_type_hints
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
+from producers.progress import dashboard_update
 from schemas.bounds import JSON_DEPTH_MAX, NAME_CHARS_MAX
 from schemas.codec import encode
 from schemas.errors import OutOfBounds, Refused, TooFarAhead, Unexpected
@@ -95,6 +96,13 @@ def test_the_long_id_of_a_portfolio_is_refused_with_its_batch() -> None:
 def test_an_event_is_checked_before_it_is_written() -> None:
     with pytest.raises(OutOfBounds, match=r"data is '\{': EOF"):
         encode(UserUpdate(user_id="u", kind="update", data="{", event_time_us=0))
+
+
+def test_figures_of_a_dashboard_with_more_names_than_an_event_holds_are_refused() -> None:
+    names = [f"{number:03}".ljust(250, "\U0001f600") for number in range(11)]
+    assert encode(dashboard_update(dict.fromkeys(names[:10], 1.0), now_us=0))
+    with pytest.raises(OutOfBounds, match="the names of 11 values would take 65"):
+        encode(dashboard_update(dict.fromkeys(names, 1.0), now_us=0))
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)

@@ -1,22 +1,25 @@
 """Events that are too large for one block come as several of the same name."""
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
+from itertools import cycle, islice, product
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 import pytest
 from annotated_types import MaxLen
 
-from schemas.codec import encode
+from schemas.bounds import NAME_CHARS_MAX
+from schemas.codec import VALUE_BYTES_MAX, encode
 from schemas.errors import OutOfBounds
-from schemas.events import BookRisk, RiskMeasure
+from schemas.events import BookRisk, Record, RiskMeasure
 from schemas.topics import RISK_BOOK_RISKS
 from schemas.vocabularies import UserUpdateKind
 from sse_edge.delivery.start import FromEdge
 from sse_edge.frame import FRAME_BYTES_MAX, with_id, with_member
 from sse_edge.streams import examples
-from sse_edge.streams.channels import CHANNELS
+from sse_edge.streams.channels import CHANNELS, Channel
 from sse_edge.streams.dialect import Dialect, EventBlock, Rendered
 from sse_edge.streams.dialects.chat import RESPONSE
 from sse_edge.streams.dialects.mystocks import MYSTOCKS
@@ -211,46 +214,95 @@ _WORDS = frozenset({"kind", "status", "state", "stage", "severity", "cause"})
 
 def longest(value: Any) -> Any:
     """Return an event, or a part of one, with the longest text in each of its fields."""
-    is_tuple = hasattr(value, "_fields")
-    names = value._fields if is_tuple else [row.name for row in fields(value)]
-    hints = get_type_hints(type(value), include_extras=True)
     changes: dict[str, Any] = {}
-    for name in names:
-        inside, hint = getattr(value, name), hints[name]
-        if isinstance(inside, list | tuple) and not hasattr(inside, "_fields"):
-            changes[name] = [longest(item) if hasattr(item, "_fields") else item for item in inside]
-        elif is_dataclass(inside):
+    for name, hint, inside in fields_of(value):
+        if is_part(inside):
             changes[name] = longest(inside)
-        elif name not in _WORDS and (most := _chars_of(hint)):
+        elif isinstance(inside, list | tuple):
+            changes[name] = [longest(item) if is_part(item) else item for item in inside]
+        elif name not in _WORDS and (most := _most_of(hint, str)):
             is_json = "json" in name or name in {"data", "result_summary"}
             text = "\U0001f600" * most
             changes[name] = json.dumps({"text": text[12:]}, ensure_ascii=False) if is_json else text
-    return value._replace(**changes) if is_tuple else replace(value, **changes)
+    return value._replace(**changes) if hasattr(value, "_fields") else replace(value, **changes)
 
 
-def _chars_of(hint: Any) -> int:
-    """Return the most characters of a text; 0 for a field that is none."""
+def with_items(value: Any, count: int, name_chars: int) -> Any:
+    """Return an event, or a part of one, with so many items in each list and table that has any.
+
+    Args:
+        value: the event.
+        count: the items; as many as the field's bound allows, if these are fewer.
+        name_chars: the characters of the names in its tables.
+    """
+    changes: dict[str, Any] = {}
+    for name, hint, inside in fields_of(value):
+        if is_part(inside):
+            changes[name] = with_items(inside, count, name_chars)
+        elif inside and (most := _most_of(hint, Sequence)):
+            items = [
+                with_items(item, count, name_chars) if is_part(item) else item for item in inside
+            ]
+            changes[name] = list(islice(cycle(items), min(count, most)))
+        elif inside and (most := _most_of(hint, Mapping)):
+            names = (f"{number:06}".ljust(name_chars, "\U0001f600") for number in range(most))
+            changes[name] = dict(zip(islice(names, count), cycle(inside.values()), strict=False))
+    return value._replace(**changes) if hasattr(value, "_fields") else replace(value, **changes)
+
+
+def is_part(value: Any) -> bool:
+    """Whether a value is an event, or a part of one with fields."""
+    return is_dataclass(value) or hasattr(value, "_fields")
+
+
+def fields_of(value: Any) -> list[tuple[str, Any, Any]]:
+    """Return the name, type and value of each field of an event, or a part of one."""
+    names = value._fields if hasattr(value, "_fields") else [row.name for row in fields(value)]
+    hints = get_type_hints(type(value), include_extras=True)
+    return [(name, hints[name], getattr(value, name)) for name in names]
+
+
+def _most_of(hint: Any, kind: type) -> int:
+    """Return the most characters or items of a field; 0 for one of another type."""
     branches = (
         get_args(hint) if isinstance(hint, UnionType) or get_origin(hint) is Union else (hint,)
     )
     for branch in branches:
-        if get_origin(branch) is Annotated and get_args(branch)[0] is str:
-            bounds = [row.max_length for row in get_args(branch)[1:] if isinstance(row, MaxLen)]
-            return min(bounds)
+        inner, *bounds = get_args(branch) if get_origin(branch) is Annotated else (branch,)
+        if (get_origin(inner) or inner) is kind:
+            return min(bound.max_length for bound in bounds if isinstance(bound, MaxLen))
     return 0
 
 
+def is_shown(channel: Channel, event: Record) -> bool:
+    """Whether clients of a channel are shown an event; its blocks are not too large."""
+    frame = render_value(channel, encode(event), LOGGED_MS)
+    if frame is not None:
+        assert blocks_of(frame.body)
+        assert max(map(len, frame.body.split(b"\n\n"))) <= FRAME_BYTES_MAX
+    return frame is not None
+
+
 @pytest.mark.parametrize("name", CHANNELS)
-def test_no_event_within_its_bounds_is_skipped(name: str) -> None:
+def test_no_event_with_long_texts_is_skipped(name: str) -> None:
     channel = CHANNELS[name]
     for example in channel.examples:
-        event = longest(example)
-        frame = render_value(channel, encode(event), LOGGED_MS)
-        shown = render_value(channel, encode(example), LOGGED_MS)
-        assert (frame is None) == (shown is None)
-        if frame is not None:
-            assert blocks_of(frame.body)
-            assert len(frame.body.split(b"\n\n")[0]) <= FRAME_BYTES_MAX
+        assert is_shown(channel, longest(example)) == is_shown(channel, example)
+
+
+@pytest.mark.parametrize("name", CHANNELS)
+def test_an_event_with_many_items_is_shown_or_refused_where_it_is_written(name: str) -> None:
+    channel = CHANNELS[name]
+    for example, count in product(channel.examples, [30, 300, 3_000]):
+        for name_chars, has_long_texts in product([6, NAME_CHARS_MAX], [False, True]):
+            event = with_items(example, count, name_chars)
+            event = longest(event) if has_long_texts and count <= 300 else event
+            try:
+                value = encode(event)
+            except OutOfBounds:
+                continue
+            if len(value) <= VALUE_BYTES_MAX:
+                assert is_shown(channel, event) == is_shown(channel, example)
 
 
 @pytest.mark.parametrize("name", ["part", "parts"])
