@@ -51,6 +51,7 @@ from sse_edge.http.protocol import EdgeProtocol
 from sse_edge.http.rate_limit import RateLimiter
 from sse_edge.http.running_requests import RunningRequests
 from sse_edge.http.scopes import require_to_read
+from sse_edge.http.stream_routes import StreamRoutes
 from sse_edge.http.web_pages import LOCAL_PAGES, WebPageRules
 from sse_edge.log.kafka import KafkaLog
 from sse_edge.metrics.multiprocess import MultiprocessMetrics
@@ -205,35 +206,7 @@ def build_api(settings: EdgeSettings, fair_queue: FairQueue) -> FastAPI:
     app.state.web_page_rules = WebPageRules(settings)
     app.state.rate_limiter = RateLimiter(settings.writes_per_minute_max)
     add_exception_handlers(app)
-    for module in (
-        channels,
-        connections,
-        training,
-        job_lists,
-        bars,
-        backtests,
-        chat,
-        agents,
-        limits,
-        alerts,
-        audit,
-        measures,
-        books,
-        scenarios,
-        notifications,
-        cursors,
-        events,
-        durable_streams,
-    ):
-        app.include_router(module.router, dependencies=[Depends(require_to_read)])
-    for router in added_routers(settings.routers):
-        app.include_router(router, dependencies=[Depends(require_to_read)])
-    app.include_router(
-        backtest_socket.router
-    )  # it authenticates by itself, and answers with close codes
-    app.include_router(health.router)
-    app.include_router(page.router)
-    app.mount("/assets", page.Assets())
+    _add_routes(app, settings)
     return app
 
 
@@ -264,6 +237,41 @@ def _add_middleware(app: FastAPI, settings: EdgeSettings) -> None:
             ],
             expose_headers=["ETag", "Last-Event-ID", "Link", *durable_streams.HEADERS],
         )
+
+
+def _add_routes(app: FastAPI, settings: EdgeSettings) -> None:
+    """Add the routes of the edge, and those of `TAPEWIRE_ROUTERS`."""
+    for module in (
+        channels,
+        connections,
+        training,
+        job_lists,
+        bars,
+        backtests,
+        chat,
+        agents,
+        limits,
+        alerts,
+        audit,
+        measures,
+        books,
+        scenarios,
+        notifications,
+        cursors,
+        events,
+        durable_streams,
+    ):
+        app.include_router(module.router, dependencies=[Depends(require_to_read)])
+    # Before the others, or FastAPI would try them first.
+    app.router.routes.insert(0, StreamRoutes(channels.plain_streams(), require_to_read))
+    for router in added_routers(settings.routers):
+        app.include_router(router, dependencies=[Depends(require_to_read)])
+    app.include_router(
+        backtest_socket.router
+    )  # it authenticates by itself, and answers with close codes
+    app.include_router(health.router)
+    app.include_router(page.router)
+    app.mount("/assets", page.Assets())
 
 
 def _needing_token(settings: EdgeSettings) -> Mapping[str, Scope | None]:

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi.routing import APIRoute
 
 from kafka_io.clock import now_us
 from schemas.events import StreamRenewal
@@ -32,6 +33,12 @@ for _name in CHANNELS.mystocks:
     stream_route(router, f"/{_name}", f"Follow the {_name} channel", openapi.of(_name))(
         _channel_endpoint(_name)
     )
+
+
+def plain_streams() -> list[APIRoute]:
+    """Return the routes of single channels: their paths and endpoints have no parameters."""
+    paths = {f"{router.prefix}/{name}" for name in CHANNELS.mystocks}
+    return [route for route in router.routes if isinstance(route, APIRoute) and route.path in paths]
 
 
 @stream_route(router, "/streams", "Follow several channels in one connection", openapi.of_many())
