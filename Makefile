@@ -164,8 +164,8 @@ lock: $(VENV)/.ready-dev  ## resolve the dependencies anew
 	$(COMPILE) --all-extras --group dev -c requirements/run.lock -o requirements/dev.lock
 	for lock in edge:edge processor:processors notifier:notifier producers:demo backtester:backtester \
 		command:cli market:market; do \
-		$(COMPILE) --extra $${lock#*:} --extra tracing -c requirements/run.lock \
-			-o requirements/images/$${lock%%:*}.lock; done
+		$(COMPILE) --extra $${lock#*:} --extra tracing --extra registry -c requirements/run.lock \
+			-c requirements/dev.lock -o requirements/images/$${lock%%:*}.lock; done
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header \
 		--upgrade --group installer -o requirements/installer.lock
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \

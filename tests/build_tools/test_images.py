@@ -51,7 +51,6 @@ class Absent:
 
 
 sys.meta_path.insert(0, Absent())
-import cli.__main__
 """
 SCIENTIFIC = {"numpy", "scipy", "scikit-learn", "faust-streaming"}
 
@@ -103,9 +102,12 @@ def test_only_parts_that_compute_have_the_scientific_packages() -> None:
     assert packages("processor") >= {"numpy", "scipy", "faust-streaming"}
 
 
-def imported_with(allowed: set[str]) -> subprocess.CompletedProcess[str]:
-    """Import the command where no other packages are installed."""
-    command = [sys.executable, "-c", IMPORTED_WITH, " ".join(allowed | {"tapewire"})]
+def imported_with(
+    allowed: set[str], module: str = "cli.__main__"
+) -> subprocess.CompletedProcess[str]:
+    """Import a module where no other packages are installed."""
+    code = f"{IMPORTED_WITH}import {module}\n"
+    command = [sys.executable, "-c", code, " ".join(allowed | {"tapewire"})]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
@@ -117,13 +119,23 @@ def test_the_command_begins_with_the_packages_of_its_image() -> None:
     assert "no package of the image has httpx" in done.stderr
 
 
+@pytest.mark.parametrize("lock", EXTRAS)
+def test_a_part_in_an_image_can_ask_a_schema_registry(lock: str) -> None:
+    client = "confluent_kafka.schema_registry.avro"
+    done = imported_with(packages(lock), client)
+    assert done.returncode == 0, done.stderr
+    assert imported_with(packages(lock) - {"authlib"}, client).returncode != 0
+
+
 def test_the_locks_of_images_name_the_versions_of_the_lock_of_all_parts() -> None:
     def pins(path: Path) -> set[str]:
         return set(
             re.findall(r"^[\w.-]+==[^ ;\\]+", path.read_text(encoding="utf-8"), re.MULTILINE)
         )
 
-    everything = pins(ROOT / "requirements" / "run.lock")
+    everything = pins(ROOT / "requirements" / "run.lock") | pins(
+        ROOT / "requirements" / "dev.lock"  # has the registry's client too
+    )
     for lock in set(PARTS.values()):
         assert pins(LOCKS / f"{lock}.lock") <= everything, lock
 
@@ -142,8 +154,9 @@ def test_a_lock_of_an_image_has_what_its_extra_needs() -> None:
                 names.add(re.split(r"[^\w.-]", line)[0])
         return names
 
+    both = extras["tracing"] + extras["registry"]
     for lock, extra in EXTRAS.items():
-        wanted = needed(project["dependencies"] + extras[extra] + extras["tracing"])
+        wanted = needed(project["dependencies"] + extras[extra] + both)
         missing = wanted - packages(lock)
         assert not missing, (
             f"requirements/images/{lock}.lock lacks {missing}; `make lock` renews it"
