@@ -35,6 +35,7 @@ pytestmark = [
     pytest.mark.infra,
     pytest.mark.kafka,
     pytest.mark.timeout(400),
+    pytest.mark.xdist_group("proxies"),  # a process alone starts all edges and proxies, once
     pytest.mark.asyncio(loop_scope="module"),
 ]
 
@@ -130,17 +131,31 @@ async def _until_healthy(bench: Bench, proxy: Proxy) -> None:
 
 
 async def first_byte_s(bench: Bench, run: str) -> float:
-    """Return how long the first event takes after the request, at best."""
-    found = []
-    for _ in range(5):
+    """Return how long the first event takes after the request, at best.
+
+    A busy machine may delay some, and a proxy that waits for more delays each.
+    """
+    best = float("inf")
+    for number in range(30):
         began = time.monotonic()
         async with bench.stream(run) as stream:
             await stream.events("connected", 1)
-            found.append(time.monotonic() - began)
-    return min(found)
+            best = min(best, time.monotonic() - began)
+        if number >= 4 and best < SLOW_S:
+            break
+    return best
 
 
 async def lag_s(bench: Bench, run: str) -> float:
+    """Return how much later than without the proxy events arrive, at best of three times."""
+    lag = await median_lag_s(bench, run)
+    for _ in range(2):
+        if lag >= SLOW_S / 2:
+            lag = min(lag, await median_lag_s(bench, run))
+    return lag
+
+
+async def median_lag_s(bench: Bench, run: str) -> float:
     """Return how much later than without the proxy an event arrives, as a median."""
     task, count = f"lag-{random.randrange(1 << 40)}", 20
     path = f"{TRAINING}?task_id={task}"
@@ -289,9 +304,9 @@ async def silences(bench: Bench) -> dict[str, Silence]:
     """Leave streams of each proxy open, with heartbeats every 30 s and without any."""
 
     async def cut_after(proxy: Proxy, run: str) -> float | None:
-        began = time.monotonic()
         async with bench.at(proxy, run, number=900) as stream:
-            assert stream.status == 200
+            await stream.events("connected", 1)
+            began = time.monotonic()
             with suppress(TimeoutError):
                 async with asyncio.timeout(SILENCE_S + 5):
                     while not stream.is_over:

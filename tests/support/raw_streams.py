@@ -28,7 +28,8 @@ class RawStream:
         self.is_over = False
 
     async def more(self) -> bytes:
-        """Read one piece; empty at the end, also where the stream is cut."""
+        """Read one piece; empty at the end, also where the stream is cut. No piece is after it."""
+        assert not self.is_over, f"{self.status}: {self.raw[-500:]!r}"
         try:
             piece = await self._piece()
         except (OSError, asyncio.IncompleteReadError, ValueError):
@@ -42,7 +43,6 @@ class RawStream:
     async def events(self, name: str, count: int) -> list[Block]:
         """Read until there are so many events of a name."""
         while len(found := [block for block in self.blocks if block.event == name]) < count:
-            assert not self.is_over, f"{self.status}: {self.raw[-500:]!r}"
             await self.more()
         return found
 
