@@ -1,6 +1,7 @@
 """The Helm chart, rendered for five sets of values and checked against Kubernetes' schemas."""
 
 import json
+import re
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
@@ -205,6 +206,49 @@ def test_with_strimzi_topics_and_users_are_resources() -> None:
     assert secrets == ["events-tapewire-edge", "events-cluster-ca-cert"]
 
 
+def test_all_parts_reach_the_schema_registry() -> None:
+    for name, pod in pods(rendered(CHART / "ci" / "production-values.yaml")).items():
+        (container,) = pod["containers"]
+        env = env_of(container)
+        assert env["TAPEWIRE_SCHEMA_REGISTRY_URL"] == "https://registry.example.com", name
+        assert env["TAPEWIRE_WIRE"] == "confluent"
+        secret = {"secretKeyRef": {"name": "registry-user", "key": "password"}}
+        assert env["TAPEWIRE_SCHEMA_REGISTRY_PASSWORD"] == secret
+        folder, _, _ = env["TAPEWIRE_SCHEMA_REGISTRY_CA_FILE"].rpartition("/")
+        (mount,) = (mount for mount in container["volumeMounts"] if mount["mountPath"] == folder)
+        (volume,) = (volume for volume in pod["volumes"] if volume["name"] == mount["name"])
+        assert volume["secret"]["secretName"] == "registry-ca"
+
+
+def test_every_setting_can_be_given_to_the_part_that_has_it() -> None:
+    """By the maps `settings`, whose schema must take each name."""
+    schema = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
+    part = schema["properties"]["edge"]["properties"]["settings"]
+    names = {variable_of(kind, name) for kind in SETTINGS for name in kind.model_fields}
+    assert len(names) > 100
+    for settings in (schema["properties"]["settings"], part):
+        pattern = re.compile(settings["propertyNames"]["pattern"])
+        assert [name for name in sorted(names) if not pattern.match(name)] == []
+    given = dict.fromkeys(sorted(names), "1")
+    made = template(
+        *("-f", CHART / "ci" / "small-values.yaml", "--set-json", f"settings={json.dumps(given)}")
+    )
+    assert made.returncode == 0, made.stderr
+    for pod in pods([found for found in documents(made.stdout) if found]).values():
+        assert given.keys() <= env_of(pod["containers"][0]).keys()
+
+
+def test_edges_scale_by_metrics_that_they_show() -> None:
+    (scaler,) = of_kind(
+        rendered(CHART / "ci" / "production-values.yaml"), "HorizontalPodAutoscaler"
+    )
+    wanted = {
+        metric["pods"]["metric"]["name"] for metric in scaler["spec"]["metrics"] if "pods" in metric
+    }
+    page = (ROOT / "docs" / "reference" / "metrics.md").read_text(encoding="utf-8")
+    assert {name for name in wanted if f"| `{name}` | gauge |" in page} == wanted
+
+
 def test_alert_rules_are_those_of_the_monitoring_folder() -> None:
     (rules,) = of_kind(rendered(CHART / "ci" / "production-values.yaml"), "PrometheusRule")
     text = (ROOT / "infra" / "monitoring" / "rules.yaml").read_text(encoding="utf-8")
@@ -238,6 +282,8 @@ def test_each_part_with_metrics_is_scraped_under_the_name_of_its_part() -> None:
         ("kafka.securityProtocol=SASL_SSL", "saslMechanism"),
         ("strimzi.enabled=true", "strimzi"),
         ("edge.drainSeconds=-1", "drainSeconds"),
+        ("schemaRegistry.wire=confluent", "needs schemaRegistry.url"),
+        ("schemaRegistry.url=registry:8081", "pattern"),
     ],
 )
 def test_values_that_cannot_work_are_refused(wrong: str, reason: str) -> None:

@@ -83,6 +83,31 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 - name: KAFKA_SSL_KEY_FILE
   value: /etc/tapewire/client/{{ $kafka.clientCertificateSecret.keyKey }}
 {{- end }}
+{{- include "tapewire.registryEnv" .root.Values.schemaRegistry }}
+{{- end }}
+
+{{- define "tapewire.registryEnv" -}}
+{{- if .url }}
+- {name: TAPEWIRE_SCHEMA_REGISTRY_URL, value: {{ .url | quote }}}
+- {name: TAPEWIRE_WIRE, value: {{ .wire }}}
+{{- with .credentialsSecret }}
+{{- if .name }}
+- name: TAPEWIRE_SCHEMA_REGISTRY_USERNAME
+  valueFrom: {secretKeyRef: {name: {{ .name }}, key: {{ .usernameKey }}}}
+- name: TAPEWIRE_SCHEMA_REGISTRY_PASSWORD
+  valueFrom: {secretKeyRef: {name: {{ .name }}, key: {{ .passwordKey }}}}
+{{- end }}
+{{- end }}
+{{- if .caSecret.name }}
+- {name: TAPEWIRE_SCHEMA_REGISTRY_CA_FILE, value: /etc/tapewire/registry/{{ .caSecret.key }}}
+{{- end }}
+{{- else if ne .wire "single_object" }}
+{{- fail "schemaRegistry.wire is confluent, which needs schemaRegistry.url for the ids of schemas" }}
+{{- end }}
+{{- end }}
+
+{{- define "tapewire.registrySecret" -}}
+{{- with .root.Values.schemaRegistry }}{{ if .url }}{{ .caSecret.name }}{{ end }}{{ end }}
 {{- end }}
 
 {{- define "tapewire.metricsEnv" -}}
@@ -102,6 +127,9 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 {{- if include "tapewire.certificateSecret" . }}
 - {name: client, mountPath: /etc/tapewire/client, readOnly: true}
 {{- end }}
+{{- if include "tapewire.registrySecret" . }}
+- {name: registry, mountPath: /etc/tapewire/registry, readOnly: true}
+{{- end }}
 {{- end }}
 
 {{- define "tapewire.kafkaVolumes" -}}
@@ -117,6 +145,10 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 {{- end }}
 {{- with include "tapewire.certificateSecret" . }}
 - name: client
+  secret: {secretName: {{ . }}, defaultMode: 0440}
+{{- end }}
+{{- with include "tapewire.registrySecret" . }}
+- name: registry
   secret: {secretName: {{ . }}, defaultMode: 0440}
 {{- end }}
 {{- end }}
