@@ -20,8 +20,9 @@ from typing import Any
 
 import httpx
 
-from cli.errors import CommandError
+from cli.errors import CommandError, RegistryFailed
 from cli.log_survey import Survey, survey
+from cli.schemas import Difference, compare, open_registry
 from cli.status import GROUPS
 from cli.target import KafkaTarget, find_kafka
 from infra.acls import Grant, Operation, Resource, grants_of
@@ -33,6 +34,7 @@ from infra.settings import InfraSettings
 from infra.system import KAFKA_PORT
 from kafka_io.errors import InvalidSetting, ProducerError
 from kafka_io.log_lines import escaped
+from kafka_io.schema_registry import SchemaRegistrySettings
 from kafka_io.security import SecuritySettings
 from kafka_io.topic_admin import TopicAdmin
 from kafka_io.topic_checks import find_differences
@@ -84,6 +86,7 @@ def examine(settings: InfraSettings, part: str = OPERATOR) -> Iterator[Check]:
     yield check_disk(settings.data_dir, shutil.disk_usage(_existing(settings.data_dir)).free)
     yield from _ports(settings, is_embedded=is_embedded)
     yield _keys()
+    yield _registry(settings.topic_prefix)
     try:
         kafka = find_kafka(settings, lambda _: None)
     except (CommandError, InfraError, ProducerError) as error:
@@ -346,6 +349,41 @@ def check_keys(source: str, read: Callable[[str], bytes]) -> Check:
     if not count:
         return Check("keys", Result.WRONG, f"the key set at {source} has no key", remedy)
     return Check("keys", Result.OK, f"{count} at {source}")
+
+
+def check_registry(url: str, wire: str, differences: Sequence[Difference]) -> Check:
+    """Return whether a schema registry has all schemas, and their levels of compatibility. Pure.
+
+    Args:
+        url: the registry's address.
+        wire: what this software writes, as `TAPEWIRE_WIRE` has it.
+        differences: how the registry differs from the catalogue.
+    """
+    if not differences:
+        found = f"{url} has all schemas, and their levels of compatibility"
+        return Check("registry", Result.OK, found)
+    # Without Confluent's framing only programs of others need our schemas there.
+    result = Result.WRONG if wire == "confluent" else Result.WARNING
+    subjects = _listed(sorted({found.subject for found in differences}))
+    texts = _listed(f"{found.subject} {found.text}" for found in differences[:1])
+    return Check(
+        *("registry", result, f"{url} differs in {subjects}: {texts}"),
+        "`tapewire schemas check` lists all; `tapewire schemas register` adds what is missing",
+    )
+
+
+def _registry(prefix: str) -> Check:
+    try:
+        settings = SchemaRegistrySettings()
+        if settings.url is None:
+            return Check("registry", Result.SKIPPED, "TAPEWIRE_SCHEMA_REGISTRY_URL names none")
+        with open_registry() as registry:
+            return check_registry(registry.url, settings.wire, compare(registry, prefix))
+    except InvalidSetting as error:
+        return Check("registry", Result.WRONG, f"a setting is invalid: {error}", "correct it")
+    except RegistryFailed as error:
+        remedy = "correct TAPEWIRE_SCHEMA_REGISTRY_URL and its credentials, or start the registry"
+        return Check("registry", Result.WRONG, str(error), remedy)
 
 
 def _content_of(source: str) -> bytes:

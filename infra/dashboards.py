@@ -572,6 +572,29 @@ _KAFKA = Dashboard(
                 (f"rate(tapewire_part_cpu_seconds_total[{_RATE}])", "{{part}}"),
             ),
         ),
+        "Schema registry": (
+            _panel(
+                "Values in Confluent's framing",
+                "ops",
+                (
+                    (f"sum by (component, outcome) (rate(tapewire_foreign_values_total[{_RATE}]))"),
+                    "{{component}} {{outcome}}",
+                ),
+                text="Refused: their schema could not be resolved, or they do not fit it.",
+            ),
+            _panel(
+                "Requests without an answer",
+                "short",
+                (
+                    (
+                        "sum by (component, instance) "
+                        "(increase(tapewire_schema_registry_failures_total[10m]))"
+                    ),
+                    "{{component}} {{instance}}",
+                ),
+                text="In 10 minutes.",
+            ),
+        ),
         "Credentials": (
             _panel(
                 "Certificates expire in",

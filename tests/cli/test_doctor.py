@@ -14,18 +14,21 @@ from cli.doctor import (
     check_disk,
     check_keys,
     check_python,
+    check_registry,
     check_schemas,
     examine,
     lacking,
     line_of,
 )
 from cli.log_survey import Survey, WrittenVersion
+from cli.schemas import Difference, open_registry, register
 from cli.target import KafkaTarget
 from infra.acls import grants_of
 from infra.embedded_broker import free_port
 from infra.settings import InfraSettings
 from kafka_io.errors import Unread
 from kafka_io.topic_admin import TopicAdmin
+from tests.support.fake_registry import fake_registry
 
 
 def test_an_old_python_and_a_full_disk_have_their_remedies() -> None:
@@ -50,6 +53,38 @@ def test_schemas_that_are_not_known_are_wrong(
     check = check_schemas(Survey([written], others))
     assert check.result is result
     assert text in check.found
+
+
+@pytest.mark.parametrize(
+    ("wire", "result"), [("single_object", Result.WARNING), ("confluent", Result.WRONG)]
+)
+def test_a_registry_that_differs_is_wrong_for_those_who_write_its_ids(
+    wire: str, result: Result
+) -> None:
+    differences = [Difference("a-value", "does not exist"), Difference("b-value", "lacks version")]
+    check = check_registry("http://r", wire, differences)
+    assert check.result is result
+    assert check.found == "http://r differs in a-value, b-value: a-value does not exist"
+    assert "tapewire schemas register" in check.remedy
+
+
+def test_a_registry_is_asked_for_all_schemas_and_levels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TAPEWIRE_SCHEMA_REGISTRY_URL", raising=False)
+    assert doctor._registry("p.").result is Result.SKIPPED
+    with fake_registry() as known:
+        monkeypatch.setenv("TAPEWIRE_SCHEMA_REGISTRY_URL", known.url)
+        assert "does not exist" in doctor._registry("p.").found
+        list(register(open_registry(), "p."))
+        assert doctor._registry("p.").result is Result.OK
+        known.levels["p.risk.alerts-value"] = "NONE"
+        check = doctor._registry("p.")
+        assert check.result is Result.WARNING
+        assert "has the compatibility NONE, not FULL_TRANSITIVE" in check.found
+    check = doctor._registry("p.")
+    assert check.result is Result.WRONG
+    assert "cannot be asked" in check.found
+    monkeypatch.setenv("TAPEWIRE_SCHEMA_REGISTRY_URL", "registry:8081")
+    assert "must begin with http" in doctor._registry("p.").found
 
 
 def test_clocks_that_are_ahead_are_wrong_and_a_record_that_waited_is_not() -> None:
