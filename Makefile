@@ -105,7 +105,7 @@ build/infra/.ready: requirements/infra.lock $(VENV)/.ready-dev
 	$(call install,$<,build/infra/venv/bin/python)
 	@touch $@
 
-bench-edge: $(VENV)/.ready-dev  ## what the edge costs, beside two baselines
+bench-edge: $(VENV)/.ready-dev  ## what the edge costs, beside baselines in Python and Go
 	$(BIN)/python -m benchmarks.edge $(ARGS)
 
 bench-processors: $(VENV)/.ready-dev  ## what measuring risk costs, beside plain Faust and a bare loop

@@ -1,4 +1,4 @@
-"""`make bench-edge`: the edge beside two baselines, in one run on one machine.
+"""`make bench-edge`: the edge beside baselines in Python and Go, in one run on one machine.
 
 Each figure is taken from a server process of its own, with Kafka, producers and clients in other
 processes; CPU time is the server's, of all its threads. What a figure means is in README.md.
@@ -12,14 +12,16 @@ import subprocess
 import sys
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from urllib.request import urlopen
 
 import psutil
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
+from benchmarks import go_server
 from benchmarks.broker import running_kafka
 from benchmarks.load import Counted, Fleet, Produced, Running, produce
 from infra.embedded_broker import free_port
@@ -31,6 +33,13 @@ _CLIENTS = 1_000
 _LIVE = 200
 _FLEETS = 2
 _P99_MS_MAX = 250
+_FAST_RATES = (1_000, 2_000, 3_000, 4_000, 5_000, 6_000, 8_000, 10_000)
+_COLUMNS = {
+    "consumer": "consumer per connection",
+    "queue": "queue per connection",
+    "go": "tuned Go server",
+    "edge": "edge",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +58,39 @@ class Kafka:
         return name
 
 
+@contextmanager
+def pinned(core: int | None) -> Generator[None]:
+    """Bind processes that the block starts to a core; None for no binding."""
+    before = os.sched_getaffinity(0)
+    if core is not None:
+        os.sched_setaffinity(0, {core})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
 class Server:
     """A server under test."""
 
-    def __init__(self, kind: str, kafka: Kafka, prefix: str, partitions: int, **env: str) -> None:
+    def __init__(
+        self,
+        kind: str,
+        kafka: Kafka,
+        prefix: str,
+        partitions: int,
+        *,
+        core: int | None = None,
+        **env: str,
+    ) -> None:
         self.kind = kind
         self.port = free_port()
         if kind == "edge":
             command = [sys.executable, "-m", "sse_edge"]
+        elif kind == "go":
+            topic = f"{prefix}training.events"
+            program = go_server.SERVER
+            command = go_server.command(program, kafka.servers, topic, partitions, self.port)
         else:
             command = [sys.executable, "-m", "benchmarks.baselines", kind]
             command += ["--servers", kafka.servers, "--topic", f"{prefix}training.events"]
@@ -69,12 +103,13 @@ class Server:
             "TAPEWIRE_WINDOW_BYTES_MAX": str(400 << 20),
             "TAPEWIRE_HISTORY_BYTES_MAX": str(1600 << 20),
         }
-        self._process = subprocess.Popen(  # noqa: S603  # our own servers
-            command,
-            env=os.environ | settings | env,
-            stdout=subprocess.DEVNULL,
-            stderr=None if os.environ.get("BENCH_STDERR") else subprocess.DEVNULL,
-        )
+        with pinned(core):
+            self._process = subprocess.Popen(  # noqa: S603  # our own servers
+                command,
+                env=os.environ | settings | env,
+                stdout=subprocess.DEVNULL,
+                stderr=None if os.environ.get("BENCH_STDERR") else subprocess.DEVNULL,
+            )
         self._ps = psutil.Process(self._process.pid)
         deadline = time.monotonic() + _START_S
         while True:
@@ -110,13 +145,21 @@ class Bench:
 
     kafka: Kafka
     quick: bool
+    go: Path | None = None
+    """The Go server's program; None where it cannot be built."""
+    core: int | None = None
+    """The core that servers are bound to; None for all cores."""
+
+    def kinds(self, *kinds: str) -> Sequence[str]:
+        """Return those kinds of servers that there are here."""
+        return [kind for kind in kinds if kind != "go" or self.go is not None]
 
     @contextmanager
     def server(self, kind: str, partitions: int = 1, **env: str) -> Generator[tuple[Server, str]]:
         """A fresh server on a fresh topic."""
         prefix = f"b{random.randrange(16**8):08x}."  # noqa: S311
         topic = self.kafka.topic(prefix, partitions)
-        server = Server(kind, self.kafka, prefix, partitions, **env)
+        server = Server(kind, self.kafka, prefix, partitions, core=self.core, **env)
         try:
             yield server, topic
         finally:
@@ -226,11 +269,27 @@ Row = tuple[str, dict[str, str], str]
 """A measurement: what, the figures by server, and how it compares."""
 
 
+def ratios_of(figures: Mapping[str, float], form: str = ".2f", *, faster: bool = False) -> str:
+    """Return the edge's figure as a part of those of the queue and of the Go server.
+
+    Args:
+        figures: by the kind of server.
+        form: how a ratio is shown.
+        faster: whether a larger ratio is the better one, as of speeds.
+    """
+    ratios = [
+        f"{figures['edge'] / max(figures[kind], 1e-9):{form}} {'times' if faster else 'of'} {name}"
+        for kind, name in (("queue", "queue's"), ("go", "Go's"))
+        if kind in figures
+    ]
+    return ", ".join(ratios)
+
+
 def at_100_000(bench: Bench) -> Row:
     """CPU time and p99 at 100,000 deliveries a second, to 1,000 connections."""
     seconds = 4.0 if bench.quick else 8.0
     shown, per_delivery = {}, {}
-    for kind in ("consumer", "queue", "edge"):
+    for kind in bench.kinds("consumer", "queue", "go", "edge"):
         clients = 50 if kind == "consumer" else _CLIENTS
         rate = 80.0 if kind == "consumer" else 100.0
         with bench.server(kind) as (server, topic), fleets() as many:
@@ -242,8 +301,7 @@ def at_100_000(bench: Bench) -> Row:
             late = "" if got.complete else ", falls behind"
             at = f" at {rate * clients:,.0f}/s" if kind == "consumer" else ""
             shown[kind] = f"{cpu:.2f} s{at}, p99 {got.p99_ms:,.0f} ms{late}"
-    ratio = per_delivery["edge"] / per_delivery["queue"]
-    return "100,000 deliveries/s: CPU s per 100,000", shown, f"{ratio:.2f} of queue's CPU"
+    return "100,000 deliveries/s: CPU s per 100,000", shown, f"{ratios_of(per_delivery)} CPU"
 
 
 def highest_broadcast(bench: Bench) -> Row:
@@ -252,23 +310,24 @@ def highest_broadcast(bench: Bench) -> Row:
     rates = {
         "consumer": (20, 40, 80, 160, 320),
         "queue": (5, 10, 20, 30, 40, 50, 60, 80, 100),
-        "edge": (1_000, 2_000, 3_000, 4_000, 5_000, 6_000, 8_000, 10_000),
+        "go": _FAST_RATES,
+        "edge": _FAST_RATES,
     }
     shown, best = {}, {}
-    for kind, steps in rates.items():
+    for kind in bench.kinds(*rates):
         clients = 50 if kind == "consumer" else _CLIENTS
         best[kind] = 0.0
         with bench.server(kind) as (server, topic), fleets() as many:
             open_all(many, server.port, clients, burst=10 if kind == "consumer" else 100)
             broadcast(bench, server, topic, many, clients, 10.0, 1.0)
-            for rate in steps:
+            for rate in rates[kind]:
                 got = broadcast(bench, server, topic, many, clients, rate, seconds)
                 if not got.complete or got.p99_ms > _P99_MS_MAX:
                     break  # what it could not tell is still on its way, and would be in the next
                 best[kind] = rate * clients
         shown[kind] = f"{best[kind]:,.0f}/s"
-    ratio = best["edge"] / max(best["queue"], 1.0)
-    return "highest broadcast, p99 under 250 ms", shown, f"{ratio:.0f} times queue's"
+    best.pop("consumer")
+    return "highest broadcast, p99 under 250 ms", shown, ratios_of(best, ".1f", faster=True)
 
 
 def keyed(bench: Bench) -> Row:
@@ -277,7 +336,7 @@ def keyed(bench: Bench) -> Row:
     tasks = [f"task-{number}" for number in range(streams)]
     partitions = [number % 6 for number in range(streams)]
     shown, per_event = {}, {}
-    for kind in ("queue", "edge"):
+    for kind in bench.kinds("queue", "go", "edge"):
         with bench.server(kind, 6, TAPEWIRE_METADATA_S="2") as (server, topic), fleets() as many:
             # The edge looks for a key where producers put it.
             placed = [_home(task) for task in tasks] if kind == "edge" else partitions
@@ -295,16 +354,17 @@ def keyed(bench: Bench) -> Row:
             running.result()
             per_event[kind] = cpu_s / max(seen.events, 1) * 1e6
             late = "" if complete else ", falls behind"
-            p99_ms = quantile(seen.latencies_s, 0.99) * 1000
-            shown[kind] = f"{per_event[kind]:.0f} µs, p99 {p99_ms:,.0f} ms{late}"
-    ratio = per_event["edge"] / per_event["queue"]
-    return "2,000 keyed streams, 20,000 events/s: CPU per event", shown, f"{ratio:.2f} of queue's"
+            p50_ms, p99_ms = (quantile(seen.latencies_s, part) * 1000 for part in (0.5, 0.99))
+            shown[kind] = (
+                f"{per_event[kind]:.0f} µs, p50 {p50_ms:,.1f} ms, p99 {p99_ms:,.0f} ms{late}"
+            )
+    return "2,000 keyed streams, 20,000 events/s: CPU per event", shown, ratios_of(per_event)
 
 
 def resume_storm(bench: Bench) -> Row:
     """1,000 clients come back at once, each having missed 1,000 events."""
     shown, took = {}, {}
-    for kind in ("queue", "joined", "edge"):
+    for kind in bench.kinds("queue", "joined", "go", "edge"):
         with bench.server(kind) as (server, topic), fleets(1) as watching:
             open_all(watching, server.port, 1, keeps_id=True)
             produce(Produced(bench.kafka.servers, topic, 100.0, count=20))
@@ -323,15 +383,14 @@ def resume_storm(bench: Bench) -> Row:
             late = "" if complete else f", {seen.events:,} of {_CLIENTS * 1_000:,} came"
             shown[kind] = f"{took[kind]:.2f} s, {server.rss() / 2**20:,.0f} MiB{late}"
     shown["queue"] += f"; joined {shown.pop('joined')}"
-    ratios = "; ".join(f"{took[kind] / took['edge']:.1f}" for kind in ("queue", "joined"))
-    return "1,000 clients resume 1,000 events each: done after", shown, f"{ratios} times faster"
+    return "1,000 clients resume 1,000 events each: done after", shown, ratios_of(took)
 
 
 def replay(bench: Bench) -> Row:
     """One client that replays 200,000 events from memory."""
     events = 50_000 if bench.quick else 200_000
     shown, speed = {}, {}
-    for kind in ("queue", "edge"):
+    for kind in bench.kinds("queue", "go", "edge"):
         with bench.server(kind) as (server, topic), fleets(1) as watching:
             open_all(watching, server.port, 1, keeps_id=True)
             produce(Produced(bench.kafka.servers, topic, 100.0, count=20))
@@ -349,8 +408,8 @@ def replay(bench: Bench) -> Row:
                     speeds.append(events / (seen.done_s - began) if complete else 0.0)
             speed[kind] = max(speeds)
             shown[kind] = f"{speed[kind]:,.0f}/s"
-    ratio = speed["edge"] / max(speed["queue"], 1.0)
-    return f"one client replays {events:,} events from memory", shown, f"{ratio:.1f} times queue's"
+    what = f"one client replays {events:,} events from memory"
+    return what, shown, ratios_of(speed, ".1f", faster=True)
 
 
 def deep_replay(bench: Bench) -> Row:
@@ -376,7 +435,9 @@ def deep_replay(bench: Bench) -> Row:
 def idle(bench: Bench) -> Row:
     """Memory per idle connection; the edge holds 10,000."""
     shown, each = {}, {}
-    for kind, clients in (("consumer", 50), ("queue", 2_000), ("edge", 10_000)):
+    held_by = {"consumer": 50, "queue": 2_000, "go": 10_000, "edge": 10_000}
+    for kind in bench.kinds(*held_by):
+        clients = held_by[kind]
         with bench.server(kind) as (server, topic), fleets() as many:
             open_all(many, server.port, 10, burst=10)
             produce(Produced(bench.kafka.servers, topic, 100.0, count=20))
@@ -387,39 +448,37 @@ def idle(bench: Bench) -> Row:
             each[kind] = (server.rss() - before) / clients / 1024
             held = counted(many).connections - 10
             shown[kind] = f"{each[kind]:.1f} KiB ({held:,} held)"
-    ratio = each["edge"] / each["queue"]
-    return "memory per idle connection", shown, f"{ratio:.2f} of queue's"
+    return "memory per idle connection", shown, ratios_of(each)
 
 
 def dropping(bench: Bench) -> Row:
     """p99 of 100,000 deliveries a second while clients drop and resume, 3,500 in 12 s."""
     reconnects, seconds = (1_166, 4.0) if bench.quick else (3_500, 12.0)
-    with bench.server("edge") as (server, topic), fleets(3) as many:
-        for fleet in many[:2]:
-            fleet.open(server.port, [PATH] * 350, keeps_id=True)
-        many[2].open(server.port, [PATH] * 300, keeps_id=True)
-        broadcast(bench, server, topic, many, _CLIENTS, 10.0, 1.0)
-        counted(many)
-        running = bench.producing(topic, 100.0, seconds + 2)
-        time.sleep(1.5)
-        counted(many)
-        many[2].begin_churn(server.port, PATH, reconnects, seconds)
-        time.sleep(seconds)
-        done = many[2].answer()
-        seen = counted(many[:2])
-        running.result()
-    p99_ms = quantile(seen.latencies_s, 0.99) * 1000
-    return (
-        f"{done:,} drops and resumes in {seconds:.0f} s: p99 of the others",
-        {"edge": f"{p99_ms:,.0f} ms"},
-        "under 200 ms",
-    )
+    shown, done = {}, 0
+    for kind in bench.kinds("go", "edge"):
+        with bench.server(kind) as (server, topic), fleets(3) as many:
+            for fleet in many[:2]:
+                fleet.open(server.port, [PATH] * 350, keeps_id=True)
+            many[2].open(server.port, [PATH] * 300, keeps_id=True)
+            broadcast(bench, server, topic, many, _CLIENTS, 10.0, 1.0)
+            counted(many)
+            running = bench.producing(topic, 100.0, seconds + 2)
+            time.sleep(1.5)
+            counted(many)
+            many[2].begin_churn(server.port, PATH, reconnects, seconds)
+            time.sleep(seconds)
+            done = many[2].answer()
+            seen = counted(many[:2])
+            running.result()
+        shown[kind] = f"{quantile(seen.latencies_s, 0.99) * 1000:,.0f} ms"
+    what = f"{done:,} drops and resumes in {seconds:.0f} s: p99 of the others"
+    return what, shown, "under 200 ms"
 
 
 def quiet(bench: Bench) -> Row:
     """p50 at 10 events a second to 100 clients."""
     shown = {}
-    for kind in ("queue", "edge"):
+    for kind in bench.kinds("queue", "go", "edge"):
         with bench.server(kind) as (server, topic), fleets() as many:
             open_all(many, server.port, 100)
             broadcast(bench, server, topic, many, 100, 10.0, 1.0)
@@ -468,7 +527,8 @@ def catch_up_storm(bench: Bench) -> Row:
             last_id = watching[0].ids()[0]
         first.stop()
         produce(replace(long, count=missed))
-        server = Server("edge", bench.kafka, topic.removesuffix("training.events"), 1, **small)
+        prefix = topic.removesuffix("training.events")
+        server = Server("edge", bench.kafka, prefix, 1, core=bench.core, **small)
         stack.callback(server.stop)
         open_all(live, server.port, _LIVE)
         calm = broadcast(bench, server, topic, live, _LIVE, 100.0, 4.0)
@@ -582,15 +642,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("only", nargs="*", choices=[[], *MEASUREMENTS], help="these, not all")
     parser.add_argument("--quick", action="store_true", help="shorter, and less exact")
+    parser.add_argument(
+        "--one-core",
+        action="store_true",
+        help="the server on a core of its own, all else elsewhere",
+    )
     arguments = parser.parse_args()
+    first, *others = sorted(os.sched_getaffinity(0))
+    core = first if arguments.one_core and others else None
+    if core is not None:
+        os.sched_setaffinity(0, others)
     with running_kafka() as servers:
-        bench = Bench(Kafka(servers), arguments.quick)
-        print(f"{psutil.cpu_count()} cores; payload about 250 bytes, one partition, 1,000 clients")
-        print("| | consumer per connection | queue per connection | edge | |")
-        print("| --- | --- | --- | --- | --- |")
+        bench = Bench(Kafka(servers), arguments.quick, go_server.build(), core)
+        on = "" if core is None else ", one of them for the server alone"
+        print(f"{psutil.cpu_count()} cores{on}; events of 250 bytes, one partition, 1,000 clients")
+        columns = bench.kinds(*_COLUMNS)
+        print(f"| | {' | '.join(_COLUMNS[kind] for kind in columns)} | |")
+        print("| --- " * (len(columns) + 2) + "|")
         for name in arguments.only or MEASUREMENTS:
             what, shown, compared = MEASUREMENTS[name](bench)
-            figures = " | ".join(shown.get(kind, "-") for kind in ("consumer", "queue", "edge"))
+            figures = " | ".join(shown.get(kind, "-") for kind in columns)
             print(f"| {what} | {figures} | {compared} |", flush=True)
 
 
