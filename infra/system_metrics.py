@@ -53,7 +53,7 @@ class SystemMetrics:
             (((name,), self._states.restarts[name]) for name in states),
         )
         yield from self._of_processes()
-        yield from self._of_disk()
+        yield from disk_families(self._data_dir)
 
     def _of_processes(self) -> Iterator[Metric]:
         memory, cpu = {}, {}
@@ -78,29 +78,35 @@ class SystemMetrics:
             cpu.items(),
         )
 
-    def _of_disk(self) -> Iterator[Metric]:
-        log = self._data_dir / "kafka" / "log"
-        if not log.is_dir():  # Kafka is elsewhere
-            return
-        yield labelled(
-            GaugeMetricFamily(
-                "tapewire_broker_log_bytes",
-                "Bytes that the embedded broker keeps of a topic on the disk",
-                labels=["topic"],
-            ),
-            (((topic,), size) for topic, size in log_bytes(log).items()),
-        )
-        disk = shutil.disk_usage(log)
-        yield GaugeMetricFamily(
-            "tapewire_broker_disk_free_bytes",
-            "Free bytes of the disk that has the embedded broker's log",
-            value=disk.free,
-        )
-        yield GaugeMetricFamily(
-            "tapewire_broker_disk_size_bytes",
-            "Size of the disk that has the embedded broker's log",
-            value=disk.total,
-        )
+
+def disk_families(data_dir: Path) -> Iterator[Metric]:
+    """Return the metrics of the embedded broker's disk; none where Kafka is elsewhere.
+
+    Args:
+        data_dir: the folder of the broker's data.
+    """
+    log = data_dir / "kafka" / "log"
+    if not log.is_dir():
+        return
+    yield labelled(
+        GaugeMetricFamily(
+            "tapewire_broker_log_bytes",
+            "Bytes that the embedded broker keeps of a topic on the disk",
+            labels=["topic"],
+        ),
+        (((topic,), size) for topic, size in log_bytes(log).items()),
+    )
+    disk = shutil.disk_usage(log)
+    yield GaugeMetricFamily(
+        "tapewire_broker_disk_free_bytes",
+        "Free bytes of the disk that has the embedded broker's log",
+        value=disk.free,
+    )
+    yield GaugeMetricFamily(
+        "tapewire_broker_disk_size_bytes",
+        "Size of the disk that has the embedded broker's log",
+        value=disk.total,
+    )
 
 
 def log_bytes(log: Path) -> Mapping[str, int]:

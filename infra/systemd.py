@@ -30,10 +30,11 @@ WORKERS: Mapping[str, tuple[str, Sequence[str]]] = {
     "demo": ("Replays the demo's prices", ("producers", "demo")),
 }
 """The parts that run as one process, each with its description, module and arguments."""
+DISK_METRICS_PORT = 9400
 WORKERS_METRICS_FROM = 9401
 PROCESSORS_METRICS_FROM = 9411
-"""The ports of loopback with the metrics of the first worker of `WORKERS`, and of processor 1. An
-edge has its metrics on its own port."""
+"""The ports of loopback with the metrics: of the broker's disk, of the first worker of `WORKERS`, and
+of processor 1. An edge has its metrics on its own port."""
 _KAFKA = "127.0.0.1:9092"
 _HOMES = (Path("/home"), Path("/root"), Path("/run/user"))
 _USER = "tapewire"
@@ -96,7 +97,7 @@ def _units(options: ServerOptions, python: Path) -> Iterator[tuple[str, str]]:
     started = ["tapewire-topics"]
     before = "tapewire-topics.service"
     if options.kafka:
-        started.insert(0, "tapewire-kafka")
+        started = ["tapewire-kafka", "tapewire-disk", *started]
         yield (
             "tapewire-kafka",
             _service(
@@ -104,6 +105,15 @@ def _units(options: ServerOptions, python: Path) -> Iterator[tuple[str, str]]:
                 _command(python, "infra.kafka_service"),
                 "Type=exec\nRestart=on-failure\nRestartSec=2\nTimeoutStopSec=60\n"
                 "SuccessExitStatus=143\nLimitNOFILE=65536\n",
+                python,
+            ),
+        )
+        yield (
+            "tapewire-disk",
+            _service(
+                "Tapewire: the metrics of the embedded broker's disk",
+                _command(python, "infra.disk_service"),
+                _metrics(DISK_METRICS_PORT) + "Type=exec\nRestart=always\nRestartSec=2\n",
                 python,
             ),
         )
@@ -175,7 +185,8 @@ def targets_of(options: ServerOptions) -> list[Target]:
     edges = [Target("edge", options.port + number) for number in range(options.edges)]
     processors = range(PROCESSORS_METRICS_FROM, PROCESSORS_METRICS_FROM + options.processors)
     workers = [Target(name, _worker_port(name)) for name in options.workers]
-    return [*edges, *(Target("processor", port) for port in processors), *workers]
+    disk = [Target("disk", DISK_METRICS_PORT)] if options.kafka else []
+    return [*disk, *edges, *(Target("processor", port) for port in processors), *workers]
 
 
 def _worker_port(name: str) -> int:

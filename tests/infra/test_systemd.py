@@ -37,6 +37,7 @@ def test_the_target_wants_each_part() -> None:
     wanted = values_of(units_of(ALL)["tapewire.target"], "Wants")
     assert wanted == [
         "tapewire-kafka.service",
+        "tapewire-disk.service",
         "tapewire-topics.service",
         "tapewire-edge@8000.service",
         "tapewire-edge@8001.service",
@@ -62,7 +63,7 @@ def test_every_part_has_a_port_for_its_metrics_and_prometheus_finds_it(tmp_path:
                 unit = path.parent.name if path.name == "metrics.conf" else path.name
                 set_ports[port] = unit.removeprefix("tapewire-").partition(".")[0].partition("@")[0]
     assert found == edges | set_ports
-    assert len(found) == len(rows) == 3 + 2 + len(WORKERS)
+    assert len(found) == len(rows) == 1 + 3 + 2 + len(WORKERS)
 
 
 def test_with_a_kafka_elsewhere_there_is_no_broker() -> None:
