@@ -251,7 +251,7 @@ def _metrics() -> str:
 def _edge_families() -> Iterable[Metric]:
     metrics = NodeMetrics()
     metrics.skipped["x", "x"] = 1
-    metrics.of("x").observe_lags([0.0], 1)
+    metrics.of("x").observe_lag(0.0, 1)
     metrics.key_set = KeySetReads()
     metrics.key_set.succeeded_s = 1.0
     gauges = Gauges()

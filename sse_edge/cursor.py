@@ -265,6 +265,11 @@ class CursorWriter:
             self._heads.append(incarnation + count)
             self._befores += [b"" if is_dense else varint(number) for number in numbers]
         self._stream = stream
+        self._hash = _hash(self._secret)
+        """A checksum of nothing yet: a copy is quicker than a new one."""
+        is_one = self._sizes == [1] and self._bases is None
+        self._only = stream + self._heads[0] + self._befores[0] if is_one else None
+        """The bytes before the offset of the only partition; None where there are several."""
 
     def start(self, offsets: Sequence[int]) -> list[bytes]:
         """Return the cells of a position, for `move` and `finish`, until the next `start`.
@@ -272,6 +277,8 @@ class CursorWriter:
         The cells are, in turn, the bytes before an offset and the bytes of the offset.
         """
         cells: list[bytes] = []
+        if self._only is not None:
+            return [self._only, varint(offsets[0]), b""]
         before, at = self._stream, 0
         for head, size in zip(self._heads, self._sizes, strict=True):
             base = 0
@@ -298,7 +305,9 @@ class CursorWriter:
         if self._cipher is not None:
             raw = self._sealed(self._cipher, flags[0] + _SEALED_BY, rest[_STREAM_BYTES:], cells)
         else:
-            raw = flags + _checksum(flags + rest + self._identity, self._secret) + rest
+            check = self._hash.copy()
+            check.update(flags + rest + self._identity)
+            raw = flags + check.digest() + rest
         text = b2a_base64(raw, newline=False)
         return self._prefix + text.translate(_TO_URLSAFE).rstrip(b"=")
 
@@ -328,8 +337,14 @@ def varint(value: int) -> bytes:
     return bytes(out)
 
 
+def _hash(secret: bytes) -> blake2s:
+    return blake2s(digest_size=_CHECK_BYTES, key=secret, person=b"cursor")
+
+
 def _checksum(over: bytes, secret: bytes) -> bytes:
-    return blake2s(over, digest_size=_CHECK_BYTES, key=secret, person=b"cursor").digest()
+    check = _hash(secret)
+    check.update(over)
+    return check.digest()
 
 
 def _packed(cells: list[bytes]) -> bytes:

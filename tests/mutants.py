@@ -314,6 +314,18 @@ MUTANTS = (
         "entries, truncated, behind = self._entries(tuple(n + 1 for n in self.horizon), until)",
     ),
     Mutant(
+        "one event to live: its id is the cursor before it",
+        "sse_edge/delivery/feed.py",
+        "self._writer.write((record.offset + 1,))",
+        "self._writer.write((record.offset,))",
+    ),
+    Mutant(
+        "one event to live: the event before it is skipped",
+        "sse_edge/delivery/feed.py",
+        "(older is not None and older.record.offset >= offset)",
+        "(older is not None and older.record.offset > offset)",
+    ),
+    Mutant(
         "window to live: a dropped subscriber takes the horizon for its position",
         "sse_edge/delivery/broadcast.py",
         "self._dropped[subscriber] = position",

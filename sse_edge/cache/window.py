@@ -141,6 +141,10 @@ class Window:
             last = bisect_left(self._offsets, until, lo=first)
         return self._entries[first : min(last, first + count)]
 
+    def newest(self, key: bytes) -> Entry | None:
+        """Return the newest entry of a key; None if the window has none."""
+        return self._newest.get(key)
+
     def between_of(self, keys: Iterable[bytes], offset: int, until: int) -> Sequence[Entry]:
         """Return all entries of some keys between two covered offsets, in their order."""
         found: list[Entry] = []
@@ -150,7 +154,8 @@ class Window:
                 if entry.record.offset < until:
                     found.append(entry)
                 entry = entry.older
-        found.sort(key=lambda entry: entry.record.offset)
+        if len(found) > 1:
+            found.sort(key=lambda entry: entry.record.offset)
         return found
 
     def last(self, count: int) -> Sequence[Record]:

@@ -140,8 +140,17 @@ class BroadcastGroup:
         """Write what has arrived; return the number of writes."""
         feed = self.feed
         if feed.replaced:
-            self._wake_all()
+            for subscriber in (*self._subscribers, *self._early):
+                subscriber.wake()
             return 0
+        if feed.is_narrow and len(self._subscribers) == 1 and not self._early:
+            writes = self._deliver_one()
+            if writes is not None:
+                return writes
+        return self._deliver_all()
+
+    def _deliver_all(self) -> int:
+        feed = self.feed
         before = feed.horizon
         delivery = feed.advance()
         if delivery.behind:
@@ -156,17 +165,48 @@ class BroadcastGroup:
                 subscriber.finish()
         elif feed.ends != feed.horizon:
             self._pacer.schedule(self)
-        for subscriber in self._early:
-            subscriber.wake()
-        self._early.clear()
+        if self._early:
+            for subscriber in self._early:
+                subscriber.wake()
+            self._early.clear()
         return len(self._subscribers) if delivery.events else 0
+
+    def _deliver_one(self) -> int | None:
+        """Deliver at most one event to the only subscriber; None if there is more to do."""
+        ((subscriber, transport),) = self._subscribers.items()
+        if transport.is_paused or subscriber.gzip is not None:
+            return None
+        (before,) = self.feed.horizon
+        step = self.feed.advance_by_one()
+        if step is None:
+            return None
+        block, record = step
+        (reached,) = self.feed.horizon
+        if record is None:
+            self._pass(reached - before)
+            return 0
+        transport.write(Chunk(block))
+        metrics = self._metrics
+        metrics.events += 1
+        metrics.bytes += len(block)
+        if record.timestamp_ms:
+            metrics.observe_lag(time.time() - record.timestamp_ms / 1000, 1)
+        sent = record.offset + 1
+        self.last_sent, self.last_sent_s = (sent,), self._pacer.now_s()
+        self._unsent_records = 0
+        self._pass(reached - sent)
+        return 1
 
     def _track(self, delivery: Delivery) -> None:
         """Remember the last event; tick the subscribers if many records went by without one."""
         if delivery.events:
             self.last_sent, self.last_sent_s = delivery.last_sent, self._pacer.now_s()
             self._unsent_records = 0
-        self._unsent_records += sum(delivery.position) - sum(delivery.last_sent)
+        self._pass(sum(delivery.position) - sum(delivery.last_sent))
+
+    def _pass(self, records: int) -> None:
+        """Count records without an event; tick the subscribers after many of them."""
+        self._unsent_records += records
         if self._unsent_records >= self._checkpoint_records:
             self._unsent_records = 0
             for subscriber in self._subscribers:
@@ -204,16 +244,12 @@ class BroadcastGroup:
                 size += len(zipped.data)
         count = len(self._subscribers)
         now_ms = time.time() * 1000
-        self._metrics.events += delivery.events * count
-        self._metrics.bytes += size
-        self._metrics.observe_lags(
-            (
-                (now_ms - appended_ms) / 1000
-                for appended_ms in delivery.timestamps_ms
-                if appended_ms
-            ),
-            count,
-        )
+        metrics = self._metrics
+        metrics.events += delivery.events * count
+        metrics.bytes += size
+        for appended_ms in delivery.timestamps_ms:
+            if appended_ms:
+                metrics.observe_lag((now_ms - appended_ms) / 1000, count)
         if delivery.traced is not None and count:
             lag_s = (now_ms - delivery.traced.timestamp_ms) / 1000
             self._metrics.observe_trace(lag_s, delivery.traced.traceparent)
@@ -224,10 +260,6 @@ class BroadcastGroup:
             subscriber.gzip.leave(self._shared)
         self._dropped[subscriber] = position
         subscriber.wake()
-
-    def _wake_all(self) -> None:
-        for subscriber in (*self._subscribers, *self._early):
-            subscriber.wake()
 
 
 class Pacer:
@@ -257,15 +289,15 @@ class Pacer:
 
     def schedule(self, group: BroadcastGroup) -> None:
         """Let a group deliver: at once, or with what arrives in the next milliseconds."""
-        loop = asyncio.get_running_loop()
         if len(group) == 1:
             if not self._alone:
-                self._alone_since_s = loop.time()
+                self._alone_since_s = self.now_s()
             self._alone[group] = None
             if not self._is_alone_scheduled:
                 self._is_alone_scheduled = True
-                loop.call_soon(self._deliver_alone)
+                asyncio.get_running_loop().call_soon(self._deliver_alone)
             return
+        loop = asyncio.get_running_loop()
         if not self._due:
             self._due_since_s = loop.time()
         self._due[group] = None

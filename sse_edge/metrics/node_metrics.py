@@ -57,15 +57,14 @@ class StreamMetrics:
         self.lag_counts = [own + others for own, others in pairs]
         self.exemplars |= other.exemplars
 
-    def observe_lags(self, lags_s: Iterable[float], clients: int) -> None:
-        """Count the seconds that events took from the log to the sockets of some clients.
+    def observe_lag(self, seconds: float, clients: int) -> None:
+        """Count the seconds that an event took from the log to the sockets of some clients.
 
         A broker whose clock is ahead gives less than nothing, which is counted as 0.
         """
-        for seconds in lags_s:
-            lag_s = max(0.0, seconds)
-            self.lag_counts[bisect_left(LAG_BUCKETS_S, lag_s)] += clients
-            self.lag_sum_s += lag_s * clients
+        lag_s = max(seconds, 0.0)
+        self.lag_counts[bisect_left(LAG_BUCKETS_S, lag_s)] += clients
+        self.lag_sum_s += lag_s * clients
 
     def observe_trace(self, lag_s: float, traceparent: bytes) -> None:
         """Keep the trace of an event beside its lag, if the trace is sampled.

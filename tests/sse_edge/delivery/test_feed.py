@@ -124,6 +124,98 @@ def test_ids_never_go_back_in_any_partition(chain: list[tuple[int, int, bool]]) 
         assert all(a >= b for a, b in zip(after, before, strict=True))
 
 
+class NarrowFeeds:
+    """A window, and two feeds of one key in it, whose bytes are kept."""
+
+    def __init__(self, window_bytes_max: int = 1 << 20) -> None:
+        self.partition = Partition(ALERTS, 0)
+        self.window = Window(0, window_bytes_max)
+        tail = TopicTail(TopicInfo(ALERTS, bytes(16), 1), {self.partition: self.window})
+        stream = one_channel("alerts", {"entity_id": "e1"})
+        self.short, self.general = (
+            Feed(
+                stream,
+                [tail],
+                [[self.partition]],
+                CursorCodec(stream.identity, 1, b"", ""),
+                render,
+                write_bytes_max=1_000,
+                history_bytes_max=0,
+            )
+            for _ in range(2)
+        )
+        self.data = [b"", b""]
+        self.short_steps = 0
+
+    def append(self, entity: str, event_id: bytes, traceparent: bytes = b"") -> None:
+        offset = self.window.next_offset
+        value = alert(entity, offset)
+        record = Record(
+            self.partition, offset, 1, entity.encode(), value, event_id, b"", b"", traceparent
+        )
+        self.window.append(Batch((record,), offset + 1))
+
+    def advance(self) -> None:
+        """Advance both, the short one by `advance_by_one` where it can."""
+        step = self.short.advance_by_one()
+        if step is None:
+            self.data[0] += _advanced(self.short)
+        else:
+            self.short_steps += 1
+            self.data[0] += step[0]
+        self.data[1] += _advanced(self.general)
+
+
+def _advanced(feed: Feed) -> bytes:
+    data = b""
+    while (delivery := feed.advance()).moved:
+        data += delivery.data
+    return data
+
+
+@given(st.lists(st.tuples(st.sampled_from(["e1", "e2"]), st.booleans(), st.booleans())))
+def test_one_event_at_a_time_is_what_the_general_way_delivers(
+    chain: list[tuple[str, bool, bool]],
+) -> None:
+    feeds = NarrowFeeds()
+    for number, (entity, is_repeat, advances) in enumerate(chain):
+        feeds.append(entity, b"same" if is_repeat else b"%d" % number)
+        if advances:
+            feeds.advance()
+            assert feeds.short.horizon == feeds.general.horizon
+    feeds.advance()
+    assert feeds.data[0] == feeds.data[1]
+
+
+def test_one_plain_event_goes_the_short_way_and_others_the_general_one() -> None:
+    feeds = NarrowFeeds()
+    feeds.append("e2", b"1")
+    feeds.advance()
+    feeds.append("e1", b"2")
+    feeds.append("e2", b"3")
+    feeds.advance()
+    assert feeds.short_steps == 2
+    for entity, event_ids, traceparent in (
+        ("e1", (b"4", b"5"), b""),  # two events, of which the second would be the only one sent
+        ("e1", (b"5",), b""),  # a repeat
+        ("e1", (b"6",), b"00-1"),  # its trace is kept beside its lag
+    ):
+        for event_id in event_ids:
+            feeds.append(entity, event_id, traceparent)
+        feeds.advance()
+        assert feeds.short_steps == 2
+    assert feeds.data[0] == feeds.data[1]
+    assert len(Reader().feed(feeds.data[0])) == 4
+
+
+def test_one_event_that_the_window_has_evicted_does_not_go_the_short_way() -> None:
+    feeds = NarrowFeeds(window_bytes_max=2_500)
+    for number in range(10):
+        feeds.append("e1" if number == 0 else "e2", b"%d" % number)
+    assert feeds.short.advance_by_one() is None
+    assert feeds.short.advance().behind == (0,)
+
+
 def test_a_feed_whose_window_has_evicted_the_next_record_names_the_partition() -> None:
     log = Log(history_bytes_max=0, window_bytes_max=3_000)
     for _ in range(10):
