@@ -27,6 +27,7 @@ from cli.commands.task import task
 from cli.commands.tenant import tenant_cli
 from cli.commands.topics import topics_cli
 from cli.console import print_line
+from infra.fork_server import ForkedPart
 from tapewire import __version__
 
 _HELP = """Tapewire: event streams on Kafka that clients can resume on any node.
@@ -101,7 +102,13 @@ def main() -> None:
     for argument in sys.argv[1:]:
         if not _is_text(argument):
             sys.exit(f"tapewire: the argument {argument!a} is no UTF-8 text")
-    cli()
+    try:
+        cli()
+    except ForkedPart as forked:  # this process is a part of `up`
+        part = forked
+    else:
+        return
+    part.run()
 
 
 def _is_text(argument: str) -> bool:

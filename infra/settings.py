@@ -30,6 +30,10 @@ class InfraSettings(Settings):
     """The first port of the metrics of processors, workers and the supervisor, of which each has
     one; 0 takes any free ports. The file `prometheus.json` in the data directory has them all."""
 
+    fork_parts: bool = True
+    """Whether `tapewire up` forks its parts from one process that has imported what they share.
+    Else, and where the system is not Linux, each is a program, which takes more memory and time."""
+
     maven_url: str | None = None
     """The Maven repository that has the jars of the embedded broker; unset, it is Maven Central."""
 

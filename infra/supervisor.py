@@ -7,10 +7,13 @@ parts go on, however often one dies. A part that needs another one waits until t
 
 Parts run in sessions of their own, so Ctrl-C reaches the supervisor only, which stops them in
 order. If the supervisor is killed, Linux kills them at once.
+
+Parts of Python modules are forked from a server that has imported them (`infra.forks`), where there
+is one. If that server dies, its parts die with it; they are started again as programs, which take
+more memory and time.
 """
 
 import asyncio
-import ctypes
 import os
 import re
 import shutil
@@ -25,6 +28,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from infra.errors import InfraError, PartFailed
+from infra.fork_server import dying_with
+from infra.forks import ForkedProcess, Forks
 from infra.part_states import PartState, PartStates
 
 BACKOFF_S = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0)
@@ -38,7 +43,6 @@ _NEED_S = 1.0
 _SHOWN_LINES = 12
 _SHOWN_BYTES = 64 << 10
 _LINE_CHARACTERS = 400
-_PR_SET_PDEATHSIG = 1
 _ERROR = re.compile(r"error|exception|critical|fatal|refused|invalid|failed", re.IGNORECASE)
 
 Say = Callable[[str], None]
@@ -73,16 +77,26 @@ class Part:
 class Supervisor:
     """Runs parts until it is stopped."""
 
-    def __init__(self, log_dir: Path, say: Say = print, states: PartStates | None = None) -> None:
+    def __init__(
+        self,
+        log_dir: Path,
+        say: Say = print,
+        states: PartStates | None = None,
+        forks: Forks | None = None,
+    ) -> None:
         """Begin without parts.
 
         Args:
             log_dir: the folder of the parts' log files.
             say: prints a line for people.
             states: takes the states of the parts.
+            forks: forks parts of Python modules; None starts each as a program.
         """
         self._log_dir = log_dir
         self._say = say
+        self._forks = forks
+        if forks is not None:
+            forks.when_lost = self._say_lost
         self._states = PartStates(None) if states is None else states
         self._running: list[Process] = []
 
@@ -108,7 +122,7 @@ class Supervisor:
         `watch` starts those again that have failed.
         """
         self._log_dir.mkdir(parents=True, exist_ok=True)
-        started = [Process(part, self._log_dir / f"{part.name}.log") for part in parts]
+        started = [Process(part, self._log_dir / f"{part.name}.log", self._forks) for part in parts]
         self._running += started
         async with asyncio.TaskGroup() as starting:
             for running in started:
@@ -184,6 +198,12 @@ class Supervisor:
                 await asyncio.to_thread(running.bound_log)
             await asyncio.sleep(_LOGS_S)
 
+    def _say_lost(self, code: int) -> None:
+        self._say(
+            f"{'forks':<10} died with {_describe(code)}, and the parts with it; they are started "
+            "again as programs, which take more memory"
+        )
+
     def _show_end(self, running: "Process") -> None:
         """Print the end of a part's log, unless it is what has been printed last."""
         lines = running.last_lines()
@@ -198,14 +218,15 @@ class Supervisor:
 class Process:
     """A running part."""
 
-    def __init__(self, part: Part, log_path: Path) -> None:
+    def __init__(self, part: Part, log_path: Path, forks: Forks | None = None) -> None:
         self.part = part
         self.log_path = log_path
         self.failure: str | None = None
         """Why the last start has failed; None if the process was ready."""
         self.shown_reason: str | None = None
         """The line that was printed last as the reason of a death."""
-        self._process: asyncio.subprocess.Process | None = None
+        self._forks = forks
+        self._process: asyncio.subprocess.Process | ForkedProcess | None = None
         self._ready_s = 0.0
         self._log_start = 0
         """The size of the log when the process was started."""
@@ -239,16 +260,28 @@ class Process:
                 notified.setblocking(False)  # noqa: FBT003  # its only argument
                 with self.log_path.open("ab") as log:
                     self._log_start = log.tell()
-                    self._process = await asyncio.create_subprocess_exec(
-                        *self.part.command,
-                        env={**os.environ, **self.part.env, "NOTIFY_SOCKET": address},
-                        stdin=asyncio.subprocess.DEVNULL,
-                        stdout=log,
-                        stderr=log,
-                        start_new_session=True,
-                        preexec_fn=_dying_with(os.getpid()) if sys.platform == "linux" else None,
-                    )
+                    env = {**self.part.env, "NOTIFY_SOCKET": address}
+                    self._process = await self._begin(env, log.fileno())
                 return await self._until_ready(notified)
+
+    async def _begin(
+        self, env: Mapping[str, str], log: int
+    ) -> asyncio.subprocess.Process | ForkedProcess:
+        """Start the process with environment variables beside those of this one."""
+        program, *rest = self.part.command
+        if self._forks is not None and self._forks.is_serving and program == sys.executable:
+            option, module, *arguments = rest
+            if option == "-m":
+                return await self._forks.start(module, arguments, env, log)
+        return await asyncio.create_subprocess_exec(
+            *self.part.command,
+            env={**os.environ, **env},
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            preexec_fn=dying_with(os.getpid()) if sys.platform == "linux" else None,
+        )
 
     @property
     def live_pid(self) -> int | None:
@@ -348,22 +381,6 @@ async def _notification(notified: socket.socket) -> str:
         lines = (await loop.sock_recv(notified, 4096)).decode(errors="replace").splitlines()
         if "READY=1" in lines:
             return next((line[7:] for line in lines if line.startswith("STATUS=")), "")
-
-
-def _dying_with(supervisor: int) -> Callable[[], None]:
-    """Return what a new process does first: it asks Linux to kill it when its supervisor dies.
-
-    Killed at once, and not asked to stop: without a supervisor its broker dies as well, so it would
-    wait for Kafka, beside the parts of the next system.
-    """
-    libc = ctypes.CDLL(None)
-
-    def prepare() -> None:
-        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != supervisor:  # it died before
-            os._exit(1)
-
-    return prepare
 
 
 def _reason(lines: Sequence[str]) -> str:

@@ -28,6 +28,8 @@ from infra.data_dir import (
 from infra.demo_issuer import jwks_path
 from infra.embedded_broker import bounded_disk, free_port, prepare
 from infra.errors import DownloadFailed, InfraError
+from infra.fork_server import is_available
+from infra.forks import Forks, forks_of
 from infra.modules import module_name
 from infra.part_states import PartState, PartStates
 from infra.prometheus_targets import Target, take_ports, targets_file
@@ -62,8 +64,46 @@ class SystemOptions:
     """The trading days that the demo replays in a second."""
 
 
-async def run(settings: InfraSettings, options: SystemOptions, say: Say = print) -> None:
+_SHARED = (
+    "stream_processors.app",
+    "stream_processors.notifications.app",
+    "sse_edge.app",
+    "producers.agents.agents",
+    "producers.backtesting.backtester",
+    "producers.market.trades",
+    "producers.training.meters",
+)
+"""What parts import without starting a thread; not scikit-learn, which most never use."""
+
+
+@contextmanager
+def forking(settings: InfraSettings) -> Generator[Forks | None]:
+    """Begin to fork parts, from this process before it has an event loop or a thread.
+
+    Yields:
+        What forks them; None where each part is a program.
+
+    Raises:
+        ForkedPart: in each part.
+    """
+    if not (settings.fork_parts and is_available):
+        yield None
+        return
+    os.umask(PRIVATE_UMASK)  # also of all parts, which inherit it
+    with forks_of([module_name(shared) for shared in _SHARED]) as forks:
+        yield forks
+
+
+async def run(
+    settings: InfraSettings, options: SystemOptions, say: Say = print, forks: Forks | None = None
+) -> None:
     """Run the system until SIGINT, SIGTERM or SIGHUP.
+
+    Args:
+        settings: where Kafka and the data are.
+        options: edges, ports and the demo.
+        say: prints a line for people.
+        forks: forks the parts; None starts each as a program.
 
     Raises:
         InfraError: there is no Kafka, or the data directory cannot be used.
@@ -84,7 +124,7 @@ async def run(settings: InfraSettings, options: SystemOptions, say: Say = print)
     os.umask(PRIVATE_UMASK)  # also of all parts, which inherit it
     with locked(settings.data_dir):
         states = PartStates(settings.data_dir / PARTS)
-        supervisor = Supervisor(settings.data_dir / "logs", say, states)
+        supervisor = Supervisor(settings.data_dir / "logs", say, states, forks)
         try:
             began = time.monotonic()
             system, targets = await _start(settings, options, supervisor, say)

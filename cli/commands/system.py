@@ -21,7 +21,7 @@ from cli.console import (
 from cli.errors import NoSystem
 from infra import demo_issuer
 from infra.data_dir import find_running, reset as delete_data, size_bytes
-from infra.system import SystemOptions, run as run_system
+from infra.system import SystemOptions, forking, run as run_system
 
 
 def up(
@@ -63,7 +63,9 @@ def up(
         )
     options = SystemOptions(port=port, edges=edges, demo=demo, examples=examples, speed=speed)
     say = print_message if json else print_line
-    run(run_system(settings_of(data_dir), options, say))
+    settings = settings_of(data_dir)
+    with forking(settings) as forks:
+        run(run_system(settings, options, say, forks))
 
 
 def reset(

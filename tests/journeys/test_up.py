@@ -60,7 +60,9 @@ class System:
 
     def parts(self) -> list[psutil.Process]:
         """Return the processes of the parts, without those that these have started."""
-        return psutil.Process(self.process.pid).children()
+        own = psutil.Process(self.process.pid).children()
+        server = next(child for child in own if "fork-server" in child.cmdline()[0])
+        return [*(child for child in own if child != server), *server.children()]
 
     async def interrupt(self) -> int:
         self.process.send_signal(signal.SIGINT)
