@@ -41,7 +41,7 @@ class ForkedProcess:
         self.send_signal(signal.SIGTERM)
 
     def kill(self) -> None:
-        """Kill it."""
+        """End it at once, whatever it does."""
         self.send_signal(signal.SIGKILL)
 
     def end(self, code: int) -> None:

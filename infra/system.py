@@ -68,7 +68,7 @@ _SHARED = (
     "stream_processors.app",
     "stream_processors.notifications.app",
     "sse_edge.app",
-    "producers.agents.agents",
+    "producers.agents.orchestrator",
     "producers.backtesting.backtester",
     "producers.market.trades",
     "producers.training.meters",
