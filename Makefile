@@ -108,7 +108,7 @@ build/infra/.ready: requirements/infra.lock $(VENV)/.ready-dev
 bench-edge: $(VENV)/.ready-dev  ## what the edge costs, beside baselines in Python and Go
 	$(BIN)/python -m benchmarks.edge $(ARGS)
 
-bench-processors: $(VENV)/.ready-dev  ## what measuring risk costs, beside plain Faust and a bare loop
+bench-processors: $(VENV)/.ready-dev  ## what measuring risk costs, beside plain Faust, a bare loop and Kafka Streams
 	$(BIN)/python -m benchmarks.processors $(ARGS)
 
 bench-lake: $(VENV)/.ready-dev  ## what decoding many records and a commit into a lake cost

@@ -1,4 +1,4 @@
-"""`make bench-processors`: compare the risk worker with plain Faust and with a bare loop.
+"""`make bench-processors`: compare the risk worker with plain Faust, a bare loop and Kafka Streams.
 
 Each worker is a process bound to one core. Its progress is read from the state that it writes, with
 Kafka's timestamps. README.md in this folder explains the figures.
@@ -6,14 +6,15 @@ Kafka's timestamps. README.md in this folder explains the figures.
 
 import argparse
 import asyncio
+import os
 import signal
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, count
 from pathlib import Path
 from typing import Self
@@ -24,6 +25,7 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.partitioner import DefaultPartitioner
 from confluent_kafka import Producer
 
+from benchmarks import kafka_streams
 from benchmarks.broker import running_kafka
 from infra.supervisor import Part, Process
 from infra.topics import provision
@@ -46,6 +48,8 @@ _DAY_US = 86_400_000_000
 _LIMIT = "0.0168"
 """Near what VaR is, so that there are alerts."""
 
+_PLAIN = (sys.executable, "-m", "benchmarks.plain_faust")
+_BARE = (sys.executable, "-m", "benchmarks.bare_loop")
 _CLOSED = "historical,normal,student_t,cornish_fisher,ewma"
 
 
@@ -69,29 +73,24 @@ class Bench:
         self._numbers = count(1)
         self._cores = sorted(psutil.Process().cpu_affinity())
 
-    async def speed(
-        self, module: str, returns: int, together: int, workers: int = 1, **env: str
-    ) -> Speed:
-        """Measure how fast the workers of a module process returns, one worker on each core.
+    async def speed(self, case: "Case", returns: int) -> Speed:
+        """Measure how fast the workers of a case process returns, one worker on each core.
 
         The time is from the sending of the first return, by Kafka's client in another thread, to
         the writing of the last return's state.
 
         Args:
-            module: the module that a worker runs.
-            returns: the number of returns; their portfolios' windows are full before.
-            together: the number of returns in a message.
-            workers: the number of workers.
-            **env: the workers' settings.
+            case: what runs.
+            returns: the number of returns.
         """
-        before = _PORTFOLIOS * _WINDOW if together > 1 else 0
+        before = _PORTFOLIOS * _WINDOW if case.is_warm else 0
         total = before + returns
         async with (
             self._topics() as prefix,
-            self._workers(module, prefix, workers, env) as ran,
-            _Progress(self._servers, prefix) as progress,
+            self._workers(case, prefix) as ran,
+            case.progress(self._servers, prefix) as progress,
         ):
-            messages = await asyncio.to_thread(_messages, range(total), together, before)
+            messages = await asyncio.to_thread(_messages, range(total), case.together, before)
             await asyncio.to_thread(_publish, self._servers, prefix, messages[0])
             await progress.until(before)
             began_s, cpu_s = time.time(), _cpu_s(ran)
@@ -109,7 +108,7 @@ class Bench:
         before, after = _messages(range(total + _PORTFOLIOS), _TOGETHER, total)
         async with self._topics() as prefix:
             async with (
-                self._workers("stream_processors", prefix, 1, {}) as (first,),
+                self._workers(WORKER, prefix) as (first,),
                 _Progress(self._servers, prefix) as progress,
             ):
                 await asyncio.to_thread(_publish, self._servers, prefix, before)
@@ -118,7 +117,7 @@ class Bench:
                 await first.ended()
             await asyncio.to_thread(_publish, self._servers, prefix, after)
             began_ms = time.time() * 1000
-            async with self._workers("stream_processors", prefix, 1, {}):
+            async with self._workers(WORKER, prefix):
                 return (await _next_measure_ms(self._servers, prefix, began_ms) - began_ms) / 1000
 
     async def alert_ms(self, alerts: int, beside_per_s: int = 0) -> list[float]:
@@ -134,7 +133,7 @@ class Bench:
         """
         async with (
             self._topics() as prefix,
-            self._workers("stream_processors", prefix, 1, {"TAPEWIRE_VAR_LIMIT": "0.1"}),
+            self._workers(WORKER, prefix, TAPEWIRE_VAR_LIMIT="0.1"),
             _Progress(self._servers, prefix) as progress,
             _reader(self._servers, prefix + RISK_ALERTS.name) as raised,
             _reader(self._servers, prefix + PORTFOLIO_RETURNS.name) as sent,
@@ -179,25 +178,26 @@ class Bench:
 
     @asynccontextmanager
     async def _workers(
-        self, module: str, prefix: str, workers: int, env: dict[str, str]
+        self, case: "Case", prefix: str, **env: str
     ) -> AsyncGenerator[list[Process]]:
         common = {
             "KAFKA_BOOTSTRAP_SERVERS": self._servers,
             "TAPEWIRE_TOPIC_PREFIX": prefix,
             "TAPEWIRE_VAR_LIMIT": _LIMIT,
-            "TAPEWIRE_RISK_METHODS": "historical",
+            "TAPEWIRE_RISK_METHODS": case.methods,
             "APP_DATADIR": str(self._folder),  # plain Faust would take the present one
         }
         running = []
         async with AsyncExitStack() as stack:
-            for number in range(workers):
+            for number in range(case.workers):
                 name = f"{prefix}{number}"
                 own = {"TAPEWIRE_WORKER_ID": name}
-                part = Part(name, (sys.executable, "-m", module), common | own | env)
+                part = case.part(name, self._folder, common | own | env)
                 process = Process(part, self._folder / f"{name}.log")
                 await process.start()
                 stack.push_async_callback(process.stop)
-                psutil.Process(process.pid).cpu_affinity([self._cores[-1 - number]])
+                for thread in psutil.Process(process.pid).threads():
+                    os.sched_setaffinity(thread.id, {self._cores[-1 - number]})
                 running.append(process)
             yield running
 
@@ -207,7 +207,13 @@ Message = tuple[int, bytes]
 
 
 def _messages(numbers: range, together: int, before: int) -> tuple[list[Message], list[Message]]:
-    """Return batches of returns by portfolio and day: those before a number, and the others."""
+    """Return batches of returns by portfolio and day: those before a number, and the others.
+
+    Args:
+        numbers: the numbers of the returns.
+        together: the returns in a batch, from the number on; before, there are many.
+        before: the number.
+    """
     values = np.random.default_rng(7).normal(0, 0.01, numbers.stop)
     homes = [_home(portfolio) for portfolio in range(_PORTFOLIOS)]
     found: tuple[list[Message], list[Message]] = [], []
@@ -219,7 +225,7 @@ def _messages(numbers: range, together: int, before: int) -> tuple[list[Message]
         day, portfolio = divmod(number, _PORTFOLIOS)
         batch = waiting[homes[portfolio]]
         batch.append(Return(f"portfolio-{portfolio}", day * _DAY_US, float(values[number])))
-        if len(batch) == together:
+        if len(batch) == (_TOGETHER if number < before else together):
             into.append((homes[portfolio], encode(ReturnBatch(returns=batch))))
             batch.clear()
     found[1].extend(_left(waiting))
@@ -291,8 +297,8 @@ class _Progress:
     """Counts the returns in the state that workers write."""
 
     def __init__(self, servers: str, prefix: str) -> None:
-        self._consumer = _reader(servers, prefix + RISK_STATE.name)
-        self._accepted: dict[str, int] = {}
+        self._consumer = _reader(servers, self._topic(prefix))
+        self._accepted: dict[bytes, int] = {}
         self._total = 0
 
     async def __aenter__(self) -> Self:
@@ -308,13 +314,31 @@ class _Progress:
         async with asyncio.timeout(300):
             while self._total < total:
                 record = await self._consumer.getone()
-                state = decode(record.value)
-                assert isinstance(state, PortfolioState)
-                accepted = state.outcomes["accepted"]
-                self._total += accepted - self._accepted.get(state.portfolio_id, 0)
-                self._accepted[state.portfolio_id] = accepted
+                assert record.key is not None
+                assert record.value is not None
+                accepted = self._accepted_in(record.value)
+                self._total += accepted - self._accepted.get(record.key, 0)
+                self._accepted[record.key] = accepted
                 last_ms = float(record.timestamp)
         return last_ms
+
+    def _topic(self, prefix: str) -> str:
+        return prefix + RISK_STATE.name
+
+    def _accepted_in(self, row: bytes) -> int:
+        state = decode(row)
+        assert isinstance(state, PortfolioState)
+        return state.outcomes["accepted"]
+
+
+class _StreamsProgress(_Progress):
+    """Counts the returns in the rows of Kafka Streams' store."""
+
+    def _topic(self, prefix: str) -> str:
+        return kafka_streams.state_topic(prefix)
+
+    def _accepted_in(self, row: bytes) -> int:
+        return kafka_streams.accepted(row)
 
 
 async def _next_measure_ms(servers: str, prefix: str, after_ms: float) -> float:
@@ -351,33 +375,54 @@ class Case:
     """One line of the table."""
 
     name: str
-    module: str
+    command: tuple[str, ...] = (sys.executable, "-m", "stream_processors")
     together: int = _TOGETHER
     workers: int = 1
     methods: str = "historical"
+    is_warm: bool = True
+    """Whether the windows are full before."""
+    progress: type[_Progress] = _Progress
+    """Counts what is done."""
+
+    def part(self, name: str, folder: Path, env: Mapping[str, str]) -> Part:
+        """Return a worker of a name, whose files are in a folder."""
+        if self.progress is _Progress:
+            return Part(name, self.command, env)
+        ready = folder / f"{name}.ready"
+        of_file = {kafka_streams.READY_FILE: str(ready)}
+        return Part(name, self.command, {**env, **of_file}, probe=kafka_streams.when_ready(ready))
 
 
-PLAIN = Case("plain Faust: a return a message, a table", "benchmarks.plain_faust", together=1)
-WORKER = Case("worker: historical VaR 95, 99 and ES", "stream_processors")
-FIFTY = Case("the same, 50 returns a message", "stream_processors", together=50)
-CLOSED = Case("worker: and all closed forms, three levels", "stream_processors", methods=_CLOSED)
-TWO = Case("two workers on two cores", "stream_processors", workers=2)
-BARE = Case("bare aiokafka loop, the same pure code", "benchmarks.bare_loop")
+PLAIN = Case("plain Faust: a return a message, a table", _PLAIN, together=1, is_warm=False)
+WORKER = Case("worker: historical VaR 95, 99 and ES")
+FIFTY = Case("the same, 50 returns a message", together=50)
+SINGLE = Case("the same, one return a message", together=1)
+CLOSED = Case("worker: and all closed forms, three levels", methods=_CLOSED)
+TWO = Case("two workers on two cores", workers=2)
+BARE = Case("bare aiokafka loop, the same pure code", _BARE)
+
+
+def streams_cases(folder: Path) -> Sequence[Case]:
+    """Return the cases of Kafka Streams; none, and a printed line, without a Java compiler."""
+    command = kafka_streams.compiled(folder)
+    if command is None:
+        print("Kafka Streams is left out: there is no javac; install a JDK of Java 17 or later")
+        return ()
+    name = "Kafka Streams: historical VaR 95, 99 and ES"
+    many = Case(name, command, progress=_StreamsProgress)
+    fifty = replace(many, name="the same, 50 returns a message", together=50)
+    single = replace(many, name="the same, one return a message", together=1)
+    return many, fifty, single
 
 
 async def measure(servers: str, returns: int, folder: Path) -> None:
     """Run all cases in each of several rounds, and print the best speed of each case."""
     bench = Bench(servers, folder)
+    cases = (PLAIN, WORKER, FIFTY, SINGLE, CLOSED, TWO, BARE, *streams_cases(folder))
     best: dict[Case, Speed] = {}
     for _ in range(_ROUNDS):
-        for case in (PLAIN, WORKER, FIFTY, CLOSED, TWO, BARE):
-            found = await bench.speed(
-                case.module,
-                _PLAIN_RETURNS if case is PLAIN else returns,
-                case.together,
-                case.workers,
-                TAPEWIRE_RISK_METHODS=case.methods,
-            )
+        for case in cases:
+            found = await bench.speed(case, _PLAIN_RETURNS if case is PLAIN else returns)
             if case not in best or found.per_s > best[case].per_s:
                 best[case] = found
     print("| | returns/s | times plain Faust | CPU µs a return | MiB |")
