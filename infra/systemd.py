@@ -33,8 +33,8 @@ WORKERS: Mapping[str, tuple[str, Sequence[str]]] = {
 DISK_METRICS_PORT = 9400
 WORKERS_METRICS_FROM = 9401
 PROCESSORS_METRICS_FROM = 9411
-"""The ports of loopback with the metrics: of the broker's disk, of the first worker of `WORKERS`, and
-of processor 1. An edge has its metrics on its own port."""
+"""The ports of loopback with the metrics: of the broker's disk, of the first worker of `WORKERS`,
+and of processor 1. An edge has its metrics on its own port."""
 _KAFKA = "127.0.0.1:9092"
 _HOMES = (Path("/home"), Path("/root"), Path("/run/user"))
 _USER = "tapewire"
