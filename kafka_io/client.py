@@ -64,6 +64,7 @@ MISSING_S = 5.0
 made is not known to every broker at once."""
 _METADATA_POLL_S = 0.2
 _METADATA_ANSWER_S = 2.0
+_METADATA_MS = 1_000
 
 _partitioner = DefaultPartitioner()
 _no_sasl_exchanges = NoSaslExchanges()
@@ -261,6 +262,12 @@ class Admin:
             # Its own log would go to stderr, and repeats what the callers raise.
             "log_level": 0,
             "error_cb": note,
+            # librdkafka asks the leaders that it knows, and does not notice by itself that one has
+            # ended: what it knows must be new.
+            "metadata.max.age.ms": _METADATA_MS,
+            # Where it connects to brokers on demand only, a question for a dead broker keeps two of
+            # its threads busy until the question is given up.
+            "enable.sparse.connections": False,
             **librdkafka_options(self._credentials),
         }
         return AdminClient(options)

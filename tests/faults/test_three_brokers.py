@@ -1,6 +1,7 @@
 """Two workers and two edges on three brokers, of which some are dead, silent or restarted."""
 
 import asyncio
+import resource
 import signal
 import time
 import uuid
@@ -13,7 +14,9 @@ import pytest
 
 from infra.topics import provision
 from kafka_io.errors import Unsent
+from kafka_io.topic_admin import TopicAdmin
 from producers.broadcaster import SSEBroadcaster
+from schemas.topics import PORTFOLIO_RETURNS
 from tests.conftest import TestKafka, World
 from tests.faults.cluster import START_S, Cluster, cluster
 from tests.faults.network import control_group, in_group, isolated, needs_nft
@@ -24,6 +27,8 @@ pytestmark = [pytest.mark.kafka, pytest.mark.long_fault, pytest.mark.timeout(900
 
 AFTER_LEADERS_S = 45.0
 """A bound for a busy machine; the account has the seconds that were measured."""
+IDLE_S = 5.0
+LOOK_S = 30.0
 SILENT_S = 30.0
 """Longer than the sessions and the time limits of requests."""
 
@@ -96,6 +101,31 @@ async def test_the_controller_moves(brokers: Cluster, world: World, report: Scen
         await goes_on(flows, brokers, f"controller {number} killed", began_s, {number})
         assert brokers.controller() != number
         await start(brokers, number, report)
+
+
+@pytest.mark.parametrize("dead", [1, 2])
+async def test_a_client_that_asks_for_ends_knows_new_leaders_and_waits_idly_for_dead_ones(
+    brokers: Cluster, world: World, dead: int
+) -> None:
+    topic = world.topic(PORTFOLIO_RETURNS.name)
+    partitions = [(topic, number) for number in range(PORTFOLIO_RETURNS.partitions)]
+    admin = TopicAdmin(brokers.bootstrap_servers, timeout_s=IDLE_S)
+    assert len(await asyncio.to_thread(admin.ends, partitions)) == len(partitions)
+    for number in range(dead):
+        brokers.brokers[number].stop(signal.SIGKILL)
+    try:
+        switches, began_s = resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw, time.monotonic()
+        await asyncio.to_thread(admin.ends, partitions)
+        took_s = time.monotonic() - began_s
+        switched = resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw - switches
+        assert switched < 2_000 * max(took_s, 1)  # a loop between two threads makes 100,000
+        if dead == 1:
+            await asyncio.to_thread(brokers.wait_for_leaders, {0})
+            async with asyncio.timeout(LOOK_S):  # by the same client
+                while len(await asyncio.to_thread(admin.ends, partitions)) < len(partitions):
+                    pass
+    finally:
+        await asyncio.to_thread(brokers.heal)
 
 
 async def test_a_broker_is_silent_while_it_listens(
