@@ -13,6 +13,9 @@ import copy
 import json
 import logging
 import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Literal
@@ -25,6 +28,11 @@ _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\
 _INDENT = "    "
 _ABOUT = ("topic", "partition", "offset")
 """The fields of a line about a record in Kafka."""
+
+_REPEATS_S = 10.0
+_REPEATS_MAX = 3
+"""The most lines of a kind in that time."""
+_KINDS_MAX = 1_000
 
 LogFormat = Literal["text", "json"]
 """How lines are written."""
@@ -69,9 +77,9 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return a record as one line."""
-        time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="microseconds")
+        created = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="microseconds")
         line: dict[str, object] = {
-            "time": time.replace("+00:00", "Z"),
+            "time": created.replace("+00:00", "Z"),
             "level": record.levelname,
             "logger": record.name,
             "message": escaped(record.getMessage()),
@@ -91,10 +99,56 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line)
 
 
+class FewRepeats(logging.Filter):
+    """Lets few lines of one kind of aiokafka pass, and counts the others.
+
+    While a broker is away, aiokafka logs each attempt to reach it, several times a second in each
+    part. Every few seconds a line passes, with the number of those before it that did not.
+    """
+
+    def __init__(self, now_s: Callable[[], float] = time.monotonic) -> None:
+        """Let all pass at first.
+
+        Args:
+            now_s: returns the present time in seconds.
+        """
+        super().__init__()
+        self._now_s = now_s
+        self._kinds: dict[tuple[str, str], _Repeats] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether a line is logged; one that follows others that were not says so."""
+        if not record.name.startswith("aiokafka"):
+            return True
+        if len(self._kinds) >= _KINDS_MAX:
+            self._kinds.clear()
+        now_s = self._now_s()
+        # A line of a kind has its own arguments, but the same text before they are put in.
+        repeats = self._kinds.setdefault((record.name, str(record.msg)), _Repeats(now_s))
+        left_out = 0
+        if now_s >= repeats.since_s + _REPEATS_S:
+            left_out = repeats.lines - _REPEATS_MAX
+            repeats.since_s, repeats.lines = now_s, 0
+        repeats.lines += 1
+        if left_out > 0:
+            record.msg = f"{record.getMessage()} ({left_out} more such lines were not logged)"
+            record.args = ()
+        return repeats.lines <= _REPEATS_MAX
+
+
+@dataclass(slots=True)
+class _Repeats:
+    """The lines of one kind since a time."""
+
+    since_s: float
+    lines: int = 0
+
+
 def configure_logging(level: str, log_format: LogFormat = "text") -> None:
     """Log from a level on to the standard error, for a process."""
     handler = logging.StreamHandler()
     handler.setFormatter(JsonFormatter() if log_format == "json" else LineFormatter())
+    handler.addFilter(FewRepeats())
     logging.basicConfig(level=level, handlers=[handler])
 
 

@@ -7,7 +7,7 @@ import sys
 import pytest
 from opentelemetry.trace import NonRecordingSpan, SpanContext, use_span
 
-from kafka_io.log_lines import JsonFormatter, LineFormatter, about, escaped
+from kafka_io.log_lines import FewRepeats, JsonFormatter, LineFormatter, about, escaped
 
 FORGED = "a name\n2026-01-01 00:00:00,000 INFO sse_edge.app forged"
 
@@ -138,3 +138,35 @@ def test_a_process_logs_json_where_its_format_is_json() -> None:
 def test_as_json_fields_of_any_logger_are_shown() -> None:
     line = as_json("polled", topic=b"t", partition=float("nan"), offset={"t": 1})
     assert (line["topic"], line["partition"], line["offset"]) == ("b't'", "nan", "{'t': 1}")
+
+
+def library_line(message: str, *arguments: object) -> logging.LogRecord:
+    return logging.LogRecord("aiokafka.client", 40, "client.py", 1, message, arguments, None)
+
+
+def test_lines_that_aiokafka_repeats_are_counted_instead_of_logged() -> None:
+    now_s = 100.0
+    few = FewRepeats(lambda: now_s)
+    passed = [few.filter(library_line("node %d is away: %s", 1, number)) for number in range(10)]
+    assert passed == [True] * 3 + [False] * 7
+    assert few.filter(library_line("another line"))
+    now_s = 110.0
+    line = library_line("node %d is away: %s", 2, "100 %")
+    assert few.filter(line)
+    assert line.getMessage() == "node 2 is away: 100 % (7 more such lines were not logged)"
+    line = library_line("node %d is away: %s", 2, "100 %")
+    assert few.filter(line)
+    assert line.getMessage() == "node 2 is away: 100 %"
+
+
+def test_lines_of_our_own_are_all_logged() -> None:
+    few = FewRepeats()
+    assert all(
+        few.filter(logging.LogRecord("kafka_io.group", 30, "group.py", 1, "lost", (), None))
+        for _ in range(100)
+    )
+
+
+def test_kinds_of_lines_are_forgotten_when_they_are_many() -> None:
+    few = FewRepeats()
+    assert all(few.filter(library_line(f"line {number}")) for number in range(5_000))
