@@ -71,9 +71,9 @@ _SHARED = (
     "producers.agents.orchestrator",
     "producers.backtesting.backtester",
     "producers.market.trades",
-    "producers.training.meters",
+    "producers.training.trainer",
 )
-"""What parts import without starting a thread; not scikit-learn, which most never use."""
+"""What parts import without starting a thread."""
 
 
 @contextmanager

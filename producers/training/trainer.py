@@ -12,16 +12,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-import joblib
-
 from kafka_io.clock import now_us
 from kafka_io.command_group import CommandGroup, ReceivedCommand, next_attempt
 from kafka_io.errors import ProducerError, WorkStopped
 from kafka_io.settings import ProducerSettings
 from producers.settings import TrainerSettings
-from producers.training.forecast import train
 from producers.training.meters import read_meter
 from producers.training.model_files import model_path, models_folder
+from producers.training.training_process import TrainingProcess, training_process
 from schemas.events import (
     Record,
     RunStatus,
@@ -106,26 +104,15 @@ class Task:
             TaskStage.TRAINING_MODEL, _FETCHED, f"Training on {len(consumption.kwh):,} hours"
         )
         began = time.monotonic()
-        model = None
-        metrics: dict[str, float] = {}
-        for step in train(consumption):
-            model, metrics = step.model, step.metrics
-            self._report(
-                TaskStage.TRAINING_MODEL,
-                _FETCHED + (_TRAINED - _FETCHED) * step.part,
-                f"{metrics['trees']:.0f} trees; {metrics['mean_absolute_error']:.4f} kWh off, "
-                f"the week before {metrics['mean_absolute_error_of_week_before']:.4f}",
-                metrics,
-                remaining_s=step.remaining_s,
-            )
-            time.sleep(self.settings.training_step_pause_s)
-        trained_s = time.monotonic() - began
-        self._report(TaskStage.SAVING_MODEL, _SAVED, "Saving the model", metrics)
         folder = models_folder(self.settings.models_dir, self.tenant)
         path = model_path(folder, command)
-        path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_suffix(f".{command.task_id}.{self.attempt}")
-        joblib.dump(model, unfinished)
+        with training_process(command.meter_id, command.meter_type) as process:
+            metrics = self._train(process)
+            trained_s = time.monotonic() - began
+            self._report(TaskStage.SAVING_MODEL, _SAVED, "Saving the model", metrics)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            process.save(unfinished)
         unfinished.replace(path)
         logger.info("task %s has saved its model at %s", command.task_id, path)
         shown = path.relative_to(folder).as_posix()
@@ -140,6 +127,22 @@ class Task:
             "training_time_seconds": round(trained_s, 3),
         }
         self._publish(done, details=details)
+
+    def _train(self, process: TrainingProcess) -> dict[str, float]:
+        """Train the model, report each step, and return the metrics of the best one."""
+        metrics: dict[str, float] = {}
+        for step in process.steps():
+            metrics = step.metrics
+            self._report(
+                TaskStage.TRAINING_MODEL,
+                _FETCHED + (_TRAINED - _FETCHED) * step.part,
+                f"{metrics['trees']:.0f} trees; {metrics['mean_absolute_error']:.4f} kWh off, "
+                f"the week before {metrics['mean_absolute_error_of_week_before']:.4f}",
+                metrics,
+                remaining_s=step.remaining_s,
+            )
+            time.sleep(self.settings.training_step_pause_s)
+        return metrics
 
     def _report(
         self,

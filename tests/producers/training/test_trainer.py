@@ -7,6 +7,7 @@ from producers.errors import WorkStopped
 from producers.settings import TrainerSettings
 from producers.training.model_files import model_path
 from producers.training.trainer import Task
+from producers.training.training_process import TrainingProcess
 from schemas.events import TrainingCommand
 from tests.support.commands import MemoryCommand
 
@@ -63,7 +64,7 @@ def test_a_failure_names_no_path_of_the_trainers_machine(
         def refuse(_: object, file: Path) -> None:
             raise ValueError(f"{file} cannot be written")
 
-        monkeypatch.setattr(joblib, "dump", refuse)
+        monkeypatch.setattr(TrainingProcess, "save", refuse)
     task.run()
     last = received.events[-1]
     assert last.task.stage == "FAILURE"
