@@ -186,8 +186,8 @@ def test_any_division_of_the_log_gives_the_batch_querys_rows(
 
 
 @pytest.mark.analytics
-@pytest.mark.timeout(600)
-@examples(max_examples=250)
+@pytest.mark.timeout(1200)
+@examples(max_examples=150)
 @given(logs(), st.sets(st.integers(0, 3)))
 def test_many_divisions_of_the_log_give_the_batch_querys_rows(
     batches: Batches, skipped: set[int]

@@ -7,13 +7,14 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
+from multiprocessing.synchronize import Event
 from typing import cast
 
 from analytics.sinks.address import open_sink
 from analytics.sinks.base import Lane, Tables
 from tests.support.lake_log import TABLE, write_step
 
-_ROWS = 7
+STEP_ROWS = 7
 """The rows of a lane in each step."""
 
 
@@ -31,16 +32,20 @@ def context() -> ForkServerContext:
     return found
 
 
-def follow(address: str, lanes: Sequence[Lane]) -> None:
-    """Write the next rows of lanes, for ever."""
+def follow(address: str, lanes: Sequence[Lane], begun: Event | None = None) -> None:
+    """Write the next rows of lanes, for ever; `begun` is set before the first ones."""
     sink = open_sink(address)
+    if begun is not None:
+        begun.set()
     while True:
-        write_step(sink, lanes, _ROWS)
+        write_step(sink, lanes, STEP_ROWS)
 
 
-def compact(address: str) -> None:
-    """Compact the table, for ever."""
+def compact(address: str, begun: Event | None = None) -> None:
+    """Compact the table, for ever; `begun` is set before the first time."""
     sink = cast("Tables", open_sink(address))
+    if begun is not None:
+        begun.set()
     while True:
         if TABLE in sink.tables():
             sink.compact(TABLE)

@@ -2,6 +2,7 @@
 
 import random
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import cast
@@ -11,7 +12,7 @@ import pytest
 from analytics.sinks.address import open_sink
 from analytics.sinks.base import Tables
 from tests.support.lake_log import LANES, TABLE, check_rows
-from tests.support.lake_writer import compact, context, follow, started, stop, wake
+from tests.support.lake_writer import STEP_ROWS, compact, context, follow, started, stop, wake
 
 _SETTLE_S = 60.0
 
@@ -52,11 +53,16 @@ def kill_writers(address: str, kills: int, seed: int) -> None:
     processes = context()
     with started(processes.Process(target=follow, args=(address, LANES))):
         wait_for_rows(address, 1)
+        measured = time.monotonic()
+        wait_for_rows(address, 3 * STEP_ROWS)
+        step_s = (time.monotonic() - measured) / 3
         for kill in range(kills):
             target = compact if kill % 4 == 3 and is_compacted(address) else follow
-            arguments = (address,) if target is compact else (address, LANES)
+            begun = processes.Event()
+            arguments = (address, begun) if target is compact else (address, LANES, begun)
             with started(processes.Process(target=target, args=arguments)):
-                time.sleep(dice.uniform(0.02, 0.3))  # until a random point, where it is killed
+                assert begun.wait(_SETTLE_S)
+                time.sleep(dice.uniform(0, 6 * step_s))  # until a random point, where it is killed
         wait_for_rows(address, 1)
     with started(processes.Process(target=follow, args=(address, LANES))):
         wait_for_rows(address, 1)
@@ -70,13 +76,16 @@ def test_few_kills_lose_and_repeat_no_row(address: str) -> None:
 @pytest.mark.analytics
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("seed", [7])
-def test_a_hundred_kills_lose_and_repeat_no_row(address: str, seed: int) -> None:
+def test_a_hundred_kills_lose_and_repeat_no_row(
+    address: str, seed: int, record_property: Callable[[str, object], None]
+) -> None:
     kill_writers(address, kills=100, seed=seed)
     sink = sink_of(address)
     rows = check_rows(sink)
-    # Refused and interrupted commits have left files, which no reader saw.
-    assert len(sink.vacuum(TABLE, timedelta())) > 0 or not is_compacted(address)
+    # Refused and interrupted commits may have left files, which no reader saw.
+    left = sink.vacuum(TABLE, timedelta())
     assert check_rows(sink) == rows > 0
+    record_property("account", f"{rows} rows after 100 kills, which left {len(left)} files")
 
 
 @pytest.mark.analytics
@@ -85,8 +94,10 @@ def test_a_zombie_that_wakes_up_repeats_no_row(address: str) -> None:
     dice = random.Random(11)
     processes = context()
     for _ in range(20):
-        with started(processes.Process(target=follow, args=(address, LANES))) as zombie:
-            time.sleep(dice.uniform(0.05, 0.4))  # until a random point, where it is stopped
+        begun = processes.Event()
+        with started(processes.Process(target=follow, args=(address, LANES, begun))) as zombie:
+            assert begun.wait(_SETTLE_S)
+            time.sleep(dice.uniform(0, 0.3))  # until a random point, where it is stopped
             stop(zombie)
             with started(processes.Process(target=follow, args=(address, LANES))):
                 wait_for_rows(address, 7)
