@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 FOLDERS := producers stream_processors sse_edge schemas infra kafka_io cli analytics tapewire build_tools docs benchmarks tests
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: up test check tests journeys long fuzz openapi mutants soak faults infra-test kube-test systemd-test analytics-test engines-test bench-edge bench-processors bench-retention bench-lake docs reference audit sbom images compose-files compose-test test-docker wheel lock reset clean
+.PHONY: up test check tests journeys long fuzz openapi mutants soak faults infra-test kube-test systemd-test analytics-test engines-test bench-edge bench-processors bench-retention bench-lake bench-engines docs reference audit sbom images compose-files compose-test test-docker wheel lock reset clean
 
 up: $(VENV)/.ready  ## the whole system on this machine
 	@exec $(BIN)/tapewire up $(ARGS)
@@ -64,8 +64,8 @@ build/kube/.ready: tests/infra/kube/go.mod tests/infra/kube/go.sum tests/infra/k
 	$(BIN)/python -m tests.support.kubernetes build/kube
 	@touch $@
 
-analytics-test: $(VENV)/.ready-dev  ## a schema registry, lakes with kills, long properties and the notebooks
-	$(BIN)/python -m pytest -m analytics --numprocesses 2 --dist loadgroup $(ARGS)
+analytics-test: $(VENV)/.ready-dev  ## a schema registry, lakes with kills, long properties and the notebooks; ends with an account
+	$(BIN)/python -m pytest -m analytics -p tests.support.account --numprocesses 2 --dist loadgroup $(ARGS)
 
 systemd-test: $(VENV)/.ready-dev  ## the units under a real systemd in a container, with kills; as root
 	$(BIN)/python -m tests.systemd
@@ -77,8 +77,8 @@ build/durable/.ready: requirements/durable.lock $(VENV)/.ready-dev
 	$(call install,$<,build/durable/bin/python)
 	@touch $@
 
-engines-test: $(VENV)/.ready-dev build/engines/.spark build/engines/.flink  ## Spark's job with kills, and windows by Flink; needs Java 17 or 21
-	$(BIN)/python -m pytest tests/analytics/engines -v -m engines $(ARGS)
+engines-test: $(VENV)/.ready-dev build/engines/.spark build/engines/.flink build/engines/.connect  ## Spark's job and Kafka Connect with kills, and windows by Flink; needs a JDK 17 or 21
+	$(BIN)/python -m pytest tests/analytics/engines -v -m engines -p tests.support.account $(ARGS)
 
 # Spark comes as a source package that compiles nothing, so this does not ask for wheels only.
 build/engines/.spark: requirements/engines-spark.lock $(VENV)/.ready-dev
@@ -89,6 +89,10 @@ build/engines/.spark: requirements/engines-spark.lock $(VENV)/.ready-dev
 build/engines/.flink: requirements/engines-flink.lock $(VENV)/.ready-dev
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python build/engines/flink
 	$(BIN)/uv pip install --quiet --no-deps --python build/engines/flink/bin/python --require-hashes -r $<
+	@touch $@
+
+build/engines/.connect: examples/15-kafka-connect/EventRow.java examples/15-kafka-connect/jars.lock.toml $(VENV)/.ready-dev
+	$(BIN)/python examples/15-kafka-connect/install.py build/engines/connect
 	@touch $@
 
 # Built from its Go module, whose sums Go checks; it takes some minutes, once.
@@ -114,6 +118,9 @@ bench-processors: $(VENV)/.ready-dev  ## what measuring risk costs, beside plain
 bench-lake: $(VENV)/.ready-dev  ## what decoding many records and a commit into a lake cost
 	$(BIN)/python -m benchmarks.decoding
 	$(BIN)/python -m benchmarks.lake_commits $(ARGS)
+
+bench-engines: $(VENV)/.ready-dev build/engines/.spark build/engines/.flink build/engines/.connect  ## what a million events cost by each engine; needs a JDK 17 or 21
+	$(BIN)/python -m benchmarks.engines $(ARGS)
 
 bench-retention: $(VENV)/.ready-dev  ## the disk that a million events of each topic take
 	$(BIN)/python -m benchmarks.retention $(ARGS)

@@ -8,27 +8,17 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from io import BytesIO
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-import fastavro
 import pytest
-from confluent_kafka import Consumer, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient
-from confluent_kafka.cimpl import NewTopic
 from deltalake import DeltaTable
 from pyiceberg.table import StaticTable
 
-from analytics.decoding import decode
 from analytics.engines.plan import fingerprint_hex, make_plan
-from analytics.sinks.address import open_sink
-from analytics.sinks.base import Lane, Span, Tables
-from kafka_io.reader import ConsumedRecord
-from schemas.codec import MARKER, encode, versions
-from schemas.events import RiskAlert
-from tests.support.alerts import raised_alert
+from schemas.codec import versions
+from tests.support.engine_log import by_place, confluent, own_rows, single_object, write
 
 if TYPE_CHECKING:
     from tests.conftest import TestKafka
@@ -48,36 +38,19 @@ _BROKEN = b"\xc3\x01 no schema has this mark"
 def plan(kafka: "TestKafka", tmp_path: Path) -> Path:
     """A plan of a topic of alerts: of two versions, in two framings, and one that is broken."""
     prefix = f"spark-{uuid.uuid4().hex[:8]}."
-    first, newest = versions("RiskAlert")[0], versions("RiskAlert")[-1]
-    made = make_plan(["RiskAlert"], prefix=prefix, ids={fingerprint_hex(newest): [_ID]})
+    made = make_plan(["RiskAlert"], prefix=prefix, ids={_NEWEST: [_ID]})
     path = tmp_path / "plan.json"
     path.write_text(json.dumps(made))
-    topic = f"{prefix}risk.alerts"
-    admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
-    admin.create_topics([NewTopic(topic, 3, 1)])[topic].result()
-    producer = Producer({"bootstrap.servers": kafka.bootstrap_servers, "linger.ms": 50})
-    for number, value in enumerate(_values(first, newest)):
-        producer.produce(topic, value, partition=number % 3)
-        producer.poll(0)
-        if number % 10_000 == 0:
-            producer.flush()
-    assert producer.flush(60) == 0
+    write(kafka.bootstrap_servers, f"{prefix}risk.alerts", ((value, []) for value in _values()))
     return path
 
 
-def _values(first: Any, newest: Any) -> Iterator[bytes]:
+def _values() -> Iterator[bytes]:
     for number in range(EVENTS - 1):
-        value = encode(raised_alert(f"t{number}", event_time_us=1_700_000_000_000_000 + number))
-        body = value[10:]
         if number % 3 == 1:
-            yield b"\0" + _ID.to_bytes(4) + body
-        elif number % 30 == 2:
-            datum = fastavro.schemaless_reader(BytesIO(body), newest, first)
-            old = BytesIO()
-            fastavro.schemaless_writer(old, first, datum)
-            yield MARKER + bytes.fromhex(fingerprint_hex(first)) + old.getvalue()
+            yield confluent(number, {_NEWEST: _ID})
         else:
-            yield value
+            yield single_object(number, oldest=number % 30 == 2)
     yield _BROKEN
 
 
@@ -129,54 +102,9 @@ def _rows(lake: Path, table_format: str) -> list[dict[str, Any]]:
     return [dict(row) for row in table.scan().to_arrow().to_pylist()]
 
 
-def _rows_of_own_sink(kafka: "TestKafka", plan: Path, lake: Path) -> list[dict[str, Any]]:
-    """Return the rows that our sink has of the same topic, where a registry knows the schemas."""
-    topic = json.loads(plan.read_text())["tables"][0]["topic"]
-    sink = cast("Tables", open_sink(f"delta:{lake}/own"))
-    for partition in range(3):
-        records = _records(kafka, topic, partition)
-        rows = decode([RiskAlert], "0a", records).events[RiskAlert]
-        sink.append("risk_alert", rows, [Span(Lane(topic, "0a", partition), 0, len(records))])
-    return [dict(row) for row in sink.read("risk_alert").to_pylist()]
-
-
-def _records(kafka: "TestKafka", topic: str, partition: int) -> list[ConsumedRecord]:
-    consumer = Consumer({"bootstrap.servers": kafka.bootstrap_servers, "group.id": "unused"})
-    try:
-        place = TopicPartition(topic, partition, 0)
-        _, end = consumer.get_watermark_offsets(place, timeout=30)
-        consumer.assign([place])
-        found: list[ConsumedRecord] = []
-        while len(found) < end:
-            for message in consumer.consume(min(10_000, end - len(found)), timeout=30):
-                assert message.error() is None
-                value = message.value() or b""
-                if value[:1] == b"\0":
-                    value = MARKER + bytes.fromhex(_NEWEST) + value[5:]
-                found.append(
-                    ConsumedRecord(
-                        topic,
-                        partition,
-                        message.offset() or 0,
-                        message.timestamp()[1] / 1_000,
-                        message.key(),
-                        value,
-                        (),
-                    )
-                )
-        return found
-    finally:
-        consumer.close()
-
-
-def _by_place(rows: Iterable[Mapping[str, Any]]) -> dict[tuple[int, int], dict[str, Any]]:
-    """Return rows by their partition and offset, without the columns that one writer only has."""
-    return {
-        (row["_partition"], row["_offset"]): {
-            name: value for name, value in row.items() if name not in {"_epoch", "_undecoded"}
-        }
-        for row in rows
-    }
+def _topic(plan: Path) -> str:
+    topic: str = json.loads(plan.read_text())["tables"][0]["topic"]
+    return topic
 
 
 @pytest.mark.parametrize("table_format", ["delta", "iceberg"])
@@ -206,7 +134,9 @@ def test_rows_equal_the_log_after_kills(
     assert [row["_undecoded"] for row in broken] == [_BROKEN]
     decoded = {row["transition_id"]: row for row in rows if row["_undecoded"] is None}
     assert decoded.keys() == {f"t{number}" for number in range(EVENTS - 1)}
-    assert _by_place(decoded.values()) == _by_place(_rows_of_own_sink(kafka, plan, lake))
+    only = ("_epoch", "_undecoded")
+    own = own_rows(kafka.bootstrap_servers, _topic(plan), lake, {_NEWEST: _ID})
+    assert by_place(decoded.values(), only) == by_place(own, only)
     times = {row["event_time_us"].timestamp() for row in decoded.values()}
     assert len(times) == EVENTS - 1
     line = (
