@@ -44,13 +44,15 @@ def consumer_per_connection(servers: str, topic: str, partitions: int) -> FastAP
     app = FastAPI()
 
     @app.get("/api/v1/sse/training")
-    async def training(task_id: str | None = None) -> StreamingResponse:
+    async def training(request: Request, task_id: str | None = None) -> StreamingResponse:
+        is_replay = request.query_params.get("from") == "earliest"
+
         async def events() -> AsyncGenerator[bytes]:
             consumer = _consumer(servers)
             await consumer.start()
             try:
                 consumer.assign([TopicPartition(topic, number) for number in range(partitions)])
-                await consumer.seek_to_end()
+                await (consumer.seek_to_beginning() if is_replay else consumer.seek_to_end())
                 yield b"event: connected\ndata: {}\n\n"
                 async for record in consumer:
                     if task_id is None or record.key == task_id.encode():
