@@ -12,7 +12,7 @@ Pydantic checks each field by the bounds that its class declares.
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from io import BytesIO
 from typing import Any, NamedTuple, TypeVar, cast
@@ -238,14 +238,15 @@ def _checked(kind: type[R], datum: Mapping[str, Any]) -> R:
         OutOfBounds: a value is out of its field's bounds.
     """
     try:
-        return cast("R", _adapter(kind).validate_python(datum))
+        return cast("R", _validator(kind)(datum))
     except ValidationError as error:
         raise OutOfBounds(_explained(kind, error)) from None
 
 
 @cache
-def _adapter(kind: type[Record]) -> TypeAdapter[Any]:
-    return TypeAdapter(kind)
+def _validator(kind: type[Record]) -> Callable[[Any], Any]:
+    """Return what makes objects of a class; the adapter itself looks at options each time."""
+    return TypeAdapter(kind).validator.validate_python
 
 
 def _explained(kind: type[Record], error: ValidationError) -> str:

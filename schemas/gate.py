@@ -58,7 +58,8 @@ def admit(
         raise Unexpected(f"expected {expected}, found {type(record).__name__}")
     if logged_us is None:
         return record
-    for name in _fields_marked(type(record), Paced):
+    paced, observed = _timed_fields(type(record))
+    for name in paced:
         number, most = getattr(record, name), paced_max(logged_us)
         if number > most:
             raise OutOfBounds(
@@ -66,7 +67,7 @@ def admit(
                 f"since 2020, to {most} when the log got the record"
             )
     if logged_us > 0:
-        for name in _fields_marked(type(record), Observed):
+        for name in observed:
             time_us = getattr(record, name)
             if time_us > logged_us + ahead_us:
                 raise TooFarAhead(
@@ -94,6 +95,11 @@ def paced_max(logged_us: int) -> int:
 
 
 @cache
+def _timed_fields(kind: type[Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the names of the fields that are paced, and of those that are observed."""
+    return _fields_marked(kind, Paced), _fields_marked(kind, Observed)
+
+
 def _fields_marked(kind: type[Any], mark: type[object]) -> tuple[str, ...]:
     """Return the names of the fields whose bounds have a mark."""
     hints = get_type_hints(kind, include_extras=True)

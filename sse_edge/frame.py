@@ -8,6 +8,7 @@ block that a broken connection cut in two, and would skip the event for ever.
 import json
 import re
 from collections.abc import Callable
+from functools import lru_cache
 
 import orjson
 
@@ -40,9 +41,7 @@ def body(event: str | None, data: object, *, retry_ms: int | None = None) -> byt
     Raises:
         ValueError: the event's name has a line break, or the data is no value for JSON.
     """
-    if event is not None and _LINE_END.search(event):
-        raise ValueError(f"an event's name has no line breaks, as {event!r} has")
-    name = b"" if event is None else b"event: %b\n" % event.encode()
+    name = b"" if event is None else _name_line(event)
     retry = b"" if retry_ms is None else b"retry: %d\n" % retry_ms
     return b"%b%b%b" % (name, retry, _data(data))
 
@@ -106,6 +105,14 @@ def checkpoint(cursor: bytes, *, named: bool = False, retry_ms: int | None = Non
         return with_id(body("checkpoint", {}, retry_ms=retry_ms), cursor)
     retry = b"" if retry_ms is None else b"retry: %d\n" % retry_ms
     return with_id(retry, cursor)
+
+
+@lru_cache(maxsize=256)
+def _name_line(event: str) -> bytes:
+    # Cached, since a stream has few names and many events.
+    if _LINE_END.search(event):
+        raise ValueError(f"an event's name has no line breaks, as {event!r} has")
+    return b"event: %b\n" % event.encode()
 
 
 def _data(data: object) -> bytes:
