@@ -276,7 +276,7 @@ class EdgeSettings(Settings):
     """The most consumers that read older records; each is one connection to Kafka."""
 
     framers: int = Field(default=2, ge=0, le=256)
-    """Processes that render older records; they start when first needed."""
+    """Processes that unpack and render older records; they start when first needed."""
 
     write_bytes_max: int = Field(default=256 << 10, ge=1 << 10, le=64 << 20)
     """The bytes that one connection writes at a time, before others have their turn."""

@@ -22,19 +22,20 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from kafka_io import client
+from kafka_io.batch_reader import BatchReader
+from kafka_io.batches import Packed
 from kafka_io.client import partition_of
-from kafka_io.clock import append_time_ms, now_us
+from kafka_io.clock import append_time_ms
 from kafka_io.counts import COUNTS
 from kafka_io.errors import Unread
 from kafka_io.refusals import denial_of
 from kafka_io.stage_times import Stage
 from kafka_io.stuck import StuckPartitions
 from kafka_io.topic_admin import PartitionEnd, TopicAdmin
-from kafka_io.tracing import TRACEPARENT, parsed
-from schemas.headers import ID, ORIGIN, TENANT
 from sse_edge.errors import LogUnavailable, OffsetOutOfRange
+from sse_edge.log.conversion import AHEAD_MS, records_of
 from sse_edge.log.protocol import NO_TOPIC, TailReader
-from sse_edge.log.record import Batch, Partition, Record, TopicInfo, tenant_of_key
+from sse_edge.log.record import Batch, Partition, Record, TopicInfo
 
 logger = logging.getLogger(__name__)
 
@@ -51,8 +52,6 @@ _KEPT_S = 1.0
 """How long an idle reader keeps what it has fetched ahead, in seconds."""
 _TAIL_BYTES = 1 << 20
 _OBSERVED_S = 0.5
-_AHEAD_MS = 86_400_000
-"""How far ahead of this clock a broker's may be; a later time is not one of appending."""
 _METADATA_MS = 5_000
 """How long a consumer follows a leader before it asks which broker leads now. One that is cut off
 from the other brokers answers and has nothing new; aiokafka's default is five minutes."""
@@ -82,6 +81,7 @@ class KafkaLog:
         self._epochs: dict[tuple[str, int], int] = {}
         """The newest leader epoch seen of each partition, of the topics with these ids."""
         self._tails: set[_KafkaTail] = set()
+        self._batches = BatchReader(bootstrap_servers)
 
     async def __aenter__(self) -> Self:
         return self
@@ -89,6 +89,7 @@ class KafkaLog:
     async def __aexit__(self, *_: object) -> None:
         while self._idle:
             await client.stop(self._idle.pop().consumer)
+        await self._batches.close()
 
     async def describe(self, topics: Iterable[str]) -> Mapping[str, TopicInfo]:
         """Return what Kafka knows of topics, without those that do not exist."""
@@ -176,10 +177,14 @@ class KafkaLog:
                 found = await consumer.getmany(timeout_ms=wait_ms, max_records=_UNPACKED_RECORDS)
                 if not found:
                     break
-                records += (_record(partition, record) for record in found[where])
+                records += records_of(partition, found[where])
                 wait_ms = 0
                 await asyncio.sleep(0)
             return Batch(tuple(records), await consumer.position(where))
+
+    async def read_packed(self, partition: Partition, offset: int) -> Packed | None:
+        """Read record batches from an offset on as they are; None if they have to be `read`."""
+        return await self._batches.read(*partition, offset)
 
     def partition_of(self, key: bytes, partitions: int) -> int:
         """Return the partition that producers give a key."""
@@ -300,7 +305,7 @@ class _KafkaTail:
             batches = {}
             for where, records in found.items():
                 partition = Partition(where.topic, where.partition)
-                read = tuple(_record(partition, record) for record in records)
+                read = tuple(records_of(partition, records))
                 batches[partition] = Batch(read, await self._consumer.position(where))
             return batches
 
@@ -316,7 +321,7 @@ def _sample(found: Mapping[TopicPartition, list[ConsumerRecord[bytes, bytes]]]) 
     for records in found.values():
         for record in records:
             now_s = time.time()
-            appended_s = append_time_ms(record.timestamp, int(now_s * 1000) + _AHEAD_MS) / 1000
+            appended_s = append_time_ms(record.timestamp, int(now_s * 1000) + AHEAD_MS) / 1000
             COUNTS.stages.observe_record(Stage.LOG_TO_EDGE, appended_s, record.headers, now_s)
             return
 
@@ -325,30 +330,6 @@ async def _where(consumer: AIOKafkaConsumer) -> _Where | None:
     """Return the partition and offset that a consumer of one partition reads next."""
     assigned = tuple(consumer.assignment())
     return (assigned[0], await consumer.position(assigned[0])) if len(assigned) == 1 else None
-
-
-def _record(partition: Partition, record: ConsumerRecord[bytes, bytes]) -> Record:
-    event_id, tenant, origin, traceparent = None, b"", b"", b""
-    for name, value in record.headers:
-        if name == ID:
-            event_id = value
-        elif name == TENANT:
-            tenant = value or b""
-        elif name == ORIGIN:
-            origin = value or b""
-        elif name == TRACEPARENT:
-            traceparent = value or b""
-    return Record(
-        partition,
-        record.offset,
-        append_time_ms(record.timestamp, now_us() // 1000 + _AHEAD_MS),
-        record.key,
-        record.value,
-        event_id,
-        tenant or tenant_of_key(record.key),
-        origin,
-        traceparent if parsed(traceparent) else b"",
-    )
 
 
 class _translated:  # noqa: N801  # used like a function

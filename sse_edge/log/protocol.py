@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
+from kafka_io.batches import Packed
 from sse_edge.log.record import Batch, Partition, TopicInfo
 
 NO_TOPIC = "tapewire.nothing"
@@ -64,6 +65,13 @@ class Log(Protocol):
 
         Raises:
             OffsetOutOfRange: the offset is not in the log.
+        """
+        ...
+
+    async def read_packed(self, partition: Partition, offset: int) -> Packed | None:
+        """Read record batches from an offset on as they are; None if they have to be `read`.
+
+        It does not wait for records, and raises nothing that `read` will raise.
         """
         ...
 

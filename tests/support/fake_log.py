@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from random import Random
 
+from kafka_io.batches import Packed
 from sse_edge.errors import LogUnavailable, OffsetOutOfRange
 from sse_edge.log.record import Batch, Partition, Record, TopicInfo, tenant_of_key
 
@@ -156,6 +157,11 @@ class FakeLog:
         self.reads += 1
         await self._slow(partition)
         return self._batch(partition, offset, self.dice.randint(1, self.read_max))
+
+    async def read_packed(self, partition: Partition, offset: int) -> Packed | None:
+        """Leave every read to `read`: this log has no batches."""
+        del partition, offset
+        return None
 
     def stuck_s(self) -> Mapping[Partition, float]:
         return {}
