@@ -29,7 +29,11 @@ _GATHER_S_MAX = 0.05
 _GATHER_PER_BUSY = 1.0
 """Seconds of gathering for each second of delivering: half of the time is for everything else."""
 _WRITE_S = 10e-6
-"""The cost of a write, nearly all of it in the kernel, after the loop's callbacks are done."""
+"""How much longer to gather for each write, besides the time that delivering took.
+
+uvloop writes within the call, so that time includes the kernel's. Longer gathering joins more
+events into each write, and the latest of them wait longer.
+"""
 _SLICE_S = 0.01
 """After delivering for this long, the pacer yields to the loop."""
 
