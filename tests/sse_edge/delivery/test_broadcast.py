@@ -1,13 +1,32 @@
 import asyncio
+import gzip
 import time
 
 import pytest
 
 from kafka_io.counts import COUNTS
 from kafka_io.stage_times import Stage
+from sse_edge.cache.topic_tail import TopicTail
+from sse_edge.cache.window import Window
+from sse_edge.compression import Gzip
+from sse_edge.cursor import CursorCodec
 from sse_edge.delivery.broadcast import BroadcastGroup, Pacer
+from sse_edge.delivery.feed import Feed
 from sse_edge.delivery.start import FromEdge
-from tests.support.edge import alerts_log, numbers, running_edge, write_alerts
+from sse_edge.log.record import Batch, Partition, Record, TopicInfo
+from sse_edge.metrics.node_metrics import StreamMetrics
+from sse_edge.streams.render import render
+from sse_edge.streams.requests import one_channel
+from sse_edge.transport import Transport
+from tests.support.edge import (
+    ALERTS,
+    Client,
+    alert,
+    alerts_log,
+    numbers,
+    running_edge,
+    write_alerts,
+)
 
 pytestmark = pytest.mark.virtual_time
 
@@ -129,3 +148,95 @@ class SlowGroup(CountingGroup):
         while time.perf_counter() < ends_s:
             pass
         return super().deliver()
+
+
+class Alone:
+    """The only subscriber of a group of one entity's alerts."""
+
+    def __init__(self, *, is_zipped: bool = False) -> None:
+        self.client = Client()
+        self.transport: Transport = self.client
+        self.gzip = Gzip() if is_zipped else None
+        self.calls: list[str] = []
+        self.metrics = StreamMetrics()
+        self._window = Window(0, 1 << 20)
+        self._partition = Partition(ALERTS, 0)
+        stream = one_channel("alerts", {"entity_id": "own"})
+        feed = Feed(
+            stream,
+            [TopicTail(TopicInfo(ALERTS, bytes(16), 1), {self._partition: self._window})],
+            [[self._partition]],
+            CursorCodec(stream.identity, 1),
+            render,
+            write_bytes_max=1_000,
+            history_bytes_max=0,
+        )
+        assert feed.is_narrow
+        self.group = BroadcastGroup(feed, Pacer(), self.metrics, checkpoint_records=3)
+
+    def wake(self) -> None:
+        self.calls.append("wake")
+
+    def tick(self) -> None:
+        self.calls.append("tick")
+
+    def finish(self) -> None:
+        self.calls.append("finish")
+
+    def leave(self) -> None:
+        self.calls.append("leave")
+
+    def arrives(self, *entities: str) -> int:
+        """Let alerts of entities arrive, and the group deliver; return the number of writes."""
+        for entity in entities:
+            offset = self._window.next_offset
+            value = alert(entity, offset)
+            record = Record(self._partition, offset, 1, entity.encode(), value, None)
+            self._window.append(Batch((record,), offset + 1))
+        return self.group.deliver()
+
+
+async def test_the_only_event_of_an_only_subscriber_is_written_and_counted() -> None:
+    alone = Alone()
+    alone.group.join(alone, (0,))
+    await asyncio.sleep(1)
+    assert alone.arrives("other", "own", "other") == 1
+    assert numbers(alone.client) == [1]
+    assert alone.group.last_sent == (2,)
+    assert alone.group.last_sent_s == asyncio.get_running_loop().time()
+    assert alone.group.feed.horizon == (3,)
+    assert (alone.metrics.events, sum(alone.metrics.lag_counts)) == (1, 1)
+    assert alone.metrics.bytes == sum(map(len, alone.client.writes))
+
+
+async def test_an_only_subscriber_is_ticked_after_many_events_of_others() -> None:
+    alone = Alone()
+    alone.group.join(alone, (0,))
+    for entity in ("other", "other", "own", "other", "other"):
+        alone.arrives(entity)
+    assert not alone.calls
+    alone.arrives("own", "other", "other")
+    assert not alone.calls
+    alone.arrives("other")
+    assert alone.calls == ["tick"]
+
+
+async def test_an_only_subscriber_that_is_paused_keeps_its_position() -> None:
+    alone = Alone()
+    alone.group.join(alone, (0,))
+    alone.client.stall()
+    alone.arrives("own")
+    assert not alone.client.writes
+    assert alone.calls == ["wake"]
+    assert alone.group.leave(alone) == (0,)
+
+
+async def test_the_only_event_of_an_only_subscriber_is_compressed_if_it_accepts_gzip() -> None:
+    alone = Alone(is_zipped=True)
+    alone.group.join(alone, (0,))
+    alone.group.write_alone(alone, b": begun\n")
+    assert alone.arrives("own") == 1
+    assert alone.gzip is not None
+    alone.group.leave(alone)
+    whole = gzip.decompress(b"".join(alone.client.writes) + alone.gzip.end())
+    assert whole.count(b"event: risk_alert") == 1
