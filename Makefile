@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 FOLDERS := producers stream_processors sse_edge schemas infra kafka_io cli analytics tapewire build_tools docs benchmarks tests
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: up test check tests journeys long fuzz openapi mutants soak faults infra-test kube-test systemd-test analytics-test engines-test bench-edge bench-processors bench-retention bench-lake bench-engines docs reference audit sbom images compose-files compose-test test-docker wheel lock reset clean
+.PHONY: up test check tests journeys long fuzz openapi mutants soak faults infra-test kube-test systemd-test analytics-test engines-test bench-edge bench-processors bench-retention bench-lake bench-engines bench-idle docs reference audit sbom images compose-files compose-test test-docker wheel lock reset clean
 
 up: $(VENV)/.ready  ## the whole system on this machine
 	@exec $(BIN)/tapewire up $(ARGS)
@@ -114,6 +114,9 @@ bench-edge: $(VENV)/.ready-dev  ## what the edge costs, beside baselines in Pyth
 
 bench-processors: $(VENV)/.ready-dev  ## what measuring risk costs, beside plain Faust, a bare loop and Kafka Streams
 	$(BIN)/python -m benchmarks.processors $(ARGS)
+
+bench-idle: $(VENV)/.ready-dev  ## memory and CPU of a system that nobody uses, and its second start
+	$(BIN)/python -m benchmarks.idle $(ARGS)
 
 bench-lake: $(VENV)/.ready-dev  ## what decoding many records and a commit into a lake cost
 	$(BIN)/python -m benchmarks.decoding
