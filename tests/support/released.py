@@ -36,7 +36,7 @@ def released(version: str) -> Released:
     commit = COMMITS[version]
     checkout, venv = _FOLDER / version / "checkout", _FOLDER / version / "venv"
     release = Released(checkout, venv / "bin" / "python")
-    ready = _FOLDER / version / f"{commit}.ready"
+    ready = _FOLDER / version / f"{commit}.installed"
     if ready.exists():
         return release
     if _run("git", "cat-file", "-e", f"{commit}^{{commit}}", check=False).returncode:
@@ -46,18 +46,20 @@ def released(version: str) -> Released:
     _run("tar", "-x", "-C", str(checkout), given=archive)
     uv = str(Path(sys.executable).with_name("uv"))
     _run(uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(venv))
-    lock = str(checkout / "requirements" / "run.lock")
-    into = ("--quiet", "--python", str(release.python), "--require-hashes", "-r", lock)
-    _run(uv, "pip", "install", "--no-config", *into)  # this project's settings do not count
+    locks = checkout / "requirements"
+    into = ("--quiet", "--python", str(release.python), "--require-hashes")
+    for options in (("-r", "run.lock"), ("--no-deps", "-r", "bare.lock")):
+        # This project's settings do not count.
+        _run(uv, "pip", "install", "--no-config", *into, *options, cwd=locks)
     ready.touch()
     return release
 
 
 def _run(
-    *command: str, given: bytes = b"", check: bool = True
+    *command: str, given: bytes = b"", check: bool = True, cwd: Path = ROOT
 ) -> "subprocess.CompletedProcess[bytes]":
     program = shutil.which(command[0])
     assert program is not None, f"{command[0]} is not installed"
     return subprocess.run(
-        [program, *command[1:]], input=given, cwd=ROOT, check=check, stdout=subprocess.PIPE
+        [program, *command[1:]], input=given, cwd=cwd, check=check, stdout=subprocess.PIPE
     )
