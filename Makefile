@@ -112,6 +112,10 @@ build/infra/.ready: requirements/infra.lock $(VENV)/.ready-dev
 bench-edge: $(VENV)/.ready-dev  ## what the edge costs, beside baselines in Python and Go
 	$(BIN)/python -m benchmarks.edge $(ARGS)
 
+.PHONY: bench-capacity
+bench-capacity: $(VENV)/.ready-dev  ## how costs grow with processes, subscribers, keys, partitions and portfolios
+	$(BIN)/python -m benchmarks.capacity $(ARGS)
+
 bench-processors: $(VENV)/.ready-dev  ## what measuring risk costs, beside plain Faust, a bare loop and Kafka Streams
 	$(BIN)/python -m benchmarks.processors $(ARGS)
 

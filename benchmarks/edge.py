@@ -13,7 +13,7 @@ import sys
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.request import urlopen
@@ -121,9 +121,9 @@ class Server:
             time.sleep(0.05)
 
     def cpu_s(self) -> float:
-        """CPU time used up to now, with that of its processes."""
-        times = [part.cpu_times() for part in (self._ps, *self._ps.children(recursive=True))]
-        return float(sum(each.user + each.system for each in times))
+        """CPU time used up to now, also by its other processes."""
+        times = [process.cpu_times() for process in self._processes()]
+        return float(sum(used.user + used.system for used in times))
 
     def keep_to(self, cores: int) -> None:
         """Keep its threads, and the processes that it starts from now on, to so many cores."""
@@ -134,14 +134,24 @@ class Server:
         """Resident memory, in bytes."""
         return int(self._ps.memory_info().rss)
 
+    def pss(self) -> int:
+        """Memory of all its processes, in bytes; what they share counts once."""
+        return sum(process.memory_full_info().pss for process in self._processes())
+
     def terminate(self) -> None:
         """Ask it to end."""
         self._process.terminate()
 
     def stop(self) -> None:
-        """End it at once."""
-        self._process.kill()
+        """End it at once, with its other processes."""
+        # The first is killed first, since it would start another for one that has ended.
+        for process in self._processes():
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
         self._process.wait()
+
+    def _processes(self) -> list[psutil.Process]:
+        return [self._ps, *self._ps.children(recursive=True)] if self._ps.is_running() else []
 
 
 @dataclass
@@ -344,7 +354,7 @@ def keyed(bench: Bench) -> Row:
     for kind in bench.kinds("queue", "go", "edge"):
         with bench.server(kind, 6, TAPEWIRE_METADATA_S="2") as (server, topic), fleets() as many:
             # The edge looks for a key where producers put it.
-            placed = [_home(task) for task in tasks] if kind == "edge" else partitions
+            placed = [home(task) for task in tasks] if kind == "edge" else partitions
             for number, fleet in enumerate(many):
                 fleet.open(server.port, [f"{PATH}?task_id={task}" for task in tasks[number::2]])
             counted(many)
@@ -660,7 +670,8 @@ MEASUREMENTS: dict[str, Callable[[Bench], Row]] = {
 }  # fmt: skip
 
 
-def _home(task: str) -> int:
+def home(task: str) -> int:
+    """Return the partition of six in which the edge looks for a key."""
     from aiokafka.partitioner import DefaultPartitioner  # noqa: PLC0415
 
     return int(DefaultPartitioner()(task.encode(), list(range(6)), list(range(6))))
