@@ -6,11 +6,11 @@ when it decodes a record and when it encodes one, so code behind it can rely on 
 
 from collections.abc import Mapping, Sequence
 from json import dumps
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar, get_args
 
 from annotated_types import Ge, Le, MaxLen
-from pydantic import AfterValidator, AllowInfNan, StringConstraints
-from pydantic_core import from_json
+from pydantic import AfterValidator, AllowInfNan, GetCoreSchemaHandler, StringConstraints
+from pydantic_core import core_schema, from_json
 
 from schemas.instants import EARLIEST_US, LATEST_US
 
@@ -153,7 +153,18 @@ Percentage = Annotated[Finite, Ge(0), Le(100)]
 Real = Annotated[float, AllowInfNan(allow_inf_nan=True)]
 """Any number of 64 bits. JSON shows NaN and infinities as null."""
 
-Items = Annotated[Sequence[T], MaxLen(ITEMS_MAX)]
+
+class _AsList:
+    """Lets Pydantic check a list as such: it checks other sequences in Python, ten times slower."""
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> core_schema.CoreSchema:
+        (item,) = get_args(source)
+        return core_schema.list_schema(handler.generate_schema(item))
+
+
+Items = Annotated[Sequence[T], _AsList(), MaxLen(ITEMS_MAX)]
 """A list of some items."""
 Table = Annotated[Mapping[Name, T], MaxLen(ITEMS_MAX)]
 """Values by name."""
