@@ -60,8 +60,8 @@ def admit(
         return record
     paced, observed = _timed_fields(type(record))
     for name in paced:
-        number, most = getattr(record, name), paced_max(logged_us)
-        if number > most:
+        number = getattr(record, name)
+        if number > _PACED_UNKNOWN and number > (most := paced_max(logged_us)):
             raise OutOfBounds(
                 f"{type(record).__name__}: {name} is {number}; it grows by at most one a second "
                 f"since 2020, to {most} when the log got the record"

@@ -149,6 +149,43 @@ def test_a_lap_is_kept_and_0_where_an_earlier_version_had_none() -> None:
     assert earlier == ReturnBatch(returns=batch.returns, lap=0)
 
 
+lone = st.builds(
+    lambda name, time_us, value, version, lap: encode(
+        ReturnBatch(returns=[Return(name, time_us, value, version)], lap=lap)
+    ),
+    st.text(max_size=40) | st.text("\u20ac", min_size=20, max_size=22),
+    st.sampled_from([0, 1, -1, 63, 64, 8191, -(2**63), 2**62, EARLIEST_US, LATEST_US])
+    | st.integers(-(2**63), 2**63 - 1),
+    st.floats(),
+    st.sampled_from([1, 1, 1, 2]),
+    st.sampled_from([0, 0, 0, 1]),
+).filter(bool)
+
+
+@given(lone, st.lists(st.tuples(st.integers(0, 80), st.integers(0, 255), st.integers(0, 2))))
+def test_a_return_by_itself_is_decoded_as_by_the_reader_of_any_schema(
+    value: bytes, edits: list[tuple[int, int, int]]
+) -> None:
+    changed = bytearray(value)
+    for place, byte, kind in edits[:2]:
+        at = 10 + place % max(len(changed) - 10, 1)
+        changed[at : at + (kind > 0)] = bytes([byte][: kind != 2])  # 2 deletes
+    found = codec._lone_return(bytes(changed))
+    if found is None:
+        return
+    stream = BytesIO(bytes(changed[10:]))
+    datum = fastavro.schemaless_reader(stream, codec.newest_schema(ReturnBatch), None)
+    assert stream.tell() == len(changed) - 10
+    assert repr(found) == repr(codec._return_batch(datum))  # NaN equals nothing
+
+
+def test_most_returns_by_themselves_have_the_short_way() -> None:
+    batch = ReturnBatch(returns=[Return("pf-1", 1_790_000_000_000_000, -0.01)])
+    assert codec._lone_return(encode(batch)) == batch
+    late = ReturnBatch(returns=[Return("pf-1", -1, -0.01)])
+    assert codec._lone_return(encode(late)) == late
+
+
 def test_the_head_is_avros_single_object_encoding() -> None:
     event = TrainingProgress(
         task_id="t", progress=1.0, status="running", message="", metrics={}, event_time_us=0
