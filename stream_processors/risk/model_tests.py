@@ -225,7 +225,7 @@ def judge_zone(days: int, exceptions: int, level: ConfidenceLevel) -> ZoneTest:
     With a probability below 0.95 of at most so many exceptions the zone is green, below 0.9999
     yellow, else red.
     """
-    terms = [_binomial(days, count, level.tail) for count in range(days + 1)]
+    terms = _binomials(days, level.tail)
     probability = min(1.0, fsum(terms[: exceptions + 1]))
     light = TrafficLight.RED
     if probability < _RED - _ROUNDING:
@@ -332,6 +332,12 @@ def _factors(exceptions: int) -> tuple[float, float]:
         return 0.0, BASEL_MULTIPLIER
     index = min(exceptions - _FREE - 1, len(PLUS_FACTORS_1996) - 1)
     return PLUS_FACTORS_1996[index], BASEL_MULTIPLIERS[index]
+
+
+@lru_cache(maxsize=1_000)
+def _binomials(days: int, probability: float) -> Sequence[float]:
+    """Return the probability of each number of hits, from none to `days`."""
+    return tuple(_binomial(days, count, probability) for count in range(days + 1))
 
 
 def _binomial(days: int, count: int, probability: float) -> float:
