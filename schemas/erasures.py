@@ -63,6 +63,10 @@ class Erasures:
     def __str__(self) -> str:
         return ",".join(f"{digest}={at_us}" for digest, at_us in self._erased_us.items())
 
+    def __bool__(self) -> bool:
+        """Whether any tenant was erased."""
+        return bool(self._erased_us)
+
     def covers(self, tenant: str | None, logged_us: int) -> bool:
         """Return whether a record of a tenant was erased.
 

@@ -129,6 +129,11 @@ class Deaths:
         is_near = any(offsets[topic] < zone.until for topic, zone in self._zones.items())
         return min(_SMALL_ROUND, self._messages_max) if is_near else self._messages_max
 
+    @property
+    def has_suspects(self) -> bool:
+        """Whether some messages must be handled alone."""
+        return bool(self._alone_until)
+
     def is_suspect(self, place: Place) -> bool:
         """Return whether a message must be handled alone."""
         return place.offset < self._alone_until.get(place.topic, 0)

@@ -13,6 +13,7 @@ that was asked for after the message had arrived.
 
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
+from math import inf
 from typing import NamedTuple
 
 from kafka_io.dead_letters import Message
@@ -118,6 +119,35 @@ class InputQueue:
         self._waiting.get(message.topic, self._others).popleft()
         self.size -= len(message.value or b"")
         return message
+
+    def pop_run(self, messages_max: int, bytes_max: int) -> list[Message]:
+        """Take the next message, which there must be, and those of its topic that follow it.
+
+        They are those that `pop` would return one after the other.
+
+        Args:
+            messages_max: the most messages.
+            bytes_max: the run ends with the message that reaches so many bytes.
+        """
+        run = [self.pop()]
+        topic = run[0].topic
+        queue = self._waiting.get(topic)
+        waiting = sum(map(bool, self._waiting.values()))
+        if queue is None or self._others or waiting > 1:
+            return run
+        # Nothing else waits, so only what has not arrived may precede them.
+        number_max = min((self._complete.get(peer, 0) for peer in self._peers[topic]), default=inf)
+        size = len(run[0].value or b"")
+        while queue and len(run) < messages_max and size < bytes_max:
+            number, message = queue[0]
+            if number >= number_max:
+                break
+            queue.popleft()
+            run.append(message)
+            value_bytes = len(message.value or b"")
+            size += value_bytes
+            self.size -= value_bytes
+        return run
 
     def has_reached(self, ends: Mapping[TopicPartition, int]) -> bool:
         """Return whether all messages before ends of merged partitions were added and taken."""

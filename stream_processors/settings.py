@@ -125,8 +125,8 @@ class ProcessorSettings(MetricsSettings):
     batch_within_s: float = Field(default=0.2, ge=0.001, le=60)
     """How long returns are collected into a batch; longer means fewer writes of state."""
 
-    batch_records_max: int = Field(default=1_500, ge=1, le=100_000)
-    """The most records in a batch of returns."""
+    batch_records_max: int = Field(default=10_000, ge=1, le=100_000)
+    """The most records in a batch of returns; one of 8 MiB ends, too."""
 
     risk_window: int = Field(default=250, ge=2, le=WINDOW_MAX)
     """Observations in a window; 250 are a year of trading days. A portfolio's state must fit in a

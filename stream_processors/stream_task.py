@@ -59,9 +59,11 @@ from stream_processors.round_spans import RoundSpans
 
 logger = logging.getLogger(__name__)
 
-_SLICE = 64
+_SLICE = 256
 """The most messages that are processed before the round's end is considered."""
 _SLICE_BYTES = 64 << 10
+_ROUND_BYTES_MAX = 8 << 20
+"""The bytes of messages after which a round ends, so that few large ones take little memory."""
 _WAITING_BYTES_MAX = 16 << 20
 """The bytes of messages that may wait in memory before no more are fetched."""
 _HURRY_S = 0.5
@@ -581,7 +583,8 @@ class StreamTask:
         end_s, hurry_s = float("inf"), float("inf")
         is_careful = self._bulkhead.is_careful(self._next)
         messages_max = 1 if is_careful else self._deaths.messages_max(self._offsets())
-        while len(messages_read) < messages_max:
+        size = 0
+        while len(messages_read) < messages_max and size < _ROUND_BYTES_MAX:
             if this_round.must_end and _now_s() >= hurry_s:
                 break
             self._raise_interruption()
@@ -596,6 +599,7 @@ class StreamTask:
                 is_alone = is_careful or is_suspect
                 messages = self._take(1 if is_alone else messages_max - len(messages_read))
                 messages_read += messages
+                size += sum(len(message.value or b"") for message in messages)
                 self._spans.read(messages, this_round)
                 _sample(messages, this_round)
                 end_s = min(end_s, _now_s() + self._linger_s(messages))
@@ -719,12 +723,14 @@ class StreamTask:
             head = self._queue.head
             if head is None or (messages and self._is_suspect(head)):
                 break
-            message = self._queue.pop()
-            messages.append(message)
-            size += len(message.value or b"")
-            where = TopicPartition(message.topic, message.partition)
-            self._next[where] = message.offset + 1
-            self._last[where] = message
+            most = 1 if self._deaths.has_suspects else messages_max - len(messages)
+            run = self._queue.pop_run(most, _SLICE_BYTES - size)
+            messages += run
+            size += sum(len(message.value or b"") for message in run)
+            last = run[-1]
+            where = TopicPartition(last.topic, last.partition)
+            self._next[where] = last.offset + 1
+            self._last[where] = last
         return messages
 
     def _linger_s(self, messages: Sequence[Message]) -> float:

@@ -473,8 +473,8 @@ MUTANTS = (
     Mutant(
         "the returns of two tenants go to one portfolio",
         "stream_processors/risk/risk_batch.py",
-        "        portfolios, changed = self._known[tenant], self.changed\n",
-        "        portfolios, changed = self._known[None], self.changed\n",
+        "        portfolios, changed, lap = self._known[tenant], self.changed, batch.lap\n",
+        "        portfolios, changed, lap = self._known[None], self.changed, batch.lap\n",
     ),
     Mutant(
         "a key and a header of two tenants are let in",
@@ -577,8 +577,8 @@ MUTANTS = (
     Mutant(
         "transaction: an offset is committed one too low",
         "stream_processors/stream_task.py",
-        "self._next[where] = message.offset + 1",
-        "self._next[where] = message.offset",
+        "self._next[where] = last.offset + 1",
+        "self._next[where] = last.offset",
     ),
     Mutant(
         "lost end: a new leader is taken without comparing its log",

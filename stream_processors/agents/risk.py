@@ -7,8 +7,9 @@ is done, it continues from the rebuilt states.
 
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 
 from kafka_io import reader
 from kafka_io.clock import now_us
@@ -152,6 +153,17 @@ class Risk(Processor):
     async def process(self, messages: Sequence[Admitted], this_round: Round) -> None:
         """Measure and judge the messages; an alert ends the round."""
         here = self._partitions[this_round.number]
+        is_whole = self._scope is None and not self._erased
+        for is_returns, alike in groupby(messages, _has_returns):
+            if is_returns and is_whole:  # as nearly all are
+                returns = list(alike)
+                here.read_us = log_time_us(returns[-1])
+                here.batch.apply_returns(returns)
+            else:
+                await self._apply_each(alike, here)
+        this_round.must_end |= bool(here.batch.alerts)
+
+    async def _apply_each(self, messages: Iterable[Admitted], here: _Partition) -> None:
         for message in messages:
             if isinstance(message.record, Scenario):
                 here.scenarios_offset = message.offset
@@ -165,7 +177,6 @@ class Risk(Processor):
                 here.batch.apply(message, await self._past_of(message, here))
             elif (part := narrowed(message, self._scope.covers)) is not None:
                 here.batch.apply(part)
-        this_round.must_end |= bool(here.batch.alerts)
 
     def needs_time(self, number: int, now_us: int) -> bool:
         """Return whether an alert or the end of a temporary limit may be due."""
@@ -329,6 +340,10 @@ class Risk(Processor):
 
     def _batch(self, portfolios: dict[bytes, PortfolioRisk], scenarios: Scenarios) -> RiskBatch:
         return RiskBatch(portfolios, self._config, self._returns_topic, self._window_us, scenarios)
+
+
+def _has_returns(message: Admitted) -> bool:
+    return isinstance(message.record, ReturnBatch)
 
 
 def _within(state: PortfolioState, number: int, row_limits: Mapping[str, int]) -> PortfolioState:

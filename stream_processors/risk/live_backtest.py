@@ -37,6 +37,10 @@ class _Judged(ExceptionHistory):
     def judge(self, value: float, var: float, es: float | None) -> None:
         """Compare a return with the forecast before it."""
         exceeded = -value > var
+        exceptions = self._exceptions
+        if not exceeded and (not exceptions or exceptions[0] > self._day + 1 - self.size):
+            self._day += 1  # as `add` would, for nearly every return
+            return
         is_oldest_over = self.add(exceeded=exceeded)
         if self.ratios is not None:
             if exceeded:

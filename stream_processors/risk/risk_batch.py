@@ -6,7 +6,8 @@ them.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
+from itertools import groupby
 from math import isfinite
 
 from kafka_io.dead_letters import Message, dead_letter, log_time_us
@@ -112,9 +113,10 @@ class RiskBatch:
             past: the returns that the window of `missing_from` lacks, for such a message.
         """
         record = message.record
+        if isinstance(record, ReturnBatch):
+            self.apply_returns([message])
+            return
         match record:
-            case ReturnBatch():
-                self._apply_returns(message, record)
             case RiskLimits(entity_type=EntityType.BOOK) | AlertAck(entity_type=EntityType.BOOK):
                 return  # the processor of books reads it
             case RiskLimits():
@@ -303,19 +305,62 @@ class RiskBatch:
         else:
             risk.wanted_by.discard(request.root)
 
-    def _apply_returns(self, message: Admitted, batch: ReturnBatch) -> None:
-        tenant, offset, new = tenant_of(message), message.offset, 0
-        log_us = log_time_us(message)
+    def apply_returns(self, messages: Sequence[Admitted]) -> None:
+        """Apply messages with returns, one after the other.
+
+        Messages that the log got at the same time, as those that a producer sent together, share
+        what follows from their time; it is looked up once for them.
+        """
+        for (_, is_bare), alike in groupby(messages, _time_and_form):
+            if is_bare:
+                self._apply_alike(list(alike))
+            else:
+                for message in alike:
+                    self._apply_alike([message])
+
+    def _apply_alike(self, messages: Sequence[Admitted]) -> None:
+        """Apply messages of one partition, tenant and time with returns."""
+        first = messages[0]
+        tenant, log_us = tenant_of(first), log_time_us(first)
         latest_us = min(log_us + self._config.ahead_us, LATEST_US)
-        portfolios, changed = self._known[tenant], self.changed
         others: Counter[ReturnOutcome] = Counter()
+        new, offsets = 0, []
+        for message in messages:
+            of_message = self._apply_batch(message, tenant, latest_us, log_us, others)
+            if of_message:
+                new += of_message
+                offsets.append(message.offset)
+        if offsets:
+            source = TopicPartition(first.topic, first.partition)
+            at = source, tenant, offsets[0], recorded_us(first)
+            self._counter.add(*at, "returns", new)
+            for outcome, count in others.items():
+                self._counter.add(*at, f"returns_{outcome}", count)
+            self._counter.extend_to(source, tenant, offsets[-1], recorded_us(first))
+
+    def _apply_batch(
+        self,
+        message: Admitted,
+        tenant: str | None,
+        latest_us: float,
+        log_us: int,
+        others: Counter[ReturnOutcome],
+    ) -> int:
+        """Apply the returns of a message; count those that are not accepted by outcome.
+
+        Returns:
+            The number of returns that were not applied before.
+        """
+        batch, offset, new = message.record, message.offset, 0
+        assert isinstance(batch, ReturnBatch)
+        portfolios, changed, lap = self._known[tenant], self.changed, batch.lap
         for index, observation in _numbered(batch, message.left_out):
             risk = portfolios.get(observation.portfolio_id)
             if risk is None:
                 risk = self._known_or_new(observation.portfolio_id, message)
                 portfolios[observation.portfolio_id] = risk
             position = ReturnOffset(offset, index)
-            outcome, alerts = risk.apply(observation, position, latest_us, batch.lap, log_us)
+            outcome, alerts = risk.apply(observation, position, latest_us, lap, log_us)
             if outcome is None:
                 continue
             new += 1
@@ -324,17 +369,12 @@ class RiskBatch:
                 if outcome in _REFUSED:
                     letter = _refused_return(message, index, observation, latest_us)
                     self.dead_letters.append((letter, tenant))
-            if risk.wanted_by and risk.moves_prices(observation, outcome, batch.lap):
+            if risk.wanted_by and risk.moves_prices(observation, outcome, lap):
                 self._forward_to_books(risk, observation)
             changed[risk.key] = risk
             if alerts:
                 self._add_alerts(risk, alerts)
-        if new:
-            source = TopicPartition(message.topic, message.partition)
-            time_us = recorded_us(message)
-            self._counter.add(source, tenant, offset, time_us, "returns", new)
-            for outcome, count in others.items():
-                self._counter.add(source, tenant, offset, time_us, f"returns_{outcome}", count)
+        return new
 
     def _forward_to_books(self, risk: PortfolioRisk, observation: Return) -> None:
         for root in risk.wanted_by:
@@ -384,6 +424,11 @@ def gauges_of(portfolios: Iterable[PortfolioRisk], partitions: Container[int]) -
         gauge_tally(TopicPartition(RISK_STATE.name, partition), tenant, gauges, utilisations)
         for (partition, tenant), (gauges, utilisations) in found.items()
     ]
+
+
+def _time_and_form(message: Admitted) -> tuple[float, bool]:
+    """Return the time of a message in the log, and whether it has neither headers nor left-outs."""
+    return message.timestamp, not (message.headers or message.left_out)
 
 
 def _numbered(batch: ReturnBatch, left_out: frozenset[str]) -> Iterable[tuple[int, Return]]:

@@ -46,6 +46,13 @@ class WindowCounter:
         newest_us = self._newest_us.get((source, tenant), 0)
         self._newest_us[source, tenant] = max(recorded_us, newest_us)
 
+    def extend_to(
+        self, source: TopicPartition, tenant: str | None, offset: int, recorded_us: int
+    ) -> None:
+        """Note the last offset of records that were counted together by the first one's offset."""
+        start_us = recorded_us - recorded_us % self._window_us
+        self._windows[source, tenant, start_us].last_offset = offset
+
     def add_to_newest(
         self, source: TopicPartition, tenant: str | None, name: str, count: int
     ) -> None:

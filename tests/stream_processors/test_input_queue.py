@@ -28,6 +28,15 @@ def taken(queue: InputQueue) -> Iterator[Message]:
         yield head
 
 
+def taken_in_runs(queue: InputQueue, messages_max: int, bytes_max: int) -> Iterator[Message]:
+    while queue:
+        run = queue.pop_run(messages_max, bytes_max)
+        assert 0 < len(run) <= messages_max
+        assert sum(len(message.value or b"") for message in run[:-1]) < bytes_max
+        assert len({message.topic for message in run}) == 1
+        yield from run
+
+
 def names(queue: InputQueue) -> list[str]:
     return [f"{message.topic}/{message.offset}" for message in taken(queue)]
 
@@ -161,3 +170,26 @@ def test_the_order_is_that_of_the_log_whatever_arrives_first(
     assert found == sorted(
         everything, key=lambda message: (message.timestamp, ranks[message.topic], message.offset)
     )
+
+
+@given(st.integers(0, 2**32), st.integers(1, 9), st.integers(1, 30))
+def test_a_run_has_what_would_be_taken_one_by_one(
+    seed: int, messages_max: int, bytes_max: int
+) -> None:
+    orders = []
+    for runs in (False, True):
+        dice = Random(seed)
+        queue, order, offsets = InputQueue(MERGED), [], dict.fromkeys((*MERGED, TRADES), 0)
+        for time_s in range(12):
+            where = dice.choice((RETURNS, RETURNS, RETURNS, LIMITS, TRADES))
+            first, count = offsets[where], dice.randrange(6)
+            batch = [at(where, first + index, float(time_s)) for index in range(count)]
+            offsets[where] += count
+            queue.add(where, batch, offsets[where])
+            if dice.random() < 0.5:
+                queue.learn({peer: offsets[peer] for peer in MERGED}, queue.arrivals)
+            found = taken_in_runs(queue, messages_max, bytes_max) if runs else taken(queue)
+            order += [(message.topic, message.offset) for message in found]
+            order.append(("size", queue.size))
+        orders.append(order)
+    assert orders[0] == orders[1]

@@ -135,6 +135,33 @@ def test_a_record_that_is_read_again_changes_nothing_and_is_not_counted() -> Non
     assert desk.process(batch) == []
 
 
+def test_returns_of_one_time_are_applied_and_counted_as_one_by_one() -> None:
+    found = []
+    for at_once in (False, True):
+        desk = Desk()
+        batch = RiskBatch(desk.portfolios, CONFIG, RETURNS, 10 * SECOND)
+        messages = [
+            admitted(message(ReturnBatch(returns=[Return(f"p{day % 3}", day, 0.01)]), day))
+            for day in range(30)
+        ]
+        messages[3:3] = [messages[2]]  # again: it has no effect
+        messages += [
+            admitted(message(ReturnBatch(returns=[Return("p1", 4, value)]), 40))
+            for value in (0.02, nan)
+        ]
+        messages.append(admitted(message(ReturnBatch(returns=[Return("p1", 60, nan)]), 50, "t")))
+        if at_once:
+            batch.apply_returns(messages)
+        else:
+            for each in messages:
+                batch.apply(each)
+        found.append(list(batch.events()))
+    assert found[0] == found[1]
+    tallies = of([event for event, _ in found[1]], WindowTally)
+    assert [(tally.first_offset, tally.last_offset) for tally in tallies] == [(0, 40), (50, 50)]
+    assert tallies[0].counts["returns"] == 31  # 30 days, and one of them again
+
+
 def test_returns_of_portfolios_that_belong_elsewhere_are_passed_over() -> None:
     desk = Desk()
     batch = RiskBatch(desk.portfolios, CONFIG, RETURNS, SECOND)
