@@ -13,7 +13,7 @@ from annotated_types import Ge, Le, MaxLen
 from pydantic import AllowInfNan, TypeAdapter, ValidationError
 
 from analytics.arrow_compute import pc
-from schemas.bounds import Observed, Paced
+from schemas.bounds import AsList, Observed, Paced
 from schemas.registry import field_names
 
 
@@ -40,7 +40,7 @@ def bounds_of(hint: Any) -> Bounds:
     while get_origin(inner) is Annotated:
         inner, *more = get_args(inner)
         found += more
-    found = [bound for bound in found if not isinstance(bound, Observed | Paced)]
+    found = [bound for bound in found if not isinstance(bound, AsList | Observed | Paced)]
     if get_origin(inner) in (Union, UnionType):
         branches = [branch for branch in get_args(inner) if branch is not NoneType]
         if found or len(branches) != 1:

@@ -154,7 +154,7 @@ Real = Annotated[float, AllowInfNan(allow_inf_nan=True)]
 """Any number of 64 bits. JSON shows NaN and infinities as null."""
 
 
-class _AsList:
+class AsList:
     """Lets Pydantic check a list as such: it checks other sequences in Python, ten times slower."""
 
     def __get_pydantic_core_schema__(
@@ -164,7 +164,7 @@ class _AsList:
         return core_schema.list_schema(handler.generate_schema(item))
 
 
-Items = Annotated[Sequence[T], _AsList(), MaxLen(ITEMS_MAX)]
+Items = Annotated[Sequence[T], AsList(), MaxLen(ITEMS_MAX)]
 """A list of some items."""
 Table = Annotated[Mapping[Name, T], MaxLen(ITEMS_MAX)]
 """Values by name."""
