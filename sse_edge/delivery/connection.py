@@ -64,6 +64,7 @@ class Connection:
         "_has_ended",
         "_is_closed",
         "_is_leaving",
+        "_is_open",
         "_is_resting",
         "_is_woken",
         "_last_seen_s",
@@ -115,6 +116,8 @@ class Connection:
         """Whether the last event of the stream is written."""
         self._is_closed = False
         """Whether the transport was ended, since the client is slow."""
+        self._is_open = False
+        """Whether the opening event is written."""
         self._is_resting = False
         """Whether the ended stream stays open."""
         self._is_woken = self._is_leaving = self._conflates = False
@@ -148,7 +151,6 @@ class Connection:
         if reason is not None:
             self._write(self._unavailable(reason, "the node takes no streams"))
         else:
-            self._write(self._opening())
             with self._node.connected(self):
                 await self._serve()
                 if self._has_ended and self._options.stays_open_s:
@@ -178,6 +180,8 @@ class Connection:
         settings, dialect, now_s = self._node.settings, self.stream.dialect, _now_s()
         if dialect.lasts_s is not None and now_s - self._began_s >= dialect.lasts_s:
             self.leave()
+        if not self._is_open:
+            return
         if self._token is not None:
             self._check_token(self._token)
         if self.transport.is_paused:
@@ -257,14 +261,26 @@ class Connection:
             self._group = None
 
     async def _resolve(self, start: Start) -> tuple[BroadcastGroup, Position, Sequence[Gap]] | None:
-        """Return where the stream starts; None, with a notice to the client, if Kafka is silent."""
+        """Return where the stream starts; None, with a notice to the client, if Kafka is silent.
+
+        The opening event is written when the start is known, and not before: clients take it for a
+        promise that they get whatever is sent from then on.
+        """
         try:
             async with asyncio.timeout(self._node.settings.broker_patience_s):
-                return await self._node.resolver.resolve(self.stream, start)
+                resolved = await self._node.resolver.resolve(self.stream, start)
         except (TimeoutError, LogUnavailable) as error:
             detail = str(error) or "Kafka does not say in time where it starts"
+            self._open()
             self._write(self._unavailable(UnavailableReason.NO_BROKER, detail))
             return None
+        self._open()
+        return resolved
+
+    def _open(self) -> None:
+        """Write the opening event."""
+        self._write(self._opening())
+        self._is_open = True
 
     def _describe(self, span: Span, outcome: StreamStart | None) -> None:
         span.set_attribute("tapewire.stream", self.stream.name)

@@ -26,6 +26,21 @@ async def test_a_stream_opens_at_once_and_writes_its_cursor() -> None:
         assert numbers(client) == [2]
 
 
+async def test_what_is_sent_when_a_stream_has_opened_is_delivered() -> None:
+    log = alerts_log()
+    log.slowest_s = 0.3  # the start of the first stream of a topic is asked for
+    write_alerts(log, 0, 1)
+    for seed in range(20):
+        log.dice.seed(seed)
+        async with running_edge(log) as edge:
+            client = edge.connect()
+            await client.until(1, event="connected")
+            sent = log.count(ALERTS)
+            write_alerts(log, sent)
+            await client.until(1, event="risk_alert")
+            assert numbers(client) == [sent]
+
+
 async def test_a_stream_starts_at_a_time() -> None:
     log = alerts_log()
     write_alerts(log, *range(4))
