@@ -114,6 +114,7 @@ def age_weighted(returns: Floats, level: ConfidenceLevel, decay: float = AGE_DEC
     return Estimate(var, var + excess / level.tail)
 
 
+@np.errstate(over="ignore")  # what no float can hold is infinite
 def ewma_deviation(returns: Floats, start: float | None = None, decay: float = DECAY) -> float:
     """Return the EWMA forecast of the deviation for the next period.
 

@@ -167,8 +167,11 @@ def test_returns_that_are_no_finite_numbers_are_refused(returns: Floats) -> None
 def test_an_ewma_deviation_of_numbers_that_are_not_finite_is_refused(bad: float) -> None:
     with pytest.raises(InvalidInput, match="must be one or more finite numbers"):
         ewma_deviation(np.array([0.01, bad, 0.02]))
-    with np.errstate(over="ignore"):
-        assert ewma_deviation(np.array([0.01, 1e200])) == np.inf
+
+
+def test_an_ewma_deviation_that_no_number_can_hold_is_infinite_without_a_warning() -> None:
+    assert ewma_deviation(np.array([1e308, 1e308])) == np.inf
+    assert ewma_deviation(np.array([0.01, 1e200]), start=0.01) == np.inf
 
 
 @pytest.mark.parametrize("horizon", [0, -1, 31])
