@@ -22,6 +22,7 @@ from schemas.events import BacktestProgress, TrainingProgress
 from schemas.topics import BACKTEST_EVENTS, TRAINING_EVENTS
 from tests.conftest import World
 from tests.support.clients import stream
+from tests.support.raw_streams import raw_stream
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
 
@@ -64,6 +65,9 @@ async def report_alerts(world: World, count: int) -> None:
 async def test_curl_follows_and_resumes(world: World) -> None:
     edge = await world.edge()
     await report_alerts(world, 4)
+    # The script follows for five seconds, which a busy machine takes to prepare a first read.
+    async with raw_stream(f"{edge.url}/api/v1/sse/alerts?from=earliest") as opened:
+        await opened.events("risk_alert", 4)
     printed = await run(world, "bash", str(EXAMPLES / "01-curl" / "follow.sh"), EDGE_URL=edge.url)
     assert printed.startswith("resuming after A")
     assert re.findall(r"number \d", printed) == ["number 2", "number 3"]
