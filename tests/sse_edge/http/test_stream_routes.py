@@ -21,7 +21,8 @@ _VARIES = re.compile(rb'client-[0-9a-f]{12}|"id":"[^"]*"|"time(stamp)?":"[^"]*"|
 """What differs between two answers to the same request."""
 
 
-def token(*scopes: str, valid_for_s: float = 600) -> str:
+def token(*scopes: str, valid_for_s: float = 86_400) -> str:
+    """Return a token; those of parameters are made long before their test runs."""
     claims = {"sub": "a", "iss": ISSUER, "exp": time.time() + valid_for_s, "tenant": "t"}
     return jwt.encode(claims | {"scope": " ".join(scopes)}, SECRET)
 
