@@ -9,6 +9,7 @@ import signal
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,10 @@ def training_process(meter_id: str, meter_type: str) -> Generator[TrainingProces
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_train, args=(theirs, meter_id, meter_type), daemon=True)
-    # Whoever stops all processes of a trainer means the trainer, which decides on the task.
+    # Its start unblocks signals, so it must run before they are blocked.
+    resource_tracker.ensure_running()
+    # A signal to all processes of a trainer must not end this one: the trainer handles it, and
+    # decides whether the task goes on.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:
         process.start()
