@@ -22,13 +22,14 @@ from benchmarks.edge import (
     Kafka,
     broadcast,
     counted,
+    delivered,
     fleets,
     home,
     open_all,
     quantile,
     until_counted,
 )
-from benchmarks.load import Produced, Running, produce
+from benchmarks.load import Produced, produce
 
 _MIB = 1 << 20
 _START_S = 2.0
@@ -90,11 +91,7 @@ def _keyed(bench: Bench, streams: int, rate: float, workers: dict[str, str]) -> 
             bench.kafka.servers, topic, rate, seconds,
             tasks=tasks, partitions=[home(task) for task in tasks], start_at=start,
         )  # fmt: skip
-        running = Running(produce, what)
-        cpu_s = server.cpu_s()
-        seen, _ = until_counted(many, round(rate * seconds), seconds + 15.0)
-        cpu_s = server.cpu_s() - cpu_s
-        running.result()
+        seen, _, cpu_s = delivered(server, many, what, round(rate * seconds), seconds + 15.0)
     return cpu_s / max(seen.events, 1) * 1e6, quantile(seen.latencies_s, 0.99) * 1e3
 
 
@@ -147,15 +144,13 @@ def keys(bench: Bench, points: Sequence[int]) -> None:
             until_counted(many, len(watched), 120.0)
             read_us = (server.cpu_s() - cpu_s) / count * 1e6
             each = (server.pss() - before) / count
-            cpu_s, rate, seconds = server.cpu_s(), 2_000.0, 3.0
+            rate, seconds = 2_000.0, 3.0
             what = Produced(
                 bench.kafka.servers, topic, rate, seconds,
                 tasks=watched, partitions=[0] * len(watched), start_at=time.time() + _START_S,
             )  # fmt: skip
-            running = Running(produce, what)
-            seen, _ = until_counted(many, round(rate * seconds), seconds + 15.0)
-            keyed_us = (server.cpu_s() - cpu_s) / max(seen.events, 1) * 1e6
-            running.result()
+            seen, _, cpu_s = delivered(server, many, what, round(rate * seconds), seconds + 15.0)
+            keyed_us = cpu_s / max(seen.events, 1) * 1e6
         p99_ms = quantile(seen.latencies_s, 0.99) * 1e3
         table.add(
             f"{count:,}", f"{read_us:.1f}", f"{each:,.0f}", f"{keyed_us:.0f}", f"{p99_ms:,.0f} ms"
@@ -184,11 +179,7 @@ def partitions(bench: Bench, points: Sequence[int]) -> None:
                 bench.kafka.servers, topic, 200.0, count=events,
                 tasks=tasks, partitions=places, start_at=time.time() + _START_S,
             )  # fmt: skip
-            cpu_s = server.cpu_s()
-            running = Running(produce, what)
-            seen, _ = until_counted(many, 200 * events, 20.0)
-            cpu_s = server.cpu_s() - cpu_s
-            running.result()
+            seen, _, cpu_s = delivered(server, many, what, 200 * events, 20.0)
             size = len(many[0].ids()[0])
         table.add(
             f"{count}",

@@ -233,6 +233,22 @@ def until_counted(many: Sequence[Fleet], events: int, within_s: float) -> tuple[
     return total, total.events >= events
 
 
+def delivered(
+    server: Server, many: Sequence[Fleet], what: Produced, events: int, within_s: float
+) -> tuple[Counted, bool, float]:
+    """Produce events while clients read them.
+
+    Returns:
+        What clients have read, whether it was so many events, and the server's CPU time in seconds.
+    """
+    running = Running(produce, what)
+    cpu_s = server.cpu_s()
+    seen, complete = until_counted(many, events, within_s)
+    cpu_s = server.cpu_s() - cpu_s
+    running.result()
+    return seen, complete, cpu_s
+
+
 def quantile(values: Sequence[float], part: float) -> float:
     """A quantile of measured values; nan where there are none."""
     ordered = sorted(values)
@@ -362,11 +378,9 @@ def keyed(bench: Bench) -> Row:
                 bench.kafka.servers, topic, rate, seconds,
                 tasks=tasks, partitions=placed, start_at=time.time() + 1.0,
             )  # fmt: skip
-            running = Running(produce, what)
-            cpu_s = server.cpu_s()
-            seen, complete = until_counted(many, round(rate * seconds), seconds + 8.0)
-            cpu_s = server.cpu_s() - cpu_s
-            running.result()
+            seen, complete, cpu_s = delivered(
+                server, many, what, round(rate * seconds), seconds + 8.0
+            )
             per_event[kind] = cpu_s / max(seen.events, 1) * 1e6
             late = "" if complete else ", falls behind"
             p50_ms, p99_ms = (quantile(seen.latencies_s, part) * 1000 for part in (0.5, 0.99))

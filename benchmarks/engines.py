@@ -59,7 +59,7 @@ _MILLION = 1_000_000
 
 
 class Cost(NamedTuple):
-    """What an engine took for one run."""
+    """The CPU time and memory of an engine in one run."""
 
     cpu_s: float
     memory_mib: float

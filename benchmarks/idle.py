@@ -1,4 +1,4 @@
-"""What a system costs that nobody uses, and how fast it starts again: `make bench-idle`.
+"""`make bench-idle`: the memory and CPU of an idle system, and the time of its second start.
 
 `tapewire up --no-demo` runs on a data directory that an earlier start has made: first with each
 part as a program, then with parts that are forked from one process. Memory is the proportional set
@@ -29,7 +29,7 @@ _MODES: Mapping[str, str] = {"programs": "false", "forked": "true"}
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """What a process takes."""
+    """The memory and CPU of a process."""
 
     pss_bytes: int
     """Its proportional set size."""

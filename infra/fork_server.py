@@ -43,7 +43,7 @@ is_available = sys.platform == "linux" and hasattr(os, "pidfd_open")
 class ForkedPart(BaseException):
     """Raised in a forked part, through the frames of the command that has forked it.
 
-    No error: whoever catches it must be where the interpreter would end, and call `run`.
+    It is no error. The part's process catches it at the end of its program, and calls `run` there.
     """
 
     def __init__(self, module: str, arguments: Sequence[str]) -> None:
@@ -162,7 +162,7 @@ def _serve(supervisor: socket.socket) -> None:
 
 
 def _answer(request: Mapping[str, Any], log: int) -> dict[str, Any]:
-    """Fork a part, and return what the supervisor is told of it.
+    """Fork a part, and return the report of it for the supervisor.
 
     Raises:
         ForkedPart: in the part.

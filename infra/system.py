@@ -73,7 +73,7 @@ _SHARED = (
     "producers.market.trades",
     "producers.training.trainer",
 )
-"""What parts import without starting a thread."""
+"""Modules of parts. Importing them starts no thread."""
 
 
 @contextmanager
@@ -81,7 +81,7 @@ def forking(settings: InfraSettings) -> Generator[Forks | None]:
     """Begin to fork parts, from this process before it has an event loop or a thread.
 
     Yields:
-        What forks them; None where each part is a program.
+        The forked parts' server; None where each part is started as a program.
 
     Raises:
         ForkedPart: in each part.

@@ -27,7 +27,8 @@ SERVICES = {
     },
     "tapewire": {"org.apache.kafka.connect.transforms.Transformation": "tapewire.EventRow"},
 }
-"""What plugins offer, as their jars do not say; a worker would look through all classes for it."""
+"""The classes that plugins offer. Their jars do not list them, so a worker would search all of
+them."""
 
 
 def install(folder: Path) -> None:

@@ -95,7 +95,7 @@ class CatchUp:
         self._by_use: OrderedDict[tuple[PartitionHistory, int], None] = OrderedDict()
         self._locks: defaultdict[PartitionHistory, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._ahead: OrderedDict[tuple[PartitionHistory, int], _Unpacking] = OrderedDict()
-        """What is unpacked before somebody asks for it, by where it begins."""
+        """Pieces that are unpacked before a client asks for them, by their first offsets."""
         self.waiting = 0
         """How many callers wait for a read."""
         self.reads = 0

@@ -308,8 +308,8 @@ class RiskBatch:
     def apply_returns(self, messages: Sequence[Admitted]) -> None:
         """Apply messages with returns, one after the other.
 
-        Messages that the log got at the same time, as those that a producer sent together, share
-        what follows from their time; it is looked up once for them.
+        Messages with the same time in the log, such as those that a producer sent together, are
+        applied together: what depends on the time is computed once for all of them.
         """
         for (_, is_bare), alike in groupby(messages, _time_and_form):
             if is_bare:

@@ -172,7 +172,7 @@ class Adapter:
             while not self._has_read(  # noqa: ASYNC110  # the edge tells no writer what it has read
                 stream, await self._head(stream)
             ):
-                await asyncio.sleep(0.005)  # see above
+                await asyncio.sleep(0.005)  # the edge tells nobody what it has read
 
     async def _write_state(self, stream: WrittenStream) -> None:
         """Write that a task has ended, as a processor does."""
@@ -323,7 +323,7 @@ async def serving(edge_url: str, publisher: Publisher, topic_prefix: str) -> Asy
         async with asyncio.TaskGroup() as tasks:
             running = tasks.create_task(server.serve())
             while not server.started:  # noqa: ASYNC110  # uvicorn has no event for it
-                await asyncio.sleep(0.01)  # see above
+                await asyncio.sleep(0.01)  # uvicorn has no event for its start
             port = server.servers[0].sockets[0].getsockname()[1]
             try:
                 yield f"http://127.0.0.1:{port}"

@@ -32,10 +32,10 @@ _READY_THEN_MAIN = """\
 import signal
 from infra import disk_service
 wait = signal.sigwait
-def told(signals):
+def print_and_wait(signals):
     print("shown", flush=True)
     return wait(signals)
-signal.sigwait = told
+signal.sigwait = print_and_wait
 disk_service.main()
 """
 

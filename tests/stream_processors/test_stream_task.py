@@ -356,7 +356,7 @@ async def test_a_log_that_lost_its_offset_is_not_asked_again_while_a_commit_wait
         cluster.append(0, "a", 20)
         await member.began_commit.wait()
         cluster.tear(0, 13)
-        await asyncio.sleep(8)
+        await asyncio.sleep(8)  # virtual; the commit still waits
         assert [record.message for record in caplog.records].count("lost") == 1
 
 

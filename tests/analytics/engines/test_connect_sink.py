@@ -49,6 +49,7 @@ INSTALLED = ROOT / "build" / "engines" / "connect"
 EVENTS = int(os.environ.get("TAPEWIRE_ENGINE_EVENTS", "60000"))
 TABLE = "risk_alert"
 WITHIN_S = 300.0
+SCHEMAS = "http://localhost:8081/apis"  # of which only settings are made
 
 
 def test_a_table_has_the_columns_of_the_own_sink_but_for_mixed_fields() -> None:
@@ -58,7 +59,7 @@ def test_a_table_has_the_columns_of_the_own_sink_but_for_mixed_fields() -> None:
 
 
 def test_times_are_named_wherever_they_are(tmp_path: Path) -> None:
-    settings = connector("NotificationQueue", registry="http://r", lake=tmp_path)
+    settings = connector("NotificationQueue", registry=SCHEMAS, lake=tmp_path)
     times = settings["transforms.row.times"].split(",")
     assert "since_us" in times
     assert "waiting.event_time_us" in times
@@ -66,14 +67,14 @@ def test_times_are_named_wherever_they_are(tmp_path: Path) -> None:
 
 
 def test_fields_that_older_versions_lack_have_their_defaults(tmp_path: Path) -> None:
-    settings = connector("RiskAlert", registry="http://r", lake=tmp_path)
+    settings = connector("RiskAlert", registry=SCHEMAS, lake=tmp_path)
     assert json.loads(settings["transforms.row.defaults"]) == {"acknowledged": False, "comment": ""}
-    nested = connector("TrainingProgress", registry="http://r", lake=tmp_path)
+    nested = connector("TrainingProgress", registry=SCHEMAS, lake=tmp_path)
     assert json.loads(nested["transforms.row.defaults"]) == {"task.attempt": 1}
 
 
 def test_a_prefix_is_that_of_both_topics(tmp_path: Path) -> None:
-    settings = connector("RiskAlert", registry="http://r", lake=tmp_path, prefix="a.")
+    settings = connector("RiskAlert", registry=SCHEMAS, lake=tmp_path, prefix="a.")
     assert settings["topics"] == "a.risk.alerts"
     assert settings["iceberg.control.topic"] == "a.connect.iceberg.control"
 
@@ -137,7 +138,7 @@ def wait_for(lake: Path, rows: int, worker: ConnectWorker) -> None:
     while written(lake) < rows:
         worker.check()
         assert time.monotonic() < until, worker.log.read_text()[-6_000:]
-        time.sleep(0.5)
+        time.sleep(0.5)  # Connect tells nobody of a commit
 
 
 @pytest.mark.engines
@@ -178,7 +179,7 @@ def test_rows_equal_those_of_the_own_sink_after_kills(
     try:
         wait_for(lake, 1, worker)
         killed_at = written(lake)
-        time.sleep(random.Random(20).uniform(0, 1))  # within a later commit, perhaps
+        time.sleep(random.Random(20).uniform(0, 1))  # until a random point, where it is killed
         worker.stop(signal.SIGKILL)
         worker.start(connectors)
         wait_for(lake, EVENTS - 2, worker)

@@ -199,7 +199,7 @@ class Alone:
 async def test_the_only_event_of_an_only_subscriber_is_written_and_counted() -> None:
     alone = Alone()
     alone.group.join(alone, (0,))
-    await asyncio.sleep(1)
+    await asyncio.sleep(1)  # virtual; the loop's time is no longer 0
     assert alone.arrives("other", "own", "other") == 1
     assert numbers(alone.client) == [1]
     assert alone.group.last_sent == (2,)
