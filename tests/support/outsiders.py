@@ -1,4 +1,4 @@
-"""Programs of others at a schema registry: Confluent's serializer and deserializer, and Go's."""
+"""Programs of others at a schema registry: Confluent's serializers, and readers in Go and Java."""
 
 import json
 import os
@@ -14,14 +14,25 @@ from confluent_kafka.schema_registry import SchemaRegistryClient
 from confluent_kafka.schema_registry.avro import AvroDeserializer, AvroSerializer
 from confluent_kafka.serialization import MessageField, SerializationContext
 
+from tests.support.foreign import java
+
 _ROOT = Path(__file__).parents[2]
+_JAVA_READER = _ROOT / "tests" / "java" / "ConfluentReader.java"
 
 
 class Outsider:
     """A program that knows the registry, and nothing of this system."""
 
-    def __init__(self, bootstrap_servers: str, registry_url: str) -> None:
-        self._client = SchemaRegistryClient({"url": registry_url})
+    def __init__(self, bootstrap_servers: str, registry_url: str, **security: str) -> None:
+        """Make a program.
+
+        Args:
+            bootstrap_servers: where Kafka is.
+            registry_url: where the registry is.
+            security: settings of its client, with `_` in place of each dot.
+        """
+        more = {name.replace("_", "."): value for name, value in security.items()}
+        self._client = SchemaRegistryClient({"url": registry_url} | more)
         self._producer = Producer(
             {"bootstrap.servers": bootstrap_servers, "partitioner": "murmur2_random"}
         )
@@ -60,9 +71,10 @@ class Outsider:
         event: Mapping[str, Any],
         key: str | None = None,
         partition: int = -1,
+        **how: Any,
     ) -> None:
-        """Write an event, and wait until Kafka has it."""
-        value, headers = self.framed(topic, schema, event)
+        """Write an event as `framed` returns it, and wait until Kafka has it."""
+        value, headers = self.framed(topic, schema, event, **how)
         self._producer.produce(topic, value, key, partition, headers=headers)
         assert self._producer.flush(30) == 0
 
@@ -74,10 +86,17 @@ class Outsider:
 
 def read_by_go(registry_url: str, values: Sequence[bytes]) -> list[dict[str, Any]]:
     """Return values in Confluent's framing as hamba/avro reads them."""
+    return _read_by((str(_go_reader()), registry_url), values)
+
+
+def read_by_java(registry_url: str, values: Sequence[bytes]) -> list[dict[str, Any]]:
+    """Return values in Confluent's framing as Apache Avro's reader for Java reads them."""
+    return _read_by((*java(_JAVA_READER), registry_url), values)
+
+
+def _read_by(command: Sequence[str], values: Sequence[bytes]) -> list[dict[str, Any]]:
     lines = "".join(f"{value.hex()}\n" for value in values)
-    done = subprocess.run(
-        [str(_go_reader()), registry_url], input=lines, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run(command, input=lines, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]
 

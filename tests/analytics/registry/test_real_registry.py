@@ -21,27 +21,15 @@ from schemas.codec import decode, versions
 from schemas.events import RiskMeasure
 from schemas.foreign import resolve
 from schemas.topics import PARTITIONS
-from tests.conftest import TestKafka, World
+from tests.conftest import World
 from tests.support.apicurio import Apicurio
 from tests.support.clients import stream
-from tests.support.outsiders import Outsider, read_by_go
+from tests.support.outsiders import Outsider, read_by_go, read_by_java
 
 pytestmark = [pytest.mark.analytics, pytest.mark.kafka, pytest.mark.timeout(400)]
 
 DAY_US = 86_400_000_000
 BEGIN_US = 1_700_000_000_000_000
-
-
-@pytest.fixture(scope="module", name="apicurio")
-def _apicurio(kafka: TestKafka, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Apicurio]:
-    """A registry whose journal is in the broker of the tests."""
-    log = tmp_path_factory.mktemp("apicurio") / "registry.log"
-    registry = Apicurio(kafka.bootstrap_servers, f"schemas-{uuid4().hex[:8]}", log)
-    registry.start()
-    try:
-        yield registry
-    finally:
-        registry.stop()
 
 
 @pytest.fixture(name="registry")
@@ -85,14 +73,17 @@ async def test_ids_stay_the_same_over_a_second_registration_and_a_kill(
 
 
 def test_the_registry_refuses_a_version_that_breaks_readers(registry: SchemaRegistry) -> None:
-    list(register(registry, "b."))
+    subject = next(found for found in subjects("b.") if found.name == "b.risk.alerts-value")
+    registry.set_compatibility(subject.name, subject.compatibility)
+    for text in subject.texts():
+        registry.register(subject.name, text)
     broken, grown = (json.loads(json.dumps(versions("RiskAlert")[-1])) for _ in range(2))
     broken["fields"] = [field for field in broken["fields"] if field["name"] != "alert_id"]
     broken["fields"].append({"name": "wanted", "type": "string"})
     grown["fields"].append({"name": "wanted", "type": "string", "default": ""})
     with pytest.raises(SchemaUnknown, match="is refused there"):
-        registry.register("b.risk.alerts-value", canonical_text(broken))
-    assert registry.register("b.risk.alerts-value", canonical_text(grown)) > 0
+        registry.register(subject.name, canonical_text(broken))
+    assert registry.register(subject.name, canonical_text(grown)) > 0
 
 
 @asynccontextmanager
@@ -156,11 +147,14 @@ async def test_programs_of_others_write_and_read_what_this_system_does(
         topic = world.topic("risk.measures")
         by_python = [outsider.read(topic, value) for value in values]
         by_go = await asyncio.to_thread(read_by_go, apicurio.url, values)
+        by_java = await asyncio.to_thread(read_by_java, apicurio.url, values)
     ours = [decode(_single_object(registry, value)) for value in values]
-    for measure, python, go in zip(ours, by_python, by_go, strict=True):
+    for measure, python, go, java in zip(ours, by_python, by_go, by_java, strict=True):
         assert isinstance(measure, RiskMeasure)
         assert python["portfolio_id"] == go["portfolio_id"] == measure.portfolio_id == "pf"
         assert python["observations"] == go["observations"] == measure.observations
+        assert (java["portfolio_id"], java["var_95"]) == ("pf", measure.var_95)
+        assert java["observations"] == measure.observations
         assert by_faust == {"portfolio_id": "pf", "days": measure.observations}
         assert python["as_of_us"].timestamp() * 1e6 == measure.as_of_us
 
