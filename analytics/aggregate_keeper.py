@@ -28,7 +28,7 @@ from analytics.errors import InvalidLake
 from analytics.sinks.base import Lane
 from analytics.sql.aggregates import AGGREGATES, Aggregate
 from analytics.sql.database import allow_s3, connect, failures, named, quoted
-from analytics.sql.lakes import LakeTable
+from analytics.sql.lakes import LakeTable, open_lake
 from analytics.sql.settings import SqlSettings
 
 FOLDER = "aggregates"
@@ -305,6 +305,17 @@ class Keeper:
             f"AND s.partition = l._partition {begin}AND l._offset < s.end)"
         )
         return f"(SELECT * FROM {empty} UNION ALL BY NAME {rows})"
+
+
+def open_keeper(address: str) -> Keeper:
+    """Return the keeper of the lake of an address.
+
+    Raises:
+        NotInstalled: an extension of DuckDB is missing.
+        InvalidLake: no tables can be read from a lake of this format.
+        LakeError: the address cannot be understood, or a library is missing.
+    """
+    return Keeper(open_lake(address))
 
 
 def _settle(unfinished: Path, path: Path) -> None:

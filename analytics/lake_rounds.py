@@ -10,7 +10,9 @@ import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
+from analytics.errors import AnalyticsError
 from analytics.lake_counts import LakeCounts
 from analytics.lake_settings import LakeSettings
 from analytics.lake_writer import Gap, LakeWriter, TopicBatch, TopicTables
@@ -23,6 +25,14 @@ from kafka_io.log_ranges import LogRange
 from kafka_io.reader import ConsumedRecord
 
 logger = logging.getLogger(__name__)
+
+
+class Aggregates(Protocol):
+    """The aggregates of the lake, as `analytics.aggregate_keeper.Keeper` keeps them."""
+
+    def step(self) -> Sequence[object]:
+        """Bring each aggregate up to date with the lake's tables."""
+        ...
 
 
 @dataclass(slots=True)
@@ -50,13 +60,30 @@ class LakeRounds:
         topics: Sequence[TopicTables],
         counts: LakeCounts,
         settings: LakeSettings,
+        aggregates: Aggregates | None = None,
     ) -> None:
+        """Write nothing yet.
+
+        Args:
+            log: the log.
+            writer: writes the lake.
+            topics: the tables.
+            counts: counts what is written, and has what the writer counts.
+            settings: how often the log is looked at, and the most bytes of a step.
+            aggregates: brought up to date after each round that has written something; None for
+                none.
+        """
+        self._aggregates = aggregates
+        self._summarized_us: int | None = None
+        """The time of the last write when the aggregates were last up to date with it."""
         self._log = log
         self._writer = writer
         self._topics = topics
         self._counts = counts
         self._settings = settings
         self._stop = asyncio.Event()
+        self._former: set[Lane] = set()
+        """The lanes of topics that were made anew, which `log_gap` has."""
 
     def stop(self) -> None:
         """End after the step that is being written."""
@@ -75,6 +102,7 @@ class LakeRounds:
         while not self._stop.is_set():
             try:
                 is_current = await self.write_round()
+                await self._keep_aggregates(is_required=once)
             except (Unread, TimeoutError, LakeUnavailable) as error:
                 if once:
                     raise
@@ -102,12 +130,37 @@ class LakeRounds:
                     is_current = False
         return is_current
 
+    async def _keep_aggregates(self, *, is_required: bool) -> None:
+        """Bring the aggregates up to date with what this process has written, if it has.
+
+        Raises:
+            AnalyticsError: that has failed, and is required; else it is tried again after the next
+                round, and the tables go on without them.
+        """
+        committed_us = self._counts.committed_us
+        if self._aggregates is None or self._summarized_us == committed_us:
+            return
+        try:
+            await asyncio.to_thread(self._aggregates.step)
+        except AnalyticsError as error:
+            if is_required:
+                raise
+            logger.warning("the aggregates stay behind for now: %s", error)
+            return
+        self._summarized_us = committed_us
+
     async def _write_topic(self, tables: TopicTables, ranges: Sequence[LogRange]) -> None:
         positions = await asyncio.to_thread(self._writer.positions, tables)
         lanes = {span: Lane(span.topic, span.epoch, span.partition) for span in ranges}
         gaps = [gap for span in ranges if (gap := _gap(span, positions.get(lanes[span], 0)))]
+        former = self._former_lanes(ranges, positions)
+        # Its position in the table of gaps is beyond all that another gap of the lane can have.
+        gaps += [
+            Gap(Span(lane, positions[lane], positions[lane] + 1), "recreated") for lane in former
+        ]
         if gaps:
             await asyncio.to_thread(self._writer.write_gaps, gaps, now_us())
+            self._former.update(former)
         wanted = []
         for span in ranges:
             begin = max(positions.get(lanes[span], 0), span.begin)
@@ -116,6 +169,17 @@ class LakeRounds:
         self._counts.lag[tables.topic.name] = sum(span.end - span.begin for span in wanted)
         starts = {lanes[span]: positions.get(lanes[span], 0) for span in ranges}
         await self._read(tables, wanted, starts)
+
+    def _former_lanes(
+        self, ranges: Sequence[LogRange], positions: Mapping[Lane, int]
+    ) -> Sequence[Lane]:
+        """Return the lanes of a topic's former incarnations that were not found before."""
+        topic, epochs = ranges[0].topic, {span.epoch for span in ranges}
+        return [
+            lane
+            for lane in positions
+            if lane.topic == topic and lane.epoch not in epochs and lane not in self._former
+        ]
 
     async def _read(
         self, tables: TopicTables, ranges: Sequence[LogRange], starts: Mapping[Lane, int]

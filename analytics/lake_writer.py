@@ -41,7 +41,8 @@ GAPS = pa.schema(
     ]
 )
 """The columns of gaps: the offsets from the first one up to, not including, the second one are
-missing. `_offset` is the first, and `_ingested_at` when that was found."""
+missing; null if nothing says how far the log went. `_offset` is the first, and `_ingested_at` when
+that was found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,13 @@ class Gap:
 
     span: Span
     reason: str
-    """`expired` if retention has deleted them, `truncated` if the log has lost its end."""
+    """`expired` if retention has deleted them, `truncated` if the log has lost its end, `recreated`
+    if the topic was made anew, and may have had more before."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether nothing says how many offsets are missing, if any."""
+        return self.reason == "recreated"
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,14 +158,11 @@ class LakeWriter:
         found = [gap for gap in gaps if positions.get(gap.span.lane, 0) < gap.span.end]
         for gap in found:
             lane = gap.span.lane
-            logger.error(
-                "%s/%d has lost the offsets from %d to %d before they were read: %s",
-                *(lane.topic, lane.partition, gap.span.begin, gap.span.end, gap.reason),
-            )
+            _log_gap(gap)
             row = {
                 "reason": gap.reason,
                 "from_offset": gap.span.begin,
-                "to_offset": gap.span.end,
+                "to_offset": None if gap.is_open else gap.span.end,
                 "_topic": lane.topic,
                 "_partition": lane.partition,
                 "_offset": gap.span.begin,
@@ -168,7 +172,8 @@ class LakeWriter:
             }
             span = Span(lane, positions.get(lane, 0), gap.span.end)
             self._append(GAP_TABLE, pa.Table.from_pylist([row], schema=GAPS), [span])
-            self._counts.gaps += gap.span.end - gap.span.begin
+            if not gap.is_open:
+                self._counts.gaps += gap.span.end - gap.span.begin
 
     def _check_positions(self, batch: TopicBatch) -> None:
         """Check that the topic is where the batch begins, before rows are written beside it."""
@@ -197,3 +202,17 @@ class LakeWriter:
     def _append(self, table: str, rows: pa.Table, spans: Sequence[Span]) -> None:
         self._sink.append(table, rows, spans)
         self._counts.rows[table] += rows.num_rows
+
+
+def _log_gap(gap: Gap) -> None:
+    lane = gap.span.lane
+    if gap.is_open:
+        logger.warning(
+            "%s was made anew; if its partition %d had records from offset %d on, they are lost",
+            *(lane.topic, lane.partition, gap.span.begin),
+        )
+        return
+    logger.error(
+        "%s/%d has lost the offsets from %d to %d before they were read: %s",
+        *(lane.topic, lane.partition, gap.span.begin, gap.span.end, gap.reason),
+    )

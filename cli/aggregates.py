@@ -21,10 +21,9 @@ def keep(lake: str, moments: Iterator[None], *, rebuild: bool, say: Say) -> None
         AnalyticsFailed: the lake cannot be read or written.
     """
     with tables_or_reason():
-        from analytics.aggregate_keeper import Keeper  # noqa: PLC0415  # it needs an extra
-        from analytics.sql.lakes import open_lake  # noqa: PLC0415  # as above
+        from analytics.aggregate_keeper import open_keeper  # noqa: PLC0415  # it needs an extra
 
-        with Keeper(open_lake(lake)) as keeper:
+        with open_keeper(lake) as keeper:
             for number, _ in enumerate(moments):
                 steps = keeper.step(rebuild=rebuild and number == 0)
                 for step in steps:

@@ -3,7 +3,7 @@
 import asyncio
 import signal
 from collections.abc import Callable, Coroutine, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 
 from cli.answers import Answer
 from cli.table_libraries import tables_or_reason
@@ -11,7 +11,14 @@ from kafka_io.part_metrics import serve_metrics
 from kafka_io.settings import MetricsSettings, ProducerSettings
 
 
-def run_lake(address: str, tables: Sequence[str], kafka: ProducerSettings, *, once: bool) -> Answer:
+def run_lake(
+    address: str,
+    tables: Sequence[str],
+    kafka: ProducerSettings,
+    *,
+    once: bool,
+    aggregates: bool = False,
+) -> Answer:
     """Write tables until SIGTERM or SIGINT, or until the end of the log.
 
     Args:
@@ -19,6 +26,7 @@ def run_lake(address: str, tables: Sequence[str], kafka: ProducerSettings, *, on
         tables: the names of tables, classes or topics; none for all.
         kafka: where Kafka is.
         once: whether to end when all is written that the log has now.
+        aggregates: whether the aggregates are kept up to date with the tables.
 
     Returns:
         The rows that were written, by table.
@@ -30,7 +38,8 @@ def run_lake(address: str, tables: Sequence[str], kafka: ProducerSettings, *, on
         InvalidSetting: a setting is not allowed.
     """
     with tables_or_reason():
-        from analytics.lake_counts import LakeCounts  # noqa: PLC0415  # it needs an extra
+        from analytics.aggregate_keeper import open_keeper  # noqa: PLC0415  # it needs an extra
+        from analytics.lake_counts import LakeCounts  # noqa: PLC0415  # as above
         from analytics.lake_rounds import LakeRounds  # noqa: PLC0415  # as above
         from analytics.lake_settings import LakeSettings  # noqa: PLC0415  # as above
         from analytics.lake_writer import LakeWriter, choose_tables  # noqa: PLC0415  # as above
@@ -41,8 +50,9 @@ def run_lake(address: str, tables: Sequence[str], kafka: ProducerSettings, *, on
         counts = LakeCounts()
         writer = LakeWriter(open_sink(address), counts, kafka.ahead_s * 1e6)
         serve_metrics(MetricsSettings(), counts.families)
-        rounds = LakeRounds(KafkaLog(kafka), writer, topics, counts, LakeSettings())
-        asyncio.run(_run(rounds.run(once=once), rounds.stop))
+        with open_keeper(address) if aggregates else nullcontext() as keeper:
+            rounds = LakeRounds(KafkaLog(kafka), writer, topics, counts, LakeSettings(), keeper)
+            asyncio.run(_run(rounds.run(once=once), rounds.stop))
     written = {name: rows for name, rows in sorted(counts.rows.items()) if rows}
     missing = f"; {counts.gaps} offsets were missing, see the table log_gap" if counts.gaps else ""
     return Answer(

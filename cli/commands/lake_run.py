@@ -25,6 +25,13 @@ def lake_run(
     once: Annotated[  # noqa: FBT002  # a flag of the command line
         bool, typer.Option("--once", help="End when all is written that the log has now.")
     ] = False,
+    aggregates: Annotated[  # noqa: FBT002  # a flag of the command line
+        bool,
+        typer.Option(
+            "--aggregates",
+            help="Keep the aggregates up to date as well, as `tapewire aggregates` does.",
+        ),
+    ] = False,
     json: AsJson = False,  # noqa: FBT002  # a flag of the command line
     data_dir: DataDir = None,
 ) -> None:
@@ -39,4 +46,4 @@ def lake_run(
     names = [name.strip() for name in tables.split(",") if name.strip()]
     with reasons():
         kafka = find_kafka(settings, print_note).producer_settings()
-        print_answer(run_lake(to, names, kafka, once=once), json=json)
+        print_answer(run_lake(to, names, kafka, once=once, aggregates=aggregates), json=json)

@@ -1,10 +1,13 @@
 """Rounds write the whole log, find what came late, and tell what is lost."""
 
+import asyncio
+import threading
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from analytics.errors import InvalidLake
 from analytics.lake_counts import LakeCounts
 from analytics.lake_rounds import LakeRounds
 from analytics.lake_settings import LakeSettings
@@ -20,14 +23,31 @@ ACK = AlertAck(alert_id="a", entity_id="e", event_time_us=1_700_000_000_000_000)
 AT_MS = 1_790_000_000_000
 
 
+class Aggregates:
+    """Aggregates that are brought up to date, or cannot be."""
+
+    def __init__(self) -> None:
+        self.steps = 0
+        self.failures = 0
+        self.recovered = threading.Event()
+
+    def step(self) -> list[object]:
+        self.steps += 1
+        if self.steps <= self.failures:
+            raise InvalidLake("daily_risk.parquet is no Parquet file")
+        self.recovered.set()
+        return []
+
+
 class Lake:
     def __init__(self, log: TableLog, folder: Path, **settings: float) -> None:
+        self.aggregates = Aggregates()
         self.sink = ParquetSink(folder)
         self.counts = LakeCounts()
         writer = LakeWriter(self.sink, self.counts)
         tables = choose_tables(["alert_ack", "user_update"])
         chosen = LakeSettings(lake_interval_s=0.05, **settings)  # type: ignore[arg-type]  # numbers
-        self.rounds = LakeRounds(log, writer, tables, self.counts, chosen)
+        self.rounds = LakeRounds(log, writer, tables, self.counts, chosen, self.aggregates)
 
     async def offsets(self, table: str = "alert_ack") -> list[tuple[int, int]]:
         await self.rounds.run(once=True)
@@ -52,6 +72,33 @@ async def test_the_log_is_written_once_and_gone_on_with(tmp_path: Path) -> None:
     assert await Lake(log, tmp_path).offsets() == sorted([*expected, (0, 7), (0, 8)])
     assert lake.counts.rows == {"alert_ack": 11}
     assert lake.counts.lag == {"risk.acks": 0}
+
+
+async def test_aggregates_are_kept_after_each_round_that_wrote_something(tmp_path: Path) -> None:
+    log = TableLog("risk.acks")
+    lake = Lake(log, tmp_path)
+    for count in (0, 3, 0, 2):
+        acks(log, count)
+        await lake.rounds.run(once=True)
+    assert lake.aggregates.steps == 3  # at the start, and twice after new rows
+
+
+async def test_aggregates_that_fail_hold_up_no_rows_and_are_tried_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = TableLog("risk.acks")
+    acks(log, 3)
+    lake = Lake(log, tmp_path)
+    lake.aggregates.failures = 3
+    with pytest.raises(InvalidLake):
+        await lake.rounds.run(once=True)
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(lake.rounds.run())
+        assert await asyncio.to_thread(lake.aggregates.recovered.wait, 30)
+        lake.rounds.stop()
+        await running
+    assert caplog.text.count("the aggregates stay behind for now: daily_risk.parquet") == 2
+    assert lake.counts.rows == {"alert_ack": 3}
 
 
 async def test_small_steps_write_the_same(tmp_path: Path) -> None:
@@ -92,6 +139,34 @@ async def test_a_topic_that_was_made_anew_begins_again(tmp_path: Path) -> None:
         Lane("risk.acks", EPOCH, 0): 3,
         Lane("risk.acks", "0b" * 16, 0): 2,
     }
+
+
+async def test_a_topic_that_was_made_anew_is_a_gap_without_an_end_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = ShortLog("risk.acks", partitions=2)
+    acks(log, 3)
+    lake = Lake(log, tmp_path)
+    await lake.rounds.run(once=True)
+    log.end = 2
+    await lake.rounds.run(once=True)  # a gap that the former incarnation had of its own
+    log.end = 100
+    for epoch in ("0b", "0c"):
+        log.records = {("risk.acks", 0): [], ("risk.acks", 1): []}
+        log.epochs["risk.acks"] = epoch * 16
+        acks(log, 1)
+        for rounds in (lake.rounds, Lake(log, tmp_path).rounds):
+            await rounds.run(once=True)
+            await rounds.run(once=True)
+    rows = lake.sink.read(GAP_TABLE).to_pylist()
+    names = ("reason", "_epoch", "_partition", "from_offset", "to_offset")
+    assert sorted(tuple(row[name] for name in names) for row in rows) == [
+        ("recreated", EPOCH, 0, 3, None),
+        ("recreated", "0b" * 16, 0, 1, None),
+        ("truncated", EPOCH, 0, 2, 3),
+    ]
+    assert lake.counts.gaps == 1
+    assert "risk.acks was made anew; if its partition 0 had records from offset 3" in caplog.text
 
 
 class ShortLog(TableLog):

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import httpx
+import pyarrow.parquet as pq
 import pytest
 
 from analytics import log_rows
@@ -34,6 +35,19 @@ def test_it_says_what_it_has_written(tmp_path: Path) -> None:
         "risk_alert: 1 rows",
         f"2 rows were written to {address}",
     ]
+
+
+def test_it_keeps_the_aggregates_of_what_it_writes(tmp_path: Path, log: TableLog) -> None:
+    address = f"delta:{tmp_path}/lake"
+
+    def counted() -> list[tuple[str, int]]:
+        run_lake(address, [], SETTINGS, once=True, aggregates=True)
+        rows = pq.read_table(tmp_path / "lake" / "aggregates" / "alert_statistics.parquet")
+        return [(row["alert_id"], row["transitions"]) for row in rows.to_pylist()]
+
+    assert counted() == [("a", 1)]
+    log.write(raised_alert("y", state="cleared"))
+    assert counted() == counted() == [("a", 2)]
 
 
 def test_its_metrics_are_at_the_port_of_the_settings(

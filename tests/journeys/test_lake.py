@@ -1,8 +1,10 @@
 """A lake has each committed record of Kafka once, though its writers are killed."""
 
 import random
+import signal
 import threading
 import time
+from collections import Counter
 from pathlib import Path
 from typing import cast
 
@@ -72,6 +74,12 @@ def _rows(address: str) -> list[tuple[int, int]]:
     )
 
 
+def _ends(address: str) -> dict[int, int]:
+    """Return the next offset of each partition."""
+    positions = open_sink(address).positions("alert_ack")
+    return {lane.partition: offset for lane, offset in positions.items()}
+
+
 async def _check(world: World, address: str, kills: int, seed: int) -> None:
     TopicAdmin(world.kafka.bootstrap_servers).create([RISK_ACKS], prefix=world.prefix)
     dice = random.Random(seed)
@@ -118,3 +126,36 @@ async def test_a_hundred_kills_lose_and_repeat_no_record(
 ) -> None:
     monkeypatch.setenv("TAPEWIRE_LAKE_INTERVAL_S", "0.05")
     await _check(world, f"{kind}:{tmp_path}/lake", kills=100, seed=4)
+
+
+@pytest.mark.analytics
+@pytest.mark.kafka
+@pytest.mark.timeout(400)
+async def test_a_lake_goes_on_by_itself_when_its_broker_is_back(
+    own_world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TAPEWIRE_LAKE_INTERVAL_S", "0.05")
+    world, address, dice = own_world, f"parquet:{tmp_path}/lake", random.Random(5)
+    servers, topic = world.kafka.bootstrap_servers, world.topic(RISK_ACKS.name)
+    producer = Producer({"bootstrap.servers": servers, "enable.idempotence": True})
+    follower = context().Process(
+        target=follow, args=(address, servers, world.prefix), kwargs={"once": False}
+    )
+    with started(follower):
+        for outage_s in (0.0, 5.0):
+            for number in range(3_000):
+                value = encode(ACK) if number % 100 else b"malformed"
+                producer.produce(topic, value, partition=dice.randrange(6))
+            time.sleep(dice.uniform(0, 0.5))  # until a random point, where the broker dies
+            world.kafka.stop(signal.SIGKILL)
+            time.sleep(outage_s)
+            world.kafka.start()
+        assert producer.flush(60) == 0
+        places = await _places(world)
+        deadline = time.monotonic() + 90
+        ends = Counter(partition for partition, _ in places)
+        while _ends(address) != ends and time.monotonic() < deadline:
+            time.sleep(0.2)  # a lake tells nobody of a commit
+        assert follower.is_alive()
+    assert _rows(address) == places
+    assert len(places) >= 6_000
