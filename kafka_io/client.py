@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import lru_cache, partial
+from itertools import chain
 from math import inf
 from typing import Any, Literal
 
@@ -525,11 +526,18 @@ def _cut_off(producer: AIOKafkaProducer) -> None:
     """
     sender: Any = producer._sender  # noqa: SLF001  # it has no name outside
     connections: Any = producer.client
+    if sender.sender_task is not None:  # what it would do at its end is done below
+        sender.sender_task.remove_done_callback(sender._fail_all)  # noqa: SLF001  # as above
     for task in (sender.sender_task, connections._sync_task):  # noqa: SLF001  # as above
         if task is not None:
             task.cancel()
     gone = KafkaConnectionError("the producer was stopped before Kafka had the record")
-    producer._message_accumulator.fail_all(gone)  # noqa: SLF001  # as above
+    accumulator: Any = producer._message_accumulator  # noqa: SLF001  # as above
+    accumulator.fail_all(gone)
+    for batch in (*chain.from_iterable(accumulator._batches.values()), *accumulator._pending_batches):  # noqa: SLF001  # as above
+        waiter = batch._drain_waiter  # noqa: SLF001  # as above
+        if waiter.done() and not waiter.cancelled():
+            waiter.exception()  # nobody waits for it, and asyncio would log it
     for connection in connections._conns.values():  # noqa: SLF001  # as above
         connection.close()
 
