@@ -81,6 +81,8 @@ transaction.state.log.min.isr=2
 share.coordinator.state.topic.replication.factor=3
 share.coordinator.state.topic.min.isr=2
 group.min.session.timeout.ms=1000
+# How long the end of a transaction waits for a broker that is cut off.
+request.timeout.ms=10000
 """
 _LOGIN = "org.apache.kafka.common.security.scram.ScramLoginModule required;"
 

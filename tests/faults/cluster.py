@@ -34,10 +34,13 @@ class Cluster:
         folder: Path,
         brokers: list[TestKafka],
         far_ports: Sequence[int],
+        advertised_far_ports: Sequence[int],
         inner_ports: Sequence[int],
     ) -> None:
         self.brokers = brokers
         self.far_ports = far_ports
+        """The ports of the far listeners."""
+        self._advertised_far_ports = advertised_far_ports
         self.inner_ports = inner_ports
         """The ports by which brokers and controllers reach each other."""
         self._folder = folder
@@ -48,8 +51,8 @@ class Cluster:
 
     @property
     def far_servers(self) -> str:
-        """The addresses of the far listeners."""
-        return ",".join(f"localhost:{port}" for port in self.far_ports)
+        """The addresses at which clients reach the far listeners."""
+        return ",".join(f"localhost:{port}" for port in self._advertised_far_ports)
 
     def wait(self) -> None:
         """Return when all brokers have joined, and every partition is on all of them."""
@@ -132,21 +135,30 @@ def _partitions(metadata: ClusterMetadata) -> Iterator[PartitionMetadata]:
 
 
 @contextmanager
-def cluster(folder: Path, size: int = 3, *, clock: MovedClock | None = None) -> Generator[Cluster]:
+def cluster(
+    folder: Path,
+    size: int = 3,
+    *,
+    clock: MovedClock | None = None,
+    advertised_far_ports: Sequence[int] | None = None,
+) -> Generator[Cluster]:
     """Run a cluster.
 
     Args:
         folder: where its data is.
         size: how many brokers it has.
         clock: the brokers' clock; None for the true one.
+        advertised_far_ports: the ports at which clients reach the far listeners, one for each
+            broker; None for those of the listeners.
     """
     ports = [free_port() for _ in range(3 * size)]
     clients, far, controllers = ports[:size], ports[size : 2 * size], ports[2 * size :]
+    advertised = advertised_far_ports or far
     cluster_id = new_cluster_id()
     voters = ",".join(f"{number}@localhost:{port}" for number, port in enumerate(controllers))
     brokers = []
-    for number, (port, far_port, controller) in enumerate(
-        zip(clients, far, controllers, strict=True)
+    for number, (port, far_port, advertised_far_port, controller) in enumerate(
+        zip(clients, far, advertised, controllers, strict=True)
     ):
         properties = {
             "node.id": str(number),
@@ -155,12 +167,16 @@ def cluster(folder: Path, size: int = 3, *, clock: MovedClock | None = None) -> 
                 f"PLAINTEXT://127.0.0.1:{port},FAR://127.0.0.1:{far_port},"
                 f"CONTROLLER://127.0.0.1:{controller}"
             ),
-            "advertised.listeners": f"PLAINTEXT://localhost:{port},FAR://localhost:{far_port}",
+            "advertised.listeners": (
+                f"PLAINTEXT://localhost:{port},FAR://localhost:{advertised_far_port}"
+            ),
             "listener.security.protocol.map": (
                 "PLAINTEXT:PLAINTEXT,FAR:PLAINTEXT,CONTROLLER:PLAINTEXT"
             ),
             "broker.session.timeout.ms": "4000",
             "broker.heartbeat.interval.ms": "1000",
+            # How long a transaction's end waits for a leader that was cut off; see guarantees.md.
+            "request.timeout.ms": "10000",
             "default.replication.factor": str(size),
             "min.insync.replicas": str(min(2, size)),
             "offsets.topic.replication.factor": str(size),
@@ -178,7 +194,7 @@ def cluster(folder: Path, size: int = 3, *, clock: MovedClock | None = None) -> 
             prepared = clock.of(prepared)
         log_path = folder / f"kafka-{number}.log"
         brokers.append(TestKafka(prepared.bootstrap_servers, prepared, log_path))
-    made = Cluster(folder, brokers, far, [*clients, *controllers])
+    made = Cluster(folder, brokers, far, advertised, [*clients, *controllers])
     try:
         for broker in brokers:
             broker.begin()

@@ -25,7 +25,7 @@ class KeptWorker:
         while True:
             try:
                 self._started = await self._world.worker(
-                    worker_id=self._name, batch_within_s=0.05, batch_records_max=5
+                    worker_id=self._name, batch_within_s=0.05, batch_records_max=50
                 )
             except PartFailed as error:
                 self.ends.append(str(error))
