@@ -1,9 +1,16 @@
-"""The figures of each scene, and the account at the end of the run."""
+"""Worlds and figures of scenes, and the account at the end of the run."""
 
-from collections.abc import Callable
+import asyncio
+import uuid
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
 
 import pytest
 
+from infra.topics import provision
+from tests.conftest import TestKafka, World
+from tests.faults.cluster import Cluster
 from tests.faults.report import SceneReport, account
 
 
@@ -11,6 +18,16 @@ from tests.faults.report import SceneReport, account
 def report(record_property: Callable[[str, object], None]) -> SceneReport:
     """Takes what a scene did and measured."""
     return SceneReport(record_property)
+
+
+@pytest.fixture
+async def worlds(broker: Cluster, tmp_path: Path) -> AsyncGenerator[tuple[World, World]]:
+    """The same system at the near and at the far listeners of a module's broker."""
+    prefix = f"t{uuid.uuid4().hex[:8]}."
+    await asyncio.to_thread(provision, broker.bootstrap_servers, prefix=prefix)
+    async with AsyncExitStack() as stack:
+        near = World(TestKafka(broker.bootstrap_servers), prefix, tmp_path, stack)
+        yield near, World(TestKafka(broker.far_servers), prefix, tmp_path, stack)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -2,15 +2,11 @@
 
 import asyncio
 import time
-import uuid
-from collections.abc import AsyncGenerator, Generator
-from contextlib import AsyncExitStack
-from pathlib import Path
+from collections.abc import Generator
 
 import pytest
 
-from infra.topics import provision
-from tests.conftest import TestKafka, World
+from tests.conftest import World
 from tests.faults.cluster import Cluster, cluster
 from tests.faults.network import dropped, needs_nft
 from tests.faults.report import SceneReport
@@ -27,16 +23,6 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Generator[Cluster]:
     needs_nft()
     with cluster(tmp_path_factory.mktemp("broker"), 1) as made:
         yield made
-
-
-@pytest.fixture
-async def worlds(broker: Cluster, tmp_path: Path) -> AsyncGenerator[tuple[World, World]]:
-    """The same system at the near and at the far listener."""
-    prefix = f"t{uuid.uuid4().hex[:8]}."
-    await asyncio.to_thread(provision, broker.bootstrap_servers, prefix=prefix)
-    async with AsyncExitStack() as stack:
-        near = World(TestKafka(broker.bootstrap_servers), prefix, tmp_path, stack)
-        yield near, World(TestKafka(broker.far_servers), prefix, tmp_path, stack)
 
 
 async def test_another_worker_takes_over_from_one_that_is_cut_off(

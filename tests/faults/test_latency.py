@@ -1,17 +1,13 @@
 """Workers and edges are far from the broker: their packets take long."""
 
-import asyncio
 import time
-import uuid
-from collections.abc import AsyncGenerator, Generator
-from contextlib import AsyncExitStack
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
 
 from infra.embedded_broker import free_port
-from infra.topics import provision
-from tests.conftest import TestKafka, World
+from tests.conftest import World
 from tests.faults.cluster import Cluster, cluster
 from tests.faults.report import SceneReport
 from tests.faults.slow_link import Delay, SlowLink, slow_link
@@ -43,16 +39,6 @@ def broker(tmp_path: Path, far_port: int) -> Generator[Cluster]:
 def link(broker: Cluster, far_port: int) -> Generator[SlowLink]:
     with slow_link(far_port, broker.far_ports[0]) as made:
         yield made
-
-
-@pytest.fixture
-async def worlds(broker: Cluster, tmp_path: Path) -> AsyncGenerator[tuple[World, World]]:
-    """The same system at the broker and at the link's end."""
-    prefix = f"t{uuid.uuid4().hex[:8]}."
-    await asyncio.to_thread(provision, broker.bootstrap_servers, prefix=prefix)
-    async with AsyncExitStack() as stack:
-        near = World(TestKafka(broker.bootstrap_servers), prefix, tmp_path, stack)
-        yield near, World(TestKafka(broker.far_servers), prefix, tmp_path, stack)
 
 
 async def test_packets_take_long_to_workers_and_edges(
