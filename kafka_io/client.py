@@ -534,7 +534,8 @@ def _cut_off(producer: AIOKafkaProducer) -> None:
     gone = KafkaConnectionError("the producer was stopped before Kafka had the record")
     accumulator: Any = producer._message_accumulator  # noqa: SLF001  # as above
     accumulator.fail_all(gone)
-    for batch in (*chain.from_iterable(accumulator._batches.values()), *accumulator._pending_batches):  # noqa: SLF001  # as above
+    queued = accumulator._batches.values()  # noqa: SLF001  # as above
+    for batch in chain(*queued, accumulator._pending_batches):  # noqa: SLF001  # as above
         waiter = batch._drain_waiter  # noqa: SLF001  # as above
         if waiter.done() and not waiter.cancelled():
             waiter.exception()  # nobody waits for it, and asyncio would log it
