@@ -73,6 +73,13 @@ class Joined(NamedTuple):
     short: Mapping[str, int]
     """The series that have not, each with the number of days that it shares with the others."""
     missing: Sequence[MissingDays]
+    few: ReturnTable | None = None
+    """The days that all series with returns have, where none of them has enough of these."""
+
+    @property
+    def dates(self) -> ReturnTable | None:
+        """The days that the series have in common, whether these are enough or not."""
+        return self.few if self.table is None else self.table
 
 
 def join(
@@ -119,6 +126,7 @@ def join(
             if name not in names
         },
         list(_missing(series, reference)),
+        None if names else _table(list(known.values()), reference),
     )
 
 

@@ -446,25 +446,25 @@ class BookTree:
             series_id: abs(exposures[series_id]) / gross if gross > 0 else 0.0
             for series_id in joined.short
         }
-        table = joined.table
-        days = 0 if table is None else len(table.days)
+        dates = joined.dates
+        days = 0 if dates is None else len(dates.days)
         is_small = sum(shares.values()) < EXCLUDED_MAX
         reason = None
         if not exposures:
             reason = "no_holdings"
-        elif table is None or not is_small:
+        elif joined.table is None or not is_small:
             # The days that all series have; those of one that is too large to be left out are few.
             reason, days = "series_too_short", min([days, *joined.short.values()])
         elif days < self._minimum:
             reason = "too_few_days"
-        has_days = table is not None and len(table.days) > 0
+        has_days = dates is not None and len(dates.days) > 0
         stale = self._stale_prices(book)
         nav = finite(self._nav(book))
         return BookRisk(
             root=self.root,
             book_id=book.book_id,
             parent=self._parent(book),
-            as_of_us=int(table.times_us[-1]) if table is not None and has_days else 0,
+            as_of_us=int(dates.times_us[-1]) if dates is not None and has_days else 0,
             status=MeasureStatus.INSUFFICIENT_DATA,
             observations=days,
             series=len(exposures),
@@ -477,8 +477,8 @@ class BookTree:
             net=finite(value),
             currency=_conventions(self.books)[0],
             calendar=self._calendar.name,
-            first_day=date_text(int(table.days[0])) if table is not None and has_days else None,
-            last_day=date_text(int(table.days[-1])) if table is not None and has_days else None,
+            first_day=date_text(int(dates.days[0])) if dates is not None and has_days else None,
+            last_day=date_text(int(dates.days[-1])) if dates is not None and has_days else None,
             corrections=sum(
                 self._series[name].corrections for name in exposures if name in self._series
             ),

@@ -528,6 +528,10 @@ async def assert_books_are_those_of_a_straight_run(
         (risk.path, to_rfc3339(risk.as_of_us), risk.observations, risk.value) for risk in measures
     ]
     await assert_client_has_all(client, edge, names)
+    for path in {risk.path for risk in measures}:
+        # Neither release forgets the days that the other one has left.
+        days_known = [risk.observations > 0 for risk in measures if risk.path == path]
+        assert days_known == sorted(days_known)
     tree = BookTree(LOAD, ProcessorSettings().book_config())
     for book in books_on(last_tenth(days)):
         tree.put(book)

@@ -76,6 +76,16 @@ def test_days_before_a_full_window_are_not_missing_and_a_long_ended_series_is_sh
     assert days_in(ended) == list(range(50, 100))
 
 
+def test_series_none_of_which_has_enough_days_have_those_that_they_share() -> None:
+    joined = join({"a": daily(range(10)), "b": daily(range(3, 12)), "none": None}, DROP, 20)
+    assert (joined.names, joined.table) == ([], None)
+    assert joined.short == {"a": 10, "b": 9, "none": 0}
+    assert joined.dates is not None
+    assert joined.dates.days.tolist() == list(range(3, 10))
+    enough = join({"a": daily(range(30)), "b": daily(range(5))}, DROP, 20)
+    assert (enough.few, enough.dates) == (None, enough.table)
+
+
 def test_missing_returns_are_zero_or_those_of_a_proxy() -> None:
     series = {"old": daily(range(60)), "new": daily(range(55, 60)), "none": None}
     zero = join(series, ZERO, 20)
@@ -97,7 +107,9 @@ def test_missing_returns_are_zero_or_those_of_a_proxy() -> None:
 
 def test_nothing_joins_to_nothing_and_unknown_policies_are_refused() -> None:
     assert join({}, DROP, 20).table is None
+    assert join({}, DROP, 20).dates is None
     assert join({"a": None}, DROP, 20).short == {"a": 0}
+    assert join({"a": None}, DROP, 20).dates is None
     assert MissingPolicy.parse("proxy:S&P 500").proxy == "S&P 500"
     for text in ("proxy:", "skip", ""):
         with pytest.raises(InvalidInput, match="drop_day, zero or proxy:SERIES"):

@@ -20,6 +20,7 @@ from skfolio.measures import cvar, value_at_risk
 from producers.market.prices import load_prices
 from schemas.codec import decode, encode
 from schemas.events import Book, BookRisk, Holding, Record, Return, SeriesState
+from schemas.instants import to_date
 from stream_processors.books.config import BookConfig
 from stream_processors.books.tree import DEPTH_MAX, BookTree
 from stream_processors.risk.confidence import ConfidenceLevel, InvalidInput
@@ -219,6 +220,19 @@ def test_days_count_that_all_series_have_and_missing_series_are_named() -> None:
     assert risk.observations == len(in_both)
     none = measured(book("two", AAPL=1.0, TSLA=1.0))["two"]
     assert (none.status, none.missing, none.var_95) == ("insufficient_data", ["TSLA"], None)
+
+
+def test_a_young_tree_says_how_many_days_it_has_and_which() -> None:
+    returns = returns_of(("AAPL", "IBM"), days=77)
+    first_us, last_us = returns[0].event_time_us, returns[-1].event_time_us
+    risk = measured(book("two", AAPL=1.0, IBM=1.0), returns=returns)["two"]
+    assert (risk.status, risk.reason) == ("insufficient_data", "series_too_short")
+    assert (risk.observations, risk.as_of_us) == (77, last_us)
+    assert (risk.first_day, risk.last_day) == (to_date(first_us), to_date(last_us))
+    one_is_new = measured(book("two", AAPL=1.0, TSLA=1.0), returns=returns)["two"]
+    assert (one_is_new.observations, one_is_new.as_of_us) == (0, last_us)
+    unknown = measured(book("one", TSLA=1.0), returns=returns)["one"]
+    assert (unknown.observations, unknown.as_of_us, unknown.last_day) == (0, 0, None)
 
 
 def test_a_moved_or_closed_book_counts_where_it_is_now() -> None:
