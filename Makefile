@@ -46,7 +46,7 @@ faults: $(VENV)/.ready-dev  ## brokers, workers, networks and disks that fail; e
 	$(BIN)/python -m pytest tests/faults -v -m "" $(ARGS)
 
 infra-test: $(VENV)/.ready-dev build/infra/.ready build/infra/helm  ## proxies, charts, rules, units and traces, run without Docker; ends with an account
-	$(BIN)/python -m pytest tests/infra -m infra --numprocesses 2 --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest tests/infra -m infra --numprocesses 2 --dist loadfile $(ARGS)
 
 kube-test: $(VENV)/.ready-dev build/kube/.ready build/infra/.ready build/infra/helm  ## the chart, applied to an API server of Kubernetes
 	$(BIN)/python -m pytest tests/infra/test_kubernetes.py -m kube $(ARGS)

@@ -41,7 +41,7 @@ from tests.conftest import Started, World, open_own_world
 from tests.support.clients import stream
 from tests.support.sse import named
 
-pytestmark = [pytest.mark.infra, pytest.mark.kafka, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.infra, pytest.mark.kafka, pytest.mark.timeout(600)]
 
 DAY_US = 86_400_000_000
 PORTFOLIOS = ("calm", "wild", "other")

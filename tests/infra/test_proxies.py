@@ -35,7 +35,6 @@ pytestmark = [
     pytest.mark.infra,
     pytest.mark.kafka,
     pytest.mark.timeout(400),
-    pytest.mark.xdist_group("proxies"),  # a process alone starts all edges and proxies, once
     pytest.mark.asyncio(loop_scope="module"),
 ]
 
