@@ -159,6 +159,8 @@ def _damage_named(source: Path) -> Generator[None]:
 
 
 def _opened(source: Path) -> tarfile.TarFile:
+    if not source.exists():
+        raise BackupRefused(f"there is no {source}; name a file that `tapewire backup` has made")
     try:
         return tarfile.open(source, "r|gz")  # the caller closes it
     except (OSError, tarfile.TarError, EOFError, zlib.error) as error:

@@ -127,7 +127,7 @@ def token(
                 "name the directory of the system by --data-dir"
             )
     system = find_running(folder)
-    running = "which does not run now" if system is None else f"at {system.url}"
+    running = "which `tapewire up` does not run now" if system is None else f"at {system.url}"
     print_note(f"a token for the system on {folder.resolve()}, {running}")
     made = demo_issuer.token(folder, sub, tenant, ttl, scope)
     document = {

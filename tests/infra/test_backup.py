@@ -120,7 +120,7 @@ def test_a_damaged_backup_changes_nothing(data_dir: Path, tmp_path: Path) -> Non
         tmp_path / "cut": "is damaged|is no backup",
         tmp_path / "text": "is no backup of Tapewire",
         tmp_path / "empty": "is no backup of Tapewire",
-        tmp_path / "missing": "is no backup of Tapewire",
+        tmp_path / "missing": "there is no .*missing; name a file",
         changed(tmp_path / "b", tmp_path / "1", **{log: b"x" * 7_000}): "SHA-256 of .*0.log",
         changed(tmp_path / "b", tmp_path / "2", **{log: b"x"}): "is not as its manifest says",
         changed(tmp_path / "b", tmp_path / "3", **{log: None}): "is not whole: 1 files",

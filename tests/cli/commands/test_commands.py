@@ -401,7 +401,8 @@ def test_a_token_is_three_parts_of_base64_for_a_named_system(tmp_path: Path) -> 
     result = RUNNER.invoke(cli, ["token", "--sub", "alice", "--data-dir", str(tmp_path)])
     assert result.exit_code == 0
     assert len(result.stdout.strip().split(".")) == 3
-    assert f"a token for the system on {tmp_path}, which does not run now" in result.stderr
+    note = f"a token for the system on {tmp_path}, which `tapewire up` does not run now"
+    assert note in result.stderr
 
 
 def test_the_acls_of_a_part_are_printed_with_the_prefix_of_its_topics() -> None:
