@@ -7,7 +7,16 @@ import numpy as np
 import pytest
 
 from stream_processors.risk.confidence import ConfidenceLevel
-from stream_processors.risk.methods import age_weighted, ewma_deviation, historical
+from stream_processors.risk.measures import drawdowns
+from stream_processors.risk.methods import (
+    age_weighted,
+    deviations,
+    ewma_deviation,
+    filtered_scenarios,
+    fit_student_t,
+    historical,
+    sampling_error,
+)
 from stream_processors.risk.model_tests import (
     Pattern,
     judge_model,
@@ -56,7 +65,9 @@ def test_the_methods_give_the_numbers_of_the_worked_example() -> None:
     ):
         assert f"{name} = {value:.4f}" in text
     assert f"*K* = {moments.excess_kurtosis:.4f}" in text
-    normal = Normal(P95)
+    normal, fit = Normal(P95), fit_student_t(returns)
+    twice = np.concatenate([returns, returns])
+    scenarios = filtered_scenarios(twice)
     expected: dict[str, Estimate] = {
         "historical": historical(returns, P95),
         "age_weighted": age_weighted(returns, P95),
@@ -66,11 +77,26 @@ def test_the_methods_give_the_numbers_of_the_worked_example() -> None:
         "cornish_fisher": CornishFisher(P95).estimate(moments),
         "ewma": normal.estimate(0.0, ewma_deviation(returns)),
         "ewma, from 1 %": normal.estimate(0.0, ewma_deviation(returns, 0.01)),
+        "ewma, 10 periods": normal.estimate(0.0, ewma_deviation(returns) * 10**0.5),
+        "student_t_fitted": fit.estimate(P95),
+        "fhs, of the returns twice in a row": historical(scenarios, P95),
     }
     shown = {
         name: [f"{value * 100:.4f}" for value in estimate] for name, estimate in expected.items()
     }
     assert rows(text) == shown
+    error, (drawdown, deepest) = sampling_error(scenarios, P95), drawdowns(returns.tolist())
+    assert drawdown == deepest
+    sentences = " ".join(text.split())
+    for phrase in (
+        f"*v* = {fit.dof:.2f}, location {fit.location:.4%} and scale {fit.scale:.4%}",
+        f"{len(twice)}, of which FHS takes the last {len(scenarios)}",
+        f"deviation is {deviations(twice)[-1]:.4%}",
+        f"VaR {error.var:.4%} and that of ES {error.es:.4%}",
+        f"is {moments.deviation * 252**0.5:.4%};",
+        f"drawdown of {deepest:.4%}",
+    ):
+        assert phrase.replace("%", " %") in sentences
 
 
 def test_the_model_tests_give_the_numbers_of_the_worked_example() -> None:
@@ -84,6 +110,10 @@ def test_the_model_tests_give_the_numbers_of_the_worked_example() -> None:
         "kupiec": test.coverage.ratio,
         "kupiec_p": test.coverage.p_value,
         "tuff": tuff.ratio,
+        "independence": test.independence.ratio,
+        "independence_p": test.independence.p_value,
+        "conditional_coverage": test.conditional_coverage.ratio,
+        "conditional_coverage_p": test.conditional_coverage.p_value,
         "cumulative_probability": light.cumulative_probability,
         "type_1_error": light.type_1_error,
         "plus_factor_1996": light.plus_factor_1996,
