@@ -33,7 +33,9 @@ TESTS = {
         "tests/stream_processors/risk/test_log_replay.py",
         "tests/stream_processors/agents/test_tenants.py",
     ),
+    "stream_processors/books": ("tests/stream_processors/books/test_alerts.py",),
     "stream_processors/agents": (
+        "tests/stream_processors/agents/test_books.py",
         "tests/stream_processors/agents/test_stress.py",
         "tests/stream_processors/agents/test_tenants.py",
     ),
@@ -65,6 +67,18 @@ MUTANTS = (
         "kafka_io/framing.py",
         "waited_s = max(waited_s, now_s - self._away_since_s)",
         "pass",
+    ),
+    Mutant(
+        "books: a risk that is there again has the id of the earlier one",
+        "stream_processors/agents/books.py",
+        "if last is not None and brings_newer_day(risk, last, topic):",
+        "if True:",
+    ),
+    Mutant(
+        "books: changed holdings are a newer measure",
+        "stream_processors/books/alerts.py",
+        "return topic == RISK_SERIES.name and risk.as_of_us > last.as_of_us",
+        "return risk.as_of_us > last.as_of_us",
     ),
     Mutant(
         "rebuild: acknowledgements are not compared",

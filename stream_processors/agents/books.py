@@ -15,6 +15,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
+from uuid import NAMESPACE_URL, uuid5
 
 from kafka_io import reader
 from kafka_io.dead_letters import Message, dead_letter, log_time_us
@@ -51,13 +52,14 @@ from schemas.topics import (
     RISK_SERIES,
     TopicPartition,
 )
-from stream_processors.books.alerts import BookAlerts
+from stream_processors.books.alerts import BookAlerts, brings_newer_day
 from stream_processors.books.tree import BookTree
 from stream_processors.kafka_adapter import BOOKS_GROUP, positions_key
 from stream_processors.messages import Admitted, tenant_of
 from stream_processors.processor import Processor, Round, Rows, total_alerts
 from stream_processors.risk.alert_events import is_closed, open_alert
 from stream_processors.risk.confidence import InvalidInput
+from stream_processors.risk.limited import place_of
 from stream_processors.risk.scope import Scope
 from stream_processors.risk.thresholds import InvalidRule
 from stream_processors.sent_alerts import read_sent
@@ -375,11 +377,17 @@ class Books(Processor):
         offset, log_us = message.offset, log_time_us(message)
         # In a thread: a simulation of many series is slow, and spends most of its time in NumPy.
         risks, series, closed = await asyncio.to_thread(tree.changes)
-        tenant = tree.tenant
-        for risk in self._write_risks(here, tenant, risks, this_round):
+        tenant, topic = tree.tenant, self._catalogue[message.topic]
+        place = f"{topic}/{place_of(message.partition, offset)}"
+        identified = [
+            _with_own_id(risk, here.published.get(simulated_row(risk.path, tenant)), topic, place)
+            for risk in risks
+        ]
+        for risk in self._write_risks(here, tenant, identified, this_round):
             book = self._judged(here, risk.path, tenant, message)
             if book is not None:
-                self._send_alerts(here, book, book.judge(risk, offset, log_us), this_round)
+                alerts = book.judge(risk, offset, log_us, topic)
+                self._send_alerts(here, book, alerts, this_round)
         for state in series:
             key = series_row(state.root, state.series_id, tenant)
             this_round.put(RISK_BOOK_STATE, key, state)
@@ -442,7 +450,7 @@ class Books(Processor):
                 await self._apply(rebuilt, message, before)
         await self._replace_alerts(here, rebuilt, this_round)
         for key, tree in rebuilt.trees.items():
-            await self._replace_tree(here, tree, here.trees.get(key), this_round)
+            await self._replace_tree(here, key, rebuilt, done.version, this_round)
             here.trees[key] = tree
         logger.info(
             "took over %d trees of books of partition %d from rebuild %s",
@@ -493,9 +501,10 @@ class Books(Processor):
             self._send_alerts(here, book, alerts, this_round)
 
     async def _replace_tree(
-        self, here: _Partition, tree: BookTree, present: BookTree | None, this_round: Round
+        self, here: _Partition, key: bytes, rebuilt: _Partition, version: str, this_round: Round
     ) -> None:
         """Publish the measures of a rebuilt tree, and write its rows in place of the present."""
+        tree, present = rebuilt.trees[key], here.trees.get(key)
         tenant = tree.tenant
         for book_id in () if present is None else present.books.keys() - tree.books.keys():
             this_round.put(RISK_BOOK_STATE, book_row(f"{tree.root}/{book_id}", tenant), None)
@@ -508,10 +517,14 @@ class Books(Processor):
         tree.set_stress(here.scenarios.tests_of(tenant))
         tree.touch()
         changes = await asyncio.to_thread(tree.changes)
-        self._write_risks(here, tenant, changes.risks, this_round)
+        identified = [
+            _with_id_of(risk, rebuilt.published.get(simulated_row(risk.path, tenant)), version)
+            for risk in changes.risks
+        ]
+        self._write_risks(here, tenant, identified, this_round)
         for state in tree.states():
-            key = series_row(state.root, state.series_id, tenant)
-            this_round.put(RISK_BOOK_STATE, key, state)
+            row_key = series_row(state.root, state.series_id, tenant)
+            this_round.put(RISK_BOOK_STATE, row_key, state)
         self._delete_risks(here, tenant, closed, this_round)
 
     def _reader_settings(self, prefix: str) -> ProducerSettings:
@@ -544,6 +557,30 @@ def concerns(message: Admitted, trees: Container[bytes]) -> bool:
         case _:
             return True
     return _root_key(path, tenant_of(message)) in trees
+
+
+def _with_own_id(risk: BookRisk, last: BookRisk | None, topic: str, place: str) -> BookRisk:
+    """Return a risk with an id that no earlier one of the book has had.
+
+    A risk that does not follow from a newer day may have been there before, as when holdings are
+    put back, or a book is closed and put again. So its id has the place of the record.
+
+    Args:
+        risk: the risk.
+        last: the risk before it, if there is one.
+        topic: the catalogue's name of the record's topic.
+        place: the record's topic and offset.
+    """
+    if last is not None and brings_newer_day(risk, last, topic):
+        return risk
+    return replace(risk, event_id=str(uuid5(NAMESPACE_URL, f"{risk.event_id}:{place}")))
+
+
+def _with_id_of(risk: BookRisk, rebuilt: BookRisk | None, version: str) -> BookRisk:
+    """Return a risk with the id that it has in a rebuild; it has none if it was not measured."""
+    if rebuilt is not None:
+        return replace(risk, event_id=rebuilt.event_id)
+    return replace(risk, event_id=str(uuid5(NAMESPACE_URL, f"{risk.event_id}:rebuild/{version}")))
 
 
 def _superseding(risk: BookRisk, last: BookRisk | None) -> BookRisk:

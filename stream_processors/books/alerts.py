@@ -19,7 +19,7 @@ from schemas.events import (
     RiskLimit,
 )
 from schemas.instants import from_rfc3339
-from schemas.topics import TopicPartition
+from schemas.topics import RISK_SERIES, TopicPartition
 from schemas.vocabularies import STRESS_LOSS, STRESS_LOSS_AMOUNT
 from stream_processors.risk.alert_events import AlertContext
 from stream_processors.risk.limited import LimitedEntity
@@ -119,13 +119,22 @@ class BookAlerts(LimitedEntity):
     def _rules_of(self, limits: Sequence[RiskLimit]) -> tuple[Rule, ...]:
         return rules_of(limits, BOOK_METRICS)
 
-    def judge(self, risk: BookRisk, offset: int, log_us: int | None = None) -> Sequence[RiskAlert]:
+    def judge(
+        self,
+        risk: BookRisk,
+        offset: int,
+        log_us: int | None = None,
+        topic: str = RISK_SERIES.name,
+    ) -> Sequence[RiskAlert]:
         """Judge a risk of the book by its limits.
+
+        Only returns bring a newer day: changed holdings are no measure that was missing.
 
         Args:
             risk: the risk.
             offset: the offset of the record that it follows from.
             log_us: when the log got it; None for the time of the risk.
+            topic: the catalogue's name of the record's topic.
         """
         last = self._risk
         arrived_us = risk.as_of_us if log_us is None else log_us
@@ -137,7 +146,7 @@ class BookAlerts(LimitedEntity):
         alerts = self._change_stress(None if is_measure else last, risk, offset)
         if not is_measure:
             return [*due, *alerts]  # scenarios alone have changed
-        is_newer = last is None or risk.as_of_us > last.as_of_us
+        is_newer = last is None or brings_newer_day(risk, last, topic)
         arrivals = self._note_arrival(arrived_us, offset) if is_newer else ()
         events = self._alerts.judge(
             BookMeasurement.of(risk),
@@ -230,6 +239,14 @@ class BookAlerts(LimitedEntity):
             observations=risk.observations,
             corrections=risk.corrections,
         )
+
+
+def brings_newer_day(risk: BookRisk, last: BookRisk, topic: str) -> bool:
+    """Return whether a risk that follows from a record of a topic is of a newer day than the last.
+
+    A change of holdings may let a book have the returns of a later day, but it brings none.
+    """
+    return topic == RISK_SERIES.name and risk.as_of_us > last.as_of_us
 
 
 def _first_us(risk: BookRisk) -> int | None:

@@ -108,10 +108,7 @@ class LimitedEntity(ABC):
         self._set_due()
         is_default = not limits.limits and limits.stale_after_s is None
         self._limits_version = None if is_default else to_rfc3339(limits.event_time_us)
-        where = str(offset)
-        if self.source.partition >= PARTITIONS:
-            # In a partition that was added, offsets begin again: they have been in ids before.
-            where = f"{self.source.partition}/{offset}"
+        where = place_of(self.source.partition, offset)
         return alerts + self._change_rules(rules, f":limits/{where}", offset)
 
     def acknowledge(
@@ -227,3 +224,11 @@ class LimitedEntity(ABC):
         stale_us = None if since_us is None else self._alerts.stale_from_us(since_us)
         self._expires_us = min(limits_until_us(self.limits).values(), default=inf)
         self.due_us = min(inf if stale_us is None else stale_us, self._expires_us)
+
+
+def place_of(partition: int, offset: int) -> str:
+    """Return the place of a record in its topic, as a text for ids.
+
+    In a partition that was added, offsets begin again: they have been in ids before.
+    """
+    return str(offset) if partition < PARTITIONS else f"{partition}/{offset}"

@@ -1,6 +1,7 @@
 """The processor that measures trees of books, run without Kafka."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from hashlib import sha256
 from typing import Any
@@ -105,6 +106,35 @@ async def test_a_book_that_is_closed_and_put_again_in_one_round_begins_without_r
     assert journal.rows[RISK_BOOK_STATE.name, b"series:firm/IBM"] is None
     journal = await made.run([message(RISK_SERIES, returns(), 3)])
     assert {risk.status for risk in journal.sent(RISK_BOOK_RISKS, BookRisk)[-2:]} == {"ok"}
+
+
+async def test_a_risk_that_is_there_again_has_ids_of_its_own() -> None:
+    """As when holdings are changed and put back, or a book is closed and put again."""
+    made, alerts, ids = bench(), list[RiskAlert](), list[str | None]()
+    limit = RiskLimit("var_95_amount", 0.5)
+    put = RiskLimits(portfolio_id="firm/desk", limits=[limit], entity_type="book", event_time_us=0)
+    small = book(price=1.0)
+    steps: Sequence[Sequence[RiskLimits | Book | SeriesReturns]] = (
+        [put, small, returns()],
+        [book(price=100.0)],
+        [small],
+        [book(price=100.0)],
+        [book(closed=True)],
+        [book(price=100.0), returns()],
+        [day(120, 0.0)],
+    )
+    topics = {RiskLimits: RISK_LIMITS, Book: RISK_BOOKS, SeriesReturns: RISK_SERIES}
+    for offset, records in enumerate(steps):
+        journal = await made.run(
+            [message(topics[type(record)], record, offset) for record in records]
+        )
+        alerts += journal.sent(RISK_ALERTS, RiskAlert)
+        risks = journal.sent(RISK_BOOK_RISKS, BookRisk)
+        ids += [risk.event_id for risk in risks if risk.path == "firm/desk"]
+    assert [alert.state for alert in alerts] == ["raised", "cleared"] * 2 + ["raised"]
+    assert len({alert.transition_id for alert in alerts}) == len(alerts)
+    assert len({*ids}) == len(ids) > len(alerts)
+    assert all(alert.measure_id in ids for alert in alerts)
 
 
 async def test_a_rebuild_computes_one_tenants_books_and_passes_over_erased_ones() -> None:

@@ -263,6 +263,7 @@ def test_books_are_as_in_one_pass(steps: list[Step], seed: int) -> None:
 async def check(steps: list[Step], seed: int) -> None:
     log = await log_of(steps)
     expected, alerts = await straight(log, processor())
+    assert len({alert.transition_id for alert in alerts}) == len(alerts)
     live = LiveBooks(log, processor, ORDERED, Random(seed))
     await live.run()
     assert by_book(live.alerts) == by_book(alerts)

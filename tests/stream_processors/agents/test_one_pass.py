@@ -75,7 +75,9 @@ def test_all_is_as_in_one_pass(steps: list[Step], scene: Scene, seed: int) -> No
 
 async def check(steps: list[Step], scene: Scene, seed: int) -> None:
     log = await log_of(steps, scene)
-    expected = Outcome(*await straight(log, Risk(scene.settings)))
+    bench, alerts = await straight(log, Risk(scene.settings))
+    assert len({alert.transition_id for alert in alerts}) == len(alerts)
+    expected = Outcome(bench, alerts)
     worker = LiveRisk(log, lambda: Risk(scene.settings), ORDERED, Random(seed))
     await worker.run()
     live = Outcome(worker.bench, worker.alerts)

@@ -145,6 +145,18 @@ def test_a_closed_book_has_no_open_alert() -> None:
     assert states(list(book.judge(risk(4, 1_200.0), 4))) == [("raised", "breach")]
 
 
+def test_changed_holdings_do_not_end_an_alert_about_missing_measures() -> None:
+    """Not even if they let a book have the returns of a later day, as without an old series."""
+    book = BookAlerts("firm/desk", SOURCE)
+    book.set_limits(replace(limits(), stale_after_s=100.0), 0, 0)
+    book.judge(risk(1, 500.0), 1, SECOND_US)
+    [over] = book.tick(102 * SECOND_US)
+    assert over.state == "stale"
+    assert book.judge(risk(2, 400.0), 2, 103 * SECOND_US, "risk.books") == []
+    [ended] = book.judge(risk(3, 400.0), 3, 104 * SECOND_US)
+    assert ended.state == "stale_cleared"
+
+
 SECOND_US = 1_000_000
 
 
