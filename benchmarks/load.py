@@ -9,7 +9,9 @@ import multiprocessing
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from multiprocessing.connection import Connection as Pipe
+from struct import Struct
 from typing import Any
 
 import uvloop
@@ -22,6 +24,7 @@ _SPAWN = multiprocessing.get_context("spawn")
 _EVENT = b"event: training_progress\n"
 _SENT = b'"sent":'
 _ID = b"\nid: "
+_TIME = Struct("<d")
 _TICK_S = 0.005
 _POLL_EACH = 500
 _QUIET = 100.0
@@ -30,16 +33,26 @@ _LATENCIES_MAX = 200_000
 
 def event(task: str, padding: int = 60) -> bytes:
     """An event that says when it was made; some 250 bytes as JSON."""
-    return encode(
+    before, after = _around_the_time(task, padding)
+    return before + _TIME.pack(time.time()) + after
+
+
+@lru_cache(maxsize=1 << 14)
+def _around_the_time(task: str, padding: int) -> tuple[bytes, bytes]:
+    """The bytes of an event before and after its time: its producer shares a core with others."""
+    sent = 1234567890.123
+    whole = encode(
         TrainingProgress(
             task_id=task,
             progress=50.0,
             status="running",
             message="x" * padding,
-            metrics={"sent": time.time()},
+            metrics={"sent": sent},
             event_time_us=0,
         )
     )
+    before, after = whole.split(_TIME.pack(sent))
+    return before, after
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +76,7 @@ def produce(what: Produced) -> int:
     producer = Producer(
         {
             "bootstrap.servers": what.servers,
-            "linger.ms": 0 if 0 < what.rate <= _QUIET else 10,
+            "linger.ms": 0 if 0 < what.rate <= _QUIET else 1 if what.rate else 10,
             "enable.idempotence": True,
             "queue.buffering.max.messages": 1_000_000,
         }
