@@ -11,11 +11,18 @@ from typing import Protocol
 class Chunk:
     """Bytes for many clients, put into HTTP's chunked encoding once."""
 
-    __slots__ = ("data", "framed")
+    __slots__ = ("_framed", "data")
 
     def __init__(self, data: bytes) -> None:
         self.data = data
-        self.framed = b"%x\r\n%b\r\n" % (len(data), data)
+        self._framed: bytes | None = None
+
+    @property
+    def framed(self) -> bytes:
+        """The bytes in HTTP's chunked encoding."""
+        if self._framed is None:
+            self._framed = b"%x\r\n%b\r\n" % (len(self.data), self.data)
+        return self._framed
 
 
 class Transport(Protocol):

@@ -216,17 +216,17 @@ class BroadcastGroup:
             for subscriber in self._subscribers:
                 subscriber.tick()
 
-    def write_alone(self, subscriber: Subscriber, data: bytes) -> int:
+    def write_alone(self, subscriber: Subscriber, chunk: Chunk) -> int:
         """Write to one connection what the others do not get; return the number of bytes."""
         joined = subscriber in self._subscribers
         if subscriber.gzip is not None:
             if joined:
                 subscriber.gzip.leave(self._shared)
-            data = subscriber.gzip.encode(data)
+            chunk = Chunk(subscriber.gzip.encode(chunk.data))
             if joined:
                 subscriber.gzip.join(self._shared)
-        subscriber.transport.write(Chunk(data))
-        return len(data)
+        subscriber.transport.write(chunk)
+        return len(chunk.data)
 
     def _write(self, delivery: Delivery, before: Position) -> None:
         paused = [
@@ -234,12 +234,11 @@ class BroadcastGroup:
         ]
         for subscriber in paused:
             self._drop(subscriber, before)
-        plain: Chunk | None = None
+        plain = delivery.chunk
         zipped: Chunk | None = None
         size = 0
         for subscriber, transport in self._subscribers.items():
             if subscriber.gzip is None:
-                plain = plain or Chunk(delivery.data)
                 transport.write(plain)
                 size += len(plain.data)
             else:

@@ -372,7 +372,7 @@ class Connection:
             self._node.metrics.merged += delivery.merged
             self._write(self._notice("conflated", {"merged": delivery.merged}))
         if delivery.events:
-            size = self._write(delivery.data)
+            size = self._write_chunk(delivery.chunk)
             metrics = self._node.metrics.of(self.stream.label, self.stream.tenant)
             metrics.events += delivery.events
             metrics.bytes += size
@@ -489,15 +489,19 @@ class Connection:
         self._move_to(group, position)
         return self._write_start(gaps)
 
-    def _write(self, data: bytes) -> int:
+    def _write(self, data: bytes) -> None:
+        """Hand bytes to the transport."""
+        self._write_chunk(Chunk(data))
+
+    def _write_chunk(self, chunk: Chunk) -> int:
         """Hand bytes to the transport; return how many."""
         self._last_seen_s = _now_s()
         if self._group is not None:
-            return self._group.write_alone(self, data)
+            return self._group.write_alone(self, chunk)
         if self.gzip is not None:
-            data = self.gzip.encode(data)
-        self.transport.write(Chunk(data))
-        return len(data)
+            chunk = Chunk(self.gzip.encode(chunk.data))
+        self.transport.write(chunk)
+        return len(chunk.data)
 
     def _opening(self) -> bytes:
         settings, dialect = self._node.settings, self.stream.dialect

@@ -25,6 +25,7 @@ from sse_edge.log.record import Partition, Record, id_of_key
 from sse_edge.streams.channels import Channel
 from sse_edge.streams.render import Frame, Renderer
 from sse_edge.streams.stream import ChannelSelection, Stream
+from sse_edge.transport import Chunk
 
 _ENTRIES_MAX = 1_000
 """How many entries of a partition one delivery considers."""
@@ -34,16 +35,19 @@ _Range = tuple[Position, Position, int | None]
 """From where to where, and the partition whose pieces were read; None for the windows."""
 
 
+NOTHING = Chunk(b"")
+
+
 class Delivery(NamedTuple):
     """The bytes that a connection at some position needs next."""
 
-    data: bytes
+    chunk: Chunk
     position: Position
     """Where the connection is afterwards."""
     last_sent: Position
-    """The position after the last event in `data`; `position` may be past filtered records."""
+    """The position after the last event in `chunk`; `position` may be past filtered records."""
     events: int = 0
-    """How many events `data` holds."""
+    """How many events `chunk` holds."""
     moved: bool = True
     """Whether `position` is another one than before."""
     ended: bool = False
@@ -56,6 +60,11 @@ class Delivery(NamedTuple):
     """The last of the records whose writer was traced; None if there is none."""
     merged: int = 0
     """How many events were left out because a newer one of the same key follows."""
+
+    @property
+    def data(self) -> bytes:
+        """The bytes of its events, as whole blocks."""
+        return self.chunk.data
 
 
 class Feed:
@@ -157,12 +166,12 @@ class Feed:
         """
         until = self.ends
         if until == self.horizon:
-            return Delivery(b"", self.horizon, self.horizon, moved=False)
+            return Delivery(NOTHING, self.horizon, self.horizon, moved=False)
         entries, truncated, behind = self._entries(self.horizon, until)
         if behind:
             before, self.horizon = self.horizon, until
             self._history = History(until, self._history_bytes_max)
-            return Delivery(b"", before, before, moved=False, behind=behind)
+            return Delivery(NOTHING, before, before, moved=False, behind=behind)
         delivery = self._deliver(self.horizon, until, entries, truncated, history=self._history)
         self.horizon = delivery.position
         return delivery
@@ -201,16 +210,8 @@ class Feed:
     def take(self, position: Position) -> Delivery:
         """Return what lies between a position and the horizon, up to about one write's size."""
         if position == self.horizon:
-            return Delivery(b"", position, position, moved=False)
-        index = self._history.find(position, self.horizon) if self._history_bytes_max else None
-        if index is None:
-            return self._memoize((position, self.horizon, None), lambda: self._take(position))
-        if index == len(self._history):
-            return Delivery(b"", self.horizon, position)
-        blocks, last_sent = self._history.after(index, self._bytes_max)
-        at_end = index + len(blocks) == len(self._history)
-        reached = self.horizon if at_end else last_sent
-        return Delivery(b"".join(blocks), reached, last_sent, events=len(blocks))
+            return Delivery(NOTHING, position, position, moved=False)
+        return self._memoize((position, self.horizon, None), lambda: self._take(position))
 
     def take_newest(self, position: Position) -> Delivery:
         """As `take`, with only the newest event of each key among those taken at a time."""
@@ -219,8 +220,20 @@ class Feed:
         return self._deliver(position, self.horizon, kept, truncated, behind=behind, merged=merged)
 
     def _take(self, position: Position) -> Delivery:
+        index = self._history.find(position, self.horizon) if self._history_bytes_max else None
+        if index is not None:
+            return self._take_blocks(position, index)
         entries, truncated, behind = self._entries(position, self.horizon)
         return self._deliver(position, self.horizon, entries, truncated, behind=behind)
+
+    def _take_blocks(self, position: Position, index: int) -> Delivery:
+        """Return what the history has from the block of an index on."""
+        if index == len(self._history):
+            return Delivery(NOTHING, self.horizon, position)
+        blocks, last_sent = self._history.after(index, self._bytes_max)
+        at_end = index + len(blocks) == len(self._history)
+        reached = self.horizon if at_end else last_sent
+        return Delivery(Chunk(b"".join(blocks)), reached, last_sent, events=len(blocks))
 
     def take_read(
         self,
@@ -420,7 +433,7 @@ class Feed:
                 keeps.append(block, last_sent, index)
             if ended:
                 return Delivery(
-                    b"".join(blocks), last_sent, last_sent, len(blocks), ended=True,
+                    Chunk(b"".join(blocks)), last_sent, last_sent, len(blocks), ended=True,
                     timestamps_ms=tuple(timestamps_ms), traced=traced,
                 )  # fmt: skip
         unread = truncated.union(behind)
@@ -432,7 +445,7 @@ class Feed:
                 moved[index] = end
         reached = tuple(moved)
         return Delivery(
-            b"".join(blocks),
+            Chunk(b"".join(blocks)),
             reached,
             last_sent,
             len(blocks),

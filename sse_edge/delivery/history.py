@@ -71,7 +71,11 @@ class History:
         """Return at least one block, up to about `bytes_max`, and the position after the last."""
         count = len(self._blocks)
         before = self._ends[index] - len(self._blocks[index]) - _BLOCK_BYTES
-        last = min(count, bisect_right(self._ends, before + bytes_max, lo=index) + 1)
+
+        def size_up_to(at: int) -> int:
+            return self._ends[at] - before - _BLOCK_BYTES * (at + 1 - index)
+
+        last = min(count, index + bisect_right(range(index, count), bytes_max, key=size_up_to) + 1)
         return self._blocks[index:last], self._positions[last - 1]
 
     def __len__(self) -> int:

@@ -14,7 +14,7 @@ from operator import le
 
 from sse_edge.delivery import control_events
 from sse_edge.delivery.broadcast import BroadcastGroup
-from sse_edge.delivery.feed import Delivery
+from sse_edge.delivery.feed import NOTHING, Delivery
 from sse_edge.delivery.history import Position
 from sse_edge.delivery.node import Node
 from sse_edge.delivery.start import Gap, Start, StartPoint
@@ -181,7 +181,7 @@ class PageReader:
             self._gaps.append(read)
             self._unsent_gaps.append(read)
             moved = (*position[:index], read.to_offset, *position[index + 1 :])
-            return Delivery(b"", moved, moved, behind=delivery.behind)
+            return Delivery(NOTHING, moved, moved, behind=delivery.behind)
         entries = read.entries[:_SLICE]
         is_cut = len(read.entries) > _SLICE
         end = read.entries[_SLICE].record.offset if is_cut else read.next_offset

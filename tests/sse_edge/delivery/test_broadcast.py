@@ -17,7 +17,7 @@ from sse_edge.log.record import Batch, Partition, Record, TopicInfo
 from sse_edge.metrics.node_metrics import StreamMetrics
 from sse_edge.streams.render import render
 from sse_edge.streams.requests import one_channel
-from sse_edge.transport import Transport
+from sse_edge.transport import Chunk, Transport
 from tests.support.edge import (
     ALERTS,
     Client,
@@ -234,7 +234,7 @@ async def test_an_only_subscriber_that_is_paused_keeps_its_position() -> None:
 async def test_the_only_event_of_an_only_subscriber_is_compressed_if_it_accepts_gzip() -> None:
     alone = Alone(is_zipped=True)
     alone.group.join(alone, (0,))
-    alone.group.write_alone(alone, b": begun\n")
+    alone.group.write_alone(alone, Chunk(b": begun\n"))
     assert alone.arrives("own") == 1
     assert alone.gzip is not None
     alone.group.leave(alone)

@@ -106,6 +106,15 @@ def test_a_client_behind_the_horizon_gets_the_bytes_that_live_clients_got(
         assert log.taken(position) == rest
 
 
+def test_clients_that_return_to_one_position_share_their_bytes() -> None:
+    log = Log(history_bytes_max=1 << 20)
+    log.append(0)
+    log.advanced()
+    first, second = log.feed.take(log.start), log.feed.take(log.start)
+    assert first.events == 1
+    assert second.chunk is first.chunk
+
+
 @given(steps)
 def test_without_a_history_a_client_gets_the_same_events_of_each_partition(
     chain: list[tuple[int, int, bool]],

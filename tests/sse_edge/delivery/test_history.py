@@ -73,5 +73,5 @@ def test_the_blocks_returned_are_bounded_and_come_with_the_position_after_them()
     index = history.find((2,), (10,))
     assert index == 2
     found, position = history.after(index, 3_000)
-    assert 2 <= len(found) <= 4
+    assert 3 <= len(found) <= 4  # what a block costs besides its bytes does not count
     assert position == (2 + len(found),)
