@@ -13,7 +13,7 @@ Pydantic checks each field by the bounds that its class declares.
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from io import BytesIO
 from struct import Struct
 from typing import Any, NamedTuple, TypeVar, cast
@@ -23,6 +23,7 @@ from avro.schema import parse as parse_strictly
 from fastavro.schema import fingerprint, parse_schema, to_parsing_canonical_form
 from pydantic import TypeAdapter, ValidationError
 
+from schemas.avro_writers import Write, compile_writer
 from schemas.bounds import NAME_CHARS_MAX
 from schemas.errors import OutOfBounds, Refused, TooLarge, Undecodable
 from schemas.events import Record, Return, ReturnBatch
@@ -58,6 +59,8 @@ class _Part(NamedTuple):
 class _Writer(NamedTuple):
     head: bytes
     schema: Any
+    write: Write
+    """Writes the values of a record's fields, without the head."""
     names: tuple[str, ...]
     parts: Mapping[str, _Part]
 
@@ -107,15 +110,12 @@ def encode(record: Record) -> bytes:
         ValueError, TypeError: a field's value does not fit the schema.
     """
     writer = _encoder(type(record))
-    body = BytesIO(writer.head)
-    body.seek(_HEAD_BYTES)
     datum = _as_datum(record, writer)
     if isinstance(record, ReturnBatch):
         _check_names(datum["portfolio_ids"])
     else:
         _checked(type(record), datum)
-    fastavro.schemaless_writer(body, writer.schema, datum)
-    return body.getvalue()
+    return writer.head + writer.write(datum)
 
 
 def decode(value: bytes | None) -> Record:
@@ -188,10 +188,7 @@ def encode_datum(kind: type[Record], datum: Mapping[str, Any]) -> bytes:
         Exception: whatever fastavro raises for values that do not fit the schema.
     """
     writer = _writer(kind)
-    body = BytesIO(writer.head)
-    body.seek(_HEAD_BYTES)
-    fastavro.schemaless_writer(body, writer.schema, datum)
-    return body.getvalue()
+    return writer.head + _written_by_fastavro(writer.schema, datum)
 
 
 def newest_schema(kind: type[Record]) -> Any:
@@ -373,7 +370,19 @@ def _writer(kind: type[Record]) -> _Writer:
     """Return the writer of a class, for the newest version of its schema."""
     newest = _versions(REGISTRY.find(kind))[-1]
     head = MARKER + _fingerprint(newest)
-    return _Writer(head, parse_bare(newest), field_names(kind), _parts(kind))
+    schema = parse_bare(newest)
+    return _Writer(head, schema, _write_of(schema), field_names(kind), _parts(kind))
+
+
+def _write_of(schema: Any) -> Write:
+    """Return what writes the data of a schema."""
+    return compile_writer(schema) or partial(_written_by_fastavro, schema)
+
+
+def _written_by_fastavro(schema: Any, datum: Any) -> bytes:
+    body = BytesIO()
+    fastavro.schemaless_writer(body, schema, datum)
+    return body.getvalue()
 
 
 _written: dict[str, int] = {}
@@ -387,8 +396,10 @@ def _encoder(kind: type[Record]) -> _Writer:
     version = _written.get(kind.__name__)
     if version is None:
         return newest
-    schema = _versions(REGISTRY.find(kind))[version - 1]
-    return newest._replace(head=MARKER + _fingerprint(schema), schema=parse_bare(schema))
+    written = _versions(REGISTRY.find(kind))[version - 1]
+    schema = parse_bare(written)
+    head = MARKER + _fingerprint(written)
+    return newest._replace(head=head, schema=schema, write=_write_of(schema))
 
 
 _READERS: dict[bytes, _Reader] = {}
