@@ -1,8 +1,8 @@
-"""Compile Avro schemas to functions that write data, four times as fast as a general writer. Pure.
+"""Compile Avro schemas to functions that write objects, faster than a general writer. Pure.
 
-fastavro looks at the schema anew for each value, and tries the branches of each union. Events of
-risk have some forty optional numbers, so this took most of the time in which they were encoded.
-Here each schema becomes a function from a value to its bytes, once.
+fastavro takes dictionaries, looks at the schema anew for each value, and tries the branches of each
+union. Events of risk have some forty optional numbers, so this took most of the time in which they
+were encoded. Here each schema becomes a function from an object to its bytes, once.
 
 What is written is what fastavro writes. Schemas with a union of more than null and one type are
 left to it.
@@ -10,6 +10,7 @@ left to it.
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
+from operator import attrgetter
 from struct import Struct
 from typing import Any
 
@@ -23,10 +24,13 @@ _END = b"\x00"
 
 
 def compile_writer(schema: Any) -> Write | None:
-    """Return what writes the data of a schema; None if the schema has a union of several types.
+    """Return what writes objects that have a record's fields as attributes.
 
     Args:
         schema: as `fastavro.parse_schema` returns it, without logical types.
+
+    Returns:
+        The function; None if the schema has a union of several types.
     """
     return _compiled(schema, {})
 
@@ -61,12 +65,14 @@ def _compiled_union(schema: Sequence[Any], known: dict[str, Write | None]) -> Wr
 
 
 def _record(writers: Mapping[str, Write | None]) -> Write | None:
-    fields = [(name, write) for name, write in writers.items() if write is not None]
-    if len(fields) < len(writers):
+    fields = {name: write for name, write in writers.items() if write is not None}
+    if len(fields) < max(len(writers), 2):  # attrgetter returns a tuple of two attributes or more
         return None
+    attributes, of_fields = attrgetter(*fields), tuple(fields.values())
 
-    def write_record(datum: Mapping[str, Any]) -> bytes:
-        return b"".join([write(datum[name]) for name, write in fields])
+    def write_record(record: object) -> bytes:
+        values = attributes(record)
+        return b"".join([write(value) for write, value in zip(of_fields, values, strict=True)])
 
     return write_record
 

@@ -13,7 +13,7 @@ Pydantic checks each field by the bounds that its class declares.
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache, partial
+from functools import cache
 from io import BytesIO
 from struct import Struct
 from typing import Any, NamedTuple, TypeVar, cast
@@ -59,10 +59,12 @@ class _Part(NamedTuple):
 class _Writer(NamedTuple):
     head: bytes
     schema: Any
-    write: Write
-    """Writes the values of a record's fields, without the head."""
+    write: Write | None
+    """Writes a record without the head; None where fastavro writes its data."""
     names: tuple[str, ...]
     parts: Mapping[str, _Part]
+    opened: Mapping[str, _Part]
+    """The parts that are checked as data, since Pydantic does not look into their objects."""
 
 
 class _Reader(NamedTuple):
@@ -110,12 +112,14 @@ def encode(record: Record) -> bytes:
         ValueError, TypeError: a field's value does not fit the schema.
     """
     writer = _encoder(type(record))
-    datum = _as_datum(record, writer)
     if isinstance(record, ReturnBatch):
+        datum = _as_datum(record, writer)
         _check_names(datum["portfolio_ids"])
-    else:
-        _checked(type(record), datum)
-    return writer.head + writer.write(datum)
+        return writer.head + _written_by_fastavro(writer.schema, datum)
+    _check(record, writer)
+    if writer.write is not None:
+        return writer.head + writer.write(record)
+    return writer.head + _written_by_fastavro(writer.schema, _as_datum(record, writer))
 
 
 def decode(value: bytes | None) -> Record:
@@ -233,6 +237,23 @@ def _versions(registration: Registration) -> list[dict[str, Any]]:
         if path.name.endswith(".avsc")
     }
     return [json.loads(paths[version].read_text(encoding="utf-8")) for version in sorted(paths)]
+
+
+def _check(record: Record, writer: _Writer) -> None:
+    """Check a record before it is written.
+
+    Raises:
+        OutOfBounds: a value is out of its field's bounds.
+    """
+    kind = type(record)
+    values = {name: getattr(record, name) for name in writer.names}
+    _put_parts(values, writer.opened)
+    try:
+        _validator(kind)(values)
+    except ValidationError:
+        # Once more with named tuples as data, so that the text names their fields.
+        _checked(kind, _as_datum(record, writer))
+        raise
 
 
 def _checked(kind: type[R], datum: Mapping[str, Any]) -> R:
@@ -370,13 +391,14 @@ def _writer(kind: type[Record]) -> _Writer:
     """Return the writer of a class, for the newest version of its schema."""
     newest = _versions(REGISTRY.find(kind))[-1]
     head = MARKER + _fingerprint(newest)
-    schema = parse_bare(newest)
-    return _Writer(head, schema, _write_of(schema), field_names(kind), _parts(kind))
+    schema, parts = parse_bare(newest), _parts(kind)
+    opened = {name: part for name, part in parts.items() if _has_objects(part)}
+    return _Writer(head, schema, compile_writer(schema), field_names(kind), parts, opened)
 
 
-def _write_of(schema: Any) -> Write:
-    """Return what writes the data of a schema."""
-    return compile_writer(schema) or partial(_written_by_fastavro, schema)
+def _has_objects(part: _Part) -> bool:
+    """Return whether a class, or one in it, is no named tuple."""
+    return not issubclass(part.kind, tuple) or any(map(_has_objects, part.parts.values()))
 
 
 def _written_by_fastavro(schema: Any, datum: Any) -> bytes:
@@ -399,7 +421,7 @@ def _encoder(kind: type[Record]) -> _Writer:
     written = _versions(REGISTRY.find(kind))[version - 1]
     schema = parse_bare(written)
     head = MARKER + _fingerprint(written)
-    return newest._replace(head=head, schema=schema, write=_write_of(schema))
+    return newest._replace(head=head, schema=schema, write=compile_writer(schema))
 
 
 _READERS: dict[bytes, _Reader] = {}

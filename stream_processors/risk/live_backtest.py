@@ -8,6 +8,7 @@ forecasts of later days stay as they were published. The tests of the last days 
 
 from collections import deque
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 
 from schemas.events import ModelBacktest
 from stream_processors.risk.confidence import ConfidenceLevel
@@ -15,6 +16,7 @@ from stream_processors.risk.forecast_history import UNKNOWN, ForecastHistory
 from stream_processors.risk.measures import VAR_95, VAR_99, Measurement, finite
 from stream_processors.risk.model_tests import (
     ExceptionHistory,
+    Pattern,
     judge_model,
     shortfall_statistics,
     time_until_first_failure,
@@ -137,28 +139,9 @@ class LiveBacktest:
             if not days.count:
                 continue
             level = days.level
-            test = judge_model(days.pattern, level)
-            light = test.light
             tuff = time_until_first_failure(days.days_until_first, level)
             z1, z2 = days.shortfall_statistics(self.history)
-            yield ModelBacktest(
-                confidence=level.number,
-                observations=test.observations,
-                exceptions=test.exceptions,
-                zone=test.zone,
-                kupiec=test.coverage.ratio,
-                kupiec_p=test.coverage.p_value,
-                independence=test.independence.ratio,
-                independence_p=test.independence.p_value,
-                conditional_coverage=test.conditional_coverage.ratio,
-                conditional_coverage_p=test.conditional_coverage.p_value,
-                days=light.days,
-                cumulative_probability=light.cumulative_probability,
-                type_1_error=light.type_1_error,
-                plus_factor_1996=light.plus_factor_1996,
-                basel_multiplier=light.basel_multiplier,
-                next_exception_cost_1996=light.next_exception_cost_1996,
-                next_exception_cost=light.next_exception_cost,
+            yield _of_pattern(days.pattern, level)._replace(
                 tuff=None if tuff is None else tuff.ratio,
                 tuff_p=None if tuff is None else tuff.p_value,
                 acerbi_szekely_z1=finite(z1),
@@ -167,6 +150,35 @@ class LiveBacktest:
 
     def _levels(self) -> tuple[_Judged, _Judged]:
         return self._at_95, self._at_99
+
+
+@lru_cache(maxsize=10_000)
+def _of_pattern(pattern: Pattern, level: ConfidenceLevel) -> ModelBacktest:
+    """Return the results that depend on the pattern of exceptions alone.
+
+    Most measures have the pattern of another one, and an event has many fields.
+    """
+    test = judge_model(pattern, level)
+    light = test.light
+    return ModelBacktest(
+        confidence=level.number,
+        observations=test.observations,
+        exceptions=test.exceptions,
+        zone=test.zone,
+        kupiec=test.coverage.ratio,
+        kupiec_p=test.coverage.p_value,
+        independence=test.independence.ratio,
+        independence_p=test.independence.p_value,
+        conditional_coverage=test.conditional_coverage.ratio,
+        conditional_coverage_p=test.conditional_coverage.p_value,
+        days=light.days,
+        cumulative_probability=light.cumulative_probability,
+        type_1_error=light.type_1_error,
+        plus_factor_1996=light.plus_factor_1996,
+        basel_multiplier=light.basel_multiplier,
+        next_exception_cost_1996=light.next_exception_cost_1996,
+        next_exception_cost=light.next_exception_cost,
+    )
 
 
 def _ratio(value: float, es: float | None) -> float | None:

@@ -26,6 +26,7 @@ from stream_processors.risk.methods import Floats, require_numbers
 
 EXCEPTION = "x"
 """The character of a day with an exception, where days are written as text."""
+_EXCEPTION_CODE = ord(EXCEPTION)
 
 ZONE_DAYS = 250
 """The zone is that of the last so many days, however long the history is."""
@@ -115,25 +116,25 @@ class ExceptionHistory:
     @property
     def pattern(self) -> "Pattern":
         """The days, as the tests need them."""
-        first = self._day - self.count + 1
+        exceptions, day, count = self._exceptions, self._day, self.count
         recent = None
         if self.size > ZONE_DAYS:
-            recent = sum(day > self._day - ZONE_DAYS for day in self._exceptions)
+            recent = sum(exception > day - ZONE_DAYS for exception in exceptions)
         return Pattern(
-            days=self.count,
-            exceptions=len(self._exceptions),
-            repeats=sum(after - before == 1 for before, after in pairwise(self._exceptions)),
-            first=first in self._exceptions,
-            last=self._day in self._exceptions,
+            days=count,
+            exceptions=len(exceptions),
+            repeats=[after - before for before, after in pairwise(exceptions)].count(1),
+            first=bool(exceptions) and exceptions[0] == day - count + 1,
+            last=bool(exceptions) and exceptions[-1] == day,
             recent=recent,
         )
 
     def __str__(self) -> str:
         """Return a character for each day: x for an exception, and a dot for any other day."""
-        characters = ["."] * self.count
-        for day in self._exceptions:
-            characters[day - self._day - 1] = EXCEPTION
-        return "".join(characters)
+        days, ahead = bytearray(b"." * self.count), self._day + 1
+        for exception in self._exceptions:
+            days[exception - ahead] = _EXCEPTION_CODE
+        return days.decode()
 
 
 class Pattern(NamedTuple):

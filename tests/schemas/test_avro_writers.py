@@ -20,6 +20,14 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
 }
 
 
+class Datum(dict[str, Any]):
+    """The values of a record's fields, by name and as attributes."""
+
+    def __getattribute__(self, name: str) -> Any:
+        """Return the value of a field, also of one that has the name of a method, or a method."""
+        return self[name] if name in self else super().__getattribute__(name)
+
+
 def data_of(schema: Any, known: dict[str, st.SearchStrategy[Any]]) -> st.SearchStrategy[Any]:
     """Return the data that a schema describes."""
     if isinstance(schema, list):
@@ -29,7 +37,7 @@ def data_of(schema: Any, known: dict[str, st.SearchStrategy[Any]]) -> st.SearchS
     match schema["type"]:
         case "record":
             fields = {field["name"]: data_of(field["type"], known) for field in schema["fields"]}
-            known[schema["name"]] = st.fixed_dictionaries(fields)
+            known[schema["name"]] = st.builds(Datum, st.fixed_dictionaries(fields))
             return known[schema["name"]]
         case "array":
             return st.lists(data_of(schema["items"], known), max_size=3)
@@ -70,7 +78,8 @@ def test_the_bytes_are_those_that_fastavro_writes(
 
 
 def test_a_named_type_may_be_used_again_and_null_may_be_second() -> None:
-    point = {"type": "record", "name": "Point", "fields": [{"name": "x", "type": "int"}]}
+    fields = [{"name": name, "type": "int"} for name in "xy"]
+    point = {"type": "record", "name": "Point", "fields": fields}
     schema = fastavro.parse_schema(
         {
             "type": "record",
@@ -84,8 +93,8 @@ def test_a_named_type_may_be_used_again_and_null_may_be_second() -> None:
     )
     write = compile_writer(schema)
     assert write is not None
-    for end in (None, {"x": -1}):
-        datum = {"start": {"x": 64}, "end": end, "labels": {"a": "b"}}
+    for end in (None, Datum(x=-1, y=1)):
+        datum = Datum(start=Datum(x=64, y=0), end=end, labels={"a": "b"})
         assert write(datum) == by_fastavro(schema, datum)
 
 
@@ -93,15 +102,16 @@ def test_a_named_type_may_be_used_again_and_null_may_be_second() -> None:
     "kind", [["null", "long", "double"], ["null"], {"type": "array", "items": ["int", "string"]}]
 )
 def test_a_union_of_several_types_is_left_to_fastavro(kind: Any) -> None:
-    inner = {"name": "inner", "type": kind}
-    schema = {"type": "record", "name": "Outer", "fields": [inner]}
+    fields = [{"name": "first", "type": "int"}, {"name": "second", "type": kind}]
+    schema = {"type": "record", "name": "Outer", "fields": fields}
     assert compile_writer(fastavro.parse_schema(schema)) is None
 
 
 @pytest.mark.parametrize("number", [2**63, -(2**63) - 1])
 def test_a_number_that_does_not_fit_in_64_bits_is_refused(number: int) -> None:
-    schema = {"type": "record", "name": "Outer", "fields": [{"name": "inner", "type": "long"}]}
+    fields = [{"name": name, "type": "long"} for name in ("first", "second")]
+    schema = {"type": "record", "name": "Outer", "fields": fields}
     write = compile_writer(fastavro.parse_schema(schema))
     assert write is not None
     with pytest.raises(OverflowError, match="does not fit in 64 bits"):
-        write({"inner": number})
+        write(Datum(first=0, second=number))
