@@ -15,6 +15,7 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from kafka_io import client
 from kafka_io.errors import OffsetLost, Unread
+from kafka_io.idle_fetches import wait_longer_when_idle
 from kafka_io.log_ends import LogEnds
 from kafka_io.reader import ConsumedRecord, as_consumed
 from kafka_io.refusals import reason_of
@@ -83,6 +84,7 @@ class OffsetConsumer:
             if isinstance(error, KafkaError | OSError):
                 raise Unread(f"{self._name} cannot be read: {reason_of(error)}") from error
             raise
+        wait_longer_when_idle(self._consumer)
         return self
 
     async def __aexit__(self, *_: object) -> None:

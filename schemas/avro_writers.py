@@ -4,7 +4,7 @@ fastavro takes dictionaries, looks at the schema anew for each value, and tries 
 union. Events of risk have some forty optional numbers, so this took most of the time in which they
 were encoded. Here each schema becomes a function from an object to its bytes, once.
 
-What is written is what fastavro writes. Schemas with a union of more than null and one type are
+The bytes are those that fastavro writes. Schemas with a union of more than null and one type are
 left to it.
 """
 

@@ -90,6 +90,14 @@ class AgentProcessor(Processor):
         """Let the agent end the round."""
         await self._call(lambda: self._processor.finish(this_round))
 
+    def tick_s_of(self, number: int) -> float:
+        """Return the seconds between two ticks of a partition number."""
+        return self._processor.tick_s_of(number)
+
+    def needs_time(self, number: int, now_us: int) -> bool:
+        """Return whether something may be due by a time."""
+        return self._processor.needs_time(number, now_us)
+
     async def tick(self, this_round: Round) -> None:
         """Let the agent look at the time."""
         await self._call(lambda: self._processor.tick(this_round))

@@ -264,6 +264,12 @@ class Processor(ABC):
         """Add what follows from the round as a whole."""
         del this_round
 
+    def tick_s_of(self, number: int) -> float:
+        """Return the seconds between two ticks of a partition number, of a processor with ticks."""
+        del number
+        assert self.tick_s is not None
+        return self.tick_s
+
     def needs_time(self, number: int, now_us: int) -> bool:
         """Return whether something may be due by a time, so that a tick needs `read_until_us`."""
         del number, now_us

@@ -392,6 +392,11 @@ class StreamTask:
         # If nothing can be taken, what is missing is in Kafka.
         return self.is_fetching and (self._queue.size < _WAITING_BYTES_MAX or not self._queue)
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether no message waits, not even for the position of another partition."""
+        return self.is_fetching and self._queue.is_empty
+
     def add(self, where: TopicPartition, messages: Sequence[Message], next_offset: int) -> None:
         """Add fetched messages of one partition, in order, and the offset after them."""
         self._received[where] = next_offset
@@ -782,7 +787,7 @@ class StreamTask:
         for processor in self._processors:
             if processor.tick_s is not None:
                 ticked_s = self._ticked_s[processor.name]
-                if _now_s() >= ticked_s + processor.tick_s:
+                if _now_s() >= ticked_s + processor.tick_s_of(self.number):
                     self._ticked_s[processor.name] = _now_s()
                     before = len(this_round)
                     busy[processor.name] = processor
@@ -793,7 +798,11 @@ class StreamTask:
 
     def _next_tick_s(self) -> float:
         return min(
-            (self._ticked_s[p.name] + p.tick_s for p in self._processors if p.tick_s is not None),
+            (
+                self._ticked_s[p.name] + p.tick_s_of(self.number)
+                for p in self._processors
+                if p.tick_s is not None
+            ),
             default=float("inf"),
         )
 

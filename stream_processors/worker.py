@@ -24,6 +24,9 @@ from stream_processors.stream_task import StreamTask
 logger = logging.getLogger(__name__)
 
 _POLL_S = 0.2
+_IDLE_POLL_S = 1.0
+"""How long a fetch lasts while no message waits. A new one ends it; without one, this is how often
+tasks learn of markers of transactions, which move the position of a partition."""
 _FINISH_S = 5.0
 """How long a task may take to finish its transaction before its number goes to another worker."""
 _LEADERS_S = 2.0
@@ -235,8 +238,11 @@ class Worker:
                 continue
             starts = {number: (task, task.starts) for number, task in tasks.items()}
             partitions = [where for task in tasks.values() for where in task.partitions]
+            is_idle = len(tasks) == len(self._tasks) and all(t.is_idle for t in tasks.values())
             try:
-                batches = await self._consumer.fetch(partitions, _POLL_S)
+                batches = await self._consumer.fetch(
+                    partitions, _IDLE_POLL_S if is_idle else _POLL_S
+                )
             except OffsetLost as error:
                 logger.warning("%s", error)
                 for number in {number for _, number in error.partitions} & tasks.keys():

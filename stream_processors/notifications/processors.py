@@ -48,8 +48,11 @@ from stream_processors.notifications.routing import may_know, note_of, routes_fo
 from stream_processors.processor import Processor, Round, Rows, restored
 
 _TICK_S = 0.2
-_SWEEP_TICKS = 300
-"""The ticks after which the queues of closed routes are dropped that have nothing to send."""
+_IDLE_TICK_S = 1.0
+"""The seconds between two ticks of a partition number that has nothing to send."""
+_SWEEP_TICKS = 60
+"""The ticks, of which an idle partition number has one a second, after which the queues of closed
+routes are dropped that have nothing to send."""
 
 
 class Routes(Protocol):
@@ -156,6 +159,10 @@ class SendMessages(Processor):
             )
             queue = with_note(as_of(known, route), request.note, route, self._clock_us())
             self._set(key, known, queue, this_round)
+
+    def tick_s_of(self, number: int) -> float:
+        """Return the seconds between two ticks: fewer while there is something to send."""
+        return _TICK_S if self._busy.get(number) else _IDLE_TICK_S
 
     async def tick(self, this_round: Round) -> None:
         """Take the outcomes of attempts, and begin those that are due."""

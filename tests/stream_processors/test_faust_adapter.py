@@ -10,7 +10,7 @@ import pytest
 from kafka_io.dead_letters import Message
 from stream_processors.faust_adapter import AgentProcessor, WorkerApp
 from stream_processors.messages import Admitted
-from stream_processors.processor import Round
+from stream_processors.processor import Processor, Round
 from tests.support.fake_group import RunningTotals, total_row
 
 MESSAGE = Admitted("t", 1, 0, b"k", b"5", None, 1.0, total_row("", 0, 0))
@@ -108,3 +108,22 @@ async def test_work_without_a_waiter_is_not_begun() -> None:
         cancelled.cancel()
         recorder.may_go_on.set()
     assert recorder.calls == ["process 1 of 1"]
+
+
+async def test_every_question_to_a_processor_reaches_it() -> None:
+    delegated = {name for name in vars(Processor) if not name.startswith("_")}
+    assert delegated <= vars(AgentProcessor).keys()
+
+
+async def test_the_processor_says_how_often_it_ticks_and_whether_time_matters() -> None:
+    class Hurried(Recorder):
+        def tick_s_of(self, number: int) -> float:
+            return number / 10
+
+        def needs_time(self, number: int, now_us: int) -> bool:
+            return number < now_us
+
+    async with agent_of(Hurried()) as processor:
+        assert processor.tick_s_of(3) == 0.3
+        assert processor.needs_time(3, 4)
+        assert not processor.needs_time(3, 3)

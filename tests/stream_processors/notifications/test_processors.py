@@ -180,6 +180,15 @@ async def test_a_round_with_several_ticks_sends_nothing_that_it_has_begun() -> N
     assert len(sending.outbox.started) == 1
 
 
+async def test_ticks_are_rarer_while_there_is_nothing_to_send() -> None:
+    sending = Sending(route())
+    idle_s = sending.bench.processor.tick_s_of(NUMBER)
+    await sending.request(1)
+    assert sending.bench.processor.tick_s_of(NUMBER) == sending.bench.processor.tick_s
+    assert sending.bench.processor.tick_s_of(NUMBER) < idle_s
+    assert sending.bench.processor.tick_s_of(NUMBER + 1) == idle_s
+
+
 async def test_a_delivered_message_is_reported_and_forgotten() -> None:
     sending = Sending(route(set_by="ann"), tenant="acme")
     await sending.request(1, 2)
