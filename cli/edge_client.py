@@ -33,7 +33,8 @@ def require_edge(url: str) -> None:
 
 def no_edge_at(url: str, error: Exception) -> EdgeUnreachable:
     """Return the error that no edge answers at an address."""
-    return EdgeUnreachable(f"no edge answers at {url} ({error!r}); `tapewire up` starts one")
+    reason = str(error) or type(error).__name__
+    return EdgeUnreachable(f"no edge answers at {url} ({reason}); `tapewire up` starts one")
 
 
 def authorization(token: str | None) -> Mapping[str, str]:

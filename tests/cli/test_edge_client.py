@@ -54,7 +54,8 @@ def test_a_token_is_a_header() -> None:
 
 def test_the_error_says_how_to_start_one() -> None:
     error = no_edge_at("http://a", httpx.ConnectError("refused"))
-    assert str(error).endswith("`tapewire up` starts one")
+    assert str(error) == "no edge answers at http://a (refused); `tapewire up` starts one"
+    assert "(ReadTimeout)" in str(no_edge_at("http://a", httpx.ReadTimeout("")))
 
 
 @pytest.mark.parametrize("token", ["é", "a\nb", "a\x00b"])
