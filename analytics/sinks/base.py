@@ -95,6 +95,10 @@ class Tables(Sink, Protocol):
         """Return all rows of a table, in no order."""
         ...
 
+    def files(self, table: str) -> Sequence[str]:
+        """Return the paths or addresses of the Parquet files with the rows of a table."""
+        ...
+
     def compact(self, table: str) -> "Compacted":
         """Write the many small files of each day as few, without a change of rows."""
         ...

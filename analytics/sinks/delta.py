@@ -114,6 +114,10 @@ class DeltaSink:
             raise self._failed(table, error) from None
         return rows.cast(plain(rows.schema))
 
+    def files(self, table: str) -> Sequence[str]:
+        """Return the paths or addresses of the files with the rows of a table."""
+        return sorted(self._known(table).file_uris())
+
     def compact(self, table: str) -> Compacted:
         """Write the small files of each day as one, a day a commit.
 

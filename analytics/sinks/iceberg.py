@@ -152,6 +152,12 @@ class IcebergSink:
             rows = state.scan(selected_fields=tuple(columns or ("*",))).to_arrow()
         return rows.cast(plain(rows.schema))
 
+    def files(self, table: str) -> Sequence[str]:
+        """Return the paths or addresses of the files with the rows of a table."""
+        state = self._known(table)
+        with self._reasons(table):
+            return sorted(task.file.file_path for task in state.scan().plan_files())
+
     def compact(self, table: str) -> Compacted:
         """Write the small files of each day as few, a day a commit.
 

@@ -116,10 +116,13 @@ class ParquetSink:
             UnknownTable: there is no such table.
             BrokenTable: a file is malformed; the message names it.
         """
-        self._require(table)
-        paths = sorted((self._root / table).rglob("*.parquet"))
-        parts = [_read_whole(path, columns) for path in paths]
+        parts = [_read_whole(Path(path), columns) for path in self.files(table)]
         return pa.concat_tables(parts, promote_options="permissive") if parts else pa.table({})
+
+    def files(self, table: str) -> Sequence[str]:
+        """Return the paths of the files of a table, sorted."""
+        self._require(table)
+        return sorted(map(str, (self._root / table).rglob("*.parquet")))
 
     def count(self, table: str) -> int:
         """Return the number of rows of a table, by the footers of its files.

@@ -56,6 +56,10 @@ class Lake:
         snapshot = self._sink.snapshot(name)
         return LakeTable(self._relation(snapshot.location), snapshot.positions)
 
+    def files(self, name: str) -> Sequence[str]:
+        """Return the Parquet files with the rows of a table; none if the lake has no such table."""
+        return self._sink.files(name) if name in self._sink.tables() else ()
+
     def _relation(self, location: str) -> str:
         if self._format == "delta":
             return f"delta_scan({quoted(location)})"
@@ -77,7 +81,7 @@ def open_lake(text: str) -> Lake:
         known = ", ".join(_EXTENSIONS)
         raise InvalidLake(f"SQL reads lakes of {known}, not of {address.format}")
     sink = open_sink(text)
-    missing = [name for name in ("tables", "snapshot") if not hasattr(sink, name)]
+    missing = [name for name in ("tables", "snapshot", "files") if not hasattr(sink, name)]
     if missing:
         raise InvalidLake(f"the tables of {text} cannot be listed")
     place = address.place if address.is_remote else str(Path(address.place).resolve())

@@ -11,7 +11,8 @@ them; the ends of the log are those of the session's start.
 
 import re
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -21,10 +22,12 @@ import duckdb
 import pyarrow as pa
 
 from analytics.columns import schema_of
+from analytics.errors import QueryFailed
 from analytics.log_rows import Interval, Log, read_rows
 from analytics.names import EventTable, event_tables
 from analytics.sinks.base import Lane
 from analytics.sql.aggregates import AGGREGATES
+from analytics.sql.broken_files import may_be_of_a_file, named_file
 from analytics.sql.database import allow_s3, check_query, connect, failures, lock, named, quoted
 from analytics.sql.lakes import Lake, LakeTable
 from analytics.sql.settings import SqlSettings
@@ -80,6 +83,8 @@ class Session:
         self._loaded: set[str] = set()
         self.notes: list[str] = []
         """Sentences for the user about rows that are missing."""
+        if lake is not None and not lake.tables():
+            self.notes.append(f"the lake at {lake.place} has no tables yet")
         self._folder = tempfile.TemporaryDirectory(prefix="tapewire-sql-")
         try:
             self._database = self._open(settings or SqlSettings(), path)
@@ -160,8 +165,10 @@ class Session:
             QueryFailed: the query is wrong, or needs too much memory.
         """
         check_query(self._database, sql)
-        with failures():
-            return Answer(self._database.execute(sql).to_arrow_reader(_BATCH_ROWS))
+        names = self._named_in(sql)
+        with self._named_failures(names):
+            reader = self._database.execute(sql).to_arrow_reader(_BATCH_ROWS)
+            return Answer(reader, lambda: self._named_failures(names))
 
     async def load(self, names: Sequence[str] | None = None) -> None:
         """Make the views of some tables, or of all, which reads what only the log has.
@@ -182,6 +189,28 @@ class Session:
         self.notes.clear()
         with failures():
             self._make_empty(self._database)
+
+    @contextmanager
+    def _named_failures(self, names: Sequence[str]) -> Generator[None]:
+        """Turn errors of DuckDB into errors of queries, which name the file that is broken.
+
+        Args:
+            names: the tables whose files may be broken.
+
+        Raises:
+            QueryFailed: DuckDB refused a query.
+        """
+        try:
+            with failures():
+                yield
+        except QueryFailed as error:
+            if self._lake is None or not may_be_of_a_file(error.__cause__):
+                raise
+            files = [path for name in names for path in self._lake.files(name)]
+            found = named_file(self._database, files)
+            if found is None:
+                raise
+            raise found from error
 
     def _named_in(self, sql: str) -> list[str]:
         """Return the tables whose name a query has, also if only in a text."""
@@ -218,7 +247,7 @@ class Session:
                         f"{_TAIL}.{named(table.name)}",
                         pa.Table.from_batches([batch.rows]),
                     )
-        with failures():
+        with self._named_failures([table.name]):
             if held is not None:
                 self._make_bounds(table, positions, ranges)
             self._database.execute(self._view(table, held))
@@ -292,8 +321,13 @@ class Session:
 class Answer:
     """The rows of a query, which are computed as they are read."""
 
-    def __init__(self, reader: pa.RecordBatchReader) -> None:
+    def __init__(
+        self,
+        reader: pa.RecordBatchReader,
+        failing: Callable[[], AbstractContextManager[None]] = failures,
+    ) -> None:
         self._reader = reader
+        self._failing = failing
         self.schema: pa.Schema = reader.schema
         """The columns."""
 
@@ -303,7 +337,7 @@ class Answer:
         Raises:
             QueryFailed: the query failed at a row, or needs too much memory.
         """
-        with failures():
+        with self._failing():
             yield from self._reader
 
 

@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -65,12 +66,21 @@ def lane_of(row: Row) -> Lane:
     return Lane(row["_topic"], row["_epoch"], row["_partition"])
 
 
+@cache
+def _reference() -> duckdb.DuckDBPyConnection:
+    """Return a database that only compares, with an empty table of each class."""
+    database = duckdb.connect(config={"threads": 1})
+    for base in BASES:
+        database.register("empty", schema_of(event_classes()[base]).empty_table())
+        database.execute(f"CREATE TABLE empty_{base} AS FROM empty")
+    return database
+
+
 def batch(lake: FileLake, aggregate: Aggregate) -> list[tuple[Any, ...]]:
     """Return an aggregate's rows by its query over all events."""
-    with duckdb.connect() as database:
+    with _reference().cursor() as database:
         relations = {}
         for base in aggregate.bases:
-            database.register(f"empty_{base}", schema_of(event_classes()[base]).empty_table())
             held = lake.find(base)
             rows = "" if held is None else f" UNION ALL BY NAME SELECT * FROM {held.relation}"
             relations[base] = f"(SELECT * FROM empty_{base}{rows})"
@@ -80,7 +90,7 @@ def batch(lake: FileLake, aggregate: Aggregate) -> list[tuple[Any, ...]]:
 
 
 def kept(keeper: Keeper, aggregate: Aggregate) -> list[tuple[Any, ...]]:
-    with duckdb.connect() as database:
+    with _reference().cursor() as database:
         path = quoted(keeper.path_of(aggregate.name))
         return database.execute(f"SELECT * FROM read_parquet({path}) ORDER BY ALL").fetchall()
 
@@ -227,7 +237,7 @@ def measure(hour: int, var_95: float, offset: int, **more: Any) -> Row:
 
 
 def day_of(keeper: Keeper) -> dict[str, Any]:
-    with duckdb.connect() as database:
+    with _reference().cursor() as database:
         (row,) = (
             database.execute(f"FROM read_parquet({quoted(keeper.path_of('daily_risk'))})")
             .to_arrow_table()

@@ -187,6 +187,30 @@ async def test_a_query_that_does_not_only_read_or_is_wrong_is_refused(
         assert await names_in(session) == ["t0"]
 
 
+@pytest.mark.parametrize("part", ["all", "a page"])
+@pytest.mark.parametrize("form", ["delta", "iceberg", "parquet"])
+async def test_a_broken_file_of_the_lake_is_named(form: str, part: str, tmp_path: Path) -> None:
+    log, address = log_of(20), f"{form}:{tmp_path}"
+    await sink_until(open_sink(address), log, 4, 1)
+    await sink_until(open_sink(address), log, 9, 2)
+    broken = max(tmp_path.rglob("*.parquet"), key=lambda path: path.stat().st_mtime_ns)
+    content = bytearray(broken.read_bytes())
+    content[4:200] = b"\xff" * 196 if part == "a page" else content[:0]
+    broken.write_bytes(content if part == "a page" else b"none at all")
+    with Session(log, open_lake(address), settings=SMALL) as session:
+        with pytest.raises(QueryFailed) as failed:
+            await names_in(session)
+        assert f"{broken} is broken: " in str(failed.value)
+        with pytest.raises(QueryFailed, match="nothing"):
+            await session.query("SELECT nothing FROM risk_measure")
+
+
+async def test_a_lake_without_tables_is_noted(tmp_path: Path) -> None:
+    with Session(log_of(1), open_lake(f"delta:{tmp_path}/missing"), settings=SMALL) as session:
+        assert await names_in(session) == ["t0"]
+        assert session.notes == [f"the lake at {tmp_path}/missing has no tables yet"]
+
+
 async def test_a_query_that_needs_too_much_memory_names_the_settings() -> None:
     settings = SqlSettings(sql_memory_mib=64, sql_spill_mib=0, sql_threads=1)
     with Session(log_of(1), settings=settings) as session:
