@@ -79,11 +79,14 @@ class Session:
         self._as_of_ms = as_of_ms
         self._tenant = tenant
         self._tables: Mapping[str, EventTable] = event_tables()
+        known = lake.tables() if lake is not None else ()
+        self._lake_only = frozenset(known) - self._tables.keys()
+        """The tables of the lake that no class has: of refused records, and of gaps."""
         self._ranges: Sequence[LogRange] | None = None
         self._loaded: set[str] = set()
         self.notes: list[str] = []
         """Sentences for the user about rows that are missing."""
-        if lake is not None and not lake.tables():
+        if lake is not None and not known:
             self.notes.append(f"the lake at {lake.place} has no tables yet")
         self._folder = tempfile.TemporaryDirectory(prefix="tapewire-sql-")
         try:
@@ -124,7 +127,7 @@ class Session:
         rows = self._database.execute(
             "SELECT view_name FROM duckdb_views() WHERE NOT internal ORDER BY view_name"
         )
-        return [name for (name,) in rows.fetchall()]
+        return sorted({name for (name,) in rows.fetchall()} | self._lake_only)
 
     def columns(self, table: str) -> Sequence[tuple[str, str]]:
         """Return the names and types of the columns of a table or view.
@@ -132,6 +135,8 @@ class Session:
         Raises:
             QueryFailed: there is no such table.
         """
+        if table in self._lake_only:
+            self._make_lake_view(table)
         with failures():
             found = self._database.execute(f"DESCRIBE {named(table)}").fetchall()
         return [(name, kind) for name, kind, *_ in found]
@@ -177,10 +182,14 @@ class Session:
             Unread: Kafka cannot be read.
             LakeError: the lake cannot be read.
         """
-        for name in self._tables if names is None else names:
-            if name not in self._loaded:
+        for name in (*self._tables, *self._lake_only) if names is None else names:
+            if name in self._loaded:
+                continue
+            if name in self._lake_only:
+                self._make_lake_view(name)
+            else:
                 await self._load_table(self._tables[name])
-                self._loaded.add(name)
+            self._loaded.add(name)
 
     def refresh(self) -> None:
         """Forget what was read, so that the next query reads the lake and the log anew."""
@@ -216,7 +225,7 @@ class Session:
         """Return the tables whose name a query has, also if only in a text."""
         words = {word.lower() for word in re.findall(r"\w+", sql)}
         words.update(base for row in AGGREGATES if row.name in words for base in row.bases)
-        return [name for name in self._tables if name in words]
+        return [name for name in (*self._tables, *self._lake_only) if name in words]
 
     def _make_empty(self, database: duckdb.DuckDBPyConnection) -> None:
         """Make every view, without rows."""
@@ -309,13 +318,28 @@ class Session:
             "AND b.epoch IS NOT DISTINCT FROM l._epoch AND b.partition = l._partition "
             "AND l._offset < b.bound)"
         )
-        conditions = [bounds]
+        conditions = [bounds, *self._conditions()]
+        lake = f"SELECT * FROM {held.relation} AS l WHERE {' AND '.join(conditions)}"
+        return f"{head} ({tail} UNION ALL BY NAME {lake})"
+
+    def _make_lake_view(self, name: str) -> None:
+        """Make the view of a table that only the lake has."""
+        held = self._lake.find(name) if self._lake is not None else None
+        if held is None:
+            return
+        conditions = " AND ".join(["TRUE", *self._conditions()])
+        rows = f"SELECT l.* FROM {held.relation} AS l WHERE {conditions}"
+        with self._named_failures([name]):
+            self._database.execute(f"CREATE OR REPLACE VIEW {named(name)} AS {rows}")
+
+    def _conditions(self) -> list[str]:
+        """Return the conditions that rows of the lake meet, which are those of `l`."""
+        conditions = []
         if self._as_of_ms is not None:
             conditions.append(f"l._ingested_at <= make_timestamptz({self._as_of_ms * 1000})")
         if self._tenant is not None:
             conditions.append(f"coalesce(l._tenant, '') = {quoted(self._tenant)}")
-        lake = f"SELECT * FROM {held.relation} AS l WHERE {' AND '.join(conditions)}"
-        return f"{head} ({tail} UNION ALL BY NAME {lake})"
+        return conditions
 
 
 class Answer:

@@ -9,6 +9,10 @@ import pyarrow as pa
 import pytest
 
 from analytics.errors import QueryFailed
+from analytics.lake_counts import LakeCounts
+from analytics.lake_rounds import LakeRounds
+from analytics.lake_settings import LakeSettings
+from analytics.lake_writer import LakeWriter, choose_tables
 from analytics.log_rows import read_rows
 from analytics.names import find_table
 from analytics.sinks.address import open_sink
@@ -203,6 +207,24 @@ async def test_a_broken_file_of_the_lake_is_named(form: str, part: str, tmp_path
         assert f"{broken} is broken: " in str(failed.value)
         with pytest.raises(QueryFailed, match="nothing"):
             await session.query("SELECT nothing FROM risk_measure")
+
+
+async def test_tables_of_the_lake_alone_are_views_too(tmp_path: Path) -> None:
+    log, address = log_of(2), f"delta:{tmp_path}"
+    log.write(b"malformed", 5_000, topic=TOPIC, tenant="acme")
+    log.write(b"malformed", 6_000, topic=TOPIC)
+    counts = LakeCounts()
+    writer = LakeWriter(open_sink(address), counts)
+    await LakeRounds(log, writer, choose_tables([]), counts, LakeSettings()).run(once=True)
+    query = "SELECT reason, _offset FROM refused_record ORDER BY _offset"
+    with Session(log, open_lake(address), settings=SMALL) as session:
+        assert "refused_record" in session.tables()
+        assert ("reason", "VARCHAR") in session.columns("refused_record")
+        assert await rows_of(session, query) == [("undecodable", 1), ("undecodable", 2)]
+    with Session(log, open_lake(address), tenant="acme", settings=SMALL) as session:
+        assert await rows_of(session, query) == [("undecodable", 1)]
+    with Session(log, open_lake(address), as_of_ms=4_000, settings=SMALL) as session:
+        assert await rows_of(session, query) == []
 
 
 async def test_a_lake_without_tables_is_noted(tmp_path: Path) -> None:
