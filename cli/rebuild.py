@@ -391,7 +391,7 @@ async def compare(
     if with_books:
         present |= _open_alerts(await _book_states(settings, scope), scope)
         rebuilt |= _open_alerts(await _book_states(anew, scope), scope)
-        books = await _compare_books(settings, anew, tenant)
+        books = await _compare_books(settings, anew, tenant, are_copies=are_copies)
     open_alerts = Counter(
         _presence(present.get(name), rebuilt.get(name)) for name in present.keys() | rebuilt.keys()
     )
@@ -409,11 +409,12 @@ async def _book_states(settings: ProducerSettings, scope: Scope) -> Mapping[byte
 
 
 async def _compare_books(
-    settings: ProducerSettings, anew: ProducerSettings, tenant: str | None
+    settings: ProducerSettings, anew: ProducerSettings, tenant: str | None, *, are_copies: bool
 ) -> Mapping[str, int]:
     before, after = [
         {
-            key: (risk.as_of_us, risk.event_id)
+            # An id may have an offset in the log, which is another one in a copy.
+            key: (risk.as_of_us, _without_ids(risk) if are_copies else risk.event_id)
             for key, risk in (await read_table(RISK_BOOK_RISKS, of, tenant)).items()
             if isinstance(risk, BookRisk)
         }
@@ -425,6 +426,10 @@ async def _compare_books(
         else _presence(before.get(key), after.get(key))
         for key in before.keys() | after.keys()
     )
+
+
+def _without_ids(risk: BookRisk) -> BookRisk:
+    return replace(risk, event_id=None, supersedes=None)
 
 
 def lines_of(difference: Difference) -> Sequence[str]:
@@ -685,9 +690,10 @@ def _presence(before: object, after: object) -> str:
 
 
 def _without_limits(measure: RiskMeasure) -> RiskMeasure:
-    """Return a measure without the fields of its limit, and of its return's place in the log."""
+    """Return a measure without its id, its limit, and the place of its return in the log."""
     return replace(
         measure,
+        event_id="",
         threshold=None,
         utilisation=None,
         limits_version=None,

@@ -81,6 +81,12 @@ MUTANTS = (
         "return risk.as_of_us > last.as_of_us",
     ),
     Mutant(
+        "risk: a measure that is published again is a repeat",
+        "stream_processors/risk/portfolio.py",
+        "event_id=self._measure_id() + self._again,",
+        "event_id=self._measure_id(),",
+    ),
+    Mutant(
         "rebuild: acknowledgements are not compared",
         "cli/rebuild.py",
         "(watch.level, watch.acknowledged, watch.transitions)",

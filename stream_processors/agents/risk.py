@@ -307,7 +307,7 @@ class Risk(Processor):
                 if part is not None:
                     batch.apply(part)
         sent = await read_sent(batch.unknown_alerts(here.portfolios), source)
-        batch.take_over(here.portfolios, sent)
+        batch.take_over(here.portfolios, sent, done.version)
         self._publish(here, batch, this_round)
         here.portfolios.update(portfolios)
         here.batch = self._batch(here.portfolios, here.scenarios)

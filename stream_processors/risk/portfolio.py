@@ -7,6 +7,7 @@ that is not newer: a record that Kafka delivers again changes nothing and causes
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from math import isfinite, sqrt
 from typing import NamedTuple
 
@@ -107,6 +108,8 @@ class PortfolioRisk(LimitedEntity):
         """The id of the measure that the present one replaces."""
         self._is_new = False
         """Whether a return has been applied since the state was packed."""
+        self._again = ""
+        """What the measure's id ends with where it is published again, with other contents."""
         self._stress: Sequence[StressLoss] = []
 
     @classmethod
@@ -322,7 +325,7 @@ class PortfolioRisk(LimitedEntity):
             self._judge_again(observation, outcome)
         if forecast is None or not self._holds(forecast):
             self._remeasure()
-        self._is_new = True
+        self._is_new, self._again = True, ""
         self._cause = at_us, observation.version
         assert self._measurement is not None
         arrivals: Sequence[RiskAlert] = ()
@@ -427,32 +430,49 @@ class PortfolioRisk(LimitedEntity):
         self._stress = [test.of_portfolio(self.portfolio_id) for test in tests]
         if self._stress == before:
             return None
-        self._is_new = True
+        again = f":scenario/{name}/{version}"
+        self._is_new, self._again = True, again
         losses, context = _losses(self._stress), None
         if self._measurement is not None:
             self._alerts.stress = losses
             context = self._context()
         rule_id = f"{STRESS_LOSS}{name}"
-        return self._alerts.change_stress(losses, rule_id, f":scenario/{name}/{version}", context)
+        return self._alerts.change_stress(losses, rule_id, again, context)
 
     def take_over(
-        self, present: "PortfolioRisk | None", sent: Mapping[str, int]
+        self, present: "PortfolioRisk | None", sent: Mapping[str, int], version: str = ""
     ) -> Sequence[RiskAlert]:
         """Replace the present portfolio by this one, which was rebuilt; return what differs.
 
         Args:
             present: the portfolio that clients know; None if they know none.
             sent: see `Alerts.take_over`.
+            version: the name of the rebuild.
         """
         self._is_new = True  # the measure is published once more
+        alerts = self._take_over_alerts(present, sent)
         if present is not None:
             self.wanted_by = present.wanted_by
-        return self._take_over_alerts(present, sent)
+            self._again = self._again_after(present, version)
+        return alerts
+
+    def _again_after(self, present: "PortfolioRisk", version: str) -> str:
+        """Return what the id of the measure ends with, which replaces the present one."""
+        measure, known = self.last_measure(), present.last_measure()
+        if measure is None or known is None:
+            return ""
+        if replace(measure, event_id=known.event_id) != known:
+            return f":rebuild/{version}"
+        return known.event_id.removeprefix(self._measure_id())
 
     def measure_event(self) -> RiskMeasure | None:
         """Return the last measure; None if no return was applied since the state was packed."""
+        return self.last_measure() if self._is_new else None
+
+    def last_measure(self) -> RiskMeasure | None:
+        """Return the last measure, also if it was published before; None before the first one."""
         measurement = self._measurement
-        if measurement is None or not self._is_new:
+        if measurement is None:
             return None
         self._estimate_slower()
         as_of_us = self._window.newest_us
@@ -472,7 +492,7 @@ class PortfolioRisk(LimitedEntity):
             scenario_us=self._scenario_us("var_95"),
             threshold=None if rule is None else rule.limit,
             utilisation=finite(_utilisation(measurement.var_95, rule)),
-            event_id=self._measure_id(),
+            event_id=self._measure_id() + self._again,
             source_topic=self.source.topic,
             source_partition=self.source.partition,
             source_offset=self.position.offset,
@@ -541,6 +561,12 @@ class PortfolioRisk(LimitedEntity):
 
     def _rules_of(self, limits: Sequence[RiskLimit]) -> tuple[Rule, ...]:
         return rules_of(limits) or self._config.rules_of(self.portfolio_id)
+
+    def _change_rules(
+        self, rules: tuple[Rule, ...], version: str, offset: int | None = None
+    ) -> list[RiskAlert]:
+        self._again = version
+        return super()._change_rules(rules, version, offset)
 
     def _context(self, offset: int | None = None) -> AlertContext:
         """Return what an alert says; it names the last return, whatever has caused it."""

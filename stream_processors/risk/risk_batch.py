@@ -153,7 +153,10 @@ class RiskBatch:
         return unknown
 
     def take_over(
-        self, others: Mapping[bytes, PortfolioRisk], sent: Mapping[bytes, Mapping[str, int]]
+        self,
+        others: Mapping[bytes, PortfolioRisk],
+        sent: Mapping[bytes, Mapping[str, int]],
+        version: str = "",
     ) -> None:
         """Let this batch's portfolios, which were rebuilt, replace the present ones.
 
@@ -163,6 +166,7 @@ class RiskBatch:
         Args:
             others: the present portfolios, by key.
             sent: how many transitions clients have had of each of `unknown_alerts`.
+            version: the name of the rebuild.
         """
         self.dead_letters.clear()
         self.changed_scenarios.clear()
@@ -172,7 +176,7 @@ class RiskBatch:
         self.alerts.clear()
         for key, risk in self._portfolios.items():
             self.changed[key] = risk
-            self._add_alerts(risk, risk.take_over(others.get(key), sent.get(key, {})))
+            self._add_alerts(risk, risk.take_over(others.get(key), sent.get(key, {}), version))
             for root in risk.wanted_by:
                 self._rebuilt[root, risk.tenant, risk.lap].append(risk.portfolio_id)
 

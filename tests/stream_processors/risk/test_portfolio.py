@@ -25,6 +25,7 @@ from stream_processors.risk.config import RiskConfig
 from stream_processors.risk.estimates import METHODS, Methods
 from stream_processors.risk.portfolio import PortfolioRisk, ReturnOffset
 from stream_processors.risk.thresholds import Rule
+from stream_processors.stress import StressTest
 
 CONFIG = RiskConfig(
     window=250,
@@ -436,6 +437,36 @@ def restored(state: PortfolioState) -> PortfolioState:
     kept = decode(encode(state))
     assert isinstance(kept, PortfolioState)
     return kept
+
+
+def test_a_measure_that_is_published_again_has_another_id_unless_it_is_the_same() -> None:
+    """Else edges and clients would take it for a repeat."""
+
+    def measured(risk: PortfolioRisk) -> RiskMeasure:
+        measure = risk.measure_event()
+        assert measure is not None
+        return measure
+
+    returns = [Return("p", at, 0.001 * (at % 20 - 10)) for at in range(121)]
+    configs = (LATE, LATE, replace(LATE, window=110))
+    risk, same, other = (PortfolioRisk("p", config, SOURCE) for config in configs)
+    folded(returns[:120], risk)
+    first = measured(risk)
+    crash = StressTest("crash", 1, {"p": -0.2}, others_are_unmoved=False)
+    risk.change_stress([crash], "crash", 1)
+    assert measured(risk).event_id == f"{first.event_id}:scenario/crash/1"
+    limited = RiskLimits(portfolio_id="p", limits=[RiskLimit("var_95", 0.5)], event_time_us=7)
+    risk.set_limits(limited, 5)
+    assert measured(risk).event_id == f"{first.event_id}:limits/5"
+    for rebuilt in (same, other):
+        rebuilt.set_stress([crash])
+        rebuilt.set_limits(limited, 5)
+        folded(returns[:120], rebuilt)
+        rebuilt.take_over(risk, {}, "v2")
+    assert measured(same) == measured(risk)
+    assert measured(other).event_id == f"{first.event_id}:rebuild/v2"
+    folded(returns[120:], risk, start=120)
+    assert measured(risk).event_id == "measure:p:1970-01-01T00:00:00.000120Z/1"
 
 
 def test_an_alert_over_a_loss_beyond_all_others_has_no_utilisation() -> None:
