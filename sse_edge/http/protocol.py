@@ -87,11 +87,30 @@ _UNSENT_BYTES_MAX = 256 << 10
 """The kernel's buffer of unsent bytes for each client, which else grows to megabytes."""
 
 
+class _Held:
+    """The first bytes of a stream, to be sent together: uvicorn writes its head here."""
+
+    __slots__ = ("_send", "_size", "pieces")
+
+    def __init__(self, send: Callable[[], None]) -> None:
+        self.pieces: list[bytes] = []
+        self._send = send
+        self._size = 0
+
+    def write(self, data: bytes) -> None:
+        """Keep bytes; send them all if they are many."""
+        self.pieces.append(data)
+        self._size += len(data)
+        if self._size > _WAITING_BYTES_MAX:
+            self._send()
+
+
 class SocketTransport:
     """The transport of one request."""
 
     __slots__ = (
         "_drained",
+        "_held",
         "_is_chunked",
         "_on_gone",
         "_protocol",
@@ -103,9 +122,11 @@ class SocketTransport:
 
     def __init__(self, protocol: "EdgeProtocol", *, is_chunked: bool) -> None:
         self._protocol = protocol
-        self._write = protocol.transport.write
+        self._write: Callable[[bytes], None] = protocol.transport.write
         self._is_chunked = is_chunked
         self._drained: asyncio.Future[None] | None = None
+        self._held: _Held | None = None
+        """What is written in the first turn of the loop; None once it is sent."""
         self._on_gone: Callable[[], object] | None = None
         self.cycle: RequestResponseCycle | None = None
         """Uvicorn's own part in the request, until the socket is taken over."""
@@ -127,28 +148,47 @@ class SocketTransport:
                 self._drained = None
 
     def begin(self) -> None:
-        """Prepare a response of unknown length, before its head is sent."""
+        """Prepare a response of unknown length, before its head is written."""
+        assert self.cycle is not None
         if not self._is_chunked:  # HTTP/1.0, which uvicorn would send chunks that it cannot read
-            assert self.cycle is not None
             self.cycle.chunked_encoding = False
+        self._held = _Held(self._send_held)
+        self.cycle.transport = self._held  # type: ignore[assignment]  # it writes the head only
 
     def take_over(self) -> None:
-        """Take the socket over from uvicorn, after the response's head was sent."""
+        """Take the socket over from uvicorn, after the response's head was written.
+
+        The head is sent with what the connection writes in its first turn of the loop, which is the
+        next one: each write costs as much as a tenth of a request. What takes longer is not waited
+        for.
+        """
         cycle, self.cycle = self.cycle, None
         assert cycle is not None
         # For uvicorn the response is complete, so it releases the request.
         cycle.response_complete = True
         self._protocol.release_socket()
+        if self._held is not None:
+            self._write = self._held.write
+            loop = self._protocol.loop
+            loop.call_soon(loop.call_soon, self._send_held)
 
     def end(self, within_s: float) -> None:
         """End the response, and close the connection at the latest after `within_s`."""
         transport = self._protocol.transport
         if transport.is_closing():
             return
+        self._send_held()
         if self._is_chunked:
             self._write(b"0\r\n\r\n")
         transport.close()
         self._protocol.loop.call_later(within_s, transport.abort)
+
+    def _send_held(self) -> None:
+        held, self._held = self._held, None
+        if held is not None:
+            self._write = self._protocol.transport.write
+            if not self.is_gone:
+                self._write(b"".join(held.pieces))
 
     def when_gone(self, call: Callable[[], object] | None) -> None:
         """Set the function to call when the client disconnects; None for none."""

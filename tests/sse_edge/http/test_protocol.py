@@ -30,6 +30,9 @@ class App:
             transport.begin()
             await send({"type": "http.response.start", "status": 200, "headers": []})
             transport.take_over()
+            if scope["query_string"]:
+                transport.write(Chunk(b"data: 1\n\n"))
+                transport.write(Chunk(b"data: 2\n\n"))
             await self.wires.put(transport)
             return
         headers = [(b"content-length", b"5")]
@@ -122,6 +125,31 @@ async def test_a_stream_has_its_socket_for_itself() -> None:
         transport.end(5)
         assert await ended(reader) == b"0\r\n\r\n"
         assert app.requests == 1
+        writer.close()
+
+
+async def test_the_head_and_what_is_written_at_once_are_sent_together() -> None:
+    async with serving() as (app, port):
+        reader, writer = await connect(port)
+        writer.write(b"GET /stream?at-once HTTP/1.1\r\nHost: a\r\n\r\n")
+        async with asyncio.timeout(10):
+            answer = await reader.read(1 << 16)
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        assert answer.endswith(b"\r\n\r\n9\r\ndata: 1\n\n\r\n9\r\ndata: 2\n\n\r\n")
+        (await app.wires.get()).end(5)
+        assert await ended(reader) == b"0\r\n\r\n"
+        writer.close()
+
+
+async def test_the_head_does_not_wait_for_what_is_written_later() -> None:
+    async with serving() as (app, port):
+        reader, writer = await connect(port)
+        writer.write(b"GET /stream HTTP/1.1\r\nHost: a\r\n\r\n")
+        async with asyncio.timeout(10):
+            head = await reader.readuntil(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200 ")
+        (await app.wires.get()).end(5)
+        assert await ended(reader) == b"0\r\n\r\n"
         writer.close()
 
 
