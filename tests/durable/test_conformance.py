@@ -58,7 +58,7 @@ async def test_the_suite_of_the_protocol_passes_but_for_what_is_known(
 ) -> None:
     await asyncio.to_thread(install, tmp_path)
     edge = await world.edge(
-        ping_s=3, cors_origins="https://example.com", connections_per_ip_max=10_000
+        ping_s=1, cors_origins="https://example.com", connections_per_ip_max=10_000
     )
     async with (
         Publisher(world.producer_settings) as publisher,
