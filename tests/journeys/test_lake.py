@@ -148,7 +148,7 @@ async def test_a_lake_goes_on_by_itself_when_its_broker_is_back(
                 producer.produce(topic, value, partition=dice.randrange(6))
             time.sleep(dice.uniform(0, 0.5))  # until a random point, where the broker dies
             world.kafka.stop(signal.SIGKILL)
-            time.sleep(outage_s)
+            time.sleep(outage_s)  # as long as the broker is away
             world.kafka.start()
         assert producer.flush(60) == 0
         places = await _places(world)
