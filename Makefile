@@ -22,7 +22,7 @@ check: $(VENV)/.ready-dev  ## form, types and architecture
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -b html docs build/docs
 
 tests: $(VENV)/.ready-dev  ## unit, property, Kafka and browser tests, in two processes
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 2 $(ARGS)
 
 journeys: $(VENV)/.ready-dev  ## only what needs a broker
 	$(BIN)/python -m pytest -m "kafka and not long and not long_fault and not analytics" $(ARGS)
@@ -46,7 +46,7 @@ faults: $(VENV)/.ready-dev  ## brokers, workers, networks and disks that fail; e
 	$(BIN)/python -m pytest tests/faults -v -m "" $(ARGS)
 
 infra-test: $(VENV)/.ready-dev build/infra/.ready build/infra/helm  ## proxies, charts, rules, units and traces, run without Docker; ends with an account
-	$(BIN)/python -m pytest tests/infra -m infra --numprocesses 2 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest tests/infra -m infra --numprocesses 2 $(ARGS)
 
 kube-test: $(VENV)/.ready-dev build/kube/.ready build/infra/.ready build/infra/helm  ## the chart, applied to an API server of Kubernetes
 	$(BIN)/python -m pytest tests/infra/test_kubernetes.py -m kube $(ARGS)
@@ -65,7 +65,7 @@ build/kube/.ready: tests/infra/kube/go.mod tests/infra/kube/go.sum tests/infra/k
 	@touch $@
 
 analytics-test: $(VENV)/.ready-dev  ## a schema registry, lakes with kills, long properties and the notebooks; ends with an account
-	$(BIN)/python -m pytest -m analytics -p tests.support.account --numprocesses 2 --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest -m analytics -p tests.support.account --numprocesses 2 $(ARGS)
 
 systemd-test: $(VENV)/.ready-dev  ## the units under a real systemd in a container, with kills; as root
 	$(BIN)/python -m tests.systemd

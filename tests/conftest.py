@@ -20,11 +20,13 @@ from contextlib import (
 )
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 from hypothesis import HealthCheck, settings as examples
+from xdist.scheduler import LoadScopeScheduling
 
 from infra.embedded_broker import Broker, free_port, prepare
 from infra.settings import InfraSettings
@@ -100,13 +102,20 @@ class TestKafka:
         return self._process is not None and self._process.poll() is None
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let one process run all tests of a file, and of a folder whose tests share a system."""
-    for item in items:
-        file = item.nodeid.partition("::")[0]
-        shared = (folder for folder in _SHARING if file.startswith(folder))
-        item.add_marker(pytest.mark.xdist_group(next(shared, file)))
+class _WholeFiles(LoadScopeScheduling):  # type: ignore[misc]  # it has no types
+    """Lets one process run all tests of a file, and of a folder whose tests share a system.
+
+    xdist's groups would do so as well, but have no effect with pytest 9.2.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return next((folder for folder in _SHARING if file.startswith(folder)), file)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    """Return what shares the tests out between processes."""
+    return _WholeFiles(config, log)
 
 
 _LEAKS = pytest.StashKey[list[str]]()

@@ -30,7 +30,6 @@ pytestmark = [
     pytest.mark.infra,
     pytest.mark.kafka,
     pytest.mark.timeout(900),
-    pytest.mark.xdist_group("traces"),
 ]
 
 ROOT = Path(__file__).parents[2]

@@ -80,7 +80,6 @@ pytestmark = [
     pytest.mark.infra,
     pytest.mark.kafka,
     pytest.mark.timeout(600),
-    pytest.mark.xdist_group("upgrade"),
 ]
 
 

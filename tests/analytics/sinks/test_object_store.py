@@ -15,7 +15,7 @@ from tests.support.lake_log import LANES, TABLE, check_rows, rows_of, write_step
 from tests.support.lake_writer import context, follow, started
 from tests.support.object_store import BUCKET, object_store
 
-pytestmark = [pytest.mark.analytics, pytest.mark.timeout(600), pytest.mark.xdist_group("store")]
+pytestmark = [pytest.mark.analytics, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")
