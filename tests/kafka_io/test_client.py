@@ -88,10 +88,14 @@ async def test_producers_that_cannot_send_leave_nothing_behind(
     topic, before = world.topic("training.events"), asyncio.all_tasks()
     logged: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: logged.append(context))
-    producers = [client.producer(kafka.bootstrap_servers, linger_ms=0) for _ in range(2)]
-    for each in producers:
-        await each.start()
-        await each.send_and_wait(topic, b"1", b"key")
+
+    async def started() -> AIOKafkaProducer:
+        producer = client.producer(kafka.bootstrap_servers, linger_ms=0)
+        await producer.start()
+        await producer.send_and_wait(topic, b"1", b"key")
+        return producer
+
+    producers = [await started() for _ in range(2)]
     await asyncio.to_thread(kafka.stop, signal.SIGKILL)
     try:
         records = [await each.send(topic, b"2", b"key") for each in producers]
@@ -105,7 +109,6 @@ async def test_producers_that_cannot_send_leave_nothing_behind(
         async with asyncio.timeout(30):
             await asyncio.wait(asyncio.all_tasks() - before)
         producers.clear()
-        del each
         gc.collect()  # asyncio logs an error that nobody has looked at when its future is freed
         assert not logged
     finally:
