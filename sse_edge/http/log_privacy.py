@@ -42,11 +42,16 @@ class _WithoutQueries(logging.Filter):
         return True
 
 
+_FILTERS = (_Bounded, _WithoutQueries)
+
+
 def hide_tokens() -> None:
     """Let no library of the edge log a token or a flood of lines from now on."""
     for name, least in _LEAST_LEVELS.items():
         known = logging.getLogger(name)
         known.setLevel(max(least, known.getEffectiveLevel()))
     server = logging.getLogger(_SERVER)
-    server.addFilter(_Bounded())
-    server.addFilter(_WithoutQueries())
+    for former in [known for known in server.filters if isinstance(known, _FILTERS)]:
+        server.removeFilter(former)  # else the lines of a second edge would count twice
+    for kind in _FILTERS:
+        server.addFilter(kind())

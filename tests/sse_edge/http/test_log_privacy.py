@@ -50,8 +50,12 @@ def test_lines_with_headers_and_addresses_are_not_logged_at_any_level(
 
 def test_a_flood_of_lines_of_the_server_is_bounded(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
-    hide_tokens()
     server = logging.getLogger("uvicorn.error")
+    hide_tokens()
+    for _ in range(2 * LINES_MAX):
+        server.warning("Unsupported upgrade request.")
+    caplog.clear()
+    hide_tokens()  # for another edge in this process, whose lines are counted anew
     for _ in range(2 * LINES_MAX):
         server.warning("Unsupported upgrade request.")
         server.warning("Invalid HTTP request received.")
