@@ -21,6 +21,7 @@ from schemas.events import (
     AlertAck,
     BacktestProgress,
     Book,
+    BookRisk,
     DashboardUpdate,
     Event,
     Holding,
@@ -83,6 +84,8 @@ _OF_THE_LOG = {
     "arrived_us",
 }
 """Fields that say where in the log something is, since when, or whose it is."""
+_OF_THE_LOG_IN_BOOKS = {"event_id", "supersedes"}
+"""An id of a book's risk may come from the place of the record that caused it."""
 
 
 class Tenant:
@@ -190,10 +193,11 @@ async def until_processed(world: World) -> None:
 
 def shown(key: bytes, record: Record) -> tuple[str, str, dict[str, Any]]:
     """Return what a tenant sees of a record."""
+    of_the_log = _OF_THE_LOG | (_OF_THE_LOG_IN_BOOKS if isinstance(record, BookRisk) else set())
     fields = {
         name: getattr(record, name)
         for name in record.__dataclass_fields__
-        if name not in _OF_THE_LOG
+        if name not in of_the_log
     }
     return type(record).__name__, decode_key(key).entity_id, fields
 
