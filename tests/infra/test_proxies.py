@@ -45,7 +45,7 @@ STREAMS = "tapewire_connections{"
 SLOW_S = 0.15
 """Between the first event of a proxy that passes it on and one that waits 0.2 s for more."""
 KEPT_OUT_S = 2.5
-"""Longer than nginx keeps an edge out that has failed, so that not all are out at once."""
+"""As the guide says: in this time proxies with health checks learn of an edge that is back."""
 MANY = 1_100
 """More than what a proxy's default bounds are, and few enough for two cores."""
 BY_DEFAULT = "with defaults"

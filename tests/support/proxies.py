@@ -64,7 +64,9 @@ def _nginx_command(site: Site) -> Start:
 
 def _nginx(site: Site) -> Start:
     shutil.copy(SETTINGS / "nginx" / "nginx.conf", site.folder)
-    site.write("edges.conf", "".join(f"server {address};\n" for address in site.addresses))
+    lines = (SETTINGS / "nginx" / "edges.conf").read_text(encoding="utf-8").splitlines()
+    _, options = lines[-1].split(":8003")
+    site.write("edges.conf", "".join(f"server {at}{options}\n" for at in site.addresses))
     listen = (SETTINGS / "nginx" / "listen.conf").read_text(encoding="utf-8")
     site.write("listen.conf", listen.replace("listen 443 ", f"listen 127.0.0.1:{site.port} "))
     shutil.copy(site.identity.certificate, site.folder / "tls.crt")
