@@ -44,12 +44,17 @@ class Traffic:
     """Both flows, and what has come of them so far."""
 
     def __init__(
-        self, world: World, report: SceneReport, reader: TopicReader, workers: Sequence[KeptWorker]
+        self,
+        world: World,
+        report: SceneReport,
+        reader: TopicReader,
+        workers: Sequence[KeptWorker],
+        pace_s: float,
     ) -> None:
         self.workers = workers
         self.soak = Soak(world, random.Random(1), _EVENTS_PER_S)
         self.report = report
-        self.returns = ReturnsFlow(world, reader, _PACE_S)
+        self.returns = ReturnsFlow(world, reader, pace_s)
         self._accounts = [WatchedAccount(self.returns.changed) for _ in range(_CLIENTS)]
         self._is_over = False
 
@@ -134,6 +139,7 @@ async def traffic(
     *,
     workers: Mapping[str, World] | None = None,
     edges_in: World | None = None,
+    pace_s: float = _PACE_S,
 ) -> AsyncGenerator[Traffic]:
     """Let traffic flow for as long as the block lasts, then compare what has come of it.
 
@@ -142,6 +148,7 @@ async def traffic(
         report: takes the figures.
         workers: the workers by name, each with the world that it uses; None for two workers.
         edges_in: the world that edges use, if not that of the senders.
+        pace_s: the pause between two sends of returns. Their days must not reach the present.
     """
     workers = workers or {"one": world, "two": world}
     kept = [KeptWorker(its_world, name) for name, its_world in workers.items()]
@@ -149,7 +156,7 @@ async def traffic(
         TopicReader(world, "risk.measures", "risk.alerts") as reader,
         asyncio.TaskGroup() as tasks,
     ):
-        flows = Traffic(world, report, reader, kept)
+        flows = Traffic(world, report, reader, kept, pace_s)
         running = [tasks.create_task(worker.run()) for worker in kept]
         edges = [await (edges_in or world).edge(ping_s=1, metadata_s=1) for _ in range(2)]
         for worker in kept:
