@@ -239,7 +239,8 @@ def delivered(
     """Produce events while clients read them.
 
     Returns:
-        What clients have read, whether it was so many events, and the server's CPU time in seconds.
+        The events that clients have read, whether these are all, and the server's CPU time in
+        seconds.
     """
     running = Running(produce, what)
     cpu_s = server.cpu_s()

@@ -126,7 +126,7 @@ class SocketTransport:
         self._is_chunked = is_chunked
         self._drained: asyncio.Future[None] | None = None
         self._held: _Held | None = None
-        """What is written in the first turn of the loop; None once it is sent."""
+        """The first bytes, which wait for the end of the loop's next turn; None once sent."""
         self._on_gone: Callable[[], object] | None = None
         self.cycle: RequestResponseCycle | None = None
         """Uvicorn's own part in the request, until the socket is taken over."""

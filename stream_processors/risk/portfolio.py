@@ -109,7 +109,8 @@ class PortfolioRisk(LimitedEntity):
         self._is_new = False
         """Whether a return has been applied since the state was packed."""
         self._again = ""
-        """What the measure's id ends with where it is published again, with other contents."""
+        """The end of the measure's id: it tells two measures of one return apart, where limits, a
+        scenario or a rebuild have changed the contents; else empty."""
         self._stress: Sequence[StressLoss] = []
 
     @classmethod

@@ -179,7 +179,7 @@ def test_rows_equal_those_of_the_own_sink_after_kills(
     try:
         wait_for(lake, 1, worker)
         killed_at = written(lake)
-        time.sleep(random.Random(20).uniform(0, 1))  # until a random point, where it is killed
+        time.sleep(random.Random(20).uniform(0, 1))  # it is killed amid its work
         worker.stop(signal.SIGKILL)
         worker.start(connectors)
         wait_for(lake, EVENTS - 2, worker)

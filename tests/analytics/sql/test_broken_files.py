@@ -1,4 +1,4 @@
-"""The file that cannot be read is found, and failures of queries are told from those of files."""
+"""A broken file of a lake is named; a query that fails by itself is not blamed on a file."""
 
 from pathlib import Path
 

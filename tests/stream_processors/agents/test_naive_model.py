@@ -48,8 +48,8 @@ LEVELS = {"0.95": 95, "0.99": 99}
 Values = Mapping[str, float | None]
 
 
-class Told(NamedTuple):
-    """What an alert event says of a transition."""
+class Transition(NamedTuple):
+    """An alert's change from one level to another, as its event shows it."""
 
     rule_id: str
     alert_id: str
@@ -89,7 +89,7 @@ class Watch:
 
     level: int = 0
     votes: list[int] = field(default_factory=list)
-    """What the last measures in a row have called for, the levels above or below the present."""
+    """The levels that the last measures called for: all above the present one, or all below."""
     alert_id: str = ""
     transitions: int = 0
     is_acknowledged: bool = False
@@ -116,7 +116,7 @@ class NaivePortfolio:
         self.days: dict[int, tuple[int, float]] = {}
         """Version and value of each day's return."""
         self.forecasts: dict[int, Values] = {}
-        self.told: list[Told] = []
+        self.published: list[Transition] = []
         self.outcomes: Counter[str] = Counter()
         self.limits: dict[str, RiskLimit] = {}
         self.watches: dict[str, Watch] = {}
@@ -196,7 +196,7 @@ class NaivePortfolio:
         if outcome == "accepted" and self.measure()["var_95"] is not None:
             self.arrived_us = log_us
             if self.stale is not None:
-                self.tell("stale", self.stale, "stale_cleared", 0.0)
+                self.publish("stale", self.stale, "stale_cleared", 0.0)
                 self.stale = None
         for rule_id, limit in self.rules().items():
             self.judge(rule_id, limit)
@@ -248,7 +248,7 @@ class NaivePortfolio:
         if not watch.alert_id:
             watch.alert_id = self.alert_id(rule_id, after)
         watch.level, watch.votes = level, []
-        self.tell(rule_id, watch, kind, value)
+        self.publish(rule_id, watch, kind, value)
         if level == 0:
             self.watches[rule_id] = Watch()
 
@@ -256,14 +256,13 @@ class NaivePortfolio:
         cause = self.measure_id or f"limits:{self.name}:"
         return str(uuid5(NAMESPACE_URL, f"risk-alert:{rule_id}:{self.name}:{cause}{after}"))
 
-    def tell(self, rule_id: str, watch: Watch, kind: str, value: float) -> None:
+    def publish(self, rule_id: str, watch: Watch, kind: str, value: float) -> None:
         watch.transitions += 1
         if kind in ("cleared", "stale_cleared", "raised", "escalated"):
             watch.is_acknowledged = False
-        transition = str(uuid5(UUID(watch.alert_id), f"{watch.transitions}:{kind}"))
-        is_acknowledged = watch.is_acknowledged
-        told = Told(rule_id, watch.alert_id, transition, kind, value, is_acknowledged)
-        self.told.append(told)
+        name = str(uuid5(UUID(watch.alert_id), f"{watch.transitions}:{kind}"))
+        acknowledged = watch.is_acknowledged
+        self.published.append(Transition(rule_id, watch.alert_id, name, kind, value, acknowledged))
 
     def advance(self, now_us: int) -> None:
         """Do what is due by a time of the log."""
@@ -286,7 +285,7 @@ class NaivePortfolio:
             if self.stale_asked_us is not None and self.stale_asked_us > (self.arrived_us or 0):
                 after = f":limits/{self.stale_asked_us}"
             self.stale = Watch(level=2, alert_id=self.alert_id("stale", after))
-            self.tell("stale", self.stale, "stale", self.stale_s + 1e-6)
+            self.publish("stale", self.stale, "stale", self.stale_s + 1e-6)
 
     def judge_changed(self, before: Mapping[str, Limit], after: str) -> None:
         for rule_id, limit in self.rules().items():
@@ -296,7 +295,7 @@ class NaivePortfolio:
     def set_limits(self, limits: RiskLimits, offset: int, log_us: int) -> None:
         self.advance(log_us)
         if limits.stale_after_s is None and self.stale is not None:
-            self.tell("stale", self.stale, "stale_cleared", 0.0)
+            self.publish("stale", self.stale, "stale_cleared", 0.0)
             self.stale = None
         self.stale_s = limits.stale_after_s
         if self.stale_s is None:
@@ -309,7 +308,7 @@ class NaivePortfolio:
             watch = self.watches.pop(rule_id, Watch())
             if watch.alert_id:
                 value, limit = values.get(rule_id), before[rule_id].limit
-                self.tell(rule_id, watch, "cleared", limit if value is None else value)
+                self.publish(rule_id, watch, "cleared", limit if value is None else value)
         self.judge_changed(before, f":limits/{offset}")
 
     def acknowledge(self, ack: AlertAck, log_us: int) -> None:
@@ -323,7 +322,7 @@ class NaivePortfolio:
                 if value is None:
                     assert limit is not None
                     value = limit.limit
-                self.tell(rule_id, watch, "acknowledged", value)
+                self.publish(rule_id, watch, "acknowledged", value)
 
     def put_scenario(self, scenario: Scenario, log_us: int) -> None:
         self.advance(log_us)
@@ -342,7 +341,7 @@ class NaivePortfolio:
             return
         watch = self.watches.pop(metric, Watch())
         if watch.alert_id:
-            self.tell(metric, watch, "cleared", limit.limit)
+            self.publish(metric, watch, "cleared", limit.limit)
 
 
 def ended(limit: RiskLimit, at_us: int) -> RiskLimit:
@@ -375,9 +374,9 @@ def modelled(log: Sequence[FakeMessage], scene: Scene) -> dict[str, NaivePortfol
     return found
 
 
-def told_of(alerts: Sequence[RiskAlert], name: str) -> list[Told]:
+def transitions_of(alerts: Sequence[RiskAlert], name: str) -> list[Transition]:
     return [
-        Told(
+        Transition(
             *(str(at.rule_id), at.alert_id, at.transition_id, at.state),
             *(at.metric_value, at.acknowledged),
         )
@@ -400,7 +399,7 @@ def check(
         if isinstance(row, RiskMeasure)
     }
     for name, portfolio in expected.items():
-        assert told_of(alerts, name) == portfolio.told
+        assert transitions_of(alerts, name) == portfolio.published
         assert dict(states[name].outcomes) == portfolio.outcomes
         window = np.frombuffer(states[name].window)[len(portfolio.window) :]
         values = [portfolio.days[day][1] for day in portfolio.window]
