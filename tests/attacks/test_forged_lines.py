@@ -15,9 +15,7 @@ FORGED = "\r\n2026-01-01 00:00:00,000 INFO sse_edge.app forged\x1b[2J\u2028"
 
 
 @pytest.fixture
-def log(monkeypatch: pytest.MonkeyPatch) -> Generator[io.StringIO]:
-    # Uvicorn's own configuration of logging, which other tests use, keeps its lines to itself.
-    monkeypatch.setattr(logging.getLogger("uvicorn"), "propagate", True)
+def log() -> Generator[io.StringIO]:
     written = io.StringIO()
     handler = logging.StreamHandler(written)
     handler.setFormatter(LineFormatter())

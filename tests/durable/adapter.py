@@ -317,7 +317,7 @@ async def serving(edge_url: str, publisher: Publisher, topic_prefix: str) -> Asy
     await adapter.fill_partitions()
     methods = ["GET", "HEAD", "PUT", "POST", "DELETE", "OPTIONS"]
     app = Starlette(routes=[Route("/{path:path}", adapter.serve, methods=methods)])
-    config = uvicorn.Config(app, port=0, log_level="warning", timeout_graceful_shutdown=1)
+    config = uvicorn.Config(app, port=0, log_config=None, timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
     try:
         async with asyncio.TaskGroup() as tasks:

@@ -4,6 +4,7 @@ import asyncio
 
 import httpx
 import pytest
+from playwright.async_api import TimeoutError as PlaywrightTimeout
 
 from kafka_io.clock import now_us
 from kafka_io.publisher import Publisher
@@ -179,10 +180,14 @@ async def test_the_first_example_and_the_clients_from_before_still_work(
     files = ("quick.js", "poll_jobs.js", "poll_history.js", "socket.js")
     scripts = [f"{{ {snippets.text(f'backtests/{file}')} }}" for file in files]
     screen = await open_page("\n".join([stubs, *scripts]))
-    await screen.page.wait_for_function(
-        f"""shown.progress?.progress === 100
-            && shown.jobs?.some(({{job_id}}) => job_id === '{job_id}')
-            && shown.history?.some(({{backtest_id}}) => backtest_id === '{job_id}')""",
-        timeout=60_000,
-    )
+    try:
+        await screen.page.wait_for_function(
+            f"""shown.progress?.progress === 100
+                && shown.jobs?.some(({{job_id}}) => job_id === '{job_id}')
+                && shown.history?.some(({{backtest_id}}) => backtest_id === '{job_id}')""",
+            timeout=60_000,
+        )
+    except PlaywrightTimeout:
+        shown = await screen.page.evaluate("JSON.stringify(shown)")
+        raise AssertionError(f"{job_id}: {shown}; {screen.logged}") from None
     assert screen.errors == []

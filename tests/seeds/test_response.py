@@ -55,7 +55,7 @@ async def serving(snippets: Snippets, monkeypatch: pytest.MonkeyPatch) -> AsyncG
     namespace: dict[str, Any] = {}
     exec(compile(text, "server", "exec"), namespace)  # noqa: S102  # the program under test
     port = free_port()
-    config = uvicorn.Config(namespace["app"], port=port, log_level="warning", lifespan="off")
+    config = uvicorn.Config(namespace["app"], port=port, log_config=None, lifespan="off")
     server = AnnouncedServer(config)
     async with asyncio.TaskGroup() as tasks:
         running = tasks.create_task(server.serve())

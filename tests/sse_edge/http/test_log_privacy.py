@@ -49,8 +49,8 @@ def test_lines_with_headers_and_addresses_are_not_logged_at_any_level(
 
 
 def test_a_flood_of_lines_of_the_server_is_bounded(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level("INFO")
     server = logging.getLogger("uvicorn.error")
+    caplog.set_level("INFO", logger=server.name)
     hide_tokens()
     for _ in range(2 * LINES_MAX):
         server.warning("Unsupported upgrade request.")

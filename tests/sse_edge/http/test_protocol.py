@@ -43,7 +43,7 @@ class App:
 @asynccontextmanager
 async def serving() -> AsyncGenerator[tuple[App, int]]:
     app = App()
-    config = uvicorn.Config(app, http=EdgeProtocol, lifespan="off", log_level="error")
+    config = uvicorn.Config(app, http=EdgeProtocol, lifespan="off", log_config=None)
     server = uvicorn.Server(config)
     with socket.create_server(("127.0.0.1", 0)) as listening:
         config.load()
