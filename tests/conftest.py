@@ -158,6 +158,23 @@ class _LeakSearch:
                 terminalreporter.line(leak)
 
 
+_LOGS: list[Path] = []
+"""The logs of the parts that run now."""
+_LOG_BYTES = 4_000
+"""How much of the end of each is shown of a test that fails."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show the ends of the logs of the parts that run while a test fails."""
+    report = yield
+    if report.failed:
+        for log in filter(Path.exists, _LOGS):
+            if end := log.read_bytes()[-_LOG_BYTES:].decode(errors="replace"):
+                report.sections.append((f"end of {log.name}", end))
+    return report
+
+
 @pytest.fixture(scope="session")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Generator[TestKafka]:
     given = os.environ.get("KAFKA_BOOTSTRAP_SERVERS")
@@ -249,7 +266,10 @@ class World:
             (sys.executable, "-m", module, *arguments),
             common | env,
         )
-        process = Process(part, self.folder / f"{part.name}.log")
+        log = self.folder / f"{part.name}.log"
+        process = Process(part, log)
+        _LOGS.append(log)
+        self.stack.callback(_LOGS.remove, log)
         self.stack.push_async_callback(process.stop)
         return Started(process, await process.start())
 
