@@ -160,6 +160,17 @@ class Screen:
             )
             raise AssertionError(f"{selector} is missing in {shown!r}; {self.logged}") from None
 
+    async def holds(self, condition: str, within_s: float = 60) -> None:
+        """Wait until an expression of the page is true.
+
+        The browser asks ten times a second: by default it asks with each frame that it draws, and
+        it need not draw any.
+        """
+        try:
+            await self.page.wait_for_function(condition, polling=100, timeout=within_s * 1000)
+        except PlaywrightTimeout:
+            raise AssertionError(f"never true: {condition}; {self.logged}") from None
+
     async def logs(self, text: str, within_s: float = 60) -> str:
         """Wait until a message with a text has been logged, and return it."""
         async with asyncio.timeout(within_s):

@@ -4,7 +4,6 @@ import asyncio
 
 import httpx
 import pytest
-from playwright.async_api import TimeoutError as PlaywrightTimeout
 
 from kafka_io.clock import now_us
 from kafka_io.publisher import Publisher
@@ -72,13 +71,12 @@ async def test_pages_show_results_and_charts_and_no_error(
         await lists.shows(f"#{section} [data-status=completed]:is([data-job='{job_id}'], "
                           f"[data-backtest='{job_id}'])")  # fmt: skip
     await charts.shows("#ChartComponent [data-points='1000'][data-times='1000']")
-    await charts.page.wait_for_function(
+    await charts.holds(
         """() => {
             const found = [...document.querySelectorAll('#MultiChartComponent [data-points]')];
             return found.length === 3 && found.every(
                 ({dataset}) => dataset.points > 0 && dataset.points === dataset.times);
-        }""",
-        timeout=60_000,
+        }"""
     )
     # Longer than a browser takes to come back to a connection that has ended.
     await lists.page.wait_for_timeout(1500)
@@ -101,10 +99,9 @@ async def test_a_chart_of_an_interval_that_cannot_be_had_is_empty_and_no_error(
     screen = await open_page(build(snippets, 19)["backtests"])
     job_id = await system.submit(symbol="IBM", strategy="buy_and_hold")
     await show(screen, "MultiChartComponent", backtestId=job_id)
-    await screen.page.wait_for_function(
+    await screen.holds(
         """() => [...document.querySelectorAll('#MultiChartComponent [data-points]')]
-            .map(({dataset}) => dataset.points).join() === '1000,0,0'""",
-        timeout=60_000,
+            .map(({dataset}) => dataset.points).join() === '1000,0,0'"""
     )
     await screen.page.wait_for_timeout(1500)
     text = await screen.text()
@@ -158,7 +155,7 @@ async def test_a_manager_of_connections_opens_and_closes_them(
         }""",
         url,
     )
-    await screen.page.wait_for_function("Array.isArray(window.jobs)", timeout=60_000)
+    await screen.holds("Array.isArray(window.jobs)")
     assert await screen.page.evaluate("sseManager.isConnected('jobs')")
     assert not await screen.page.evaluate(
         "sseManager.disconnectAll(), sseManager.isConnected('jobs')"
@@ -180,14 +177,7 @@ async def test_the_first_example_and_the_clients_from_before_still_work(
     files = ("quick.js", "poll_jobs.js", "poll_history.js", "socket.js")
     scripts = [f"{{ {snippets.text(f'backtests/{file}')} }}" for file in files]
     screen = await open_page("\n".join([stubs, *scripts]))
-    try:
-        await screen.page.wait_for_function(
-            f"""shown.progress?.progress === 100
-                && shown.jobs?.some(({{job_id}}) => job_id === '{job_id}')
-                && shown.history?.some(({{backtest_id}}) => backtest_id === '{job_id}')""",
-            timeout=60_000,
-        )
-    except PlaywrightTimeout:
-        shown = await screen.page.evaluate("JSON.stringify(shown)")
-        raise AssertionError(f"{job_id}: {shown}; {screen.logged}") from None
+    await screen.holds("shown.progress?.progress === 100")
+    await screen.holds(f"shown.jobs?.some(({{job_id}}) => job_id === '{job_id}')")
+    await screen.holds(f"shown.history?.some(({{backtest_id}}) => backtest_id === '{job_id}')")
     assert screen.errors == []

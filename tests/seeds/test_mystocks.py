@@ -95,7 +95,7 @@ async def test_a_page_follows_several_channels(
     """
     async with reports(system):
         screen = await open_page(handlers + snippets.text("mystocks/manager.js", system.url))
-        await screen.page.wait_for_function("Object.keys(shown).length === 3", timeout=60_000)
+        await screen.holds("Object.keys(shown).length === 3")
         shown = await screen.page.evaluate("shown")
     assert (shown["training"], shown["alert"]) == (45.5, "VaR exceeded")
     assert screen.errors == []
@@ -107,7 +107,7 @@ async def test_a_client_with_its_own_backoff_connects_once(
     script = snippets.text("mystocks/reconnecting.js", system.url)
     url = f"{system.url}/api/v1/sse/training"
     screen = await open_page(f"{script}\nconst client = new ReconnectingSSE('{url}');")
-    await screen.page.wait_for_function("client.eventSource.readyState === 1", timeout=60_000)
+    await screen.holds("client.eventSource.readyState === 1")
     await screen.page.evaluate("client.first = client.eventSource")
     await screen.page.wait_for_timeout(1500)
     assert await screen.page.evaluate("client.first === client.eventSource")
@@ -126,7 +126,7 @@ async def test_listeners_can_be_removed(
     """
     async with reports(system):
         screen = await open_page(stubs + snippets.text("mystocks/listeners.js", system.url))
-        await screen.page.wait_for_function("seen.includes('progress')", timeout=60_000)
+        await screen.holds("seen.includes('progress')")
         count = await screen.page.evaluate("cleanUp(), seen.length")
         await screen.page.wait_for_timeout(500)
         assert await screen.page.evaluate("seen.length") == count

@@ -57,7 +57,7 @@ async def test_a_page_shows_a_task_to_its_end_without_an_error(
     """
     script = snippets.text("training/page.js").replace("your-task-id", task_id)
     screen = await open_page(stubs + script)
-    await screen.page.wait_for_function("shown.status === 'SUCCESS'", timeout=60_000)
+    await screen.holds("shown.status === 'SUCCESS'")
     await screen.page.wait_for_timeout(500)
     assert await screen.page.evaluate("shown.progress") == 100
     assert screen.errors == []
@@ -75,9 +75,9 @@ async def test_a_page_that_falls_back_to_polling_sees_the_end(
     """
     script = f"{stubs}{snippets.text('training/fallback.js')}; monitorTask('{task_id}');"
     screen = await open_page(script)
-    await screen.page.wait_for_function("statuses.at(-1) === 'SUCCESS'", timeout=60_000)
+    await screen.holds("statuses.at(-1) === 'SUCCESS'")
     # It takes the end of the stream for a failure, and asks once more; the answer is the same.
-    await screen.page.wait_for_function("polled.length > 0", timeout=60_000)
+    await screen.holds("polled.length > 0")
     assert await screen.page.evaluate("polled") == ["SUCCESS"]
 
 
