@@ -43,10 +43,12 @@ _PATIENCE_MS = 30_000
 _AXE = Path(__file__).parents[1] / "page"
 _MEASURE_SHIFTS = """
     // Cumulative Layout Shift: the largest sum of shifts less than a second apart, within 5 s.
-    // An alert that opens moves those below it in its list, as it must; nothing else may move.
+    // An alert that opens moves those below it in its list, and the counts beside that of its
+    // severity, as it must; nothing else may move.
     const areOfAlerts = (sources) =>
       sources.length > 0 &&
-      sources.every(({ node }) => node?.parentElement?.closest(".alerts .scroll"));
+      sources.every(({ node }) =>
+        node?.parentElement?.closest(".alerts .scroll, .alerts .severities"));
     window.shifted = 0;
     window.shifts = [];
     let sum = 0, firstMs = -Infinity, lastMs = -Infinity;
