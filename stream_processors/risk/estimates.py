@@ -133,14 +133,13 @@ class Methods:
             The estimates; None where a moment is larger than any float.
         """
         assert window.moments is not None
-        ascending = window.ascending
         try:
             moments = window.moments.moments()
         except OverflowError:
             return None
-        if moments.deviation == 0 and ascending[0] == ascending[-1]:
+        if moments.deviation == 0 and window.is_constant:
             # The sums have a unit, and the mean of equal returns must be exact.
-            moments = moments._replace(mean=ascending[0])
+            moments = moments._replace(mean=window.values[0])
         deviation = 0.0
         if "ewma" in self.names:
             values = np.frombuffer(window.values)
@@ -177,24 +176,26 @@ class Methods:
                     yield _event(name, level, horizon, as_of_us, estimate, status=status, dof=dof)
 
     def historical_events(
-        self, ascending: Sequence[float], as_of_us: int, observations_min: int
+        self, window: ReturnWindow, as_of_us: int, observations_min: int
     ) -> Iterator[RiskEstimate]:
         """Yield the historical estimates one period ahead, at each level.
 
         Args:
-            ascending: the returns, the worst first.
+            window: the returns.
             as_of_us: the event time of the newest of them.
             observations_min: the fewest of them; each level also has a minimum of its own.
         """
         if "historical" not in self.names or 1 not in self.horizons:
             return
-        count = len(ascending)
+        count = len(window)
         for level in self.levels:
             if count < max(observations_min, level.observations_min):
                 yield _missing("historical", level, 1, as_of_us, _INSUFFICIENT)
                 continue
-            estimate = Estimate(*historical_var_es(ascending, *tail_of(level, count)))
-            status = _status(is_constant=ascending[0] == ascending[-1])
+            worse, tail_size = tail_of(level, count)
+            ascending = window.worst(worse + 1)
+            estimate = Estimate(*historical_var_es(ascending, worse, tail_size))
+            status = _status(is_constant=window.is_constant)
             yield _event("historical", level, 1, as_of_us, estimate, status=status)
 
     def slower_events(self, window: ReturnWindow, observations_min: int) -> Sequence[RiskEstimate]:

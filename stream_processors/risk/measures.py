@@ -46,14 +46,15 @@ def measure(window: ReturnWindow, *, observations_min: int) -> Measurement:
         window: the returns.
         observations_min: the fewest of them; each level also has a minimum of its own.
     """
-    ascending = window.ascending
-    count = len(ascending)
+    count = len(window)
     if count < observations_min or count < VAR_95.observations_min:
         return _INSUFFICIENT
-    status = _DEGENERATE if ascending[0] == ascending[-1] else _OK
+    worse, tail_size = tail_of(VAR_95, count)
+    ascending = window.worst(worse + 1)
+    status = _DEGENERATE if window.is_constant else _OK
+    var_95, es_95 = historical_var_es(ascending, worse, tail_size)
     if count < VAR_99.observations_min:
-        return Measurement(status, *historical_var_es(ascending, *tail_of(VAR_95, count)))
-    var_95, es_95 = historical_var_es(ascending, *tail_of(VAR_95, count))
+        return Measurement(status, var_95, es_95)
     var_99, es_99 = historical_var_es(ascending, *tail_of(VAR_99, count))
     return Measurement(status, var_95, es_95, var_99, es_99)
 
@@ -70,7 +71,7 @@ def historical_var_es(
     """Return VaR and ES of sorted returns.
 
     Args:
-        ascending: the returns, the worst first.
+        ascending: the returns, the worst first; at least the VaR and those that are worse.
         worse: how many of them are worse than the VaR.
         tail_size: the expected number beyond the level, n (1 - c).
     """

@@ -547,7 +547,7 @@ class PortfolioRisk(LimitedEntity):
         methods, minimum = self._config.methods, self._config.observations_min
         too_few = len(self._window) < minimum
         missing = MeasureStatus.INSUFFICIENT_DATA if too_few else MeasureStatus.UNAVAILABLE
-        yield from methods.historical_events(self._window.ascending, as_of_us, minimum)
+        yield from methods.historical_events(self._window, as_of_us, minimum)
         yield from methods.closed_events(closed, as_of_us, missing=missing)
         yield from self._slower
         yield from methods.unscaled_events(as_of_us)

@@ -267,5 +267,5 @@ def estimates_of(
         is_enough = len(window) >= observations_min
         closed = methods.closed_forms(window) if is_enough else None
         yield from methods.closed_events(closed, as_of_us, missing=MeasureStatus.UNAVAILABLE)
-    yield from methods.historical_events(window.ascending, as_of_us, observations_min)
+    yield from methods.historical_events(window, as_of_us, observations_min)
     yield from methods.slower_events(window, observations_min)

@@ -1,11 +1,12 @@
 """A rolling window of one portfolio's returns, ordered by event time. Pure.
 
 Returns arrive in any order, perhaps late, again, or corrected by a higher version. The window holds
-the last `size` observations by event time, with their values sorted and, if asked for, moments. Its
-content is a function of the returns that arrived within the allowed lateness: it does not depend on
-their order, and is the same on replay.
+the last `size` observations by event time, the worst of them sorted, and, if asked for, moments.
+Its content is a function of the returns that arrived within the allowed lateness: it does not
+depend on their order, and is the same on replay.
 
-An update is a binary search and a shift in one small array, about a microsecond.
+Historical VaR and ES depend on the worst returns only, so the others are not sorted, and most
+updates compare two numbers.
 """
 
 from array import array
@@ -22,6 +23,10 @@ _NUMBER_BYTES = 8
 
 _DROPPED_MAX = 32
 """Returns that have left a window are removed from memory in groups of this size."""
+_SPARE = 8
+"""How many more of the worst returns are sorted than are needed, so that some may leave."""
+_SPARE_MAX = 100
+"""How many more than are needed may be sorted before the best of them are dropped."""
 
 
 APPLIED = (ReturnOutcome.ACCEPTED, ReturnOutcome.CORRECTED)
@@ -35,11 +40,11 @@ class ReturnWindow:
     """The last `size` returns of one portfolio, by event time."""
 
     __slots__ = (
-        "_ascending",
         "_dropped",
         "_times_us",
         "_values",
         "_versions",
+        "_worst",
         "lowest_moved",
         "moments",
         "size",
@@ -66,7 +71,8 @@ class ReturnWindow:
         self._dropped = 0
         self._versions: dict[int, int] = {}
         """Versions other than 1, by event time."""
-        self._ascending = array("d")
+        self._worst: list[float] = []
+        """Some of the lowest returns, ascending. All others are not below the last of them."""
         self.lowest_moved = -inf
         """The lower of the two returns that the last update exchanged, the new one and the oldest;
         -inf after any other update. Above -VaR, the update did not touch the tail."""
@@ -103,7 +109,6 @@ class ReturnWindow:
             for time_us, version in zip(times_us[-size:], versions[-size:], strict=True)
             if version != 1
         }
-        window._ascending = array("d", sorted(window._values))
         if with_moments:
             window.moments = RunningMoments(window._values)
         return window
@@ -152,13 +157,26 @@ class ReturnWindow:
         """The number of returns that replaced an earlier version: those of version 2 or more."""
         return sum(version > 1 for version in self._versions.values())
 
+    def worst(self, count: int) -> Sequence[float]:
+        """Return the `count` worst returns, of which there must be as many, and perhaps more.
+
+        The worst is first. The sequence must not be used after the next update.
+        """
+        worst = self._worst
+        if len(worst) < count:
+            worst = self._worst = sorted(self.values)[: count + _SPARE]
+        elif len(worst) > count + _SPARE_MAX:
+            worst = self._worst = worst[: count + _SPARE]
+        return worst
+
     @property
-    def ascending(self) -> Sequence[float]:
-        """The returns, the worst first."""
-        return self._ascending
+    def is_constant(self) -> bool:
+        """Whether all returns are equal; there must be one at least."""
+        worst = self._worst or self.worst(1)
+        return worst[0] == worst[-1] == max(self.values)
 
     def __len__(self) -> int:
-        return len(self._ascending)
+        return len(self._values) - self._dropped
 
     def add(self, observation: Return, *, lateness_us: int) -> ReturnOutcome:
         """Add a return at its place in time.
@@ -187,7 +205,7 @@ class ReturnWindow:
         self._values.insert(index, value)
         if observation.version != 1:
             self._versions[time_us] = observation.version
-        insort(self._ascending, value)
+        self._sort_in(value)
         oldest = self._drop_oldest() if len(self) > self.size else None
         if self.moments is not None:
             self.moments.add(value)
@@ -210,8 +228,8 @@ class ReturnWindow:
         self._values.append(value)
         if version != 1:
             self._versions[time_us] = version
-        insort(self._ascending, value)
-        oldest = self._drop_oldest() if len(self._ascending) > self.size else None
+        self._sort_in(value)
+        oldest = self._drop_oldest() if len(self) > self.size else None
         self.lowest_moved = -inf if oldest is None else min(value, oldest)
         if self.moments is not None:
             self.moments.add(value)
@@ -221,8 +239,8 @@ class ReturnWindow:
 
     def _correct(self, index: int, observation: Return) -> ReturnOutcome:
         value = observation.value + 0.0
-        del self._ascending[bisect_left(self._ascending, self._values[index])]
-        insort(self._ascending, value)
+        self._sort_out(self._values[index])
+        self._sort_in(value)
         if self.moments is not None:
             self.moments.remove(self._values[index])
             self.moments.add(value)
@@ -235,7 +253,7 @@ class ReturnWindow:
     def _drop_oldest(self) -> float:
         dropped = self._dropped
         oldest = self._values[dropped]
-        del self._ascending[bisect_left(self._ascending, oldest)]
+        self._sort_out(oldest)
         if self._versions:
             self._versions.pop(self._times_us[dropped], None)
         dropped += 1
@@ -244,3 +262,13 @@ class ReturnWindow:
             dropped = 0
         self._dropped = dropped
         return oldest
+
+    def _sort_in(self, value: float) -> None:
+        worst = self._worst
+        if worst and value < worst[-1]:
+            insort(worst, value)
+
+    def _sort_out(self, value: float) -> None:
+        worst = self._worst
+        if worst and value <= worst[-1]:
+            del worst[bisect_left(worst, value)]

@@ -150,11 +150,11 @@ def test_estimates_do_not_depend_on_returns_that_left_the_window(
 def test_historical_estimates_are_of_every_level_one_period_ahead() -> None:
     methods = Methods(levels=(P95, ConfidenceLevel.of("0.975"), P99))
     window = window_of(noise(99))
-    events = list(methods.historical_events(window.ascending, 7, 50))
+    events = list(methods.historical_events(window, 7, 50))
     assert [event.status for event in events] == ["ok", "ok", "insufficient_data"]
     for event, level in zip(events[:2], methods.levels, strict=False):
         assert (event.var, event.es) == historical(np.array(window.values), level)
-    assert list(replace(methods, names=("fhs",)).historical_events(window.ascending, 7, 50)) == []
+    assert list(replace(methods, names=("fhs",)).historical_events(window, 7, 50)) == []
 
 
 @pytest.mark.parametrize("value", [0.003, -0.02, 0.0, 1 / 3, 1e-20, -5e-324])
@@ -163,7 +163,7 @@ def test_equal_returns_are_degenerate_and_exact(value: float) -> None:
     everything = replace(ALL, names=METHODS)
     closed = everything.closed_forms(window)
     events = [
-        *everything.historical_events(window.ascending, 7, 100),
+        *everything.historical_events(window, 7, 100),
         *everything.closed_events(closed, 7, missing=MeasureStatus.UNAVAILABLE),
         *everything.slower_events(window, 100),
     ]

@@ -30,7 +30,7 @@ def window_of(values: list[float], size: int = 250) -> ReturnWindow:
 
 
 def var_es(window: ReturnWindow, level: ConfidenceLevel) -> tuple[float, float]:
-    return historical_var_es(window.ascending, *tail_of(level, len(window)))
+    return historical_var_es(window.worst(len(window)), *tail_of(level, len(window)))
 
 
 @pytest.mark.parametrize("level", [VAR_95, VAR_99, ConfidenceLevel.of("0.975")])
