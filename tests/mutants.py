@@ -493,8 +493,8 @@ MUTANTS = (
     Mutant(
         "the returns of two tenants go to one portfolio",
         "stream_processors/risk/risk_batch.py",
-        "        portfolios, changed, lap = self._known[tenant], self.changed, batch.lap\n",
-        "        portfolios, changed, lap = self._known[None], self.changed, batch.lap\n",
+        "        portfolios = self._known[found.tenant]\n",
+        "        portfolios = self._known[None]\n",
     ),
     Mutant(
         "a key and a header of two tenants are let in",

@@ -91,7 +91,7 @@ class Alerts:
 
     def pack(self) -> list[WatchState]:
         """Return the state of each rule."""
-        self._settle()
+        self._note_times()
         rules = sorted(self._states.keys() | self._judged_us.keys())
         states = ((rule_id, self._states.get(rule_id, _NO_ALERT)) for rule_id in rules)
         return [
@@ -145,8 +145,8 @@ class Alerts:
             context: returns what an alert event needs; called only if there may be one.
             evaluation: whether the measure is of a newer window, or follows from a correction.
         """
-        if measurement is self._steady and exceptions == self._steady_exceptions:
-            self._steady_us = at_us
+        if self.is_steady(measurement, exceptions):
+            self.note_steady(at_us)
             return ()
         self._settle()
         events: list[RiskAlert] = []
@@ -166,6 +166,14 @@ class Alerts:
         if is_steady:
             self._steady, self._steady_exceptions = measurement, exceptions
         return events
+
+    def is_steady(self, measurement: NamedTuple, exceptions: float | None) -> bool:
+        """Return whether it is known that a measure of these numbers changes nothing."""
+        return measurement is self._steady and exceptions == self._steady_exceptions
+
+    def note_steady(self, at_us: int) -> None:
+        """Note the event time of a measure that changes nothing else."""
+        self._steady_us = at_us
 
     def change_rules(
         self, rules: tuple[Rule, ...], version: str, context: AlertContext | None
@@ -355,10 +363,15 @@ class Alerts:
         return events
 
     def _settle(self) -> None:
+        """Prepare for a change of rules or states."""
+        self._note_times()
+        self._steady = None
+
+    def _note_times(self) -> None:
         """Note for each rule the time of the last measure that changed nothing."""
         if self._steady_us is not None:
             self._judged_us = dict.fromkeys(self._judged_us, self._steady_us)
-        self._steady = self._steady_us = None
+            self._steady_us = None
 
     def _is_steady(self, rule: Rule, value: float, at_us: int) -> bool:
         """Judge a value that changes nothing but the time, as nearly every value does."""

@@ -113,16 +113,24 @@ class ForecastHistory:
             forecast: the measurement before the day; None where there was none.
         """
         if forecast is not self._last:
-            self._last = forecast
-            numbers = _NONE if forecast is None else Forecast(*forecast[1:])
-            if numbers != self._newest:
-                self._begin(at_us, numbers)
+            self._change_forecast(at_us, forecast)
         times_us = self._times_us
         times_us.append(at_us)
         self._values.append(value)
         if version != 1:
             self._versions[at_us] = version
         if len(times_us) >= self.size + _DROPPED_MAX:
+            self._drop()
+
+    def extend(
+        self, times_us: Sequence[int], values: Sequence[float], forecast: Measurement
+    ) -> None:
+        """Add days as by `append`, all with one forecast and with version 1."""
+        if forecast is not self._last:
+            self._change_forecast(times_us[0], forecast)
+        self._times_us.extend(times_us)
+        self._values.extend(values)
+        if len(self._times_us) >= self.size + _DROPPED_MAX:
             self._drop()
 
     def insert(self, at_us: int, value: float, version: int) -> Forecast | None:
@@ -297,6 +305,13 @@ class ForecastHistory:
             for at_us, version in zip(times_us, versions, strict=True)
             if version != 1
         }
+
+    def _change_forecast(self, at_us: int, forecast: Measurement | None) -> None:
+        """Note that another measurement is the forecast from a day on."""
+        self._last = forecast
+        numbers = _NONE if forecast is None else Forecast(*forecast[1:])
+        if numbers != self._newest:
+            self._begin(at_us, numbers)
 
     def _begin(self, at_us: int, numbers: Forecast) -> None:
         """Begin with a forecast that differs from the last one, on its first day."""

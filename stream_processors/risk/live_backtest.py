@@ -7,7 +7,7 @@ forecasts of later days stay as they were published. The tests of the last days 
 """
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 
 from schemas.events import ModelBacktest
@@ -49,6 +49,11 @@ class _Judged(ExceptionHistory):
                 self.ratios.append(_ratio(value, es))
             if is_oldest_over:
                 self.ratios.popleft()
+
+    @property
+    def exceptions_if_full(self) -> float | None:
+        """The number of exceptions; None before as many days count as can."""
+        return float(len(self._exceptions)) if self._day >= self.size else None
 
     def shortfall_statistics(self, history: ForecastHistory) -> tuple[float | None, float | None]:
         """Return Acerbi and Szekely's Z1 and Z2; None where the ES of an exception is unknown."""
@@ -98,6 +103,20 @@ class LiveBacktest:
                 self._at_99.judge(value, var_99, es_99)
         self.history.append(at_us, value, version, forecast)
 
+    def calm_days(self, forecast: Measurement) -> int:
+        """Return how many days whose losses are not above a forecast leave all exceptions."""
+        days = self._at_95.calm_days
+        return days if forecast.var_99 is None else min(days, self._at_99.calm_days)
+
+    def append_calm(
+        self, times_us: Sequence[int], values: Sequence[float], forecast: Measurement
+    ) -> None:
+        """Add days as by `append`, at most `calm_days`, whose losses are not above the forecast."""
+        self._at_95.add_calm(len(times_us))
+        if forecast.var_99 is not None:
+            self._at_99.add_calm(len(times_us))
+        self.history.extend(times_us, values, forecast)
+
     def insert(self, at_us: int, value: float, version: int) -> bool:
         """Compare a return that has arrived late with the forecast that stood before its day.
 
@@ -130,8 +149,7 @@ class LiveBacktest:
     @property
     def exceptions_99(self) -> float | None:
         """The number of exceptions at 99 %; None before there are enough days to judge."""
-        days = self._at_99
-        return float(days.exceptions) if days.is_full else None
+        return self._at_99.exceptions_if_full
 
     def events(self) -> Iterator[ModelBacktest]:
         """Yield the tests' results at each level that has been forecast."""

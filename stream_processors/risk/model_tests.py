@@ -104,6 +104,20 @@ class ExceptionHistory:
         return self._day >= self.size
 
     @property
+    def calm_days(self) -> int:
+        """How many days without exception may follow, at least, that change only their number.
+
+        They let no exception leave the days that count, and do not make these full.
+        """
+        day, size = self._day, self.size
+        days = size - day - 1 if day < size else size
+        return min(days, self._exceptions[0] + size - day - 1) if self._exceptions else days
+
+    def add_calm(self, days: int) -> None:
+        """Add days without exception, at most `calm_days`."""
+        self._day += days
+
+    @property
     def exceptions(self) -> int:
         """The number of exceptions among them."""
         return len(self._exceptions)

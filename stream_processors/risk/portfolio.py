@@ -8,7 +8,7 @@ that is not newer: a record that Kafka delivers again changes nothing and causes
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from math import isfinite, sqrt
+from math import inf, isfinite, sqrt
 from typing import NamedTuple
 
 from schemas.events import (
@@ -57,6 +57,25 @@ class ReturnOffset(NamedTuple):
     """The offset of its batch."""
     batch_index: int
     """Its index in the batch."""
+
+
+ArrivedReturn = tuple[Return, int, int]
+"""A return, with the number of its message among those that are applied together, and its index
+there. It is a plain tuple, since one is made for each return."""
+
+
+class Together(NamedTuple):
+    """The messages whose returns are applied together, in the order of their arrival."""
+
+    offsets: Sequence[int]
+    log_us: Sequence[int]
+    """When the log got each message."""
+    lap: int
+    """The lap of the replay that all returns are of."""
+    latest_us: float
+    """The latest event time that is accepted of each return."""
+    last_log_us: int
+    """The latest of `log_us`."""
 
 
 class PortfolioRisk(LimitedEntity):
@@ -263,6 +282,78 @@ class PortfolioRisk(LimitedEntity):
         else:
             outcome, alerts = self._add_to_lap(observation, latest_us, lap, arrived_us)
         return outcome, [*due, *alerts] if due else alerts
+
+    def apply_calm(self, returns: Sequence[ArrivedReturn], start: int, together: Together) -> int:
+        """Apply as many returns as change neither a measure nor an alert.
+
+        Nearly every return leaves the worst ones in the window as they are, and with them VaR and
+        ES, exceptions and alerts. What remains of `apply` is done for all of them at once.
+
+        Args:
+            returns: returns of this portfolio.
+            start: the index of the first of them to apply.
+            together: the messages that they were in.
+
+        Returns:
+            How many were applied, which is 0 if the first is to be applied by `apply`.
+        """
+        forecast = self._measurement
+        _, number, batch_index = returns[start]
+        if (
+            forecast is None
+            or forecast.var_95 is None
+            or together.lap != self.lap
+            or together.last_log_us >= self.due_us
+            or self._alerts.stale_after_s is not None
+            or not self._alerts.is_steady(forecast, self._backtest.exceptions_99)
+            or not self._window.is_full
+            or (together.offsets[number], batch_index) <= self.position
+        ):
+            return 0
+        until_slower = self._slower_every - self._accepted % self._slower_every
+        most = min(until_slower, self._backtest.calm_days(forecast))
+        times_us, values = self._calm_part(
+            returns[start : start + most], -forecast.var_95, together.latest_us
+        )
+        count = len(values)
+        if not count:
+            return 0
+        if self._slower_is_due:
+            self._estimate_slower()
+        last, number, batch_index = returns[start + count - 1]
+        self.position = ReturnOffset(together.offsets[number], batch_index)
+        self._arrived_us = together.log_us[number]
+        self._window.append_calm(times_us, values)
+        self._backtest.append_calm(times_us, values, forecast)
+        self._alerts.note_steady(last.event_time_us)
+        self._accepted += count
+        self._slower_is_due = count == until_slower
+        self._supersedes, self._is_new, self._again = None, True, ""
+        self._cause = last.event_time_us, last.version
+        return count
+
+    def _calm_part(
+        self, returns: Sequence[ArrivedReturn], above: float, latest_us: float
+    ) -> tuple[list[int], list[float]]:
+        """Return times and values of the first returns that are newer and leave the tail as it is.
+
+        Args:
+            returns: the next returns.
+            above: the returns above this one are not in the tail.
+            latest_us: the latest event time that is accepted.
+        """
+        times_us: list[int] = []
+        values: list[float] = []
+        newest_us, oldest = self._window.newest_us, self._window.oldest(len(returns))
+        for ((_, at_us, value, version), _, _), replaced in zip(returns, oldest, strict=False):
+            # A zero may be -0.0, which is published as 0.0.
+            is_calm = above < value < inf and value and replaced > above
+            if not (is_calm and newest_us < at_us <= latest_us and version == 1):
+                break
+            times_us.append(at_us)
+            values.append(value)
+            newest_us = at_us
+        return times_us, values
 
     def _add_to_lap(
         self, observation: Return, latest_us: float, lap: int, arrived_us: int

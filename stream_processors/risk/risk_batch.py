@@ -9,6 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Container, Iterable, Mapping, Sequence
 from itertools import groupby
 from math import isfinite
+from operator import attrgetter
 
 from kafka_io.dead_letters import Message, dead_letter, log_time_us
 from schemas.events import (
@@ -42,7 +43,12 @@ from stream_processors.messages import Admitted, recorded_us, tenant_of
 from stream_processors.risk.alert_events import is_closed, open_alert
 from stream_processors.risk.config import RiskConfig
 from stream_processors.risk.past_returns import PastReturns
-from stream_processors.risk.portfolio import PortfolioRisk, ReturnOffset
+from stream_processors.risk.portfolio import (
+    ArrivedReturn,
+    PortfolioRisk,
+    ReturnOffset,
+    Together,
+)
 from stream_processors.risk.thresholds import InvalidRule
 from stream_processors.stress import Scenarios
 from stream_processors.windowing.tallies import WindowCounter, gauge_tally
@@ -53,6 +59,8 @@ equal times, this is the order."""
 
 _ACCEPTED = ReturnOutcome.ACCEPTED
 _REFUSED = (ReturnOutcome.REJECTED, ReturnOutcome.FUTURE)
+_CALM_MIN = 3
+"""The fewest returns of a portfolio for which it pays to look whether they are calm."""
 _SERIES_RETURNS_MAX = 5_000
 """The most returns in one record for books, which makes some 200 KB."""
 
@@ -310,75 +318,100 @@ class RiskBatch:
             risk.wanted_by.discard(request.root)
 
     def apply_returns(self, messages: Sequence[Admitted]) -> None:
-        """Apply messages with returns, one after the other.
+        """Apply messages with returns, to the same result as one after the other.
 
-        Messages with the same time in the log, such as those that a producer sent together, are
-        applied together: what depends on the time is computed once for all of them.
+        Messages without headers, as nearly all are, are of no tenant, and are applied together.
         """
-        for (_, is_bare), alike in groupby(messages, _time_and_form):
+        for (is_bare, _), alike in groupby(messages, _form_and_lap):
             if is_bare:
-                self._apply_alike(list(alike))
+                self._apply_together(list(alike))
             else:
                 for message in alike:
-                    self._apply_alike([message])
+                    self._apply_together([message])
 
-    def _apply_alike(self, messages: Sequence[Admitted]) -> None:
-        """Apply messages of one partition, tenant and time with returns."""
-        first = messages[0]
-        tenant, log_us = tenant_of(first), log_time_us(first)
-        latest_us = min(log_us + self._config.ahead_us, LATEST_US)
-        others: Counter[ReturnOutcome] = Counter()
-        new, offsets = 0, []
-        for message in messages:
-            of_message = self._apply_batch(message, tenant, latest_us, log_us, others)
-            if of_message:
-                new += of_message
-                offsets.append(message.offset)
-        if offsets:
-            source = TopicPartition(first.topic, first.partition)
-            at = source, tenant, offsets[0], recorded_us(first)
-            self._counter.add(*at, "returns", new)
-            for outcome, count in others.items():
-                self._counter.add(*at, f"returns_{outcome}", count)
-            self._counter.extend_to(source, tenant, offsets[-1], recorded_us(first))
+    def _apply_together(self, messages: Sequence[Admitted]) -> None:
+        """Apply returns of one partition, tenant and lap, portfolio by portfolio.
 
-    def _apply_batch(
-        self,
-        message: Admitted,
-        tenant: str | None,
-        latest_us: float,
-        log_us: int,
-        others: Counter[ReturnOutcome],
-    ) -> int:
-        """Apply the returns of a message; count those that are not accepted by outcome.
-
-        Returns:
-            The number of returns that were not applied before.
+        Portfolios do not depend on each other. Alerts, dead letters and returns for books are put
+        in the order in which the returns arrived.
         """
-        batch, offset, new = message.record, message.offset, 0
-        assert isinstance(batch, ReturnBatch)
-        portfolios, changed, lap = self._known[tenant], self.changed, batch.lap
-        for index, observation in _numbered(batch, message.left_out):
-            risk = portfolios.get(observation.portfolio_id)
+        first, log_us = messages[0], _log_times_us(messages)
+        assert isinstance(first.record, ReturnBatch)
+        offsets = [message.offset for message in messages]
+        latest_us = self._latest_us(min(log_us))
+        together = Together(offsets, log_us, first.record.lap, latest_us, max(log_us))
+        found = _Found(tenant_of(first), messages)
+        portfolios = self._known[found.tenant]
+        for portfolio_id, returns in _by_portfolio(messages).items():
+            risk = portfolios.get(portfolio_id)
             if risk is None:
-                risk = self._known_or_new(observation.portfolio_id, message)
-                portfolios[observation.portfolio_id] = risk
-            position = ReturnOffset(offset, index)
-            outcome, alerts = risk.apply(observation, position, latest_us, lap, log_us)
-            if outcome is None:
-                continue
-            new += 1
-            if outcome is not _ACCEPTED:
-                others[outcome] += 1
-                if outcome in _REFUSED:
-                    letter = _refused_return(message, index, observation, latest_us)
-                    self.dead_letters.append((letter, tenant))
-            if risk.wanted_by and risk.moves_prices(observation, outcome, lap):
-                self._forward_to_books(risk, observation)
-            changed[risk.key] = risk
-            if alerts:
-                self._add_alerts(risk, alerts)
-        return new
+                risk = self._known_or_new(portfolio_id, first)
+                portfolios[portfolio_id] = risk
+            self._apply_to(risk, returns, together, found)
+        self.alerts += [alert for _, alert in sorted(found.alerts, key=_place)]
+        self.dead_letters += [letter for _, letter in sorted(found.letters, key=_place)]
+        for _, (risk, observation) in sorted(found.forwarded, key=_place):
+            self._forward_to_books(risk, observation)
+        self._tally(found)
+
+    def _apply_to(
+        self,
+        risk: PortfolioRisk,
+        returns: Sequence[ArrivedReturn],
+        together: Together,
+        found: "_Found",
+    ) -> None:
+        """Apply returns of one portfolio."""
+        done = 0
+        while done < len(returns):
+            is_many = len(returns) - done >= _CALM_MIN
+            calm = risk.apply_calm(returns, done, together) if is_many else 0
+            if calm:
+                self.changed[risk.key] = risk
+                if risk.wanted_by:
+                    found.forward(risk, returns[done : done + calm])
+                done += calm
+            else:
+                self._apply_one(risk, returns[done], together, found)
+                done += 1
+
+    def _apply_one(
+        self, risk: PortfolioRisk, arrived: ArrivedReturn, together: Together, found: "_Found"
+    ) -> None:
+        observation, number, index = arrived
+        place, log_us, lap = (number, index), together.log_us[number], together.lap
+        position, latest_us = ReturnOffset(together.offsets[number], index), self._latest_us(log_us)
+        outcome, alerts = risk.apply(observation, position, latest_us, lap, log_us)
+        if outcome is None:
+            found.repeats[number] += 1
+            return
+        if outcome is not _ACCEPTED:
+            found.others[number][outcome] += 1
+            if outcome in _REFUSED:
+                letter = _refused_return(found.messages[number], index, observation, latest_us)
+                found.letters.append((place, (letter, found.tenant)))
+        if risk.wanted_by and risk.moves_prices(observation, outcome, lap):
+            found.forward(risk, [arrived])
+        self.changed[risk.key] = risk
+        found.alerts += [(place, (alert, found.tenant)) for alert in alerts]
+
+    def _tally(self, found: "_Found") -> None:
+        """Count the returns that were not applied before, and those that were not accepted."""
+        counted = [(number, count) for number, count in found.new() if count]
+        for _, group in groupby(counted, lambda pair: found.messages[pair[0]].timestamp):
+            alike = list(group)
+            first, last = found.messages[alike[0][0]], found.messages[alike[-1][0]]
+            source = TopicPartition(first.topic, first.partition)
+            at = source, found.tenant, first.offset, recorded_us(first)
+            self._counter.add(*at, "returns", sum(count for _, count in alike))
+            for number, _ in alike if found.others else ():
+                for outcome, count in found.others[number].items():
+                    self._counter.add(*at, f"returns_{outcome}", count)
+            self._counter.extend_to(source, found.tenant, last.offset, recorded_us(first))
+
+    def _latest_us(self, log_us: int) -> float:
+        """Return the latest event time that is accepted of a return that the log got at a time."""
+        return min(log_us + self._config.ahead_us, LATEST_US)
 
     def _forward_to_books(self, risk: PortfolioRisk, observation: Return) -> None:
         for root in risk.wanted_by:
@@ -430,17 +463,71 @@ def gauges_of(portfolios: Iterable[PortfolioRisk], partitions: Container[int]) -
     ]
 
 
-def _time_and_form(message: Admitted) -> tuple[float, bool]:
-    """Return the time of a message in the log, and whether it has neither headers nor left-outs."""
-    return message.timestamp, not (message.headers or message.left_out)
+Place = tuple[int, int]
+"""The number of a message among those that are applied together, and an index of its returns."""
 
 
-def _numbered(batch: ReturnBatch, left_out: frozenset[str]) -> Iterable[tuple[int, Return]]:
-    """Return the returns of a batch with their indexes, without those of some portfolios."""
-    numbered = enumerate(batch.returns)
-    if not left_out:
-        return numbered
-    return ((index, value) for index, value in numbered if value.portfolio_id not in left_out)
+class _Found:
+    """The results of returns that are applied together, with the places of these returns."""
+
+    def __init__(self, tenant: str | None, messages: Sequence[Admitted]) -> None:
+        self.tenant = tenant
+        self.messages = messages
+        self.alerts: list[tuple[Place, tuple[RiskAlert, str | None]]] = []
+        self.letters: list[tuple[Place, tuple[DeadLetter, str | None]]] = []
+        self.forwarded: list[tuple[Place, tuple[PortfolioRisk, Return]]] = []
+        """The returns that books need."""
+        self.repeats: Counter[int] = Counter()
+        """The number of returns that were applied before, by message."""
+        self.others: defaultdict[int, Counter[ReturnOutcome]] = defaultdict(Counter)
+        """The number of returns that were not accepted, by message and outcome."""
+
+    def forward(self, risk: PortfolioRisk, returns: Iterable[ArrivedReturn]) -> None:
+        """Note that books need returns."""
+        self.forwarded += [
+            ((number, index), (risk, observation)) for observation, number, index in returns
+        ]
+
+    def new(self) -> Iterable[tuple[int, int]]:
+        """Yield each message's number, and how many of its returns were not applied before."""
+        for number, message in enumerate(self.messages):
+            batch, left_out = message.record, message.left_out
+            assert isinstance(batch, ReturnBatch)
+            count = len(batch.returns)
+            if left_out:
+                count = sum(value.portfolio_id not in left_out for value in batch.returns)
+            yield number, count - self.repeats.get(number, 0)
+
+
+def _by_portfolio(messages: Iterable[Admitted]) -> Mapping[str, Sequence[ArrivedReturn]]:
+    """Return the returns of messages by portfolio, in the order of their arrival."""
+    found: defaultdict[str, list[ArrivedReturn]] = defaultdict(list)
+    for number, message in enumerate(messages):
+        batch, left_out = message.record, message.left_out
+        assert isinstance(batch, ReturnBatch)
+        for index, observation in enumerate(batch.returns):
+            if not left_out or observation.portfolio_id not in left_out:
+                found[observation.portfolio_id].append((observation, number, index))
+    return found
+
+
+def _log_times_us(messages: Iterable[Admitted]) -> Sequence[int]:
+    """Return when the log got messages; those that a producer sent together have one time."""
+    found: list[int] = []
+    for _, alike in groupby(messages, attrgetter("timestamp")):
+        first, *others = alike
+        found += [log_time_us(first)] * (1 + len(others))
+    return found
+
+
+def _form_and_lap(message: Admitted) -> tuple[bool, int]:
+    """Return whether a message has neither headers nor left-outs, and the lap of its returns."""
+    assert isinstance(message.record, ReturnBatch)
+    return not (message.headers or message.left_out), message.record.lap
+
+
+def _place(found: tuple[Place, object]) -> Place:
+    return found[0]
 
 
 def _refused_return(

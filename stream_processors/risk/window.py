@@ -237,6 +237,39 @@ class ReturnWindow:
                 self.moments.remove(oldest)
         return _ACCEPTED
 
+    @property
+    def is_full(self) -> bool:
+        """Whether each newer return replaces the oldest one."""
+        return len(self._values) - self._dropped == self.size
+
+    def oldest(self, count: int) -> "array[float]":
+        """Return the oldest returns, at most so many, the oldest first."""
+        return self._values[self._dropped : self._dropped + count]
+
+    def append_calm(self, times_us: Sequence[int], values: Sequence[float]) -> None:
+        """Add returns of version 1 to a full window, newer than all others and in order of time."""
+        count, dropped, worst = len(values), self._dropped, self._worst
+        replaced = self._values[dropped : dropped + count]
+        if worst and min(*values, *replaced) <= worst[-1]:
+            for value, oldest in zip(values, replaced, strict=True):
+                self._sort_in(value)
+                self._sort_out(oldest)
+        if self.moments is not None:
+            for value, oldest in zip(values, replaced, strict=True):
+                self.moments.add(value)
+                self.moments.remove(oldest)
+        if self._versions:
+            for time_us in self._times_us[dropped : dropped + count]:
+                self._versions.pop(time_us, None)
+        self._times_us.extend(times_us)
+        self._values.extend(values)
+        self.lowest_moved = min(values[-1], replaced[-1])
+        dropped += count
+        if dropped >= _DROPPED_MAX:
+            del self._times_us[:dropped], self._values[:dropped]
+            dropped = 0
+        self._dropped = dropped
+
     def _correct(self, index: int, observation: Return) -> ReturnOutcome:
         value = observation.value + 0.0
         self._sort_out(self._values[index])

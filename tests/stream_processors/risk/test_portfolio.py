@@ -1,7 +1,7 @@
 from array import array
 from collections.abc import Iterable
 from dataclasses import replace
-from math import isfinite
+from math import inf, isfinite, nan
 from random import Random
 
 import numpy as np
@@ -23,7 +23,7 @@ from schemas.topics import PARTITIONS, TopicPartition
 from stream_processors.risk.confidence import ConfidenceLevel
 from stream_processors.risk.config import RiskConfig
 from stream_processors.risk.estimates import METHODS, Methods
-from stream_processors.risk.portfolio import PortfolioRisk, ReturnOffset
+from stream_processors.risk.portfolio import PortfolioRisk, ReturnOffset, Together
 from stream_processors.risk.thresholds import Rule
 from stream_processors.stress import StressTest
 
@@ -74,6 +74,35 @@ def test_over_the_whole_history_measures_equal_numpys(symbol: str) -> None:
         assert found.var_99 == np.quantile(losses, 0.99, method="inverted_cdf")
         beyond = np.maximum(losses - found.var_95, 0).sum() / (len(losses) * 0.05)
         assert found.es_95 == pytest.approx(found.var_95 + beyond, rel=1e-9)
+
+
+def test_returns_are_calm_up_to_one_that_could_change_a_number() -> None:
+    """That one is in the tail, or not newer, or it replaces one that is in the tail."""
+    config = replace(CONFIG, window=100)
+
+    def calm_of(*returns: tuple[int, float], log_us: int = 0, stale_after_s: float = 0.0) -> int:
+        risk = PortfolioRisk("p", config, SOURCE)
+        before = [-0.02 if day in (3, 20) or day > 95 else 0.01 for day in range(101)]
+        folded([Return("p", day, value) for day, value in enumerate(before)], risk)
+        if stale_after_s:
+            limits = RiskLimits(
+                portfolio_id="p", limits=(), stale_after_s=stale_after_s, event_time_us=0
+            )
+            risk.set_limits(limits, 0, 0)
+        found = [
+            (Return("p", day, value), number, 0) for number, (day, value) in enumerate(returns)
+        ]
+        offsets, times_us = range(101, 101 + len(returns)), [log_us] * len(returns)
+        return risk.apply_calm(found, 0, Together(offsets, times_us, 0, 500, log_us))
+
+    assert calm_of((101, 0.01), (102, 0.02), (103, 0.01)) == 2  # the third day was in the tail
+    assert calm_of((101, 0.01), (102, -0.03)) == 1
+    assert calm_of((101, 0.01), (101, 0.01)) == 1
+    assert calm_of((101, 0.01), (501, 0.01)) == 1
+    assert calm_of((101, -0.0), (102, 0.01)) == 0
+    assert calm_of((101, nan), (102, 0.01)) == 0
+    assert calm_of((101, inf), (102, 0.01)) == 0
+    assert calm_of((101, 0.01), stale_after_s=60.0) == 0
 
 
 def test_the_crises_of_2000_and_2008_raise_alerts() -> None:

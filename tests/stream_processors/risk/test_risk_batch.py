@@ -2,10 +2,11 @@
 
 from dataclasses import replace
 from math import inf, nan
+from random import Random
 from typing import TypeVar
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from schemas.codec import decode, encode
 from schemas.events import (
@@ -30,6 +31,7 @@ from schemas.instants import LATEST_US
 from sse_edge.streams.channels import CHANNELS
 from sse_edge.streams.render import render_value
 from stream_processors.risk.config import RiskConfig
+from stream_processors.risk.estimates import CLOSED, Methods
 from stream_processors.risk.portfolio import PortfolioRisk, ReturnOffset
 from stream_processors.risk.risk_batch import RiskBatch, gauges_of
 from stream_processors.risk.thresholds import Rule
@@ -160,6 +162,69 @@ def test_returns_of_one_time_are_applied_and_counted_as_one_by_one() -> None:
     tallies = of([event for event, _ in found[1]], WindowTally)
     assert [(tally.first_offset, tally.last_offset) for tally in tallies] == [(0, 40), (50, 50)]
     assert tallies[0].counts["returns"] == 31  # 30 days, and one of them again
+
+
+def odd(random: Random, name: str, day: int) -> Return:
+    """Return a return that is seldom like the others."""
+    value = random.gauss(0, 0.01)
+    return random.choice(
+        [
+            Return(name, day, 0.0),
+            Return(name, day, -0.0),
+            Return(name, day, value, 2),
+            Return(name, day, -0.05),
+            Return(name, day, nan),
+            Return(name, day, inf),
+            Return(name, day - 1, value),
+            Return(name, day - 1, value, 3),
+            Return(name, day - 40, value),
+            Return(name, LATEST_US, value),
+        ]
+    )
+
+
+@pytest.mark.parametrize("stale_after_s", [None, 40.0])
+@given(st.integers(0, 10_000), st.integers(1, 40), st.sampled_from([0.0, 0.05, 0.3]))
+@settings(max_examples=20, deadline=None)
+def test_returns_that_are_applied_together_are_applied_as_one_by_one(
+    stale_after_s: float | None, seed: int, together: int, odd_share: float
+) -> None:
+    """Windows are full after 25 of 330 days, so that most returns are calm."""
+    methods = Methods(("historical", *CLOSED, "age_weighted"), slower_every=7)
+    config = replace(CONFIG, window=25, methods=methods, ahead_us=500 * SECOND)
+    messages, names, random = [], ["p", "q"], Random(seed)
+    for day in range(330):
+        returns = [
+            odd(random, name, day)
+            if random.random() < odd_share
+            else Return(name, day, random.gauss(0, 0.01))
+            for name in names
+        ]
+        messages.append(
+            admitted(FakeMessage(RETURNS, 2, day, None, encode(ReturnBatch(returns=returns)), ()))
+        )
+    limit = RiskLimits(
+        portfolio_id="q",
+        limits=[RiskLimit("var_95", 0.012)],
+        stale_after_s=stale_after_s,
+        event_time_us=1,
+    )
+    found = []
+    for is_together in (False, True):
+        desk, events = Desk(config), list[object]()
+        desk.process(message(limit, 0, topic="risk.limits"))
+        for start in range(0, len(messages), together):
+            batch = RiskBatch(desk.portfolios, config, RETURNS, 10 * SECOND)
+            part = messages[start : start + together]
+            if is_together:
+                batch.apply_returns(part)
+            else:
+                for each in part:
+                    batch.apply(each)
+            events += list(batch.events())
+            events += [risk.pack() for _, risk in sorted(desk.portfolios.items())]
+        found.append(events)
+    assert repr(found[0]) == repr(found[1])  # which tells -0.0 from 0.0
 
 
 def test_returns_of_portfolios_that_belong_elsewhere_are_passed_over() -> None:
