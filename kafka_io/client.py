@@ -12,13 +12,12 @@ import threading
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import lru_cache, partial
-from itertools import chain
 from math import inf
 from typing import Any, Literal
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.client import AIOKafkaClient
-from aiokafka.errors import KafkaConnectionError, KafkaError, TopicAuthorizationFailedError
+from aiokafka.errors import KafkaError, TopicAuthorizationFailedError
 from aiokafka.partitioner import DefaultPartitioner
 from confluent_kafka import KafkaError as LibrdkafkaError
 from confluent_kafka.admin import AdminClient
@@ -36,6 +35,7 @@ from kafka_io.security import (
     current_credentials,
 )
 from kafka_io.subjects import current_wire
+from kafka_io.tidy_clients import TidyProducer, close_if_interrupted, cut_off, read_errors
 from kafka_io.tokens import TokenProvider, librdkafka_callback
 from schemas.codec import VALUE_BYTES_MAX
 
@@ -131,7 +131,7 @@ def producer(bootstrap_servers: str, *, linger_ms: int) -> AIOKafkaProducer:
         bootstrap_servers: Kafka's addresses, `host:port` with commas between.
         linger_ms: how long a batch waits for more records.
     """
-    made = AIOKafkaProducer(
+    made = TidyProducer(
         bootstrap_servers=bootstrap_servers,
         acks="all",
         enable_idempotence=True,
@@ -155,7 +155,7 @@ def transactional_producer(
         transactional_id: the id.
         timeout_s: how long a transaction may stay open; then Kafka aborts it.
     """
-    made = AIOKafkaProducer(
+    made = TidyProducer(
         bootstrap_servers=bootstrap_servers,
         transactional_id=transactional_id,
         transaction_timeout_ms=int(timeout_s * 1000),
@@ -502,6 +502,7 @@ async def stop(client: AIOKafkaConsumer | AIOKafkaProducer, *, within_s: float =
             has not sent by then, it sends no more.
     """
     is_stopped = False
+    read_errors(client)
     try:
         with suppress(KafkaError, OSError, AssertionError, TimeoutError):
             async with asyncio.timeout(within_s):
@@ -514,33 +515,8 @@ async def stop(client: AIOKafkaConsumer | AIOKafkaProducer, *, within_s: float =
         if task is None or task.cancelling():
             raise
     finally:
-        if not is_stopped and isinstance(client, AIOKafkaProducer):
-            _cut_off(client)
-
-
-def _cut_off(producer: AIOKafkaProducer) -> None:
-    """End a producer's tasks and connections, and fail what it has not sent.
-
-    A producer whose `stop` was interrupted would go on in the background, and send its records
-    after those of the producer that has taken its place.
-    """
-    sender: Any = producer._sender  # noqa: SLF001  # it has no name outside
-    connections: Any = producer.client
-    if sender.sender_task is not None:  # what it would do at its end is done below
-        sender.sender_task.remove_done_callback(sender._fail_all)  # noqa: SLF001  # as above
-    for task in (sender.sender_task, connections._sync_task):  # noqa: SLF001  # as above
-        if task is not None:
-            task.cancel()
-    gone = KafkaConnectionError("the producer was stopped before Kafka had the record")
-    accumulator: Any = producer._message_accumulator  # noqa: SLF001  # as above
-    accumulator.fail_all(gone)
-    queued = accumulator._batches.values()  # noqa: SLF001  # as above
-    for batch in chain(*queued, accumulator._pending_batches):  # noqa: SLF001  # as above
-        waiter = batch._drain_waiter  # noqa: SLF001  # as above
-        if waiter.done() and not waiter.cancelled():
-            waiter.exception()  # nobody waits for it, and asyncio would log it
-    for connection in connections._conns.values():  # noqa: SLF001  # as above
-        connection.close()
+        if not is_stopped:
+            cut_off(client)
 
 
 def _adapt(connections: AIOKafkaClient, answer_ms: int) -> None:
@@ -550,6 +526,7 @@ def _adapt(connections: AIOKafkaClient, answer_ms: int) -> None:
     has one setting for both. An operation must last longer than the election of a leader: a record
     that cannot be sent for so long costs an idempotent producer.
     """
+    close_if_interrupted(connections)
     connections._request_timeout_ms = answer_ms  # noqa: SLF001  # there is no other way
     connections._get_conn_lock_value = _ConnectLock()  # noqa: SLF001  # there is no other way
     settings = SecuritySettings()

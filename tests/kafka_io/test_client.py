@@ -157,7 +157,7 @@ async def test_no_request_waits_long_while_a_client_connects_to_another_broker(
 def test_no_other_module_builds_a_client() -> None:
     root = Path(client.__file__).parents[1]
     builders = {"AIOKafkaConsumer", "AIOKafkaProducer", "AIOKafkaClient", "AdminClient", "Producer"}
-    builders |= {"AIOKafkaAdminClient", "Consumer"}
+    builders |= {"AIOKafkaAdminClient", "Consumer", "TidyProducer"}
     found = set()
     for folder in _FOLDERS:
         for path in (root / folder).rglob("*.py"):
