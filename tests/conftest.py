@@ -25,7 +25,7 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
-from hypothesis import HealthCheck, settings as examples
+from hypothesis import HealthCheck, Phase, settings as examples
 from xdist.scheduler import LoadScopeScheduling
 
 from infra.embedded_broker import Broker, free_port, prepare
@@ -43,6 +43,7 @@ if "CI" not in os.environ:  # there Hypothesis has a profile of its own
         "unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow]
     )
     examples.load_profile("unhurried")
+examples.register_profile("unshrunk", examples(), phases=[Phase.explicit, Phase.generate])
 
 _START_S = 180.0
 _EDGE = {
