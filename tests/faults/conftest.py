@@ -1,8 +1,9 @@
 """Worlds and figures of scenes, and the account at the end of the run."""
 
 import asyncio
+import re
 import uuid
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -12,6 +13,17 @@ from infra.topics import provision
 from tests.conftest import TestKafka, World
 from tests.faults.cluster import Cluster
 from tests.faults.report import SceneReport, account
+
+_LEFT_BEHIND = re.compile(r"never retrieved|was destroyed but it is pending|Unclosed AIOKafka")
+"""What asyncio and aiokafka log about errors, tasks and connections that nobody looks after."""
+
+
+@pytest.fixture
+def tidy_logs(tmp_path: Path) -> Generator[None]:
+    """Check that a scene's processes have left no errors, tasks and connections behind."""
+    yield
+    logs = {path.name: path.read_text(encoding="utf-8") for path in tmp_path.glob("*.log")}
+    assert [name for name, log in logs.items() if _LEFT_BEHIND.search(log)] == []
 
 
 @pytest.fixture

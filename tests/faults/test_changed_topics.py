@@ -14,7 +14,7 @@ from schemas.topics import PORTFOLIO_RETURNS
 from tests.conftest import World
 from tests.support.straight_run import TopicReader
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180), pytest.mark.usefixtures("tidy_logs")]
 
 PORTFOLIOS = [f"p{number}" for number in range(12)]
 

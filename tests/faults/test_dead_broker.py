@@ -17,7 +17,7 @@ from tests.faults.cluster import Cluster, cluster
 from tests.support.clients import stream
 from tests.support.sse import named
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(300), pytest.mark.usefixtures("tidy_logs")]
 
 TRAINING = "/api/v1/sse/training"
 PROGRESS = "training_progress"

@@ -26,7 +26,7 @@ from tests.support.straight_run import (
     straight_run,
 )
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(240), pytest.mark.usefixtures("tidy_logs")]
 
 DAYS = 300
 GROWN = 12

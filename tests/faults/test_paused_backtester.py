@@ -13,7 +13,7 @@ from tests.conftest import World
 from tests.support.commands import backtest_command
 from tests.support.straight_run import TopicReader
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180), pytest.mark.usefixtures("tidy_logs")]
 
 STEP_PAUSE_S = 0.3
 

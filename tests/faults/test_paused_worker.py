@@ -15,7 +15,7 @@ from tests.support.straight_run import (
     straight_run,
 )
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(240), pytest.mark.usefixtures("tidy_logs")]
 
 DAYS = 500
 PAUSED_S = 14.0

@@ -15,7 +15,7 @@ from tests.conftest import World
 from tests.support.clients import stream
 from tests.support.straight_run import TopicReader
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(240), pytest.mark.usefixtures("tidy_logs")]
 
 PORTFOLIO = "p"
 BEFORE, AFTER = 40, 100
