@@ -47,6 +47,9 @@ _TRANSACTION_RETRY_MS = 20
 the transaction before are on their way; both take milliseconds."""
 _FETCH_WAIT_MS = 200
 """How long a broker may hold back a fetch that finds no records."""
+_LOOK_MS = 5_000
+"""How often a consumer looks for something to fetch without a reason. What changes that, such as an
+answer, a seek or an assignment, wakes it at once; aiokafka's default is five times a second."""
 _ANSWER_MS = 5_000
 """How long a request waits for its answer. A broker that is paused or cut off keeps its
 connections, so this is how long its clients take to ask another one."""
@@ -105,6 +108,7 @@ def consumer(
         *topics,
         bootstrap_servers=bootstrap_servers,
         enable_auto_commit=False,
+        consumer_timeout_ms=_LOOK_MS,
         **{"isolation_level": "read_committed", **options},
         **aiokafka_options(),
     )
@@ -207,6 +211,7 @@ def group_consumer(
         isolation_level="read_committed",
         enable_auto_commit=False,
         fetch_max_wait_ms=_FETCH_WAIT_MS,
+        consumer_timeout_ms=_LOOK_MS,
         **aiokafka_options(),
     )
     _adapt(made._client, _GROUP_ANSWER_MS)  # noqa: SLF001  # it has no name outside

@@ -60,6 +60,16 @@ def test_faust_gets_a_url_for_each_broker() -> None:
     assert faust_brokers("one:9092,two:9093") == ["kafka://one:9092", "kafka://two:9093"]
 
 
+async def test_a_consumer_that_waits_for_an_answer_does_not_look_for_work_meanwhile() -> None:
+    made: list[Any] = [
+        client.consumer("localhost:1"),
+        client.group_consumer("localhost:1", "group", "member", session_timeout_s=10),
+    ]
+    for consumer in made:
+        assert consumer._consumer_timeout >= 1
+        await client.stop(consumer)
+
+
 async def test_a_client_that_never_started_can_be_stopped() -> None:
     await client.stop(client.consumer("localhost:1"))
     await client.stop(client.producer("localhost:1", linger_ms=0))
