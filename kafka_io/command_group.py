@@ -51,6 +51,7 @@ from kafka_io.errors import (
     TransactionFailed,
     WorkStopped,
 )
+from kafka_io.idle_fetches import wait_longer_when_idle
 from kafka_io.log_lines import about
 from kafka_io.reader import KeyFollower, as_consumed, follow_key
 from kafka_io.refusals import denial_of
@@ -66,7 +67,10 @@ from schemas.topics import Topic
 
 logger = logging.getLogger(__name__)
 
-_POLL_MS = 500
+_POLL_MS = 5_000
+"""How long a poll waits for commands. It ends early when the worker must stop."""
+_FULL_POLL_MS = 500
+"""How long it waits beside a partition of which there are enough, which may have room meanwhile."""
 _LOOK_S = 0.5
 """How often a worker looks whether a command must stop, and how long it waits for room at most."""
 _RECORDS_MAX = 100
@@ -190,6 +194,7 @@ class CommandGroup:
         try:
             consumer.subscribe([self._topic], listener=share)
             await consumer.start()
+            wait_longer_when_idle(consumer)
             self._begin_counts(share)
             with ThreadPoolExecutor(self._at_once, "commands") as threads:
                 session = _Session(self, work, share, stop, threads)
@@ -278,14 +283,21 @@ class _Session:
             KafkaError: and what else ended a command without settling it.
         """
         async with asyncio.TaskGroup() as tasks:
+            stopping = tasks.create_task(self._end_poll_at_stop())
             try:
                 while not self._is_over:
                     await self._share.poll()
                     self._begin(tasks)
             except (KafkaError, OSError) as error:  # the commands in progress stop first
                 self._failure = self._failure or error
+            finally:
+                stopping.cancel()
         if self._failure is not None:
             raise self._failure
+
+    async def _end_poll_at_stop(self) -> None:
+        await self._stop.wait()
+        self._share.end_poll()
 
     def _begin(self, tasks: asyncio.TaskGroup) -> None:
         """Begin as many commands as may be in progress."""
@@ -301,6 +313,7 @@ class _Session:
                     await self._attempt(part, message)
         except (KafkaError, ProducerError, OSError) as error:
             self._failure = self._failure or error
+            self._share.end_poll()
         finally:
             self._share.release(part, message)
             self._begin(tasks)
@@ -525,6 +538,8 @@ class _Share(ConsumerRebalanceListener):
         """The fetched commands of each tenant that are not begun."""
         self._running: Counter[str | None] = Counter()
         self._has_room = asyncio.Event()
+        self._polling: asyncio.Timeout | None = None
+        """Ends the present poll; None between two polls."""
         self._rebalances = 0
         self._generation = _NO_GENERATION
         """The generation of the group that gave this worker its partitions."""
@@ -555,7 +570,21 @@ class _Share(ConsumerRebalanceListener):
                 async with asyncio.timeout(_LOOK_S):
                     await self._has_room.wait()
         else:
-            await self._take_over(await self.consumer.getmany(timeout_ms=_POLL_MS))
+            found: Mapping[TopicPartition, Sequence[Message]] = {}
+            try:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(None) as self._polling:
+                        found = await self.consumer.getmany(
+                            timeout_ms=_FULL_POLL_MS if full else _POLL_MS
+                        )
+            finally:
+                self._polling = None
+            await self._take_over(found)
+
+    def end_poll(self) -> None:
+        """End the present poll, if any, before its time."""
+        if self._polling is not None and not self._polling.expired():
+            self._polling.reschedule(0)
 
     async def _take_over(self, found: Mapping[TopicPartition, Sequence[Message]]) -> None:
         """Queue fetched commands."""
@@ -573,13 +602,14 @@ class _Share(ConsumerRebalanceListener):
 
     async def _load(self, partition: TopicPartition) -> _Part:
         """Return a partition as its last worker has left it."""
+        # That of the fetch that has brought commands. A request would wait for the fetch under way.
+        end = self.consumer.last_stable_offset(partition)
         committed = await self._coordinator().fetch_committed_offsets([partition])
         found = committed.get(partition)
-        ends = await self.consumer.end_offsets([partition])
-        if found is not None and found.offset > ends[partition]:
+        if found is not None and end is not None and found.offset > end:
             logger.error(
                 "%s/%d has lost its commands from %d to %d; it is read from its beginning",
-                *(*partition, ends[partition], found.offset),
+                *(*partition, end, found.offset),
             )
             found = None
         window = CommandWindow(0) if found is None else CommandWindow(found.offset, found.metadata)

@@ -9,12 +9,15 @@ from aiokafka.errors import KafkaError
 
 from kafka_io import client
 from kafka_io.errors import Unread
+from kafka_io.idle_fetches import wait_longer_when_idle
 from kafka_io.reader import ConsumedRecord, as_consumed
 from kafka_io.refusals import reason_of
 
 logger = logging.getLogger(__name__)
 
 _POLL_MS = 200
+"""How often the position is compared with the end, until it is reached."""
+_CALM_POLL_MS = 60_000
 _PAUSE_S = 1.0
 _READ_S = 30.0
 
@@ -71,9 +74,11 @@ class Follower:
         try:
             await consumer.start()
             await client.require_topics(consumer, [self._topic])
+            # Nothing is fetched yet: a request would wait for a fetch under way.
+            end = (await consumer.end_offsets([home]))[home]
             consumer.assign([home])
             await consumer.seek_to_beginning(home)
-            end = (await consumer.end_offsets([home]))[home]
+            wait_longer_when_idle(consumer)
             self._begin()
             is_behind = True
             while True:
@@ -81,7 +86,9 @@ class Follower:
                     is_behind = False
                     self._reached_end()
                     self._is_complete.set()
-                batches = await consumer.getmany(timeout_ms=_POLL_MS)
+                batches = await consumer.getmany(
+                    timeout_ms=_POLL_MS if is_behind else _CALM_POLL_MS
+                )
                 for record in batches.get(home, ()):
                     self._take(as_consumed(record))
         finally:

@@ -7,6 +7,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.structs import OffsetAndMetadata
 
+from kafka_io import command_group
 from kafka_io.client import partition_of
 from kafka_io.clock import now_us
 from kafka_io.command_group import CommandGroup, ReceivedCommand, next_attempt
@@ -192,6 +193,20 @@ async def test_a_command_stays_with_its_worker_when_others_come_and_go(world: Wo
             others.append(busy.received.get_nowait())
         busy.stop.set()
     assert value not in [received.command for received in others]
+
+
+@pytest.mark.timeout(60)
+async def test_a_worker_that_waits_for_commands_stops_at_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command_group, "_POLL_MS", 1_000_000)
+    value = command()
+    worker = Worker(world)
+    async with Publisher(world.producer_settings) as publisher, asyncio.TaskGroup() as tasks:
+        await publisher.publish(value)
+        tasks.create_task(worker.run())
+        assert (await worker.received.get()).command == value
+        worker.stop.set()
 
 
 async def test_a_command_that_is_handed_over_in_order_says_so(world: World) -> None:
