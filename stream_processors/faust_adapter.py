@@ -94,6 +94,10 @@ class AgentProcessor(Processor):
         """Return the seconds between two ticks of a partition number."""
         return self._processor.tick_s_of(number)
 
+    def needs_tick(self, number: int, now_us: int) -> bool:
+        """Return whether a tick may have something to do at a time."""
+        return self._processor.needs_tick(number, now_us)
+
     def needs_time(self, number: int, now_us: int) -> bool:
         """Return whether something may be due by a time."""
         return self._processor.needs_time(number, now_us)

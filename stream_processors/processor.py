@@ -270,6 +270,11 @@ class Processor(ABC):
         assert self.tick_s is not None
         return self.tick_s
 
+    def needs_tick(self, number: int, now_us: int) -> bool:
+        """Return whether a tick may have something to do at a time; else it is left out."""
+        del number, now_us
+        return True
+
     def needs_time(self, number: int, now_us: int) -> bool:
         """Return whether something may be due by a time, so that a tick needs `read_until_us`."""
         del number, now_us

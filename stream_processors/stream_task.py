@@ -790,9 +790,12 @@ class StreamTask:
                 ticked_s = self._ticked_s[processor.name]
                 if _now_s() >= ticked_s + processor.tick_s_of(self.number):
                     self._ticked_s[processor.name] = _now_s()
+                    now_us = self._process.now_us()
+                    if not processor.needs_tick(self.number, now_us):
+                        continue
                     before = len(this_round)
                     busy[processor.name] = processor
-                    if processor.needs_time(self.number, self._process.now_us()):
+                    if processor.needs_time(self.number, now_us):
                         this_round.read_until_us = await self._read_until_us()
                     await processor.tick(this_round)
                     this_round.must_end |= len(this_round) > before

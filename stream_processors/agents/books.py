@@ -217,6 +217,10 @@ class Books(Processor):
             case _:
                 raise AssertionError(f"no input of books has a {type(record).__name__}")
 
+    def needs_tick(self, number: int, now_us: int) -> bool:
+        """Return whether something may be due, by this clock or by the log's."""
+        return self.needs_time(number, max(now_us, self._partitions[number].read_us))
+
     def needs_time(self, number: int, now_us: int) -> bool:
         """Return whether an alert or the end of a temporary limit may be due."""
         here = self._partitions.get(number)

@@ -37,6 +37,8 @@ from stream_processors.windowing.tallies import WindowCounter
 _COUNTED = (TRAINING_EVENTS, BACKTEST_EVENTS, RISK_ALERTS)
 _LINGER_S = 0.1
 _PUBLISH_EVERY_S = 0.25
+_CALM_EVERY_S = 1.0
+"""The seconds between two ticks of a partition number that has nothing to publish."""
 
 
 class EventTallies(Processor):
@@ -133,6 +135,16 @@ class WindowTotals(Processor):
             if updates or name in changed:
                 key = encode_key(name, board.tenant)
                 this_round.put(DASHBOARD_BOARDS, key, board.pack())
+
+    def tick_s_of(self, number: int) -> float:
+        """Return the seconds between two ticks: fewer while there is a window to publish."""
+        boards = self._boards.get(number, {}).values()
+        return _PUBLISH_EVERY_S if any(board.is_due_later for board in boards) else _CALM_EVERY_S
+
+    def needs_tick(self, number: int, now_us: int) -> bool:
+        """Return whether there is a board, whose watermark goes on with the time."""
+        del now_us
+        return bool(self._boards[number])
 
     async def tick(self, this_round: Round) -> None:
         """End the round where a window is over."""

@@ -178,6 +178,15 @@ class Risk(Processor):
             elif (part := narrowed(message, self._scope.covers)) is not None:
                 here.batch.apply(part)
 
+    def needs_tick(self, number: int, now_us: int) -> bool:
+        """Return whether gauges or histories may have changed, or something may be due."""
+        here = self._partitions[number]
+        return (
+            here.has_changed
+            or bool(here.due_histories)
+            or self.needs_time(number, max(now_us, here.read_us))
+        )
+
     def needs_time(self, number: int, now_us: int) -> bool:
         """Return whether an alert or the end of a temporary limit may be due."""
         here = self._partitions.get(number)

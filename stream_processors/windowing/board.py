@@ -113,6 +113,11 @@ class Board:
         for length in (self._narrow, *self._wide):
             self._changed.add((length, start - start % length))
 
+    @property
+    def is_due_later(self) -> bool:
+        """Whether a window has changed since its total was published."""
+        return bool(self._changed)
+
     def advance(self, now_us: int) -> list[DashboardUpdate]:
         """Advance the watermark; return the totals that are due and not published yet."""
         self._watermark_us = max(self._watermark_us, self._reached_us(now_us))

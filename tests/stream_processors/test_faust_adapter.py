@@ -120,6 +120,9 @@ async def test_the_processor_says_how_often_it_ticks_and_whether_time_matters() 
         def tick_s_of(self, number: int) -> float:
             return number / 10
 
+        def needs_tick(self, number: int, now_us: int) -> bool:
+            return number <= now_us
+
         def needs_time(self, number: int, now_us: int) -> bool:
             return number < now_us
 
@@ -127,3 +130,5 @@ async def test_the_processor_says_how_often_it_ticks_and_whether_time_matters() 
         assert processor.tick_s_of(3) == 0.3
         assert processor.needs_time(3, 4)
         assert not processor.needs_time(3, 3)
+        assert processor.needs_tick(3, 3)
+        assert not processor.needs_tick(3, 2)

@@ -456,6 +456,28 @@ class Clockwork(RunningTotals):
             self.times.append((this_round.read_until_us, self.seen))
 
 
+class Calm(RunningTotals):
+    """Has something to do at a tick of one of two partition numbers only."""
+
+    def __init__(self) -> None:
+        super().__init__(tick_s=0.25)
+        self.ticked: set[int] = set()
+
+    def needs_tick(self, number: int, now_us: int) -> bool:
+        del now_us
+        return number == 1
+
+    async def tick(self, this_round: Round) -> None:
+        self.ticked.add(this_round.number)
+
+
+async def test_a_tick_that_has_nothing_to_do_is_left_out() -> None:
+    calm = Calm()
+    async with running(FakeMember(FakeCluster(0), calm)):
+        await asyncio.sleep(5)
+    assert calm.ticked == {1}
+
+
 @pytest.mark.parametrize("seed", range(4))
 async def test_a_tick_knows_a_time_that_no_unread_message_precedes(seed: int) -> None:
     cluster = FakeCluster(seed, slowest_s=0.5)

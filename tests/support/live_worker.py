@@ -104,6 +104,8 @@ class Live:
     async def tick(self) -> None:
         """Look at the time, as a task does."""
         self.round.read_until_us = None
+        if not self.bench.processor.needs_tick(NUMBER, self.now_us):
+            return
         if self.bench.processor.needs_time(NUMBER, self.now_us) and self.queue.has_reached(
             {where: len(self.in_log(where)) for where in self.merged}
         ):

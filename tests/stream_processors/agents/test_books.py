@@ -235,6 +235,8 @@ async def test_missing_measures_and_ends_of_limits_are_alerted_by_the_logs_time(
     assert made.journal.sent(RISK_ALERTS, RiskAlert) == []
     assert not made.processor.needs_time(NUMBER, 160 * second_us)
     assert made.processor.needs_time(NUMBER, 161 * second_us)
+    assert not made.processor.needs_tick(NUMBER, 160 * second_us)
+    assert made.processor.needs_tick(NUMBER, 161 * second_us)
     assert (await made.tick()).sent(RISK_ALERTS, RiskAlert) == [], "the time is unknown"
     [stale] = (await made.tick(161 * second_us)).sent(RISK_ALERTS, RiskAlert)
     assert (stale.state, stale.entity_type, stale.entity_id) == ("stale", "book", "firm/desk")

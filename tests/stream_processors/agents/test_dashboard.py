@@ -5,7 +5,7 @@ from schemas.topics import DASHBOARD_BOARDS, DASHBOARD_TALLIES, DEAD_LETTERS, TR
 from stream_processors.agents.dashboard import EventTallies, WindowTotals
 from stream_processors.settings import ProcessorSettings
 from tests.support.messages import FakeMessage, message
-from tests.support.processor_bench import ProcessorBench
+from tests.support.processor_bench import NUMBER, ProcessorBench
 
 SETTINGS = ProcessorSettings()
 
@@ -43,3 +43,15 @@ async def test_tallies_are_added_to_their_tenants_board() -> None:
     assert {board: state.offset for board, state in states.items()} == {"acme": 0, "": 1}
     assert [len(state.slices) for state in states.values()] == [1, 1]
     assert journal.order[-1] == DASHBOARD_BOARDS.name
+
+
+async def test_a_partition_ticks_often_only_while_a_window_has_to_be_published() -> None:
+    bench = ProcessorBench(WindowTotals(SETTINGS))
+    totals = bench.processor
+    assert totals.tick_s_of(NUMBER) == 1
+    assert not totals.needs_tick(NUMBER, 0), "there is no board"
+    counted = await ProcessorBench(EventTallies(SETTINGS)).run([progress(0)])
+    [tally] = counted.sent(DASHBOARD_TALLIES, WindowTally)
+    await bench.run([message(DASHBOARD_TALLIES, tally, 0)])
+    assert totals.tick_s_of(NUMBER) == 0.25
+    assert totals.needs_tick(NUMBER, 0)

@@ -166,6 +166,19 @@ async def test_a_time_that_is_reached_is_judged_only_if_all_before_it_was_read()
     assert not made.processor.needs_time(NUMBER, 1 << 60)
 
 
+async def test_a_tick_is_needed_while_something_has_changed_or_is_due() -> None:
+    made = bench()
+    await made.tick()
+    assert not made.processor.needs_tick(NUMBER, 1 << 60)
+    stale = RiskLimits(portfolio_id="p", limits=[], stale_after_s=5.0, event_time_us=0)
+    await made.run([message(PORTFOLIO_RETURNS, returns(), 7)._replace(timestamp=100.0)])
+    assert made.processor.needs_tick(NUMBER, 0)
+    await made.run([message(RISK_LIMITS, stale, 0)._replace(timestamp=103.0)])
+    await made.tick()
+    assert not made.processor.needs_tick(NUMBER, 105_000_000)
+    assert made.processor.needs_tick(NUMBER, 105_000_001)
+
+
 async def test_a_message_of_another_portfolio_tells_the_time() -> None:
     made = bench()
     stale = RiskLimits(portfolio_id="p", limits=[], stale_after_s=5.0, event_time_us=0)
