@@ -42,6 +42,7 @@ from stream_processors.risk.moments import (
     StudentT,
     cornish_fisher,
     is_monotone,
+    require_variance,
 )
 from stream_processors.risk.window import ReturnWindow
 
@@ -118,7 +119,7 @@ class Methods:
         if self.mean not in ("sample", "zero"):
             raise InvalidInput(f"the mean is {self.mean!r}; it must be sample or zero")
         if "student_t" in self.names:
-            StudentT(ConfidenceLevel.of("0.95"), self.dof)
+            require_variance(self.dof)
         ewma_deviation(np.zeros(1), self.ewma_start, self.ewma_decay)
 
     @property

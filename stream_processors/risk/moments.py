@@ -137,8 +137,7 @@ class StudentT:
     """The Student-t method at one level."""
 
     def __init__(self, level: ConfidenceLevel, dof: float) -> None:
-        if not dof > 2:  # noqa: PLR2004  # or there is no variance
-            raise InvalidInput(f"the degrees of freedom are {dof}; they must be more than 2")
+        require_variance(dof)
         var, es = student_t_unit(level, dof)
         shrunk = 1.0 if dof > NORMAL_ABOVE else sqrt((dof - 2) / dof)
         self.factors = var * shrunk, es * shrunk
@@ -147,6 +146,16 @@ class StudentT:
     def estimate(self, mean: float, deviation: float) -> Estimate:
         """Estimate from the mean and the standard deviation of returns."""
         return _scaled(self.factors, mean, deviation)
+
+
+def require_variance(dof: float) -> None:
+    """Check the degrees of freedom of a Student-t that is scaled by its deviation.
+
+    Raises:
+        InvalidInput: they are 2 or fewer, so that there is no variance.
+    """
+    if not dof > 2:  # noqa: PLR2004  # see above
+        raise InvalidInput(f"the degrees of freedom are {dof}; they must be more than 2")
 
 
 def student_t_unit(level: ConfidenceLevel, dof: float) -> tuple[float, float]:

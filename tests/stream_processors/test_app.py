@@ -1,5 +1,7 @@
 """The worker's app: its agents, and the processors that a rebuilding worker leaves out."""
 
+import subprocess
+import sys
 from dataclasses import fields
 
 from mode import CrashingSupervisor
@@ -19,6 +21,16 @@ async def test_a_worker_has_an_agent_for_each_processor() -> None:
     supervisor: object = app.conf.agent_supervisor
     assert supervisor is CrashingSupervisor
     assert app.conf.id == "x.tapewire"
+
+
+def test_a_worker_without_portfolios_has_not_loaded_scipy() -> None:
+    program = (
+        "import sys; from stream_processors.app import build_app; "
+        "from stream_processors.settings import ProcessorSettings; "
+        "build_app(ProcessorSettings()); print([name for name in sys.modules if 'scipy' in name])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
+    assert done.stdout.strip() == b"[]"
 
 
 def test_no_two_processors_keep_their_state_in_one_topic() -> None:
