@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from infra.class_archive import ClassArchive, cache_folder
 from infra.errors import BrokerFailed, DownloadFailed
 from infra.maven import fetch, kafka_jars
 from schemas.topics import Topic
@@ -32,7 +33,6 @@ _GIVEN_OUT_BY_NOBODY = 10_000, 30_000
 
 _JAVA_OPTIONS = (
     "-XX:+UseSerialGC",
-    "-Xshare:auto",
     "-XX:TieredStopAtLevel=1",  # a broker on one machine then starts in half the time
     "--sun-misc-unsafe-memory-access=allow",  # Kafka needs it; Java 24 and later warn of it
 )
@@ -68,6 +68,14 @@ class Broker:
 
     command: tuple[str, ...]
     port: int
+    archive: ClassArchive
+    """Of its classes. It is not used by the command."""
+
+    @property
+    def archived_command(self) -> tuple[str, ...]:
+        """The command with the archive, or with an option that records what to put into it."""
+        java, *arguments = self.command
+        return (java, *self.archive.options(), *arguments)
 
     @property
     def bootstrap_servers(self) -> str:
@@ -113,7 +121,8 @@ def prepare(
     if not (log_dir / "meta.properties").exists():
         _format((*java, *on_jars), config, cluster_id or new_cluster_id())
     quiet = ("-Xms128m", "-Xmx512m", *_log_options())
-    return Broker((*java, *quiet, *on_jars, "kafka.Kafka", str(config)), port)
+    archive = ClassArchive(cache_folder(), java, classpath, data_dir.resolve() / "classes.list")
+    return Broker((*java, *quiet, *on_jars, "kafka.Kafka", str(config)), port, archive)
 
 
 def bounded_disk(partition_bytes_max: int) -> Mapping[str, str]:

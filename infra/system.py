@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from infra.class_archive import ClassArchive
 from infra.data_dir import (
     PARTS,
     PRIVATE_UMASK,
@@ -46,6 +47,8 @@ from producers.demo.notice import describe
 KAFKA_PORT = 9092
 _FOREIGN_KAFKA_S = 30.0
 _BROKER_S = 60.0
+_BROKER = "kafka"
+"""The name of the embedded broker's part."""
 _EXAMPLES = Path(__file__).parents[1] / "examples" / "sse-response"
 _EXAMPLES_ROUTER = "sse_response_examples:router"
 
@@ -127,7 +130,7 @@ async def run(
         supervisor = Supervisor(settings.data_dir / "logs", say, states, forks)
         try:
             began = time.monotonic()
-            system, targets = await _start(settings, options, supervisor, say)
+            system, targets, archive = await _start(settings, options, supervisor, say)
             up = True
             say(f"started in {time.monotonic() - began:.0f} s{_without(states)}")
             metrics = SystemMetrics(states, supervisor.pids, settings.data_dir)
@@ -137,7 +140,7 @@ async def run(
             ):
                 logs = settings.data_dir / "logs"
                 say(f"\nopen {system.url}   (Ctrl-C stops; logs are in {logs})\n")
-                await supervisor.watch(stop)
+                await _watch(supervisor, archive, stop)
         except asyncio.CancelledError:
             if not stop.is_set():
                 raise
@@ -147,12 +150,24 @@ async def run(
             await supervisor.stop()
 
 
+async def _watch(supervisor: Supervisor, archive: ClassArchive | None, stop: asyncio.Event) -> None:
+    """Keep the parts alive, and meanwhile the archive of the embedded broker, until `stop`."""
+    pid = supervisor.pids().get(_BROKER)
+    if archive is None or pid is None:
+        await supervisor.watch(stop)
+        return
+    async with asyncio.TaskGroup() as tasks:
+        keeping = tasks.create_task(archive.keep(pid))
+        await supervisor.watch(stop)
+        keeping.cancel()
+
+
 async def _start(
     settings: InfraSettings, options: SystemOptions, supervisor: Supervisor, say: Say
-) -> tuple[RunningSystem, list[Target]]:
-    servers = settings.bootstrap_servers
+) -> tuple[RunningSystem, list[Target], ClassArchive | None]:
+    servers, archive = settings.bootstrap_servers, None
     if servers is None:
-        servers = await _start_broker(settings, supervisor, say)
+        servers, archive = await _start_broker(settings, supervisor, say)
     else:
         await asyncio.to_thread(wait_for_kafka, servers, within_s=_FOREIGN_KAFKA_S)
         say(f"{'kafka':<10} yours at {servers}")
@@ -218,10 +233,11 @@ async def _start(
         pid=pid,
         process_started_s=process_started_s,
     )
-    return system, [
+    shown = [
         *_edge_targets(settings, [port for _, port in edges], ports),
         *(Target(name, port) for name, port in metrics.items()),
     ]
+    return system, shown, archive
 
 
 def _metrics_of(part: Part, ports: Mapping[str, int]) -> Mapping[str, str]:
@@ -261,7 +277,9 @@ def _shown(
         server.server_close()
 
 
-async def _start_broker(settings: InfraSettings, supervisor: Supervisor, say: Say) -> str:
+async def _start_broker(
+    settings: InfraSettings, supervisor: Supervisor, say: Say
+) -> tuple[str, ClassArchive]:
     security = SecuritySettings()
     if not security.is_plain:
         raise InfraError(
@@ -284,9 +302,10 @@ async def _start_broker(settings: InfraSettings, supervisor: Supervisor, say: Sa
         await asyncio.to_thread(wait_for_kafka, broker.bootstrap_servers, within_s=_BROKER_S)
         return broker.bootstrap_servers
 
-    await supervisor.start(Part("kafka", broker.command, probe=answers))
+    command = await asyncio.to_thread(lambda: broker.archived_command)
+    await supervisor.start(Part(_BROKER, command, probe=answers))
     say(f"{'kafka':<10} plain text on loopback: every user of this machine can read and write it")
-    return broker.bootstrap_servers
+    return broker.bootstrap_servers, broker.archive
 
 
 def _kafka_at(servers: str) -> Need:

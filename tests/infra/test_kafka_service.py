@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from infra import kafka_service
+from infra.class_archive import ClassArchive
 from infra.embedded_broker import Broker
 from infra.errors import DownloadFailed
 
@@ -16,7 +17,8 @@ def test_the_process_becomes_the_broker(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
     def prepare(folder: Path, port: int, *, properties: Mapping[str, str], **_: Any) -> Broker:
         prepared.append((folder, port, properties))
-        return Broker(("/java", "kafka.Kafka"), port)
+        archive = ClassArchive(tmp_path, ("/java",), "a.jar", tmp_path / "classes.list")
+        return Broker(("/java", "kafka.Kafka"), port, archive)
 
     monkeypatch.setenv("TAPEWIRE_DATA_DIR", str(tmp_path))
     monkeypatch.setenv("TAPEWIRE_PARTITION_BYTES_MAX", "2097152")
