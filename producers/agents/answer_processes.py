@@ -1,9 +1,8 @@
 """The processes in which agents answer, each of which can be killed.
 
-A process is started for the first answer, loads all agents once, and gives one answer at a time. It
-is kept for the next answer, but killed, with whatever it has started, when an answer takes longer
-than its deadline or is no longer needed. `producers.agents.answers` describes the lines between the
-two.
+A process loads all agents once, and gives one answer at a time. It is kept for the next answer, but
+killed, with whatever it has started, when an answer takes longer than its deadline or is no longer
+needed. `producers.agents.answers` describes the lines between the two.
 """
 
 import asyncio
@@ -43,6 +42,10 @@ class AnswerProcesses:
         """How long an answer may take, in seconds."""
         self._idle: list[Process] = []
         self._busy: set[Process] = set()
+
+    async def start(self) -> None:
+        """Start a process, so that the first answer does not wait for it."""
+        self._idle.append(await _started())
 
     async def close(self) -> None:
         """Kill all processes."""

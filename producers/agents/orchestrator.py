@@ -71,6 +71,7 @@ async def run(
             ask = partial(_ask_in_turn, turns, processes, received.is_stopped)
             agents_loop.run(run.answer(router, ask))
 
+        agents_loop.run(processes.start())
         try:
             group = CommandGroup(AGENT_COMMANDS, AGENT_EVENTS, settings, at_once=_RUNS_MAX)
             await group.run(work, stop)

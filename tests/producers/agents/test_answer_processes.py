@@ -28,6 +28,7 @@ def agents(monkeypatch: pytest.MonkeyPatch) -> Sequence[Agent]:
 @asynccontextmanager
 async def running(agents: Sequence[Agent], deadline_s: float) -> AsyncGenerator[AnswerProcesses]:
     processes = AnswerProcesses(agents, deadline_s)
+    await processes.start()
     try:
         yield processes
     finally:
@@ -38,17 +39,6 @@ async def answer_of(processes: AnswerProcesses, agent: Agent, message: str) -> s
     pieces = processes.answer(lambda: False, agent, message, CALLER)
     async with aclosing(pieces):
         return "".join([piece async for piece in pieces])
-
-
-async def test_there_is_no_process_before_the_first_answer(agents: Sequence[Agent]) -> None:
-    def children() -> int:
-        return len(psutil.Process().children())
-
-    before = children()
-    async with running(agents, 60) as processes:
-        assert children() == before
-        await answer_of(processes, agents[0], "2 + 3")
-        assert children() == before + 1
 
 
 async def test_a_process_is_kept_for_the_next_answer(agents: Sequence[Agent]) -> None:
