@@ -6,6 +6,7 @@ the build rewrites the imports in the copies: `from schemas.codec import encode`
 `from tapewire.schemas.codec import encode`. An editable install, as by `make`, changes nothing.
 """
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -32,6 +33,12 @@ class BuildPy(build_py):
         self.package_data = {
             f"tapewire.{name}": patterns for name, patterns in self.package_data.items()
         }
+
+    def run(self) -> None:
+        """Copy what the checkout has now: a wheel takes all that it finds in the build folder."""
+        if not self.editable_mode:
+            shutil.rmtree(Path(self.build_lib) / "tapewire", ignore_errors=True)
+        super().run()
 
     def build_module(self, module: str, module_file: str, package: str) -> tuple[str, bool]:
         """Copy a module, and rewrite its imports in the copy."""

@@ -27,6 +27,17 @@ for name, module in list(sys.modules.items()):
 print(json.dumps([sorted(names) for names in by_file.values() if len(names) > 1]))
 """
 
+REMOVED = "tapewire/infra/removed.py"
+
+# The folders of data of the package, and the files of each.
+DATA = (
+    ("infra/monitoring", "**/*"),
+    ("producers/market/data", "*"),
+    ("producers/training/data", "*"),
+    ("schemas/avro", "*/*.avsc"),
+    ("sse_edge/page", "**/*"),
+)
+
 PARTS = (
     "cli.__main__",
     "infra.system",
@@ -38,11 +49,21 @@ PARTS = (
 
 
 @pytest.fixture(scope="session")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the wheel, as `make wheel` does."""
+def build_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the wheel, as `make wheel` does; the output of the build is in `build.log`."""
     folder = tmp_path_factory.mktemp("wheel")
-    _pip("wheel", "--no-build-isolation", "--no-deps", "--no-index", "-w", str(folder), str(ROOT))
-    (built,) = folder.glob("*.whl")
+    # As if a module had been built before, and was then removed from the checkout.
+    removed = ROOT / "build" / "lib" / REMOVED
+    removed.parent.mkdir(parents=True, exist_ok=True)
+    removed.write_text("")
+    options = ("--no-build-isolation", "--no-deps", "--no-index", "--verbose", "-w", str(folder))
+    (folder / "build.log").write_text(_pip("wheel", *options, str(ROOT)))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def wheel(build_folder: Path) -> Path:
+    (built,) = build_folder.glob("*.whl")
     return built
 
 
@@ -77,6 +98,24 @@ def test_the_wheel_has_one_package_at_its_top(wheel: Path) -> None:
     ):
         assert needed in names
     assert {name.split("/")[1] for name in names if "/" in name}.isdisjoint({"tests", "benchmarks"})
+
+
+def test_the_wheel_has_every_file_of_the_folders_of_data(wheel: Path) -> None:
+    names = set(zipfile.ZipFile(wheel).namelist())
+    for folder, pattern in DATA:
+        files = [path for path in (ROOT / folder).glob(pattern) if path.is_file()]
+        assert files, folder
+        assert {f"tapewire/{path.relative_to(ROOT)}" for path in files} <= names
+
+
+def test_setuptools_warns_of_nothing_where_the_wheel_is_built(build_folder: Path) -> None:
+    output = (build_folder / "build.log").read_text()
+    assert "adding 'tapewire/py.typed'" in output
+    assert "Warning:" not in output  # as in its classes of warnings
+
+
+def test_a_module_that_was_removed_is_not_in_the_next_wheel(wheel: Path) -> None:
+    assert REMOVED not in zipfile.ZipFile(wheel).namelist()
 
 
 def test_the_top_folders_are_not_importable_beside_an_installed_wheel(python: Path) -> None:
@@ -191,10 +230,11 @@ def test_the_checkout_keeps_its_imports() -> None:
     assert done.stdout == "producers.broadcaster\n", done.stderr
 
 
-def _pip(*arguments: str) -> None:
-    command = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", *arguments)
+def _pip(*arguments: str) -> str:
+    command = (sys.executable, "-m", "pip", "--disable-pip-version-check", *arguments)
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
     assert done.returncode == 0, done.stderr
+    return done.stdout + done.stderr
 
 
 def _run(
