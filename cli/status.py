@@ -19,6 +19,7 @@ from cli.log_survey import WrittenVersion, as_json as version_as_json, survey
 from infra.data_dir import PARTS
 from kafka_io.clock import now_us
 from kafka_io.errors import ProducerError
+from kafka_io.group_offsets import Offsets, read_group_offsets
 from kafka_io.log_lines import escaped
 from kafka_io.reader import read_table
 from kafka_io.settings import ProducerSettings
@@ -27,7 +28,14 @@ from kafka_io.topic_admin import GroupMember, TopicAdmin
 from schemas.events import EdgeNode, Record
 from schemas.instants import to_rfc3339
 from schemas.keys import has_tenant
-from schemas.topics import AGENT_COMMANDS, BACKTEST_COMMANDS, EDGE_NODES, TRAINING_COMMANDS
+from schemas.topics import (
+    AGENT_COMMANDS,
+    BACKTEST_COMMANDS,
+    DEAD_LETTERS,
+    EDGE_NODES,
+    OPERATOR_ACTIONS,
+    TRAINING_COMMANDS,
+)
 
 GROUPS = {
     "tapewire": "processors",
@@ -149,10 +157,21 @@ async def read_status(
     """
     now = now_us()
     try:
-        name = settings.topic_prefix + EDGE_NODES.name
-        there = await asyncio.to_thread(TopicAdmin(settings.bootstrap_servers).describe, [name])
-        nodes = await read_table(EDGE_NODES, settings) if there else {}
-        groups = await asyncio.to_thread(_groups, settings)
+        names = {
+            topic: settings.topic_prefix + topic.name
+            for topic in (EDGE_NODES, OPERATOR_ACTIONS, DEAD_LETTERS)
+        }
+        there = await asyncio.to_thread(
+            TopicAdmin(settings.bootstrap_servers).describe, names.values()
+        )
+        missing = [name for name in names.values() if name not in there]
+        if missing and not is_partial:
+            raise LogFailed(f"there is no topic {missing[0]}; `tapewire topics create` makes it")
+        nodes = await read_table(EDGE_NODES, settings) if names[EDGE_NODES] in there else {}
+        committed = await read_group_offsets(
+            [settings.topic_prefix + name for name in GROUPS], settings
+        )
+        groups = await asyncio.to_thread(_groups, committed, settings)
         since_ms = now // 1_000 - _HOUR_MS
         letters = [] if is_partial else await read_letters(settings, Choice(), since_ms=since_ms)
         found = await survey(settings)
@@ -216,9 +235,8 @@ def lags_of(
     return found
 
 
-def _groups(settings: ProducerSettings) -> list[Group]:
+def _groups(committed: Mapping[str, Offsets], settings: ProducerSettings) -> list[Group]:
     admin = TopicAdmin(settings.bootstrap_servers)
-    committed = {name: admin.committed(settings.topic_prefix + name) for name in GROUPS}
     partitions = sorted({where for offsets in committed.values() for where in offsets})
     begins = admin.begins(partitions)
     ends = {where: end.offset for where, end in admin.ends(partitions).items()}
@@ -228,9 +246,13 @@ def _groups(settings: ProducerSettings) -> list[Group]:
             purpose,
             [member_of(member) for member in admin.describe_members(settings.topic_prefix + name)],
             lags_of(
-                committed[name],
+                committed[settings.topic_prefix + name],
                 begins,
-                {where: end for where, end in ends.items() if where in committed[name]},
+                {
+                    where: end
+                    for where, end in ends.items()
+                    if where in committed[settings.topic_prefix + name]
+                },
             ),
         )
         for name, purpose in GROUPS.items()

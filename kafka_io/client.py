@@ -463,7 +463,7 @@ def missing_text(made: AIOKafkaProducer, topic: str, partition: int | None) -> s
     """Return a sentence about a topic or partition that does not exist."""
     known = known_partitions(made, topic)
     if not known:
-        return f"there is no topic {topic}; create it, as `tapewire up` does"
+        return f"there is no topic {topic}; `tapewire topics create` makes it"
     return f"{topic} has {len(known)} partitions, and no partition {partition}"
 
 

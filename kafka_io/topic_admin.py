@@ -11,7 +11,6 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from confluent_kafka import (
-    ConsumerGroupTopicPartitions,
     IsolationLevel,
     KafkaError,
     KafkaException,
@@ -305,24 +304,6 @@ class TopicAdmin:
                 with suppress(KafkaException):
                     found[where.topic, where.partition] = int(answer.result().offset)
         return found
-
-    def committed(self, group: str) -> Mapping[tuple[str, int], int]:
-        """Return the offsets that a group has committed, by topic and partition.
-
-        Raises:
-            Unread: Kafka does not answer, or an ACL is missing.
-        """
-        request = [ConsumerGroupTopicPartitions(group)]
-        answers = self._admin.list_consumer_group_offsets(request, request_timeout=self._timeout_s)
-        try:
-            offsets = answers[group].result().topic_partitions
-        except KafkaException as error:
-            if error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
-                return {}
-            raise Unread(_reason(error, "DESCRIBE", "group", group)) from error
-        return {
-            (found.topic, found.partition): found.offset for found in offsets if found.offset >= 0
-        }
 
     def replicas(self, name: str) -> list[PartitionReplicas]:
         """Return who has the partitions of a topic; nothing for a topic that does not exist.

@@ -201,7 +201,7 @@ class _Growing:
         found = await asyncio.to_thread(self._admin.describe, needed)
         for name in needed:
             if name not in found:
-                raise GrowthRefused(f"there is no topic {name}; create it, as `tapewire up` does")
+                raise GrowthRefused(f"there is no topic {name}; `tapewire topics create` makes it")
         return {name: found[name].partitions for name in self._names}
 
     async def _check_states(self, growth: TopicGrowth) -> None:

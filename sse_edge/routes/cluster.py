@@ -228,8 +228,8 @@ class Cluster:
             # A producer would wait for a topic that does not exist, or have it made by the broker.
             if not await self._node.log.describe([self._topic]):
                 raise LogUnavailable(
-                    f"there is no topic {self._topic}, which all nodes write to; create it as "
-                    "`tapewire up` does"
+                    f"there is no topic {self._topic}, which all nodes write to; "
+                    "`tapewire topics create` makes it"
                 )
             await self._publisher.flush()  # a heartbeat that was not acknowledged in time
         position = await self._publisher.publish(_shortened(self.own("")))

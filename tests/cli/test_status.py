@@ -1,7 +1,25 @@
+from pathlib import Path
+
+import pytest
+
+from cli.errors import LogFailed
 from cli.log_survey import WrittenVersion
-from cli.status import Edge, Group, Lag, Status, as_json, edges_of, lags_of, lines_of, member_of
+from cli.status import (
+    Edge,
+    Group,
+    Lag,
+    Status,
+    as_json,
+    edges_of,
+    lags_of,
+    lines_of,
+    member_of,
+    read_status,
+)
+from kafka_io.settings import ProducerSettings
 from kafka_io.topic_admin import GroupMember
 from schemas.events import EdgeNode
+from tests.conftest import World
 
 NOW = 1_800_000_000_000_000
 
@@ -126,3 +144,14 @@ def test_names_of_members_and_edges_forge_no_line() -> None:
     group = Group("g", "workers", [{"name": "\x1b[2J", "version": "2.0", "host": "h"}])
     lines = list(lines_of(Status("2.0", edges=[edge], groups=[group])))
     assert all(line.isprintable() for line in lines)
+
+
+@pytest.mark.kafka
+async def test_a_cluster_without_topics_is_named_with_the_command_that_makes_them(
+    world: World, tmp_path: Path
+) -> None:
+    settings = ProducerSettings(
+        bootstrap_servers=world.kafka.bootstrap_servers, topic_prefix=f"{world.prefix}none."
+    )
+    with pytest.raises(LogFailed, match=r"no topic .*none\.edge\.nodes; `tapewire topics create`"):
+        await read_status(settings, tmp_path)
