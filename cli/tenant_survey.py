@@ -11,6 +11,7 @@ from cli.errors import InvalidArgument, LogFailed
 from cli.tenant_account import fate_of, lines_found, row_of
 from cli.tenant_shares import Share, Shares
 from kafka_io.errors import ProducerError
+from kafka_io.group_offsets import Offsets, read_group_offsets
 from kafka_io.reader import stream_records
 from kafka_io.settings import ProducerSettings
 from kafka_io.topic_admin import TopicAdmin
@@ -109,7 +110,7 @@ async def survey(settings: ProducerSettings, tenant: str) -> Survey:
         counted = []
         for name, topic in names.items():
             share = Share(name, topic)
-            committed = await _committed(admin, share, settings.topic_prefix)
+            committed = await _committed(share, settings)
             async for record in stream_records(name, settings):
                 if not shares.take(share, record) or record.value is None:
                     continue
@@ -123,21 +124,20 @@ async def survey(settings: ProducerSettings, tenant: str) -> Survey:
     return Survey(tenant, there, found)
 
 
-async def _committed(
-    admin: TopicAdmin, share: Share, prefix: str
-) -> Mapping[str, Mapping[tuple[str, int], int]]:
+async def _committed(share: Share, settings: ProducerSettings) -> Mapping[str, Offsets]:
     """Return the offsets that the readers of a topic have committed, by group.
 
     A group without any offset of the topic does not run in this system; but processors always do.
     """
+    prefix = settings.topic_prefix
     if share.name != prefix + share.topic.name:
         return {}
-    found = {}
-    for group in readers_of(share.topic):
-        offsets = await asyncio.to_thread(admin.committed, prefix + group)
-        if group == PROCESSORS or any(name == share.name for name, _ in offsets):
-            found[prefix + group] = offsets
-    return found
+    groups = [prefix + group for group in readers_of(share.topic)]
+    return {
+        group: offsets
+        for group, offsets in (await read_group_offsets(groups, settings)).items()
+        if group == prefix + PROCESSORS or any(name == share.name for name, _ in offsets)
+    }
 
 
 def topics_of(names: Iterable[str], prefix: str) -> tuple[dict[str, Topic], list[str]]:
