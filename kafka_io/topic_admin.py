@@ -6,6 +6,7 @@ coroutines call them in a thread.
 
 import asyncio
 import logging
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
@@ -46,6 +47,12 @@ _DENIALS = (
     KafkaError.CLUSTER_AUTHORIZATION_FAILED,
 )
 _MISSING = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.GROUP_ID_NOT_FOUND)
+_LOADING = (
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.NOT_COORDINATOR,
+)
+"""A new coordinator of a group, as on a new cluster, has not read the group yet."""
 _MASK_64 = (1 << 64) - 1
 
 
@@ -192,14 +199,23 @@ class TopicAdmin:
             request_timeout=self._timeout_s,
         )
         names = list(groups)
-        of_groups = (
-            self._admin.describe_consumer_groups(
-                names, include_authorized_operations=True, request_timeout=self._timeout_s
-            )
-            if names
-            else {}
-        )
+        of_groups = self._describe_groups(names, with_operations=True) if names else {}
         return _operations("topic", of_topics), _operations("group", of_groups)
+
+    def _describe_groups(
+        self, names: list[str], *, with_operations: bool = False
+    ) -> Mapping[str, Any]:
+        """Return the answers to a request for descriptions, after coordinators have loaded."""
+        until_s = time.monotonic() + self._timeout_s
+        while True:
+            answers: Mapping[str, Any] = self._admin.describe_consumer_groups(
+                names,
+                include_authorized_operations=with_operations,
+                request_timeout=self._timeout_s,
+            )
+            if time.monotonic() > until_s or not any(map(_is_loading, answers.values())):
+                return answers
+            time.sleep(_AGAIN_S)  # a coordinator that has loaded notifies nobody
 
     def allow(self, principal: str, rights: Iterable[Right]) -> None:
         """Add ACLs; those that are there stay.
@@ -418,7 +434,7 @@ class TopicAdmin:
         Raises:
             Unread: Kafka does not answer.
         """
-        answers = self._admin.describe_consumer_groups([group], request_timeout=self._timeout_s)
+        answers = self._describe_groups([group])
         try:
             members = answers[group].result().members
         except KafkaException as error:
@@ -482,6 +498,12 @@ def _operations(kind: str, answers: Mapping[str, Any]) -> Mapping[str, frozenset
         else:
             found[name] = frozenset(operation.name for operation in allowed or ())
     return found
+
+
+def _is_loading(answer: Any) -> bool:
+    """Return whether a coordinator has not answered because it has not read its groups yet."""
+    error = answer.exception()
+    return isinstance(error, KafkaException) and error.args[0].code() in _LOADING
 
 
 def _reason(error: KafkaException, operation: str, kind: str, name: str) -> str:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
-from confluent_kafka import TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from infra.topics import provision
 from kafka_io.errors import TopicRefused, Unread
@@ -57,6 +57,34 @@ def test_an_end_without_a_leader_epoch_is_no_answer(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("kafka_io.client.Admin.current", lambda _: SilentAboutEpochs())
     admin = TopicAdmin("localhost:1")
     assert admin.ends([("t", 0), ("t", 1)]) == {("t", 1): PartitionEnd(9, 4)}
+
+
+class Loading:
+    """Answers as the coordinator of groups on a new cluster, and then as one that has loaded."""
+
+    def __init__(self) -> None:
+        self.answers: list[KafkaException | SimpleNamespace] = [
+            KafkaException(KafkaError(KafkaError.COORDINATOR_LOAD_IN_PROGRESS)),
+            KafkaException(KafkaError(KafkaError.NOT_COORDINATOR)),
+            SimpleNamespace(members=[]),
+        ]
+
+    def describe_consumer_groups(
+        self, names: list[str], **_: object
+    ) -> dict[str, Future[SimpleNamespace]]:
+        answer, future = self.answers.pop(0), Future[SimpleNamespace]()
+        if isinstance(answer, KafkaException):
+            future.set_exception(answer)
+        else:
+            future.set_result(answer)
+        return dict.fromkeys(names, future)
+
+
+def test_a_coordinator_that_loads_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    coordinator = Loading()
+    monkeypatch.setattr("kafka_io.client.Admin.current", lambda _: coordinator)
+    assert TopicAdmin("localhost:1").describe_members("g") == []
+    assert not coordinator.answers
 
 
 @pytest.mark.kafka
