@@ -46,6 +46,8 @@ class Follower:
         self._topic = topic
         self._begin, self._take, self._reached_end = begin, take, reached_end
         self._is_complete = asyncio.Event()
+        self._problem = "Kafka has not answered"
+        """Why it was not read, as far as is known."""
 
     async def complete(self) -> None:
         """Wait until the topic has been read up to its end.
@@ -57,16 +59,21 @@ class Follower:
             async with asyncio.timeout(_READ_S):
                 await self._is_complete.wait()
         except TimeoutError:
-            raise Unread(f"{self._topic} could not be read within {_READ_S:g} s") from None
+            raise Unread(
+                f"{self._topic} could not be read within {_READ_S:g} s: {self._problem}"
+            ) from None
 
     async def run(self) -> None:
         """Follow the topic until cancelled."""
         while True:
             try:
                 await self._follow()
+            except Unread as error:
+                self._problem = str(error)
             except (KafkaError, OSError) as error:
-                logger.warning("reading %s again: %s", self._topic, reason_of(error))
-                await asyncio.sleep(_PAUSE_S)
+                self._problem = reason_of(error)
+            logger.warning("reading %s again: %s", self._topic, self._problem)
+            await asyncio.sleep(_PAUSE_S)
 
     async def _follow(self) -> None:
         home = aiokafka.TopicPartition(self._topic, 0)
@@ -74,6 +81,9 @@ class Follower:
         try:
             await consumer.start()
             await client.require_topics(consumer, [self._topic])
+            if self._topic not in await consumer.topics():
+                # aiokafka would ask for it without a pause.
+                raise Unread(f"there is no topic {self._topic}; `tapewire topics create` makes it")
             # Nothing is fetched yet: a request would wait for a fetch under way.
             end = (await consumer.end_offsets([home]))[home]
             consumer.assign([home])

@@ -79,3 +79,18 @@ async def test_a_kafka_that_is_away_is_named(monkeypatch: pytest.MonkeyPatch) ->
             await following.complete()
         running.cancel()
     assert kept.before_end is None
+
+
+@pytest.mark.kafka
+async def test_a_missing_topic_is_named_with_the_command_that_makes_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follower, "_READ_S", 5.0)
+    kept, missing = Kept(), world.topic("missing")
+    servers = world.kafka.bootstrap_servers
+    following = Follower(servers, missing, kept.begin, kept.take, kept.reached_end)
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(following.run())
+        with pytest.raises(Unread, match=f"no topic {missing}; `tapewire topics create` makes it"):
+            await following.complete()
+        running.cancel()
