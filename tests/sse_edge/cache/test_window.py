@@ -40,6 +40,24 @@ def test_a_window_holds_every_record_between_its_start_and_its_end(
         assert not window.covers(window.start - 1)
 
 
+@given(
+    st.lists(st.sampled_from([b"a", b"b", b"c"]), min_size=1, max_size=20),
+    st.sets(st.sampled_from([b"a", b"b", b"c"])),
+    st.integers(0, 300),
+)
+def test_a_window_finds_the_records_of_keys_between_any_two_offsets(
+    keys: list[bytes], wanted: set[bytes], bytes_max: int
+) -> None:
+    window = Window(0, 1_000 + bytes_max)
+    for offset, key in enumerate(keys):
+        window.append(Batch((Record(HERE, offset, 0, key, bytes(50), None),), offset + 1))
+    for begin in range(window.start, window.next_offset + 1):
+        for end in range(begin, window.next_offset + 1):
+            found = window.between_of(wanted, begin, end)
+            expected = [offset for offset in range(begin, end) if keys[offset] in wanted]
+            assert [entry.record.offset for entry in found] == expected
+
+
 def test_a_record_that_the_window_has_is_not_appended_again() -> None:
     window = Window(0, 10_000)
     window.append(Batch((record(0), record(1)), 2))
