@@ -13,7 +13,7 @@ from kafka_io.client import check_framing, check_security
 from kafka_io.errors import InvalidSetting
 from kafka_io.settings import number_range
 from sse_edge.app import ADDRESS, SHUTDOWN_S, SIBLINGS
-from sse_edge.http.server import server_options
+from sse_edge.http.server import server_options, url_of
 from sse_edge.http.tls import context_of, reason_of
 from sse_edge.settings import EdgeSettings
 
@@ -55,7 +55,7 @@ def main() -> None:
     sockets = [config.bind_socket()]
     host, port = sockets[0].getsockname()[:2]
     scheme = "http" if settings.tls_cert is None else "https"
-    os.environ[ADDRESS] = f"{scheme}://{host}:{port}"
+    os.environ[ADDRESS] = url_of(scheme, host, port)
     if settings.management_port is not None:
         sockets.append(_management_socket(settings.management_host, settings.management_port))
     for listening in sockets:

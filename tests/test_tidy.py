@@ -87,7 +87,6 @@ TESTED_ELSEWHERE = {
     "sse_edge/delivery/options.py": "values without logic",
     "sse_edge/http/dependencies.py": "every test of a route",
     "sse_edge/http/guard.py": "tests/attacks",
-    "sse_edge/http/server.py": "tests/attacks",
     "sse_edge/http/tls.py": "tests/attacks/test_encryption.py",
     "sse_edge/http/web_pages.py": "tests/attacks/test_web_pages.py",
     "sse_edge/log/protocol.py": "tests/sse_edge/log/test_log_promises.py",

@@ -1,7 +1,8 @@
-"""How uvicorn serves the edge: our protocols and their bounds, proxies, and TLS."""
+"""How uvicorn serves the edge: our protocols and their bounds, proxies, TLS, and the URL."""
 
+import socket
 from collections.abc import Mapping
-from ipaddress import IPv4Network, ip_network
+from ipaddress import IPv4Network, IPv6Address, ip_address, ip_network
 from typing import Any
 
 from sse_edge.http import tls
@@ -34,6 +35,23 @@ def server_options(settings: EdgeSettings) -> Mapping[str, Any]:
         "ssl_keyfile": settings.tls_key,
         "ssl_context_factory": tls.make_context if encrypted else None,
     }
+
+
+def url_of(scheme: str, host: str, port: int) -> str:
+    """Return the URL at which other machines find a server.
+
+    Args:
+        scheme: `http` or `https`.
+        host: the IP address that the server listens on. If it listens on all, it is found by the
+            name of its machine, which is also that of a container.
+        port: its port.
+    """
+    address = ip_address(host)
+    if address.is_unspecified:
+        host = socket.gethostname()
+    elif isinstance(address, IPv6Address):
+        host = f"[{host}]"
+    return f"{scheme}://{host}:{port}"
 
 
 def _networks(settings: EdgeSettings) -> list[str]:
