@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -60,9 +60,15 @@ class System:
 
     def parts(self) -> list[psutil.Process]:
         """Return the processes of the parts, without those that these have started."""
-        own = psutil.Process(self.process.pid).children()
-        server = next(child for child in own if "fork-server" in child.cmdline()[0])
-        return [*(child for child in own if child != server), *server.children()]
+        found = []
+        for child in psutil.Process(self.process.pid).children():
+            with suppress(psutil.NoSuchProcess):
+                command = child.cmdline()
+                if "fork-server" in command[0]:
+                    found += child.children()
+                elif "-Xshare:dump" not in command:  # which archives the broker's classes, and ends
+                    found.append(child)
+        return found
 
     async def interrupt(self) -> int:
         self.process.send_signal(signal.SIGINT)
