@@ -45,7 +45,7 @@ async def running(*command: str) -> AsyncGenerator[asyncio.StreamReader]:
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
     assert process.stdout is not None
     try:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(110):  # three long polls may take 30 s each
             yield process.stdout
     finally:
         if process.returncode is None:
