@@ -15,7 +15,8 @@ from tests.faults.cluster import Cluster
 from tests.faults.report import SceneReport, account
 
 _LEFT_BEHIND = re.compile(r"never retrieved|was destroyed but it is pending|Unclosed AIOKafka")
-"""What asyncio and aiokafka log about errors, tasks and connections that nobody looks after."""
+"""What asyncio and aiokafka log when an error is never read, a task is not awaited, or a connection
+is not closed."""
 
 
 @pytest.fixture

@@ -179,7 +179,7 @@ def test_rows_equal_those_of_the_own_sink_after_kills(
     try:
         wait_for(lake, 1, worker)
         killed_at = written(lake)
-        time.sleep(random.Random(20).uniform(0, 1))  # it is killed amid its work
+        time.sleep(random.Random(20).uniform(0, 1))  # the kill may come at any moment
         worker.stop(signal.SIGKILL)
         worker.start(connectors)
         wait_for(lake, EVENTS - 2, worker)

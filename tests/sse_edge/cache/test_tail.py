@@ -70,14 +70,14 @@ async def test_a_partition_without_a_leader_has_an_empty_window_until_it_gets_on
 
 async def test_a_topic_that_was_made_anew_is_another_log() -> None:
     log = log_of(3)
-    tail = Tail(log, EdgeSettings(metadata_s=1))
+    tail = Tail(log, EdgeSettings())
     async with asyncio.TaskGroup() as tasks:
         running = tasks.create_task(tail.run())
         topic = await tail.topic("t")
         await tail.follow(topic, [HERE])
         log.make("t")
         append(log, 5)
-        await asyncio.sleep(3)
+        await tail.check_now()
         assert topic.replaced
         changed = await tail.topic("t")
         assert changed.info.topic_id != topic.info.topic_id
