@@ -59,6 +59,16 @@ class ResponseSession:
             for task in waiting:
                 task.cancel()
 
+    async def until_client_gone(self, request: Request) -> None:
+        """Wait until the client has disconnected, and end the response then.
+
+        Args:
+            request: the session's; nothing else waits for its messages.
+        """
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+        self.leave()
+
     def unreadable(self, message: str, error: LogError) -> Mapping[str, object]:
         """Return the data of the `error` event that ends the response; log the error.
 

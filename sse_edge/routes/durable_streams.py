@@ -199,9 +199,14 @@ class ChunkReader:
             and is_lasting(self._stream, page),
         )
 
-    async def changed(self, session: ResponseSession, within_s: float) -> None:
-        """Wait until there is more to read or the stream is closed, or for a time."""
-        waiting: list[Coroutine[object, object, object]] = [self._pages.arrived.wait()]
+    async def changed(
+        self,
+        session: ResponseSession,
+        within_s: float,
+        *others: Coroutine[object, object, object],
+    ) -> None:
+        """Wait until there is more to read or the stream is closed, for others, or for a time."""
+        waiting = [self._pages.arrived.wait(), *others]
         if self._closure is not None and not self._has_final_event:
             waiting.append(self._closure.wait())
         await session.wait(*waiting, within_s=within_s)
@@ -318,11 +323,13 @@ async def _answer(
                 return _head(await reader.tail())
             if given == NOW and live is Live.NO:
                 return _at_tail(await reader.tail())
-            chunk = await _read(node, session, reader, live)
+            chunk = await _read(request, node, session, reader, live)
     return _response(request, chunk, live)
 
 
-async def _read(node: Node, session: ResponseSession, reader: ChunkReader, live: Live) -> Chunk:
+async def _read(
+    request: Request, node: Node, session: ResponseSession, reader: ChunkReader, live: Live
+) -> Chunk:
     """Return a chunk; by long-polling an empty one only after a time, and while more may come."""
     clock = asyncio.get_running_loop().time
     deadline_s = clock() + node.settings.ping_s
@@ -334,7 +341,7 @@ async def _read(node: Node, session: ResponseSession, reader: ChunkReader, live:
         and session.is_open
         and (left_s := deadline_s - clock()) > 0
     ):
-        await reader.changed(session, left_s)
+        await reader.changed(session, left_s, session.until_client_gone(request))
         chunk = await reader.next()
     return chunk
 

@@ -136,7 +136,7 @@ async def events(
             if request.method == "HEAD":
                 page = Page(b"", 0, reader.cursor())
                 return _response(request, page, format_, lasts=False)
-            page = await _read(node, session, reader, limit, live)
+            page = await _read(request, node, session, reader, limit, live)
             lasts = text is not None and reader.partitions == 1 and is_lasting(stream, page)
     if page.gaps and on_gap is OnGap.CLOSE:
         raise EventsGone(
@@ -153,7 +153,12 @@ router.add_api_route("/{channel}", events, methods=["HEAD"], include_in_schema=F
 
 
 async def _read(
-    node: Node, session: ResponseSession, reader: PageReader, limit: int, live: Live
+    request: Request,
+    node: Node,
+    session: ResponseSession,
+    reader: PageReader,
+    limit: int,
+    live: Live,
 ) -> Page:
     """Return a page; by long-polling an empty one only after a time, and while more may come."""
     clock = asyncio.get_running_loop().time
@@ -165,7 +170,8 @@ async def _read(
         and session.is_open
         and (left_s := deadline_s - clock()) > 0
     ):
-        await session.wait(reader.arrived.wait(), within_s=left_s)
+        gone = session.until_client_gone(request)
+        await session.wait(reader.arrived.wait(), gone, within_s=left_s)
         page = await reader.read(limit)
     return page
 

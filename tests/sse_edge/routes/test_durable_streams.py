@@ -167,6 +167,16 @@ async def test_a_long_poll_without_an_event_ends_at_the_same_offset() -> None:
     assert answer.headers["cache-control"] == "no-store"
 
 
+async def test_a_long_poll_ends_when_its_client_is_gone() -> None:
+    async with an_edge(2) as (edge, _):
+        tail = (await get(edge, method="HEAD")).headers[NEXT]
+        loop = asyncio.get_running_loop()
+        began_s = loop.time()
+        await get(edge, f"offset={tail}&live=long-poll", stays_s=2.0)
+        assert loop.time() - began_s < 5
+        assert edge.app.state.node.connections == 0
+
+
 async def test_the_offset_of_a_quiet_stream_follows_the_records_of_others() -> None:
     async with an_edge(1, checkpoint_records=5) as (edge, log):
         tail = (await get(edge, url="/ds/alerts/p")).headers[NEXT]

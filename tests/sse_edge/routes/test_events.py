@@ -174,6 +174,16 @@ async def test_a_long_poll_ends_with_the_cursor_when_nothing_comes() -> None:
     assert answer.headers["last-event-id"] in answer.headers["link"]
 
 
+async def test_a_long_poll_ends_when_its_client_is_gone() -> None:
+    async with an_edge(connections_per_ip_max=1) as (edge, _):
+        loop = asyncio.get_running_loop()
+        began_s = loop.time()
+        await get(edge, "live=long-poll", stays_s=2.0)
+        assert loop.time() - began_s < 5
+        assert edge.app.state.node.connections == 0
+        assert (await get(edge)).status == 200
+
+
 async def test_after_the_last_event_of_an_entity_nothing_follows() -> None:
     async with an_edge() as (edge, log):
         partition = log.partition_of(b"T", log.count(TRAINING))
