@@ -61,7 +61,8 @@ def _compiled_union(schema: Sequence[Any], known: dict[str, Write | None]) -> Wr
     inner = _compiled(others[0], known) if len(others) == 1 else None
     if inner is None or len(schema) != 2:  # noqa: PLR2004  # null and another
         return None
-    return _optional(inner, null=_long(schema.index("null")), other=_long(schema.index(others[0])))
+    null, other = (encode_long(schema.index(branch)) for branch in ("null", others[0]))
+    return _optional(inner, null=null, other=other)
 
 
 def _record(writers: Mapping[str, Write | None]) -> Write | None:
@@ -86,7 +87,7 @@ def _optional(inner: Write, *, null: bytes, other: bytes) -> Write:
 
 def _array(item: Write) -> Write:
     def write_array(values: Sequence[Any]) -> bytes:
-        return _long(len(values)) + b"".join(map(item, values)) + _END if values else _END
+        return encode_long(len(values)) + b"".join(map(item, values)) + _END if values else _END
 
     return write_array
 
@@ -96,13 +97,13 @@ def _map(value: Write) -> Write:
         if not values:
             return _END
         pairs = [_string(name) + value(inside) for name, inside in values.items()]
-        return _long(len(values)) + b"".join(pairs) + _END
+        return encode_long(len(values)) + b"".join(pairs) + _END
 
     return write_map
 
 
 @lru_cache(maxsize=4_096)
-def _long(number: int) -> bytes:
+def encode_long(number: int) -> bytes:
     """Return a number in zigzag order, 7 bits a byte, the lowest first.
 
     Times, offsets and small numbers come again and again: in an event, its states and its parts.
@@ -118,18 +119,18 @@ def _long(number: int) -> bytes:
     return bytes(digits)
 
 
-_SIZES = tuple(_long(size) for size in range(_SMALL))
+_SIZES = tuple(encode_long(size) for size in range(_SMALL))
 
 
 def _bytes(value: bytes) -> bytes:
     size = len(value)
-    return (_SIZES[size] if size < _SMALL else _long(size)) + value
+    return (_SIZES[size] if size < _SMALL else encode_long(size)) + value
 
 
 def _string(value: str) -> bytes:
     encoded = value.encode()
     size = len(encoded)
-    return (_SIZES[size] if size < _SMALL else _long(size)) + encoded
+    return (_SIZES[size] if size < _SMALL else encode_long(size)) + encoded
 
 
 def _null(_: None) -> bytes:
@@ -139,8 +140,8 @@ def _null(_: None) -> bytes:
 _PRIMITIVES: Mapping[str, Write] = {
     "null": _null,
     "boolean": _BOOLEANS.__getitem__,
-    "int": _long,
-    "long": _long,
+    "int": encode_long,
+    "long": encode_long,
     "double": Struct("<d").pack,
     "bytes": _bytes,
     "string": _string,

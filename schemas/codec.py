@@ -7,7 +7,7 @@ version, and readers resolve the version that a value was written in.
 A value is either decoded or refused with a reason. fastavro checks neither the fingerprint nor the
 bytes after the body, and an array of zero-size items takes gigabytes of memory from 41 bytes. So
 this module checks the marker, the size and the end, and refuses a schema with such an array.
-Pydantic checks each field by the bounds that its class declares.
+Pydantic checks each field by the bounds that its class declares, unless `checked_writers` is sure.
 """
 
 import json
@@ -25,6 +25,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from schemas.avro_writers import Write, compile_writer
 from schemas.bounds import NAME_CHARS_MAX
+from schemas.checked_writers import UNSURE, compile_checked_writer
 from schemas.errors import OutOfBounds, Refused, TooLarge, Undecodable
 from schemas.events import Record, Return, ReturnBatch
 from schemas.registry import Registration, field_names, part_fields
@@ -61,6 +62,8 @@ class _Writer(NamedTuple):
     schema: Any
     write: Write | None
     """Writes a record without the head; None where fastavro writes its data."""
+    write_checked: Write | None
+    """The same for a record that is in bounds; None where Pydantic checks all records first."""
     names: tuple[str, ...]
     parts: Mapping[str, _Part]
     opened: Mapping[str, _Part]
@@ -116,6 +119,9 @@ def encode(record: Record) -> bytes:
         datum = _as_datum(record, writer)
         _check_names(datum["portfolio_ids"])
         return writer.head + _written_by_fastavro(writer.schema, datum)
+    written = None if writer.write_checked is None else _if_sure(record, writer.write_checked)
+    if written is not None:
+        return writer.head + written
     _check(record, writer)
     if writer.write is not None:
         return writer.head + writer.write(record)
@@ -237,6 +243,14 @@ def _versions(registration: Registration) -> list[dict[str, Any]]:
         if path.name.endswith(".avsc")
     }
     return [json.loads(paths[version].read_text(encoding="utf-8")) for version in sorted(paths)]
+
+
+def _if_sure(record: Record, write_checked: Write) -> bytes | None:
+    """Return the bytes of a record that is in bounds; None where Pydantic has to say if it is."""
+    try:
+        return write_checked(record)
+    except UNSURE:
+        return None
 
 
 def _check(record: Record, writer: _Writer) -> None:
@@ -393,7 +407,15 @@ def _writer(kind: type[Record]) -> _Writer:
     head = MARKER + _fingerprint(newest)
     schema, parts = parse_bare(newest), _parts(kind)
     opened = {name: part for name, part in parts.items() if _has_objects(part)}
-    return _Writer(head, schema, compile_writer(schema), field_names(kind), parts, opened)
+    return _Writer(
+        head,
+        schema,
+        compile_writer(schema),
+        compile_checked_writer(schema, kind),
+        field_names(kind),
+        parts,
+        opened,
+    )
 
 
 def _has_objects(part: _Part) -> bool:
@@ -421,7 +443,9 @@ def _encoder(kind: type[Record]) -> _Writer:
     written = _versions(REGISTRY.find(kind))[version - 1]
     schema = parse_bare(written)
     head = MARKER + _fingerprint(written)
-    return newest._replace(head=head, schema=schema, write=compile_writer(schema))
+    return newest._replace(
+        head=head, schema=schema, write=compile_writer(schema), write_checked=None
+    )
 
 
 _READERS: dict[bytes, _Reader] = {}
