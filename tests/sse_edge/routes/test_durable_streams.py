@@ -168,12 +168,12 @@ async def test_a_long_poll_without_an_event_ends_at_the_same_offset() -> None:
 
 
 async def test_a_long_poll_ends_when_its_client_is_gone() -> None:
-    async with an_edge(2) as (edge, _):
+    async with an_edge(2, ping_s=3_600.0) as (edge, _):
         tail = (await get(edge, method="HEAD")).headers[NEXT]
         loop = asyncio.get_running_loop()
         began_s = loop.time()
         await get(edge, f"offset={tail}&live=long-poll", stays_s=2.0)
-        assert loop.time() - began_s < 5
+        assert loop.time() - began_s < 1_800
         assert edge.app.state.node.connections == 0
 
 
