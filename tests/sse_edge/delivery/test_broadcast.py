@@ -153,7 +153,7 @@ class SlowGroup(CountingGroup):
 class Alone:
     """The only subscriber of a group of one entity's alerts."""
 
-    def __init__(self, *, is_zipped: bool = False) -> None:
+    def __init__(self, *, is_zipped: bool = False, pacer: Pacer | None = None) -> None:
         self.client = Client()
         self.transport: Transport = self.client
         self.gzip = Gzip() if is_zipped else None
@@ -172,13 +172,15 @@ class Alone:
             history_bytes_max=0,
         )
         assert feed.is_narrow
-        self.group = BroadcastGroup(feed, Pacer(), self.metrics, checkpoint_records=3)
+        self.pacer = pacer or Pacer()
+        self.group = BroadcastGroup(feed, self.pacer, self.metrics, checkpoint_records=3)
 
     def wake(self) -> None:
         self.calls.append("wake")
 
     def tick(self) -> None:
         self.calls.append("tick")
+        self.client.write(Chunk(b": tick\n"))
 
     def finish(self) -> None:
         self.calls.append("finish")
@@ -188,12 +190,16 @@ class Alone:
 
     def arrives(self, *entities: str) -> int:
         """Let alerts of entities arrive, and the group deliver; return the number of writes."""
+        self.append(*entities)
+        return self.group.deliver()
+
+    def append(self, *entities: str) -> None:
+        """Let alerts of entities arrive."""
         for entity in entities:
             offset = self._window.next_offset
             value = alert(entity, offset)
             record = Record(self._partition, offset, 1, entity.encode(), value, None)
             self._window.append(Batch((record,), offset + 1))
-        return self.group.deliver()
 
 
 async def test_the_only_event_of_an_only_subscriber_is_written_and_counted() -> None:
@@ -240,3 +246,57 @@ async def test_the_only_event_of_an_only_subscriber_is_compressed_if_it_accepts_
     alone.group.leave(alone)
     whole = gzip.decompress(b"".join(alone.client.writes) + alone.gzip.end())
     assert whole.count(b"event: risk_alert") == 1
+
+
+class FailingTransport(Client):
+    def write(self, chunk: Chunk) -> None:
+        raise RuntimeError(f"{len(chunk.data)} bytes cannot be written")
+
+
+async def delivered_by_pacer(pacer: Pacer, subscribers: list[Alone]) -> None:
+    for subscriber in subscribers:
+        pacer.schedule(subscriber.group)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+
+
+async def test_events_of_single_subscribers_are_rendered_first_and_then_written_in_a_row() -> None:
+    pacer, rendered_first = Pacer(), []
+    subscribers = [Alone(pacer=pacer) for _ in range(10)]
+
+    class Noting(Client):
+        def write(self, chunk: Chunk) -> None:
+            rendered_first.append(all(other.group.last_sent for other in subscribers))
+            super().write(chunk)
+
+    for number, subscriber in enumerate(subscribers):
+        subscriber.transport = subscriber.client = Noting()
+        subscriber.group.join(subscriber, (0,))
+        subscriber.group.last_sent = ()
+        subscriber.append(*["own"] * (1 + number % 2))
+    await delivered_by_pacer(pacer, subscribers)
+    assert rendered_first == [True] * 10
+    assert [numbers(each.client) for each in subscribers] == [[0], [0, 1]] * 5
+
+
+async def test_an_event_is_written_before_the_checkpoint_after_it() -> None:
+    alone = Alone()
+    alone.group.join(alone, (0,))
+    alone.append("own", "other", "other", "other")
+    await delivered_by_pacer(alone.pacer, [alone])
+    assert alone.calls == ["tick"]
+    assert [b"risk_alert" in written for written in alone.client.writes] == [True, False]
+
+
+async def test_a_write_that_fails_closes_its_own_client_only() -> None:
+    pacer = Pacer()
+    subscribers = [Alone(pacer=pacer) for _ in range(3)]
+    subscribers[1].transport = FailingTransport()
+    for subscriber in subscribers:
+        subscriber.group.join(subscriber, (0,))
+        subscriber.append("own")
+    await delivered_by_pacer(pacer, subscribers)
+    assert [each.calls for each in subscribers] == [[], ["leave"], []]
+    assert [numbers(each.client) for each in subscribers] == [[0], [], [0]]
+    subscribers[0].arrives("own")
+    assert numbers(subscribers[0].client) == [0, 1]
