@@ -27,7 +27,7 @@ from analytics.lake_counts import LakeCounts
 from analytics.lake_settings import LakeSettings
 from analytics.sinks.settings import SinkSettings
 from analytics.sql.settings import SqlSettings
-from cli.__main__ import cli
+from cli.app import cli
 from infra import chart_files
 from infra.acls import PARTS, Operation, Resource, grants_of
 from infra.part_states import PartState, PartStates

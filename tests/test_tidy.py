@@ -52,6 +52,7 @@ TESTED_ELSEWHERE = {
     "analytics/sinks/base.py": "protocols and values without logic",
     "analytics/sinks/settings.py": "tests/docs/test_reference.py",
     "cli/__main__.py": "tests/cli/commands",
+    "cli/app.py": "tests/cli/commands",
     "cli/commands/audit.py": "tests/cli/commands/test_commands.py",
     "cli/commands/install.py": "tests/cli/commands/test_commands.py",
     "cli/commands/lake_run.py": "tests/cli/commands/test_commands.py",

@@ -102,9 +102,7 @@ def test_only_parts_that_compute_have_the_scientific_packages() -> None:
     assert packages("processor") >= {"numpy", "scipy", "faust-streaming"}
 
 
-def imported_with(
-    allowed: set[str], module: str = "cli.__main__"
-) -> subprocess.CompletedProcess[str]:
+def imported_with(allowed: set[str], module: str = "cli.app") -> subprocess.CompletedProcess[str]:
     """Import a module where no other packages are installed."""
     code = f"{IMPORTED_WITH}import {module}\n"
     command = [sys.executable, "-c", code, " ".join(allowed | {"tapewire"})]

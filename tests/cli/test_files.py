@@ -12,7 +12,7 @@ from hypothesis import given, strategies as st
 from typer.testing import CliRunner
 
 from cli import files
-from cli.__main__ import cli
+from cli.app import cli
 from cli.errors import InvalidArgument
 from cli.files import BYTES_MAX, parse_object, read_object
 

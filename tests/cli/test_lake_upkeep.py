@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from analytics.sinks import address as addresses
 from analytics.sinks.address import open_sink
-from cli.__main__ import cli
+from cli.app import cli
 from cli.lake_upkeep import vacuum
 from tests.support.lake_log import LANES, TABLE, write_step
 

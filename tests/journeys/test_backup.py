@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from cli.__main__ import cli
+from cli.app import cli
 from infra.data_dir import locked
 from infra.embedded_broker import free_port, prepare
 from infra.settings import InfraSettings

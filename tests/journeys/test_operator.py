@@ -9,7 +9,7 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from typer.testing import CliRunner
 
-from cli.__main__ import cli
+from cli.app import cli
 from cli.dead_letters import Choice, Outcome, read_letters, redrive
 from cli.errors import LogFailed
 from kafka_io.client import partition_of

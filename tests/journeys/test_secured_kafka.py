@@ -27,7 +27,7 @@ from confluent_kafka.cimpl import NewTopic
 from typer.testing import CliRunner
 
 from cli import rebuild
-from cli.__main__ import cli
+from cli.app import cli
 from cli.topic_growth import grow
 from infra.acls import PARTS, Operation, Resource, grants_of
 from infra.errors import PartFailed

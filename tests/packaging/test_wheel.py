@@ -40,6 +40,7 @@ DATA = (
 
 PARTS = (
     "cli.__main__",
+    "cli.app",
     "infra.system",
     "producers",
     "producers.__main__",

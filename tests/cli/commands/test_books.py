@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from cli.__main__ import cli
+from cli.app import cli
 from tests.support.scripted_server import scripted
 
 

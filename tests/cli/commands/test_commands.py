@@ -11,7 +11,8 @@ import pytest
 import typer.main
 from typer.testing import CliRunner
 
-from cli.__main__ import cli
+from cli.__main__ import commands_for
+from cli.app import cli
 from cli.commands import risk
 from infra import demo_issuer
 from infra.data_dir import locked
@@ -362,12 +363,35 @@ def test_a_rebuild_without_a_terminal_needs_an_answer_in_advance() -> None:
 
 
 def test_the_command_starts_without_the_scientific_stack() -> None:
-    program = "import cli.__main__, sys; print({'numpy', 'scipy', 'sklearn'} & set(sys.modules))"
+    program = "import cli.app, sys; print({'numpy', 'scipy', 'sklearn'} & set(sys.modules))"
     done = subprocess.run(
         (sys.executable, "-c", program), capture_output=True, text=True, check=True
     )
     assert done.stdout == "set()\n"
     assert risk.METHODS == METHODS
+
+
+def test_up_starts_without_what_only_other_commands_need() -> None:
+    program = """
+import sys
+from cli.__main__ import commands_for
+commands_for(["up", "--no-demo"])
+print({"cli.app", "httpx", "pygments", "rich.console"} & set(sys.modules))
+"""
+    done = subprocess.run(
+        (sys.executable, "-c", program), capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "set()\n"
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--no-such-option"], ["--speed", "0"], ["x"]])
+def test_up_says_the_same_as_among_all_commands(arguments: list[str]) -> None:
+    words = ["up", *arguments]
+    alone, among = (
+        RUNNER.invoke(commands, words, prog_name="tapewire", env={"COLUMNS": "200"})
+        for commands in (commands_for(words), commands_for([]))
+    )
+    assert (alone.exit_code, alone.output) == (among.exit_code, among.output)
 
 
 def test_the_version_is_printed() -> None:
