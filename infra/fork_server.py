@@ -115,11 +115,13 @@ def dying_with(starter: int) -> Callable[[], None]:
 
 
 def _import(modules: Sequence[str]) -> None:
+    gc.disable()  # what modules make is kept, so searching it for garbage only takes time
     for module in modules:
         try:
             importlib.import_module(module)
         except ImportError as error:  # its part says the same when it is started
             print(f"{module} is not shared: {error}", file=sys.stderr, flush=True)
+    gc.enable()
     gc.collect()
     gc.freeze()
 

@@ -1,5 +1,6 @@
 """The server itself; tests/infra/test_forks.py has what it forks."""
 
+import gc
 import sys
 from pathlib import Path
 
@@ -27,3 +28,14 @@ def test_a_part_runs_as_a_module_of_the_command_line(
 
 def test_no_error_handler_takes_a_part_for_an_error() -> None:
     assert not issubclass(fork_server.ForkedPart, Exception)
+
+
+def test_garbage_is_not_searched_for_while_modules_are_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "some_shared.py").write_text("import gc; IS_ENABLED = gc.isenabled()")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(gc, "freeze", lambda: None)
+    fork_server._import(["some_shared"])
+    assert not sys.modules.pop("some_shared").IS_ENABLED
+    assert gc.isenabled()
