@@ -50,6 +50,20 @@ def read_trades(jar: Path) -> Iterator[Trade]:
         raise NoTrades(f"{jar} has no trades in {_MEMBER}: {error}") from error
 
 
+def count_trades(jar: Path) -> int:
+    """Return the number of packaged trades, without reading what is in them.
+
+    Raises:
+        NoTrades: the file does not exist, or is another package.
+    """
+    try:
+        with zipfile.ZipFile(jar) as package, package.open(_MEMBER) as packed:
+            rows = csv.reader(io.TextIOWrapper(packed, encoding="ascii"))
+            return sum(1 for row in rows if row) - 1  # the first row has the names
+    except (OSError, zipfile.BadZipFile, KeyError, ValueError) as error:
+        raise NoTrades(f"{jar} has no trades in {_MEMBER}: {error}") from error
+
+
 def batches(trades: Iterator[Trade]) -> Iterator[TradeBatch]:
     """Yield trades as events; the last one completes its minute."""
     first, batch = 0, list(islice(trades, _BATCH_TRADES))
@@ -69,8 +83,12 @@ async def run(settings: ProducerSettings, jar: Path, stop: asyncio.Event) -> Non
         Unsent: Kafka does not acknowledge within the settings' patience.
     """
     tenant = settings.tenant or ""
-    newest = await read_newest(MARKET_TRADES, settings, count=_NEWEST, tenant=tenant)
     states = await read_table(MARKET_FORMING, settings, tenant)
+    if _next([*states.values()], ()) >= count_trades(jar):
+        logger.info("all trades of %s were in Kafka", SYMBOL)
+        await stop.wait()
+        return
+    newest = await read_newest(MARKET_TRADES, settings, count=_NEWEST, tenant=tenant)
     there = _next([*newest, *states.values()], batches(read_trades(jar)))
     sent = 0
     async with Publisher(settings) as publisher:

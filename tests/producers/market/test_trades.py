@@ -1,3 +1,4 @@
+import asyncio
 import zipfile
 from dataclasses import replace
 from itertools import pairwise
@@ -7,8 +8,10 @@ import pytest
 
 from infra.settings import InfraSettings
 from infra.trades_package import trades_jar
+from kafka_io.settings import ProducerSettings
 from producers.errors import NoTrades
-from producers.market.trades import SYMBOL, _next, batches, read_trades
+from producers.market import trades as market
+from producers.market.trades import SYMBOL, _next, batches, count_trades, read_trades
 from schemas.events import CandleState, Trade, TradeBatch, TradeCount
 
 NUMBER_MAX = 1 << 40
@@ -34,6 +37,31 @@ def test_another_file_than_the_package_is_refused(tmp_path: Path) -> None:
         package.writestr("bitstamp_trades_from_20131125_usd.csv", "timestamp,price\nx,1\n")
     with pytest.raises(NoTrades, match=r"other\.jar has no trades"):
         list(read_trades(other))
+    with pytest.raises(NoTrades, match=r"nothing\.jar has no trades"):
+        count_trades(tmp_path / "nothing.jar")
+
+
+async def test_trades_that_a_state_counts_to_the_last_are_not_read_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    jar = trades_jar(InfraSettings().maven_url)
+    count = count_trades(jar)
+    assert count == sum(1 for _ in read_trades(jar))
+
+    async def read_table(*_: object) -> dict[bytes, CandleState]:
+        return {b"": CandleState(symbol=SYMBOL, next=count, watermark_us=0, forming=[])}
+
+    async def read_newest(*_: object, **__: object) -> list[TradeBatch]:
+        raise AssertionError("the batches were read")
+
+    monkeypatch.setattr(market, "read_table", read_table)
+    monkeypatch.setattr(market, "read_newest", read_newest)
+    stop = asyncio.Event()
+    stop.set()
+    await market.run(ProducerSettings(), jar, stop)
+    count -= 1
+    with pytest.raises(AssertionError, match="were read"):
+        await market.run(ProducerSettings(), jar, stop)
 
 
 def test_trades_of_others_in_the_partition_do_not_begin_the_replay_again() -> None:
