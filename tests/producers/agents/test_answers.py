@@ -1,10 +1,14 @@
 """The lines that an answer becomes, in the process that gives it."""
 
+import subprocess
+import sys
 from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
 
+import producers
+from producers import broadcaster
 from producers.agents.answers import PIECE_CHARS_MAX, end_of
 from tests.support.stubborn_agents import Stubborn
 
@@ -51,3 +55,21 @@ async def test_an_answer_that_is_none_has_an_end(message: str, end: dict[str, ob
 async def test_a_long_piece_is_divided() -> None:
     [first, second, *_] = await lines(Old(), "x" * (PIECE_CHARS_MAX + 1))
     assert [len(str(line["piece"])) for line in (first, second)] == [PIECE_CHARS_MAX, 1]
+
+
+def test_a_process_of_answers_starts_without_a_client_of_kafka() -> None:
+    program = """
+import sys
+import producers.agents.answers
+print({"aiokafka", "confluent_kafka", "producers.broadcaster"} & set(sys.modules))
+"""
+    done = subprocess.run(
+        (sys.executable, "-c", program), capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "set()\n"
+
+
+def test_the_reporter_api_is_there_when_it_is_used() -> None:
+    assert producers.SSEBroadcaster is broadcaster.SSEBroadcaster
+    with pytest.raises(AttributeError, match="has no attribute 'SSEBroadcasters'"):
+        getattr(producers, "SSEBroadcasters")  # noqa: B009  # type checkers know that it is missing
