@@ -10,6 +10,7 @@ import random
 import shutil
 import socket
 import subprocess
+import time
 import uuid
 from base64 import urlsafe_b64encode
 from collections.abc import Iterable, Mapping
@@ -30,6 +31,7 @@ _OWN_PARTITIONS = 8
 _METADATA_BYTES_MAX = 32 << 20
 _METADATA_SEGMENT_BYTES = 8 << 20
 _GIVEN_OUT_BY_NOBODY = 10_000, 30_000
+_LISTENS_POLL_S = 0.02
 
 _JAVA_OPTIONS = (
     "-XX:+UseSerialGC",
@@ -58,6 +60,7 @@ share.coordinator.state.topic.min.isr=1
 group.initial.rebalance.delay.ms=0
 group.min.session.timeout.ms=1000
 log.cleaner.backoff.ms=5000
+log.cleaner.dedupe.buffer.size=16777216
 log.retention.check.interval.ms=60000
 """
 
@@ -192,6 +195,22 @@ def free_port(first: int = 0, host: str = "127.0.0.1") -> int:
                 continue
             return port
     raise OSError(f"no port from {first} on is free")
+
+
+def wait_for_port(port: int, within_s: float) -> None:
+    """Return when a port of loopback can be connected to, or when the time is over.
+
+    A Kafka client that finds the port closed pauses before it connects again, each time longer,
+    and so finds a broker that starts up to a second late.
+    """
+    until_s = time.monotonic() + within_s
+    while time.monotonic() < until_s:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=within_s).close()
+        except OSError:
+            time.sleep(_LISTENS_POLL_S)  # nobody notifies of a port that is opened
+        else:
+            return
 
 
 def _jars(maven_url: str | None) -> str:

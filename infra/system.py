@@ -27,7 +27,7 @@ from infra.data_dir import (
     this_process,
 )
 from infra.demo_issuer import jwks_path
-from infra.embedded_broker import bounded_disk, free_port, prepare
+from infra.embedded_broker import bounded_disk, free_port, prepare, wait_for_port
 from infra.errors import DownloadFailed, InfraError
 from infra.fork_server import is_available
 from infra.forks import Forks, forks_of
@@ -299,6 +299,7 @@ async def _start_broker(
     )
 
     async def answers() -> str:
+        await asyncio.to_thread(wait_for_port, broker.port, _BROKER_S)
         await asyncio.to_thread(wait_for_kafka, broker.bootstrap_servers, within_s=_BROKER_S)
         return broker.bootstrap_servers
 

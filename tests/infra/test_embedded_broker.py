@@ -1,10 +1,18 @@
 """The embedded broker keeps a bounded number of bytes, which the guide tells."""
 
+import socket
+import threading
 from pathlib import Path
 
 import pytest
 
-from infra.embedded_broker import bounded_disk, disk_bytes_max, free_port, prepare
+from infra.embedded_broker import (
+    bounded_disk,
+    disk_bytes_max,
+    free_port,
+    prepare,
+    wait_for_port,
+)
 from infra.errors import BrokerFailed
 from infra.settings import InfraSettings
 from schemas.topics import (
@@ -91,3 +99,21 @@ def test_missing_jars_come_from_the_repository_that_is_given(
     with pytest.raises(BrokerFailed, match=f"Kafka's jars are missing: {url}/.* cannot be"):
         prepare(tmp_path / "kafka", free_port(), maven_url=url)
     assert not (tmp_path / "kafka").exists()
+
+
+def test_a_port_is_waited_for_until_something_listens(monkeypatch: pytest.MonkeyPatch) -> None:
+    port = free_port()
+    has_failed = threading.Event()
+    monkeypatch.setattr("infra.embedded_broker.time.sleep", lambda _: has_failed.set())
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", port))
+        waiting = threading.Thread(target=wait_for_port, args=(port, 60.0))
+        waiting.start()
+        assert has_failed.wait(60)
+        listening.listen()
+        waiting.join(60)
+        assert not waiting.is_alive()
+
+
+def test_a_port_is_waited_for_no_longer_than_asked() -> None:
+    wait_for_port(free_port(), 0.0)
