@@ -42,7 +42,6 @@ def fetch(locked: Mapping[str, str], url: str | None) -> list[Path]:
     Raises:
         DownloadFailed: a file cannot be downloaded, or is not the locked one.
     """
-    url = (url or _maven_central()).rstrip("/")
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         fetch_file = partial(_fetch_file, url, local_repository())
         return list(pool.map(fetch_file, locked.keys(), locked.values()))
@@ -55,9 +54,10 @@ def _maven_central() -> str:
     return MAVEN_CENTRAL_URL
 
 
-def _fetch_file(url: str, folder: Path, path: str, sha256: str) -> Path:
+def _fetch_file(repository: str | None, folder: Path, path: str, sha256: str) -> Path:
     file = folder / path
     if not file.exists():
+        url = (repository or _maven_central()).rstrip("/")
         content = _download(f"{url}/{path}")
         file.parent.mkdir(parents=True, exist_ok=True)
         if hashlib.sha256(content).hexdigest() == sha256:

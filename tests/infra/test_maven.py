@@ -50,6 +50,15 @@ def test_a_file_is_downloaded_once(repository: Repository) -> None:
     assert fetch({PATH: SHA256}, repository.url) == [file]
 
 
+def test_the_address_of_maven_central_is_not_looked_up_for_files_that_are_there(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(maven, "_maven_central", lambda: repository.url)
+    files = fetch({PATH: SHA256}, None)
+    monkeypatch.delattr(maven, "_maven_central")
+    assert fetch({PATH: SHA256}, None) == files
+
+
 def test_a_file_that_is_not_the_locked_one_is_not_used(repository: Repository) -> None:
     with pytest.raises(DownloadFailed, match=r"thing-1\.0\.jar is not the locked file"):
         fetch({PATH: "0" * 64}, repository.url)
