@@ -98,6 +98,8 @@ class Bulkhead:
 
     def error_of(self, message: Message) -> str | None:
         """Return why a message is set aside; None if it is not."""
+        if not self._errors:  # as nearly always
+            return None
         where = TopicPartition(message.topic, message.partition)
         return self._errors.get((where, message.offset))
 
