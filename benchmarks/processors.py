@@ -135,8 +135,9 @@ class Bench:
             self._topics() as prefix,
             self._workers(WORKER, prefix, TAPEWIRE_VAR_LIMIT="0.1"),
             _Progress(self._servers, prefix) as progress,
-            _reader(self._servers, prefix + RISK_ALERTS.name) as raised,
+            _reader(self._servers, prefix + RISK_ALERTS.name) as consumer,
             _reader(self._servers, prefix + PORTFOLIO_RETURNS.name) as sent,
+            _ReadTimes(consumer) as raised,
         ):
             days = 100
             total = _PORTFOLIOS * days
@@ -157,15 +158,14 @@ class Bench:
         portfolio: int,
         days: int,
         sent: AIOKafkaConsumer,
-        raised: AIOKafkaConsumer,
+        raised: "_ReadTimes",
     ) -> float:
         name = f"portfolio-{portfolio}"
         crash = [Return(name, (days + day) * _DAY_US, -0.5) for day in range(days // 10)]
         message = _home(portfolio), encode(ReturnBatch(returns=crash))
+        began_ms = time.time() * 1000
         await asyncio.to_thread(_publish, self._servers, prefix, [message])
-        while (await raised.getone()).key != name.encode():
-            pass  # an alert of the calm days
-        read_ms = time.time() * 1000
+        read_ms = await raised.first_since(began_ms, name.encode())
         while (record := await sent.getone()).value != message[1]:
             pass
         return read_ms - float(record.timestamp)
@@ -329,6 +329,48 @@ class _Progress:
         state = decode(row)
         assert isinstance(state, PortfolioState)
         return state.outcomes["accepted"]
+
+
+class _ReadTimes:
+    """The times at which a reader has had the records of each key.
+
+    It takes all records at once: aiokafka does not fetch a partition whose records wait, and its
+    other fetch takes up to half a second.
+    """
+
+    def __init__(self, consumer: AIOKafkaConsumer) -> None:
+        self._consumer = consumer
+        self._read_ms: dict[bytes | None, list[float]] = {}
+        self._changed = asyncio.Event()
+        self._tasks = asyncio.TaskGroup()
+
+    async def __aenter__(self) -> Self:
+        await self._tasks.__aenter__()
+        self._reading = self._tasks.create_task(self._read())
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        self._reading.cancel()
+        await self._tasks.__aexit__(None, None, None)
+
+    async def first_since(self, since_ms: float, key: bytes) -> float:
+        """Wait for the first record of a key that is read after a time; return when it was."""
+        async with asyncio.timeout(120):
+            while True:
+                times_ms = self._read_ms.get(key, ())
+                for read_ms in times_ms:
+                    if read_ms >= since_ms:
+                        return read_ms
+                self._changed.clear()
+                await self._changed.wait()
+
+    async def _read(self) -> None:
+        while True:
+            found = await self._consumer.getmany(timeout_ms=1_000)
+            read_ms = time.time() * 1000
+            for record in chain(*found.values()):
+                self._read_ms.setdefault(record.key, []).append(read_ms)
+            self._changed.set()
 
 
 class _StreamsProgress(_Progress):
