@@ -31,8 +31,8 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from kafka_io.counts import COUNTS, ForeignOutcome
 from kafka_io.errors import SchemaUnknown
 from kafka_io.schema_registry import SchemaRegistry, SchemaRegistrySettings
-from schemas.codec import MARKER, RefusedValue
-from schemas.errors import ForeignSchema, Refused, Undecodable, UnresolvedSchema
+from schemas.codec import MARKER
+from schemas.errors import ForeignSchema, Refused, RefusedValue, Undecodable, UnresolvedSchema
 from schemas.foreign import Translate, resolve
 
 logger = logging.getLogger(__name__)

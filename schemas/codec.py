@@ -26,7 +26,7 @@ from pydantic import TypeAdapter, ValidationError
 from schemas.avro_writers import Write, compile_writer
 from schemas.bounds import NAME_CHARS_MAX
 from schemas.checked_writers import UNSURE, compile_checked_writer
-from schemas.errors import OutOfBounds, Refused, TooLarge, Undecodable
+from schemas.errors import OutOfBounds, RefusedValue, TooLarge, Undecodable
 from schemas.events import Record, Return, ReturnBatch
 from schemas.registry import Registration, field_names, part_fields
 from schemas.releases import RELEASES
@@ -88,22 +88,6 @@ def write_as(release: str | None) -> None:
     if release is not None:
         _written.update(RELEASES[release])
     _encoder.cache_clear()
-
-
-class RefusedValue(bytes):
-    """A value that was refused before it was decoded: the bytes as the log has them, and why.
-
-    Readers of Kafka make it of a value in another framing whose schema they cannot resolve.
-    """
-
-    error: Refused
-
-    @classmethod
-    def of(cls, value: bytes, error: Refused) -> "RefusedValue":
-        """Return a value with the error that decoding it raises."""
-        made = cls(value)
-        made.error = error
-        return made
 
 
 def encode(record: Record) -> bytes:

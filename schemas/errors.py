@@ -75,3 +75,19 @@ class InvalidErasures(SchemaError):
 
 class UnknownEvent(SchemaError):
     """The class of an object that was to be written is not registered."""
+
+
+class RefusedValue(bytes):
+    """A value that was refused before it was decoded: the bytes as the log has them, and why.
+
+    Readers of Kafka make it of a value in another framing whose schema they cannot resolve.
+    """
+
+    error: Refused
+
+    @classmethod
+    def of(cls, value: bytes, error: Refused) -> "RefusedValue":
+        """Return a value with the error that decoding it raises."""
+        made = cls(value)
+        made.error = error
+        return made

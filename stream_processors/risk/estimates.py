@@ -254,7 +254,7 @@ class Methods:
             for name in self.names
             for horizon in self.horizons
             if not self._is_scaled(name)
-            and (self.overlapping if horizon > 1 else name not in ("historical", *CLOSED))
+            and (self.overlapping if horizon > 1 else name != "historical" and name not in CLOSED)
         ]
 
     @cached_property

@@ -383,7 +383,7 @@ def _independence(pattern: Pattern) -> float:
     calm = pattern.days - 1 - repeats - from_exception_to_calm - to_exception
     rows = calm + to_exception, from_exception_to_calm + repeats
     columns = calm + from_exception_to_calm, to_exception + repeats
-    if 0 in (*rows, *columns):
+    if 0 in rows or 0 in columns:
         return 0.0
     share = (to_exception + repeats) / (pattern.days - 1)
     chain = _log_likelihood(calm, to_exception, to_exception / rows[0])

@@ -9,8 +9,8 @@ import fastavro
 import pytest
 from hypothesis import given, strategies as st
 
-from schemas.codec import MARKER, RefusedValue, decode, encode, record_names, versions
-from schemas.errors import ForeignSchema, TooLarge, Undecodable, UnresolvedSchema
+from schemas.codec import MARKER, decode, encode, record_names, versions
+from schemas.errors import ForeignSchema, RefusedValue, TooLarge, Undecodable, UnresolvedSchema
 from schemas.events import AlertAck
 from schemas.foreign import SCHEMA_CHARS_MAX, resolve
 

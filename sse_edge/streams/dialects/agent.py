@@ -81,4 +81,4 @@ def _notice(_: ClientInfo, event: str, data: Mapping[str, object], timestamp: st
     return EventBlock(None, {"event": event, **data, "timestamp": timestamp})
 
 
-AGENT = Dialect("agent", wrap=_bare, notice=_notice, heartbeat_s=15.0)
+AGENT: Dialect = Dialect("agent", wrap=_bare, notice=_notice, heartbeat_s=15.0)

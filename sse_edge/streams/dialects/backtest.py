@@ -144,7 +144,7 @@ def _notice(_: ClientInfo, event: str, data: Mapping[str, object], timestamp: st
     return EventBlock(event, {**data, "timestamp": timestamp})
 
 
-BACKTEST = Dialect(
+BACKTEST: Dialect = Dialect(
     "backtest",
     wrap=_bare,
     notice=_notice,

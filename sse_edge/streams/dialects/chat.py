@@ -56,5 +56,7 @@ def _join(client_info: ClientInfo, _: str) -> EventBlock:
     return EventBlock("join", Text(client_info.client_id))
 
 
-RESPONSE = Dialect("response", wrap=_bare, notice=_notice, heartbeat_s=_HEARTBEAT_S)
-CHAT = Dialect("response", wrap=_bare, notice=_notice, opening=_join, heartbeat_s=_HEARTBEAT_S)
+RESPONSE: Dialect = Dialect("response", wrap=_bare, notice=_notice, heartbeat_s=_HEARTBEAT_S)
+CHAT: Dialect = Dialect(
+    "response", wrap=_bare, notice=_notice, opening=_join, heartbeat_s=_HEARTBEAT_S
+)

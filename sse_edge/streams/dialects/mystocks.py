@@ -55,7 +55,9 @@ def _notice(_: ClientInfo, event: str, data: Mapping[str, object], timestamp: st
     return EventBlock(event, envelope(event, data, timestamp))
 
 
-MYSTOCKS = Dialect("mystocks", wrap=_wrapped, notice=_notice, opening=_connected, heartbeat=_ping)
+MYSTOCKS: Dialect = Dialect(
+    "mystocks", wrap=_wrapped, notice=_notice, opening=_connected, heartbeat=_ping
+)
 
 
 MANY = "mystocks_many"

@@ -69,7 +69,7 @@ def _of(client_info: ClientInfo) -> dict[str, object]:
     return {"task_ids": list(client_info.entities)}
 
 
-TRAINING_TASK = Dialect(
+TRAINING_TASK: Dialect = Dialect(
     "training_task",
     wrap=_wrapped,
     notice=_notice,
