@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 FOLDERS := producers stream_processors sse_edge schemas infra kafka_io cli analytics tapewire build_tools docs benchmarks tests
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: up test check tests journeys long fuzz openapi mutants soak faults infra-test kube-test systemd-test analytics-test engines-test bench-edge bench-processors bench-retention bench-lake bench-engines bench-idle docs reference audit sbom images compose-files compose-test test-docker wheel lock reset clean
+.PHONY: up test check tests journeys long fuzz openapi mutants soak faults infra-test kube-test systemd-test analytics-test engines-test bench-edge bench-processors bench-retention bench-lake bench-engines bench-idle docs reference audit sbom images compose-files compose-test test-docker wheel wheel-compiled test-compiled lock reset clean
 
 up: $(VENV)/.ready  ## the whole system on this machine
 	@exec $(BIN)/tapewire up $(ARGS)
@@ -168,6 +168,18 @@ test-docker: $(VENV)/.ready-dev  ## tests against a broker in a container; after
 wheel: $(VENV)/.ready-dev  ## dist/tapewire-VERSION-py3-none-any.whl
 	$(BIN)/pip --disable-pip-version-check wheel --quiet --no-build-isolation --no-deps --wheel-dir dist .
 	@ls dist/*.whl
+
+wheel-compiled: $(VENV)/.ready-dev  ## a wheel with compiled modules, for this platform; needs a C compiler
+	TAPEWIRE_COMPILE=1 $(BIN)/pip --disable-pip-version-check wheel --quiet --no-build-isolation --no-deps --wheel-dir dist .
+	@ls dist/*.whl
+
+# The tests run in a copy: compiled modules in the checkout would hide changes of their sources.
+COMPILED := build/compiled/tapewire
+
+test-compiled: $(VENV)/.ready-dev  ## the tests, in a copy of the checkout with compiled modules
+	$(BIN)/python -m build_tools.compiled $(COMPILED)
+	ln -s "$(CURDIR)/$(VENV)" $(COMPILED)/.venv
+	cd $(COMPILED) && PYTHONPATH="$(CURDIR)/$(COMPILED)" .venv/bin/python -m pytest --numprocesses 2 $(ARGS)
 
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-header --upgrade pyproject.toml -c requirements/constraints.txt

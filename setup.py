@@ -4,18 +4,28 @@ Names such as `schemas`, `infra` and `producers` are common; a wheel that put th
 an environment could hide other modules there. So the wheel holds `tapewire/schemas` and so on, and
 the build rewrites the imports in the copies: `from schemas.codec import encode` becomes
 `from tapewire.schemas.codec import encode`. An editable install, as by `make`, changes nothing.
+
+With `TAPEWIRE_COMPILE=1` the wheel also has the modules of `build_tools.compiled` as compiled ones,
+for the platform and the Python that it is built on. That needs mypy and a C compiler.
 """
 
+import os
 import shutil
 import sys
 from pathlib import Path
 
-from setuptools import find_packages, setup
+from setuptools import Distribution, find_packages, setup
+from setuptools.command.build_ext import build_ext
 from setuptools.command.build_py import build_py
 from setuptools.command.egg_info import egg_info
 
 sys.path.insert(0, str(Path(__file__).parent))
-from build_tools.rewrite_imports import FOLDERS, rewrite_imports  # the build finds it by that path
+from build_tools.compiled import GROUP, MODULES, ROOT  # the build finds it by that path
+from build_tools.rewrite_imports import FOLDERS, rewrite_imports
+
+_COMPILES = os.environ.get("TAPEWIRE_COMPILE") == "1"
+if _COMPILES:  # a plain wheel is built without mypy
+    from mypyc.build import mypycify
 
 
 class BuildPy(build_py):
@@ -50,6 +60,42 @@ class BuildPy(build_py):
         return copy, copied
 
 
+class BuildExt(build_ext):
+    """Compiles modules; those of a wheel from their copies, in which imports are rewritten."""
+
+    def run(self) -> None:
+        """Compile the modules, and put the compiled ones beside their sources."""
+        c_folder = Path(self.build_temp).resolve()
+        if not self.inplace:
+            os.chdir(self.build_lib)  # the path of a module's file becomes its name
+        found = mypycify(
+            [
+                f"--config-file={ROOT / 'pyproject.toml'}",
+                f"--cache-dir={c_folder / 'mypy'}",
+                *(name if self.inplace else f"tapewire/{name}" for name in MODULES),
+            ],
+            opt_level="2",
+            debug_level="0",
+            multi_file=True,
+            group_name=GROUP,
+            target_dir=str(c_folder),
+        )
+        build = build_ext(Distribution({"name": "tapewire", "ext_modules": found, "packages": []}))
+        build.build_lib, build.build_temp = str(c_folder / "lib"), str(c_folder)
+        build.inplace, build.parallel = True, os.cpu_count()
+        build.ensure_finalized()
+        build.run()
+        os.chdir(ROOT)
+
+
+class CompiledDistribution(Distribution):
+    """A distribution that is compiled: its extensions are known only when they are built."""
+
+    def has_ext_modules(self) -> bool:
+        """Return True, so that the wheel names its platform."""
+        return True
+
+
 class EggInfo(egg_info):
     """Writes the metadata, which name the one package that a wheel has at its top."""
 
@@ -59,4 +105,10 @@ class EggInfo(egg_info):
         self.write_file("top-level names", f"{self.egg_info}/top_level.txt", "tapewire\n")
 
 
-setup(cmdclass={"build_py": BuildPy, "egg_info": EggInfo})
+if _COMPILES:
+    setup(
+        cmdclass={"build_py": BuildPy, "build_ext": BuildExt, "egg_info": EggInfo},
+        distclass=CompiledDistribution,
+    )
+else:
+    setup(cmdclass={"build_py": BuildPy, "egg_info": EggInfo})

@@ -31,7 +31,7 @@ from infra.embedded_broker import bounded_disk, free_port, prepare, wait_for_por
 from infra.errors import DownloadFailed, InfraError
 from infra.fork_server import is_available
 from infra.forks import Forks, forks_of
-from infra.modules import module_name
+from infra.modules import is_compiled, module_name
 from infra.part_states import PartState, PartStates
 from infra.prometheus_targets import Target, take_ports, targets_file
 from infra.settings import InfraSettings
@@ -133,6 +133,8 @@ async def run(
             system, targets, archive = await _start(settings, options, supervisor, say)
             up = True
             say(f"started in {time.monotonic() - began:.0f} s{_without(states)}")
+            if not is_compiled():
+                say("plain Python: a compiled wheel (`make wheel-compiled`) takes less CPU time")
             metrics = SystemMetrics(states, supervisor.pids, settings.data_dir)
             with (
                 announced(settings.data_dir, system),

@@ -3,8 +3,8 @@ from dataclasses import replace
 
 import pytest
 
-from schemas.codec import RefusedValue, encode
-from schemas.errors import UnresolvedSchema
+from schemas.codec import encode
+from schemas.errors import RefusedValue, UnresolvedSchema
 from schemas.events import AgentEvent, ChatEvent, Record, RiskAlert, UserUpdate
 from sse_edge.errors import Unframable
 from sse_edge.frame import FRAME_BYTES_MAX
