@@ -9,6 +9,7 @@ from types import FrameType
 
 import pytest
 
+from infra.modules import is_compiled
 from tests.support.edge import alerts_log, running_edge, write_alerts
 
 PAGE = Path(__file__).parents[2] / "docs" / "internals" / "architecture.md"
@@ -44,6 +45,7 @@ def test_every_step_names_modules_and_symbols_that_exist(title: str) -> None:
             assert resolve(name) is not None
 
 
+@pytest.mark.skipif(is_compiled(), reason="calls of compiled functions are not seen")
 async def test_a_live_event_takes_the_documented_path() -> None:
     """Record which modules run between the log and a client, and compare their order."""
     documented = [names[0].rsplit(".", 1)[0] for names in steps("The path of a live event")]

@@ -94,11 +94,14 @@ async def test_joining_is_a_write_and_under_the_limit_of_writes(world: World) ->
             async with http.stream("GET", "/chat-stream", params={"user": user}) as response:
                 return response.status_code
 
-        statuses = [await join(f"user {number}") for number in range(4)]
-        # The limit counts the last minute; a machine that is so slow gets more of them.
-        while statuses[-1] != 429 and len(statuses) < 30:
+        # The limit counts the last minute, and what the log took: a machine that is slow gets more
+        # of the limit, and may be told to come again (503) before anything is written.
+        statuses: list[int] = []
+        while statuses[-1:] != [429] and len(statuses) < 30:
             statuses.append(await join(f"user {len(statuses)}"))
-        assert statuses == [*[200] * (len(statuses) - 1), 429]
+        taken = [status for status in statuses if status != 503]
+        assert len(taken) > 3
+        assert taken == [*[200] * (len(taken) - 1), 429]
         assert (await http.head("/chat-stream")).status_code == 200
 
 
