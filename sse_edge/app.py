@@ -15,7 +15,7 @@ from collections.abc import (
     Generator,
     Mapping,
 )
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import cast
@@ -96,6 +96,9 @@ SIBLINGS = "TAPEWIRE_SIBLINGS"
 
 _TOPICS_S = 10.0
 """How many seconds Kafka has for the settings of all topics, and the pause before asking again."""
+
+_FIRST_ANSWER_S = 2.0
+"""How many seconds a node that starts waits for Kafka's first answer before it says it is ready."""
 
 _HEARTBEAT_PATIENCE_S = 5.0
 """How many seconds a heartbeat waits for Kafka at most, and so a node that stops."""
@@ -184,6 +187,10 @@ def build_api(settings: EdgeSettings, fair_queue: FairQueue) -> FastAPI:
             async with cluster.beating():
                 requests: RunningRequests | None = getattr(app.state, "requests", None)
                 with _draining_first(node, settings.drain_s, requests):
+                    # A client that comes at once is served. Without Kafka the node starts, too.
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(_FIRST_ANSWER_S):
+                            await tail.has_asked.wait()
                     notify_ready(address)
                     yield
             following.remove_done_callback(_stop_with_the_tail)

@@ -49,6 +49,8 @@ class Tail:
         self._checking = asyncio.Lock()
         self.connected = False
         """Whether Kafka answered the last request."""
+        self.has_asked = asyncio.Event()
+        """Set once Kafka has answered or failed for the first time."""
         self.records = 0
         """How many records have arrived."""
 
@@ -150,11 +152,13 @@ class Tail:
             try:
                 async with self._log.tail() as reader, asyncio.TaskGroup() as tasks:
                     await self._check_topics()
+                    self.has_asked.set()
                     failures = 0
                     tasks.create_task(self._watch())
                     await self._follow_with(reader)
             except* LogError as errors:
                 self.connected = False
+                self.has_asked.set()
                 logger.warning("cannot follow Kafka, retrying: %s", errors.exceptions[0])
             await asyncio.sleep(_BACKOFF_S[min(failures, len(_BACKOFF_S) - 1)])
             failures += 1

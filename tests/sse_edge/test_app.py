@@ -6,6 +6,10 @@ import pytest
 from infra.demo_issuer import ISSUER, jwks_path, token
 from producers.broadcaster import SSEBroadcaster
 from schemas.instants import to_rfc3339
+from sse_edge import app
+from sse_edge.app import build_api
+from sse_edge.delivery.fair_queue import FairQueue
+from sse_edge.settings import EdgeSettings
 from tapewire import __version__
 from tests.conftest import World
 from tests.support.clients import stream
@@ -261,6 +265,22 @@ async def test_an_edge_describes_itself_without_a_token(world: World, tmp_path: 
         metrics = await http.get("/metrics", headers=headers)
     assert about.json() == {"version": __version__, "notice": text}
     assert "tapewire_jwks_failing 0.0" in metrics.text.splitlines()
+
+
+async def test_a_node_that_says_it_is_ready_serves_streams(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = EdgeSettings(
+        bootstrap_servers=world.kafka.bootstrap_servers, topic_prefix=world.prefix
+    )
+    api = build_api(settings, FairQueue())
+    reasons: list[object] = []
+    monkeypatch.setattr(
+        app, "notify_ready", lambda _: reasons.append(api.state.node.unavailable_for)
+    )
+    async with api.router.lifespan_context(api):
+        pass
+    assert reasons == [None]
 
 
 async def test_without_a_broker_the_node_lives_and_says_so(world: World) -> None:

@@ -28,6 +28,20 @@ async def test_a_window_starts_at_the_logs_end_and_gets_what_is_appended() -> No
         running.cancel()
 
 
+@pytest.mark.parametrize("is_away", [False, True])
+async def test_kafkas_first_answer_or_failure_is_awaited(is_away: bool) -> None:  # noqa: FBT001  # a parameter
+    log = log_of(0)
+    log.is_away = is_away
+    tail = Tail(log, EdgeSettings())
+    assert not tail.has_asked.is_set()
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(tail.run())
+        async with asyncio.timeout(10):
+            await tail.has_asked.wait()
+        assert tail.connected is not is_away
+        running.cancel()
+
+
 async def test_a_listener_of_a_key_is_notified_of_its_records_only() -> None:
     log, calls = log_of(0), list[str]()
     tail = Tail(log, EdgeSettings())
