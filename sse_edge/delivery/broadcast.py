@@ -4,9 +4,10 @@ A caught-up connection does no work of its own. When records arrive, the group t
 feed once and writes the same bytes to every transport. A subscriber whose transport is paused keeps
 its position, leaves the group, and joins again once it has caught up. There are no queues.
 
-The pacer decides when a group delivers: at once while there is little to do, gathered while there
-is much. A write costs mostly the kernel's time, and a larger write costs hardly more. The group of
-a single subscriber never waits: its next event seldom comes within the wait.
+The pacer decides when a group delivers: at once while delivering leaves enough of a core to other
+work, gathered while it does not. A write costs mostly the kernel's time, and a larger write costs
+hardly more. The group of a single subscriber never waits: its next event seldom comes within the
+wait.
 """
 
 import asyncio
@@ -26,14 +27,8 @@ logger = logging.getLogger(__name__)
 
 _GATHER_S_MAX = 0.05
 """How much gathering may add to an event's latency; a person does not notice it."""
-_GATHER_PER_BUSY = 1.0
-"""Seconds of gathering for each second of delivering: half of the time is for everything else."""
-_WRITE_S = 10e-6
-"""How much longer to gather for each write, besides the time that delivering took.
-
-uvloop writes within the call, so that time includes the kernel's. Longer gathering joins more
-events into each write, and the latest of them wait longer.
-"""
+_BURST_S = 0.02
+"""How much time delivering may take at once beyond its share of a core."""
 _SLICE_S = 0.01
 """After delivering for this long, the pacer yields to the loop."""
 _HELD_MAX = 64
@@ -136,30 +131,27 @@ class BroadcastGroup:
             subscriber.gzip.leave(self._shared)
         return self.feed.horizon
 
-    def deliver_or_close(self) -> int:
+    def deliver_or_close(self) -> None:
         """Write what has arrived; a group that fails is closed, and no other."""
         try:
-            return self.deliver()
+            self.deliver()
         except Exception:
             logger.exception("a broadcast group failed; its %d clients are closed", len(self))
             for subscriber in (*self._subscribers, *self._early):
                 subscriber.leave()
-            return 0
 
-    def deliver(self) -> int:
-        """Write what has arrived; return the number of writes."""
+    def deliver(self) -> None:
+        """Write what has arrived."""
         feed = self.feed
         if feed.replaced:
             for subscriber in (*self._subscribers, *self._early):
                 subscriber.wake()
-            return 0
-        if feed.is_narrow and len(self._subscribers) == 1 and not self._early:
-            writes = self._deliver_one()
-            if writes is not None:
-                return writes
-        return self._deliver_all()
+            return
+        is_alone = feed.is_narrow and len(self._subscribers) == 1 and not self._early
+        if not (is_alone and self._deliver_one()):
+            self._deliver_all()
 
-    def _deliver_all(self) -> int:
+    def _deliver_all(self) -> None:
         feed = self.feed
         before = feed.horizon
         delivery = feed.advance()
@@ -179,22 +171,21 @@ class BroadcastGroup:
             for subscriber in self._early:
                 subscriber.wake()
             self._early.clear()
-        return len(self._subscribers) if delivery.events else 0
 
-    def _deliver_one(self) -> int | None:
-        """Deliver at most one event to the only subscriber; None if there is more to do."""
+    def _deliver_one(self) -> bool:
+        """Deliver at most one event to the only subscriber; False if there is more to do."""
         ((subscriber, transport),) = self._subscribers.items()
         if transport.is_paused or subscriber.gzip is not None:
-            return None
+            return False
         (before,) = self.feed.horizon
         step = self.feed.advance_by_one()
         if step is None:
-            return None
+            return False
         block, record = step
         (reached,) = self.feed.horizon
         if record is None:
             self._pass(reached - before)
-            return 0
+            return True
         self._pacer.write(subscriber, Chunk(block))
         metrics = self._metrics
         metrics.events += 1
@@ -205,7 +196,7 @@ class BroadcastGroup:
         self.last_sent, self.last_sent_s = (sent,), self._pacer.now_s()
         self._unsent_records = 0
         self._pass(reached - sent)
-        return 1
+        return True
 
     def _track(self, delivery: Delivery) -> None:
         """Remember the last event; tick the subscribers if many records went by without one."""
@@ -276,7 +267,14 @@ class BroadcastGroup:
 class Pacer:
     """Decides when the groups of a node deliver."""
 
-    def __init__(self) -> None:
+    def __init__(self, share_max: float) -> None:
+        """Make a pacer without groups.
+
+        Args:
+            share_max: the share of a core's time that delivering to groups of several subscribers
+                may take before it gathers events, above 0.
+        """
+        self._share_max = share_max
         self._alone: dict[BroadcastGroup, None] = {}
         """The groups of single subscribers that are due."""
         self._alone_since_s = 0.0
@@ -295,6 +293,9 @@ class Pacer:
         self._is_scheduled = False
         self._not_before_s = 0.0
         self._busy_s = 0.0
+        """The time of a core that the present round has taken."""
+        self._paid_until_s = 0.0
+        """Until when delivering has used up its share."""
 
     def now_s(self) -> float:
         """Return the loop's time."""
@@ -372,16 +373,19 @@ class Pacer:
             self._round, self._due = list(reversed(self._due)), {}
             self._round_since_s = self._due_since_s
             self._busy_s = 0.0
-        writes = 0
+        # Not the time of day: while other processes have the core, there is nothing to make up for.
+        used_s = time.thread_time()
         while self._round and time.perf_counter() - began_s < _SLICE_S:
-            writes += self._round.pop().deliver_or_close()
-        self._busy_s += time.perf_counter() - began_s + writes * _WRITE_S
+            self._round.pop().deliver_or_close()
+        self._busy_s += time.thread_time() - used_s
         loop = asyncio.get_running_loop()
         if self._round:
             loop.call_soon(self._deliver)
             return
         _observe(self._round_since_s)
-        self._not_before_s = loop.time() + min(_GATHER_S_MAX, _GATHER_PER_BUSY * self._busy_s)
+        now_s = loop.time()
+        self._paid_until_s = max(now_s, self._paid_until_s) + self._busy_s / self._share_max
+        self._not_before_s = min(self._paid_until_s - _BURST_S, now_s + _GATHER_S_MAX)
         if self._due:
             loop.call_at(self._not_before_s, self._deliver)
         else:

@@ -43,7 +43,7 @@ class Groups:
         self._settings = settings
         self._metrics = metrics
         self._cursor_keys = _cursor_keys(settings)
-        self._pacer = Pacer()
+        self._pacer = Pacer(settings.broadcast_share_max)
         self._skips = Skips()
         self._groups: dict[_GroupKey, BroadcastGroup] = {}
         self._subscriptions: dict[BroadcastGroup, _Subscription] = {}

@@ -1,6 +1,7 @@
 import asyncio
 import gzip
 import time
+from itertools import pairwise
 
 import pytest
 
@@ -71,30 +72,85 @@ async def test_clients_that_accept_gzip_share_it_and_read_the_same() -> None:
 class CountingGroup(BroadcastGroup):
     """Counts when it is asked to deliver, and has as many subscribers as it is given."""
 
-    def __init__(self, writes: int) -> None:
+    def __init__(self, subscribers: int) -> None:
         self.delivered_s: list[float] = []
-        self._writes = writes
+        self._count = subscribers
 
     def __len__(self) -> int:
-        return self._writes
+        return self._count
 
-    def deliver(self) -> int:
+    def deliver(self) -> None:
         self.delivered_s.append(asyncio.get_running_loop().time())
-        return self._writes
 
 
-async def test_a_quiet_node_delivers_at_once_and_a_busy_one_gathers_for_a_bounded_time() -> None:
-    pacer, quiet, busy = Pacer(), CountingGroup(writes=2), CountingGroup(writes=100_000)
-    pacer.schedule(quiet)
-    pacer.schedule(busy)
-    pacer.schedule(quiet)
-    await asyncio.sleep(0.2)
+class Cores:
+    """Counts the time of cores, in seconds, instead of `time.thread_time`."""
+
+    def __init__(self) -> None:
+        self.used_s = 0.0
+
+    def thread_time(self) -> float:
+        return self.used_s
+
+
+class CostlyGroup(CountingGroup):
+    """Takes some time of a core for each delivery, which takes no time of day."""
+
+    def __init__(self, cores: Cores, cost_s: float) -> None:
+        super().__init__(subscribers=2)
+        self._cores, self._cost_s = cores, cost_s
+
+    def deliver(self) -> None:
+        self._cores.used_s += self._cost_s
+        super().deliver()
+
+
+@pytest.fixture
+def cores(monkeypatch: pytest.MonkeyPatch) -> Cores:
+    cores = Cores()
+    monkeypatch.setattr(time, "thread_time", cores.thread_time)
+    return cores
+
+
+async def delivered_times(pacer: Pacer, group: CountingGroup, *, every_s: float) -> list[float]:
+    """Return when a group delivers to which an event comes every so many seconds, for two."""
+    for _ in range(round(2 / every_s)):
+        pacer.schedule(group)
+        await asyncio.sleep(every_s)
+    return group.delivered_s
+
+
+async def test_events_are_delivered_at_once_within_the_share_of_a_core(cores: Cores) -> None:
+    group = CostlyGroup(cores, cost_s=0.004)
+    times = await delivered_times(Pacer(0.5), group, every_s=0.01)
+    assert times == pytest.approx([0.01 * number for number in range(200)])
+
+
+@pytest.mark.parametrize("share", [0.1, 0.4, 1.0])
+async def test_events_are_gathered_so_that_delivering_keeps_to_its_share(
+    cores: Cores, share: float
+) -> None:
+    group = CostlyGroup(cores, cost_s=0.004)
+    times = await delivered_times(Pacer(share), group, every_s=0.001)
+    # A burst of 20 ms of a core comes on top of the share.
+    assert 2 * share * 0.9 <= len(times) * 0.004 <= 2 * share + 0.03
+
+
+async def test_events_are_gathered_for_a_bounded_time(cores: Cores) -> None:
+    group = CostlyGroup(cores, cost_s=10.0)
+    times = await delivered_times(Pacer(0.1), group, every_s=0.01)
+    gaps_s = [after - before for before, after in pairwise(times)]
+    assert max(gaps_s) <= 0.06 + 1e-9
+
+
+async def test_a_group_that_costs_much_makes_the_others_gather(cores: Cores) -> None:
+    pacer, quiet, busy = Pacer(0.5), CountingGroup(subscribers=2), CostlyGroup(cores, cost_s=1.0)
+    for _ in range(2):
+        pacer.schedule(busy)
+        pacer.schedule(quiet)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
     assert [len(quiet.delivered_s), len(busy.delivered_s)] == [1, 1]
-    [first_s] = busy.delivered_s
-    assert first_s == 0
-    pacer.schedule(busy)
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
     for _ in range(3):
         pacer.schedule(quiet)
         await asyncio.sleep(0)
@@ -103,8 +159,8 @@ async def test_a_quiet_node_delivers_at_once_and_a_busy_one_gathers_for_a_bounde
     assert len(quiet.delivered_s) == 2
 
 
-async def test_a_single_subscriber_does_not_wait_for_other_groups() -> None:
-    pacer, busy, alone = Pacer(), CountingGroup(writes=100_000), CountingGroup(writes=1)
+async def test_a_single_subscriber_does_not_wait_for_other_groups(cores: Cores) -> None:
+    pacer, busy, alone = Pacer(0.5), CostlyGroup(cores, cost_s=1.0), CountingGroup(subscribers=1)
     pacer.schedule(busy)
     await asyncio.sleep(0)
     await asyncio.sleep(0)
@@ -118,7 +174,7 @@ async def test_a_single_subscriber_does_not_wait_for_other_groups() -> None:
 
 
 async def test_the_time_from_an_arrival_to_the_sockets_is_sampled() -> None:
-    pacer, group = Pacer(), SlowGroup(writes=1)
+    pacer, group = Pacer(0.5), SlowGroup(subscribers=1)
     before = dict(COUNTS.stages.times()).get(Stage.EDGE_TO_SOCKET)
     pacer.schedule(group)
     await asyncio.sleep(0)
@@ -128,8 +184,8 @@ async def test_the_time_from_an_arrival_to_the_sockets_is_sampled() -> None:
 
 
 async def test_single_subscribers_share_the_loop_with_everything_else() -> None:
-    pacer = Pacer()
-    groups = [SlowGroup(writes=1) for _ in range(20)]
+    pacer = Pacer(0.5)
+    groups = [SlowGroup(subscribers=1) for _ in range(20)]
     for group in groups:
         pacer.schedule(group)
     turns = 0
@@ -143,11 +199,11 @@ async def test_single_subscribers_share_the_loop_with_everything_else() -> None:
 class SlowGroup(CountingGroup):
     """Takes three milliseconds to deliver."""
 
-    def deliver(self) -> int:
+    def deliver(self) -> None:
         ends_s = time.perf_counter() + 0.003
         while time.perf_counter() < ends_s:
             pass
-        return super().deliver()
+        super().deliver()
 
 
 class Alone:
@@ -172,7 +228,7 @@ class Alone:
             history_bytes_max=0,
         )
         assert feed.is_narrow
-        self.pacer = pacer or Pacer()
+        self.pacer = pacer or Pacer(0.5)
         self.group = BroadcastGroup(feed, self.pacer, self.metrics, checkpoint_records=3)
 
     def wake(self) -> None:
@@ -191,7 +247,9 @@ class Alone:
     def arrives(self, *entities: str) -> int:
         """Let alerts of entities arrive, and the group deliver; return the number of writes."""
         self.append(*entities)
-        return self.group.deliver()
+        before = len(self.client.writes)
+        self.group.deliver()
+        return len(self.client.writes) - before
 
     def append(self, *entities: str) -> None:
         """Let alerts of entities arrive."""
@@ -261,7 +319,7 @@ async def delivered_by_pacer(pacer: Pacer, subscribers: list[Alone]) -> None:
 
 
 async def test_events_of_single_subscribers_are_rendered_first_and_then_written_in_a_row() -> None:
-    pacer, rendered_first = Pacer(), []
+    pacer, rendered_first = Pacer(0.5), []
     subscribers = [Alone(pacer=pacer) for _ in range(10)]
 
     class Noting(Client):
@@ -289,7 +347,7 @@ async def test_an_event_is_written_before_the_checkpoint_after_it() -> None:
 
 
 async def test_a_write_that_fails_closes_its_own_client_only() -> None:
-    pacer = Pacer()
+    pacer = Pacer(0.5)
     subscribers = [Alone(pacer=pacer) for _ in range(3)]
     subscribers[1].transport = FailingTransport()
     for subscriber in subscribers:
