@@ -384,8 +384,10 @@ class Pacer:
             return
         _observe(self._round_since_s)
         now_s = loop.time()
-        self._paid_until_s = max(now_s, self._paid_until_s) + self._busy_s / self._share_max
-        self._not_before_s = min(self._paid_until_s - _BURST_S, now_s + _GATHER_S_MAX)
+        paid_until_s = max(now_s, self._paid_until_s) + self._busy_s / self._share_max
+        # What an overload has taken beyond its share is not held against later events.
+        self._paid_until_s = min(paid_until_s, now_s + _GATHER_S_MAX + _BURST_S)
+        self._not_before_s = self._paid_until_s - _BURST_S
         if self._due:
             loop.call_at(self._not_before_s, self._deliver)
         else:

@@ -143,6 +143,14 @@ async def test_events_are_gathered_for_a_bounded_time(cores: Cores) -> None:
     assert max(gaps_s) <= 0.06 + 1e-9
 
 
+async def test_an_overload_that_is_over_makes_nothing_gather_any_more(cores: Cores) -> None:
+    pacer = Pacer(0.1)
+    await delivered_times(pacer, CostlyGroup(cores, cost_s=10.0), every_s=0.01)
+    await asyncio.sleep(0.1)
+    times = await delivered_times(pacer, CostlyGroup(cores, cost_s=0.0001), every_s=0.01)
+    assert len(times) == 200
+
+
 async def test_a_group_that_costs_much_makes_the_others_gather(cores: Cores) -> None:
     pacer, quiet, busy = Pacer(0.5), CountingGroup(subscribers=2), CostlyGroup(cores, cost_s=1.0)
     for _ in range(2):
