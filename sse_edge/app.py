@@ -218,7 +218,11 @@ def build_api(settings: EdgeSettings, fair_queue: FairQueue) -> FastAPI:
 
 
 def _add_middleware(app: FastAPI, settings: EdgeSettings) -> None:
-    """Guard all routes, and let the pages of some origins read the answers, also refusals."""
+    """Guard all routes, and let the pages of some origins read the answers, also refusals.
+
+    The middleware that is added first is the innermost.
+    """
+    app.add_middleware(StreamRoutes, routes=channels.plain_streams(), check=require_to_read)
     app.add_middleware(
         Guard,
         large_bodies=(books.router.prefix, scenarios.router.prefix),
@@ -269,8 +273,6 @@ def _add_routes(app: FastAPI, settings: EdgeSettings) -> None:
         durable_streams,
     ):
         app.include_router(module.router, dependencies=[Depends(require_to_read)])
-    # Before the others, or FastAPI would try them first.
-    app.router.routes.insert(0, StreamRoutes(channels.plain_streams(), require_to_read))
     for router in added_routers(settings.routers):
         app.include_router(router, dependencies=[Depends(require_to_read)])
     app.include_router(

@@ -24,7 +24,6 @@ from schemas.run_ids import Owner
 from sse_edge.app import build_api
 from sse_edge.caller import Caller, Scope, owned_id
 from sse_edge.delivery.fair_queue import FairQueue
-from sse_edge.http.stream_routes import StreamRoutes
 from sse_edge.settings import EdgeSettings
 from tests.support.edge_server import EdgeServer, edge_server
 from tests.support.tenants_log import (
@@ -403,8 +402,6 @@ def routes_of(app: FastAPI) -> Iterator[tuple[str, str]]:
         for route in routes:
             if hasattr(route, "original_router"):
                 yield from walk(route.original_router.routes)
-            elif isinstance(route, StreamRoutes):
-                yield from walk(route.routes)
             elif isinstance(route, WebSocketRoute) or "WebSocket" in type(route).__name__:
                 yield "WS", route.path
             elif isinstance(route, Mount):
