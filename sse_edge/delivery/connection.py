@@ -254,8 +254,10 @@ class Connection:
         try:
             knows_position = isinstance(start, Cursor) and not gaps
             is_open = self._write_start(gaps, knows_position=knows_position)
+            in_turn = self._node.fair_queue.goes_on()
             while is_open:
-                is_open = await self._step()
+                is_open = await self._step(in_turn=in_turn)
+                in_turn = False
         finally:
             self._node.groups.unsubscribe(self, self._current)
             self._group = None
@@ -290,8 +292,12 @@ class Connection:
         else:
             span.set_attribute("tapewire.stream.start", str(outcome))
 
-    async def _step(self) -> bool:
-        """Do what is next; return whether the stream stays open."""
+    async def _step(self, *, in_turn: bool) -> bool:
+        """Do what is next; return whether the stream stays open.
+
+        Args:
+            in_turn: whether it is the connection's turn in the fair queue already.
+        """
         group = self._current
         if self._has_ended or self._is_leaving or self._is_closed:
             self._write_goodbye()
@@ -301,7 +307,7 @@ class Connection:
         if self.transport.is_paused:
             await self._wait_until_drained()
             return True
-        if self._position != group.feed.horizon:
+        if self._position != group.feed.horizon and not in_turn:
             await self._node.fair_queue.slot()
         delivery = group.take(self._position, newest_only=self._conflates)
         self._deliver(delivery)

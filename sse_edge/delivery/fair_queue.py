@@ -18,6 +18,16 @@ class FairQueue:
     def __init__(self) -> None:
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._is_busy = False
+        self._goes_on = False
+        """Whether nobody has gone on in the last turn."""
+
+    def goes_on(self) -> bool:
+        """Return whether the last turn lasts for one more piece of work; once for each turn.
+
+        The first events of a stream are written in the turn of its request, and so with its head.
+        """
+        goes_on, self._goes_on = self._goes_on, False
+        return goes_on
 
     async def slot(self) -> None:
         """Wait for a turn; the turn lasts until the caller awaits something."""
@@ -36,6 +46,7 @@ class FairQueue:
             first = self._waiting.popleft()
             if not first.done():
                 first.set_result(None)
+                self._goes_on = True
                 pause = _PAUSE if self._waiting else 1
                 asyncio.get_running_loop().call_soon(self._next, pause)
                 return

@@ -15,6 +15,8 @@ Position = tuple[int, ...]
 _BLOCK_BYTES = 250
 """About what a block costs besides its bytes: 220 for one partition, by tracemalloc."""
 _COMPACT_FROM = 256
+_REST_SHARE = 4
+"""A rest of at most this part of a write goes with it: a write of its own would cost more."""
 
 
 class History:
@@ -76,6 +78,8 @@ class History:
             return self._ends[at] - before - _BLOCK_BYTES * (at + 1 - index)
 
         last = min(count, index + bisect_right(range(index, count), bytes_max, key=size_up_to) + 1)
+        if size_up_to(count - 1) <= bytes_max + bytes_max // _REST_SHARE:
+            last = count
         return self._blocks[index:last], self._positions[last - 1]
 
     def __len__(self) -> int:

@@ -48,3 +48,12 @@ async def test_a_waiter_that_is_cancelled_does_not_stop_those_after_it() -> None
     assert [waiter.cancelled() for waiter in waiters] == [False, True, False]
     async with asyncio.timeout(1):
         await queue.slot()
+
+
+async def test_one_piece_of_work_goes_on_in_a_turn() -> None:
+    queue = FairQueue()
+    assert not queue.goes_on()
+    await queue.slot()
+    assert [queue.goes_on() for _ in range(3)] == [True, False, False]
+    await queue.slot()
+    assert queue.goes_on()

@@ -75,3 +75,13 @@ def test_the_blocks_returned_are_bounded_and_come_with_the_position_after_them()
     found, position = history.after(index, 3_000)
     assert 3 <= len(found) <= 4  # what a block costs besides its bytes does not count
     assert position == (2 + len(found),)
+
+
+def test_a_small_rest_is_returned_with_the_blocks_before_it() -> None:
+    history = History((0,), 1 << 20)
+    for offset in range(10):
+        history.append(b"x" * 1_000, (offset + 1,), 0)
+    assert len(history.after(0, 8_000)[0]) == 10  # 2,000 bytes are a quarter of 8,000
+    found, position = history.after(0, 7_900)
+    assert len(found) < 10
+    assert position == (len(found),)

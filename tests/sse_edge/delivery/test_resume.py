@@ -1,3 +1,5 @@
+import asyncio
+
 import pytest
 
 from sse_edge.delivery.start import FromEdge
@@ -63,3 +65,18 @@ async def test_a_client_whose_cursor_is_ahead_of_its_node_waits_for_the_node() -
         await behind.until(4, event="risk_alert")
         assert sorted(numbers(again)) == [3, 4]
         assert sorted(numbers(behind)) == [1, 2, 3, 4]
+
+
+async def test_what_a_client_missed_comes_in_the_turn_of_its_request() -> None:
+    log = alerts_log()
+    async with running_edge(log) as edge, asyncio.TaskGroup() as tasks:
+        client = edge.connect()
+        await client.until(2)
+        write_alerts(log, 0, 1, 2)
+        first = (await client.until(3, event="risk_alert"))[0]
+        await edge.node.fair_queue.slot()
+        crowd = [tasks.create_task(edge.node.fair_queue.slot()) for _ in range(20)]
+        again = edge.connect(start=first.id or "")
+        await again.until(2, event="risk_alert")
+        assert numbers(again) == [1, 2]
+        assert sum(waiter.done() for waiter in crowd) <= 1
