@@ -67,6 +67,10 @@ _PARTITIONS_MAX = 4096
 _VARINT_BYTES_MAX = 9
 _SECRET_BYTES = 32
 """How many bytes of a secret count for a checksum."""
+_DECODED_MAX = 16
+_DECODED_CHARS_MAX = 256
+"""Cursors of a few partitions are kept decoded; those of thousands would take much memory."""
+
 _TO_URLSAFE = bytes.maketrans(b"+/", b"-_")
 
 
@@ -149,6 +153,8 @@ class CursorCodec:
         self._keys = keys or CursorKeys(checksums=(secret[:_SECRET_BYTES],))
         self._identity = identity.encode()
         self._stream = blake2s(self._identity, digest_size=_STREAM_BYTES, person=b"stream").digest()
+        self._decoded: dict[str, Cursor] = {}
+        """The last texts that were decoded: a crowd that comes back at once shows few of them."""
 
     def encode(self, cursor: Cursor) -> str:
         """Return the text of a cursor."""
@@ -174,6 +180,16 @@ class CursorCodec:
             ForeignCursor: the cursor belongs to another stream.
             InvalidCursor: the text is no cursor, or was altered; the message says what is wrong.
         """
+        cursor = self._decoded.get(text)
+        if cursor is None:
+            cursor = self._decode(text)
+            if len(text) <= _DECODED_CHARS_MAX:
+                if len(self._decoded) >= _DECODED_MAX:
+                    self._decoded.clear()
+                self._decoded[text] = cursor
+        return cursor
+
+    def _decode(self, text: str) -> Cursor:
         if not text.startswith(self._prefix):
             raise ForeignCursor(f"the cursor belongs to another stream than {self._prefix}'s")
         raw = _from_base64(text.removeprefix(self._prefix))

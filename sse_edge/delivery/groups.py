@@ -24,6 +24,8 @@ from sse_edge.streams.channels import Channel
 from sse_edge.streams.render import Frame, render
 from sse_edge.streams.stream import Stream
 
+_CODECS_MAX = 64
+"""The codecs that are kept for the next client of their stream."""
 _HISTORIES_MAX = 8
 """Each group of a whole topic has a history, up to this number; rarer filters go without one."""
 
@@ -45,6 +47,7 @@ class Groups:
         self._cursor_keys = _cursor_keys(settings)
         self._pacer = Pacer(settings.broadcast_share_max)
         self._skips = Skips()
+        self._codecs: dict[tuple[str, str], CursorCodec] = {}
         self._groups: dict[_GroupKey, BroadcastGroup] = {}
         self._subscriptions: dict[BroadcastGroup, _Subscription] = {}
 
@@ -131,12 +134,19 @@ class Groups:
 
     def codec(self, stream: Stream) -> CursorCodec:
         """Return the codec of a stream's cursors."""
-        return CursorCodec(
-            stream.identity,
-            len(stream.selections),
-            prefix=stream.cursor_prefix,
-            keys=self._cursor_keys,
-        )
+        key = (stream.identity, stream.cursor_prefix)
+        codec = self._codecs.get(key)
+        if codec is None:
+            codec = CursorCodec(
+                stream.identity,
+                len(stream.selections),
+                prefix=stream.cursor_prefix,
+                keys=self._cursor_keys,
+            )
+            if len(self._codecs) >= _CODECS_MAX:
+                del self._codecs[next(iter(self._codecs))]
+            self._codecs[key] = codec
+        return codec
 
     def _render(self, channel: Channel, record: Record) -> Frame | None:
         """Render a record; one that cannot be rendered is counted and skipped."""

@@ -3,7 +3,7 @@
 An invalid request is refused before the stream begins; later errors are events of the stream.
 """
 
-import uuid
+import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager, aclosing
 from dataclasses import replace
@@ -406,7 +406,7 @@ def client_id_of(request: Request) -> str:
     """
     given = request.query_params.get("client_id")
     if not given:
-        return f"client-{uuid.uuid4().hex[:12]}"
+        return f"client-{secrets.token_hex(6)}"
     if len(given) > CLIENT_ID_CHARS_MAX:
         raise InvalidParameter(
             "client_id",

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from functools import lru_cache
 
 from sse_edge.errors import InvalidParameter
 from sse_edge.streams.channels import CHANNELS
@@ -9,6 +10,8 @@ from sse_edge.streams.stream import ChannelSelection, Stream
 
 ENTITY_CHARS_MAX = 256
 ENTITIES_MAX = 100
+_KNOWN_MAX = 256
+"""How many streams of one channel are kept for the next client that asks for one of them."""
 
 
 def one_channel(name: str, query: Mapping[str, str], events: Iterable[str] | None = None) -> Stream:
@@ -38,7 +41,13 @@ def one_channel(name: str, query: Mapping[str, str], events: Iterable[str] | Non
     if len(entities) > 1:
         pair = " and ".join(channel.entity_parameters)
         raise InvalidParameter("entity_id", f"{pair} name two different entities; give one")
-    return _stream((ChannelSelection(channel, frozenset(entities)),), events)
+    return _of_channel(name, frozenset(entities), frozenset(events or ()))
+
+
+@lru_cache(_KNOWN_MAX)
+def _of_channel(name: str, entities: frozenset[str], events: frozenset[str]) -> Stream:
+    """Return a stream, the same one for all clients: it keeps what is derived from it."""
+    return _stream((ChannelSelection(CHANNELS[name], entities),), events)
 
 
 def of_entities(name: str, entities: Iterable[str], events: Iterable[str] | None = None) -> Stream:

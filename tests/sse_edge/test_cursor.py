@@ -306,3 +306,19 @@ def test_encrypted_cursors_are_the_texts_that_clients_hold() -> None:
     }
     assert found == SEALED_TEXTS
     assert {urlsafe_b64decode(text + "==")[0] for text in found.values()} == {3, 4, 5}
+
+
+def test_a_text_is_decoded_alike_each_time_and_few_are_kept() -> None:
+    one = Cursor((TopicPosition(b"abcd", ((0, 7),)),))
+    reader = codec(one, secret=b"key")
+    text = reader.encode(one)
+    assert reader.decode(text) is reader.decode(text)
+    for _ in range(2):
+        with pytest.raises(InvalidCursor):
+            reader.decode(text[:-1] + ("A" if text[-1] != "A" else "B"))
+    many = [Cursor((TopicPosition(b"abcd", ((0, offset),)),)) for offset in range(100)]
+    assert [reader.decode(reader.encode(cursor)) for cursor in many] == many
+    long = Cursor((TopicPosition(b"abcd", tuple((at, 1 << 40) for at in range(200))),))
+    assert reader.decode(reader.encode(long)) == long
+    assert len(reader._decoded) <= 16
+    assert reader.encode(long) not in reader._decoded

@@ -48,3 +48,12 @@ async def test_a_group_whose_topic_was_replaced_is_given_to_no_new_connection() 
         write_alerts(log, 1, partition=1)
         await client.until(1, event="risk_alert")
         assert numbers(client) == [1]
+
+
+async def test_a_codec_is_kept_for_the_next_client_of_its_stream() -> None:
+    async with running_edge(alerts_log()) as edge:
+        node, everything = edge.node, one_channel("alerts", {})
+        assert node.codec(everything) is node.codec(one_channel("alerts", {}))
+        for number in range(200):
+            node.codec(one_channel("alerts", {"entity_id": f"p{number}"}))
+        assert len(node.groups._codecs) <= 64
